@@ -1,0 +1,204 @@
+"""Checkpoints of every common format as lazy mappings from name to NumPy array, and back.
+
+Needs neither TensorFlow, PyTorch nor Keras, and runs nothing that a file contains.
+
+Example:
+
+    with_names = open_checkpoint("chinese_L-12_H-768_A-12")
+    with_names.shape("bert/embeddings/word_embeddings")        # (21128, 768)
+    save_checkpoint("model.safetensors", with_names, format="safetensors")
+"""
+
+import json
+import zipfile
+from pathlib import Path
+
+from . import keras_file, npz_file, safetensor_file, tf_bundle, torch_file
+from .base import Checkpoint, CheckpointError, Entry, reading
+
+__all__ = ["Checkpoint", "CheckpointError", "open_checkpoint", "save_checkpoint"]
+
+LOOKED_FOR = (
+    "model.safetensors, model.safetensors.index.json, one *.safetensors, a TensorFlow checkpoint "
+    "('checkpoint' or one *.index), pytorch_model.bin, pytorch_model.bin.index.json, one *.npz, "
+    "one *.weights.h5"
+)
+
+
+def open_checkpoint(path, verify=False):
+    """Opens a checkpoint of any format as a lazy mapping from name to NumPy array.
+
+    The format is told by what is in the file: TensorFlow (V2), safetensors, PyTorch (zip and
+    older), `.npz`, Keras `.weights.h5` and `.keras`. That all shards are there and are long enough
+    is checked here, so that no tensor is found missing when half a model is loaded.
+
+    Args:
+        path: a file, the `.index.json` of a sharded checkpoint, the prefix (or any file) of a
+            TensorFlow checkpoint, or a directory that holds one checkpoint.
+        verify: whether to check the checksum of every tensor when it is read, where the format
+            has checksums of tensors: TensorFlow's. (Those of its index are always checked.)
+
+    Returns:
+        A `Checkpoint`.
+
+    Raises:
+        CheckpointError: nothing is there, a shard is missing, or a file is damaged, of an unknown
+            format, or a pickle of more than tensors.
+
+    Example:
+
+        checkpoint = open_checkpoint("chinese_L-12_H-768_A-12/bert_model.ckpt")
+        for name in checkpoint:
+            print(name, checkpoint.shape(name), checkpoint.dtype(name))
+        kernel = checkpoint["bert/pooler/dense/kernel"]
+    """
+    path = Path(path)
+    with reading(path):
+        return _open(_find(path) if path.is_dir() else path, verify)
+
+
+def _find(directory):
+    """The checkpoint that a directory holds."""
+
+    def only(pattern):
+        found = sorted(directory.glob(pattern))
+        if len(found) > 1:
+            raise CheckpointError(
+                f"{directory}: holds {len(found)} files {pattern}; name one of them: "
+                + ", ".join(file.name for file in found[:5])
+            )
+        return found[0] if found else None
+
+    def named(name):
+        return directory / name if (directory / name).is_file() else None
+
+    path = (
+        named("model.safetensors")
+        or named("model.safetensors.index.json")
+        or only("*.safetensors")
+        or tf_bundle.prefix_in(directory)
+        or named("pytorch_model.bin")
+        or named("pytorch_model.bin.index.json")
+        or only("*.npz")
+        or only("*.weights.h5")
+    )
+    if path is None:
+        raise CheckpointError(f"{directory}: holds no checkpoint; looked for {LOOKED_FOR}")
+    return path
+
+
+def _open(path, verify):
+    prefix = tf_bundle.prefix_of(path)
+    if prefix is not None:
+        return Checkpoint(prefix, "tf", tf_bundle.read_entries(prefix, verify))
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: no such file, nor {path.name}.index of a TensorFlow checkpoint; name a "
+            "checkpoint's file, its prefix, or the directory that holds it"
+        )
+    if path.name.endswith(".index.json"):
+        return _open_sharded(path)
+    format, read_entries = _format_of(path)
+    return Checkpoint(path, format, read_entries(path))
+
+
+def _open_sharded(path):
+    """A checkpoint in several files, by its JSON index: name of tensor -> name of file."""
+    files = json.loads(path.read_bytes())["weight_map"]
+    shards = {}
+    for file in sorted(set(files.values())):
+        if Path(file).name != file:
+            raise CheckpointError(f"{path}: names a shard outside of its directory: {file!r}")
+        if not (path.parent / file).is_file():
+            raise CheckpointError(f"{path.parent / file}: this shard, listed in {path}, is missing")
+        with reading(path.parent / file):
+            shards[file] = _open(path.parent / file, verify=False)
+    entries = {}
+    for name, file in files.items():
+        shard = shards[file]
+        if name not in shard:
+            raise CheckpointError(f"{shard.path}: {name!r} should be here, as {path} says")
+        entries[name] = Entry(shard.shape(name), shard.dtype(name), lambda s=shard, n=name: s[n])
+    return Checkpoint(path, next(iter(shards.values())).format, entries)
+
+
+def _format_of(path):
+    """The format of a file, and the function that reads it."""
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if start.startswith(b"PK\3\4"):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+        if any(name.endswith("/data.pkl") for name in members):
+            return "torch", torch_file.read_zip
+        if keras_file.WEIGHTS in members:
+            return "keras", keras_file.read_keras
+        if any(name.endswith(".npy") for name in members):
+            return "npz", npz_file.read_entries
+    elif start.startswith(torch_file.LEGACY_START):
+        return "torch", torch_file.read_legacy
+    elif start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "keras", keras_file.read_h5
+    elif safetensor_file.looks_like(start):
+        return "safetensors", safetensor_file.read_entries
+    raise CheckpointError(f"{path}: {_what_it_may_be(start)}")
+
+
+def _what_it_may_be(start):
+    if not start:
+        return "is empty; get or copy the file again"
+    if start.startswith(b"version https://git-lfs"):
+        return (
+            "is only Git LFS's pointer to a checkpoint; fetch the file itself with `git lfs pull`"
+        )
+    if start[257:262] == b"ustar":
+        return "is a tar archive; unpack it (or, if an old PyTorch wrote it, save it again)"
+    return (
+        "not a checkpoint of a known format (TensorFlow, safetensors, PyTorch, .npz, .weights.h5, "
+        ".keras), or damaged at its start"
+    )
+
+
+def save_checkpoint(path, tensors, format="tf", metadata=None):
+    """Saves named arrays as a TensorFlow checkpoint or a safetensors file.
+
+    Everything is written under temporary names and renamed when it is on the disk: whenever saving
+    is interrupted, what was at `path` before stays whole (see `tf_bundle.write` for how two files
+    manage that). Tensors are fetched one at a time.
+
+    Args:
+        path: for TensorFlow the prefix, such as `"out/bert_model.ckpt"`: writes
+            `bert_model.ckpt.index`, `bert_model.ckpt.data-00000-of-00001` and the directory's
+            state file `checkpoint`. For safetensors the file. Missing directories are made.
+        tensors: a mapping from name to array, possibly lazy (a `Checkpoint`, for one).
+            For safetensors a mapping that is not a `Checkpoint` is gone through twice, since that
+            format begins with all shapes.
+        format: `"tf"` or `"safetensors"`.
+        metadata: for safetensors, a dictionary of strings to store along; the default
+            `{"format": "pt"}` is what `transformers` asks for.
+
+    Raises:
+        CheckpointError: a dtype or name that the format cannot hold, or a file that cannot be
+            written.
+        ValueError: an unknown format, or metadata for a format that has none.
+
+    Example:
+
+        save_checkpoint("out/bert_model.ckpt", {"bert/pooler/dense/bias": np.zeros(768)})
+    """
+    if format not in ("tf", "safetensors") or (format == "tf" and metadata is not None):
+        raise ValueError(
+            f"format must be 'tf' (without metadata) or 'safetensors', and is {format!r} with "
+            f"metadata={metadata!r}"
+        )
+    path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a directory; name a file in it (or a prefix, for 'tf')")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if format == "tf":
+            tf_bundle.write(path, tensors)
+        else:
+            safetensor_file.write(path, tensors, metadata or {"format": "pt"})
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error

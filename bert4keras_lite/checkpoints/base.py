@@ -1,0 +1,187 @@
+"""What the checkpoint formats share: the error, the lazy mapping, the mapped file, the safe write."""
+
+import difflib
+import math
+import mmap
+import os
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+MAX_RANK = 32  # of every NumPy that is supported
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be read or written: says which file, what is wrong, what to do."""
+
+
+class MissingTensorError(CheckpointError, KeyError):
+    """A name that a checkpoint does not hold; also a `KeyError`, as mappings promise."""
+
+    def __init__(self, path, name, names):
+        super().__init__(path, name, names)
+        self.path, self.name, self.names = path, name, names
+
+    def __str__(self):  # lazily: `get` and `in` raise and drop this error, and never pay for it
+        near = difflib.get_close_matches(str(self.name), self.names, n=3)
+        hint = f"the nearest names are {near}" if near else f"it holds {len(self.names)} others"
+        return f"{self.path}: no tensor is named {self.name!r}; {hint}"
+
+
+class Entry(NamedTuple):
+    """One tensor of a checkpoint: what is known without reading it, and how to read it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]
+
+
+class Checkpoint(Mapping):
+    """The tensors of a checkpoint: a lazy, read-only mapping from name to NumPy array.
+
+    Made by `open_checkpoint`. Opening reads names, shapes and dtypes; a tensor is read when it is
+    asked for, and is a view on the memory-mapped file where the format allows. Such a view keeps
+    its file mapped, so there is nothing to close. A file must not be changed in place while it is
+    in use; replacing it, as `save_checkpoint` does, is safe.
+
+    Attributes:
+        path: the file that was opened (for TensorFlow the prefix, for shards their index).
+        format: `"tf"`, `"safetensors"`, `"torch"`, `"npz"` or `"keras"`.
+    """
+
+    def __init__(self, path, format, entries):
+        self.path, self.format, self._entries = Path(path), format, entries
+
+    def _entry(self, name):
+        try:
+            return self._entries[name]
+        except (KeyError, TypeError):
+            raise MissingTensorError(self.path, name, list(self._entries)) from None
+
+    def __getitem__(self, name):
+        entry = self._entry(name)
+        with reading(self.path):
+            return entry.read()
+
+    def __iter__(self):
+        return iter(self._entries)
+
+    def __len__(self):
+        return len(self._entries)
+
+    def __contains__(self, name):
+        return name in self._entries
+
+    def shape(self, name):
+        """The shape of a tensor, a tuple of ints. Reads no data."""
+        return self._entry(name).shape
+
+    def dtype(self, name):
+        """The NumPy dtype of a tensor; `object` for one that cannot be read. Reads no data."""
+        return self._entry(name).dtype
+
+    def __repr__(self):
+        return f"<Checkpoint {str(self.path)!r}: {len(self)} tensors, format {self.format!r}>"
+
+
+@contextmanager
+def reading(path):
+    """Turns whatever a parser trips over in a damaged file into one `CheckpointError`."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:
+        raise CheckpointError(
+            f"{path}: damaged, or not the checkpoint it looks like "
+            f"({type(error).__name__}: {error}); get or copy the file again"
+        ) from error
+
+
+def unreadable(path, name, shape, kind):
+    """An entry that is listed but whose values are not numbers."""
+
+    def read():
+        raise CheckpointError(f"{path}: {name!r} holds {kind}, and only numbers can be read")
+
+    return Entry(shape, np.dtype(object), read)
+
+
+class MappedFile:
+    """A file mapped into memory when its first array is read."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        with reading(path):
+            self.size = os.stat(path).st_size
+
+    @cached_property
+    def buffer(self):
+        with open(self.path, "rb") as file:
+            # the system refuses to map nothing, and a shard of empty tensors is an empty file
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size else b""
+
+    def array(self, offset, shape, dtype, strides=None, order="C"):
+        """A read-only view on the file; a copy where the file has the values out of alignment."""
+        array = np.ndarray(shape, dtype, self.buffer, offset, strides, order)
+        return array if array.flags.aligned else array.copy(order)
+
+    def entry(self, name, offset, shape, dtype, order="C"):
+        """An `Entry` for values stored in one piece, after checking that the file has them all."""
+        shape = checked_shape(self.path, name, shape)
+        size = math.prod(shape) * dtype.itemsize
+        if not 0 <= offset <= self.size - size:
+            raise CheckpointError(
+                f"{self.path}: truncated or damaged: {name!r} should take {size} bytes from byte "
+                f"{offset}, and the file has {self.size}; get or copy the file again"
+            )
+        return Entry(shape, dtype, lambda: self.array(offset, shape, dtype, order=order))
+
+
+def checked_shape(path, name, shape):
+    """`shape` as a tuple, once it is known to be one."""
+    shape = tuple(shape)
+    if len(shape) > MAX_RANK or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise CheckpointError(f"{path}: damaged: {name!r} has the impossible shape {shape[:8]}")
+    return shape
+
+
+def as_bytes(array):
+    """The values of an array, contiguous and little-endian, as a flat view of bytes."""
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return array.reshape(-1).view(np.uint8)
+
+
+@contextmanager
+def replacing(path):
+    """A file to write that takes the name `path` only when it is complete and on the disk.
+
+    Until then, and for good when the body raises, a file of that name stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_directory(directory):
+    """Makes renames in a directory last through a power failure."""
+    if os.name == "posix":  # elsewhere a directory cannot be opened
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,456 @@
+"""TensorFlow's V2 checkpoint, the "tensor bundle": `PREFIX.index` and `PREFIX.data-?????-of-?????`.
+
+The index is a sorted string table (LevelDB's table format) from tensor name to a protocol buffer
+with dtype, shape, shard, offset, size and checksum; the data files hold bare values.
+
+Reference: tensorflow/core/util/tensor_bundle/tensor_bundle.h, core/protobuf/tensor_bundle.proto,
+core/lib/strings/ordered_code.cc; https://github.com/google/leveldb/blob/main/doc/table_format.md
+"""
+
+import glob
+import math
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+import google_crc32c
+import ml_dtypes
+import numpy as np
+
+from .base import (
+    CheckpointError,
+    Entry,
+    MappedFile,
+    as_bytes,
+    checked_shape,
+    reading,
+    replacing,
+    sync_directory,
+    unreadable,
+)
+
+DTYPES = {  # of tensorflow/core/framework/types.proto; quantized kinds are stored as plain integers
+    1: np.dtype("<f4"),
+    2: np.dtype("<f8"),
+    3: np.dtype("<i4"),
+    4: np.dtype("u1"),
+    5: np.dtype("<i2"),
+    6: np.dtype("i1"),
+    8: np.dtype("<c8"),
+    9: np.dtype("<i8"),
+    10: np.dtype(bool),
+    11: np.dtype("i1"),
+    12: np.dtype("u1"),
+    13: np.dtype("<i4"),
+    14: np.dtype(ml_dtypes.bfloat16),
+    15: np.dtype("<i2"),
+    16: np.dtype("<u2"),
+    17: np.dtype("<u2"),
+    18: np.dtype("<c16"),
+    19: np.dtype("<f2"),
+    22: np.dtype("<u4"),
+    23: np.dtype("<u8"),
+    24: np.dtype(ml_dtypes.float8_e5m2),
+    25: np.dtype(ml_dtypes.float8_e4m3fn),
+}
+NUMBERS = {dtype: number for number, dtype in reversed(DTYPES.items())}  # plain kinds come first
+OTHER_KINDS = {7: "strings", 20: "a resource", 21: "a variant"}
+
+FOOTER_SIZE = 48
+MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
+ALIGNMENT = 64  # of the tensors in a data file: TensorFlow does not mind, mapped views gain by it
+
+
+def data_path(prefix, shard, shards):
+    """The name of one data file."""
+    return Path(f"{prefix}.data-{shard:05d}-of-{shards:05d}")
+
+
+# Reading
+
+
+class BundleEntry(NamedTuple):
+    """A `BundleEntryProto`."""
+
+    dtype: int
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+    checksum: int
+    slices: list
+
+
+def read_entries(prefix, verify):
+    """Name -> `Entry` of the bundle at `prefix`; `verify` checks every tensor when it is read."""
+    index = Path(f"{prefix}.index")
+    with reading(index):
+        table = dict(_read_table(index))
+        header = _read_message(table.pop(b""))
+        shards = header[1][-1]
+        if header[2] and header[2][-1] != 0:
+            raise CheckpointError(
+                f"{index}: written on a big-endian machine, which is not supported"
+            )
+        bundle = _Bundle(prefix, shards, verify)
+        stored = {key: _parse_entry(value) for key, value in table.items()}
+        # keys that start with a zero byte hold the slices of partitioned variables
+        return {
+            key.decode(): bundle.entry(key, stored) for key in stored if not key.startswith(b"\0")
+        }
+
+
+class _Bundle:
+    """The data files of one bundle."""
+
+    def __init__(self, prefix, shards, verify):
+        self.prefix, self.shards, self.verify, self.files = prefix, shards, verify, {}
+
+    def file(self, shard):
+        if shard not in self.files:
+            path = data_path(self.prefix, shard, self.shards)
+            if not path.exists():
+                raise CheckpointError(
+                    f"{path}: this shard ({shard + 1} of {self.shards}) is missing; a checkpoint is "
+                    f"whole only with {self.prefix.name}.index and all of its data files"
+                )
+            self.files[shard] = MappedFile(path)
+        return self.files[shard]
+
+    def entry(self, key, stored):
+        name, entry = key.decode(), stored[key]
+        if entry.dtype not in DTYPES:
+            kind = OTHER_KINDS.get(entry.dtype, f"values of TensorFlow's type {entry.dtype}")
+            return unreadable(self.prefix, name, entry.shape, kind)
+        return self.partitioned(key, stored) if entry.slices else self.whole(name, entry)
+
+    def whole(self, name, entry):
+        file, dtype = self.file(entry.shard), DTYPES[entry.dtype]
+        if entry.size != math.prod(entry.shape) * dtype.itemsize:
+            raise CheckpointError(
+                f"{self.prefix}.index: damaged: {name!r} of shape {entry.shape} and dtype {dtype} "
+                f"cannot take {entry.size} bytes; get or copy the file again"
+            )
+        plain = file.entry(name, entry.offset, entry.shape, dtype)
+        if not self.verify:
+            return plain
+
+        def read():
+            array = plain.read()
+            if _checksum(as_bytes(array)) != entry.checksum:
+                raise CheckpointError(
+                    f"{file.path}: damaged: the checksum of {name!r} is wrong; get or copy the file "
+                    "again"
+                )
+            return array
+
+        return plain._replace(read=read)
+
+    def partitioned(self, key, stored):
+        """A variable that was saved in slices, each under a key of its own."""
+        name, entry = key.decode(), stored[key]
+        parts = []
+        for extents in entry.slices:
+            part = stored[_slice_key(key, extents)]
+            box = tuple(
+                slice(0, full) if length < 0 else slice(start, start + length)
+                for (start, length), full in zip(extents, entry.shape, strict=True)
+            )
+            parts.append((box, self.whole(name, part)))
+        shape = checked_shape(self.prefix, name, entry.shape)
+        if sum(math.prod(part.shape) for _, part in parts) != math.prod(shape):
+            raise CheckpointError(f"{self.prefix}.index: damaged: slices of {name!r} are missing")
+
+        def read():
+            array = np.zeros(shape, DTYPES[entry.dtype])
+            for box, part in parts:
+                array[box] = part.read()
+            return array
+
+        return Entry(shape, DTYPES[entry.dtype], read)
+
+
+def _read_table(path):
+    """The (key, value) pairs of a sorted string table."""
+    data = path.read_bytes()
+    if len(data) < FOOTER_SIZE or not data.endswith(MAGIC):
+        raise CheckpointError(
+            f"{path}: truncated or not the index of a TensorFlow checkpoint (no table footer at "
+            "its end); get or copy the file again"
+        )
+    footer = data[-FOOTER_SIZE:]
+    _, _, position = _read_handle(footer, 0)  # of the block of meta data, which is not used
+    offset, size, _ = _read_handle(footer, position)
+    for _, handle in _read_block(path, data, offset, size):
+        offset, size, _ = _read_handle(handle, 0)
+        yield from _read_block(path, data, offset, size)
+
+
+def _read_handle(data, position):
+    offset, position = _read_varint(data, position)
+    size, position = _read_varint(data, position)
+    return offset, size, position
+
+
+def _read_block(path, data, offset, size):
+    """The pairs of one block: entries with prefix-compressed keys, restart points, kind, checksum."""
+    block, kind = data[offset : offset + size], data[offset + size : offset + size + 1]
+    checksum = data[offset + size + 1 : offset + size + 5]
+    if int.from_bytes(checksum, "little") != _checksum(block + kind) or len(checksum) < 4:
+        raise CheckpointError(f"{path}: damaged: a checksum is wrong; get or copy the file again")
+    if kind != b"\0":
+        raise CheckpointError(f"{path}: a compressed index, which TensorFlow does not write")
+    restarts = int.from_bytes(block[-4:], "little")
+    end = len(block) - 4 * (restarts + 1)
+    key, position = b"", 0
+    while position < end:
+        shared, position = _read_varint(block, position)
+        unshared, position = _read_varint(block, position)
+        length, position = _read_varint(block, position)
+        key = key[:shared] + block[position : position + unshared]
+        position += unshared
+        yield key, block[position : position + length]
+        position += length
+
+
+def _read_varint(data, position):
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError("an integer of more than 64 bits")
+
+
+def _read_message(data):
+    """The fields of a protocol buffer: number -> list of ints and bytes."""
+    fields, position = defaultdict(list), 0
+    while position < len(data):
+        tag, position = _read_varint(data, position)
+        wire = tag & 7
+        if wire == 0:
+            value, position = _read_varint(data, position)
+        elif wire == 2:
+            length, position = _read_varint(data, position)
+            value, position = data[position : position + length], position + length
+        elif wire in (1, 5):
+            length = 8 if wire == 1 else 4
+            value = int.from_bytes(data[position : position + length], "little")
+            position += length
+        else:
+            raise ValueError(f"wire type {wire} in a protocol buffer")
+        fields[tag >> 3].append(value)
+    return fields
+
+
+def _parse_entry(data):
+    fields = _read_message(data)
+
+    def last(number, default=0):
+        return fields[number][-1] if fields[number] else default
+
+    dimensions = [_read_message(dimension) for dimension in _read_message(last(2, b""))[2]]
+    return BundleEntry(
+        dtype=last(1),
+        shape=tuple(dimension[1][-1] if dimension[1] else 0 for dimension in dimensions),
+        shard=last(3),
+        offset=last(4),
+        size=last(5),
+        checksum=last(6),
+        slices=[[_parse_extent(e) for e in _read_message(s)[1]] for s in fields[7]],
+    )
+
+
+def _parse_extent(data):
+    """(start, length) of one axis of a slice; the length -1 stands for the whole axis."""
+    fields = _read_message(data)
+    return fields[1][-1] if fields[1] else 0, fields[2][-1] if fields[2] else -1
+
+
+def _slice_key(name, extents):
+    """The key of a slice: name, rank, starts and lengths in an encoding that sorts as they do."""
+    escaped = name.replace(b"\0", b"\0\xff")  # UTF-8 has no byte 255, which would need it too
+    rank = bytes([1, len(extents)]) if extents else b"\0"
+    return (
+        b"\0" + escaped + b"\0\1" + rank + b"".join(_ordered(n) for pair in extents for n in pair)
+    )
+
+
+def _ordered(number):
+    if number < 0:
+        return b"\x7f"  # of -1, the only negative number in a slice
+    length = number.bit_length() // 7 + 1  # as many leading ones as bytes, then a sign bit
+    return (number | ((1 << length) - 1) << 7 * length).to_bytes(length, "big")
+
+
+def _checksum(data):
+    """CRC32C, masked as in LevelDB, so that checksums of data with checksums stay good."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+# Finding
+
+
+def prefix_of(path):
+    """The prefix of the bundle that `path` is, or is a file of; None if it is none."""
+    name = re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", path.name)
+    prefix = path.with_name(name)
+    return prefix if name != path.name or Path(f"{prefix}.index").is_file() else None
+
+
+def prefix_in(directory):
+    """The prefix that the state file of a directory names, or that its only index has, or None."""
+    state = directory / "checkpoint"
+    if state.is_file():
+        found = re.search(
+            rb'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', state.read_bytes(), re.M
+        )
+        if found:
+            named = Path(_unescape(found[1]).decode())
+            # a directory that moved still holds what its state file knows by an older, full path
+            for prefix in (directory / named, directory / named.name):
+                if Path(f"{prefix}.index").is_file():
+                    return prefix
+    indexes = sorted(directory.glob("*.index"))
+    if len(indexes) > 1:
+        raise CheckpointError(
+            f"{directory}: holds {len(indexes)} TensorFlow checkpoints and no 'checkpoint' file that "
+            f"says which; name one: {', '.join(index.stem for index in indexes[:5])}"
+        )
+    return indexes[0].with_suffix("") if indexes else None
+
+
+def _unescape(text):
+    return re.sub(
+        rb"\\([0-7]{3}|.)",
+        lambda m: bytes([int(m[1], 8) & 255]) if len(m[1]) == 3 else m[1],
+        text,
+    )
+
+
+# Writing
+
+
+def write(prefix, tensors):
+    """Writes a bundle of one shard and makes it the latest of its directory.
+
+    Two files cannot be replaced at one stroke. So the data always goes to a name that no index
+    speaks of yet, and replacing the index is the stroke that turns the old checkpoint into the new
+    one. Where an old checkpoint occupies the usual name of the data, the new data first takes the
+    name of "shard 0 of 2" (or 3, ...), and when its index is in place, and the old data therefore
+    free, it moves to the usual name by the same two steps. Whenever this is interrupted, the index
+    that is there has its whole data file; at worst a stray data file is left, and the next save
+    removes it. What cannot be had is a reader who has opened the old index, but not yet its data.
+    """
+    prefix = Path(prefix)
+    shards, usual = 1, data_path(prefix, 0, 1)
+    data = usual
+    while data.exists():
+        shards += 1
+        data = data_path(prefix, 0, shards)
+    with replacing(data) as file:
+        entries = dict(_write_data(prefix, file, tensors))
+    _write_index(prefix, shards, entries)
+    if data != usual and _link_over(data, usual):
+        _write_index(prefix, 1, entries)
+        data = usual
+    for stale in _data_files(prefix) - {data}:
+        stale.unlink()
+    _write_state(prefix)
+
+
+def _write_data(prefix, file, tensors):
+    offset = 0
+    for name in tensors:
+        array = np.asarray(tensors[name])
+        number = NUMBERS.get(array.dtype.newbyteorder("<"))
+        if number is None or not name:
+            raise CheckpointError(
+                f"{prefix}: cannot save {name!r} of dtype {array.dtype} in a TensorFlow checkpoint: "
+                "names must not be empty, and values must be numbers"
+            )
+        data = as_bytes(array)
+        offset += file.write(bytes(-offset % ALIGNMENT))
+        dimensions = b"".join(_field(2, _field(1, n)) for n in array.shape)
+        yield (
+            name.encode(),
+            (
+                _field(1, number)
+                + _field(2, dimensions)
+                + _field(4, offset)
+                + _field(5, data.size)
+                + _varint(6 << 3 | 5)
+                + _checksum(data).to_bytes(4, "little")
+            ),
+        )
+        offset += file.write(data)
+
+
+def _write_index(prefix, shards, entries):
+    header = _field(1, shards) + _field(3, _field(1, 1))  # little-endian; version: producer 1
+    table = _block([(b"", header), *sorted(entries.items())])
+    meta, last_key = _block([]), max(entries, default=b"")
+    handle = _varint(0) + _varint(len(table) - 5)
+    index = _block([(last_key, handle)])
+    footer = _varint(len(table)) + _varint(len(meta) - 5)
+    footer += _varint(len(table) + len(meta)) + _varint(len(index) - 5)
+    with replacing(f"{prefix}.index") as file:
+        file.write(table + meta + index + footer.ljust(FOOTER_SIZE - len(MAGIC), b"\0") + MAGIC)
+
+
+def _block(pairs):
+    """A table block that makes every entry a restart point, so that no key is compressed."""
+    block, restarts = bytearray(), []
+    for key, value in pairs:
+        restarts.append(len(block))
+        block += _varint(0) + _varint(len(key)) + _varint(len(value)) + key + value
+    restarts = restarts or [0]
+    for number in (*restarts, len(restarts)):
+        block += number.to_bytes(4, "little")
+    block += b"\0"  # not compressed
+    return bytes(block) + _checksum(bytes(block)).to_bytes(4, "little")
+
+
+def _varint(number):
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*out, number))
+
+
+def _field(number, value):
+    """A field of a protocol buffer: an int, or bytes with their length."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _link_over(source, target):
+    """Gives a file a second name, in place of the file that has it. False where that cannot be."""
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    try:
+        os.link(source, temporary)
+    except OSError:  # a file system without links: what is there is whole, by its longer name
+        return False
+    os.replace(temporary, target)
+    sync_directory(target.parent)
+    return True
+
+
+def _data_files(prefix):
+    digits = "[0-9]" * 5
+    return set(map(Path, glob.glob(f"{glob.escape(str(prefix))}.data-{digits}-of-{digits}")))
+
+
+def _write_state(prefix):
+    name = prefix.name.replace("\\", "\\\\").replace('"', '\\"')
+    with replacing(prefix.with_name("checkpoint")) as file:
+        file.write(
+            f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'.encode()
+        )

@@ -1,0 +1,307 @@
+"""PyTorch's `.bin`, `.pt` and `.pth` files, read without running anything they contain.
+
+Such a file is a pickle that describes tensors, and the bytes of their storages: members of a zip
+archive, or, before PyTorch 1.6, one after the other behind the pickle. A pickle is a program.
+`pickletools` takes it apart into instructions, and the stack machine here carries out those that
+build plain containers and descriptions of tensors; it knows no way to import or call anything else.
+
+Reference: torch/serialization.py, torch/_utils.py; the comments of Python's pickletools.py.
+"""
+
+import math
+import pickletools
+import zipfile
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from .base import CheckpointError, Entry, MappedFile, checked_shape
+from .zip_file import stored_at
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little") + b"."
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+
+
+class Storage(NamedTuple):
+    """A run of values in the file."""
+
+    key: str
+    dtype: np.dtype
+    count: int
+    offset: int = 0  # of an old "view" storage in the one whose key it has
+
+
+class Tensor(NamedTuple):
+    """A strided view on a storage; offset and strides count values, not bytes."""
+
+    storage: Storage
+    dtype: np.dtype
+    offset: int
+    shape: tuple
+    strides: tuple
+
+
+def _tensor(storage, offset, shape, strides, *_):
+    return Tensor(storage, storage.dtype, offset, shape, strides)
+
+
+def _tensor_of_dtype(storage, offset, shape, strides, requires_grad, hooks, dtype, *_):
+    return Tensor(storage, dtype, offset, shape, strides)
+
+
+_DTYPES = {  # dtype -> its names in torch, and its typed storage
+    "float32": (("float32", "float"), "Float"),
+    "float64": (("float64", "double"), "Double"),
+    "float16": (("float16", "half"), "Half"),
+    ml_dtypes.bfloat16: (("bfloat16",), "BFloat16"),
+    ml_dtypes.float8_e4m3fn: (("float8_e4m3fn",), None),
+    ml_dtypes.float8_e5m2: (("float8_e5m2",), None),
+    "int64": (("int64", "long"), "Long"),
+    "int32": (("int32", "int"), "Int"),
+    "int16": (("int16", "short"), "Short"),
+    "int8": (("int8",), "Char"),
+    "uint8": (("uint8",), "Byte"),
+    "uint16": (("uint16",), None),
+    "uint32": (("uint32",), None),
+    "uint64": (("uint64",), None),
+    "bool": (("bool",), "Bool"),
+    "complex64": (("complex64",), "ComplexFloat"),
+    "complex128": (("complex128",), "ComplexDouble"),
+}
+
+# all that a pickle may name: functions it may call, and dtypes
+GLOBALS = {
+    "collections.OrderedDict": dict,
+    "torch.Size": tuple,
+    "torch.device": lambda *_: None,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
+    "torch.storage.UntypedStorage": np.dtype("u1"),
+}
+for _dtype, (_names, _storage) in _DTYPES.items():
+    GLOBALS |= {f"torch.{name}": np.dtype(_dtype) for name in _names}
+    if _storage:
+        GLOBALS[f"torch.{_storage}Storage"] = np.dtype(_dtype)
+
+
+def read_zip(path):
+    """Name -> `Entry` of a file by PyTorch 1.6 or later."""
+    file = MappedFile(path)
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        root = next(name for name in members if name.endswith("/data.pkl"))[: -len("data.pkl")]
+        if f"{root}byteorder" in members:
+            _require_little(path, archive.read(f"{root}byteorder") == b"little")
+        storages = {}
+        value = unpickle(path, archive.read(f"{root}data.pkl"), storages)
+        places = {}
+        for key in storages:
+            member = members.get(f"{root}data/{key}")
+            if member is None:
+                raise CheckpointError(f"{path}: damaged: the storage {key!r} is missing")
+            places[key] = stored_at(file, archive, member), member.file_size
+    return _entries(file, value, places)
+
+
+def read_legacy(path):
+    """Name -> `Entry` of a file by PyTorch before 1.6."""
+    file = MappedFile(path)
+    stream, storages = file.buffer, {}
+    stream.seek(0)
+    _magic, _version, system, value, keys = (unpickle(path, stream, storages) for _ in range(5))
+    _require_little(path, system["little_endian"])
+    places, position = {}, stream.tell()
+    for key in keys:
+        count = int.from_bytes(stream[position : position + 8], "little")
+        size = count * storages[key].dtype.itemsize
+        places[key] = position + 8, size
+        position += 8 + size
+    if position > file.size:
+        raise CheckpointError(
+            f"{path}: truncated or damaged: it should have {position} bytes and has {file.size}; "
+            "get or copy the file again"
+        )
+    return _entries(file, value, places)
+
+
+def _require_little(path, is_little):
+    if not is_little:
+        raise CheckpointError(f"{path}: written on a big-endian machine, which is not supported")
+
+
+def unpickle(path, stream, storages):
+    """The value of one pickle; `storages` gathers those that it speaks of, by key."""
+    stack, marks, memo = [], [], {}
+
+    def since_mark():
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    def last(count):
+        items = stack[-count:]
+        del stack[-count:]
+        return items
+
+    def update(items):
+        stack[-1].update(zip(items[::2], items[1::2], strict=True))
+
+    for opcode, argument, _ in pickletools.genops(stream):
+        match opcode.name:
+            case "STOP":
+                return stack.pop()
+            case "PROTO" | "FRAME":
+                pass
+            case "MARK":
+                marks.append(len(stack))
+            case "POP":
+                stack.pop()
+            case "POP_MARK":
+                since_mark()
+            case "DUP":
+                stack.append(stack[-1])
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "NONE":
+                stack.append(None)
+            case "NEWTRUE" | "NEWFALSE":
+                stack.append(opcode.name == "NEWTRUE")
+            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1" | "LONG4" | "FLOAT":
+                stack.append(argument)
+            case "BINFLOAT" | "STRING" | "BINSTRING" | "SHORT_BINSTRING" | "UNICODE" | "BINUNICODE":
+                stack.append(argument)
+            case "SHORT_BINUNICODE" | "BINUNICODE8" | "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8":
+                stack.append(argument)
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                stack.append(tuple(last(int(opcode.name[-1]))))
+            case "TUPLE":
+                stack.append(tuple(since_mark()))
+            case "EMPTY_LIST":
+                stack.append([])
+            case "LIST":
+                stack.append(since_mark())
+            case "APPEND":
+                items = last(1)
+                stack[-1].extend(items)
+            case "APPENDS":
+                items = since_mark()
+                stack[-1].extend(items)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "DICT":
+                items = since_mark()
+                stack.append({})
+                update(items)
+            case "SETITEM":
+                update(last(2))
+            case "SETITEMS":
+                update(since_mark())
+            case "GLOBAL":
+                stack.append(_global(path, argument.replace(" ", ".")))
+            case "STACK_GLOBAL":
+                stack.append(_global(path, ".".join(last(2))))
+            case "BINPERSID":
+                storage = _storage(stack.pop())
+                storages[storage.key] = storage
+                stack.append(storage)
+            case "REDUCE":
+                function, arguments = last(2)
+                stack.append(function(*arguments))
+            case "BUILD":  # attributes: of an ordered dictionary of weights, the module's versions
+                stack.pop()
+            case _:
+                raise CheckpointError(
+                    f"{path}: its pickle wants to build an object ({opcode.name}), and only tensors "
+                    "in plain containers are read; save a state_dict, or as safetensors"
+                )
+    raise ValueError("a pickle without an end")
+
+
+def _global(path, name):
+    if name not in GLOBALS:
+        raise CheckpointError(
+            f"{path}: its pickle asks for {name!r}, which is not run: only tensors in plain "
+            "containers are read; save model.state_dict() instead of the model, or as safetensors"
+        )
+    return GLOBALS[name]
+
+
+def _storage(identifier):
+    kind, dtype, key, _device, count, *view = identifier
+    if kind != "storage" or not isinstance(dtype, np.dtype):
+        raise ValueError(f"a persistent object of kind {kind!r}")
+    if view and view[0] is not None:
+        _view_key, offset, count = view[0]
+        return Storage(key, dtype, count, offset)
+    return Storage(key, dtype, count)
+
+
+def named_tensors(value):
+    """The tensors in nested dictionaries, their keys joined by dots.
+
+    Trainers wrap the weights, as `{"model": {...}, "optimizer": {...}, "epoch": 3}`: such a
+    wrapper is opened. Numbers, strings, lists and the like are no weights and are left out.
+    """
+    for _ in WRAPPERS:
+        inner = [value[key] for key in WRAPPERS if isinstance(value.get(key), dict)]
+        if not inner or any(isinstance(item, Tensor) for item in value.values()):
+            break
+        value = inner[0]
+    tensors, seen = {}, set()
+
+    def gather(group, prefix):
+        seen.add(id(group))  # a pickle can hold a dictionary twice, or in itself
+        for key, item in group.items():
+            if isinstance(item, Tensor):
+                tensors[f"{prefix}{key}"] = item
+            elif isinstance(item, dict) and id(item) not in seen:
+                gather(item, f"{prefix}{key}.")
+
+    gather(value, "")
+    return tensors
+
+
+def _entries(file, value, places):
+    tensors = named_tensors(value) if isinstance(value, dict) else {}
+    if not tensors:
+        raise CheckpointError(
+            f"{file.path}: holds no tensors by name; save a state_dict (a dictionary of tensors)"
+        )
+    return {
+        name: _entry(file, name, tensor, *places[tensor.storage.key])
+        for name, tensor in tensors.items()
+    }
+
+
+def _entry(file, name, tensor, start, size):
+    storage, dtype, shape = (
+        tensor.storage,
+        tensor.dtype,
+        checked_shape(file.path, name, tensor.shape),
+    )
+    strides = tuple(stride * dtype.itemsize for stride in tensor.strides)
+    begin = storage.offset * storage.dtype.itemsize + tensor.offset * dtype.itemsize
+    reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
+    if math.prod(shape) == 0:
+        reach = 0
+    # repeated values (a stride of 0) take no room in the file, but all the more in memory
+    repeated = math.prod(shape) > max(file.size, 2**20)
+    if min((begin, *strides)) < 0 or begin + reach > size or start + size > file.size or repeated:
+        raise CheckpointError(
+            f"{file.path}: truncated or damaged: {name!r} of shape {shape} does not fit into its "
+            f"storage of {size} bytes; get or copy the file again"
+        )
+    return Entry(shape, dtype, lambda: file.array(start + begin, shape, dtype, strides))

@@ -1,0 +1,855 @@
+"""WordPiece tokenization of Chinese (and other) text, in plain Python and fast.
+
+The ids are those of Google's BERT code, character for character, so that they fit the rows of a
+pretrained embedding table:
+
+1. clean: drop control characters, turn every kind of space into a space,
+2. put spaces around each Chinese character,
+3. lower-case and strip accents (if `do_lower_case`),
+4. split at white space and around punctuation,
+5. cut each word into the longest pieces of the vocabulary (WordPiece).
+
+Steps 1 to 4 change one character at a time, with two rare exceptions, so they are one
+`str.translate` through a table that fills itself; step 5 sees the same words again and again, so
+it is a table that fills itself, too.
+
+Where other libraries differ from Google's code:
+
+| text | here and Google | Hugging Face `tokenizers` | to get the latter |
+|---|---|---|---|
+| `[MASK]` in running text | `[`, `mask`, `]` | one token | `special_tokens_in_text=True` |
+| word of 101 to 200 characters | cut into pieces | `[UNK]` | `word_maxlen=100` |
+| private-use characters (U+E000...) | kept, hence `[UNK]` | dropped | `drop_private_use=True` |
+| capital sigma at the end of a word | final sigma | plain sigma | - |
+| U+2B820 to U+2B91F (CJK extension E) | one word each | run together | - |
+
+Marks and punctuation that are newer than one side's Unicode tables differ as well.
+This module needs NumPy and the standard library only.
+
+Reference: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language
+Understanding", 2018, https://arxiv.org/abs/1810.04805; the algorithm is that of
+`tokenization.py` in https://github.com/google-research/bert.
+"""
+
+import operator
+import re
+import unicodedata
+from bisect import bisect_right
+from itertools import accumulate, chain, islice
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["Tokenizer", "TokenizerBase", "load_vocab", "save_vocab"]
+
+
+# Vocabulary files
+
+
+def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
+    """Reads a vocabulary file: one token a line, the line number is its id.
+
+    Only the first column of a line counts, as some files carry frequencies in a second one.
+    A line of white space alone is the token `""`: it keeps its row but no text ever yields it
+    (line 344 of Google's Chinese vocabulary is a lone U+2028). Of a token that occurs twice the
+    last line counts, as in Google's code. Empty lines at the end of the file are no rows.
+
+    Args:
+        path: the file, usually `vocab.txt` of a checkpoint.
+        encoding: its character encoding.
+        simplified: leave out the tokens that Chinese text never yields: everything longer than
+            one character that contains a Chinese character or punctuation.
+        startswith: with `simplified`, a list of tokens to keep and to number first, e.g.
+            `["[PAD]", "[UNK]", "[CLS]", "[SEP]"]`; special tokens not named here are left out.
+
+    Returns:
+        A dict token -> id. With `simplified`, a tuple of the smaller, renumbered dict and the
+        list `keep_tokens` of the old ids, for `build_transformer_model(..., keep_tokens=)`.
+
+    Raises:
+        ValueError: the file is empty or not text, or lacks a token of `startswith`.
+        OSError: it cannot be opened.
+
+    Example:
+        >>> token_dict, keep_tokens = load_vocab(
+        ...     "vocab.txt", simplified=True, startswith=["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+        ... )
+    """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a directory; give the vocabulary file in it (vocab.txt)")
+    try:
+        # Lines end at "\n" only: a vocabulary may hold other line separators as tokens.
+        with open(path, encoding=encoding, newline="\n") as file:
+            lines = file.read().removeprefix("\ufeff").rstrip("\r\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is no {encoding} text ({error.reason} at byte {error.start}); expected a"
+            " vocabulary of one token a line; give its encoding=, e.g. 'gb18030'"
+        ) from None
+    token_dict = {(line.split() or [""])[0]: row for row, line in enumerate(lines)}
+    if not any(token_dict):
+        raise ValueError(f"{path} holds no tokens; expected one token a line")
+    if not simplified:
+        return token_dict
+
+    startswith = list(startswith or [])
+    if missing := [token for token in startswith if token not in token_dict]:
+        raise ValueError(f"{path} has no {missing[0]!r}, which startswith= asks for")
+    kept = dict.fromkeys(startswith)
+    kept.update(dict.fromkeys(token for token in token_dict if not _is_redundant(token)))
+    # `dict` order is that of first occurrence; rows are numbered by the last one.
+    kept = startswith + sorted(kept.keys() - set(startswith), key=token_dict.get)
+    return {token: i for i, token in enumerate(kept)}, [token_dict[token] for token in kept]
+
+
+def save_vocab(path, token_dict, encoding="utf-8"):
+    """Writes a vocabulary such that `load_vocab` reads the same ids.
+
+    Args:
+        path: the file to write.
+        token_dict: dict token -> id. Ids without a token become empty lines.
+        encoding: character encoding of the file.
+
+    Raises:
+        ValueError: two tokens have one id, or a token contains white space.
+    """
+    rows = [""] * (max(token_dict.values(), default=-1) + 1)
+    for token, row in token_dict.items():
+        if rows[row]:
+            raise ValueError(f"token_dict gives id {row} to both {rows[row]!r} and {token!r}")
+        if token.split() not in ([], [token]):
+            raise ValueError(f"token {token!r} contains white space and cannot be saved")
+        rows[row] = token
+    Path(path).write_text("".join(f"{token}\n" for token in rows), encoding, newline="\n")
+
+
+# Characters
+
+
+def _is_cjk(char):
+    """Whether Google's code sets this character apart: Chinese, but neither kana nor hangul."""
+    code = ord(char)
+    return (
+        0x4E00 <= code <= 0x9FFF
+        or 0x3400 <= code <= 0x4DBF
+        or 0xF900 <= code <= 0xFAFF
+        or 0x20000 <= code <= 0x2A6DF
+        or 0x2A700 <= code <= 0x2CEAF
+        or 0x2F800 <= code <= 0x2FA1F
+    )
+
+
+def _is_punctuation(char):
+    """Unicode's punctuation and all ASCII symbols (`$`, `+`, `^`, ...)."""
+    if char.isascii():
+        return char.isprintable() and not char.isalnum() and char != " "
+    return unicodedata.category(char).startswith("P")
+
+
+def _is_special(token):
+    """Whether a token has the form of `[CLS]`, `[unused1]`, ..."""
+    return len(token) > 1 and token[0] == "[" and token[-1] == "]"
+
+
+def _stem(token):
+    """The text of a piece, without the `##` that continues a word."""
+    return token[2:] if token.startswith("##") else token
+
+
+def _is_redundant(token):
+    """Whether no text yields this token, since its characters are always set apart."""
+    return len(token) > 1 and any(_is_cjk(c) or _is_punctuation(c) for c in _stem(token))
+
+
+def _clean(char, drop_private_use):
+    """Steps 1 and 2: what becomes of one character before lower-casing."""
+    if char in "\t\n\r":
+        return " "
+    category = unicodedata.category(char)
+    if char in "\0\ufffd" or category in ("Cc", "Cf") or (drop_private_use and category == "Co"):
+        return ""
+    if category == "Zs":
+        return " "
+    return f" {char} " if _is_cjk(char) else char
+
+
+def _normalize(text, lower, drop_private_use):
+    """Steps 1 to 4, except the splitting at spaces, on a whole text.
+
+    Returns:
+        The text with words apart by spaces, and for each of its characters the position in
+        `text` of the character it came from.
+    """
+    pairs = [(c, i) for i, char in enumerate(text) for c in _clean(char, drop_private_use)]
+    if lower:
+        # Only the whole text tells where a sigma is final; it never changes a length.
+        lowered = iter("".join(c for c, _ in pairs).lower())
+        pairs = [(new, i) for c, i in pairs for new in islice(lowered, len(c.lower()))]
+        pairs = [(new, i) for c, i in pairs for new in unicodedata.normalize("NFD", c)]
+        pairs = [
+            (c, i) for c, i in _canonical_order(pairs) if unicodedata.category(c) != "Mn"
+        ]
+    pairs = [(new, i) for c, i in pairs for new in (f" {c} " if _is_punctuation(c) else c)]
+    return "".join(c for c, _ in pairs), [i for _, i in pairs]
+
+
+def _canonical_order(pairs):
+    """Sorts the marks behind each base character by their class, as NFD demands."""
+    keys, base = [], 0
+    for i, (char, _) in enumerate(pairs):
+        mark_class = unicodedata.combining(char)
+        base = base if mark_class else i
+        keys.append((base, mark_class))
+    return [pairs[i] for i in sorted(range(len(pairs)), key=keys.__getitem__)]
+
+
+# Stands in the table of characters for those whose form depends on their neighbours. No form
+# contains it otherwise, as NUL is a character that cleaning drops.
+_CONTEXT = "\0"
+
+
+def _char_form(char, lower, drop_private_use):
+    """What `_normalize` makes of one character in any text, or `_CONTEXT` if that varies."""
+    form, _ = _normalize(char, lower, drop_private_use)
+    depends = lower and (char == "Σ" or any(map(unicodedata.combining, form)))
+    return _CONTEXT if depends else form
+
+
+def _always_alone():
+    """A regular-expression class of characters that are, unchanged, a word wherever they stand.
+
+    Punctuation like `:` is not among them: a sigma looks through it for the end of its word.
+    """
+    blocks = chain(range(0x21, 0x7F), range(0x2010, 0x205F), range(0x3000, 0x3040))
+    marks = [
+        char
+        for char in map(chr, chain(blocks, range(0xFF00, 0xFF70)))
+        if _char_form(char, True, False) == f" {char} " and f"AΣ{char}A".lower()[1] == "ς"
+    ]
+    return "㐀-䶿一-鿿" + re.escape("".join(marks))
+
+
+# Splits a text into runs of such characters (even items) and everything else (odd items).
+_RUNS = re.compile(f"([^{_always_alone()}]+)")
+
+
+class _Memo(dict):
+    """A table that computes what it lacks, and starts afresh when it is full.
+
+    Safe to share between threads: at worst two of them compute the same value.
+    """
+
+    def __init__(self, compute, limit=1 << 16):
+        super().__init__()
+        self.compute = compute
+        self.limit = limit
+
+    def __missing__(self, key):
+        value = self.compute(key)
+        if len(self) >= self.limit:
+            self.clear()
+        self[key] = value
+        return value
+
+    def __reduce__(self):
+        return type(self), (self.compute, self.limit)
+
+
+# Tokenizers
+
+
+def _truncated(items, length, index):
+    """`items` after deleting the one at `index` again and again until `length` are left."""
+    excess = len(items) - length
+    if excess <= 0:
+        return items
+    start = index if index >= 0 else len(items) + index + 1 - excess
+    if start < 0 or start + excess > len(items):
+        raise ValueError(
+            f"cannot shorten {len(items)} tokens to {length} at position {index}: maxlen is too"
+            " small, or truncate_from lies outside the text"
+        )
+    return items[:start] + items[start + excess :]
+
+
+def _truncated_lengths(lengths, maxlen):
+    """The lengths after shortening the longer text (the first, if equal) one token at a time."""
+    if len(lengths) == 1:
+        return [min(lengths[0], maxlen)]
+    first, second = lengths
+    if first + second <= maxlen:
+        return lengths
+    half = maxlen // 2
+    return [min(first, max(half, maxlen - second)), min(second, max(maxlen - half, maxlen - first))]
+
+
+class TokenizerBase:
+    """What all tokenizers share: special tokens, truncation, pairs, batches.
+
+    A subclass has a `_tokenize(text)` that gives the tokens of a text, `token_to_id`,
+    `id_to_token`, `decode` and `rematch`, and calls `_set_special_ids` when these work.
+
+    Args:
+        token_start: token put in front of a text, or None.
+        token_end: token put behind each text, or None.
+        token_mask: token of masked-language-model blanks.
+        token_unk: token of everything the vocabulary lacks.
+        token_pad: token that fills up batches.
+        pre_tokenize: a function text -> list of words, run before the tokenization proper,
+            e.g. `lambda text: jieba.lcut(text, HMM=False)` for models with words in their
+            vocabulary. Words that the vocabulary has stay whole.
+        token_translate: dict token -> token, applied to the tokens of a text.
+    """
+
+    def __init__(
+        self,
+        token_start="[CLS]",
+        token_end="[SEP]",
+        token_mask="[MASK]",
+        token_unk="[UNK]",
+        token_pad="[PAD]",
+        pre_tokenize=None,
+        token_translate=None,
+    ):
+        self.special_tokens = {
+            "start": token_start,
+            "end": token_end,
+            "mask": token_mask,
+            "unk": token_unk,
+            "pad": token_pad,
+        }
+        self._pre_tokenize = pre_tokenize
+        self._token_translate = dict(token_translate or {})
+        self._token_translate_inv = {new: old for old, new in self._token_translate.items()}
+
+    def _set_special_ids(self, known):
+        """Sets `token_start_id` and so on; None for tokens that are not `known` (token -> id)."""
+        for name, token in self.special_tokens.items():
+            # The underscored names are bert4keras', which many scripts use.
+            for prefix in ("", "_"):
+                setattr(self, f"{prefix}token_{name}", token)
+                setattr(self, f"{prefix}token_{name}_id", known.get(token))
+        for name in ("start", "end"):
+            token = self.special_tokens[name]
+            if token is not None and token not in known:
+                raise ValueError(
+                    f"token_{name}={token!r} is not in the vocabulary; name the token it has"
+                    f" instead, or pass token_{name}=None to do without"
+                )
+        self._start_ids = [] if self.token_start is None else [self.token_start_id]
+        self._end_ids = [] if self.token_end is None else [self.token_end_id]
+
+    def _tokenize(self, text):
+        """The tokens of a text, as a list, without start and end token and translation."""
+        raise NotImplementedError
+
+    def token_to_id(self, token):
+        """The id of a token; that of `token_unk` if the vocabulary lacks it."""
+        raise NotImplementedError
+
+    def id_to_token(self, i):
+        """The token of an id."""
+        raise NotImplementedError
+
+    def decode(self, ids):
+        """Readable text from token ids."""
+        raise NotImplementedError
+
+    def rematch(self, text, tokens):
+        """For each token the list of positions in `text` of its characters."""
+        raise NotImplementedError
+
+    def tokens_to_ids(self, tokens):
+        """The ids of a list of tokens."""
+        return [self.token_to_id(token) for token in tokens]
+
+    def ids_to_tokens(self, ids):
+        """The tokens of a list (or array, or tensor of one axis) of ids."""
+        return [self.id_to_token(i) for i in ids]
+
+    def _translated(self, text):
+        """The tokens of a text without start and end token."""
+        translate = self._token_translate
+        tokens = self._tokenize(text)
+        return [translate.get(token, token) for token in tokens] if translate else tokens
+
+    def tokenize(self, text, maxlen=None):
+        """Splits a text into tokens, with start and end token.
+
+        Words outside the vocabulary appear as they are, not as `token_unk`, so that `rematch`
+        finds them.
+
+        Args:
+            text: a string.
+            maxlen: the most tokens to return, start and end token included; the end of the text
+                is cut off.
+
+        Returns:
+            A list of strings.
+        """
+        start = [] if self.token_start is None else [self.token_start]
+        end = [] if self.token_end is None else [self.token_end]
+        tokens = [*start, *self._translated(text), *end]
+        return tokens if maxlen is None else _truncated(tokens, maxlen, -1 - len(end))
+
+    def _encode(self, text):
+        """The ids of a text without start and end token."""
+        return self.tokens_to_ids(self._translated(text))
+
+    def _encode_with_offsets(self, text):
+        """The same, and for each id where its token starts and ends in the text."""
+        tokens = self._translated(text)
+        positions = self._positions(text, tokens)
+        return self.tokens_to_ids(tokens), [(p[0], p[-1] + 1) if p else (0, 0) for p in positions]
+
+    def _sequence(self, text, return_offsets):
+        """`[ids]` or `[ids, offsets]` of a text or of a list of tokens."""
+        if not isinstance(text, str):
+            if return_offsets or not isinstance(text, list | tuple):
+                expected = "a string" if return_offsets else "a string or a list of tokens"
+                raise TypeError(f"encode: expected {expected}, got {type(text).__name__}")
+            return [self.tokens_to_ids(text)]
+        if not return_offsets:
+            return [[*self._start_ids, *self._encode(text), *self._end_ids]]
+        ids, offsets = self._encode_with_offsets(text)
+        nowhere = [(0, 0)]
+        return [
+            [*self._start_ids, *ids, *self._end_ids],
+            nowhere * len(self._start_ids) + offsets + nowhere * len(self._end_ids),
+        ]
+
+    def encode(
+        self,
+        first_text,
+        second_text=None,
+        maxlen=None,
+        pattern="S*E*E",
+        truncate_from="right",
+        return_offsets=False,
+    ):
+        """Token ids and segment ids of a text or a pair of texts.
+
+        Args:
+            first_text: a string, or a list of tokens as `tokenize` returns it.
+            second_text: the same or None.
+            maxlen: the most ids to return. Of two texts, the longer one is shortened first.
+            pattern: `"S*E*E"` (start, first, end, second, end), or `"S*ES*E"` with a start token
+                before the second text too.
+            truncate_from: where a text is shortened: `"right"` (before its end token), `"left"`
+                (after its start token), or the position at which tokens are deleted; a pair of
+                positions for a pair of texts.
+            return_offsets: also return where each token comes from.
+
+        Returns:
+            `(token_ids, segment_ids)`, two lists of ints; segments are 0 for the first and 1 for
+            the second text. With `return_offsets` a third list: for each token `(start, end)`,
+            such that `text[start:end]` is its source; `(0, 0)` for start and end tokens.
+
+        Raises:
+            ValueError: an unknown `pattern` or `truncate_from`, or a `maxlen` that leaves no room.
+            TypeError: a text is neither a string nor a list.
+
+        Example:
+            >>> tokenizer.encode("今天", "天气好", maxlen=6)
+            ([101, 791, 1921, 102, 1921, 102], [0, 0, 0, 0, 1, 1])
+        """
+        if second_text is None:
+            sequences = [self._sequence(first_text, return_offsets)]
+        else:
+            if pattern not in ("S*E*E", "S*ES*E"):
+                raise ValueError(f"pattern={pattern!r}; expected 'S*E*E' or 'S*ES*E'")
+            sequences = [self._sequence(text, return_offsets) for text in (first_text, second_text)]
+        # The start token of a second text goes only after truncation.
+        surplus = len(self._start_ids) if second_text is not None and pattern == "S*E*E" else 0
+
+        if maxlen is not None:
+            indices = self._truncation_indices(truncate_from)
+            lengths = _truncated_lengths([len(s[0]) for s in sequences], maxlen + surplus)
+            sequences = [
+                [_truncated(items, length, index) for items in sequence]
+                for sequence, length, index in zip(sequences, lengths, indices, strict=False)
+            ]
+
+        if second_text is None:
+            (result,) = sequences
+            segment_ids = [0] * len(result[0])
+        else:
+            first, second = sequences
+            result = [a + b[surplus:] for a, b in zip(first, second, strict=True)]
+            segment_ids = [0] * len(first[0]) + [1] * (len(result[0]) - len(first[0]))
+        token_ids, *offsets = result
+        return (token_ids, segment_ids, *offsets)
+
+    def _truncation_indices(self, truncate_from):
+        if truncate_from == "right":
+            return (-1 - len(self._end_ids),) * 2
+        if truncate_from == "left":
+            return (len(self._start_ids),) * 2
+        indices = truncate_from if isinstance(truncate_from, list | tuple) else [truncate_from] * 2
+        if len(indices) != 2 or not all(isinstance(index, int) for index in indices):
+            raise ValueError(
+                f"truncate_from={truncate_from!r}; expected 'right', 'left', a position or two"
+            )
+        return indices
+
+    def encode_batch(
+        self,
+        first_texts,
+        second_texts=None,
+        maxlen=None,
+        pattern="S*E*E",
+        truncate_from="right",
+        length=None,
+        padding="right",
+    ):
+        """Token ids and segment ids of many texts, filled up to one length.
+
+        Args:
+            first_texts: list of what `encode` takes as `first_text`.
+            second_texts: list of as many second texts, or None.
+            maxlen: the most ids in a row, as in `encode`.
+            pattern: as in `encode`.
+            truncate_from: as in `encode`.
+            length: length of the rows; by default that of the longest.
+            padding: side on which `token_pad_id` (and segment 0) fills up: `"right"` or `"left"`.
+
+        Returns:
+            `(token_ids, segment_ids)`, two int32 arrays of shape `(batch, length)`.
+
+        Raises:
+            ValueError: numbers of texts differ, a row is longer than `length`, an unknown
+                `padding`, or padding is needed and the vocabulary has no `token_pad`.
+
+        Example:
+            >>> token_ids, segment_ids = tokenizer.encode_batch(["今天天气好", "是"], maxlen=128)
+        """
+        if padding not in ("right", "left"):
+            raise ValueError(f"padding={padding!r}; expected 'right' or 'left'")
+        if second_texts is None:
+            second_texts = [None] * len(first_texts)
+        elif len(second_texts) != len(first_texts):
+            raise ValueError(
+                f"{len(first_texts)} first_texts but {len(second_texts)} second_texts; expected"
+                " as many"
+            )
+        rows = [
+            self.encode(first, second, maxlen, pattern, truncate_from)
+            for first, second in zip(first_texts, second_texts, strict=True)
+        ]
+        lengths = [len(token_ids) for token_ids, _ in rows]
+        longest = max(lengths, default=0)
+        length = longest if length is None else length
+        if longest > length:
+            raise ValueError(f"a text has {longest} tokens, length={length}; pass maxlen={length}")
+        if self.token_pad_id is None and any(n < length for n in lengths):
+            raise ValueError(
+                f"texts of different lengths need padding, but token_pad={self.token_pad!r} is"
+                " not in the vocabulary; name the token it has"
+            )
+        token_ids = np.full((len(rows), length), self.token_pad_id or 0, "int32")
+        segment_ids = np.zeros((len(rows), length), "int32")
+        for i, (row, n) in enumerate(zip(rows, lengths, strict=True)):
+            filled = slice(n) if padding == "right" else slice(length - n, length)
+            token_ids[i, filled], segment_ids[i, filled] = row
+        return token_ids, segment_ids
+
+
+class Tokenizer(TokenizerBase):
+    """BERT's WordPiece tokenizer.
+
+    Args:
+        token_dict: dict token -> id, or the path of a vocabulary file.
+        do_lower_case: lower-case the text and strip accents. Chinese checkpoints want this,
+            unless they are called "cased".
+        word_maxlen: words of more characters are unknown.
+        special_tokens_in_text: read `[MASK]`, `[SEP]`, ... in a text as these tokens; by default
+            they are text like any other and are split.
+        drop_private_use: drop private-use characters instead of reading them as unknown words.
+        **kwargs: `token_start`, `token_end`, `token_mask`, `token_unk`, `token_pad`,
+            `pre_tokenize`, `token_translate`, see `TokenizerBase`.
+
+    Attributes:
+        vocab_size: number of rows of the embedding table, i.e. the highest id + 1.
+        token_start_id, token_end_id, token_mask_id, token_unk_id, token_pad_id: ids of the
+            special tokens, None for what the vocabulary lacks. bert4keras' spellings
+            (`_token_start_id`, `_token_dict`, `_vocab_size`, ...) are there as well.
+
+    Example:
+        >>> tokenizer = Tokenizer("chinese_L-12_H-768_A-12/vocab.txt")
+        >>> tokenizer.tokenize("语言模型BERT")
+        ['[CLS]', '语', '言', '模', '型', 'be', '##rt', '[SEP]']
+        >>> token_ids, segment_ids = tokenizer.encode("语言模型BERT")
+        >>> tokenizer.decode(token_ids)
+        '语言模型bert'
+    """
+
+    def __init__(
+        self,
+        token_dict,
+        do_lower_case=True,
+        word_maxlen=200,
+        special_tokens_in_text=False,
+        drop_private_use=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(token_dict, dict):
+            token_dict = load_vocab(token_dict)
+        self._token_dict = token_dict
+        self._token_dict_inv = {i: token for token, i in token_dict.items()}
+        self.vocab_size = self._vocab_size = max(token_dict.values(), default=-1) + 1
+        self._longest_token = max(map(len, token_dict), default=0)
+        self._do_lower_case = do_lower_case
+        self._word_maxlen = word_maxlen
+        self._drop_private_use = drop_private_use
+
+        self._set_special_ids(token_dict)
+        if self.token_unk_id is None:
+            raise ValueError(
+                f"token_unk={self.token_unk!r} is not in the vocabulary; name the token it has"
+            )
+        self._specials = None
+        if special_tokens_in_text:
+            specials = [token for token in self.special_tokens.values() if token in token_dict]
+            self._specials = re.compile(f"({'|'.join(map(re.escape, specials))})")
+
+        self._char_forms = _Memo(self._form_of_code)
+        self._word_tokens = _Memo(self._word_piece)
+        self._word_ids = _Memo(self._word_piece_ids)
+        self._char_ids = _Memo(self._id_of_char)
+
+    # Tables
+
+    def _form_of_code(self, code):
+        return _char_form(chr(code), self._do_lower_case, self._drop_private_use)
+
+    def _word_piece(self, word):
+        """The longest pieces, from left to right; the word itself if that does not work out."""
+        pieces, start = [], 0
+        if len(word) > self._word_maxlen:
+            return (word,)
+        while start < len(word):
+            prefix = "##" if start else ""
+            for end in range(min(len(word), start + self._longest_token), start, -1):
+                piece = prefix + word[start:end]
+                if piece in self._token_dict:
+                    break
+            else:
+                return (word,)
+            pieces.append(piece)
+            start = end
+        return tuple(pieces)
+
+    def _word_piece_ids(self, word):
+        pieces = self._word_piece(word)
+        return tuple(self.token_to_id(self._token_translate.get(p, p)) for p in pieces)
+
+    def _id_of_char(self, char):
+        return self.token_to_id(self._token_translate.get(char, char))
+
+    # Text to tokens
+
+    def _words(self, text):
+        """Steps 1 to 4: the words of a text, cleaned and normalized."""
+        spaced = text.translate(self._char_forms)
+        if _CONTEXT in spaced:
+            spaced, _ = _normalize(text, self._do_lower_case, self._drop_private_use)
+        return spaced.split()
+
+    def _pieces(self, text):
+        return [token for word in self._words(text) for token in self._word_tokens[word]]
+
+    def _tokenize(self, text):
+        if self._specials is None:
+            return self._tokenize_plain(text)
+        tokens = []
+        for i, part in enumerate(self._specials.split(text)):
+            tokens += [part] if i % 2 else self._tokenize_plain(part)
+        return tokens
+
+    def _tokenize_plain(self, text):
+        if self._pre_tokenize is None:
+            return self._pieces(text)
+        if self._do_lower_case:
+            decomposed = unicodedata.normalize("NFD", text.lower())
+            text = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
+        tokens = []
+        for word in self._pre_tokenize(text):
+            tokens += [word] if word and word in self._token_dict else self._pieces(word)
+        return tokens
+
+    @property
+    def _is_plain(self):
+        """Whether a text may be cut into runs, as no hook wants to see all of it."""
+        return self._pre_tokenize is None and self._specials is None
+
+    def _encode(self, text):
+        if not self._is_plain:
+            return super()._encode(text)
+        ids, alone = [], True
+        for run in _RUNS.split(text):
+            if alone:
+                ids += map(self._char_ids.__getitem__, run)
+            else:
+                ids += chain.from_iterable(map(self._word_ids.__getitem__, self._words(run)))
+            alone = not alone
+        return ids
+
+    def _encode_with_offsets(self, text):
+        if not self._is_plain:
+            return super()._encode_with_offsets(text)
+        ids, offsets, start, alone = [], [], 0, True
+        for run in _RUNS.split(text):
+            end = start + len(run)
+            if alone:
+                ids += map(self._char_ids.__getitem__, run)
+                offsets += zip(range(start, end), range(start + 1, end + 1), strict=True)
+            else:
+                self._encode_run(run, start, ids, offsets)
+            start, alone = end, not alone
+        return ids, offsets
+
+    def _encode_run(self, run, start, ids, offsets):
+        """Appends the ids and offsets of a run that begins at position `start` of its text."""
+        spaced, origins = self._aligned(run)
+        end = 0
+        for word in spaced.split():
+            begin = spaced.index(word, end)
+            ids += self._word_ids[word]
+            for i, token in enumerate(self._word_tokens[word]):
+                end = begin + len(token) - (2 if i else 0)
+                offsets.append((start + origins[begin], start + origins[end - 1] + 1))
+                begin = end
+
+    # Tokens to text
+
+    def _aligned(self, text):
+        """What `_normalize` returns, by way of the table if that will do."""
+        forms = [self._char_forms[code] for code in map(ord, text)]
+        if _CONTEXT in forms:
+            return _normalize(text, self._do_lower_case, self._drop_private_use)
+        return "".join(forms), [i for i, form in enumerate(forms) for _ in form]
+
+    def _aligned_words(self, text):
+        """The words of a text, and for each of their characters its position in the text."""
+        words, origins, start = [], [], 0
+        for i, part in enumerate([text] if self._specials is None else self._specials.split(text)):
+            spaced, at = (part, range(len(part))) if i % 2 else self._aligned(part)
+            words += spaced.split()
+            origins += [start + o for c, o in zip(spaced, at, strict=True) if not c.isspace()]
+            start += len(part)
+        return words, origins
+
+    def rematch(self, text, tokens):
+        """Finds the tokens in the text they came from.
+
+        Exact however lower-casing, accents, spaces or dropped characters changed the text. If
+        the left of a text was truncated, prefer `encode(..., return_offsets=True)`: here the
+        first token is then looked for where it first occurs.
+
+        Args:
+            text: the text, as it was before tokenization.
+            tokens: its tokens, as `tokenize` or `ids_to_tokens` returns them.
+
+        Returns:
+            For each token the list of the positions of its characters in `text`; an empty list
+            for special tokens. A `token_unk` stands for the rest of a word.
+
+        Raises:
+            ValueError: a token does not occur in the rest of the text.
+
+        Example:
+            >>> tokenizer.rematch("A  Café店", ["[CLS]", "a", "cafe", "店", "[SEP]"])
+            [[], [0], [3, 4, 5, 6], [7], []]
+        """
+        tokens = list(tokens)
+        start = int(bool(tokens) and tokens[0] == self.token_start)
+        end = len(tokens) - int(len(tokens) > start and tokens[-1] == self.token_end)
+        middle = self._positions(text, tokens[start:end])
+        return [[]] * start + middle + [[]] * (len(tokens) - end)
+
+    def _positions(self, text, tokens):
+        words, origins = self._aligned_words(text)
+        normalized = "".join(words)
+        word_ends = list(accumulate(map(len, words)))
+        mapping, cursor = [], 0
+        for token in tokens:
+            piece = _stem(self._token_translate_inv.get(token, token))
+            in_text = self._specials is not None and normalized.startswith(piece, cursor)
+            if token == self.token_unk and not in_text:
+                word = bisect_right(word_ends, cursor)
+                begin, end = cursor, word_ends[word] if word < len(words) else cursor
+            elif not in_text and (_is_special(piece) or token in self.special_tokens.values()):
+                begin = end = cursor
+            else:
+                begin = normalized.find(piece, cursor)
+                if begin < 0:
+                    raise ValueError(f"rematch: token {token!r} is not in the rest of the text")
+                end = begin + len(piece)
+            # One character may have become several (a Hangul syllable its letters).
+            mapping.append(list(dict.fromkeys(origins[begin:end])))
+            cursor = end
+        return mapping
+
+    def token_to_id(self, token):
+        """The id of a token; that of `token_unk` if the vocabulary lacks it."""
+        return self._token_dict.get(token, self.token_unk_id)
+
+    def id_to_token(self, i):
+        """The token of an id (an int of any library); `""` for a row without token.
+
+        Raises:
+            ValueError: there is no such row.
+        """
+        i = operator.index(i)
+        if not 0 <= i < self.vocab_size:
+            raise ValueError(f"id {i} is not in the vocabulary of {self.vocab_size} tokens")
+        return self._token_dict_inv.get(i, "")
+
+    def decode(self, ids, tokens=None):
+        """Readable text from token ids: no spaces between Chinese characters, no special tokens.
+
+        Args:
+            ids: list, array or tensor of ids.
+            tokens: the tokens themselves, used instead of `ids` if given.
+
+        Returns:
+            A string.
+        """
+        text = ""
+        for token in tokens or self.ids_to_tokens(ids):
+            if _is_special(token) or token in self.special_tokens.values():
+                continue
+            single = len(token) == 1
+            if token.startswith("##"):
+                text += token[2:]
+            elif single and _is_cjk(token):
+                text += token
+            elif single and _is_punctuation(token):
+                text += f"{token} "
+            elif text and _is_cjk(text[-1]):
+                text += token
+            else:
+                text += f" {token}"
+        for pattern, replacement in _DECODING_RULES:
+            text = pattern.sub(replacement, text)
+        return text.strip()
+
+
+_DECODING_RULES = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
+        (" +", " "),
+        # English contractions: it's, don't
+        ("' (re|m|s|t|ve|d|ll) ", r"'\1 "),
+        # No space behind Chinese punctuation, nor behind opening brackets and operators
+        (
+            "([·\u2013\u2014\u2018\u2019\u201b-\u201f\u2026\u2027\u3000-\u3003\u3008-\u3011"
+            "\u3014-\u301f\u3030\u303e\u303f\ufe4f\ufe51\ufe54\uff01-\uff0d\uff0f\uff1a-\uff20"
+            r"\uff3b-\uff40\uff5b-\uff64+\-/={(<\[]) ",
+            r"\1",
+        ),
+        # Decimal numbers
+        (r"(\d\.) (\d)", r"\1\2"),
+    ]
+]

@@ -1,0 +1,154 @@
+"""Read the golden cases: what was built, with which weights and inputs, and what came out.
+
+Weights are not stored. Each tensor is drawn from its own generator, seeded by its name, so that a
+file of names and shapes is all there is to keep. ``RandomState`` is NumPy's frozen generator: its
+stream does not change between versions.
+"""
+
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parent
+STD = 0.2
+
+
+def random_tensor(name, shape, seed=0):
+    """Draw one tensor from N(0, 0.2); LayerNorm's gamma from N(1, 0.2).
+
+    Args:
+        name: TensorFlow name of the tensor; part of the seed.
+        shape: list of integers.
+        seed: integer that sets whole models apart.
+
+    Returns:
+        float32 array.
+    """
+    generator = np.random.RandomState(zlib.crc32(f"{seed}/{name}".encode()))
+    mean = 1.0 if name.endswith("gamma") else 0.0
+    return (mean + STD * generator.standard_normal(tuple(shape))).astype("float32")
+
+
+def random_weights(shapes, seed=0):
+    """Draw every tensor of a model. Args: ``shapes``: dict of name -> shape; ``seed``: integer."""
+    return {name: random_tensor(name, shape, seed) for name, shape in shapes.items()}
+
+
+def renamed_weights(names, weights):
+    """Give TensorFlow-named weights their Hugging Face names and layouts.
+
+    Args:
+        names: dict of Hugging Face name -> ``[TensorFlow name, transposed]``.
+        weights: dict of TensorFlow name -> array.
+    """
+    return {
+        name: np.ascontiguousarray(weights[there].T) if transposed else weights[there]
+        for name, (there, transposed) in names.items()
+    }
+
+
+def named_weights(table, name):
+    """The weights called ``name`` in ``table``, the ``"weights"`` entry of ``cases.json``."""
+    entry = table[name]
+    if "names" in entry:
+        return renamed_weights(entry["names"], named_weights(table, entry["renames"]))
+    shapes = {**table[entry["extends"]]["shapes"]} if "extends" in entry else {}
+    return random_weights({**shapes, **entry["shapes"]}, entry["seed"])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model, its inputs and its outputs.
+
+    Attributes:
+        name: of the case.
+        source: library and version that computed the outputs.
+        config: dict to be written as the model's ``config.json``.
+        options: keyword arguments of ``build_transformer_model``, bert4keras' spelling.
+        condition_size: width of the ``layer_norm_cond`` input, or None. That input is also the
+            ``additional_input_layers``, so its array comes last in ``inputs``.
+        checkpoint: folder that holds the model's files, relative to this one, or None.
+        weights: dict of name -> array; empty if there is a ``checkpoint``.
+        inputs: for each batch, the list of input arrays.
+        outputs: for each batch, the list of output arrays.
+        hidden_states: for each batch, embeddings and every block's output; empty if not recorded.
+        notes: what to know.
+    """
+
+    name: str
+    source: str
+    config: dict
+    options: dict
+    condition_size: int | None
+    checkpoint: str | None
+    weights: dict
+    inputs: list
+    outputs: list
+    hidden_states: list
+    notes: str
+
+
+def _options(options):
+    """Undo what JSON did to tuples: a weighted compound token is ``([ids], [weights])``."""
+    tokens = options.get("compound_tokens")
+    if tokens is None:
+        return options
+    return {
+        **options,
+        "compound_tokens": [tuple(t) if isinstance(t[0], list) else t for t in tokens],
+    }
+
+
+def load_cases(folder=FOLDER / "bert"):
+    """Read all cases of a family.
+
+    Args:
+        folder: holds ``cases.json``, ``inputs.npz`` and ``outputs.npz``.
+
+    Returns:
+        list of `Case`.
+
+    Example:
+
+    >>> for case in load_cases():
+    ...     model = build(case.config, case.options, case.weights)
+    ...     for arrays, expected in zip(case.inputs, case.outputs):
+    ...         compare(model.predict_on_batch(arrays), expected)
+    """
+    folder = Path(folder)
+    document = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
+    with np.load(folder / "inputs.npz") as file:
+        inputs = dict(file)
+    with np.load(folder / "outputs.npz") as file:
+        outputs = dict(file)
+
+    def arrays(case, kind, count):
+        return [
+            [outputs[f"{case['name']}/{kind}_{i}_batch_{batch}"] for i in range(count)]
+            for batch in range(len(case["inputs"]))
+        ]
+
+    cases = []
+    for case in document["cases"]:
+        weights = {}
+        if case["weights"] is not None:
+            weights = named_weights(document["weights"], case["weights"])
+        cases.append(
+            Case(
+                name=case["name"],
+                source=case["source"],
+                config=case["config"],
+                options=_options(case["options"]),
+                condition_size=case["condition_size"],
+                checkpoint=case["checkpoint"],
+                weights={k: v for k, v in weights.items() if k not in case["without"]},
+                inputs=[[inputs[key] for key in keys] for keys in case["inputs"]],
+                outputs=arrays(case, "output", len(case["outputs"])),
+                hidden_states=arrays(case, "hidden", case["hidden_states"]),
+                notes=case["notes"],
+            )
+        )
+    return cases
