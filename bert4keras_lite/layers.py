@@ -151,7 +151,7 @@ def token_mask(token_ids):
 
 @register
 class PositionEmbedding(Layer):
-    """Adds a learned vector for each position.
+    """Adds a learned vector for each position, or for each of other small integers (segments).
 
     Args:
         input_dim: number of trained positions.
@@ -340,10 +340,12 @@ class AttentionBias(Layer):
         attend: `"all"`: every token that is no padding (an encoder); `"lm"`: also no later token
             (a language model); `"unilm"`: a token sees the first segment and what precedes it
             in the second (a sequence-to-sequence model in one stack).
+        segments_are_tokens: segment ids come from the vocabulary, so that there, too, id 0 is
+            padding and hides its token (what bert4keras does with shared segment embeddings).
 
     Call arguments:
         token_ids: `(batch, length)`.
-        segment_ids: `(batch, length)`, for `"unilm"`: 0 in the source, 1 in the target.
+        segment_ids: `(batch, length)`; for `"unilm"` 0 in the source and 1 in the target.
 
     Returns:
         `(batch, 1, 1 or length, length)`: batch, heads, queries, keys.
@@ -352,12 +354,16 @@ class AttentionBias(Layer):
         Dong et al., "Unified Language Model Pre-training", arXiv 1905.03197, figure 1.
     """
 
-    def __init__(self, attend="all", **kwargs):
+    def __init__(self, attend="all", segments_are_tokens=False, **kwargs):
         super().__init__(**kwargs)
         self.attend = attend
+        self.segments_are_tokens = segments_are_tokens
 
     def call(self, token_ids, segment_ids=None):
-        visible = token_mask(token_ids)[:, None, None, :]
+        present = token_mask(token_ids)
+        if self.segments_are_tokens:
+            present = ops.logical_and(present, token_mask(segment_ids))
+        visible = present[:, None, None, :]
         if self.attend != "all":
             if self.attend == "lm":
                 order = ops.arange(ops.shape(token_ids)[1])[None]

@@ -9,9 +9,15 @@ first spelling is written, all are read) and how it is turned on the way.
 # how a stored array becomes a variable; each is its own inverse
 SAME, TURN, ROWS = "same", "turn", "rows"  # as it is; transposed; one row for each token
 
+# What a condition adds to a normalization starts at zero and is in no published checkpoint: it is
+# written, and read where it is there.
+OPTIONAL = ["gamma_dense/kernel", "beta_dense/kernel", "hidden_dense/kernel"]
+
 _NORM_TF = [("gamma", ["/gamma"], SAME), ("beta", ["/beta"], SAME)]
+_NORM_TF += [(name, ["/" + name], SAME) for name in OPTIONAL]
 _LINEAR_TF = [("kernel", ["/kernel"], SAME), ("bias", ["/bias"], SAME)]
 _NORM_HF = [("gamma", [".weight", ".gamma"], SAME), ("beta", [".bias", ".beta"], SAME)]
+_NORM_HF += [(name, ["." + name.replace("/", ".")], SAME) for name in OPTIONAL]
 _LINEAR_HF = [("kernel", [".weight"], TURN), ("bias", [".bias"], SAME)]
 
 ROLES = {
@@ -36,8 +42,6 @@ ROLES = {
     },
 }
 
-# The scale and offset that a condition moves have no name in any published checkpoint: they stay
-# as they are built (at zero).
 BERT = [
     ("tokens", "token_embedding", "bert/embeddings/word_embeddings", "bert.embeddings.word_embeddings"),
     ("table", "segment_embedding", "bert/embeddings/token_type_embeddings", "bert.embeddings.token_type_embeddings"),

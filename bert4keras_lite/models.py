@@ -187,7 +187,8 @@ class Transformer:
         self.hidden_states = []
 
         ids = self.make_inputs()
-        self.inputs = [*ids.values(), *keras.tree.flatten(additional_input_layers or [])]
+        more = [] if additional_input_layers is None else additional_input_layers
+        self.inputs = [*ids.values(), *keras.tree.flatten(more)]
         x = self.encode(self.embed(**ids), self.attention_bias(**ids))
         self.outputs = self.heads(x) or [x]
         outputs = self.outputs[0] if len(self.outputs) == 1 else self.outputs
@@ -240,25 +241,13 @@ class Transformer:
             embeddings_initializer=self.initializer,
         )
         x = token_embedding(token_ids)
-        if segment_ids is not None:
-            segment_embedding = token_embedding
-            if not c.shared_segment_embeddings:
-                segment_embedding = self.layer(
-                    keras.layers.Embedding,
-                    "segment_embedding",
-                    input_dim=c.segment_vocab_size,
-                    output_dim=c.token_size,
-                    embeddings_initializer=self.initializer,
-                )
+        if segment_ids is not None and c.shared_segment_embeddings:
             add = self.layer(keras.layers.Add, "token_segment_embedding")
-            x = add([x, segment_embedding(segment_ids)])
-        x = self.layer(
-            PositionEmbedding,
-            "position_embedding",
-            input_dim=c.max_position,
-            output_dim=c.token_size,
-            hierarchical=c.hierarchical_position,
-            initializer_range=c.initializer_range,
+            x = add([x, token_embedding(segment_ids)])
+        elif segment_ids is not None:
+            x = self.added_table("segment_embedding", c.segment_vocab_size)(x, segment_ids)
+        x = self.added_table(
+            "position_embedding", c.max_position, hierarchical=c.hierarchical_position
         )(x, position_ids)
         x = self.normalize("embedding_norm", x)
         x = self.layer(keras.layers.Dropout, "embedding_dropout", rate=c.dropout_rate)(x)
@@ -266,10 +255,24 @@ class Transformer:
             x = self.dense("embedding_projection", c.hidden_size)(x)
         return x
 
+    def added_table(self, name, size, **arguments):
+        return self.layer(
+            PositionEmbedding,
+            name,
+            input_dim=size,
+            output_dim=self.config.token_size,
+            initializer_range=self.config.initializer_range,
+            **arguments,
+        )
+
     def attention_bias(self, token_ids, segment_ids=None, position_ids=None):
         """What every query may see, computed once for all blocks."""
-        layer = self.layer(AttentionBias, "attention_bias", attend=self.config.attend)
-        return layer(token_ids, segment_ids) if layer.attend == "unilm" else layer(token_ids)
+        return self.layer(
+            AttentionBias,
+            "attention_bias",
+            attend=self.config.attend,
+            segments_are_tokens=self.config.shared_segment_embeddings,
+        )(token_ids, segment_ids)
 
     def encode(self, x, bias):
         """The blocks, one on the other. `(batch, length, hidden_size)` in and out."""
@@ -367,6 +370,7 @@ class Transformer:
             mappings.BERT,
             mappings.ROLES,
             self.config.num_hidden_layers,
+            optional=mappings.OPTIONAL,
             skippable=mappings.SKIPPABLE,
             fingerprints=mappings.FINGERPRINTS,
             keep_tokens=keep_tokens,
@@ -530,12 +534,9 @@ def _check_options(options, known):
 
 def _initialize_rest(transformer, loaded):
     """Draws the matrices that building under `deferred_initialization` left at zero."""
-    known = {
-        slot.here
-        for slot in slots(mappings.BERT, mappings.ROLES, "tf", transformer.config.num_hidden_layers)
-    }
+    start_at_zero = ("gamma_dense/kernel", "beta_dense/kernel")
     for path, variable in transformer.variables.items():
-        if path in known and path not in loaded and len(variable.shape) > 1:
+        if path not in loaded and len(variable.shape) > 1 and not path.endswith(start_at_zero):
             variable.assign(transformer.initializer(variable.shape, variable.dtype))
 
 

@@ -92,13 +92,11 @@ def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
     if not simplified:
         return token_dict
 
-    startswith = list(startswith or [])
+    startswith = list(dict.fromkeys(startswith or []))
     if missing := [token for token in startswith if token not in token_dict]:
         raise ValueError(f"{path} has no {missing[0]!r}, which startswith= asks for")
-    kept = dict.fromkeys(startswith)
-    kept.update(dict.fromkeys(token for token in token_dict if not _is_redundant(token)))
-    # `dict` order is that of first occurrence; rows are numbered by the last one.
-    kept = startswith + sorted(kept.keys() - set(startswith), key=token_dict.get)
+    rest = [t for t in token_dict if t not in startswith and not _is_redundant(t)]
+    kept = startswith + sorted(rest, key=token_dict.get)
     return {token: i for i, token in enumerate(kept)}, [token_dict[token] for token in kept]
 
 
@@ -146,11 +144,6 @@ def _is_punctuation(char):
     return unicodedata.category(char).startswith("P")
 
 
-def _is_special(token):
-    """Whether a token has the form of `[CLS]`, `[unused1]`, ..."""
-    return len(token) > 1 and token[0] == "[" and token[-1] == "]"
-
-
 def _stem(token):
     """The text of a piece, without the `##` that continues a word."""
     return token[2:] if token.startswith("##") else token
@@ -182,13 +175,11 @@ def _normalize(text, lower, drop_private_use):
     """
     pairs = [(c, i) for i, char in enumerate(text) for c in _clean(char, drop_private_use)]
     if lower:
-        # Only the whole text tells where a sigma is final; it never changes a length.
+        # Only the whole text tells where a sigma is final; both its forms are one character.
         lowered = iter("".join(c for c, _ in pairs).lower())
         pairs = [(new, i) for c, i in pairs for new in islice(lowered, len(c.lower()))]
         pairs = [(new, i) for c, i in pairs for new in unicodedata.normalize("NFD", c)]
-        pairs = [
-            (c, i) for c, i in _canonical_order(pairs) if unicodedata.category(c) != "Mn"
-        ]
+        pairs = [(c, i) for c, i in _canonical_order(pairs) if unicodedata.category(c) != "Mn"]
     pairs = [(new, i) for c, i in pairs for new in (f" {c} " if _is_punctuation(c) else c)]
     return "".join(c for c, _ in pairs), [i for _, i in pairs]
 
@@ -233,26 +224,35 @@ def _always_alone():
 _RUNS = re.compile(f"([^{_always_alone()}]+)")
 
 
+# Where each character of a text of single characters starts and ends: to share these tuples is
+# much faster than to make them for every text.
+_UNIT_SPANS = [(i, i + 1) for i in range(4096)]
+
+
 class _Memo(dict):
     """A table that computes what it lacks, and starts afresh when it is full.
 
-    Safe to share between threads: at worst two of them compute the same value.
+    Strings longer than `longest` are not kept: they hardly come again. Threads may share a
+    table: at worst two of them compute the same value.
     """
 
-    def __init__(self, compute, limit=1 << 16):
+    limit = 1 << 16
+
+    def __init__(self, compute, longest=None):
         super().__init__()
         self.compute = compute
-        self.limit = limit
+        self.longest = longest
 
     def __missing__(self, key):
         value = self.compute(key)
-        if len(self) >= self.limit:
-            self.clear()
-        self[key] = value
+        if self.longest is None or len(key) <= self.longest:
+            if len(self) >= self.limit:
+                self.clear()
+            self[key] = value
         return value
 
     def __reduce__(self):
-        return type(self), (self.compute, self.limit)
+        return type(self), (self.compute, self.longest)
 
 
 # Tokenizers
@@ -398,9 +398,8 @@ class TokenizerBase:
 
     def _encode_with_offsets(self, text):
         """The same, and for each id where its token starts and ends in the text."""
-        tokens = self._translated(text)
-        positions = self._positions(text, tokens)
-        return self.tokens_to_ids(tokens), [(p[0], p[-1] + 1) if p else (0, 0) for p in positions]
+        positions = self._positions(text, self._tokenize(text))
+        return self._encode(text), [(p[0], p[-1] + 1) if p else (0, 0) for p in positions]
 
     def _sequence(self, text, return_offsets):
         """`[ids]` or `[ids, offsets]` of a text or of a list of tokens."""
@@ -560,7 +559,7 @@ class Tokenizer(TokenizerBase):
     Args:
         token_dict: dict token -> id, or the path of a vocabulary file.
         do_lower_case: lower-case the text and strip accents. Chinese checkpoints want this,
-            unless they are called "cased".
+            unless they are called "cased". (The default of bert4keras is False.)
         word_maxlen: words of more characters are unknown.
         special_tokens_in_text: read `[MASK]`, `[SEP]`, ... in a text as these tokens; by default
             they are text like any other and are split.
@@ -608,26 +607,32 @@ class Tokenizer(TokenizerBase):
             raise ValueError(
                 f"token_unk={self.token_unk!r} is not in the vocabulary; name the token it has"
             )
+        self._special_set = set(self.special_tokens.values())
         self._specials = None
         if special_tokens_in_text:
             specials = [token for token in self.special_tokens.values() if token in token_dict]
             self._specials = re.compile(f"({'|'.join(map(re.escape, specials))})")
 
-        self._char_forms = _Memo(self._form_of_code)
-        self._word_tokens = _Memo(self._word_piece)
-        self._word_ids = _Memo(self._word_piece_ids)
-        self._char_ids = _Memo(self._id_of_char)
+        self._char_forms = _Memo(self._compute_char_form)
+        self._char_ids = _Memo(self._compute_char_id)
+        self._word_tokens = _Memo(self._compute_word_tokens, longest=32)
+        self._word_ids = _Memo(self._compute_word_ids, longest=32)
+        self._run_ids = _Memo(self._compute_run_ids, longest=16)
+        self._run_offsets = _Memo(self._compute_run_offsets, longest=16)
 
     # Tables
 
-    def _form_of_code(self, code):
+    def _compute_char_form(self, code):
         return _char_form(chr(code), self._do_lower_case, self._drop_private_use)
 
-    def _word_piece(self, word):
+    def _compute_char_id(self, char):
+        return self.token_to_id(self._token_translate.get(char, char))
+
+    def _compute_word_tokens(self, word):
         """The longest pieces, from left to right; the word itself if that does not work out."""
-        pieces, start = [], 0
         if len(word) > self._word_maxlen:
             return (word,)
+        pieces, start = [], 0
         while start < len(word):
             prefix = "##" if start else ""
             for end in range(min(len(word), start + self._longest_token), start, -1):
@@ -640,12 +645,25 @@ class Tokenizer(TokenizerBase):
             start = end
         return tuple(pieces)
 
-    def _word_piece_ids(self, word):
-        pieces = self._word_piece(word)
-        return tuple(self.token_to_id(self._token_translate.get(p, p)) for p in pieces)
+    def _compute_word_ids(self, word):
+        translate = self._token_translate
+        return tuple(self.token_to_id(translate.get(t, t)) for t in self._word_tokens[word])
 
-    def _id_of_char(self, char):
-        return self.token_to_id(self._token_translate.get(char, char))
+    def _compute_run_ids(self, run):
+        return tuple(chain.from_iterable(map(self._word_ids.__getitem__, self._words(run))))
+
+    def _compute_run_offsets(self, run):
+        """Start and end in the run of each of its tokens."""
+        spaced, origins = self._aligned(run)
+        offsets, end = [], 0
+        for word in spaced.split():
+            begin = spaced.index(word, end)
+            for i, token in enumerate(self._word_tokens[word]):
+                end = begin + len(token) - (2 if i else 0)
+                source = origins[begin:end]
+                offsets.append((min(source), max(source) + 1))
+                begin = end
+        return tuple(offsets)
 
     # Text to tokens
 
@@ -691,35 +709,27 @@ class Tokenizer(TokenizerBase):
             if alone:
                 ids += map(self._char_ids.__getitem__, run)
             else:
-                ids += chain.from_iterable(map(self._word_ids.__getitem__, self._words(run)))
+                ids += self._run_ids[run]
             alone = not alone
         return ids
 
     def _encode_with_offsets(self, text):
         if not self._is_plain:
             return super()._encode_with_offsets(text)
+        spans = _UNIT_SPANS
+        if len(text) > len(spans):
+            spans = [(i, i + 1) for i in range(len(text))]
         ids, offsets, start, alone = [], [], 0, True
         for run in _RUNS.split(text):
             end = start + len(run)
             if alone:
                 ids += map(self._char_ids.__getitem__, run)
-                offsets += zip(range(start, end), range(start + 1, end + 1), strict=True)
+                offsets += spans[start:end]
             else:
-                self._encode_run(run, start, ids, offsets)
+                ids += self._run_ids[run]
+                offsets += [(start + begin, start + stop) for begin, stop in self._run_offsets[run]]
             start, alone = end, not alone
         return ids, offsets
-
-    def _encode_run(self, run, start, ids, offsets):
-        """Appends the ids and offsets of a run that begins at position `start` of its text."""
-        spaced, origins = self._aligned(run)
-        end = 0
-        for word in spaced.split():
-            begin = spaced.index(word, end)
-            ids += self._word_ids[word]
-            for i, token in enumerate(self._word_tokens[word]):
-                end = begin + len(token) - (2 if i else 0)
-                offsets.append((start + origins[begin], start + origins[end - 1] + 1))
-                begin = end
 
     # Tokens to text
 
@@ -772,28 +782,36 @@ class Tokenizer(TokenizerBase):
         words, origins = self._aligned_words(text)
         normalized = "".join(words)
         word_ends = list(accumulate(map(len, words)))
-        mapping, cursor = [], 0
+        mapping, begin = [], 0
         for token in tokens:
-            piece = _stem(self._token_translate_inv.get(token, token))
-            in_text = self._specials is not None and normalized.startswith(piece, cursor)
-            if token == self.token_unk and not in_text:
-                word = bisect_right(word_ends, cursor)
-                begin, end = cursor, word_ends[word] if word < len(words) else cursor
-            elif not in_text and (_is_special(piece) or token in self.special_tokens.values()):
-                begin = end = cursor
-            else:
-                begin = normalized.find(piece, cursor)
+            piece = _stem(token)
+            if token in self._token_translate_inv and not normalized.startswith(piece, begin):
+                token = self._token_translate_inv[token]
+                piece = _stem(token)
+            end = begin + len(piece)
+            if not self._is_special(token):
+                begin = normalized.find(piece, begin)
                 if begin < 0:
                     raise ValueError(f"rematch: token {token!r} is not in the rest of the text")
                 end = begin + len(piece)
-            # One character may have become several (a Hangul syllable its letters).
-            mapping.append(list(dict.fromkeys(origins[begin:end])))
-            cursor = end
+            elif self._specials is None or not normalized.startswith(piece, begin):
+                end = begin
+                if token == self.token_unk and begin < len(normalized):
+                    end = word_ends[bisect_right(word_ends, begin)]
+            # One character may have become several (a Hangul syllable its letters), and NFD may
+            # have swapped marks.
+            mapping.append(sorted(set(origins[begin:end])))
+            begin = end
         return mapping
 
     def token_to_id(self, token):
         """The id of a token; that of `token_unk` if the vocabulary lacks it."""
         return self._token_dict.get(token, self.token_unk_id)
+
+    def _is_special(self, token):
+        """Whether a token is none of the text, as are `[CLS]`, `[unused1]`, ..."""
+        bracketed = len(token) > 1 and token[0] == "[" and token[-1] == "]"
+        return bracketed or token in self._special_set
 
     def id_to_token(self, i):
         """The token of an id (an int of any library); `""` for a row without token.
@@ -818,7 +836,7 @@ class Tokenizer(TokenizerBase):
         """
         text = ""
         for token in tokens or self.ids_to_tokens(ids):
-            if _is_special(token) or token in self.special_tokens.values():
+            if self._is_special(token):
                 continue
             single = len(token) == 1
             if token.startswith("##"):

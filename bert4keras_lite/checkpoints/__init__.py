@@ -11,6 +11,7 @@ Example:
 
 import json
 import zipfile
+from functools import partial
 from pathlib import Path
 
 from . import keras_file, npz_file, safetensor_file, tf_bundle, torch_file
@@ -53,8 +54,7 @@ def open_checkpoint(path, verify=False):
         kernel = checkpoint["bert/pooler/dense/kernel"]
     """
     path = Path(path)
-    with reading(path):
-        return _open(_find(path) if path.is_dir() else path, verify)
+    return _open(_find(path) if path.is_dir() else path, verify)
 
 
 def _find(directory):
@@ -96,10 +96,11 @@ def _open(path, verify):
             f"{path}: no such file, nor {path.name}.index of a TensorFlow checkpoint; name a "
             "checkpoint's file, its prefix, or the directory that holds it"
         )
-    if path.name.endswith(".index.json"):
-        return _open_sharded(path)
-    format, read_entries = _format_of(path)
-    return Checkpoint(path, format, read_entries(path))
+    with reading(path):
+        if path.name.endswith(".index.json"):
+            return _open_sharded(path)
+        format, read_entries = _format_of(path)
+        return Checkpoint(path, format, read_entries(path))
 
 
 def _open_sharded(path):
@@ -111,14 +112,15 @@ def _open_sharded(path):
             raise CheckpointError(f"{path}: names a shard outside of its directory: {file!r}")
         if not (path.parent / file).is_file():
             raise CheckpointError(f"{path.parent / file}: this shard, listed in {path}, is missing")
-        with reading(path.parent / file):
-            shards[file] = _open(path.parent / file, verify=False)
+        shards[file] = _open(path.parent / file, verify=False)
     entries = {}
     for name, file in files.items():
         shard = shards[file]
         if name not in shard:
             raise CheckpointError(f"{shard.path}: {name!r} should be here, as {path} says")
-        entries[name] = Entry(shard.shape(name), shard.dtype(name), lambda s=shard, n=name: s[n])
+        entries[name] = Entry(
+            shard.shape(name), shard.dtype(name), partial(shard.__getitem__, name)
+        )
     return Checkpoint(path, next(iter(shards.values())).format, entries)
 
 

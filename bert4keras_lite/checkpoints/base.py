@@ -98,10 +98,12 @@ def reading(path):
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        raise CheckpointError(
-            f"{path}: damaged, or not the checkpoint it looks like "
-            f"({type(error).__name__}: {error}); get or copy the file again"
-        ) from error
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
+
+
+def damaged(path, what):
+    """The error for a file that is not what it should be."""
+    return CheckpointError(f"{path}: damaged or truncated: {what}; get or copy the file again")
 
 
 def unreadable(path, name, shape, kind):
@@ -137,10 +139,8 @@ class MappedFile:
         shape = checked_shape(self.path, name, shape)
         size = math.prod(shape) * dtype.itemsize
         if not 0 <= offset <= self.size - size:
-            raise CheckpointError(
-                f"{self.path}: truncated or damaged: {name!r} should take {size} bytes from byte "
-                f"{offset}, and the file has {self.size}; get or copy the file again"
-            )
+            place = f"{size} bytes from byte {offset}"
+            raise damaged(self.path, f"{name!r} should take {place}, and the file has {self.size}")
         return Entry(shape, dtype, lambda: self.array(offset, shape, dtype, order=order))
 
 
@@ -148,7 +148,7 @@ def checked_shape(path, name, shape):
     """`shape` as a tuple, once it is known to be one."""
     shape = tuple(shape)
     if len(shape) > MAX_RANK or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise CheckpointError(f"{path}: damaged: {name!r} has the impossible shape {shape[:8]}")
+        raise damaged(path, f"{name!r} has the impossible shape {shape[:8]}")
     return shape
 
 

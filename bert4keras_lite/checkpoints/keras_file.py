@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from .base import Entry, MappedFile, checked_shape, unreadable
-from .zip_file import MAX_RATIO, stored_at
+from .zip_file import MAX_RATIO, open_zip, stored_at
 
 WEIGHTS = "model.weights.h5"  # in a `.keras` archive
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -22,8 +22,8 @@ def read_h5(path):
 def read_keras(path):
     """Name -> `Entry` of the weights in a `.keras` archive."""
     file = MappedFile(path)
-    with zipfile.ZipFile(path) as archive:
-        start = stored_at(file, archive, archive.getinfo(WEIGHTS))
+    with open_zip(file) as archive:
+        start = stored_at(file, archive, WEIGHTS)
     return _read(file, start, _open_keras)
 
 

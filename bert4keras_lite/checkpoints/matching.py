@@ -98,6 +98,7 @@ def match(
     table,
     roles,
     blocks,
+    optional=(),
     skippable=(),
     fingerprints=(),
     keep_tokens=None,
@@ -111,7 +112,7 @@ def match(
     Args:
         variables: path -> shape, of the model.
         checkpoint: mapping name -> array; one with `.shape(name)` is not read here.
-        table, roles, skippable, fingerprints: from `mappings.py`.
+        table, roles, optional, skippable, fingerprints: from `mappings.py`.
         blocks: number of blocks of the model.
         keep_tokens, compound_tokens: see `take_rows`.
         resize: `(path, array, shape) -> array`, for arrays of another shape; None: an error.
@@ -135,6 +136,8 @@ def match(
         if slot.here not in variables:
             continue
         name = next((found[n] for n in slot.names if n in found), None)
+        if name is None and slot.here.endswith(tuple(optional)):
+            continue
         if name is None:
             minus.append(f"- {slot.names[0]}  (for {slot.here})")
             continue

@@ -6,13 +6,13 @@ import zipfile
 import numpy as np
 
 from .base import Entry, MappedFile, checked_shape, unreadable
-from .zip_file import MAX_RATIO, stored_at
+from .zip_file import open_zip, stored_at
 
 
 def read_entries(path):
     """Name -> `Entry` of one `.npz` file."""
     file = MappedFile(path)
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(file) as archive:
         return {
             member.filename.removesuffix(".npy"): _entry(file, archive, member)
             for member in archive.infolist()
@@ -35,14 +35,14 @@ def _entry(file, archive, member):
     if dtype.kind not in "biufc":
         return unreadable(file.path, name, shape, f"values of dtype {dtype}")
     size = math.prod(shape) * dtype.itemsize
-    if header_size + size != member.file_size or size > MAX_RATIO * file.size:
+    if header_size + size != member.file_size:
         raise ValueError(f"{name!r} of shape {shape} and dtype {dtype} cannot take {size} bytes")
     if member.compress_type == zipfile.ZIP_STORED:
-        start = stored_at(file, archive, member) + header_size
+        start = stored_at(file, archive, member.filename) + header_size
         return file.entry(name, start, shape, dtype, order)
 
     def read():
-        with zipfile.ZipFile(file.path) as archive:
+        with open_zip(file) as archive:
             return np.ndarray(shape, dtype, archive.read(member), header_size, order=order)
 
     return Entry(shape, dtype, read)

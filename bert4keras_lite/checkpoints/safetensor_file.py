@@ -10,7 +10,7 @@ import math
 import ml_dtypes
 import numpy as np
 
-from .base import Checkpoint, CheckpointError, MappedFile, as_bytes, replacing
+from .base import Checkpoint, CheckpointError, MappedFile, as_bytes, damaged, replacing
 
 DTYPES = {
     "BOOL": np.dtype(bool),
@@ -26,7 +26,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 def looks_like(start):
     """Whether a file that starts with these bytes may be safetensors."""
-    return start[8:9] == b"{"
+    return start[4:9] == b"\0\0\0\0{"  # the length of a header in 8 bytes, and the header
 
 
 def read_entries(path):
@@ -34,10 +34,7 @@ def read_entries(path):
     file = MappedFile(path)
     length = int.from_bytes(file.buffer[:8], "little")
     if length > file.size - 8:
-        raise CheckpointError(
-            f"{path}: truncated or not a safetensors file: its header should take {length} bytes, "
-            f"and the file has {file.size}; get or copy the file again"
-        )
+        raise damaged(path, f"its header should take {length} bytes, and the file has {file.size}")
     header = json.loads(file.buffer[8 : 8 + length])
     header.pop("__metadata__", None)
     return {name: _entry(file, name, 8 + length, info) for name, info in header.items()}
@@ -51,10 +48,7 @@ def _entry(file, name, start, info):
     begin, end = info["data_offsets"]
     entry = file.entry(name, start + begin, info["shape"], DTYPES[info["dtype"]])
     if begin < 0 or end - begin != math.prod(entry.shape) * entry.dtype.itemsize:
-        raise CheckpointError(
-            f"{file.path}: damaged: {name!r} of shape {entry.shape} and dtype {info['dtype']} "
-            f"cannot take {end - begin} bytes; get or copy the file again"
-        )
+        raise damaged(file.path, f"{name!r} of shape {entry.shape} cannot take {end - begin} bytes")
     return entry
 
 

@@ -25,6 +25,7 @@ from .base import (
     MappedFile,
     as_bytes,
     checked_shape,
+    damaged,
     reading,
     replacing,
     sync_directory,
@@ -89,24 +90,20 @@ def read_entries(prefix, verify):
     with reading(index):
         table = dict(_read_table(index))
         header = _read_message(table.pop(b""))
-        shards = header[1][-1]
-        if header[2] and header[2][-1] != 0:
-            raise CheckpointError(
-                f"{index}: written on a big-endian machine, which is not supported"
-            )
-        bundle = _Bundle(prefix, shards, verify)
+        if _last(header, 2) != 0:
+            raise CheckpointError(f"{index}: of a big-endian machine, which is not supported")
         stored = {key: _parse_entry(value) for key, value in table.items()}
+        bundle = _Bundle(prefix, _last(header, 1), stored, verify)
         # keys that start with a zero byte hold the slices of partitioned variables
-        return {
-            key.decode(): bundle.entry(key, stored) for key in stored if not key.startswith(b"\0")
-        }
+        return {key.decode(): bundle.entry(key) for key in stored if not key.startswith(b"\0")}
 
 
 class _Bundle:
-    """The data files of one bundle."""
+    """The data files of one bundle, and what its index says of them."""
 
-    def __init__(self, prefix, shards, verify):
-        self.prefix, self.shards, self.verify, self.files = prefix, shards, verify, {}
+    def __init__(self, prefix, shards, stored, verify):
+        self.prefix, self.shards, self.stored, self.verify = prefix, shards, stored, verify
+        self.files = {}
 
     def file(self, shard):
         if shard not in self.files:
@@ -119,20 +116,19 @@ class _Bundle:
             self.files[shard] = MappedFile(path)
         return self.files[shard]
 
-    def entry(self, key, stored):
-        name, entry = key.decode(), stored[key]
+    def entry(self, key):
+        name, entry = key.decode(), self.stored[key]
         if entry.dtype not in DTYPES:
             kind = OTHER_KINDS.get(entry.dtype, f"values of TensorFlow's type {entry.dtype}")
             return unreadable(self.prefix, name, entry.shape, kind)
-        return self.partitioned(key, stored) if entry.slices else self.whole(name, entry)
+        return self.partitioned(name, key) if entry.slices else self.whole(name, key)
 
-    def whole(self, name, entry):
+    def whole(self, name, key):
+        entry = self.stored[key]
         file, dtype = self.file(entry.shard), DTYPES[entry.dtype]
         if entry.size != math.prod(entry.shape) * dtype.itemsize:
-            raise CheckpointError(
-                f"{self.prefix}.index: damaged: {name!r} of shape {entry.shape} and dtype {dtype} "
-                f"cannot take {entry.size} bytes; get or copy the file again"
-            )
+            what = f"{name!r} of shape {entry.shape} cannot take {entry.size} bytes"
+            raise damaged(f"{self.prefix}.index", what)
         plain = file.entry(name, entry.offset, entry.shape, dtype)
         if not self.verify:
             return plain
@@ -140,28 +136,23 @@ class _Bundle:
         def read():
             array = plain.read()
             if _checksum(as_bytes(array)) != entry.checksum:
-                raise CheckpointError(
-                    f"{file.path}: damaged: the checksum of {name!r} is wrong; get or copy the file "
-                    "again"
-                )
+                raise damaged(file.path, f"the checksum of {name!r} is wrong")
             return array
 
         return plain._replace(read=read)
 
-    def partitioned(self, key, stored):
+    def partitioned(self, name, key):
         """A variable that was saved in slices, each under a key of its own."""
-        name, entry = key.decode(), stored[key]
-        parts = []
+        entry, parts = self.stored[key], []
+        shape = checked_shape(self.prefix, name, entry.shape)
         for extents in entry.slices:
-            part = stored[_slice_key(key, extents)]
             box = tuple(
                 slice(0, full) if length < 0 else slice(start, start + length)
-                for (start, length), full in zip(extents, entry.shape, strict=True)
+                for (start, length), full in zip(extents, shape, strict=True)
             )
-            parts.append((box, self.whole(name, part)))
-        shape = checked_shape(self.prefix, name, entry.shape)
+            parts.append((box, self.whole(name, _slice_key(key, extents))))
         if sum(math.prod(part.shape) for _, part in parts) != math.prod(shape):
-            raise CheckpointError(f"{self.prefix}.index: damaged: slices of {name!r} are missing")
+            raise damaged(f"{self.prefix}.index", f"slices of {name!r} are missing")
 
         def read():
             array = np.zeros(shape, DTYPES[entry.dtype])
@@ -176,10 +167,7 @@ def _read_table(path):
     """The (key, value) pairs of a sorted string table."""
     data = path.read_bytes()
     if len(data) < FOOTER_SIZE or not data.endswith(MAGIC):
-        raise CheckpointError(
-            f"{path}: truncated or not the index of a TensorFlow checkpoint (no table footer at "
-            "its end); get or copy the file again"
-        )
+        raise damaged(path, "it does not end as the index of a TensorFlow checkpoint does")
     footer = data[-FOOTER_SIZE:]
     _, _, position = _read_handle(footer, 0)  # of the block of meta data, which is not used
     offset, size, _ = _read_handle(footer, position)
@@ -199,9 +187,9 @@ def _read_block(path, data, offset, size):
     block, kind = data[offset : offset + size], data[offset + size : offset + size + 1]
     checksum = data[offset + size + 1 : offset + size + 5]
     if int.from_bytes(checksum, "little") != _checksum(block + kind) or len(checksum) < 4:
-        raise CheckpointError(f"{path}: damaged: a checksum is wrong; get or copy the file again")
-    if kind != b"\0":
-        raise CheckpointError(f"{path}: a compressed index, which TensorFlow does not write")
+        raise damaged(path, "a checksum is wrong")
+    if kind != b"\0":  # as in many of Google's own releases
+        block = _decompress(block)
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)
     key, position = b"", 0
@@ -213,6 +201,38 @@ def _read_block(path, data, offset, size):
         position += unshared
         yield key, block[position : position + length]
         position += length
+
+
+def _decompress(data):
+    """Undoes Snappy: literal bytes, and copies of what is already there.
+
+    Reference: https://github.com/google/snappy/blob/main/format_description.txt
+    """
+    size, position = _read_varint(data, 0)
+    out = bytearray()
+    while position < len(data):
+        tag = data[position]
+        position += 1
+        kind, length = tag & 3, (tag >> 2) + 1
+        if kind == 0:
+            if length > 60:  # the length itself is in the next 1 to 4 bytes
+                width = length - 60
+                length = int.from_bytes(data[position : position + width], "little") + 1
+                position += width
+            out += data[position : position + length]
+            position += length
+            continue
+        if kind == 1:
+            length, high, width = (length - 1) % 8 + 4, tag >> 5 << 8, 1
+        else:
+            high, width = 0, 2 if kind == 2 else 4
+        back = high + int.from_bytes(data[position : position + width], "little")
+        position += width
+        for _ in range(length):  # one at a time: a copy may run into what it writes
+            out.append(out[-back])
+    if len(out) != size:
+        raise ValueError(f"a block of {len(out)} bytes that should have {size}")
+    return bytes(out)
 
 
 def _read_varint(data, position):
@@ -249,18 +269,14 @@ def _read_message(data):
 
 def _parse_entry(data):
     fields = _read_message(data)
-
-    def last(number, default=0):
-        return fields[number][-1] if fields[number] else default
-
-    dimensions = [_read_message(dimension) for dimension in _read_message(last(2, b""))[2]]
+    dimensions = map(_read_message, _read_message(_last(fields, 2, b""))[2])
     return BundleEntry(
-        dtype=last(1),
-        shape=tuple(dimension[1][-1] if dimension[1] else 0 for dimension in dimensions),
-        shard=last(3),
-        offset=last(4),
-        size=last(5),
-        checksum=last(6),
+        dtype=_last(fields, 1),
+        shape=tuple(_last(dimension, 1) for dimension in dimensions),
+        shard=_last(fields, 3),
+        offset=_last(fields, 4),
+        size=_last(fields, 5),
+        checksum=_last(fields, 6),
         slices=[[_parse_extent(e) for e in _read_message(s)[1]] for s in fields[7]],
     )
 
@@ -268,16 +284,20 @@ def _parse_entry(data):
 def _parse_extent(data):
     """(start, length) of one axis of a slice; the length -1 stands for the whole axis."""
     fields = _read_message(data)
-    return fields[1][-1] if fields[1] else 0, fields[2][-1] if fields[2] else -1
+    return _last(fields, 1), _last(fields, 2, -1)
+
+
+def _last(fields, number, default=0):
+    """The value of a field that occurs at most once; one that is not there has its default."""
+    return fields[number][-1] if fields[number] else default
 
 
 def _slice_key(name, extents):
     """The key of a slice: name, rank, starts and lengths in an encoding that sorts as they do."""
     escaped = name.replace(b"\0", b"\0\xff")  # UTF-8 has no byte 255, which would need it too
     rank = bytes([1, len(extents)]) if extents else b"\0"
-    return (
-        b"\0" + escaped + b"\0\1" + rank + b"".join(_ordered(n) for pair in extents for n in pair)
-    )
+    numbers = b"".join(_ordered(number) for pair in extents for number in pair)
+    return b"\0" + escaped + b"\0\1" + rank + numbers
 
 
 def _ordered(number):
@@ -326,11 +346,12 @@ def prefix_in(directory):
 
 
 def _unescape(text):
-    return re.sub(
-        rb"\\([0-7]{3}|.)",
-        lambda m: bytes([int(m[1], 8) & 255]) if len(m[1]) == 3 else m[1],
-        text,
-    )
+    """The bytes of a quoted string, in which those outside of ASCII may be octal numbers."""
+
+    def plain(escape):
+        return bytes([int(escape[1], 8) & 255]) if len(escape[1]) == 3 else escape[1]
+
+    return re.sub(rb"\\([0-7]{3}|.)", plain, text)
 
 
 # Writing
@@ -365,29 +386,22 @@ def write(prefix, tensors):
 
 
 def _write_data(prefix, file, tensors):
+    """Writes the values, and yields the pairs that the index needs."""
     offset = 0
     for name in tensors:
         array = np.asarray(tensors[name])
         number = NUMBERS.get(array.dtype.newbyteorder("<"))
-        if number is None or not name:
+        if number is None or not name or name.startswith("\0"):
             raise CheckpointError(
                 f"{prefix}: cannot save {name!r} of dtype {array.dtype} in a TensorFlow checkpoint: "
-                "names must not be empty, and values must be numbers"
+                "values must be numbers, and names must not be empty or begin with a zero byte"
             )
         data = as_bytes(array)
         offset += file.write(bytes(-offset % ALIGNMENT))
         dimensions = b"".join(_field(2, _field(1, n)) for n in array.shape)
-        yield (
-            name.encode(),
-            (
-                _field(1, number)
-                + _field(2, dimensions)
-                + _field(4, offset)
-                + _field(5, data.size)
-                + _varint(6 << 3 | 5)
-                + _checksum(data).to_bytes(4, "little")
-            ),
-        )
+        entry = _field(1, number) + _field(2, dimensions) + _field(4, offset) + _field(5, data.size)
+        entry += _varint(6 << 3 | 5) + _checksum(data).to_bytes(4, "little")
+        yield name.encode(), entry
         offset += file.write(data)
 
 
@@ -395,10 +409,8 @@ def _write_index(prefix, shards, entries):
     header = _field(1, shards) + _field(3, _field(1, 1))  # little-endian; version: producer 1
     table = _block([(b"", header), *sorted(entries.items())])
     meta, last_key = _block([]), max(entries, default=b"")
-    handle = _varint(0) + _varint(len(table) - 5)
-    index = _block([(last_key, handle)])
-    footer = _varint(len(table)) + _varint(len(meta) - 5)
-    footer += _varint(len(table) + len(meta)) + _varint(len(index) - 5)
+    index = _block([(last_key, _handle(0, table))])
+    footer = _handle(len(table), meta) + _handle(len(table + meta), index)
     with replacing(f"{prefix}.index") as file:
         file.write(table + meta + index + footer.ljust(FOOTER_SIZE - len(MAGIC), b"\0") + MAGIC)
 
@@ -414,6 +426,10 @@ def _block(pairs):
         block += number.to_bytes(4, "little")
     block += b"\0"  # not compressed
     return bytes(block) + _checksum(bytes(block)).to_bytes(4, "little")
+
+
+def _handle(offset, block):
+    return _varint(offset) + _varint(len(block) - 5)  # less the kind and the checksum
 
 
 def _varint(number):

@@ -10,14 +10,13 @@ Reference: torch/serialization.py, torch/_utils.py; the comments of Python's pic
 
 import math
 import pickletools
-import zipfile
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from .base import CheckpointError, Entry, MappedFile, checked_shape
-from .zip_file import stored_at
+from .base import CheckpointError, Entry, MappedFile, checked_shape, damaged
+from .zip_file import open_zip, stored_at
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little") + b"."
@@ -92,20 +91,16 @@ for _dtype, (_names, _storage) in _DTYPES.items():
 
 def read_zip(path):
     """Name -> `Entry` of a file by PyTorch 1.6 or later."""
-    file = MappedFile(path)
-    with zipfile.ZipFile(path) as archive:
-        members = {member.filename: member for member in archive.infolist()}
-        root = next(name for name in members if name.endswith("/data.pkl"))[: -len("data.pkl")]
-        if f"{root}byteorder" in members:
+    file, storages, places = MappedFile(path), {}, {}
+    with open_zip(file) as archive:
+        names = archive.namelist()
+        root = next(name for name in names if name.endswith("/data.pkl")).removesuffix("data.pkl")
+        if f"{root}byteorder" in names:
             _require_little(path, archive.read(f"{root}byteorder") == b"little")
-        storages = {}
         value = unpickle(path, archive.read(f"{root}data.pkl"), storages)
-        places = {}
         for key in storages:
-            member = members.get(f"{root}data/{key}")
-            if member is None:
-                raise CheckpointError(f"{path}: damaged: the storage {key!r} is missing")
-            places[key] = stored_at(file, archive, member), member.file_size
+            member = f"{root}data/{key}"
+            places[key] = stored_at(file, archive, member), archive.getinfo(member).file_size
     return _entries(file, value, places)
 
 
@@ -123,10 +118,7 @@ def read_legacy(path):
         places[key] = position + 8, size
         position += 8 + size
     if position > file.size:
-        raise CheckpointError(
-            f"{path}: truncated or damaged: it should have {position} bytes and has {file.size}; "
-            "get or copy the file again"
-        )
+        raise damaged(path, f"it should have {position} bytes and has {file.size}")
     return _entries(file, value, places)
 
 
@@ -300,8 +292,6 @@ def _entry(file, name, tensor, start, size):
     # repeated values (a stride of 0) take no room in the file, but all the more in memory
     repeated = math.prod(shape) > max(file.size, 2**20)
     if min((begin, *strides)) < 0 or begin + reach > size or start + size > file.size or repeated:
-        raise CheckpointError(
-            f"{file.path}: truncated or damaged: {name!r} of shape {shape} does not fit into its "
-            f"storage of {size} bytes; get or copy the file again"
-        )
+        what = f"{name!r} of shape {shape} does not fit into its storage of {size} bytes"
+        raise damaged(file.path, what)
     return Entry(shape, dtype, lambda: file.array(start + begin, shape, dtype, strides))

@@ -158,16 +158,14 @@ def make_inputs():
         arrays[f"positions_{name}"] = random.randint(0, 24, tokens.shape)
         arrays[f"far_positions_{name}"] = random.randint(0, 24 * 24, tokens.shape)
         arrays[f"condition_{name}"] = random.standard_normal((len(tokens), CONDITION_SIZE))
-        for extended, first in (("extended", 60), ("kept_extended", len(KEEP_TOKENS))):
-            chosen = tokens.copy()
-            chosen[:, 1:4] = np.where(tokens[:, 1:4] > 0, [first, first + 1, first], 0)
-            arrays[f"{extended}_tokens_{name}"] = chosen
-    third_compound = arrays["extended_tokens_4x13"].copy()
-    third_compound[0, 7] = 62
-    arrays["extended3_tokens_4x13"] = third_compound
-    arrays["extended3_tokens_2x7"] = np.where(
-        arrays["extended_tokens_2x7"] == 61, 62, arrays["extended_tokens_2x7"]
-    )
+        for kind, first, count in (
+            ("compound_tokens", CONFIG["vocab_size"], len(COMPOUND_LISTS)),
+            ("weighted_tokens", CONFIG["vocab_size"], len(COMPOUND_WEIGHTED)),
+            ("kept_compound_tokens", len(KEEP_TOKENS), len(COMPOUND_LISTS)),
+        ):
+            extended = tokens.copy()
+            extended[[0, -1], 1 : 1 + count] = first + np.arange(count)
+            arrays[f"{kind}_{name}"] = extended
     return {k: v.astype("float32" if v.dtype.kind == "f" else "int32") for k, v in arrays.items()}
 
 
@@ -242,6 +240,7 @@ def make_case(
     case = {
         "name": name,
         "source": None,
+        "class_name": None,
         "config": {**CONFIG, **(config or {})},
         "options": options,
         "condition_size": CONDITION_SIZE if "condition" in kinds else None,
@@ -327,20 +326,26 @@ def bert4keras_cases():
         make_case(
             "compound_tokens",
             {"compound_tokens": COMPOUND_LISTS},
-            kinds=("extended_tokens", "segments"),
+            kinds=("compound_tokens", "segments"),
             **plain,
         ),
         make_case(
             "compound_tokens_weighted",
             {"compound_tokens": COMPOUND_WEIGHTED},
-            kinds=("extended3_tokens", "segments"),
+            kinds=("weighted_tokens", "segments"),
+            **small,
             differs_from="compound_tokens",
             notes="an item is a list of ids or a tuple (ids, weights); JSON turns tuples to lists",
         ),
         make_case(
             "keep_and_compound_tokens",
-            {"keep_tokens": KEEP_TOKENS, "compound_tokens": COMPOUND_WEIGHTED[:2], **MLM},
-            kinds=("kept_extended_tokens", "segments"),
+            {
+                "keep_tokens": KEEP_TOKENS,
+                "compound_tokens": COMPOUND_WEIGHTED[: len(COMPOUND_LISTS)],
+                **MLM,
+            },
+            kinds=("kept_compound_tokens", "segments"),
+            **small,
             notes="compound tokens are made of ids of the kept vocabulary",
         ),
         # sizes
@@ -348,7 +353,11 @@ def bert4keras_cases():
             "embedding_size", {"embedding_size": 16, **MLM}, weights="embedding_16", **logits
         ),
         make_case(
-            "attention_head_size", {"attention_head_size": 6}, weights="head_size_6", **plain
+            "attention_head_size",
+            {"attention_head_size": 6},
+            weights="head_size_6",
+            **small,
+            **plain,
         ),
         make_case("attention_key_size", {"attention_key_size": 12}, weights="key_size_12", **plain),
         make_case(
@@ -365,7 +374,7 @@ def bert4keras_cases():
         make_case(
             "hierarchical_position_0.3",
             {"hierarchical_position": 0.3},
-            **long,
+            sizes=["2x40"],
             differs_from="hierarchical_position",
         ),
         make_case(
@@ -450,7 +459,7 @@ def bert4keras_cases():
             weights="intermediate_56",
             **logits,
         ),
-        make_case("swish", MLM, config={"hidden_act": "swish"}, **logits),
+        make_case("swish", MLM, config={"hidden_act": "swish"}, **small, **logits),
         make_case(
             "gelu_tanh",
             MLM,
@@ -629,25 +638,25 @@ def hf_weights():
 
 def transformers_cases():
     def hf_case(name, class_name, options=None, act="gelu", epsilon=1e-12, **fields):
-        config = {"model_type": "bert", "architectures": [class_name], "pad_token_id": 0}
-        config |= {"hidden_act": act, "layer_norm_eps": epsilon}
-        return make_case(name, options, config=config, weights=HF_CLASSES[class_name], **fields)
+        config = {"hidden_act": act, "layer_norm_eps": epsilon}
+        fields |= {"class_name": class_name, "weights": HF_CLASSES[class_name]}
+        return make_case(name, options, config=config, **fields)
 
     small, large = {"sizes": ["2x7"]}, {"sizes": ["4x13"]}
     plain, logits = {"differs_from": "hf_model_gelu"}, {"differs_from": "hf_masked_lm"}
     pool, heads = {"with_pool": True}, {"with_nsp": True, **MLM}
     nsp = {"notes": "nsp: softmax of seq_relationship_logits, which are kept as nsp_logits_batch_*"}
     return [
-        hf_case("hf_model_gelu", "BertModel", hidden_states=4),
+        hf_case("hf_model_gelu", "BertModel", hidden_states=4, **large),
         hf_case("hf_model_gelu_new", "BertModel", act="gelu_new", **large, **plain),
-        hf_case("hf_model_relu", "BertModel", act="relu", **small, **plain),
-        hf_case("hf_model_silu", "BertModel", act="silu", **small, **plain),
+        hf_case("hf_model_relu", "BertModel", act="relu", **large, **plain),
+        hf_case("hf_model_silu", "BertModel", act="silu", **large, **plain),
         hf_case("hf_model_eps_1e-5", "BertModel", epsilon=1e-5, **large, **plain),
         hf_case("hf_pool", "BertModel", pool),
         hf_case(
             "hf_pool_gelu_new_eps_1e-5", "BertModel", pool, "gelu_new", 1e-5, differs_from="hf_pool"
         ),
-        hf_case("hf_pretraining", "BertForPreTraining", heads, **nsp),
+        hf_case("hf_pretraining", "BertForPreTraining", heads, **small, **nsp),
         hf_case(
             "hf_pretraining_gelu_new_eps_1e-5",
             "BertForPreTraining",
@@ -658,11 +667,11 @@ def transformers_cases():
             differs_from="hf_pretraining",
             **nsp,
         ),
-        hf_case("hf_masked_lm", "BertForMaskedLM", MLM, **large),
-        hf_case("hf_masked_lm_silu", "BertForMaskedLM", MLM, "silu", **large, **logits),
+        hf_case("hf_masked_lm", "BertForMaskedLM", MLM),
+        hf_case("hf_masked_lm_silu", "BertForMaskedLM", MLM, "silu", **small, **logits),
         hf_case("hf_masked_lm_gelu_new", "BertForMaskedLM", MLM, "gelu_new", **small),
         hf_case(
-            "hf_masked_lm_relu_eps_1e-5", "BertForMaskedLM", MLM, "relu", 1e-5, **large, **logits
+            "hf_masked_lm_relu_eps_1e-5", "BertForMaskedLM", MLM, "relu", 1e-5, **small, **logits
         ),
         hf_case(
             "hf_lm",
@@ -734,15 +743,11 @@ def run_transformers():
     cases, results, by_sdpa = transformers_cases(), {}, {}
     table = {**WEIGHTS, **hf_weights()}
     for case in cases:
-        (class_name,) = case["config"]["architectures"]
-        config = {
-            k: v for k, v in case["config"].items() if k not in ("model_type", "architectures")
-        }
+        class_name, config = case["class_name"], case["config"]
         weights = named_weights(table, case["weights"])
         for attention, arrays in (("eager", results), ("sdpa", by_sdpa)):
-            record_transformers(
-                case, load_transformers(class_name, config, weights, attention), arrays
-            )
+            model = load_transformers(class_name, config, weights, attention)
+            record_transformers(case, model, arrays)
     worst = max(float(np.abs(results[k] - by_sdpa[k]).max()) for k in results)
     print(f"sdpa and eager attention differ by {worst:.1e}, padded rows included")
     assert worst < 1e-5

@@ -133,6 +133,7 @@ def load_cases(folder=FOLDER / "bert"):
 
     cases = []
     for case in document["cases"]:
+        hidden_states = arrays(case, "hidden", case["hidden_states"])
         weights = {}
         if case["weights"] is not None:
             weights = named_weights(document["weights"], case["weights"])
@@ -147,7 +148,7 @@ def load_cases(folder=FOLDER / "bert"):
                 weights={k: v for k, v in weights.items() if k not in case["without"]},
                 inputs=[[inputs[key] for key in keys] for keys in case["inputs"]],
                 outputs=arrays(case, "output", len(case["outputs"])),
-                hidden_states=arrays(case, "hidden", case["hidden_states"]),
+                hidden_states=hidden_states if case["hidden_states"] else [],
                 notes=case["notes"],
             )
         )

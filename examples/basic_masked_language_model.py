@@ -1,0 +1,31 @@
+"""Fills in masked characters.
+
+    python examples/basic_masked_language_model.py [--checkpoint DIR] [--text "春天过后是[MASK]天。"]
+
+DIR: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained first.
+"""
+
+import argparse
+
+import numpy as np
+from tiny_bert import tiny_bert
+
+from bert4keras_lite import Tokenizer, build_transformer_model
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--checkpoint")
+parser.add_argument("--text", nargs="*")
+args = parser.parse_args()
+checkpoint = args.checkpoint or tiny_bert()
+texts = args.text or ["春天过后是[MASK]天。", "中国的首都是[MASK]京。", "房间很[MASK]净，服务也很[MASK]情。"]
+
+tokenizer = Tokenizer(f"{checkpoint}/vocab.txt", special_tokens_in_text=True)
+model = build_transformer_model(checkpoint, with_mlm=True)
+
+for text in texts:
+    token_ids, segment_ids = tokenizer.encode(text)
+    probabilities = model.predict([np.array([token_ids]), np.array([segment_ids])], verbose=0)[0]
+    print(text)
+    for position in np.flatnonzero(np.equal(token_ids, tokenizer.token_mask_id)):
+        best = probabilities[position].argsort()[::-1][:5]
+        print("   ", "  ".join(f"{tokenizer.id_to_token(i)} {probabilities[position, i]:.2f}" for i in best))

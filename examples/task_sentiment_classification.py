@@ -1,0 +1,82 @@
+"""Is a review positive or negative? Fine-tunes a Chinese BERT on labelled texts.
+
+    python examples/task_sentiment_classification.py [--checkpoint DIR] [--data DIR]
+
+--checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--data: a directory with the train, valid (or dev) and test files of a set whose lines are
+    `text TAB label` (the reviews bert4keras ships) or, with a header, `label TAB text_a`
+    (ChnSentiCorp). Without it, the sample in examples/data.
+"""
+
+import argparse
+from pathlib import Path
+
+import keras
+from tiny_bert import DATA, OUTPUT, tiny_bert
+
+from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite.data import Batches, read_tsv
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--checkpoint")
+parser.add_argument("--data", default=DATA)
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--batch-size", type=int, default=32)
+parser.add_argument("--epochs", type=int, default=3)
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 5e-4 for the small model")
+args = parser.parse_args()
+checkpoint = args.checkpoint or tiny_bert()
+learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 5e-4)
+
+
+def read(*splits):
+    """(text, label) pairs of the first split that is there."""
+    for split in splits:
+        for name in (f"sentiment.{split}.tsv", f"sentiment.{split}.data", f"{split}.tsv"):
+            path = Path(args.data) / name
+            if path.is_file() and path.name == f"{split}.tsv":
+                return [(text, label) for label, text in read_tsv(path, (int, str), header=True)]
+            if path.is_file():
+                return read_tsv(path)
+    raise SystemExit(f"{args.data}: no sentiment.{splits[0]}.tsv, .data or {splits[0]}.tsv in it.")
+
+
+# the data
+tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
+batches = {}
+for name, splits in (("train", ["train"]), ("valid", ["valid", "dev"]), ("test", ["test"])):
+    samples = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in read(*splits)]
+    batches[name] = Batches(samples, args.batch_size, shuffle=name == "train", buckets=8)
+
+# the model
+bert = build_transformer_model(checkpoint, dropout_rate=0.1)
+x = bert.output[:, 0]  # the [CLS] vector
+x = keras.layers.Dropout(0.1)(x)
+x = keras.layers.Dense(2, name="classifier")(x)
+model = keras.Model(bert.inputs, x)
+model.compile(
+    keras.optimizers.AdamW(learning_rate),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=["accuracy"],
+)
+
+# the training
+OUTPUT.mkdir(exist_ok=True)
+best = OUTPUT / "sentiment.weights.h5"
+model.fit(
+    batches["train"],
+    epochs=args.epochs,
+    validation_data=batches["valid"],
+    callbacks=[
+        keras.callbacks.ModelCheckpoint(
+            best, monitor="val_accuracy", save_best_only=True, save_weights_only=True
+        )
+    ],
+)
+model.load_weights(best)
+
+# the result
+print(f"test accuracy: {model.evaluate(batches['test'], verbose=0)[1]:.4f}")
+texts = ["房间又大又干净，早餐也很丰富。", "快递等了两个星期，客服还爱理不理。", "虽然有点贵，但是东西真的好。"]
+for text, scores in zip(texts, model.predict(tokenizer.encode_batch(texts), verbose=0), strict=True):
+    print("😀" if scores[1] > scores[0] else "😞", text)

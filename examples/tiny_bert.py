@@ -1,0 +1,114 @@
+"""Makes a small Chinese BERT from the sample corpus: masked-language-model pretraining in a minute.
+
+    python examples/tiny_bert.py [OUTPUT_DIRECTORY]
+
+The result is a directory as Google publishes them: bert_config.json, bert_model.ckpt, vocab.txt.
+The other examples use it when they are given no checkpoint.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+from bert4keras_lite import Tokenizer, build_transformer_model
+
+HERE = Path(__file__).parent
+DATA = HERE / "data"
+OUTPUT = HERE / "output"
+LENGTH = 64
+
+
+class MaskedSentences(keras.utils.PyDataset):
+    """Rows of corpus tokens, 15 % of them hidden, another choice in every epoch.
+
+    Of the chosen tokens 80 % become [MASK], 10 % a random token and 10 % stay (Devlin et al.,
+    arXiv 1810.04805, section 3.1). The sample weights keep the loss to the chosen ones.
+    """
+
+    def __init__(self, rows, tokenizer, batch_size, **kwargs):
+        super().__init__(**kwargs)
+        self.rows, self.tokenizer, self.batch_size = rows, tokenizer, batch_size
+        self.on_epoch_end()
+
+    def __len__(self):
+        return len(self.rows) // self.batch_size
+
+    def __getitem__(self, index):
+        start = index * self.batch_size
+        tokens = self.rows[self.order[start : start + self.batch_size]]
+        chosen = (np.random.random(tokens.shape) < 0.15) & (tokens >= self.first_word)
+        fate = np.random.random(tokens.shape)
+        inputs = np.where(chosen & (fate < 0.8), self.tokenizer.token_mask_id, tokens)
+        others = np.random.randint(self.first_word, self.tokenizer.vocab_size, tokens.shape)
+        inputs = np.where(chosen & (fate > 0.9), others, inputs)
+        return (inputs, np.zeros_like(inputs)), tokens, chosen.astype("float32")
+
+    def on_epoch_end(self):
+        self.order = np.random.permutation(len(self.rows))
+
+    @property
+    def first_word(self):
+        return self.tokenizer.token_mask_id + 1
+
+
+def pack(corpus, tokenizer, length):
+    """The corpus as rows of `length` tokens: [CLS], sentences of one document, [SEP], padding."""
+    rows, row = [], []
+    for line in corpus.read_text(encoding="utf-8").split("\n"):
+        tokens = tokenizer.encode(line)[0][1:-1]
+        if row and (not tokens or len(row) + len(tokens) > length - 2):
+            rows.append([tokenizer.token_start_id, *row[: length - 2], tokenizer.token_end_id])
+            row = []
+        row += tokens
+    packed = np.zeros((len(rows), length), "int32")
+    for i, row in enumerate(rows):
+        packed[i, : len(row)] = row
+    return packed
+
+
+def pretrain(directory, epochs=12, batch_size=64):
+    """Trains on `examples/data/corpus.txt` and saves to `directory`."""
+    keras.utils.set_random_seed(1)
+    tokenizer = Tokenizer(DATA / "vocab.txt")
+    rows = MaskedSentences(pack(DATA / "corpus.txt", tokenizer, LENGTH), tokenizer, batch_size)
+    transformer = build_transformer_model(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=512,
+        max_position=LENGTH,
+        with_mlm="linear",
+        return_keras_model=False,
+    )
+    steps = epochs * len(rows)
+    transformer.model.compile(
+        keras.optimizers.AdamW(
+            keras.optimizers.schedules.CosineDecay(
+                0.0, steps, warmup_target=2e-3, warmup_steps=steps // 10
+            )
+        ),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    )
+    transformer.model.fit(rows, epochs=epochs)
+    transformer.save_checkpoint(directory, format="tf", vocab=tokenizer)
+
+
+def tiny_bert():
+    """The directory of the small BERT; trains it if it is not there yet."""
+    directory = OUTPUT / "tiny_bert"
+    if not (directory / "bert_model.ckpt.index").is_file():
+        print("No checkpoint given: pretraining a small BERT on the sample corpus first.")
+        pretrain(directory)
+    return directory
+
+
+if __name__ == "__main__":
+    pretrain(Path(sys.argv[1]) if len(sys.argv) > 1 else OUTPUT / "tiny_bert")

@@ -1,0 +1,398 @@
+import json
+import mmap
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from itertools import pairwise
+
+import ml_dtypes
+import numpy as np
+import pytest
+from make_checkpoints import expected
+
+from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint, tf_bundle
+
+EXPECTED = expected()
+
+
+def at_the_root(array):
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array
+
+
+# what the libraries themselves wrote
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("file", EXPECTED)
+def test_golden_files(goldens, file, verify, assert_same):
+    assert_same(open_checkpoint(goldens / file, verify), EXPECTED[file])
+
+
+def test_format_and_path(goldens):
+    for file, format in {
+        "torch.pt": "torch",
+        "torch_sharded": "torch",
+        "brain.safetensors": "safetensors",
+        "arrays.npz": "npz",
+        "dense.weights.h5": "keras",
+        "dense.keras": "keras",
+        "tf2": "tf",
+    }.items():
+        assert open_checkpoint(str(goldens / file)).format == format
+    assert open_checkpoint(goldens / "tf2").path == goldens / "tf2" / "ckpt-1"
+    assert open_checkpoint(goldens / "torch.pt").path == goldens / "torch.pt"
+    assert "15 tensors" in repr(open_checkpoint(goldens / "torch.pt"))
+
+
+def test_object_based_tensorflow_checkpoint(goldens):
+    checkpoint = open_checkpoint(goldens / "tf2", verify=True)
+    kernel = checkpoint["dense/kernel/.ATTRIBUTES/VARIABLE_VALUE"]
+    np.testing.assert_array_equal(kernel, np.arange(6).reshape(2, 3))
+    assert checkpoint["step/.ATTRIBUTES/VARIABLE_VALUE"] == 3
+    graph = "_CHECKPOINTABLE_OBJECT_GRAPH"
+    assert checkpoint.dtype(graph).kind == "O" and checkpoint.shape(graph) == ()
+    with pytest.raises(CheckpointError, match="holds strings"):
+        checkpoint[graph]
+
+
+@pytest.mark.parametrize(
+    "spelling", ["", "/model.ckpt", "/model.ckpt.index", "/model.ckpt.data-00001-of-00002"]
+)
+def test_spellings_of_a_tensorflow_checkpoint(goldens, spelling, assert_same):
+    assert_same(open_checkpoint(f"{goldens}/shards{spelling}"), EXPECTED["shards/model.ckpt"])
+
+
+@pytest.mark.parametrize(
+    "state",
+    ['"model.ckpt"', '"/long/gone/model.ckpt"', r'"\155odel.ckpt"', '"other.ckpt"'],
+)
+def test_state_file(goldens, tmp_path, state, assert_same):
+    shutil.copytree(goldens / "shards", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "checkpoint").write_text(f"model_checkpoint_path: {state}\n")
+    assert_same(open_checkpoint(tmp_path), EXPECTED["shards/model.ckpt"])
+
+
+def test_several_bundles_need_a_state_file(goldens, tmp_path):
+    for name in ("a", "b"):
+        for file in (goldens / "partitioned").iterdir():
+            shutil.copy(file, tmp_path / file.name.replace("model", name))
+    with pytest.raises(CheckpointError, match=r"2 TensorFlow checkpoints.*a\.ckpt, b\.ckpt"):
+        open_checkpoint(tmp_path)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "b.ckpt"\n')
+    assert open_checkpoint(tmp_path).path.name == "b.ckpt"
+
+
+def test_order_of_preference_in_a_directory(goldens, tmp_path):
+    with pytest.raises(CheckpointError, match=r"holds no checkpoint; looked for model.safetensors"):
+        open_checkpoint(tmp_path)
+    data = "model.ckpt.data-00000-of-00001"
+    shutil.copy(goldens / "partitioned" / data, tmp_path)
+    for source, target, format in [
+        ("dense.weights.h5", "any.weights.h5", "keras"),
+        ("arrays.npz", "any.npz", "npz"),
+        ("torch_module.bin", "pytorch_model.bin", "torch"),
+        ("partitioned/model.ckpt.index", "model.ckpt.index", "tf"),
+        ("brain.safetensors", "any.safetensors", "safetensors"),
+    ]:
+        shutil.copy(goldens / source, tmp_path / target)
+        assert open_checkpoint(tmp_path).format == format
+    shutil.copy(goldens / "brain.safetensors", tmp_path / "second.safetensors")
+    with pytest.raises(CheckpointError, match="2 files"):
+        open_checkpoint(tmp_path)
+    shutil.copy(goldens / "brain.safetensors", tmp_path / "model.safetensors")
+    assert open_checkpoint(tmp_path).path == tmp_path / "model.safetensors"
+
+
+def test_mapping(goldens):
+    checkpoint = open_checkpoint(goldens / "torch_module.bin")
+    assert len(checkpoint) == 3 and "0.bias" in checkpoint and "bias" not in checkpoint
+    assert checkpoint.get("bias") is None and 3 not in checkpoint
+    for missing in (lambda: checkpoint["0.bia"], lambda: checkpoint.shape("0.bia")):
+        with pytest.raises(KeyError) as error:
+            missing()
+        assert isinstance(error.value, CheckpointError)
+        assert (
+            "torch_module.bin: no tensor is named '0.bia'; the nearest names are ['0.bias'"
+            in str(error.value)
+        )
+    with pytest.raises(TypeError):
+        checkpoint["0.bias"] = 0
+    with pytest.raises(ValueError):  # read-only
+        open_checkpoint(goldens / "brain.safetensors")["brain"][:] = 0
+
+
+def test_slice_keys_sort_like_tensorflow():
+    # sizes around the places where the encoding grows by a byte, as TensorFlow 2.21 writes them
+    assert [tf_bundle._ordered(n).hex() for n in (-1, 0, 63, 64, 8191, 8192, 2**20)] == [
+        "7f",
+        "80",
+        "bf",
+        "c040",
+        "dfff",
+        "e02000",
+        "f0100000",
+    ]
+
+
+def test_snappy():
+    literal = bytes([60 << 2, 69]) + b"x" * 70  # a length in a byte of its own
+    copies = bytes([(4 - 4) << 2 | 1, 70]) + bytes([(64 - 1) << 2 | 2, 1, 0])
+    copies += bytes([(2 - 1) << 2 | 3, 138, 0, 0, 0])
+    data = bytes([70 + 3 + 4 + 64 + 2 & 0x7F | 0x80, 1]) + literal + bytes([2 << 2]) + b"abc"
+    text = b"x" * 70 + b"abc"
+    for back, length in ((70, 4), (1, 64), (138, 2)):
+        for _ in range(length):
+            text += text[-back : len(text) - back + 1]
+    assert tf_bundle._decompress(data + copies) == text
+    with pytest.raises(ValueError, match="should have"):
+        tf_bundle._decompress(data + copies[:-5])
+
+
+# laziness
+
+
+def sparse_safetensors(path):
+    """64 GiB of nothing, then four bytes that matter."""
+    hole = 1 << 36
+    header = json.dumps(
+        {
+            "hole": {"dtype": "U8", "shape": [hole], "data_offsets": [0, hole]},
+            "last": {"dtype": "F32", "shape": [1], "data_offsets": [hole, hole + 4]},
+        }
+    ).encode()
+    with open(path, "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + hole)
+        file.seek(0, os.SEEK_END)
+        file.write(np.float32(3).tobytes())
+
+
+def test_one_tensor_does_not_read_the_file(tmp_path):
+    sparse_safetensors(tmp_path / "sparse.safetensors")
+    checkpoint = open_checkpoint(tmp_path / "sparse.safetensors")
+    assert checkpoint.shape("hole") == (1 << 36,)
+    assert checkpoint["last"] == 3
+    assert checkpoint["hole"][1 << 35] == 0
+
+
+@pytest.mark.parametrize(
+    "file, name",
+    [
+        ("shards/model.ckpt", "bert/pooler/dense/kernel"),
+        ("brain.safetensors", "brain"),
+        ("torch.pt", "transposed"),
+        ("dense.weights.h5", "layers/dense/vars/0"),
+    ],
+)
+def test_arrays_are_views_on_the_mapped_file(goldens, file, name):
+    assert isinstance(at_the_root(open_checkpoint(goldens / file)[name]), mmap.mmap)
+
+
+def test_tied_tensors_share_memory(goldens):
+    checkpoint = open_checkpoint(goldens / "torch.pt")
+    assert np.shares_memory(checkpoint["plain"], checkpoint["tied"])
+    assert not np.shares_memory(checkpoint["plain"], checkpoint["parameter"])
+
+
+def test_damage_in_one_tensor_leaves_the_others(goldens, tmp_path):
+    shutil.copytree(goldens / "shards", tmp_path, dirs_exist_ok=True)
+    data = tmp_path / "model.ckpt.data-00000-of-00002"
+    content = bytearray(data.read_bytes())
+    content[0] ^= 1
+    data.write_bytes(content)
+    tensors = EXPECTED["shards/model.ckpt"]
+    damaged = []
+    checkpoint = open_checkpoint(tmp_path, verify=True)
+    for name in checkpoint:
+        try:
+            np.testing.assert_array_equal(checkpoint[name], tensors[name])
+        except CheckpointError as error:
+            assert "checksum" in str(error) and data.name in str(error)
+            damaged.append(name)
+    assert len(damaged) == 1
+    open_checkpoint(tmp_path)[damaged[0]]  # without verification nobody looks
+
+
+def test_imports_no_framework():
+    code = (
+        "import sys, bert4keras_lite.checkpoints as c; c.open_checkpoint(sys.argv[1])['plain'];"
+        "sys.exit(' '.join({'keras', 'tensorflow', 'torch', 'jax'} & set(sys.modules)) or 0)"
+    )
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    file = os.path.join(root, "tests", "goldens", "checkpoints", "torch.pt")
+    done = subprocess.run([sys.executable, "-c", code, file], cwd=root, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
+# real checkpoints beside the repository
+
+
+def variables(directory):
+    """name -> (shape, dtype) as the directory's list says."""
+    listed = json.loads((directory / "variables.json").read_text())
+    return {name: (tuple(shape), dtype) for name, (shape, dtype) in listed.items()}
+
+
+@pytest.mark.parametrize("name", ["keras_bert_toy", "keras_gpt2_toy"])
+def test_real_toy_checkpoints(shared, name):
+    checkpoint = open_checkpoint(shared / name, verify=True)
+    found = {n: (a.shape, str(a.dtype)) for n, a in checkpoint.items()}
+    assert found == variables(shared / name)
+
+
+INDEX_ONLY = {
+    "albert_tiny_google_finetuned": 76,
+    "albert_tiny_zh": 31,
+    "albert_tiny_zh_finetuned": 75,
+    "albert_tiny_zh_google": 97,
+    "bert_domain": 202,
+    "chinese_rbt3": 70,
+    "t5_mtf_tiny": 105,
+}
+
+
+@pytest.mark.parametrize("name", INDEX_ONLY)
+def test_real_indexes(shared, tmp_path, name):
+    source = shared / "index_only" / name
+    (index,) = source.glob("*.index")
+    with pytest.raises(CheckpointError, match=r"shard \(\d of \d\) is missing"):
+        open_checkpoint(index)
+    shutil.copy(index, tmp_path)
+    # TensorFlow writes the tensors of a shard one after the other, in the order of their names
+    rng = np.random.default_rng(0)
+    table = dict(tf_bundle._read_table(index))
+    shards = tf_bundle._read_message(table.pop(b""))[1][-1]
+    samples = {}
+    for key, value in sorted(table.items()):
+        entry = tf_bundle._parse_entry(value)
+        sample = rng.integers(0, 128, min(entry.size, 4096), "uint8").tobytes()
+        path = tf_bundle.data_path(tmp_path / index.stem, entry.shard, shards)
+        with open(path, "r+b" if path.exists() else "wb") as file:
+            file.seek(entry.offset)
+            file.write(sample)
+            file.truncate(max(entry.offset + entry.size, file.seek(0, os.SEEK_END)))
+        samples[key.decode()] = sample
+    checkpoint = open_checkpoint(tmp_path)
+    assert len(checkpoint) == INDEX_ONLY[name]
+    assert {n: (checkpoint.shape(n), str(checkpoint.dtype(n))) for n in checkpoint} == variables(
+        source
+    )
+    for n, sample in samples.items():
+        array = checkpoint[n]
+        assert (array.shape, str(array.dtype)) == variables(source)[n]
+        assert array.tobytes()[: len(sample)] == sample
+    if name != "t5_mtf_tiny":  # whose values are bfloat16 and need no more than the sample
+        with pytest.raises(CheckpointError, match="checksum"):
+            open_checkpoint(tmp_path, verify=True)[n]
+
+
+# against the libraries, where they are installed
+
+
+def test_partitioned_variables_of_tensorflow(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    cuts = [0, 63, 64, 128, 8191, 8192, 16384, 2**20, 2**20 + 9]
+    value = np.arange(cuts[-1] * 2, dtype="int32").reshape(-1, 2)
+    slices = [f"{len(value)} 2 {a},{b - a}:-" for a, b in pairwise(cuts)]
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "m"),
+        tensor_names=["v/词"] * len(slices),
+        shape_and_slices=slices,
+        tensors=[value[a:b] for a, b in pairwise(cuts)],
+    )
+    np.testing.assert_array_equal(open_checkpoint(tmp_path, verify=True)["v/词"], value)
+
+
+def test_torch_state_dicts(tmp_path):
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16)
+    model = torch.nn.ModuleDict({"layer": layer, "table": torch.nn.Embedding(5, 8)}).to(
+        torch.bfloat16
+    )
+    for zipped in (True, False):
+        torch.save(model.state_dict(), tmp_path / "m.bin", _use_new_zipfile_serialization=zipped)
+        checkpoint = open_checkpoint(tmp_path / "m.bin")
+        assert list(checkpoint) == list(model.state_dict())
+        for name, tensor in model.state_dict().items():
+            assert checkpoint[name].dtype == ml_dtypes.bfloat16
+            np.testing.assert_array_equal(
+                checkpoint[name].astype("float32"), tensor.float().numpy()
+            )
+        torch.save(model, tmp_path / "whole.bin", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(CheckpointError, match=r"'torch\.nn\.modules.*state_dict"):
+            open_checkpoint(tmp_path / "whole.bin")
+
+
+def test_old_torch_pickles(tmp_path):
+    """What was written by older versions, spelled by hand: a view storage, an OrderedDict of pairs."""
+    torch = pytest.importorskip("torch")
+    tensor = torch.arange(6.0)
+    torch.save({"a": tensor}, tmp_path / "m.pt", _use_new_zipfile_serialization=False)
+    content = (tmp_path / "m.pt").read_bytes()
+    # the last item of the storage's identity is None, or (key of the view, offset, length)
+    changed = content.replace(b"K\x06Nt", b"K\x06(X\x01\x00\x00\x00vK\x02K\x03tt")
+    changed = changed.replace(b"K\x00K\x06\x85", b"K\x00K\x03\x85")
+    assert len(changed) == len(content) + 11
+    (tmp_path / "m.pt").write_bytes(changed)
+    np.testing.assert_array_equal(open_checkpoint(tmp_path / "m.pt")["a"], [2, 3, 4])
+
+
+def test_unwrapping(tmp_path):
+    torch = pytest.importorskip("torch")
+    x = torch.ones(2)
+
+    def names(value):
+        torch.save(value, tmp_path / "m.pt")
+        return list(open_checkpoint(tmp_path / "m.pt"))
+
+    assert names({"state_dict": {"a": x}, "optimizer": {"b": x}}) == ["a"]
+    assert names({"model": {"module": {"a": x}}}) == ["a"]
+    assert names({"model": {"a": x}, "b": x}) == ["model.a", "b"]
+    assert names({"encoder": {"a": {"w": x}}, "n": 1}) == ["encoder.a.w"]
+    circular = {"a": x}
+    circular["again"] = circular
+    assert names({"model": circular}) == ["a"]
+    endless = {}
+    endless["model"] = endless
+    for value in (endless, {"a": 1}, [x], x, {}):
+        with pytest.raises(CheckpointError, match="no tensors by name"):
+            names(value)
+
+
+def test_keras_compressed_and_shared_datasets(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    grid = np.arange(600, dtype="float32").reshape(20, 30)
+    with h5py.File(tmp_path / "m.weights.h5", "w") as file:
+        file.create_dataset("a/packed", data=grid, compression="gzip")
+        file.create_dataset("a/empty", data=np.zeros((0, 3), "float16"))
+        file.create_dataset("a/unwritten", shape=(2, 2), dtype="int32")
+        file.create_dataset("a/text", data="a string")
+        file.create_dataset("a/far", (4,), "f4", external=[("other.bin", 0, 16)])
+    checkpoint = open_checkpoint(tmp_path)
+    np.testing.assert_array_equal(checkpoint["a/packed"], grid)
+    assert checkpoint["a/empty"].shape == (0, 3) and not checkpoint["a/unwritten"].any()
+    for name in ("a/text", "a/far"):
+        with pytest.raises(CheckpointError, match="only numbers can be read"):
+            checkpoint[name]
+
+
+def test_npz_of_objects_is_not_unpickled(tmp_path):
+    np.savez(
+        tmp_path / "m.npz", objects=np.array([{}], dtype=object), text=np.array("x"), n=np.ones(1)
+    )
+    checkpoint = open_checkpoint(tmp_path / "m.npz")
+    assert checkpoint["n"] == 1
+    for name in ("objects", "text"):
+        with pytest.raises(CheckpointError, match="only numbers can be read"):
+            checkpoint[name]
+
+
+def test_other_zip_archives_are_no_checkpoints(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.pt", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    with pytest.raises(CheckpointError, match="not a checkpoint of a known format"):
+        open_checkpoint(tmp_path / "m.pt")

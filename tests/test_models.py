@@ -1,0 +1,374 @@
+"""The BERT graph against bert4keras 0.11.5 and transformers, and what can be done with it."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from goldens.recipes import FOLDER, load_cases
+
+from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
+from bert4keras_lite.layers import get_activation
+from bert4keras_lite.models import Config, Transformer, build_transformer_model
+
+CASES = {case.name: case for case in load_cases()}
+TINY = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 56,
+    "max_position": 24,
+}
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Makes the `Transformer` of a golden case."""
+
+    def build(case, **more):
+        options = case.options | more
+        if case.condition_size:
+            condition = keras.Input((case.condition_size,), name="condition")
+            options |= {"layer_norm_cond": condition, "additional_input_layers": condition}
+        if case.checkpoint:
+            paths = (FOLDER / case.checkpoint, None)
+        else:
+            paths = (tmp_path / "case_config.json", case.weights)
+            paths[0].write_text(json.dumps(case.config))
+        return build_transformer_model(*paths, return_keras_model=False, **options)
+
+    return build
+
+
+def outputs_of(model, inputs):
+    return [np.asarray(y) for y in keras.tree.flatten(model.predict_on_batch(list(inputs)))]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore:.*left unused")
+def test_same_numbers_as_the_reference(name, build):
+    case = CASES[name]
+    transformer = build(case)
+    for inputs, expected in zip(case.inputs, case.outputs, strict=True):
+        outputs = outputs_of(transformer.model, inputs)
+        assert len(outputs) == len(expected)
+        for output, golden in zip(outputs, expected, strict=True):
+            assert output.shape == golden.shape
+            np.testing.assert_allclose(output, golden, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n, case in CASES.items() if any(case.hidden_states)])
+@pytest.mark.filterwarnings("ignore:.*left unused")
+def test_hidden_states_of_every_block(name, build):
+    case = CASES[name]
+    transformer = build(case)
+    model = keras.Model(transformer.inputs, transformer.hidden_states)
+    for inputs, expected in zip(case.inputs, case.hidden_states, strict=True):
+        states = outputs_of(model, inputs)
+        assert len(states) == case.config["num_hidden_layers"]
+        for state, golden in zip(states, expected[1:], strict=True):
+            np.testing.assert_allclose(state, golden, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.filterwarnings("ignore:.*left unused")
+def test_keras_file_round_trip(name, build, tmp_path):
+    case = CASES[name]
+    model = build(case).model
+    model.save(tmp_path / "once.keras")
+    keras.saving.load_model(tmp_path / "once.keras").save(tmp_path / "twice.keras")
+    reloaded = keras.saving.load_model(tmp_path / "twice.keras")
+    for output, golden in zip(
+        outputs_of(reloaded, case.inputs[0]), outputs_of(model, case.inputs[0]), strict=True
+    ):
+        np.testing.assert_array_equal(output, golden)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float16"])
+@pytest.mark.parametrize("application", ["encoder", "lm", "unilm"])
+def test_half_precision_stays_finite(policy, application):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = build_transformer_model(
+            **TINY, with_mlm=True, with_pool=True, application=application
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    ids = np.random.RandomState(0).randint(1, 60, (4, 9))
+    ids[1, 4:] = 0
+    ids[2] = 0  # nothing but padding
+    segments = np.repeat([[0] * 4 + [1] * 5], 4, axis=0)
+    pooled, probabilities = outputs_of(model, [ids, segments])
+    assert np.isfinite(pooled).all()
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-3)
+
+
+def test_half_precision_is_near_single_precision(build):
+    case = CASES["encoder"]
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build(case).model
+    finally:
+        keras.config.set_dtype_policy("float32")
+    output = outputs_of(model, case.inputs[0])[0].astype("float32")
+    golden = case.outputs[0][0]
+    assert np.abs(output - golden).mean() < 0.03 * np.abs(golden).mean()
+
+
+@pytest.mark.parametrize("format", ["tf", "hf"])
+@pytest.mark.parametrize("name", ["nsp_mlm", "hf_pretraining", "gelu_tanh"])
+def test_saved_checkpoint_is_bit_equal(format, name, build, tmp_path):
+    case = CASES[name]
+    transformer = build(case)
+    transformer.save_checkpoint(tmp_path / "saved", format=format, vocab={"[PAD]": 0, "a": 1})
+    again = build_transformer_model(
+        tmp_path / "saved", return_keras_model=False, **case.options
+    )
+    written, read = vars(transformer.config), vars(again.config)
+    assert get_activation(written["hidden_act"]) is get_activation(read["hidden_act"])
+    assert read == written | {"hidden_act": read["hidden_act"]}
+    for path, variable in transformer.variables.items():
+        np.testing.assert_array_equal(variable.numpy(), again.variables[path].numpy())
+    assert (tmp_path / "saved/vocab.txt").read_text() == "[PAD]\na\n"
+
+
+def test_conditional_weights_survive_a_checkpoint(build, tmp_path):
+    case = CASES["layer_norm_cond_hidden"]
+    transformer = build(case)
+    transformer.save_checkpoint(tmp_path)
+    names = set(open_checkpoint(tmp_path))
+    assert "bert/embeddings/LayerNorm/gamma_dense/kernel" in names
+
+
+def test_same_names_as_google(tmp_path):
+    transformer = build_transformer_model(
+        **TINY, with_nsp=True, with_mlm=True, return_keras_model=False
+    )
+    transformer.save_checkpoint(tmp_path)
+    published = {n for n in CASES["nsp_mlm"].weights if "/layer_2/" not in n}
+    assert set(open_checkpoint(tmp_path)) == published
+
+
+def test_a_directory_is_enough():
+    model = build_transformer_model(FOLDER / "bert/hf_tiny_safetensors")
+    assert model.output_shape == (None, None, model.get_layer("embedding_norm").gamma.shape[0])
+
+
+def test_dropout_only_in_training():
+    model = build_transformer_model(**TINY, dropout_rate=0.3, attention_dropout_rate=0.3)
+    ids = np.ones((2, 7), "int32")
+    first, second = (np.asarray(model([ids, ids * 0], training=t)) for t in (False, True))
+    again = np.asarray(model([ids, ids * 0], training=False))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - second).max() > 0.01
+
+
+@pytest.mark.parametrize("options", [{}, {"residual_attention_scores": True}, {"with_mlm": "linear"}])
+def test_every_weight_is_trained(options):
+    """One step moves every variable that the output depends on."""
+    model = build_transformer_model(**TINY, with_nsp="linear", **options)
+    model.compile("sgd", "mse")
+    before = [np.array(w) for w in model.trainable_weights]
+    ids = np.random.RandomState(0).randint(1, 60, (4, 8))
+    targets = [np.ones(y.shape) for y in outputs_of(model, [ids, ids % 2])]
+    model.train_on_batch([ids, ids % 2], targets if len(targets) > 1 else targets[0])
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        if "key/bias" not in weight.path:  # softmax does not see it
+            assert not np.array_equal(np.array(weight), old), weight.path
+
+
+@pytest.mark.parametrize("application", ["lm", "unilm"])
+def test_nothing_later_is_seen(application):
+    model = build_transformer_model(**TINY, application=application, with_mlm="linear")
+    ids = np.random.RandomState(0).randint(1, 60, (1, 10))
+    segments = np.array([[0] * 4 + [1] * 6])
+    before = outputs_of(model, [ids, segments])[0]
+    changed = ids.copy()
+    changed[0, 7] = 1 + changed[0, 7] % 58
+    after = outputs_of(model, [changed, segments])[0]
+    np.testing.assert_allclose(before[0, :7], after[0, :7], atol=1e-6)
+    assert (np.abs(before[0, 7:] - after[0, 7:]).max(-1) > 1e-4).all()
+
+
+def test_unilm_source_sees_all_of_itself():
+    model = build_transformer_model(**TINY, application="unilm", with_mlm="linear")
+    ids = np.random.RandomState(0).randint(1, 60, (1, 10))
+    segments = np.array([[0] * 4 + [1] * 6])
+    changed = ids.copy()
+    changed[0, 3] = 1 + changed[0, 3] % 58
+    difference = np.subtract(*(outputs_of(model, [i, segments])[0] for i in (ids, changed)))
+    assert (np.abs(difference[0]).max(-1) > 1e-4).all()
+
+
+def test_padding_changes_nothing():
+    model = build_transformer_model(**TINY)
+    ids = np.random.RandomState(0).randint(1, 60, (2, 7))
+    short = outputs_of(model, [ids, ids * 0])[0]
+    padded = np.pad(ids, ((0, 0), (0, 6)))
+    long = outputs_of(model, [padded, padded * 0])[0]
+    np.testing.assert_allclose(short, long[:, :7], atol=2e-6)
+
+
+def test_keras_mask_reaches_what_stands_on_top():
+    model = build_transformer_model(**TINY)
+    pooled = keras.layers.GlobalAveragePooling1D()(model.output)
+    model = keras.Model(model.inputs, [model.output, pooled])
+    ids = np.array([[5, 6, 7, 0, 0], [1, 2, 3, 4, 5]])
+    states, pooled = outputs_of(model, [ids, ids * 0])
+    np.testing.assert_allclose(pooled[0], states[0, :3].mean(0), atol=1e-6)
+
+
+def test_layers_shared_between_two_models():
+    encoder = build_transformer_model(**TINY, return_keras_model=False)
+    writer = build_transformer_model(**TINY, application="lm", layers=encoder.layers)
+    names = {layer.name for layer in encoder.model.layers if layer.weights}
+    shared = [layer for layer in writer.layers if layer.name in names]
+    assert len(shared) == len(names)
+    assert all(encoder.layers[layer.name] is layer for layer in shared)
+
+
+def test_two_models_in_one_graph():
+    first = build_transformer_model(**TINY, prefix="first_")
+    second = build_transformer_model(**TINY, prefix="second_")
+    both = keras.Model(
+        first.inputs + second.inputs, keras.layers.Add()([first.output, second.output])
+    )
+    ids = np.ones((1, 4))
+    assert outputs_of(both, [ids, ids * 0] * 2)[0].shape == (1, 4, 32)
+
+
+def test_a_subclass_as_model():
+    class WithoutPositions(Transformer):
+        def embed(self, token_ids, segment_ids=None, position_ids=None):
+            super().embed(token_ids, segment_ids)
+            return self.normalize("embedding_norm", self.layers["token_embedding"](token_ids))
+
+    model = build_transformer_model(**TINY, model=WithoutPositions)
+    ids = np.array([[1, 2, 3, 4]])
+    forward, backward = (
+        outputs_of(model, [i, i * 0])[0] for i in (ids, np.ascontiguousarray(ids[:, ::-1]))
+    )
+    np.testing.assert_allclose(forward, backward[:, ::-1], atol=1e-6)
+
+
+def test_a_config_as_model():
+    config = Config(**TINY, with_pool=True)
+    assert build_transformer_model(model=config).output_shape == (None, 32)
+
+
+def test_random_start_is_random_and_loading_is_not():
+    fresh = build_transformer_model(**TINY, return_keras_model=False).variables
+    kernel = fresh["block_1/ffn/input/kernel"].numpy()
+    assert 0.015 < kernel.std() < 0.025 and np.abs(kernel).max() <= 0.0401
+
+
+# ---------------------------------------------------------------- what can go wrong
+
+
+def test_missing_weights_are_listed_and_nothing_is_assigned():
+    case = CASES["encoder"]
+    weights = {k: v for k, v in case.weights.items() if "layer_1/output" not in k}
+    transformer = build_transformer_model(**case.config, return_keras_model=False)
+    before = {path: v.numpy() for path, v in transformer.variables.items()}
+    with pytest.raises(CheckpointError, match=r"- bert/encoder/layer_1/output/dense/kernel"):
+        transformer.load_checkpoint(weights)
+    for path, variable in transformer.variables.items():
+        np.testing.assert_array_equal(before[path], variable.numpy())
+
+
+def test_another_shape_is_named():
+    case = CASES["encoder"]
+    with pytest.raises(CheckpointError, match=r"! .*word_embeddings: \(60, 32\).*\(61, 32\)"):
+        build_transformer_model(None, case.weights, **(case.config | {"vocab_size": 61}))
+
+
+def test_more_blocks_than_the_config_says():
+    case = CASES["encoder"]
+    config = {k: v for k, v in case.config.items() if k != "num_hidden_layers"}
+    with pytest.raises(CheckpointError, match="num_hidden_layers=2"):
+        build_transformer_model(None, case.weights, **config, num_hidden_layers=2)
+
+
+def test_left_over_weights_are_a_warning():
+    case = CASES["encoder"]
+    extra = case.weights | {"classifier/kernel": np.ones((2, 2)), "global_step": np.array(1)}
+    with pytest.warns(UserWarning, match=r"left unused.*classifier/kernel") as caught:
+        build_transformer_model(None, extra, **case.config)
+    assert "global_step" not in str(caught[0].message)
+
+
+def test_ignore_invalid_weights():
+    case = CASES["encoder"]
+    weights = {k: v for k, v in case.weights.items() if "layer_1/output/dense" not in k}
+    with pytest.warns(UserWarning, match=r"ignored, as asked"):
+        transformer = build_transformer_model(
+            None, weights, ignore_invalid_weights=True, return_keras_model=False, **case.config
+        )
+    kernel = transformer.variables["block_1/ffn/output/kernel"].numpy()
+    assert 0.01 < kernel.std() < 0.03  # drawn, not left at zero
+    table = transformer.variables["token_embedding/embeddings"].numpy()
+    np.testing.assert_array_equal(table, weights["bert/embeddings/word_embeddings"])
+
+
+@pytest.mark.parametrize(
+    ("names", "family"),
+    [
+        (["electra/embeddings/word_embeddings"], "electra"),
+        (["albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.weight"], "albert"),
+        (["shared/embedding", "encoder/block_000/layer_000/SelfAttention/q"], "t5"),
+    ],
+)
+def test_the_family_of_a_foreign_checkpoint_is_named(names, family):
+    with pytest.raises(CheckpointError, match=f"model='{family}'"):
+        build_transformer_model(None, {name: np.ones((2, 2)) for name in names}, **TINY)
+
+
+def test_unknown_option_suggests_the_nearest():
+    with pytest.raises(TypeError, match="with_mlmm.*did you mean 'with_mlm'"):
+        build_transformer_model(**TINY, with_mlmm=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "expected a JSON config"),
+        ("[]", "expected a JSON object"),
+        ('{"hidden_size": 32}', "no vocab_size, num_hidden_layers"),
+        ('{"model_type": "electra"}', "model_type is 'electra'"),
+        ('{"position_embedding_type": "relative_key"}', "position_embedding_type"),
+    ],
+)
+def test_bad_config_file(content, message, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        build_transformer_model(tmp_path / "config.json")
+    assert "config.json" in str(caught.value)
+
+
+def test_no_config_and_no_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no bert_config.json"):
+        build_transformer_model(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"missing.json: no such config file"):
+        build_transformer_model(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"application": "unilm", "segment_vocab_size": 0}, "segment_vocab_size"),
+        ({"application": "seq2seq"}, "expected one of encoder, lm, unilm"),
+        ({"model": "bart"}, "expected one of bert, roberta"),
+        ({"hidden_size": 30}, "no multiple"),
+    ],
+)
+def test_impossible_options(options, error):
+    with pytest.raises(ValueError, match=error):
+        build_transformer_model(**(TINY | options))
+
+
+def test_too_long_an_input_is_an_error():
+    model = build_transformer_model(**TINY)
+    ids = np.ones((1, 25), "int32")
+    with pytest.raises(Exception, match="(?i)25|incompatible|must match"):
+        outputs_of(model, [ids, ids])
