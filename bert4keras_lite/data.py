@@ -114,7 +114,7 @@ def truncate_sequences(maxlen, indices, *sequences):
 
     Example:
     ```python
-    truncate_sequences(5, -1, [1, 2, 3, 4], [5, 6, 7])  # [[1, 2, 3], [5, 6]]
+    truncate_sequences(5, -1, [1, 2, 3, 4], [5, 6, 7])  # [[1, 2], [5, 6, 7]]
     ```
     """
     if maxlen < 0:
@@ -466,11 +466,11 @@ class Batches(keras.utils.PyDataset):
 
 def _fit_buckets(buckets, lengths):
     """The lengths to pad to, sorted, none longer than the longest sample needs."""
+    if not buckets or np.min(buckets) < 1:
+        raise ValueError(f"buckets must be positive lengths, or how many to choose, got {buckets}")
     if isinstance(buckets, int):
         return choose_buckets(lengths, buckets)
     buckets = sorted(buckets)
-    if not buckets or buckets[0] < 1:
-        raise ValueError(f"buckets must be positive lengths, got {buckets}")
     longest = int(lengths.argmax())
     if lengths[longest] > buckets[-1]:
         raise ValueError(

@@ -9,6 +9,7 @@ import contextlib
 import inspect
 
 import keras
+import numpy as np
 from keras import ops
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
@@ -46,7 +47,7 @@ def get_activation(name):
 
 @register
 class WeightInitializer(keras.initializers.TruncatedNormal):
-    """Truncated normal, as BERT initializes; zeros inside `deferred_initialization()`."""
+    """Truncated normal, as BERT initializes; nothing yet inside `deferred_initialization()`."""
 
     deferred = False
 
@@ -54,16 +55,21 @@ class WeightInitializer(keras.initializers.TruncatedNormal):
         super().__init__(mean, stddev, seed)
 
     def __call__(self, shape, dtype=None):
-        if WeightInitializer.deferred:
-            return ops.zeros(shape, dtype)
-        return super().__call__(shape, dtype)
+        if not WeightInitializer.deferred:
+            return super().__call__(shape, dtype)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            return tf.raw_ops.Empty(shape=shape, dtype=dtype)
+        return ops.convert_to_tensor(np.empty(shape, dtype))
 
 
 @contextlib.contextmanager
 def deferred_initialization():
-    """Layers built in here start at zero, for weights that a checkpoint will overwrite.
+    """Layers built in here get memory but no values, for weights a checkpoint will overwrite.
 
-    Drawing a hundred million random numbers would take most of the loading time.
+    Drawing a hundred million random numbers would take most of the loading time, and even
+    filling them with zeros a good part of it.
     """
     WeightInitializer.deferred = True
     try:

@@ -14,10 +14,12 @@ from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras import ops
 
 from . import mappings
 from .checkpoints import open_checkpoint, save_checkpoint
+from .checkpoints.base import release
 from .checkpoints.matching import match, orthogonally_resize, slots
 from .layers import (
     AttentionBias,
@@ -380,7 +382,10 @@ class Transformer:
             where=where,
         )
         for path, read in plan.items():
-            variables[path].assign(read())
+            array = read()
+            # a copy for JAX, which would otherwise go on using the memory of the mapped file
+            variables[path].assign(np.array(array) if keras.backend.backend() == "jax" else array)
+            release(array)
         return plan.keys()
 
     def resized(self, path, array, shape):

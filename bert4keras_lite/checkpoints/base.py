@@ -144,6 +144,18 @@ class MappedFile:
         return Entry(shape, dtype, lambda: self.array(offset, shape, dtype, order=order))
 
 
+def release(array):
+    """Lets the system take back the memory of the mapped file that `array` is a view on, if it is.
+
+    For reading a large file once, part by part: the array stays valid, and what is touched again
+    is read again.
+    """
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, mmap.mmap) and hasattr(array, "madvise"):  # not on Windows
+        array.madvise(mmap.MADV_DONTNEED)
+
+
 def checked_shape(path, name, shape):
     """`shape` as a tuple, once it is known to be one."""
     shape = tuple(shape)
