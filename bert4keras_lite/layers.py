@@ -18,6 +18,8 @@ register = keras.saving.register_keras_serializable("bert4keras_lite")
 @register
 def gelu_erf(x):
     """`x * Phi(x)` with the exact normal distribution function (arXiv 1606.08415)."""
+    if keras.backend.backend() == "tensorflow":  # its own has no ONNX, and is a fifth slower
+        return x * (0.5 + 0.5 * ops.erf(x * 0.5**0.5))
     return keras.activations.gelu(x, approximate=False)
 
 
@@ -194,24 +196,23 @@ class PositionEmbedding(Layer):
         )
 
     def call(self, x, positions=None):
-        length = x.shape[1]
-        if positions is None and not self.alpha:
-            if isinstance(length, int) and length > self.input_dim:
-                raise ValueError(
-                    f"{self.name}: the input has {length} tokens, but there are "
-                    f"{self.input_dim} positions. Cut the input (maxlen={self.input_dim}) or "
-                    f"build the model with hierarchical_position=True."
-                )
-            return x + ops.cast(self.embeddings[: ops.shape(x)[1]], x.dtype)
+        table, size, length = ops.convert_to_tensor(self.embeddings), self.input_dim, x.shape[1]
         if positions is None:
-            positions = ops.arange(ops.shape(x)[1])[None]
-        table = ops.convert_to_tensor(self.embeddings)
+            if isinstance(length, int) and length > size and not self.alpha:
+                raise ValueError(
+                    f"{self.name}: the input has {length} tokens, but there are {size} positions. "
+                    f"Cut the input (maxlen={size}) or build with hierarchical_position=True."
+                )
+            # counted, because an exported graph may not know the length
+            positions = ops.cumsum(ops.ones_like(x[:1, :, 0], dtype="int32"), axis=1) - 1
         if self.alpha:
             table = (table - self.alpha * table[:1]) / (1 - self.alpha)
-            coarse = ops.take(table, positions // self.input_dim, axis=0)
-            fine = ops.take(table, positions % self.input_dim, axis=0)
-            return x + ops.cast(self.alpha * coarse + (1 - self.alpha) * fine, x.dtype)
-        return x + ops.cast(ops.take(table, positions, axis=0), x.dtype)
+            coarse = ops.take(table, positions // size, axis=0)
+            fine = ops.take(table, positions % size, axis=0)
+            added = self.alpha * coarse + (1 - self.alpha) * fine
+        else:
+            added = ops.take(table, positions, axis=0)
+        return x + ops.cast(added, x.dtype)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
@@ -329,10 +330,10 @@ class LayerNormalization(ScaleOffset):
         self.epsilon = epsilon
 
     def call(self, x, condition=None):
-        if condition is None:  # one call, which the backend may have a fused kernel for
-            return ops.layer_normalization(x, self.gamma, self.beta, axis=-1, epsilon=self.epsilon)
-        x = ops.layer_normalization(x, axis=-1, epsilon=self.epsilon)
-        return super().call(x, condition)
+        y = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+        y = y - ops.mean(y, axis=-1, keepdims=True)
+        y = y * ops.rsqrt(ops.mean(ops.square(y), axis=-1, keepdims=True) + self.epsilon)
+        return ops.cast(super().call(y, condition), x.dtype)
 
 
 @register
@@ -372,7 +373,7 @@ class AttentionBias(Layer):
         visible = present[:, None, None, :]
         if self.attend != "all":
             if self.attend == "lm":
-                order = ops.arange(ops.shape(token_ids)[1])[None]
+                order = ops.cumsum(ops.ones_like(token_ids), axis=1)
             else:
                 order = ops.cumsum(segment_ids, axis=1)
             no_later = order[:, None, None, :] <= order[:, None, :, None]

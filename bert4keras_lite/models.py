@@ -10,7 +10,7 @@ import inspect
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import keras

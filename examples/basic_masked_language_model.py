@@ -17,7 +17,11 @@ parser.add_argument("--checkpoint")
 parser.add_argument("--text", nargs="*")
 args = parser.parse_args()
 checkpoint = args.checkpoint or tiny_bert()
-texts = args.text or ["春天过后是[MASK]天。", "中国的首都是[MASK]京。", "房间很[MASK]净，服务也很[MASK]情。"]
+texts = args.text or [
+    "春天过后是[MASK]天。",
+    "中国的首都是[MASK]京。",
+    "房间很[MASK]净，服务也很[MASK]情。",
+]
 
 tokenizer = Tokenizer(f"{checkpoint}/vocab.txt", special_tokens_in_text=True)
 model = build_transformer_model(checkpoint, with_mlm=True)
@@ -28,4 +32,7 @@ for text in texts:
     print(text)
     for position in np.flatnonzero(np.equal(token_ids, tokenizer.token_mask_id)):
         best = probabilities[position].argsort()[::-1][:5]
-        print("   ", "  ".join(f"{tokenizer.id_to_token(i)} {probabilities[position, i]:.2f}" for i in best))
+        print(
+            "   ",
+            "  ".join(f"{tokenizer.id_to_token(i)} {probabilities[position, i]:.2f}" for i in best),
+        )

@@ -89,7 +89,11 @@ headline("4. Saving, reloading, predicting")
 OUTPUT.mkdir(exist_ok=True)
 model.save(OUTPUT / "sentiment.keras")
 reloaded = keras.saving.load_model(OUTPUT / "sentiment.keras")
-texts = ["房间又大又干净，早餐也很丰富。", "快递等了两个星期，客服还爱理不理。", "虽然有点贵，但是东西真的好。"]
+texts = [
+    "房间又大又干净，早餐也很丰富。",
+    "快递等了两个星期，客服还爱理不理。",
+    "虽然有点贵，但是东西真的好。",
+]
 scores = reloaded.predict(tokenizer.encode_batch(texts), verbose=0)
 for text, (negative, positive) in zip(texts, scores, strict=True):
     print(f"  {1 / (1 + np.exp(negative - positive)):.2f} positive  {text}")

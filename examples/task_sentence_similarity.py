@@ -46,7 +46,9 @@ def batches(*splits, **options):
 
 train, valid, test = batches("train", shuffle=True), batches("valid", "dev"), batches("test")
 if train is None or valid is None:
-    raise SystemExit(f"{args.data}: expected train.txt and dev.txt, or matching.train.tsv and so on.")
+    raise SystemExit(
+        f"{args.data}: expected train.txt and dev.txt, or matching.train.tsv and so on."
+    )
 
 # the model: the pooled [CLS] vector, as BERT was pretrained to compare two texts
 bert = build_transformer_model(checkpoint, with_pool=True, dropout_rate=0.1)

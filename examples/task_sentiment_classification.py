@@ -77,6 +77,12 @@ model.load_weights(best)
 
 # the result
 print(f"test accuracy: {model.evaluate(batches['test'], verbose=0)[1]:.4f}")
-texts = ["房间又大又干净，早餐也很丰富。", "快递等了两个星期，客服还爱理不理。", "虽然有点贵，但是东西真的好。"]
-for text, scores in zip(texts, model.predict(tokenizer.encode_batch(texts), verbose=0), strict=True):
+texts = [
+    "房间又大又干净，早餐也很丰富。",
+    "快递等了两个星期，客服还爱理不理。",
+    "虽然有点贵，但是东西真的好。",
+]
+for text, scores in zip(
+    texts, model.predict(tokenizer.encode_batch(texts), verbose=0), strict=True
+):
     print("😀" if scores[1] > scores[0] else "😞", text)

@@ -122,9 +122,7 @@ def test_saved_checkpoint_is_bit_equal(format, name, build, tmp_path):
     case = CASES[name]
     transformer = build(case)
     transformer.save_checkpoint(tmp_path / "saved", format=format, vocab={"[PAD]": 0, "a": 1})
-    again = build_transformer_model(
-        tmp_path / "saved", return_keras_model=False, **case.options
-    )
+    again = build_transformer_model(tmp_path / "saved", return_keras_model=False, **case.options)
     written, read = vars(transformer.config), vars(again.config)
     assert get_activation(written["hidden_act"]) is get_activation(read["hidden_act"])
     assert read == written | {"hidden_act": read["hidden_act"]}
@@ -178,7 +176,9 @@ def test_dropout_only_in_training():
     assert np.abs(first - second).max() > 0.01
 
 
-@pytest.mark.parametrize("options", [{}, {"residual_attention_scores": True}, {"with_mlm": "linear"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"residual_attention_scores": True}, {"with_mlm": "linear"}]
+)
 def test_every_weight_is_trained(options):
     """One step moves every variable that the output depends on."""
     model = build_transformer_model(**TINY, with_nsp="linear", **options)
@@ -339,7 +339,7 @@ def test_the_family_of_a_foreign_checkpoint_is_named(names, family):
 
 
 def test_unknown_option_suggests_the_nearest():
-    with pytest.raises(TypeError, match="with_mlmm.*did you mean 'with_mlm'"):
+    with pytest.raises(TypeError, match=r"with_mlmm.*did you mean 'with_mlm'"):
         build_transformer_model(**TINY, with_mlmm=True)
 
 
@@ -361,7 +361,7 @@ def test_bad_config_file(content, message, tmp_path):
 
 
 def test_no_config_and_no_checkpoint(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no bert_config.json"):
+    with pytest.raises(FileNotFoundError, match="no bert_config"):
         build_transformer_model(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"missing.json: no such config file"):
         build_transformer_model(tmp_path / "missing.json")
@@ -384,5 +384,5 @@ def test_impossible_options(options, error):
 def test_too_long_an_input_is_an_error():
     model = build_transformer_model(**TINY)
     ids = np.ones((1, 25), "int32")
-    with pytest.raises(Exception, match="(?i)25|incompatible|must match"):
+    with pytest.raises(Exception, match=r"(?i)25|incompatible|indices"):
         outputs_of(model, [ids, ids])

@@ -81,6 +81,7 @@ class Lexicon:
             domain: [self._aspect(line, halves) for line in review["aspects"]]
             for domain, review in f.REVIEWS.items()
         }
+        self.general = self._by_polarity([field.split() for field in f.GENERAL.split("|")], halves)
         self.verdicts = self._by_polarity([line.split("|") for line in f.VERDICTS], halves)
 
     @staticmethod
@@ -97,14 +98,12 @@ class Lexicon:
     def clause(self, aspect, good, rng):
         """What one aspect is like, e.g. 房间非常宽敞, 房间不够宽敞, 说到隔音，夜里静悄悄的."""
         name, words = aspect
+        if rng.chance(0.5):
+            words = self.general
         if rng.chance(0.08):
             plain = [w for w in words[not good] if len(w) > 1 and w[0] not in "!~"]
             if plain:
-                denials = (
-                    ("一点也不", "完全不", "没有想象中那么")
-                    if good
-                    else ("不够", "算不上", "谈不上")
-                )
+                denials = ("一点也不", "完全不") if good else ("不够", "算不上", "谈不上")
                 return name + rng.choice(denials) + rng.choice(plain)
         word = rng.choice(words[good])
         if word.startswith("~"):
@@ -148,8 +147,9 @@ def review(lexicon, rng):
         lines.append(rng.choice(subjects.split()) + "的" + lexicon.sentence(aspects[:1], good, rng))
         aspects = aspects[1:]
     while aspects:
-        n = rng.between(1, 3)
-        lines.append(lexicon.sentence(aspects[:n], good, rng))
+        n = rng.between(1, 2)
+        verdict = "，" + rng.choice(lexicon.verdicts[good]) if rng.chance(0.5) else ""
+        lines.append(lexicon.sentence(aspects[:n], good, rng) + verdict)
         aspects = aspects[n:]
     if rng.chance(0.9):
         lines.append(lexicon.verdict(good, rng))
@@ -290,34 +290,30 @@ def daily(rng):
 # --- questions -----------------------------------------------------------------------------------
 
 
-def topics(kept):
-    """Topics as lists of (ways to ask, answer): those kept from the train split, or the others."""
-    blocks = [block for block in f.QUESTIONS.split("\n\n") if block.startswith("*") == kept]
+def topics():
+    """A topic is a list of meanings, and a meaning the ways to ask it and the answer."""
     return [
-        [(asked.split("|"), answer) for asked, answer in
-         (line.split("=") for line in block.lstrip("*").splitlines())]
-        for block in blocks
-    ]  # fmt: skip
+        [(line.split("=")[0].split("|"), line.split("=")[1]) for line in block.splitlines()]
+        for block in f.QUESTIONS.split("\n\n")
+    ]
 
 
-# Of the topics kept from the train split, the corpus uses some words, the labelled pairs others.
-CORPUS_SLOTS = {name: words[::2] for name, words in SLOTS.items()}
-LABELLED_SLOTS = {name: words[1::2] for name, words in SLOTS.items()}
+# The corpus and the labelled train split ask about some things, the other splits about others.
+TRAIN_SLOTS = {name: words[::2] for name, words in SLOTS.items()}
+TEST_SLOTS = {name: words[1::2] for name, words in SLOTS.items()}
 
 
 def questions(rng):
     """Questions and answers as on a help page: one meaning asked in several ways, its answer."""
-    kept = rng.chance(0.5)
-    topic = rng.choice(topics(kept))
     lines = []
-    for asked, answer in rng.sample(topic, 2):
+    for asked, answer in rng.sample(rng.choice(topics()), 2):
         lines += [*rng.sample(asked, rng.between(2, 3)), answer]
-    return fill("|".join(lines), rng, slots=CORPUS_SLOTS if kept else SLOTS).split("|")
+    return fill("|".join(lines), rng, TRAIN_SLOTS).split("|")
 
 
-def matching_pair(same, kept, rng):
+def matching_pair(same, slots, rng):
     """Two questions in similar words: of the same meaning, or not, or not about the same thing."""
-    meaning, other = (asked for asked, _ in rng.sample(rng.choice(topics(kept)), 2))
+    meaning, other = (asked for asked, _ in rng.sample(rng.choice(topics()), 2))
     first, second = rng.sample(meaning, 2)
     slot = re.search(r"\{([a-z]+)\}", first)
     if not same:
@@ -325,17 +321,17 @@ def matching_pair(same, kept, rng):
             second = second.replace(slot[0], f"{{{slot[1]}2}}")
         else:
             second = rng.choice(other)
-    return fill(f"{first}|{second}", rng, LABELLED_SLOTS if kept else SLOTS).split("|")
+    return fill(f"{first}|{second}", rng, slots).split("|")
 
 
-def matching_set(size, kept, rng, known):
-    """Rows `text TAB text TAB label`, half of them the same; no pair of which is in `known`."""
-    rows = []
+def matching_set(size, slots, rng, known):
+    """Rows `text TAB text TAB label`, half of them the same; no text of which is in `known`."""
+    rows, pairs = [], set()
     while len(rows) < size:
         same = len(rows) % 2 == 0
-        pair = matching_pair(same, kept, rng)
-        if frozenset(pair) not in known:
-            known.add(frozenset(pair))
+        pair = matching_pair(same, slots, rng)
+        if frozenset(pair) not in pairs and not known & set(pair):
+            pairs.add(frozenset(pair))
             rows.append("\t".join([*pair, str(int(same))]))
     return rng.sample(rows, size)
 
@@ -405,9 +401,12 @@ def sample_files():
         known += "\n".join(rows)
         files[f"sentiment.{split}.tsv"] = "\n".join(rows) + "\n"
 
-    pairs = set()
-    for split, size, kept in (("train", 1500, False), ("valid", 300, True), ("test", 300, True)):
-        files[f"matching.{split}.tsv"] = "\n".join(matching_set(size, kept, rng, pairs)) + "\n"
+    rows = matching_set(1500, TRAIN_SLOTS, rng, set())
+    files["matching.train.tsv"] = "\n".join(rows) + "\n"
+    known = set(re.split("[\t\n]", files["corpus.txt"] + files["matching.train.tsv"]))
+    rows = matching_set(600, TEST_SLOTS, rng, known)
+    files["matching.valid.tsv"] = "\n".join(rows[:300]) + "\n"
+    files["matching.test.tsv"] = "\n".join(rows[300:]) + "\n"
 
     files["vocab.txt"] = vocabulary("".join(files.values()))
     return files

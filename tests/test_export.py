@@ -1,0 +1,61 @@
+"""Models that leave Keras: SavedModel and ONNX, with any batch size and length."""
+
+import keras
+import numpy as np
+import pytest
+
+from bert4keras_lite.models import build_transformer_model
+
+BACKEND = keras.backend.backend()
+APPLICATIONS = ["encoder", "lm", "unilm"]
+
+
+@pytest.fixture
+def model(request):
+    return build_transformer_model(
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=56,
+        max_position=24,
+        with_mlm="linear",
+        application=request.param,
+    )
+
+
+def batches():
+    for shape in ((2, 7), (1, 12), (3, 1)):
+        ids = np.random.RandomState(0).randint(1, 60, shape).astype("int32")
+        ids[0, shape[1] // 2 + 1 :] = 0
+        yield [ids, (np.arange(shape[1]) > 3).astype("int32") * np.ones_like(ids)]
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras exports SavedModel from TensorFlow and JAX")
+@pytest.mark.parametrize("model", APPLICATIONS, indirect=True)
+def test_saved_model(model, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    options = {}
+    if BACKEND == "jax":  # both inputs have the same length, which Keras can't know
+        shapes = [["(batch, length)", "(batch, length)"]]
+        options = {"jax2tf_kwargs": {"native_serialization": True, "polymorphic_shapes": shapes}}
+    model.export(tmp_path / "saved", format="tf_saved_model", verbose=False, **options)
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    for inputs in batches():
+        np.testing.assert_allclose(
+            loaded.serve(inputs), model.predict_on_batch(inputs), rtol=0, atol=1e-5
+        )
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="reload the .keras file on TensorFlow or PyTorch")
+@pytest.mark.parametrize("model", APPLICATIONS, indirect=True)
+def test_onnx(model, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx" if BACKEND == "tensorflow" else "onnxscript")
+    expected = [model.predict_on_batch(inputs) for inputs in batches()]
+    model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    names = [node.name for node in session.get_inputs()]
+    for inputs, golden in zip(batches(), expected, strict=True):
+        (output,) = session.run(None, dict(zip(names, inputs, strict=True)))
+        np.testing.assert_allclose(output, golden, rtol=0, atol=1e-5)

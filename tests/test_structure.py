@@ -1,0 +1,55 @@
+"""What may import what (docs/design.md): arrows point one way, and light modules stay light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "bert4keras_lite"
+FRAMEWORKS = {"keras", "tensorflow", "torch", "jax"}
+MAY_IMPORT = {
+    "models": {"checkpoints", "layers", "mappings", "tokenizers"},
+}
+WITHOUT_KERAS = ["tokenizers", "checkpoints", "mappings"]
+
+
+def imports(path):
+    """Names of our own modules, and of others, that a file imports anywhere in it."""
+    own, other = set(), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            parts = (node.module or "").split(".")
+            own |= {parts[0]} if parts[0] else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            other.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Import):
+            other |= {alias.name.split(".")[0] for alias in node.names}
+    return own, other
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_arrows_point_one_way(path):
+    own, other = imports(path)
+    assert own <= MAY_IMPORT.get(path.stem, set())
+    assert "bert4keras_lite" not in other
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "checkpoints").glob("*.py")), ids=lambda p: p.stem
+)
+def test_checkpoints_know_no_framework(path):
+    own, other = imports(path)
+    assert not other & FRAMEWORKS
+    assert own <= {p.stem for p in path.parent.glob("*.py")}
+
+
+@pytest.mark.parametrize("module", WITHOUT_KERAS)
+def test_light_modules_load_no_framework(module):
+    code = f"import sys, bert4keras_lite.{module}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert not FRAMEWORKS & {name.split(".")[0] for name in done.stdout.split()}
