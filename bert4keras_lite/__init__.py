@@ -1,7 +1,7 @@
 """Chinese Transformer checkpoints in Keras 3: load, use, fine-tune, on three backends.
 
-Nothing heavy is imported here: `bert4keras_lite.tokenizers`, `.data` and `.checkpoints`
-work without Keras, and `build_transformer_model` brings Keras in when it is first asked for.
+Nothing heavy is imported here: `bert4keras_lite.tokenizers` and `.checkpoints` work without
+Keras, and `build_transformer_model` brings Keras in when it is first asked for.
 """
 
 __version__ = "0.1.0"

@@ -406,7 +406,7 @@ class Transformer:
             directory: is made if missing.
             format: `"tf"`: Google's `bert_config.json` and `bert_model.ckpt`; `"hf"`: Hugging
                 Face's `config.json` and `model.safetensors`.
-            vocab: dict token -> id, or tokenizer, to write as `vocab.txt`.
+            vocab: dict token -> id, or a `Tokenizer`, to write as `vocab.txt`.
         """
         if format not in ("tf", "hf"):
             raise ValueError(f"format={format!r}: expected 'tf' or 'hf'.")

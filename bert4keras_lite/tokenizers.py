@@ -594,7 +594,7 @@ class Tokenizer(TokenizerBase):
         super().__init__(**kwargs)
         if not isinstance(token_dict, dict):
             token_dict = load_vocab(token_dict)
-        self._token_dict = token_dict
+        self.token_dict = self._token_dict = token_dict
         self._token_dict_inv = {i: token for token, i in token_dict.items()}
         self.vocab_size = self._vocab_size = max(token_dict.values(), default=-1) + 1
         self._longest_token = max(map(len, token_dict), default=0)

@@ -22,11 +22,12 @@ parser.add_argument("--checkpoint")
 parser.add_argument("--data", default=DATA)
 parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=32)
-parser.add_argument("--epochs", type=int, default=3)
-parser.add_argument("--learning-rate", type=float, help="2e-5, or 5e-4 for the small model")
+parser.add_argument("--epochs", type=int, help="3, or 8 for the small model")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for the small model")
 args = parser.parse_args()
 checkpoint = args.checkpoint or tiny_bert()
-learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 5e-4)
+learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
+epochs = args.epochs or (3 if args.checkpoint else 8)
 
 
 def read(*splits):
@@ -50,6 +51,8 @@ for name, splits in (("train", ["train"]), ("valid", ["valid", "dev"]), ("test",
 
 # the model
 bert = build_transformer_model(checkpoint, dropout_rate=0.1)
+# the small model sees few labels: its token vectors stay where pretraining put them
+bert.get_layer("token_embedding").trainable = bool(args.checkpoint)
 x = bert.output[:, 0]  # the [CLS] vector
 x = keras.layers.Dropout(0.1)(x)
 x = keras.layers.Dense(2, name="classifier")(x)
@@ -65,7 +68,7 @@ OUTPUT.mkdir(exist_ok=True)
 best = OUTPUT / "sentiment.weights.h5"
 model.fit(
     batches["train"],
-    epochs=args.epochs,
+    epochs=epochs,
     validation_data=batches["valid"],
     callbacks=[
         keras.callbacks.ModelCheckpoint(

@@ -17,7 +17,8 @@ import fragments as f
 
 HERE = Path(__file__).resolve().parent
 SLOTS = {name: words.split() for name, words in f.SLOTS.items()}
-ADVERBS = ("很", "非常", "特别", "十分", "挺", "相当", "真的很", "确实很", "格外")
+ADVERBS = ("很", "非常", "真的很", "挺", "确实很")
+POLAR_ADVERBS = {True: ("格外", "特别", "十分", "相当"), False: ("太", "实在太", "过于", "未免太")}
 CLOSINGS = ("", "", "总之，", "总的来说，", "一句话，", "总体感觉，")
 OPENINGS = ("", "先说结论，", "说实话，", "不得不说，")
 
@@ -73,15 +74,19 @@ class Lexicon:
     """Opinions by polarity, from one or both of the two halves of `fragments.py`.
 
     `halves` says which: 0 for the words that the labelled train split may use, 1 for those that
-    only the corpus and the other splits use.
+    only the corpus and the other splits use. `polar_adverbs` is the share of adverbs that go with
+    praise or with blame alone; labelled texts have none of them, as they would give it away.
     """
 
-    def __init__(self, halves):
+    def __init__(self, halves, polar_adverbs=0.0):
+        self.polar_adverbs = polar_adverbs
         self.aspects = {
             domain: [self._aspect(line, halves) for line in review["aspects"]]
             for domain, review in f.REVIEWS.items()
         }
-        self.general = self._by_polarity([field.split() for field in f.GENERAL.split("|")], halves)
+        self.general = self._by_polarity(
+            [field.split() for line in f.GENERAL for field in line.split("|")], halves
+        )
         self.verdicts = self._by_polarity([line.split("|") for line in f.VERDICTS], halves)
 
     @staticmethod
@@ -98,9 +103,9 @@ class Lexicon:
     def clause(self, aspect, good, rng):
         """What one aspect is like, e.g. 房间非常宽敞, 房间不够宽敞, 说到隔音，夜里静悄悄的."""
         name, words = aspect
-        if rng.chance(0.5):
+        if rng.chance(0.8):
             words = self.general
-        if rng.chance(0.08):
+        if rng.chance(0.04):
             plain = [w for w in words[not good] if len(w) > 1 and w[0] not in "!~"]
             if plain:
                 denials = ("一点也不", "完全不") if good else ("不够", "算不上", "谈不上")
@@ -110,7 +115,8 @@ class Lexicon:
             return rng.choice(("说到{}，{}", "{}呢，{}", "至于{}，{}")).format(name, word[1:])
         if word.startswith("!"):
             return name + word[1:]
-        return name + rng.choice(ADVERBS) + word
+        polar = rng.chance(self.polar_adverbs)
+        return name + rng.choice(POLAR_ADVERBS[good] if polar else ADVERBS) + word
 
     def sentence(self, aspects, good, rng):
         *clauses, last = [self.clause(aspect, good, rng) for aspect in aspects]
@@ -134,7 +140,7 @@ def review(lexicon, rng):
     domain = rng.choice(sorted(f.REVIEWS))
     subjects, openings = (f.REVIEWS[domain][key] for key in ("subject", "opening"))
     good = rng.chance(0.5)
-    aspects = rng.sample(lexicon.aspects[domain], rng.between(3, 6))
+    aspects = rng.sample(lexicon.aspects[domain], rng.between(4, 5))
     lines = []
     if rng.chance(0.5):
         lines.append(fill(rng.choice(openings.split("|")), rng))
@@ -147,8 +153,9 @@ def review(lexicon, rng):
         lines.append(rng.choice(subjects.split()) + "的" + lexicon.sentence(aspects[:1], good, rng))
         aspects = aspects[1:]
     while aspects:
-        n = rng.between(1, 2)
-        verdict = "，" + rng.choice(lexicon.verdicts[good]) if rng.chance(0.5) else ""
+        # short lines, so that what is said of a thing and the verdict stand close together
+        n = 1 if rng.chance(0.8) else 2
+        verdict = "，" + rng.choice(lexicon.verdicts[good]) if n == 1 else ""
         lines.append(lexicon.sentence(aspects[:n], good, rng) + verdict)
         aspects = aspects[n:]
     if rng.chance(0.9):
@@ -324,9 +331,12 @@ def matching_pair(same, slots, rng):
     return fill(f"{first}|{second}", rng, slots).split("|")
 
 
-def matching_set(size, slots, rng, known):
-    """Rows `text TAB text TAB label`, half of them the same; no text of which is in `known`."""
-    rows, pairs = [], set()
+def matching_set(size, slots, rng, known, pairs):
+    """Rows `text TAB text TAB label`, half of them the same.
+
+    No text is in `known` and no pair in `pairs`, to which the new ones are added.
+    """
+    rows = []
     while len(rows) < size:
         same = len(rows) % 2 == 0
         pair = matching_pair(same, slots, rng)
@@ -340,16 +350,16 @@ def matching_set(size, slots, rng, known):
 
 # bytes of each genre in the corpus
 GENRES = {
-    facts: 200_000,
+    facts: 170_000,
     weather: 25_000,
     recipe: 14_000,
     travel: 45_000,
     story: 40_000,
     dialogue: 30_000,
     daily: 60_000,
-    questions: 160_000,
+    questions: 120_000,
 }
-REVIEW_BYTES = 400_000
+REVIEW_BYTES = 480_000
 PUNCTUATION = "，。！？；：、·…—“”‘’（）《》〈〉【】「」『』～￥％＋－＝／＆＠＃＊．"
 
 
@@ -367,7 +377,7 @@ def documents(write, size, rng):
 
 
 def corpus(rng):
-    both = Lexicon((0, 1))
+    both = Lexicon((0, 1), polar_adverbs=0.8)
     texts = list(documents(lambda rng: review(both, rng), REVIEW_BYTES, rng))
     for write, size in GENRES.items():
         texts += documents(write, size, rng)
@@ -401,12 +411,15 @@ def sample_files():
         known += "\n".join(rows)
         files[f"sentiment.{split}.tsv"] = "\n".join(rows) + "\n"
 
-    rows = matching_set(1500, TRAIN_SLOTS, rng, set())
-    files["matching.train.tsv"] = "\n".join(rows) + "\n"
-    known = set(re.split("[\t\n]", files["corpus.txt"] + files["matching.train.tsv"]))
-    rows = matching_set(600, TEST_SLOTS, rng, known)
-    files["matching.valid.tsv"] = "\n".join(rows[:300]) + "\n"
-    files["matching.test.tsv"] = "\n".join(rows[300:]) + "\n"
+    known, pairs = set(), set()
+    for split, size, slots in (
+        ("train", 1500, TRAIN_SLOTS),
+        ("valid", 300, TEST_SLOTS),
+        ("test", 300, TEST_SLOTS),
+    ):
+        rows = matching_set(size, slots, rng, known, pairs)
+        files[f"matching.{split}.tsv"] = "\n".join(rows) + "\n"
+        known = set(re.split("[\t\n]", files["corpus.txt"] + files["matching.train.tsv"]))
 
     files["vocab.txt"] = vocabulary("".join(files.values()))
     return files
