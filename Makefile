@@ -5,6 +5,9 @@ VENV    ?= .venv
 BACKEND ?= tensorflow
 
 PY      := $(VENV)/bin/python
+# quiet: TensorFlow's notes about the processor help nobody here
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
 .PHONY: quickstart test check format bench clean

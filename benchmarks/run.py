@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -21,6 +22,7 @@ ROUNDS = 3
 
 def measure(script, *arguments, environment=None):
     """The JSON that a script prints last, or None with its error shown."""
+    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, HERE / script, *map(str, arguments)],
         capture_output=True,
@@ -30,7 +32,8 @@ def measure(script, *arguments, environment=None):
     if done.returncode:
         print(f"{script} {arguments[0]} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
         return None
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    seconds = time.perf_counter() - start
+    return json.loads(done.stdout.strip().splitlines()[-1]) | {"process": seconds}
 
 
 def rounds(script, contenders, *arguments, count=ROUNDS):
@@ -85,7 +88,7 @@ def loading():
 def step():
     import finetune
 
-    results = rounds("finetune.py", finetune.CONTENDERS, count=2)
+    results = rounds("finetune.py", finetune.CONTENDERS, count=1)
     seconds = {
         contender: statistics.median(s for result in found for s in result["seconds"])
         for contender, found in results.items()

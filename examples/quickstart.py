@@ -97,9 +97,9 @@ OUTPUT.mkdir(exist_ok=True)
 model.save(OUTPUT / "sentiment.keras")
 reloaded = keras.saving.load_model(OUTPUT / "sentiment.keras")
 texts = [
-    "房间又大又干净，早餐也很丰富。",
-    "快递等了两个星期，客服还爱理不理。",
-    "虽然有点贵，但是东西真的好。",
+    "房间很不错，服务也很出色。",
+    "质量很离谱，客服真的很糟心。",
+    "虽然位置很差，但是早餐非常惊艳，值得推荐。",
 ]
 scores = reloaded.predict(tokenizer.encode_batch(texts), verbose=0)
 for text, (negative, positive) in zip(texts, scores, strict=True):

@@ -81,9 +81,9 @@ model.load_weights(best)
 # the result
 print(f"test accuracy: {model.evaluate(batches['test'], verbose=0)[1]:.4f}")
 texts = [
-    "房间又大又干净，早餐也很丰富。",
-    "快递等了两个星期，客服还爱理不理。",
-    "虽然有点贵，但是东西真的好。",
+    "房间很不错，服务也很出色。",
+    "质量很离谱，客服真的很糟心。",
+    "虽然位置很差，但是早餐非常惊艳，值得推荐。",
 ]
 for text, scores in zip(
     texts, model.predict(tokenizer.encode_batch(texts), verbose=0), strict=True

@@ -6,12 +6,8 @@ The result is a directory as Google publishes them: bert_config.json, bert_model
 The other examples use it when they are given no checkpoint.
 """
 
-import os
 import sys
 from pathlib import Path
-
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
@@ -76,7 +72,7 @@ def pack(corpus, tokenizer, length):
     return packed
 
 
-def pretrain(directory, phases=((16, 128, 4), (32, 64, 1)), learning_rate=3e-3):
+def pretrain(directory, phases=((16, 128, 5), (32, 64, 1)), learning_rate=3e-3):
     """Trains on `examples/data/corpus.txt` and saves to `directory`.
 
     Args:
