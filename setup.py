@@ -4,7 +4,8 @@ from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 
-TESTS = ["pytest>=8", "hypothesis>=6.100"]
+ONNX = ["onnx", "onnxruntime", "tf2onnx", "onnxscript"]
+TESTS = ["pytest>=8", "hypothesis>=6.100", *ONNX]
 
 setup(
     name="bert4keras_lite",
@@ -30,7 +31,7 @@ setup(
         "tensorflow": ["tensorflow>=2.18"],
         "jax": ["jax>=0.4.35"],
         "torch": ["torch>=2.5"],
-        "onnx": ["onnx", "onnxruntime", "tf2onnx"],
+        "onnx": ONNX,
         "test": TESTS,
         "check": ["ruff==0.17.5"],
     },

@@ -1,4 +1,4 @@
-"""What may import what (docs/design.md): arrows point one way, and light modules stay light."""
+"""What may import what (CONTRIBUTING.md): arrows point one way, and light modules stay light."""
 
 import ast
 import subprocess
