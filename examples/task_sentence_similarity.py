@@ -50,9 +50,10 @@ if train is None or valid is None:
         f"{args.data}: expected train.txt and dev.txt, or matching.train.tsv and so on."
     )
 
-# the model: the pooled [CLS] vector, as BERT was pretrained to compare two texts
-bert = build_transformer_model(checkpoint, with_pool=True, dropout_rate=0.1)
-x = keras.layers.Dropout(0.1)(bert.output)
+# the model
+bert = build_transformer_model(checkpoint, dropout_rate=0.1)
+x = bert.output[:, 0]  # the [CLS] vector, which has seen both texts
+x = keras.layers.Dropout(0.1)(x)
 x = keras.layers.Dense(2, name="classifier")(x)
 model = keras.Model(bert.inputs, x)
 model.compile(
