@@ -1,6 +1,6 @@
 """Fills in masked characters.
 
-    python examples/basic_masked_language_model.py [--checkpoint DIR] [--text "春天过后是[MASK]天。"]
+    python examples/basic_masked_language_model.py [--checkpoint DIR] [--text "中国的首都是[MASK]京。"]
 
 DIR: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained first.
 """
@@ -18,9 +18,9 @@ parser.add_argument("--text", nargs="*")
 args = parser.parse_args()
 checkpoint = args.checkpoint or tiny_bert()
 texts = args.text or [
-    "春天过后是[MASK]天。",
     "中国的首都是[MASK]京。",
-    "房间很[MASK]净，服务也很[MASK]情。",
+    "广东的省会是[MASK][MASK]。",
+    "法国的首都是[MASK]黎。",
 ]
 
 tokenizer = Tokenizer(f"{checkpoint}/vocab.txt", special_tokens_in_text=True)

@@ -39,7 +39,7 @@ else:
 headline(f"2. Loading {Path(checkpoint).name} and filling in masks")
 tokenizer = Tokenizer(f"{checkpoint}/vocab.txt", special_tokens_in_text=True)
 model = build_transformer_model(checkpoint, with_mlm=True)
-for text in ["中国的首都是[MASK]京。", "春天过后是[MASK]天。", "房间很干[MASK]，服务也很热情。"]:
+for text in ["中国的首都是[MASK]京。", "广东的省会是广[MASK]。", "法国的首都是[MASK]黎。"]:
     token_ids, segment_ids = tokenizer.encode(text)
     probabilities = model.predict([np.array([token_ids]), np.array([segment_ids])], verbose=0)[0]
     guesses = probabilities[token_ids.index(tokenizer.token_mask_id)]
