@@ -3,8 +3,8 @@
     make bench                       # everything, about half an hour on two cores
     make bench ARGS="loading step"   # some of it
 
-Parts: tokenization, loading, step, epoch. A part runs all its contenders in turn, `ROUNDS` times,
-and compares medians, so that a machine whose speed drifts is the same for all.
+Parts: tokenization, loading, step, epoch. Loading runs all its contenders in turn, `ROUNDS`
+times, and compares medians; the steps and the epoch, which take minutes each, run once.
 """
 
 import json

@@ -82,7 +82,7 @@ accuracy["pretrained, before"] = model.evaluate(test, verbose=0)[1]
 model.fit(train, epochs=epochs)
 accuracy["pretrained, fine-tuned"] = model.evaluate(test, verbose=0)[1]
 
-print("The same model from random weights:")
+print("The same model from random weights, all of them trained:")
 config = next(Path(checkpoint).glob("*config.json"))
 scratch = classifier(build_transformer_model(config, dropout_rate=0.1))
 scratch.fit(train, epochs=epochs)
