@@ -16,7 +16,7 @@ quickstart: $(VENV)/.installed-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(PY) examples/quickstart.py $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
-	KERAS_BACKEND=$(BACKEND) $(PY) -m pytest $(ARGS)
+	KERAS_BACKEND=$(BACKEND) $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(VENV)/.installed-check
 	$(PY) -m ruff format --check .
@@ -43,7 +43,7 @@ $(VENV)/.installed-torch: $(VENV)/bin/python setup.py
 $(VENV)/.installed-peers: $(VENV)/bin/python benchmarks/requirements.txt setup.py
 	$(INSTALL) torch==2.13.0
 	$(INSTALL) --requirement benchmarks/requirements.txt
-	$(INSTALL) --no-deps bert4keras==0.11.5
+	$(INSTALL) --no-deps bert4keras==0.11.5 pytorch-crf==0.7.2
 	touch $@
 
 $(VENV)/.installed-%: $(VENV)/bin/python setup.py

@@ -5,7 +5,22 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 
 ONNX = ["onnx", "onnxruntime", "tf2onnx", "onnxscript"]
-TESTS = ["pytest>=8", "hypothesis>=6.100", *ONNX]
+HUB = ["huggingface_hub>=0.34", "modelscope-hub>=0.5"]
+METRICS = ["sacrebleu>=2.4", "rouge-score>=0.1.2"]
+PLOTS = ["matplotlib>=3.8"]
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "httpx>=0.27"]
+CORPORA = ["pyyaml>=6", "zstandard>=0.22"]
+TESTS = [
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    *ONNX,
+    *HUB,
+    *METRICS,
+    *PLOTS,
+    *SERVE,
+    *CORPORA,
+]
 
 setup(
     name="bert4keras_lite",
@@ -15,9 +30,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
+    package_data={"bert4keras_lite": ["everyday.txt", "serving/page/*"]},
+    entry_points={"console_scripts": ["bert4keras_lite = bert4keras_lite.cli:main"]},
     packages=find_packages(include=["bert4keras_lite", "bert4keras_lite.*"]),
     install_requires=[
-        "keras>=3.8",
+        "keras>=3.12",
         "numpy>=1.26",
         "ml_dtypes>=0.4",
         "regex",
@@ -32,6 +49,14 @@ setup(
         "jax": ["jax>=0.4.35"],
         "torch": ["torch>=2.5"],
         "onnx": ONNX,
+        "hub": HUB,
+        "metrics": METRICS,
+        "plots": PLOTS,
+        "serve": SERVE,
+        "browser": ["playwright>=1.40"],
+        "pretraining": [*CORPORA, *PLOTS, "tensorboard>=2.16"],
+        "beam": ["apache-beam>=2.60"],
+        "classics": ["gensim>=4.3"],
         "test": TESTS,
         "check": ["ruff==0.17.5"],
     },

@@ -1,19 +1,54 @@
-"""From BERT-base on disk to the first hidden states: seconds and memory.
+"""From a checkpoint on disk to the first result: seconds and memory, for every family.
 
-    python benchmarks/loading.py CONTENDER DIRECTORY
+    python benchmarks/loading.py make FAMILY DIRECTORY
+    python benchmarks/loading.py CONTENDER FAMILY DIRECTORY
 
-DIRECTORY holds the same weights as `tf/` (Google's files) and `hf/` (Hugging Face's); `run.py`
-makes it. The clock starts after the imports; the files are in the page cache. Prints one line of
-JSON; memory is the peak of the process less what it held before loading.
+The first writes random weights of base size as `tf/` (the names of the family's publisher) and,
+where Hugging Face has the family, as `hf/` (safetensors) and `bin/` (PyTorch); the second loads
+one of them. The clock starts after the imports; the files are in the page cache. Both print one
+line of JSON; memory is the peak of the process up to the first result, in bytes, less what it held
+before loading. (Up to the first result, because a file that is only mapped takes none until then.)
 """
 
 import json
 import os
 import re
+import shutil
 import sys
 import time
+from pathlib import Path
 
-WEIGHTS = 4 * (21128 * 768 + 514 * 768 + 2 * 768 + 12 * 7087872 + 768 * 769)  # bytes, with pooler
+BASE = {
+    "vocab_size": 21128,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
+_POOLED = {"with_pool": True}
+_LOGITS = {"with_lm": "linear"}
+
+# family -> (its sizes, the heads it is loaded with)
+FAMILIES = {
+    "bert": (BASE, _POOLED),
+    "albert": (BASE | {"embedding_size": 128}, _POOLED),
+    "nezha": (BASE, _POOLED),
+    "roformer": (BASE | {"vocab_size": 50000, "max_position": 1536}, {}),
+    "roformer_v2": (BASE | {"vocab_size": 12000}, {}),
+    "gau_alpha": (
+        BASE | {"vocab_size": 12000, "num_hidden_layers": 24, "intermediate_size": 1536}
+        | {"num_attention_heads": 1},
+        {},
+    ),
+    "electra": (BASE, {}),
+    "gpt": (BASE | {"vocab_size": 13088, "max_position": 513}, _LOGITS),
+    "gpt2": (BASE, _LOGITS),
+    "gpt2_ml": (BASE | {"max_position": 1024}, _LOGITS),
+    "t5.1.0": (BASE | {"vocab_size": 32128}, _LOGITS),
+    "t5.1.1": (BASE | {"vocab_size": 32128, "intermediate_size": 2048}, _LOGITS),
+    "mt5.1.1": (BASE | {"vocab_size": 250112, "intermediate_size": 2048}, _LOGITS),
+    "t5_pegasus": (BASE | {"vocab_size": 50000, "intermediate_size": 2048}, _LOGITS),
+}  # fmt: skip
 
 
 def peak_memory():
@@ -22,83 +57,100 @@ def peak_memory():
         return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status.read())[1])
 
 
-def ours(directory):
+def ours(directory, family):
     import numpy as np
 
     from bert4keras_lite import build_transformer_model
 
     ids = np.arange(1, 33, dtype="int32")[None]
 
-    def load():
-        return build_transformer_model(directory, with_pool=True)
+    def forward(model):
+        # the second input, if any: segments, or the target
+        model([ids, ids * 0 + 1][: len(model.inputs)], training=False)
 
-    return load, lambda model: model([ids, ids * 0], training=False)
+    return lambda: build_transformer_model(directory, model=family, **FAMILIES[family][1]), forward
 
 
-def transformers(directory):
+def transformers(directory, family):
     import torch
-    from transformers import BertModel
-    from transformers.models.bert import modeling_bert  # noqa: F401
+    import transformers
 
+    config = json.loads(Path(directory, "config.json").read_text("utf-8"))
+    kind = getattr(transformers, config["architectures"][0])  # imports its module
     ids = torch.arange(1, 33)[None]
+    inputs = {"input_ids": ids}
+    if config.get("is_encoder_decoder"):
+        inputs["decoder_input_ids"] = torch.ones_like(ids)
 
     def forward(model):
         with torch.no_grad():
-            return model(input_ids=ids)
+            model(**inputs)
 
-    return lambda: BertModel.from_pretrained(directory), forward
+    return lambda: kind.from_pretrained(directory), forward
 
 
+# name -> (how to load, which files, environment)
 CONTENDERS = {
     "ours, TensorFlow checkpoint": (ours, "tf", {"KERAS_BACKEND": "tensorflow"}),
     "ours, safetensors": (ours, "hf", {"KERAS_BACKEND": "tensorflow"}),
+    "ours, .bin": (ours, "bin", {"KERAS_BACKEND": "tensorflow"}),
     "ours, safetensors, PyTorch": (ours, "hf", {"KERAS_BACKEND": "torch"}),
     "ours, safetensors, JAX": (ours, "hf", {"KERAS_BACKEND": "jax"}),
     "transformers, safetensors": (transformers, "hf", {}),
+    "transformers, .bin": (transformers, "bin", {}),
 }
+# What a contender is compared with: the peer on the same files. transformers 5 reads no TensorFlow
+# checkpoint, and NEZHA no more.
+PEERS = {
+    "tf": "transformers, safetensors",
+    "hf": "transformers, safetensors",
+    "bin": "transformers, .bin",
+}
+PEERLESS = {"nezha"}
 
 
-def make(directory):
-    """BERT-base with random weights, as both kinds of files."""
+def contenders(family, formats, backends=("tensorflow",)):
+    """Names of those that can load the files of a family, on these backends of ours."""
+    for name, (prepare, format, environment) in CONTENDERS.items():
+        backend = environment.get("KERAS_BACKEND")
+        able = backend in backends if prepare is ours else family not in PEERLESS
+        if format in formats and able:
+            yield name
+
+
+def make(family, directory):
+    """A model with random weights, in all formats that it has; which these are, and its bytes."""
     from bert4keras_lite import build_transformer_model
+    from bert4keras_lite.mappings import HUGGING_FACE
 
-    transformer = build_transformer_model(
-        vocab_size=21128,
-        hidden_size=768,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=3072,
-        with_pool=True,
-        return_keras_model=False,
-    )
-    for format in ("tf", "hf"):
+    sizes, heads = FAMILIES[family]
+    transformer = build_transformer_model(model=family, return_keras_model=False, **sizes, **heads)
+    formats = ["tf", "hf"] if family in HUGGING_FACE else ["tf"]
+    for format in formats:
         transformer.save_checkpoint(f"{directory}/{format}", format)
+    if "hf" in formats:
+        import torch
+        from safetensors.torch import load_file
+
+        os.mkdir(f"{directory}/bin")
+        shutil.copy(f"{directory}/hf/config.json", f"{directory}/bin")
+        weights = load_file(f"{directory}/hf/model.safetensors")
+        torch.save(weights, f"{directory}/bin/pytorch_model.bin")
+        formats.append("bin")
+    return {"formats": formats, "bytes": 4 * transformer.model.count_params()}
 
 
-def main(contender, directory):
-    if contender == "make":
-        make(directory)
-        return print("{}")
+def measure(contender, family, directory):
     prepare, format, environment = CONTENDERS[contender]
     os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", **environment})
-    load, forward = prepare(f"{directory}/{format}")
+    load, forward = prepare(f"{directory}/{format}", family)
     before = peak_memory()
     start = time.perf_counter()
-    model = load()
-    loaded, memory = time.perf_counter() - start, peak_memory() - before
-    forward(model)
+    forward(load())
     seconds = time.perf_counter() - start
-    print(
-        json.dumps(
-            {
-                "contender": contender,
-                "seconds": seconds,
-                "loading": loaded,
-                "memory": memory / WEIGHTS,
-            }
-        )
-    )
+    return {"contender": contender, "seconds": seconds, "memory": peak_memory() - before}
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    what, *arguments = sys.argv[1:]
+    print(json.dumps(make(*arguments) if what == "make" else measure(what, *arguments)))

@@ -1,16 +1,15 @@
 """From a config and a checkpoint to a Keras model.
 
-A model is a row of differences from BERT (`ARCHITECTURES`), an application is another
-(`APPLICATIONS`), and `Transformer` draws the graph that the two rows and the published config
-describe. The result is an ordinary functional `keras.Model`.
+A family is a row of differences from BERT, an application is another (`configs.py`), and
+`Transformer` draws the graph that the two rows and the published config describe. The result is
+an ordinary functional `keras.Model`.
 """
 
 import difflib
 import inspect
-import json
-import warnings
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -18,13 +17,38 @@ import numpy as np
 from keras import ops
 
 from . import mappings
-from .checkpoints import open_checkpoint, save_checkpoint
+from .checkpoints import open_checkpoint
 from .checkpoints.base import release
-from .checkpoints.matching import match, orthogonally_resize, slots
+from .checkpoints.foreign import adapt
+from .checkpoints.matching import match, orthogonally_resize
+from .configs import (
+    APPLICATIONS,
+    ARCHITECTURES,
+    Config,
+    cautions,
+    check_vocabulary,
+    contradiction,
+    families_of,
+    find_files,
+    gate_of,
+    read_off,
+    recognize,
+    settle,
+    warn,
+    write,
+    write_config,
+)
+from .hub import local_directory
 from .layers import (
+    NORMS,
     AttentionBias,
+    Cache,
     LayerNormalization,
     PositionEmbedding,
+    Positions,
+    RelativeBias,
+    RelativeVectors,
+    RotaryAngles,
     ScaleOffset,
     TokenEmbedding,
     TransformerBlock,
@@ -32,109 +56,8 @@ from .layers import (
     deferred_initialization,
     get_activation,
 )
+from .lora import folded
 from .tokenizers import save_vocab
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that shapes a model. The defaults are BERT's.
-
-    The first five have no default; the names are those of Google's `bert_config.json` where it
-    has one. `from_json` reads a published file.
-    """
-
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    hidden_act: str = "gelu"
-    embedding_size: int | None = None  # hidden_size
-    attention_head_size: int | None = None  # hidden_size / num_attention_heads
-    attention_key_size: int | None = None  # attention_head_size
-    dropout_rate: float = 0.0
-    attention_dropout_rate: float = 0.0
-    norm_epsilon: float = 1e-12
-    initializer_range: float = 0.02
-    # inputs
-    max_position: int = 512
-    segment_vocab_size: int = 2  # 0: no segments
-    sequence_length: int | None = None  # None: any
-    hierarchical_position: bool | float | None = None
-    custom_position_ids: bool = False
-    shared_segment_embeddings: bool = False  # segment ids are looked up among the tokens
-    # attention
-    attend: str = "all"
-    residual_attention_scores: bool = False
-    # heads: False, True (the usual activation) or the name of an activation
-    with_pool: bool | str = False
-    with_nsp: bool | str = False
-    with_mlm: bool | str = False
-
-    def __post_init__(self):
-        if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size={self.hidden_size} is no multiple of num_attention_heads="
-                f"{self.num_attention_heads}: correct one of them or give attention_head_size."
-            )
-
-    @property
-    def head_size(self):
-        return self.attention_head_size or self.hidden_size // self.num_attention_heads
-
-    @property
-    def token_size(self):
-        return self.embedding_size or self.hidden_size
-
-    @classmethod
-    def from_values(cls, values, where="the options"):
-        """A config from a dict that may hold more than a config; `where` names it in errors."""
-        given = {name: value for name, value in values.items() if value is not None}
-        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in given]
-        if missing:
-            raise ValueError(
-                f"{where}: no {', '.join(missing)}. Pass the checkpoint's own config file, or "
-                "give these as options."
-            )
-        return cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
-
-    def to_json(self, format):
-        """What a published config file of `format` (`"tf"` or `"hf"`) says of this model.
-
-        Returns:
-            A dict.
-
-        Raises:
-            ValueError: `"hf"`, and the graph is one that transformers' BERT does not know.
-        """
-        there = {ours: theirs for theirs, ours in mappings.CONFIG_KEYS.items()}
-        shape = [f for f in fields(self) if f.name not in mappings.CONFIG_OF_USE]
-        values = {
-            there.get(f.name, f.name): getattr(self, f.name)
-            for f in shape
-            if f.name in mappings.CONFIG_ALWAYS
-        }
-        own = {
-            f.name: getattr(self, f.name)
-            for f in shape
-            if f.name not in mappings.CONFIG_ALWAYS and getattr(self, f.name) != f.default
-        }
-        if format == "hf":
-            if own:
-                raise ValueError(f"transformers' BERT has no {', '.join(own)}: use format='tf'.")
-            values["hidden_act"] = mappings.ACTIVATIONS_HF.get(self.hidden_act, self.hidden_act)
-            values |= {"model_type": "bert", "pad_token_id": 0}
-        return values | own
-
-
-ARCHITECTURES = {"bert": {}, "roberta": {}}
-
-# As in bert4keras, a model that writes has its language-model head unless told otherwise.
-APPLICATIONS = {
-    "encoder": {},
-    "lm": {"attend": "lm", "with_mlm": True},
-    "unilm": {"attend": "unilm", "with_mlm": True},
-}
 
 
 class Transformer:
@@ -152,6 +75,8 @@ class Transformer:
         layers: name -> layer, of another `Transformer`: a layer whose name is in it is shared
             instead of made.
         prefix: put before the name of every layer, so that two models fit into one graph.
+        remat: in training, keep only what goes into each block, and compute the rest again on the
+            way back: far less memory, about a third more time.
         name: of the model.
 
     Attributes:
@@ -170,31 +95,56 @@ class Transformer:
         additional_input_layers=None,
         layers=None,
         prefix=None,
+        remat=False,
         name=None,
     ):
-        if config.attend == "unilm" and not config.segment_vocab_size:
-            raise ValueError(
-                "application='unilm' tells source from target by the segment ids: it needs a "
-                "segment_vocab_size of at least 1."
-            )
         self.config = config
+        self.remat = remat
         self.condition = layer_norm_cond
-        self.norm_arguments = {
+        self.common = {"initializer_range": config.initializer_range}
+        self.norm_arguments = NORMS[config.norm] | {
             "epsilon": config.norm_epsilon,
             "hidden_units": layer_norm_cond_hidden_size,
             "hidden_activation": layer_norm_cond_hidden_act or "linear",
+            **self.common,
         }
         self.layers = {} if layers is None else layers
         self.prefix = prefix or ""
         self.hidden_states = []
 
-        ids = self.make_inputs()
+        self.ids = self.make_inputs()
         more = [] if additional_input_layers is None else additional_input_layers
-        self.inputs = [*ids.values(), *keras.tree.flatten(more)]
-        x = self.encode(self.embed(**ids), self.attention_bias(**ids))
-        self.outputs = self.heads(x) or [x]
-        outputs = self.outputs[0] if len(self.outputs) == 1 else self.outputs
-        self.model = keras.Model(self.inputs, outputs, name=name)
+        self.more_inputs = keras.tree.flatten(more)
+        self.inputs = [*self.ids.values(), *self.more_inputs]
+        self.outputs = self.draw(**self.ids)
+        self.model = self.keras_model(self.inputs, self.outputs, name)
+        self.model.transformer = self
+
+    def keras_model(self, inputs, outputs, name=None):
+        return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=name)
+
+    def make_inputs(self):
+        """Keras inputs by name, each of shape `(batch, length)`."""
+        c = self.config
+        names = ["token_ids"]
+        if c.has_segments:
+            names.append("segment_ids")
+        if c.custom_position_ids:
+            names.append("position_ids")
+        return {name: self.input(name) for name in names}
+
+    def input(self, name, *dims, dtype="int32"):
+        return keras.Input(
+            (self.config.sequence_length, *dims), dtype=dtype, name=self.prefix + name
+        )
+
+    def draw(self, token_ids, segment_ids=None, position_ids=None):
+        """From inputs to outputs, as a list."""
+        positions = self.positions(token_ids) if position_ids is None else position_ids
+        x = self.embed(token_ids, positions, segment_ids)
+        context = {"bias": self.attention_bias(token_ids, segment_ids)}
+        x = self.encode(x, context | self.position_context(positions))
+        return self.heads(x) or [x]
 
     def layer(self, kind, name, **arguments):
         """The layer of that name: a shared one, or a new `kind(**arguments)`."""
@@ -209,6 +159,7 @@ class Transformer:
             name,
             units=units,
             activation=get_activation(activation),
+            use_bias=self.config.use_bias,
             kernel_initializer=self.initializer,
         )
 
@@ -221,41 +172,47 @@ class Transformer:
     def initializer(self):
         return WeightInitializer(stddev=self.config.initializer_range)
 
-    def make_inputs(self):
-        """Keras inputs by name, each of shape `(batch, length)`."""
-        names = ["token_ids"]
-        if self.config.segment_vocab_size:
-            names.append("segment_ids")
-        if self.config.custom_position_ids:
-            names.append("position_ids")
-        shape = (self.config.sequence_length,)
-        return {name: keras.Input(shape, dtype="int32", name=self.prefix + name) for name in names}
+    def positions(self, token_ids):
+        """0, 1, 2, ..., `(1, length)`."""
+        c = self.config
+        limit = c.max_position if c.position == "learned" and not c.hierarchical_position else None
+        return self.layer(Positions, "counted_positions", limit=limit)(token_ids)
 
-    def embed(self, token_ids, segment_ids=None, position_ids=None):
+    def embed(self, token_ids, positions=None, segment_ids=None):
         """Ids to vectors: token + segment + position, normalized. `(batch, length, hidden_size)`."""
         c = self.config
-        token_embedding = self.layer(
-            TokenEmbedding,
-            "token_embedding",
-            input_dim=c.vocab_size,
-            output_dim=c.token_size,
-            mask_zero=True,
-            embeddings_initializer=self.initializer,
-        )
-        x = token_embedding(token_ids)
+        x = self.token_embedding(token_ids)
         if segment_ids is not None and c.shared_segment_embeddings:
             add = self.layer(keras.layers.Add, "token_segment_embedding")
-            x = add([x, token_embedding(segment_ids)])
+            x = add([x, self.token_embedding(segment_ids)])
         elif segment_ids is not None:
             x = self.added_table("segment_embedding", c.segment_vocab_size)(x, segment_ids)
-        x = self.added_table(
-            "position_embedding", c.max_position, hierarchical=c.hierarchical_position
-        )(x, position_ids)
-        x = self.normalize("embedding_norm", x)
+        if c.position == "learned":
+            x = self.added_table(
+                "position_embedding", c.max_position, hierarchical=c.hierarchical_position
+            )(x, positions)
+        if c.embedding_norm:
+            x = self.normalize("embedding_norm", x)
         x = self.layer(keras.layers.Dropout, "embedding_dropout", rate=c.dropout_rate)(x)
-        if c.token_size != c.hidden_size:
+        if c.token_size != c.hidden_size or c.embedding_projection:
             x = self.dense("embedding_projection", c.hidden_size)(x)
         return x
+
+    @property
+    def token_embedding(self):
+        return self.token_table("token_embedding")
+
+    def token_table(self, name):
+        """A vector for each token: to look up, or, from the other side, to score with."""
+        c = self.config
+        return self.layer(
+            TokenEmbedding,
+            name,
+            input_dim=c.vocab_size,
+            output_dim=c.token_size,
+            pad_token_id=c.pad_token_id,
+            embeddings_initializer=self.initializer,
+        )
 
     def added_table(self, name, size, **arguments):
         return self.layer(
@@ -263,51 +220,112 @@ class Transformer:
             name,
             input_dim=size,
             output_dim=self.config.token_size,
-            initializer_range=self.config.initializer_range,
+            **self.common,
             **arguments,
         )
 
-    def attention_bias(self, token_ids, segment_ids=None, position_ids=None):
+    def attention_bias(self, token_ids, segment_ids=None, attend=None, stack=""):
         """What every query may see, computed once for all blocks."""
+        layer = self.attention_bias_layer(attend, stack)
+        needs_segments = layer.attend == "unilm" or layer.segments_are_tokens
+        return layer(token_ids, segment_ids if needs_segments else None)
+
+    def attention_bias_layer(self, attend=None, stack=""):
+        c = self.config
         return self.layer(
             AttentionBias,
-            "attention_bias",
-            attend=self.config.attend,
-            segments_are_tokens=self.config.shared_segment_embeddings,
-        )(token_ids, segment_ids)
+            f"{stack}attention_bias",
+            attend=attend or c.attend,
+            pad_token_id=c.pad_token_id,
+            segments_are_tokens=c.shared_segment_embeddings,
+        )
 
-    def encode(self, x, bias):
-        """The blocks, one on the other. `(batch, length, hidden_size)` in and out."""
+    def position_context(self, positions, slots=None, key_slots=None):
+        """What attention learns about positions, computed once for all blocks.
+
+        Args:
+            positions: of the queries, `(batch or 1, queries)`.
+            slots, key_slots: where queries and keys stand to one another, `(1, queries)` and
+                `(1, keys)`; at `positions` when left out.
+        """
         c = self.config
-        scores = None
-        for i in range(c.num_hidden_layers):
-            block = self.layer(
-                TransformerBlock,
-                f"block_{i}",
-                num_heads=c.num_attention_heads,
-                head_size=c.head_size,
-                key_size=c.attention_key_size,
-                intermediate_size=c.intermediate_size,
-                activation=c.hidden_act,
-                dropout=c.dropout_rate,
-                attention_dropout=c.attention_dropout_rate,
-                norm_epsilon=c.norm_epsilon,
-                return_scores=c.residual_attention_scores,
-                condition_units=self.norm_arguments["hidden_units"],
-                condition_activation=self.norm_arguments["hidden_activation"],
-                initializer_range=c.initializer_range,
+        if c.position == "rotary":
+            return {"angles": self.layer(RotaryAngles, "rotary", size=c.key_size)(positions)}
+        if c.position == "relative":
+            distances = self.layer(
+                RelativeVectors,
+                "relative",
+                size=c.head_size,
+                max_distance=c.relative_max_distance,
             )
-            x = block(x, bias=bias, condition=self.condition, scores=scores)
+            slots = positions if slots is None else slots
+            return {"distances": distances(slots, slots if key_slots is None else key_slots)}
+        return {}
+
+    def encode(self, x, context, stack="", memory=None, memory_bias=None, caches=None):
+        """The blocks, one on the other. `(batch, length, hidden_size)` in and out.
+
+        Args:
+            context: arguments that every block's attention gets: `bias`, `angles`, `distances`.
+            stack: put before the names of the layers.
+            memory, memory_bias: of an encoder, for a decoder.
+            caches: for each block, a `Cache` for each branch that attends.
+        """
+        c = self.config
+        context = context | {"condition": self.condition}
+        if stack == "decoder_":
+            context |= {"memory": memory, "memory_bias": memory_bias}
+        counter = "j" if stack == "decoder_" else "i"
+        scores = None
+        for i in range(c.block_counts[counter]):
+            name = "block" if c.share_blocks else f"{stack}block_{i}"
+            block = self.block(name, with_memory=stack == "decoder_")
+            x = block(x, scores=scores, caches=caches and caches[i], **context)
             if c.residual_attention_scores:
                 x, scores = x
             self.hidden_states.append(x)
-        return x
+        return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
+
+    def block(self, name, with_memory=False):
+        c = self.config
+        linear = {"use_bias": c.use_bias, **self.common}
+        attention = {"kind": c.attention, "dropout": c.attention_dropout_rate, **linear}
+        ffn = None
+        if c.attention == "gau":
+            attention |= {"units": c.intermediate_size, "key_size": c.key_size}
+            attention |= {"activation": c.hidden_act}
+        else:
+            attention |= {
+                "num_heads": c.num_attention_heads,
+                "head_size": c.head_size,
+                "key_size": c.key_size,
+                "scale": c.attention_scale,
+                "rotate_values": c.rotate_values,
+                "return_scores": c.residual_attention_scores,
+            }
+            ffn = {"units": c.intermediate_size, "activation": c.hidden_act, "gated": c.gated}
+            ffn |= linear
+        if c.attention == "nystrom":
+            attention["num_landmarks"] = c.num_landmarks
+        cross = {k: v for k, v in attention.items() if k != "kind"}
+        return self.layer(
+            TransformerBlock,
+            name,
+            attention=attention,
+            ffn=ffn,
+            cross=cross if with_memory else None,
+            norm=self.norm_arguments,
+            norm_at=c.norm_at,
+            dropout=c.dropout_rate,
+            remat=self.remat,
+        )
 
     def heads(self, x):
         """The outputs asked for, in bert4keras' order; none: the last hidden state is the output.
 
         `with_pool`: `(batch, hidden_size)`; `with_nsp`, in its place: `(batch, 2)`, entry 0 for
-        "the second text follows the first"; `with_mlm`: `(batch, length, vocab_size)`.
+        "the second text follows the first"; `with_discriminator`: `(batch, length, 1)`, whether a
+        token was replaced; `with_lm`: `(batch, length, vocab_size)`.
         """
         c = self.config
         outputs = []
@@ -317,30 +335,115 @@ class Transformer:
         if c.with_nsp:
             logits = self.dense("nsp", 2)(outputs.pop())
             outputs.append(self.probabilities("nsp", c.with_nsp, logits))
-        if c.with_mlm:
-            x = self.dense("mlm_dense", c.token_size, c.hidden_act)(x)
-            x = self.normalize("mlm_norm", x)
-            x = self.layers[self.prefix + "token_embedding"](x, reverse=True)
-            x = self.layer(ScaleOffset, "mlm_bias", scale=False)(x)
-            outputs.append(self.probabilities("mlm", c.with_mlm, x))
+        if c.with_discriminator:
+            y = self.dense("discriminator_dense", c.hidden_size, c.hidden_act)(x)
+            y = self.dense("discriminator_prediction", 1)(y)
+            outputs.append(self.probabilities("discriminator", c.with_discriminator, y, "sigmoid"))
+        if c.with_lm:
+            outputs.append(self.probabilities("lm", c.with_lm, self.token_scores(x)))
         return outputs
 
-    def probabilities(self, name, activation, logits):
-        """Softmax, or the activation named; in float32 also under mixed precision."""
-        activation = get_activation("softmax" if activation is True else activation)
+    def token_scores(self, x):
+        """`(batch, length, hidden_size)` to `(batch, length, vocab_size)`."""
+        c = self.config
+        if c.lm_transform:
+            x = self.dense("lm_dense", c.token_size, c.hidden_act)(x)
+            x = self.normalize("lm_norm", x)
+        table = self.token_embedding if c.tie_word_embeddings else self.token_table("lm_head")
+        x = table(x, reverse=True)
+        return self.layer(ScaleOffset, "lm_bias", scale=False)(x) if c.lm_bias else x
+
+    def probabilities(self, name, activation, logits, usual="softmax"):
+        """The usual activation, or the one named; in float32 also under mixed precision."""
+        activation = get_activation(usual if activation is True else activation)
         name = f"{name}_activation"
         return self.layer(keras.layers.Activation, name, activation=activation, dtype="float32")(
             logits
         )
 
+    def caches(self, keys_and_values=None, index=None):
+        """A `Cache` for each attending branch of each block: see `encode`.
+
+        Args:
+            keys_and_values: for each block, branch -> `(keys, values)`; None: all are empty.
+            index: the slot to write to.
+        """
+        count, branches = self.config.block_counts["i"], ("attention",)
+        if self.config.stacks != "one":
+            count, branches = self.config.block_counts["j"], ("attention", "cross")
+        empty = [dict.fromkeys(branches, ()) for _ in range(count)]
+        return [
+            {
+                name: Cache(*pair, index=None if name == "cross" else index)
+                for name, pair in block.items()
+            }
+            for block in keys_and_values or empty
+        ]
+
+    def read_source(self, token_ids):
+        """What a decoder attends to, and where: nothing, with one stack."""
+        return None, None
+
+    def next_scores(
+        self,
+        caches,
+        token_ids,
+        segment_ids,
+        start,
+        slots,
+        key_slots,
+        visible=None,
+        memory=None,
+        memory_bias=None,
+    ):
+        """The scores of what comes next, from tokens and from what the caches hold.
+
+        The same layers as in the graph, on tensors. A batch of prompts of different lengths
+        ends at the same slot: the shorter ones start later.
+
+        Args:
+            caches: from `caches`; what is read goes into them.
+            token_ids, segment_ids: `(batch, queries)`: a prompt, filled up on the left; or, one
+                for each beam, the token last chosen.
+            start: the slot in which each row's first token stands, `(batch, 1)`.
+            slots, key_slots: of the queries and of the keys, `(1, queries)` and `(1, keys)`.
+            visible: which keys each query may see, `(batch, queries, keys)`; None: these are
+                the prompts, of which a token sees what `application` says.
+            memory, memory_bias: from `read_source`.
+
+        Returns:
+            `(batch, queries, vocab_size)`, of the last query alone where `visible` is None.
+        """
+        positions = ops.maximum(slots - start, 0)
+        x = self.embed(token_ids, positions, segment_ids)
+        context = {"bias": self.writing_bias(token_ids, segment_ids, start, slots, visible)}
+        context |= self.position_context(positions, slots, key_slots)
+        x = self.encode(x, context, caches=caches)
+        return self.token_scores(x[:, -1:] if visible is None else x)
+
+    def writing_bias(self, token_ids, segment_ids, start, slots, visible, attend=None, stack=""):
+        layer = self.attention_bias_layer(attend, stack)
+        if visible is not None:
+            return layer.from_visible(visible[:, None])
+        visible = ops.logical_and(
+            slots >= start,
+            ops.logical_or(slots == start, ops.not_equal(token_ids, self.config.pad_token_id)),
+        )
+        return layer(token_ids, segment_ids, visible)
+
     @property
     def variables(self):
-        """Path (as in `mappings.py`, without `prefix`) -> Keras variable."""
+        """Path (as in `mappings.py`, without `prefix`) -> Keras variable; none of LoRA's."""
         return {
             variable.path[variable.path.index(name) + len(self.prefix) :]: variable
             for name, layer in self.layers.items()
             for variable in layer.weights
+            if "/lora_" not in variable.path
         }
+
+    @property
+    def table(self):
+        return mappings.WEIGHTS[self.config.family]
 
     def load_checkpoint(
         self,
@@ -361,25 +464,27 @@ class Transformer:
         Raises:
             CheckpointError: see `checkpoints.matching.match`.
         """
-        where = "the checkpoint"
-        if not isinstance(checkpoint, Mapping):
-            where = str(checkpoint)
-            checkpoint = open_checkpoint(checkpoint)
+        checkpoint, where = _opened(checkpoint)
         variables = self.variables
+        if getattr(checkpoint, "format", None) == "keras":
+            self.model.load_weights(checkpoint.path)
+            return variables.keys()
         plan = match(
             {path: tuple(variable.shape) for path, variable in variables.items()},
             checkpoint,
-            mappings.BERT,
+            self.table,
             mappings.ROLES,
-            self.config.num_hidden_layers,
+            self.config.block_counts,
             optional=mappings.OPTIONAL,
             skippable=mappings.SKIPPABLE,
-            fingerprints=mappings.FINGERPRINTS,
+            copies=mappings.COPIES,
+            elsewhere={row[1].split("/")[0] for t in mappings.WEIGHTS.values() for row in t},
             keep_tokens=keep_tokens,
             compound_tokens=compound_tokens,
             resize=self.resized if autoresize_weights else None,
             ignore_invalid=ignore_invalid_weights,
             where=where,
+            hint=lambda: self.another_family(checkpoint),
         )
         for path, read in plan.items():
             array = read()
@@ -387,6 +492,16 @@ class Transformer:
             variables[path].assign(np.array(array) if keras.backend.backend() == "jax" else array)
             release(array)
         return plan.keys()
+
+    def another_family(self, checkpoint):
+        """What to say of a checkpoint that does not fit, if its names are another family's."""
+        families = families_of(checkpoint)
+        mine = [
+            name for name, row in ARCHITECTURES.items() if row.get("family") == self.config.family
+        ]
+        if not families or self.config.family in families or set(mine) & set(families):
+            return ""
+        return f"\nThe names look like those of model={families[0]!r}."
 
     def resized(self, path, array, shape):
         """An array brought to another shape, scaled so that a block's output keeps its size."""
@@ -404,37 +519,156 @@ class Transformer:
 
         Args:
             directory: is made if missing.
-            format: `"tf"`: Google's `bert_config.json` and `bert_model.ckpt`; `"hf"`: Hugging
-                Face's `config.json` and `model.safetensors`.
+            format: `"tf"`: a TensorFlow checkpoint under the names of the family's publisher,
+                with Google's kind of config; `"hf"`: Hugging Face's `config.json` and
+                `model.safetensors`; `"keras"`: `model.keras`, which holds the graph as well.
             vocab: dict token -> id, or a `Tokenizer`, to write as `vocab.txt`.
+
+        Raises:
+            ValueError, CheckpointError: the format has no such model.
         """
-        if format not in ("tf", "hf"):
-            raise ValueError(f"format={format!r}: expected 'tf' or 'hf'.")
-        config = self.config.to_json(format)
-        variables = self.variables
-        arrays = {
-            slot.names[0]: _turned(ops.convert_to_numpy(variables[slot.here]), slot.turn)
-            for slot in slots(mappings.BERT, mappings.ROLES, format, self.config.num_hidden_layers)
-            if slot.here in variables
-        }
+        if format not in ("tf", "hf", "keras"):
+            raise ValueError(f"format={format!r}: expected 'tf', 'hf' or 'keras'.")
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        if format == "tf":
-            save_checkpoint(directory / "bert_model.ckpt", arrays, "tf")
-            file = directory / "bert_config.json"
+        if format == "keras":
+            directory.mkdir(parents=True, exist_ok=True)
+            self.model.save(directory / "model.keras")
+            write_config(directory / "config.json", self.config.to_json("tf"))
         else:
-            config["architectures"] = [
-                "BertForPreTraining" if self.config.with_mlm else "BertModel"
-            ]
-            save_checkpoint(directory / "model.safetensors", arrays, "safetensors")
-            file = directory / "config.json"
-        file.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            with folded(self.model):
+                arrays = {path: ops.convert_to_numpy(v) for path, v in self.variables.items()}
+                write(directory, self.config, format, arrays)
         if vocab is not None:
             save_vocab(directory / "vocab.txt", getattr(vocab, "token_dict", vocab))
 
 
-def _turned(array, turn):
-    return array.T if turn == "turn" else array
+class EncoderDecoder(Transformer):
+    """T5: an encoder, and a decoder that attends to it.
+
+    Inputs and outputs depend on `config.stacks`: `"both"`: `token_ids`, `decoder_token_ids` to
+    the decoder's outputs; `"encoder"`: `token_ids` to `(batch, length, hidden_size)`;
+    `"decoder"`: `memory` (what the encoder gave, all of it visible) and `decoder_token_ids`.
+
+    Attributes:
+        encoder, decoder: the two halves of a whole model as models of their own, sharing its
+            layers.
+
+    Reference:
+        Raffel et al., "T5", arXiv 1910.10683.
+    """
+
+    def make_inputs(self):
+        inputs = {}
+        if self.config.stacks != "decoder":
+            inputs["token_ids"] = self.input("token_ids")
+        else:
+            inputs["memory"] = self.memory_input()
+        if self.config.stacks != "encoder":
+            inputs["decoder_token_ids"] = self.input("decoder_token_ids")
+        return inputs
+
+    def memory_input(self):
+        return self.input("memory", self.config.hidden_size, dtype=keras.config.floatx())
+
+    def draw(self, token_ids=None, decoder_token_ids=None, memory=None):
+        memory_bias = None
+        if token_ids is not None:
+            memory = self.memory = self.encode_source(token_ids)
+            memory_bias = self.attention_bias(token_ids, stack="encoder_")
+        return (
+            [memory]
+            if decoder_token_ids is None
+            else self.decode(decoder_token_ids, memory, memory_bias)
+        )
+
+    def encode_source(self, token_ids):
+        positions = self.positions(token_ids)
+        bias = self.attention_bias(token_ids, stack="encoder_")
+        bias = bias + self.relative_bias("encoder_")(positions, positions)
+        x = self.encode(self.embed(token_ids), {"bias": bias}, "encoder_")
+        return self.layer(keras.layers.Dropout, "encoder_dropout", rate=self.config.dropout_rate)(x)
+
+    def decode(self, token_ids, memory, memory_bias=None):
+        """The decoder's outputs: see `heads`."""
+        positions = self.positions(token_ids)
+        bias = self.attention_bias(token_ids, attend="lm", stack="decoder_")
+        source_positions = self.positions(memory) if self.config.cross_position_bias else None
+        x = self.decoded(
+            token_ids, bias, positions, positions, memory, memory_bias, source_positions
+        )
+        return self.heads(x) or [x]
+
+    def decoded(
+        self,
+        token_ids,
+        bias,
+        positions,
+        key_positions,
+        memory,
+        memory_bias,
+        source_positions=None,
+        caches=None,
+    ):
+        """The decoder's last hidden states, `(batch, length, hidden_size)`."""
+        relative = self.relative_bias("decoder_", bidirectional=False)
+        bias = bias + relative(positions, key_positions)
+        if self.config.cross_position_bias:
+            cross = relative(positions, source_positions)
+            memory_bias = cross if memory_bias is None else memory_bias + cross
+        x = self.embed(token_ids)
+        x = self.encode(x, {"bias": bias}, "decoder_", memory, memory_bias, caches)
+        x = self.layer(keras.layers.Dropout, "decoder_dropout", rate=self.config.dropout_rate)(x)
+        return x * self.config.hidden_size**-0.5 if self.config.rescales else x
+
+    def read_source(self, token_ids):
+        return self.encode_source(token_ids), self.attention_bias(token_ids, stack="encoder_")
+
+    def next_scores(
+        self,
+        caches,
+        token_ids,
+        segment_ids,
+        start,
+        slots,
+        key_slots,
+        visible=None,
+        memory=None,
+        memory_bias=None,
+    ):
+        bias = self.writing_bias(token_ids, None, start, slots, visible, "lm", "decoder_")
+        source_slots = ops.arange(memory_bias.shape[-1])[None]
+        x = self.decoded(
+            token_ids, bias, slots, key_slots, memory, memory_bias, source_slots, caches
+        )
+        return self.token_scores(x[:, -1:] if visible is None else x)
+
+    def relative_bias(self, stack, bidirectional=True):
+        c = self.config
+        return self.layer(
+            RelativeBias,
+            f"{stack}relative_bias",
+            num_heads=c.num_attention_heads,
+            num_buckets=c.relative_buckets,
+            max_distance=c.relative_max_distance,
+            bidirectional=bidirectional,
+            **self.common,
+        )
+
+    @cached_property
+    def encoder(self):
+        return self.keras_model(self.ids["token_ids"], [self.memory])
+
+    @cached_property
+    def decoder(self):
+        memory, token_ids = self.memory_input(), self.input("decoder_token_ids")
+        return self.keras_model([memory, token_ids], self.decode(token_ids, memory))
+
+
+def _opened(checkpoint):
+    """A checkpoint in the names of the tables, and what to call it."""
+    if isinstance(checkpoint, Mapping):
+        return adapt(checkpoint), str(getattr(checkpoint, "path", "the checkpoint"))
+    return adapt(open_checkpoint(checkpoint)), str(checkpoint)
 
 
 LOADING_OPTIONS = inspect.signature(Transformer.load_checkpoint).parameters.keys() - {
@@ -446,7 +680,7 @@ LOADING_OPTIONS = inspect.signature(Transformer.load_checkpoint).parameters.keys
 def build_transformer_model(
     config_path=None,
     checkpoint_path=None,
-    model="bert",
+    model="auto",
     application="encoder",
     return_keras_model=True,
     **options,
@@ -455,45 +689,58 @@ def build_transformer_model(
 
     Args:
         config_path: a published config file, or the directory that holds it with its checkpoint
-            (then both are found there). None: the options are the config.
-        checkpoint_path: a TensorFlow checkpoint (its prefix), a `.safetensors` or PyTorch file,
-            a directory with one of them, or a dict name -> array. None: random weights.
-        model: the architecture (`"bert"`, `"roberta"`), a `Config`, or a subclass of
-            `Transformer`.
-        application: `"encoder"`; `"lm"`, a language model that sees only what came before;
-            `"unilm"`, a sequence-to-sequence model that tells source from target by the segment
-            ids. The last two have the language-model head.
+            (then both are found there), or the name of a model on a hub (`"owner/name"`, see
+            `hub.py`). None: the options are the config.
+        checkpoint_path: a TensorFlow checkpoint (its prefix), a `.safetensors`, PyTorch or
+            `.keras` file, a directory with one of them, or a dict name -> array. None: random
+            weights.
+        model: the family, a key of `ARCHITECTURES`; `"auto"`: the config and the names of the
+            weights tell; or a `Config`, or a subclass of `Transformer`.
+        application: `"encoder"`: as the family is; `"lm"`, a language model that sees only what
+            came before; `"unilm"`, a sequence-to-sequence model that tells source from target by
+            the segment ids. The last two have the language-model head.
         return_keras_model: False gives the `Transformer`, which knows the hidden states and can
             save checkpoints.
-        **options: fields of `Config` (`with_mlm=True`, `dropout_rate=0.1`, ...), arguments of
-            `Transformer` (`layer_norm_cond=...`) and of loading:
+        **options: fields of `Config` (`with_mlm=True`, `dropout_rate=0.1`, ...; `with_mlm` is
+            another name of `with_lm`), arguments of `Transformer` (`layer_norm_cond=...`) and of
+            loading:
 
             - `keep_tokens`: ids of the vocabulary rows to keep, in their new order;
             - `compound_tokens`: for each row to append, the ids it is the average of;
             - `autoresize_weights`, `ignore_invalid_weights`: see `Transformer.load_checkpoint`.
 
     Returns:
-        A `keras.Model` with inputs `token_ids` and `segment_ids`, integers `(batch, length)`, and
-        the outputs of `Transformer.heads`.
+        A `keras.Model`. BERT's inputs are `token_ids` and `segment_ids`, integers `(batch,
+        length)`, its outputs those of `Transformer.heads`; for T5 see `EncoderDecoder`.
 
     Raises:
         TypeError: an option that does not exist; the nearest name is suggested.
-        ValueError: a config that is incomplete or contradicts itself.
+        ValueError: a config that is incomplete or contradicts itself, or the checkpoint.
         CheckpointError: a checkpoint that is damaged or does not fit.
 
     Example:
         >>> bert = build_transformer_model("chinese_L-12_H-768_A-12", with_mlm=True)
         >>> bert.predict([token_ids, segment_ids])  # (batch, length, 21128)
     """
-    values, checkpoint, where = _find_files(config_path, checkpoint_path)
-    kind, row = _architecture(model)
-    graph = inspect.signature(kind.__init__).parameters.keys() - {"self", "config", "kwargs"}
+    config_path, checkpoint_path = map(local_directory, (config_path, checkpoint_path))
+    values, checkpoint, where = find_files(config_path, checkpoint_path)
+    if checkpoint is not None:
+        checkpoint, weights_where = _opened(checkpoint)
+        where = weights_where if where == "the options" else where
     options = {mappings.CONFIG_KEYS.get(name, name): value for name, value in options.items()}
-    _check_options(options, {f.name for f in fields(Config)} | graph | LOADING_OPTIONS)
+    options |= gate_of(options.get("hidden_act"))
+    # a Keras file names its arrays by the order of the layers, which tells nothing here
+    named = {} if getattr(checkpoint, "format", None) == "keras" else checkpoint or {}
+    kind, family, row = _architecture(model, values, list(named), where)
+    graph = inspect.signature(kind.__init__).parameters.keys() - {"self", "config", "kwargs"}
+    known = {f.name for f in fields(Config)} | graph | LOADING_OPTIONS
+    _check_options(options, known, mappings.CONFIG_KEYS)
     if application not in APPLICATIONS:
         raise ValueError(f"application={application!r}: expected one of {', '.join(APPLICATIONS)}.")
 
-    values = row | values | {k: v for k, v in options.items() if v is not None}
+    values, said = settle(family, values, checkpoint)
+    measured = read_off(named, family, values) if named else {}
+    values = row | measured | values | {k: v for k, v in options.items() if v is not None}
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
     keep, compound = options.get("keep_tokens"), options.get("compound_tokens")
     if keep is not None:
@@ -501,11 +748,14 @@ def build_transformer_model(
     if compound:
         values["vocab_size"] += len(compound)
     config = Config.from_values(values, where)
+    if keep is None and not compound:
+        check_vocabulary(config_path, config)
     arguments = {name: options[name] for name in graph & options.keys()}
 
     if checkpoint is None:
         transformer = kind(config, **arguments)
     else:
+        warn([*said, *cautions(family, values, named)], where)
         with deferred_initialization():
             transformer = kind(config, **arguments)
         loaded = transformer.load_checkpoint(
@@ -515,22 +765,37 @@ def build_transformer_model(
     return transformer.model if return_keras_model else transformer
 
 
-def _architecture(model):
+def _architecture(model, values, names, where):
+    """The class that draws the graph, the family, and its differences from BERT."""
     if isinstance(model, Config):
-        return Transformer, {f.name: getattr(model, f.name) for f in fields(model)}
-    if inspect.isclass(model) and issubclass(model, Transformer):
-        return model, {}
-    if model in ARCHITECTURES:
-        return Transformer, ARCHITECTURES[model]
-    raise ValueError(
-        f"model={model!r}: expected one of {', '.join(ARCHITECTURES)}, a Config or a subclass of "
-        "Transformer."
-    )
+        row = {f.name: getattr(model, f.name) for f in fields(model)}
+        return class_for(model.stacks), model.family, row
+    if isinstance(model, str) and model in ARCHITECTURES:
+        contradiction(model, values, where)
+        row = ARCHITECTURES[model]
+        return class_for(row.get("stacks", "one")), model, row
+    given_kind = model if inspect.isclass(model) and issubclass(model, Transformer) else None
+    if given_kind is None and model != "auto":
+        raise ValueError(
+            f"model={model!r}: expected 'auto', one of {', '.join(ARCHITECTURES)}, a Config or a "
+            "subclass of Transformer."
+        )
+    try:
+        family = recognize(values, names)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    row = ARCHITECTURES[family]
+    return given_kind or class_for(row.get("stacks", "one")), family, row
 
 
-def _check_options(options, known):
+def class_for(stacks):
+    """The class that draws a graph of so many `Config.stacks`."""
+    return Transformer if stacks == "one" else EncoderDecoder
+
+
+def _check_options(options, known, other_names):
     for name in options.keys() - known:
-        near = difflib.get_close_matches(name, known, 1)
+        near = difflib.get_close_matches(name, [*known, *other_names], 1)
         raise TypeError(
             f"build_transformer_model has no option {name!r}"
             + (f"; did you mean {near[0]!r}?" if near else f". It has: {', '.join(sorted(known))}.")
@@ -543,55 +808,3 @@ def _initialize_rest(transformer, loaded):
     for path, variable in transformer.variables.items():
         if path not in loaded and len(variable.shape) > 1 and not path.endswith(start_at_zero):
             variable.assign(transformer.initializer(variable.shape, variable.dtype))
-
-
-def _find_files(config_path, checkpoint_path):
-    """The values of the config file, the checkpoint (a path, a mapping or None), and the place."""
-    if (
-        config_path is None
-        and isinstance(checkpoint_path, (str, Path))
-        and Path(checkpoint_path).is_dir()
-    ):
-        config_path = checkpoint_path
-    if config_path is None:
-        return {}, checkpoint_path, "the options"
-    path = Path(config_path)
-    if path.is_dir():
-        checkpoint_path = path if checkpoint_path is None else checkpoint_path
-        names = [
-            "bert_config.json",
-            "config.json",
-            *sorted(p.name for p in path.glob("*config*.json")),
-        ]
-        path = next((path / name for name in names if (path / name).is_file()), None)
-        if path is None:
-            raise FileNotFoundError(
-                f"{config_path}: no bert_config.json or config.json in this directory."
-            )
-    return _read_config(path), checkpoint_path, str(path)
-
-
-def _read_config(path):
-    """The values of a published config file, under our names."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such config file.") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: expected a JSON config, but {error}.") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a JSON object with the values of a config.")
-    for key, only in (("model_type", "bert"), ("position_embedding_type", "absolute")):
-        if values.get(key, only) != only:
-            raise ValueError(
-                f"{path}: {key} is {values[key]!r}; this version reads {only!r} alone."
-            )
-    values = {mappings.CONFIG_KEYS.get(key, key): value for key, value in values.items()}
-    unknown = values.keys() - {f.name for f in fields(Config)} - mappings.CONFIG_NOTES
-    if unknown:
-        warnings.warn(
-            f"{path}: not understood and left out: {', '.join(sorted(unknown))}. If one of them "
-            "changes the architecture, the numbers will be wrong.",
-            stacklevel=4,
-        )
-    return values

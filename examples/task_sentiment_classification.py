@@ -3,19 +3,18 @@
     python examples/task_sentiment_classification.py [--checkpoint DIR] [--data DIR]
 
 --checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
---data: a directory with the train, valid (or dev) and test files of a set whose lines are
-    `text TAB label` (the reviews bert4keras ships) or, with a header, `label TAB text_a`
-    (ChnSentiCorp). Without it, the sample in examples/data.
+--data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships, or
+    of ChnSentiCorp: see sentiment.py. Without it, the sample in examples/data.
 """
 
 import argparse
-from pathlib import Path
 
 import keras
+from sentiment import read
 from tiny_bert import DATA, OUTPUT, tiny_bert
 
 from bert4keras_lite import Tokenizer, build_transformer_model
-from bert4keras_lite.data import Batches, read_tsv
+from bert4keras_lite.data import Batches
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
@@ -29,24 +28,14 @@ checkpoint = args.checkpoint or tiny_bert()
 learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
 epochs = args.epochs or (3 if args.checkpoint else 8)
 
-
-def read(*splits):
-    """(text, label) pairs of the first split that is there."""
-    for split in splits:
-        for name in (f"sentiment.{split}.tsv", f"sentiment.{split}.data", f"{split}.tsv"):
-            path = Path(args.data) / name
-            if path.is_file() and path.name == f"{split}.tsv":
-                return [(text, label) for label, text in read_tsv(path, (int, str), header=True)]
-            if path.is_file():
-                return read_tsv(path)
-    raise SystemExit(f"{args.data}: no sentiment.{splits[0]}.tsv, .data or {splits[0]}.tsv in it.")
-
-
 # the data
 tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
 batches = {}
 for name, splits in (("train", ["train"]), ("valid", ["valid", "dev"]), ("test", ["test"])):
-    samples = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in read(*splits)]
+    samples = [
+        (tokenizer.encode(text, maxlen=args.maxlen), label)
+        for text, label in read(args.data, *splits)
+    ]
     batches[name] = Batches(samples, args.batch_size, shuffle=name == "train", buckets=8)
 
 # the model

@@ -1,8 +1,8 @@
 """Makes a small Chinese BERT from the sample corpus: two minutes of masked-language-model pretraining.
 
-    python examples/tiny_bert.py [OUTPUT_DIRECTORY]
+    python examples/tiny_bert.py [OUTPUT_DIRECTORY] [FAMILY]
 
-The result is a directory as Google publishes them: bert_config.json, bert_model.ckpt, vocab.txt.
+FAMILY: bert, or another that predicts masked words (albert, nezha, roformer, ...). The result is a directory as Google publishes them: bert_config.json, bert_model.ckpt, vocab.txt.
 The other examples use it when they are given no checkpoint.
 """
 
@@ -72,11 +72,12 @@ def pack(corpus, tokenizer, length):
     return packed
 
 
-def pretrain(directory, phases=((16, 128, 5), (32, 64, 1)), learning_rate=3e-3):
+def pretrain(directory, family="bert", phases=((16, 128, 5), (32, 64, 1)), learning_rate=3e-3):
     """Trains on `examples/data/corpus.txt` and saves to `directory`.
 
     Args:
         directory: gets the config, the checkpoint and the vocabulary.
+        family: the `model=` of `build_transformer_model`.
         phases: (tokens a row, rows a batch, epochs); short rows first, as they learn the fastest.
         learning_rate: the highest; rises at first, then falls to nothing.
     """
@@ -87,6 +88,7 @@ def pretrain(directory, phases=((16, 128, 5), (32, 64, 1)), learning_rate=3e-3):
         for length, batch, epochs in phases
     ]
     transformer = build_transformer_model(
+        model=family,
         vocab_size=tokenizer.vocab_size,
         hidden_size=128,
         num_hidden_layers=3,
@@ -116,14 +118,14 @@ def pretrain(directory, phases=((16, 128, 5), (32, 64, 1)), learning_rate=3e-3):
     transformer.save_checkpoint(directory, format="tf", vocab=tokenizer)
 
 
-def tiny_bert():
-    """The directory of the small BERT; trains it if it is not there yet."""
-    directory = OUTPUT / "tiny_bert"
-    if not (directory / "bert_model.ckpt.index").is_file():
-        print("No checkpoint given: pretraining a small BERT on the sample corpus first.")
-        pretrain(directory)
+def tiny_bert(family="bert"):
+    """The directory of the small BERT, or of a relative; trains it if it is not there yet."""
+    directory = OUTPUT / f"tiny_{family}"
+    if not any(directory.glob("*.ckpt.index")):
+        print(f"No checkpoint given: pretraining a small {family} on the sample corpus first.")
+        pretrain(directory, family)
     return directory
 
 
 if __name__ == "__main__":
-    pretrain(Path(sys.argv[1]) if len(sys.argv) > 1 else OUTPUT / "tiny_bert")
+    pretrain(Path(sys.argv[1]) if len(sys.argv) > 1 else OUTPUT / "tiny_bert", *sys.argv[2:])

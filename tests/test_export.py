@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from bert4keras_lite.generation import OnnxWriter, export_writer, generate
 from bert4keras_lite.models import build_transformer_model
 
 BACKEND = keras.backend.backend()
@@ -59,3 +60,41 @@ def test_onnx(model, tmp_path):
     for inputs, golden in zip(batches(), expected, strict=True):
         (output,) = session.run(None, dict(zip(names, inputs, strict=True)))
         np.testing.assert_allclose(output, golden, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="the exporter that knows the step is PyTorch's")
+@pytest.mark.parametrize("family", ["gpt2", "roformer", "nezha", "gau_alpha"])
+def test_writing_with_onnxruntime(family, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = build_transformer_model(
+        model=family,
+        application="lm",
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=56,
+        max_position=40,
+        initializer_range=0.5,
+        with_lm="linear",
+    )
+    expected = generate(model, [5, 6, 7], 8)[0].ids.tolist()
+    path = tmp_path / "writer.onnx"
+    export_writer(model, path, slots=16)
+    pad = model.transformer.config.pad_token_id
+    writer = OnnxWriter(path, end_id=-1, maxlen=8, pad_token_id=pad)
+    assert writer.beam_search([[5, 6, 7]], topk=1).tolist() == expected
+    beams = generate(model, [5, 6, 7], 8, num_beams=3, early_stopping="best")[0].ids.tolist()
+    assert writer.beam_search([[5, 6, 7]], topk=3).tolist() == beams
+    with pytest.raises(ValueError, match="more than the 16 tokens"):
+        writer.beam_search([[5] * 10], topk=1)
+    export_writer(model, tmp_path / "int8.onnx", slots=16, int8=True)
+    writer = OnnxWriter(tmp_path / "int8.onnx", end_id=-1, maxlen=8)
+    assert len(writer.random_sample([[5, 6, 7]], n=2, topk=5, seed=0)) == 2
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="there it works")
+def test_writing_with_onnxruntime_needs_torch(tmp_path):
+    with pytest.raises(RuntimeError, match="KERAS_BACKEND=torch"):
+        export_writer(None, tmp_path / "writer.onnx")

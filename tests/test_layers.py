@@ -18,11 +18,15 @@ def softmax(x):
 
 
 LAYERS = {
-    "position": (L.PositionEmbedding, {"input_dim": 9, "output_dim": 8}, {}),
+    "position": (
+        L.PositionEmbedding,
+        {"input_dim": 9, "output_dim": 8},
+        {"positions": (2, 5)},
+    ),
     "hierarchical": (
         L.PositionEmbedding,
         {"input_dim": 3, "output_dim": 8, "hierarchical": 0.3},
-        {},
+        {"positions": (2, 5)},
     ),
     "scale": (L.ScaleOffset, {"offset": False}, {}),
     "offset": (L.ScaleOffset, {"scale": False}, {}),
@@ -34,15 +38,43 @@ LAYERS = {
     ),
     "attention": (L.MultiHeadAttention, {"num_heads": 2, "head_size": 3, "key_size": 5}, {}),
     "ffn": (L.FeedForward, {"units": 16, "activation": "swish"}, {}),
+    "gated": (L.FeedForward, {"units": 16, "gated": True, "use_bias": False}, {}),
+    "rms": (L.LayerNormalization, {"zero_mean": False, "scale": False, "offset": False}, {}),
+    "landmarks": (L.NystromAttention, {"num_heads": 2, "head_size": 4, "num_landmarks": 3}, {}),
+    "unit": (L.GatedAttentionUnit, {"units": 16, "key_size": 4}, {}),
+    "squared": (
+        L.GatedAttentionUnit,
+        {"units": 16, "key_size": 4, "normalization": "squared_relu", "scale": False},
+        {},
+    ),
     "block": (
         L.TransformerBlock,
-        {"num_heads": 2, "head_size": 4, "intermediate_size": 16, "dropout": 0.1},
+        {"attention": {"num_heads": 2, "head_size": 4}, "ffn": {"units": 16}, "dropout": 0.1},
         {},
     ),
     "block with condition": (
         L.TransformerBlock,
-        {"num_heads": 2, "head_size": 4, "intermediate_size": 16, "condition_units": 3},
+        {
+            "attention": {"num_heads": 2, "head_size": 4},
+            "ffn": {"units": 16},
+            "norm": {"hidden_units": 3},
+        },
         {"condition": (2, 6)},
+    ),
+    "block of a decoder": (
+        L.TransformerBlock,
+        {
+            "attention": {"num_heads": 2, "head_size": 4},
+            "cross": {"num_heads": 2, "head_size": 4},
+            "ffn": {"units": 16},
+            "norm_at": "pre",
+        },
+        {"memory": (2, 3, 8)},
+    ),
+    "block of a unit": (
+        L.TransformerBlock,
+        {"attention": {"kind": "gau", "units": 16, "key_size": 4}},
+        {},
     ),
 }
 
@@ -51,14 +83,18 @@ LAYERS = {
 def test_config_shapes_and_file_round_trip(name, tmp_path):
     kind, arguments, more = LAYERS[name]
     x = keras.Input((None, 8))
-    others = {key: keras.Input(shape[1:]) for key, shape in more.items()}
+    kinds = {key: "int32" if key == "positions" else "float32" for key in more}
+    others = {key: keras.Input(shape[1:], dtype=kinds[key]) for key, shape in more.items()}
     layer = kind(**arguments, name="layer")
     model = keras.Model([x, *others.values()], layer(x, **others))
     assert model.output_shape == (None, None, 8)
     again = kind.from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
 
-    data = [randn(2, 5, 8), *(randn(*shape) for shape in more.values())]
+    data = [
+        randn(2, 5, 8),
+        *(np.abs(randn(*shape)).astype(kinds[key]) for key, shape in more.items()),
+    ]
     output = ops.convert_to_numpy(model(data))
     assert output.shape == (2, 5, 8)
     model.save(tmp_path / "layer.keras")
@@ -177,20 +213,80 @@ def test_hierarchical_positions_keep_the_trained_ones():
     layer.build((None, None, 8))
     table = randn(4, 8)
     layer.set_weights([table])
-    y = ops.convert_to_numpy(layer(np.zeros((1, 11, 8), "float32")))[0]
-    np.testing.assert_allclose(y[:4], table, atol=1e-5)
+    y = ops.convert_to_numpy(layer(np.zeros((1, 16, 8), "float32"), np.arange(16)[None]))
+    np.testing.assert_allclose(y[0, :4], table, atol=1e-6)
     u = (table - 0.4 * table[:1]) / 0.6
-    np.testing.assert_allclose(y[9], 0.4 * u[2] + 0.6 * u[1], atol=1e-5)
+    np.testing.assert_allclose(y[0, 11], 0.4 * u[2] + 0.6 * u[3], atol=1e-6)
 
 
 def test_too_many_positions_name_the_remedy():
-    layer = L.PositionEmbedding(4, 8)
     with pytest.raises(ValueError, match=r"5 tokens.*4 positions.*hierarchical_position"):
-        layer(np.zeros((1, 5, 8), "float32"))
+        L.Positions(limit=4)(np.zeros((1, 5), "int32"))
 
 
-def test_deferred_initialization_ends():
-    with L.deferred_initialization():
-        pass
-    values = ops.convert_to_numpy(L.WeightInitializer(stddev=0.5)((1000,), "float32"))
-    assert 0.4 < values.std() < 0.5 and np.abs(values).max() < 1.01
+def test_rotation_depends_on_distances_alone():
+    """RoFormer's equation 13, and its matrix of equation 15 in NumPy."""
+    angles = L.RotaryAngles(6)(np.arange(9)[None])
+    x, y = randn(6), randn(6, seed=1)
+
+    def turned(vector, position):
+        pairs = vector.reshape(3, 2)
+        theta = position * 10000.0 ** (-2 * np.arange(3) / 6)
+        cos, sin = np.cos(theta), np.sin(theta)
+        return np.stack(
+            [pairs[:, 0] * cos - pairs[:, 1] * sin, pairs[:, 1] * cos + pairs[:, 0] * sin], -1
+        ).reshape(6)
+
+    rows = ops.convert_to_numpy(L.rotate(ops.convert_to_tensor(np.tile(x, (1, 9, 1, 1))), angles))[
+        0, :, 0
+    ]
+    for position in range(9):
+        np.testing.assert_allclose(rows[position], turned(x, position), atol=1e-5)
+    products = [turned(x, i) @ turned(y, i + 2) for i in range(5)]
+    np.testing.assert_allclose(products, products[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("buckets", "most"), [(32, 128), (8, 20)])
+def test_buckets_of_distances(bidirectional, buckets, most):
+    """Half exact, then steps of the logarithm, read from T5's description with whole numbers."""
+    layer = L.RelativeBias(2, buckets, most, bidirectional)
+    half = buckets // 2 if bidirectional else buckets
+    exact = half // 2
+
+    def expected(distance):
+        offset = half if bidirectional and distance > 0 else 0
+        n = abs(distance) if bidirectional else max(-distance, 0)
+        if n < exact:
+            return offset + n
+        steps = half - exact  # the largest k with (most / exact) ** (k / steps) <= n / exact
+        k = max(k for k in range(steps) if most**k * exact**steps <= n**steps * exact**k)
+        return offset + exact + k
+
+    distances = np.arange(-most - 40, most + 40)
+    found = ops.convert_to_numpy(layer.bucket(ops.convert_to_tensor(distances, "int32")))
+    np.testing.assert_array_equal(found, [expected(int(d)) for d in distances])
+
+
+def test_relative_vectors_are_sinusoids_of_clipped_distances():
+    found = ops.convert_to_numpy(L.RelativeVectors(6, 3)(np.arange(8)[None], np.arange(8)[None]))
+    for query in range(8):
+        for key in range(8):
+            p = min(max(key - query, -3), 3) + 3
+            theta = p / 10000.0 ** (2 * np.arange(3) / 6)
+            expected = np.stack([np.sin(theta), np.cos(theta)], -1).reshape(6)
+            np.testing.assert_allclose(found[query, key], expected, atol=1e-6)
+
+
+def test_a_gated_unit_by_hand():
+    layer = L.GatedAttentionUnit(4, 2, normalization="softmax_plus", initializer_range=0.5)
+    x = randn(1, 20, 6)
+    bias = np.zeros((1, 1, 1, 20), "float32")
+    bias[..., 18:] = -1e9
+    y = ops.convert_to_numpy(layer(x, bias=bias))
+    h = x @ np.array(layer.input_dense.kernel) + np.array(layer.input_dense.bias)
+    h = h / (1 + np.exp(-h))
+    u, v, shared = h[0, :, :4], h[0, :, 4:8], h[0, :, 8:]
+    scores = shared @ shared.T / 2**0.5 * np.log(18) / np.log(512) + bias[0, 0]
+    expected = (u * (softmax(scores) @ v)) @ np.array(layer.output_dense.kernel)
+    np.testing.assert_allclose(y[0], expected, atol=1e-5)

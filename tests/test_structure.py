@@ -11,9 +11,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bert4keras_lite"
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax"}
 MAY_IMPORT = {
-    "models": {"checkpoints", "layers", "mappings", "tokenizers"},
+    "configs": {"checkpoints", "mappings"},
+    "models": {"checkpoints", "configs", "hub", "layers", "lora", "mappings", "tokenizers"},
+    "doctor": {"checkpoints", "data", "models", "tokenizers"},
+    "cli": {
+        *("checkpoints", "configs", "data", "doctor", "generation", "hub", "mappings", "models"),
+        *("serving", "tokenizers"),
+    },
+    "__main__": {"cli"},
 }
-WITHOUT_KERAS = ["tokenizers", "checkpoints", "mappings"]
+WITHOUT_KERAS = ["tokenizers", "checkpoints", "mappings", "configs", "hub", "cli", "metrics"]
 
 
 def imports(path):
@@ -38,11 +45,33 @@ def test_arrows_point_one_way(path):
 
 
 @pytest.mark.parametrize(
-    "path", sorted((PACKAGE / "checkpoints").glob("*.py")), ids=lambda p: p.stem
+    "path",
+    sorted(path for name in ("checkpoints", "tokenizers") for path in PACKAGE.glob(f"{name}/*.py")),
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
-def test_checkpoints_know_no_framework(path):
+def test_light_packages_know_no_framework(path):
     own, other = imports(path)
     assert not other & FRAMEWORKS
+    assert own <= {p.stem for p in path.parent.glob("*.py")} | {"hub"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("generation/*.py")), ids=lambda p: p.stem)
+def test_generation_takes_models_as_they_come(path):
+    own, _ = imports(path)
+    assert own <= {p.stem for p in path.parent.glob("*.py")} | {"data", "layers"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for package in ("layers", "training")
+        for path in sorted(PACKAGE.glob(f"{package}/*.py"))
+    ],
+    ids=lambda path: f"{path.parent.stem}-{path.stem}",
+)
+def test_layers_and_methods_know_only_each_other(path):
+    own, _ = imports(path)
     assert own <= {p.stem for p in path.parent.glob("*.py")}
 
 

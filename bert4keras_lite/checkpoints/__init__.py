@@ -14,7 +14,7 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
-from . import keras_file, npz_file, safetensor_file, tf_bundle, torch_file
+from . import keras_file, megatron, npz_file, safetensor_file, tf_bundle, torch_file
 from .base import Checkpoint, CheckpointError, Entry, reading
 
 __all__ = ["Checkpoint", "CheckpointError", "open_checkpoint", "save_checkpoint"]
@@ -22,7 +22,7 @@ __all__ = ["Checkpoint", "CheckpointError", "open_checkpoint", "save_checkpoint"
 LOOKED_FOR = (
     "model.safetensors, model.safetensors.index.json, one *.safetensors, a TensorFlow checkpoint "
     "('checkpoint' or one *.index), pytorch_model.bin, pytorch_model.bin.index.json, one *.npz, "
-    "one *.weights.h5"
+    "one *.weights.h5, one *.keras, mp_rank_*_model_states.pt"
 )
 
 
@@ -54,7 +54,13 @@ def open_checkpoint(path, verify=False):
         kernel = checkpoint["bert/pooler/dense/kernel"]
     """
     path = Path(path)
-    return _open(_find(path) if path.is_dir() else path, verify)
+    if path.is_dir():
+        ranks = sorted(path.glob(megatron.FILES))
+        if ranks:
+            entries = megatron.read_entries([_open(rank, verify) for rank in ranks], path)
+            return Checkpoint(path, "torch", entries)
+        path = _find(path)
+    return _open(path, verify)
 
 
 def _find(directory):
@@ -81,6 +87,7 @@ def _find(directory):
         or named("pytorch_model.bin.index.json")
         or only("*.npz")
         or only("*.weights.h5")
+        or only("*.keras")
     )
     if path is None:
         raise CheckpointError(f"{directory}: holds no checkpoint; looked for {LOOKED_FOR}")

@@ -51,10 +51,12 @@ class Checkpoint(Mapping):
     Attributes:
         path: the file that was opened (for TensorFlow the prefix, for shards their index).
         format: `"tf"`, `"safetensors"`, `"torch"`, `"npz"` or `"keras"`.
+        dialect: what its names were translated from (see `foreign.py`), or None.
     """
 
-    def __init__(self, path, format, entries):
+    def __init__(self, path, format, entries, dialect=None):
         self.path, self.format, self._entries = Path(path), format, entries
+        self.dialect = dialect
 
     def _entry(self, name):
         try:

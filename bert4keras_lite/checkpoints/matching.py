@@ -5,32 +5,58 @@ Works on names, shapes and tables alone (see `mappings.py`); knows no framework.
 
 import re
 import warnings
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from .base import CheckpointError
 
+COLUMN = {"tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
+MOST_BLOCKS = 128  # that a checkpoint is searched for
+
 
 class Slot(NamedTuple):
-    """A place a table names: a variable here, and how a checkpoint spells it."""
+    """A place a table names: a variable here, and how a checkpoint holds it."""
 
     here: str
     names: tuple  # spellings, the one we write first
-    turn: str  # "same", "turn" or "rows"
+    how: str  # "same", "turn", "rows" or "turned rows"
+    part: tuple | None  # (which, of how many) equal parts of the stored array's last axis
+
+    def loaded(self, array):
+        """What is stored, as the variable."""
+        if self.part:
+            array = np.split(array, self.part[1], axis=-1)[self.part[0]]
+        return array.T if "turn" in self.how else array
+
+    def loaded_shape(self, shape):
+        if self.part:
+            shape = (*shape[:-1], shape[-1] / self.part[1])
+        return shape[::-1] if "turn" in self.how else shape
 
 
-def slots(table, roles, format, blocks):
-    """All `Slot`s of a table for a model of `blocks` blocks, in the spelling of `format`."""
-    column = {"tf": 2, "hf": 3}[format]
+def slots(table, roles, format, sizes):
+    """All `Slot`s of a table, in the spelling of `format`.
+
+    Args:
+        sizes: how many blocks each counter of the table runs over, e.g. `{"i": 12}`.
+    """
     for row in table:
-        role, here, there = row[0], row[1], row[column]
-        for i in range(blocks) if "{i}" in here else [0]:
-            for variable, endings, turn in roles[format][role]:
+        role, here, there = row[0], row[1], row[COLUMN[format]]
+        if there is None:
+            continue
+        spelled = (there,) if isinstance(there, str) else there
+        counter = re.search(r"{(\w)}", here)
+        for n in range(sizes[counter[1]]) if counter else [0]:
+            count = {counter[1]: n} if counter else {}
+            prefixes = [prefix.format(**count) for prefix in spelled]
+            for variable, endings, how, *part in roles[format][role]:
                 yield Slot(
-                    f"{here.format(i=i)}/{variable}",
-                    tuple(there.format(i=i) + ending for ending in endings),
-                    turn,
+                    f"{here.format(**count)}/{variable}",
+                    tuple(prefix + ending for prefix in prefixes for ending in endings),
+                    how,
+                    part[0] if part else None,
                 )
 
 
@@ -43,16 +69,73 @@ def detect_format(names):
 def canonical_names(names, slots):
     """Maps the spelling of the tables to the names in the file.
 
-    Files of a bare model lack the prefix (`bert.`) that task models carry, and files saved from
-    a data-parallel wrapper carry `module.` in front of everything.
+    Files of a bare model lack the prefix (`bert.`) that task models carry, files of some ports
+    carry another family's, and files saved from a wrapper carry `module.` (`module/`, from
+    TensorFlow Hub) in front of everything.
     """
+    slots = list(slots)
     spelled = {name for slot in slots for name in slot.names}
-    prefix = next((n.split(".")[0] + "." for n in spelled if "embeddings." in n), "")
+    prefix = slots[0].names[0].split(".")[0] + "."
     found = {}
     for name in names:
-        plain = name.removeprefix("module.")
-        found[plain if plain in spelled or prefix + plain not in spelled else prefix + plain] = name
+        plain = name.removeprefix("module.").removeprefix("module/")
+        options = [plain, prefix + plain, prefix + plain.partition(".")[2]]
+        found[next((n for n in options if n in spelled), plain)] = name
     return found
+
+
+def block_counts(table, format, names):
+    """How many blocks the names of a checkpoint have, for each counter of the table."""
+    counts = {}
+    for counter, pattern in _block_patterns(table, format):
+        found = [int(m[1]) + 1 for m in map(pattern.match, names) if m]
+        counts[counter] = max([counts.get(counter, 0), *found])
+    return counts
+
+
+class Located(NamedTuple):
+    """Where a table's variable is in a checkpoint: its shape as a variable, and how to read it."""
+
+    shape: tuple
+    read: callable
+
+
+def locate(checkpoint, table, roles):
+    """Everything of a checkpoint that a table has a place for, whatever the size of the model.
+
+    Returns:
+        path -> `Located`, and the count of blocks for each counter of the table.
+    """
+    format = detect_format(checkpoint)
+    known = list(slots(table, roles, format, {"i": MOST_BLOCKS, "j": MOST_BLOCKS}))
+    found = canonical_names(checkpoint, known)
+    located = {}
+    for slot in known:
+        name = next((found[n] for n in slot.names if n in found), None)
+        if name is not None:
+            shape = slot.loaded_shape(tuple(_shape(checkpoint, name)))
+            located[slot.here] = Located(shape, partial(_loaded, checkpoint, name, slot))
+    return located, block_counts(table, format, found)
+
+
+def unknown_names(checkpoint, table, roles, known_elsewhere):
+    """The names of a checkpoint that neither a table nor the patterns of `known_elsewhere` have."""
+    format = detect_format(checkpoint)
+    known = list(slots(table, roles, format, {"i": MOST_BLOCKS, "j": MOST_BLOCKS}))
+    spelled = {name for slot in known for name in slot.names}
+    return [
+        name
+        for there, name in canonical_names(checkpoint, known).items()
+        if there not in spelled and not any(re.fullmatch(p, there) for p in known_elsewhere)
+    ]
+
+
+def _loaded(checkpoint, name, slot):
+    return slot.loaded(np.asarray(checkpoint[name]))
+
+
+def _shape(checkpoint, name):
+    return checkpoint.shape(name) if hasattr(checkpoint, "shape") else np.shape(checkpoint[name])
 
 
 def take_rows(array, keep_tokens=None, compound_tokens=None):
@@ -97,27 +180,32 @@ def match(
     checkpoint,
     table,
     roles,
-    blocks,
+    sizes,
     optional=(),
     skippable=(),
-    fingerprints=(),
+    copies=(),
+    elsewhere=(),
     keep_tokens=None,
     compound_tokens=None,
     resize=None,
     ignore_invalid=False,
     where="the checkpoint",
+    hint=lambda: "",
 ):
     """Pairs variables with the arrays of a checkpoint, strictly and by name.
 
     Args:
         variables: path -> shape, of the model.
         checkpoint: mapping name -> array; one with `.shape(name)` is not read here.
-        table, roles, optional, skippable, fingerprints: from `mappings.py`.
-        blocks: number of blocks of the model.
+        table, roles, optional, skippable, copies: from `mappings.py`.
+        elsewhere: names of layers that some family's table has: if this one lacks it, its
+            variables are missing. (Layers of a user's own start at random.)
+        sizes: number of blocks of the model, for each counter of the table.
         keep_tokens, compound_tokens: see `take_rows`.
         resize: `(path, array, shape) -> array`, for arrays of another shape; None: an error.
         ignore_invalid: leave out what is missing or of another shape, with a warning.
         where: the checkpoint, in messages.
+        hint: `() -> str`, what else to say when names do not fit at all.
 
     Returns:
         path -> function without arguments that reads the array for that variable.
@@ -127,10 +215,9 @@ def match(
             size (`+`) and what has another shape (`!`).
     """
     format = detect_format(checkpoint)
-    known = list(slots(table, roles, format, blocks))
+    known = list(slots(table, roles, format, sizes))
     found = canonical_names(checkpoint, known)
-    shape_of = getattr(checkpoint, "shape", lambda name: np.shape(checkpoint[name]))
-    minus, wrong, plan = [], [], {}
+    minus, wrong, plan, used = [], [], {}, set()
 
     for slot in known:
         if slot.here not in variables:
@@ -141,32 +228,56 @@ def match(
         if name is None:
             minus.append(f"- {slot.names[0]}  (for {slot.here})")
             continue
-        shape, stored = tuple(variables[slot.here]), tuple(shape_of(name))
-        expected = shape[::-1] if slot.turn == "turn" else shape
-        if slot.turn == "rows" and (keep_tokens is not None or compound_tokens):
-            kept = stored[0] if keep_tokens is None else len(keep_tokens)
-            expected = (
-                (stored[0], *shape[1:]) if kept + len(compound_tokens or ()) == shape[0] else shape
+        used.add(name)
+        shape, stored = tuple(variables[slot.here]), tuple(_shape(checkpoint, name))
+        loaded = slot.loaded_shape(stored)
+        # kernels with an axis for the heads, as in TensorFlow 2's BERT
+        split_heads = len(stored) > len(shape) and np.prod(stored) == np.prod(shape)
+        expected = shape
+        if "rows" in slot.how and (keep_tokens is not None or compound_tokens):
+            kept = loaded[0] if keep_tokens is None else len(keep_tokens)
+            if kept + len(compound_tokens or ()) == shape[0]:
+                expected = (loaded[0], *shape[1:])
+        fits = loaded == expected or split_heads
+        if not fits and not (resize and len(loaded) == len(expected)):
+            wrong.append(
+                f"! {name}: {stored} in the checkpoint, {_stored(slot, expected)} in the model"
             )
-        fits = stored == expected
-        if not fits and not (resize and len(stored) == len(expected)):
-            wrong.append(f"! {name}: {stored} in the checkpoint, {expected} in the model")
             continue
 
-        def read(name=name, slot=slot, shape=shape):
+        def read(name=name, slot=slot, shape=shape, split_heads=split_heads):
             array = np.asarray(checkpoint[name])
-            if slot.turn == "turn":
-                array = array.T
-            elif slot.turn == "rows":
+            array = array.reshape(shape) if split_heads else slot.loaded(array)
+            if "rows" in slot.how:
                 array = take_rows(array, keep_tokens, compound_tokens)
             return array if array.shape == shape else resize(slot.here, array, shape)
 
         plan[slot.here] = read
 
+    placed = {slot.here for slot in known}
+    minus += [
+        f"- {path}: checkpoints of this family and format have no such weights"
+        for path in variables
+        if path not in placed and path.split("/")[0] in elsewhere
+    ]
+
+    tokens = next((found[n] for n in known[0].names if n in found), None)
+    for name in checkpoint:
+        if name in used or not any(re.fullmatch(pattern, name) for pattern in copies):
+            continue
+        if tokens is not None and not is_copy(checkpoint, name, tokens):
+            wrong.append(
+                f"! {name}: differs from {tokens}, so it is a head of its own: build with "
+                "tie_word_embeddings=False"
+            )
+
     names = {n for slot in known for n in slot.names}
-    plus = [n for n in found if n not in names and not any(re.fullmatch(p, n) for p in skippable)]
-    deeper = _deeper(table, format)
-    too_deep = [f"+ {found[n]}" for n in plus if deeper.fullmatch(n)]
+    known_elsewhere = [*skippable, *copies]
+    plus = [
+        n for n in found if n not in names and not any(re.fullmatch(p, n) for p in known_elsewhere)
+    ]
+    deeper = [pattern for _, pattern in _block_patterns(table, format)]
+    too_deep = [f"+ {found[n]}" for n in plus if any(p.match(n) for p in deeper)]
 
     if (minus or wrong) and ignore_invalid:
         warnings.warn(f"{where}: ignored, as asked:\n" + "\n".join(minus + wrong), stacklevel=2)
@@ -175,7 +286,7 @@ def match(
         raise CheckpointError(
             f"{where} does not fit the model (- missing, + left over, ! another shape):\n"
             + "\n".join(lines[:40] + [f"... and {len(lines) - 40} more"] * (len(lines) > 40))
-            + _hint(checkpoint, fingerprints, bool(plan), bool(too_deep), blocks)
+            + (_too_deep(sizes) if too_deep else hint() or _hint(bool(plan)))
         )
     elif plus:
         some = ", ".join(sorted(found[n] for n in plus)[:8]) + ", ..." * (len(plus) > 8)
@@ -183,26 +294,68 @@ def match(
     return plan
 
 
-def _deeper(table, format):
-    """Matches every name that a block of any number would have."""
-    column = {"tf": 2, "hf": 3}[format]
-    heads = [re.escape(row[column]).replace(r"\{i\}", r"\d+") for row in table if "{i}" in row[1]]
-    return re.compile(f"({'|'.join(heads)})[./].*" if heads else "$^")
+def is_copy(checkpoint, name, original):
+    """Whether two arrays of a checkpoint are equal, by a sample of their rows."""
+    if tuple(_shape(checkpoint, name)) != tuple(_shape(checkpoint, original)):
+        return False
+    first, second = np.asarray(checkpoint[name]), np.asarray(checkpoint[original])
+    step = max(1, len(first) // 64)
+    return np.array_equal(first[::step], second[::step])
 
 
-def _hint(checkpoint, fingerprints, some_fit, too_deep, blocks):
-    if too_deep:
-        return f"\nThe checkpoint has more blocks than the config's num_hidden_layers={blocks}."
-    family = next(
-        (
-            family
-            for pattern, family in fingerprints
-            if any(re.match(pattern, n) for n in checkpoint)
-        ),
-        None,
-    )
-    if family and (not some_fit or family != "bert"):
-        return f"\nThe names look like those of model={family!r}."
+def gather(arrays, table, roles, format, sizes):
+    """What a checkpoint of `format` holds: the name it is written by -> a function that gives it.
+
+    Args:
+        arrays: mapping path here -> array; may be lazy.
+        table, roles, sizes: see `match`.
+
+    Raises:
+        CheckpointError: the format has no name for one of the arrays.
+    """
+    places = {}
+    for slot in slots(table, roles, format, sizes):
+        if slot.here in arrays:
+            places.setdefault(slot.names[0], []).append(slot)
+    nameless = arrays.keys() - {slot.here for group in places.values() for slot in group}
+    if nameless:
+        raise CheckpointError(
+            f"format={format!r} has no name for {', '.join(sorted(nameless)[:5])}: use "
+            + ("format='tf' or 'keras'." if format == "hf" else "format='keras'.")
+        )
+
+    def stored(group):
+        parts = [np.asarray(arrays[slot.here]) for slot in group]
+        parts = [
+            part.T if "turn" in slot.how else part for slot, part in zip(group, parts, strict=True)
+        ]
+        return np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+    return {name: partial(stored, group) for name, group in places.items()}
+
+
+def _stored(slot, shape):
+    """The shape that a checkpoint would have to hold for a variable."""
+    shape = shape[::-1] if "turn" in slot.how else shape
+    return (*shape[:-1], shape[-1] * slot.part[1]) if slot.part else shape
+
+
+def _block_patterns(table, format):
+    """For every row of a block: its counter, and what matches its names in a block of any number."""
+    for row in table:
+        counter, there = re.search(r"{(\w)}", row[1]), row[COLUMN[format]]
+        for prefix in (there,) if isinstance(there, str) else there or ():
+            if counter and "{" in prefix:
+                escaped = re.sub(r"\\{\w(:[^}]*)?\\}", r"(\\d+)", re.escape(prefix))
+                yield counter[1], re.compile(escaped + r"([./].*|$)")
+
+
+def _too_deep(sizes):
+    blocks = " and ".join(str(n) for n in sizes.values())
+    return f"\nThe checkpoint has more blocks than the config's num_hidden_layers={blocks}."
+
+
+def _hint(some_fit):
     if some_fit:
         return (
             "\nMost names fit: build without the heads that are missing, or pass "

@@ -74,6 +74,8 @@ _DTYPES = {  # dtype -> its names in torch, and its typed storage
 # all that a pickle may name: functions it may call, and dtypes
 GLOBALS = {
     "collections.OrderedDict": dict,
+    "__builtin__.set": lambda items=(): tuple(items),  # Megatron's notes on its shards
+    "builtins.set": lambda items=(): tuple(items),
     "torch.Size": tuple,
     "torch.device": lambda *_: None,
     "torch._utils._rebuild_tensor": _tensor,
@@ -83,6 +85,17 @@ GLOBALS = {
     "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
     "torch.storage.UntypedStorage": np.dtype("u1"),
 }
+# what training scripts keep beside the weights (states of NumPy's generators): no weights, left out
+for _name in (
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.ndarray",
+    "numpy.dtype",
+    "_codecs.encode",
+):
+    GLOBALS[_name] = lambda *_: None
 for _dtype, (_names, _storage) in _DTYPES.items():
     GLOBALS |= {f"torch.{name}": np.dtype(_dtype) for name in _names}
     if _storage:

@@ -425,8 +425,9 @@ def sample_files():
     return files
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(sample_files=sample_files):
+    """Write the files that differ from what `sample_files()` gives, or only name them."""
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     check = parser.parse_args().check
     changed = []
@@ -435,9 +436,10 @@ def main():
         if not path.exists() or path.read_bytes() != content:
             changed.append(name)
             if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
     if check and changed:
-        sys.exit(f"not what make_sample.py writes: {', '.join(changed)}")
+        sys.exit(f"not what {Path(sys.argv[0]).name} writes: {', '.join(changed)}")
     print("unchanged" if not changed else f"written: {', '.join(changed)}")
 
 

@@ -6,6 +6,7 @@ stream does not change between versions.
 """
 
 import json
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,15 @@ import numpy as np
 
 FOLDER = Path(__file__).resolve().parent
 STD = 0.2
+# what a normalization multiplies by, as TensorFlow, PyTorch and Mesh-TensorFlow name it
+SCALE = re.compile(r"(gamma|/scale|/g|norm(_\d)?\.weight|\bln_\w+\.weight)$", re.IGNORECASE)
 
 
 def random_tensor(name, shape, seed=0):
-    """Draw one tensor from N(0, 0.2); LayerNorm's gamma from N(1, 0.2).
+    """Draw one tensor from N(0, 0.2); the scale of a normalization from N(1, 0.2).
 
     Args:
-        name: TensorFlow name of the tensor; part of the seed.
+        name: of the tensor in its checkpoint; part of the seed.
         shape: list of integers.
         seed: integer that sets whole models apart.
 
@@ -28,7 +31,7 @@ def random_tensor(name, shape, seed=0):
         float32 array.
     """
     generator = np.random.RandomState(zlib.crc32(f"{seed}/{name}".encode()))
-    mean = 1.0 if name.endswith("gamma") else 0.0
+    mean = 1.0 if SCALE.search(name) else 0.0
     return (mean + STD * generator.standard_normal(tuple(shape))).astype("float32")
 
 
@@ -59,6 +62,22 @@ def named_weights(table, name):
     return random_weights({**shapes, **entry["shapes"]}, entry["seed"])
 
 
+def scores_after(output_ids, examples, vocab_size=7):
+    """Random scores of the next token, always the same after the same ids; 2 ends more often.
+
+    Args:
+        output_ids: integers ``(rows, length)``; examples: integers ``(rows,)``.
+
+    Returns:
+        ``(rows, vocab_size)``.
+    """
+    scores = []
+    for row, example in zip(output_ids, examples, strict=True):
+        seed = zlib.crc32(f"{int(example)}/{[int(i) for i in row]}".encode())
+        scores.append(np.random.RandomState(seed).standard_normal(vocab_size))
+    return np.array(scores) + 0.8 * (np.arange(vocab_size) == 2)
+
+
 @dataclass(frozen=True)
 class Case:
     """One model, its inputs and its outputs.
@@ -76,6 +95,7 @@ class Case:
         outputs: for each batch, the list of output arrays.
         hidden_states: for each batch, embeddings and every block's output; empty if not recorded.
         notes: what to know.
+        compare: ``"all"`` positions, or only the ``"visible"`` ones: those with a nonzero token.
     """
 
     name: str
@@ -89,6 +109,7 @@ class Case:
     outputs: list
     hidden_states: list
     notes: str
+    compare: str = "all"
 
 
 def _options(options):
@@ -150,6 +171,7 @@ def load_cases(folder=FOLDER / "bert"):
                 outputs=arrays(case, "output", len(case["outputs"])),
                 hidden_states=hidden_states if case["hidden_states"] else [],
                 notes=case["notes"],
+                compare=case.get("compare", "all"),
             )
         )
     return cases

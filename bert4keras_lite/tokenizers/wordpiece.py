@@ -24,24 +24,19 @@ Where other libraries differ from Google's code:
 | U+2B820 to U+2B91F (CJK extension E) | one word each | run together | - |
 
 Marks and punctuation that are newer than one side's Unicode tables differ as well.
-This module needs NumPy and the standard library only.
 
 Reference: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language
 Understanding", 2018, https://arxiv.org/abs/1810.04805; the algorithm is that of
 `tokenization.py` in https://github.com/google-research/bert.
 """
 
-import operator
 import re
 import unicodedata
 from bisect import bisect_right
 from itertools import accumulate, chain, islice
 from pathlib import Path
 
-import numpy as np
-
-__all__ = ["Tokenizer", "TokenizerBase", "load_vocab", "save_vocab"]
-
+from .base import DictTokenizer, Memo
 
 # Vocabulary files
 
@@ -229,331 +224,7 @@ _RUNS = re.compile(f"([^{_always_alone()}]+)")
 _UNIT_SPANS = [(i, i + 1) for i in range(4096)]
 
 
-class _Memo(dict):
-    """A table that computes what it lacks, and starts afresh when it is full.
-
-    Strings longer than `longest` are not kept: they hardly come again. Threads may share a
-    table: at worst two of them compute the same value.
-    """
-
-    limit = 1 << 16
-
-    def __init__(self, compute, longest=None):
-        super().__init__()
-        self.compute = compute
-        self.longest = longest
-
-    def __missing__(self, key):
-        value = self.compute(key)
-        if self.longest is None or len(key) <= self.longest:
-            if len(self) >= self.limit:
-                self.clear()
-            self[key] = value
-        return value
-
-    def __reduce__(self):
-        return type(self), (self.compute, self.longest)
-
-
-# Tokenizers
-
-
-def _truncated(items, length, index):
-    """`items` after deleting the one at `index` again and again until `length` are left."""
-    excess = len(items) - length
-    if excess <= 0:
-        return items
-    start = index if index >= 0 else len(items) + index + 1 - excess
-    if start < 0 or start + excess > len(items):
-        raise ValueError(
-            f"cannot shorten {len(items)} tokens to {length} at position {index}: maxlen is too"
-            " small, or truncate_from lies outside the text"
-        )
-    return items[:start] + items[start + excess :]
-
-
-def _truncated_lengths(lengths, maxlen):
-    """The lengths after shortening the longer text (the first, if equal) one token at a time."""
-    if len(lengths) == 1:
-        return [min(lengths[0], maxlen)]
-    first, second = lengths
-    if first + second <= maxlen:
-        return lengths
-    half = maxlen // 2
-    return [min(first, max(half, maxlen - second)), min(second, max(maxlen - half, maxlen - first))]
-
-
-class TokenizerBase:
-    """What all tokenizers share: special tokens, truncation, pairs, batches.
-
-    A subclass has a `_tokenize(text)` that gives the tokens of a text, `token_to_id`,
-    `id_to_token`, `decode` and `rematch`, and calls `_set_special_ids` when these work.
-
-    Args:
-        token_start: token put in front of a text, or None.
-        token_end: token put behind each text, or None.
-        token_mask: token of masked-language-model blanks.
-        token_unk: token of everything the vocabulary lacks.
-        token_pad: token that fills up batches.
-        pre_tokenize: a function text -> list of words, run before the tokenization proper,
-            e.g. `lambda text: jieba.lcut(text, HMM=False)` for models with words in their
-            vocabulary. Words that the vocabulary has stay whole.
-        token_translate: dict token -> token, applied to the tokens of a text.
-    """
-
-    def __init__(
-        self,
-        token_start="[CLS]",
-        token_end="[SEP]",
-        token_mask="[MASK]",
-        token_unk="[UNK]",
-        token_pad="[PAD]",
-        pre_tokenize=None,
-        token_translate=None,
-    ):
-        self.special_tokens = {
-            "start": token_start,
-            "end": token_end,
-            "mask": token_mask,
-            "unk": token_unk,
-            "pad": token_pad,
-        }
-        self._pre_tokenize = pre_tokenize
-        self._token_translate = dict(token_translate or {})
-        self._token_translate_inv = {new: old for old, new in self._token_translate.items()}
-
-    def _set_special_ids(self, known):
-        """Sets `token_start_id` and so on; None for tokens that are not `known` (token -> id)."""
-        for name, token in self.special_tokens.items():
-            # The underscored names are bert4keras', which many scripts use.
-            for prefix in ("", "_"):
-                setattr(self, f"{prefix}token_{name}", token)
-                setattr(self, f"{prefix}token_{name}_id", known.get(token))
-        for name in ("start", "end"):
-            token = self.special_tokens[name]
-            if token is not None and token not in known:
-                raise ValueError(
-                    f"token_{name}={token!r} is not in the vocabulary; name the token it has"
-                    f" instead, or pass token_{name}=None to do without"
-                )
-        self._start_ids = [] if self.token_start is None else [self.token_start_id]
-        self._end_ids = [] if self.token_end is None else [self.token_end_id]
-
-    def _tokenize(self, text):
-        """The tokens of a text, as a list, without start and end token and translation."""
-        raise NotImplementedError
-
-    def token_to_id(self, token):
-        """The id of a token; that of `token_unk` if the vocabulary lacks it."""
-        raise NotImplementedError
-
-    def id_to_token(self, i):
-        """The token of an id."""
-        raise NotImplementedError
-
-    def decode(self, ids):
-        """Readable text from token ids."""
-        raise NotImplementedError
-
-    def rematch(self, text, tokens):
-        """For each token the list of positions in `text` of its characters."""
-        raise NotImplementedError
-
-    def tokens_to_ids(self, tokens):
-        """The ids of a list of tokens."""
-        return [self.token_to_id(token) for token in tokens]
-
-    def ids_to_tokens(self, ids):
-        """The tokens of a list (or array, or tensor of one axis) of ids."""
-        return [self.id_to_token(i) for i in ids]
-
-    def _translated(self, text):
-        """The tokens of a text without start and end token."""
-        translate = self._token_translate
-        tokens = self._tokenize(text)
-        return [translate.get(token, token) for token in tokens] if translate else tokens
-
-    def tokenize(self, text, maxlen=None):
-        """Splits a text into tokens, with start and end token.
-
-        Words outside the vocabulary appear as they are, not as `token_unk`, so that `rematch`
-        finds them.
-
-        Args:
-            text: a string.
-            maxlen: the most tokens to return, start and end token included; the end of the text
-                is cut off.
-
-        Returns:
-            A list of strings.
-        """
-        start = [] if self.token_start is None else [self.token_start]
-        end = [] if self.token_end is None else [self.token_end]
-        tokens = [*start, *self._translated(text), *end]
-        return tokens if maxlen is None else _truncated(tokens, maxlen, -1 - len(end))
-
-    def _encode(self, text):
-        """The ids of a text without start and end token."""
-        return self.tokens_to_ids(self._translated(text))
-
-    def _encode_with_offsets(self, text):
-        """The same, and for each id where its token starts and ends in the text."""
-        positions = self._positions(text, self._tokenize(text))
-        return self._encode(text), [(p[0], p[-1] + 1) if p else (0, 0) for p in positions]
-
-    def _sequence(self, text, return_offsets):
-        """`[ids]` or `[ids, offsets]` of a text or of a list of tokens."""
-        if not isinstance(text, str):
-            if return_offsets or not isinstance(text, list | tuple):
-                expected = "a string" if return_offsets else "a string or a list of tokens"
-                raise TypeError(f"encode: expected {expected}, got {type(text).__name__}")
-            return [self.tokens_to_ids(text)]
-        if not return_offsets:
-            return [[*self._start_ids, *self._encode(text), *self._end_ids]]
-        ids, offsets = self._encode_with_offsets(text)
-        nowhere = [(0, 0)]
-        return [
-            [*self._start_ids, *ids, *self._end_ids],
-            nowhere * len(self._start_ids) + offsets + nowhere * len(self._end_ids),
-        ]
-
-    def encode(
-        self,
-        first_text,
-        second_text=None,
-        maxlen=None,
-        pattern="S*E*E",
-        truncate_from="right",
-        return_offsets=False,
-    ):
-        """Token ids and segment ids of a text or a pair of texts.
-
-        Args:
-            first_text: a string, or a list of tokens as `tokenize` returns it.
-            second_text: the same or None.
-            maxlen: the most ids to return. Of two texts, the longer one is shortened first.
-            pattern: `"S*E*E"` (start, first, end, second, end), or `"S*ES*E"` with a start token
-                before the second text too.
-            truncate_from: where a text is shortened: `"right"` (before its end token), `"left"`
-                (after its start token), or the position at which tokens are deleted; a pair of
-                positions for a pair of texts.
-            return_offsets: also return where each token comes from.
-
-        Returns:
-            `(token_ids, segment_ids)`, two lists of ints; segments are 0 for the first and 1 for
-            the second text. With `return_offsets` a third list: for each token `(start, end)`,
-            such that `text[start:end]` is its source; `(0, 0)` for start and end tokens.
-
-        Raises:
-            ValueError: an unknown `pattern` or `truncate_from`, or a `maxlen` that leaves no room.
-            TypeError: a text is neither a string nor a list.
-
-        Example:
-            >>> tokenizer.encode("今天", "天气好", maxlen=6)
-            ([101, 791, 1921, 102, 1921, 102], [0, 0, 0, 0, 1, 1])
-        """
-        if second_text is None:
-            sequences = [self._sequence(first_text, return_offsets)]
-        else:
-            if pattern not in ("S*E*E", "S*ES*E"):
-                raise ValueError(f"pattern={pattern!r}; expected 'S*E*E' or 'S*ES*E'")
-            sequences = [self._sequence(text, return_offsets) for text in (first_text, second_text)]
-        # The start token of a second text goes only after truncation.
-        surplus = len(self._start_ids) if second_text is not None and pattern == "S*E*E" else 0
-
-        if maxlen is not None:
-            indices = self._truncation_indices(truncate_from)
-            lengths = _truncated_lengths([len(s[0]) for s in sequences], maxlen + surplus)
-            sequences = [
-                [_truncated(items, length, index) for items in sequence]
-                for sequence, length, index in zip(sequences, lengths, indices, strict=False)
-            ]
-
-        if second_text is None:
-            (result,) = sequences
-            segment_ids = [0] * len(result[0])
-        else:
-            first, second = sequences
-            result = [a + b[surplus:] for a, b in zip(first, second, strict=True)]
-            segment_ids = [0] * len(first[0]) + [1] * (len(result[0]) - len(first[0]))
-        token_ids, *offsets = result
-        return (token_ids, segment_ids, *offsets)
-
-    def _truncation_indices(self, truncate_from):
-        if truncate_from == "right":
-            return (-1 - len(self._end_ids),) * 2
-        if truncate_from == "left":
-            return (len(self._start_ids),) * 2
-        indices = truncate_from if isinstance(truncate_from, list | tuple) else [truncate_from] * 2
-        if len(indices) != 2 or not all(isinstance(index, int) for index in indices):
-            raise ValueError(
-                f"truncate_from={truncate_from!r}; expected 'right', 'left', a position or two"
-            )
-        return indices
-
-    def encode_batch(
-        self,
-        first_texts,
-        second_texts=None,
-        maxlen=None,
-        pattern="S*E*E",
-        truncate_from="right",
-        length=None,
-        padding="right",
-    ):
-        """Token ids and segment ids of many texts, filled up to one length.
-
-        Args:
-            first_texts: list of what `encode` takes as `first_text`.
-            second_texts: list of as many second texts, or None.
-            maxlen: the most ids in a row, as in `encode`.
-            pattern: as in `encode`.
-            truncate_from: as in `encode`.
-            length: length of the rows; by default that of the longest.
-            padding: side on which `token_pad_id` (and segment 0) fills up: `"right"` or `"left"`.
-
-        Returns:
-            `(token_ids, segment_ids)`, two int32 arrays of shape `(batch, length)`.
-
-        Raises:
-            ValueError: numbers of texts differ, a row is longer than `length`, an unknown
-                `padding`, or padding is needed and the vocabulary has no `token_pad`.
-
-        Example:
-            >>> token_ids, segment_ids = tokenizer.encode_batch(["今天天气好", "是"], maxlen=128)
-        """
-        if padding not in ("right", "left"):
-            raise ValueError(f"padding={padding!r}; expected 'right' or 'left'")
-        if second_texts is None:
-            second_texts = [None] * len(first_texts)
-        elif len(second_texts) != len(first_texts):
-            raise ValueError(
-                f"{len(first_texts)} first_texts but {len(second_texts)} second_texts; expected"
-                " as many"
-            )
-        rows = [
-            self.encode(first, second, maxlen, pattern, truncate_from)
-            for first, second in zip(first_texts, second_texts, strict=True)
-        ]
-        lengths = [len(token_ids) for token_ids, _ in rows]
-        longest = max(lengths, default=0)
-        length = longest if length is None else length
-        if longest > length:
-            raise ValueError(f"a text has {longest} tokens, length={length}; pass maxlen={length}")
-        if self.token_pad_id is None and any(n < length for n in lengths):
-            raise ValueError(
-                f"texts of different lengths need padding, but token_pad={self.token_pad!r} is"
-                " not in the vocabulary; name the token it has"
-            )
-        token_ids = np.full((len(rows), length), self.token_pad_id or 0, "int32")
-        segment_ids = np.zeros((len(rows), length), "int32")
-        for i, (row, n) in enumerate(zip(rows, lengths, strict=True)):
-            filled = slice(n) if padding == "right" else slice(length - n, length)
-            token_ids[i, filled], segment_ids[i, filled] = row
-        return token_ids, segment_ids
-
-
-class Tokenizer(TokenizerBase):
+class Tokenizer(DictTokenizer):
     """BERT's WordPiece tokenizer.
 
     Args:
@@ -594,15 +265,12 @@ class Tokenizer(TokenizerBase):
         super().__init__(**kwargs)
         if not isinstance(token_dict, dict):
             token_dict = load_vocab(token_dict)
-        self.token_dict = self._token_dict = token_dict
-        self._token_dict_inv = {i: token for token, i in token_dict.items()}
-        self.vocab_size = self._vocab_size = max(token_dict.values(), default=-1) + 1
+        self._set_vocab(token_dict)
         self._longest_token = max(map(len, token_dict), default=0)
         self._do_lower_case = do_lower_case
         self._word_maxlen = word_maxlen
         self._drop_private_use = drop_private_use
 
-        self._set_special_ids(token_dict)
         if self.token_unk_id is None:
             raise ValueError(
                 f"token_unk={self.token_unk!r} is not in the vocabulary; name the token it has"
@@ -613,12 +281,12 @@ class Tokenizer(TokenizerBase):
             specials = [token for token in self.special_tokens.values() if token in token_dict]
             self._specials = re.compile(f"({'|'.join(map(re.escape, specials))})")
 
-        self._char_forms = _Memo(self._compute_char_form)
-        self._char_ids = _Memo(self._compute_char_id)
-        self._word_tokens = _Memo(self._compute_word_tokens, longest=32)
-        self._word_ids = _Memo(self._compute_word_ids, longest=32)
-        self._run_ids = _Memo(self._compute_run_ids, longest=16)
-        self._run_offsets = _Memo(self._compute_run_offsets, longest=16)
+        self._char_forms = Memo(self._compute_char_form)
+        self._char_ids = Memo(self._compute_char_id)
+        self._word_tokens = Memo(self._compute_word_tokens, longest=32)
+        self._word_ids = Memo(self._compute_word_ids, longest=32)
+        self._run_ids = Memo(self._compute_run_ids, longest=16)
+        self._run_offsets = Memo(self._compute_run_offsets, longest=16)
 
     # Tables
 
@@ -715,7 +383,8 @@ class Tokenizer(TokenizerBase):
 
     def _encode_with_offsets(self, text):
         if not self._is_plain:
-            return super()._encode_with_offsets(text)
+            positions = self._positions(text, self._tokenize(text))
+            return self._encode(text), [(p[0], p[-1] + 1) if p else (0, 0) for p in positions]
         spans = _UNIT_SPANS
         if len(text) > len(spans):
             spans = [(i, i + 1) for i in range(len(text))]
@@ -750,34 +419,6 @@ class Tokenizer(TokenizerBase):
             start += len(part)
         return words, origins
 
-    def rematch(self, text, tokens):
-        """Finds the tokens in the text they came from.
-
-        Exact however lower-casing, accents, spaces or dropped characters changed the text. If
-        the left of a text was truncated, prefer `encode(..., return_offsets=True)`: here the
-        first token is then looked for where it first occurs.
-
-        Args:
-            text: the text, as it was before tokenization.
-            tokens: its tokens, as `tokenize` or `ids_to_tokens` returns them.
-
-        Returns:
-            For each token the list of the positions of its characters in `text`; an empty list
-            for special tokens. A `token_unk` stands for the rest of a word.
-
-        Raises:
-            ValueError: a token does not occur in the rest of the text.
-
-        Example:
-            >>> tokenizer.rematch("A  Café店", ["[CLS]", "a", "cafe", "店", "[SEP]"])
-            [[], [0], [3, 4, 5, 6], [7], []]
-        """
-        tokens = list(tokens)
-        start = int(bool(tokens) and tokens[0] == self.token_start)
-        end = len(tokens) - int(len(tokens) > start and tokens[-1] == self.token_end)
-        middle = self._positions(text, tokens[start:end])
-        return [[]] * start + middle + [[]] * (len(tokens) - end)
-
     def _positions(self, text, tokens):
         words, origins = self._aligned_words(text)
         normalized = "".join(words)
@@ -804,25 +445,10 @@ class Tokenizer(TokenizerBase):
             begin = end
         return mapping
 
-    def token_to_id(self, token):
-        """The id of a token; that of `token_unk` if the vocabulary lacks it."""
-        return self._token_dict.get(token, self.token_unk_id)
-
     def _is_special(self, token):
         """Whether a token is none of the text, as are `[CLS]`, `[unused1]`, ..."""
         bracketed = len(token) > 1 and token[0] == "[" and token[-1] == "]"
         return bracketed or token in self._special_set
-
-    def id_to_token(self, i):
-        """The token of an id (an int of any library); `""` for a row without token.
-
-        Raises:
-            ValueError: there is no such row.
-        """
-        i = operator.index(i)
-        if not 0 <= i < self.vocab_size:
-            raise ValueError(f"id {i} is not in the vocabulary of {self.vocab_size} tokens")
-        return self._token_dict_inv.get(i, "")
 
     def decode(self, ids, tokens=None):
         """Readable text from token ids: no spaces between Chinese characters, no special tokens.

@@ -1,0 +1,397 @@
+"""Checkpoints in a spelling of their own, presented under the names the tables know.
+
+A dialect is a sign (a name that only its files have) and rules: a pattern of names, what to call
+them instead (None: leave out), and what to do to the array. Nothing is read until it is asked for.
+"""
+
+import re
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from .base import Checkpoint, Entry
+
+# what is done to an array: (its new shape, the array)
+CHANGES = {
+    "same": (lambda shape: shape, lambda array: array),
+    "turn": (lambda shape: shape[::-1], lambda array: array.T),
+    "squeeze": (lambda shape: shape[1:], lambda array: array[0]),
+    "without row 0": (lambda shape: (shape[0] - 1, *shape[1:]), lambda array: array[1:]),
+}
+
+
+class Dialect(NamedTuple):
+    """How one group of files spells what others spell otherwise.
+
+    Attributes:
+        name: whose it is.
+        sign: matches a name that only its files have.
+        rules: see above.
+        outdated: keys of its configs that speak of the layout in the file, not of the one here.
+    """
+
+    name: str
+    sign: str
+    rules: list
+    outdated: tuple = ()
+
+
+def _uer_block(there):
+    """Rules for the dense layers of a block, to the TensorFlow names that begin with `there`."""
+    return [
+        (rf"{_UER_BLOCK}{ours}\.weight$", f"{there}{theirs}/kernel", "turn")
+        for ours, theirs in _UER_INNER.items()
+    ] + [
+        (rf"{_UER_BLOCK}{ours}\.bias$", f"{there}{theirs}/bias", "same")
+        for ours, theirs in _UER_INNER.items()
+    ]
+
+
+_UER_INNER = {
+    r"self_attn\.linear_layers\.0": "attention/self/query",
+    r"self_attn\.linear_layers\.1": "attention/self/key",
+    r"self_attn\.linear_layers\.2": "attention/self/value",
+    r"self_attn\.final_linear": "attention/output/dense",
+    r"feed_forward\.linear_1": "intermediate/dense",
+    r"feed_forward\.linear_2": "output/dense",
+}
+_UER_BLOCK = r"encoder\.transformer\.(\d+)\."
+_WORD = r"embedding\.(word\.embedding|word_embedding)\.weight$"
+_POSITION = r"embedding\.(pos\.embedding|position_embedding)\.weight$"
+_SEGMENT = r"embedding\.(seg\.embedding|segment_embedding)\.weight$"
+
+UER_BERT = Dialect(
+    "UER's BERT",
+    r"embedding\.layer_norm\.gamma$",
+    [
+        (_WORD, "bert/embeddings/word_embeddings", "same"),
+        (_POSITION, "bert/embeddings/position_embeddings", "same"),
+        (_SEGMENT, "bert/embeddings/token_type_embeddings", "without row 0"),
+        (r"embedding\.layer_norm\.(gamma|beta)$", r"bert/embeddings/LayerNorm/\1", "same"),
+        *_uer_block(r"bert/encoder/layer_\1/"),
+        (
+            _UER_BLOCK + r"layer_norm_1\.(gamma|beta)$",
+            r"bert/encoder/layer_\1/attention/output/LayerNorm/\2",
+            "same",
+        ),
+        (
+            _UER_BLOCK + r"layer_norm_2\.(gamma|beta)$",
+            r"bert/encoder/layer_\1/output/LayerNorm/\2",
+            "same",
+        ),
+        (r"target\.(mlm\.linear_1|mlm_linear_1)\.weight$", "cls/predictions/transform/dense/kernel", "turn"),
+        (r"target\.(mlm\.linear_1|mlm_linear_1)\.bias$", "cls/predictions/transform/dense/bias", "same"),
+        (
+            r"target\.(mlm\.layer_norm|layer_norm)\.(gamma|beta)$",
+            r"cls/predictions/transform/LayerNorm/\2",
+            "same",
+        ),
+        (r"target\.(mlm\.linear_2|mlm_linear_2)\.bias$", "cls/predictions/output_bias", "same"),
+        (r"target\.(mlm\.linear_2|mlm_linear_2)\.weight$", None, "same"),  # tied
+        (r"target\.(sp\.linear_1|nsp_linear_1)\.weight$", "bert/pooler/dense/kernel", "turn"),
+        (r"target\.(sp\.linear_1|nsp_linear_1)\.bias$", "bert/pooler/dense/bias", "same"),
+        (r"target\.(sp\.linear_2|nsp_linear_2)\.weight$", "cls/seq_relationship/output_weights", "same"),
+        (r"target\.(sp\.linear_2|nsp_linear_2)\.bias$", "cls/seq_relationship/output_bias", "same"),
+    ],
+)  # fmt: skip
+
+UER_GPT2 = Dialect(
+    "UER's GPT-2",
+    r"encoder\.layer_norm\.gamma$",
+    [
+        (_WORD, "gpt/embeddings/word_embeddings", "same"),
+        (_POSITION, "gpt/embeddings/position_embeddings", "same"),
+        *_uer_block(r"gpt/transformer/layer_\1/"),
+        (
+            _UER_BLOCK + r"layer_norm_1\.(gamma|beta)$",
+            r"gpt/transformer/layer_\1/attention/input/LayerNorm/\2",
+            "same",
+        ),
+        (
+            _UER_BLOCK + r"layer_norm_2\.(gamma|beta)$",
+            r"gpt/transformer/layer_\1/input/LayerNorm/\2",
+            "same",
+        ),
+        (r"encoder\.layer_norm\.(gamma|beta)$", r"gpt/output/LayerNorm/\1", "same"),
+        (r"target\.(lm\.)?output_layer\.weight$", None, "same"),  # tied
+    ],
+)
+
+
+def _uer_t5_attention(prefix, here, there):
+    letters = ["linear_layers.0", "linear_layers.1", "linear_layers.2", "final_linear"]
+    return [
+        (
+            prefix + re.escape(f"{here}.{linear}.weight") + "$",
+            f"{there}.{letter}.weight",
+            "same",
+        )
+        for linear, letter in zip(letters, "qkvo", strict=True)
+    ]
+
+
+def _uer_t5_stack(name, transformer, sublayers):
+    prefix, there = rf"{name}\.{transformer}\.(\d+)\.", rf"{name}.block.\1.layer."
+    rules = []
+    for n, (attention, norm, theirs) in enumerate(sublayers):
+        rules += _uer_t5_attention(prefix, attention, f"{there}{n}.{theirs}")
+        rules.append((prefix + norm + r"\.weight$", f"{there}{n}.layer_norm.weight", "same"))
+    last = len(sublayers)
+    for ours, theirs in (
+        ("linear_gate", "wi_0"), ("linear_1", "wi_1"), ("linear_2", "wo"),
+    ):  # fmt: skip
+        rules.append(
+            (
+                prefix + rf"feed_forward\.{ours}\.weight$",
+                f"{there}{last}.DenseReluDense.{theirs}.weight",
+                "same",
+            )
+        )
+    norm = rf"layer_norm_{last + 1}\.weight$"
+    return [
+        *rules,
+        (prefix + norm, f"{there}{last}.layer_norm.weight", "same"),
+        (
+            rf"{name}\.(self_pos_emb|relative_pos_emb)\.relative_attention_bias\.weight$",
+            f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+            "same",
+        ),
+        (rf"{name}\.layer_norm\.weight$", f"{name}.final_layer_norm.weight", "same"),
+    ]
+
+
+UER_T5 = Dialect(
+    "UER's T5",
+    r"decoder\.transformer_decoder\.\d+\.context_attn\.",
+    [
+        (_WORD, "shared.weight", "same"),
+        (r"tgt_embedding\..*$", None, "same"),  # shared
+        *_uer_t5_stack("encoder", "transformer", [("self_attn", "layer_norm_1", "SelfAttention")]),
+        *_uer_t5_stack(
+            "decoder",
+            "transformer_decoder",
+            [
+                ("self_attn", "layer_norm_1", "SelfAttention"),
+                ("context_attn", "layer_norm_2", "EncDecAttention"),
+            ],
+        ),
+        (r"target\.(lm\.)?output_layer\.weight$", "lm_head.weight", "same"),
+    ],
+)
+
+OPENAI_GPT2 = Dialect(
+    "OpenAI's GPT-2",
+    r"model/h0/attn/c_attn/w$",
+    [
+        (r"model/(wte|wpe)$", r"transformer.\1.weight", "same"),
+        (r"model/h(\d+)/(ln_1|ln_2)/g$", r"transformer.h.\1.\2.weight", "same"),
+        (r"model/h(\d+)/(ln_1|ln_2)/b$", r"transformer.h.\1.\2.bias", "same"),
+        (r"model/h(\d+)/(attn|mlp)/(c_\w+)/w$", r"transformer.h.\1.\2.\3.weight", "squeeze"),
+        (r"model/h(\d+)/(attn|mlp)/(c_\w+)/b$", r"transformer.h.\1.\2.\3.bias", "same"),
+        (r"model/ln_f/g$", "transformer.ln_f.weight", "same"),
+        (r"model/ln_f/b$", "transformer.ln_f.bias", "same"),
+    ],
+)
+
+_MEGATRON = r"(?:module\.)?transformer\.layers\.(\d+)\."
+MEGATRON_GPT2 = Dialect(
+    "Megatron's GPT-2",
+    r"(module\.)?transformer\.layers\.0\.attention\.query_key_value\.query\.weight$",
+    [
+        (r"(module\.)?(word_embeddings|position_embeddings)\.weight$", r"gpt/embeddings/\2", "same"),
+        (
+            _MEGATRON + r"attention\.query_key_value\.(query|key|value)\.weight$",
+            r"gpt/transformer/layer_\1/attention/self/\2/kernel",
+            "turn",
+        ),
+        (
+            _MEGATRON + r"attention\.query_key_value\.(query|key|value)\.bias$",
+            r"gpt/transformer/layer_\1/attention/self/\2/bias",
+            "same",
+        ),
+        *(
+            rule
+            for ours, theirs in (
+                (r"attention\.dense", "attention/output/dense"),
+                (r"mlp\.dense_h_to_4h", "intermediate/dense"),
+                (r"mlp\.dense_4h_to_h", "output/dense"),
+            )
+            for rule in (
+                (_MEGATRON + ours + r"\.weight$", rf"gpt/transformer/layer_\1/{theirs}/kernel", "turn"),
+                (_MEGATRON + ours + r"\.bias$", rf"gpt/transformer/layer_\1/{theirs}/bias", "same"),
+            )
+        ),
+        *(
+            rule
+            for ours, theirs in (
+                (_MEGATRON + "input_layernorm", r"gpt/transformer/layer_\1/attention/input"),
+                (_MEGATRON + "post_attention_layernorm", r"gpt/transformer/layer_\1/input"),
+                (r"(?:module\.)?transformer\.final_layernorm", "gpt/output"),
+            )
+            for rule in (
+                (ours + r"\.weight$", f"{theirs}/LayerNorm/gamma", "same"),
+                (ours + r"\.bias$", f"{theirs}/LayerNorm/beta", "same"),
+            )
+        ),
+    ],
+)  # fmt: skip
+
+# brightmart's albert_zh before it took Google's layout; the word tables are multiplied, see `adapt`
+ALBERT_ZH = Dialect(
+    "albert_zh",
+    r"bert/embeddings/word_embeddings_2$",
+    [
+        (
+            r"bert/encoder/layer_shared/attention/self/(.*)",
+            r"bert/encoder/transformer/group_0/inner_group_0/attention_1/self/\1",
+            "same",
+        ),
+        (
+            r"bert/encoder/layer_shared/attention/output/LayerNorm/(.*)",
+            r"bert/encoder/transformer/group_0/inner_group_0/LayerNorm/\1",
+            "same",
+        ),
+        (
+            r"bert/encoder/layer_shared/attention/output/dense/(.*)",
+            r"bert/encoder/transformer/group_0/inner_group_0/attention_1/output/dense/\1",
+            "same",
+        ),
+        (
+            r"bert/encoder/layer_shared/intermediate/dense/(.*)",
+            r"bert/encoder/transformer/group_0/inner_group_0/ffn_1/intermediate/dense/\1",
+            "same",
+        ),
+        (
+            r"bert/encoder/layer_shared/output/dense/(.*)",
+            r"bert/encoder/transformer/group_0/inner_group_0/ffn_1/intermediate/output/dense/\1",
+            "same",
+        ),
+        (
+            r"bert/encoder/layer_shared/output/LayerNorm/(.*)",
+            r"bert/encoder/transformer/group_0/inner_group_0/LayerNorm_1/\1",
+            "same",
+        ),
+    ],
+    outdated=("embedding_size",),
+)
+
+# HFL's RBT3: a head in two stages, of which the first is the masked language model
+TWO_STAGE_HEAD = Dialect(
+    "a two-stage MLM head",
+    r"cls/predictions/output_prev_bias$",
+    [
+        (r"cls/predictions/output_prev_bias$", "cls/predictions/output_bias", "same"),
+        (r"cls/predictions/(output_bias|(query|key|value)/.*)$", None, "same"),
+    ],
+)
+
+# TensorFlow 2's official BERT (LaBSE on TensorFlow Hub); its kernels have an axis for the heads
+OFFICIAL_BERT = Dialect(
+    "TensorFlow 2's official BERT",
+    r"(.*/)?transformer/layer_0/self_attention/query/kernel",
+    [
+        (r"(?:.*/)?word_embeddings/embeddings.*", "bert/embeddings/word_embeddings", "same"),
+        (
+            r"(?:.*/)?position_embedding/(?:position_)?embeddings.*",
+            "bert/embeddings/position_embeddings",
+            "same",
+        ),
+        (
+            r"(?:.*/)?type_embeddings/embeddings.*",
+            "bert/embeddings/token_type_embeddings",
+            "same",
+        ),
+        (r"(?:.*/)?embeddings/layer_norm/(gamma|beta).*", r"bert/embeddings/LayerNorm/\1", "same"),
+        *(
+            (
+                rf"(?:.*/)?transformer/layer_(\d+)/{ours}/(\w+).*",
+                rf"bert/encoder/layer_\1/{theirs}/\2",
+                "same",
+            )
+            for ours, theirs in (
+                ("self_attention/query", "attention/self/query"),
+                ("self_attention/key", "attention/self/key"),
+                ("self_attention/value", "attention/self/value"),
+                ("self_attention/attention_output", "attention/output/dense"),
+                ("self_attention_output", "attention/output/dense"),
+                ("self_attention_layer_norm", "attention/output/LayerNorm"),
+                ("intermediate", "intermediate/dense"),
+                ("output", "output/dense"),
+                ("output_layer_norm", "output/LayerNorm"),
+            )
+        ),
+        (r"(?:.*/)?pooler_transform/(\w+).*", r"bert/pooler/dense/\1", "same"),
+    ],
+)
+
+DIALECTS = [
+    UER_T5, UER_GPT2, UER_BERT, OPENAI_GPT2, MEGATRON_GPT2, ALBERT_ZH, TWO_STAGE_HEAD, OFFICIAL_BERT,
+]  # fmt: skip
+
+
+def dialect_of(names):
+    """The `Dialect` that a checkpoint's names are in, or None."""
+    return next(
+        (d for d in DIALECTS if any(re.match(d.sign, name) for name in names)),
+        None,
+    )
+
+
+def adapt(checkpoint):
+    """The checkpoint under the names that the tables know; itself if it has them already.
+
+    Args:
+        checkpoint: mapping name -> array.
+
+    Returns:
+        A `Checkpoint` if anything had to change.
+    """
+    dialect = dialect_of(checkpoint)
+    if dialect is None:
+        return checkpoint
+    entries = {}
+    for name in checkpoint:
+        for pattern, there, change in dialect.rules:
+            found = re.match(pattern, name)
+            if found:
+                if there is not None:
+                    entries[found.expand(there)] = _changed(checkpoint, name, change)
+                break
+        else:
+            entries[name] = _changed(checkpoint, name, "same")
+    if dialect is UER_T5:
+        _name_plain_feed_forward(entries)
+    if dialect is ALBERT_ZH:
+        _multiply_tables(entries)
+    path = getattr(checkpoint, "path", "the checkpoint")
+    return Checkpoint(path, getattr(checkpoint, "format", "npz"), entries, dialect)
+
+
+def _changed(checkpoint, name, change):
+    to_shape, to_array = CHANGES[change]
+    lazy = hasattr(checkpoint, "shape")
+    shape = checkpoint.shape(name) if lazy else np.shape(checkpoint[name])
+    dtype = checkpoint.dtype(name) if lazy else np.asarray(checkpoint[name]).dtype
+    return Entry(tuple(to_shape(tuple(shape))), dtype, partial(_read, checkpoint, name, to_array))
+
+
+def _read(checkpoint, name, to_array):
+    return to_array(np.asarray(checkpoint[name]))
+
+
+def _name_plain_feed_forward(entries):
+    """UER calls the only input projection of an ungated T5 what it calls the second of a gated one."""
+    if any("wi_0" in name for name in entries):
+        return
+    for name in [name for name in entries if "wi_1" in name]:
+        entries[name.replace("wi_1", "wi")] = entries.pop(name)
+
+
+def _multiply_tables(entries):
+    """albert_zh's factorized word table, multiplied out to the hidden size."""
+    table, second = "bert/embeddings/word_embeddings", "bert/embeddings/word_embeddings_2"
+    narrow, wide = entries[table], entries.pop(second)
+    entries[table] = Entry(
+        (narrow.shape[0], wide.shape[1]), narrow.dtype, lambda: narrow.read() @ wide.read()
+    )

@@ -1,0 +1,63 @@
+"""Megatron's model-parallel checkpoints (CPM-1): one file for each rank, joined lazily.
+
+Queries, keys and values lie one on the other within each rank, so they are taken apart first:
+`...query_key_value.weight` becomes `...query_key_value.query.weight` and so on.
+
+Reference: Shoeybi et al., "Megatron-LM", arXiv 1909.08053, section 3.
+"""
+
+import re
+from functools import partial
+
+import numpy as np
+
+from .base import CheckpointError, Entry
+
+FILES = "mp_rank_*_model_states.pt"
+
+# along which axis the ranks share an array; all others are the same in every rank
+SHARED = [
+    (r".*\bword_embeddings\.weight$", 0),
+    (r".*\.mlp\.dense_h_to_4h\.(weight|bias)$", 0),
+    (r".*\.(attention\.dense|mlp\.dense_4h_to_h)\.weight$", 1),
+]
+FUSED = re.compile(r"(.*\.query_key_value)\.(weight|bias)$")
+
+
+def read_entries(ranks, path):
+    """Name -> `Entry` of the whole model.
+
+    Args:
+        ranks: the `Checkpoint` of each rank, in order.
+        path: their directory, for messages.
+    """
+    if any(set(rank) != set(ranks[0]) for rank in ranks):
+        raise CheckpointError(
+            f"{path}: the files {FILES} hold different names; expected all ranks of one model"
+        )
+    entries = {}
+    for name in ranks[0]:
+        shape, dtype = ranks[0].shape(name), ranks[0].dtype(name)
+        fused = FUSED.match(name)
+        if fused:
+            part = (len(ranks) * shape[0] // 3, *shape[1:])
+            for i, which in enumerate(("query", "key", "value")):
+                entries[f"{fused[1]}.{which}.{fused[2]}"] = Entry(
+                    part, dtype, partial(_joined_part, ranks, name, i)
+                )
+            continue
+        axis = next((axis for pattern, axis in SHARED if re.match(pattern, name)), None)
+        if axis is not None:
+            shape = (*shape[:axis], shape[axis] * len(ranks), *shape[axis + 1 :])
+        entries[name] = Entry(shape, dtype, partial(_joined, ranks, name, axis))
+    return entries
+
+
+def _joined(ranks, name, axis):
+    if axis is None:
+        return ranks[0][name]
+    return np.concatenate([rank[name] for rank in ranks], axis=axis)
+
+
+def _joined_part(ranks, name, i):
+    return np.concatenate([np.split(np.asarray(rank[name]), 3)[i] for rank in ranks])

@@ -1,0 +1,518 @@
+"""The command line: look into a checkpoint, convert it, try it, examine it.
+
+    python -m bert4keras_lite inspect chinese_L-12_H-768_A-12
+    python -m bert4keras_lite convert chinese_L-12_H-768_A-12 out --to hf
+    python -m bert4keras_lite fill-mask hfl/chinese-roberta-wwm-ext "今天[MASK]气很好"
+
+Keras is imported by the commands that run a model, and by no other.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from . import hub, mappings
+from .checkpoints import CheckpointError, open_checkpoint
+from .checkpoints.foreign import adapt
+from .checkpoints.matching import detect_format, locate, unknown_names
+from .configs import (
+    ARCHITECTURES,
+    Config,
+    cautions,
+    config_in,
+    find_files,
+    heads_among,
+    read_off,
+    recognize,
+    settle,
+    write,
+)
+from .tokenizers import load_tokenizer
+
+# what a user can do wrong: one line, no traceback
+MISTAKES = (CheckpointError, hub.HubError, OSError, ValueError, TypeError, ImportError)
+FILES_OF_TEXT = (
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "tokenizer*",
+    "special_tokens*",
+    "*keep_tokens*",
+)
+
+
+def main(arguments=None):
+    """Runs one command; gives the exit status."""
+    options = parser().parse_args(arguments)
+    warnings.showwarning = _show_warning
+    try:
+        options.run(options)
+    except MISTAKES as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def parser():
+    main_parser = argparse.ArgumentParser(
+        prog="bert4keras_lite",
+        description="Chinese Transformer checkpoints: look into them, convert them, try them.",
+    )
+    commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name, run, summary, *texts):
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.add_argument(
+            "path",
+            help="a directory, a checkpoint's file or prefix, or a name on a hub (owner/name)",
+        )
+        for text in texts:
+            sub.add_argument(text, nargs="+" if text == "texts" else None)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("inspect", inspect, "What a checkpoint is and what it holds.")
+    sub.add_argument("--all", action="store_true", help="every block, not the first alone")
+    sub = command("convert", convert, "Write a checkpoint in another format.", "target")
+    sub.add_argument("--to", required=True, choices=["tf", "hf", "keras"])
+    sub.add_argument("--dtype", choices=["float32", "float16", "bfloat16"])
+    _model_options(sub)
+    command("tokenize", tokenize, "The tokens of texts, and their ids.", "texts")
+    sub = command("fill-mask", fill_mask, "What could stand at [MASK].", "texts")
+    sub.add_argument("--top", type=int, default=5, help="how many to show (5)")
+    _model_options(sub)
+    sub = command("generate", generate, "Continue texts, or answer them.", "texts")
+    sub.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="at most (128)")
+    sub.add_argument("--beams", type=int, default=1, metavar="N", help="beam search of this width")
+    sub.add_argument("--sample", action="store_true", help="draw at random, others each time")
+    for name, kind in (("top-k", int), ("top-p", float), ("temperature", float), ("seed", int)):
+        sub.add_argument(f"--{name}", type=kind, metavar="N", help="of --sample")
+    sub.add_argument("--repetition-penalty", type=float, default=1.0, metavar="N", help="above 1")
+    _model_options(sub)
+    sub = command("features", features, "Vectors of texts.", "texts")
+    sub.add_argument("--pool", choices=["cls", "mean", "none"], default="cls")
+    sub.add_argument("--output", help="an .npz file: one array, or for 'none' one for each text")
+    _model_options(sub)
+    sub = command("doctor", doctor, "Look for silent wrong numbers by predicting everyday Chinese.")
+    _model_options(sub)
+    sub = command("serve", serve, "Answer requests by HTTP, and show a page to try the model on.")
+    sub.add_argument("--ner", metavar="DIR", help="a model that finds entities: see save_tagger")
+    sub.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
+    sub.add_argument("--port", type=int, default=8000, help="(8000)")
+    sub.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="characters, texts, new_tokens, seconds, ... of a request; may be repeated",
+    )
+    _model_options(sub)
+    sub = commands.add_parser("download", help="Fetch a model from a hub.")
+    sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
+    sub.set_defaults(run=download)
+    return main_parser
+
+
+def _model_options(sub):
+    sub.add_argument("--model", default="auto", choices=["auto", *ARCHITECTURES], metavar="FAMILY")
+    sub.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of build_transformer_model, e.g. hidden_act=relu; may be repeated",
+    )
+
+
+def _settings(options):
+    """The `--set` options as keyword arguments."""
+    return _pairs("--set", options.set, "hidden_act=relu")
+
+
+def _pairs(option, items, example):
+    """The `NAME=VALUE` items of an option as a dict."""
+    settings = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"{option} {item}: expected NAME=VALUE, e.g. {option} {example}")
+        try:
+            settings[name] = json.loads(value.lower() if value in ("True", "False") else value)
+        except ValueError:
+            settings[name] = value
+    return settings
+
+
+class Progress:
+    """A bar on the terminal; nothing where the output is not one."""
+
+    def __init__(self, label):
+        self.label, self.shown = label, sys.stderr.isatty()
+
+    def __call__(self, items):
+        items = list(items)
+        for i, item in enumerate(items):
+            self.show(i / len(items))
+            yield item
+        self.show(1.0, end="\n")
+
+    def show(self, share, what="", end=""):
+        if self.shown:
+            bar = "#" * round(30 * share)
+            print(
+                f"\r{self.label} [{bar:30}] {share:4.0%} {what:30}",
+                end=end,
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _show_warning(message, *_, **__):
+    print(f"note: {message}", file=sys.stderr)
+
+
+# ---------------------------------------------------------------- without Keras
+
+
+class Description:
+    """A checkpoint and what can be said of it before a model is built.
+
+    Attributes:
+        raw, checkpoint: as it is in the file; under the names of the tables.
+        family: a key of `ARCHITECTURES`.
+        located: path -> `Located`, of all weights that have a place in the family's table.
+        unknown: names of the others.
+        said: sentences on what is ambiguous.
+    """
+
+    def __init__(self, path, model="auto", settings=None):
+        self.path = Path(hub.local_directory(path))
+        directory = self.path if self.path.is_dir() else self.path.parent
+        values, _, _ = find_files(config_in(directory), None)
+        self.raw = open_checkpoint(self.path)
+        self.checkpoint = {} if self.raw.format == "keras" else adapt(self.raw)
+        self.family = recognize(values, list(self.checkpoint)) if model == "auto" else model
+        row = ARCHITECTURES[self.family]
+        table = mappings.WEIGHTS[row.get("family", "bert")]
+        values, self.said = settle(self.family, values, self.checkpoint)
+        self.located, self.unknown = {}, []
+        if self.checkpoint:
+            self.located, _ = locate(self.checkpoint, table, mappings.ROLES)
+            elsewhere = [*mappings.SKIPPABLE, *mappings.COPIES]
+            self.unknown = unknown_names(self.checkpoint, table, mappings.ROLES, elsewhere)
+            values = read_off(self.checkpoint, self.family, values) | values
+        self.values = row | values | (settings or {})
+        self.possible_heads = {path.split("/")[0] for _, path, *_ in table}
+        self.said += cautions(self.family, self.values | {"with_lm": True}, self.checkpoint)
+
+    @property
+    def config(self):
+        return Config.from_values(self.values, str(self.path))
+
+    def gaps(self):
+        """Variables that some blocks have and others lack."""
+        inner = {}
+        for path in self.located:
+            match = re.match(r"(\w*?)block_(\d+)/(.*)", path)
+            if match:
+                inner.setdefault((match[1], match[3]), set()).add(int(match[2]))
+        counts = {}
+        for (stack, _), there in inner.items():
+            counts[stack] = max([counts.get(stack, 0), *(i + 1 for i in there)])
+        return [
+            f"{stack}block_{i}/{rest}"
+            for (stack, rest), there in sorted(inner.items())
+            for i in range(counts[stack])
+            if i not in there
+        ]
+
+
+HEADS = {
+    "pooler": "pooler",
+    "nsp": "next sentence (or order)",
+    "discriminator_dense": "replaced tokens",
+    "lm_dense": "masked language model",
+    "lm_head": "token scores of its own",
+}
+
+
+def inspect(options):
+    found = Description(options.path)
+    raw = found.raw
+    sizes = {name: int(np.prod(raw.shape(name))) for name in raw}
+    stored = sum(size * np.dtype(raw.dtype(name)).itemsize for name, size in sizes.items())
+    dialect = getattr(found.checkpoint, "dialect", None)
+    names = dialect.name if dialect else f"{detect_format(raw)} names"
+    for label, value in (
+        ("file", raw.path),
+        ("format", f"{raw.format}, {names}"),
+        ("family", found.family),
+        ("parameters", f"{sum(sizes.values()):,} in {len(raw)} arrays, {stored / 2**20:,.0f} MiB"),
+        ("dtype", ", ".join(sorted({str(raw.dtype(name)) for name in raw}))),
+        *_shape(found),
+    ):
+        print(f"{label:14}{value}")
+    print()
+    names_of_blocks = set()
+    for name in raw:
+        block = re.search(r"(?:layer|layers|block|h)[_./]?(\d+)[./]", name)
+        names_of_blocks |= {int(block[1])} if block else set()
+        if options.all or not block or int(block[1]) == 0:
+            print(f"  {name:78} {raw.shape(name)!s:16} {raw.dtype(name)}")
+    if not options.all and len(names_of_blocks) > 1:
+        print("  ... and the same for each block (--all lists them)")
+    print()
+    there = {path.split("/")[0] for path in found.located}
+    for name, label in HEADS.items():
+        if name in found.possible_heads and found.located:
+            print(f"  head: {label:26}{'there' if name in there else 'not there'}")
+    for path in found.gaps():
+        print(f"  missing: {path}")
+    for name in found.unknown[:20]:
+        print(f"  not known: {name} {found.checkpoint.shape(name)}")
+    for sentence in found.said:
+        print(f"  note: {sentence}")
+
+
+def _shape(found):
+    """Rows on the shape of a model, or one on what is not known of it."""
+    try:
+        config = found.config
+    except ValueError as error:
+        return [("config", error)]
+    counts = config.block_counts
+    blocks = f"{counts['i']} + {counts['j']}" if config.stacks == "both" else counts["i"]
+    return [
+        ("vocabulary", config.vocab_size),
+        ("blocks", f"{blocks}{' of one set of weights' if config.share_blocks else ''}"),
+        ("hidden size", f"{config.hidden_size} in {config.num_attention_heads} heads"),
+        (
+            "feed-forward",
+            f"{config.intermediate_size}, {'gated ' * config.gated}{config.hidden_act}",
+        ),
+        (
+            "positions",
+            f"{config.position} {config.max_position if config.position == 'learned' else ''}",
+        ),
+    ]
+
+
+class _Arrays(Mapping):
+    """path -> array of a located checkpoint, read when asked for."""
+
+    def __init__(self, located):
+        self.located = located
+
+    def __getitem__(self, path):
+        return self.located[path].read()
+
+    def __iter__(self):
+        return iter(self.located)
+
+    def __len__(self):
+        return len(self.located)
+
+
+def convert(options):
+    target = Path(options.target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target}: is there already; give a new or empty directory.")
+    found = Description(options.path, options.model, _settings(options))
+    if "keras" in (options.to, found.raw.format):
+        if options.dtype:
+            raise ValueError("--dtype is for conversions between 'tf' and 'hf'.")
+        _built(found, options).save_checkpoint(target, options.to)
+    else:
+        progress = Progress("converting")
+        arrays = _Arrays(found.located)
+        write(target, found.config, options.to, arrays, _dtype(options.dtype), progress)
+    if found.path.is_dir():
+        for pattern in FILES_OF_TEXT:
+            for file in found.path.glob(pattern):
+                shutil.copy(file, target / file.name)
+    written = ", ".join(sorted(path.name for path in target.iterdir()))
+    print(f"{target}: {found.family} as {options.to}: {written}")
+
+
+def _dtype(name):
+    if name != "bfloat16":
+        return name
+    import ml_dtypes
+
+    return ml_dtypes.bfloat16
+
+
+def tokenize(options):
+    tokenizer = load_tokenizer(hub.local_directory(options.path))
+    for text in options.texts:
+        ids, _ = tokenizer.encode(text)
+        print(" ".join(tokenizer.ids_to_tokens(ids)))
+        print(" ".join(map(str, ids)))
+
+
+def download(options):
+    snapshot = hub.download(options.path)
+    print(snapshot.directory)
+    for name in snapshot.files:
+        print(f"  {name}")
+
+
+# ---------------------------------------------------------------- with Keras
+
+
+def _built(found, options):
+    """The `Transformer` of a checkpoint, with every head that it has."""
+    from .models import build_transformer_model, class_for
+
+    heads = heads_among(found.located)
+    if found.raw.format == "keras":
+        import keras
+
+        model = keras.saving.load_model(found.raw.path)
+        layers = {layer.name: layer for layer in model.layers}
+        config = Config.from_values(found.values | heads_among(layers), str(found.path))
+        return class_for(config.stacks)(config, layers=layers)
+    return build_transformer_model(
+        found.path if config_in(found.path) else None,
+        found.raw,
+        found.family,
+        return_keras_model=False,
+        **(heads | _settings(options)),
+    )
+
+
+def _model_and_tokenizer(options, **more):
+    from .models import build_transformer_model
+
+    path = hub.local_directory(options.path)
+    settings = more | _settings(options)
+    transformer = build_transformer_model(
+        path, model=options.model, return_keras_model=False, **settings
+    )
+    return transformer, load_tokenizer(path)
+
+
+def fill_mask(options):
+    transformer, tokenizer = _model_and_tokenizer(options, with_lm=True)
+    mask = tokenizer.token_mask_id
+    if mask is None:
+        raise ValueError(f"{options.path}: the vocabulary has no {tokenizer.token_mask}.")
+    for text in options.texts:
+        pieces = text.split("[MASK]")
+        if len(pieces) < 2:
+            raise ValueError(f"{text!r}: has no [MASK]; write it where a token is to be found.")
+        encoded = [tokenizer.encode(piece)[0] for piece in pieces]
+        ids = encoded[0][:-1]
+        for row in encoded[1:]:
+            ids = [*ids, mask, *row[1:-1]]
+        ids = np.array([[*ids, encoded[0][-1]]])
+        inputs = [ids, ids * 0][: len(transformer.model.inputs)]
+        probabilities = np.asarray(transformer.model.predict_on_batch(inputs))[0]
+        print(text)
+        for place in np.flatnonzero(ids[0] == mask):
+            for token in np.argsort(-probabilities[place])[: options.top]:
+                share = float(probabilities[place, token])
+                print(
+                    f"  {tokenizer.id_to_token(int(token)):8} {share:6.1%} {'#' * round(40 * share)}"
+                )
+            print()
+
+
+def generate(options):
+    from .generation import generate_text, stream
+
+    transformer, tokenizer = _model_and_tokenizer(options, with_lm="linear")
+    more = {"num_beams": options.beams, "repetition_penalty": options.repetition_penalty}
+    if options.sample:
+        more |= {"do_sample": True, "seed": options.seed, "temperature": options.temperature or 1.0}
+        more |= {"top_k": options.top_k, "top_p": options.top_p}
+    elif (options.top_k, options.top_p, options.temperature, options.seed) != (None,) * 4:
+        raise ValueError("--top-k, --top-p, --temperature and --seed belong to --sample.")
+    continued = transformer.config.stacks == "one" and transformer.config.attend == "lm"
+    for text in options.texts:
+        print(text, end="" if continued else "\n", flush=True)
+        arguments = (transformer, tokenizer, text, options.max_new_tokens)
+        if options.beams == 1:
+            for piece in stream(*arguments, **more):
+                print(piece, end="", flush=True)
+            print("\n")
+        else:
+            for one in generate_text(*arguments, num_return_sequences=options.beams, **more):
+                print(f"  {one.score:8.3f} {one.text}")
+
+
+def serve(options):
+    from .serving import Limits, load, run
+
+    limits = Limits.of(_pairs("--limit", options.limit, "new_tokens=512"))
+    served = load(
+        options.path,
+        options.ner,
+        options.model,
+        new_tokens=limits.new_tokens,
+        **_settings(options),
+    )
+    for name, reason in served.cannot.items():
+        print(f"note: no {name}: {reason}", file=sys.stderr)
+    print(f"http://{options.host}:{options.port}/   (to stop: Ctrl+C)", flush=True)
+    run(served, options.host, options.port, limits, Path(options.path).name)
+
+
+def features(options):
+    from .data import sequence_padding
+
+    transformer, tokenizer = _model_and_tokenizer(options, with_lm=False)
+    ids = [tokenizer.encode(text)[0] for text in options.texts]
+    padded = sequence_padding(ids)
+    inputs = [padded, padded * 0][: len(transformer.model.inputs)]
+    states = np.asarray(transformer.model.predict_on_batch(inputs), "float32")
+    rows = [state[: len(row)] for state, row in zip(states, ids, strict=True)]
+    if options.pool == "cls":
+        rows = [row[0] for row in rows]
+    elif options.pool == "mean":
+        rows = [row.mean(0) for row in rows]
+    if options.output:
+        arrays = {f"text_{i}": row for i, row in enumerate(rows)}
+        np.savez(
+            options.output, **(arrays if options.pool == "none" else {"vectors": np.array(rows)})
+        )
+        print(f"{options.output}: {len(rows)} texts, vectors of {states.shape[-1]}")
+        return
+    for text, row in zip(options.texts, rows, strict=True):
+        shown = " ".join(f"{x:+.4f}" for x in row.reshape(-1)[:6])
+        print(f"{text}\t{row.shape}\t{shown} ...")
+
+
+def doctor(options):
+    from .doctor import examine
+
+    path = hub.local_directory(options.path)
+    bar, steps = Progress("examining"), []
+
+    def progress(what):
+        steps.append(what)
+        bar.show(min(1.0, len(steps) / 11), what)
+
+    report = examine(path, progress, model=options.model, **_settings(options))
+    bar.show(1.0, end="\n")
+    if report.readings:
+        print(f"{'reading':40}{'perplexity':>12}")
+        for reading in report.readings:
+            print(f"{reading.name:40}{reading.perplexity:12.5g}")
+        print()
+    signs = {"ok": "  ", "look": "? ", "wrong": "! "}
+    for level, sentence in report.findings:
+        print(signs[level] + sentence)

@@ -1,0 +1,806 @@
+"""What shapes a model: the fields, the families, and the config files others publish.
+
+Knows no framework: reading a config and telling a family take no Keras.
+"""
+
+import difflib
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from . import mappings
+from .checkpoints import save_checkpoint
+from .checkpoints.matching import gather, is_copy, locate
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that shapes a model. The defaults are BERT's.
+
+    The first five have no default; the names are those of Google's `bert_config.json` where it
+    has one.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    family: str = "bert"  # whose names its weights have in a checkpoint: a key of mappings.WEIGHTS
+    hidden_act: str = "gelu"
+    embedding_size: int | None = None  # hidden_size
+    attention_head_size: int | None = None  # hidden_size / num_attention_heads
+    attention_key_size: int | None = None  # attention_head_size
+    dropout_rate: float = 0.0
+    attention_dropout_rate: float = 0.0
+    initializer_range: float = 0.02
+    # inputs
+    max_position: int = 512
+    segment_vocab_size: int = 2  # 0: no segments
+    sequence_length: int | None = None  # None: any
+    hierarchical_position: bool | float | None = None
+    custom_position_ids: bool = False
+    shared_segment_embeddings: bool = False  # segment ids are looked up among the tokens
+    pad_token_id: int = 0  # hidden from attention; -1: nothing is
+    # how positions enter: "learned" vectors, "rotary" angles, "relative" vectors (NEZHA), a bias
+    # for "buckets" of distances (T5)
+    position: str = "learned"
+    rotate_values: bool = False
+    relative_max_distance: int = 64
+    relative_buckets: int = 32
+    # blocks
+    stacks: str = "one"  # "both": an encoder and a decoder; "encoder", "decoder": one of the two
+    num_decoder_layers: int | None = None  # num_hidden_layers
+    share_blocks: bool = False  # every block has the same weights
+    norm: str = "layer"  # a key of layers.NORMS
+    norm_at: str = "post"  # a key of layers.NORM_SLOTS
+    norm_epsilon: float = 1e-12
+    embedding_norm: bool = True
+    embedding_projection: bool = False  # to the hidden size, even from vectors of that size
+    final_norm: bool = False
+    use_bias: bool = True
+    gated: bool = False  # the feed-forward layer
+    # attention
+    attention: str = "full"  # a key of layers.ATTENTIONS
+    num_landmarks: int = 64  # of "nystrom"
+    attention_scale: bool = True
+    attend: str = "all"
+    residual_attention_scores: bool = False
+    cross_position_bias: bool = False  # the position bias reaches a decoder's cross-attention
+    # heads: False, True (the usual activation) or the name of an activation
+    with_pool: bool | str = False
+    with_nsp: bool | str = False
+    with_lm: bool | str = False
+    with_discriminator: bool | str = False
+    lm_transform: bool = True  # a dense layer and a normalization before the scores of tokens
+    lm_bias: bool = True
+    tie_word_embeddings: bool = True  # the scores come from the token table
+    scale_decoder_outputs: bool | str = False  # by hidden_size ** -0.5; "tied": before a tied head
+
+    def __post_init__(self):
+        if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is no multiple of num_attention_heads="
+                f"{self.num_attention_heads}: correct one of them or give attention_head_size."
+            )
+        if self.with_lm and not self.lm_transform and self.token_size != self.hidden_size:
+            raise ValueError(
+                f"embedding_size={self.embedding_size}: a language-model head without lm_transform "
+                f"needs token vectors of hidden_size={self.hidden_size}."
+            )
+        if self.attend == "unilm" and not self.has_segments:
+            raise ValueError(
+                "application='unilm' tells source from target by the segment ids: it needs a "
+                "segment_vocab_size of at least 1."
+            )
+        if self.stacks != "one" and self.attend != "all":
+            raise ValueError(
+                f"application={self.attend!r} is for models of one stack; {self.family} has an "
+                "encoder and a decoder, and writes without it."
+            )
+        if self.attention == "nystrom" and (
+            self.attend != "all"
+            or self.stacks != "one"
+            or self.position not in ("learned", "rotary")
+            or self.residual_attention_scores
+        ):
+            raise ValueError(
+                "attention='nystrom' is for encoders with absolute or rotary positions, without "
+                "residual attention scores; this model is another: use attention='full'."
+            )
+
+    @property
+    def head_size(self):
+        return self.attention_head_size or self.hidden_size // self.num_attention_heads
+
+    @property
+    def key_size(self):
+        return self.attention_key_size or self.head_size
+
+    @property
+    def token_size(self):
+        return self.embedding_size or self.hidden_size
+
+    @property
+    def has_segments(self):
+        return bool(self.segment_vocab_size or self.shared_segment_embeddings)
+
+    @property
+    def block_counts(self):
+        """The number of blocks, for the counters of the tables in `mappings.py`."""
+        return {"i": self.num_hidden_layers, "j": self.num_decoder_layers or self.num_hidden_layers}
+
+    @property
+    def rescales(self):
+        """Whether what a decoder gives is scaled by `hidden_size ** -0.5`."""
+        if self.scale_decoder_outputs == "tied":
+            return bool(self.with_lm) and self.tie_word_embeddings
+        return self.scale_decoder_outputs
+
+    @classmethod
+    def from_values(cls, values, where="the options"):
+        """A config from a dict that may hold more than a config; `where` names it in errors."""
+        given = {name: value for name, value in values.items() if value is not None}
+        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in given]
+        if missing:
+            raise ValueError(
+                f"{where}: no {', '.join(missing)}. Pass the checkpoint's own config file, or "
+                "give these as options."
+            )
+        config = cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
+        usual = {
+            "embedding_size": config.hidden_size,
+            "attention_head_size": config.hidden_size / config.num_attention_heads,
+            "attention_key_size": config.head_size,
+            "num_decoder_layers": config.num_hidden_layers,
+        }
+        said_twice = {name: None for name, value in usual.items() if given.get(name) == value}
+        return replace(config, **said_twice)
+
+    def to_json(self, format):
+        """What a published config file of `format` (`"tf"` or `"hf"`) says of this model.
+
+        Returns:
+            A dict.
+
+        Raises:
+            ValueError: `"hf"`, and the graph is one that transformers does not know.
+        """
+        row = ARCHITECTURES[self.family]
+        shape = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_USE}
+        own = {
+            f.name
+            for f in fields(self)
+            if f.name in shape and shape[f.name] != row.get(f.name, f.default)
+        }
+        if format == "tf":
+            there, model_type = mappings.KEYS_TF, self.family
+        elif self.family in mappings.HUGGING_FACE:
+            model_type, _, there = mappings.HUGGING_FACE[self.family]
+            del shape["gated"]  # told by the name of the activation
+            shape["hidden_act"] = self._activation_hf(model_type)
+        else:
+            raise ValueError(f"Hugging Face has no {self.family}: use format='tf' or 'keras'.")
+        nameless = own - there.keys() - {"embedding_projection"}
+        if self.intermediate_size == 4 * self.hidden_size:
+            nameless -= {"intermediate_size"}  # what GPT's always is
+        if self.position != "learned":
+            nameless -= {"max_position"}
+        if format == "hf" and nameless:
+            raise ValueError(
+                f"Hugging Face's {model_type} has no {', '.join(sorted(nameless))}: use "
+                "format='tf' or 'keras'."
+            )
+        values = {"model_type": model_type}
+        values |= {there[name]: shape[name] for name in shape if name in there}
+        if format == "tf":
+            return values | {name: shape[name] for name in own if name not in there}
+        if "d_ff" in values:
+            values |= {
+                "d_kv": self.head_size,
+                "num_decoder_layers": self.block_counts["j"],
+                "scale_decoder_outputs": self.scale_decoder_outputs is True
+                or (self.scale_decoder_outputs == "tied" and self.tie_word_embeddings),
+                "is_encoder_decoder": True,
+                "decoder_start_token_id": 0,
+                "eos_token_id": 1,
+            }
+        if "embedding_size" in there:
+            values["embedding_size"] = self.token_size
+        if self.pad_token_id >= 0:
+            values["pad_token_id"] = self.pad_token_id
+        return {key: value for key, value in values.items() if value is not None}
+
+    def _activation_hf(self, model_type):
+        """Hugging Face's name of the activation, in the key that the family has for it."""
+        name = mappings.ACTIVATIONS_HF.get(self.hidden_act, self.hidden_act)
+        said = {"openai-gpt": {"gelu_new": "gelu"}, "t5": {}, "mt5": {}}.get(model_type)
+        if said is None:
+            return name
+        if name == "gelu" and (self.gated or model_type == "openai-gpt"):
+            raise ValueError(
+                f"Hugging Face's {model_type} has the tanh form of gelu, this model the exact one: "
+                "use format='tf' or 'keras'."
+            )
+        if self.gated:
+            return "gated-" + name.removesuffix("_new")
+        return said.get(name, name)
+
+
+# fields that say how a model is used, not what it is
+_OF_USE = {
+    "family", "attend", "custom_position_ids", "sequence_length", "stacks", "attention",
+    "num_landmarks", "with_pool", "with_nsp", "with_lm", "with_discriminator", "pad_token_id",
+    "shared_segment_embeddings",
+}  # fmt: skip
+
+_PLAIN = {"norm": "plain_rms", "use_bias": False, "position": "rotary"}
+_LANGUAGE_MODEL = {"with_lm": True, "lm_transform": False, "lm_bias": False}
+_GPT = _LANGUAGE_MODEL | {
+    "family": "gpt",
+    "hidden_act": "gelu_tanh",
+    "norm_epsilon": 1e-5,
+    "embedding_norm": False,
+    "segment_vocab_size": 0,
+    "pad_token_id": -1,
+    "attend": "lm",
+}
+_GPT2 = _GPT | {"family": "gpt2", "norm_at": "pre", "final_norm": True, "max_position": 1024}
+_GPT2_ML = _GPT2 | {
+    "family": "gpt2_ml",
+    "hidden_act": "gelu",
+    "norm_at": "gpt2_ml",
+    "embedding_norm": True,
+    "final_norm": False,
+    "pad_token_id": 0,
+}
+_T5 = _LANGUAGE_MODEL | {
+    "family": "t5.1.0",
+    "stacks": "both",
+    "hidden_act": "relu",
+    "position": "buckets",
+    "relative_max_distance": 128,
+    "segment_vocab_size": 0,
+    "norm": "rms",
+    "norm_at": "pre",
+    "norm_epsilon": 1e-6,
+    "embedding_norm": False,
+    "final_norm": True,
+    "use_bias": False,
+    "attention_scale": False,
+    "scale_decoder_outputs": "tied",
+}
+_T5_1_1 = _T5 | {
+    "family": "t5.1.1",
+    "hidden_act": "gelu_tanh",
+    "gated": True,
+    "tie_word_embeddings": False,
+}
+_MT5 = _T5_1_1 | {"family": "mt5.1.1"}
+
+# Each family as its differences from BERT.
+ARCHITECTURES = {
+    "bert": {},
+    "roberta": {},
+    "albert": {"family": "albert", "share_blocks": True},
+    "albert_unshared": {"family": "albert_unshared"},
+    "nezha": {"family": "nezha", "position": "relative"},
+    "roformer": {"family": "roformer", "position": "rotary"},
+    "roformer_v2": _PLAIN
+    | {"family": "roformer_v2", "hidden_act": "relu", "lm_transform": False, "lm_bias": False},
+    "gau_alpha": _PLAIN
+    | {
+        "family": "gau_alpha",
+        "attention": "gau",
+        "attention_key_size": 128,
+        "num_attention_heads": 1,
+        "hidden_act": "swish",
+        "lm_transform": False,
+        "lm_bias": False,
+    },
+    "electra": {"family": "electra"},
+    "electra_generator": {"family": "electra_generator"},
+    "gpt": _GPT,
+    "gpt2": _GPT2,
+    "gpt2_ml": _GPT2_ML,
+    "t5.1.0": _T5,
+    "t5.1.1": _T5_1_1,
+    "mt5.1.1": _MT5,
+    "t5_pegasus": _MT5
+    | {
+        "family": "t5_pegasus",
+        "hidden_act": "gelu",
+        "cross_position_bias": True,
+        "scale_decoder_outputs": True,
+    },
+}
+ARCHITECTURES |= {
+    f"{name}_{stack}": row | {"stacks": stack}
+    for name, row in ARCHITECTURES.items()
+    if row.get("stacks") == "both"
+    for stack in ("encoder", "decoder")
+}
+# As in bert4keras, a model that writes has its language-model head unless told otherwise.
+APPLICATIONS = {
+    "encoder": {},
+    "lm": {"attend": "lm", "with_lm": True},
+    "unilm": {"attend": "unilm", "with_lm": True},
+}
+
+
+def read_config(path):
+    """The values of a published config file, under our names.
+
+    Args:
+        path: of a JSON file, as Google, Hugging Face, bert4keras, OpenAI or UER write it.
+
+    Returns:
+        A dict; `"model_type"` is left in it if it was there.
+
+    Raises:
+        FileNotFoundError, ValueError: there is no such file, or it is no JSON object, or it holds
+            a key that changes the architecture in a way that is not known here.
+    """
+    path = Path(path)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such config file.") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a JSON config, but {error}.") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: expected a JSON object with the values of a config.")
+    return translate(raw, path)
+
+
+def translate(raw, where="the config"):
+    """Published keys and values to ours; see `read_config`."""
+    ours = {f.name for f in fields(Config)}
+    values = {}
+    for key, value in raw.items():
+        name = mappings.CONFIG_KEYS.get(key, key)
+        if key == "pad_token_id":
+            continue  # often wrong: HFL's configs say 1, the vocabulary 0
+        if key in mappings.CONFIG_ONLY:
+            only = mappings.CONFIG_ONLY[key]
+            if only is not None and value not in (None, *only):
+                raise ValueError(
+                    f"{where}: {key} is {value!r}; here only {only or 'nothing'} is computed. "
+                    "Another value is another architecture."
+                )
+        elif name in ours:
+            values.setdefault(name, value)
+        elif value and not re.fullmatch(mappings.CONFIG_NOTES, key):
+            near = difflib.get_close_matches(key, [*ours, *mappings.CONFIG_KEYS], 1)
+            raise ValueError(
+                f"{where}: the key {key!r} (value {value!r}) is not understood, and may change "
+                "the architecture"
+                + (f"; is {near[0]!r} meant?" if near else ".")
+                + " If it does not, take it out of the file."
+            )
+    values = {name: value for name, value in values.items() if value is not None}
+    if raw.get("n_embd") and "intermediate_size" not in values:
+        values["intermediate_size"] = 4 * raw["n_embd"]  # GPT-2's n_inner: null
+    if "n_ctx" in raw:
+        values.setdefault("max_position", raw["n_ctx"])
+    if "emb_size" in raw and "hidden_size" not in values:
+        values["hidden_size"] = raw["emb_size"]
+    _translate_activation(raw, values)
+    if raw.get("model_type"):
+        values["model_type"] = raw["model_type"]
+    if raw.get("model_type") in ("t5", "mt5"):
+        # transformers 5 keeps the old meaning of the tie flag in the second key
+        tied = values.pop("tie_word_embeddings", True)
+        if raw["model_type"] == "mt5":
+            values["scale_decoder_outputs"] = False
+        else:
+            values.setdefault("scale_decoder_outputs", tied)
+        values.setdefault("num_decoder_layers", values.get("num_hidden_layers"))
+    elif raw.get("is_encoder_decoder"):
+        raise ValueError(
+            f"{where}: is_encoder_decoder is true, but model_type={raw.get('model_type')!r} is "
+            "none of t5, mt5: no such model is known here."
+        )
+    if raw.get("norm_type", "layer_norm") != "layer_norm":  # JunnyYu's RoFormerV2
+        values["model_type"] = "roformer_v2"
+    if raw.get("use_relative_position") and values.get("model_type", "bert") == "bert":
+        values["model_type"] = "nezha"
+    return values
+
+
+def gate_of(activation):
+    """bert4keras' `["gelu", "linear"]` for a gated layer, as fields of `Config`; or nothing."""
+    if not isinstance(activation, (list, tuple)):
+        return {}
+    return {"hidden_act": activation[0], "gated": list(activation[1:]) == ["linear"]}
+
+
+def _translate_activation(raw, values):
+    """T5's `feed_forward_proj`, bert4keras' list, the tanh of GPT's "gelu"."""
+    proj = raw.get("feed_forward_proj") or raw.get("feed_forward")
+    if isinstance(proj, str) and proj != "dense":
+        gate, _, act = proj.rpartition("-")
+        values["gated"] = bool(gate) or proj == "gated"
+        if proj != "gated":
+            values["hidden_act"] = "gelu_new" if proj == "gated-gelu" else act
+    values.update(gate_of(values.get("hidden_act")))
+    if raw.get("afn") == "gelu" or raw.get("hidden_act") == "gelu_fast":
+        values["hidden_act"] = "gelu_tanh"
+
+
+# ---------------------------------------------------------------- reading a family off its files
+
+
+def recognize(values, names=()):
+    """The family of a checkpoint, by its config and the names of its weights.
+
+    Args:
+        values: from `read_config`.
+        names: of the arrays; empty: the config alone decides.
+
+    Returns:
+        A key of `ARCHITECTURES`.
+
+    Raises:
+        ValueError: config and names contradict each other, or do not suffice.
+    """
+    model_type = values.get("model_type")
+    allowed = mappings.MODEL_TYPES.get(model_type)
+    if model_type in ARCHITECTURES and model_type not in mappings.MODEL_TYPES:
+        allowed = [model_type]
+    if model_type and not allowed:
+        raise ValueError(
+            f"model_type is {model_type!r}; known are "
+            f"{', '.join(sorted({*mappings.MODEL_TYPES, *ARCHITECTURES}))}. If the graph is one of "
+            "these, name it with model=."
+        )
+    if not names:
+        return allowed[0] if allowed else "bert"
+    family = _by_names(allowed, families_of(names), model_type)
+    if ARCHITECTURES[family].get("stacks") == "both":
+        if not any(re.match(r"(module.)?decoder[./]", name) for name in names):
+            return f"{family}_encoder"
+        if not any(re.match(r"(module.)?encoder[./]", name) for name in names):
+            return f"{family}_decoder"
+    return family
+
+
+def _by_names(allowed, found, model_type):
+    """The family that the config allows (None: any) and the names have."""
+    if not found:
+        return allowed[0] if allowed else "bert"
+    if allowed is None:
+        if len(found) > 1 and found[0] == "nezha":
+            raise ValueError(
+                f"the names of the weights fit {' and '.join(found)} alike, and the config does "
+                f"not say which: pass model={found[0]!r} or model={found[1]!r}."
+            )
+        return found[0]
+    both = [family for family in allowed if family in found]
+    if not both:
+        raise ValueError(
+            f"the config says model_type={model_type!r}, but the names of the weights are those "
+            f"of {' or '.join(found)}: one of the two files belongs elsewhere. If you know "
+            "better, pass model=."
+        )
+    return both[0]
+
+
+def families_of(names):
+    """The families that have such names, the likeliest first."""
+    plain = [name.removeprefix("module.").removeprefix("module/") for name in names]
+    plain = [n for n in plain if not any(re.match(p, n) for p in mappings.SKIPPABLE)]
+    for pattern, absent, families in mappings.FINGERPRINTS:
+        if any(re.match(pattern, n) for n in plain):
+            body = [n for n in plain if not n.startswith("cls")]
+            if absent is None or not any(re.match(absent, n) for n in body):
+                return families
+    return []
+
+
+def settle(family, values, checkpoint=None):
+    """Config values as the family and the file mean them, and sentences on what was decided.
+
+    Files in bert4keras' form say "gelu" where the published weights were trained with the tanh
+    form.
+    """
+    dialect = getattr(checkpoint, "dialect", None)
+    outdated = dialect.outdated if dialect else ()
+    values = {name: value for name, value in values.items() if name not in outdated}
+    model_type = values.pop("model_type", None)
+    base = family.removesuffix("_encoder").removesuffix("_decoder")
+    tanh = base in ("albert", "albert_unshared", "gpt", "gpt2", "t5.1.1", "mt5.1.1")
+    says_exactly = model_type in {*mappings.MODEL_TYPES, *ARCHITECTURES}
+    if tanh and not says_exactly and values.get("hidden_act") == "gelu":
+        values["hidden_act"] = "gelu_tanh"
+        return values, [
+            f"hidden_act is 'gelu', which published {family} weights mean as the tanh form: that "
+            "is used. Pass hidden_act='gelu_erf' for the exact one (bert4keras' default), or "
+            "hidden_act='gelu_tanh' to say so yourself."
+        ]
+    return values, []
+
+
+# where a variable's shape tells a field: the end of its path, the axis, the field
+_MEASURES = [
+    ("token_embedding/embeddings", 0, "vocab_size"),
+    ("token_embedding/embeddings", 1, "embedding_size"),
+    ("position_embedding/embeddings", 0, "max_position"),
+    ("segment_embedding/embeddings", 0, "segment_vocab_size"),
+    ("attention/output/kernel", 1, "hidden_size"),
+    ("ffn/input/kernel", 1, "intermediate_size"),
+    ("relative_bias/embeddings", 0, "relative_buckets"),
+]
+
+
+def read_off(checkpoint, family, values):
+    """What the arrays of a checkpoint say that the config does not.
+
+    Args:
+        checkpoint: mapping name -> array.
+        family: a key of `ARCHITECTURES`.
+        values: from `read_config`; what is in them is not read off.
+
+    Returns:
+        A dict of fields of `Config`.
+    """
+    row = ARCHITECTURES[family]
+    table = mappings.WEIGHTS[row.get("family", "bert")]
+    located, counts = locate(checkpoint, table, mappings.ROLES)
+    shapes = {path: place.shape for path, place in located.items()}
+    found = {}
+    for end, axis, name in _MEASURES:
+        path = next((path for path in shapes if path.endswith(end)), None)
+        if path is not None:
+            found[name] = int(shapes[path][axis])
+    if row.get("position", "learned") == "learned" and "segment_vocab_size" not in found:
+        found["segment_vocab_size"] = 0
+    if found.get("embedding_size") == found.get("hidden_size"):
+        found.pop("embedding_size", None)
+        found["embedding_projection"] = "embedding_projection/kernel" in shapes
+    if counts.get("i"):
+        found["num_hidden_layers"] = counts["i"]
+    if counts.get("j"):
+        found["num_decoder_layers"] = counts["j"]
+    if row.get("attention") == "gau" and "block_0/attention/output/kernel" in shapes:
+        found["intermediate_size"] = int(shapes["block_0/attention/output/kernel"][0])
+    if row.get("stacks"):
+        gated = any(path.endswith("ffn/gate/kernel") for path in shapes)
+        found["gated"] = gated
+        heads = next(
+            (s[1] for path, s in shapes.items() if path.endswith("relative_bias/embeddings")), None
+        )
+        query = next(
+            (s[1] for path, s in shapes.items() if path.endswith("attention/query/kernel")), None
+        )
+        if heads and query:
+            found |= {"num_attention_heads": int(heads), "attention_head_size": int(query // heads)}
+    found = {name: value for name, value in found.items() if name not in values or name == "gated"}
+    half = row.get("stacks") and not counts.get("j")  # an encoder, without the head
+    if not half and (head := _own_head(checkpoint, table)) is not None:
+        found["tie_word_embeddings"] = not head
+    return found
+
+
+def _own_head(checkpoint, table):
+    """Whether there is a head apart from the token table; None if the family always ties."""
+    names = {role: there for role, _, *there in table if role in ("tokens", "tokens_out")}
+    endings = ["", ".weight", "/kernel"]
+
+    def stored(role):
+        spelled = [
+            n
+            for there in names[role]
+            for n in ((there,) if isinstance(there, str) else there or ())
+        ]
+        return next((n + e for n in spelled for e in endings if n + e in checkpoint), None)
+
+    if "tokens_out" not in names:
+        return None
+    head, tokens = stored("tokens_out"), stored("tokens")
+    if head is None or tokens is None:
+        return False
+    return not is_copy(checkpoint, head, tokens)
+
+
+def cautions(family, values, checkpoint):
+    """Sentences on what is ambiguous in these files, and what to do about it.
+
+    Args:
+        family: a key of `ARCHITECTURES`.
+        values: of the config that is built.
+        checkpoint: mapping name -> array, in the names of the tables.
+    """
+    names = set(checkpoint)
+    said = []
+    if family == "gpt" and values.get("vocab_size") == 13088:
+        said.append(
+            "CDial's vocabulary comes in two orders: Hugging Face's has [CLS] in row 0 and [PAD] "
+            "in row 1, that for bert4keras has them swapped. Use the vocab.txt that came with "
+            "these weights."
+        )
+    if family.startswith(("mt5.1.1", "t5.1.1")) and values.get("vocab_size") == 50000:
+        said.append(
+            "a vocabulary of 50000 is T5-PEGASUS', which has the names of mT5 but computes "
+            "otherwise: if it is, pass model='t5_pegasus'."
+        )
+    if values.get("with_lm") and _untrained_head(checkpoint, names):
+        said.append(
+            "cls/predictions looks never trained (its normalization is exactly 1 and 0): some "
+            "publishers put random numbers there. Fine-tune before you trust the MLM head, or "
+            "take another checkpoint."
+        )
+    return said
+
+
+def _untrained_head(checkpoint, names):
+    for gamma, beta in (
+        ("cls/predictions/transform/LayerNorm/gamma", "cls/predictions/transform/LayerNorm/beta"),
+        ("cls.predictions.transform.LayerNorm.weight", "cls.predictions.transform.LayerNorm.bias"),
+        ("cls.predictions.transform.LayerNorm.gamma", "cls.predictions.transform.LayerNorm.beta"),
+    ):
+        if gamma in names and beta in names:
+            return bool(np.all(checkpoint[gamma] == 1) and np.all(checkpoint[beta] == 0))
+    return False
+
+
+def find_files(config_path, checkpoint_path):
+    """Where the config and the checkpoint are, given one or both or a directory of both.
+
+    Returns:
+        The values of the config, the checkpoint (a path, a mapping or None), and the place of the
+        config, for messages.
+    """
+    if (
+        config_path is None
+        and isinstance(checkpoint_path, (str, Path))
+        and Path(checkpoint_path).is_dir()
+        and config_in(checkpoint_path)
+    ):
+        config_path = checkpoint_path
+    if config_path is None:
+        return {}, checkpoint_path, "the options"
+    if isinstance(config_path, Mapping):
+        return translate(config_path), checkpoint_path, "the config"
+    path = Path(config_path)
+    if path.is_dir():
+        checkpoint_path = path if checkpoint_path is None else checkpoint_path
+        path = config_in(path)
+        if path is None:
+            raise FileNotFoundError(
+                f"{config_path}: no bert_config.json or config.json in this directory."
+            )
+    return read_config(path), checkpoint_path, str(path)
+
+
+def config_in(directory):
+    """The config file of a directory, or None."""
+    directory = Path(directory)
+    names = ["bert_config.json", "config.json", "hparams.json"]
+    names += sorted(path.name for path in directory.glob("*config*.json"))
+    unwanted = ("tokenizer_config.json", "generation_config.json")
+    return next(
+        (directory / n for n in names if n not in unwanted and (directory / n).is_file()), None
+    )
+
+
+def warn(sentences, where, stacklevel=3):
+    for sentence in sentences:
+        warnings.warn(f"{where}: {sentence}", stacklevel=stacklevel)
+
+
+def check_vocabulary(directory, config):
+    """Raises if the `vocab.txt` beside a checkpoint has more tokens than the model has rows."""
+    if not isinstance(directory, (str, Path)):
+        return
+    file = Path(directory) / "vocab.txt"
+    if file.is_file():
+        count = len(file.read_bytes().rstrip(b"\r\n").split(b"\n"))
+        if count > config.vocab_size:
+            raise ValueError(
+                f"{file} has {count} tokens, but the model has {config.vocab_size} rows for them: "
+                "one of the two belongs to another checkpoint."
+            )
+
+
+def contradiction(model, values, where):
+    """Raises if a config names another family than the one asked for."""
+    model_type = values.get("model_type")
+    if model_type is None:
+        return
+    base = model.removesuffix("_encoder").removesuffix("_decoder")
+    allowed = mappings.MODEL_TYPES.get(model_type, [model_type])
+    if base == "roberta":
+        base = "bert"
+    if base not in allowed:
+        raise ValueError(
+            f"{where}: model_type is {model_type!r}, but model={model!r} was asked for. Leave "
+            "model= out, or take model_type out of the file if it is wrong."
+        )
+
+
+# which layers a head has, and the option that builds it
+_HEAD_LAYERS = {
+    "pooler": "with_pool",
+    "nsp": "with_nsp",
+    "discriminator_dense": "with_discriminator",
+    "lm_dense": "with_lm",
+    "lm_bias": "with_lm",
+    "lm_activation": "with_lm",
+}
+
+
+def heads_among(names):
+    """The options that build the heads found among names of layers (or paths of variables)."""
+    layers = {name.split("/")[0] for name in names}
+    heads = {option: True for layer, option in _HEAD_LAYERS.items() if layer in layers}
+    if "with_nsp" in heads:
+        heads.pop("with_pool", None)
+    return heads
+
+
+class _Lazy(Mapping):
+    """name -> array, made when it is asked for, in a dtype of choice."""
+
+    def __init__(self, functions, dtype, progress):
+        self.functions, self.dtype, self.progress = functions, dtype, progress
+
+    def __getitem__(self, name):
+        array = np.asarray(self.functions[name]())
+        return array if self.dtype is None else array.astype(self.dtype)
+
+    def __iter__(self):
+        return iter(self.progress(self.functions))
+
+    def __len__(self):
+        return len(self.functions)
+
+
+def write(directory, config, format, arrays, dtype=None, progress=iter):
+    """Writes weights and config as others read them.
+
+    Args:
+        directory: is made if missing.
+        config: a `Config`.
+        format: `"tf"` or `"hf"`.
+        arrays: mapping path (as in `mappings.py`) -> array; may be lazy.
+        dtype: of what is written; None: as it is.
+        progress: wraps the iteration over the arrays.
+    """
+    values = config.to_json(format)
+    table = mappings.WEIGHTS[config.family]
+    functions = gather(arrays, table, mappings.ROLES, format, config.block_counts)
+    directory = Path(directory)
+    stem = ""
+    if format == "hf":
+        if config.family == "albert" and "embedding_projection/kernel" not in arrays:
+            # transformers has a projection there even where it has nothing to do
+            functions |= gather(
+                {
+                    "embedding_projection/kernel": np.eye(config.hidden_size, dtype="float32"),
+                    "embedding_projection/bias": np.zeros(config.hidden_size, "float32"),
+                },
+                *(table, mappings.ROLES, format, config.block_counts),
+            )
+        _, (bare, with_lm, with_all), _ = mappings.HUGGING_FACE[config.family]
+        heads = heads_among(arrays)
+        decodes = any(path.startswith("decoder_") for path in arrays)
+        some = with_lm if "with_lm" in heads or config.with_lm or decodes else bare
+        every = heads.keys() & {"with_nsp", "with_discriminator"}
+        values["architectures"] = [with_all if every else some]
+        file, kind = "model.safetensors", "safetensors"
+    else:  # the file names that Google and everybody after it use
+        stem = "bert_" if "bert/" in table[0][2] else ""
+        file, kind = f"{stem}model.ckpt", "tf"
+    save_checkpoint(directory / file, _Lazy(functions, dtype, progress), kind)
+    write_config(directory / f"{stem}config.json", values)
+
+
+def write_config(path, values):
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,93 @@
+"""Text from a masked language model: one token after the other is forgotten and drawn anew."""
+
+import numpy as np
+
+from .autoregressive import draw
+
+
+def gibbs_sample(
+    model,
+    token_ids,
+    steps,
+    mask_id,
+    positions=None,
+    temperature=1.0,
+    top_k=None,
+    forbidden_tokens=(),
+    segment_ids=None,
+    callback=None,
+    seed=None,
+):
+    """Gibbs sampling: in each step one position of each row is masked and drawn from the model.
+
+    Args:
+        model: a Keras model of `build_transformer_model(..., with_mlm=True)`, or `"linear"`.
+        token_ids: where to begin, `(batch, length)`; or one row.
+        steps: how many tokens of each row to draw.
+        mask_id: the id of `[MASK]`.
+        positions: those to be drawn; all but the first and the last (`[CLS]`, `[SEP]`) when left
+            out. In each round they come in another order.
+        temperature: below 1 prefers likely tokens.
+        top_k: draw among so many tokens.
+        forbidden_tokens: ids that are never drawn.
+        segment_ids: in the shape of `token_ids`; 0 when left out.
+        callback: is called with the number of the step and the rows, after each step. The rows
+            change in the next step: copy what is to be kept.
+        seed: of the draws.
+
+    Returns:
+        int64 array in the shape of `token_ids`.
+
+    Raises:
+        ValueError: an option out of its range, or a model that does not give scores of tokens.
+
+    Reference:
+        Wang and Cho, "BERT has a Mouth, and It Must Speak", arXiv 1902.04094, section 3; rounds
+        over all positions mix faster than positions at random.
+
+    Example:
+        >>> ids, _ = tokenizer.encode("科学技术是第一生产力。")
+        >>> gibbs_sample(bert, ids, 100, tokenizer.token_mask_id, positions=[1, 2, 3, 4])
+    """
+    given = np.array(token_ids, "int64")
+    rows = np.atleast_2d(given)
+    length = rows.shape[1]
+    places = np.arange(1, length - 1) if positions is None else np.unique(positions)
+    if not len(places) or places.min() < 0 or places.max() >= length:
+        raise ValueError(f"positions={positions!r}: expected some from 0 to {length - 1}.")
+    if steps < 1 or temperature <= 0 or (top_k is not None and top_k < 1):
+        raise ValueError("steps and top_k must be at least 1, temperature above 0.")
+    if len(model.outputs) != 1:
+        raise ValueError(
+            f"{model.name} has {len(model.outputs)} outputs: expected the scores of tokens alone; "
+            "build it with with_mlm=True and no other head."
+        )
+    config = getattr(getattr(model, "transformer", None), "config", None)
+    if config is not None and not config.with_lm:
+        raise ValueError(f"{model.name} gives no scores of tokens: build it with with_mlm=True.")
+    segments = np.broadcast_to(0 if segment_ids is None else segment_ids, rows.shape)
+    random = np.random.default_rng(seed)
+    orders = random.permuted(np.tile(places, (len(rows), 1)), axis=1)
+    for step in range(steps):
+        turn = step % len(places)
+        if step and not turn:
+            orders = random.permuted(orders, axis=1)
+        here = (np.arange(len(rows)), orders[:, turn])
+        rows[here] = mask_id
+        inputs = [rows, segments][: len(model.inputs)]
+        scores = model.predict_on_batch(inputs if len(inputs) > 1 else rows)
+        scores = np.asarray(scores)[here].astype("float64")
+        if scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=1e-2):
+            scores = np.log(np.maximum(scores, 1e-30))  # the model gives probabilities
+        scores[:, list(forbidden_tokens)] = -np.inf
+        scores /= temperature
+        best = scores.max(1, keepdims=True)
+        if not np.isfinite(best).all():
+            raise ValueError(
+                "No token can be drawn: forbidden_tokens leaves none, or scores are NaN."
+            )
+        shares = np.exp(scores - best)
+        rows[here] = draw(shares, top_k, None, random)
+        if callback is not None:
+            callback(step, rows)
+    return rows.reshape(given.shape)

@@ -1,0 +1,66 @@
+"""The layers a Transformer is made of.
+
+Shapes are written as `(batch, length, dim)`. What a query may see travels as an additive `bias` on
+the attention scores (`AttentionBias` makes it). Keras' own implicit mask only marks padding for
+what a user puts on top: taggers, pointers and poolings, which take it, as `mask`, where `visible`
+is not given, and losses. No other layer has a call argument of that name.
+"""
+
+from .attention import GatedAttentionUnit, MultiHeadAttention, NystromAttention
+from .base import (
+    ACTIVATIONS,
+    Layer,
+    WeightInitializer,
+    deferred_initialization,
+    gelu_erf,
+    gelu_tanh,
+    get_activation,
+)
+from .blocks import ATTENTIONS, NORM_SLOTS, NORMS, FeedForward, TransformerBlock
+from .cache import Cache
+from .crf import ConditionalRandomField, MaximumEntropyMarkovModel, ViterbiDecoder
+from .embeddings import PositionEmbedding, Positions, TokenEmbedding, token_mask
+from .normalization import LayerNormalization, ScaleOffset
+from .outputs import Concatenate1D, Loss
+from .pointers import EfficientGlobalPointer, GlobalPointer
+from .pooling import GlobalAveragePooling1D, GlobalMaxPooling1D
+from .positions import AttentionBias, RelativeBias, RelativeVectors, RotaryAngles, rotate
+
+__all__ = [
+    "ACTIVATIONS",
+    "ATTENTIONS",
+    "NORMS",
+    "NORM_SLOTS",
+    "AttentionBias",
+    "Cache",
+    "Concatenate1D",
+    "ConditionalRandomField",
+    "EfficientGlobalPointer",
+    "FeedForward",
+    "GatedAttentionUnit",
+    "GlobalAveragePooling1D",
+    "GlobalMaxPooling1D",
+    "GlobalPointer",
+    "Layer",
+    "LayerNormalization",
+    "Loss",
+    "MaximumEntropyMarkovModel",
+    "MultiHeadAttention",
+    "NystromAttention",
+    "PositionEmbedding",
+    "Positions",
+    "RelativeBias",
+    "RelativeVectors",
+    "RotaryAngles",
+    "ScaleOffset",
+    "TokenEmbedding",
+    "TransformerBlock",
+    "ViterbiDecoder",
+    "WeightInitializer",
+    "deferred_initialization",
+    "gelu_erf",
+    "gelu_tanh",
+    "get_activation",
+    "rotate",
+    "token_mask",
+]

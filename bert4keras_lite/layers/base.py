@@ -1,0 +1,118 @@
+"""What all layers share: activations, initialization, configs from constructor arguments."""
+
+import contextlib
+import inspect
+
+import keras
+import numpy as np
+from keras import ops
+
+register = keras.saving.register_keras_serializable("bert4keras_lite")
+
+
+@register
+def gelu_erf(x):
+    """`x * Phi(x)` with the exact normal distribution function (arXiv 1606.08415)."""
+    if keras.backend.backend() == "tensorflow":  # its own has no ONNX, and is a fifth slower
+        return x * (0.5 + 0.5 * ops.erf(x * 0.5**0.5))
+    return keras.activations.gelu(x, approximate=False)
+
+
+@register
+def gelu_tanh(x):
+    """GELU with the tanh approximation of the normal distribution (arXiv 1606.08415, section 2)."""
+    return keras.activations.gelu(x, approximate=True)
+
+
+# the names found in published configs; every other name is Keras' own
+ACTIVATIONS = {
+    "gelu": gelu_erf,
+    "gelu_erf": gelu_erf,
+    "gelu_tanh": gelu_tanh,
+    "gelu_new": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "swish": keras.activations.silu,
+    "leaky_relu": keras.activations.leaky_relu,
+}
+
+
+def get_activation(name):
+    """The activation function of a published config's name (`"gelu"` is the exact one)."""
+    return ACTIVATIONS.get(name) or keras.activations.get(name)
+
+
+@register
+class WeightInitializer(keras.initializers.TruncatedNormal):
+    """Truncated normal, as BERT initializes; nothing yet inside `deferred_initialization()`."""
+
+    deferred = False
+
+    def __init__(self, mean=0.0, stddev=0.02, seed=None):
+        super().__init__(mean, stddev, seed)
+
+    def __call__(self, shape, dtype=None):
+        if not WeightInitializer.deferred:
+            return super().__call__(shape, dtype)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            return tf.raw_ops.Empty(shape=shape, dtype=dtype)
+        # zeros that the system gives when they are first read; hosts must not differ in garbage
+        return ops.convert_to_tensor(np.zeros(shape, dtype))
+
+
+@contextlib.contextmanager
+def deferred_initialization():
+    """Layers built in here get memory but no values, for weights a checkpoint will overwrite.
+
+    Drawing a hundred million random numbers would take most of the loading time, and even
+    filling them with zeros a good part of it.
+    """
+    WeightInitializer.deferred = True
+    try:
+        yield
+    finally:
+        WeightInitializer.deferred = False
+
+
+class Layer(keras.layers.Layer):
+    """A layer that keeps every constructor argument under its own name: that is its config."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def get_config(self):
+        classes = [c for c in type(self).__mro__ if issubclass(c, Layer) and c is not Layer]
+        arguments = {
+            name
+            for c in classes
+            for name, parameter in inspect.signature(c.__init__).parameters.items()
+            if name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        }
+        return super().get_config() | {name: getattr(self, name) for name in sorted(arguments)}
+
+    # Sub-layers are made in `build`, in the parent's precision, so a `.keras` file has to tell
+    # which of them were quantized.
+
+    def get_build_config(self):
+        modes = [layer.quantization_mode for layer in self._flatten_layers(include_self=False)]
+        return {**(super().get_build_config() or {}), "quantized": modes}
+
+    def build_from_config(self, config):
+        super().build_from_config(config)
+        layers = self._flatten_layers(include_self=False)
+        for layer, mode in zip(layers, config.get("quantized", ()), strict=False):
+            if mode:
+                layer.quantize(mode)
+
+
+def dense(parent, name, input_shape, units, activation=None, **kwargs):
+    """A built dense sub-layer of `parent`, in its precision and with its `initializer_range`."""
+    kwargs.setdefault("kernel_initializer", WeightInitializer(stddev=parent.initializer_range))
+    layer = keras.layers.Dense(
+        units, get_activation(activation), dtype=parent.dtype_policy, name=name, **kwargs
+    )
+    layer.build(input_shape)
+    return layer

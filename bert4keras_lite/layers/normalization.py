@@ -1,0 +1,128 @@
+"""Normalization, optionally moved by a condition."""
+
+import keras
+from keras import ops
+
+from .base import Layer, dense, register
+
+
+@register
+class ScaleOffset(Layer):
+    """`gamma * x + beta` along the last axis, both optionally moved by a condition.
+
+    With a condition `c`: `gamma + W_g c` and `beta + W_b c`. The two maps start at zero, so
+    that training begins at the unconditioned (pretrained) layer.
+
+    Args:
+        scale: whether there is a `gamma`.
+        offset: whether there is a `beta`.
+        hidden_units: when given, `c` first goes through a dense layer of that size.
+        hidden_activation: of that layer.
+        initializer_range: standard deviation of its initial weights.
+
+    Call arguments:
+        x: `(batch, ..., dim)`.
+        condition: `(batch, size)`, or a tensor with as many axes as `x`.
+
+    Returns:
+        The shape of `x`.
+
+    Reference:
+        Conditional layer normalization, https://kexue.fm/archives/7124
+    """
+
+    def __init__(
+        self,
+        scale=True,
+        offset=True,
+        hidden_units=None,
+        hidden_activation="linear",
+        initializer_range=0.02,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.scale = scale
+        self.offset = offset
+        self.hidden_units = hidden_units
+        self.hidden_activation = hidden_activation
+        self.initializer_range = initializer_range
+
+    def build(self, x_shape, condition_shape=None):
+        dim = x_shape[-1]
+        self.gamma = self.beta = None
+        if self.scale:
+            self.gamma = self.add_weight(name="gamma", shape=(dim,), initializer="ones")
+        if self.offset:
+            self.beta = self.add_weight(name="beta", shape=(dim,), initializer="zeros")
+        if condition_shape is None:
+            return
+        if self.hidden_units:
+            self.hidden_dense = dense(
+                self,
+                "hidden_dense",
+                condition_shape,
+                self.hidden_units,
+                self.hidden_activation,
+                use_bias=False,
+            )
+            condition_shape = (*condition_shape[:-1], self.hidden_units)
+        zeros = {"use_bias": False, "kernel_initializer": "zeros"}
+        if self.scale:
+            self.gamma_dense = dense(self, "gamma_dense", condition_shape, dim, **zeros)
+        if self.offset:
+            self.beta_dense = dense(self, "beta_dense", condition_shape, dim, **zeros)
+
+    def call(self, x, condition=None):
+        gamma, beta = self.gamma, self.beta
+        if condition is not None:
+            while len(condition.shape) < len(x.shape):
+                condition = ops.expand_dims(condition, 1)
+            if self.hidden_units:
+                condition = self.hidden_dense(condition)
+            if self.scale:
+                gamma = gamma + self.gamma_dense(condition)
+            if self.offset:
+                beta = beta + self.beta_dense(condition)
+        if self.scale:
+            x = x * ops.cast(gamma, x.dtype)
+        if self.offset:
+            x = x + ops.cast(beta, x.dtype)
+        return x
+
+    def compute_output_shape(self, x_shape, condition_shape=None):
+        return tuple(x_shape)
+
+
+@register
+class LayerNormalization(ScaleOffset):
+    """Layer normalization, optionally conditional (see `ScaleOffset`).
+
+    Mean and variance are taken in float32 at least, so half precision does not lose them.
+
+    Args:
+        epsilon: added to the variance.
+        zero_mean: whether the mean is taken away; without, this is RMS normalization.
+
+    Call arguments:
+        x: `(batch, ..., dim)`.
+        condition: `(batch, size)` or None.
+
+    Returns:
+        The shape of `x`.
+
+    Reference:
+        Ba et al., "Layer Normalization", arXiv 1607.06450, equation 4; Zhang and Sennrich, "Root
+        Mean Square Layer Normalization", arXiv 1910.07467, equation 4.
+    """
+
+    def __init__(self, epsilon=1e-12, zero_mean=True, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.zero_mean = zero_mean
+
+    def call(self, x, condition=None):
+        y = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+        if self.zero_mean:
+            y = y - ops.mean(y, axis=-1, keepdims=True)
+        y = y * ops.rsqrt(ops.mean(ops.square(y), axis=-1, keepdims=True) + self.epsilon)
+        return ops.cast(super().call(y, condition), x.dtype)

@@ -1,0 +1,153 @@
+"""Scores of all spans of a text, for entities that may nest."""
+
+import keras
+from keras import ops
+
+from .base import Layer, register
+from .embeddings import count_positions
+from .positions import rotate, sinusoids
+
+
+@register
+class GlobalPointer(Layer):
+    """A score for each kind of entity and each span, from its first token to its last.
+
+    A span is predicted where its score is above 0; train with
+    `multilabel_categorical_crossentropy` or its sparse form.
+
+    Args:
+        heads: number of kinds.
+        head_size: size of a kind's queries (of first tokens) and keys (of last tokens).
+        RoPE: whether rotary positions turn them, so that scores know how long a span is.
+        use_bias: whether the projections have a bias.
+        tril_mask: whether spans that end before they begin are hidden.
+        kernel_initializer: of the projections.
+
+    Call arguments:
+        x: `(batch, length, dim)`.
+        visible: booleans `(batch, length)`, which tokens count; those of Keras' own mask when
+            left out.
+
+    Returns:
+        `(batch, heads, length, length)`: kinds, first tokens, last tokens. Hidden spans hold a
+        large negative number, finite in the layer's precision.
+
+    Example:
+
+        spans = GlobalPointer(heads=len(categories), head_size=64)(bert.output)
+        model = keras.Model(bert.inputs, spans)
+
+    Reference:
+        Su et al., "Global Pointer", arXiv 2208.03054, section 3.1;
+        https://kexue.fm/archives/8373
+    """
+
+    def __init__(
+        self,
+        heads,
+        head_size,
+        RoPE=True,
+        use_bias=True,
+        tril_mask=True,
+        kernel_initializer="lecun_normal",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if RoPE and head_size % 2:
+            raise ValueError(
+                f"{self.name}: rotary positions turn pairs of numbers, but head_size={head_size} "
+                "is odd. Choose an even one, or RoPE=False."
+            )
+        self.heads = heads
+        self.head_size = head_size
+        self.RoPE = RoPE
+        self.use_bias = use_bias
+        self.tril_mask = tril_mask
+        self.kernel_initializer = kernel_initializer
+
+    def build(self, x_shape):
+        self.dense = self.projection("dense", x_shape, 2 * self.heads * self.head_size)
+
+    def projection(self, name, input_shape, units):
+        layer = keras.layers.Dense(
+            units,
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer,
+            dtype=self.dtype_policy,
+            name=name,
+        )
+        layer.build(input_shape)
+        return layer
+
+    def call(self, x, visible=None, mask=None):
+        visible = mask if visible is None else visible
+        spans = []
+        if visible is not None:
+            visible = ops.cast(visible, "bool")
+            spans += [visible[:, None, :, None], visible[:, None, None, :]]
+        if self.tril_mask:
+            positions = self.positions(x)
+            spans.append(positions[:, None, :, None] <= positions[:, None, None, :])
+        scores = self.score(x)
+        hidden = -3e4 if self.compute_dtype == "float16" else -1e9
+        for shown in spans:
+            scores = ops.where(shown, scores, ops.cast(hidden, scores.dtype))
+        return scores
+
+    def score(self, x):
+        """Of all spans, `(batch, heads, length, length)`."""
+        y = self.dense(x)
+        y = ops.reshape(y, (-1, ops.shape(x)[1], self.heads, 2 * self.head_size))
+        return self.products(*ops.split(y, 2, axis=-1))
+
+    def products(self, query, key):
+        """Of queries and keys `(batch, length, heads, size)`, turned and scaled."""
+        if self.RoPE:
+            angles = sinusoids(self.positions(query[..., 0]), self.head_size)
+            query, key = rotate(query, angles), rotate(key, angles)
+        return ops.einsum("bmhd,bnhd->bhmn", query * self.head_size**-0.5, key)
+
+    @staticmethod
+    def positions(x):
+        """0, 1, 2, ... along the second of three axes: `(1, length)`."""
+        return count_positions(x[:1, :, 0])
+
+    def compute_output_spec(self, x, visible=None, mask=None):
+        batch, length, _ = x.shape
+        return keras.KerasTensor((batch, self.heads, length, length), self.compute_dtype)
+
+    def compute_mask(self, x, previous_mask=None):
+        return None
+
+
+@register
+class EfficientGlobalPointer(GlobalPointer):
+    """A `GlobalPointer` with far fewer weights: whether there is an entity, then of which kind.
+
+    All kinds share one product of query and key; each adds a number for the first token and one
+    for the last.
+
+    Args:
+        **kwargs: see `GlobalPointer`.
+
+    Call arguments:
+        x, visible: see `GlobalPointer`.
+
+    Returns:
+        `(batch, heads, length, length)`, as `GlobalPointer`.
+
+    Reference:
+        Su et al., "Global Pointer", arXiv 2208.03054, section 3.2;
+        https://kexue.fm/archives/8877
+    """
+
+    def build(self, x_shape):
+        self.p_dense = self.projection("p_dense", x_shape, 2 * self.head_size)
+        shape = (*x_shape[:-1], 2 * self.head_size)
+        self.q_dense = self.projection("q_dense", shape, 2 * self.heads)
+
+    def score(self, x):
+        shared = self.p_dense(x)
+        common = self.products(shared[:, :, None, ::2], shared[:, :, None, 1::2])
+        kinds = ops.transpose(self.q_dense(shared), (0, 2, 1)) / 2
+        return common + kinds[:, 1::2, :, None] + kinds[:, ::2, None, :]

@@ -1,0 +1,244 @@
+"""What attention is told beside the vectors: what is visible, and where everything stands.
+
+Each is computed once and handed to every block.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from .base import Layer, WeightInitializer, register
+from .embeddings import count_positions, token_mask
+
+
+@register
+class AttentionBias(Layer):
+    """What a query sees, as numbers to add to attention scores: 0 if visible, else very negative.
+
+    The numbers are finite, so a row that sees nothing gives an even average and never NaN, and
+    they fit into the layer's precision.
+
+    Args:
+        attend: `"all"`: every token that is no padding (an encoder); `"lm"`: also no later token
+            (a language model); `"unilm"`: a token sees the first segment and what precedes it
+            in the second (a sequence-to-sequence model in one stack).
+        pad_token_id: the id that is padding; -1: no id is.
+        segments_are_tokens: segment ids come from the vocabulary, so that there, too, the
+            padding id hides its token (what bert4keras does with shared segment embeddings).
+
+    Call arguments:
+        token_ids: `(batch, length)`.
+        segment_ids: `(batch, length)`; for `"unilm"` 0 in the source and 1 in the target.
+        visible: booleans `(batch, length)`, which tokens are no padding, where the ids do not
+            tell.
+
+    Returns:
+        `(batch, 1, 1 or length, length)`: batch, heads, queries, keys.
+
+    Reference:
+        Dong et al., "Unified Language Model Pre-training", arXiv 1905.03197, figure 1.
+    """
+
+    def __init__(self, attend="all", pad_token_id=0, segments_are_tokens=False, **kwargs):
+        super().__init__(**kwargs)
+        self.attend = attend
+        self.pad_token_id = pad_token_id
+        self.segments_are_tokens = segments_are_tokens
+
+    def call(self, token_ids, segment_ids=None, visible=None):
+        if visible is None:
+            visible = token_mask(token_ids, self.pad_token_id)
+        if self.segments_are_tokens:
+            visible = ops.logical_and(visible, token_mask(segment_ids, self.pad_token_id))
+        visible = visible[:, None, None, :]
+        if self.attend != "all":
+            if self.attend == "lm":
+                order = count_positions(token_ids)
+            else:
+                order = ops.cumsum(segment_ids, axis=1)
+            no_later = order[:, None, None, :] <= order[:, None, :, None]
+            visible = ops.logical_and(visible, no_later)
+        return self.from_visible(visible)
+
+    def from_visible(self, visible):
+        """Booleans of any shape, to numbers to add."""
+        hidden = -3e4 if self.compute_dtype == "float16" else -1e9
+        return ops.cast(ops.where(visible, 0.0, hidden), self.compute_dtype)
+
+    def compute_output_spec(self, token_ids, segment_ids=None, visible=None):
+        batch, length = token_ids.shape
+        queries = 1 if self.attend == "all" else length
+        return keras.KerasTensor((batch, 1, queries, length), self.compute_dtype)
+
+    def compute_mask(self, token_ids, previous_mask=None):
+        return None
+
+
+def sinusoids(positions, size):
+    """Angles `p / 10000 ** (2 i / size)`: positions `(...)` to `(..., size / 2)`."""
+    frequencies = 10000.0 ** (-np.arange(0, size, 2, dtype="float32") / size)
+    return ops.cast(positions, "float32")[..., None] * ops.convert_to_tensor(frequencies)
+
+
+@register
+class RotaryAngles(Layer):
+    """The angles by which rotary position embedding turns queries and keys.
+
+    Args:
+        size: of a head's queries and keys.
+
+    Call arguments:
+        positions: integers `(batch or 1, length)`.
+
+    Returns:
+        float32 `(batch or 1, length, size / 2)`.
+
+    Reference:
+        Su et al., "RoFormer", arXiv 2104.09864, equation 15.
+    """
+
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, positions):
+        return sinusoids(positions, self.size)
+
+    def compute_output_spec(self, positions):
+        return keras.KerasTensor((*positions.shape, self.size // 2), "float32")
+
+
+def rotate(x, angles):
+    """Turns each pair (0, 1), (2, 3), ... of the last axis by an angle.
+
+    Args:
+        x: `(batch, length, heads, size)`.
+        angles: in radians, `(batch or 1, length, size / 2)`; of a `RotaryAngles`.
+
+    Returns:
+        As `x`.
+    """
+    cos, sin = ops.cos(angles), ops.sin(angles)
+    cos, sin = (
+        ops.cast(ops.stack(pair, axis=-1), x.dtype)[:, :, None]
+        for pair in ((cos, cos), (-sin, sin))
+    )
+    pairs = ops.reshape(x, (-1, *ops.shape(x)[1:-1], x.shape[-1] // 2, 2))
+    turned = pairs * cos + ops.flip(pairs, axis=-1) * sin
+    return ops.reshape(turned, (-1, ops.shape(x)[1], *x.shape[2:]))
+
+
+@register
+class RelativeVectors(Layer):
+    """A fixed sinusoidal vector for each distance between a query and a key, clipped.
+
+    Args:
+        size: of the vectors; that of a head.
+        max_distance: distances beyond it count as it.
+
+    Call arguments:
+        query_positions: integers `(1, queries)`.
+        key_positions: integers `(1, keys)`.
+
+    Returns:
+        `(queries, keys, size)`.
+
+    Reference:
+        Wei et al., "NEZHA", arXiv 1909.00204, equations 3 to 5.
+    """
+
+    def __init__(self, size, max_distance=64, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.max_distance = max_distance
+
+    def call(self, query_positions, key_positions):
+        m = self.max_distance
+        angles = sinusoids(np.arange(2 * m + 1), self.size)
+        table = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
+        table = ops.cast(ops.reshape(table, (2 * m + 1, self.size)), self.compute_dtype)
+        distance = key_positions[0][None, :] - query_positions[0][:, None]
+        return ops.take(table, ops.clip(distance, -m, m) + m, axis=0)
+
+    def compute_output_spec(self, query_positions, key_positions):
+        shape = (query_positions.shape[1], key_positions.shape[1], self.size)
+        return keras.KerasTensor(shape, self.compute_dtype)
+
+
+@register
+class RelativeBias(Layer):
+    """A learned bias on the attention scores for each head and each bucket of distances.
+
+    Half of the buckets hold one distance each, the others grow logarithmically.
+
+    Args:
+        num_heads: number of heads.
+        num_buckets: number of rows of the table.
+        max_distance: distances from here on share the last bucket.
+        bidirectional: whether keys after the query have buckets of their own; else they fall
+            into the bucket of distance 0.
+        initializer_range: standard deviation of the initial table.
+
+    Call arguments:
+        query_positions: integers `(1, queries)`.
+        key_positions: integers `(1, keys)`.
+
+    Returns:
+        `(1, num_heads, queries, keys)`.
+
+    Reference:
+        Raffel et al., "T5", arXiv 1910.10683, section 2.1.
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        num_buckets=32,
+        max_distance=128,
+        bidirectional=True,
+        initializer_range=0.02,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.num_buckets = num_buckets
+        self.max_distance = max_distance
+        self.bidirectional = bidirectional
+        self.initializer_range = initializer_range
+
+    def build(self, query_positions_shape):
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.num_buckets, self.num_heads),
+            initializer=WeightInitializer(stddev=self.initializer_range),
+        )
+
+    def call(self, query_positions, key_positions):
+        buckets = self.bucket(key_positions[0][None, :] - query_positions[0][:, None])
+        bias = ops.take(ops.convert_to_tensor(self.embeddings), buckets, axis=0)
+        return ops.cast(ops.transpose(bias, (2, 0, 1))[None], self.compute_dtype)
+
+    def bucket(self, distance):
+        """Key position minus query position, to the row of the table."""
+        buckets, offset = self.num_buckets, 0
+        if self.bidirectional:
+            buckets //= 2
+            offset = ops.where(distance > 0, buckets, 0)
+            distance = ops.abs(distance)
+        else:
+            distance = ops.maximum(-distance, 0)
+        rows = ops.convert_to_tensor(self.rows_of_distances(buckets), dtype="int32")
+        return offset + ops.take(rows, ops.minimum(distance, self.max_distance))
+
+    def rows_of_distances(self, buckets):
+        """The bucket of each distance from 0 to `max_distance`."""
+        exact = buckets // 2
+        distance = np.arange(self.max_distance + 1)
+        steps = np.log(np.maximum(distance, exact) / exact) / np.log(self.max_distance / exact)
+        # a little more than the logarithm: where it is a whole number, rounding must not take one
+        far = exact + (steps * (buckets - exact) + 1e-6).astype("int32")
+        return np.where(distance < exact, distance, np.minimum(far, buckets - 1))
+
+    def compute_output_spec(self, query_positions, key_positions):
+        shape = (1, self.num_heads, query_positions.shape[1], key_positions.shape[1])
+        return keras.KerasTensor(shape, self.compute_dtype)

@@ -1,0 +1,878 @@
+"""Optimizers: what Keras' lack, added to any of them.
+
+`extend(keras.optimizers.AdamW)` is an AdamW with more keyword arguments; `AdamW`, `Lion` and
+others here are made by it. Each of the options acts at its place in one update, which
+`Extended.update_step` spells out, so they may be combined as one likes:
+
+    gradients, skipped where not finite -> summed over micro-batches and replicas
+    -> clipped -> centralized
+    -> decayed and updated at the rate of the variable, or only the rows with a gradient
+    -> adapted to the norm of the variable -> Lookahead -> moving average
+
+Everything counts updates, not micro-batches. The names of bert4keras, `extend_with_...`, are
+doors to the same.
+"""
+
+import inspect
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+
+import keras
+from keras import ops
+
+PACKAGE = "bert4keras_lite"
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that goes in straight lines from point to point.
+
+    Args:
+        rate: float, what the factors are multiplied with.
+        points: dict of update -> factor. `{0: 0.0, 1000: 1.0, 10000: 0.1}` rises for 1,000
+            updates, falls for 9,000, and stays. Without an update 0, it begins at 0.
+
+    Example:
+        >>> schedule = PiecewiseLinear(2e-5, {100: 1.0, 1000: 0.0})
+        >>> float(schedule(50))
+        1e-05
+    """
+
+    def __init__(self, rate, points):
+        points = {int(k): float(v) for k, v in points.items()}
+        if not points or min(points) < 0:
+            raise ValueError(
+                f"lr_schedule={points}: expected updates, 0 or later, with a factor each, such as "
+                "{0: 0.0, 1000: 1.0}."
+            )
+        self.rate = rate
+        self.points = dict(sorted(({0: 0.0} | points).items()))
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        (begin, factor), *others = self.points.items()
+        value = ops.zeros_like(step) + factor
+        for end, goal in others:
+            share = ops.clip((step - begin) / (end - begin), 0, 1)
+            value = ops.where(step > begin, (1 - share) * factor + share * goal, value)
+            begin, factor = end, goal
+        return self.rate * value
+
+    def get_config(self):
+        return {"rate": self.rate, "points": {str(k): v for k, v in self.points.items()}}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What applies to one variable."""
+
+    multiplier: float | PiecewiseLinear = 1.0
+    decayed: bool = False
+    adapted: bool = False
+    centralized: bool = False
+    lazy: bool = False
+
+
+class Extended:
+    """What `extend` puts before an optimizer of Keras.
+
+    Patterns are regular expressions for the paths of variables (`block_0/ffn/input/kernel`;
+    capitals do not matter). One that fits no variable is an error, as it is a slip of the pen.
+
+    Args:
+        learning_rate: float or schedule.
+        lr_schedule: points of a `PiecewiseLinear` by which `learning_rate` is multiplied.
+        lr_multipliers: dict of pattern -> factor of the learning rate, or points of a
+            `PiecewiseLinear`; the first pattern that fits counts. See `layerwise_multipliers`.
+        weight_decay: float; each update takes `rate * weight_decay * variable` away (arXiv
+            1711.05101, Algorithm 2, whose schedule multiplier is our rate).
+        exclude_from_weight_decay: patterns. The default leaves out biases and all of
+            normalizations.
+        bias_correction: `False`: Adam without it, as the original BERT was trained.
+        layer_adaptation: scale each variable's update by the norm of the variable over that of the
+            update (LAMB, arXiv 1904.00962, Algorithm 2, when put on AdamW).
+        exclude_from_layer_adaptation: patterns; the default as above.
+        gradient_centralization: take the mean over their inputs from gradients of matrices,
+            embeddings excepted (arXiv 2004.01461, equation 1).
+        lazy: patterns of embeddings. Rows without a gradient stay as they are, moments and
+            decay included. TensorFlow and PyTorch do not touch them, so an update costs what the
+            rows of the batch cost; on JAX, whose gradients have all rows, it costs more than a
+            plain one (benchmarks/optimizers.py).
+        lookahead: `(sync_period, slow_step)` (arXiv 1907.08610, Algorithm 1): after each
+            `sync_period` updates the slow weights, which start where the weights do, go
+            `slow_step` of the way to the weights, and these go on from there.
+        ema_momentum: keep a moving average of the weights, which is the weights themselves after
+            the first update. It enters the model only by `averaged_weights` or the callback
+            `EvaluateAverages`; unlike in Keras not at the end of `fit`, so that a second `fit`
+            continues the first.
+        gradient_accumulation_steps: one update for so many batches, from the mean of their
+            gradients.
+        skip_nonfinite: a batch with a gradient that is not finite counts as if it had not come:
+            weights, moments, averages, sums and `iterations` stay as they are. (With
+            accumulation, the update waits for another batch.) The variables `skipped` and
+            `skipped_in_a_row` count such batches. All on the device: nothing waits for it.
+        kwargs: of the Keras optimizer.
+
+    Raises:
+        ValueError: a pattern that fits no variable, or an option out of its range.
+
+    Example:
+        >>> optimizer = AdamW(
+        ...     2e-5, weight_decay=0.01, lr_schedule={100: 1.0, 1000: 0.0},
+        ...     lr_multipliers={"crf": 100}, lookahead=(5, 0.5), ema_momentum=0.999)
+    """
+
+    def __init__(
+        self,
+        learning_rate=None,
+        *,
+        lr_schedule=None,
+        lr_multipliers=None,
+        exclude_from_weight_decay=None,
+        bias_correction=True,
+        layer_adaptation=False,
+        exclude_from_layer_adaptation=None,
+        gradient_centralization=False,
+        lazy=(),
+        lookahead=None,
+        ema_momentum=None,
+        skip_nonfinite=False,
+        **kwargs,
+    ):
+        if learning_rate is None:
+            base = type(self).__mro__[type(self).__mro__.index(Extended) + 1]
+            learning_rate = inspect.signature(base).parameters["learning_rate"].default
+        if lr_schedule is not None:
+            if not isinstance(learning_rate, (int, float)):
+                raise ValueError("lr_schedule needs a learning_rate that is a number.")
+            learning_rate = PiecewiseLinear(float(learning_rate), lr_schedule)
+        if isinstance(learning_rate, int):
+            learning_rate = float(learning_rate)
+        if ema_momentum is not None:
+            kwargs |= {"use_ema": True, "ema_momentum": ema_momentum}
+        super().__init__(learning_rate, **kwargs)
+        if not bias_correction and not isinstance(self, keras.optimizers.Adam):
+            raise ValueError(f"bias_correction: {type(self).__name__} has none, only Adam has.")
+        if lookahead is not None:
+            period, step = lookahead
+            if int(period) != period or period < 1 or not 0 < step <= 1:
+                raise ValueError(
+                    f"lookahead={lookahead}: expected a period of 1 update or more and a step above "
+                    "0, at most 1."
+                )
+            lookahead = (int(period), float(step))
+        if skip_nonfinite and isinstance(self, keras.optimizers.Nadam):
+            raise ValueError(
+                "skip_nonfinite: Nadam multiplies its momentum up for all variables at once; take "
+                "Adam or AdamW."
+            )
+        self.lr_multipliers = {
+            pattern: {str(k): v for k, v in rate.items()} if isinstance(rate, dict) else rate
+            for pattern, rate in (lr_multipliers or {}).items()
+        }
+        self.not_decayed = _patterns(exclude_from_weight_decay)
+        self.bias_correction = bias_correction
+        self.layer_adaptation = layer_adaptation
+        self.not_adapted = _patterns(exclude_from_layer_adaptation)
+        self.gradient_centralization = gradient_centralization
+        self.lazy = _patterns(lazy)
+        self.lookahead = lookahead
+        self.skip_nonfinite = skip_nonfinite
+        self._own_weights = None
+
+    def get_config(self):
+        config = super().get_config()
+        if not self.use_ema:
+            config["ema_momentum"] = None
+        return config | {
+            "lr_multipliers": dict(self.lr_multipliers),
+            "exclude_from_weight_decay": self.not_decayed,
+            "bias_correction": self.bias_correction,
+            "layer_adaptation": self.layer_adaptation,
+            "exclude_from_layer_adaptation": self.not_adapted,
+            "gradient_centralization": self.gradient_centralization,
+            "lazy": self.lazy,
+            "lookahead": self.lookahead and list(self.lookahead),
+            "skip_nonfinite": self.skip_nonfinite,
+        }
+
+    # Before the first update
+
+    def build(self, variables):
+        if self.built:
+            return
+        paths = [variable.path for variable in variables]
+        rates = [1.0] * len(paths)
+        for pattern, rate in reversed(self.lr_multipliers.items()):
+            rate = PiecewiseLinear(1.0, rate) if isinstance(rate, dict) else float(rate)
+            hits = fits("lr_multipliers", [pattern], paths)
+            rates = [rate if hit else old for hit, old in zip(hits, rates, strict=True)]
+        left_out = {
+            name: [bool(re.search("norm|bias", path)) for path in paths]
+            if patterns is None
+            else fits(name, patterns, paths)
+            for name, patterns in (
+                ("exclude_from_weight_decay", self.not_decayed),
+                ("exclude_from_layer_adaptation", self.not_adapted),
+            )
+        }
+        lazy = fits("lazy", self.lazy, paths)
+        self._plans = [
+            Plan(
+                multiplier=rates[i],
+                decayed=bool(self.weight_decay) and not left_out["exclude_from_weight_decay"][i],
+                adapted=self.layer_adaptation and not left_out["exclude_from_layer_adaptation"][i],
+                centralized=self.gradient_centralization
+                and len(variable.shape) > 1
+                and "embedding" not in variable.path,
+                lazy=lazy[i] and len(variable.shape) == 2,
+            )
+            for i, variable in enumerate(variables)
+        ]
+        super().build(variables)
+        if self.lookahead:
+            self._slow = self.add_optimizer_variables(variables, "slow")
+        if self.skip_nonfinite:
+            self.skipped, self.skipped_in_a_row = (
+                self.add_variable((), "zeros", "int", "only_first_replica", name=name)
+                for name in ("skipped", "skipped_in_a_row")
+            )
+
+    # One update
+
+    def _backend_apply_gradients(self, grads, trainable_variables):
+        """All of it: adds up micro-batches, or updates with what they add up to."""
+        rate = ops.convert_to_tensor(self.learning_rate)
+        if self.skip_nonfinite:
+            finite = all_finite(grads)
+            # a rate that is not finite tells each replica and each variable to stay
+            rate = ops.where(finite, rate, float("nan"))
+        self._add_or_update(grads, trainable_variables, rate)
+        if self.skip_nonfinite:
+            skipped = ops.cast(ops.logical_not(finite), self._iterations.dtype)
+            self.skipped.assign_add(skipped)
+            self.skipped_in_a_row.assign((self.skipped_in_a_row + skipped) * skipped)
+            self._iterations.assign_sub(skipped)  # Keras is going to add 1
+
+    def _add_or_update(self, grads, trainable_variables, rate):
+        steps = self.gradient_accumulation_steps
+        if not steps:
+            self._update(grads, trainable_variables, rate)
+            return
+        sums = [
+            self._accumulated_gradients[self._get_variable_index(v)] for v in trainable_variables
+        ]
+
+        def update(rate, *grads):
+            means = [(dense(g) + before) / steps for g, before in zip(grads, sums, strict=True)]
+            self._update(means, trainable_variables, rate)
+
+        def add(rate, *grads):
+            grads = [dense(g) for g in grads]
+            if self.skip_nonfinite:
+                grads = [ops.where(ops.isfinite(rate), g, 0) for g in grads]
+            self._backend_increment_gradient_accumulators(grads, sums)
+
+        is_last = partial(ops.equal, (self._iterations + 1) % steps, 0)
+        either(is_last, update, add, [rate, *grads], [*trainable_variables, *self.variables])
+
+    def _update(self, grads, variables, rate):
+        if keras.backend.backend() != "tensorflow":
+            grads = self._clip_gradients(grads)
+        self._backend_update_step(grads, variables, rate)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        """TensorFlow: only the sum over all replicas has the norm that is to be clipped."""
+        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        grads = self._clip_gradients(
+            [each_row_once(g) if self._plan(v).lazy else dense(g) for g, v in reduced]
+        )
+        return [(g, v) for g, (_, v) in zip(grads, reduced, strict=True)]
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if keras.backend.backend() != "torch":
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return
+        import torch
+
+        with torch.no_grad():
+            for gradient, variable in zip(grads, trainable_variables, strict=True):
+                self.update_step(gradient, variable, learning_rate)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable. On TensorFlow that is a `tf.Variable`."""
+        if not self.skip_nonfinite:
+            self._update_variable(gradient, variable, learning_rate)
+            return
+        tables = self._tables(variable)
+        before = [ops.copy(table) for table in tables]
+        self._update_variable(gradient, variable, learning_rate)
+        for table, old in zip(tables, before, strict=True):
+            self.assign(table, where(ops.isfinite(learning_rate), table, old))
+
+    def _tables(self, variable):
+        """A variable and all that is kept for it."""
+        index, count = self._get_variable_index(variable), len(self._trainable_variables)
+        columns = [
+            column
+            for column in vars(self).values()
+            if isinstance(column, list) and len(column) == count and column is not self._variables
+        ]
+        kept = [c[index] for c in columns if c is not self._trainable_variables]
+        return [variable, *(table for table in kept if isinstance(table, keras.Variable))]
+
+    def _update_variable(self, gradient, variable, learning_rate):
+        plan = self._plan(variable)
+        rate = ops.cast(learning_rate, variable.dtype) * self._multiplier(plan, variable.dtype)
+        before = ops.copy(variable) if self.lookahead or plan.adapted else None
+        if plan.centralized:
+            inputs = tuple(range(len(gradient.shape) - 1))
+            gradient = gradient - ops.mean(gradient, axis=inputs, keepdims=True)
+        change = self._change_rows if plan.lazy else self._change
+        change(gradient, variable, ops.ones_like(rate) if plan.adapted else rate, plan)
+        if plan.adapted:
+            direction = ops.subtract(variable, before)
+            norm, size = ops.norm(before), ops.norm(direction)
+            ratio = ops.where((norm > 0) & (size > 0), norm / size, 1)
+            self.assign(variable, before + rate * ratio * direction)
+        if self.lookahead:
+            self._look_ahead(variable, before)
+        if self.use_ema:
+            self._average(variable)
+        if self.gradient_accumulation_steps:
+            sums = self._accumulated_gradients[self._get_variable_index(variable)]
+            self.assign(sums, ops.zeros(sums.shape, sums.dtype))
+
+    def _plan(self, variable):
+        return self._plans[self._get_variable_index(variable)]
+
+    def _multiplier(self, plan, dtype):
+        if isinstance(plan.multiplier, PiecewiseLinear):
+            return ops.cast(plan.multiplier(self.iterations), dtype)
+        return plan.multiplier
+
+    def _change(self, gradient, variable, rate, plan):
+        """Decays a variable and lets the optimizer of Keras update it."""
+        if plan.decayed:
+            self.assign_sub(variable, ops.multiply(variable, rate * self.weight_decay))
+        if not self.bias_correction:
+            rate = rate / self._bias_correction(variable.dtype)
+        if hasattr(super(), "_parallel_update_step"):  # PyTorch: fused operations, in place
+            super()._parallel_update_step([gradient], [variable], rate)
+        else:
+            super().update_step(gradient, variable, rate)
+
+    def _bias_correction(self, dtype):
+        """What Adam multiplies the rate by (arXiv 1412.6980, end of section 2)."""
+        step = ops.cast(self.iterations + 1, dtype)
+        beta_1, beta_2 = (ops.power(ops.cast(b, dtype), step) for b in (self.beta_1, self.beta_2))
+        return ops.sqrt(1 - beta_2) / (1 - beta_1)
+
+    def _change_rows(self, gradient, variable, rate, plan):
+        """The same for the rows with a gradient; others are not touched."""
+        own = super().update_step.__func__
+        if own is keras.optimizers.Adam.update_step and not self.amsgrad:
+            index = self._get_variable_index(variable)
+            slots = [self._momentums[index], self._velocities[index]]
+            alpha = rate * self._bias_correction(variable.dtype) if self.bias_correction else rate
+
+            def adam(ids, rows):
+                tables = [variable, *slots]
+                old, m, v = (ops.take(table, ids, axis=0) for table in tables)
+                m = m + (rows - m) * (1 - self.beta_1)
+                v = v + (rows * rows - v) * (1 - self.beta_2)
+                new = old - old * (rate * self.weight_decay) if plan.decayed else old
+                new = new - m * alpha / (ops.sqrt(v) + self.epsilon)
+                for table, values in zip(tables, (new, m, v), strict=True):
+                    write_rows(self, table, ids, values)
+
+        else:
+            adam, slots = None, self._slots(variable)
+
+        def whole(gradient):
+            tables = [variable, *slots]
+            before = [ops.copy(table) for table in tables]
+            has_gradient = ops.any(ops.not_equal(gradient, 0), axis=1, keepdims=True)
+            self._change(gradient, variable, rate, plan)
+            for table, old in zip(tables, before, strict=True):
+                self.assign(table, where(has_gradient, table, old))
+
+        by_rows(gradient, adam, whole)
+
+    def _slots(self, variable):
+        """The tables that the optimizer of Keras keeps for a variable."""
+        index = self._get_variable_index(variable)
+        known = self._trainable_variables[index]
+        ours = [
+            getattr(self, name)[index]
+            for name in ("_slow", "_model_variables_moving_average", "_accumulated_gradients")
+            if getattr(self, name, None)
+        ]
+        prefix = f"{known.path.replace('/', '_')}_"
+        return [
+            x
+            for x in self.variables
+            if x.name.startswith(prefix)
+            and x.shape == known.shape
+            and not any(x is other for other in ours)
+        ]
+
+    def _look_ahead(self, variable, before):
+        period, step = self.lookahead
+        slow = self._slow[self._get_variable_index(variable)]
+        begin = where(ops.equal(self.iterations, 0), before, slow)
+        is_time = ops.equal((self.iterations + 1) % period, 0)
+        moved = ops.where(is_time, begin + step * ops.subtract(variable, begin), begin)
+        self.assign(slow, moved)
+        self.assign(variable, where(is_time, moved, variable))
+
+    def _average(self, variable):
+        average = self._model_variables_moving_average[self._get_variable_index(variable)]
+        momentum = ops.where(ops.equal(self.iterations, 0), 0.0, self.ema_momentum)
+        momentum = ops.cast(momentum, variable.dtype)
+        self.assign(average, ops.add(momentum * average, ops.multiply(1 - momentum, variable)))
+
+    def _get_current_learning_rate(self):
+        """Of the update, where Keras asks a schedule for the rate of the micro-batch."""
+        if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            return self._learning_rate(self.iterations)
+        return super()._get_current_learning_rate()
+
+    # What Keras does for these is done above
+
+    def _apply_weight_decay(self, variables):
+        pass
+
+    def finalize_variable_values(self, var_list):
+        pass
+
+    # The moving average
+
+    @contextmanager
+    def averaged_weights(self):
+        """Within, the variables have the values of their moving averages.
+
+        Example:
+            >>> with optimizer.averaged_weights():
+            ...     model.evaluate(batches)
+        """
+        self.apply_ema_weights()
+        try:
+            yield
+        finally:
+            self.reset_old_weights()
+
+    def apply_ema_weights(self):
+        """Puts the moving averages into the variables; `reset_old_weights` takes them out.
+
+        Raises:
+            ValueError: there are none, or they are in already.
+        """
+        if not self.use_ema or not self.built:
+            raise ValueError("There is no moving average yet: give ema_momentum, and train.")
+        if self._own_weights is not None:
+            raise ValueError("The moving averages are in the variables already.")
+        self._own_weights = [ops.convert_to_numpy(v) + 0 for v in self._trainable_variables]
+        for variable, average in zip(
+            self._trainable_variables, self._model_variables_moving_average, strict=True
+        ):
+            variable.assign(ops.convert_to_numpy(average))  # JAX may give its memory away
+
+    def reset_old_weights(self):
+        """Puts back what `apply_ema_weights` took out."""
+        if self._own_weights is None:
+            raise ValueError("The moving averages are not in the variables.")
+        for variable, own in zip(self._trainable_variables, self._own_weights, strict=True):
+            variable.assign(own)
+        self._own_weights = None
+
+
+class EvaluateAverages(keras.callbacks.Callback):
+    """Validation, evaluation and prediction with the moving averages of the weights.
+
+    (`keras.callbacks.SwapEMAWeights` loses the weights on PyTorch on a CPU, where the copy that it
+    keeps shares their memory.)
+
+    Example:
+        >>> model.compile(AdamW(1e-4, ema_momentum=0.999), ...)
+        >>> model.fit(train, validation_data=valid, callbacks=[EvaluateAverages()])
+    """
+
+    def on_test_begin(self, logs=None):
+        if int(self._optimizer.iterations):
+            self._optimizer.apply_ema_weights()
+
+    def on_test_end(self, logs=None):
+        if self._optimizer._own_weights is not None:
+            self._optimizer.reset_old_weights()
+
+    on_predict_begin, on_predict_end = on_test_begin, on_test_end
+
+    @property
+    def _optimizer(self):
+        optimizer = self.model.optimizer
+        return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _patterns(patterns):
+    return None if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def fits(argument, patterns, paths):
+    """For each path, whether one of the patterns fits; each pattern must fit somewhere."""
+    fitting = [[bool(re.search(p, path, re.IGNORECASE)) for path in paths] for p in patterns]
+    for pattern, hits in zip(patterns, fitting, strict=True):
+        if not any(hits):
+            some = ", ".join(paths[:: max(1, len(paths) // 8)])
+            raise ValueError(f"{argument}: {pattern!r} fits no variable. There are {some}.")
+    return [any(column) for column in zip(*fitting, strict=True)] or [False] * len(paths)
+
+
+@cache
+def extend(base):
+    """A class of Keras optimizers with the options of `Extended`.
+
+    Args:
+        base: a subclass of `keras.optimizers.Optimizer`.
+
+    Returns:
+        A subclass of it. Those of Keras' own come with this module, so that a `.keras` file
+        with one loads anywhere; another must be extended before its files are loaded.
+    """
+    if isinstance(base, type) and issubclass(base, Extended):
+        return base
+    if not (isinstance(base, type) and issubclass(base, keras.optimizers.Optimizer)):
+        raise ValueError(f"extend takes a class of Keras optimizers, not {base!r}.")
+    doc = f"`keras.optimizers.{base.__name__}` with the options of `Extended`."
+    own = base
+    if keras.backend.backend() == "torch" and base.__module__.startswith("keras."):
+        own = type(base())  # PyTorch has faster classes behind these, which only instances show
+    extended = type(base.__name__, (Extended, own), {"__doc__": doc, "__module__": __name__})
+    return keras.saving.register_keras_serializable(PACKAGE)(extended)
+
+
+def layerwise_multipliers(model, decay):
+    """Rates that fall from the top block down, as ELECTRA is fine-tuned (arXiv 2003.10555).
+
+    Args:
+        model: a model with blocks named `block_0`, `block_1`, ... (each stack on its own).
+        decay: the factor from a block to the one below. What is below all blocks has
+            `decay ** (blocks + 1)`, heads have 1.
+
+    Returns:
+        dict for `lr_multipliers`.
+
+    Raises:
+        ValueError: the model has no such blocks (ALBERT's are one).
+    """
+    paths = [variable.path for variable in model.trainable_variables]
+    found = {match[1]: int(match[2]) for p in paths if (match := re.match(r"(.*?block_(\d+))/", p))}
+    if not found:
+        raise ValueError(f"{model.name} has no blocks with numbers, so no depth to go by.")
+    multipliers = {}
+    for name, i in found.items():
+        stack = name.removesuffix(f"block_{i}")
+        blocks = 1 + max(j for other, j in found.items() if other == f"{stack}block_{j}")
+        multipliers[f"^{re.escape(name)}/"] = decay ** (blocks - i)
+    below = [p for p in paths if re.search("embedding", p) and not re.search("block_", p)]
+    deepest = 2 + max(found.values())
+    return multipliers | {f"^{re.escape(p)}$": decay**deepest for p in below}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Tiger(Extended, keras.optimizers.Optimizer):
+    """Signs of momentum, at rates that go with the size of the variables.
+
+    A gradient with NaN changes no momentum and shrinks the variable a little instead.
+
+    Args:
+        learning_rate: relative to the root mean square of a matrix (of each row of embeddings);
+            half of it itself for biases and normalizations.
+        beta: of the momentum.
+        shrink: the factor of what is left of a variable (of its distance to 1, for scales of
+            normalizations) when its gradient has NaN.
+        kwargs: see `Extended`.
+
+    Reference:
+        Su, "Tiger: a tight-fisted optimizer", kexue.fm/archives/9512.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta=0.965,
+        weight_decay=0.01,
+        shrink=0.99,
+        name="tiger",
+        **kwargs,
+    ):
+        super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
+        self.beta, self.shrink = beta, shrink
+
+    def build(self, variables):
+        if not self.built:
+            super().build(variables)
+            self._momentums = self.add_optimizer_variables(variables, "momentum")
+
+    def get_config(self):
+        return super().get_config() | {"beta": self.beta, "shrink": self.shrink}
+
+    def _change(self, gradient, variable, rate, plan):
+        index = self._get_variable_index(variable)
+        path, m = self._trainable_variables[index].path, self._momentums[index]
+        target = 0.0
+        if re.search("norm|bias", path):
+            target, rate = float(path.endswith("gamma")), rate / 2
+        else:
+            axis = -1 if "embedding" in path else None
+            rate = rate * ops.sqrt(ops.mean(ops.square(variable), axis, keepdims=axis is not None))
+        broken = ops.any(ops.isnan(gradient))
+        moved = self.beta * m + (1 - self.beta) * gradient
+        self.assign(m, where(broken, m, moved))
+        step = ops.sign(m) + (ops.multiply(variable, self.weight_decay) if plan.decayed else 0)
+        shrunk = (variable - target) * self.shrink + target
+        self.assign(variable, ops.where(broken, shrunk, variable - rate * step))
+
+
+SGD = extend(keras.optimizers.SGD)
+Adam = extend(keras.optimizers.Adam)
+AdamW = extend(keras.optimizers.AdamW)
+Adafactor = extend(keras.optimizers.Adafactor)
+Lion = extend(keras.optimizers.Lion)
+
+
+# An optimizer of Keras, extended
+
+
+def Lookahead(inner, sync_period=5, slow_step=0.5):
+    """A Keras optimizer (not used yet) with Lookahead (arXiv 1907.08610).
+
+    Args:
+        inner: an instance, extended or not.
+        sync_period: updates between two moves of the slow weights.
+        slow_step: how much of the way they go.
+
+    Returns:
+        A new optimizer.
+
+    Example:
+        >>> optimizer = Lookahead(keras.optimizers.AdamW(1e-3), sync_period=5, slow_step=0.5)
+    """
+    return _with(inner, lookahead=(sync_period, slow_step))
+
+
+def Lazy(inner, patterns=("embedding",)):
+    """A Keras optimizer (not used yet) that leaves rows without a gradient alone.
+
+    Args:
+        inner: an instance, extended or not.
+        patterns: which variables have rows, by their paths.
+
+    Returns:
+        A new optimizer.
+    """
+    return _with(inner, lazy=patterns)
+
+
+def _with(inner, **options):
+    if not isinstance(inner, keras.optimizers.Optimizer) or inner.built:
+        raise ValueError(f"expected an optimizer of Keras that is not built yet, not {inner!r}.")
+    if isinstance(inner, keras.optimizers.LossScaleOptimizer):
+        raise ValueError("Put the loss scaling around it: LossScaleOptimizer(Lookahead(inner)).")
+    # PyTorch has classes of its own behind those of Keras
+    base = next(c for c in type(inner).__mro__ if ".backend." not in c.__module__)
+    return extend(base).from_config(inner.get_config() | options)
+
+
+# The doors of bert4keras: old names, and what each adds when its class is called without them
+
+OLD_NAMES = {
+    "weight_decay_rate": "weight_decay",
+    "grad_accum_steps": "gradient_accumulation_steps",
+    "paramwise_lr_schedule": "lr_multipliers",
+    "include_in_lazy_optimization": "lazy",
+}
+
+
+def _door(base, **defaults):
+    if isinstance(base, partial):  # what another door gave
+        base, defaults = base.args[0], base.keywords | defaults
+    return partial(_from_old_names, extend(base), **defaults)
+
+
+def _from_old_names(
+    cls, *args, steps_per_slow_update=None, slow_step_size=None, lookahead=None, **options
+):
+    options = {OLD_NAMES.get(name, name): value for name, value in options.items()}
+    if lookahead is not None:
+        period, step = lookahead
+        lookahead = (steps_per_slow_update or period, slow_step_size or step)
+    if options.get("gradient_accumulation_steps") == 1:
+        del options["gradient_accumulation_steps"]
+    return cls(*args, lookahead=lookahead, **options)
+
+
+def extend_with_weight_decay(base, name=None):
+    """`weight_decay_rate` (0.01) and `exclude_from_weight_decay`; see `Extended`."""
+    return _door(base, weight_decay=0.01)
+
+
+def extend_with_layer_adaptation(base, name=None):
+    """`exclude_from_layer_adaptation`: LAMB, when `base` is Adam with weight decay."""
+    return _door(base, layer_adaptation=True)
+
+
+def extend_with_piecewise_linear_lr(base, name=None):
+    """`lr_schedule`: points such as `{1000: 1, 10000: 0.1}`, by default `{0: 1}`."""
+    return _door(base, lr_schedule={0: 1.0})
+
+
+def extend_with_gradient_accumulation(base, name=None):
+    """`grad_accum_steps`: one update for so many batches."""
+    return _door(base)
+
+
+def extend_with_lookahead(base, name=None):
+    """`steps_per_slow_update` (5) and `slow_step_size` (0.5)."""
+    return _door(base, lookahead=(5, 0.5))
+
+
+def extend_with_lazy_optimization(base, name=None):
+    """`include_in_lazy_optimization`: patterns of embeddings."""
+    return _door(base)
+
+
+def extend_with_exponential_moving_average(base, name=None):
+    """`ema_momentum` (0.999), `apply_ema_weights` and `reset_old_weights`."""
+    return _door(base, ema_momentum=0.999)
+
+
+def extend_with_parameter_wise_lr(base, name=None):
+    """`paramwise_lr_schedule`: pattern -> factor or points."""
+    return _door(base)
+
+
+# What differs between backends
+
+
+def where(condition, yes, no):
+    """`ops.where`, which on JAX does not take variables."""
+    return ops.where(condition, ops.convert_to_tensor(yes), ops.convert_to_tensor(no))
+
+
+def either(condition, yes, no, tensors, variables):
+    """Calls `yes` or `no` on tensors; variables may change in both.
+
+    Args:
+        condition: function of nothing that gives a boolean tensor.
+        yes, no: functions of the tensors.
+        tensors: list.
+        variables: all that they read or change.
+    """
+    if keras.backend.backend() == "jax":
+
+        def pure(function):
+            def branch():
+                with keras.StatelessScope(zip(variables, values, strict=True)) as scope:
+                    function(*tensors)
+                return [scope.get_current_value(v) for v in variables]
+
+            return branch
+
+        values = [v.value for v in variables]
+        changed = ops.cond(condition(), pure(yes), pure(no))
+        for variable, value in zip(variables, changed, strict=True):
+            variable.assign(value)
+        return
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        replica = tf.distribute.get_replica_context()
+        if replica and tf.distribute.has_strategy():
+
+            def of_all_replicas(strategy, *tensors):
+                call = strategy.extended.call_for_each_replica
+                ops.cond(condition(), lambda: call(yes, tensors), lambda: call(no, tensors))
+
+            replica.merge_call(of_all_replicas, tuple(tensors))
+            return
+    ops.cond(condition(), lambda: yes(*tensors), lambda: no(*tensors))
+
+
+def is_sparse(gradient):
+    """Whether TensorFlow gave a gradient as rows and their numbers."""
+    return hasattr(gradient, "indices") and hasattr(gradient, "dense_shape")
+
+
+def all_finite(gradients):
+    """Whether they are, on all replicas."""
+    parts = [g.values if is_sparse(g) else g for g in gradients]
+    finite = ops.all(ops.stack([ops.all(ops.isfinite(part)) for part in parts]))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        broken = tf.cast(tf.logical_not(finite), "int32")
+        replica = tf.distribute.get_replica_context()
+        finite = tf.equal(replica.all_reduce(tf.distribute.ReduceOp.SUM, broken), 0)
+    return finite
+
+
+def dense(gradient):
+    """A gradient as an array. Keras squares the rows of sparse ones before it adds them up."""
+    if is_sparse(gradient):
+        import tensorflow as tf
+
+        return tf.convert_to_tensor(gradient)
+    return gradient
+
+
+def each_row_once(gradient):
+    """The same with each row's sum at its first place, and zeros where it comes again."""
+    if not is_sparse(gradient):
+        return gradient
+    import tensorflow as tf
+
+    ids, sums, first = row_sums(gradient)
+    rows = tf.where(first[:, None], sums, 0)
+    return tf.IndexedSlices(rows, ids, gradient.dense_shape)
+
+
+def row_sums(gradient):
+    """Numbers of rows, sorted; the sum of all that have the number; and whether it is the first."""
+    import tensorflow as tf
+
+    order = tf.argsort(gradient.indices)
+    ids = tf.gather(gradient.indices, order)
+    first = tf.concat([[True], ids[1:] != ids[:-1]], 0)
+    segments = tf.cumsum(tf.cast(first, "int32")) - 1
+    rows = tf.gather(gradient.values, order)
+    sums = tf.math.unsorted_segment_sum(rows, segments, tf.shape(ids)[0])
+    return ids, tf.gather(sums, segments), first
+
+
+def by_rows(gradient, rows, whole):
+    """Calls `rows(ids, gradients)` where that is possible, else `whole(gradient)`."""
+    if rows is None:
+        whole(dense(gradient))
+    elif is_sparse(gradient):
+        ids, sums, _ = row_sums(gradient)
+        rows(ids, sums)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        with torch.no_grad():
+            ids = gradient.any(1).nonzero()[:, 0]
+            rows(ids, gradient[ids])
+    else:
+        whole(gradient)
+
+
+def write_rows(optimizer, table, ids, rows):
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        optimizer.assign(table, tf.IndexedSlices(rows, ids))
+    else:
+        table.value.index_copy_(0, ids, rows)

@@ -1,0 +1,427 @@
+"""What a checkpoint can do for a request: each ability looks at texts, and answers batches of them.
+
+An ability is made of a model or says why it cannot be (`Unable`). `prepare` turns a text into what
+the model needs to know of it, or says what is wrong with it (`Refused`); `key` tells which of these
+may share a forward pass; `program` answers the jobs of a `Worker`.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from ..checkpoints import CheckpointError
+from ..data import sequence_padding
+from ..generation.writing import STEP, Task, prompt_of, text_options, transformer_of
+from ..hub import local_directory
+from ..metrics import bio_spans
+from ..models import build_transformer_model
+from ..tokenizers import load_tokenizer
+from .attention import attention_model
+from .entities import load_tagger
+
+EXAMPLE = "今天天气真好"  # what a server tries at its start
+MASKS = 16  # in one text
+CANDIDATES = 50  # for a mask
+SHORTEST = 16  # tokens of the shortest batches
+LONGEST_LOOK = 128  # tokens of a text whose attention is shown: the numbers grow with the square
+
+
+class Unable(ValueError):
+    """What this checkpoint cannot do, and why."""
+
+
+class Refused(ValueError):
+    """What is wrong with a text or a setting."""
+
+
+class Encoded(NamedTuple):
+    """A text in tokens.
+
+    Attributes:
+        text: as it came.
+        ids: of the tokens.
+        offsets: where each token starts and ends in the text; None where nobody asked.
+    """
+
+    text: str
+    ids: list
+    offsets: list | None = None
+
+
+class OnePass:
+    """What is answered by one forward pass.
+
+    Args:
+        model: a `keras.Model` of token ids and, if it wants them, segment ids, and so on.
+        tokenizer: of the model.
+        longest: how many tokens a text may have; None: any number.
+        pad: the id that fills up batches.
+    """
+
+    writes = False
+    example = EXAMPLE
+
+    def __init__(self, model, tokenizer, longest=None, pad=0):
+        self.model, self.tokenizer, self.longest, self.pad = model, tokenizer, longest, max(pad, 0)
+        if keras.backend.backend() == "tensorflow":
+            model.compile(jit_compile=False)  # XLA would compile for seconds at each new shape
+
+    def prepare(self, text):
+        ids, _, offsets = self.tokenizer.encode(text, return_offsets=True)
+        if not any(start < end for start, end in offsets):
+            raise Refused("there is nothing to read in this text.")
+        return Encoded(text, self.fitting(ids), offsets)
+
+    def fitting(self, ids):
+        if self.longest is not None and len(ids) > self.longest:
+            raise Refused(f"{len(ids)} tokens; at most {self.longest} fit.")
+        return ids
+
+    def key(self, item):
+        """Lengths of batches are powers of two, so that compiled programs are few."""
+        length = max(SHORTEST, power_of_two(len(item.ids)))
+        return length if self.longest is None else min(length, self.longest)
+
+    def program(self, jobs):
+        for job, answer in zip(jobs, self.answers([job.item for job in jobs]), strict=True):
+            job.tell(answer)
+            job.end()
+        yield
+
+    def answers(self, items):
+        """One for each item."""
+        outputs = self.outputs([item.ids for item in items], self.key(items[0]))
+        return [self.answer(*pair) for pair in zip(items, outputs, strict=True)]
+
+    def outputs(self, rows, length, *more):
+        """The model's outputs for rows of ids; `more` arrays go in behind ids and segments."""
+        ids = sequence_padding(rows, length=length, value=self.pad)
+        inputs = [ids, np.zeros_like(ids)][: len(self.model.inputs) - len(more)]
+        inputs = [filled_up(x) for x in (*inputs, *more)]
+        return ops.convert_to_numpy(self.model.predict_on_batch(inputs))[: len(rows)]
+
+
+def power_of_two(count):
+    """The least one that is not smaller."""
+    return 1 << (count - 1).bit_length()
+
+
+def filled_up(rows):
+    """As many rows as the next power of two: the last one again and again."""
+    rows = np.asarray(rows)
+    return rows[np.minimum(np.arange(power_of_two(len(rows))), len(rows) - 1)]
+
+
+def longest_of(transformer):
+    """How many tokens a text may have for this model; None: any number."""
+    c = transformer.config
+    learned = c.position == "learned"
+    return c.max_position ** (2 if c.hierarchical_position else 1) if learned else None
+
+
+def encoder_of(transformer):
+    """A model from token ids and segment ids to the last hidden states."""
+    c = transformer.config
+    if transformer.more_inputs or c.custom_position_ids or c.shared_segment_embeddings:
+        raise Unable("this model takes more than a text.")
+    if c.stacks == "decoder":
+        raise Unable(f"{c.family}: a decoder without its encoder reads no text.")
+    if c.stacks != "one":
+        model = transformer.model if c.stacks == "encoder" else transformer.encoder
+        return keras.Model(model.inputs, model.output)
+    states = transformer.hidden_states[-1]
+    if c.final_norm:
+        states = transformer.normalize("final_norm", states)
+    return keras.Model(transformer.inputs, states)
+
+
+class FillMask(OnePass):
+    """What could stand at each [MASK] of a text."""
+
+    def __init__(self, transformer, tokenizer):
+        c = transformer.config
+        if c.stacks != "one" or c.attend == "lm":
+            raise Unable(f"{c.family}: this model sees nothing of what follows a mask; it writes.")
+        if not c.with_lm:
+            raise Unable(f"{c.family}: there is no masked-language-model head.")
+        if tokenizer.token_mask_id is None:
+            raise Unable(f"the vocabulary has no {tokenizer.token_mask}.")
+        self.example = tokenizer.token_mask + EXAMPLE
+        states = encoder_of(transformer).output
+        # the vocabulary is scored at the masks alone
+        places = keras.Input((MASKS,), dtype="int32", name="places")
+        states = ops.take_along_axis(states, ops.expand_dims(places, -1), axis=1)
+        scores = transformer.token_scores(states)
+        shares = keras.layers.Softmax(dtype="float32")(scores)
+        model = keras.Model([*transformer.inputs, places], shares)
+        super().__init__(model, tokenizer, longest_of(transformer), c.pad_token_id)
+
+    def prepare(self, text):
+        pieces = text.split(self.tokenizer.token_mask)
+        if not 2 <= len(pieces) <= MASKS + 1:
+            raise Refused(
+                f"{len(pieces) - 1} times {self.tokenizer.token_mask}; expected 1 to {MASKS}, each "
+                "where a token is to be found."
+            )
+        (*ids, end), *others = [self.tokenizer.encode(piece)[0] for piece in pieces]
+        for _, *inner, _ in others:
+            ids += [self.tokenizer.token_mask_id, *inner]
+        return Encoded(text, self.fitting([*ids, end]))
+
+    def answers(self, items):
+        mask = self.tokenizer.token_mask_id
+        places = [np.flatnonzero(np.equal(item.ids, mask)) for item in items]
+        padded = sequence_padding(places, length=MASKS)
+        shares = self.outputs([item.ids for item in items], self.key(items[0]), padded)
+        return [
+            [self.candidates(shares[row, i]) for i in range(len(places[row]))]
+            for row in range(len(items))
+        ]
+
+    def candidates(self, shares):
+        """`(token, probability)` of the likeliest tokens, the best first."""
+        count = min(CANDIDATES, len(shares))
+        best = np.argpartition(-shares, count - 1)[:count]
+        best = best[np.argsort(-shares[best], kind="stable")]
+        return [(self.tokenizer.id_to_token(int(i)), float(shares[i])) for i in best]
+
+
+class SentenceVectors(OnePass):
+    """The mean of the last hidden states of a text's tokens, and the first of these states."""
+
+    def __init__(self, transformer, tokenizer):
+        c = transformer.config
+        super().__init__(
+            encoder_of(transformer), tokenizer, longest_of(transformer), c.pad_token_id
+        )
+
+    def answer(self, item, states):
+        states = states[: len(item.ids)].astype("float32")
+        words = [start < end for start, end in item.offsets]
+        return {"mean": states[words].mean(axis=0), "cls": states[0]}
+
+
+class Attention(OnePass):
+    """How much each token attends to each other one: `(blocks, heads, tokens, tokens)`."""
+
+    def __init__(self, transformer, tokenizer):
+        encoder_of(transformer)
+        try:
+            model = attention_model(transformer)
+        except ValueError as error:
+            raise Unable(str(error)) from None
+        longest = min(LONGEST_LOOK, longest_of(transformer) or LONGEST_LOOK)
+        super().__init__(model, tokenizer, longest, transformer.config.pad_token_id)
+
+    def answer(self, item, weights):
+        size = len(item.ids)
+        return weights[:, :, :size, :size]
+
+
+class Entities(OnePass):
+    """Spans `(start, end, kind)` of characters, by a fine-tuned model.
+
+    Args:
+        model, labels, tokenizer: see `save_tagger`.
+    """
+
+    def __init__(self, model, labels, tokenizer):
+        self.labels = labels
+        tables = [layer for layer in model.layers if layer.name == "position_embedding"]
+        longest = tables[0].input_dim if tables else None
+        super().__init__(model, tokenizer, longest)
+
+    def answers(self, items):
+        scores = self.outputs([item.ids for item in items], self.key(items[0]))
+        if scores.ndim == 4:
+            found = [self.spans(row[:, : len(i.ids), : len(i.ids)]) for row, i in zip(scores, items, strict=True)]  # fmt: skip
+        else:
+            decode = getattr(self.model.layers[-1], "decode", lambda scores: scores.argmax(-1))
+            tags = ops.convert_to_numpy(decode(scores))
+            found = [
+                bio_spans([self.labels[tag] for tag in row[: len(item.ids)]])
+                for row, item in zip(tags, items, strict=True)
+            ]
+        return [self.in_text(*pair) for pair in zip(found, items, strict=True)]
+
+    def spans(self, scores):
+        """Where the scores `(kinds, tokens, tokens)` are above 0."""
+        return {
+            (start, last + 1, self.labels[kind])
+            for kind, start, last in np.argwhere(scores > 0).tolist()
+        }
+
+    @staticmethod
+    def in_text(spans, item):
+        """Spans of tokens as spans of characters, in order; none of special tokens."""
+        words = [start < end for start, end in item.offsets]
+        return sorted(
+            (item.offsets[start][0], item.offsets[end - 1][1], kind)
+            for start, end, kind in spans
+            if start < end and words[start] and words[end - 1]
+        )
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A text to be written.
+
+    Attributes:
+        prompt: token ids.
+        room: new tokens that there is room for.
+        new_tokens: how many to write at most.
+        seed: of random choices.
+        settings: other arguments of `generate`, as pairs.
+    """
+
+    prompt: tuple
+    room: int
+    new_tokens: int
+    seed: int
+    settings: tuple
+
+
+@dataclass(frozen=True)
+class Written:
+    """The end of a text: `reason` is `"stop"` (a stop token) or `"length"`."""
+
+    reason: str
+    tokens: int
+    score: float
+
+
+class Writer:
+    """Continues texts, or answers them; tells strings and, at the end, a `Written`."""
+
+    writes = True
+    example = EXAMPLE
+
+    def __init__(self, transformer, tokenizer, new_tokens):
+        try:
+            self.transformer = transformer_of(transformer)
+        except ValueError as error:
+            raise Unable(str(error)) from None
+        encoder_of(transformer)
+        self.tokenizer, self.new_tokens = tokenizer, new_tokens
+
+    def prepare(self, text, new_tokens=STEP, seed=0, **settings):
+        prompt = tuple(prompt_of(self.transformer, self.tokenizer, text))
+        if not prompt:
+            raise Refused("there is nothing to read in this text.")
+        # room in a few sizes, so that compiled programs are few
+        room = min(max(STEP, power_of_two(new_tokens)), max(self.new_tokens, new_tokens))
+        if self.transformer.config.stacks == "one" and (longest := longest_of(self.transformer)):
+            if len(prompt) + new_tokens > longest:
+                raise Refused(
+                    f"{len(prompt)} tokens and max_new_tokens={new_tokens}; together at most "
+                    f"{longest} fit."
+                )
+            if steps(len(prompt)) + room > longest:
+                room = new_tokens
+        return Wanted(prompt, room, new_tokens, seed, tuple(sorted(settings.items())))
+
+    def key(self, item):
+        return item.settings, item.room, steps(len(item.prompt))
+
+    def program(self, jobs):
+        items = [job.item for job in jobs]
+        rows = filled_up(np.arange(len(items)))
+        first = items[0]
+        options = text_options(self.transformer, self.tokenizer, dict(first.settings))
+        prompts = [list(items[row].prompt) for row in rows]
+        task = Task(self.transformer, prompts, first.room, **options)
+        if options.get("do_sample"):  # what a text gets must not depend on its neighbours
+            shape = task.limits["noise"].shape[1:]
+            noise = [
+                np.random.default_rng(items[row].seed).random(shape, "float32") for row in rows
+            ]
+            task.limits["noise"] = np.stack(noise)
+        told = [""] * len(jobs)
+        for count, state in enumerate(task.steps(), 1):
+            for i, ((found,), job) in enumerate(
+                zip(task.results(state)[: len(jobs)], jobs, strict=True)
+            ):
+                if job.over:
+                    continue
+                ends = found.finished or count == job.item.new_tokens
+                told[i] += self.news(told[i], found.ids, job, ends)
+                if ends:
+                    reason = "stop" if found.finished else "length"
+                    job.tell(Written(reason, len(found.ids), found.score))
+                    job.end()
+            yield
+
+    def news(self, told, ids, job, ends):
+        """Tells what was written since, in whole characters; gives it."""
+        text = self.tokenizer.decode(ids)
+        if not ends and (text.endswith("\ufffd") or not text.startswith(told)):
+            return ""
+        new = text.removeprefix(told)
+        if new:
+            job.tell(new)
+        return new
+
+
+def steps(length):
+    return -(-length // STEP)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A checkpoint, and what it can do.
+
+    Attributes:
+        transformer, tokenizer: of the checkpoint.
+        abilities: name -> the ability.
+        cannot: name -> why there is no such ability.
+    """
+
+    transformer: object
+    tokenizer: object
+    abilities: dict
+    cannot: dict
+
+
+def load(path, ner=None, model="auto", new_tokens=256, **settings):
+    """A checkpoint, with all that it can do for requests.
+
+    Args:
+        path: see `build_transformer_model`.
+        ner: a directory of `save_tagger`.
+        model, **settings: see `build_transformer_model`.
+        new_tokens: that are written for one request at most.
+
+    Returns:
+        `Served`.
+    """
+    path = local_directory(path)
+    more, no_head = {"model": model, "return_keras_model": False, **settings}, None
+    try:
+        transformer = build_transformer_model(path, with_lm=True, **more)
+    except CheckpointError as error:
+        transformer, no_head = build_transformer_model(path, **more), error
+    tokenizer = load_tokenizer(path)
+    makers = {
+        "fill-mask": lambda: FillMask(transformer, tokenizer),
+        "generate": lambda: Writer(transformer, tokenizer, new_tokens),
+        "vectors": lambda: SentenceVectors(transformer, tokenizer),
+        "attention": lambda: Attention(transformer, tokenizer),
+        "entities": lambda: tagger_of(ner),
+    }
+    abilities, cannot = {}, {}
+    for name, make in makers.items():
+        try:
+            abilities[name] = make()
+        except Unable as error:
+            needs_head = no_head is not None and name in ("fill-mask", "generate")
+            cannot[name] = f"{error} {no_head}" if needs_head else str(error)
+    return Served(transformer, tokenizer, abilities, cannot)
+
+
+def tagger_of(directory):
+    if directory is None:
+        raise Unable("a checkpoint finds no entities by itself; start with --ner DIRECTORY.")
+    return Entities(*load_tagger(directory))

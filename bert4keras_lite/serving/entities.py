@@ -1,0 +1,70 @@
+"""A fine-tuned tagger on disk: a model, its tokenizer's files, and what its numbers are called."""
+
+import json
+from pathlib import Path
+
+import keras
+
+from .. import layers  # noqa: F401 - Keras finds the classes that a file names
+from ..hub import local_directory
+from ..tokenizers import load_tokenizer, save_vocab
+
+MODEL, LABELS = "model.keras", "labels.json"
+
+
+def save_tagger(directory, model, labels, tokenizer):
+    """Saves what finds entities, for `load_tagger` and the server's `--ner`.
+
+    Args:
+        directory: is made if missing; gets `model.keras`, `labels.json` and `vocab.txt`.
+        model: a `keras.Model` from token ids and segment ids to scores of tags `(batch, length,
+            tags)`, which a `ConditionalRandomField` or its kin may decode; or to scores of spans
+            `(batch, kinds, length, length)`, above 0 where there is one.
+        labels: the tags, such as `["O", "B-name", "I-name"]`; or the kinds of spans.
+        tokenizer: a WordPiece `Tokenizer`.
+
+    Raises:
+        ValueError: another number of labels than the model scores.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    check_labels(model, labels, LABELS)
+    model.save(directory / MODEL)
+    (directory / LABELS).write_text(json.dumps(list(labels), ensure_ascii=False), "utf-8")
+    save_vocab(directory / "vocab.txt", tokenizer.token_dict)
+
+
+def load_tagger(directory):
+    """The model, labels and tokenizer that `save_tagger` wrote.
+
+    Raises:
+        FileNotFoundError, ValueError: a file is missing, or does not fit the others.
+    """
+    directory = Path(local_directory(directory))
+    for name in (MODEL, LABELS):
+        if not (directory / name).is_file():
+            raise FileNotFoundError(
+                f"{directory}: expected {MODEL}, {LABELS} and vocab.txt, as save_tagger writes "
+                f"them; there is no {name}."
+            )
+    try:
+        labels = json.loads((directory / LABELS).read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{directory / LABELS}: expected a JSON list of names ({error})."
+        ) from None
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"{directory / LABELS}: expected a JSON list of names.")
+    model = keras.saving.load_model(directory / MODEL, compile=False)
+    check_labels(model, labels, directory / LABELS)
+    return model, labels, load_tokenizer(directory)
+
+
+def check_labels(model, labels, where):
+    shape = tuple(model.outputs[0].shape)
+    scored = shape[1] if len(shape) == 4 else shape[-1]
+    if len(model.outputs) != 1 or len(shape) not in (3, 4) or scored != len(labels):
+        raise ValueError(
+            f"{where}: {len(labels)} labels for a model whose output is {shape}; expected scores "
+            "(batch, length, tags) or (batch, kinds, length, length)."
+        )

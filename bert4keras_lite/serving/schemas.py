@@ -1,0 +1,155 @@
+"""What requests and answers look like. Unknown fields and values of another type are errors."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .abilities import CANDIDATES
+
+
+class Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Texts(Request):
+    texts: list[str] = Field(min_length=1, description="each by itself")
+
+
+class FillMaskRequest(Texts):
+    """Texts with `[MASK]` where a token is to be found."""
+
+    top: int = Field(5, ge=1, le=CANDIDATES, description="candidates for each mask")
+
+
+class Candidate(BaseModel):
+    token: str
+    probability: float
+
+
+class FilledText(BaseModel):
+    text: str
+    masks: list[list[Candidate]] = Field(description="for each mask, the likeliest first")
+
+
+class FillMaskAnswer(BaseModel):
+    results: list[FilledText]
+
+
+class GenerateRequest(Request):
+    """A beginning to continue, or a source to answer; see `generate` for the settings."""
+
+    text: str
+    max_new_tokens: int | None = Field(None, ge=1, description="64, or what the server allows")
+    sample: bool = Field(False, description="draw tokens at random; else the likeliest")
+    temperature: float = Field(1.0, gt=0, le=100)
+    top_k: int | None = Field(None, ge=1)
+    top_p: float | None = Field(None, gt=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0, le=100)
+    seed: int | None = Field(None, ge=0, lt=2**32, description="drawn, and told, if left out")
+    stream: bool = Field(False, description="server-sent events: piece, ..., piece, end (or error)")
+
+
+class Piece(BaseModel):
+    """The data of the event `piece`."""
+
+    text: str
+
+
+class Ending(BaseModel):
+    """The data of the event `end`. `score` is the sum of the tokens' log-probabilities."""
+
+    reason: Literal["stop", "length", "time"]
+    tokens: int | None = None
+    score: float | None = None
+    seed: int | None = None
+
+
+class GenerateAnswer(Ending):
+    text: str
+
+
+class VectorsRequest(Texts):
+    pooling: Literal["mean", "cls"] = Field("mean", description="of the tokens, or the first state")
+
+
+class VectorsAnswer(BaseModel):
+    vectors: list[list[float]]
+
+
+class SimilarityAnswer(BaseModel):
+    similarity: list[list[float]] = Field(description="cosines, of each text with each other one")
+
+
+class EntitiesRequest(Texts):
+    pass
+
+
+class Entity(BaseModel):
+    """`text[start:end]`, in characters."""
+
+    start: int
+    end: int
+    text: str
+    kind: str
+
+
+class EntitiesAnswer(BaseModel):
+    results: list[list[Entity]]
+
+
+class AttentionRequest(Request):
+    text: str
+    layers: list[int] | None = Field(None, description="which; all when left out")
+    heads: list[int] | None = Field(None, description="which; all when left out")
+
+
+class Token(BaseModel):
+    """`text[start:end]`; a special token is nowhere in the text."""
+
+    token: str
+    start: int
+    end: int
+
+
+class AttentionAnswer(BaseModel):
+    tokens: list[Token]
+    layers: list[int]
+    heads: list[int]
+    weights: list[list[list[list[float]]]] = Field(
+        description="[layer][head][from][to], to 4 digits; each row adds up to about 1"
+    )
+
+
+class Model(BaseModel):
+    name: str
+    family: str
+    blocks: int
+    heads: int
+    hidden_size: int
+    vocabulary: int
+    parameters: int
+    mask: str | None
+    continues: bool = Field(description="whether generate continues a text, or answers it")
+    entities: list[str] = Field(description="labels of the model that finds them")
+    backend: str
+    limits: dict[str, float]
+    abilities: list[str]
+    cannot: dict[str, str] = Field(description="ability -> why there is none")
+
+
+class Health(BaseModel):
+    status: Literal["ready", "closing"]
+    waiting: int = Field(description="texts that wait for the model")
+    running: int = Field(description="batches that have begun")
+    abilities: list[str]
+    cannot: dict[str, str]
+
+
+class Problem(BaseModel):
+    status: int
+    field: str | None = Field(None, description="of the request, such as texts[0]")
+    message: str
+
+
+class ProblemAnswer(BaseModel):
+    error: Problem

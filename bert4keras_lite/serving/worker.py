@@ -1,0 +1,222 @@
+"""One thread owns the model; requests that arrive together share its forward passes."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, fields
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the server takes on.
+
+    Attributes:
+        characters: of one text.
+        texts: in one request.
+        body: bytes of one request.
+        new_tokens: that may be written for one request.
+        seconds: from a request to the last of its answer.
+        waiting: texts that wait for the model; more are turned away.
+        batch: texts in one forward pass.
+        wait: seconds that a text waits for others to share its pass.
+        writing: batches of texts that are written side by side.
+    """
+
+    characters: int = 2000
+    texts: int = 32
+    body: int = 1 << 20
+    new_tokens: int = 256
+    seconds: float = 60.0
+    waiting: int = 256
+    batch: int = 16
+    wait: float = 0.005
+    writing: int = 4
+
+    @classmethod
+    def of(cls, values):
+        """Limits of that name, and the usual ones.
+
+        Raises:
+            ValueError: there is no limit of a name, or a value is out of its range.
+        """
+        for name in values.keys() - (known := [field.name for field in fields(cls)]):
+            raise ValueError(f"limit {name}: expected one of {', '.join(known)}.")
+        return cls(**values)
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name == "wait" else 1
+            if not isinstance(value, (int, field.type)) or not value >= least:
+                raise ValueError(
+                    f"limit {field.name}={value!r}: expected a number of at least {least}"
+                    + (", without a fraction." if field.type is int else ".")
+                )
+
+
+class Busy(Exception):
+    """There is no room for this request now."""
+
+
+class Late(Exception):
+    """The time for this request is over."""
+
+
+class Job:
+    """One text on its way through the worker, awaited in the event loop that it was made in.
+
+    Args:
+        ability: gives `key(item)`: jobs of one ability and one key may share a pass; and
+            `program(jobs)`: a generator that takes them on step by step, and says what it has by
+            `job.tell` and `job.end`.
+        item: what the ability needs to know of the text.
+        seconds: that there are for it.
+    """
+
+    def __init__(self, ability, item, seconds):
+        self.ability, self.item = ability, item
+        self.key = (ability, ability.key(item))
+        self.since = time.monotonic()
+        self.deadline = self.since + seconds
+        self.over = False
+        self.loop = asyncio.get_running_loop()
+        self.updates = asyncio.Queue()
+
+    def tell(self, *update):
+        """A part of the answer; from the worker's thread."""
+        try:
+            self.loop.call_soon_threadsafe(self.updates.put_nowait, update)
+        except RuntimeError:  # the loop is closed: nobody listens
+            self.over = True
+
+    def end(self, error=None):
+        """All was told, or this happened instead."""
+        self.over = True
+        self.tell(*([] if error is None else [error]))
+
+    def cancel(self):
+        """Nobody waits for the answer any more."""
+        self.over = True
+
+    async def __aiter__(self):
+        while True:
+            update = await self.updates.get()
+            if not update:
+                return
+            if isinstance(update[0], Exception):
+                raise update[0]
+            yield update[0]
+
+    async def result(self):
+        """The answer, if it is told at once."""
+        async for update in self:
+            result = update
+        return result
+
+
+class Worker:
+    """Takes jobs in the order in which they come, several at a time.
+
+    Each turn begins at most one batch of jobs and brings every one that has begun a step further,
+    so that those who wait for a long text and those who wait for one pass do not wait for each
+    other.
+
+    Args:
+        limits: `Limits`.
+    """
+
+    def __init__(self, limits):
+        self.limits = limits
+        self.waiting = []
+        self.runs = deque()
+        self.changed = threading.Condition()
+        self.closing = False
+        self.thread = threading.Thread(target=self._work, name="model", daemon=True)
+
+    def start(self):
+        self.thread.start()
+
+    def submit(self, jobs):
+        """All of these jobs, or none.
+
+        Raises:
+            Busy: there is no room.
+        """
+        with self.changed:
+            if self.closing:
+                raise Busy("the server is shutting down")
+            if len(self.waiting) + len(jobs) > self.limits.waiting:
+                raise Busy("too many requests are waiting")
+            self.waiting.extend(jobs)
+            self.changed.notify()
+
+    def close(self):
+        """Takes no more jobs, finishes those that it has, and ends the thread."""
+        with self.changed:
+            self.closing = True
+            self.changed.notify()
+        self.thread.join(self.limits.seconds + 5)
+
+    def _work(self):
+        while True:
+            jobs = self._next_batch()
+            if jobs:
+                self.runs.append((jobs, jobs[0].ability.program(jobs)))
+            elif not self.runs:
+                return
+            for _ in range(len(self.runs)):
+                run = self.runs.popleft()
+                if self._goes_on(*run):
+                    self.runs.append(run)
+
+    def _next_batch(self):
+        """Jobs that share a key; none where nothing is due and there is other work, or no more."""
+        with self.changed:
+            while True:
+                now = time.monotonic()
+                self.waiting = [job for job in self.waiting if self._alive(job, now)]
+                batch = self._first_batch()
+                due = batch and batch[0].since + self.limits.wait
+                if batch and (now >= due or len(batch) == self.limits.batch or self.closing):
+                    self.waiting = [job for job in self.waiting if job not in batch]
+                    return batch
+                if self.runs or (self.closing and not self.waiting):
+                    return []
+                self.changed.wait(due - now if batch else None)
+
+    def _first_batch(self):
+        """The job that waits the longest and may begin, and those that can share its pass."""
+        writing = sum(jobs[0].ability.writes for jobs, _ in self.runs)
+        full = writing >= self.limits.writing
+        first = next((job for job in self.waiting if not (full and job.ability.writes)), None)
+        if first is None:
+            return []
+        return [job for job in self.waiting if job.key == first.key][: self.limits.batch]
+
+    def _alive(self, job, now):
+        if not job.over and now > job.deadline:
+            job.end(Late("the time for this request is over"))
+        return not job.over
+
+    def _goes_on(self, jobs, program):
+        """Brings a batch a step further; whether there is more to do."""
+        now = time.monotonic()
+        if not [job for job in jobs if self._alive(job, now)]:
+            program.close()
+            return False
+        try:
+            next(program)
+            return True
+        except StopIteration:
+            error = None
+        except Exception as caught:
+            logger.exception("%s", type(jobs[0].ability).__name__)
+            error = RuntimeError(f"{type(caught).__name__} in the model")
+        for job in jobs:
+            if not job.over:
+                job.end(error)
+        return False

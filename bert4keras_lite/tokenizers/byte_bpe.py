@@ -1,0 +1,236 @@
+"""GPT-2's byte-level byte pair encoding.
+
+1. A regular expression cuts the text into words, numbers, punctuation and spaces; a word keeps
+   the space before it.
+2. The UTF-8 bytes of each piece are written in an alphabet of 256 visible characters (a space is
+   `Ġ`), so that there are no unknown characters.
+3. Of all neighbouring symbols, the pair that comes first in the list of merges is joined, again
+   and again.
+
+A Chinese character is three bytes and, in GPT-2's vocabulary, often two or three tokens.
+
+Reference: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section
+2.2; the algorithm is that of `src/encoder.py` in https://github.com/openai/gpt-2.
+"""
+
+import json
+from heapq import heapify, heappop, heappush
+from itertools import chain, pairwise
+from pathlib import Path
+
+import regex
+
+from .base import DictTokenizer, Memo, byte_spans, locate
+from .wordpiece import load_vocab
+
+# English contractions, words, numbers, everything else, and spaces. Of several spaces the last
+# goes with the word that follows.
+_WORDS = regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+
+
+def _byte_alphabet():
+    """The 256 characters that stand for bytes: visible ones for themselves, others from U+0100."""
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in visible else next(others)) for byte in range(256)]
+
+
+_ALPHABET = _byte_alphabet()
+_BYTE_OF = {char: byte for byte, char in enumerate(_ALPHABET)}
+
+
+def _symbols(text):
+    """The bytes of a text as a string over the alphabet."""
+    return "".join(map(_ALPHABET.__getitem__, text.encode("utf-8", "replace")))
+
+
+def _token_bytes(token):
+    """The bytes a token stands for; an added token outside the alphabet stands for itself."""
+    if all(char in _BYTE_OF for char in token):
+        return bytes(map(_BYTE_OF.__getitem__, token))
+    return token.encode("utf-8", "replace")
+
+
+def _load_json_vocab(path):
+    try:
+        vocab = json.loads(Path(path).read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); expected a dict token -> id") from None
+    if not isinstance(vocab, dict) or not all(isinstance(i, int) for i in vocab.values()):
+        raise ValueError(f"{path}: expected a JSON dict token -> id")
+    return vocab
+
+
+def _load_merges(path):
+    lines = Path(path).read_text("utf-8").split("\n")
+    merges = []
+    for number, line in enumerate(lines, 1):
+        pair = tuple(line.split())
+        if not pair or (number == 1 and line.startswith("#version")):
+            continue
+        if len(pair) != 2:
+            raise ValueError(f"{path}, line {number}: expected two symbols, got {line!r}")
+        merges.append(pair)
+    return merges
+
+
+class ByteBPETokenizer(DictTokenizer):
+    """GPT-2's byte-level BPE tokenizer.
+
+    Its ids are those of OpenAI's code; with `special_tokens_in_text=True`, those of Hugging
+    Face's GPT-2 tokenizer.
+
+    Every token has a source in the text. A character whose bytes are parted among several tokens
+    counts as the source of each of them, so the offsets of neighbours may overlap. The space
+    before a word belongs to the word's token.
+
+    Args:
+        vocab: dict token -> id; or a file of it: `vocab.json` (Hugging Face), `encoder.json`
+            (OpenAI), or `vocab.txt` with one token a line.
+        merges: list of pairs of symbols, best first; or a file of it, `merges.txt` or
+            `vocab.bpe`.
+        special_tokens_in_text: read `<|endoftext|>` in a text as that token; by default it is
+            text like any other.
+        token_start: token put in front of a text; None, as GPT-2 has none.
+        token_end: token put behind each text; None: GPT-2 puts `<|endoftext|>` between
+            documents, which is the caller's choice.
+        token_mask, token_unk, token_pad: the other special tokens.
+        **kwargs: `pre_tokenize`, `token_translate`, see `TokenizerBase`.
+
+    Raises:
+        ValueError: a file is not what it should be, or the two do not belong together.
+
+    Example:
+        >>> tokenizer = ByteBPETokenizer("vocab.json", "merges.txt")
+        >>> tokenizer.tokenize("Hello world")
+        ['Hello', 'Ġworld']
+        >>> tokenizer.decode(tokenizer.encode("Hello 世界")[0])
+        'Hello 世界'
+    """
+
+    def __init__(
+        self,
+        vocab,
+        merges,
+        special_tokens_in_text=False,
+        token_start=None,
+        token_end=None,
+        token_mask="<mask>",
+        token_unk="<|endoftext|>",
+        token_pad="<|endoftext|>",
+        **kwargs,
+    ):
+        super().__init__(token_start, token_end, token_mask, token_unk, token_pad, **kwargs)
+        source = "vocab" if isinstance(vocab, dict) else vocab
+        if not isinstance(vocab, dict):
+            is_json = Path(vocab).suffix == ".json"
+            vocab = _load_json_vocab(vocab) if is_json else load_vocab(vocab)
+        if isinstance(merges, str | Path):
+            merges = _load_merges(merges)
+        for first, second in merges:
+            if first + second not in vocab:
+                raise ValueError(
+                    f"the merges join {first!r} and {second!r}, but {source} has no"
+                    f" {first + second!r}; expected vocabulary and merges of one model"
+                )
+        self._set_vocab(vocab)
+        self._ranks = {tuple(pair): rank for rank, pair in enumerate(merges)}
+        if self.token_unk_id is None and not vocab.keys() >= set(_ALPHABET):
+            raise ValueError(
+                f"{source} lacks some of the 256 bytes and token_unk={self.token_unk!r}; name the"
+                " token it has for what is unknown"
+            )
+
+        self._special_set = set(self.special_tokens.values())
+        self._specials = None
+        if special_tokens_in_text:
+            known = sorted(t for t in self._special_set if t in vocab)
+            self._specials = regex.compile(f"({'|'.join(map(regex.escape, known))})")
+        self._word_tokens = Memo(self._compute_word_tokens, longest=32)
+        self._word_ids = Memo(self._compute_word_ids, longest=32)
+
+    # Tables
+
+    def _compute_word_tokens(self, word):
+        """Joins neighbours, the best-ranked pair first, until no pair is among the merges."""
+        symbols = list(_symbols(word))
+        size, ranks = len(symbols), self._ranks
+        # Neighbours of each symbol; a symbol that was joined to its left neighbour is None.
+        left, right = list(range(-1, size - 1)), list(range(1, size + 1))
+        heap = [(ranks[p], i) for i, p in enumerate(pairwise(symbols)) if p in ranks]
+        heapify(heap)
+        while heap:
+            rank, i = heappop(heap)
+            j = right[i]
+            # Symbols may have been joined otherwise since their pair was noted.
+            if j == size or ranks.get((symbols[i], symbols[j])) != rank:
+                continue
+            symbols[i], symbols[j] = symbols[i] + symbols[j], None
+            right[i] = k = right[j]
+            if k < size:
+                left[k] = i
+                if (pair := (symbols[i], symbols[k])) in ranks:
+                    heappush(heap, (ranks[pair], i))
+            h = left[i]
+            if h >= 0 and (pair := (symbols[h], symbols[i])) in ranks:
+                heappush(heap, (ranks[pair], h))
+        return tuple(symbol for symbol in symbols if symbol is not None)
+
+    def _compute_word_ids(self, word):
+        translate = self._token_translate
+        return tuple(self.token_to_id(translate.get(t, t)) for t in self._word_tokens[word])
+
+    # Text to tokens
+
+    def _parts(self, text):
+        """What is cut on its own: a list of `(part, whether it is a special token)`."""
+        parts = []
+        for i, part in enumerate([text] if self._specials is None else self._specials.split(text)):
+            if i % 2 or self._pre_tokenize is None:
+                parts.append((part, bool(i % 2)))
+            else:
+                parts += [(word, False) for word in self._pre_tokenize(part)]
+        return parts
+
+    def _part_tokens(self, part, is_special):
+        if is_special:
+            return [part]
+        words = _WORDS.findall(part)
+        return list(chain.from_iterable(map(self._word_tokens.__getitem__, words)))
+
+    def _tokenize(self, text):
+        return [token for part in self._parts(text) for token in self._part_tokens(*part)]
+
+    def _encode(self, text):
+        if self._specials is not None or self._pre_tokenize is not None:
+            return super()._encode(text)
+        words = _WORDS.findall(text)
+        return list(chain.from_iterable(map(self._word_ids.__getitem__, words)))
+
+    def _encode_with_offsets(self, text):
+        parts = self._parts(text)
+        starts, offsets = locate(text, [part for part, _ in parts]), []
+        for start, (part, is_special) in zip(starts, parts, strict=True):
+            if is_special:
+                offsets.append((start, start + len(part)))
+                continue
+            lengths = map(len, self._part_tokens(part, False))
+            offsets += [(start + i, start + j) for i, j in byte_spans(part, lengths)]
+        return self._encode(text), offsets
+
+    # Tokens to text
+
+    def decode(self, ids):
+        """The text of token ids, without special tokens.
+
+        Bytes that are no whole character, as after a truncation, become U+FFFD.
+
+        Args:
+            ids: list, array or tensor of ids.
+
+        Returns:
+            A string.
+        """
+        tokens = [self._token_translate_inv.get(t, t) for t in self.ids_to_tokens(ids)]
+        text = b"".join(_token_bytes(t) for t in tokens if t not in self._special_set)
+        return text.decode("utf-8", "replace")

@@ -1,0 +1,339 @@
+"""sentencepiece vocabularies: T5, mT5, XLNet, and CPM's over the words of jieba.
+
+sentencepiece rewrites a text before it cuts it: usually NFKC (full-width letters and punctuation
+become ASCII), runs of white space become one space, spaces at either end vanish, and one space
+is put in front. What its model keeps of a text, `decode` gives back.
+
+Reference: Kudo & Richardson, "SentencePiece: A simple and language independent subword
+tokenizer and detokenizer for Neural Text Processing", 2018, https://arxiv.org/abs/1808.06226.
+"""
+
+import operator
+import re
+from pathlib import Path
+
+import sentencepiece
+
+from .base import TokenizerBase, byte_spans, locate
+from .words import jieba_new_words
+
+_SENTINEL = re.compile(r"<extra_id_(\d+)>")
+
+
+# The model file: a protocol buffer, whose field 1 is the list of pieces
+
+
+def _varint(data, at):
+    """The number at `at` and the position behind it: seven bits a byte, the lowest first."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _fields(data):
+    """The top-level fields of a model, as pairs `(number, the field's bytes with its header)`."""
+    at = 0
+    while at < len(data):
+        tag, length_at = _varint(data, at)
+        length, start = _varint(data, length_at)
+        yield tag >> 3, data[at : start + length]
+        at = start + length
+
+
+def _reduced(proto, keep_tokens, path):
+    """The model with the pieces `keep_tokens` only, in that order.
+
+    Ids behind the last piece (rows that a model's table has beyond its vocabulary) stay without
+    piece, and so must come last.
+    """
+    pieces, rest = [], []
+    for number, field in _fields(proto):
+        if number == 1:
+            pieces.append(field)
+        elif number != 4:  # a self test of the whole model, which the reduced one would fail
+            rest.append(field)
+    count = sum(i < len(pieces) for i in keep_tokens)
+    if len(set(keep_tokens)) < len(keep_tokens) or min(keep_tokens) < 0:
+        raise ValueError("keep_tokens: expected ids of rows to keep, none negative, none twice")
+    if any(i >= len(pieces) for i in keep_tokens[:count]):
+        raise ValueError(
+            f"keep_tokens: {path} has {len(pieces)} pieces; expected ids beyond them at the end"
+        )
+    return b"".join([*(pieces[i] for i in keep_tokens[:count]), *rest])
+
+
+def _processor(proto, problem):
+    """The processor of a model; `problem` tells the user what is wrong if there is none."""
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(proto)
+    except RuntimeError as error:
+        raise ValueError(f"{problem} ({error})") from None
+    return processor
+
+
+def _load(path, keep_tokens):
+    """The sentencepiece processor of a model file, reduced to `keep_tokens` if it is not yet."""
+    proto = Path(path).read_bytes()
+    model = _processor(proto, f"{path} is no sentencepiece model")
+    if keep_tokens is None:
+        return model
+    if not keep_tokens:
+        raise ValueError("keep_tokens is empty; expected the ids of the rows to keep")
+    # The old ids that go with an already reduced model reach beyond its pieces.
+    pieces = model.get_piece_size()
+    if len(keep_tokens) >= pieces and max(keep_tokens) >= pieces:
+        return model
+    return _processor(
+        _reduced(proto, keep_tokens, path),
+        f"keep_tokens: expected the ids of <unk> and, if {path} has them, of all 256 bytes",
+    )
+
+
+class SpTokenizer(TokenizerBase):
+    """A tokenizer with a sentencepiece model.
+
+    Args:
+        model_path: the model file, e.g. `spiece.model`.
+        keep_tokens: list of the old ids of a reduced vocabulary, as for
+            `build_transformer_model(..., keep_tokens=)`; ids are then positions in this list.
+            The file may be the whole model, which is reduced on loading, or the reduced one, as
+            bert4keras' `sentencepiece_cn.model`. Ids without a piece decode to `""`.
+        extra_ids: number of T5's sentinels `<extra_id_0>`, `<extra_id_1>`, ... behind the
+            pieces, counted from the end: 100 for T5 (`<extra_id_0>` is 32099), where they are
+            not in the model file. In a text they are read as these tokens, as Hugging Face
+            does. 0 for mT5, whose file has pieces `▁<extra_id_n>`.
+        token_start: token put in front of a text, or None.
+        token_end: token put behind each text, or None.
+        token_mask, token_pad: the other special tokens; None is what the model has. The unknown
+            token is always the model's.
+        **kwargs: `pre_tokenize` (words are joined by spaces) and `token_translate`, see
+            `TokenizerBase`.
+
+    Attributes:
+        vocab_size: number of ids, sentinels and ids without a piece included.
+        keep_tokens: the list given, or None.
+
+    Raises:
+        ValueError: the file is no sentencepiece model, `keep_tokens` does not fit it, or it has
+            no `token_start` or `token_end`.
+
+    Example:
+        >>> tokenizer = SpTokenizer("t5/spiece.model", extra_ids=100)
+        >>> tokenizer.tokenize("Hello <extra_id_0>!")
+        ['▁Hello', '<extra_id_0>', '▁', '!', '</s>']
+    """
+
+    def __init__(
+        self,
+        model_path,
+        keep_tokens=None,
+        extra_ids=0,
+        token_start=None,
+        token_end="</s>",
+        token_mask=None,
+        token_pad=None,
+        **kwargs,
+    ):
+        self.keep_tokens = None if keep_tokens is None else list(map(operator.index, keep_tokens))
+        if self.keep_tokens is not None and extra_ids:
+            raise ValueError("extra_ids: a vocabulary with keep_tokens has none; expected 0")
+        self.sp_model = model = _load(model_path, self.keep_tokens)
+        self._pieces = model.get_piece_size()
+        self._extra_ids = extra_ids
+        self._sentinels = None
+        if extra_ids:
+            numbers = "|".join(map(str, range(extra_ids)))
+            self._sentinels = re.compile(f"(<extra_id_(?:{numbers})>)")
+        size = self._pieces + extra_ids
+        self.vocab_size = self._vocab_size = max(size, len(self.keep_tokens or []))
+
+        pad = model.pad_id()
+        super().__init__(
+            token_start,
+            token_end,
+            token_mask or self._first_piece("<mask>", "[MASK]"),
+            model.id_to_piece(model.unk_id()),
+            token_pad or (model.id_to_piece(pad) if pad >= 0 else self._first_piece("<pad>")),
+            **kwargs,
+        )
+        tokens = filter(None, self.special_tokens.values())
+        self._set_special_ids({t: self._known_id(t) for t in tokens if self.is_known(t)})
+
+    # Ids
+
+    def _known_id(self, token):
+        """The id of a token, or None."""
+        i = self.sp_model.piece_to_id(token)
+        if i != self.sp_model.unk_id() or token == self.sp_model.id_to_piece(i):
+            return i
+        if not (sentinel := _SENTINEL.fullmatch(token)):
+            return None
+        number = int(sentinel[1])
+        if number < self._extra_ids:
+            return self._pieces + self._extra_ids - 1 - number
+        return self._known_id(f"▁{token}")
+
+    def is_known(self, token):
+        """Whether the vocabulary has a token."""
+        return self._known_id(token) is not None
+
+    def _first_piece(self, *tokens):
+        return next(filter(self.is_known, tokens), None)
+
+    def token_to_id(self, token):
+        """The id of a token; that of `token_unk` if the vocabulary lacks it."""
+        i = self._known_id(token)
+        return self.token_unk_id if i is None else i
+
+    def id_to_token(self, i):
+        """The token of an id (an int of any library); `""` for a row without piece.
+
+        Raises:
+            ValueError: there is no such row.
+        """
+        i = operator.index(i)
+        if not 0 <= i < self.vocab_size:
+            raise ValueError(f"id {i} is not in the vocabulary of {self.vocab_size} tokens")
+        if i < self._pieces:
+            return self.sp_model.id_to_piece(i)
+        return f"<extra_id_{self.vocab_size - 1 - i}>" if self._extra_ids else ""
+
+    # Text to tokens
+
+    def _prepared(self, text):
+        """What sentencepiece is to see of a text."""
+        return text if self._pre_tokenize is None else " ".join(self._pre_tokenize(text))
+
+    def _parts(self, text):
+        """The text between sentinels at even positions, sentinels at odd ones."""
+        return self._sentinels.split(text) if self._sentinels else [text]
+
+    def _tokenize(self, text):
+        tokens = []
+        for i, part in enumerate(self._parts(text)):
+            tokens += [part] if i % 2 else self.sp_model.encode_as_pieces(self._prepared(part))
+        return tokens
+
+    def _encode(self, text):
+        if self._token_translate:
+            return super()._encode(text)
+        ids = []
+        for i, part in enumerate(self._parts(text)):
+            ids += (
+                [self.token_to_id(part)]
+                if i % 2
+                else self.sp_model.encode_as_ids(self._prepared(part))
+            )
+        return ids
+
+    def _sequences(self, texts):
+        """All texts in one call, on all cores, which is faster than one by one."""
+        if self._token_translate or not all(
+            isinstance(text, str) and len(self._parts(text)) == 1 for text in texts
+        ):
+            return super()._sequences(texts)
+        rows = self.sp_model.encode_as_ids([self._prepared(text) for text in texts])
+        return [[[*self._start_ids, *ids, *self._end_ids]] for ids in rows]
+
+    def _encode_with_offsets(self, text):
+        offsets, start = [], 0
+        for i, part in enumerate(self._parts(text)):
+            spans = [(0, len(part))] if i % 2 else self._spans(part)
+            offsets += [(start + begin, start + end) for begin, end in spans]
+            start += len(part)
+        return self._encode(text), offsets
+
+    def _spans(self, text):
+        """Where the tokens of a text without sentinels start and end."""
+        prepared = self._prepared(text)
+        # Tokens cover the normalized text, except that a byte piece is one of its bytes.
+        pieces = self.sp_model.encode_as_pieces(prepared)
+        is_byte = map(self.sp_model.is_byte, map(self.sp_model.piece_to_id, pieces))
+        lengths = [1 if byte else len(p.encode()) for p, byte in zip(pieces, is_byte, strict=True)]
+        normalized, origins = self.sp_model.normalize(prepared, with_offsets=True)
+        spans = [(origins[i], origins[j]) for i, j in byte_spans(normalized, lengths)]
+        if self._pre_tokenize is None:
+            return spans
+        sources = self._sources(text)
+        return [(sources[i][0], sources[max(i, j - 1)][1]) for i, j in spans]
+
+    def _sources(self, text):
+        """Where each character of the prepared text, and its end, comes from: start and end.
+
+        The space between two words comes from nothing: it starts and ends at the second one.
+        """
+        words = list(self._pre_tokenize(text))
+        sources = []
+        for start, word in zip(locate(text, words), words, strict=True):
+            sources.append((start, start))
+            sources += [(i, i + 1) for i in range(start, start + len(word))]
+        return [*sources, (len(text), len(text))][1:]
+
+    # Tokens to text
+
+    def decode(self, ids):
+        """The text of token ids, without control tokens such as `</s>`.
+
+        Sentinels stay, as they tell which blank a text fills; what the vocabulary lacks is ` ⁇ `.
+
+        Args:
+            ids: list, array or tensor of ids.
+
+        Returns:
+            A string.
+        """
+        text, pieces = "", []
+        for token in [*self.ids_to_tokens(ids), None]:
+            if token is not None and not (self._sentinels and self._sentinels.fullmatch(token)):
+                pieces.append(self._token_translate_inv.get(token, token))
+                continue
+            text += self.sp_model.decode_pieces([piece for piece in pieces if piece])
+            text, pieces = text + (token or ""), []
+        return text
+
+
+# CPM
+
+_MARKS = str.maketrans(" \n", "▂▃")
+_MARKS_INVERSE = str.maketrans("▂▃", " \n", " ")
+
+
+class CpmTokenizer(SpTokenizer):
+    """The tokenizer of CPM and PanGu: the words of jieba, joined by spaces, in sentencepiece.
+
+    A space of the text is `▂` (U+2582) and a newline `▃` (U+2583). There are no start and end
+    tokens.
+
+    CPM's model file was changed in November 2020: its piece 3, first `<cls>`, is `▃` since. The
+    weights are the same, and a newline is id 3 with either file.
+
+    Args:
+        model_path: the model file, `chinese_vocab.model`.
+        **kwargs: see `SpTokenizer`.
+
+    Example:
+        >>> tokenizer = CpmTokenizer("cpm/chinese_vocab.model")
+        >>> tokenizer.decode(tokenizer.encode("清华大学 北京")[0])
+        '清华大学 北京'
+    """
+
+    def __init__(self, model_path, token_start=None, token_end=None, **kwargs):
+        kwargs.setdefault("pre_tokenize", jieba_new_words)
+        super().__init__(model_path, token_start=token_start, token_end=token_end, **kwargs)
+        if not self.is_known("▂"):
+            raise ValueError(f"{model_path} has no piece '▂' (U+2582); expected a model of CPM's")
+        if not self.is_known("▃"):
+            self._token_translate.setdefault("▃", "<cls>")
+            self._token_translate_inv.setdefault("<cls>", "▃")
+
+    def _prepared(self, text):
+        return " ".join(word.translate(_MARKS) for word in self._pre_tokenize(text))
+
+    def decode(self, ids):
+        """The text of token ids, see `SpTokenizer.decode`, with its spaces and newlines."""
+        return super().decode(ids).translate(_MARKS_INVERSE)

@@ -1,0 +1,61 @@
+"""How much one prediction differs from another (Kullback and Leibler)."""
+
+import keras
+from keras import ops
+
+
+def kl_of_scores(p, q):
+    """Divergence of `softmax(q)` from `softmax(p)`, `(batch, ..., dim)` to `(batch, ...)`."""
+    log_p, log_q = ops.log_softmax(p, axis=-1), ops.log_softmax(q, axis=-1)
+    return ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def kl_of_probabilities(p, q):
+    """Divergence of `q` from `p`, which sum to 1, `(batch, ..., dim)` to `(batch, ...)`."""
+    p, q = (ops.clip(x, keras.config.epsilon(), 1) for x in (p, q))
+    return ops.sum(p * (ops.log(p) - ops.log(q)), axis=-1)
+
+
+def kl_of_binary_scores(p, q):
+    """The mean over `dim` yes-or-no questions whose scores (before the sigmoid) are given."""
+    p, q = (ops.stack([x, ops.zeros_like(x)], axis=-1) for x in (p, q))
+    return ops.mean(kl_of_scores(p, q), axis=-1)
+
+
+def kl_of_binary_probabilities(p, q):
+    """The mean over `dim` yes-or-no questions whose probabilities are given."""
+    p, q = (ops.stack([x, 1 - x], axis=-1) for x in (p, q))
+    return ops.mean(kl_of_probabilities(p, q), axis=-1)
+
+
+def divergence_of(loss):
+    """The divergence that belongs to one of Keras' cross entropies.
+
+    Raises:
+        ValueError: it is another loss.
+    """
+    k, given = keras.losses, loss
+    loss = k.get(loss)
+    from_scores = getattr(loss, "from_logits", False)
+    if isinstance(loss, (k.SparseCategoricalCrossentropy, k.CategoricalCrossentropy)) or loss in (
+        k.sparse_categorical_crossentropy,
+        k.categorical_crossentropy,
+    ):
+        return kl_of_scores if from_scores else kl_of_probabilities
+    if isinstance(loss, k.BinaryCrossentropy) or loss is k.binary_crossentropy:
+        return kl_of_binary_scores if from_scores else kl_of_binary_probabilities
+    raise ValueError(
+        f"From loss={given!r} one cannot tell how predictions differ: give divergence=, such as "
+        "kl_of_scores or kl_of_probabilities (see bert4keras_lite.training)."
+    )
+
+
+class Divergence(keras.losses.Loss):
+    """A function of two outputs, averaged as Keras averages losses, masks and weights included."""
+
+    def __init__(self, function):
+        super().__init__(name="divergence")
+        self.function = function
+
+    def call(self, y_true, y_pred):
+        return self.function(y_true, y_pred)

@@ -1,0 +1,133 @@
+"""How fast to learn: a learning rate range test."""
+
+import math
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """What `find_learning_rate` found.
+
+    Attributes:
+        rates: the learning rates tried, in their order.
+        losses: the loss at each, before the step with it, smoothed.
+        best: where the loss falls the fastest.
+    """
+
+    rates: list
+    losses: list
+    best: float
+
+    def plot(self, path):
+        """Draws losses over rates into a picture file. Needs matplotlib."""
+        _check_matplotlib()
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(self.rates, self.losses)
+        axes.axvline(self.best, linestyle="--", color="gray", label=f"{self.best:.1e}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss (smoothed)")
+        axes.legend()
+        figure.savefig(path)
+
+
+def find_learning_rate(
+    model, data, lowest=1e-7, highest=1.0, steps=100, smoothing=0.9, picture=None
+):
+    """Tries ever higher learning rates, and puts everything back as it was.
+
+    The rate grows by the same factor each step, until the smoothed loss is four times its least
+    or no number.
+
+    Args:
+        model: compiled, with a number for a learning rate.
+        data: batches as `fit` takes them: a `PyDataset`, or an iterable that can be gone through
+            again, of `(inputs, labels)` or `(inputs, labels, weights)`.
+        lowest, highest: the first and the last learning rate.
+        steps: how many rates.
+        smoothing: how much of the loss so far remains at each step, from 0 to below 1.
+        picture: a file to draw the curve into, such as `"rates.png"`; needs matplotlib.
+
+    Returns:
+        A `LearningRates`. Its `best` is a start: less is often better with pretrained weights.
+
+    Raises:
+        ImportError: `picture` was given and matplotlib is missing.
+        ValueError: the model's learning rate follows a schedule, or arguments out of range.
+
+    Example:
+        >>> find_learning_rate(model, batches, picture="rates.png").best
+
+    Reference:
+        Smith, "Cyclical Learning Rates for Training Neural Networks", arXiv 1506.01186, section
+        3.3.
+    """
+    if picture is not None:
+        _check_matplotlib()
+    if not 0 < lowest < highest or steps < 2 or not 0 <= smoothing < 1:
+        raise ValueError(
+            f"lowest={lowest}, highest={highest}, steps={steps}, smoothing={smoothing}: expected "
+            "0 < lowest < highest, 2 steps or more, and 0 <= smoothing < 1."
+        )
+    optimizer = model.optimizer
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *optimizer.variables]
+    before = [ops.convert_to_numpy(v).copy() for v in variables]
+    rates, losses, average = [], [], 0.0
+    try:
+        for rate, batch in zip(np.geomspace(lowest, highest, steps), _forever(data), strict=False):
+            _set_rate(optimizer, rate)
+            x, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+            model.reset_metrics()
+            loss = float(model.train_on_batch(x, y, weight, return_dict=True)["loss"])
+            average = smoothing * average + (1 - smoothing) * loss
+            smooth = average / (1 - smoothing ** (len(losses) + 1))
+            if not math.isfinite(smooth) or smooth > 4 * min([*losses, smooth]):
+                break
+            rates.append(float(rate))
+            losses.append(smooth)
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        model.reset_metrics()
+    if len(losses) < 2:
+        raise ValueError(f"The loss explodes at lowest={lowest} already: try less.")
+    slopes = np.gradient(losses, np.log(rates))
+    found = LearningRates(rates, losses, rates[int(np.argmin(slopes))])
+    if picture is not None:
+        found.plot(picture)
+    return found
+
+
+def _forever(data):
+    while True:
+        empty = True
+        indexed = hasattr(data, "__getitem__")
+        for batch in (data[i] for i in range(len(data))) if indexed else data:
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError("data: expected batches, got none, or an iterator at its end.")
+
+
+def _set_rate(optimizer, rate):
+    try:
+        optimizer.learning_rate = rate
+    except TypeError:
+        raise ValueError(
+            "The learning rate follows a schedule; compile with a number to try rates."
+        ) from None
+
+
+def _check_matplotlib():
+    if find_spec("matplotlib") is None:
+        raise ImportError(
+            "A picture needs matplotlib: python -m pip install 'bert4keras_lite[plots]'"
+        )

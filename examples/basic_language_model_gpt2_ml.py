@@ -1,0 +1,44 @@
+"""Continues texts at random with GPT2-ML, the Chinese GPT-2 of 1.5 billion weights.
+
+    python examples/basic_language_model_gpt2_ml.py [--checkpoint DIR] [--text "今天天气不错"]
+
+DIR: config, checkpoint and vocabulary of GPT2-ML (https://github.com/imcaspar/gpt2-ml). Without
+it, a small model of the same kind is trained first.
+"""
+
+import argparse
+
+from tiny_writer import tiny_writer
+
+from bert4keras_lite import build_transformer_model, generate_text, load_tokenizer
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--checkpoint")
+parser.add_argument("--text", nargs="*")
+args = parser.parse_args()
+checkpoint = args.checkpoint or tiny_writer("gpt2_ml")
+texts = args.text or ["这家饭店", "明天气温", "从前"]
+
+# GPT2-ML was trained on bare text: no [CLS] before it, no [SEP] behind it; ours has both
+options = {"token_start": None, "token_end": None} if args.checkpoint else {}
+tokenizer = load_tokenizer(checkpoint, **options)
+model = build_transformer_model(checkpoint, with_lm="linear")
+
+# the texts go through the model together; each gets three endings
+endings = generate_text(
+    model,
+    tokenizer,
+    texts,
+    max_new_tokens=60,
+    min_new_tokens=10,
+    stop_ids=tokenizer.token_to_id("。"),
+    do_sample=True,
+    top_p=0.9,
+    temperature=0.8,
+    num_return_sequences=3,
+    seed=0,
+)
+for text, found in zip(texts, endings, strict=True):
+    print(text)
+    for one in found:
+        print(f"  {one.score:7.1f}  …{one.text}{'。' if one.finished else ''}")

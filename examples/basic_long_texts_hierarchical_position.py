@@ -1,0 +1,91 @@
+"""Classifies texts longer than those that a BERT can read, by hierarchical positions.
+
+    python examples/basic_long_texts_hierarchical_position.py [--checkpoint DIR] [--data DIR] [--seeds N]
+
+BERT has a vector for each of its n positions (512), and none beyond. With
+`hierarchical_position=True` position i * n + j gets a vector made of those of i and j, so that n² come
+from n, and the first n stay as they were. Compared are texts cut to n tokens, positions counted from 0
+again after each n, and hierarchical positions.
+
+--checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained,
+    whose pretraining has seen 32 positions.
+--data: a directory with the train, valid and test files of sentiment.py. Without it, the sample in
+    examples/data, whose texts say only at their end whether something was good.
+
+Reference: https://kexue.fm/archives/7947
+"""
+
+from functools import partial
+
+import keras
+import numpy as np
+from sentiment import read
+from tiny_bert import DATA
+from trials import arguments, compare
+
+from bert4keras_lite import Tokenizer, Transformer, build_transformer_model, open_checkpoint
+from bert4keras_lite.data import Batches
+from bert4keras_lite.layers import GlobalMaxPooling1D
+
+args = arguments(
+    __doc__,
+    seeds=1,
+    data=DATA / "long",
+    maxlen=(2048, 128),
+    positions=(512, 32),
+    batch_size=(8, 16),
+    epochs=(3, 5),
+    learning_rate=(2e-5, 1e-3),
+)
+tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+train, test = read(args.data, "train"), read(args.data, "test")
+
+# the first n positions; of the small model's 128 the others are as they were at random
+weights = dict(open_checkpoint(args.checkpoint))
+(table,) = (name for name in weights if "position_embeddings" in name)
+weights[table] = weights[table][: args.positions]
+
+
+class Recounted(Transformer):
+    """Counts its positions from 0 again after each n."""
+
+    def positions(self, token_ids):
+        return super().positions(token_ids) % self.config.max_position
+
+
+def batches(rows, maxlen, **options):
+    samples = [(tokenizer.encode(text, maxlen=maxlen), label) for text, label in rows]
+    return Batches(samples, args.batch_size, buckets=2, **options)
+
+
+def fit(maxlen, kind="auto"):
+    bert = build_transformer_model(
+        args.checkpoint,
+        weights,
+        model=kind,
+        max_position=args.positions,
+        hierarchical_position=True,
+        dropout_rate=0.1,
+    )
+    x = GlobalMaxPooling1D()(bert.output)
+    model = keras.Model(bert.inputs, keras.layers.Dense(2, name="classifier")(x))
+    model.compile(
+        keras.optimizers.AdamW(args.learning_rate, clipnorm=1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=args.jit_compile,
+    )
+    model.fit(batches(train, maxlen, shuffle=True), epochs=args.epochs)
+    return model, model.evaluate(batches(test, maxlen), verbose=0)[1]
+
+
+lengths = [len(tokenizer.encode(text, maxlen=args.maxlen)[0]) for text, _ in test]
+print(f"texts have {np.mean(lengths):.0f} tokens, {max(lengths)} at most")
+models, scores = compare(
+    {
+        f"cut to {args.positions}": partial(fit, args.positions),
+        "from 0 again": partial(fit, args.maxlen, Recounted),
+        "hierarchical": partial(fit, args.maxlen),
+    },
+    args.seeds,
+)

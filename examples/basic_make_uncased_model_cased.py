@@ -1,0 +1,61 @@
+"""Makes a model that tells capitals from small letters of one that does not.
+
+    python examples/basic_make_uncased_model_cased.py [--checkpoint DIR] [--text "Welcome to BEIJING."]
+
+Every English token gets a capitalized twin, and one in capitals, whose vectors start as copies of
+its own (`compound_tokens`). So nothing is lost to begin with: the new model sees a text with
+capitals as the old one saw it in small letters. What capitals mean is then learned in fine-tuning.
+The model is saved to examples/output/cased, as published ones are.
+
+DIR: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained first.
+"""
+
+import argparse
+import json
+
+import numpy as np
+from tiny_bert import OUTPUT, tiny_bert
+
+from bert4keras_lite import Tokenizer, build_transformer_model, load_vocab
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--checkpoint")
+parser.add_argument("--text", default="欢迎来到北京，Welcome to BEIJING.")
+args = parser.parse_args()
+checkpoint = args.checkpoint or tiny_bert()
+
+old_dict = load_vocab(f"{checkpoint}/vocab.txt")
+# capitals in an uncased vocabulary were never met in training: their rows are worth nothing
+kept = [token for token in old_dict if not (token.isalpha() and token != token.lower())]
+keep_tokens = [old_dict[token] for token in kept]
+
+new_dict = {token: i for i, token in enumerate(kept)}
+compound_tokens = []  # for each new row, the rows (of those kept) that it is the average of
+for i, token in enumerate(kept):
+    if token.isascii() and token.removeprefix("##").isalpha():
+        for twin in (token.capitalize(), token.upper()):
+            if twin not in new_dict:
+                new_dict[twin] = len(new_dict)
+                compound_tokens.append([i])
+print(f"{len(old_dict)} tokens, {len(kept)} kept, {len(compound_tokens)} new")
+
+cased = Tokenizer(new_dict, do_lower_case=False)
+transformer = build_transformer_model(
+    checkpoint,
+    keep_tokens=keep_tokens,
+    compound_tokens=compound_tokens,
+    return_keras_model=False,
+)
+transformer.save_checkpoint(OUTPUT / "cased", vocab=cased)
+settings = json.dumps({"do_lower_case": False})  # load_tokenizer reads it
+(OUTPUT / "cased" / "tokenizer_config.json").write_text(settings)
+
+uncased = Tokenizer(old_dict)
+models = {uncased: build_transformer_model(checkpoint), cased: transformer.model}
+vectors = []
+for tokenizer, model in models.items():
+    print(" ".join(tokenizer.tokenize(args.text)))
+    token_ids, segment_ids = tokenizer.encode(args.text)
+    vectors.append(model.predict([np.array([token_ids]), np.array([segment_ids])], verbose=0))
+difference = np.abs(vectors[0] - vectors[1]).max()
+print(f"largest difference of their vectors: {difference:.1e}")

@@ -1,0 +1,101 @@
+"""Trains a classifier on all devices of a machine at once, or on one.
+
+    python examples/basic_several_devices.py [--checkpoint DIR] [--data DIR] [--pretend N]
+
+Each device has the whole model and gets its share of every batch; the gradients are averaged.
+On JAX `keras.distribution` does so, on TensorFlow `tf.distribute`; in both, what is special
+stands before the model is built, and the rest of a script stays as it is. PyTorch gets one device
+here: Keras leaves its `DistributedDataParallel` to the user.
+
+--checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--data: a directory with the train, valid and test files of sentiment.py. Without it, the sample in
+    examples/data.
+--pretend N: let a processor pass for N devices, to try it without any. On TensorFlow and JAX.
+"""
+
+import argparse
+from contextlib import nullcontext
+
+import keras
+from sentiment import read
+from tiny_bert import DATA, tiny_bert
+
+from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite.data import Batches
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("--checkpoint")
+parser.add_argument("--data", default=DATA / "reviews")
+parser.add_argument("--pretend", type=int, metavar="N")
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--batch-size", type=int, default=32, help="of all devices together: 32")
+parser.add_argument("--epochs", type=int, default=3)
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for the small model")
+args = parser.parse_args()
+learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
+
+
+def on_jax():
+    """The devices; all models built from now on are on every one of them."""
+    import jax
+
+    if args.pretend:
+        jax.config.update("jax_num_cpu_devices", args.pretend)
+    devices = keras.distribution.list_devices()
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
+    return devices, nullcontext()
+
+
+def on_tensorflow():
+    """The devices; all models built in the context are on every one of them."""
+    import tensorflow as tf
+
+    if args.pretend:
+        (processor,) = tf.config.list_physical_devices("CPU")
+        parts = [tf.config.LogicalDeviceConfiguration()] * args.pretend
+        tf.config.set_logical_device_configuration(processor, parts)
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+    return strategy.extended.worker_devices, strategy.scope()
+
+
+def on_torch():
+    """The one device that Keras takes."""
+    return [str(keras.ops.zeros(()).device)], nullcontext()
+
+
+# before anything is computed
+start = {"jax": on_jax, "tensorflow": on_tensorflow, "torch": on_torch}
+devices, scope = start[keras.config.backend()]()
+print(f"{len(devices)} device(s):", *devices)
+if args.batch_size % len(devices):
+    raise SystemExit(f"--batch-size {args.batch_size} is no multiple of {len(devices)} devices.")
+
+checkpoint = args.checkpoint or tiny_bert()
+tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
+
+
+def batches(split, **options):
+    """Whole batches: their samples are dealt out evenly."""
+    rows = read(args.data, split)
+    samples = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in rows]
+    samples = samples[: len(samples) // args.batch_size * args.batch_size]
+    return Batches(samples, args.batch_size, buckets=2, **options)
+
+
+with scope:
+    bert = build_transformer_model(checkpoint, dropout_rate=0.1)
+    x = keras.layers.Dense(2, name="classifier")(bert.output[:, 0])
+    model = keras.Model(bert.inputs, x)
+    model.compile(
+        keras.optimizers.AdamW(learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile="auto" if keras.config.backend() == "jax" else False,
+    )
+
+model.fit(batches("train", shuffle=True), epochs=args.epochs)
+accuracy = model.evaluate(batches("test"), verbose=0)[1]
+print(f"test accuracy on {len(devices)} device(s): {accuracy:.4f}")

@@ -1,0 +1,57 @@
+"""Fills gaps of any length with T5, or answers from a list.
+
+    python examples/basic_text_generation_t5.py [--checkpoint DIR] [--text "中国的首都是 <extra_id_0>"]
+
+DIR: a T5 or mT5 as Google or Hugging Face publish it, with its sentencepiece model; a gap is
+written <extra_id_0>, behind a space. Without it, a small T5 is trained first, which goes on where
+a text ends: there the gap is always the end.
+"""
+
+import argparse
+
+from tiny_writer import tiny_writer
+
+from bert4keras_lite import build_transformer_model, generate_text, load_tokenizer
+from bert4keras_lite.generation import Trie
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--checkpoint")
+parser.add_argument("--text", nargs="*")
+args = parser.parse_args()
+checkpoint = args.checkpoint or tiny_writer("t5.1.1")
+gap = " <extra_id_0>" if args.checkpoint else ""
+texts = args.text or [
+    f"这家饭店的{gap}",
+    f"法国的首都是{gap}",
+    f"黄瓜洗净，{gap}",
+]
+
+tokenizer = load_tokenizer(checkpoint)
+model = build_transformer_model(checkpoint, with_lm="linear")
+
+answers = generate_text(
+    model, tokenizer, texts, max_new_tokens=20, num_beams=4, num_return_sequences=3
+)
+for text, found in zip(texts, answers, strict=True):
+    print(text)
+    for one in found:
+        print(f"  {one.score:6.2f}  {one.text}")
+
+# the same, but only these may be written
+names = ["巴黎", "伦敦", "东京", "罗马"]
+# T5 repeats the sentinel before what belongs there; the small model does not
+written = [f"{gap}{name}" if args.checkpoint else name for name in names]
+rows = [tokenizer.encode(text)[0] for text in written]
+trie = Trie([row if tokenizer.token_start is None else row[1:] for row in rows])
+found = generate_text(
+    model,
+    tokenizer,
+    f"法国的首都是{gap}",
+    max_new_tokens=20,
+    num_beams=4,
+    num_return_sequences=4,
+    allowed_tokens=trie,
+)
+print(f"法国的首都是{gap} ({'、'.join(names)})")
+for one in found:
+    print(f"  {one.score:6.2f}  {one.text}")

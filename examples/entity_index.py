@@ -1,0 +1,120 @@
+"""A knowledge base in memory: whose a name is, and what is known of a mention before reading."""
+
+from collections import Counter, defaultdict
+from itertools import pairwise
+from math import log1p
+
+
+class Index:
+    """Names of a knowledge base: where they are in a text, and which entries have them.
+
+    Args:
+        entries: dicts with `"id"` and `"names"`.
+
+    Example:
+        >>> index = Index([{"id": 1, "names": ["长城"]}, {"id": 2, "names": ["长城", "长城汽车"]}])
+        >>> index.matches("我去长城"), index.candidates("长城", 8)
+        ([(2, 4)], [1, 2])
+    """
+
+    COMMON = 1000  # two characters that stand in more names than this tell nothing
+
+    def __init__(self, entries):
+        self.owners, self.with_pair = defaultdict(list), defaultdict(list)
+        for entry in entries:
+            for name in {name.lower(): None for name in entry["names"]}:
+                self.owners[name].append(entry["id"])
+        for name in self.owners:
+            for pair in {*pairwise(name)}:
+                self.with_pair[pair].append(name)
+        self.longest = max(map(len, self.owners))
+
+    def matches(self, text):
+        """The names in a text, `[(start, end), ...]`: left to right, the longest at each place."""
+        text, start, found = text.lower(), 0, []
+        while start < len(text):
+            ends = range(min(len(text), start + self.longest), start + 1, -1)
+            end = next((end for end in ends if text[start:end] in self.owners), None)
+            if end:
+                found.append((start, end))
+            start = end or start + 1
+        return found
+
+    def candidates(self, name, count):
+        """At most `count` entries: of this name, then of those that share most pairs with it."""
+        name, alike = name.lower(), Counter()
+        for pair in {*pairwise(name)}:
+            if len(self.with_pair.get(pair, ())) <= self.COMMON:
+                alike.update(self.with_pair.get(pair, ()))
+        near = sorted(alike, key=lambda other: -alike[other] / (len(other) + len(name)))
+        names = [name] * (name in self.owners) + near[:count]
+        return [*dict.fromkeys(number for name in names for number in self.owners[name])][:count]
+
+
+class Knowledge:
+    """The index, and how names were used in the texts to train on.
+
+    Args:
+        entries: as in the kb.json of prepare_entity_linking.py.
+        samples: (text, mentions `(start, end, id)`) to count in.
+        most: so many candidates a mention.
+    """
+
+    NAME_FEATURES = 4  # of a token: a known name begins, ends, goes on; how often it was a mention
+    FEATURES = 6  # of a mention and a candidate
+
+    def __init__(self, entries, samples, most):
+        self.entries = {entry["id"]: entry for entry in entries}
+        self.index, self.most = Index(entries), most
+        self.meant = defaultdict(Counter)  # name -> how often it meant an entry
+        self.there = Counter()  # name -> how often it was in a text
+        for text, mentions in samples:
+            spans = {(start, end): number for start, end, number in mentions}
+            self.there.update(text[a:b].lower() for a, b in {*spans, *self.index.matches(text)})
+            for (start, end), number in spans.items():
+                self.meant[text[start:end].lower()][number] += 1
+
+    def names(self, text, true=None):
+        """The known names in a text: `(start, end, how often this name was a mention)`.
+
+        Args:
+            true: the mentions, where `text` is one to train on; what was counted for a place is
+                taken away again for it.
+        """
+        spans = {(start, end) for start, end, _ in true or ()}
+        for start, end in self.index.matches(text):
+            name = text[start:end].lower()
+            times = self.meant[name].total() if name in self.meant else 0
+            times -= (start, end) in spans
+            there = self.there[name] - (true is not None)
+            yield start, end, (times + 0.5) / (there + 1)
+
+    def candidates(self, name):
+        return self.index.candidates(name, self.most)
+
+    def most_met(self, name):
+        """The candidate that this name meant most often, or else the first; "" without any."""
+        times = self.meant.get(name.lower(), Counter())
+        return max(self.candidates(name), key=lambda number: times[number], default="")
+
+    def features(self, text, start, end, number, true=None):
+        """What speaks for a candidate: of the training, of its names, of what it shares with the text.
+
+        Args:
+            number: of the candidate.
+            true: the right one, where `text` is one to train on; what was counted for this very
+                mention is taken away again.
+        """
+        name, entry = text[start:end].lower(), self.entries[number]
+        context = f"{text[:start]}\n{text[end:]}".lower()
+        counted = self.meant.get(name, Counter())
+        times = counted[number] - (number == true)
+        shared = {*pairwise(context)} & {*pairwise(entry["text"].lower())}
+        return [
+            times / max(1, counted.total() - (true is not None)),
+            float(times > 0),
+            float(name == entry["names"][0].lower()),
+            float(name in map(str.lower, entry["names"])),
+            float(any(value in context for value in entry["values"])),
+            log1p(len(shared)),
+        ]

@@ -1,0 +1,42 @@
+"""What the examples that read JSON share: a file line by line, and which line is not as it should be."""
+
+import json
+
+
+def read_lines(path, read, expected):
+    """What is told by a file of JSON objects, one a line; empty lines are skipped.
+
+    Args:
+        path: a UTF-8 file.
+        read: gives, for an object, the list of what it tells.
+        expected: what a line looks like, for the error.
+
+    Returns:
+        One list of all that was told.
+
+    Raises:
+        SystemExit: `read` does not understand a line; file, line and reason are named.
+
+    Example:
+        >>> read_lines("a.json", lambda row: [row["text"]], 'a line {"text": ...}')
+    """
+    found = []
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                found += read(json.loads(line)) if line else []
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise SystemExit(
+                    f"{path}, line {number}: expected {expected}; {reason(error)}: {line[:80]!r}"
+                ) from None
+    return found
+
+
+def reason(error):
+    """What an error says, in words."""
+    if isinstance(error, KeyError):
+        return f"there is no {error}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({error})"
+    return str(error)

@@ -1,0 +1,247 @@
+"""Turns the files of CCKS 2019, KgCLUE or NLPCC 2016 KBQA into those of task_entity_linking.py.
+
+    python examples/prepare_entity_linking.py DIR OUT
+
+DIR holds one of these, which is seen by the names of the files:
+
+CCKS 2019: `kb_data` and `train.json`. Mentions that are linked to nothing (NIL) are left out, as the
+    contest did not count them. Of train.json every tenth text is for validation, every tenth for the
+    test.
+KgCLUE: `train.json`, `dev.json` and `test_public.json`. Each question has an answer `entity (which
+    one) ||| relation ||| object`. The entry is the entity, the mention is its name in the question.
+NLPCC 2016 KBQA: files with `training-data` and `testing-data` in their names.
+
+Of the last two the whole knowledge base is not at hand, so it is made of all triples in the answers,
+those of the test too: entries are poorer, and there are fewer of one name, than in the contest. A
+question without anything of its entity's name is left out; how many are is printed.
+
+OUT gets `kb.json`: {"id": ..., "names": [...], "text": what is known, "values": [short objects]}; and
+train.json, valid.json and test.json: {"text": ..., "mentions": [[start, end, id], ...]}, one a line.
+A line that is malformed stops it, with an error that names file and line and says what is wrong.
+"""
+
+import argparse
+import json
+import re
+from difflib import SequenceMatcher
+from pathlib import Path
+
+from json_lines import read_lines
+
+SHORTEST = 2  # characters of a name that a mention must have in common with it
+LONGEST = 10  # characters of an object that can be looked for in a text
+
+
+def load(directory):
+    """`(entries, samples)` of a directory with any of the forms, or with what this script wrote.
+
+    Returns:
+        entries: a list of dicts as in kb.json; samples: split -> list of (text, list of
+        (start, end, id)).
+
+    Raises:
+        SystemExit: none of the forms, or a malformed line.
+    """
+    directory = Path(directory)
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    if "kb.json" in names:
+        return read_prepared(directory)
+    if "kb_data" in names:
+        return read_ccks(directory)
+    if "test_public.json" in names:
+        return read_kgclue(directory)
+    if any("training-data" in name for name in names):
+        return read_nlpcc(directory)
+    raise SystemExit(
+        f"{directory}: expected kb.json (from prepare_entity_linking.py), kb_data (CCKS 2019), "
+        "test_public.json (KgCLUE) or *training-data (NLPCC 2016 KBQA)."
+    )
+
+
+# --- what this script writes -----------------------------------------------------------------------
+
+
+def save(directory, entries, samples):
+    """Writes kb.json, train.json, valid.json and test.json."""
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {"kb": entries}
+    for split, rows in samples.items():
+        files[split] = [{"text": text, "mentions": mentions} for text, mentions in rows]
+    for name, rows in files.items():
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (directory / f"{name}.json").write_text("".join(lines), encoding="utf-8")
+
+
+def read_prepared(directory):
+    def row(line):
+        return line["text"], [tuple(mention) for mention in line["mentions"]]
+
+    entries = read_lines(directory / "kb.json", lambda entry: [entry], "an entry")
+    samples = {
+        split: read_lines(directory / f"{split}.json", lambda line: [row(line)], "a text")
+        for split in ("train", "valid", "test")
+    }
+    return entries, samples
+
+
+def entry(number, names, facts):
+    """An entry of kb.json, from what is known of it: (relation, object)."""
+    values = {value.lower() for _, value in facts if SHORTEST <= len(value) <= LONGEST}
+    return {
+        "id": number,
+        "names": [*dict.fromkeys(names)],
+        "text": "；".join(f"{relation}：{value}" for relation, value in facts),
+        "values": sorted(values - {name.lower() for name in names}),
+    }
+
+
+# --- CCKS 2019 -------------------------------------------------------------------------------------
+
+
+def read_ccks(directory):
+    """The knowledge base and the texts of CCKS 2019."""
+    entries = {}
+
+    def known(row):
+        number = row["subject_id"]
+        if number in entries:
+            raise ValueError(f"subject_id {number} is there a second time")
+        facts = [(fact["predicate"], fact["object"]) for fact in row["data"]]
+        entries[number] = entry(number, [row["subject"], *row["alias"]], facts)
+        return []
+
+    expected = '{"subject_id", "subject", "alias": [...], "data": [{"predicate", "object"}, ...]}'
+    read_lines(directory / "kb_data", known, expected)
+
+    def sample(row):
+        text, mentions = row["text"], []
+        for found in row["mention_data"]:
+            mention, start, number = found["mention"], int(found["offset"]), found["kb_id"]
+            there = text[start : start + len(mention)]
+            if not mention or start < 0 or there.lower() != mention.lower():
+                raise ValueError(f"at offset {start} is not {mention!r} but {there!r}")
+            if number != "NIL" and number not in entries:
+                raise ValueError(f"kb_id {number} is not in kb_data")
+            if number != "NIL":
+                mentions.append((start, start + len(mention), number))
+        return [(text, mentions)]
+
+    expected = '{"text", "mention_data": [{"kb_id", "mention", "offset"}, ...]}'
+    rows = read_lines(directory / "train.json", sample, expected)
+    samples = {"train": [], "valid": [], "test": []}
+    for i, row in enumerate(rows):
+        samples[{8: "valid", 9: "test"}.get(i % 10, "train")].append(row)
+    return [*entries.values()], samples
+
+
+# --- questions with triples ------------------------------------------------------------------------
+
+
+def read_kgclue(directory):
+    """Entries and questions of KgCLUE."""
+
+    def question(row):
+        return [(row["question"], triple(row["answer"]))]
+
+    expected = '{"question": ..., "answer": "entity ||| relation ||| object"}'
+    files = {"train": "train", "valid": "dev", "test": "test_public"}
+    return from_questions(
+        {s: read_lines(directory / f"{name}.json", question, expected) for s, name in files.items()}
+    )
+
+
+def read_nlpcc(directory):
+    """Entries and questions of NLPCC 2016 KBQA. Every tenth question of training is for validation."""
+    files = {"train": "training-data", "test": "testing-data"}
+    samples = {}
+    for split, name in files.items():
+        path = next((path for path in sorted(directory.iterdir()) if name in path.name), None)
+        if path is None:
+            raise SystemExit(f"{directory}: there is no file with {name} in its name.")
+        samples[split] = read_tagged(path)
+    samples["valid"] = samples["train"][9::10]
+    samples["train"] = [row for i, row in enumerate(samples["train"]) if i % 10 != 9]
+    return from_questions(samples)
+
+
+def read_tagged(path):
+    """(question, triple) of NLPCC's lines: `<question id=1> TAB text`, `<triple id=1> TAB triple`."""
+    found, asked = [], None
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        tag, _, text = line.rstrip("\r").partition("\t")
+        try:
+            if tag.startswith("<question"):
+                asked = text
+            elif tag.startswith("<triple"):
+                if asked is None:
+                    raise ValueError("a triple without a question before it")
+                found.append((asked, triple(text)))
+                asked = None
+            elif not tag.startswith("<answer") and tag.strip("= \r"):
+                raise ValueError("an unknown tag")
+        except ValueError as error:
+            raise SystemExit(
+                f"{path}, line {number}: expected <question id=N>, <triple id=N> or <answer id=N>, "
+                f"and a tab behind it; {error}: {line[:80]!r}"
+            ) from None
+    return found
+
+
+def triple(text):
+    """(entity, relation, object) of `entity ||| relation ||| object`."""
+    parts = [part.strip() for part in text.split("|||")]
+    if len(parts) != 3:
+        raise ValueError(f"{len(parts)} parts between |||, and not 3")
+    return parts
+
+
+def from_questions(samples):
+    """Entries of all triples, and in each question the mention of its entity."""
+    facts, found, lost = {}, {}, 0
+    for split, rows in samples.items():
+        found[split] = []
+        for question, (entity, relation, value) in rows:
+            span = mention_of(name_of(entity), question) if entity else None
+            if entity:
+                facts.setdefault(entity.lower(), (entity, []))[1].append((relation, value))
+            if span:
+                found[split].append((question, [(*span, entity.lower())]))
+            lost += span is None
+    total = sum(map(len, samples.values()))
+    print(f"{lost} of {total} questions left out: they have nothing of their entity's name")
+    entries = [
+        entry(number, [name_of(entity), entity], [("名称", entity), *known])
+        for number, (entity, known) in facts.items()
+    ]
+    return entries, found
+
+
+def name_of(entity):
+    """`三国（2010年高希希执导电视剧）` is called 三国."""
+    return re.sub(r"(?<=.)[（(][^（()）]*[）)]$", "", entity)
+
+
+def mention_of(name, text):
+    """Where a name is in a text, `(start, end)`: the longest run of characters they share."""
+    name, lower = name.lower(), text.lower()
+    if len(lower) != len(text):  # a few letters become two in lower case
+        lower = text
+    if name in lower:
+        start = lower.index(name)
+        return start, start + len(name)
+    run = SequenceMatcher(None, lower, name, autojunk=False).find_longest_match()
+    return (run.a, run.a + run.size) if run.size >= SHORTEST else None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directory", help="with the files of a data set")
+    parser.add_argument("output", help="directory for what task_entity_linking.py reads")
+    args = parser.parse_args()
+    entries, samples = load(args.directory)
+    save(args.output, entries, samples)
+    sizes = ", ".join(f"{len(rows)} {split}" for split, rows in samples.items())
+    print(f"{len(entries)} entries; texts: {sizes}; written to {args.output}")

@@ -1,0 +1,283 @@
+"""Who is meant? Finds the names in a text, and links each to one entry of a knowledge base.
+
+    python examples/task_entity_linking.py [--checkpoint DIR] [--data DIR]
+
+Several entries may have one name. A Chinese BERT reads the text; begins and ends of mentions are
+marked by what it sees and by which names of the knowledge base are there. For each mention an index
+in memory gives the candidates. The same BERT then reads the text beside what is known of a
+candidate, every normalization moved by the vector of the mention (a conditional one), so that it
+knows which name is asked about; a score says whether they fit. Beside it count what is known before
+reading: how often the name meant this entry, how many words and objects text and entry share.
+
+Printed are F1 of the mentions, of linking the true mentions, and of both in a row.
+
+--checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--data: a directory of CCKS 2019, KgCLUE or NLPCC 2016 KBQA, or what prepare_entity_linking.py made of
+    it. Without it, the sample in examples/data.
+
+Reference: the contest, https://www.biendata.xyz/competition/ccks_2019_el/; a baseline with marks,
+candidates and prior features: https://github.com/bojone/el-2019-baseline; normalization with a
+condition: https://kexue.fm/archives/7124.
+"""
+
+import keras
+import numpy as np
+from entity_index import Knowledge
+from keras import ops
+from labeling import character_spans, straight_down, token_spans
+from pairs import compared
+from prepare_entity_linking import load
+from tiny_bert import DATA
+from trials import KeepBest, arguments
+
+from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite.data import Batches, sequence_padding
+from bert4keras_lite.metrics import span_scores
+from bert4keras_lite.optimizers import AdamW
+
+args = arguments(
+    __doc__,
+    data=f"{DATA}/linking",
+    maxlen=(64, 48),
+    maxpair=(256, 96),
+    candidates=8,
+    batch_size=16,
+    epochs=(3, 8),
+    learning_rate=(2e-5, 1e-3),
+    scored=1000,  # texts of valid, after each epoch
+)
+tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+entries, samples = load(args.data)
+known = Knowledge(entries, samples["train"], args.candidates)
+
+
+# --- what the model reads --------------------------------------------------------------------------
+
+
+def text_inputs(text, true=None):
+    """Token ids, offsets, and for each token what the names of the knowledge base say."""
+    ids, _, offsets = tokenizer.encode(text, maxlen=args.maxlen, return_offsets=True)
+    features = np.zeros((args.maxlen, known.NAME_FEATURES), "float32")
+    for start, end, share in known.names(text, true):
+        for first, behind, _ in token_spans({(start, end, "")}, offsets):
+            features[first, 0] = features[behind - 1, 1] = 1  # begins, ends
+            features[first:behind, 2:] = 1, share
+    return ids, offsets, features
+
+
+def pair_inputs(text, start, end, number, true=None):
+    """Token ids and segments of text and entry, and what is known before reading."""
+    ids, segments = tokenizer.encode(text, known.entries[number]["text"], maxlen=args.maxpair)
+    return ids, segments, known.features(text, start, end, number, true)
+
+
+def padded(rows, length):
+    return sequence_padding(rows, length).astype("int32")
+
+
+def link_inputs(pairs):
+    ids, segments, features = zip(*pairs, strict=True)
+    return {
+        "pair_ids": padded(ids, args.maxpair),
+        "pair_segments": padded(segments, args.maxpair),
+        "pair_features": np.array(features, "float32"),
+    }
+
+
+def mark_inputs(texts):
+    ids, _, features = zip(*texts, strict=True)
+    return {"ids": padded(ids, args.maxlen), "name_features": np.stack(features)}
+
+
+def training_batch(rows, _):
+    """Texts, each with one of its mentions and a candidate, in half of them the right one."""
+    texts, places, pairs, fits = [], [], [], []
+    ends = np.full((len(rows), args.maxlen, 2), -1.0, "float32")
+    for i, (text, mentions, chosen) in enumerate(rows):
+        texts.append(text_inputs(text, mentions))
+        offsets = texts[-1][1]
+        spans = token_spans({*mentions}, offsets)
+        ends[i, : len(offsets)] = 0
+        for first, behind, _ in spans:
+            ends[i, [first, behind - 1], [0, 1]] = 1
+        start, end, number = chosen
+        places += [(first, behind - 1) for first, behind, _ in token_spans({chosen}, offsets)]
+        candidate = number
+        if np.random.random() < 0.5:
+            others = [other for other in known.candidates(text[start:end]) if other != number]
+            others = others or [*known.entries]
+            candidate = others[np.random.randint(len(others))]
+        fits.append(candidate == number)
+        pairs.append(pair_inputs(text, start, end, candidate, number))
+    inputs = mark_inputs(texts) | link_inputs(pairs) | {"places": np.array(places, "int32")}
+    return inputs, {"ends": ends, "fits": np.array(fits, "float32")[:, None]}
+
+
+def trainable(rows):
+    """(text, its mentions, one of them) for each mention that is not cut off."""
+    return [
+        (text, mentions, chosen)
+        for text, mentions in rows
+        for chosen in mentions
+        if token_spans({chosen}, text_inputs(text)[1])
+    ]
+
+
+# --- the model -------------------------------------------------------------------------------------
+
+
+def ends_loss(y_true, scores):
+    """Binary cross entropy of begin and end of each token; padding is marked by -1."""
+    losses = ops.binary_crossentropy(ops.maximum(y_true, 0), scores, from_logits=True)
+    return ops.sum(ops.where(y_true < 0, 0.0, losses), axis=-1)
+
+
+CONDITION = 128  # numbers in the vector of a mention
+condition = keras.Input((CONDITION,), name="mention")
+bert = build_transformer_model(
+    args.checkpoint, layer_norm_cond=condition, additional_input_layers=condition, dropout_rate=0.1
+)
+size = bert.output.shape[-1]
+shapes = {"ids": args.maxlen, "pair_ids": args.maxpair, "pair_segments": args.maxpair, "places": 2}
+inputs = {name: keras.Input((n,), dtype="int32", name=name) for name, n in shapes.items()}
+inputs["name_features"] = keras.Input((args.maxlen, known.NAME_FEATURES), name="name_features")
+inputs["pair_features"] = keras.Input((known.FEATURES,), name="pair_features")
+states = keras.Input((args.maxlen, size), name="states")
+
+# the text alone: no mention is asked about
+nothing = ops.tile(ops.zeros_like(inputs["name_features"][:, 0, :1]), (1, CONDITION))
+seen = bert([inputs["ids"], ops.zeros_like(inputs["ids"]), nothing])
+rare = keras.initializers.Constant(-3.0)  # most tokens are no ends
+mark = keras.layers.Dense(2, name="marks", bias_initializer=rare)
+ends = mark(ops.concatenate([seen, inputs["name_features"]], axis=-1))
+marker = keras.Model({name: inputs[name] for name in ("ids", "name_features")}, [seen, ends])
+
+# a mention, and a candidate
+vector = keras.layers.Dense(CONDITION, activation="tanh", name="mention_vector")
+both_ends = ops.take_along_axis(states, inputs["places"][:, :, None], axis=1)
+mention = vector(ops.reshape(both_ends, (-1, 2 * size)))
+read = bert([inputs["pair_ids"], inputs["pair_segments"], mention])
+x = keras.layers.Dropout(0.1)(compared(read, inputs["pair_ids"], inputs["pair_segments"]))
+x = ops.concatenate([x, inputs["pair_features"]], axis=-1)
+x = keras.layers.Dense(64, activation="gelu", name="weighed")(x)
+fits = keras.layers.Dense(1, name="fits")(x)
+names = ("places", "pair_ids", "pair_segments", "pair_features")
+linker = keras.Model({name: inputs[name] for name in names} | {"states": states}, fits)
+
+# both, to train
+linked = linker({name: inputs[name] for name in names} | {"states": seen})
+model = keras.Model(inputs, {"ends": ends, "fits": linked})
+
+
+# --- what it finds ---------------------------------------------------------------------------------
+
+
+def chunks(rows, size=args.batch_size):
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def filled(rows):
+    """As many rows as a batch has: one shape, one compiled program."""
+    return [*rows, *rows[:1] * (args.batch_size - len(rows))]
+
+
+def read_texts(texts):
+    """For each text its token vectors, and its mentions `(start, end)` in tokens and characters."""
+    found = []
+    for chunk in chunks([(text, text_inputs(text)) for text in texts]):
+        rows = filled([row for _, row in chunk])
+        vectors, scores = marker.predict_on_batch(mark_inputs(rows))
+        for (text, (_, offsets, _)), states, marks in zip(chunk, vectors, scores, strict=False):
+            found.append((text, offsets, states, spans(marks[: len(offsets)] > 0, offsets)))
+    return found
+
+
+def spans(marks, offsets):
+    """Each begin with the nearest end from there on; mentions do not overlap."""
+    found, behind = set(), 0
+    for start in np.flatnonzero(marks[:, 0]):
+        lasts = np.flatnonzero(marks[start:, 1])
+        if start >= behind and len(lasts) and offsets[start][1]:
+            behind = int(start + lasts[0] + 1)
+            found.add((int(start), behind, ""))
+    return {(start, end) for start, end, _ in character_spans(found, offsets) if end > start}
+
+
+def link(read, mentions):
+    """For each text its mentions `(start, end, id)`, each with its best candidate.
+
+    Args:
+        read: what `read_texts` gave.
+        mentions: for each text the mentions, `(start, end)` in characters.
+    """
+    rows = []
+    for i, ((text, offsets, states, _), found) in enumerate(zip(read, mentions, strict=True)):
+        for first, behind, (start, end) in [
+            (*span, at) for at in found for *span, _ in token_spans({(*at, "")}, offsets)
+        ]:
+            for number in known.candidates(text[start:end]):
+                pair = pair_inputs(text, start, end, number)
+                rows.append(((i, start, end, number), states, (first, behind - 1), pair))
+    best = {}
+    for chunk in chunks(rows):
+        _, states, places, pairs = zip(*filled(chunk), strict=True)
+        batch = {"states": np.stack(states), "places": np.array(places, "int32")}
+        scores = linker.predict_on_batch(batch | link_inputs(pairs))[:, 0]
+        for ((*mention, number), *_), score in zip(chunk, scores, strict=False):
+            best[tuple(mention)] = max(best.get(tuple(mention), (-np.inf, "")), (score, number))
+    linked = [set() for _ in read]
+    for (i, start, end), (_, number) in best.items():
+        linked[i].add((start, end, number))
+    return linked
+
+
+def without_ids(rows):
+    return [{(start, end, "mention") for start, end, *_ in row} for row in rows]
+
+
+def score(rows):
+    """F1 of both in a row, of finding mentions, of linking the true ones."""
+    found, both, linking = [], [], []
+    for chunk in chunks(rows, 20 * args.batch_size):  # so that not all vectors are kept
+        read = read_texts([text for text, _ in chunk])
+        found += [spans for *_, spans in read]
+        both += link(read, found[-len(chunk) :])
+        linking += link(read, [{(start, end) for start, end, _ in true} for _, true in chunk])
+    true = [mentions for _, mentions in rows]
+    return {
+        "both": span_scores(true, both).f1,
+        "mentions": span_scores(without_ids(true), without_ids(found)).f1,
+        "linking": span_scores(true, linking).f1,
+    }
+
+
+# --- the training, the result ----------------------------------------------------------------------
+
+rows = trainable(samples["train"])
+batches = Batches(rows, args.batch_size, training_batch, shuffle=True)
+model.compile(
+    AdamW(args.learning_rate, weight_decay=0.01, lr_schedule=straight_down(args.epochs, batches)),
+    {"ends": ends_loss, "fits": keras.losses.BinaryCrossentropy(from_logits=True)},
+    jit_compile=args.jit_compile,
+)
+keep_best = KeepBest(lambda: score(samples["valid"][: args.scored]), "linking")
+model.fit(batches, epochs=args.epochs, callbacks=[keep_best])
+
+texts, true = zip(*samples["test"], strict=True)
+total = sum(map(len, true))
+reachable = sum(m[2] in known.candidates(text[m[0] : m[1]])
+                for text, row in samples["test"] for m in row)  # fmt: skip
+print(f"\n{len(entries)} entries; of {total} mentions {reachable} have theirs among the candidates")
+results = score(samples["test"])
+matches = [{(start, end, "mention") for start, end, _ in known.names(text)} for text in texts]
+usual = [{(a, b, known.most_met(text[a:b])) for a, b, _ in row} for text, row in samples["test"]]
+results["mentions, all known names"] = span_scores(without_ids(true), matches).f1
+results["linking, to what a name meant most"] = span_scores(true, usual).f1
+for name, value in results.items():
+    print(f"F1 of {name:36} {value:.4f}")
+
+read_again = read_texts(texts[:5])
+for text, row in zip(texts, link(read_again, [spans for *_, spans in read_again]), strict=False):
+    print(f"\n{text}")
+    for start, end, number in sorted(row):
+        print(f"    {text[start:end]}: {number}, {known.entries[number]['text'][:60]}")

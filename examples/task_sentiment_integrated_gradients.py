@@ -1,0 +1,120 @@
+"""Which characters made the model say so? Integrated gradients, as a picture.
+
+    python examples/task_sentiment_integrated_gradients.py [--checkpoint DIR] [--data DIR] [--text ...]
+
+A classifier is fine-tuned, or taken as task_sentiment_classification.py left it. Then each text is
+read again and again, its token vectors growing from nothing to what they are; the mean gradient of
+the score on the way, times the vector, is what a token adds to it. All tokens together add what the
+score differs by between the text and nothing, up to the error of the sum (Sundararajan et al.,
+arXiv 1703.01365, equations 1 and 3).
+
+--checkpoint, --data: as for task_sentiment_classification.py.
+--steps: how many readings.
+
+The picture is examples/output/integrated_gradients.svg: red speaks for a positive review, blue
+against it.
+"""
+
+import argparse
+from html import escape
+
+import keras
+import numpy as np
+from keras import ops
+from sentiment import read
+from tiny_bert import DATA, OUTPUT, tiny_bert
+
+from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite.data import Batches
+from bert4keras_lite.training.step import value_and_gradients
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--checkpoint")
+parser.add_argument("--data", default=DATA)
+parser.add_argument("--text", nargs="*", help="what to explain; without it, reviews of the test")
+parser.add_argument("--steps", type=int, default=50)
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--epochs", type=int, help="3, or 8 for the small model")
+args = parser.parse_args()
+checkpoint = args.checkpoint or tiny_bert()
+tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
+
+# the classifier
+bert = build_transformer_model(checkpoint, dropout_rate=0.1)
+bert.get_layer("token_embedding").trainable = bool(args.checkpoint)
+x = keras.layers.Dropout(0.1)(bert.output[:, 0])
+model = keras.Model(bert.inputs, keras.layers.Dense(2, name="classifier")(x))
+trained = OUTPUT / "sentiment.weights.h5"
+if args.epochs is None and trained.is_file() and not args.checkpoint:
+    model.load_weights(trained)
+else:
+    model.compile(
+        keras.optimizers.AdamW(2e-5 if args.checkpoint else 1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    samples = [
+        (tokenizer.encode(text, maxlen=args.maxlen), label)
+        for text, label in read(args.data, "train")
+    ]
+    epochs = args.epochs or (3 if args.checkpoint else 8)
+    model.fit(Batches(samples, 32, shuffle=True, buckets=8), epochs=epochs)
+
+# the same classifier, from the token vectors on
+vectors = bert.get_layer("token_embedding").output
+from_vectors = keras.Model([vectors, *bert.inputs], model.output)
+
+
+def contributions(text):
+    """What each token adds to the score of "positive", and the scores of the text and of nothing."""
+    ids, segments = tokenizer.encode_batch([text], maxlen=args.maxlen)
+    vectors = ops.convert_to_numpy(bert.get_layer("token_embedding")(ids))
+
+    def score(values):
+        many = [ops.convert_to_tensor(np.repeat(x, len(way), axis=0)) for x in (ids, segments)]
+        logits = from_vectors([values[0], *many])
+        return ops.sum(logits[:, 1] - logits[:, 0]), logits
+
+    # the middles of `steps` pieces of the way, and its two ends
+    way = np.append((np.arange(args.steps) + 0.5) / args.steps, [0, 1])
+    values = ops.convert_to_tensor((way[:, None, None] * vectors).astype("float32"))
+    (_, logits), (gradients,) = value_and_gradients(score, [values])
+    gradients, logits = ops.convert_to_numpy(gradients), ops.convert_to_numpy(logits)
+    added = (gradients[:-2].mean(axis=0) * vectors[0]).sum(axis=-1)
+    nothing, full = logits[-2:, 1] - logits[-2:, 0]
+    return added, full, nothing
+
+
+def colour(share):
+    """White at 0, red at 1, blue at -1."""
+    pale = round(255 * (1 - min(abs(share), 1)))
+    return f"rgb(255,{pale},{pale})" if share > 0 else f"rgb({pale},{pale},255)"
+
+
+texts = args.text or [text for text, _ in read(args.data, "test")[:8]]
+lines, rows, errors = [], [], []
+for row, text in enumerate(texts):
+    added, full, nothing = contributions(text)
+    errors.append(abs(added.sum() - (full - nothing)))
+    strongest = np.abs(added[1:-1]).max()
+    tokens = tokenizer.tokenize(text, maxlen=args.maxlen)[1:-1]
+    lines.append(f'<text x="10" y="{40 * row + 27}" fill="black">{full:+.1f}</text>')
+    shown, x = f"{full:+5.1f} ", 70
+    for token, weight in zip(tokens, added[1:-1], strict=True):
+        token = token.removeprefix("##")
+        share, width = weight / strongest, 11 * max(len(token.encode("gb18030")), 2) + 2
+        box = f'x="{x}" y="{40 * row + 6}" width="{width}" height="30" fill="{colour(share)}"'
+        lines.append(f"<rect {box}/>")
+        lines.append(f'<text x="{x + 1}" y="{40 * row + 27}">{escape(token)}</text>')
+        x += width
+        code = 41 if share > 0.3 else 44 if share < -0.3 else 0
+        shown += f"\033[{code}m{token}\033[0m"
+    rows.append(x)
+    print(shown)
+
+OUTPUT.mkdir(exist_ok=True)
+picture = OUTPUT / "integrated_gradients.svg"
+size = f'width="{max(rows) + 10}" height="{40 * len(texts) + 10}"'
+head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-size="20" font-family="sans-serif">'
+picture.write_text("\n".join([head, *lines, "</svg>"]), encoding="utf-8")
+print(f"the sums miss the scores by {max(errors):.4f} at most; the picture is {picture}")

@@ -1,0 +1,124 @@
+"""What the examples that train share: arguments, files, the best epoch, scores over a few seeds."""
+
+import argparse
+from pathlib import Path
+
+import keras
+import numpy as np
+from tiny_bert import OUTPUT, tiny_bert
+
+
+def arguments(doc, small=None, seeds=None, **defaults):
+    """The command line: `--checkpoint DIR`, `--seed N`, and an option for each default.
+
+    Args:
+        doc: of the script, for `--help`.
+        small: a function that gives the directory of a small model, where no checkpoint is given;
+            None: `tiny_bert`.
+        seeds: of a script that trains several times, from as many seeds: it has `--seeds N` in
+            place of `--seed N`. Otherwise the random choices that follow hang on the seed.
+        **defaults: option -> value, or a pair: with a checkpoint, and with the small model.
+
+    Returns:
+        The values; and `jit_compile`, False for the small model but on JAX: XLA compiles longer
+        than such short training takes.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint")
+    if seeds is None:
+        parser.add_argument("--seed", type=int, default=0)
+    else:
+        said = f"how many times to train: {seeds}"
+        parser.add_argument("--seeds", type=int, default=seeds, help=said)
+    pairs = {k: v if isinstance(v, tuple) else (v, v) for k, v in defaults.items()}
+    for name, (usual, little) in pairs.items():
+        said = f"{usual}" if usual == little else f"{usual}, or {little} for the small model"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(usual), help=said)
+    args = parser.parse_args()
+    for name, pair in pairs.items():
+        if getattr(args, name) is None:
+            setattr(args, name, pair[not args.checkpoint])
+    args.jit_compile = "auto" if args.checkpoint or keras.config.backend() == "jax" else False
+    args.checkpoint = args.checkpoint or (small or tiny_bert)()
+    if seeds is None:
+        keras.utils.set_random_seed(args.seed)
+    return args
+
+
+def train_and_test(directory, names):
+    """The files to train on and to test on: the first and the last of `names` that are there.
+
+    Raises:
+        SystemExit: fewer than two are.
+    """
+    found = [path for name in names if (path := Path(directory) / name).is_file()]
+    if len(found) < 2:
+        raise SystemExit(f"{directory}: expected at least two of {', '.join(names)} in it.")
+    print(f"training on {found[0].name}, testing on {found[-1].name}")
+    return found[0], found[-1]
+
+
+def compare(runs, seeds, metric="accuracy"):
+    """Train in several ways, each from the same seeds, and print the scores side by side.
+
+    Args:
+        runs: name -> a function that trains and returns `(model, score)`. The first is what the
+            others are compared with.
+        seeds: how many.
+        metric: what the score is called.
+
+    Returns:
+        `(models, scores)`: name -> the model of the last seed, name -> one score a seed.
+    """
+    models, scores = {}, {name: [] for name in runs}
+    for seed in range(seeds):
+        for name, run in runs.items():
+            print(f"\n--- {name}, seed {seed}")
+            keras.utils.set_random_seed(seed)
+            models[name], score = run()
+            scores[name].append(score)
+    width = max(map(len, runs))
+    print(f"\n{metric}, mean and standard deviation over {seeds} seeds")
+    first = np.array(next(iter(scores.values())))
+    for name, values in scores.items():
+        gain = np.mean(values - first)
+        each = " ".join(f"{value:.4f}" for value in values)
+        print(
+            f"{name:{width}}  {np.mean(values):.4f} ± {np.std(values):.4f}  {gain:+.4f}  ({each})"
+        )
+    return models, scores
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Shows scores after each epoch; at the end the model has the weights of the best one.
+
+    Args:
+        score: a function without arguments that gives name -> number. The first decides; the
+            higher, the better.
+        name: of the file of the weights.
+    """
+
+    def __init__(self, score, name):
+        super().__init__()
+        self.score, self.best = score, -np.inf
+        self.path = OUTPUT / f"{name}.weights.h5"
+        OUTPUT.mkdir(exist_ok=True)
+
+    def on_epoch_end(self, epoch, logs=None):
+        scores = self.score()
+        logs.update({f"val_{name}": score for name, score in scores.items()})
+        first = next(iter(scores.values()))
+        if first > self.best:
+            self.best = first
+            self.model.save_weights(self.path)
+
+    def on_train_end(self, logs=None):
+        self.model.load_weights(self.path)
+
+
+def save(model, name):
+    """The weights, to `examples/output`, from where `load_weights` brings them back."""
+    OUTPUT.mkdir(exist_ok=True)
+    model.save_weights(OUTPUT / f"{name}.weights.h5")

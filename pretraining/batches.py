@@ -1,0 +1,213 @@
+"""The batches of a corpus: which examples a step is trained on, and how they are masked."""
+
+import json
+import queue
+import threading
+from bisect import bisect_right
+from itertools import accumulate, count
+
+import numpy as np
+
+from .draws import keys, permuted
+from .files import copy, exists, is_remote, join, make_directory, open_binary
+from .masking import FEATURES, OBJECTIVES, Rows
+from .shards import MANIFEST, Shard, decode_examples, index_name
+
+# What keys are derived for.
+_ORDER, _MASKS = 0, 1
+# What corpora that are read together have in common.
+ALIKE = ("mode", "sequence_length", "record_length", "vocabulary_sha256", "special_ids")
+
+
+def read_manifest(directory):
+    """The contents of a finished corpus' `corpus.json`.
+
+    Raises:
+        ValueError: there is none, or the corpus is not finished.
+    """
+    path = join(directory, MANIFEST)
+    if not exists(path):
+        raise ValueError(
+            f"{directory} has no {MANIFEST}; expected the --output of python -m pretraining.corpus"
+        )
+    with open_binary(path) as file:
+        try:
+            manifest = json.loads(file.read())
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error}); make the corpus again") from None
+    if "shards" not in manifest:
+        raise ValueError(
+            f"{directory} is not finished; run the same python -m pretraining.corpus again: it"
+            " makes what is missing"
+        )
+    return manifest
+
+
+def _local(directory, cache, names):
+    """A local directory with the files of a corpus; a remote corpus is copied to `cache`."""
+    if not is_remote(directory):
+        return directory
+    if cache is None:
+        raise ValueError(
+            f"{directory} can't be mapped; expected cache=, a local directory to copy it to"
+        )
+    make_directory(cache)
+    for name in names:
+        # the shard last: where it is, all of it is
+        for part in (index_name(name), name):
+            if not exists(join(cache, part)):
+                copy(join(directory, part), join(cache, part))
+    return cache
+
+
+def _manifests(corpora):
+    """directory -> manifest, of corpora that can be read together, so many times each."""
+    if not corpora:
+        raise ValueError("corpus={}; expected a directory")
+    for directory, times in corpora.items():
+        if type(times) is not int or times < 1:
+            raise ValueError(f"corpus: {directory} {times!r} times; expected 1 or more")
+    manifests = {directory: read_manifest(directory) for directory in corpora}
+    first = next(iter(manifests))
+    for directory, manifest in manifests.items():
+        for name in ALIKE:
+            if manifest[name] != manifests[first][name]:
+                raise ValueError(
+                    f"{directory} has {name} {manifest[name]!r}, and {first} has"
+                    f" {manifests[first][name]!r}; expected corpora made with the same settings"
+                )
+    return manifests
+
+
+def _shards(directory, manifest, cache):
+    """The shards of a corpus, which have as many examples as they should."""
+    names = [shard["name"] for shard in manifest["shards"]]
+    local = _local(directory, cache, names)
+    shards = [Shard(join(local, name)) for name in names]
+    found, expected = sum(map(len, shards)), sum(shard["examples"] for shard in manifest["shards"])
+    if not expected or found != expected:
+        raise ValueError(
+            f"{directory} has {found} examples and its {MANIFEST} says {expected}; expected as"
+            " many, and some"
+        )
+    return shards
+
+
+class Examples:
+    """The batches of training steps, each a function of corpus, seed and step alone.
+
+    So a run that goes on from step 1000 sees what one would have seen that never stopped, and
+    several hosts see together what one would have seen. Every epoch has an order of its own, and
+    masks of its own; a batch may reach over the end of an epoch.
+
+    Args:
+        corpus: directory made by `python -m pretraining.corpus`; or directory -> how often an
+            epoch has its examples, each time masked anew: so a little text of the right kind can
+            outweigh a lot of another.
+        objective: `"mlm"`, `"electra"`, `"lm"`, `"unilm"` or `"t5"`; the corpus' own mode, or
+            either of `"mlm"` and `"electra"` for a corpus of the other.
+        batch_size: number of examples of a step, those of all hosts together.
+        seed: of order and masks.
+        hosts, host: of how many hosts this is which one; it gets its part of the rows.
+        cache: local directory to copy corpora of `scheme://...` to.
+        **masking_options: arguments of the objective's class in `masking`.
+
+    Attributes:
+        manifest: the contents of the (first) `corpus.json`.
+        spec: `(inputs, targets, weights)`: shape and dtype of all arrays of a batch, inputs as a
+            dict name -> `(shape, dtype)`.
+
+    Raises:
+        ValueError: no finished corpus, a damaged one, one for another objective, corpora that
+            differ in vocabulary or length, an option that does not fit, or a `batch_size` that
+            `hosts` does not divide.
+
+    Example:
+        >>> examples = Examples("corpus", "mlm", batch_size=32)
+        >>> inputs, targets, weights = examples.batch(0)
+        >>> model.fit(examples.from_step(0), steps_per_epoch=1000)
+    """
+
+    def __init__(
+        self, corpus, objective, batch_size, seed=0, hosts=1, host=0, cache=None, **masking_options
+    ):
+        if objective not in OBJECTIVES:
+            raise ValueError(f"objective={objective!r}; expected one of {', '.join(OBJECTIVES)}")
+        corpora = corpus if isinstance(corpus, dict) else {corpus: 1}
+        manifests = _manifests(corpora)
+        self.manifest = next(iter(manifests.values()))
+        mode = self.manifest["mode"]
+        if objective != mode and {objective, mode} != {"mlm", "electra"}:
+            raise ValueError(
+                f"objective={objective!r}, and {corpus} was made for {mode!r}; make a corpus with"
+                f" --mode {objective}"
+            )
+        if batch_size < 1 or not 0 <= host < hosts or batch_size % hosts:
+            raise ValueError(
+                f"batch_size={batch_size!r}, hosts={hosts!r}, host={host!r}; expected a multiple of"
+                " hosts, and a host from 0 to hosts - 1"
+            )
+        self._shards = []
+        for number, (directory, manifest) in enumerate(manifests.items()):
+            place = cache if cache is None or len(corpora) == 1 else join(cache, str(number))
+            self._shards += _shards(directory, manifest, place) * corpora[directory]
+        self._ends = list(accumulate(map(len, self._shards)))
+        self._names = FEATURES[objective]
+        self._objective = OBJECTIVES[objective](self.manifest, **masking_options)
+        self._length = self.manifest["record_length"]
+        self._pad_id = self.manifest["special_ids"]["pad"] or 0
+        self._batch_size, self._seed = batch_size, seed
+        part = batch_size // hosts
+        self._rows = np.arange(host * part, (host + 1) * part)
+        inputs, targets, weights = self._objective.spec
+        batched = {name: ((part, *shape), dtype) for name, (shape, dtype) in inputs.items()}
+        self.spec = batched, *(((part, *shape), dtype) for shape, dtype in (targets, weights))
+
+    def __len__(self):
+        return self._ends[-1]
+
+    def batch(self, step):
+        """This host's rows of the batch of a step: `(inputs, targets, weights)`."""
+        epochs, places = np.divmod(step * self._batch_size + self._rows, len(self))
+        indices = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():
+            of_epoch = epochs == epoch
+            key = keys(self._seed, _ORDER, epoch)
+            indices[of_epoch] = permuted(places[of_epoch], len(self), key)
+        records = [self._record(index) for index in indices.tolist()]
+        rows = Rows(*decode_examples(records, self._names), self._length, self._pad_id)
+        return self._objective(rows, keys(self._seed, _MASKS, epochs, indices))
+
+    def _record(self, index):
+        number = bisect_right(self._ends, index)
+        return self._shards[number][index - (self._ends[number - 1] if number else 0)]
+
+    def from_step(self, step, ahead=4):
+        """An endless iterator of the batches from `step` on; a thread makes some ahead."""
+        made, stopped = queue.Queue(ahead), threading.Event()
+
+        def put(item):
+            while not stopped.is_set():
+                try:
+                    return made.put(item, timeout=0.1)
+                except queue.Full:
+                    continue
+
+        def make():
+            try:
+                for number in count(step):
+                    if stopped.is_set():
+                        return
+                    put(self.batch(number))
+            except Exception as error:
+                put(error)
+
+        threading.Thread(target=make, daemon=True, name="examples").start()
+        try:
+            while True:
+                item = made.get()
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            stopped.set()

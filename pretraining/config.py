@@ -1,0 +1,234 @@
+"""What a run is: settings from a YAML file, or a recipe, and from flags that go before it."""
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import typing
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import NoneType
+
+from bert4keras_lite.configs import ARCHITECTURES, Config
+
+RECIPES = Path(__file__).with_name("recipes")
+CHOICES = {
+    "objective": ("mlm", "lm", "unilm", "t5", "electra"),
+    "backend": ("tensorflow", "jax", "torch"),
+    "optimizer": ("adamw", "lamb", "adafactor"),
+    "schedule": ("linear", "constant"),
+    "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that a run depends on. A step is an update of the weights.
+
+    Raises:
+        ValueError: a value of the wrong kind, or out of its range.
+    """
+
+    # from what, to where
+    objective: str = "mlm"
+    # a directory of python -m pretraining.corpus; or several: directory -> times in an epoch
+    corpus: str | dict | None = None
+    output: str | None = None  # gets checkpoints, the log, the plot, and the model in the end
+    vocab: str | None = None  # vocab.txt, or a directory with a tokenizer: goes with the model
+    backend: str | None = None  # None: as KERAS_BACKEND or Keras' own settings say
+    seed: int = 0
+
+    # the model
+    checkpoint: str | None = None  # start from it; None: from random weights
+    model: dict = field(default_factory=dict)  # fields of Config; "family": of ARCHITECTURES
+    generator_size: float = 0.25  # ELECTRA's, as a share of the discriminator
+    generator_checkpoint: str | None = None
+    discriminator_weight: float = 50.0
+
+    # the data
+    batch_size: int = 32  # sequences a step, of all devices together
+    masking: dict = field(default_factory=dict)  # arguments of the objective's class in masking.py
+    cache: str | None = None  # a local directory to copy a remote corpus to
+
+    # learning
+    steps: int = 1000
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-4
+    warmup_steps: int = 0
+    schedule: str = "linear"  # after the warm-up: down to final_rate at the end, or as it is
+    final_rate: float = 0.0  # as a share of learning_rate
+    weight_decay: float = 0.01
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-6
+    bias_correction: bool = True
+    exclude_from_weight_decay: list | None = None  # patterns of paths; None: norms and biases
+    clipnorm: float | None = 1.0  # of all gradients together
+    ema_momentum: float | None = None  # save the moving average of the weights in the end
+    accumulation_steps: int = 1  # parts of a batch, one after the other
+    nonfinite_limit: int = 10  # so many updates in a row without a finite gradient end the run
+
+    # memory and speed
+    precision: str = "float32"
+    remat: bool = False  # compute activations twice instead of keeping them
+    vocabulary_chunk: int | None = None  # make scores of so many tokens at a time; None: of all
+    jit_compile: bool | str = "auto"
+
+    # devices: see distribution.scope
+    devices: int | str = "auto"
+    data_parallel: int | None = None
+    model_parallel: int | None = None
+    hosts: int = 1
+    coordinator: str | None = None
+    process_id: int | None = None
+
+    # what is seen and kept; all in steps
+    log_every: int = 100
+    save_every: int = 1000
+    keep: int = 3  # checkpoints, besides the best
+    peak_flops: float | None = None  # of one device, a second; None: measured
+    tensorboard: bool = False
+
+    def __post_init__(self):
+        kinds = typing.get_type_hints(Settings)
+        for name, kind in kinds.items():
+            object.__setattr__(self, name, of_kind(name, getattr(self, name), kind))
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value is not None and value not in choices:
+                raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}.")
+        for name in ("batch_size", "steps", "accumulation_steps", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more.")
+        if self.batch_size % self.accumulation_steps:
+            raise ValueError(
+                f"batch_size={self.batch_size} cannot be cut into accumulation_steps="
+                f"{self.accumulation_steps} equal parts."
+            )
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ValueError(
+                f"warmup_steps={self.warmup_steps}: expected fewer than steps={self.steps}."
+            )
+        object.__setattr__(self, "model", model_fields(self.model))
+
+
+def of_kind(name, value, kind):
+    """A value as the annotation of its field says, or one error.
+
+    YAML takes `1e-4` for a word: where a number is expected, that is what it is.
+    """
+    kinds = typing.get_args(kind) or (kind,)
+    if isinstance(value, str) and str not in kinds and float in kinds:
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if type(value) is int and int not in kinds and float in kinds:
+        value = float(value)
+    if type(value) is float and float not in kinds and int in kinds and value.is_integer():
+        value = int(value)
+    if type(value) not in kinds:
+        expected = " or ".join("null" if k is NoneType else k.__name__ for k in kinds)
+        raise ValueError(f"{name}={value!r}: expected {expected}.")
+    return value
+
+
+def model_fields(values):
+    """The `model` settings, each of its kind."""
+    kinds = typing.get_type_hints(Config)
+    check_names(values, kinds, "model")
+    values = {name: of_kind(f"model.{name}", value, kinds[name]) for name, value in values.items()}
+    if "family" in values and values["family"] not in ARCHITECTURES:
+        raise ValueError(
+            f"model.family={values['family']!r}: expected one of {', '.join(ARCHITECTURES)}."
+        )
+    return values
+
+
+def check_names(given, known, where):
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            raise ValueError(
+                f"{where}: there is no setting {name!r}"
+                + (f"; did you mean {near[0]!r}?" if near else f". There are {', '.join(known)}.")
+            )
+
+
+def load(config=None, flags=()):
+    """Settings from a file and from flags.
+
+    Args:
+        config: path of a YAML file, or the name of a recipe; None: the flags say all.
+        flags: such as `["--steps", "10", "--model.hidden_size=128"]`.
+
+    Returns:
+        `Settings`.
+
+    Raises:
+        ValueError: a setting that does not exist (the nearest name is suggested), or a value that
+            does not fit.
+        ImportError: PyYAML is not there.
+
+    Example:
+        >>> settings = load("tiny", ["--corpus", "corpus", "--output", "run"])
+    """
+    values = {} if config is None else read(config)
+    for name, value in parsed(flags):
+        group, _, key = name.rpartition(".")
+        if not group:
+            values[name] = value
+        elif group in ("model", "masking"):
+            values[group] = {**(values.get(group) or {}), key: value}
+        else:
+            raise ValueError(f"--{name}: only model and masking have settings of their own.")
+    known = [f.name for f in fields(Settings)]
+    check_names(values, known, "the flags" if config is None else str(config))
+    groups = {name: {} for name in ("model", "masking") if values.get(name, {}) is None}
+    try:
+        return Settings(**values | groups)
+    except ValueError as error:
+        raise ValueError(f"{config}: {error}" if config else str(error)) from None
+
+
+def read(config):
+    """The values of a YAML file, or of a recipe."""
+    try:
+        import yaml
+    except ImportError:
+        raise ImportError(
+            "Settings in a file need PyYAML: pip install 'bert4keras_lite[pretraining]'."
+        ) from None
+    path = Path(config)
+    if not path.is_file() and (RECIPES / f"{config}.yaml").is_file():
+        path = RECIPES / f"{config}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise ValueError(f"{config}: no such file, and none of the recipes: {names}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML, but {error}.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a mapping of settings to values.")
+    return values
+
+
+def parsed(flags):
+    """Pairs of name and value. What is no JSON (a number, true, null, a list) is a text."""
+    flags = iter(flags)
+    for flag in flags:
+        if not flag.startswith("--"):
+            raise ValueError(f"{flag}: expected --name value.")
+        name, equals, value = flag[2:].partition("=")
+        if not equals:
+            value = next(flags, None)
+            if value is None or value.startswith("--"):
+                raise ValueError(f"--{name}: expected a value after it.")
+        try:
+            yield name, json.loads(value)
+        except ValueError:
+            yield name, value
+
+
+def as_yaml(settings):
+    """Settings as the text of a file that `load` reads; JSON, which YAML contains."""
+    return json.dumps(dataclasses.asdict(settings), indent=2, ensure_ascii=False) + "\n"

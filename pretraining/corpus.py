@@ -1,0 +1,504 @@
+"""Makes a corpus for pretraining out of text files.
+
+    python -m pretraining.corpus --input 'texts/*.txt' --output corpus --mode mlm \\
+        --vocab chinese_L-12_H-768_A-12 --sequence-length 512 --shards 16
+
+Work is cut by the input alone: each shard is made of certain bytes of certain files. So the
+examples are the same for any number of processes, and with Apache Beam (`--runner DirectRunner`,
+`FlinkRunner`, ...; further flags go to it). A shard takes its name when it is whole: after a crash
+the same command makes what is missing.
+
+What is written: `shard-00000-of-00016.tfrecord`, ...: `tf.train.Example`s with `token_ids`, and
+`word_starts` (mlm, electra) or `segment_ids` (unilm); their indexes; and `corpus.json`.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from multiprocessing import connection
+
+import numpy as np
+
+from . import duplicates, files
+from .documents import UNITS, Format, Part, Selection, divide, find_inputs, read_documents
+from .packing import (
+    MODES,
+    WORDS,
+    Packer,
+    open_tokenizer,
+    sentinel_ids,
+    special_ids,
+    vocabulary_hash,
+)
+from .shards import MANIFEST, encode_examples, read_index, shard_name, write_shard
+
+# Changes when the same settings would give other examples than before.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the examples depend on, beside the input."""
+
+    output: str
+    mode: str
+    vocab: str
+    sequence_length: int
+    shards: int
+    cased: bool = False
+    words: str = "jieba"
+    apart: bool = False
+    separator: str | None = None
+    seed: int = 0
+    document: str = "paragraphs"
+    text_key: str = "text"
+    encoding: str = "utf-8"
+    clean: bool = False
+    min_characters: int = 1
+    min_chinese: float = 0.0
+    unique: bool = False
+    near_duplicates: float | None = None
+
+    def __post_init__(self):
+        for name, least in (("shards", 1), ("sequence_length", 8)):
+            if getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} {getattr(self, name)}: expected at least {least}")
+        if self.seed < 0:
+            raise ValueError(f"--seed {self.seed}: expected 0 or more")
+        if self.near_duplicates is not None and not 0 < self.near_duplicates <= 1:
+            raise ValueError(
+                f"--near-duplicates {self.near_duplicates}: expected a share of what two documents"
+                " have in common, e.g. 0.8"
+            )
+
+    @property
+    def looks_for_duplicates(self):
+        return self.unique or self.near_duplicates is not None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A shard to be made."""
+
+    settings: Settings
+    number: int
+    parts: tuple[Part, ...]
+    # numbers of the documents to leave out
+    dropped: tuple[int, ...] = ()
+
+    @property
+    def path(self):
+        return files.join(self.settings.output, shard_name(self.number, self.settings.shards))
+
+    @property
+    def fingerprints_path(self):
+        return files.join(self.settings.output, f"fingerprints-{self.number:05d}.npz")
+
+    def documents(self, advance):
+        """The documents of the shard."""
+        settings = self.settings
+        layout = Format(settings.document, settings.text_key, settings.encoding)
+        select = Selection(settings.clean, settings.min_characters, settings.min_chinese)
+        for part in self.parts:
+            yield from filter(None, map(select, read_documents(part, layout, advance)))
+
+
+# What a worker does
+
+
+@lru_cache(maxsize=1)
+def _packer(settings):
+    tokenizer = open_tokenizer(settings.vocab, settings.cased)
+    return Packer(
+        tokenizer,
+        settings.mode,
+        settings.sequence_length,
+        settings.words,
+        settings.apart,
+        settings.separator,
+        settings.seed,
+    )
+
+
+def make_shard(task, advance=lambda number: None):
+    """Makes a shard, and returns what was counted."""
+    packer, dropped = _packer(task.settings), set(task.dropped)
+
+    def records():
+        documents = (text for i, text in enumerate(task.documents(advance)) if i not in dropped)
+        for features, lengths in packer.pack(documents, task.number):
+            yield from encode_examples(features, lengths)
+
+    def counts():
+        return {**packer.counts, "dropped": len(dropped)}
+
+    write_shard(task.path, records(), counts)
+    return counts()
+
+
+def make_fingerprints(task, advance=lambda number: None):
+    """Writes what tells duplicates among the documents of a shard."""
+    digests, signatures = [], []
+    for text in task.documents(advance):
+        digests.append(duplicates.digest(text))
+        if task.settings.near_duplicates is not None:
+            signatures.append(duplicates.signature(text))
+    arrays = {"digests": np.array(digests, np.uint64).reshape(-1, 2)}
+    if task.settings.near_duplicates is not None:
+        shape = (-1, duplicates.ORDERS)
+        arrays["signatures"] = np.array(signatures, np.uint32).reshape(shape)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    with files.replacing(task.fingerprints_path) as file:
+        file.write(buffer.getvalue())
+
+
+# Who does it: processes here, or Apache Beam
+
+
+class Progress:
+    """A line on the error output: how much of the input is done, how fast, how long it will take."""
+
+    def __init__(self, name, total):
+        self._name, self._total, self._done = name, max(total, 1), 0
+        self._begun = self._shown = time.monotonic()
+        self._live = sys.stderr.isatty()
+
+    def advance(self, number):
+        """So many bytes more are done."""
+        self.show(self._done + number)
+
+    def show(self, done):
+        """So many bytes are done."""
+        self._done, now = done, time.monotonic()
+        if now - self._shown > (0.2 if self._live else 30):
+            self._shown = now
+            self._print("\r" if self._live else "\n")
+
+    def end(self):
+        """All is done."""
+        self._done = self._total
+        self._print("\n")
+
+    def _print(self, ending):
+        share = min(self._done / self._total, 1)
+        seconds = max(time.monotonic() - self._begun, 1e-6)
+        bar = ("█" * round(30 * share)).ljust(30, "·")
+        speed = f"{self._done / seconds / 1e6:.2f} MB/s"
+        left = f"{seconds / share - seconds:,.0f} s left" if 0 < share < 1 else ""
+        line = f"{self._name:10} {bar} {share:4.0%} {speed:>12} {left}"
+        print(f"{line:78}", end=ending, file=sys.stderr, flush=True)
+
+
+# In a worker: the bytes that all of them have read, and whether to stop.
+_advanced = _stopped = None
+
+
+def _begin_worker(advanced, stopped):
+    """Lets a worker count what it reads, and end when the main process has ended."""
+    global _advanced, _stopped
+    _advanced, _stopped = advanced, stopped
+
+    def end_with_parent():
+        connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _advance(number):
+    if _stopped.is_set():
+        raise RuntimeError("another process has failed")
+    with _advanced.get_lock():
+        _advanced.value += number
+
+
+def _work(function, task):
+    return function(task, _advance)
+
+
+def _bytes_of(task):
+    ends = [files.size(part.path) if part.end is None else part.end for part in task.parts]
+    return sum(end - part.begin for part, end in zip(task.parts, ends, strict=True))
+
+
+def run_processes(function, tasks, name, workers):
+    """Calls a function for each task, in several processes, and shows how far it is."""
+    progress = Progress(name, sum(map(_bytes_of, tasks)))
+    if workers == 1:
+        for task in tasks:
+            function(task, progress.advance)
+        return progress.end()
+    # Spawned, as copies of this process would have copies of its threads' locks.
+    context = multiprocessing.get_context("spawn")
+    shared = context.Value("q", 0), context.Event()
+    advanced, stopped = shared
+    with ProcessPoolExecutor(min(workers, len(tasks)), context, _begin_worker, shared) as pool:
+        try:
+            waiting = {pool.submit(_work, function, task) for task in tasks}
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+                progress.show(advanced.value)
+        except BrokenProcessPool:
+            raise RuntimeError(
+                "a process was ended from outside, perhaps for want of memory; run the same"
+                " command again: it makes what is missing (fewer --workers need less memory)"
+            ) from None
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return progress.end()
+
+
+def run_beam(function, tasks, name, runner, flags):
+    """Calls a function for each task, by a runner of Apache Beam."""
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError:
+        raise ImportError(
+            '--runner needs Apache Beam; install it with: pip install "bert4keras_lite[beam]"'
+        ) from None
+    options = PipelineOptions([f"--runner={runner}", *flags])
+    with beam.Pipeline(options=options) as pipeline:
+        _ = (
+            pipeline
+            | "tasks" >> beam.Create(tasks)
+            | "spread" >> beam.Reshuffle()
+            | name >> beam.Map(function)
+        )
+
+
+# What the main process does
+
+
+def _identity(settings, inputs, tokenizer):
+    """What makes a corpus this one and no other, as JSON has it."""
+    described = dataclasses.asdict(settings)
+    del described["output"], described["vocab"]
+    listing = "".join(f"{os.path.basename(path)} {size}\n" for path, size in inputs)
+    return {
+        "version": VERSION,
+        "vocabulary": vocabulary_hash(tokenizer),
+        "input": f"{len(inputs)} files, {sum(size for _, size in inputs)} bytes, SHA-256 of names"
+        f" and sizes {hashlib.sha256(listing.encode()).hexdigest()}",
+        **described,
+    }
+
+
+def _write_json(path, content):
+    with files.replacing(path) as file:
+        file.write(json.dumps(content, ensure_ascii=False, indent=1).encode())
+
+
+def _begin(settings, identity):
+    """Marks the output as that of these settings, or finds that it is.
+
+    Returns:
+        The manifest, if the corpus is finished.
+
+    Raises:
+        ValueError: it is that of other settings.
+    """
+    files.make_directory(settings.output)
+    path = files.join(settings.output, MANIFEST)
+    if not files.exists(path):
+        _write_json(path, {"settings": identity})
+        return None
+    with files.open_binary(path) as file:
+        try:
+            manifest = json.loads(file.read())
+            found = manifest["settings"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} is not from here; expected a new or empty --output") from None
+    differing = [k for k in {**found, **identity} if found.get(k) != identity.get(k)]
+    if differing:
+        changes = "; ".join(
+            f"{key}: {found.get(key)!r} there, {identity.get(key)!r} now" for key in differing
+        )
+        raise ValueError(
+            f"{settings.output} holds a corpus of other settings ({changes}); expected a new or"
+            " empty --output, or the settings it was begun with"
+        )
+    return manifest if "shards" in manifest else None
+
+
+def _without_duplicates(tasks):
+    """The tasks, with the documents to leave out."""
+    settings, arrays = tasks[0].settings, []
+    for task in tasks:
+        with files.open_binary(task.fingerprints_path) as file:
+            arrays.append(dict(np.load(io.BytesIO(file.read()), allow_pickle=False)))
+    dropped = duplicates.repeated(np.concatenate([found["digests"] for found in arrays]))
+    if settings.near_duplicates is not None:
+        signatures = np.concatenate([found["signatures"] for found in arrays])
+        dropped |= duplicates.nearly_repeated(signatures, settings.near_duplicates)
+    ends = np.cumsum([len(found["digests"]) for found in arrays])
+    parts = np.split(dropped, ends[:-1])
+    return [
+        dataclasses.replace(task, dropped=tuple(np.flatnonzero(part).tolist()))
+        for task, part in zip(tasks, parts, strict=True)
+    ]
+
+
+def make_corpus(settings, inputs, run):
+    """Makes what is missing of a corpus.
+
+    Args:
+        settings: a `Settings`.
+        inputs: list of glob patterns.
+        run: a function `(function, tasks, name)` that calls the function for each task.
+
+    Returns:
+        The contents of `corpus.json`.
+
+    Raises:
+        ValueError: no input, settings that don't fit the vocabulary or what is in the output.
+    """
+    inputs = find_inputs(inputs)
+    packer = _packer(settings)
+    tokenizer = packer.tokenizer
+    identity = _identity(settings, inputs, tokenizer)
+    finished = _begin(settings, identity)
+    if finished:
+        return finished
+
+    groups = divide(inputs, settings.shards, settings.document)
+    tasks = [Task(settings, i, tuple(parts)) for i, parts in enumerate(groups)]
+    if settings.looks_for_duplicates:
+        missing = [task for task in tasks if not files.exists(task.fingerprints_path)]
+        if missing:
+            run(make_fingerprints, missing, "duplicates")
+        tasks = _without_duplicates(tasks)
+    missing = [task for task in tasks if not files.exists(task.path)]
+    if missing:
+        run(make_shard, missing, "shards    ")
+
+    counts = [read_index(task.path)[1] for task in tasks]
+    totals = {name: sum(shard[name] for shard in counts) for name in counts[0]}
+    if not totals["examples"]:
+        raise ValueError("--input: no document in it is to be taken; expected text")
+    totals["padding"] = 1 - totals["filled"] / totals["places"]
+    manifest = {
+        "mode": settings.mode,
+        "sequence_length": settings.sequence_length,
+        "record_length": packer.record_length,
+        "seed": settings.seed,
+        "vocab_size": tokenizer.vocab_size,
+        "vocabulary_sha256": identity["vocabulary"],
+        "special_ids": special_ids(tokenizer),
+        "sentinel_ids": sentinel_ids(tokenizer),
+        "totals": totals,
+        "shards": [
+            {"name": shard_name(i, settings.shards), "examples": shard["examples"]}
+            for i, shard in enumerate(counts)
+        ],
+        "settings": identity,
+    }
+    _write_json(files.join(settings.output, MANIFEST), manifest)
+    for pattern in ("fingerprints-*.npz", "*.tmp-*"):
+        for path in files.find(files.join(settings.output, pattern)):
+            files.remove(path)
+    return manifest
+
+
+def summary(manifest):
+    """What a corpus holds, for people."""
+    totals = manifest["totals"]
+    return "\n".join(
+        [
+            f"documents  {totals['documents']:15,}   duplicates left out {totals['dropped']:,}",
+            f"tokens     {totals['tokens']:15,}   unknown"
+            f" {totals['unknown'] / max(totals['tokens'], 1):.3%}",
+            f"examples   {totals['examples']:15,}   padding {totals['padding']:.3%}",
+        ]
+    )
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m pretraining.corpus",
+        description=__doc__.split("\n\n")[0],
+        epilog="Names of files may be scheme://..., which TensorFlow opens.",
+    )
+    add = parser.add_argument
+    add(
+        "--input", nargs="+", required=True, metavar="GLOB", help="*.txt, *.json(l); also .gz, .zst"
+    )
+    add("--output", required=True, metavar="DIR")
+    add("--mode", required=True, choices=MODES)
+    add("--vocab", required=True, help="a checkpoint's directory, vocab.txt or *.model")
+    add("--cased", action="store_true", help="a vocab.txt of cased text")
+    add("--sequence-length", type=int, default=512)
+    add("--shards", type=int, default=16, help="files to write; each is made by one process")
+    add("--words", choices=WORDS, default="jieba", help="what a whole word is (mlm, electra)")
+    add("--apart", action="store_true", help="each document begins a sequence of its own")
+    add(
+        "--separator", metavar="TOKEN", help="between documents; default: the tokenizer's end token"
+    )
+    add("--seed", type=int, default=0)
+    add("--document", choices=UNITS, default="paragraphs", help="what a document is in plain text")
+    add("--text-key", default="text", help="of JSON lines")
+    add("--encoding", default="utf-8")
+    add(
+        "--clean",
+        action="store_true",
+        help="drop HTML, invisible characters, repeated signs, spaces",
+    )
+    add("--min-characters", type=int, default=1, help="leave shorter documents out")
+    add("--min-chinese", type=float, default=0.0, help="least share of Chinese characters")
+    add("--unique", action="store_true", help="leave out documents that occurred before")
+    add(
+        "--near-duplicates",
+        type=float,
+        metavar="SHARE",
+        help="and those so much like one, e.g. 0.8",
+    )
+    add("--workers", type=int, default=os.cpu_count(), help="processes")
+    add("--runner", help="of Apache Beam; further flags are its own")
+    return parser
+
+
+def main(arguments=None):
+    """The command line; returns the exit status."""
+    options, others = _parser().parse_known_args(arguments)
+    if others and not options.runner:
+        _parser().error(f"unknown: {' '.join(others)} (only a --runner has further flags)")
+    names = [field.name for field in dataclasses.fields(Settings)]
+    if options.runner:
+        run = partial(run_beam, runner=options.runner, flags=others)
+    else:
+        run = partial(run_processes, workers=options.workers)
+    try:
+        settings = Settings(**{name: getattr(options, name) for name in names})
+        begun = time.monotonic()
+        manifest = make_corpus(settings, options.input, run)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    seconds = time.monotonic() - begun
+    print(summary(manifest))
+    print(f"{options.output}: {len(manifest['shards'])} shards, {seconds:,.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    # By its own name, other processes find what this one sends them.
+    from pretraining.corpus import main as named_main
+
+    sys.exit(named_main())

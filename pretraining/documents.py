@@ -1,0 +1,325 @@
+"""The documents of text files, of any part of these files; what is cleaned, and what is left out.
+
+A file is cut into parts at arbitrary bytes. A document belongs to the part in which it begins, so
+that all parts together give each document once, whoever reads them and in whatever order.
+"""
+
+import gzip
+import html
+import io
+import json
+import re
+import zlib
+from dataclasses import dataclass
+
+from . import files
+
+UNITS = ("paragraphs", "line", "file")
+_COMPRESSED = (".gz", ".zst")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The bytes of a file from `begin` to `end`; None is the end of the file."""
+
+    path: str
+    begin: int = 0
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class Format:
+    """How documents stand in files.
+
+    Args:
+        unit: what a document is in plain text: `"paragraphs"` between empty lines, a `"line"`, or
+            the whole `"file"`. Of JSON lines (`*.json`, `*.jsonl`) each is a document.
+        text_key: the key of the text in JSON lines.
+        encoding: of the characters; one in which no byte of another character is a newline.
+    """
+
+    unit: str = "paragraphs"
+    text_key: str = "text"
+    encoding: str = "utf-8"
+
+
+def find_inputs(patterns):
+    """The files of some glob patterns with their sizes: `[(path, bytes)]`, each once.
+
+    Raises:
+        ValueError: a pattern fits no file.
+    """
+    found = {}
+    for pattern in patterns:
+        paths = files.find(pattern)
+        if not paths:
+            raise ValueError(f"--input {pattern!r}: no such file; expected text or JSON lines")
+        found.update((path, files.size(path)) for path in paths)
+    return list(found.items())
+
+
+def _is_divisible(path, unit):
+    return not path.endswith(_COMPRESSED) and (unit != "file" or _is_json(path))
+
+
+def _is_json(path):
+    name = path
+    for ending in _COMPRESSED:
+        name = name.removesuffix(ending)
+    return name.endswith((".json", ".jsonl"))
+
+
+def divide(inputs, count, unit):
+    """Cuts files into `count` groups of parts with about as many bytes each.
+
+    Args:
+        inputs: what `find_inputs` gives.
+        count: the number of groups.
+        unit: see `Format`. Compressed files, and files that are one document, stay whole.
+
+    Returns:
+        A list of `count` lists of `Part`s.
+    """
+    total = max(sum(size for _, size in inputs), 1)
+    groups, offset = [[] for _ in range(count)], 0
+    for path, size in inputs:
+        if not _is_divisible(path, unit):
+            groups[min(offset * count // total, count - 1)].append(Part(path))
+        else:
+            first, last = offset * count // total, (offset + size) * count // total
+            for number in range(max(first - 1, 0), min(last + 1, count)):
+                begin = max(number * total // count - offset, 0)
+                end = min((number + 1) * total // count - offset, size)
+                if begin < end:
+                    groups[number].append(Part(path, begin, end))
+        offset += size
+    return groups
+
+
+class _ZstdReader(io.RawIOBase):
+    """The unpacked bytes of a zst file; unlike the package's own reader, it sees a cut-off end."""
+
+    def __init__(self, file, path):
+        super().__init__()
+        try:
+            import zstandard
+        except ImportError:
+            raise ImportError(
+                f"{path}: .zst needs the package zstandard; install it with: pip install"
+                ' "bert4keras_lite[pretraining]"'
+            ) from None
+        self._file, self._new = file, zstandard.ZstdDecompressor().decompressobj
+        self._frame, self._packed, self._ready = None, b"", memoryview(b"")
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        while not self._ready:
+            packed = self._packed or self._file.read(1 << 17)
+            if not packed and self._frame is None:
+                return 0
+            if not packed:
+                raise EOFError("a frame of zstd has no end")
+            self._frame = self._frame or self._new()
+            self._ready, self._packed = memoryview(self._frame.decompress(packed)), b""
+            if self._frame.eof:
+                self._packed, self._frame = self._frame.unused_data, None
+        count = min(len(buffer), len(self._ready))
+        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
+
+    def close(self):
+        self._file.close()
+        super().close()
+
+
+def _opened(path):
+    """The bytes of a file, unpacked."""
+    file = files.open_binary(path)
+    if path.endswith(".gz"):
+        return gzip.open(file)
+    if path.endswith(".zst"):
+        return io.BufferedReader(_ZstdReader(file, path), 1 << 20)
+    return file
+
+
+def _is_damage(error):
+    """Whether an error is what a damaged compressed file gives."""
+    kinds = (EOFError, gzip.BadGzipFile, zlib.error)
+    return isinstance(error, kinds) or type(error).__name__ == "ZstdError"
+
+
+def _lines(part, encoding):
+    """The lines that begin in a part, and all behind it: pairs `(position, text)`."""
+    try:
+        with _opened(part.path) as file:
+            at = part.begin
+            if at:
+                # A line belongs to us if the one before it ends at `begin` or later.
+                file.seek(at - 1)
+                at += len(file.readline()) - 1
+            for line in file:
+                try:
+                    yield at, line.decode(encoding).rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    raise ValueError(
+                        f"{part.path} is no {encoding} text ({error.reason} at byte"
+                        f" {at + error.start}); give its --encoding, e.g. gb18030"
+                    ) from None
+                at += len(line)
+    except Exception as error:
+        if _is_damage(error):
+            raise ValueError(f"{part.path} is damaged or cut off ({error})") from None
+        raise
+
+
+def read_documents(part, layout, advance=lambda number: None):
+    """The documents that begin in a part of a file.
+
+    Args:
+        part: a `Part`.
+        layout: a `Format`.
+        advance: is told from time to time how many bytes of the part have been read since.
+
+    Yields:
+        Strings, lines parted by `"\\n"`.
+
+    Raises:
+        ValueError: a file is damaged, has another encoding, or a line is no JSON with a text.
+    """
+    end = float("inf") if part.end is None else part.end
+    if part.path.endswith(_COMPRESSED):
+        told = _Told(advance, files.size(part.path), divisible=False)
+    else:
+        told = _Told(advance, (part.end or files.size(part.path)) - part.begin)
+    if _is_json(part.path):
+        documents = _of_json(part, layout, end)
+    elif layout.unit == "line":
+        documents = _of_lines(part, layout, end)
+    elif layout.unit == "file":
+        documents = [(0, "\n".join(line for _, line in _lines(part, layout.encoding)).strip())]
+    else:
+        documents = _of_paragraphs(part, layout, end)
+    for at, text in documents:
+        told.at(at - part.begin)
+        if text:
+            yield text.removeprefix("\ufeff")
+    told.done()
+
+
+class _Told:
+    """Turns positions into steps of progress."""
+
+    def __init__(self, advance, size, divisible=True):
+        self._advance, self._size, self._divisible, self._last = advance, size, divisible, 0
+
+    def at(self, position):
+        if self._divisible and position - self._last > 1 << 18:
+            self._advance(position - self._last)
+            self._last = position
+
+    def done(self):
+        self._advance(self._size - self._last)
+
+
+def _of_lines(part, layout, end):
+    for at, line in _lines(part, layout.encoding):
+        if at >= end:
+            return
+        yield at, line.strip()
+
+
+def _of_json(part, layout, end):
+    for at, line in _lines(part, layout.encoding):
+        if at >= end:
+            return
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)[layout.text_key]
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"{part.path}, byte {at}: expected a JSON object with the key"
+                f" {layout.text_key!r} ({type(error).__name__}: {error}); see --text-key"
+            ) from None
+        if not isinstance(text, str):
+            raise ValueError(
+                f"{part.path}, byte {at}: {layout.text_key!r} is no string but {text!r:.40}"
+            )
+        yield at, text.replace("\r\n", "\n").strip()
+
+
+def _of_paragraphs(part, layout, end):
+    """A document belongs to where the empty line before it begins."""
+    document, begun, at_first = [], part.begin == 0, part.begin
+    for at, line in _lines(part, layout.encoding):
+        if line.strip():
+            if begun:
+                at_first = at_first if document else at
+                document.append(line.strip())
+            continue
+        if document:
+            yield at_first, "\n".join(document)
+            document = []
+        if at >= end:
+            return
+        begun = True
+    if document:
+        yield at_first, "\n".join(document)
+
+
+# Cleaning
+
+_TAGS = re.compile(r"<(?:/?[a-zA-Z][^<>]{0,200}|!--.{0,500}?--)>")
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufff9-\uffff]"
+    "|[\ue000-\uf8ff]"
+)
+_SPACES = re.compile(r"[^\S\n]+")
+_EMPTY_LINES = re.compile(r" ?\n[ \n]*")
+# the same sign again and again: rules of hyphens, rows of dots, laughter
+_REPEATED = re.compile(r"([^\w\s])\1{5,}")
+
+
+def clean(text):
+    """A text without what no reader sees, or wants to see.
+
+    HTML entities become characters and tags spaces; invisible, private-use and control characters
+    go, runs of white space become one space or newline, and more than five of one sign three.
+    """
+    text = _TAGS.sub(" ", html.unescape(text))
+    text = _INVISIBLE.sub("", text.replace("\r", "\n"))
+    text = _EMPTY_LINES.sub("\n", _SPACES.sub(" ", text))
+    return _REPEATED.sub(r"\1\1\1", text).strip()
+
+
+_CHINESE = re.compile("[㐀-䶿一-鿿]")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which documents are taken, and in what state.
+
+    Args:
+        cleaned: by `clean`.
+        min_characters: shorter documents are left out.
+        min_chinese: those with a lower share of Chinese characters, white space not counted, are
+            left out.
+    """
+
+    cleaned: bool = False
+    min_characters: int = 1
+    min_chinese: float = 0.0
+
+    def __call__(self, text):
+        """The text to take, or `""`."""
+        if self.cleaned:
+            text = clean(text)
+        if len(text) < self.min_characters:
+            return ""
+        if self.min_chinese:
+            letters = "".join(text.split())
+            if len(_CHINESE.findall(letters)) < self.min_chinese * len(letters):
+                return ""
+        return text

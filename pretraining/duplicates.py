@@ -1,0 +1,86 @@
+"""Documents that occur twice, exactly or nearly.
+
+A document is a set of shingles, of five characters each. The share of shingles that two documents
+have in common of all that either has is estimated by MinHash: of each of many orders of all
+shingles the first one of the document is kept; in that share of the orders, both have the same.
+Documents that agree in all orders of some band are compared.
+
+References: Broder, "On the resemblance and containment of documents", 1997; Leskovec, Rajaraman
+& Ullman, "Mining of Massive Datasets", chapter 3.
+"""
+
+import hashlib
+
+import numpy as np
+
+from .draws import keys
+from .segmentation import codes_of
+
+SHINGLE = 5
+ORDERS = 128
+BANDS = 32
+
+_MULTIPLIERS = keys(np.arange(ORDERS), 1) | np.uint64(1)
+_SUMMANDS = keys(np.arange(ORDERS), 2)
+
+
+def _squeezed(text):
+    return "".join(text.split())
+
+
+def digest(text):
+    """128 bits of a text's hash, as two uint64; white space does not count."""
+    data = hashlib.blake2b(_squeezed(text).encode("utf-8", "surrogatepass"), digest_size=16)
+    return np.frombuffer(data.digest(), "<u8")
+
+
+def signature(text):
+    """The MinHash of a text: `ORDERS` numbers, uint32; white space does not count."""
+    codes = codes_of(_squeezed(text)).astype(np.uint64)
+    size = max(1, min(SHINGLE, len(codes)))
+    shingles = np.zeros(max(0, len(codes) - size + 1), np.uint64)
+    for i in range(size):
+        shingles = (shingles ^ codes[i : i + len(shingles)]) * np.uint64(0x9E3779B97F4A7C15)
+    shingles = np.unique(shingles ^ (shingles >> np.uint64(29)))
+    least = np.full(ORDERS, np.iinfo(np.uint32).max, np.uint32)
+    for begin in range(0, len(shingles), 1024):
+        block = shingles[begin : begin + 1024, None] * _MULTIPLIERS + _SUMMANDS
+        least = np.minimum(least, (block >> np.uint64(32)).astype(np.uint32).min(0))
+    return least
+
+
+def repeated(digests):
+    """Which documents are equal to one before them.
+
+    Args:
+        digests: `(documents, 2)` uint64.
+
+    Returns:
+        An array of bool.
+    """
+    _, first, groups = np.unique(digests, axis=0, return_index=True, return_inverse=True)
+    return first[groups.ravel()] < np.arange(len(digests))
+
+
+def nearly_repeated(signatures, threshold):
+    """Which documents are about the same as one before them.
+
+    In each band a document is compared with the first one that agrees with it there.
+
+    Args:
+        signatures: `(documents, ORDERS)` uint32.
+        threshold: the least share of common shingles.
+
+    Returns:
+        An array of bool.
+    """
+    found = np.zeros(len(signatures), bool)
+    for band in np.split(signatures, BANDS, axis=1):
+        _, first, groups = np.unique(band, axis=0, return_index=True, return_inverse=True)
+        first = first[groups.ravel()]
+        (later,) = np.nonzero(~found & (first < np.arange(len(first))))
+        for begin in range(0, len(later), 1 << 16):
+            some = later[begin : begin + (1 << 16)]
+            alike = (signatures[some] == signatures[first[some]]).mean(1)
+            found[some] = alike >= threshold
+    return found

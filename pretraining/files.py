@@ -1,0 +1,152 @@
+"""Files here, and behind `scheme://` names (`gs://`, `hdfs://`, ...) by `tf.io.gfile`."""
+
+import glob
+import io
+import os
+import shutil
+import uuid
+from contextlib import contextmanager
+
+
+def is_remote(path):
+    """Whether a name is one of `scheme://...`."""
+    return "://" in str(path)
+
+
+def _gfile(path):
+    try:
+        from tensorflow.io import gfile
+    except ImportError:
+        raise ImportError(
+            f"{path}: names with :// are opened by tf.io.gfile, and TensorFlow is not installed;"
+            ' install it with: pip install "bert4keras_lite[tensorflow]"'
+        ) from None
+    return gfile
+
+
+def join(directory, name):
+    """The name of a file in a directory."""
+    return (
+        f"{str(directory).rstrip('/')}/{name}"
+        if is_remote(directory)
+        else os.path.join(directory, name)
+    )
+
+
+def exists(path):
+    """Whether there is such a file or directory."""
+    return _gfile(path).exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def size(path):
+    """The number of bytes of a file."""
+    return _gfile(path).stat(path).length if is_remote(path) else os.path.getsize(path)
+
+
+def find(pattern):
+    """The files that fit a glob pattern (`**` is any number of directories), sorted."""
+    if is_remote(pattern):
+        gfile = _gfile(pattern)
+        return sorted(path for path in gfile.glob(pattern) if not gfile.isdir(path))
+    return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+
+
+def make_directory(path):
+    """Makes a directory and those above it, if they are not there."""
+    if is_remote(path):
+        _gfile(path).makedirs(path)
+    else:
+        os.makedirs(path, exist_ok=True)
+
+
+def remove(path):
+    """Removes a file."""
+    if is_remote(path):
+        _gfile(path).remove(path)
+    else:
+        os.remove(path)
+
+
+def copy(source, target):
+    """Copies a file from anywhere to a local path, whole or not at all."""
+    with open_binary(source) as reader, replacing(target) as writer:
+        shutil.copyfileobj(reader, writer, 1 << 22)
+
+
+class _RemoteReader(io.RawIOBase):
+    """What `io.BufferedReader` needs of a file of `tf.io.gfile`."""
+
+    def __init__(self, path):
+        super().__init__()
+        self._file = _gfile(path).GFile(path, "rb")
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def readinto(self, buffer):
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self._file.seek(offset, whence)
+        return self._file.tell()
+
+    def tell(self):
+        return self._file.tell()
+
+    def close(self):
+        self._file.close()
+        super().close()
+
+
+def open_binary(path):
+    """Opens a file for reading bytes."""
+    if is_remote(path):
+        return io.BufferedReader(_RemoteReader(path), 1 << 20)
+    return open(path, "rb", buffering=1 << 20)
+
+
+@contextmanager
+def replacing(path):
+    """A file for writing bytes that takes its name only when it is whole and on the disk.
+
+    An exception, or a crash, leaves what had the name before; a crash also leaves a file
+    `NAME.tmp-...`, which nobody reads.
+    """
+    temporary = f"{path}.tmp-{uuid.uuid4().hex}"
+    if is_remote(path):
+        gfile = _gfile(path)
+        try:
+            with gfile.GFile(temporary, "wb") as file:
+                yield file
+            gfile.rename(temporary, path, overwrite=True)
+        except BaseException:
+            if gfile.exists(temporary):
+                gfile.remove(temporary)
+            raise
+        return
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+        raise
+    _sync_directory(os.path.dirname(os.path.abspath(path)))
+
+
+def _sync_directory(path):
+    """Puts the names of a directory on the disk, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

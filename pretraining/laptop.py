@@ -1,0 +1,77 @@
+"""A small Chinese model from public texts, in about an hour on two cores, with one command.
+
+    python -m pretraining.laptop --data D --vocab vocab.txt --output RUN [--steps N] [settings]
+
+D: a directory with `lm_laws/text.txt`, `lm_modern_prose/text.txt`, `lm_cluecorpus_sample/*_bert_*.txt`
+(documents between empty lines) and `classical_modern/pairs.tsv` (book TAB classical TAB modern);
+those that are there are read. The web's texts, 3 % of all but the only ones in today's everyday words,
+are read 16 times as often (see docs/pretraining.md). The rest of the flags are those of
+`pretraining.train`, and go before the recipe `tiny`. RUN gets the corpora, and all that a run
+writes; started again, it goes on.
+"""
+
+import argparse
+import json
+import sys
+from itertools import groupby
+from pathlib import Path
+
+from . import corpus, train
+
+TEXTS = ("lm_laws/text.txt", "lm_modern_prose/text.txt")
+WEB = "lm_cluecorpus_sample/CLUECorpusSmall_bert_sampled.txt"
+WEB_TIMES = 16
+PAIRS = "classical_modern/pairs.tsv"
+
+
+def write_pairs(source, target):
+    """The classical and the modern text of each book as a document, an empty line between them."""
+    with open(source, encoding="utf-8") as lines, open(target, "w", encoding="utf-8") as file:
+        rows = (line.rstrip("\n").split("\t") for line in lines)
+        for _, book in groupby(rows, key=lambda row: row[0]):
+            for language in zip(*(row[1:3] for row in book), strict=True):
+                file.write("\n".join(language) + "\n\n")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--vocab", required=True)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--sequence-length", default="128")
+    options, flags = parser.parse_known_args(arguments)
+    data, output = Path(options.data), Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    texts = [data / name for name in TEXTS if (data / name).is_file()]
+    if (data / PAIRS).is_file():
+        texts.append(output / "classical_modern.txt")
+        write_pairs(data / PAIRS, texts[-1])
+    web = [data / WEB] if (data / WEB).is_file() else []
+    corpora = {}
+    for name, files, times in (("corpus", texts, 1), ("web", web, WEB_TIMES)):
+        if not files:
+            continue
+        corpora[str(output / name)] = times
+        failed = corpus.main(
+            [
+                *("--input", *map(str, files), "--output", str(output / name)),
+                *("--mode", "mlm", "--vocab", options.vocab, "--shards", "16"),
+                *("--sequence-length", options.sequence_length, "--clean", "--unique"),
+            ]
+        )
+        if failed:
+            return failed
+    if not corpora:
+        parser.error(f"--data {data}: expected one of {', '.join([*TEXTS, WEB, PAIRS])} in it.")
+    return train.main(
+        [
+            *("--config", "tiny", "--corpus", json.dumps(corpora)),
+            *("--output", str(output), "--vocab", options.vocab, *flags),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,312 @@
+"""A run: from settings, by `fit`, to a model that everything else loads."""
+
+import contextlib
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from bert4keras_lite import optimizers
+
+from . import distribution, objectives
+from .batches import Examples
+from .config import as_yaml
+from .monitor import Monitor, Work, measured_flops
+from .packing import open_tokenizer, vocabulary_hash
+from .state import Checkpoints, EachStep, NonFinite, StopOnSignal, process
+
+TOKENIZER_FILES = (
+    "vocab.txt", "vocab.json", "merges.txt", "*.model", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+
+
+def optimizer(settings):
+    """The optimizer that the settings describe.
+
+    Returns:
+        One of `bert4keras_lite.optimizers`; `"lamb"` is AdamW with layer adaptation (arXiv
+        1904.00962).
+    """
+    points = {settings.warmup_steps: 1.0}
+    if settings.schedule == "linear":
+        points[settings.steps] = settings.final_rate
+    accumulation = settings.accumulation_steps
+    options = {
+        "learning_rate": settings.learning_rate,
+        "lr_schedule": points,
+        "weight_decay": settings.weight_decay,
+        "exclude_from_weight_decay": settings.exclude_from_weight_decay,
+        "global_clipnorm": settings.clipnorm,
+        "ema_momentum": settings.ema_momentum,
+        "gradient_accumulation_steps": accumulation if accumulation > 1 else None,
+        "skip_nonfinite": True,
+    }
+    if settings.optimizer == "adafactor":
+        return optimizers.Adafactor(**options)
+    return optimizers.AdamW(
+        beta_1=settings.beta_1,
+        beta_2=settings.beta_2,
+        epsilon=settings.epsilon,
+        bias_correction=settings.bias_correction,
+        layer_adaptation=settings.optimizer == "lamb",
+        exclude_from_layer_adaptation=settings.exclude_from_weight_decay,
+        **options,
+    )
+
+
+def run(settings, export_to=None, stream=sys.stdout):
+    """Trains, from the last checkpoint in `output` if there is one, and saves the model.
+
+    `output` gets `settings.yaml`, `checkpoints`, what `Monitor` writes and, in the end,
+    `model/tf` and `model/hf`. On SIGUSR1 the model as it is goes to `model-<step>`.
+
+    Args:
+        settings: `config.Settings`.
+        export_to: a directory: nothing is trained, and the model of the last checkpoint goes
+            there.
+        stream: gets what there is to say; None: nothing is said.
+
+    Returns:
+        The `Objective`.
+
+    Raises:
+        ValueError: settings that do not fit each other, the corpus or the machine.
+        CheckpointError: a checkpoint that is damaged, or is not of this model.
+        FloatingPointError: see `NonFinite`.
+        SystemExit: with code 143 after SIGTERM, when the checkpoint is written.
+    """
+    for name in ("corpus", "output"):
+        if getattr(settings, name) is None:
+            raise ValueError(f"{name}: expected a directory.")
+    output = Path(settings.output)
+    keras.utils.set_random_seed(settings.seed)
+    with precision(settings.precision), distribution.scope(settings):
+        hosts, host = distribution.hosts()
+        examples = Examples(
+            settings.corpus,
+            settings.objective,
+            settings.batch_size // settings.accumulation_steps,
+            settings.seed,
+            hosts,
+            host,
+            settings.cache,
+            **settings.masking,
+        )
+        vocabulary = Vocabulary(settings, examples.manifest)
+        objective = objectives.build(settings, examples.manifest["vocab_size"])
+        check(objective, settings, examples)
+        model = objective.model
+        model.compile(optimizer(settings), jit_compile=settings.jit_compile)
+        checkpoints = Checkpoints(output / "checkpoints", keep=settings.keep, best="loss")
+        start = checkpoints.restore(model)
+        if export_to is not None:
+            if not start:
+                raise ValueError(f"{output}: no checkpoint to export.")
+            export(objective, export_to, vocabulary)
+            return objective
+        stop = StopOnSignal()
+        callbacks = [
+            checkpoints.callback(every=settings.save_every * settings.accumulation_steps),
+            ExportOnSignal(objective, output, vocabulary, start),
+            stop,
+        ]
+        # in float16 Keras' loss scaling skips by itself, and does not count
+        if settings.precision != "mixed_float16":
+            callbacks.append(
+                NonFinite(settings.nonfinite_limit, output / "nonfinite", examples.batch, start)
+            )
+        monitor = None
+        if process()[0] == 0:
+            (output / "settings.yaml").write_text(as_yaml(settings), encoding="utf-8")
+            monitor = monitor_of(settings, objective, examples, start, stream)
+            callbacks.append(monitor)
+        fit(objective, examples, settings, start, callbacks)
+        if monitor:
+            monitor.close()
+        if stop.received:
+            sys.exit(stop.exit_code)
+        export(objective, output / "model", vocabulary)
+    return objective
+
+
+@contextlib.contextmanager
+def precision(policy):
+    """Within, layers are made for this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def check(objective, settings, examples):
+    """Raises if the model cannot be split as the settings ask, or does not know the corpus' text."""
+    for transformer in objective.parts.values():
+        distribution.check(transformer, settings.model_parallel or 1)
+    config = objective.transformer.config
+    pad, here = examples.manifest["special_ids"]["pad"] or 0, config.pad_token_id
+    if here >= 0 and pad != here:
+        raise ValueError(
+            f"the corpus is padded with token {pad}, which the model takes for a word: set "
+            f"model.pad_token_id to {pad} (it is {here})."
+        )
+    longest = config.max_position ** (2 if config.hierarchical_position else 1)
+    length = examples.manifest["sequence_length"]
+    if config.position == "learned" and length > longest:
+        raise ValueError(
+            f"the corpus has sequences of {length} tokens, the model {longest} positions: set "
+            "model.max_position, or make a corpus of shorter sequences."
+        )
+
+
+def monitor_of(settings, objective, examples, start, stream):
+    """A `Monitor` that knows how much work a batch of these examples is."""
+    hosts, _, devices = distribution.readers()
+    inputs, (targets, _), _ = examples.spec
+    rows, length = next(shape for name, (shape, _) in inputs.items() if name.endswith("token_ids"))
+    tokens = hosts * rows * (length + (targets[1] if settings.objective == "t5" else 0))
+    peak, said = settings.peak_flops, "the peak given"
+    if peak is None:
+        peak = measured_flops(keras.config.dtype_policy().compute_dtype)
+        said = f"the {peak / 1e12:.3g} TFLOP/s measured"
+    work = Work(
+        tokens,
+        hosts * rows * objective.flops_per_example(length, targets[1], targets[1]),
+        peak * hosts * devices * (settings.model_parallel or 1),
+        said,
+    )
+    return Monitor(
+        settings.output,
+        start,
+        settings.steps * settings.accumulation_steps,
+        work,
+        settings.accumulation_steps,
+        settings.tensorboard,
+        stream,
+    )
+
+
+def fit(objective, examples, settings, start, callbacks):
+    """`model.fit`, whose "epochs" end at multiples of `log_every` steps.
+
+    After a stop in the middle of one, the first is what was left of it.
+    """
+    model, names = objective.model, objective.inputs
+    every = settings.log_every * settings.accumulation_steps
+    done, end = start, settings.steps * settings.accumulation_steps
+    while done < end:
+        batches = min(every - done % every, end - done)
+        epochs = max(1, (end - done) // every) if batches == every else 1
+        model.fit(
+            distribution.feed(lambda step: fitting(examples.from_step(step), names), done),
+            steps_per_epoch=batches,
+            epochs=epochs,
+            callbacks=callbacks,
+            verbose=0,
+            shuffle=False,
+        )
+        if model.stop_training:
+            return
+        done += batches * epochs
+
+
+def fitting(batches, names):
+    """Batches with the inputs that a model has. (A next-token corpus knows nothing of segments.)"""
+    for inputs, targets, weights in batches:
+        blank = np.zeros_like(next(iter(inputs.values())))
+        yield {name: inputs.get(name, blank) for name in names}, targets, weights
+
+
+class Vocabulary:
+    """The files of a tokenizer, which go with a model.
+
+    Args:
+        settings: has `vocab`: a directory with a tokenizer, a `vocab.txt` or a `*.model`; or
+            `checkpoint`, a directory that has one.
+        manifest: of a corpus.
+
+    Raises:
+        ValueError: the corpus was made with another vocabulary.
+    """
+
+    def __init__(self, settings, manifest):
+        self.files = []
+        path = Path(settings.vocab or settings.checkpoint or "")
+        if settings.vocab and not path.exists():
+            raise ValueError(f"vocab={settings.vocab}: no such file or directory.")
+        if path.is_file() and settings.vocab:
+            self.files = [path]
+        elif path != Path() and path.is_dir():
+            self.files = [file for name in TOKENIZER_FILES for file in path.glob(name)]
+        if settings.vocab:
+            found = vocabulary_hash(open_tokenizer(settings.vocab))
+            if found != manifest["vocabulary_sha256"]:
+                raise ValueError(
+                    f"vocab={settings.vocab}: {settings.corpus} was made with another vocabulary."
+                )
+
+    def copy_to(self, directory):
+        for file in self.files:
+            name = "vocab.txt" if file.suffix == ".txt" and "vocab" in file.name else file.name
+            shutil.copyfile(file, Path(directory) / name)
+
+
+def export(objective, directory, vocabulary):
+    """Writes the model in Google's format and for Hugging Face, each with the vocabulary.
+
+    With a moving average of the weights, that is what is written. A family that transformers does
+    not know has Google's format alone.
+
+    Args:
+        objective: an `Objective`.
+        directory: gets `tf` and `hf`.
+        vocabulary: a `Vocabulary`.
+    """
+    if process()[0] > 0:
+        return
+    inner = getattr(objective.model.optimizer, "inner_optimizer", objective.model.optimizer)
+    averaged = inner.averaged_weights() if inner.use_ema else contextlib.nullcontext()
+    with averaged:
+        for kind in ("tf", "hf"):
+            try:
+                folders = objective.save(Path(directory) / kind, kind)
+            except ValueError as error:
+                print(f"Not written as {kind}: {error}", file=sys.stderr)
+                continue
+            for folder in folders:
+                vocabulary.copy_to(folder)
+
+
+class ExportOnSignal(EachStep):
+    """Exports the model, as it is after the step, whenever the process gets SIGUSR1.
+
+    Args:
+        objective, vocabulary: see `export`.
+        output: a directory, which gets `model-<update>`.
+        start: see `EachStep`.
+    """
+
+    def __init__(self, objective, output, vocabulary, start):
+        super().__init__(start)
+        self.objective, self.output, self.vocabulary = objective, Path(output), vocabulary
+        self.asked = False
+
+    def on_train_begin(self, logs=None):
+        self.before = signal.signal(signal.SIGUSR1, self.ask)
+
+    def on_train_end(self, logs=None):
+        signal.signal(signal.SIGUSR1, self.before)
+
+    def ask(self, *_):
+        self.asked = True
+
+    def reach(self, step, logs=None):
+        if self.asked:
+            self.asked = False
+            update = int(self.model.optimizer.iterations)  # and JAX' state is out of its step
+            export(self.objective, self.output / f"model-{update}", self.vocabulary)

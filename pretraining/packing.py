@@ -1,0 +1,334 @@
+"""Documents -> rows of token ids, filled to the last place, with the beginnings of words."""
+
+import hashlib
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+
+from bert4keras_lite.tokenizers import SpTokenizer, Tokenizer, load_tokenizer
+
+from .draws import keys, uniform
+from .masking import FEATURES, uncorrupted_length
+from .segmentation import Segmenter
+
+MODES = tuple(FEATURES)
+WORDS = ("jieba", "dictionary", "tokens")
+# Characters that are tokenized together, and the most of one document.
+_TOGETHER = 1 << 18
+# What is counted: documents, their tokens and unknown ones among these; rows, tokens in them, and
+# how many they could hold.
+COUNTS = ("documents", "tokens", "unknown", "examples", "filled", "places")
+_SEPARATORS = ("<|endoftext|>", "<eod>", "<eos>", "<sep>")
+# Kinds of tokens that a vocabulary may lack
+_NAMES = {
+    "cls": "a start token such as [CLS]",
+    "sep": "an end token such as [SEP] or </s>",
+    "mask": "a mask token such as [MASK]",
+}
+_SENTINELS = ("<extra_id_{}>", "[unused{}]")
+
+
+def open_tokenizer(path, cased=False):
+    """The tokenizer of a checkpoint's directory, or of a vocabulary file.
+
+    Args:
+        path: a directory (see `load_tokenizer`), a sentencepiece `*.model`, or a `vocab.txt`.
+        cased: whether a `vocab.txt` is one of cased text.
+    """
+    if str(path).endswith(".model"):
+        return SpTokenizer(path)
+    if str(path).endswith(".txt"):
+        return Tokenizer(path, do_lower_case=not cased)
+    return load_tokenizer(path, **({"do_lower_case": False} if cased else {}))
+
+
+def vocabulary_hash(tokenizer):
+    """The SHA-256 of all tokens in the order of their ids."""
+    tokens = map(tokenizer.id_to_token, range(tokenizer.vocab_size))
+    return hashlib.sha256("\n".join(tokens).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sentinel_ids(tokenizer):
+    """The ids that T5's blanks get, the first one first; an empty list if there are none.
+
+    `<extra_id_0>`, `<extra_id_1>`, ...; in BERT's vocabularies, `[unused1]`, `[unused2]`, ...
+    """
+    unknown = tokenizer.token_unk_id
+    for name in _SENTINELS:
+        first = 0 if name == _SENTINELS[0] else 1
+        found = [tokenizer.token_to_id(name.format(i)) for i in range(first, first + 100)]
+        known = found[: found.index(unknown)] if unknown in found else found
+        if known:
+            return known
+    return []
+
+
+def special_ids(tokenizer):
+    """The ids of the special tokens by their names in BERT; None for what there is not."""
+    return {
+        "pad": tokenizer.token_pad_id,
+        "unk": tokenizer.token_unk_id,
+        "cls": tokenizer.token_start_id,
+        "sep": tokenizer.token_end_id,
+        "mask": tokenizer.token_mask_id,
+    }
+
+
+class Packer:
+    """Turns documents into rows of at most `record_length` tokens.
+
+    | mode | a row |
+    |---|---|
+    | mlm, electra | [CLS] text [SEP] |
+    | lm | [CLS] text, without [CLS] if the tokenizer has none |
+    | unilm | [CLS] text [SEP] more text [SEP]; segment 1 is behind the first [SEP] |
+    | t5 | text, so much that masking leaves `sequence_length` for the encoder |
+
+    The text of a row runs on over the ends of documents, where it has a separator, and stops
+    where the row is full, be it within a word; the next row goes on from there. Only the last one
+    is not full. With `apart` each document begins a row.
+
+    Args:
+        tokenizer: a tokenizer of `bert4keras_lite.tokenizers`.
+        mode: `"mlm"`, `"electra"`, `"lm"`, `"unilm"` or `"t5"`.
+        sequence_length: the longest row a model is to see.
+        words: for `"mlm"` and `"electra"`, what a word is: `"jieba"` (with its new words),
+            `"dictionary"` (jieba's, without) or `"tokens"` (what WordPiece makes of what stands
+            between spaces, punctuation and Chinese characters; any token of other tokenizers).
+        apart: keep documents apart.
+        separator: token between documents; the default is the tokenizer's `token_end`, or one of
+            `<|endoftext|>`, `<eod>`, `<eos>`, `<sep>`.
+        seed: of where `"unilm"` parts a row.
+
+    Raises:
+        ValueError: the vocabulary lacks what the mode needs.
+    """
+
+    def __init__(
+        self,
+        tokenizer,
+        mode,
+        sequence_length,
+        words="jieba",
+        apart=False,
+        separator=None,
+        seed=0,
+    ):
+        if mode not in MODES or words not in WORDS:
+            raise ValueError(
+                f"mode={mode!r}, words={words!r}; expected one of {', '.join(MODES)} and of"
+                f" {', '.join(WORDS)}"
+            )
+        self.tokenizer, self._mode, self._seed, self._apart = tokenizer, mode, seed, apart
+        self._words = words
+        self._check_vocabulary()
+        special = special_ids(tokenizer)
+        self._sep_id, self._unk_id = special["sep"], special["unk"]
+        in_t5, in_lm = mode == "t5", mode == "lm"
+        self._prefix = [] if in_t5 or special["cls"] is None else [special["cls"]]
+        self._suffix = [] if in_t5 or in_lm else [self._sep_id]
+        self.record_length = uncorrupted_length(sequence_length) if in_t5 else sequence_length
+        frame = len(self._prefix) + len(self._suffix) + (mode == "unilm")
+        self._body = self.record_length - frame
+        if self._body < 2:
+            raise ValueError(f"sequence_length={sequence_length}: no room for text; expected more")
+        # A document that is kept apart ends with its row, except where its end is to be written.
+        self._separator = None if apart and not in_lm else self._find_separator(separator)
+        if self._has_words:
+            self._goes_on = np.array(
+                [tokenizer.id_to_token(i).startswith("##") for i in range(tokenizer.vocab_size)]
+            )
+
+    def _check_vocabulary(self):
+        needed = {"lm": [], "t5": ["sep"], "unilm": ["cls", "sep"]}
+        special = special_ids(self.tokenizer)
+        for name in needed.get(self._mode, ["cls", "sep", "mask"]):
+            if special[name] is None:
+                raise ValueError(
+                    f"--mode {self._mode} needs {_NAMES[name]}, which the vocabulary lacks"
+                )
+        if self._mode == "t5" and not sentinel_ids(self.tokenizer):
+            raise ValueError(
+                "--mode t5 needs sentinels in the vocabulary: <extra_id_0>, ... or [unused1], ..."
+            )
+
+    @property
+    def _has_words(self):
+        return self._mode in ("mlm", "electra")
+
+    @cached_property
+    def _segmenter(self):
+        return Segmenter(new_words=self._words == "jieba")
+
+    def _find_separator(self, token):
+        if token is None and self._sep_id is not None:
+            return self._sep_id
+        for candidate in _SEPARATORS if token is None else (token,):
+            i = self.tokenizer.token_to_id(candidate)
+            if i != self._unk_id or candidate == self.tokenizer.token_unk:
+                return i
+        raise ValueError(
+            f"--separator {token or '(none given)'}: not in the vocabulary; expected the token that"
+            " stands between documents"
+        )
+
+    # Text to tokens
+
+    def _encoded(self, texts):
+        """Ids of texts, one behind the other, which of them begin a word, and how many each has."""
+        if not self._has_words:
+            rows = [self._trimmed(self.tokenizer.encode(text)[0]) for text in texts]
+            return _flat(rows), None, np.array(list(map(len, rows)))
+        rows, all_offsets, begins, begin = [], [], [], 0
+        for text in texts:
+            ids, _, offsets = self.tokenizer.encode(text, return_offsets=True)
+            rows.append(self._trimmed(ids))
+            all_offsets.append(self._trimmed(offsets))
+            begins.append(begin)
+            begin += len(text) + 1
+        lengths = np.array(list(map(len, rows)))
+        ids = _flat(rows)
+        spans = _flat(chain.from_iterable(all_offsets)).reshape(-1, 2)
+        spans += np.repeat(begins, lengths)[:, None]
+        starts = ~self._goes_on[ids]
+        # Tokens that share a character (its bytes) are parts of one word.
+        starts[1:] &= spans[1:, 0] >= spans[:-1, 1]
+        if self._words != "tokens":
+            starts &= self._segmenter.word_starts("\n".join(texts))[spans[:, 0]]
+        return ids, starts, lengths
+
+    def _trimmed(self, items):
+        """Without what belongs to the tokenizer's start and end token."""
+        end = len(items) - (self.tokenizer.token_end is not None)
+        return items[self.tokenizer.token_start is not None : end]
+
+    # Tokens to rows
+
+    def pack(self, documents, number=0):
+        """Packs the documents of a shard.
+
+        Args:
+            documents: iterable of strings.
+            number: of the shard; with the seed it says where `"unilm"` parts its rows.
+
+        Yields:
+            `(features, lengths)`, as `shards.encode_examples` takes them: many rows each.
+        """
+        self.counts = dict.fromkeys(COUNTS, 0)
+        # the tokens so far of a document whose end has not come yet
+        self._unfinished = 0
+        rest = _nothing(self._has_words)
+        for texts in _batches(documents):
+            rest, (columns, lengths) = self._rows(texts, rest)
+            if len(lengths):
+                yield self._finished(columns, lengths, number)
+        if len(rest["token_ids"]):
+            yield self._finished(rest, np.array([len(rest["token_ids"])]), number)
+
+    def _rows(self, texts, rest):
+        """Bodies of rows of texts, behind the `rest` of earlier ones; `(rest, (columns, lengths))`.
+
+        Texts are pairs `(text, whether a document ends with it)`.
+        """
+        ids, starts, lengths = self._encoded([text for text, _ in texts])
+        self.counts["tokens"] += len(ids)
+        self.counts["unknown"] += int(np.count_nonzero(ids == self._unk_id))
+        columns = {"token_ids": ids}
+        if starts is not None:
+            columns["word_starts"] = starts
+        ended = self._ends(lengths, np.array([ends for _, ends in texts]))
+        self.counts["documents"] += len(ended)
+        if self._separator is not None:
+            columns["token_ids"] = np.insert(ids, ended, self._separator)
+            if starts is not None:
+                columns["word_starts"] = np.insert(starts, ended, True)
+            ended = ended + np.arange(1, len(ended) + 1)
+
+        before = len(rest["token_ids"])
+        columns = {name: np.concatenate([rest[name], column]) for name, column in columns.items()}
+        total = len(columns["token_ids"])
+        edges = np.arange(0, total + 1, self._body)
+        if self._apart:
+            begins = np.concatenate([[0], ended + before])
+            pieces = -(-np.diff(begins) // self._body)
+            within = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+            edges = np.repeat(begins[:-1], pieces) + within * self._body
+            # A document that goes on in the next texts keeps what fills no row.
+            last = begins[-1]
+            edges = np.concatenate([edges, np.arange(last, total + 1, self._body)])
+        done = edges[-1]
+        rest = {name: column[done:] for name, column in columns.items()}
+        columns = {name: column[:done] for name, column in columns.items()}
+        return rest, (columns, np.diff(edges))
+
+    def _ends(self, lengths, ends):
+        """Behind how many tokens documents end; those without any are no documents."""
+        at = np.cumsum(lengths)[ends]
+        sizes = np.diff(at, prepend=-self._unfinished)
+        self._unfinished = int(lengths.sum()) - (at[-1] if len(at) else -self._unfinished)
+        return at[sizes > 0]
+
+    def _finished(self, columns, lengths, number):
+        """Bodies with their special tokens."""
+        ends = np.cumsum(lengths)
+        begins = ends - lengths
+        # for each row in turn: where tokens are put in, which, and in which segment they are
+        places = [begins] * len(self._prefix) + [ends] * len(self._suffix)
+        tokens, segments = [*self._prefix, *self._suffix], [0, 1]
+        if self._mode == "unilm":
+            examples = self.counts["examples"] + np.arange(len(lengths))
+            drawn = uniform(keys(self._seed, number), examples)
+            middle = begins + 1 + (drawn * (lengths - 1)).astype(np.int64)
+            columns["segment_ids"] = np.arange(ends[-1]) >= np.repeat(middle, lengths)
+            places.insert(1, middle)
+            tokens.insert(1, self._sep_id)
+            segments.insert(1, 0)
+        if "word_starts" in columns:
+            columns["word_starts"][begins] = True
+        if tokens:
+            inserted = {"token_ids": tokens, "segment_ids": segments}
+            inserted["word_starts"] = [True] * len(tokens)
+            places = np.stack(places, axis=1).ravel()
+            columns = {
+                name: np.insert(column, places, np.tile(inserted[name], len(lengths)))
+                for name, column in columns.items()
+            }
+        lengths = lengths + len(tokens)
+        self.counts["examples"] += len(lengths)
+        self.counts["filled"] += int(lengths.sum())
+        self.counts["places"] += len(lengths) * self.record_length
+        return columns, lengths
+
+
+def _flat(lists):
+    """The numbers of lists, or of pairs of them, in one array."""
+    return np.fromiter(chain.from_iterable(lists), np.int64)
+
+
+def _nothing(has_words):
+    empty = {"token_ids": np.zeros(0, np.int64), "word_starts": np.zeros(0, bool)}
+    return empty if has_words else {"token_ids": empty["token_ids"]}
+
+
+def _pieces(text):
+    """A text in pieces that are not too long, cut at the ends of lines where there are any."""
+    while len(text) > _TOGETHER:
+        end = text.rfind("\n", 0, _TOGETHER) + 1 or _TOGETHER
+        yield text[:end], False
+        text = text[end:]
+    yield text, True
+
+
+def _batches(documents):
+    """Lists of pairs `(text, whether a document ends with it)`, of many characters each."""
+    batch, size = [], 0
+    for document in documents:
+        for piece, ends in _pieces(document):
+            if batch and size + len(piece) > _TOGETHER:
+                yield batch
+                batch, size = [], 0
+            batch.append((piece, ends))
+            size += len(piece)
+    if batch:
+        yield batch

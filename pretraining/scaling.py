@@ -1,0 +1,481 @@
+"""What the devices of a mesh tell one another in a training step, and what that may cost on TPUs.
+
+    python -m pretraining.scaling --config bert_base_zh --mesh 2x4 --sequence-length 512
+
+compiles the step of a recipe for virtual devices (`DATAxMODEL`), lists the collectives of the
+compiled program, and says whether they are the ones that the layout should need. From their
+bytes, the model's floating point operations and published figures of chips follows a table of
+step times for 8 to 4096 TPU cores.
+
+THE TABLE IS A PROJECTION. No TPU was tried. It takes arithmetic at an assumed utilization, rings
+at the full bandwidth of the interconnect, no latency, and no time for input:
+
+    compute   FLOPs of a chip's rows / (peak * utilization)
+    update    28 bytes a parameter (AdamW reads 4 and writes 3 floats) / memory bandwidth
+    exchange  2 (n - 1) / n * bytes / interconnect bandwidth, of n chips
+    step      compute + update + exchange, or, if the exchange hides behind the computation,
+              max(compute, exchange) + update
+
+Efficiency is `compute / step`: the share of the utilization that is left. The compiled program is
+that of the CPU compiler, which adds the gradients of a table that is used twice (tied embeddings),
+and of what goes to queries, keys and values, after it has exchanged them; compilers for
+accelerators may do it before, and so exchange less.
+"""
+
+import argparse
+import math
+import os
+import re
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+
+# bytes of an element
+SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
+SIZES |= {"s64": 8, "u64": 8, "f64": 8}
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+CORES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+UPDATE_BYTES = 28
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Published figures of one chip.
+
+    Args:
+        cores: of a chip.
+        pod: chips that one interconnect joins.
+        flops: peak, bfloat16, a second.
+        memory: bytes of its own memory; where a page gives GiB, they are taken for GB.
+        memory_bandwidth: bytes a second.
+        interconnect: bytes a second that it sends, over all its links together.
+        source: of the figures.
+    """
+
+    cores: int
+    pod: int
+    flops: float
+    memory: float
+    memory_bandwidth: float
+    interconnect: float
+    source: str
+
+
+# The interconnect of v3, v4 and v5e is the "all-reduce bandwidth per pod" of the page, by chips.
+# That of v5p is 4800 Gbit/s; newer versions of its page give 1200 GB/s, of both directions
+# together. v2's page has no such table. Its row is the paper's as other texts quote it; the four
+# links of 496 Gbit/s were not checked against the paper. A v2 pod has 256 chips. Its page says 512,
+# which seems to be cores: the largest slice is v2-512, and these numbers are cores.
+CHIPS = {
+    "v2": Chip(
+        2, 256, 46e12, 16e9, 700e9, 4 * 496e9 / 8,
+        "Jouppi et al., A domain-specific supercomputer for training deep neural networks, 2020, "
+        "https://doi.org/10.1145/3360307",
+    ),
+    "v3": Chip(
+        2, 1024, 123e12, 32e9, 900e9, 340e12 / 1024, "https://docs.cloud.google.com/tpu/docs/v3",
+    ),
+    "v4": Chip(
+        2, 4096, 275e12, 32e9, 1200e9, 1.1e15 / 4096, "https://docs.cloud.google.com/tpu/docs/v4",
+    ),
+    "v5e": Chip(
+        1, 256, 197e12, 16e9, 819e9, 51.2e12 / 256, "https://docs.cloud.google.com/tpu/docs/v5e",
+    ),
+    "v5p": Chip(
+        2, 8960, 459e12, 95e9, 2765e9, 4800e9 / 8, "https://docs.cloud.google.com/tpu/docs/v5p",
+    ),
+}  # fmt: skip
+
+
+# The compiled program
+
+
+@dataclass(frozen=True)
+class Collective:
+    """One instruction by which devices exchange arrays.
+
+    Args:
+        kind: one of `KINDS`.
+        axis: of the mesh: `"data"`, `"model"` or `"both"`.
+        way: `"forward"`, `"backward"` or `"update"`.
+        shapes: of the arrays that a device gets.
+        sizes: of each, in bytes.
+    """
+
+    kind: str
+    axis: str
+    way: str
+    shapes: tuple
+    sizes: tuple
+
+    @property
+    def bytes(self):
+        return sum(self.sizes)
+
+
+def collectives(program, data, model):
+    """The collectives of a compiled program.
+
+    Args:
+        program: its text in XLA's HLO, as `compiled.as_text()` of JAX gives it.
+        data, model: sizes of the mesh's axes.
+
+    Returns:
+        A list of `Collective`, in the order of the text.
+    """
+    kinds = "|".join(KINDS)
+    found = []
+    for line in program.splitlines():
+        match = re.search(rf"= (\(.*?\)|\S+) ({kinds})\(", line)
+        if not match:
+            continue
+        arrays = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
+        shapes = tuple(tuple(int(n) for n in dims.split(",") if n) for _, dims in arrays)
+        sizes = tuple(
+            SIZES[dtype] * math.prod(s) for (dtype, _), s in zip(arrays, shapes, strict=True)
+        )
+        found.append(Collective(match[2], axis_of(line, data, model), way_of(line), shapes, sizes))
+    return found
+
+
+def way_of(line):
+    name = re.search(r'op_name="([^"]*)"', line)
+    name = name[1] if name else ""
+    return "backward" if "transpose(jvp" in name else "forward" if "jvp(" in name else "update"
+
+
+def axis_of(line, data, model):
+    """Along which axis of the mesh the devices of a collective's groups stand."""
+    devices = np.arange(data * model).reshape(data, model)
+    rows, columns = (set(n) for n in np.nonzero(np.isin(devices, a_group(line))))
+    if len(rows) == 1:
+        return "model"
+    return "data" if len(columns) == 1 else "both"
+
+
+def a_group(line):
+    """Devices that exchange with one another, from any of the ways to write groups.
+
+    `{{0,1},{2,3}}`; `[2,2]<=[4]`, or `[2,2]<=[2,2]T(1,0)`: device numbers, counted in a shape,
+    transposed, and dealt out to groups; `mesh['a'=2,'b'=2] {'a'}`: groups along some axes of a
+    mesh, which may say how its devices are counted, too: `, device_ids=([2,2]T(1,0))`.
+    """
+    counted = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"
+    listed = re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", line)
+    if listed:
+        return numbers(listed[1])
+    dealt = re.search(rf"replica_groups=\[(\d+),(\d+)\]<={counted}", line)
+    if dealt:
+        return device_numbers(dealt[3], dealt[4])[: int(dealt[2])]
+    mesh = re.search(
+        rf"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\({counted}\))? \{{([^}}]*)\}}", line
+    )
+    axes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
+    sizes = ",".join(axes.values())
+    devices = device_numbers(mesh[2] or sizes, mesh[3]).reshape(numbers(sizes))
+    along = tuple(slice(None) if f"'{axis}'" in mesh[4] else 0 for axis in axes)
+    return devices[along].ravel()
+
+
+def device_numbers(shape, order):
+    devices = np.arange(math.prod(numbers(shape))).reshape(numbers(shape))
+    return (devices.transpose(numbers(order)) if order else devices).ravel()
+
+
+def numbers(text):
+    return [int(n) for n in text.split(",")]
+
+
+def compiled_step(settings, data, model, rows, length, predictions):
+    """The program of one training step, compiled as Keras does it.
+
+    Args:
+        settings: `config.Settings`.
+        data, model: sizes of the mesh's axes.
+        rows: of a global batch.
+        length: of its sequences.
+        predictions: of a sequence, where only masked tokens are predicted.
+
+    Returns:
+        The text of the program, and the `Objective`.
+    """
+    import jax
+    import keras
+
+    from . import distribution, loop, objectives
+
+    def array(name):
+        return np.zeros((rows, predictions if name == "masked_positions" else length), "int32")
+
+    def described(x):
+        layout = keras.distribution.distribution().get_data_layout(x.shape).backend_layout
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout)
+
+    with loop.precision(settings.precision), distribution.jax_distribution(data, model).scope():
+        objective = objectives.build(settings)
+        trained = objective.model
+        trained.compile(loop.optimizer(settings))
+        inputs = {name: array(name) for name in objective.inputs}
+        targets = inputs.get("masked_positions", array("targets"))
+        batch = inputs, targets, targets.astype("float32")
+        trained._symbolic_build(data_batch=batch)
+        state = trained._get_jax_state(
+            trainable_variables=True,
+            non_trainable_variables=True,
+            optimizer_variables=True,
+            metrics_variables=True,
+        )
+        step = jax.jit(
+            trained.train_step,
+            donate_argnums=0,
+            out_shardings=(None, trained._get_state_sharding_spec()),
+        )
+        compiled = step.lower(state, keras.tree.map_structure(described, batch)).compile()
+    return compiled.as_text(), objective
+
+
+def expected_bytes(objective, model, length):
+    """Bytes of gradients that each device should exchange with those that have other rows.
+
+    Of what it holds of each variable, once; of a table of tokens that is the last layer as well,
+    twice (see above); of a table of positions, the rows that there are positions for.
+
+    Args:
+        objective: an `Objective`.
+        model: devices that share one copy of the model.
+        length: of sequences.
+
+    Returns:
+        Bytes.
+    """
+    from .distribution import layout_of
+
+    tied = any(
+        part.config.with_lm and part.config.tie_word_embeddings for part in objective.parts.values()
+    )
+    total = 0
+    for variable in objective.model.trainable_variables:
+        shape, size = variable.shape, np.dtype(variable.dtype).itemsize
+        if variable.path.endswith("position_embedding/embeddings"):
+            shape = min(length, shape[0]), shape[1]
+        if tied and variable.path.endswith("token_embedding/embeddings"):
+            size *= 2
+        parts = model if any(layout_of(variable.path, variable.shape, model)) else 1
+        total += math.prod(shape) * size // parts
+    return total
+
+
+# The projection
+
+
+@dataclass(frozen=True)
+class Step:
+    """Seconds of one step, for so many cores."""
+
+    cores: int
+    compute: float
+    update: float
+    exchange: float
+
+    @property
+    def plain(self):
+        return self.compute + self.update + self.exchange
+
+    @property
+    def overlapped(self):
+        return max(self.compute, self.exchange) + self.update
+
+
+def project(chip, cores, flops_per_row, rows_per_core, gradient_bytes, parameters, utilization):
+    """The time of a data-parallel step; see the top of this file.
+
+    Args:
+        chip: a `Chip`.
+        cores: how many.
+        flops_per_row: floating point operations of one sequence, forward and backward.
+        rows_per_core: sequences a core has of each batch.
+        gradient_bytes: exchanged by each chip.
+        parameters: of the model, updated on each chip.
+        utilization: share of the peak that the arithmetic reaches.
+
+    Returns:
+        A `Step`, or None where one interconnect does not join so many chips.
+    """
+    chips = cores // chip.cores
+    if chips > chip.pod:
+        return None
+    return Step(
+        cores,
+        flops_per_row * rows_per_core * chip.cores / (chip.flops * utilization),
+        UPDATE_BYTES * parameters / chip.memory_bandwidth,
+        2 * (chips - 1) / chips * gradient_bytes / chip.interconnect,
+    )
+
+
+# Command line
+
+
+def parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m pretraining.scaling",
+        description="What devices exchange in a training step; a projection for TPUs. Other flags "
+        "are settings, as of pretraining.train.",
+    )
+    parser.add_argument("--config", default="tiny", help="a YAML file or a recipe")
+    parser.add_argument("--mesh", default="2x1", help="DATAxMODEL virtual devices (default 2x1)")
+    parser.add_argument("--sequence-length", type=int, default=512)
+    parser.add_argument("--predictions", type=int, help="masked tokens of a sequence (15 %%)")
+    parser.add_argument("--rows-per-core", type=int, default=32, help="sequences (default 32)")
+    parser.add_argument("--utilization", type=float, default=0.45, help="of the peak (0.45)")
+    parser.add_argument("--plot", help="a file for the efficiency by cores; needs matplotlib")
+    return parser
+
+
+def main(arguments=None):
+    """The command line; see the top of this file."""
+    options, flags = parser().parse_known_args(arguments)
+    try:
+        data, model = mesh_of(options.mesh)
+        os.environ["KERAS_BACKEND"] = "jax"
+        # the mesh of this process alone, whatever devices the machine has
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        flag = f"--xla_force_host_platform_device_count={data * model}"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
+        from . import config
+
+        settings = config.load(options.config, flags)
+        report(settings, options, data, model)
+    except (ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def mesh_of(text):
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match or int(match[1]) * int(match[2]) < 2:
+        raise ValueError(f"--mesh {text}: expected DATAxMODEL, such as 8x1, of 2 devices or more.")
+    return int(match[1]), int(match[2])
+
+
+def report(settings, options, data, model):
+    length = options.sequence_length
+    predictions = options.predictions or math.ceil(0.15 * length)
+    program, objective = compiled_step(settings, data, model, data, length, predictions)
+    found = collectives(program, data, model)
+    print(f"Collectives of a step on {data} x {model} devices, one sequence each:\n")
+    print_collectives(found)
+    print()
+    print(verdict(found, objective, model, length))
+    if model > 1:
+        print("\nThe projection is for data parallelism: leave model at 1 (--mesh 2x1).")
+        return
+    parameters = sum(math.prod(v.shape) for v in objective.model.trainable_variables)
+    flops = objective.flops_per_example(length, predictions)
+    steps = {
+        name: [
+            project(
+                chip, cores, flops, options.rows_per_core, gradient_bytes(found),
+                parameters,
+                options.utilization,
+            )
+            for cores in CORES
+        ]
+        for name, chip in CHIPS.items()
+    }  # fmt: skip
+    print(
+        f"\nA PROJECTION, no TPU was tried (see the top of pretraining/scaling.py): "
+        f"{parameters / 1e6:.1f} M parameters, {flops / 1e9:.1f} GFLOP a sequence of {length}, "
+        f"{options.rows_per_core} sequences a core, {options.utilization:.0%} of the peak.\n"
+        "Milliseconds a step, and efficiency, with the exchange after | behind the computation:\n"
+    )
+    print_projection(steps)
+    for name, chip in CHIPS.items():
+        print(
+            f"  {name}: {chip.flops / 1e12:.0f} TFLOP/s, {chip.memory / 1e9:.0f} GB at "
+            f"{chip.memory_bandwidth / 1e9:.0f} GB/s, interconnect "
+            f"{chip.interconnect / 1e9:.0f} GB/s, pods of {chip.pod} chips of {chip.cores} cores. "
+            f"{chip.source}"
+        )
+    if options.plot:
+        plot(steps, options.plot)
+
+
+def print_collectives(found):
+    rows = {}
+    for one in found:
+        key = one.axis, one.way, one.kind
+        count, arrays, size = rows.get(key, (0, 0, 0))
+        rows[key] = count + 1, arrays + len(one.shapes), size + one.bytes
+    print(f"{'axis':6} {'way':9} {'kind':19} {'count':>6} {'arrays':>7} {'bytes a device':>15}")
+    for (axis, way, kind), (count, arrays, size) in sorted(rows.items()):
+        print(f"{axis:6} {way:9} {kind:19} {count:6} {arrays:7} {size:15,}")
+
+
+def verdict(found, objective, model, length):
+    """Whether the collectives are those that the layout needs.
+
+    Sums, of each gradient once. Where the vocabulary is split, the metric `accuracy` gathers each
+    device's best token as well, a few bytes.
+    """
+    exchanged = gradient_bytes(found)
+    wanted = expected_bytes(objective, model, length)
+    said = [f"Gradients: {exchanged:,} bytes are exchanged, {wanted:,} were expected."]
+    for kind in KINDS:
+        size = sum(one.bytes for one in found if one.kind == kind)
+        if size and kind != "all-reduce":
+            said.append(f"Besides sums: {kind}, {size:,} bytes.")
+    return "\n".join(said)
+
+
+def gradient_bytes(found):
+    """Bytes of the sums over the rows of the batch, but for scalars (loss and metrics)."""
+    return sum(
+        size
+        for one in found
+        if (one.axis, one.kind, one.way) == ("data", "all-reduce", "backward")
+        for shape, size in zip(one.shapes, one.sizes, strict=True)
+        if shape
+    )
+
+
+def print_projection(steps):
+    print(f"{'cores':>6}" + "".join(f"{name:>26}" for name in steps))
+    for i, cores in enumerate(CORES):
+        cells = []
+        for column in steps.values():
+            step = column[i]
+            if step is None:
+                cells.append("more than a pod")
+                continue
+            plain, hidden = (
+                f"{1e3 * time:.1f} {step.compute / time:.0%}"
+                for time in (step.plain, step.overlapped)
+            )
+            cells.append(f"{plain} | {hidden}")
+        print(f"{cores:6}" + "".join(f"{cell:>26}" for cell in cells))
+
+
+def plot(steps, path):
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(
+            "--plot needs matplotlib: pip install 'bert4keras_lite[plots]'."
+        ) from None
+    figure = Figure(figsize=(7, 4))
+    axes = figure.subplots()
+    for name, column in steps.items():
+        column = [step for step in column if step]
+        cores = [step.cores for step in column]
+        axes.plot(cores, [s.compute / s.overlapped for s in column], marker="o", label=name)
+    axes.set(xscale="log", xlabel="TPU cores", ylabel="efficiency", ylim=(0, 1.05))
+    axes.set_title("Projected, not measured; exchange behind the computation")
+    axes.set_xticks(CORES, CORES)
+    axes.legend()
+    figure.savefig(path, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""TFRecord files of `tf.train.Example`s, written and read without TensorFlow.
+
+A TFRecord file is a sequence of records: the length of the data as uint64, a masked CRC-32C of
+these eight bytes, the data, a masked CRC-32C of the data. An Example is a map from names to lists
+of numbers in protocol-buffer encoding; here all lists are of int64.
+
+Beside each shard `NAME.tfrecord` lies `NAME.index.npz`: where its records begin, and what was
+counted when it was made.
+
+References: https://www.tensorflow.org/tutorials/load_data/tfrecord;
+https://protobuf.dev/programming-guides/encoding.
+"""
+
+import io
+import mmap
+import struct
+import zipfile
+
+import google_crc32c
+import numpy as np
+
+from .files import exists, open_binary, replacing
+
+MANIFEST = "corpus.json"
+_HEADER = struct.Struct("<QI")
+_CRC = struct.Struct("<I")
+_OVERHEAD = _HEADER.size + _CRC.size
+
+
+def shard_name(index, count):
+    """The name of a shard's file."""
+    return f"shard-{index:05d}-of-{count:05d}.tfrecord"
+
+
+def index_name(name):
+    """The name of the file with a shard's index."""
+    return f"{name.removesuffix('.tfrecord')}.index.npz"
+
+
+# Numbers of variable length: seven bits a byte, the lowest first; all bytes but the last have 0x80
+
+
+def encode_varints(values):
+    """The encoding of many numbers.
+
+    Args:
+        values: array of int64.
+
+    Returns:
+        `(data, ends)`: an array of uint8, and for each number where it ends in there.
+    """
+    bits = np.asarray(values, np.int64).view(np.uint64)
+    sizes = np.ones(len(bits), np.int64)
+    rest = bits >> np.uint64(7)
+    while rest.any():
+        sizes += rest != 0
+        rest = rest >> np.uint64(7)
+    ends = np.cumsum(sizes)
+    data = np.zeros(ends[-1] if len(ends) else 0, np.uint8)
+    begins, longest = ends - sizes, int(sizes.max(initial=0))
+    for i in range(longest):
+        having = sizes > i
+        septets = (bits[having] >> np.uint64(7 * i)).astype(np.uint8) & 0x7F
+        data[begins[having] + i] = septets | ((sizes[having] > i + 1) * np.uint8(0x80))
+    return data, ends
+
+
+def decode_varints(data):
+    """The numbers that some bytes encode.
+
+    Args:
+        data: array of uint8.
+
+    Returns:
+        `(values, ends)`: an array of int64, and for each number where it ends in `data`.
+
+    Raises:
+        ValueError: the last number has no end.
+    """
+    ends = np.flatnonzero(data < 0x80) + 1
+    if len(data) != (ends[-1] if len(ends) else 0):
+        raise ValueError("a number is cut off")
+    if len(ends) == len(data):
+        return data.astype(np.int64), ends
+    begins = np.concatenate([[0], ends[:-1]])
+    at = np.arange(len(data)) - np.repeat(begins, ends - begins)
+    parts = (data & 0x7F).astype(np.uint64) << (7 * at).astype(np.uint64)
+    return np.add.reduceat(parts, begins).view(np.int64), ends
+
+
+def _varint(value):
+    data = bytearray()
+    while value >= 0x80:
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    data.append(value)
+    return bytes(data)
+
+
+def _field(number, data):
+    """A field of a message that holds bytes (or text, or another message)."""
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def encode_examples(features, lengths):
+    """Many `tf.train.Example`s, serialized.
+
+    Args:
+        features: dict name -> array of integers: the lists of all examples, one behind the other.
+        lengths: the length of each example's lists.
+
+    Returns:
+        A list of bytes, one for each example.
+    """
+    row_ends = np.cumsum(lengths)
+    columns = []
+    for name, values in features.items():
+        data, ends = encode_varints(values)
+        ends = np.concatenate([[0], ends])[np.concatenate([[0], row_ends])].tolist()
+        columns.append((_field(1, name.encode()), data.tobytes(), ends))
+    records = []
+    for row in range(len(row_ends)):
+        entries = []
+        for key, data, ends in columns:
+            int64_list = _field(1, data[ends[row] : ends[row + 1]])
+            entries.append(_field(1, key + _field(2, _field(3, int64_list))))
+        records.append(_field(1, b"".join(entries)))
+    return records
+
+
+def _read_varint(data, at):
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _fields(data):
+    """Number and bytes of each field of a message that has such fields only."""
+    at = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        if tag & 7 != 2:
+            raise ValueError("no tf.train.Example of packed lists")
+        length, at = _read_varint(data, at)
+        if at + length > len(data):
+            raise ValueError("a list is cut off")
+        yield tag >> 3, data[at : at + length]
+        at += length
+
+
+def _lists_of(record):
+    """Name -> encoded numbers of a serialized `tf.train.Example`."""
+    found = {}
+    for _, features in _fields(record):
+        for _, entry in _fields(features):
+            parts = dict(_fields(entry))
+            ((kind, values),) = _fields(parts[2])
+            if kind != 3:
+                raise ValueError(f"{bytes(parts[1]).decode()} holds no integers")
+            found[bytes(parts[1]).decode()] = b"".join(data for _, data in _fields(values))
+    return found
+
+
+def decode_examples(records, names):
+    """What `encode_examples` turned into bytes.
+
+    Args:
+        records: list of serialized `tf.train.Example`s.
+        names: which of their lists are wanted.
+
+    Returns:
+        `(features, lengths)` as `encode_examples` takes them, int64.
+
+    Raises:
+        ValueError: a record is no Example, or lacks one of `names`.
+    """
+    try:
+        rows = [_lists_of(record) for record in records]
+        features, lengths = {}, None
+        for name in names:
+            parts = [row[name] for row in rows]
+            data = np.frombuffer(b"".join(parts), np.uint8)
+            features[name], ends = decode_varints(data)
+            row_ends = np.searchsorted(ends, np.cumsum([len(part) for part in parts]), "right")
+            found = np.diff(row_ends, prepend=0)
+            if lengths is not None and not np.array_equal(found, lengths):
+                raise ValueError(f"{name} has not as many numbers as {names[0]}")
+            lengths = found
+    except KeyError as error:
+        raise ValueError(f"a record has no list {error}; expected {', '.join(names)}") from None
+    except (IndexError, UnicodeDecodeError) as error:
+        raise ValueError(f"a record is no tf.train.Example ({error})") from None
+    return features, lengths
+
+
+# Records
+
+
+def _masked_crc(data):
+    crc = google_crc32c.value(bytes(data))
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def framed(record):
+    """A record as it stands in a TFRecord file."""
+    length = struct.pack("<Q", len(record))
+    return b"".join(
+        [length, _CRC.pack(_masked_crc(length)), record, _CRC.pack(_masked_crc(record))]
+    )
+
+
+def write_shard(path, records, counts=dict):
+    """Writes a shard and its index, each whole or not at all, the index first.
+
+    So where a shard has its name, its index has, too.
+
+    Args:
+        path: name of the file, ending in `.tfrecord`.
+        records: iterable of bytes.
+        counts: a function that gives a dict name -> integer, to be kept in the index; it is called
+            when all records have been taken.
+    """
+    ends = [0]
+    with replacing(path) as file:
+        for record in records:
+            data = framed(record)
+            file.write(data)
+            ends.append(ends[-1] + len(data))
+        buffer = io.BytesIO()
+        np.savez(buffer, offsets=np.array(ends), **{k: np.int64(v) for k, v in counts().items()})
+        with replacing(index_name(path)) as index:
+            index.write(buffer.getvalue())
+
+
+def read_index(path):
+    """The index of a shard.
+
+    Args:
+        path: name of the shard.
+
+    Returns:
+        `(offsets, counts)`: where its records begin, and where the last one ends; and what
+        `write_shard` was told to keep.
+
+    Raises:
+        ValueError: the file of the index is damaged.
+        OSError: it can't be opened.
+    """
+    name = index_name(path)
+    try:
+        with (
+            open_binary(name) as file,
+            np.load(io.BytesIO(file.read()), allow_pickle=False) as data,
+        ):
+            found = dict(data)
+        return found.pop("offsets"), {name: int(value) for name, value in found.items()}
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{name} is no index of a shard ({error}); remove it and its shard and make the"
+            " corpus again: only they are made"
+        ) from None
+
+
+class Shard:
+    """The records of a TFRecord file, by number; the file is mapped, not loaded.
+
+    Args:
+        path: a local TFRecord file; without an index beside it, it is read through once.
+
+    Raises:
+        ValueError: the file is cut off, or is no TFRecord file.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        with open(path, "rb") as file:
+            size = file.seek(0, io.SEEK_END)
+            # an empty file can't be mapped
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        self._offsets = read_index(path)[0] if exists(index_name(path)) else self._scan()
+        if self._offsets[-1] != size:
+            raise ValueError(
+                f"{path} has {size} bytes and its index says {self._offsets[-1]}: it was cut off or"
+                " changed; remove it and make the corpus again: only it is made"
+            )
+
+    def __len__(self):
+        return len(self._offsets) - 1
+
+    def _scan(self):
+        offsets = [0]
+        while offsets[-1] < len(self._data):
+            begin = offsets[-1]
+            if begin + _OVERHEAD > len(self._data):
+                self._fail(len(offsets) - 1, "is cut off")
+            length = self._length(len(offsets) - 1, begin)
+            offsets.append(begin + _OVERHEAD + length)
+            if offsets[-1] > len(self._data):
+                self._fail(len(offsets) - 2, "is cut off")
+        return np.array(offsets)
+
+    def _length(self, number, begin):
+        length, crc = _HEADER.unpack_from(self._data, begin)
+        if crc != _masked_crc(self._data[begin : begin + 8]):
+            self._fail(number, "has a length with another checksum")
+        return length
+
+    def _fail(self, number, problem):
+        raise ValueError(
+            f"{self.path}: record {number} {problem}; the file is damaged, or no TFRecord file;"
+            " remove it and make the corpus again: only it is made"
+        )
+
+    def __getitem__(self, number):
+        """The data of a record, as bytes."""
+        begin, end = self._offsets[number : number + 2].tolist()
+        if self._length(number, begin) != end - begin - _OVERHEAD:
+            self._fail(number, "has another length than the index says")
+        record = self._data[begin + _HEADER.size : end - _CRC.size]
+        if _CRC.unpack_from(self._data, end - _CRC.size)[0] != _masked_crc(record):
+            self._fail(number, "has another checksum")
+        return record

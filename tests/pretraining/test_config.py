@@ -1,0 +1,135 @@
+"""Settings: from files, recipes and flags; what is wrong with them is one sentence."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pretraining import config
+from pretraining.config import RECIPES, Settings, load
+
+NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+SMALL |= {"intermediate_size": 24, "embedding_size": None, "max_position": 16}
+
+
+def write(tmp_path, text):
+    path = tmp_path / "run.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_flags_alone_make_settings():
+    settings = load(flags=["--steps", "10", "--model.hidden_size=128", "--learning_rate", "1e-3"])
+    assert settings == Settings(steps=10, model={"hidden_size": 128}, learning_rate=0.001)
+    settings = load(flags=["--devices", "auto", "--clipnorm", "null", "--remat", "true"])
+    assert (settings.devices, settings.clipnorm, settings.remat) == ("auto", None, True)
+    assert load(flags=["--devices=2"]).devices == 2
+    assert load(flags=["--steps", "1e6"]).steps == 1_000_000
+
+
+def test_flags_go_before_the_file(tmp_path):
+    pytest.importorskip("yaml")
+    path = write(
+        tmp_path, "steps: 7\nlearning_rate: 1e-4\nmodel:\n  hidden_size: 64\n  norm: rms\n"
+    )
+    settings = load(path, ["--model.hidden_size", "32", "--masking.rate", "0.2"])
+    assert settings.steps == 7 and settings.learning_rate == 1e-4  # YAML takes 1e-4 for a word
+    assert settings.model == {"hidden_size": 32, "norm": "rms"}
+    assert settings.masking == {"rate": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--stpes", "10"], "no setting 'stpes'; did you mean 'steps'"),
+        (
+            ["--model.hiden_size", "10"],
+            "model: there is no setting 'hiden_size'; did you mean 'hid",
+        ),
+        (["--corpus.size", "10"], "only model and masking have settings of their own"),
+        (["--steps"], "--steps: expected a value"),
+        (["--steps", "--remat"], "--steps: expected a value"),
+        (["steps"], "steps: expected --name value"),
+        (["--steps", "many"], "steps='many': expected int"),
+        (["--steps", "true"], "steps=True: expected int"),
+        (["--steps", "1.5"], "steps=1.5: expected int"),
+        (["--learning_rate", "fast"], "learning_rate='fast': expected float"),
+        (["--steps", "0"], "steps=0: expected 1 or more"),
+        (["--remat", "1"], "remat=1: expected bool"),
+        (["--model", "bert"], "model='bert': expected dict"),
+        (["--model.family", "brt"], "model.family='brt': expected one of bert"),
+        (["--model.hidden_size", "wide"], "model.hidden_size='wide': expected int"),
+        (["--objective", "nsp"], "objective='nsp': expected one of mlm"),
+        (["--warmup_steps", "1000"], "warmup_steps=1000: expected fewer than steps=1000"),
+        (["--batch_size", "9", "--accumulation_steps", "2"], "cannot be cut into"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(flags, message):
+    with pytest.raises(ValueError) as caught:
+        load(flags=flags)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_wrong_with_a_file_names_it(tmp_path):
+    pytest.importorskip("yaml")
+    with pytest.raises(ValueError, match=r"run\.yaml.*'stpes'; did you mean 'steps'"):
+        load(write(tmp_path, "stpes: 1"))
+    with pytest.raises(ValueError, match=r"run\.yaml: steps=None: expected int"):
+        load(write(tmp_path, "steps:"))
+    with pytest.raises(ValueError, match=r"run\.yaml: expected a mapping"):
+        load(write(tmp_path, "- steps"))
+    with pytest.raises(ValueError, match=r"run\.yaml: expected YAML"):
+        load(write(tmp_path, "a: [1"))
+    with pytest.raises(ValueError, match=r"none of the recipes: .*tiny"):
+        load("no_such")
+
+
+def test_without_pyyaml_the_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "yaml", None)
+    with pytest.raises(ImportError, match=r"bert4keras_lite\[pretraining\]"):
+        load(write(tmp_path, "steps: 1"))
+    assert load(flags=["--steps", "3"]).steps == 3
+
+
+@given(
+    st.integers(1, 10**9),
+    st.floats(1e-9, 1, allow_nan=False),
+    st.booleans(),
+    st.none() | st.text(st.characters(codec="utf-8"), min_size=1),
+)
+def test_settings_written_are_settings_read(steps, rate, remat, corpus):
+    settings = Settings(steps=steps, learning_rate=rate, remat=remat, corpus=corpus)
+    assert Settings(**json.loads(config.as_yaml(settings))) == settings
+
+
+def test_settings_do_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().steps = 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_are_read_and_built(name):
+    pytest.importorskip("yaml")
+    from pretraining import loop, objectives
+
+    settings = load(name)
+    shape = SMALL | ({"embedding_size": 8} if "embedding_size" in settings.model else {})
+    flags = [f"--model.{field}={json.dumps(value)}" for field, value in shape.items()]
+    objective = objectives.build(load(name, flags))
+    family = settings.model["family"]
+    assert objective.transformer.config.family == family
+    optimizer = loop.optimizer(settings)
+    optimizer.build(objective.model.trainable_variables)
+    top = float(optimizer._learning_rate(settings.warmup_steps))
+    assert top == pytest.approx(settings.learning_rate)
+    comment = (RECIPES / f"{name}.yaml").read_text("utf-8")
+    assert comment.startswith("# ") and ("arXiv" in comment or "github.com" in comment)
+
+
+def test_recipes_are_those_promised():
+    assert {"bert_base_zh", "roberta_wwm_ext", "bert4keras_lamb", "electra_small"} <= set(NAMES)
+    assert {"t5_small", "gpt2_base", "tiny", "small"} <= set(NAMES)

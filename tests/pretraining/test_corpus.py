@@ -1,0 +1,239 @@
+"""The command line: any number of processes, Beam, a crash in the middle, and its errors."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pretraining.corpus import Task, main, run_processes
+from pretraining.shards import Shard
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def texts(documents, tmp_path_factory):
+    """Three files with documents of a line each."""
+    folder = tmp_path_factory.mktemp("texts")
+    for number in range(3):
+        text = "\n".join(documents[number * 400 : (number + 1) * 400])
+        (folder / f"{number}.txt").write_text(text, "utf-8")
+    return str(folder / "*.txt")
+
+
+def flags(texts, vocab, output, *more):
+    return [
+        *("--input", texts, "--vocab", vocab, "--output", str(output), "--mode", "mlm"),
+        *("--sequence-length", "64", "--document", "line", "--shards", "5", *more),
+    ]
+
+
+def contents(output):
+    """The bytes of all files of a corpus."""
+    return {path.name: path.read_bytes() for path in sorted(Path(output).iterdir())}
+
+
+@pytest.fixture(scope="module")
+def expected(texts, vocab, tmp_path_factory):
+    """What one process makes."""
+    output = tmp_path_factory.mktemp("corpus") / "one"
+    assert main(flags(texts, vocab, output, "--workers", "1")) == 0
+    return contents(output)
+
+
+def test_files(expected):
+    manifest = json.loads(expected["corpus.json"])
+    names = [shard["name"] for shard in manifest["shards"]]
+    assert len(names) == 5
+    indexes = [name.replace(".tfrecord", ".index.npz") for name in names]
+    assert sorted(expected) == sorted(["corpus.json", *names, *indexes])
+    totals = manifest["totals"]
+    assert totals["documents"] == 1200 and totals["dropped"] == 0
+    assert totals["examples"] == sum(shard["examples"] for shard in manifest["shards"])
+    # only the last row of each shard is padded
+    assert 0 < totals["padding"] < 5 / totals["examples"]
+
+
+def test_several_processes_make_the_same(texts, vocab, expected, tmp_path, capsys):
+    assert main(flags(texts, vocab, tmp_path / "two", "--workers", "2")) == 0
+    assert contents(tmp_path / "two") == expected
+    captured = capsys.readouterr()
+    assert re.search(r"documents +1,200 .*\ntokens .*unknown .*\nexamples .*padding", captured.out)
+    assert "100%" in captured.err
+
+
+def test_beam_makes_the_same(texts, vocab, expected, tmp_path):
+    pytest.importorskip("apache_beam")
+    beam = flags(texts, vocab, tmp_path / "beam", "--runner", "DirectRunner")
+    assert main(beam) == 0
+    assert contents(tmp_path / "beam") == expected
+    unique = flags(texts, vocab, tmp_path / "unique", "--near-duplicates", "0.8", "--unique")
+    assert main([*unique, "--runner", "DirectRunner"]) == 0
+    pool = flags(texts, vocab, tmp_path / "pool", "--near-duplicates", "0.8", "--unique")
+    assert main([*pool, "--workers", "1"]) == 0
+    assert contents(tmp_path / "unique") == contents(tmp_path / "pool")
+
+
+def test_a_run_that_was_killed_goes_on(texts, vocab, expected, tmp_path):
+    output = tmp_path / "killed"
+    command = [sys.executable, "-m", "pretraining.corpus", *flags(texts, vocab, output)]
+    process = subprocess.Popen(
+        [*command, "--workers", "2"], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while not list(output.glob("*.tfrecord")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    # the workers end by themselves
+    deadline = time.time() + 30
+    while time.time() < deadline and members(process.pid):
+        time.sleep(0.05)
+    assert not members(process.pid)
+
+    whole = sorted(output.glob("*.tfrecord"))
+    assert 0 < len(whole) < 5, "the kill came too late to show anything"
+    for path in whole:
+        assert path.read_bytes() == expected[path.name] and len(Shard(str(path)))
+    times = {path: path.stat().st_mtime_ns for path in whole}
+    (output / "shard-00004-of-00005.tfrecord.tmp-0").write_bytes(b"what a crash leaves")
+    assert main(flags(texts, vocab, output, "--workers", "1")) == 0
+    assert contents(output) == expected
+    assert {path: path.stat().st_mtime_ns for path in whole} == times
+
+
+def die(task, advance):
+    os._exit(3)
+
+
+def test_a_process_that_was_ended_is_named(capsys):
+    with pytest.raises(RuntimeError, match=r"ended from outside.*makes what is missing"):
+        run_processes(die, [Task(None, number, ()) for number in range(2)], "dying", 2)
+
+
+def members(group):
+    """The living processes of a process group, where the system lists them in /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, of_group, *_ = path.read_text().rpartition(")")[2].split()
+            if int(of_group) == group and state != "Z":
+                found.append(path)
+    return found
+
+
+def test_a_finished_corpus_is_left_alone(texts, vocab, tmp_path):
+    output = tmp_path / "corpus"
+    assert main(flags(texts, vocab, output, "--workers", "1")) == 0
+    times = {path: path.stat().st_mtime_ns for path in output.iterdir()}
+    assert main(flags(texts, vocab, output, "--workers", "1")) == 0
+    assert {path: path.stat().st_mtime_ns for path in output.iterdir()} == times
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--sequence-length", "32"], "sequence_length: 64 there, 32 now"),
+        (["--words", "tokens"], "words: 'jieba' there, 'tokens' now"),
+        (["--shards", "4"], "shards: 5 there, 4 now"),
+    ],
+)
+def test_other_settings_are_an_error(texts, vocab, expected, tmp_path, capsys, more, message):
+    (tmp_path / "corpus.json").write_bytes(expected["corpus.json"])
+    assert main(flags(texts, vocab, tmp_path, *more)) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_corpus_of_another_kind_is_an_error(texts, vocab, tmp_path, capsys):
+    for content in ("{", "[]", '{"files": 3}'):
+        (tmp_path / "corpus.json").write_text(content)
+        assert main(flags(texts, vocab, tmp_path)) == 1
+        assert "corpus.json is not from here" in capsys.readouterr().err
+
+
+def test_duplicates_are_left_out(documents, vocab, tmp_path, capsys):
+    distinct = sorted(set(documents), key=documents.index)[:60]
+    longest = max(distinct, key=len)
+    near = longest[: len(longest) // 2] + "改" + longest[len(longest) // 2 + 1 :]
+    lines = [*distinct, distinct[3], near, *distinct[:2]]
+    (tmp_path / "a.txt").write_text("\n".join(lines), "utf-8")
+
+    def made(name, *more):
+        output = tmp_path / name
+        texts = str(tmp_path / "a.txt")
+        assert main(flags(texts, vocab, output, "--words", "tokens", "--workers", "1", *more)) == 0
+        assert not list(output.glob("fingerprints*"))
+        return json.loads((output / "corpus.json").read_text())["totals"]
+
+    everything, unique = made("all"), made("unique", "--unique")
+    assert (everything["documents"], everything["dropped"]) == (64, 0)
+    assert (unique["documents"], unique["dropped"]) == (61, 3)
+    capsys.readouterr()
+    nearly = made("near", "--near-duplicates", "0.8")
+    assert (nearly["documents"], nearly["dropped"]) == (60, 4)
+    assert "duplicates left out 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--input", "no such*"], r"--input 'no such\*': no such file"),
+        (["--shards", "0"], "--shards 0: expected at least 1"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--near-duplicates", "80"], "--near-duplicates 80.0: expected a share"),
+        (["--encoding", "utf-16-be"], "is no utf-16-be text"),
+        (["--min-characters", "100000"], "no document"),
+        (["--vocab", "nowhere"], "nowhere"),
+    ],
+)
+def test_errors_are_one_line(texts, vocab, tmp_path, capsys, more, message):
+    assert main(flags(texts, vocab, tmp_path / "corpus", "--workers", "1", *more)) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert re.search(message, line)
+
+
+def test_errors_of_other_processes_too(texts, vocab, tmp_path, capsys):
+    bad = flags(texts, vocab, tmp_path / "corpus", "--workers", "2", "--encoding", "utf-16-be")
+    assert main(bad) == 1
+    assert re.search(r"^error: \S+\.txt is no utf-16-be text", capsys.readouterr().err, re.M)
+    assert not list((tmp_path / "corpus").glob("*.tfrecord"))
+
+
+def test_unknown_flags(texts, vocab, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(flags(texts, vocab, tmp_path, "--sharsd", "3"))
+    assert "--sharsd" in capsys.readouterr().err
+
+
+def test_without_beam(texts, vocab, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    assert main(flags(texts, vocab, tmp_path / "corpus", "--runner", "DirectRunner")) == 1
+    assert "bert4keras_lite[beam]" in capsys.readouterr().err
+
+
+def test_output_behind_a_scheme(texts, vocab, expected, tmp_path):
+    pytest.importorskip("tensorflow")
+    remote = f"file://{tmp_path}/corpus"
+    assert main(flags(f"file://{texts}", vocab, remote, "--workers", "1")) == 0
+    assert contents(tmp_path / "corpus") == expected
+
+
+def test_no_framework_is_loaded():
+    code = "import sys, pretraining.corpus, pretraining.batches; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert not {"keras", "tensorflow", "torch", "jax"} & loaded

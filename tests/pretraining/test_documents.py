@@ -1,0 +1,227 @@
+"""Documents out of files and parts of files; cleaning; duplicates."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pretraining.documents import (
+    Format,
+    Part,
+    Selection,
+    clean,
+    divide,
+    find_inputs,
+    read_documents,
+)
+from pretraining.duplicates import (
+    ORDERS,
+    SHINGLE,
+    digest,
+    nearly_repeated,
+    repeated,
+    signature,
+)
+
+LINE = st.text(st.sampled_from("天地人abc \t，𠀀\u2028"), max_size=12)
+
+
+def read(path, unit="paragraphs", **options):
+    return list(read_documents(Part(str(path)), Format(unit, **options)))
+
+
+@settings(max_examples=60)
+@given(
+    contents=st.lists(st.lists(LINE, max_size=12), min_size=1, max_size=3),
+    count=st.integers(1, 7),
+    unit=st.sampled_from(["paragraphs", "line", "file"]),
+    newline=st.sampled_from(["\n", "\r\n"]),
+)
+def test_all_parts_together_give_each_document_once(
+    tmp_path_factory, contents, count, unit, newline
+):
+    folder = tmp_path_factory.mktemp("texts")
+    for number, lines in enumerate(contents):
+        (folder / f"{number}.txt").write_bytes(newline.join(lines).encode())
+    inputs = find_inputs([str(folder / "*.txt")])
+    whole = [text for path, _ in inputs for text in read(path, unit)]
+    groups = divide(inputs, count, unit)
+    assert len(groups) == count
+    told = []
+    parts = [
+        text
+        for group in groups
+        for part in group
+        for text in read_documents(part, Format(unit), told.append)
+    ]
+    assert parts == whole
+    expected = {
+        "line": [line.strip() for lines in contents for line in lines],
+        "file": ["\n".join(lines).strip() for lines in contents],
+    }
+    if unit != "paragraphs":
+        assert whole == [text for text in expected[unit] if text]
+    else:
+        lines = [line.strip() for part in contents for line in part if line.strip()]
+        assert [line for text in whole for line in text.split("\n")] == lines
+    if unit != "file":
+        assert sum(told) == sum(size for _, size in inputs)
+
+
+def test_paragraphs(tmp_path):
+    (tmp_path / "a.txt").write_text("\n\n一\n二\n \n\t\n三\n\n\n", "utf-8")
+    assert read(tmp_path / "a.txt") == ["一\n二", "三"]
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_text("天\n地", "utf-8-sig")
+    assert read(tmp_path / "a.txt") == ["天\n地"]
+
+
+def test_json_lines(tmp_path):
+    texts = ["一行\n两行", "", "三"]
+    lines = [json.dumps({"content": text, "id": 1}) for text in texts]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines) + "\n\n")
+    assert read(tmp_path / "a.jsonl", text_key="content") == ["一行\n两行", "三"]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "3", '{"other": ""}', '{"text": 3}'])
+def test_bad_json_is_named(tmp_path, line):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "good"}\n' + line)
+    with pytest.raises(ValueError, match=r"a\.jsonl, byte 17: .*'text'"):
+        read(path)
+
+
+def packed(data, ending):
+    if ending == ".gz":
+        # two members, as when files were joined
+        return gzip.compress(data[:50]) + gzip.compress(data[50:])
+    zstandard = pytest.importorskip("zstandard")
+    compress = zstandard.ZstdCompressor().compress
+    return compress(data[:50]) + compress(data[50:])
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_compressed_files(tmp_path, ending):
+    data = "\n\n".join(f"文{i}" * 99 for i in range(300)).encode()
+    content = packed(data, ending)
+    path = tmp_path / f"a.txt{ending}"
+    path.write_bytes(content)
+    assert "\n\n".join(read(path)).encode() == data
+    # they can't be cut
+    assert divide([(str(path), 100), ("b.txt", 100)], 2, "line") == [
+        [Part(str(path))],
+        [Part("b.txt", 0, 100)],
+    ]
+    for damaged in (content[:-3], content[:60], content[:30] + b"\xff" * 20 + content[50:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.txt.* is damaged or cut off"):
+            read(path)
+
+
+def test_encodings(tmp_path):
+    (tmp_path / "a.txt").write_bytes("好\n天地".encode("gb18030"))
+    assert read(tmp_path / "a.txt", "line", encoding="gb18030") == ["好", "天地"]
+    with pytest.raises(ValueError, match=r"a\.txt is no utf-8 text.*byte 0.*--encoding"):
+        read(tmp_path / "a.txt")
+
+
+def test_no_input_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"nothing\*'.*no such file"):
+        find_inputs([str(tmp_path / "nothing*")])
+
+
+def test_a_file_counts_once(tmp_path):
+    (tmp_path / "a.txt").write_text("天")
+    (tmp_path / "folder.txt").mkdir()
+    patterns = [str(tmp_path / "*.txt"), str(tmp_path / "**" / "a.txt")]
+    assert find_inputs(patterns) == [(str(tmp_path / "a.txt"), 3)]
+
+
+def test_files_behind_a_scheme(tmp_path):
+    pytest.importorskip("tensorflow")
+    text = "\n\n".join(f"第{i}篇\n内容" for i in range(2000))
+    (tmp_path / "a.txt").write_text(text, "utf-8")
+    inputs = find_inputs([f"file://{tmp_path}/*.txt"])
+    groups = divide(inputs, 3, "paragraphs")
+    assert [
+        text for group in groups for part in group for text in read_documents(part, Format())
+    ] == text.split("\n\n")
+
+
+# Cleaning
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("<p class='a'>天&amp;地</p><br/>人", "天&地 人"),
+        ("a < b，c > d", "a < b，c > d"),
+        ("天\u200b地\ufeff\x00人\ue000", "天地人"),
+        ("天 \u3000\t 地\r\n\n \n人  ", "天 地\n人"),
+        ("好！！！！！！！！", "好！！！"),
+        ("哈哈哈哈哈哈哈哈", "哈哈哈哈哈哈哈哈"),
+        ("----------------", "---"),
+    ],
+)
+def test_cleaning(text, cleaned):
+    assert clean(text) == cleaned
+    assert clean(cleaned) == cleaned
+
+
+def test_selection():
+    select = Selection(min_characters=3, min_chinese=0.5)
+    assert select("天地人") == "天地人"
+    assert select("天地") == select("abc天地") == ""
+    assert select("ab 天地") == "ab 天地"
+    assert Selection(cleaned=True)("<b>天</b>") == "天"
+
+
+# Duplicates
+
+
+def test_equal_documents():
+    texts = ["天地人", "地", "天 地\n人", "人", "地"]
+    found = repeated(np.array([digest(text) for text in texts]))
+    assert found.tolist() == [False, False, True, False, True]
+
+
+def shingles(text):
+    return {text[i : i + SHINGLE] for i in range(len(text) - SHINGLE + 1)}
+
+
+def test_signatures_estimate_what_is_common():
+    rng = np.random.RandomState(0)
+    base = "".join(map(chr, rng.randint(0x4E00, 0x9000, 1500)))
+    for cut in (0, 100, 400, 750):
+        other = base[cut:] + "".join(map(chr, rng.randint(0x4E00, 0x9000, cut)))
+        a, b = shingles(base), shingles(other)
+        estimate = (signature(base) == signature(other)).mean()
+        # a standard deviation is at most 0.5 / 128 ** 0.5 = 0.044
+        assert estimate == pytest.approx(len(a & b) / len(a | b), abs=0.13)
+    assert len(signature("")) == len(signature("天")) == ORDERS
+
+
+def test_near_duplicates(documents):
+    texts = documents[:60]
+    rng = np.random.RandomState(0)
+    longest = sorted(texts, key=len)[-10:]
+    changed = []
+    for text in longest:
+        at = rng.randint(len(text) - 20)
+        changed.append(text[:at] + "改" + text[at + 1 :] + "完")
+    signatures = np.array([signature(text) for text in texts + changed])
+    found = nearly_repeated(signatures, 0.8)
+    assert found[len(texts) :].all()
+    for i in np.flatnonzero(found[: len(texts)]):
+        common = [
+            len(shingles(a) & shingles(b)) / max(len(shingles(a) | shingles(b)), 1)
+            for a in map("".join, map(str.split, texts[:i]))
+            for b in ["".join(texts[i].split())]
+        ]
+        assert max(common) > 0.6
+    assert not nearly_repeated(signatures[: len(texts)], 1.01).any()

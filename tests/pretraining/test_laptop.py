@@ -1,0 +1,61 @@
+"""From the folders of public texts to a model, with the one command."""
+
+import json
+
+import pytest
+
+from bert4keras_lite import build_transformer_model
+from pretraining.batches import read_manifest
+from pretraining.laptop import main, write_pairs
+
+ROWS = [
+    ("论语", "学而时习之", "学了又时常温习"),
+    ("论语", "不亦说乎", "不是很愉快吗"),
+    ("孟子", "王何必曰利", "大王何必说利"),
+]
+
+
+@pytest.fixture
+def data(tmp_path, documents):
+    (tmp_path / "lm_laws").mkdir()
+    (tmp_path / "lm_laws/text.txt").write_text("\n\n".join(documents[:100]), "utf-8")
+    (tmp_path / "lm_cluecorpus_sample").mkdir()
+    web = tmp_path / "lm_cluecorpus_sample/CLUECorpusSmall_bert_sampled.txt"
+    web.write_text("\n\n".join(documents[100:120]), "utf-8")
+    (tmp_path / "classical_modern").mkdir()
+    pairs = "".join("\t".join(row) + "\n" for row in ROWS)
+    (tmp_path / "classical_modern/pairs.tsv").write_text(pairs, "utf-8")
+    return tmp_path
+
+
+def test_pairs_become_a_document_a_book_and_language(data):
+    write_pairs(data / "classical_modern/pairs.tsv", data / "out.txt")
+    assert (data / "out.txt").read_text("utf-8").strip().split("\n\n") == [
+        "学而时习之\n不亦说乎",
+        "学了又时常温习\n不是很愉快吗",
+        "王何必曰利",
+        "大王何必说利",
+    ]
+
+
+def test_from_texts_to_a_model(data, vocab, tokenizer):
+    run = data / "run"
+    flags = ["--data", str(data), "--vocab", vocab, "--output", str(run), "--steps", "2"]
+    flags += ["--warmup_steps", "1", "--log_every", "1", "--batch_size", "4", "--peak_flops", "1e9"]
+    flags += ["--model.vocab_size", str(tokenizer.vocab_size), "--model.hidden_size", "16"]
+    flags += ["--model.num_hidden_layers", "1", "--model.num_attention_heads", "2"]
+    flags += ["--model.intermediate_size", "16", "--sequence-length", "32"]
+    assert main(flags) == 0
+    assert read_manifest(str(run / "corpus"))["totals"]["documents"] == 100 + 4
+    assert read_manifest(str(run / "web"))["totals"]["documents"] == 20
+    corpora = json.loads((run / "settings.yaml").read_text("utf-8"))["corpus"]
+    assert corpora == {str(run / "corpus"): 1, str(run / "web"): 16}
+    for format in ("tf", "hf"):
+        model = build_transformer_model(run / "model" / format, with_mlm=True)
+        assert model.output_shape[-1] == tokenizer.vocab_size
+
+
+def test_without_texts(tmp_path, vocab, capsys):
+    with pytest.raises(SystemExit):
+        main(["--data", str(tmp_path), "--vocab", vocab, "--output", str(tmp_path / "run")])
+    assert "expected one of lm_laws/text.txt" in capsys.readouterr().err

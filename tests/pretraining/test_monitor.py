@@ -1,0 +1,123 @@
+"""What is seen of a run: rows that are there once, numbers that are right, optional parts."""
+
+import io
+import sys
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pretraining.monitor import Log, Monitor, Work, measured_flops, plot, read_log
+
+WORK = Work(tokens=100, flops=10**6, peak=1e9, said="the peak given")
+
+
+def fit(monitor, steps, epochs):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    batches = iter(lambda: (np.ones((4, 2)), np.ones((4, 1))), None)
+    model.fit(
+        (batch for batch in batches),
+        steps_per_epoch=steps,
+        epochs=epochs,
+        callbacks=[monitor],
+        verbose=0,
+        shuffle=False,
+    )
+
+
+def test_rows_have_steps_tokens_and_speed(tmp_path):
+    stream = io.StringIO()
+    fit(Monitor(tmp_path, 0, 12, WORK, batches_a_step=2, stream=stream), steps=4, epochs=3)
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["step"] for row in rows] == [2, 4, 6]
+    assert [row["tokens"] for row in rows] == [400, 800, 1200]
+    assert rows[0]["loss"] > rows[2]["loss"]
+    for row in rows:
+        assert row["learning_rate"] == pytest.approx(0.1)
+        speed = row["tokens_per_second"]
+        assert speed > 0
+        assert row["model_flops_utilization"] == pytest.approx(speed / 100 * 1e6 / 1e9)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 3 and "\r" not in stream.getvalue()
+    assert lines[2].startswith("6/6 [====================] 0:00:00 left  loss ")
+    assert lines[2].endswith("% of the peak given")
+
+
+def test_a_run_that_goes_on_leaves_no_step_twice(tmp_path):
+    fit(Monitor(tmp_path, 0, 12, WORK), steps=2, epochs=3)
+    fit(Monitor(tmp_path, 4, 12, WORK), steps=2, epochs=2)  # the checkpoint was of step 4
+    assert [row["step"] for row in read_log(tmp_path / "log.csv")] == [2, 4, 6, 8]
+
+
+@given(st.lists(st.integers(1, 9), max_size=6), st.integers(0, 40), st.integers(0, 30))
+def test_logs_go_on_wherever_they_were_cut(tmp_path_factory, gaps, last, lost):
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    steps = np.cumsum(gaps).tolist()
+    log = Log(path, 0)
+    for step in steps:
+        log.write({"step": step, "loss": 1 / step})
+    if steps and lost:
+        path.write_bytes(path.read_bytes()[:-lost])
+    whole = [row["step"] for row in read_log(path)]
+    assert whole == steps[: len(whole)]
+    log = Log(path, last)
+    log.write({"step": last + 1, "loss": 0.5, "accuracy": 0.25})
+    rows = read_log(path)
+    assert [row["step"] for row in rows] == [step for step in whole if step <= last] + [last + 1]
+    assert rows[-1] == {"step": last + 1, "loss": 0.5, "accuracy": 0.25}
+    assert all(row["loss"] == 1 / row["step"] for row in rows[:-1])
+
+
+def test_a_terminal_sees_one_line_that_changes(tmp_path):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    monitor = Monitor(tmp_path, 0, 6, WORK, stream=stream)
+    monitor.shown = float("-inf")
+    fit(monitor, steps=3, epochs=2)
+    assert stream.getvalue().startswith("\r2/6 [=======.............]")
+    assert stream.getvalue().count("\n") == 2
+
+
+def test_the_plot_is_a_picture(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [{"tokens": 10 * i, "loss": 1 / i} for i in range(1, 5)]
+    assert plot(rows, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_there_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    stream = io.StringIO()
+    Monitor(tmp_path, 0, 6, WORK, stream=stream).close()
+    assert "bert4keras_lite[plots]" in stream.getvalue()
+
+
+def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
+    with pytest.raises(ImportError, match=r"bert4keras_lite\[pretraining\]"):
+        Monitor(tmp_path, 0, 6, WORK, tensorboard=True)
+
+
+def test_tensorboard_reads_what_is_written(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monitor = Monitor(tmp_path, 0, 4, WORK, tensorboard=True)
+    fit(monitor, steps=2, epochs=2)
+    monitor.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    losses = [(event.step, event.value) for event in events.Scalars("loss")]
+    expected = [(row["step"], row["loss"]) for row in read_log(tmp_path / "log.csv")]
+    assert losses == pytest.approx(expected)
+
+
+def test_the_measured_peak_is_a_speed():
+    assert 1e6 < measured_flops("float32", 256, seconds=0.05) < 1e16

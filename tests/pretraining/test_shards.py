@@ -1,0 +1,200 @@
+"""TFRecord files without TensorFlow: roundtrips, damage, and what TensorFlow itself writes."""
+
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pretraining.shards import (
+    Shard,
+    decode_examples,
+    decode_varints,
+    encode_examples,
+    encode_varints,
+    index_name,
+    read_index,
+    shard_name,
+    write_shard,
+)
+
+GOLDENS = Path(__file__).resolve().parents[1] / "goldens" / "pretraining"
+INT64 = st.integers(-(2**63), 2**63 - 1)
+ROWS = st.lists(st.lists(st.one_of(INT64, st.integers(0, 30000)), min_size=1), min_size=1)
+
+
+@given(st.lists(st.one_of(INT64, st.integers(0, 300))))
+def test_varints_roundtrip(values):
+    data, ends = encode_varints(np.array(values, np.int64))
+    decoded, decoded_ends = decode_varints(data)
+    assert decoded.tolist() == values
+    np.testing.assert_array_equal(ends, decoded_ends)
+
+
+def test_varints_as_specified():
+    # the examples of the specification, and a negative number, which has ten bytes
+    data, _ = encode_varints(np.array([1, 150, -1]))
+    assert data.tobytes() == b"\x01\x96\x01" + b"\xff" * 9 + b"\x01"
+    with pytest.raises(ValueError, match="cut off"):
+        decode_varints(data[:-1])
+
+
+def examples_of(rows):
+    features = {
+        "token_ids": np.array(list(chain.from_iterable(rows)), np.int64),
+        "word_starts": np.array(list(chain.from_iterable(rows))) > 0,
+    }
+    return features, np.array(list(map(len, rows)))
+
+
+@given(ROWS)
+def test_examples_roundtrip(rows):
+    features, lengths = examples_of(rows)
+    decoded, found = decode_examples(encode_examples(features, lengths), list(features))
+    np.testing.assert_array_equal(found, lengths)
+    for name, values in features.items():
+        np.testing.assert_array_equal(decoded[name], values)
+
+
+@given(rows=ROWS, damaged=st.data())
+def test_damaged_examples_are_errors_or_other_numbers(rows, damaged):
+    (record, *_) = encode_examples(*examples_of(rows))
+    at = damaged.draw(st.integers(0, len(record) - 1))
+    for data in (record[:at], record[:at] + bytes([record[at] ^ 0x81]) + record[at + 1 :]):
+        try:
+            decode_examples([data], ["token_ids", "word_starts"])
+        except ValueError as error:
+            assert str(error)
+
+
+def test_a_missing_list_is_named():
+    records = encode_examples({"token_ids": np.array([1])}, [1])
+    with pytest.raises(ValueError, match="no list 'word_starts'"):
+        decode_examples(records, ["token_ids", "word_starts"])
+
+
+@pytest.fixture
+def shard(tmp_path):
+    path = str(tmp_path / shard_name(0, 1))
+    rows = [[101, 5, 20000, 102], [101, 7, 102], [101, 300, 4, 5, 6, 102]]
+    write_shard(path, encode_examples(*examples_of(rows)), lambda: {"tokens": 7})
+    return path, rows
+
+
+def test_shards_roundtrip(shard):
+    path, rows = shard
+    records = Shard(path)
+    assert len(records) == 3
+    features, lengths = decode_examples([records[i] for i in (2, 0)], ["token_ids"])
+    assert features["token_ids"].tolist() == rows[2] + rows[0] and lengths.tolist() == [6, 4]
+    assert read_index(path)[1] == {"tokens": 7}
+
+
+def test_without_an_index_a_shard_is_read_through(shard):
+    path, _ = shard
+    with_index = [Shard(path)[i] for i in range(3)]
+    Path(index_name(path)).unlink()
+    assert [Shard(path)[i] for i in range(3)] == with_index
+
+
+def test_a_shard_may_be_empty(tmp_path):
+    path = str(tmp_path / "a.tfrecord")
+    write_shard(path, [])
+    assert len(Shard(path)) == 0
+
+
+def read_all(path):
+    return [
+        record for shard in [Shard(path)] for record in map(shard.__getitem__, range(len(shard)))
+    ]
+
+
+@settings(max_examples=60)
+@given(at=st.floats(0, 0.999), flip=st.integers(1, 255))
+def test_every_damaged_byte_is_found(tmp_path_factory, at, flip):
+    path = str(tmp_path_factory.mktemp("shard") / "a.tfrecord")
+    write_shard(path, encode_examples(*examples_of([[1, 2, 300], [4, 5]])))
+    data = bytearray(Path(path).read_bytes())
+    number = int(at * len(data))
+    for damaged in (
+        data[:number],
+        data[:number] + bytes([data[number] ^ flip]) + data[number + 1 :],
+    ):
+        Path(path).write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.tfrecord.*make the corpus again"):
+            read_all(path)
+
+
+def test_a_damaged_index_is_named(shard):
+    path, _ = shard
+    for content in (b"", b"PK\x03\x04nothing", Path(index_name(path)).read_bytes()[:-30]):
+        Path(index_name(path)).write_bytes(content)
+        with pytest.raises(ValueError, match=r"index\.npz is no index.*remove"):
+            Shard(path)
+
+
+def test_what_is_no_tfrecord_file_is_an_error(tmp_path):
+    for content in (b"hello", b"a long text that is no TFRecord file at all"):
+        (tmp_path / "a.tfrecord").write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.tfrecord: record 0"):
+            Shard(str(tmp_path / "a.tfrecord"))
+
+
+def test_an_exception_leaves_what_was_there(shard, tmp_path):
+    path, _ = shard
+    before = read_all(path)
+
+    def failing():
+        yield b"half"
+        raise RuntimeError("no more")
+
+    for name in (path, str(tmp_path / "new.tfrecord")):
+        with pytest.raises(RuntimeError, match="no more"):
+            write_shard(name, failing())
+    assert read_all(path) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        [shard_name(0, 1), index_name(shard_name(0, 1))]
+    )
+
+
+# TensorFlow
+
+
+def test_reads_what_tensorflow_wrote():
+    shard = Shard(str(GOLDENS / "tensorflow.tfrecord"))
+    expected = np.load(GOLDENS / "tensorflow.npz")
+    features, lengths = decode_examples(
+        [shard[i] for i in range(len(shard))], ["token_ids", "word_starts"]
+    )
+    np.testing.assert_array_equal(lengths, expected["lengths"])
+    np.testing.assert_array_equal(features["token_ids"], expected["token_ids"])
+    np.testing.assert_array_equal(features["word_starts"], expected["word_starts"])
+
+
+def test_writes_the_frames_that_tensorflow_writes(tmp_path):
+    path = GOLDENS / "tensorflow.tfrecord"
+    write_shard(str(tmp_path / "a.tfrecord"), read_all(str(path)))
+    assert (tmp_path / "a.tfrecord").read_bytes() == path.read_bytes()
+
+
+def test_tensorflow_reads_it(shard):
+    tf = pytest.importorskip("tensorflow")
+    path, rows = shard
+    found = []
+    for record in tf.data.TFRecordDataset(path):
+        features = tf.train.Example.FromString(record.numpy()).features.feature
+        found.append(list(features["token_ids"].int64_list.value))
+        assert list(features["word_starts"].int64_list.value) == [1] * len(found[-1])
+        parsed = tf.io.parse_single_example(record, {"token_ids": tf.io.VarLenFeature(tf.int64)})
+        assert parsed["token_ids"].values.numpy().tolist() == found[-1]
+    assert found == rows
+
+
+def test_files_behind_a_scheme(tmp_path):
+    pytest.importorskip("tensorflow")
+    path = f"file://{tmp_path}/a.tfrecord"
+    write_shard(path, [b"one", b"two"], lambda: {"tokens": 3})
+    assert read_index(path)[1] == {"tokens": 3}
+    assert read_all(str(tmp_path / "a.tfrecord")) == [b"one", b"two"]

@@ -1,0 +1,176 @@
+"""The commands as a user types them, and one line for a mistake."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from goldens.recipes import FOLDER
+
+from bert4keras_lite.checkpoints import open_checkpoint
+from bert4keras_lite.cli import main
+from bert4keras_lite.generation import generate_text
+from bert4keras_lite.models import build_transformer_model
+from bert4keras_lite.tokenizers import Tokenizer, load_tokenizer
+
+TINY = FOLDER / "bert/hf_tiny_safetensors"
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; gives its status and what it printed to each stream."""
+
+    def run(*arguments):
+        status = main([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+def test_inspect(run):
+    status, out, err = run("inspect", TINY)
+    assert (status, err) == (0, "")
+    assert "bert" in out and "safetensors, hf names" in out
+    assert "bert.embeddings.word_embeddings.weight" in out and "(40, 16)" in out
+    assert "masked language model     there" in out
+    assert "layer.1." not in out
+    assert "layer.1." in run("inspect", TINY, "--all")[1]
+
+
+def test_inspect_a_file_with_and_without_its_config(run, tmp_path):
+    assert "hidden size   16 in 4 heads" in run("inspect", TINY / "model.safetensors")[1]
+    (tmp_path / "alone.safetensors").write_bytes((TINY / "model.safetensors").read_bytes())
+    status, out, _ = run("inspect", tmp_path / "alone.safetensors")
+    assert status == 0 and "no num_attention_heads" in out and "(40, 16)" in out
+
+
+def test_inspect_and_convert_need_no_framework(tmp_path):
+    code = (
+        "import sys; from bert4keras_lite.cli import main;"
+        f"main(['inspect', {str(TINY)!r}]); main(['convert', {str(TINY)!r}, {str(tmp_path / 'o')!r}, '--to', 'tf']);"
+        "print('LOADED', *(m for m in ('keras', 'tensorflow', 'torch', 'jax') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("LOADED")
+
+
+def test_inspect_tells_what_is_missing(run, tmp_path):
+    transformer = build_transformer_model(TINY, with_mlm=True, return_keras_model=False)
+    transformer.save_checkpoint(tmp_path / "whole", "hf")
+    checkpoint = open_checkpoint(tmp_path / "whole")
+    weights = {n: checkpoint[n] for n in checkpoint if "layer.1.output.dense" not in n}
+    (tmp_path / "half").mkdir()
+    np.savez(tmp_path / "half/model.npz", **weights, odd=np.ones(3))
+    (tmp_path / "half/config.json").write_bytes((tmp_path / "whole/config.json").read_bytes())
+    _, out, _ = run("inspect", tmp_path / "half")
+    assert "missing: block_1/ffn/output/kernel" in out
+    assert "not known: odd (3,)" in out
+    assert "next sentence (or order)  not there" in out
+
+
+@pytest.mark.parametrize("to", ["tf", "keras"])
+def test_convert_and_back_is_bit_equal(run, tmp_path, to):
+    assert run("convert", TINY, tmp_path / "there", "--to", to)[0] == 0
+    assert (tmp_path / "there/vocab.txt").read_bytes() == (TINY / "vocab.txt").read_bytes()
+    assert run("convert", tmp_path / "there", tmp_path / "back", "--to", "hf")[0] == 0
+    first, second = open_checkpoint(TINY), open_checkpoint(tmp_path / "back")
+    assert set(first) == set(second)
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_convert_to_half_precision(run, tmp_path):
+    run("convert", TINY, tmp_path / "half", "--to", "hf", "--dtype", "bfloat16")
+    checkpoint = open_checkpoint(tmp_path / "half")
+    assert {str(checkpoint.dtype(name)) for name in checkpoint} == {"bfloat16"}
+
+
+def test_tokenize(run):
+    _, out, _ = run("tokenize", TINY, "天地不是人")
+    tokens, ids = out.splitlines()
+    assert tokens == "[CLS] 天 地 不 是 人 [SEP]"
+    assert ids.split()[0] == "2" and len(ids.split()) == 7
+
+
+def test_fill_mask_gives_the_models_probabilities(run):
+    status, out, _ = run("fill-mask", TINY, "天[MASK]不是人", "--top", 3)
+    assert status == 0 and out.splitlines()[0] == "天[MASK]不是人"
+    model = build_transformer_model(TINY, with_mlm=True)
+    vocabulary = (TINY / "vocab.txt").read_text().split("\n")
+    ids = np.array(
+        [[vocabulary.index(t) for t in ["[CLS]", "天", "[MASK]", "不", "是", "人", "[SEP]"]]]
+    )
+    best = np.asarray(model.predict_on_batch([ids, ids * 0]))[0, 2]
+    shown = [line.split()[:2] for line in out.splitlines()[1:4]]
+    for (token, share), i in zip(shown, np.argsort(-best)[:3], strict=True):
+        assert token == vocabulary[i] and share == f"{best[i]:.1%}"
+
+
+def test_generate(run, tmp_path):
+    tokenizer = Tokenizer(TINY / "vocab.txt")
+    transformer = build_transformer_model(
+        **{"vocab_size": tokenizer.vocab_size, "hidden_size": 16, "num_hidden_layers": 1},
+        **{"num_attention_heads": 2, "intermediate_size": 16, "max_position": 64},
+        **{"model": "gpt2", "with_lm": "linear", "return_keras_model": False},
+    )
+    transformer.save_checkpoint(tmp_path / "gpt2", format="tf", vocab=tokenizer)
+    model = build_transformer_model(tmp_path / "gpt2", with_lm="linear")
+    tokenizer = load_tokenizer(tmp_path / "gpt2")
+    command = ("generate", tmp_path / "gpt2", "天地", "--max-new-tokens", 6)
+    status, out, _ = run(*command)
+    (greedy,) = generate_text(model, tokenizer, "天地", 6)
+    assert status == 0 and out.rstrip() == f"天地{greedy.text}".rstrip()
+    _, out, _ = run(*command, "--beams", 2)
+    found = generate_text(model, tokenizer, "天地", 6, num_beams=2, num_return_sequences=2)
+    assert [f"{one.score:.3f}" in out and one.text in out for one in found] == [True, True]
+    sampled = {run(*command, "--sample", "--top-k", 5, "--seed", seed)[1] for seed in (1, 1, 2)}
+    assert len(sampled) == 2
+    status, _, error = run(*command, "--top-k", 5)
+    assert status == 1 and "--sample" in error
+
+
+def test_features(run, tmp_path):
+    texts = ["天地", "大人不小"]
+    run("features", TINY, *texts, "--pool", "none", "--output", tmp_path / "f.npz")
+    with np.load(tmp_path / "f.npz") as file:
+        rows = [file["text_0"], file["text_1"]]
+    assert [row.shape for row in rows] == [(4, 16), (6, 16)]
+    run("features", TINY, *texts, "--pool", "mean", "--output", tmp_path / "m.npz")
+    with np.load(tmp_path / "m.npz") as file:
+        np.testing.assert_allclose(file["vectors"][1], rows[1].mean(0), atol=1e-6)
+    assert len(run("features", TINY, "天地")[1].splitlines()) == 1
+
+
+def test_a_family_by_name_and_options(run, tmp_path):
+    run("convert", TINY, tmp_path / "a", "--to", "tf", "--set", "hidden_act=relu")
+    config = json.loads((tmp_path / "a/bert_config.json").read_text())
+    assert config["hidden_act"] == "relu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspect", "no/such/place"], "no/such/place"),
+        (["inspect", str(FOLDER / "README.md")], "README.md"),
+        (["tokenize", str(FOLDER), "a"], str(FOLDER)),
+        (["fill-mask", str(TINY), "没有"], "has no [MASK]"),
+        (["features", str(TINY), "天", "--set", "hidden_act"], "expected NAME=VALUE"),
+        (["features", str(TINY), "天", "--set", "hiden_act=relu"], "did you mean 'hidden_act'"),
+        (["convert", str(TINY), str(FOLDER), "--to", "tf"], "is there already"),
+        (["fill-mask", str(TINY), "天[MASK]", "--model", "t5.1.0"], "model_type is 'bert'"),
+    ],
+)
+def test_a_mistake_is_one_line(run, arguments, words):
+    status, _, err = run(*arguments)
+    assert status == 1 and words in err and err.startswith("error: ")
+    assert "Traceback" not in err
+
+
+def test_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "bert4keras_lite", "tokenize", str(TINY), "天"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("[CLS] 天 [SEP]")

@@ -1,0 +1,548 @@
+"""Question-answer generation, entity linking, Sohu matching: each learns its sample, reads its files."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import keras
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert4keras_lite import Tokenizer, build_transformer_model
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+SAMPLE = EXAMPLES / "data"
+REAL = ROOT.parent / "shared" / "data"
+sys.path.insert(0, str(EXAMPLES))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A directory with a small RoFormer, whose relative positions are learned the soonest."""
+    tokenizer = Tokenizer(SAMPLE / "vocab.txt")
+    transformer = build_transformer_model(
+        model="roformer",
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position=128,
+        with_lm="linear",
+        return_keras_model=False,
+    )
+    directory = tmp_path_factory.mktemp("tiny")
+    transformer.save_checkpoint(directory, format="tf", vocab=tokenizer)
+    return directory
+
+
+@pytest.fixture
+def run(checkpoint, tmp_path, monkeypatch):
+    """Runs an example, and gives its variables; the weights of its best epoch are there."""
+    import tiny_bert
+    import trials
+
+    for module in (tiny_bert, trials):
+        monkeypatch.setattr(module, "OUTPUT", tmp_path)
+    # so little training does not pay for several lengths, nor for XLA where one can do without
+    monkeypatch.setattr("bert4keras_lite.data.choose_buckets", lambda lengths, n: [max(lengths)])
+    if keras.backend.backend() == "tensorflow":
+        monkeypatch.setattr("keras.src.trainers.trainer.model_supports_jit", lambda model: False)
+
+    def run(name, **options):
+        usual = {"checkpoint": checkpoint, "batch_size": 25, "learning_rate": 4e-3}
+        words = [f"--{k.replace('_', '-')}={value}" for k, value in (usual | options).items()]
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        names = runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+        assert list(tmp_path.glob("*.weights.h5"))
+        return names
+
+    return run
+
+
+def some(directory, to, **sizes):
+    """The first lines of the files of a directory, as many as are asked for."""
+    to.mkdir(exist_ok=True)
+    for name, size in sizes.items():
+        lines = (directory / f"{name}.json").read_text(encoding="utf-8").splitlines(keepends=True)
+        (to / f"{name}.json").write_text("".join(lines[:size]), encoding="utf-8")
+    return to
+
+
+# --- each example --------------------------------------------------------------------------------
+
+
+def test_sohu_matching(run, tmp_path, capsys):
+    for kind in "AB":  # the short ones alone, in the other form
+        for split in ("train", "valid"):
+            text = (SAMPLE / f"sohu/短短匹配{kind}类/{split}.txt").read_text(encoding="utf-8")
+            (tmp_path / f"{kind}_{split}.jsonl").write_text(text, encoding="utf-8")
+    example = run("task_sohu_matching", data=tmp_path, seeds=1, epochs=5, batch_size=10, maxlen=48)
+    names = ["short_short_A", "short_short_B"]
+    assert [*example["samples"]] == names
+    # to call everything matching gives 0.57
+    assert example["scores"]["one for all"][0] > 0.62
+    assert example["scores"]["one for each"][0] > 0.4
+    shown = capsys.readouterr().out
+    for name in names:
+        assert re.search(rf"\n{name} +\| 0\.\d+ \| 0\.\d+ \| 0\.\d+\n", shown)
+    # the same pair is another question for another sub-task
+    matcher, test = example["models"]["one for all"], example["test"]
+    first, second = (matcher.predict(name, test["short_short_A"]) for name in names)
+    assert abs(first - second).max() > 0.1
+
+
+def test_question_answer_generation(run, tmp_path, capsys):
+    pytest.importorskip("sacrebleu")
+    pytest.importorskip("rouge_score")
+    data = tmp_path / "qa"
+    data.mkdir()
+    for split, size in (("train", 400), ("valid", 20), ("test", 25)):  # three kinds of questions
+        lines = (SAMPLE / f"qa/{split}.json").read_text(encoding="utf-8").splitlines()
+        lines = [line for line in lines if re.search("工作是什么|住在哪里|早上吃什么", line)]
+        (data / f"{split}.json").write_text("\n".join(lines[:size]), encoding="utf-8")
+    example = run("task_question_answer_generation", data=data, epochs=12, num_beams=2, answers=2)
+    results = example["results"]
+    # a question of another kind shares nothing but its mark
+    assert results["questions to the true answers"]["rougeL"] > 0.4
+    assert results["reader, true questions"]["exact_match"] > 0.4
+    assert 0 <= results["answers drawn"]["in_the_passage"] <= 1
+    shown = capsys.readouterr().out
+    assert "\nquestions to the true answers  " in shown
+    assert f"\n{example['distinct'][0]}\n" in shown
+
+    # what is written is what was trained: a source seen as a whole, then answer and question
+    text, tokenizer = "志远是一名医生。", example["tokenizer"]
+    (inputs, labels), *_ = example["unilm_batches"](
+        example["pairs"]([(text, "医生", "志远做什么？")]), example["args"]
+    )
+    ids, segments = (x[0] for x in inputs)
+    assert tokenizer.decode(ids[segments == 1]) == "医生志远做什么？"
+    assert list(labels[0][labels[0] >= 0]) == list(ids[segments == 1])
+    row, segments, (first, last) = example["question_row"]("志远做什么？", text, "医生")
+    assert tokenizer.decode(row[first : last + 1]) == "医生" and segments[first] == 1
+    assert example["question_row"]("志远做什么？", text, "护士") is None
+    agreement = example["agreement"](["医 生", "北京市"], ["医生", "北京"])
+    assert agreement["exact_match"] == 0.5 and agreement["f1"] == pytest.approx(0.9)
+
+
+def test_entity_linking(run, tmp_path, capsys):
+    import prepare_entity_linking as prepare
+
+    prepare.save(tmp_path / "all", *prepare.load(SAMPLE / "linking"))
+    sizes = {"kb": 999, "train": 400, "valid": 20, "test": 60}
+    data = some(tmp_path / "all", tmp_path / "linking", **sizes)
+    example = run("task_entity_linking", data=data, epochs=7, maxlen=40, maxpair=80)
+    results = example["results"]
+    assert results["mentions"] > 0.6
+    assert results["linking"] > results["linking, to what a name meant most"]
+    assert results["both"] > 0.5
+    assert "\nF1 of both " in capsys.readouterr().out
+
+    # which candidate it is, hangs on the text around the name
+    texts = [text for text, _ in example["samples"]["test"]]
+    read = example["read_texts"](texts)
+    meant = {}
+    for text, row in zip(texts, example["link"](read, [spans for *_, spans in read]), strict=True):
+        for start, end, number in row:
+            meant.setdefault(text[start:end], set()).add(number)
+    assert any(len(numbers) > 1 for numbers in meant.values())
+
+
+# --- files: questions ----------------------------------------------------------------------------
+
+QA = {
+    "dureader": [{"context": "长江很长。", "answer": "长江", "question": "什么很长？", "id": 0}],
+    "squad": {
+        "version": "v1.0",
+        "data": [
+            {
+                "paragraphs": [
+                    {
+                        "context": "长江很长。",
+                        "qas": [
+                            {"question": "什么很长？", "answers": [{"text": "长江"}], "id": "1"},
+                            {"question": "谁？", "answers": [], "id": "2"},
+                        ],
+                    }
+                ]
+            }
+        ],
+    },
+    "cmrc2018": [
+        {
+            "context_id": "1",
+            "context_text": "长江很长。",
+            "qas": [{"query_text": "什么很长？", "query_id": "1", "answers": ["长江", "江"]}],
+        }
+    ],
+    "bert4keras": [
+        {
+            "question": "什么很长？",
+            "passages": [
+                {"passage": "长江很长。", "answer": "长江"},
+                {"passage": "无", "answer": ""},
+            ],
+        }
+    ],
+    "webqa": {
+        "Q_1": {
+            "question": "什么很长？",
+            "evidences": {
+                "E_1": {"answer": ["长江"], "evidence": "长江很长。"},
+                "E_2": {"answer": ["no_answer"], "evidence": "无"},
+            },
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("form", QA)
+def test_questions_are_read(form, tmp_path, capsys):
+    from question_answers import read_triples
+
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(QA[form], ensure_ascii=False, indent=1), encoding="utf-8")
+    assert read_triples(path) == [("长江很长。", "长江", "什么很长？")]
+    if form == "dureader":  # a line each, as it is published
+        lines = (json.dumps(row) + "\n" for row in QA[form] * 3)
+        path.write_text("\ufeff" + "".join(lines), encoding="utf-8")
+        assert read_triples(path) == [("长江很长。", "长江", "什么很长？")] * 3
+        assert read_triples(tmp_path) == read_triples(path)
+        with path.open(
+            "a", encoding="utf-8"
+        ) as file:  # one without a question, as in the real file
+            file.write(json.dumps(QA[form][0] | {"question": " "}))
+        assert len(read_triples(path)) == 3
+        assert "1 of 4 left out" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"context": "a", "answer": "b", "question": "c"}\n{"context": "a"}', "line 2: .*answer"),
+        (
+            '{"context": "a", "answer": "b", "question": "c"}\n{"context": "a",',
+            "line 2: .*not JSON",
+        ),
+        ('{"context": "a", "answer": "b", "question": "c"}\n[1]', "line 2: expected"),
+        ('[{"question": "a", "passages": [{"passage": "b"}]}]', "entry 1: .*answer"),
+        ('[\n{"question": "a"}]', "entry 1: .*context"),
+        ('[\n{"context": "a", "answer": 3, "question": "c"}]', "question 1: .*expected texts"),
+        ("[\nno", "expected JSON"),
+    ],
+)
+def test_malformed_questions(text, said, tmp_path):
+    from question_answers import read_triples
+
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit, match=f"a.json.*{said}"):
+        read_triples(path)
+
+
+# --- files: a knowledge base and its texts -------------------------------------------------------
+
+ENTRY = {
+    "alias": ["江城"],
+    "subject_id": "7",
+    "subject": "武汉",
+    "type": ["Place"],
+    "data": [{"predicate": "简称", "object": "汉市"}, {"predicate": "摘要", "object": "在长江边"}],
+}
+TEXT = {"text_id": "1", "text": "我在武汉。", "mention_data": []}
+MENTION = {"kb_id": "7", "mention": "武汉", "offset": "2"}
+
+
+def write_ccks(directory, entries, texts):
+    for name, rows in (("kb_data", entries), ("train.json", texts)):
+        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+        (directory / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_ccks_is_read_and_written(tmp_path):
+    from prepare_entity_linking import load, save
+
+    text = TEXT | {"mention_data": [MENTION, {"kb_id": "NIL", "mention": "我", "offset": "0"}]}
+    write_ccks(tmp_path, [ENTRY], [text] * 20)
+    entries, samples = load(tmp_path)
+    known = {"names": ["武汉", "江城"], "text": "简称：汉市；摘要：在长江边"}
+    assert entries == [{"id": "7", **known, "values": ["在长江边", "汉市"]}]
+    assert {split: len(rows) for split, rows in samples.items()} == {
+        "train": 16,
+        "valid": 2,
+        "test": 2,
+    }
+    assert samples["test"] == [("我在武汉。", [(2, 4, "7")])] * 2
+    save(tmp_path / "out", entries, samples)
+    assert load(tmp_path / "out") == (entries, samples)
+
+
+@pytest.mark.parametrize(
+    ("entries", "texts", "said"),
+    [
+        ([ENTRY, "{"], [], "kb_data, line 2: .*not JSON"),
+        ([ENTRY, ENTRY], [], "kb_data, line 2: .*subject_id 7 is there a second time"),
+        ([{"subject_id": "7"}], [], "kb_data, line 1: .*no 'data'"),
+        ([ENTRY], [TEXT, {"text": "a"}], "train.json, line 2: .*no 'mention_data'"),
+        (
+            [ENTRY],
+            [TEXT, TEXT | {"mention_data": [MENTION | {"offset": "1"}]}],
+            "train.json, line 2: .*at offset 1 is not '武汉' but '在武'",
+        ),
+        (
+            [ENTRY],
+            [TEXT | {"mention_data": [MENTION | {"kb_id": "8"}]}],
+            "train.json, line 1: .*kb_id 8 is not in kb_data",
+        ),
+        ([ENTRY], [TEXT | {"mention_data": [MENTION | {"offset": "x"}]}], "line 1: .*'x'"),
+        ([ENTRY], ["", "[]"], "train.json, line 2"),
+    ],
+)
+def test_malformed_lines_are_named(entries, texts, said, tmp_path):
+    from prepare_entity_linking import load
+
+    write_ccks(tmp_path, entries, texts)
+    with pytest.raises(SystemExit, match=said):
+        load(tmp_path)
+
+
+def test_questions_with_triples_are_read(tmp_path, capsys):
+    from prepare_entity_linking import load
+
+    rows = [
+        {"id": 0, "question": "RIO是谁代言的？", "answer": "rio（一种酒） ||| 代言人 ||| 周迅"},
+        {"id": 1, "question": "网易的代码是什么？", "answer": "网易公司 ||| 代码 ||| NTES"},
+        {"id": 2, "question": "这是哪里？", "answer": "长城 ||| 地点 ||| 北京"},
+    ]
+    for name in ("train", "dev", "test_public"):
+        (tmp_path / f"{name}.json").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    entries, samples = load(tmp_path)
+    assert "3 of 9 questions left out" in capsys.readouterr().out
+    assert entries[0]["names"] == ["rio", "rio（一种酒）"]
+    assert entries[0]["text"] == "名称：rio（一种酒）；代言人：周迅；代言人：周迅；代言人：周迅"
+    assert samples["valid"] == [
+        ("RIO是谁代言的？", [(0, 3, "rio（一种酒）")]),
+        ("网易的代码是什么？", [(0, 2, "网易公司")]),
+    ]
+
+
+def test_tagged_questions(tmp_path):
+    from prepare_entity_linking import read_tagged
+
+    good = "<question id=1>\t长城在哪里？\n<triple id=1>\t长城 ||| 地点 ||| 北京\n<answer id=1>\t北京\n==="
+    path = tmp_path / "training-data"
+    path.write_text(good, encoding="utf-8")
+    assert read_tagged(path) == [("长城在哪里？", ["长城", "地点", "北京"])]
+    for bad, line in ((good + "\n<triple id=2>\ta ||| b ||| c", 5), (f"x\n{good}", 1)):
+        path.write_text(bad, encoding="utf-8")
+        with pytest.raises(SystemExit, match=f"training-data, line {line}: "):
+            read_tagged(path)
+    path.write_text(good.replace(" ||| 北京", ""), encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"line 2: .*2 parts"):
+        read_tagged(path)
+
+
+def test_what_no_data_set_looks_like(tmp_path):
+    from prepare_entity_linking import load
+
+    with pytest.raises(SystemExit, match=r"expected kb\.json"):
+        load(tmp_path)
+
+
+names = st.lists(st.text(st.sampled_from("长城江水aB"), min_size=2, max_size=4), min_size=1)
+
+
+@given(names=names, text=st.text(st.sampled_from("长城江水aBb，"), max_size=20))
+def test_index(names, text):
+    from entity_index import Index
+
+    index = Index([{"id": i, "names": [name]} for i, name in enumerate(names)])
+    found = index.matches(text)
+    known = {name.lower() for name in names}
+    assert all(text[start:end].lower() in known for start, end in found)
+    assert all(end <= start for (_, end), (start, _) in pairwise(found))
+    for i in range(len(text)):  # no name is passed over but for one that began before it
+        if not any(start <= i < end for start, end in found):
+            assert not any(text[i:].lower().startswith(name) for name in known)
+    for name in names:
+        candidates = index.candidates(name, 5)
+        same = [i for i, other in enumerate(names) if other.lower() == name.lower()]
+        assert candidates[: len(same)] == same[:5] and len(candidates) == len({*candidates}) <= 5
+        alike = {*pairwise(name.lower())}
+        assert all(alike & {*pairwise(names[i].lower())} for i in candidates)
+
+
+def test_knowledge_leaves_out_the_mention_itself():
+    from entity_index import Knowledge
+
+    entries = [
+        {"id": "a", "names": ["长城"], "text": "在北京", "values": ["北京"]},
+        {"id": "b", "names": ["长城汽车", "长城"], "text": "汽车公司", "values": []},
+    ]
+    samples = [("长城很长", [(0, 2, "a")]), ("长城的车", [(0, 2, "b")]), ("去长城", [])]
+    known = Knowledge(entries, samples, 8)
+    assert list(known.names("去长城")) == [(1, 3, 2.5 / 4)]
+    assert list(known.names("去长城", true=[])) == [(1, 3, 2.5 / 3)]
+    assert list(known.names("长城很长", true=[(0, 2, "a")])) == [(0, 2, 1.5 / 3)]
+    assert known.candidates("长城") == ["a", "b"] and known.most_met("长城") == "a"
+    assert known.most_met("没有") == ""
+    share, before, first, named, value, _ = known.features("长城在北京", 0, 2, "a")
+    assert (share, before, first, named, value) == (0.5, 1, 1, 1, 1)
+    share, before, first, *_ = known.features("长城很长", 0, 2, "a", true="a")
+    assert (share, before, first) == (0, 0, 1)  # else the answer would be told
+    assert known.features("长城很长", 0, 2, "b", true="a")[:3] == [1, 1, 0]
+
+
+# --- files: Sohu ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sohu():
+    return runpy.run_path(str(EXAMPLES / "task_sohu_matching.py"))
+
+
+def pair_line(kind="A", **values):
+    return json.dumps({"source": "天气很好", "target": "下雨了", f"label{kind}": "1"} | values)
+
+
+def test_sohu_folders_are_read(sohu, tmp_path):
+    for name in ("train", "valid", "test_with_id"):
+        path = tmp_path / "短长匹配B类" / f"{name}.txt"
+        path.parent.mkdir(exist_ok=True)
+        line = pair_line("B") if name != "test_with_id" else '{"source": "", "id": "1"}'
+        path.write_text(line + "\n\n", encoding="utf-8")
+    more = tmp_path / "round2" / "短长匹配B类.txt"
+    more.parent.mkdir()
+    more.write_text(pair_line("B", labelB="0") + "\n", encoding="utf-8")
+    (tmp_path / "README.txt").touch()
+    row = ("天气很好", "下雨了")
+    assert sohu["read"](tmp_path) == {
+        "short_long_B": {"train": [(*row, 0), (*row, 1)], "valid": [(*row, 1)]}
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (pair_line(labelA="2"), "the label is '2', not 0 or 1"),
+        (pair_line(target=""), "an empty text"),
+        (pair_line("B"), "no 'labelA'"),
+        ("{", "not JSON"),
+        ("3", "expected"),
+    ],
+)
+def test_malformed_pairs(sohu, line, said, tmp_path):
+    path = tmp_path / "A_train.jsonl"
+    path.write_text(f"{pair_line()}\n{line}\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=f"A_train.jsonl, line 2: .*{said}"):
+        sohu["read"](tmp_path)
+
+
+def test_sohu_needs_both_splits(sohu, tmp_path):
+    with pytest.raises(SystemExit, match="there is none"):
+        sohu["read"](tmp_path)
+    (tmp_path / "B_train.jsonl").write_text(pair_line("B"), encoding="utf-8")
+    with pytest.raises(SystemExit, match="short_short_B"):
+        sohu["read"](tmp_path)
+
+
+signs = st.text(st.sampled_from("天气好雨了。！\n"), max_size=60)
+
+
+@given(text=signs, other=signs, room=st.integers(1, 60))
+def test_shortened_texts(sohu, text, other, room):
+    short = sohu["shorten"](text, other, room)
+    assert len(short) <= room
+    if len(text) <= room:
+        assert short == text
+    rest = iter(text)  # in their order
+    assert all(sign in rest for sign in short)
+
+
+def test_shortening_keeps_what_the_other_text_is_about(sohu):
+    text = "本报记者报道。今天很热，人很多。足球队昨天夺冠。大家都很高兴。"
+    assert sohu["shorten"](text, "足球队夺冠了", 20) == "本报记者报道。足球队昨天夺冠。"
+
+
+def test_f1_of_matching(sohu):
+    assert sohu["f1"]([1, 1, 0, 0], [1, 0, 1, 0]) == 0.5
+    assert sohu["f1"]([0, 0], [0, 0]) == 0
+
+
+# --- the samples, and real data ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["qa", "linking", "sohu"])
+def test_sample_is_what_its_script_writes(name):
+    command = [sys.executable, SAMPLE / f"make_{name}.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_samples_are_known_to_the_vocabulary():
+    signs = {*(SAMPLE / "vocab.txt").read_text(encoding="utf-8").split("\n")}
+    for path in (path for name in ("qa", "linking", "sohu") for path in (SAMPLE / name).rglob("*")):
+        if path.is_file():
+            unknown = {*path.read_text(encoding="utf-8").lower()} - signs - {" ", "\n"}
+            assert not unknown, path
+
+
+def test_samples_do_not_repeat_what_is_tested(sohu):
+    from prepare_entity_linking import load
+    from question_answers import read_triples
+
+    _, linking = load(SAMPLE / "linking")
+    qa = {split: read_triples(SAMPLE / f"qa/{split}.json") for split in ("train", "test")}
+    for samples in (linking, qa, *sohu["read"](SAMPLE / "sohu").values()):
+        train, test = ({str(row) for row in samples[split]} for split in ("train", "test"))
+        assert not train & test
+
+
+@pytest.mark.parametrize(
+    ("path", "size"),
+    [  # of 984, 3219 and 1002: some have an empty question
+        ("dureader_qg_dev/dev.json", 983),
+        ("cmrc2018/cmrc2018_dev.json", 3219),
+        ("cmrc2018/cmrc2018_trial.json", 1000),
+    ],
+)
+def test_real_questions(path, size):
+    from question_answers import read_triples
+
+    if not (REAL / path).is_file():
+        pytest.skip("the data set is not here")
+    assert len(read_triples(REAL / path)) == size
+
+
+@pytest.mark.parametrize(
+    ("directory", "sizes", "entries"),
+    [("kgclue", (17997, 2000, 2000), 21977), ("nlpcc2016_kbqa", (13128, 1459, 9834), 18745)],
+)
+def test_real_knowledge_bases(directory, sizes, entries):
+    from entity_index import Knowledge
+    from prepare_entity_linking import load
+
+    if not (REAL / directory).is_dir():
+        pytest.skip("the data set is not here")
+    base, samples = load(REAL / directory)
+    assert tuple(len(samples[split]) for split in ("train", "valid", "test")) == sizes
+    assert len(base) == entries
+    known = Knowledge(base, samples["train"], 8)
+    rows = samples["test"][:300]
+    there = [row[0][2] in known.candidates(text[row[0][0] : row[0][1]]) for text, row in rows]
+    assert sum(there) > 0.98 * len(rows)
+
+
+def test_real_pairs(sohu):
+    if not (REAL / "sohu2021_ss").is_dir():
+        pytest.skip("the data set is not here")
+    samples = sohu["read"](REAL / "sohu2021_ss")
+    sizes = {task: [len(rows) for rows in splits.values()] for task, splits in samples.items()}
+    assert sizes == {"short_short_A": [9867, 1645], "short_short_B": [9858, 1643]}

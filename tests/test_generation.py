@@ -1,0 +1,371 @@
+"""Writing: cached against uncached, the searches against others' code, options, bad input."""
+
+import json
+import math
+import re
+
+import keras
+import numpy as np
+import pytest
+from goldens.recipes import FOLDER, load_cases
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import ops
+from test_families import build, writers
+
+from bert4keras_lite.generation import generate, generate_text, program, search, stream
+from bert4keras_lite.generation.writing import Task, pieces
+from bert4keras_lite.models import build_transformer_model
+from bert4keras_lite.tokenizers import ByteBPETokenizer, Tokenizer
+from bert4keras_lite.tokenizers.byte_bpe import _ALPHABET
+
+PROMPTS = [[5, 9, 3, 17, 20], [7], [2, 30, 31, 0, 12, 9, 8, 44, 6]]
+KINDS = [(*w, {}) for w in writers() if not w[0].endswith("_decoder")] + [
+    ("bert", "lm", {"residual_attention_scores": True}),
+    ("bert", "unilm", {"hierarchical_position": True, "max_position": 8}),
+    ("roformer", "lm", {"rotate_values": True}),
+    ("gpt2", "encoder", {"segment_vocab_size": 2}),
+    ("gpt2", "encoder", {"attention_key_size": 4}),
+]
+
+
+def uncached_scores(transformer, prompt, new):
+    """Scores at the last position of the prompt and at each new token, from the plain graph."""
+    config = transformer.config
+    if config.stacks == "both":
+        inputs, first = [np.array([prompt]), np.array([[0, *new]])], 0
+    else:
+        inputs, first = [np.array([[*prompt, *new]])], len(prompt) - 1
+        if config.has_segments:
+            written = int(config.attend == "unilm")
+            inputs.append(np.array([[0] * len(prompt) + [written] * len(new)]))
+    outputs = transformer.model.predict_on_batch(inputs if len(inputs) > 1 else inputs[0])
+    return np.asarray(keras.tree.flatten(outputs)[-1])[0, first:]
+
+
+@pytest.mark.parametrize(("name", "application", "options"), KINDS)
+def test_cached_scores_are_the_uncached(name, application, options, monkeypatch):
+    """At every position, with prompts of several lengths in a batch, and beams that cross."""
+    transformer = build(name, application=application, with_nsp=False, with_pool=False, **options)
+    random = np.random.RandomState(0)
+    tokens, parents = (random.randint(*r, (5, len(PROMPTS), 2)) for r in ((1, 60), (0, 2)))
+
+    def choose(search_, scores, state, limits):
+        now = [ops.take(ops.convert_to_tensor(x), state["count"], 0) for x in (tokens, parents)]
+        now = [ops.cast(x, "int32") for x in now]
+        return state | search._written(state, *now) | {"scores": scores}
+
+    monkeypatch.setattr(program, "choose", choose)
+    task = Task(transformer, PROMPTS, 5, num_beams=2)
+    writer = program.Program(transformer, task.search)
+    prompt, limits = task._tensors(task.arrays, task.limits | {"bias": task.bias})
+    fixed, state = writer.begin(prompt, limits)
+    found = [np.repeat(ops.convert_to_numpy(state["scores"]), 2, axis=1)]
+    for _ in range(4):
+        state = writer.step(fixed, state, limits)
+        found.append(ops.convert_to_numpy(state["scores"]))
+    for row, prompt in enumerate(PROMPTS):
+        for beam in range(2):
+            line, scores = [], [found[4][row, beam]]
+            for i in (3, 2, 1, 0):
+                line.insert(0, tokens[i, row, beam])
+                beam = parents[i, row, beam]
+                scores.insert(0, found[i][row, beam])
+            expected = uncached_scores(transformer, prompt, line)
+            scale = max(1, np.abs(expected).max())
+            np.testing.assert_allclose(np.stack(scores), expected, rtol=0, atol=1e-5 * scale)
+
+
+RUNS = {
+    library: json.loads((FOLDER / f"generation_{library}.json").read_text())["runs"]
+    for library in ("transformers", "bert4keras")
+}
+CASES = {
+    (folder, case.name): case
+    for folder in ("bert", "decoders")
+    for case in load_cases(FOLDER / folder)
+}
+
+
+@pytest.fixture(scope="module")
+def build_case(tmp_path_factory):
+    """Makes the model of a golden case, once."""
+    models = {}
+
+    def build(folder, name):
+        if (folder, name) not in models:
+            case = CASES[folder, name]
+            path = tmp_path_factory.mktemp(name) / "config.json"
+            path.write_text(json.dumps(case.config))
+            models[folder, name] = build_transformer_model(path, case.weights, **case.options)
+        return models[folder, name]
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "run",
+    [r for runs in RUNS.values() for r in runs],
+    ids=lambda r: f"{r['name']}-{r['arguments']}",
+)
+def test_same_tokens_and_scores_as_others(run, build_case):
+    """All prompts in one batch, theirs one by one."""
+    model = build_case(*run["case"])
+    found = generate(model, run["inputs"], **run["arguments"])
+    for ours, theirs in zip(found, run["outputs"], strict=True):
+        assert len(ours) == len(theirs)
+        for one, (ids, score, finished) in zip(ours, theirs, strict=True):
+            assert one.ids.tolist() == ids
+            assert one.finished == finished
+            if score is not None:
+                assert math.isclose(one.score, score, rel_tol=1e-4, abs_tol=1e-4)
+
+
+TINY = {
+    "vocab_size": 12,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position": 32,
+    "initializer_range": 0.6,
+}
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    keras.utils.set_random_seed(2)
+    return build_transformer_model(**TINY, model="gpt2", with_lm="linear")
+
+
+def shares_after(model, ids):
+    scores = np.asarray(model.predict_on_batch(np.array([ids])))[0, -1].astype("float64")
+    shares = np.exp(scores - scores.max())
+    return shares / shares.sum()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 0.7}, {"top_k": 4}, {"top_p": 0.6}, {"top_k": 6, "top_p": 0.8}]
+)
+def test_samples_have_the_models_distribution(gpt2, options):
+    """Of all texts of two tokens, by chi-square; nothing is written that may not be."""
+    count = 3000
+    found = generate(
+        gpt2, [3, 1, 4], 2, do_sample=True, num_return_sequences=count, seed=1, **options
+    )
+    written = np.zeros((12, 12))
+    for one in found:
+        written[tuple(one.ids)] += 1
+
+    def wanted(ids):
+        shares = shares_after(gpt2, ids) ** (1 / options.get("temperature", 1))
+        order = np.argsort(-shares)
+        shares[order[options.get("top_k", 12) :]] = 0
+        shares /= shares.sum()
+        before = np.cumsum(shares[order]) - shares[order]
+        shares[order[before >= options.get("top_p", 1)]] = 0
+        return shares / shares.sum()
+
+    first = wanted([3, 1, 4])
+    expected = count * np.array([first[a] * wanted([3, 1, 4, a]) for a in range(12)])
+    assert not written[expected == 0].any()
+    rare = expected < 5
+    parts = [(written[~rare], expected[~rare]), (written[rare].sum(), expected[rare].sum() + 1e-9)]
+    chi_square = sum(np.sum((w - e) ** 2 / e) for w, e in parts)
+    degrees = max(1, int((~rare).sum()))
+    assert chi_square < degrees + 4 * (2 * degrees) ** 0.5 + 6  # beyond p = 0.001
+
+
+def test_a_seed_repeats_and_is_the_same_on_every_backend(gpt2):
+    options = {"do_sample": True, "num_return_sequences": 4, "top_p": 0.9}
+    first, again, other = (
+        [one.ids.tolist() for one in generate(gpt2, [1, 2], 8, seed=s, **options)]
+        for s in (5, 5, 6)
+    )
+    assert first == again != other
+    assert first[0] != first[1]
+    # the random numbers come from NumPy, and a longer text begins like a shorter one
+    longer = generate(gpt2, [1, 2], 20, seed=5, do_sample=True)[0].ids.tolist()
+    assert longer[:3] == generate(gpt2, [1, 2], 3, seed=5, do_sample=True)[0].ids.tolist()
+
+
+def test_scores_are_log_probabilities(gpt2):
+    for options in ({}, {"do_sample": True, "seed": 0}, {"num_beams": 3, "length_penalty": 0.0}):
+        one = generate(gpt2, [7, 3], 6, **options)[0]
+        ids = [7, 3]
+        total = 0.0
+        for token in one.ids:
+            total += np.log(shares_after(gpt2, ids)[token])
+            ids.append(int(token))
+        assert math.isclose(one.score, total, abs_tol=1e-4)
+
+
+def test_prompts_of_near_lengths_share_a_program(gpt2, monkeypatch):
+    generate(gpt2, [[1, 2, 3]], 20)
+    transformer = gpt2.transformer
+    monkeypatch.setattr(
+        type(transformer), "next_scores", lambda *a, **k: pytest.fail("compiled again")
+    )
+    generate(gpt2, [[5] * 11], 12)
+    generate(gpt2, [[2, 9]], 8, temperature=1.0, stop_ids=4)  # a stop token changes no shape
+
+
+def test_weights_may_change_between_calls(gpt2):
+    model = build_transformer_model(**TINY, model="gpt2", with_lm="linear")
+    before = generate(model, [1, 2, 3], 8)[0].ids.tolist()
+    model.set_weights(gpt2.get_weights())
+    assert generate(model, [1, 2, 3], 8)[0].ids.tolist() != before
+    assert (
+        generate(model, [1, 2, 3], 8)[0].ids.tolist()
+        == generate(gpt2, [1, 2, 3], 8)[0].ids.tolist()
+    )
+
+
+def test_a_condition_decides_what_is_written():
+    condition = keras.Input((4,), name="condition")
+    transformer = build(
+        "bert", application="lm", layer_norm_cond=condition, additional_input_layers=condition,
+        with_nsp=False,
+    )  # fmt: skip
+    random = np.random.RandomState(1)
+    for path, variable in transformer.variables.items():
+        if "_dense/kernel" in path:
+            variable.assign(random.standard_normal(variable.shape))
+    values = random.standard_normal((2, 4)).astype("float32")
+    first, second = generate(transformer, [[5, 6], [5, 6]], 6, more_inputs=[values])
+    assert first[0].ids.tolist() != second[0].ids.tolist()
+    ids = [5, 6]
+    for token in first[0].ids:
+        inputs = [np.array([ids]), np.zeros((1, len(ids)), "int32"), values[:1]]
+        scores = keras.tree.flatten(transformer.model.predict_on_batch(inputs))[-1]
+        assert np.asarray(scores)[0, -1].argmax() == token
+        ids.append(int(token))
+
+
+def test_quantized_file(tmp_path):
+    """Sub-layers come back from a `.keras` file as they were quantized."""
+    config = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2}
+    config |= {"num_attention_heads": 2, "intermediate_size": 32, "max_position": 16}
+    model = build_transformer_model(**config, model="gpt2", with_lm="linear")
+    model.quantize("int8")
+    model.save(tmp_path / "int8.keras")
+    again = keras.models.load_model(tmp_path / "int8.keras")
+    ids = np.array([[3, 7, 1, 20]])
+    np.testing.assert_array_equal(*(ops.convert_to_numpy(m(ids)) for m in (model, again)))
+    kinds = [str(v.dtype) for v in again.variables]
+    assert kinds == [str(v.dtype) for v in model.variables] and kinds.count("int8") == 13
+
+
+@pytest.mark.parametrize("kind", ["int8", "bfloat16", "float16"])
+def test_small_numbers(kind):
+    """Quantized weights and half precision write what the same model says uncached."""
+    policy = kind if kind == "int8" else f"mixed_{kind}"
+    previous = keras.config.dtype_policy()
+    try:
+        if kind != "int8":
+            keras.config.set_dtype_policy(policy)
+        model = build_transformer_model(**TINY, model="gpt2", with_lm="linear")
+    finally:
+        keras.config.set_dtype_policy(previous)
+    if kind == "int8":
+        size = sum(np.array(w).nbytes for w in model.weights)
+        with pytest.warns(UserWarning, match="quantize"):
+            model.quantize("int8")
+        assert sum(np.array(w).nbytes for w in model.weights) < size / 2
+    ids = [4, 5, 6]
+    for token in generate(model, ids, 8)[0].ids:
+        scores = np.asarray(model.predict_on_batch(np.array([ids])), "float32")[0, -1]
+        assert scores.max() - scores[token] < 0.05  # as likely as any, but for rounding
+        ids.append(int(token))
+
+
+TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "你", "好", "天", "气", "，", "##a", "b", "12"]
+
+
+def test_texts(gpt2):
+    tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS)})
+    both = generate_text(gpt2, tokenizer, ["你好", "天"], 10)
+    (one,) = generate_text(gpt2, tokenizer, "你好", 10)
+    np.testing.assert_array_equal(both[0][0].ids, one.ids)
+    assert one.text == tokenizer.decode(one.ids)
+    (same,) = generate(gpt2, [2, 4, 5], 10, stop_ids=3)
+    np.testing.assert_array_equal(one.ids, same.ids)
+    pieces = list(stream(gpt2, tokenizer, "你好", 10))
+    assert "".join(pieces) == one.text and len(pieces) > 1
+
+
+@given(st.lists(st.integers(4, 11), min_size=1, max_size=12))
+def test_streamed_pieces_make_the_text(ids):
+    tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS)})
+    begun = (ids[: i + 1] for i in range(len(ids)))
+    assert "".join(pieces(tokenizer, begun)) == tokenizer.decode(ids)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), min_size=1))
+def test_a_stream_has_no_half_characters(text):
+    tokenizer = ByteBPETokenizer({character: i for i, character in enumerate(_ALPHABET)}, [])
+    ids = tokenizer.encode(text)[0]  # a token a byte
+    assert len(ids) == len(text.encode())
+    found = list(pieces(tokenizer, (ids[: i + 1] for i in range(len(ids)))))
+    assert "".join(found) == text and "\ufffd" not in "".join(found)
+    assert len(found) == len(text)
+
+
+def test_streaming_begins_at_once(gpt2):
+    """The first piece comes before the second token is computed."""
+    tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS)})
+    task = Task(gpt2, [2, 4], 10)
+    states = task.steps()
+    assert int(ops.convert_to_numpy(next(states)["count"])) == 1
+    with pytest.raises(ValueError, match="num_beams=1"):
+        next(stream(gpt2, tokenizer, "你", 5, num_beams=2))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "words"),
+    [
+        ([1] * 33, {"max_new_tokens": 1}, "33 tokens and max_new_tokens=1 need more than the 32"),
+        ([1] * 30, {"max_new_tokens": 3}, "need more than the 32 positions"),
+        ([1] * 32, {"stop_ids": 1}, "a prompt of 32 tokens need more than the 32"),
+        ([1], {}, "there is no end"),
+        ([], {"max_new_tokens": 1}, "there is no prompt"),
+        ([[1], []], {"max_new_tokens": 1}, "row 1: the prompt is empty"),
+        ([1, 12], {"max_new_tokens": 1}, "ids must be from 0 to 11"),
+        ([1.5], {"max_new_tokens": 1}, "expected a list of token ids"),
+        ([1], {"max_new_tokens": 0}, "max_new_tokens=0"),
+        ([1], {"max_new_tokens": 1, "top_k": 0, "do_sample": True}, "top_k=0"),
+        ([1], {"max_new_tokens": 1, "top_p": 0.0, "do_sample": True}, "top_p=0.0"),
+        ([1], {"max_new_tokens": 1, "temperature": 0}, "temperature=0"),
+        ([1], {"max_new_tokens": 1, "top_k": 3}, "are for do_sample=True"),
+        ([1], {"max_new_tokens": 1, "num_beams": 2, "do_sample": True}, "exclude each other"),
+        ([1], {"max_new_tokens": 1, "num_return_sequences": 2}, "there are 1 beams"),
+        ([1], {"max_new_tokens": 1, "early_stopping": "soon"}, "early_stopping='soon'"),
+        ([1], {"max_new_tokens": 1, "stop_ids": 12}, "stop_ids: the ids must be"),
+        ([1], {"max_new_tokens": 1, "allowed_tokens": []}, "no token is allowed"),
+        ([1], {"max_new_tokens": 1, "segment_ids": [0]}, "has no segments"),
+        ([1], {"max_new_tokens": 1, "more_inputs": [[1]]}, "more_inputs: expected 0 arrays"),
+    ],
+)
+def test_bad_input(gpt2, inputs, options, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        generate(gpt2, inputs, **options)
+    with pytest.raises(TypeError, match="top_x"):
+        generate(gpt2, [1], 1, top_x=3)
+
+
+def test_models_that_cannot_write():
+    for model, words in (
+        (build_transformer_model(**TINY), "application='lm' or 'unilm'"),
+        (build_transformer_model(**TINY, model="gpt2", with_lm=False), "no language-model head"),
+        (build_transformer_model(**TINY, model="t5.1.1_encoder"), "only half of the model"),
+        (keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), "its Transformer"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            generate(model, [1, 2], 3)
+
+
+def test_padding_of_an_array_is_no_prompt():
+    model = build_transformer_model(**TINY, application="lm", with_lm="linear")
+    rows = np.array([[3, 4, 5, 6], [7, 8, 0, 0]])
+    found = [row[0].ids.tolist() for row in generate(model, rows, 5)]
+    assert found == [row[0].ids.tolist() for row in generate(model, [[3, 4, 5, 6], [7, 8]], 5)]

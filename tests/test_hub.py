@@ -1,0 +1,477 @@
+"""Names of models on hubs, against servers on loopback that speak the hubs' protocols."""
+
+import hashlib
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bert4keras_lite.hub import HubError, download, is_name, local_directory, needed_files
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TEXTS = ["config.json", "special_tokens_map.json", "tokenizer_config.json", "vocab.txt"]
+# each format of weights as it is published
+FORMATS = {
+    "safetensors": ["model.safetensors"],
+    "safetensors in shards": [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "model.safetensors.index.json",
+    ],
+    "TensorFlow": [
+        "bert_model.ckpt.data-00000-of-00002",
+        "bert_model.ckpt.data-00001-of-00002",
+        "bert_model.ckpt.index",
+        "checkpoint",
+    ],
+    "PyTorch": ["pytorch_model.bin"],
+    "PyTorch in shards": [
+        "pytorch_model-00001-of-00002.bin",
+        "pytorch_model-00002-of-00002.bin",
+        "pytorch_model.bin.index.json",
+    ],
+}
+NEVER = [
+    ".gitattributes",
+    "README.md",
+    "bert_model.ckpt.meta",
+    "flax_model.msgpack",
+    "generation_config.json",
+    "model.fp16.safetensors",
+    "onnx/model.onnx",
+    "onnx/config.json",
+    "optimizer.pt",
+    "pytorch_model.msgpack",
+    "rust_model.ot",
+    "tf_model.h5",
+    "training_args.bin",
+]
+
+
+def test_names_and_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("checkpoints").mkdir()
+    names = [
+        "hfl/chinese-roberta-wwm-ext",
+        "hfl/rbt3@main",
+        "hfl/rbt3@refs/pr/1",
+        "hf:hfl/rbt3",
+        "modelscope:dienstag/rbt3@v1.0",
+        "uer/gpt2_v1.5",
+        "hf:checkpoints/bert",  # a prefix decides, whatever directories there are
+    ]
+    paths = [
+        "checkpoints",
+        "checkpoints/bert",
+        "checkpoints/bert_model.ckpt",
+        "no_such/bert_model.ckpt",
+        "no_such/bert_model.ckpt-1000",
+        "no_such/vocab.txt",
+        "./hfl/rbt3",
+        "../hfl/rbt3",
+        "/hfl/rbt3",
+        "~/rbt3",
+        "hfl\\rbt3",
+        "C:/rbt3",
+        "a/b/c",
+        "hfl",
+        "",
+        "hfl/",
+        "https://huggingface.co/hfl/rbt3",
+        "中文/模型",
+        Path("hfl/rbt3"),
+    ]
+    assert [name for name in names if not is_name(name)] == []
+    assert [path for path in paths if is_name(path)] == []
+    for path in paths:
+        assert local_directory(path) is path
+        with pytest.raises(HubError, match="owner/name"):
+            download(path)
+
+
+@settings(deadline=None, derandomize=True)
+@given(st.sets(st.sampled_from(sorted(FORMATS))), st.randoms(use_true_random=False))
+def test_needed_files(formats, rng):
+    weights = {name for format in formats for name in FORMATS[format]}
+    files = [*weights, *TEXTS, *NEVER]
+    rng.shuffle(files)
+    preferred = next((FORMATS[format] for format in FORMATS if format in formats), [])
+    assert needed_files(files) == (TEXTS, preferred)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["bert_config.json", "vocab.txt"],
+        ["added_tokens.json", "config.json", "merges.txt", "tokenizer.json", "vocab.json"],
+        ["encoder.json", "hparams.json", "vocab.bpe"],
+        ["chinese_vocab.model", "config.json"],
+        ["config.json", "sentencepiece_cn.model", "sentencepiece_cn_keep_tokens.json"],
+    ],
+)
+def test_vocabularies_of_every_kind_are_needed(files):
+    assert needed_files([*files, *NEVER]) == (files, [])
+
+
+def test_import_is_light():
+    code = "import sys, bert4keras_lite.hub; print(*{m.split('.')[0] for m in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    clients = {"huggingface_hub", "modelscope_hub", "requests", "httpx", "tqdm"}
+    frameworks = {"numpy", "keras", "tensorflow", "torch", "jax"}
+    assert not set(done.stdout.split()) & (clients | frameworks)
+
+
+@pytest.mark.parametrize("name", ["hfl/tiny", "modelscope:hfl/tiny"])
+def test_without_the_extra(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "modelscope_hub", None)
+    with pytest.raises(HubError, match=r"pip install 'bert4keras_lite\[hub\]'"):
+        local_directory(name)
+
+
+class Hub:
+    """A server of models on loopback, which notes what it is asked for.
+
+    `models`: name -> {file: content}. `closed`: names whose files are given to nobody.
+    `script`: for a file, what to do with the next requests for its content: `"half"` sends one
+    half and hangs up, a number answers with that status.
+    """
+
+    def __init__(self):
+        self.models, self.closed, self.script, self.log = {}, set(), {}, []
+        hub = self
+
+        class Handler(self.Protocol):
+            def __init__(self, *args):
+                self.hub = hub
+                super().__init__(*args)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+        Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def publish(self, name, *lists):
+        rng = random.Random(name)
+        files = {file: rng.randbytes(60_000) for files in lists for file in files}
+        self.models[name] = files
+        return files
+
+    def gets(self):
+        """File -> the `Range` headers with which its content was asked for."""
+        gets = {}
+        for method, file, asked in self.log:
+            if method == "GET" and file:
+                gets.setdefault(file, []).append(asked)
+        return gets
+
+
+class Protocol(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        url = urlsplit(self.path)
+        self.serve(url.path, {key: value[0] for key, value in parse_qs(url.query).items()})
+
+    def note(self, file=None):
+        self.hub.log.append((self.command, file, self.headers["Range"]))
+
+    def answer(self, status, body=b"", **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def answer_json(self, value, status=200, **headers):
+        self.answer(status, json.dumps(value).encode(), Content_Type="application/json", **headers)
+
+    def send_file(self, file, content, **headers):
+        self.note(file)
+        script = self.hub.script.get(file) if self.command == "GET" else None
+        step = script.pop(0) if script else None
+        if isinstance(step, int):
+            return self.answer(step)
+        start = int((re.match(r"bytes=(\d+)-", self.headers["Range"] or "") or [0, 0])[1])
+        part = content[start:]
+        if start:
+            headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        if step != "half":
+            return self.answer(206 if start else 200, part, Accept_Ranges="bytes", **headers)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part[: len(part) // 2])
+        self.close_connection = True
+
+
+class HuggingFaceHub(Hub):
+    prefix, branch = "", "main"
+
+    class Protocol(Protocol):
+        def serve(self, path, query):
+            match = re.fullmatch(
+                r"(?:/api/models)?/(?P<name>[^/]+/[^/]+)"
+                r"(?:/(?P<what>revision|tree|resolve)/(?P<revision>[^/]+)/?(?P<file>.*))?",
+                path,
+            )
+            files = self.hub.models.get(match["name"]) if match else None
+            if files is None:  # so the real one answers without a token
+                self.note()
+                return self.answer(401, X_Error_Code="RepoNotFound")
+            if match["revision"] not in ("main", COMMIT, None):
+                self.note()
+                return self.answer(404, X_Error_Code="RevisionNotFound")
+            if match["what"] == "resolve":
+                if match["name"] in self.hub.closed:
+                    self.note(match["file"])
+                    return self.answer(403, X_Error_Code="GatedRepo")
+                content = files[match["file"]]
+                etag = f'"{hashlib.sha256(content).hexdigest()}"'
+                return self.send_file(match["file"], content, ETag=etag, X_Repo_Commit=COMMIT)
+            self.note()
+            if match["what"] in ("revision", None):
+                siblings = [{"rfilename": file} for file in files]
+                return self.answer_json({"id": match["name"], "sha": COMMIT, "siblings": siblings})
+            return self.answer_json(
+                [
+                    {
+                        "type": "file",
+                        "path": file,
+                        "size": len(content),
+                        "oid": hashlib.sha1(content).hexdigest(),
+                    }
+                    for file, content in files.items()
+                ]
+            )
+
+
+class ModelScopeHub(Hub):
+    prefix, branch = "modelscope:", "master"
+
+    class Protocol(Protocol):
+        def serve(self, path, query):
+            match = re.fullmatch(
+                r"/api/v1/models/(?P<name>[^/]+/[^/]+)/repo(?P<list>/files)?", path
+            )
+            files = self.hub.models.get(match["name"]) if match else None
+            if files is None or query.get("Revision", "master") != "master":
+                self.note()
+                return self.answer_json({"Code": 10010205001, "Message": "not found"}, 404)
+            if not match["list"]:
+                if match["name"] in self.hub.closed:
+                    self.note(query["FilePath"])
+                    return self.answer_json({"Code": 403, "Message": "no access"}, 403)
+                return self.send_file(query["FilePath"], files[query["FilePath"]])
+            self.note()
+            entries = [
+                {
+                    "Path": file,
+                    "Type": "blob",
+                    "Size": len(content),
+                    "Sha256": hashlib.sha256(content).hexdigest(),
+                }
+                for file, content in files.items()
+            ]
+            return self.answer_json({"Code": 200, "Success": True, "Data": {"Files": entries}})
+
+
+HUBS = {"huggingface_hub": HuggingFaceHub, "modelscope_hub": ModelScopeHub}
+
+
+@pytest.fixture(params=sorted(HUBS))
+def hub(request, monkeypatch, tmp_path):
+    pytest.importorskip(request.param)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    if request.param == "huggingface_hub":  # has read the variable when it was first imported
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    hub = HUBS[request.param]()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def where(hub, tmp_path):
+    return {"cache_dir": tmp_path / "cache", "endpoint": hub.address}
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_fetches_what_is_needed_once(hub, where, format):
+    name = hub.prefix + "hfl/tiny"
+    files = hub.publish("hfl/tiny", NEVER, TEXTS, FORMATS[format])
+    needed = {file: files[file] for file in [*TEXTS, *FORMATS[format]]}
+
+    directory = local_directory(name, **where)
+    assert contents(directory) == needed
+    assert hub.gets() == {file: [None] for file in needed}
+
+    hub.log.clear()
+    assert local_directory(name, **where) == directory
+    assert local_directory(f"{name}@{hub.branch}", **where) == directory
+    assert hub.log == []
+
+    # asked for by hand, the hub is asked, and nothing is sent twice
+    assert download(name, **where) == (directory, [*TEXTS, *FORMATS[format]])
+    assert hub.log != [] and hub.gets() == {}
+
+    for lost in FORMATS[format]:  # a model that is not whole is not taken for one
+        if lost != "checkpoint":  # the state file says nothing that the index does not
+            (directory / lost).unlink()
+            assert contents(local_directory(name, **where)) == needed
+
+
+def test_weights_come_last(hub, where):
+    hub.publish("hfl/tiny", FORMATS["safetensors"], TEXTS)
+    local_directory(hub.prefix + "hfl/tiny", **where)
+    assert list(hub.gets())[-1] == "model.safetensors"
+
+
+def test_a_broken_connection_is_resumed(hub, where, monkeypatch):
+    if isinstance(hub, HuggingFaceHub):  # its client keeps whole chunks only, usually of 10 MB
+        monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    files = hub.publish("hfl/tiny", TEXTS, FORMATS["safetensors"])
+    hub.script["model.safetensors"] = ["half"]
+    name = hub.prefix + "hfl/tiny"
+    try:
+        directory = local_directory(name, **where)
+    except HubError:  # before 2.0 huggingface_hub leaves it to the caller to try again
+        directory = local_directory(name, **where)
+    assert (directory / "model.safetensors").read_bytes() == files["model.safetensors"]
+    first, second = hub.gets()["model.safetensors"]
+    assert first is None and re.fullmatch(r"bytes=30000-(59999)?", second)
+
+
+def test_nothing_half_looks_whole(hub, where):
+    name = hub.prefix + "hfl/tiny"
+    files = hub.publish("hfl/tiny", TEXTS, FORMATS["safetensors"])
+    hub.script["model.safetensors"] = ["half", 403]
+    with pytest.raises(HubError):
+        local_directory(name, **where)
+    hub.script.clear()
+    left = [
+        path.name for path in where["cache_dir"].rglob("*") if path.name.endswith(".safetensors")
+    ]
+    assert left == []
+    assert contents(local_directory(name, **where)) == files
+
+
+def test_what_is_cached_is_used_when_the_rest_cannot_be_fetched(hub, where):
+    name = hub.prefix + "hfl/no-vocabulary"
+    files = hub.publish("hfl/no-vocabulary", ["config.json"], FORMATS["safetensors"])
+    directory = local_directory(name, **where)
+    del hub.models["hfl/no-vocabulary"]
+    with pytest.warns(UserWarning, match="What is in the cache is used"):
+        assert local_directory(name, **where) == directory
+    assert contents(directory) == files
+
+
+def test_unknown_names(hub, where):
+    hub.publish("hfl/tiny", TEXTS, FORMATS["safetensors"])
+    for name in ["hfl/tinny", "hfl/tiny@no-such-branch", "hfl/tiny--"]:
+        with pytest.raises(
+            HubError, match=f"^{name}: no such path here, and no such model at"
+        ) as error:
+            local_directory(hub.prefix + name, **where)
+        assert hub.address in str(error.value)
+
+
+def test_closed_models(hub, where):
+    hub.publish("hfl/closed", TEXTS, FORMATS["safetensors"])
+    hub.closed.add("hfl/closed")
+    with pytest.raises(HubError, match=r"^hfl/closed: its owners .*access at .*hfl/closed.*log in"):
+        local_directory(hub.prefix + "hfl/closed", **where)
+
+
+def test_models_without_weights(hub, where):
+    hub.publish("hfl/flax", TEXTS, NEVER)
+    with pytest.raises(HubError, match=r"holds no weights that can be read.*flax_model\.msgpack"):
+        local_directory(hub.prefix + "hfl/flax", **where)
+    assert hub.gets() == {}
+
+
+def test_offline(hub, where, monkeypatch):
+    name = hub.prefix + "hfl/tiny"
+    hub.publish("hfl/tiny", TEXTS, FORMATS["safetensors"])
+    hub.publish("hfl/half", TEXTS, FORMATS["safetensors"])
+    directory = local_directory(name, **where)
+    half = local_directory(hub.prefix + "hfl/half", **where)
+    (half / "model.safetensors").unlink()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub.log.clear()
+    assert local_directory(name, **where) == directory
+    with pytest.raises(
+        HubError, match=r"HF_HUB_OFFLINE is set.*there is config\.json.*vocab\.txt of"
+    ):
+        local_directory(hub.prefix + "hfl/half", **where)
+    with pytest.raises(
+        HubError, match=r"there is nothing of it.*into a directory and give its path"
+    ):
+        local_directory(hub.prefix + "hfl/other", **where)
+    assert hub.log == []
+
+
+def test_no_network(hub, where):
+    hub.stop()
+    with pytest.raises(
+        HubError, match=r"^hfl/tiny: cannot be fetched \(.*set \w+_ENDPOINT to a mirror"
+    ):
+        local_directory(hub.prefix + "hfl/tiny", **where)
+
+
+def test_environment_variables(hub, tmp_path):
+    files = hub.publish("hfl/tiny", TEXTS, FORMATS["safetensors"], NEVER)
+
+    def run(**more):
+        variables = {
+            "HF_ENDPOINT": hub.address,
+            "HF_HUB_CACHE": str(tmp_path / "hf"),
+            "MODELSCOPE_ENDPOINT": hub.address,
+            "MODELSCOPE_CACHE": str(tmp_path / "ms"),
+        }
+        code = "import sys; from bert4keras_lite.hub import *; print(local_directory(sys.argv[1]))"
+        done = subprocess.run(
+            [sys.executable, "-c", code, hub.prefix + "hfl/tiny"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | variables | more,
+        )
+        assert done.returncode == 0, done.stderr
+        return Path(done.stdout.strip())
+
+    directory = run()
+    assert directory.is_relative_to(tmp_path)
+    assert contents(directory) == {file: files[file] for file in [*TEXTS, "model.safetensors"]}
+    hub.log.clear()
+    assert run() == run(HF_HUB_OFFLINE="1") == directory
+    assert hub.log == []

@@ -1,0 +1,707 @@
+"""Optimizers against their papers, read into NumPy."""
+
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from bert4keras_lite import build_transformer_model, optimizers
+from bert4keras_lite.optimizers import (
+    SGD,
+    Adafactor,
+    Adam,
+    AdamW,
+    EvaluateAverages,
+    Lazy,
+    Lion,
+    Lookahead,
+    PiecewiseLinear,
+    Tiger,
+    extend,
+    layerwise_multipliers,
+)
+
+BACKEND = keras.backend.backend()
+SHAPES = {
+    "dense/kernel": (4, 3),
+    "dense/bias": (3,),
+    "out_norm/gamma": (3,),
+    "token_embedding/embeddings": (6, 4),
+}
+
+
+class Holder(keras.layers.Layer):
+    """Variables with the paths of `SHAPES`."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.own = []
+        for path, value in weights.items():
+            layer, name = path.split("/")
+            with keras.name_scope(layer):
+                self.own.append(keras.Variable(value, name=name))
+
+
+def run(optimizer, gradients, weights):
+    """The weights after each of the gradients, dicts like the weights."""
+    holder = Holder(weights)
+    found = []
+    for gradient in gradients:
+        arrays = [ops.convert_to_tensor(gradient[path]) for path in weights]
+        optimizer.apply(arrays, holder.own)
+        found.append(
+            {p: ops.convert_to_numpy(v) + 0 for p, v in zip(weights, holder.own, strict=True)}
+        )
+    return found
+
+
+def draw(count=5, seed=0):
+    """Weights, and `count` gradients of them."""
+    random = np.random.default_rng(seed)
+    return (
+        {path: random.normal(0, 1, shape).astype("float32") for path, shape in SHAPES.items()},
+        [
+            {path: random.normal(0, 1, shape).astype("float32") for path, shape in SHAPES.items()}
+            for _ in range(count)
+        ],
+    )
+
+
+def near(found, expected, tolerance=1e-6):
+    for path, value in expected.items():
+        scale = max(1.0, np.abs(value).max())
+        np.testing.assert_allclose(found[path], value, atol=tolerance * scale, rtol=0, err_msg=path)
+
+
+def adamw(weights, gradients, rates, decay, decayed, correction=True, betas=(0.9, 0.999), eps=1e-7):
+    """AdamW, arXiv 1711.05101, Algorithm 2; in the form of 1412.6980, end of section 2."""
+    weights = {k: v.astype("float64") for k, v in weights.items()}
+    m = {k: 0 * v for k, v in weights.items()}
+    v = {k: 0 * v for k, v in weights.items()}
+    for t, gradient in enumerate(gradients, 1):
+        for k in weights:
+            g = gradient[k].astype("float64")
+            m[k] = betas[0] * m[k] + (1 - betas[0]) * g
+            v[k] = betas[1] * v[k] + (1 - betas[1]) * g * g
+            scale = np.sqrt(1 - betas[1] ** t) / (1 - betas[0] ** t) if correction else 1
+            update = scale * m[k] / (np.sqrt(v[k]) + eps)
+            if k in decayed:
+                update = update + decay * weights[k]
+            rate = rates(t - 1, k) if callable(rates) else rates
+            weights[k] = weights[k] - rate * update
+    return weights
+
+
+KERNELS = {"dense/kernel", "token_embedding/embeddings"}
+
+
+@pytest.mark.parametrize("correction", [True, False])
+def test_adamw(correction):
+    weights, gradients = draw()
+    found = run(AdamW(0.01, weight_decay=0.1, bias_correction=correction), gradients, weights)[-1]
+    near(found, adamw(weights, gradients, 0.01, 0.1, KERNELS, correction))
+
+
+def test_exclusion_from_decay_is_by_path_whatever_the_capitals():
+    weights, gradients = draw()
+    gradients = [{k: 0 * v for k, v in gradients[0].items()}]
+    optimizer = AdamW(0.1, weight_decay=0.5, exclude_from_weight_decay=["Norm", "bias"])
+    found = run(optimizer, gradients, weights)[0]
+    for path, value in weights.items():
+        factor = 0.95 if path in KERNELS else 1
+        np.testing.assert_allclose(found[path], value * factor, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr_multipliers": {"classifier": 10.0}},
+        {"lazy": ["tokens"]},
+        {"exclude_from_weight_decay": ["LayerNorm"]},
+        {"exclude_from_layer_adaptation": ["LayerNorm"]},
+    ],
+)
+def test_a_pattern_that_fits_nothing(options):
+    weights, gradients = draw(1)
+    (pattern,) = next(iter(options.values()))
+    with pytest.raises(ValueError, match=f"{next(iter(options))}.*{pattern}.*dense/kernel"):
+        run(AdamW(0.1, **options), gradients, weights)
+
+
+def test_rates_by_path():
+    weights, gradients = draw(6)
+    multipliers = {"embedding": 0.1, "dense/(kernel|bias)": {2: 1.0, 4: 0.5}, "dense/bias": 100.0}
+    optimizer = AdamW(
+        0.01, weight_decay=0.1, lr_multipliers=multipliers, lr_schedule={0: 0.5, 3: 1.0}
+    )
+
+    def rates(t, path):
+        rate = 0.01 * np.interp(t, [0, 3], [0.5, 1])
+        if "embedding" in path:
+            return 0.1 * rate
+        return rate * np.interp(t, [0, 2, 4], [0, 1, 0.5]) if "dense" in path else rate
+
+    near(run(optimizer, gradients, weights)[-1], adamw(weights, gradients, rates, 0.1, KERNELS))
+
+
+@pytest.mark.parametrize(
+    "points", [{0: 0.0, 10: 1.0, 100: 0.1}, {10: 1.0, 20: 0.0}, {0: 1.0}, {3: 0.5}]
+)
+def test_piecewise_linear(points):
+    schedule = PiecewiseLinear(2.0, points)
+    schedule = PiecewiseLinear.from_config(schedule.get_config())
+    known = sorted(({0: 0.0} | points).items())
+    for step in [0, 1, 3, 5, 10, 11, 19, 20, 55, 100, 1000]:
+        expected = 2 * np.interp(step, *zip(*known, strict=True))
+        np.testing.assert_allclose(float(schedule(step)), expected, rtol=1e-6)
+
+
+def test_lookahead():
+    weights, gradients = draw(8)
+    found = run(Lookahead(keras.optimizers.SGD(0.1), 3, 0.4), gradients, weights)
+    fast = {k: v.astype("float64") for k, v in weights.items()}
+    slow = dict(fast)
+    for t, gradient in enumerate(gradients, 1):
+        fast = {k: fast[k] - 0.1 * gradient[k] for k in fast}
+        if t % 3 == 0:
+            slow = {k: slow[k] + 0.4 * (fast[k] - slow[k]) for k in fast}
+            fast = dict(slow)
+        near(found[t - 1], fast)
+
+
+def test_lookahead_does_not_destroy_a_checkpoint():
+    """bert4keras' starts the slow weights at 0, and halves all in the first step."""
+    weights, gradients = draw(1)
+    near(run(Lookahead(keras.optimizers.Adam(1e-12)), gradients, weights)[0], weights, 1e-9)
+
+
+def test_layer_adaptation():
+    """LAMB, arXiv 1904.00962, Algorithm 2, with the identity for phi."""
+    weights, gradients = draw(4)
+    weights["dense/kernel"] *= 0  # no norm: as Adam
+    optimizer = AdamW(0.01, weight_decay=0.1, layer_adaptation=True, epsilon=1e-6)
+    found = run(optimizer, gradients, weights)[-1]
+    own = {k: v.astype("float64") for k, v in weights.items()}
+    m, v = ({k: 0 * x for k, x in own.items()} for _ in range(2))
+    for t, gradient in enumerate(gradients, 1):
+        for k in own:
+            m[k] = 0.9 * m[k] + 0.1 * gradient[k]
+            v[k] = 0.999 * v[k] + 0.001 * np.square(gradient[k], dtype="float64")
+            scale = np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+            update = scale * m[k] / (np.sqrt(v[k]) + 1e-6)
+            ratio = 1
+            if k in KERNELS:
+                update = update + 0.1 * own[k]
+                norm = np.linalg.norm(own[k])
+                ratio = norm / np.linalg.norm(update) if norm else 1
+            own[k] = own[k] - 0.01 * ratio * update
+    near(found, own)
+
+
+def test_gradient_centralization():
+    weights, gradients = draw(2)
+    found = run(SGD(0.1, gradient_centralization=True), gradients, weights)[-1]
+    for path in weights:
+        moved = sum(g[path] for g in gradients)
+        if path == "dense/kernel":
+            moved = moved - moved.mean(0)
+        np.testing.assert_allclose(found[path], weights[path] - 0.1 * moved, atol=1e-6)
+
+
+def test_moving_average():
+    weights, gradients = draw(5)
+    optimizer = SGD(0.1, ema_momentum=0.7)
+    holder = Holder(weights)
+    values, average = [], None
+    for gradient in gradients:
+        optimizer.apply([ops.convert_to_tensor(g) for g in gradient.values()], holder.own)
+        values.append([ops.convert_to_numpy(v) + 0 for v in holder.own])
+        average = values[-1] if average is None else [
+            0.7 * a + 0.3 * v for a, v in zip(average, values[-1], strict=True)
+        ]  # fmt: skip
+    with optimizer.averaged_weights():
+        inside = [ops.convert_to_numpy(v) + 0 for v in holder.own]
+        with pytest.raises(ValueError, match="already"):
+            optimizer.apply_ema_weights()
+    for a, b, c, v in zip(inside, average, values[-1], holder.own, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+        np.testing.assert_array_equal(c, ops.convert_to_numpy(v))
+    with pytest.raises(ValueError, match="ema_momentum"):
+        SGD(0.1).apply_ema_weights()
+
+
+def test_global_clipping():
+    weights, gradients = draw(2)
+    found = run(SGD(0.1, global_clipnorm=1.5), gradients, weights)[-1]
+    moved = dict.fromkeys(weights, 0)
+    for gradient in gradients:
+        norm = np.sqrt(sum((g.astype("float64") ** 2).sum() for g in gradient.values()))
+        moved = {k: moved[k] + gradient[k] * min(1, 1.5 / norm) for k in weights}
+    near(found, {k: weights[k] - 0.1 * moved[k] for k in weights})
+
+
+def test_lion():
+    """arXiv 2302.06675, Algorithm 2."""
+    weights, gradients = draw(4)
+    found = run(Lion(0.01, weight_decay=0.1), gradients, weights)[-1]
+    own, m = {k: v.astype("float64") for k, v in weights.items()}, dict.fromkeys(weights, 0.0)
+    for gradient in gradients:
+        for k in own:
+            update = np.sign(0.9 * m[k] + 0.1 * gradient[k])
+            own[k] = own[k] - 0.01 * (update + (0.1 * own[k] if k in KERNELS else 0))
+            m[k] = 0.99 * m[k] + 0.01 * gradient[k]
+    near(found, own)
+
+
+def test_adafactor():
+    """arXiv 1804.04235, Algorithms 4 and 5, with the values of section 9."""
+    weights, gradients = draw(4)
+    found = run(Adafactor(0.01), gradients, weights)[-1]
+    own = {k: v.astype("float64") for k, v in weights.items()}
+    rows, columns, second = {}, {}, {}
+    for t, gradient in enumerate(gradients, 1):
+        beta = 1 - t**-0.8
+        for k in own:
+            g = gradient[k].astype("float64")
+            square = g * g + 1e-30
+            if g.ndim == 2:
+                rows[k] = beta * rows.get(k, 0) + (1 - beta) * square.sum(1, keepdims=True)
+                columns[k] = beta * columns.get(k, 0) + (1 - beta) * square.sum(0, keepdims=True)
+                v = rows[k] * columns[k] / rows[k].sum()
+            else:
+                v = second[k] = beta * second.get(k, 0) + (1 - beta) * square
+            update = g / np.sqrt(v)
+            update /= max(1, np.sqrt((update**2).mean()))
+            size = max(1e-3, np.sqrt((own[k] ** 2).mean()))
+            own[k] = own[k] - size * min(0.01, t**-0.5) * update
+    near(found, own, 3e-6)
+
+
+def test_tiger():
+    weights, gradients = draw(4)
+    gradients[2]["dense/kernel"][0, 0] = np.nan
+    gradients[2]["out_norm/gamma"][1] = np.nan
+    found = run(Tiger(0.01, beta=0.9, weight_decay=0.1), gradients, weights)[-1]
+    own, m = {k: v.astype("float64") for k, v in weights.items()}, dict.fromkeys(weights, 0.0)
+    for gradient in gradients:
+        for k, g in gradient.items():
+            target = 1 if "gamma" in k else 0
+            if np.isnan(g).any():
+                own[k] = (own[k] - target) * 0.99 + target
+                continue
+            m[k] = 0.9 * m[k] + 0.1 * g
+            axis = {"dense/kernel": (0, 1), "token_embedding/embeddings": 1}.get(k)
+            size = 0.5 if axis is None else np.sqrt((own[k] ** 2).mean(axis, keepdims=True))
+            update = np.sign(m[k]) + (0.1 * own[k] if k in KERNELS else 0)
+            own[k] = own[k] - 0.01 * size * update
+    near(found, own)
+
+
+# In a model, as users do
+
+
+def tiny(classes=3, seed=0):
+    keras.utils.set_random_seed(seed)
+    ids = keras.Input((4,), dtype="int32")
+    x = keras.layers.Embedding(20, 6, name="token_embedding")(ids)
+    x = keras.layers.Dense(6, activation="tanh", name="dense")(keras.ops.sum(x, 1))
+    x = keras.layers.LayerNormalization(name="norm")(x)
+    return keras.Model(ids, keras.layers.Dense(classes, name="classifier")(x))
+
+
+def fit(optimizer, batch, x, y, epochs=1, model=None, **options):
+    model = model or tiny()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, **options)
+    model.fit(x, y, batch_size=batch, epochs=epochs, shuffle=False, verbose=0)
+    return model
+
+
+def examples(count=24, seed=0):
+    random = np.random.default_rng(seed)
+    # repeated tokens, and some that never come
+    return random.integers(1, 12, (count, 4)), random.integers(0, 3, count)
+
+
+def assert_same(one, other, tolerance):
+    for a, b in zip(one.weights, other.weights, strict=True):
+        a, b = ops.convert_to_numpy(a), ops.convert_to_numpy(b)
+        np.testing.assert_allclose(a, b, atol=tolerance, rtol=0)
+
+
+EVERYTHING = {
+    "weight_decay": 0.05,
+    "lr_schedule": {0: 0.2, 2: 1.0, 6: 0.1},
+    "lr_multipliers": {"classifier": 3.0},
+    "gradient_centralization": True,
+    "lookahead": (2, 0.5),
+    "ema_momentum": 0.9,
+    "global_clipnorm": 0.5,
+}
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_accumulation_counts_updates(jit):
+    """k micro-batches are one batch k times as large, whatever counts steps."""
+    x, y = examples()
+    # no moment of a gradient that is nearly zero, whose sign rounding decides
+    options = EVERYTHING | {"epsilon": 1e-3}
+    jit = {"jit_compile": jit}
+    whole = AdamW(0.01, **options)
+    parts = AdamW(0.01, **options, gradient_accumulation_steps=3)
+    one = fit(whole, 6, x, y, epochs=2, **jit)
+    other = fit(parts, 2, x, y, epochs=2, **jit)
+    assert int(ops.convert_to_numpy(parts.iterations)) == 8
+    assert_same(one, other, 1e-6)
+    with whole.averaged_weights(), parts.averaged_weights():
+        assert_same(one, other, 1e-6)
+
+
+@pytest.mark.parametrize("inner", [AdamW, Lion])
+def test_rows_without_a_gradient_stay(inner):
+    x, y = examples()
+    model = tiny()
+    before = ops.convert_to_numpy(model.get_layer("token_embedding").embeddings) + 0
+    options = {"weight_decay": 0.1}
+    lazy = inner(0.01, **options, lazy=["token_embedding"])
+    fit(lazy, 8, x, y, model=model)
+    after = ops.convert_to_numpy(model.get_layer("token_embedding").embeddings)
+    seen = np.isin(np.arange(20), x)
+    assert 0 < seen.sum() < 20
+    np.testing.assert_array_equal(after[~seen], before[~seen])
+    assert (after[seen] != before[seen]).any(1).all()
+    # where all rows have a gradient, it is the plain optimizer
+    x = np.stack([np.random.default_rng(i).permutation(20) for i in range(4)]).reshape(20, 4)
+    models = [
+        fit(inner(0.01, **options, **more), 20, x, y[:20])
+        for more in ({}, {"lazy": "token_embedding"})
+    ]
+    assert_same(*models, 1e-6)
+
+
+def test_lazy_moments_wait():
+    """A row's moments do not fade in steps that do not see it."""
+    weights = {"token_embedding/embeddings": np.ones((3, 2), "float32")}
+    path = "token_embedding/embeddings"
+    gradients = [
+        {path: np.array([[1, 1], [0, 0], [2, 2]], "float32")},
+        {path: np.array([[0, 0], [3, 3], [0, 0]], "float32")},
+        {path: np.array([[-1, 2], [0, 0], [0, 0]], "float32")},
+    ]
+    found = run(Lazy(keras.optimizers.Adam(0.1)), gradients, weights)
+    m, v, w = (np.zeros((3, 2)) for _ in range(3))
+    w += 1
+    for t, gradient in enumerate(gradients, 1):
+        g = gradient[path]
+        rows = g.any(1)
+        m[rows] = 0.9 * m[rows] + 0.1 * g[rows]
+        v[rows] = 0.999 * v[rows] + 0.001 * g[rows] ** 2
+        alpha = 0.1 * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        w[rows] -= alpha * m[rows] / (np.sqrt(v[rows]) + 1e-7)
+        np.testing.assert_allclose(found[t - 1][path], w, atol=1e-6)
+
+
+@pytest.mark.parametrize("clip", [None, 0.01])
+def test_repeated_tokens_are_added_before_they_are_squared(clip):
+    """Keras on TensorFlow squares the parts of a sparse gradient instead of their sum."""
+    x = np.array([[1, 1, 1, 2], [1, 2, 2, 3]])
+    options = {"loss": "mse", "epochs": 3}
+
+    def trained(lookup, x, more):
+        ids = keras.Input(x.shape[1:], dtype=x.dtype)
+        table = lookup(ids)
+        model = keras.Model(ids, ops.sum(table, 1))
+        model.weights[0].assign(np.linspace(-1, 1, 20).reshape(5, 4))
+        model.compile(AdamW(0.01, global_clipnorm=clip, weight_decay=0.0, **more), options["loss"])
+        model.fit(x, np.ones((2, 4)), epochs=options["epochs"], verbose=0)
+        return ops.convert_to_numpy(model.weights[0])
+
+    one_hot = np.eye(5, dtype="float32")[x]
+    expected = trained(keras.layers.Dense(4, use_bias=False), one_hot, {})
+    for more in ({}, {"lazy": "embedding"}):
+        found = trained(keras.layers.Embedding(5, 4), x, more)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def with_broken_batches(x, y, batch, at):
+    """Each of the batches `at` once more before itself, with a weight that is not finite."""
+    order, weights = [], []
+    for i in range(len(x) // batch):
+        rows = list(range(i * batch, (i + 1) * batch))
+        if i in at:
+            order += rows
+            weights += [np.inf, *[1.0] * (batch - 1)] if i % 2 else [np.nan] * batch
+        order += rows
+        weights += [1.0] * batch
+    return x[order], y[order], np.array(weights, "float32")
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (AdamW, EVERYTHING | {"lazy": "token_embedding"}),
+        (AdamW, EVERYTHING | {"gradient_accumulation_steps": 3}),
+        (Adafactor, {}),
+        (Lion, {"layer_adaptation": True}),
+        (SGD, {"momentum": 0.9}),
+        (Tiger, {}),
+    ],
+)
+def test_a_batch_that_is_not_finite_has_not_come(make, options, jit):
+    x, y = examples()
+    more = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+    models = []
+    for at in ((), (0, 1, 5)):
+        model = tiny()
+        inner = make(0.01, skip_nonfinite=True, **options)
+        model.compile(inner, keras.losses.SparseCategoricalCrossentropy(True), jit_compile=jit)
+        *data, weights = with_broken_batches(x, y, 4, at)
+        model.fit(*data, sample_weight=weights, **more)
+        models.append(model)
+    assert_same(*models, 0)
+    whole, broken = (model.optimizer for model in models)
+    assert int(ops.convert_to_numpy(whole.skipped)) == 0
+    assert int(ops.convert_to_numpy(broken.skipped)) == 6
+    for a, b in zip(whole.variables, broken.variables, strict=True):
+        if a is not whole.skipped:
+            np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
+
+
+def test_counts_of_what_was_skipped():
+    weights, (good, *_) = draw()
+    bad = {k: np.where(k == "out_norm/gamma", np.inf, v).astype("float32") for k, v in good.items()}
+    optimizer = AdamW(0.01, skip_nonfinite=True)
+    holder, found = Holder(weights), []
+    for gradient in (bad, good, bad, bad, good):
+        optimizer.apply([ops.convert_to_tensor(gradient[p]) for p in weights], holder.own)
+        counts = optimizer.skipped, optimizer.skipped_in_a_row, optimizer.iterations
+        found.append(tuple(int(ops.convert_to_numpy(count)) for count in counts))
+    assert found == [(1, 1, 0), (1, 0, 1), (2, 1, 1), (3, 2, 1), (3, 0, 2)]
+
+
+@pytest.mark.parametrize("clip", [{}, {"global_clipnorm": 0.5}])
+def test_saved_and_restored_bit_for_bit(tmp_path, clip):
+    x, y = examples()
+    make = lambda: AdamW(  # noqa: E731
+        0.01, **EVERYTHING | clip, lazy=["embedding"], gradient_accumulation_steps=2
+    )
+    straight = fit(make(), 4, x, y, epochs=4)
+    half = fit(make(), 4, x, y, epochs=2)
+    half.save(tmp_path / "half.keras")
+    again = keras.models.load_model(tmp_path / "half.keras")
+    assert type(again.optimizer) is AdamW
+    assert again.optimizer.get_config() == half.optimizer.get_config()
+    again.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+    assert_same(straight, again, 0)
+    for a, b in zip(straight.optimizer.variables, again.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
+
+
+def test_a_file_loads_where_the_module_was_not_imported(tmp_path):
+    x, y = examples(4)
+    fit(Tiger(0.01, lookahead=(2, 0.5)), 4, x, y).save(tmp_path / "tiger.keras")
+    code = f"import keras; m = keras.models.load_model({str(tmp_path / 'tiger.keras')!r}); "
+    code += "assert m.optimizer.lookahead == (2, 0.5) and m.optimizer.beta == 0.965"
+    code = "import bert4keras_lite.optimizers; " + code
+    environment = os.environ | {"KERAS_BACKEND": BACKEND, "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+DOORS = {
+    "extend_with_weight_decay": {"weight_decay_rate": 0.1, "exclude_from_weight_decay": ["Norm", "bias"]},
+    "extend_with_layer_adaptation": {"exclude_from_layer_adaptation": ["Norm", "bias"]},
+    "extend_with_piecewise_linear_lr": {"lr_schedule": {2: 1, 10: 0.1}},
+    "extend_with_gradient_accumulation": {"grad_accum_steps": 2},
+    "extend_with_lookahead": {"steps_per_slow_update": 2, "slow_step_size": 0.3},
+    "extend_with_lazy_optimization": {"include_in_lazy_optimization": ["embedding"]},
+    "extend_with_exponential_moving_average": {"ema_momentum": 0.9},
+    "extend_with_parameter_wise_lr": {"paramwise_lr_schedule": {"dense": 10}},
+}  # fmt: skip
+
+
+def test_doors_in_any_order():
+    weights, gradients = draw(6)
+    options = {k: v for door in DOORS.values() for k, v in door.items()}
+    found = []
+    for names in (list(DOORS), list(reversed(DOORS)), sorted(DOORS)):
+        made = keras.optimizers.Adam
+        for name in names:
+            made = getattr(optimizers, name)(made, name="Mine")
+        optimizer = made(learning_rate=0.01, **options)
+        assert type(optimizer) is Adam
+        found.append(run(optimizer, gradients, weights)[-1])
+    direct = Adam(
+        0.01,
+        weight_decay=0.1,
+        layer_adaptation=True,
+        lr_schedule={2: 1, 10: 0.1},
+        gradient_accumulation_steps=2,
+        lookahead=(2, 0.3),
+        lazy="embedding",
+        ema_momentum=0.9,
+        lr_multipliers={"dense": 10},
+    )
+    found.append(run(direct, gradients, weights)[-1])
+    for one, other in itertools.pairwise(found):
+        near(one, other, 0)
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_each_door_alone(name):
+    door = getattr(optimizers, name)
+    weights, gradients = draw(4)
+    plain = run(keras.optimizers.Adam(0.01), gradients, weights)[-1]
+    found = run(door(keras.optimizers.Adam)(0.01, **DOORS[name]), gradients, weights)[-1]
+    changed = any(np.abs(found[k] - plain[k]).max() > 1e-5 for k in weights)
+    assert changed == (name not in {"extend_with_exponential_moving_average", "extend_with_lazy_optimization"})  # fmt: skip
+
+
+def test_loss_scaling_changes_nothing():
+    x, y = examples()
+    plain = fit(AdamW(0.01, **EVERYTHING, epsilon=1e-3), 8, x, y)
+    scaled = keras.optimizers.LossScaleOptimizer(AdamW(0.01, **EVERYTHING, epsilon=1e-3))
+    assert_same(plain, fit(scaled, 8, x, y), 1e-6)
+
+
+def test_mixed_precision_learns():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = tiny()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    x, y = examples()
+    optimizer = AdamW(0.02, weight_decay=0.01, lookahead=(3, 0.5), gradient_accumulation_steps=2)
+    fit(optimizer, 8, x, y, epochs=30, model=model)
+    assert model.optimizer.inner_optimizer is optimizer
+    scores = model.predict(x, verbose=0)
+    assert (scores.argmax(1) == y).mean() > 0.7
+
+
+def test_evaluation_with_averages():
+    x, y = examples()
+    y = np.eye(3)[y]
+    model = tiny()
+    model.compile(AdamW(0.05, ema_momentum=0.9), "mse")
+    told = {"x": x, "y": y, "batch_size": 24, "verbose": 0}
+    fitted = {"epochs": 2, "validation_data": (x, y), "callbacks": [EvaluateAverages()]}
+    history = model.fit(**told, **fitted).history["val_loss"]
+    plain = model.evaluate(**told)
+    averaged = model.evaluate(**told, callbacks=[EvaluateAverages()])
+    assert averaged == pytest.approx(history[-1]) != pytest.approx(plain)
+    assert model.evaluate(**told) == plain
+    with model.optimizer.averaged_weights():
+        assert model.evaluate(**told) == pytest.approx(averaged)
+    scores = model.predict(x, verbose=0, callbacks=[EvaluateAverages()])
+    assert np.square(scores - y).mean() == pytest.approx(averaged)
+
+
+def test_layerwise():
+    config = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2,
+              "intermediate_size": 8, "max_position_embeddings": 8}  # fmt: skip
+    model = build_transformer_model(config, with_pool=True)
+    optimizer = SGD(1.0, lr_multipliers=layerwise_multipliers(model, 0.5))
+    optimizer.build(model.trainable_variables)
+    rates = {
+        v.path: optimizer._plans[i].multiplier for i, v in enumerate(model.trainable_variables)
+    }
+    for path, rate in rates.items():
+        depth = int(path.split("_")[1].split("/")[0]) + 1 if path.startswith("block_") else 0
+        assert rate == (1 if path.startswith("pooler") else 0.5 ** (4 - depth)), path
+    albert = build_transformer_model(config | {"embedding_size": 4}, model="albert")
+    with pytest.raises(ValueError, match="blocks"):
+        layerwise_multipliers(albert, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: AdamW(0.1, lookahead=(0, 0.5)), "lookahead"),
+        (lambda: AdamW(0.1, lookahead=(5, 1.5)), "lookahead"),
+        (lambda: AdamW(0.1, lr_schedule={}), "lr_schedule"),
+        (lambda: AdamW(PiecewiseLinear(1, {0: 1}), lr_schedule={0: 1}), "lr_schedule"),
+        (lambda: SGD(0.1, bias_correction=False), "bias_correction"),
+        (lambda: extend(keras.layers.Dense), "extend"),
+        (lambda: extend(keras.optimizers.Nadam)(0.1, skip_nonfinite=True), "skip_nonfinite"),
+        (lambda: Lookahead("adam"), "optimizer"),
+        (lambda: Lazy(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())), "around"),
+    ],
+)
+def test_bad_options(make, told):
+    with pytest.raises(ValueError, match=told):
+        make()
+
+
+def test_defaults_are_those_of_keras():
+    for made in (SGD, Adam, AdamW, Lion, Adafactor):
+        base = getattr(keras.optimizers, made.__name__)
+        config = made().get_config()
+        for name, value in base().get_config().items():
+            if name not in ("name", "ema_momentum"):
+                assert config[name] == pytest.approx(value), name
+        assert made.from_config(config).get_config() == config
+
+
+DISTRIBUTED = """
+import numpy as np
+import sys
+sys.path.insert(0, {tests!r})
+from test_optimizers import *
+x, y = examples()
+options = dict(EVERYTHING, epsilon=1e-3)
+for more in ({{}}, {{"gradient_accumulation_steps": 3}}, {{"lazy": "token_embedding"}}):
+    with scope():
+        model = fit(AdamW(0.01, **options, **more), 4, x, y, model=tiny())
+    alone = fit(AdamW(0.01, **options, **more), 4, x, y)
+    assert_same(model, alone, 1e-6)
+    with scope():
+        scaled = keras.optimizers.LossScaleOptimizer(AdamW(0.01, **options, **more))
+        model = fit(scaled, 4, x, y, model=tiny())
+    assert_same(model, alone, 1e-6)
+    with scope():
+        model = tiny()
+        optimizer = AdamW(0.01, **options, **more, skip_nonfinite=True)
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(True))
+    # the one row that is not finite is on one of the devices
+    x_, y_, weights = with_broken_batches(x, y, 4, (1, 2))
+    model.fit(x_, y_, 4, sample_weight=weights, shuffle=False, verbose=0)
+    assert_same(model, alone, 1e-6)
+    assert int(ops.convert_to_numpy(optimizer.skipped)) == 2
+print("the same")
+"""
+SCOPES = {
+    "tensorflow": """
+        import tensorflow as tf
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
+    """,
+    "jax": """
+        import os
+        os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+        import keras, contextlib
+        @contextlib.contextmanager
+        def scope():
+            assert len(keras.distribution.list_devices("cpu")) == 2
+            keras.distribution.set_distribution(keras.distribution.DataParallel())
+            yield
+            keras.distribution.set_distribution(None)
+    """,
+}
+
+
+@pytest.mark.skipif(BACKEND not in SCOPES, reason="Keras has no data parallelism for PyTorch")
+def test_on_two_devices():
+    code = textwrap.dedent(SCOPES[BACKEND]) + DISTRIBUTED.format(tests=str(Path(__file__).parent))
+    environment = os.environ | {"KERAS_BACKEND": BACKEND, "CUDA_VISIBLE_DEVICES": ""}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert "the same" in found.stdout, found.stderr[-3000:]

@@ -1,0 +1,833 @@
+"""The server: what it answers is what the model says, whoever asks at the same time."""
+
+import asyncio
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from goldens.recipes import FOLDER
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from bert4keras_lite import build_transformer_model, generate_text, load_tokenizer, stream
+from bert4keras_lite.cli import main
+from bert4keras_lite.layers import ConditionalRandomField, GlobalPointer
+from bert4keras_lite.metrics import bio_spans
+from bert4keras_lite.serving import Limits, attention_model, load, save_tagger
+from bert4keras_lite.serving.abilities import OnePass, Refused, Served, Writer
+from bert4keras_lite.serving.worker import Busy, Job, Late, Worker
+
+httpx = pytest.importorskip("httpx")
+uvicorn = pytest.importorskip("uvicorn")
+TestClient = pytest.importorskip("fastapi.testclient").TestClient
+create_app = pytest.importorskip("bert4keras_lite.serving.app").create_app
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "bert4keras_lite/serving/page"
+TINY = FOLDER / "bert/hf_tiny_safetensors"
+TEXTS = ["天地不是人", "大人不小", "天", "人不是天地大小" * 3]
+CLOSE = 1e-5
+# random weights look like those that nobody trained
+pytestmark = pytest.mark.filterwarnings("ignore:.*looks never trained:UserWarning")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(TINY)
+
+
+@pytest.fixture(scope="module")
+def bert():
+    return build_transformer_model(TINY, with_mlm=True, return_keras_model=False)
+
+
+@pytest.fixture(scope="module")
+def served():
+    return load(TINY)
+
+
+@pytest.fixture(scope="module")
+def client(served):
+    with TestClient(create_app(served)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def gpt2(tokenizer, tmp_path_factory):
+    """A directory with a small language model, whose random weights make varied texts."""
+    directory = tmp_path_factory.mktemp("gpt2")
+    keras.utils.set_random_seed(1)
+    transformer = build_transformer_model(
+        model="gpt2",
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position=64,
+        initializer_range=0.5,
+        with_lm="linear",
+        return_keras_model=False,
+    )
+    transformer.save_checkpoint(directory, format="tf", vocab=tokenizer)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def served_writer(gpt2):
+    return load(gpt2, new_tokens=32)
+
+
+@pytest.fixture(scope="module")
+def writer(served_writer):
+    with TestClient(create_app(served_writer, Limits(new_tokens=32))) as client:
+        yield client
+
+
+def answer(client, path, **body):
+    response = client.post(f"/v1/{path}", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def error(response, status):
+    """The error of a response, which has the form that is promised."""
+    assert response.status_code == status, response.text
+    found = response.json()["error"]
+    assert found["status"] == status and found["message"]
+    return found
+
+
+def events(text):
+    """Kinds and data of server-sent events."""
+    parts = [part.split("\n") for part in text.split("\n\n")[:-1]]
+    return [(kind.removeprefix("event: "), json.loads(data[6:])) for kind, data in parts]
+
+
+# ---------------------------------------------------------------- what the abilities answer
+
+
+def test_masks_get_the_models_probabilities(client, bert, tokenizer):
+    found = answer(client, "fill-mask", texts=["天[MASK]不是人", "[MASK]大[MASK]"], top=3)[
+        "results"
+    ]
+    assert [len(result["masks"]) for result in found] == [1, 2]
+    start, mask, end = tokenizer.tokens_to_ids(["[CLS]", "[MASK]", "[SEP]"])
+    ids = np.array([[start, mask, *tokenizer.tokens_to_ids("大"), mask, end]])
+    shares = np.asarray(bert.model.predict_on_batch([ids, ids * 0]))[0]
+    for place, candidates in zip((1, 3), found[1]["masks"], strict=True):
+        best = np.argsort(-shares[place])[:3]
+        assert [one["token"] for one in candidates] == tokenizer.ids_to_tokens(best)
+        np.testing.assert_allclose(
+            [one["probability"] for one in candidates], shares[place, best], atol=CLOSE
+        )
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_vectors_and_their_cosines(client, tokenizer, pooling):
+    model = build_transformer_model(TINY)
+    expected = []
+    for text in TEXTS:
+        ids = np.array([tokenizer.encode(text)[0]])
+        states = np.asarray(model.predict_on_batch([ids, ids * 0]))[0]
+        expected.append(states[0] if pooling == "cls" else states[1:-1].mean(axis=0))
+    found = answer(client, "vectors", texts=TEXTS, pooling=pooling)["vectors"]
+    np.testing.assert_allclose(found, expected, atol=CLOSE)
+    unit = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    found = answer(client, "similarity", texts=TEXTS, pooling=pooling)["similarity"]
+    np.testing.assert_allclose(found, unit @ unit.T, atol=CLOSE)
+
+
+def test_attention_of_the_first_block_by_hand(client, bert, tokenizer):
+    found = answer(client, "attention", text="天地不是人", layers=[0])
+    assert [token["token"] for token in found["tokens"]] == ["[CLS]", *"天地不是人", "[SEP]"]
+    assert [token["start"] for token in found["tokens"][1:6]] == [0, 1, 2, 3, 4]
+    ids = np.array([tokenizer.encode("天地不是人")[0]])
+    embedded = keras.Model(bert.inputs, bert.model.get_layer("embedding_dropout").output)
+    x = np.asarray(embedded.predict_on_batch([ids, ids * 0]))[0]
+    values = {path: np.asarray(v) for path, v in bert.variables.items()}
+    heads = bert.config.num_attention_heads
+    q, k = (
+        (
+            x @ values[f"block_0/attention/{name}/kernel"]
+            + values[f"block_0/attention/{name}/bias"]
+        ).reshape(len(x), heads, -1)
+        for name in ("query", "key")
+    )
+    scores = np.exp(np.einsum("qhd,khd->hqk", q, k) / np.sqrt(q.shape[-1]))
+    expected = scores / scores.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(found["weights"][0], expected, atol=1e-4)
+    some = answer(client, "attention", text="天地不是人", layers=[1, 0], heads=[2])
+    assert (some["layers"], some["heads"]) == ([1, 0], [2])
+    np.testing.assert_allclose(some["weights"][1][0], expected[2], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["albert", "nezha", "gau_alpha", "gpt2", "t5.1.1"])
+def test_attention_of_every_kind_of_block(family):
+    more = {"attention_key_size": 8} if family == "gau_alpha" else {}
+    transformer = build_transformer_model(
+        **{"model": family, "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 2},
+        **{"num_attention_heads": 2, "intermediate_size": 16, "max_position": 16},
+        **{"return_keras_model": False, "with_lm": True, **more},
+    )
+    ids = np.array([[3, 4, 5, 6, 7], [8, 9, 10, 0, 0]])
+    model = attention_model(transformer)
+    inputs = [ids, ids * 0][: len(model.inputs)]
+    before = model.predict_on_batch(inputs)
+    heads = 1 if family == "gau_alpha" else 2
+    assert before.shape == (2, 2, heads, 5, 5)
+    np.testing.assert_allclose(np.asarray(before)[0].sum(axis=-1), 1, atol=CLOSE)
+    if family != "gpt2":  # which has no padding of its own
+        np.testing.assert_allclose(np.asarray(before)[1, ..., 3:], 0, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(np.triu(np.asarray(before)[0, 0, 0], 1), 0)
+    # nobody watches any more: the model computes as ever
+    assert not any("call" in vars(layer) for layer in transformer.model._flatten_layers())
+
+
+def test_landmarks_have_no_matrix_to_show():
+    transformer = build_transformer_model(TINY, attention="nystrom", return_keras_model=False)
+    with pytest.raises(ValueError, match="attention='full'"):
+        attention_model(transformer)
+
+
+def test_writing_is_what_generate_text_writes(writer, gpt2):
+    model, tokenizer = build_transformer_model(gpt2, with_lm="linear"), load_tokenizer(gpt2)
+    (expected,) = generate_text(model, tokenizer, "天地", 12)
+    found = answer(writer, "generate", text="天地", max_new_tokens=12)
+    assert (found["text"], found["tokens"]) == (expected.text, len(expected.ids))
+    assert found["reason"] == ("stop" if expected.finished else "length") and found["seed"] is None
+    assert found["score"] == pytest.approx(expected.score, abs=1e-4)
+    short = answer(writer, "generate", text="天地", max_new_tokens=2)
+    assert short["tokens"] == 2 and short["reason"] == "length"
+    assert expected.text.startswith(short["text"])
+
+
+def test_streamed_pieces_are_the_text(writer):
+    body = {"text": "天地", "max_new_tokens": 12, "sample": True, "temperature": 3.0, "seed": 5}
+    whole = answer(writer, "generate", **body)
+    response = writer.post("/v1/generate", json=body | {"stream": True})
+    assert response.headers["content-type"].startswith("text/event-stream")
+    *pieces, (kind, ending) = events(response.text)
+    assert len(pieces) > 2 and {kind for kind, _ in pieces} == {"piece"} and kind == "end"
+    assert "".join(piece["text"] for _, piece in pieces) == whole.pop("text")
+    assert ending == whole
+    assert (
+        answer(writer, "generate", **body)["text"]
+        != answer(writer, "generate", **body | {"seed": 6})["text"]
+    )
+    unseeded = answer(writer, "generate", **{k: v for k, v in body.items() if k != "seed"})
+    again = answer(writer, "generate", **body | {"seed": unseeded["seed"]})
+    assert again["text"] == unseeded["text"]
+
+
+def tags_of(model, tokenizer, text):
+    ids = np.array([tokenizer.encode(text)[0]])
+    return ids, np.asarray(model.predict_on_batch([ids, ids * 0]))
+
+
+@pytest.mark.parametrize("kind", ["softmax", "CRF", "pointers"])
+def test_entities_of_a_saved_tagger(kind, tokenizer, tmp_path):
+    labels = ["人", "地"] if kind == "pointers" else ["O", "B-人", "I-人", "B-地", "I-地"]
+    base = build_transformer_model(TINY)
+    if kind == "pointers":
+        output = GlobalPointer(len(labels), 8)(base.output)
+    else:
+        varied = keras.initializers.RandomNormal(stddev=1.0, seed=0)
+        output = keras.layers.Dense(len(labels), kernel_initializer=varied)(base.output)
+    output = ConditionalRandomField()(output) if kind == "CRF" else output
+    model = keras.Model(base.inputs, output)
+    save_tagger(tmp_path, model, labels, tokenizer)
+    with TestClient(create_app(load(TINY, ner=tmp_path))) as client:
+        found = answer(client, "entities", texts=TEXTS)["results"]
+        assert client.get("/v1/model").json()["entities"] == labels
+    assert any(found)
+    for text, entities in zip(TEXTS, found, strict=True):
+        ids, scores = tags_of(model, tokenizer, text)
+        if kind == "pointers":
+            spans = {(i, j + 1, labels[k]) for _, k, i, j in np.argwhere(scores > 0)}
+        else:
+            decode = model.layers[-1].decode if kind == "CRF" else lambda x: x.argmax(axis=-1)
+            rows = keras.ops.convert_to_numpy(decode(scores))
+            spans = bio_spans([labels[tag] for tag in rows[0]])
+        inside = {(i - 1, j - 1, k) for i, j, k in spans if i > 0 and j < ids.shape[1]}
+        assert {(one["start"], one["end"], one["kind"]) for one in entities} == inside
+        assert all(one["text"] == text[one["start"] : one["end"]] for one in entities)
+
+
+def test_a_tagger_that_does_not_fit_says_so(tokenizer, tmp_path):
+    base = build_transformer_model(TINY)
+    model = keras.Model(base.inputs, keras.layers.Dense(3)(base.output))
+    with pytest.raises(ValueError, match="2 labels for a model whose output"):
+        save_tagger(tmp_path, model, ["O", "B"], tokenizer)
+    with pytest.raises(FileNotFoundError, match=r"no model\.keras"):
+        load(TINY, ner=tmp_path)
+    save_tagger(tmp_path, model, ["O", "B", "I"], tokenizer)
+    for wrong in ("{", '["O"]', '{"O": 1}'):
+        (tmp_path / "labels.json").write_text(wrong)
+        with pytest.raises(ValueError, match=r"labels\.json"):
+            load(TINY, ner=tmp_path)
+
+
+def test_what_a_checkpoint_cannot_do(client, writer, bert, tmp_path):
+    assert set(client.get("/v1/model").json()["cannot"]) == {"generate", "entities"}
+    assert "cannot write" in error(client.post("/v1/generate", json={"text": "天"}), 404)["message"]
+    assert "--ner" in error(client.post("/v1/entities", json={"texts": ["天"]}), 404)["message"]
+    health = writer.get("/health").json()
+    assert health["status"] == "ready" and set(health["cannot"]) == {"fill-mask", "entities"}
+    error(writer.post("/v1/fill-mask", json={"texts": ["[MASK]"]}), 404)
+    headless = build_transformer_model(TINY, return_keras_model=False)
+    headless.save_checkpoint(tmp_path, "hf")
+    shutil.copy(TINY / "vocab.txt", tmp_path)
+    assert "lm_dense" in load(tmp_path).cannot["fill-mask"]
+
+
+@pytest.mark.parametrize("application", ["unilm", "t5.1.1"])
+def test_models_that_answer(application, tokenizer, tmp_path):
+    sizes = {"vocab_size": tokenizer.vocab_size, "hidden_size": 16, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "intermediate_size": 16, "max_position": 64}
+    kind = {"model": application} if application == "t5.1.1" else {"with_mlm": True}
+    transformer = build_transformer_model(**sizes, **kind, return_keras_model=False)
+    transformer.save_checkpoint(tmp_path, format="tf", vocab=tokenizer)
+    options = {} if application == "t5.1.1" else {"application": "unilm"}
+    served = load(tmp_path, **options)
+    assert {"generate", "vectors", "attention"} <= set(served.abilities)
+    expected = "".join(stream(served.transformer, tokenizer, "天地", 4))
+    with TestClient(create_app(served)) as client:
+        assert not client.get("/v1/model").json()["continues"]
+        assert answer(client, "generate", text="天地", max_new_tokens=4)["text"] == expected
+
+
+# ---------------------------------------------------------------- bad requests
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field", "words"),
+    [
+        ("fill-mask", {}, "texts", "required"),
+        ("fill-mask", {"texts": []}, "texts", "at least 1"),
+        ("fill-mask", {"texts": "天[MASK]"}, "texts", "list"),
+        ("fill-mask", {"texts": ["[MASK]", 3]}, "texts[1]", "string"),
+        ("fill-mask", {"texts": ["[MASK]", "天"]}, "texts[1]", "0 times [MASK]"),
+        ("fill-mask", {"texts": ["[MASK]" * 17]}, "texts[0]", "17 times [MASK]"),
+        ("fill-mask", {"texts": ["[MASK]"], "top": 0}, "top", "greater than or equal to 1"),
+        ("fill-mask", {"texts": ["[MASK]"], "top": "5"}, "top", "integer"),
+        ("fill-mask", {"texts": ["[MASK]"], "tpo": 5}, "tpo", "not permitted"),
+        ("fill-mask", {"texts": ["[MASK]" + "天" * 2001]}, "texts[0]", "at most 2000"),
+        ("fill-mask", {"texts": ["[MASK]" + "天" * 600]}, "texts[0]", "tokens; at most"),
+        ("vectors", {"texts": ["天"] * 33}, "texts", "at most 32"),
+        ("vectors", {"texts": ["天", " \n"]}, "texts[1]", "nothing to read"),
+        ("vectors", {"texts": ["天"], "pooling": "max"}, "pooling", "'mean' or 'cls'"),
+        ("attention", {"text": "天", "layers": [0, 2]}, "layers[1]", "expected 0 to 1"),
+        ("attention", {"text": "天", "heads": [-1]}, "heads[0]", "expected 0 to 3"),
+        ("attention", [1], None, "JSON object"),
+    ],
+)
+def test_a_bad_request_names_the_field(client, path, body, field, words):
+    found = error(client.post(f"/v1/{path}", json=body), 422)
+    assert found["field"] == field and words in found["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"text": "天", "max_new_tokens": 33}, "max_new_tokens"),
+        ({"text": "天", "max_new_tokens": 0}, "max_new_tokens"),
+        ({"text": "天" * 40, "max_new_tokens": 32}, "text"),
+        ({"text": "天", "top_k": 5}, "top_k"),
+        ({"text": "天", "sample": True, "top_p": 1.5}, "top_p"),
+        ({"text": "天", "sample": True, "temperature": 0}, "temperature"),
+        ({"text": "天", "seed": -1}, "seed"),
+        ({"text": "天", "stream": "yes"}, "stream"),
+    ],
+)
+def test_a_bad_wish_names_the_field(writer, body, field):
+    assert error(writer.post("/v1/generate", json=body), 422)["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 422),
+        (b"{", 422),
+        (b'{"texts": ["\xff"]}', 400),
+        (b'{"texts": ["\\ud800[MASK]"]}', 422),
+        (b'{"texts": NaN}', 422),
+        (b'{"texts": ["[MASK]"], "top": NaN}', 422),
+        (b'{"texts": ["' + b"a" * (1 << 20) + b'"]}', 413),
+        (b"[" * 100_000, 400),
+    ],
+)
+def test_a_body_that_is_no_request(client, content, status):
+    headers = {"Content-Type": "application/json"}
+    error(client.post("/v1/fill-mask", content=content, headers=headers), status)
+
+
+def test_other_paths_and_methods(client):
+    error(client.get("/nothing"), 404)
+    error(client.get("/../abilities.py"), 404)
+    error(client.get("/v1/fill-mask"), 405)
+    described = client.get("/openapi.json").json()["paths"]
+    assert {"/health", "/v1/model", "/v1/generate", "/v1/attention"} <= set(described)
+
+
+def test_the_page_needs_nothing_from_elsewhere(client):
+    index = client.get("/")
+    assert index.headers["content-type"].startswith("text/html")
+    for name in re.findall(r'(?:href|src)="([^#"]+)"', index.text):
+        assert client.get(f"/{name}").status_code == 200, name
+    for path in PAGE.iterdir():
+        text = path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "//" not in text.replace("// ", ""), path.name  # no address; comments aside
+    assert "script-src 'self'" in index.text and "innerHTML" not in (PAGE / "page.js").read_text()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+fields_of_requests = st.sampled_from(
+    ["text", "texts", "top", "pooling", "layers", "heads", "sample", "seed", "max_new_tokens"]
+)
+
+
+@examples(max_examples=100)
+@given(
+    path=st.sampled_from(
+        ["fill-mask", "vectors", "similarity", "attention", "entities", "generate"]
+    ),
+    body=anything | st.dictionaries(fields_of_requests, anything, max_size=4),
+)
+def test_whatever_is_sent_gets_a_clear_answer(client, path, body):
+    content = json.dumps(body)  # NaN and Infinity too, which are no JSON
+    response = client.post(
+        f"/v1/{path}", content=content, headers={"Content-Type": "application/json"}
+    )
+    if response.status_code != 200:
+        assert response.status_code in (400, 404, 422), response.text
+        error(response, response.status_code)
+
+
+@examples(max_examples=40)
+@given(text=st.text(max_size=40))
+def test_whatever_is_typed_gets_an_answer(client, text):
+    for path, body in (
+        ("fill-mask", {"texts": [text + "[MASK]"]}),
+        ("vectors", {"texts": [text]}),
+        ("attention", {"text": text, "layers": [0]}),
+    ):
+        response = client.post(f"/v1/{path}", json=body)
+        if response.status_code != 200:
+            error(response, 422)
+
+
+# ---------------------------------------------------------------- the worker
+
+
+class Echo:
+    """Gives back what it gets, slowly if told to; keeps what shared a pass."""
+
+    writes, example = False, "a"
+
+    def __init__(self, seconds=0.0, wrong=None):
+        self.seconds, self.wrong, self.batches = seconds, wrong, []
+
+    def prepare(self, text):
+        if text == self.wrong:
+            raise Refused("wrong")
+        return text
+
+    def key(self, item):
+        return len(item)
+
+    def program(self, jobs):
+        self.batches.append([job.item for job in jobs])
+        time.sleep(self.seconds)
+        if self.wrong in self.batches[-1]:
+            raise KeyError("inside")
+        for job in jobs:
+            job.tell(job.item)
+            job.end()
+        yield
+
+
+class Counter(Echo):
+    """Tells 0, 1, 2, ... to each job, one a step."""
+
+    writes = True
+    steps = 0
+
+    def program(self, jobs):
+        self.batches.append([job.item for job in jobs])
+        for i in range(10_000):
+            time.sleep(self.seconds)
+            self.steps += 1
+            for job in jobs:
+                job.tell(str(i))
+            yield
+
+
+@contextmanager
+def working(**limits):
+    worker = Worker(Limits(**limits))
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.close()
+        assert not worker.thread.is_alive()
+
+
+def run(worker, *jobs, seconds=30):
+    """The results, or errors, of jobs given as (ability, item) and submitted together."""
+
+    async def all_of_them():
+        made = [Job(ability, item, seconds) for ability, item in jobs]
+        worker.submit(made)
+        return await asyncio.gather(*(job.result() for job in made), return_exceptions=True)
+
+    return asyncio.run(all_of_them())
+
+
+def test_jobs_of_one_key_share_passes():
+    ability, other = Echo(), Echo()
+    items = ["a", "bb", "c", "dd", "e", "f", "g"]
+    jobs = [(ability, item) for item in items] + [(other, "a")]
+    with working(batch=4) as worker:
+        assert run(worker, *jobs) == [*items, "a"]
+    assert ability.batches == [["a", "c", "e", "f"], ["bb", "dd"], ["g"]]
+    assert other.batches == [["a"]]
+
+
+def test_a_job_alone_waits_no_longer_than_the_limit():
+    with working(wait=0.2) as worker:
+        begin = time.monotonic()
+        run(worker, (Echo(), "a"))
+        assert 0.2 <= time.monotonic() - begin < 5
+
+
+def test_a_full_queue_turns_all_of_a_request_away():
+    ability = Echo(seconds=0.5)
+
+    async def crowd(worker):
+        first = Job(ability, "a", 30)
+        worker.submit([first])
+        while not ability.batches:  # the first one is running now
+            await asyncio.sleep(0.01)
+        waiting = [Job(ability, "b", 30) for _ in range(3)]
+        worker.submit(waiting)
+        with pytest.raises(Busy):
+            worker.submit([Job(ability, "c", 30), Job(ability, "c", 30)])
+        worker.submit([Job(ability, "d", 30)])
+        await asyncio.gather(*(job.result() for job in waiting))
+
+    with working(waiting=4, wait=0) as worker:
+        asyncio.run(crowd(worker))
+    assert not any("c" in batch for batch in ability.batches)
+
+
+def test_an_error_in_one_batch_leaves_the_others():
+    ability = Echo(wrong="aa")
+    with working() as worker:
+        wrong, right = run(worker, (ability, "aa"), (ability, "b"))
+        assert isinstance(wrong, RuntimeError) and right == "b"
+        assert run(worker, (ability, "c")) == ["c"]
+
+
+def test_one_pass_does_not_wait_for_long_texts():
+    counter, echo = Counter(seconds=0.01), Echo()
+
+    async def both(worker):
+        long = [Job(counter, item, 30) for item in ("a", "bb", "ccc")]
+        worker.submit(long)
+        while len(counter.batches) < 2:
+            await asyncio.sleep(0.01)
+        for _ in range(5):
+            job = Job(echo, "x", 30)
+            worker.submit([job])
+            assert await job.result() == "x"
+        assert len(counter.batches) == 2  # the third has to wait for one of them
+        before = counter.steps
+        long[0].cancel()
+        while len(counter.batches) < 3:
+            await asyncio.sleep(0.01)
+        assert counter.steps > before
+        for job in long:
+            job.cancel()
+
+    with working(writing=2) as worker:
+        asyncio.run(both(worker))
+
+
+def test_time_runs_out_waiting_and_writing():
+    counter = Counter(seconds=0.01)
+
+    async def late(worker):
+        jobs = [Job(counter, "a", 0.3), Job(counter, "bb", 0.3)]
+        worker.submit(jobs)
+        told = []
+        with pytest.raises(Late):
+            async for update in jobs[0]:
+                told.append(update)
+        assert told[:3] == ["0", "1", "2"]
+        with pytest.raises(Late):
+            await jobs[1].result()
+
+    with working(writing=1) as worker:
+        asyncio.run(late(worker))
+    assert counter.batches == [["a"]]
+
+
+def test_closing_finishes_what_was_taken():
+    ability = Echo(seconds=0.1)
+
+    async def close_early(worker):
+        jobs = [Job(ability, "a" * n, 30) for n in range(1, 5)]
+        worker.submit(jobs)
+        closing = asyncio.create_task(asyncio.to_thread(worker.close))
+        await asyncio.sleep(0.05)
+        with pytest.raises(Busy, match="shutting down"):
+            worker.submit([Job(ability, "z", 30)])
+        assert [await job.result() for job in jobs] == ["a", "aa", "aaa", "aaaa"]
+        await closing
+
+    with working(wait=5.0) as worker:
+        asyncio.run(close_early(worker))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"character": 5}, "expected one of characters"),
+        ({"texts": 0}, "at least 1"),
+        ({"batch": 2.5}, "without a fraction"),
+        ({"seconds": "9"}, "expected a number"),
+        ({"seconds": float("nan")}, "at least 1"),
+    ],
+)
+def test_limits_that_make_no_sense(values, words):
+    with pytest.raises(ValueError, match=words):
+        Limits.of(values)
+
+
+# ---------------------------------------------------------------- on loopback
+
+
+@contextmanager
+def listening(app):
+    """A real server in a thread; gives its address and itself."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=20)
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{place.getsockname()[1]}", server
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def echoing(transformer, tokenizer, ability):
+    """A checkpoint whose vectors, or texts, come from a stand-in."""
+    name = "generate" if ability.writes else "vectors"
+    if ability.writes:
+        ability.prepare = lambda text, **settings: text
+    else:
+        ability.prepare = lambda text: {"mean": np.ones(2)}
+    return Served(transformer, tokenizer, {name: ability}, {})
+
+
+def test_many_at_once_lose_nothing_and_get_their_own_answers(served, client):
+    texts = ["人不是天地大小"[i % 7 :][: 1 + i % 5] * (1 + i % 4) for i in range(30)]
+    masked = [f"{text}[MASK]大" for text in texts]
+    alone = [answer(client, "vectors", texts=[text])["vectors"][0] for text in texts]
+    filled = [answer(client, "fill-mask", texts=[text], top=50)["results"][0] for text in masked]
+
+    async def ask(client, path, text, **more):
+        response = await client.post(f"/v1/{path}", json={"texts": [text], **more})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def crowd(address):
+        limits = httpx.Limits(max_connections=20)
+        async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
+            vectors = [ask(client, "vectors", text) for text in texts]
+            masks = [ask(client, "fill-mask", text, top=50) for text in masked]
+            return await asyncio.gather(*vectors), await asyncio.gather(*masks)
+
+    app = create_app(served)
+    passes = []
+    outputs = OnePass.outputs
+    with pytest.MonkeyPatch.context() as patch, listening(app) as (address, _):
+        patch.setattr(
+            OnePass,
+            "outputs",
+            lambda self, rows, *more: passes.append(len(rows)) or outputs(self, rows, *more),
+        )
+        vectors, masks = asyncio.run(crowd(address))
+    assert sum(passes) == 60 and len(passes) < 60
+    np.testing.assert_allclose([found["vectors"][0] for found in vectors], alone, atol=CLOSE)
+    for found, expected in zip(masks, filled, strict=True):
+        shares, wanted = (
+            {one["token"]: one["probability"] for one in result["masks"][0]}
+            for result in (found["results"][0], expected)
+        )
+        assert shares == pytest.approx(wanted, abs=CLOSE)
+
+
+def test_texts_written_side_by_side_are_those_written_alone(served_writer, writer):
+    bodies = [
+        {"text": text, "max_new_tokens": count, "sample": True, "temperature": 3.0, "seed": seed}
+        for seed, (text, count) in enumerate([("天", 8), ("大人", 20), ("不是", 3), ("天地人", 9)])
+    ]
+    alone = [answer(writer, "generate", **body) for body in bodies]
+
+    async def crowd(address):
+        async with httpx.AsyncClient(base_url=address, timeout=120) as client:
+            posts = (client.post("/v1/generate", json=body) for body in bodies)
+            return await asyncio.gather(*posts)
+
+    batches, program = [], Writer.program
+    with pytest.MonkeyPatch.context() as patch:
+        counted = lambda self, jobs: batches.append(len(jobs)) or program(self, jobs)  # noqa: E731
+        patch.setattr(Writer, "program", counted)
+        with listening(create_app(served_writer, Limits(wait=0.5))) as (address, _):
+            together = [response.json() for response in asyncio.run(crowd(address))]
+    assert batches == [4]
+    for one, other in zip(together, alone, strict=True):
+        assert one.pop("score") == pytest.approx(other.pop("score"), abs=1e-4)
+        assert one == other
+
+
+def test_a_client_that_leaves_stops_its_text(bert, tokenizer):
+    counter = Counter(seconds=0.01)
+
+    async def leave(address):
+        async with httpx.AsyncClient(base_url=address) as client:
+            body = {"text": "a", "stream": True}
+            async with client.stream("POST", "/v1/generate", json=body) as response:
+                async for line in response.aiter_lines():
+                    if "3" in line:
+                        break
+            with pytest.raises(httpx.ReadTimeout):
+                await client.post("/v1/generate", json={"text": "a"}, timeout=0.3)
+
+    with listening(create_app(echoing(bert, tokenizer, counter))) as (address, _):
+        asyncio.run(leave(address))
+        while httpx.get(f"{address}/health").json()["running"]:
+            time.sleep(0.02)
+        before = counter.steps
+        time.sleep(0.1)
+    assert counter.steps == before and len(counter.batches) == 2
+
+
+def test_too_many_are_told_to_come_back(bert, tokenizer):
+    async def crowd(address):
+        async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+            posts = (client.post("/v1/vectors", json={"texts": ["a"]}) for _ in range(8))
+            return await asyncio.gather(*posts)
+
+    served = echoing(bert, tokenizer, Echo(seconds=0.3))
+    app = create_app(served, Limits(waiting=2, batch=1))
+    with listening(app) as (address, _):
+        responses = asyncio.run(crowd(address))
+    codes = sorted(response.status_code for response in responses)
+    assert codes[0] == 200 and codes[-1] == 503 and set(codes) == {200, 503}
+    refused = next(response for response in responses if response.status_code == 503)
+    assert "later" in error(refused, 503)["message"] and refused.headers["retry-after"] == "1"
+
+
+def test_shutting_down_finishes_the_texts_that_have_begun(bert, tokenizer):
+    app = create_app(echoing(bert, tokenizer, Counter(seconds=0.01)), Limits(seconds=1.5))
+    with listening(app) as (address, server), httpx.Client(base_url=address) as client:
+        body = {"text": "a", "stream": True}
+        with client.stream("POST", "/v1/generate", json=body) as response:
+            lines = response.iter_lines()
+            next(lines)
+            server.should_exit = True
+            rest = list(lines)
+    assert json.loads(rest[-2].removeprefix("data: "))["reason"] == "time"
+
+
+def test_a_body_that_never_comes(bert, tokenizer):
+    with (
+        listening(create_app(echoing(bert, tokenizer, Echo()), Limits(seconds=1))) as (address, _),
+        socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1]))) as connection,
+    ):
+        head = "POST /v1/vectors HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 99\r\n\r\n{{".encode())
+        connection.settimeout(10)
+        assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_the_example_asks(served, served_writer):
+    command = [sys.executable, str(ROOT / "examples/basic_serving_client.py"), "--address"]
+    for what, expected in ((served, "7 requests at once"), (served_writer, "\n今天天气")):
+        with listening(create_app(what, Limits(new_tokens=40))) as (address, _):
+            done = subprocess.run([*command, address], capture_output=True, encoding="utf-8")
+        assert expected in done.stdout, done.stderr
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_serves_until_it_is_told_to_stop():
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = str(place.getsockname()[1])
+    command = [sys.executable, "-m", "bert4keras_lite", "serve", str(TINY), "--port", port]
+    with subprocess.Popen(
+        [*command, "--limit", "characters=9"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        assert f"http://127.0.0.1:{port}/" in process.stdout.readline()
+        transport = httpx.HTTPTransport(retries=5)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=transport) as client:
+            assert client.get("/health").json()["status"] == "ready"
+            assert client.get("/v1/model").json()["name"] == TINY.name
+            assert error(client.post("/v1/vectors", json={"texts": ["天" * 10]}), 422)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (0, 130)
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_without_fastapi_it_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "bert4keras_lite.serving.app")
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert main(["serve", str(TINY)]) == 1
+    assert "bert4keras_lite[serve]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--limit", "character=9"], "expected one of characters"),
+        (["--limit", "characters"], "expected NAME=VALUE"),
+        (["--ner", str(FOLDER)], "no model.keras"),
+        (["--set", "hiden_size=3"], "did you mean 'hidden_size'"),
+    ],
+)
+def test_a_mistake_is_one_line(capsys, arguments, words):
+    assert main(["serve", str(TINY), *arguments]) == 1
+    printed = capsys.readouterr().err
+    assert words in printed and "Traceback" not in printed

@@ -1,0 +1,72 @@
+"""Directories that we write, in the hands of transformers: it loads them whole, numbers included.
+
+Runs where transformers and PyTorch are installed; `make test` installs neither.
+"""
+
+import numpy as np
+import pytest
+from test_families import ARCHITECTURES, build, inputs_of, outputs_of
+
+from bert4keras_lite import mappings
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+HEADS = {
+    "bert": {"with_nsp": "linear", "with_lm": "linear"},
+    "albert": {"with_nsp": "linear", "with_lm": "linear", "embedding_size": 16},
+    "roformer": {"with_lm": "linear"},
+    "electra": {"with_discriminator": "linear", "embedding_size": 16},
+    "electra_generator": {"with_lm": "linear", "embedding_size": 16},
+}
+NAMES = [
+    name
+    for name, row in ARCHITECTURES.items()
+    if row.get("family", "bert") in mappings.HUGGING_FACE
+    and name != "nezha"  # transformers 5 dropped it
+    and row.get("stacks", "both") == "both"
+]
+
+
+def theirs(model, inputs, names):
+    """The logits, in the order of our outputs."""
+    arrays = dict(zip(names, (torch.tensor(x, dtype=torch.long) for x in inputs), strict=True))
+
+    def visible(name):
+        mask = (arrays[name] != 0).long()
+        mask[:, 0] = 1
+        return mask
+
+    arguments = {"input_ids": arrays["token_ids"], "attention_mask": visible("token_ids")}
+    if "segment_ids" in arrays:
+        arguments["token_type_ids"] = arrays["segment_ids"]
+    if "decoder_token_ids" in arrays:
+        arguments["decoder_input_ids"] = arrays["decoder_token_ids"]
+        arguments["decoder_attention_mask"] = visible("decoder_token_ids")
+    with torch.no_grad():
+        found = model(**arguments)
+    if hasattr(found, "prediction_logits"):
+        order = (
+            getattr(found, k, None)
+            for k in ("seq_relationship_logits", "sop_logits", "prediction_logits")
+        )
+        return [y.numpy() for y in order if y is not None]
+    logits = found.logits.numpy()
+    return [logits[..., None] if logits.ndim == 2 else logits]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_transformers_reads_what_we_write(name, tmp_path):
+    transformer = build(name, **HEADS.get(name, {"with_lm": "linear"}))
+    transformer.save_checkpoint(tmp_path, "hf")
+    kind = transformers.AutoConfig.from_pretrained(tmp_path).architectures[0]
+    model, info = getattr(transformers, kind).from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["unexpected_keys"] and not info["mismatched_keys"]
+    assert set(info["missing_keys"]) <= {"roformer.encoder.embed_positions.weight"}
+    model.eval()
+    inputs = inputs_of(transformer, padded=transformer.config.pad_token_id == 0)
+    names = [tensor.name for tensor in transformer.inputs]
+    expected = theirs(model, inputs, names)
+    for ours, golden in zip(outputs_of(transformer.model, inputs), expected, strict=True):
+        scale = max(1, np.abs(golden).max())
+        np.testing.assert_allclose(ours, golden, atol=1e-5 * scale)
