@@ -7,7 +7,8 @@ D: a directory with ChnSentiCorp (chnsenticorp), AFQMC (afqmc) and CLUENER (clue
 CLUENER's test files have no labels: they are tested on dev, and all are trained for a fixed number of
 epochs, so that nothing is chosen by it. Seven of ten pairs in AFQMC mean different things, and who
 says so of all has an accuracy of .69; so pairs are scored by the area under the ROC curve, the share
-of cases in which a pair that means the same gets a higher score than one that does not.
+of cases in which a pair that means the same gets a higher score than one that does not. The score is
+the cosine of the two texts' vectors, trained to put the pairs in order (CoSENT).
 
 `--rows` gives the sizes of the labelled set to compare at, `--epochs` one number for all of them, or one
 for each: the fewer labels there are, the more the model has to know before.
@@ -22,14 +23,14 @@ from pathlib import Path
 import keras
 import numpy as np
 from labeling import Spans, read_entities, read_splits, straight_down, tokenizer_of, without_padding
-from pairs import compared
 from sentiment import read
 from tiny_bert import DATA, OUTPUT
 from trials import arguments, compare
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.data import Batches, read_tsv
-from bert4keras_lite.losses import sequence_crossentropy
+from bert4keras_lite.layers import GlobalAveragePooling1D
+from bert4keras_lite.losses import cosent, sequence_crossentropy
 from bert4keras_lite.metrics import bio_spans
 from bert4keras_lite.optimizers import AdamW
 
@@ -75,59 +76,74 @@ def train(model, batches, epochs, loss):
     model.fit(batches, epochs=epochs, verbose=2)
 
 
-# texts, or pairs of texts, with one label
+def mean_vector(body):
+    """A vector a text."""
+    return keras.Model(body.inputs, GlobalAveragePooling1D()(body.output))
+
+
+# one label a text, or a pair of texts
 
 
 def reviews():
-    """`(train, test)`: lists of ((text,), label)."""
+    """`(train, test)`: lists of (text, label)."""
     directory = data / "chnsenticorp" if (data / "chnsenticorp").is_dir() else data
-    return [[((text,), label) for text, label in read(directory, s)] for s in ("train", "test")]
+    return [read(directory, split) for split in ("train", "test")]
 
 
 def pairs():
-    """`(train, test)`: lists of ((text, text), label)."""
+    """`(train, test)`: lists of (text, text, label)."""
     files = [data / "afqmc" / f"{split}.txt" for split in ("train", "dev")]
     if not files[0].is_file():
         files = [data / f"matching.{split}.tsv" for split in ("train", "test")]
-    return [
-        [((first, second), label) for first, second, label in read_tsv(file, (str, str, int))]
-        for file in files
-    ]
+    return [read_tsv(file, (str, str, int)) for file in files]
 
 
-def accuracy(labels, margins):
-    return np.mean((margins > 0) == labels)
+def learn(model, loss, sets, epochs):
+    """Trains on rows of texts and a label.
 
-
-def area(labels, margins):
-    """Under the ROC curve: Mann and Whitney's statistic, where equal margins count half."""
-    yes, no = margins[labels == 1], np.sort(margins[labels == 0])
-    wins = np.searchsorted(no, yes, "left") + np.searchsorted(no, yes, "right")
-    return np.mean(wins) / 2 / len(no)
-
-
-def classify(sets, epochs, pretrained, score):
-    """On the mean of the text's vectors, or on what two texts have in common."""
+    Returns:
+        What the model says of each test row, and the labels of these.
+    """
     train_batches, test_batches = (
         Batches(
-            [(tokenizer.encode(*texts, maxlen=args.maxlen), label) for texts, label in rows],
+            [
+                (sum((tokenizer.encode(text, maxlen=args.maxlen) for text in texts), ()), label)
+                for *texts, label in rows
+            ],
             args.batch_size,
             shuffle=shuffle,
             buckets=8,
         )
         for rows, shuffle in ((sets[0], True), (sets[1], False))
     )
-    body = bert(pretrained)
-    if len(sets[0][0][0]) == 2:
-        x = compared(body.output, *body.inputs)
-    else:
-        x = keras.layers.GlobalAveragePooling1D()(body.output, mask=body.inputs[0] > 0)
-    x = keras.layers.Dropout(0.1)(x)
-    model = keras.Model(body.inputs, keras.layers.Dense(2, name="classifier")(x))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     train(model, train_batches, epochs, loss)
-    no, yes = test_batches.restore(model.predict(test_batches, verbose=0)).T
-    return model, float(score(np.array([label for _, label in sets[1]]), yes - no))
+    said = test_batches.restore(model.predict(test_batches, verbose=0))
+    return said, np.array([label for *_, label in sets[1]])
+
+
+def classify(sets, epochs, pretrained):
+    """Good or bad, by the mean of the text's vectors; the share of right answers."""
+    vector = mean_vector(bert(pretrained))
+    x = keras.layers.Dropout(0.1)(vector.output)
+    model = keras.Model(vector.inputs, keras.layers.Dense(2, name="classifier")(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    said, labels = learn(model, loss, sets, epochs)
+    return model, float(np.mean(said.argmax(axis=-1) == labels))
+
+
+def match(sets, epochs, pretrained):
+    """The cosine of the texts' vectors; the area under its ROC curve.
+
+    That area is Mann and Whitney's statistic, in which equal scores count half.
+    """
+    vector = mean_vector(bert(pretrained))
+    inputs = [keras.Input((None,), dtype="int32") for _ in range(4)]
+    vectors = [vector(inputs[:2]), vector(inputs[2:])]
+    model = keras.Model(inputs, keras.layers.Dot(axes=1, normalize=True, dtype="float32")(vectors))
+    said, labels = learn(model, cosent, sets, epochs)
+    yes, no = said[labels == 1, 0], np.sort(said[labels == 0, 0])
+    wins = np.searchsorted(no, yes, "left") + np.searchsorted(no, yes, "right")
+    return model, float(np.mean(wins) / 2 / len(no))
 
 
 # names in texts
@@ -165,8 +181,8 @@ def tag(sets, epochs, pretrained):
 
 
 TASKS = {
-    "reviews": (reviews, partial(classify, score=accuracy), "accuracy"),
-    "pairs": (pairs, partial(classify, score=area), "area under the ROC curve"),
+    "reviews": (reviews, classify, "accuracy"),
+    "pairs": (pairs, match, "area under the ROC curve"),
     "names": (entities, tag, "F1"),
 }
 results = {name: {} for name in args.tasks.split(",")}

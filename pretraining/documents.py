@@ -294,7 +294,7 @@ def clean(text):
     return _REPEATED.sub(r"\1\1\1", text).strip()
 
 
-_CHINESE = re.compile("[㐀-䶿一-鿿]")
+CHINESE = re.compile("[㐀-䶿一-鿿]")
 
 
 @dataclass(frozen=True)
@@ -320,6 +320,6 @@ class Selection:
             return ""
         if self.min_chinese:
             letters = "".join(text.split())
-            if len(_CHINESE.findall(letters)) < self.min_chinese * len(letters):
+            if len(CHINESE.findall(letters)) < self.min_chinese * len(letters):
                 return ""
         return text

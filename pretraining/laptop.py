@@ -1,12 +1,14 @@
 """A small Chinese model from public texts, in about an hour on two cores, with one command.
 
-    python -m pretraining.laptop --data D --vocab vocab.txt --output RUN [--steps N] [settings]
+    python -m pretraining.laptop --data D --vocab vocab.txt --output RUN [--labelled] [settings]
 
 D: a directory with `lm_laws/text.txt`, `lm_modern_prose/text.txt`, `lm_cluecorpus_sample/*_bert_*.txt`
 (documents between empty lines) and `classical_modern/pairs.tsv` (book TAB classical TAB modern);
 those that are there are read. The web's texts, 3 % of all but the only ones in today's everyday words,
-are read 16 times as often (see docs/pretraining.md). The rest of the flags are those of
-`pretraining.train`, and go before the recipe `tiny`. RUN gets the corpora, and all that a run
+are read 16 times as often (see docs/pretraining.md). With `--labelled` so are, six times as often,
+the training texts of all labelled sets in D, without their labels: every file with `train` in its
+name, but for what stands in a file of `dev`, `valid` or `test`, too. The rest of the flags are those
+of `pretraining.train`, and go before the recipe `tiny`. RUN gets the corpora, and all that a run
 writes; started again, it goes on.
 """
 
@@ -17,10 +19,12 @@ from itertools import groupby
 from pathlib import Path
 
 from . import corpus, train
+from .texts import write_texts
 
 TEXTS = ("lm_laws/text.txt", "lm_modern_prose/text.txt")
 WEB = "lm_cluecorpus_sample/CLUECorpusSmall_bert_sampled.txt"
-WEB_TIMES = 16
+WEB_TIMES, LABELLED_TIMES = 16, 6
+HELD_BACK = ("dev", "valid", "test")
 PAIRS = "classical_modern/pairs.tsv"
 
 
@@ -33,6 +37,13 @@ def write_pairs(source, target):
                 file.write("\n".join(language) + "\n\n")
 
 
+def write_labelled(data, target):
+    """The texts of all files for training below a directory that are in none for testing."""
+    paths = [path for path in sorted(data.rglob("*")) if path.is_file()]
+    held = [path for path in paths if any(word in path.name for word in HELD_BACK)]
+    write_texts([path for path in paths if "train" in path.name], held, target)
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -40,6 +51,7 @@ def main(arguments=None):
     parser.add_argument("--data", required=True)
     parser.add_argument("--vocab", required=True)
     parser.add_argument("--output", required=True)
+    parser.add_argument("--labelled", action="store_true")
     parser.add_argument("--sequence-length", default="128")
     options, flags = parser.parse_known_args(arguments)
     data, output = Path(options.data), Path(options.output)
@@ -49,8 +61,16 @@ def main(arguments=None):
         texts.append(output / "classical_modern.txt")
         write_pairs(data / PAIRS, texts[-1])
     web = [data / WEB] if (data / WEB).is_file() else []
+    labelled = []
+    if options.labelled:
+        labelled = [output / "labelled.txt"]
+        write_labelled(data, labelled[0])
     corpora = {}
-    for name, files, times in (("corpus", texts, 1), ("web", web, WEB_TIMES)):
+    for name, files, times in (
+        ("corpus", texts, 1),
+        ("web", web, WEB_TIMES),
+        ("labelled", labelled, LABELLED_TIMES),
+    ):
         if not files:
             continue
         corpora[str(output / name)] = times

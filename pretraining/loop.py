@@ -101,6 +101,10 @@ def run(settings, export_to=None, stream=sys.stdout):
         check(objective, settings, examples)
         model = objective.model
         model.compile(optimizer(settings), jit_compile=settings.jit_compile)
+        if keras.backend.backend() == "torch" and model.jit_compile:
+            from .whole_step import compile_whole_steps
+
+            compile_whole_steps(model)
         checkpoints = Checkpoints(output / "checkpoints", keep=settings.keep, best="loss")
         start = checkpoints.restore(model)
         if export_to is not None:

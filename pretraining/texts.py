@@ -1,0 +1,120 @@
+"""The texts of labelled data sets, without their labels: more to read where a corpus is small.
+
+    python -m pretraining.texts --input 'D/**/*train*' --without 'D/**/*test*' --output texts.txt
+
+Every string with six Chinese characters or more in JSON, JSON lines or columns between tabs becomes
+a document, once; but none that stands in a file of `--without`, so that nothing of a test is read.
+(On going on with the texts of a task see Gururangan et al., arXiv 2004.10964, section 4.)
+"""
+
+import argparse
+import json
+import sys
+
+from . import files
+from .documents import CHINESE
+
+
+def strings(value):
+    """All strings within what JSON can hold, but no keys of objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from strings(inner)
+
+
+def read_texts(path, min_chinese=6):
+    """The strings of a file: of JSON, of JSON lines, or between the tabs of its lines.
+
+    Args:
+        path: of the file, local or any that `tf.io.gfile` knows.
+        min_chinese: Chinese characters that a string must have.
+
+    Returns:
+        A list, in the order of the file.
+
+    Raises:
+        ValueError: the file is no text in UTF-8.
+    """
+    with files.open_binary(path) as file:
+        content = file.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected JSON or lines of text in UTF-8 ({error}).") from None
+    found = []
+    for piece in [text] if is_json(text) else text.split("\n"):
+        found += strings(json.loads(piece)) if is_json(piece) else piece.split("\t")
+    return [string for string in found if len(CHINESE.findall(string)) >= min_chinese]
+
+
+def is_json(text):
+    """Whether this is an object or a list of JSON."""
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except ValueError:
+        return False
+
+
+def find(patterns):
+    """The files of some glob patterns, in order, each once.
+
+    Raises:
+        ValueError: a pattern fits no file.
+    """
+    found = {}
+    for pattern in patterns:
+        paths = files.find(pattern)
+        if not paths:
+            raise ValueError(f"{pattern!r}: no such file; expected JSON, or columns between tabs.")
+        found |= dict.fromkeys(paths)
+    return list(found)
+
+
+def write_texts(inputs, without, output, min_chinese=6):
+    """Writes the texts of some files, an empty line after each. The file appears when it is whole.
+
+    Args:
+        inputs: paths of files to read.
+        without: paths of files whose texts are left out.
+        output: path to write to.
+        min_chinese: see `read_texts`.
+
+    Returns:
+        How many texts were written.
+
+    Raises:
+        ValueError: see `read_texts`.
+    """
+    out = {text for path in without for text in read_texts(path, min_chinese)}
+    read = [text for path in inputs for text in read_texts(path, min_chinese)]
+    kept = [text for text in dict.fromkeys(read) if text not in out]
+    with files.replacing(output) as file:
+        for text in kept:
+            lines = filter(None, (line.strip() for line in text.splitlines()))
+            file.write(("\n".join(lines) + "\n\n").encode())
+    return len(kept)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--input", nargs="+", required=True, metavar="GLOB")
+    parser.add_argument("--without", nargs="+", default=[], metavar="GLOB")
+    parser.add_argument("--output", required=True, metavar="FILE")
+    parser.add_argument("--min-chinese", type=int, default=6, metavar="CHARACTERS")
+    options = parser.parse_args(arguments)
+    try:
+        inputs, without = find(options.input), find(options.without)
+        count = write_texts(inputs, without, options.output, options.min_chinese)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{count:,} texts of {len(inputs)} files in {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""PyTorch: a training step recorded whole (forward, backward, update), and compiled as one program.
+
+Keras gives `torch.compile` a step full of Python that the compiler cannot follow, so that it
+compiles hundreds of small pieces. Here the step runs once on tensors without values, which notes
+down every operation on tensors; what is compiled is that list, in which operations fuse across
+layers, and into the update. Shapes must stay the same, as those of packed batches do.
+"""
+
+import warnings
+
+import keras
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+
+def compile_whole_steps(model):
+    """Has `fit` run each step of a model as one program, compiled at the first batch of a shape.
+
+    A step in which Python asks for the value of a tensor cannot be recorded (gradient
+    accumulation; random numbers from Keras' seeds): it is compiled in Keras' way, after a warning.
+
+    Args:
+        model: compiled with an optimizer; its own `train_step` is not called.
+    """
+
+    def make_train_function(force=False):
+        if force or model.train_function is None:
+            model.train_function = WholeStep(model)
+
+    model.make_train_function = make_train_function
+
+
+class WholeStep:
+    """`train_function` of a Keras model: called with `[batch]`, gives the logs."""
+
+    def __init__(self, model):
+        self.model, self.programs, self.in_pieces = model, {}, None
+
+    def __call__(self, data):
+        if self.in_pieces:
+            return self.in_pieces(data)
+        tensors, structure = pytree.tree_flatten(data[0])
+        key = (structure, *((t.shape, t.dtype) for t in tensors))
+        try:
+            if key not in self.programs:
+                self.programs[key] = self.record(tensors, structure)
+        except DataDependentOutputException as error:
+            warnings.warn(
+                f"The training step cannot be compiled as a whole ({error}); it is in pieces.",
+                stacklevel=2,
+            )
+            type(self.model).make_train_function(self.model, force=True)
+            self.in_pieces = self.model.train_function
+            return self(data)
+        program, names = self.programs[key]
+        values = [v.value.detach() for v in self.variables]
+        return dict(zip(names, program(*values, *tensors), strict=True))
+
+    @property
+    def variables(self):
+        model = self.model
+        every = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+        return list({id(v): v for v in every}.values())
+
+    def record(self, tensors, structure):
+        """The program, of values of variables and of tensors, and the names of what it gives."""
+        self.model.optimizer.build(self.model.trainable_variables)
+        variables, names = self.variables, []
+
+        def flat(*everything):
+            values, batch = everything[: len(variables)], everything[len(variables) :]
+            own = [v._value for v in variables]
+            try:
+                for variable, value in zip(variables, values, strict=True):
+                    needs = variable._value.requires_grad
+                    variable._value = value.detach().requires_grad_(needs)
+                logs = self.step(pytree.tree_unflatten(list(batch), structure))
+            finally:
+                for variable, value in zip(variables, own, strict=True):
+                    variable._value = value
+            names.extend(logs)
+            return tuple(logs.values())
+
+        values = [v.value.detach() for v in variables]
+        operations = make_fx(flat, tracing_mode="fake")(*values, *tensors)
+        return torch.compile(operations, dynamic=False), names
+
+    def step(self, data):
+        """Keras' `train_step`, but that it leaves no gradients in the tensors."""
+        model = self.model
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        y_pred = model(x, training=True)
+        loss = model.compute_loss(x, y, y_pred, weight, training=True)
+        model._loss_tracker.update_state(loss, sample_weight=len(keras.tree.flatten(x)[0]))
+        trainable = model.trainable_variables
+        scaled = model.optimizer.scale_loss(loss)
+        gradients = torch.autograd.grad(scaled, [v.value for v in trainable])
+        with torch.no_grad():
+            model.optimizer.apply(list(gradients), trainable)
+            logs = model.compute_metrics(x, y, y_pred, weight)
+            return {name: keras.ops.convert_to_tensor(value) for name, value in logs.items()}
