@@ -1,7 +1,7 @@
 """What a pretrained model brings: three tasks, each learned from its weights and from random ones.
 
     python examples/does_pretraining_help.py --checkpoint RUN/model/tf --data D [--seeds N]
-        [--rows 300,2400 --epochs 10,3]
+        [--tasks pairs --rows 1000,6000 --epochs 4,2 --keep 1]
 
 D: a directory with ChnSentiCorp (chnsenticorp), AFQMC (afqmc) and CLUENER (cluener). AFQMC's and
 CLUENER's test files have no labels: they are tested on dev, and all are trained for a fixed number of
@@ -11,7 +11,8 @@ of cases in which a pair that means the same gets a higher score than one that d
 the cosine of the two texts' vectors, trained to put the pairs in order (CoSENT).
 
 `--rows` gives the sizes of the labelled set to compare at, `--epochs` one number for all of them, or one
-for each: the fewer labels there are, the more the model has to know before.
+for each: the fewer labels there are, the more the model has to know before. `--tasks` takes some of
+the tasks, as each wants sizes of its own; `--keep 1` shows what was found of the others the last time.
 
 Without options: the small BERT of the other examples, on the samples in examples/data.
 """
@@ -50,6 +51,7 @@ args = arguments(
     epochs="3",  # for each number
     learning_rate=(1e-4, 1e-3),
     precision="float32",  # or mixed_bfloat16
+    keep=0,
 )
 rows, epochs = ([int(n) for n in text.split(",")] for text in (args.rows, args.epochs))
 if len(epochs) not in (1, len(rows)):
@@ -131,19 +133,21 @@ def classify(sets, epochs, pretrained):
     return model, float(np.mean(said.argmax(axis=-1) == labels))
 
 
-def match(sets, epochs, pretrained):
-    """The cosine of the texts' vectors; the area under its ROC curve.
+def area(labels, scores):
+    """Under the ROC curve: Mann and Whitney's statistic, where equal scores count half."""
+    yes, no = scores[labels == 1], np.sort(scores[labels == 0])
+    wins = np.searchsorted(no, yes, "left") + np.searchsorted(no, yes, "right")
+    return np.mean(wins) / 2 / len(no)
 
-    That area is Mann and Whitney's statistic, in which equal scores count half.
-    """
+
+def match(sets, epochs, pretrained):
+    """The cosine of the texts' vectors; the area under its ROC curve."""
     vector = mean_vector(bert(pretrained))
     inputs = [keras.Input((None,), dtype="int32") for _ in range(4)]
     vectors = [vector(inputs[:2]), vector(inputs[2:])]
     model = keras.Model(inputs, keras.layers.Dot(axes=1, normalize=True, dtype="float32")(vectors))
     said, labels = learn(model, cosent, sets, epochs)
-    yes, no = said[labels == 1, 0], np.sort(said[labels == 0, 0])
-    wins = np.searchsorted(no, yes, "left") + np.searchsorted(no, yes, "right")
-    return model, float(np.mean(wins) / 2 / len(no))
+    return model, float(area(labels, said[:, 0]))
 
 
 # names in texts
@@ -198,7 +202,7 @@ for name in results:
             way: partial(fit, sets, epochs, pretrained)
             for way, pretrained in (("from scratch", False), ("pretrained", True))
         }
-        _, results[name][len(sets[0])] = compare(runs, args.seeds, metric)
+        _, results[name][str(len(sets[0]))] = compare(runs, args.seeds, metric)
 
 
 def draw(path):
@@ -207,12 +211,13 @@ def draw(path):
     for axes, (name, scores) in zip(
         figure.subplots(1, len(results), squeeze=False)[0], results.items(), strict=True
     ):
+        sizes = [int(size) for size in scores]
         for color, way in (("C0", "from scratch"), ("C1", "pretrained")):
             values = np.array([scores[size][way] for size in scores])
-            axes.plot([*scores], values.mean(axis=1), color, label=way)
-            axes.plot([*scores], values, f"{color}o", alpha=0.5)
+            axes.plot(sizes, values.mean(axis=1), color, label=way)
+            axes.plot(sizes, values, f"{color}o", alpha=0.5)
         axes.set(title=name, ylabel=TASKS[name][2], xlabel="labelled texts", xscale="log")
-        axes.set_xticks([*scores], [*scores], minor=False)
+        axes.set_xticks(sizes, sizes, minor=False)
         axes.minorticks_off()
         axes.grid(axis="y", alpha=0.3)
     axes.legend()
@@ -220,13 +225,16 @@ def draw(path):
 
 
 OUTPUT.mkdir(exist_ok=True)
+found = OUTPUT / "does_pretraining_help.json"
+if args.keep and found.is_file():
+    results = json.loads(found.read_text(encoding="utf-8")) | results
+found.write_text(json.dumps(results, indent=1), encoding="utf-8")
 if Figure is None:
     print("\nNo plot: it needs matplotlib (bert4keras_lite[plots]).")
 else:
     draw(OUTPUT / "does_pretraining_help.png")
-(OUTPUT / "does_pretraining_help.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
 print("\n| task | labelled | from scratch | pretrained |\n|---|---|---|---|")
 for name, scores in results.items():
     for size, ways in scores.items():
         cells = [f"{np.mean(x):.3f} ± {np.std(x):.3f}" for x in ways.values()]
-        print(f"| {name}, {TASKS[name][2]} | {size:,} | {' | '.join(cells)} |")
+        print(f"| {name}, {TASKS[name][2]} | {int(size):,} | {' | '.join(cells)} |")

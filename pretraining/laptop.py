@@ -14,6 +14,7 @@ writes; started again, it goes on.
 
 import argparse
 import json
+import re
 import sys
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +25,7 @@ from .texts import write_texts
 TEXTS = ("lm_laws/text.txt", "lm_modern_prose/text.txt")
 WEB = "lm_cluecorpus_sample/CLUECorpusSmall_bert_sampled.txt"
 WEB_TIMES, LABELLED_TIMES = 16, 6
-HELD_BACK = ("dev", "valid", "test")
+TRAIN, HELD_BACK = re.compile(r"(?<![a-z])train"), re.compile(r"(?<![a-z])(dev|valid|test)")
 PAIRS = "classical_modern/pairs.tsv"
 
 
@@ -40,8 +41,8 @@ def write_pairs(source, target):
 def write_labelled(data, target):
     """The texts of all files for training below a directory that are in none for testing."""
     paths = [path for path in sorted(data.rglob("*")) if path.is_file()]
-    held = [path for path in paths if any(word in path.name for word in HELD_BACK)]
-    write_texts([path for path in paths if "train" in path.name], held, target)
+    train, held = ([p for p in paths if word.search(p.name)] for word in (TRAIN, HELD_BACK))
+    write_texts(train, held, target)
 
 
 def main(arguments=None):

@@ -101,7 +101,7 @@ def run(settings, export_to=None, stream=sys.stdout):
         check(objective, settings, examples)
         model = objective.model
         model.compile(optimizer(settings), jit_compile=settings.jit_compile)
-        if keras.backend.backend() == "torch" and model.jit_compile:
+        if keras.backend.backend() == "torch" and model.jit_compile and not settings.remat:
             from .whole_step import compile_whole_steps
 
             compile_whole_steps(model)

@@ -45,7 +45,7 @@ def read_texts(path, min_chinese=6):
         raise ValueError(f"{path}: expected JSON or lines of text in UTF-8 ({error}).") from None
     found = []
     for piece in [text] if is_json(text) else text.split("\n"):
-        found += strings(json.loads(piece)) if is_json(piece) else piece.split("\t")
+        found += strings(json.loads(piece)) if is_json(piece) else piece.rstrip("\r").split("\t")
     return [string for string in found if len(CHINESE.findall(string)) >= min_chinese]
 
 

@@ -22,7 +22,8 @@ def compile_whole_steps(model):
     accumulation; random numbers from Keras' seeds): it is compiled in Keras' way, after a warning.
 
     Args:
-        model: compiled with an optimizer; its own `train_step` is not called.
+        model: compiled with an optimizer; its own `train_step` is not called. Its batches have
+            inputs, targets and weights.
     """
 
     def make_train_function(force=False):
@@ -41,7 +42,8 @@ class WholeStep:
     def __call__(self, data):
         if self.in_pieces:
             return self.in_pieces(data)
-        tensors, structure = pytree.tree_flatten(data[0])
+        leaves, structure = pytree.tree_flatten(data[0])
+        tensors = [keras.ops.convert_to_tensor(leaf) for leaf in leaves]
         key = (structure, *((t.shape, t.dtype) for t in tensors))
         try:
             if key not in self.programs:

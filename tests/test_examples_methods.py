@@ -101,7 +101,7 @@ def test_simcse(run):
 
 @pytest.fixture
 def comparison(tmp_path, monkeypatch):
-    """The names in `does_pretraining_help.py`, once it has run on its samples, cut short."""
+    """The names in `does_pretraining_help.py`, once it has run on its samples, in two parts."""
     import trials
 
     checkpoint = random_bert(tmp_path / "bert", blocks=1)
@@ -109,8 +109,10 @@ def comparison(tmp_path, monkeypatch):
     monkeypatch.setattr("tiny_bert.OUTPUT", tmp_path)
     monkeypatch.setattr(trials, "tiny_bert", lambda: checkpoint)
     options = ["--seeds", "1", "--epochs", "4", "--learning-rate", "5e-3", "--maxlen", "48"]
-    monkeypatch.setattr(sys, "argv", ["does_pretraining_help", *options])
-    return runpy.run_path(str(EXAMPLES / "does_pretraining_help.py"))
+    for more in (["--tasks", "reviews,pairs"], ["--tasks", "names", "--keep", "1"]):
+        monkeypatch.setattr(sys, "argv", ["does_pretraining_help", *options, *more])
+        found = runpy.run_path(str(EXAMPLES / "does_pretraining_help.py"))
+    return found
 
 
 def test_does_pretraining_help(comparison, tmp_path):

@@ -25,6 +25,11 @@ def data(tmp_path, documents):
     (tmp_path / "classical_modern").mkdir()
     pairs = "".join("\t".join(row) + "\n" for row in ROWS)
     (tmp_path / "classical_modern/pairs.tsv").write_text(pairs, "utf-8")
+    (tmp_path / "reviews").mkdir()
+    lines = [f"{number % 2}\t{' '.join(text.split())}" for number, text in enumerate(documents)]
+    (tmp_path / "reviews/a.train.tsv").write_text("\n".join(lines[120:160]), "utf-8")
+    (tmp_path / "reviews/test.tsv").write_text("\n".join(lines[150:170]), "utf-8")
+    (tmp_path / "reviews/latest.png").write_bytes(b"\xff")  # neither of them
     return tmp_path
 
 
@@ -40,7 +45,8 @@ def test_pairs_become_a_document_a_book_and_language(data):
 
 def test_from_texts_to_a_model(data, vocab, tokenizer):
     run = data / "run"
-    flags = ["--data", str(data), "--vocab", vocab, "--output", str(run), "--steps", "2"]
+    flags = ["--data", str(data), "--vocab", vocab, "--output", str(run), "--labelled"]
+    flags += ["--steps", "2"]
     flags += ["--warmup_steps", "1", "--log_every", "1", "--batch_size", "4", "--peak_flops", "1e9"]
     flags += ["--model.vocab_size", str(tokenizer.vocab_size), "--model.hidden_size", "16"]
     flags += ["--model.num_hidden_layers", "1", "--model.num_attention_heads", "2"]
@@ -49,7 +55,8 @@ def test_from_texts_to_a_model(data, vocab, tokenizer):
     assert read_manifest(str(run / "corpus"))["totals"]["documents"] == 100 + 4
     assert read_manifest(str(run / "web"))["totals"]["documents"] == 20
     corpora = json.loads((run / "settings.yaml").read_text("utf-8"))["corpus"]
-    assert corpora == {str(run / "corpus"): 1, str(run / "web"): 16}
+    assert corpora == {str(run / "corpus"): 1, str(run / "web"): 16, str(run / "labelled"): 6}
+    assert read_manifest(str(run / "labelled"))["totals"]["documents"] == 30  # ten are in the test
     for format in ("tf", "hf"):
         model = build_transformer_model(run / "model" / format, with_mlm=True)
         assert model.output_shape[-1] == tokenizer.vocab_size
