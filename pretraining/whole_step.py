@@ -12,6 +12,7 @@ import keras
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 
@@ -48,9 +49,10 @@ class WholeStep:
         try:
             if key not in self.programs:
                 self.programs[key] = self.record(tensors, structure)
-        except DataDependentOutputException as error:
+        except (DataDependentOutputException, GuardOnDataDependentSymNode):
             warnings.warn(
-                f"The training step cannot be compiled as a whole ({error}); it is in pieces.",
+                "The training step cannot be compiled as a whole, as Python asks for the value of a "
+                "tensor in it; it is compiled in pieces.",
                 stacklevel=2,
             )
             type(self.model).make_train_function(self.model, force=True)
