@@ -58,20 +58,24 @@ class WholeStep:
             type(self.model).make_train_function(self.model, force=True)
             self.in_pieces = self.model.train_function
             return self(data)
-        program, names = self.programs[key]
-        values = [v.value.detach() for v in self.variables]
+        program, variables, names = self.programs[key]
+        values = [v.value.detach() for v in variables]
         return dict(zip(names, program(*values, *tensors), strict=True))
 
-    @property
-    def variables(self):
-        model = self.model
-        every = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-        return list({id(v): v for v in every}.values())
-
     def record(self, tensors, structure):
-        """The program, of values of variables and of tensors, and the names of what it gives."""
-        self.model.optimizer.build(self.model.trainable_variables)
-        variables, names = self.variables, []
+        """The program, the variables whose values it takes before a batch, and the logs' names.
+
+        Args:
+            tensors: of a batch.
+            structure: how they are nested, of `pytree.tree_flatten`.
+
+        Raises:
+            DataDependentOutputException, GuardOnDataDependentSymNode: see `compile_whole_steps`.
+        """
+        model, names = self.model, []
+        model.optimizer.build(model.trainable_variables)
+        every = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+        variables = list({id(v): v for v in every}.values())
 
         def flat(*everything):
             values, batch = everything[: len(variables)], everything[len(variables) :]
@@ -89,7 +93,7 @@ class WholeStep:
 
         values = [v.value.detach() for v in variables]
         operations = make_fx(flat, tracing_mode="fake")(*values, *tensors)
-        return torch.compile(operations, dynamic=False), names
+        return torch.compile(operations, dynamic=False), variables, names
 
     def step(self, data):
         """Keras' `train_step`, but that it leaves no gradients in the tensors."""
