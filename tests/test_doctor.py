@@ -10,6 +10,8 @@ from bert4keras_lite.doctor import SENTENCES, examine
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.tokenizers import Tokenizer, save_vocab
 
+pytestmark = pytest.mark.once
+
 SIZES = {
     "hidden_size": 64,
     "num_hidden_layers": 2,

@@ -11,6 +11,7 @@ from goldens.recipes import FOLDER, load_cases
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
+from running import outputs_of
 from test_families import build, writers
 
 from bert4keras_lite.generation import generate, generate_text, program, search, stream
@@ -39,8 +40,7 @@ def uncached_scores(transformer, prompt, new):
         if config.has_segments:
             written = int(config.attend == "unilm")
             inputs.append(np.array([[0] * len(prompt) + [written] * len(new)]))
-    outputs = transformer.model.predict_on_batch(inputs if len(inputs) > 1 else inputs[0])
-    return np.asarray(keras.tree.flatten(outputs)[-1])[0, first:]
+    return outputs_of(transformer.model, inputs)[-1][0, first:]
 
 
 @pytest.mark.parametrize(("name", "application", "options"), KINDS)

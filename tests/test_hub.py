@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from bert4keras_lite.hub import HubError, download, is_name, local_directory, needed_files
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEXTS = ["config.json", "special_tokens_map.json", "tokenizer_config.json", "vocab.txt"]

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from running import outputs_of
 from test_families import WHOLE, build, inputs_of
 
 from bert4keras_lite.checkpoints import open_checkpoint
@@ -11,11 +12,6 @@ from bert4keras_lite.lora import enable_lora, folded, merge_lora
 from bert4keras_lite.models import build_transformer_model
 
 HIDDEN, MIDDLE = 32, 128  # of `build`
-
-
-def outputs_of(model, inputs):
-    """Operation by operation: cheaper than to compile each of these models for one batch."""
-    return [ops.convert_to_numpy(y) for y in keras.tree.flatten(model(inputs))]
 
 
 def values(model):

@@ -16,6 +16,8 @@ from bert4keras_lite import build_transformer_model, mappings
 from bert4keras_lite.configs import ARCHITECTURES, Config
 from bert4keras_lite.models import LOADING_OPTIONS, Transformer
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[1]
 DOC = (ROOT / "docs" / "moving-from-bert4keras.md").read_text(encoding="utf-8")
 OLD = json.loads((ROOT / "tests" / "goldens" / "moving.json").read_text(encoding="utf-8"))

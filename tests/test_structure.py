@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bert4keras_lite"
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax"}

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from bert4keras_lite.tokenizers import Tokenizer, load_vocab, save_vocab
 
+pytestmark = pytest.mark.once
+
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
 HF = json.loads((HERE / "goldens/tokenizers_hf.json").read_text("utf-8"))

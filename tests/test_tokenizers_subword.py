@@ -23,6 +23,8 @@ from bert4keras_lite.tokenizers import (
     save_vocab,
 )
 
+pytestmark = pytest.mark.once
+
 HERE = Path(__file__).resolve().parent
 VOCABULARIES = HERE.parents[1] / "shared/tokenizers"
 GOLDEN = json.loads((HERE / "goldens/tokenizers_subword.json").read_text("utf-8"))

@@ -5,7 +5,8 @@ Runs where transformers and PyTorch are installed; `make test` installs neither.
 
 import numpy as np
 import pytest
-from test_families import ARCHITECTURES, build, inputs_of, outputs_of
+from running import outputs_of
+from test_families import ARCHITECTURES, build, inputs_of
 
 from bert4keras_lite import mappings
 

@@ -14,6 +14,8 @@ from make_checkpoints import expected
 
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint, tf_bundle
 
+pytestmark = pytest.mark.once
+
 EXPECTED = expected()
 
 

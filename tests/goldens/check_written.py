@@ -43,7 +43,8 @@ SIZES = {
 def write(directory):
     root = Path(__file__).resolve().parents[1]
     sys.path[:0] = [str(root), str(root.parent)]
-    from test_families import build, inputs_of, outputs_of
+    from running import outputs_of
+    from test_families import build, inputs_of
 
     for name, options in MODELS.items():
         ours = {

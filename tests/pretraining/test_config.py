@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from pretraining import config
 from pretraining.config import RECIPES, Settings, load
 
+pytestmark = pytest.mark.once
+
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml"))
 SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SMALL |= {"intermediate_size": 24, "embedding_size": None, "max_position": 16}

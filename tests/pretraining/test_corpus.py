@@ -15,6 +15,8 @@ import pytest
 from pretraining.corpus import Task, main, run_processes
 from pretraining.shards import Shard
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -26,6 +26,8 @@ from pretraining.duplicates import (
     signature,
 )
 
+pytestmark = pytest.mark.once
+
 LINE = st.text(st.sampled_from("天地人abc \t，𠀀\u2028"), max_size=12)
 
 

@@ -1,10 +1,13 @@
 """Numbers that are functions of what they are for."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pretraining.draws import keys, permuted, uniform
+
+pytestmark = pytest.mark.once
 
 NUMBERS = st.integers(0, 2**63 - 1)
 

@@ -20,6 +20,8 @@ from pretraining.masking import (
     uncorrupted_length,
 )
 
+pytestmark = pytest.mark.once
+
 PAD, UNK, CLS, SEP, MASK = 0, 100, 101, 102, 103
 VOCAB_SIZE, LENGTH = 1000, 32
 

@@ -17,6 +17,8 @@ from pretraining import packing
 from pretraining.masking import uncorrupted_length
 from pretraining.packing import Packer, open_tokenizer, sentinel_ids, vocabulary_hash
 
+pytestmark = pytest.mark.once
+
 
 def joined(lists):
     return list(chain.from_iterable(lists))

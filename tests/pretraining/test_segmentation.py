@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from pretraining.segmentation import LONGEST, Segmenter
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module", params=[True, False], ids=["new words", "dictionary"])
 def segmenter(request):

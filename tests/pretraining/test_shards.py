@@ -20,6 +20,8 @@ from pretraining.shards import (
     write_shard,
 )
 
+pytestmark = pytest.mark.once
+
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens" / "pretraining"
 INT64 = st.integers(-(2**63), 2**63 - 1)
 ROWS = st.lists(st.lists(st.one_of(INT64, st.integers(0, 30000)), min_size=1), min_size=1)
