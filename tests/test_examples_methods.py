@@ -108,9 +108,9 @@ def comparison(tmp_path, monkeypatch):
     monkeypatch.setattr("bert4keras_lite.data.choose_buckets", lambda lengths, n: [max(lengths)])
     monkeypatch.setattr("tiny_bert.OUTPUT", tmp_path)
     monkeypatch.setattr(trials, "tiny_bert", lambda: checkpoint)
-    options = ["--seeds", "1", "--epochs", "4", "--learning-rate", "5e-3", "--maxlen", "48"]
-    for more in (["--tasks", "reviews,pairs"], ["--tasks", "names", "--keep", "1"]):
-        monkeypatch.setattr(sys, "argv", ["does_pretraining_help", *options, *more])
+    options = "--seeds 1 --learning-rate 5e-3 --maxlen 48"
+    for more in ("--tasks reviews,pairs --epochs 1", "--tasks names --epochs 4 --keep 1"):
+        monkeypatch.setattr(sys, "argv", ["does_pretraining_help", *f"{options} {more}".split()])
         found = runpy.run_path(str(EXAMPLES / "does_pretraining_help.py"))
     return found
 

@@ -139,6 +139,7 @@ def test_the_family_is_recognized(name, tmp_path):
     assert found == like.get(base, base) or (t5 and "t5" in found)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("format", ["tf", "hf", "keras"])
 @pytest.mark.filterwarnings("ignore:.*left unused", "ignore:.*never trained")
@@ -171,6 +172,7 @@ def test_saved_and_loaded_is_bit_equal(name, format, tmp_path):
             assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", WHOLE)
 def test_keras_file(name, tmp_path):
     model = build(name).model

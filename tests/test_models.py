@@ -70,7 +70,7 @@ def test_hidden_states_of_every_block(name, build):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("hf_")])
 @pytest.mark.filterwarnings("ignore:.*left unused")
 def test_keras_file_round_trip(name, build, tmp_path):
     case = CASES[name]
@@ -115,6 +115,7 @@ def test_half_precision_is_near_single_precision(build):
     assert np.abs(output - golden).mean() < 0.03 * np.abs(golden).mean()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("format", ["tf", "hf"])
 @pytest.mark.parametrize("name", ["nsp_mlm", "hf_pretraining", "gelu_tanh"])
 def test_saved_checkpoint_is_bit_equal(format, name, build, tmp_path):
