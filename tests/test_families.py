@@ -257,9 +257,12 @@ def test_halves_of_an_encoder_decoder(name):
     transformer = build(name)
     token_ids, decoder_ids = inputs_of(transformer, padded=False)
     whole = outputs_of(transformer.model, [token_ids, decoder_ids])[0]
-    memory = transformer.encoder.predict_on_batch(token_ids)
+    (memory,) = outputs_of(transformer.encoder, [token_ids])
+    # rounding alone, far less than any part left out would make
     np.testing.assert_allclose(
-        outputs_of(transformer.decoder, [memory, decoder_ids])[0], whole, atol=1e-5
+        outputs_of(transformer.decoder, [memory, decoder_ids])[0],
+        whole,
+        atol=1e-4 * max(1, np.std(whole)),
     )
 
 

@@ -29,6 +29,8 @@ def data(tmp_path, documents):
     lines = [f"{number % 2}\t{' '.join(text.split())}" for number, text in enumerate(documents)]
     (tmp_path / "reviews/a.train.tsv").write_text("\n".join(lines[120:160]), "utf-8")
     (tmp_path / "reviews/test.tsv").write_text("\n".join(lines[150:170]), "utf-8")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/train.tsv").write_text("1\t" + " ".join(documents[170].split()), "utf-8")
     (tmp_path / "reviews/latest.png").write_bytes(b"\xff")  # neither of them
     return tmp_path
 
@@ -46,7 +48,7 @@ def test_pairs_become_a_document_a_book_and_language(data):
 def test_from_texts_to_a_model(data, vocab, tokenizer):
     run = data / "run"
     flags = ["--data", str(data), "--vocab", vocab, "--output", str(run), "--labelled"]
-    flags += ["--steps", "2"]
+    flags += ["--tasks", "reviews", "--steps", "2"]
     flags += ["--warmup_steps", "1", "--log_every", "1", "--batch_size", "4", "--peak_flops", "1e9"]
     flags += ["--model.vocab_size", str(tokenizer.vocab_size), "--model.hidden_size", "16"]
     flags += ["--model.num_hidden_layers", "1", "--model.num_attention_heads", "2"]
@@ -55,8 +57,11 @@ def test_from_texts_to_a_model(data, vocab, tokenizer):
     assert read_manifest(str(run / "corpus"))["totals"]["documents"] == 100 + 4
     assert read_manifest(str(run / "web"))["totals"]["documents"] == 20
     corpora = json.loads((run / "settings.yaml").read_text("utf-8"))["corpus"]
-    assert corpora == {str(run / "corpus"): 1, str(run / "web"): 16, str(run / "labelled"): 6}
-    assert read_manifest(str(run / "labelled"))["totals"]["documents"] == 30  # ten are in the test
+    times = {"corpus": 1, "web": 16, "labelled": 6, "tasks": 32}
+    assert corpora == {str(run / name): n for name, n in times.items()}
+    for name in ("labelled", "tasks"):  # ten are in the test; other folders' are no task's
+        documents = read_manifest(str(run / name))["totals"]["documents"]
+        assert documents == {"labelled": 31, "tasks": 30}[name]
     for format in ("tf", "hf"):
         model = build_transformer_model(run / "model" / format, with_mlm=True)
         assert model.output_shape[-1] == tokenizer.vocab_size
@@ -66,3 +71,11 @@ def test_without_texts(tmp_path, vocab, capsys):
     with pytest.raises(SystemExit):
         main(["--data", str(tmp_path), "--vocab", vocab, "--output", str(tmp_path / "run")])
     assert "expected one of lm_laws/text.txt" in capsys.readouterr().err
+
+
+def test_a_task_without_a_folder(data, vocab, capsys):
+    flags = ["--data", str(data), "--vocab", vocab, "--output", str(data / "run")]
+    with pytest.raises(SystemExit):
+        main([*flags, "--tasks", "reviews", "names"])
+    assert "--tasks names: expected a folder" in capsys.readouterr().err
+    assert not (data / "run").exists()
