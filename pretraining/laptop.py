@@ -9,10 +9,10 @@ those that are there are read. The web's texts, 3 % of all but the only ones in 
 are read 16 times as often (see docs/pretraining.md). With `--labelled` so are, six times as often,
 the training texts of all labelled sets in D, without their labels: every file with `train` in its
 name, but for what stands in a file of `dev`, `valid` or `test`, too. With `--tasks chnsenticorp afqmc`
-those in these folders of D are, 32 times as often: what a model reads of its task before it sees the
-first label helps most (Gururangan et al., arXiv 2004.10964, section 4). The rest of the flags are
-those of `pretraining.train`, and go before the recipe `tiny`. RUN gets the corpora, and all that a
-run writes; started again, it goes on.
+those in these folders of D are, 32 times as often: to read the texts of a task before its labels helps
+(Gururangan et al., arXiv 2004.10964, section 4). The rest of the flags are those of
+`pretraining.train`, and go before the recipe `tiny`. RUN gets the corpora, and all that a run
+writes; started again, it goes on.
 """
 
 import argparse
@@ -42,7 +42,13 @@ def write_pairs(source, target):
 
 
 def write_labelled(data, folders, target):
-    """The texts of all files for training in some folders that are in none for testing in D."""
+    """Writes the texts of all files for training in some folders, but what is in a file for testing.
+
+    Args:
+        data: `Path` of the directory with all sets; files for testing are looked for in all of it.
+        folders: `Path`s within `data`, or `data` itself.
+        target: path to write to: texts, an empty line after each.
+    """
     paths = [path for path in sorted(data.rglob("*")) if path.is_file()]
     train, held = ([p for p in paths if word.search(p.name)] for word in (TRAIN, HELD_BACK))
     write_texts([p for p in train if any(f in p.parents for f in folders)], held, target)

@@ -69,6 +69,7 @@ def test_hidden_states_of_every_block(name, build):
             np.testing.assert_allclose(state, golden, rtol=0, atol=1e-5)
 
 
+# the names that weights had in a checkpoint are not in a Keras file
 @pytest.mark.once
 @pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("hf_")])
 @pytest.mark.filterwarnings("ignore:.*left unused")
