@@ -193,7 +193,8 @@ def main():
         import keras
 
         backend = keras.backend.backend()
-    found = {"contender": f"{options.contender}-{backend}", "seconds": seconds}
+    compiled = "-compiled" if options.compile else ""
+    found = {"contender": f"{options.contender}-{backend}{compiled}", "seconds": seconds}
     if options.peak:
         found["utilization"] = flops(options) / seconds / options.peak
     print(json.dumps(found))

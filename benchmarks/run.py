@@ -329,14 +329,15 @@ def corpus():
 
 
 def pretraining():
-    contenders = [("jax", "ours"), ("tensorflow", "ours"), ("torch", "ours")]
-    contenders += [("torch", "transformers"), ("jax", "keras-hub"), ("tensorflow", "keras-hub")]
+    contenders = [(backend, "ours") for backend in ("jax", "tensorflow", "torch")]
+    contenders += [("torch", "transformers"), ("torch", "transformers", "--compile")]
+    contenders += [("jax", "keras-hub"), ("tensorflow", "keras-hub")]
     for precision in ("float32", "bfloat16"):
         flags = ["--batch", 4, "--steps", 2, *(["--bf16"] if precision == "bfloat16" else [])]
         seconds = {}
-        for backend, contender in contenders:
+        for backend, *contender in contenders:
             result = measure(
-                "pretraining.py", contender, *flags, environment={"KERAS_BACKEND": backend}
+                "pretraining.py", *contender, *flags, environment={"KERAS_BACKEND": backend}
             )
             if result is not None:
                 seconds[result["contender"]] = result["seconds"]

@@ -1,0 +1,393 @@
+"""The examples on public data, and the table of what they reach in docs/results.md.
+
+    python benchmarks/results.py --data D --checkpoint T [--output results.json] [--only NAME ...]
+
+Each row of `RUNS` is an example with the options of one run. Here it is run with `--data` and
+`--checkpoint`, by itself and on one thread, `--jobs` of them side by side. Its scores are read off
+what it prints, never typed in. What has been run is kept in `--output`, and not run again; at the end
+the table is written to `--table`, between the lines `<!-- results -->` and `<!-- /results -->`.
+
+D has a folder for each data set (see `RUNS` for names and files). Of files too large for two cores
+the first lines are taken (`rows`); a run says so in its data column.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKS = "<!-- results -->", "<!-- /results -->"
+# `accuracy, mean and standard deviation over 3 seeds`, and below it a line a way of training
+COMPARED = re.compile(r"^(.+), mean and standard deviation over (\d+) seeds?$")
+WAY = re.compile(r"^(.+?) +(-?[\d.]+) ± ([\d.]+) +[+-]")
+NUMBER = r"-?[\d,]*\.\d+"
+
+
+@dataclass
+class Run:
+    """One row of the table.
+
+    Attributes:
+        script: in examples, without `.py`.
+        data: within D; empty: the sample of the script.
+        options: what else is on its command line.
+        rows: file -> how many of its lines are read.
+        scores: a pattern of the lines that tell a score, where it is not `compare` that does.
+        model: what `--checkpoint` gets: `"T"`, the pretrained model; or empty: the script's own.
+    """
+
+    script: str
+    data: str = ""
+    options: str = ""
+    rows: dict = field(default_factory=dict)
+    scores: str = r"^test.*"
+    model: str = "T"
+
+    @property
+    def name(self):
+        return f"{self.script} {self.data}".strip()
+
+    def command(self, data="D", checkpoint="T"):
+        parts = [f"examples/{self.script}.py"]
+        parts += ["--checkpoint", str(checkpoint)] if self.model else []
+        parts += ["--data", f"{data}/{self.data}"] if self.data else []
+        return [*parts, *self.options.split()]
+
+    def shown(self):
+        """The data column."""
+        cut = ", ".join(f"{count:,} lines of {name}" for name, count in self.rows.items())
+        return (self.data or "sample") + (f" ({cut})" if cut else "")
+
+
+RUNS = [
+    # one label a text
+    Run(
+        "task_sentiment_classification",
+        "chnsenticorp",
+        "--epochs 2 --learning-rate 3e-4",
+        {"train.tsv": 3001},
+    ),
+    Run(
+        "task_sentiment_albert",
+        "sentiment_bert4keras",
+        "--epochs 4 --maxlen 64",
+        {"sentiment.train.data": 4000},
+        model="",
+    ),
+    Run(
+        "task_sentiment_virtual_adversarial_training",
+        "sentiment_bert4keras",
+        "--seeds 2 --epochs 8 --maxlen 64 --learning-rate 3e-4",
+        {"sentiment.train.data": 3000},
+    ),
+    Run(
+        "task_sentiment_integrated_gradients",
+        "chnsenticorp",
+        "--epochs 2",
+        {"train.tsv": 1001},
+        r"^the sums miss.*",
+    ),
+    Run(
+        "basic_lora",
+        "chnsenticorp",
+        "--seeds 2 --maxlen 64 --learning-rate 3e-4 --lora-rate 2e-3",
+        {"train.tsv": 1001},
+    ),
+    Run(
+        "basic_long_texts_hierarchical_position",
+        "",
+        "--seeds 3",
+        model="",
+    ),
+    Run(
+        "choose_validation_split",
+        "chnsenticorp",
+        "--maxlen 64 --learning-rate 3e-4",
+        {"train.tsv": 3001},
+        r"^area under.*",
+    ),
+    Run(
+        "task_tnews",
+        "dataclue/raw_tnews",
+        "--seeds 2 --maxlen 48 --epochs 2 --learning-rate 5e-4",
+        {"train.json": 6000},
+    ),
+    *(
+        Run(
+            f"task_iflytek_{method}",
+            "dataclue/raw_tnews",
+            "--seeds 2 --maxlen 32 --epochs 2 --learning-rate 5e-4",
+            {"train.json": 6000},
+        )
+        for method in ("adversarial_training", "gradient_penalty", "bert_of_theseus")
+    ),
+    # two texts
+    Run(
+        "task_ocnli",
+        "ocnli",
+        "--seeds 2 --maxlen 64 --epochs 2 --learning-rate 3e-4",
+        {"train.10k.json": 6000},
+    ),
+    Run(
+        "task_sentence_similarity",
+        "afqmc",
+        "--maxlen 64 --epochs 2 --learning-rate 3e-4",
+        {"train.txt": 8000},
+        r".*accuracy: .*",
+    ),
+    Run(
+        "task_sentence_embedding_search",
+        "stsb_zh",
+        "",
+        {},
+        r".*(found|right|first).*\d.*",
+    ),
+    Run("task_sentence_embedding_simcse", "stsb_zh", "--seeds 3 --learning-rate 1e-4"),
+    Run(
+        "task_text_matching_cosent",
+        "stsb_zh",
+        "--seeds 3 --epochs 3 --learning-rate 3e-4",
+    ),
+    Run(
+        "task_sohu_matching",
+        "sohu2021_ss",
+        "--seeds 2 --maxlen 96 --epochs 2 --learning-rate 3e-4",
+        {"A_train.jsonl": 3000, "B_train.jsonl": 3000},
+    ),
+    # tags, spans, relations
+    Run(
+        "task_sequence_labeling_ner_crf",
+        "weibo_ner",
+        "--seeds 3 --epochs 8 --learning-rate 5e-4 --maxlen 96",
+    ),
+    Run(
+        "task_sequence_labeling_ner_crf",
+        "cluener",
+        "--seeds 2 --epochs 3 --learning-rate 5e-4 --maxlen 64",
+        {"train.json": 4000},
+    ),
+    Run(
+        "task_sequence_labeling_cws_crf",
+        "cws_ud_chinese",
+        "--seeds 1 --epochs 2 --learning-rate 5e-4 --maxlen 96",
+    ),
+    Run(
+        "task_ner_global_pointer",
+        "cluener",
+        "--seeds 2 --epochs 3 --learning-rate 5e-4 --maxlen 64",
+        {"train.json": 4000},
+    ),
+    Run(
+        "task_relation_extraction",
+        "duie_sample",
+        "--seeds 1 --epochs 8 --learning-rate 5e-4 --ema-momentum 0.99",
+    ),
+    Run(
+        "task_relation_extraction_gplinker",
+        "duie_sample",
+        "--seeds 1 --epochs 3 --learning-rate 5e-4 --ema-momentum 0.99 --maxlen 96",
+    ),
+    Run(
+        "task_entity_linking",
+        "kgclue",
+        "--epochs 2 --learning-rate 5e-4 --maxlen 48 --maxpair 96 --candidates 4 --scored 300",
+        {"train.json": 4000},
+        r"^F1 of .*",
+    ),
+    # texts
+    Run(
+        "task_question_answer_generation",
+        "dureader_qg_dev",
+        "--epochs 4 --learning-rate 5e-4 --maxlen 192 --scored 100",
+        {},
+        rf"^(answers|questions|.*reader).*{NUMBER}.*",
+    ),
+    *(
+        Run(
+            f"task_reading_comprehension_by_{way}",
+            "cmrc2018/cmrc2018_trial.json",
+            f"--epochs 3 --learning-rate 5e-4 --maxlen {length}",
+        )
+        for way, length in (("mlm", 256), ("seq2seq", 224), ("span", 256))
+    ),
+    Run(
+        "task_seq2seq_autotitle_csl",
+        "csl_title",
+        "--epochs 4 --learning-rate 5e-4 --maxlen 160 --scored 200",
+        {"csl_title_train.json": 1500},
+    ),
+    Run(
+        "task_seq2seq_autotitle_csl_mt5",
+        "csl_title",
+        "--epochs 4 --maxlen 160 --scored 200",
+        {"csl_title_train.json": 1500},
+        model="",
+    ),
+    Run(
+        "task_seq2seq_ape210k_math_word_problem",
+        "ape210k",
+        "--epochs 4 --learning-rate 5e-4 --scored 200",
+    ),
+    Run(
+        "task_seq2seq_couplets",
+        "couplets_test",
+        "--epochs 5 --learning-rate 5e-4 --scored 200",
+        {},
+        r"^(free|held to the form):.*",
+    ),
+    Run(
+        "task_conditional_language_model",
+        "sentiment_bert4keras",
+        "--epochs 2 --learning-rate 5e-4 --maxlen 64 --scored 100",
+        {"sentiment.train.data": 4000},
+    ),
+    Run(
+        "task_language_model",
+        "lm_cluecorpus_sample/CLUECorpusSmall_bert_sampled.txt",
+        "--epochs 1 --learning-rate 5e-4 --maxlen 128 --batch-size 32",
+    ),
+    # no public data at hand: the sample
+    *(
+        Run(f"task_{name}", model="")
+        for name in ("seq2seq_autotitle", "language_model_chinese_chess", "image_caption")
+    ),
+    # words before characters
+    Run(
+        "classic_sentiment_lstm",
+        "sentiment_bert4keras",
+        "--seeds 2 --epochs 3 --maxlen 96",
+        {"sentiment.train.data": 6000},
+        model="",
+    ),
+    Run(
+        "classic_word2vec",
+        "lm_modern_prose/text.txt",
+        "--lines 60000 --epochs 2",
+        {},
+        r".* epochs  .*",
+        model="",
+    ),
+    Run("classic_cloze_reading", model=""),
+]
+
+
+def cut(folder, rows, target):
+    """A copy of a folder's files, of some of them the first lines alone."""
+    for path in folder.iterdir():
+        if path.name not in rows:
+            (target / path.name).symlink_to(path)
+            continue
+        with open(path, encoding="utf-8") as lines:
+            kept = [line for line, _ in zip(lines, range(rows[path.name]))]
+        (target / path.name).write_text("".join(kept), encoding="utf-8")
+
+
+def scores_of(run, said):
+    """`(metric, seeds, scores)` of what a script said: scores are `(of what, number or text)`."""
+    metric, seeds, found = "", 1, []
+    for line in said.splitlines():
+        if match := COMPARED.match(line):
+            metric, seeds, found = match[1], int(match[2]), []
+        elif metric and (match := WAY.match(line)):
+            spread = f" ± {float(match[3]):.3f}" if seeds > 1 else ""
+            found.append(f"{match[1]} {float(match[2]):.3f}{spread}")
+    if not found:
+        found = [" ".join(line.split()) for line in said.splitlines() if re.match(run.scores, line)]
+    return metric, seeds, found
+
+
+def execute(run, options):
+    """Runs an example; what it reached, or the end of what it said if it failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(options.data).resolve()
+        if run.rows:
+            place = Path(folder, run.data)
+            place.mkdir(parents=True)
+            cut(data / run.data, run.rows, place)
+            data = Path(folder)
+        checkpoint = Path(options.checkpoint).resolve()
+        command = [sys.executable, *run.command(data, checkpoint)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": options.backend}
+        began = time.perf_counter()
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        seconds = time.perf_counter() - began
+    if options.logs:
+        Path(options.logs).mkdir(parents=True, exist_ok=True)
+        log = Path(options.logs, re.sub(r"\W+", "_", run.name) + ".txt")
+        log.write_text(done.stdout + done.stderr, encoding="utf-8")
+    metric, seeds, found = scores_of(run, done.stdout)
+    if done.returncode or not found:
+        return {"failed": (done.stderr or done.stdout)[-2000:]}
+    return {
+        "data": run.shown(),
+        "metric": metric,
+        "seeds": seeds,
+        "scores": found,
+        "seconds": round(seconds),
+        "command": " ".join(run.command()),
+    }
+
+
+def table(results):
+    rows = ["| command, behind `python` | data | scores | seeds | min |", "|---|---|---|---|---|"]
+    for row in results.values():
+        scores = "; ".join(row["scores"])
+        scores = f"{row['metric']}: {scores}" if row["metric"] else scores
+        minutes = f"{row['seconds'] / 60:.1f}"
+        rows.append(
+            f"| `{row['command']}` | {row['data']} | {scores} | {row['seeds']} | {minutes} |"
+        )
+    return "\n".join(rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--backend", default="torch")
+    parser.add_argument("--output", default="results.json")
+    parser.add_argument("--table", default=str(ROOT / "docs" / "results.md"))
+    parser.add_argument("--logs", help="a directory for what the scripts print")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
+    options = parser.parse_args()
+    kept = Path(options.output)
+    results = json.loads(kept.read_text("utf-8")) if kept.is_file() else {}
+    wanted = [
+        run
+        for run in RUNS
+        if (not options.only or any(name in run.name for name in options.only))
+        and results.get(run.name, {}).get("command") != " ".join(run.command())
+    ]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        futures = [(run, pool.submit(execute, run, options)) for run in wanted]
+        for number, (run, future) in enumerate(futures, 1):
+            found = future.result()
+            if "failed" in found:
+                print(f"{number}/{len(wanted)} {run.name} FAILED\n{found['failed']}", flush=True)
+                continue
+            print(f"{number}/{len(wanted)} {run.name}: {found['scores']}", flush=True)
+            results[run.name] = found
+            kept.write_text(json.dumps(results, indent=1, ensure_ascii=False), "utf-8")
+    ordered = {run.name: results[run.name] for run in RUNS if run.name in results}
+    page = Path(options.table)
+    text = page.read_text("utf-8")
+    begin, end = (text.index(mark) for mark in MARKS)
+    text = f"{text[: begin + len(MARKS[0])]}\n{table(ordered)}\n{text[end:]}"
+    page.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
