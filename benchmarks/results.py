@@ -21,6 +21,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -286,7 +287,7 @@ def cut(folder, rows, target):
             (target / path.name).symlink_to(path)
             continue
         with open(path, encoding="utf-8") as lines:
-            kept = [line for line, _ in zip(lines, range(rows[path.name]))]
+            kept = list(islice(lines, rows[path.name]))
         (target / path.name).write_text("".join(kept), encoding="utf-8")
 
 
