@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,7 @@ class Run:
         options: what else is on its command line.
         rows: file -> how many of its lines are read.
         scores: a pattern of the lines that tell a score, where it is not `compare` that does.
-        model: what `--checkpoint` gets: `"T"`, the pretrained model; or empty: the script's own.
+        pretrained: whether it starts from T; else as the script does without `--checkpoint`.
     """
 
     script: str
@@ -50,7 +51,7 @@ class Run:
     options: str = ""
     rows: dict = field(default_factory=dict)
     scores: str = r"^test.*"
-    model: str = "T"
+    pretrained: bool = True
 
     @property
     def name(self):
@@ -58,7 +59,7 @@ class Run:
 
     def command(self, data="D", checkpoint="T"):
         parts = [f"examples/{self.script}.py"]
-        parts += ["--checkpoint", str(checkpoint)] if self.model else []
+        parts += ["--checkpoint", str(checkpoint)] if self.pretrained else []
         parts += ["--data", f"{data}/{self.data}"] if self.data else []
         return [*parts, *self.options.split()]
 
@@ -81,7 +82,7 @@ RUNS = [
         "sentiment_bert4keras",
         "--epochs 4 --maxlen 64",
         {"sentiment.train.data": 4000},
-        model="",
+        pretrained=False,
     ),
     Run(
         "task_sentiment_virtual_adversarial_training",
@@ -106,7 +107,7 @@ RUNS = [
         "basic_long_texts_hierarchical_position",
         "",
         "--seeds 3",
-        model="",
+        pretrained=False,
     ),
     Run(
         "choose_validation_split",
@@ -230,7 +231,7 @@ RUNS = [
         "csl_title",
         "--epochs 4 --maxlen 160 --scored 200",
         {"csl_title_train.json": 1500},
-        model="",
+        pretrained=False,
     ),
     Run(
         "task_seq2seq_ape210k_math_word_problem",
@@ -257,7 +258,7 @@ RUNS = [
     ),
     # no public data at hand: the sample
     *(
-        Run(f"task_{name}", model="")
+        Run(f"task_{name}", pretrained=False)
         for name in ("seq2seq_autotitle", "language_model_chinese_chess", "image_caption")
     ),
     # words before characters
@@ -266,7 +267,7 @@ RUNS = [
         "sentiment_bert4keras",
         "--seeds 2 --epochs 3 --maxlen 96",
         {"sentiment.train.data": 6000},
-        model="",
+        pretrained=False,
     ),
     Run(
         "classic_word2vec",
@@ -274,9 +275,9 @@ RUNS = [
         "--lines 60000 --epochs 2",
         {},
         r".* epochs  .*",
-        model="",
+        pretrained=False,
     ),
-    Run("classic_cloze_reading", model=""),
+    Run("classic_cloze_reading", pretrained=False),
 ]
 
 
@@ -292,7 +293,12 @@ def cut(folder, rows, target):
 
 
 def scores_of(run, said):
-    """`(metric, seeds, scores)` of what a script said: scores are `(of what, number or text)`."""
+    """What a script said of its scores.
+
+    Returns:
+        `(metric, seeds, scores)`; the scores are texts, none if nothing fits. Scripts that do not
+        `compare` name the metric in these: it is empty then.
+    """
     metric, seeds, found = "", 1, []
     for line in said.splitlines():
         if match := COMPARED.match(line):
@@ -306,7 +312,12 @@ def scores_of(run, said):
 
 
 def execute(run, options):
-    """Runs an example; what it reached, or the end of what it said if it failed."""
+    """Runs an example in a copy of `examples`, as two of them may write the same files.
+
+    Returns:
+        What the table needs, `seconds` being those of the whole script; or `failed`, the end of
+        what it said.
+    """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(options.data).resolve()
         if run.rows:
@@ -314,12 +325,20 @@ def execute(run, options):
             place.mkdir(parents=True)
             cut(data / run.data, run.rows, place)
             data = Path(folder)
+        output = shutil.ignore_patterns("output")
+        shutil.copytree(ROOT / "examples", Path(folder, "examples"), ignore=output)
         checkpoint = Path(options.checkpoint).resolve()
         command = [sys.executable, *run.command(data, checkpoint)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": options.backend}
+        environment = {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": options.backend}
+        environment |= {"PYTHONPATH": str(ROOT)}
         began = time.perf_counter()
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            command,
+            cwd=folder,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         seconds = time.perf_counter() - began
     if options.logs:
@@ -327,8 +346,10 @@ def execute(run, options):
         log = Path(options.logs, re.sub(r"\W+", "_", run.name) + ".txt")
         log.write_text(done.stdout + done.stderr, encoding="utf-8")
     metric, seeds, found = scores_of(run, done.stdout)
-    if done.returncode or not found:
-        return {"failed": (done.stderr or done.stdout)[-2000:]}
+    if done.returncode:
+        return {"failed": done.stderr[-2000:]}
+    if not found:
+        return {"failed": f"no line fits {run.scores!r} in\n{done.stdout[-2000:]}"}
     return {
         "data": run.shown(),
         "metric": metric,
@@ -372,12 +393,14 @@ def main():
         if (not options.only or any(name in run.name for name in options.only))
         and results.get(run.name, {}).get("command") != " ".join(run.command())
     ]
+    failed = 0
     with ThreadPoolExecutor(options.jobs) as pool:
         futures = [(run, pool.submit(execute, run, options)) for run in wanted]
         for number, (run, future) in enumerate(futures, 1):
             found = future.result()
             if "failed" in found:
                 print(f"{number}/{len(wanted)} {run.name} FAILED\n{found['failed']}", flush=True)
+                failed += 1
                 continue
             print(f"{number}/{len(wanted)} {run.name}: {found['scores']}", flush=True)
             results[run.name] = found
@@ -388,7 +411,8 @@ def main():
     begin, end = (text.index(mark) for mark in MARKS)
     text = f"{text[: begin + len(MARKS[0])]}\n{table(ordered)}\n{text[end:]}"
     page.write_text(text, "utf-8")
+    return failed > 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
