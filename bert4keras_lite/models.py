@@ -43,6 +43,7 @@ from .layers import (
     NORMS,
     AttentionBias,
     Cache,
+    Dropout,
     LayerNormalization,
     PositionEmbedding,
     Positions,
@@ -193,7 +194,7 @@ class Transformer:
             )(x, positions)
         if c.embedding_norm:
             x = self.normalize("embedding_norm", x)
-        x = self.layer(keras.layers.Dropout, "embedding_dropout", rate=c.dropout_rate)(x)
+        x = self.layer(Dropout, "embedding_dropout", rate=c.dropout_rate)(x)
         if c.token_size != c.hidden_size or c.embedding_projection:
             x = self.dense("embedding_projection", c.hidden_size)(x)
         return x
@@ -586,7 +587,7 @@ class EncoderDecoder(Transformer):
         bias = self.attention_bias(token_ids, stack="encoder_")
         bias = bias + self.relative_bias("encoder_")(positions, positions)
         x = self.encode(self.embed(token_ids), {"bias": bias}, "encoder_")
-        return self.layer(keras.layers.Dropout, "encoder_dropout", rate=self.config.dropout_rate)(x)
+        return self.layer(Dropout, "encoder_dropout", rate=self.config.dropout_rate)(x)
 
     def decode(self, token_ids, memory, memory_bias=None):
         """The decoder's outputs: see `heads`."""
@@ -617,7 +618,7 @@ class EncoderDecoder(Transformer):
             memory_bias = cross if memory_bias is None else memory_bias + cross
         x = self.embed(token_ids)
         x = self.encode(x, {"bias": bias}, "decoder_", memory, memory_bias, caches)
-        x = self.layer(keras.layers.Dropout, "decoder_dropout", rate=self.config.dropout_rate)(x)
+        x = self.layer(Dropout, "decoder_dropout", rate=self.config.dropout_rate)(x)
         return x * self.config.hidden_size**-0.5 if self.config.rescales else x
 
     def read_source(self, token_ids):

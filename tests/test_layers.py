@@ -36,6 +36,7 @@ LAYERS = {
         {"hidden_units": 4, "hidden_activation": "relu"},
         {"condition": (2, 6)},
     ),
+    "dropout": (L.Dropout, {"rate": 0.3}, {}),
     "attention": (L.MultiHeadAttention, {"num_heads": 2, "head_size": 3, "key_size": 5}, {}),
     "ffn": (L.FeedForward, {"units": 16, "activation": "swish"}, {}),
     "gated": (L.FeedForward, {"units": 16, "gated": True, "use_bias": False}, {}),
@@ -156,6 +157,36 @@ def test_layer_normalization_in_half_precision_keeps_a_large_mean():
     x = x.astype("float32")
     expected = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
     np.testing.assert_allclose(y, expected, atol=5e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_dropout(dtype):
+    x = ops.cast(ops.ones((7, 31, 301)), dtype)  # 65,317: not a multiple of what is drawn at once
+    layer = L.Dropout(0.3, dtype=dtype)
+    assert layer(x, training=False) is x
+    keras.utils.set_random_seed(1)
+    first, second = layer(x, training=True), layer(x, training=True)
+    keras.utils.set_random_seed(1)
+    if keras.backend.backend() == "torch":
+        np.testing.assert_array_equal(*map(ops.convert_to_numpy, (first, layer(x, training=True))))
+    first, second = (ops.convert_to_numpy(ops.cast(y, "float32")) for y in (first, second))
+    assert set(np.unique(first)) == {0, first.max()}
+    np.testing.assert_allclose(first.max(), 1 / 0.7, rtol=1e-5 if dtype == "float32" else 4e-3)
+    deviation = (0.3 * 0.7 / x.shape[0] / x.shape[1] / x.shape[2]) ** 0.5
+    assert abs((first == 0).mean() - 0.3) < 5 * deviation
+    assert abs(((first == 0) & (second == 0)).mean() - 0.09) < 5 * deviation
+    neighbours = (first[..., 1:] == 0) & (first[..., :-1] == 0)
+    assert abs(neighbours.mean() - 0.09) < 5 * deviation
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="others keep gradients elsewhere")
+def test_dropout_lets_gradients_through_where_it_lets_numbers_through():
+    import torch
+
+    x = torch.ones(5, 77, requires_grad=True)
+    y = L.Dropout(0.4)(x, training=True)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
 
 
 @pytest.mark.parametrize("key_size", [None, 5])

@@ -247,6 +247,25 @@ def test_global_clipping():
     near(found, {k: weights[k] - 0.1 * moved[k] for k in weights})
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="of PyTorch's fused kernel")
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_many_variables_at_once_as_one_by_one(monkeypatch, broken, accumulation):
+    options = {"weight_decay": 0.1, "global_clipnorm": 1.0, "skip_nonfinite": True}
+    options |= {"lr_multipliers": {"norm": {0: 0.5, 3: 2.0}, "bias": 3.0}, "bias_correction": False}
+    options |= {"gradient_accumulation_steps": accumulation}
+    weights, gradients = draw(6)
+    if broken:
+        gradients[3]["dense/bias"][1] = np.nan
+    # as transposed products are
+    turned = [{k: np.asarray(g, order="F") for k, g in some.items()} for some in gradients]
+    at_once = run(AdamW(0.01, **options), turned, weights)
+    monkeypatch.setattr(AdamW, "_update_at_once", lambda self, pairs, rate: list(pairs))
+    one_by_one = run(AdamW(0.01, **options), gradients, weights)
+    for a, b in zip(at_once, one_by_one, strict=True):
+        near(a, b)
+
+
 def test_lion():
     """arXiv 2302.06675, Algorithm 2."""
     weights, gradients = draw(4)
@@ -466,13 +485,16 @@ def test_a_batch_that_is_not_finite_has_not_come(make, options, jit):
         *data, weights = with_broken_batches(x, y, 4, at)
         model.fit(*data, sample_weight=weights, **more)
         models.append(model)
-    assert_same(*models, 0)
+    # PyTorch compiles a step anew for other counts, and that may round in another way
+    tolerance = 1e-6 if jit and BACKEND == "torch" else 0
+    assert_same(*models, tolerance)
     whole, broken = (model.optimizer for model in models)
     assert int(ops.convert_to_numpy(whole.skipped)) == 0
     assert int(ops.convert_to_numpy(broken.skipped)) == 6
     for a, b in zip(whole.variables, broken.variables, strict=True):
         if a is not whole.skipped:
-            np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
+            a, b = ops.convert_to_numpy(a), ops.convert_to_numpy(b)
+            np.testing.assert_allclose(a, b, atol=tolerance, rtol=0)
 
 
 def test_counts_of_what_was_skipped():

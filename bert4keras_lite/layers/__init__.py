@@ -19,6 +19,7 @@ from .base import (
 from .blocks import ATTENTIONS, NORM_SLOTS, NORMS, FeedForward, TransformerBlock
 from .cache import Cache
 from .crf import ConditionalRandomField, MaximumEntropyMarkovModel, ViterbiDecoder
+from .dropout import Dropout
 from .embeddings import PositionEmbedding, Positions, TokenEmbedding, token_mask
 from .normalization import LayerNormalization, ScaleOffset
 from .outputs import Concatenate1D, Loss
@@ -35,6 +36,7 @@ __all__ = [
     "Cache",
     "Concatenate1D",
     "ConditionalRandomField",
+    "Dropout",
     "EfficientGlobalPointer",
     "FeedForward",
     "GatedAttentionUnit",

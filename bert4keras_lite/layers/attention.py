@@ -1,11 +1,11 @@
 """Attention: in full, by landmarks, and with a gate of its own."""
 
-import keras
 import numpy as np
 from keras import ops
 
 from .base import Layer, dense, register
 from .cache import Cache
+from .dropout import Dropout
 from .normalization import ScaleOffset
 from .positions import rotate
 
@@ -77,7 +77,7 @@ class MultiHeadAttention(Layer):
         self.output_dense = dense(
             self, "output", (*x_shape[:-1], values), x_shape[-1], use_bias=self.use_bias
         )
-        self.dropout_layer = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
 
     def call(self, x, memory=None, bias=None, scores=None, angles=None, distances=None, cache=None):
         query = self.split_heads(self.query(x), self.key_size)
@@ -292,7 +292,7 @@ class GatedAttentionUnit(Layer):
         self.output_dense = dense(
             self, "output", (*x_shape[:-1], self.units), x_shape[-1], use_bias=self.use_bias
         )
-        self.dropout_layer = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
 
     def call(self, x, bias=None, angles=None, cache=None):
         gate, value, shared = ops.split(self.input_dense(x), [self.units, 2 * self.units], axis=-1)

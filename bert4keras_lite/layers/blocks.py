@@ -4,6 +4,7 @@ import keras
 
 from .attention import GatedAttentionUnit, MultiHeadAttention, NystromAttention
 from .base import Layer, dense, register
+from .dropout import Dropout
 from .normalization import LayerNormalization
 from .remat import rematerialized
 
@@ -157,7 +158,7 @@ class TransformerBlock(Layer):
             if slot.split("_")[0] in self.branches:
                 self.norms[slot] = part(LayerNormalization, f"{slot}_norm", self.norm)
                 self.norms[slot].build(x_shape, condition_shape)
-        self.dropout_layer = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
 
     def call(
         self,

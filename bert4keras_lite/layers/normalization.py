@@ -122,7 +122,12 @@ class LayerNormalization(ScaleOffset):
 
     def call(self, x, condition=None):
         y = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
-        if self.zero_mean:
-            y = y - ops.mean(y, axis=-1, keepdims=True)
-        y = y * ops.rsqrt(ops.mean(ops.square(y), axis=-1, keepdims=True) + self.epsilon)
+        if self.zero_mean and keras.backend.backend() == "torch":  # which fuses nothing by itself
+            from torch.nn.functional import layer_norm
+
+            y = layer_norm(y, y.shape[-1:], eps=self.epsilon)
+        else:
+            if self.zero_mean:
+                y = y - ops.mean(y, axis=-1, keepdims=True)
+            y = y * ops.rsqrt(ops.mean(ops.square(y), axis=-1, keepdims=True) + self.epsilon)
         return ops.cast(super().call(y, condition), x.dtype)
