@@ -152,6 +152,7 @@ def transformers(options):
             learning_rate=1e-4,
             weight_decay=0.01,
             bf16=options.bf16,
+            use_cpu=not torch.cuda.is_available(),
             torch_compile=options.compile,
             save_strategy="no",
             logging_strategy="no",
