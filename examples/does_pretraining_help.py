@@ -12,7 +12,7 @@ the cosine of the two texts' vectors, trained to put the pairs in order (CoSENT)
 
 `--rows` gives the sizes of the labelled set to compare at, `--epochs` one number for all of them, or one
 for each: the fewer labels there are, the more the model has to know before. `--tasks` takes some of
-the tasks, as each wants sizes of its own; `--keep 1` shows what was found of the others the last time.
+the tasks, as each wants sizes of its own; `--keep 1` shows what was found of other tasks and sizes before.
 
 Without options: the small BERT of the other examples, on the samples in examples/data.
 """
@@ -227,7 +227,11 @@ def draw(path):
 OUTPUT.mkdir(exist_ok=True)
 found = OUTPUT / "does_pretraining_help.json"
 if args.keep and found.is_file():
-    results = json.loads(found.read_text(encoding="utf-8")) | results
+    kept = json.loads(found.read_text(encoding="utf-8"))
+    for name, scores in results.items():
+        sizes = kept.get(name, {}) | scores
+        kept[name] = {size: sizes[size] for size in sorted(sizes, key=int)}
+    results = kept
 found.write_text(json.dumps(results, indent=1), encoding="utf-8")
 if Figure is None:
     print("\nNo plot: it needs matplotlib (bert4keras_lite[plots]).")
