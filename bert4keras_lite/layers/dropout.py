@@ -33,7 +33,8 @@ class Dropout(keras.layers.Dropout):
         dropped, count = round(self.rate * self.LEVELS), prod(x.shape)
         words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
         bits = words.view(torch.int16)[:count].view(x.shape)
-        mask = (bits >= dropped - self.LEVELS // 2).to(x.dtype)
+        mask = torch.empty(x.shape, dtype=x.dtype)
+        torch.ge(bits, dropped - self.LEVELS // 2, out=mask)
         return x * mask.mul_(self.LEVELS / (self.LEVELS - dropped))
 
     def fast(self, x):
