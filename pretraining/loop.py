@@ -239,14 +239,14 @@ class Vocabulary:
     """
 
     def __init__(self, settings, manifest):
-        self.files = []
+        self.files = {}
         path = Path(settings.vocab or settings.checkpoint or "")
         if settings.vocab and not path.exists():
             raise ValueError(f"vocab={settings.vocab}: no such file or directory.")
         if path.is_file() and settings.vocab:
-            self.files = [path]
+            self.files = {"vocab.txt" if path.suffix == ".txt" else path.name: path}
         elif path != Path() and path.is_dir():
-            self.files = [file for name in TOKENIZER_FILES for file in path.glob(name)]
+            self.files = {file.name: file for name in TOKENIZER_FILES for file in path.glob(name)}
         if settings.vocab:
             found = vocabulary_hash(open_tokenizer(settings.vocab))
             if found != manifest["vocabulary_sha256"]:
@@ -255,8 +255,7 @@ class Vocabulary:
                 )
 
     def copy_to(self, directory):
-        for file in self.files:
-            name = "vocab.txt" if file.suffix == ".txt" and "vocab" in file.name else file.name
+        for name, file in self.files.items():
             shutil.copyfile(file, Path(directory) / name)
 
 

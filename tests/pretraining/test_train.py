@@ -1,6 +1,7 @@
 """From a text file to a checkpoint that fills masks; runs that stop, go on and export."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,7 +175,8 @@ def test_a_signal_exports_without_a_stop(settings, tmp_path):
 
 def test_the_command_line_exports_and_says_what_is_wrong(trained, settings, tmp_path, capsys):
     _, directory = trained
-    flags = ["--corpus", settings.corpus, "--output", str(directory), "--vocab", settings.vocab]
+    words = shutil.copyfile(settings.vocab, tmp_path / "words.txt")  # by any other name
+    flags = ["--corpus", settings.corpus, "--output", str(directory), "--vocab", str(words)]
     flags += [f"--model.{name}={value}" for name, value in TINY.items()]
     assert train.main([*flags, "--export", str(tmp_path)]) == 0
     for name in ("vocab.txt", "model.safetensors", "config.json"):
