@@ -16,7 +16,7 @@ from .batches import Examples
 from .config import as_yaml
 from .monitor import Monitor, Work, measured_flops
 from .packing import open_tokenizer, vocabulary_hash
-from .state import Checkpoints, EachStep, NonFinite, StopOnSignal, process
+from .state import Checkpoints, EachStep, NonFinite, StopOnSignal, gather, process
 
 TOKENIZER_FILES = (
     "vocab.txt", "vocab.json", "merges.txt", "*.model", "tokenizer.json", "tokenizer_config.json",
@@ -263,18 +263,16 @@ def export(objective, directory, vocabulary):
     """Writes the model in Google's format and for Hugging Face, each with the vocabulary.
 
     With a moving average of the weights, that is what is written. A family that transformers does
-    not know has Google's format alone.
+    not know has Google's format alone. All hosts must ask; the first of them writes.
 
     Args:
         objective: an `Objective`.
         directory: gets `tf` and `hf`.
         vocabulary: a `Vocabulary`.
     """
-    if process()[0] > 0:
-        return
-    inner = getattr(objective.model.optimizer, "inner_optimizer", objective.model.optimizer)
-    averaged = inner.averaged_weights() if inner.use_ema else contextlib.nullcontext()
-    with averaged:
+    with trained_weights(objective.model):
+        if process()[0] > 0:
+            return
         for kind in ("tf", "hf"):
             try:
                 folders = objective.save(Path(directory) / kind, kind)
@@ -283,6 +281,33 @@ def export(objective, directory, vocabulary):
                 continue
             for folder in folders:
                 vocabulary.copy_to(folder)
+
+
+@contextlib.contextmanager
+def trained_weights(model):
+    """Within, the weights are what training gives: their moving averages, where there are any.
+
+    Between hosts each must ask, as each may hold but a part of a variable; within, the whole of it is
+    in its memory.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if keras.backend.backend() != "jax" or process()[1] == 1:
+        with optimizer.averaged_weights() if optimizer.use_ema else contextlib.nullcontext():
+            yield
+        return
+    averages = {}
+    if optimizer.use_ema:
+        kept = optimizer._model_variables_moving_average
+        averages = {v.path: a for v, a in zip(optimizer._trainable_variables, kept, strict=True)}
+    parts = [variable.value for variable in model.variables]
+    wholes = [gather(averages.get(variable.path, variable)) for variable in model.variables]
+    try:
+        for variable, whole in zip(model.variables, wholes, strict=True):
+            variable._value = whole
+        yield
+    finally:
+        for variable, part in zip(model.variables, parts, strict=True):
+            variable._value = part
 
 
 class ExportOnSignal(EachStep):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from bert4keras_lite.configs import ARCHITECTURES
 from bert4keras_lite.models import build_transformer_model
@@ -158,6 +159,7 @@ def test_two_processes_train_like_one(tmp_path, alone, checkpoint):
     split = {"state": str(tmp_path / "state")} | ({"model_parallel": 4} if BACKEND == "jax" else {})
     runs = [FULL, {"steps": 1, "checkpoint": checkpoint}]
     runs += [PLAIN | split | {"steps": 1}, PLAIN | split | {"steps": 2}]
+    runs[0], runs[3] = (runs[i] | {"export": str(tmp_path / f"model {i}")} for i in (0, 3))
     # TensorFlow makes one strategy of several workers in the life of a process
     groups = [runs] if BACKEND == "jax" else [[run] for run in runs]
     devices = 2 if BACKEND == "jax" else 1
@@ -170,6 +172,19 @@ def test_two_processes_train_like_one(tmp_path, alone, checkpoint):
     assert_same(from_checkpoint, alone["checkpoint"])
     ended["losses"] = np.concatenate([begun["losses"], ended["losses"]])
     assert_same(ended, alone["plain"])
+    averages = {
+        path.rsplit("/", 1)[-1].removesuffix("_average"): value
+        for path, value in full.items()
+        if path.endswith("_average")
+    }
+    for i, weights, slash in ((0, averages, "_"), (3, ended, "/")):
+        path = tmp_path / f"model {i}" / "tf"
+        written = build_transformer_model(
+            path, return_keras_model=False, with_lm="linear"
+        ).variables
+        for name, variable in written.items():
+            value = weights[name.replace("/", slash)]
+            np.testing.assert_array_equal(ops.convert_to_numpy(variable), value, err_msg=name)
 
 
 # Layouts

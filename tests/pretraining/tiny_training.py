@@ -4,8 +4,8 @@
 
 JSON is a list of runs, each a dict of settings (`devices`, `model_parallel`, ...) and of
 `checkpoint` (to start from), `dropout`, `steps`, `optimizer` (arguments of AdamW), `rows` (of the
-global batch), `broken` (a step with a loss that is no number in its first row) and `state` (where
-to go on from, and to save to). Losses and variables of run `i` go to `DIRECTORY/i.npz`.
+global batch), `broken` (a step with a loss that is no number in its first row), `state` (where
+to go on from, and to save to) and `export` (a directory for the model). Losses and variables of run `i` go to `DIRECTORY/i.npz`.
 """
 
 import json
@@ -29,7 +29,7 @@ import keras
 import numpy as np
 
 from bert4keras_lite.optimizers import AdamW
-from pretraining import distribution, objectives
+from pretraining import distribution, loop, objectives
 from pretraining.state import Checkpoints, gather
 
 LENGTH, PREDICTIONS, VOCABULARY = 12, 3, 32
@@ -80,6 +80,8 @@ def train(run):
         if states:
             states.save(begin + steps, model)
             states.wait()
+        if "export" in run:
+            loop.export(objective, run["export"], SimpleNamespace(copy_to=lambda folder: None))
         variables = model.variables + model.optimizer.variables
         arrays = {v.path: gather(v) for v in variables if "seed" not in v.path}
     return {"losses": np.array([logs["loss"] for logs in losses])} | arrays
