@@ -297,7 +297,7 @@ class Extended:
         import torch
 
         # the same, by operations that read a gradient once and make no copy of it for its square
-        norm = torch.nn.utils.get_total_norm(grads)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
         return torch._foreach_mul(grads, torch.clamp(self.global_clipnorm / norm, max=1))
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
@@ -315,25 +315,28 @@ class Extended:
     def _update_at_once(self, pairs, learning_rate):
         """PyTorch: Adam for all variables to which nothing else is done, by its fused kernel.
 
-        It goes once over memory, where an operation after the other goes twenty times. A compiler
+        It goes once over memory, where one operation after the other goes many times. A compiler
         that is recording the step fuses them by itself.
 
         Args:
-            pairs: of gradients and variables.
+            pairs: of gradients and variables of their shapes, iterated once.
+            learning_rate: a scalar tensor; with `skip_nonfinite` one that is not finite says that
+                all stay as they are.
 
         Returns:
-            Those pairs that are not done.
+            list of those pairs that are not done.
         """
         import torch
 
         groups, others = {}, []
         is_adam = super().update_step.__func__ is keras.optimizers.Adam.update_step
-        alone = is_adam and not (self.amsgrad or self.lookahead or self.use_ema)
+        plain = is_adam and not (self.amsgrad or self.lookahead or self.use_ema)
         for gradient, variable in pairs:
             plan, value = self._plan(variable), variable.value
-            here = type(gradient) is torch.Tensor and not torch.compiler.is_compiling()
-            here = here and value.dtype == gradient.dtype == torch.float32 and value.is_contiguous()
-            if alone and here and not (plan.lazy or plan.centralized or plan.adapted):
+            eager = type(gradient) is torch.Tensor and not torch.compiler.is_compiling()
+            simple = value.dtype == gradient.dtype == torch.float32 and value.is_contiguous()
+            alone = plain and not (plan.lazy or plan.centralized or plan.adapted)
+            if eager and simple and alone:
                 groups.setdefault(plan, []).append((gradient.contiguous(), variable))
             else:
                 others.append((gradient, variable))

@@ -16,7 +16,15 @@ from .batches import Examples
 from .config import as_yaml
 from .monitor import Monitor, Work, measured_flops
 from .packing import open_tokenizer, vocabulary_hash
-from .state import Checkpoints, EachStep, NonFinite, StopOnSignal, gather, process
+from .state import (
+    Checkpoints,
+    EachStep,
+    NonFinite,
+    StopOnSignal,
+    any_process,
+    gather,
+    process,
+)
 
 TOKENIZER_FILES = (
     "vocab.txt", "vocab.json", "merges.txt", "*.model", "tokenizer.json", "tokenizer_config.json",
@@ -311,7 +319,9 @@ def trained_weights(model):
 
 
 class ExportOnSignal(EachStep):
-    """Exports the model, as it is after the step, whenever the process gets SIGUSR1.
+    """Exports the model whenever the process gets SIGUSR1, as it is after the step.
+
+    With several hosts it is after the epoch, and the signal to any of them is enough: all take part.
 
     Args:
         objective, vocabulary: see `export`.
@@ -334,7 +344,15 @@ class ExportOnSignal(EachStep):
         self.asked = True
 
     def reach(self, step, logs=None):
-        if self.asked:
-            self.asked = False
-            update = int(self.model.optimizer.iterations)  # and JAX' state is out of its step
-            export(self.objective, self.output / f"model-{update}", self.vocabulary)
+        if self.asked and process()[1] == 1:
+            self.export()
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        if process()[1] > 1 and any_process(self.asked):
+            self.export()
+
+    def export(self):
+        self.asked = False
+        update = int(gather(self.model.optimizer.iterations))  # JAX' state is out of its step
+        export(self.objective, self.output / f"model-{update}", self.vocabulary)

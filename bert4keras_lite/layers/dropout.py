@@ -9,14 +9,14 @@ from .base import register
 
 @register
 class Dropout(keras.layers.Dropout):
-    """`keras.layers.Dropout`, but that PyTorch draws its mask three times faster on a CPU.
+    """`keras.layers.Dropout`, but that PyTorch draws its mask with fewer random bits on a CPU.
 
     There 16 random bits decide whether a number stays, so the rate is rounded to 1/65,536; what
     stays is divided by the rounded share, and the mean is kept. A layer with a seed of its own,
     and a step that is compiled, do as Keras does.
 
     Call arguments:
-        x: a tensor.
+        x: a tensor of any shape, of floating point numbers.
         training: whether to drop anything.
 
     Returns:
@@ -38,7 +38,7 @@ class Dropout(keras.layers.Dropout):
         return x * mask.mul_(self.LEVELS / (self.LEVELS - dropped))
 
     def fast(self, x):
-        """Whether it is PyTorch that calls for it, by itself, and with numbers in memory."""
+        """Whether PyTorch computes with `x` on a CPU at once, and Keras' way has no more to offer."""
         if keras.backend.backend() != "torch" or self.seed is not None or self.noise_shape:
             return False
         import torch

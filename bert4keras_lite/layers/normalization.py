@@ -48,7 +48,7 @@ class ScaleOffset(Layer):
         self.initializer_range = initializer_range
 
     def build(self, x_shape, condition_shape=None):
-        dim = x_shape[-1]
+        self.dim = dim = x_shape[-1]
         self.gamma = self.beta = None
         if self.scale:
             self.gamma = self.add_weight(name="gamma", shape=(dim,), initializer="ones")
@@ -125,7 +125,7 @@ class LayerNormalization(ScaleOffset):
         if self.zero_mean and keras.backend.backend() == "torch":  # which fuses nothing by itself
             from torch.nn.functional import layer_norm
 
-            y = layer_norm(y, y.shape[-1:], eps=self.epsilon)
+            y = layer_norm(y, (self.dim,), eps=self.epsilon)
         else:
             if self.zero_mean:
                 y = y - ops.mean(y, axis=-1, keepdims=True)

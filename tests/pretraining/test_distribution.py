@@ -178,7 +178,7 @@ def test_two_processes_train_like_one(tmp_path, alone, checkpoint):
         if path.endswith("_average")
     }
     for i, weights, slash in ((0, averages, "_"), (3, ended, "/")):
-        path = tmp_path / f"model {i}" / "tf"
+        (path,) = (tmp_path / f"model {i}").glob("model-*/tf")
         written = build_transformer_model(
             path, return_keras_model=False, with_lm="linear"
         ).variables

@@ -5,11 +5,13 @@
 JSON is a list of runs, each a dict of settings (`devices`, `model_parallel`, ...) and of
 `checkpoint` (to start from), `dropout`, `steps`, `optimizer` (arguments of AdamW), `rows` (of the
 global batch), `broken` (a step with a loss that is no number in its first row), `state` (where
-to go on from, and to save to) and `export` (a directory for the model). Losses and variables of run `i` go to `DIRECTORY/i.npz`.
+to go on from, and to save to) and `export` (a directory for the model, for which the second host is
+asked at the last step). Losses and variables of run `i` go to `DIRECTORY/i.npz`.
 """
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,12 +78,17 @@ def train(run):
         arguments = run.get("rows", 8), run.get("broken"), *distribution.hosts()
         data = distribution.feed(lambda step: batches(step, *arguments), begin)
         log = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: losses.append(logs))
-        model.fit(data, epochs=steps, steps_per_epoch=1, verbose=0, callbacks=[log])
+        callbacks = [log]
+        if "export" in run:
+            nothing = SimpleNamespace(copy_to=lambda folder: None)
+            callbacks.append(loop.ExportOnSignal(objective, run["export"], nothing, begin))
+            if settings.process_id == 1:  # the other is to take part unasked
+                ask = lambda epoch, _: epoch == steps - 1 and os.kill(os.getpid(), signal.SIGUSR1)  # noqa: E731
+                callbacks.append(keras.callbacks.LambdaCallback(on_epoch_begin=ask))
+        model.fit(data, epochs=steps, steps_per_epoch=1, verbose=0, callbacks=callbacks)
         if states:
             states.save(begin + steps, model)
             states.wait()
-        if "export" in run:
-            loop.export(objective, run["export"], SimpleNamespace(copy_to=lambda folder: None))
         variables = model.variables + model.optimizer.variables
         arrays = {v.path: gather(v) for v in variables if "seed" not in v.path}
     return {"losses": np.array([logs["loss"] for logs in losses])} | arrays
