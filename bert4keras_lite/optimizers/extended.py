@@ -1,17 +1,4 @@
-"""Optimizers: what Keras' lack, added to any of them.
-
-`extend(keras.optimizers.AdamW)` is an AdamW with more keyword arguments; `AdamW`, `Lion` and
-others here are made by it. Each of the options acts at its place in one update, which
-`Extended.update_step` spells out, so they may be combined as one likes:
-
-    gradients, skipped where not finite -> summed over micro-batches and replicas
-    -> clipped -> centralized
-    -> decayed and updated at the rate of the variable, or only the rows with a gradient
-    -> adapted to the norm of the variable -> Lookahead -> moving average
-
-Everything counts updates, not micro-batches. The names of bert4keras, `extend_with_...`, are
-doors to the same.
-"""
+"""What is added to an optimizer of Keras, and the optimizers it is added to here."""
 
 import inspect
 import re
@@ -22,46 +9,20 @@ from functools import cache, partial
 import keras
 from keras import ops
 
-PACKAGE = "bert4keras_lite"
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that goes in straight lines from point to point.
-
-    Args:
-        rate: float, what the factors are multiplied with.
-        points: dict of update -> factor. `{0: 0.0, 1000: 1.0, 10000: 0.1}` rises for 1,000
-            updates, falls for 9,000, and stays. Without an update 0, it begins at 0.
-
-    Example:
-        >>> schedule = PiecewiseLinear(2e-5, {100: 1.0, 1000: 0.0})
-        >>> float(schedule(50))
-        1e-05
-    """
-
-    def __init__(self, rate, points):
-        points = {int(k): float(v) for k, v in points.items()}
-        if not points or min(points) < 0:
-            raise ValueError(
-                f"lr_schedule={points}: expected updates, 0 or later, with a factor each, such as "
-                "{0: 0.0, 1000: 1.0}."
-            )
-        self.rate = rate
-        self.points = dict(sorted(({0: 0.0} | points).items()))
-
-    def __call__(self, step):
-        step = ops.cast(step, "float32")
-        (begin, factor), *others = self.points.items()
-        value = ops.zeros_like(step) + factor
-        for end, goal in others:
-            share = ops.clip((step - begin) / (end - begin), 0, 1)
-            value = ops.where(step > begin, (1 - share) * factor + share * goal, value)
-            begin, factor = end, goal
-        return self.rate * value
-
-    def get_config(self):
-        return {"rate": self.rate, "points": {str(k): v for k, v in self.points.items()}}
+from .backends import (
+    all_finite,
+    by_rows,
+    clear,
+    clip_by_global_norm,
+    dense,
+    each_row_once,
+    either,
+    fused_adam,
+    may_be_fused,
+    where,
+    write_rows,
+)
+from .rates import PACKAGE, PiecewiseLinear
 
 
 @dataclass(frozen=True)
@@ -294,11 +255,7 @@ class Extended:
     def _clip_gradients(self, grads):
         if keras.backend.backend() != "torch" or not self.global_clipnorm or self.clipnorm:
             return super()._clip_gradients(grads)
-        import torch
-
-        # the same, by operations that read a gradient once and make no copy of it for its square
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-        return torch._foreach_mul(grads, torch.clamp(self.global_clipnorm / norm, max=1))
+        return clip_by_global_norm(grads, self.global_clipnorm)
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if keras.backend.backend() != "torch":
@@ -326,55 +283,34 @@ class Extended:
         Returns:
             list of those pairs that are not done.
         """
-        import torch
-
-        groups, others = {}, []
         is_adam = super().update_step.__func__ is keras.optimizers.Adam.update_step
         plain = is_adam and not (self.amsgrad or self.lookahead or self.use_ema)
+        groups, others = {}, []
         for gradient, variable in pairs:
-            plan, value = self._plan(variable), variable.value
-            eager = type(gradient) is torch.Tensor and not torch.compiler.is_compiling()
-            simple = value.dtype == gradient.dtype == torch.float32 and value.is_contiguous()
+            plan = self._plan(variable)
             alone = plain and not (plan.lazy or plan.centralized or plan.adapted)
-            if eager and simple and alone:
-                groups.setdefault(plan, []).append((gradient.contiguous(), variable))
+            if alone and may_be_fused(gradient, variable):
+                groups.setdefault(plan, []).append((gradient, variable))
             else:
                 others.append((gradient, variable))
-        finite = torch.isfinite(learning_rate) if self.skip_nonfinite else None
+        finite = ops.isfinite(learning_rate) if self.skip_nonfinite else None
         for plan, group in groups.items():
-            index = [self._get_variable_index(variable) for _, variable in group]
-            values = [variable.value for _, variable in group]
-            rate = learning_rate * self._multiplier(plan, "float32")
-            if plan.decayed:
-                kept = 1 - rate * self.weight_decay
-                torch._foreach_mul_(
-                    values, kept if finite is None else torch.where(finite, kept, 1)
-                )
-            # the kernel's epsilon counts before the correction of the bias, Keras' after it: so the
-            # rate has the correction, and the kernel is told that all steps are over
+            gradients, variables = zip(*group, strict=True)
+            index = [self._get_variable_index(variable) for variable in variables]
             correction = self._bias_correction("float32") if self.bias_correction else 1
-            torch._fused_adam_(
-                values,
-                [gradient for gradient, _ in group],
-                [self._momentums[i].value for i in index],
-                [self._velocities[i].value for i in index],
-                [],
-                [torch.full_like(rate, float("inf"))] * len(group),
-                lr=rate * correction,
-                beta1=self.beta_1,
-                beta2=self.beta_2,
-                weight_decay=0,
-                eps=self.epsilon,
-                amsgrad=False,
-                maximize=False,
-                found_inf=None if finite is None else torch.logical_not(finite).float(),
+            fused_adam(
+                self,
+                gradients,
+                variables,
+                [self._momentums[i] for i in index],
+                [self._velocities[i] for i in index],
+                rate=learning_rate * self._multiplier(plan, "float32"),
+                correction=correction,
+                decay=self.weight_decay if plan.decayed else 0,
+                finite=finite,
             )
             if self.gradient_accumulation_steps:
-                sums = [self._accumulated_gradients[i].value for i in index]
-                if finite is None:
-                    torch._foreach_zero_(sums)
-                else:
-                    torch._foreach_mul_(sums, torch.logical_not(finite))
+                clear([self._accumulated_gradients[i] for i in index], finite)
         return others
 
     def update_step(self, gradient, variable, learning_rate):
@@ -629,97 +565,11 @@ def extend(base):
     return keras.saving.register_keras_serializable(PACKAGE)(extended)
 
 
-def layerwise_multipliers(model, decay):
-    """Rates that fall from the top block down, as ELECTRA is fine-tuned (arXiv 2003.10555).
-
-    Args:
-        model: a model with blocks named `block_0`, `block_1`, ... (each stack on its own).
-        decay: the factor from a block to the one below. What is below all blocks has
-            `decay ** (blocks + 1)`, heads have 1.
-
-    Returns:
-        dict for `lr_multipliers`.
-
-    Raises:
-        ValueError: the model has no such blocks (ALBERT's are one).
-    """
-    paths = [variable.path for variable in model.trainable_variables]
-    found = {match[1]: int(match[2]) for p in paths if (match := re.match(r"(.*?block_(\d+))/", p))}
-    if not found:
-        raise ValueError(f"{model.name} has no blocks with numbers, so no depth to go by.")
-    multipliers = {}
-    for name, i in found.items():
-        stack = name.removesuffix(f"block_{i}")
-        blocks = 1 + max(j for other, j in found.items() if other == f"{stack}block_{j}")
-        multipliers[f"^{re.escape(name)}/"] = decay ** (blocks - i)
-    below = [p for p in paths if re.search("embedding", p) and not re.search("block_", p)]
-    deepest = 2 + max(found.values())
-    return multipliers | {f"^{re.escape(p)}$": decay**deepest for p in below}
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class Tiger(Extended, keras.optimizers.Optimizer):
-    """Signs of momentum, at rates that go with the size of the variables.
-
-    A gradient with NaN changes no momentum and shrinks the variable a little instead.
-
-    Args:
-        learning_rate: relative to the root mean square of a matrix (of each row of embeddings);
-            half of it itself for biases and normalizations.
-        beta: of the momentum.
-        shrink: the factor of what is left of a variable (of its distance to 1, for scales of
-            normalizations) when its gradient has NaN.
-        kwargs: see `Extended`.
-
-    Reference:
-        Su, "Tiger: a tight-fisted optimizer", kexue.fm/archives/9512.
-    """
-
-    def __init__(
-        self,
-        learning_rate=0.001,
-        beta=0.965,
-        weight_decay=0.01,
-        shrink=0.99,
-        name="tiger",
-        **kwargs,
-    ):
-        super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
-        self.beta, self.shrink = beta, shrink
-
-    def build(self, variables):
-        if not self.built:
-            super().build(variables)
-            self._momentums = self.add_optimizer_variables(variables, "momentum")
-
-    def get_config(self):
-        return super().get_config() | {"beta": self.beta, "shrink": self.shrink}
-
-    def _change(self, gradient, variable, rate, plan):
-        index = self._get_variable_index(variable)
-        path, m = self._trainable_variables[index].path, self._momentums[index]
-        target = 0.0
-        if re.search("norm|bias", path):
-            target, rate = float(path.endswith("gamma")), rate / 2
-        else:
-            axis = -1 if "embedding" in path else None
-            rate = rate * ops.sqrt(ops.mean(ops.square(variable), axis, keepdims=axis is not None))
-        broken = ops.any(ops.isnan(gradient))
-        moved = self.beta * m + (1 - self.beta) * gradient
-        self.assign(m, where(broken, m, moved))
-        step = ops.sign(m) + (ops.multiply(variable, self.weight_decay) if plan.decayed else 0)
-        shrunk = (variable - target) * self.shrink + target
-        self.assign(variable, ops.where(broken, shrunk, variable - rate * step))
-
-
 SGD = extend(keras.optimizers.SGD)
 Adam = extend(keras.optimizers.Adam)
 AdamW = extend(keras.optimizers.AdamW)
 Adafactor = extend(keras.optimizers.Adafactor)
 Lion = extend(keras.optimizers.Lion)
-
-
-# An optimizer of Keras, extended
 
 
 def Lookahead(inner, sync_period=5, slow_step=0.5):
@@ -760,196 +610,3 @@ def _with(inner, **options):
     # PyTorch has classes of its own behind those of Keras
     base = next(c for c in type(inner).__mro__ if ".backend." not in c.__module__)
     return extend(base).from_config(inner.get_config() | options)
-
-
-# The doors of bert4keras: old names, and what each adds when its class is called without them
-
-OLD_NAMES = {
-    "weight_decay_rate": "weight_decay",
-    "grad_accum_steps": "gradient_accumulation_steps",
-    "paramwise_lr_schedule": "lr_multipliers",
-    "include_in_lazy_optimization": "lazy",
-}
-
-
-def _door(base, **defaults):
-    if isinstance(base, partial):  # what another door gave
-        base, defaults = base.args[0], base.keywords | defaults
-    return partial(_from_old_names, extend(base), **defaults)
-
-
-def _from_old_names(
-    cls, *args, steps_per_slow_update=None, slow_step_size=None, lookahead=None, **options
-):
-    options = {OLD_NAMES.get(name, name): value for name, value in options.items()}
-    if lookahead is not None:
-        period, step = lookahead
-        lookahead = (steps_per_slow_update or period, slow_step_size or step)
-    if options.get("gradient_accumulation_steps") == 1:
-        del options["gradient_accumulation_steps"]
-    return cls(*args, lookahead=lookahead, **options)
-
-
-def extend_with_weight_decay(base, name=None):
-    """`weight_decay_rate` (0.01) and `exclude_from_weight_decay`; see `Extended`."""
-    return _door(base, weight_decay=0.01)
-
-
-def extend_with_layer_adaptation(base, name=None):
-    """`exclude_from_layer_adaptation`: LAMB, when `base` is Adam with weight decay."""
-    return _door(base, layer_adaptation=True)
-
-
-def extend_with_piecewise_linear_lr(base, name=None):
-    """`lr_schedule`: points such as `{1000: 1, 10000: 0.1}`, by default `{0: 1}`."""
-    return _door(base, lr_schedule={0: 1.0})
-
-
-def extend_with_gradient_accumulation(base, name=None):
-    """`grad_accum_steps`: one update for so many batches."""
-    return _door(base)
-
-
-def extend_with_lookahead(base, name=None):
-    """`steps_per_slow_update` (5) and `slow_step_size` (0.5)."""
-    return _door(base, lookahead=(5, 0.5))
-
-
-def extend_with_lazy_optimization(base, name=None):
-    """`include_in_lazy_optimization`: patterns of embeddings."""
-    return _door(base)
-
-
-def extend_with_exponential_moving_average(base, name=None):
-    """`ema_momentum` (0.999), `apply_ema_weights` and `reset_old_weights`."""
-    return _door(base, ema_momentum=0.999)
-
-
-def extend_with_parameter_wise_lr(base, name=None):
-    """`paramwise_lr_schedule`: pattern -> factor or points."""
-    return _door(base)
-
-
-# What differs between backends
-
-
-def where(condition, yes, no):
-    """`ops.where`, which on JAX does not take variables."""
-    return ops.where(condition, ops.convert_to_tensor(yes), ops.convert_to_tensor(no))
-
-
-def either(condition, yes, no, tensors, variables):
-    """Calls `yes` or `no` on tensors; variables may change in both.
-
-    Args:
-        condition: function of nothing that gives a boolean tensor.
-        yes, no: functions of the tensors.
-        tensors: list.
-        variables: all that they read or change.
-    """
-    if keras.backend.backend() == "jax":
-
-        def pure(function):
-            def branch():
-                with keras.StatelessScope(zip(variables, values, strict=True)) as scope:
-                    function(*tensors)
-                return [scope.get_current_value(v) for v in variables]
-
-            return branch
-
-        values = [v.value for v in variables]
-        changed = ops.cond(condition(), pure(yes), pure(no))
-        for variable, value in zip(variables, changed, strict=True):
-            variable.assign(value)
-        return
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        replica = tf.distribute.get_replica_context()
-        if replica and tf.distribute.has_strategy():
-
-            def of_all_replicas(strategy, *tensors):
-                call = strategy.extended.call_for_each_replica
-                ops.cond(condition(), lambda: call(yes, tensors), lambda: call(no, tensors))
-
-            replica.merge_call(of_all_replicas, tuple(tensors))
-            return
-    ops.cond(condition(), lambda: yes(*tensors), lambda: no(*tensors))
-
-
-def is_sparse(gradient):
-    """Whether TensorFlow gave a gradient as rows and their numbers."""
-    return hasattr(gradient, "indices") and hasattr(gradient, "dense_shape")
-
-
-def all_finite(gradients):
-    """Whether they are, on all replicas: a sum is finite only if all that it adds up is."""
-    parts = [g.values if is_sparse(g) else g for g in gradients]
-    sums = [ops.sum(ops.cast(part, "float32")) for part in parts]
-    finite = ops.all(ops.isfinite(ops.stack(sums)))
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        broken = tf.cast(tf.logical_not(finite), "int32")
-        replica = tf.distribute.get_replica_context()
-        finite = tf.equal(replica.all_reduce(tf.distribute.ReduceOp.SUM, broken), 0)
-    return finite
-
-
-def dense(gradient):
-    """A gradient as an array. Keras squares the rows of sparse ones before it adds them up."""
-    if is_sparse(gradient):
-        import tensorflow as tf
-
-        return tf.convert_to_tensor(gradient)
-    return gradient
-
-
-def each_row_once(gradient):
-    """The same with each row's sum at its first place, and zeros where it comes again."""
-    if not is_sparse(gradient):
-        return gradient
-    import tensorflow as tf
-
-    ids, sums, first = row_sums(gradient)
-    rows = tf.where(first[:, None], sums, 0)
-    return tf.IndexedSlices(rows, ids, gradient.dense_shape)
-
-
-def row_sums(gradient):
-    """Numbers of rows, sorted; the sum of all that have the number; and whether it is the first."""
-    import tensorflow as tf
-
-    order = tf.argsort(gradient.indices)
-    ids = tf.gather(gradient.indices, order)
-    first = tf.concat([[True], ids[1:] != ids[:-1]], 0)
-    segments = tf.cumsum(tf.cast(first, "int32")) - 1
-    rows = tf.gather(gradient.values, order)
-    sums = tf.math.unsorted_segment_sum(rows, segments, tf.shape(ids)[0])
-    return ids, tf.gather(sums, segments), first
-
-
-def by_rows(gradient, rows, whole):
-    """Calls `rows(ids, gradients)` where that is possible, else `whole(gradient)`."""
-    if rows is None:
-        whole(dense(gradient))
-    elif is_sparse(gradient):
-        ids, sums, _ = row_sums(gradient)
-        rows(ids, sums)
-    elif keras.backend.backend() == "torch":
-        import torch
-
-        with torch.no_grad():
-            ids = gradient.any(1).nonzero()[:, 0]
-            rows(ids, gradient[ids])
-    else:
-        whole(gradient)
-
-
-def write_rows(optimizer, table, ids, rows):
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        optimizer.assign(table, tf.IndexedSlices(rows, ids))
-    else:
-        table.value.index_copy_(0, ids, rows)

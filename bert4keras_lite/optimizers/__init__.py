@@ -1,0 +1,63 @@
+"""Optimizers: what Keras' lack, added to any of them.
+
+`extend(keras.optimizers.AdamW)` is an AdamW with more keyword arguments; `AdamW`, `Lion` and
+others here are made by it. Each of the options acts at its place in one update, which
+`Extended.update_step` spells out, so they may be combined as one likes:
+
+    gradients, skipped where not finite -> summed over micro-batches and replicas
+    -> clipped -> centralized
+    -> decayed and updated at the rate of the variable, or only the rows with a gradient
+    -> adapted to the norm of the variable -> Lookahead -> moving average
+
+Everything counts updates, not micro-batches. The names of bert4keras, `extend_with_...`, are
+doors to the same.
+"""
+
+from .doors import (
+    extend_with_exponential_moving_average,
+    extend_with_gradient_accumulation,
+    extend_with_layer_adaptation,
+    extend_with_lazy_optimization,
+    extend_with_lookahead,
+    extend_with_parameter_wise_lr,
+    extend_with_piecewise_linear_lr,
+    extend_with_weight_decay,
+)
+from .extended import (
+    SGD,
+    Adafactor,
+    Adam,
+    AdamW,
+    EvaluateAverages,
+    Extended,
+    Lazy,
+    Lion,
+    Lookahead,
+    extend,
+)
+from .rates import PiecewiseLinear, layerwise_multipliers
+from .tiger import Tiger
+
+__all__ = [
+    "SGD",
+    "Adafactor",
+    "Adam",
+    "AdamW",
+    "EvaluateAverages",
+    "Extended",
+    "Lazy",
+    "Lion",
+    "Lookahead",
+    "PiecewiseLinear",
+    "Tiger",
+    "extend",
+    "extend_with_exponential_moving_average",
+    "extend_with_gradient_accumulation",
+    "extend_with_layer_adaptation",
+    "extend_with_lazy_optimization",
+    "extend_with_lookahead",
+    "extend_with_parameter_wise_lr",
+    "extend_with_piecewise_linear_lr",
+    "extend_with_weight_decay",
+    "layerwise_multipliers",
+]

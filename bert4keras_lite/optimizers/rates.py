@@ -1,0 +1,75 @@
+"""Learning rates: over time, and over depth."""
+
+import re
+
+import keras
+from keras import ops
+
+PACKAGE = "bert4keras_lite"
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate that goes in straight lines from point to point.
+
+    Args:
+        rate: float, what the factors are multiplied with.
+        points: dict of update -> factor. `{0: 0.0, 1000: 1.0, 10000: 0.1}` rises for 1,000
+            updates, falls for 9,000, and stays. Without an update 0, it begins at 0.
+
+    Example:
+        >>> schedule = PiecewiseLinear(2e-5, {100: 1.0, 1000: 0.0})
+        >>> float(schedule(50))
+        1e-05
+    """
+
+    def __init__(self, rate, points):
+        points = {int(k): float(v) for k, v in points.items()}
+        if not points or min(points) < 0:
+            raise ValueError(
+                f"lr_schedule={points}: expected updates, 0 or later, with a factor each, such as "
+                "{0: 0.0, 1000: 1.0}."
+            )
+        self.rate = rate
+        self.points = dict(sorted(({0: 0.0} | points).items()))
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        (begin, factor), *others = self.points.items()
+        value = ops.zeros_like(step) + factor
+        for end, goal in others:
+            share = ops.clip((step - begin) / (end - begin), 0, 1)
+            value = ops.where(step > begin, (1 - share) * factor + share * goal, value)
+            begin, factor = end, goal
+        return self.rate * value
+
+    def get_config(self):
+        return {"rate": self.rate, "points": {str(k): v for k, v in self.points.items()}}
+
+
+def layerwise_multipliers(model, decay):
+    """Rates that fall from the top block down, as ELECTRA is fine-tuned (arXiv 2003.10555).
+
+    Args:
+        model: a model with blocks named `block_0`, `block_1`, ... (each stack on its own).
+        decay: the factor from a block to the one below. What is below all blocks has
+            `decay ** (blocks + 1)`, heads have 1.
+
+    Returns:
+        dict for `lr_multipliers`.
+
+    Raises:
+        ValueError: the model has no such blocks (ALBERT's are one).
+    """
+    paths = [variable.path for variable in model.trainable_variables]
+    found = {match[1]: int(match[2]) for p in paths if (match := re.match(r"(.*?block_(\d+))/", p))}
+    if not found:
+        raise ValueError(f"{model.name} has no blocks with numbers, so no depth to go by.")
+    multipliers = {}
+    for name, i in found.items():
+        stack = name.removesuffix(f"block_{i}")
+        blocks = 1 + max(j for other, j in found.items() if other == f"{stack}block_{j}")
+        multipliers[f"^{re.escape(name)}/"] = decay ** (blocks - i)
+    below = [p for p in paths if re.search("embedding", p) and not re.search("block_", p)]
+    deepest = 2 + max(found.values())
+    return multipliers | {f"^{re.escape(p)}$": decay**deepest for p in below}
