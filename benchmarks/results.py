@@ -166,8 +166,8 @@ RUNS = [
     Run(
         "task_sohu_matching",
         "sohu2021_ss",
-        "--seeds 1 --maxlen 96 --epochs 2 --learning-rate 3e-4",
-        {"A_train.jsonl": 1000, "B_train.jsonl": 1000, "A_valid.jsonl": 500, "B_valid.jsonl": 500},
+        "--seeds 1 --maxlen 96 --epochs 3 --learning-rate 5e-4",
+        {"A_train.jsonl": 1500, "B_train.jsonl": 1500, "A_valid.jsonl": 800, "B_valid.jsonl": 800},
     ),
     # tags, spans, relations
     Run(

@@ -5,7 +5,8 @@
 Two news, short or long: short-short, short-long, long-long; are they on one topic (A), on one event
 (B)? The sub-task is the condition of every layer normalization of a Chinese BERT: its embedding
 moves their scales and offsets, so that one model is six. Beside it, each sub-task is learned by a
-model of its own. The score is F1 of the matching pairs, averaged over the sub-tasks.
+model of its own. The score is F1 of the matching pairs, averaged over the sub-tasks. Matching pairs are
+few, so from which score on a pair is called matching is chosen for each sub-task, on valid.
 
 What is too long is shortened to whole sentences: the first, then those that share most with the
 other text, in their order.
@@ -13,7 +14,8 @@ other text, in their order.
 --checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
 --data: a directory of the Sohu 2021 contest, with a folder a sub-task (`短短匹配A类/train.txt`), or
     of the short-short files as `A_train.jsonl`. Lines are {"source": ..., "target": ..., "labelA":
-    "1"}; "label" and "labelB" are known too. Without it, the sample in examples/data.
+    "1"}; "label" and "labelB" are known too. Where there is no test file with labels, every second
+    pair of the valid file takes its place. Without --data, the sample in examples/data.
 
 Reference: the contest, https://www.biendata.xyz/competition/sohu_2021/; normalization with a
 condition, https://kexue.fm/archives/7124.
@@ -113,6 +115,11 @@ def f1(labels, found):
     return 2 * (labels & found).sum() / max(labels.sum() + found.sum(), 1)
 
 
+def best_threshold(labels, scores):
+    """The score from which on a pair is called matching, so that F1 is the highest there is."""
+    return max(sorted({*scores}), key=lambda threshold: f1(labels, scores >= threshold))
+
+
 class Matcher:
     """A BERT for some of the sub-tasks; for a single one its condition is a constant."""
 
@@ -138,11 +145,12 @@ class Matcher:
         optimizer = AdamW(args.learning_rate, lr_schedule=straight_down(args.epochs, train))
         self.model.compile(optimizer, loss, jit_compile=args.jit_compile)
         name = "sohu" if len(self.names) > 1 else f"sohu_{self.names[0]}"
-        best = KeepBest(lambda: {"f1": np.mean(self.scores(valid))}, name)
+        best = KeepBest(lambda: {"f1": np.mean(self.choose_thresholds())}, name)
         self.model.fit(train, epochs=args.epochs, callbacks=[best])
+        self.choose_thresholds()  # for the weights that were kept
 
     def predict(self, name, data):
-        """The scores of the pairs of a sub-task; above 0: they match."""
+        """The scores of the pairs of a sub-task, logits that they match."""
         found = []
         for i in range(len(data)):
             inputs = data[i][0]
@@ -150,11 +158,17 @@ class Matcher:
             found += list(self.model.predict_on_batch([*inputs, task])[name][:, 0])
         return np.array(data.restore(found))
 
+    def choose_thresholds(self):
+        """On valid. Returns F1 of each sub-task there."""
+        scores = {name: self.predict(name, valid[name]) for name in self.names}
+        self.thresholds = {n: best_threshold(labels_of(valid[n]), scores[n]) for n in scores}
+        return [f1(labels_of(valid[n]), scores[n] >= self.thresholds[n]) for n in scores]
+
     def scores(self, data):
         """F1 of each sub-task."""
         return [
-            f1([label for *_, label in data[name].rows], self.predict(name, data[name]) > 0)
-            for name in self.names
+            f1(labels_of(data[n]), self.predict(n, data[n]) >= self.thresholds[n])
+            for n in self.names
         ]
 
 
@@ -165,6 +179,10 @@ def held_out(split):
         found[name] = batches(splits[split])
         found[name].rows = splits[split]
     return found
+
+
+def labels_of(data):
+    return [label for *_, label in data.rows]
 
 
 def fit_one():
@@ -200,8 +218,10 @@ if __name__ == "__main__":
     samples = read(args.data)
     for splits in samples.values():
         if "test" not in splits:
-            splits["test"] = splits["valid"]
-            print("no test file with labels; scores are those of the valid file")
+            splits["valid"], splits["test"] = splits["valid"][::2], splits["valid"][1::2]
+            print(
+                "no test file with labels: every second pair of the valid file is put aside for it"
+            )
     valid, test = held_out("valid"), held_out("test")
 
     each = {}  # method -> F1 of each sub-task, of the last seed
@@ -211,11 +231,13 @@ if __name__ == "__main__":
 
     print(f"\n{'F1, last seed':14} | {' | '.join(each)} | all called matching")
     for i, name in enumerate(samples):
-        labels = [label for *_, label in test[name].rows]
+        labels = labels_of(test[name])
         numbers = [*(values[i] for values in each.values()), f1(labels, np.ones(len(labels)))]
         print(f"{name:14} | {' | '.join(f'{number:.3f}' for number in numbers)}")
     for name, data in test.items():
-        found = models["one for all"].predict(name, data)
-        print(f"\n{name}: right | probability | texts")
+        matcher = models["one for all"]
+        found = matcher.predict(name, data)
+        print(f"\n{name}: right | found | probability | texts")
         for (source, target, label), score in list(zip(data.rows, found, strict=True))[:3]:
-            print(f"  {label} | {1 / (1 + np.exp(-score)):.2f} | {source[:40]} / {target[:40]}")
+            called, probability = int(score >= matcher.thresholds[name]), 1 / (1 + np.exp(-score))
+            print(f"  {label} | {called} | {probability:.2f} | {source[:40]} / {target[:40]}")

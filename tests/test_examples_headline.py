@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -474,6 +475,11 @@ def test_shortening_keeps_what_the_other_text_is_about(sohu):
 def test_f1_of_matching(sohu):
     assert sohu["f1"]([1, 1, 0, 0], [1, 0, 1, 0]) == 0.5
     assert sohu["f1"]([0, 0], [0, 0]) == 0
+
+
+def test_threshold_of_matching(sohu):
+    scores = np.array([-3.0, -2.0, -1.0, -4.0, -1.5])
+    assert sohu["best_threshold"]([0, 1, 1, 0, 0], scores) == -2  # F1 .8; .67 from -1 on
 
 
 # --- the samples, and real data ------------------------------------------------------------------
