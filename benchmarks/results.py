@@ -196,35 +196,35 @@ RUNS = [
     Run(
         "task_relation_extraction",
         "duie_sample",
-        "--seeds 1 --epochs 4 --learning-rate 5e-4 --ema-momentum 0.98 --maxlen 96",
-        {"train_data.json": 1500, "dev_data.json": 500},
+        "--seeds 1 --epochs 3 --learning-rate 5e-4 --ema-momentum 0.98 --maxlen 96",
+        {"train_data.json": 1000, "dev_data.json": 300},
     ),
     Run(
         "task_relation_extraction_gplinker",
         "duie_sample",
         "--seeds 1 --epochs 2 --learning-rate 1e-3 --ema-momentum 0.98 --maxlen 64",
-        {"train_data.json": 1000, "dev_data.json": 500},
+        {"train_data.json": 800, "dev_data.json": 300},
     ),
     Run(
         "task_entity_linking",
         "kgclue",
         "--epochs 2 --learning-rate 5e-4 --maxlen 48 --maxpair 96 --candidates 4 --scored 60",
-        {"train.json": 800, "test_public.json": 200},
+        {"train.json": 500, "test_public.json": 150},
         r"^F1 of .*",
     ),
     # texts
     Run(
         "task_question_answer_generation",
         "dureader_qg_dev",
-        "--epochs 4 --learning-rate 5e-4 --maxlen 128 --scored 40",
-        {"dev.json": 400},
+        "--epochs 3 --learning-rate 5e-4 --maxlen 128 --scored 40",
+        {"dev.json": 300},
         rf"^(answers|questions|.*reader).*{NUMBER}.*",
     ),
     *(
         Run(
             f"task_reading_comprehension_by_{way}",
             "cmrc2018/cmrc2018_trial.json",
-            f"--epochs 2 --learning-rate 5e-4 --maxlen {length} --scored 100",
+            f"--epochs 1 --learning-rate 5e-4 --maxlen {length} --scored 100",
         )
         for way, length in (("mlm", 160), ("seq2seq", 128), ("span", 160))
     ),
@@ -232,7 +232,7 @@ RUNS = [
         "task_seq2seq_autotitle_csl",
         "csl_title",
         "--epochs 3 --learning-rate 5e-4 --maxlen 128 --scored 60",
-        {"csl_title_train.json": 600},
+        {"csl_title_train.json": 400},
     ),
     Run(
         "task_seq2seq_autotitle_csl_mt5",
@@ -244,13 +244,13 @@ RUNS = [
     Run(
         "task_seq2seq_ape210k_math_word_problem",
         "ape210k",
-        "--epochs 3 --learning-rate 5e-4 --maxlen 64 --scored 100",
-        {"valid.ape.json": 2000},
+        "--epochs 2 --learning-rate 5e-4 --maxlen 64 --scored 100",
+        {"valid.ape.json": 1500},
     ),
     Run(
         "task_seq2seq_couplets",
         "couplets_test",
-        "--epochs 3 --learning-rate 5e-4 --scored 100",
+        "--epochs 2 --learning-rate 5e-4 --scored 100",
         {},
         r"^(free|held to the form):.*",
     ),
@@ -258,13 +258,13 @@ RUNS = [
         "task_conditional_language_model",
         "sentiment_bert4keras",
         "--epochs 2 --learning-rate 5e-4 --maxlen 64 --scored 50",
-        {"sentiment.train.data": 2500},
+        {"sentiment.train.data": 1800},
     ),
     Run(
         "task_language_model",
         "lm_cluecorpus_sample/CLUECorpusSmall_sampled.txt",
         "--epochs 1 --learning-rate 5e-4 --maxlen 128 --batch-size 32",
-        {"CLUECorpusSmall_sampled.txt": 1000},
+        {"CLUECorpusSmall_sampled.txt": 800},
     ),
     # no public data at hand: the sample
     *(
@@ -276,7 +276,7 @@ RUNS = [
         "classic_sentiment_lstm",
         "sentiment_bert4keras",
         "--seeds 1 --epochs 3 --maxlen 64",
-        {"sentiment.train.data": 3000},
+        {"sentiment.train.data": 2000},
         pretrained=False,
     ),
     Run(
