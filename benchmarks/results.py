@@ -243,7 +243,7 @@ RUNS = [
     ),
     Run(
         "task_seq2seq_ape210k_math_word_problem",
-        "ape210k",
+        "ape210k/valid.ape.json",
         "--epochs 2 --learning-rate 5e-4 --maxlen 64 --scored 100",
         {"valid.ape.json": 1500},
     ),

@@ -51,7 +51,13 @@ def read_or_cut(path, read):
         raise SystemExit(f"{path}: there is no such file or directory.")
     if path.is_dir() and any("train" in file.name for file in path.iterdir() if file.is_file()):
         return read_splits(path, read)
-    samples = read(path)
+    try:
+        samples = read(path)
+    except IsADirectoryError:
+        raise SystemExit(
+            f"{path}: expected a file, or a directory whose files have train and valid (or dev) in "
+            "their names."
+        ) from None
     if len(samples) < 10:
         raise SystemExit(f"{path}: expected at least ten samples, found {len(samples)}.")
     first, second = (len(samples) * tenths // 10 for tenths in (8, 9))

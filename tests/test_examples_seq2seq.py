@@ -537,6 +537,8 @@ def test_a_file_is_cut_into_splits(examples, tmp_path):
         examples.read_or_cut(tmp_path, lambda path: [1])
     with pytest.raises(SystemExit, match="no such file"):
         examples.read_or_cut(tmp_path / "nothing", list)
+    with pytest.raises(SystemExit, match="files have train and valid"):
+        examples.read_or_cut(tmp_path, lambda path: path.read_text())
     for name in ("x.train.json", "dev.json"):
         (tmp_path / name).touch()
     splits = examples.read_or_cut(tmp_path, lambda path: [path.name])
