@@ -306,7 +306,8 @@ def cut(source, rows, target):
 
 
 def shorter(text):
-    """Four digits of each number are enough, and a dict needs no braces."""
+    """Four digits of each number are enough; a dict needs no braces, NumPy's numbers no name."""
+    text = re.sub(r"np\.float\d+\(([^)]*)\)", r"\1", text)
     digits = re.compile(r"(\d+\.\d{4})\d+")
     return digits.sub(lambda match: match[1], re.sub(r"[{}']", "", text))
 
