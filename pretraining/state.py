@@ -528,12 +528,16 @@ def any_process(flag):
 
 
 def gather(variable):
-    """A copy in this process' memory. Each process must ask: it may hold but a part."""
-    value = variable
-    if keras.backend.backend() == "jax" and not variable.value.is_fully_addressable:
+    """A copy in this process' memory. Each process must ask: it may hold but a part.
+
+    Args:
+        variable: a variable, or what has been computed from some, as `optimizer.iterations`.
+    """
+    value = ops.convert_to_tensor(variable)
+    if keras.backend.backend() == "jax" and not value.is_fully_addressable:
         from jax.experimental import multihost_utils
 
-        value = multihost_utils.process_allgather(variable.value, tiled=True)
+        value = multihost_utils.process_allgather(value, tiled=True)
     # without the copy it may be the memory of the variable, which the next step writes to
     return np.array(ops.convert_to_numpy(value))
 
