@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -202,31 +202,31 @@ RUNS = [
     Run(
         "task_relation_extraction_gplinker",
         "duie_sample",
-        "--seeds 1 --epochs 2 --learning-rate 1e-3 --ema-momentum 0.98 --maxlen 64",
-        {"train_data.json": 800, "dev_data.json": 300},
+        "--seeds 1 --epochs 8 --learning-rate 1e-3 --ema-momentum 0.98 --maxlen 96",
+        {"train_data.json": 1000, "dev_data.json": 300},
     ),
     Run(
         "task_entity_linking",
         "kgclue",
-        "--epochs 2 --learning-rate 5e-4 --maxlen 48 --maxpair 96 --candidates 4 --scored 60",
-        {"train.json": 500, "test_public.json": 150},
+        "--epochs 2 --learning-rate 5e-4 --maxlen 48 --maxpair 96 --candidates 4 --scored 200",
+        {"train.json": 3000, "test_public.json": 400},
         r"^F1 of .*",
     ),
     # texts
     Run(
         "task_question_answer_generation",
         "dureader_qg_dev",
-        "--epochs 3 --learning-rate 5e-4 --maxlen 128 --scored 40",
-        {"dev.json": 300},
+        "--epochs 8 --learning-rate 5e-4 --maxlen 128 --scored 60",
+        {},
         rf"^(answers|questions|.*reader).*{NUMBER}.*",
     ),
     *(
         Run(
             f"task_reading_comprehension_by_{way}",
             "cmrc2018/cmrc2018_trial.json",
-            f"--epochs 1 --learning-rate 5e-4 --maxlen {length} --scored 100",
+            f"--epochs {epochs} --learning-rate 5e-4 --maxlen {length} --scored 100",
         )
-        for way, length in (("mlm", 160), ("seq2seq", 128), ("span", 160))
+        for way, epochs, length in (("mlm", 1, 160), ("seq2seq", 1, 128), ("span", 2, 320))
     ),
     Run(
         "task_seq2seq_autotitle_csl",
@@ -414,9 +414,9 @@ def main():
     ]
     failed = 0
     with ThreadPoolExecutor(options.jobs) as pool:
-        futures = [(run, pool.submit(execute, run, options)) for run in wanted]
-        for number, (run, future) in enumerate(futures, 1):
-            found = future.result()
+        futures = {pool.submit(execute, run, options): run for run in wanted}
+        for number, future in enumerate(as_completed(futures), 1):
+            run, found = futures[future], future.result()
             if "failed" in found:
                 print(f"{number}/{len(wanted)} {run.name} FAILED\n{found['failed']}", flush=True)
                 failed += 1
