@@ -20,7 +20,7 @@ import numpy as np
 from sentiment import read
 from seq2seq import BUCKETS, log_likelihoods, next_tokens, simplified, train, write_several
 from tiny_bert import DATA
-from trials import arguments
+from trials import arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.data import Batches, pad_samples
@@ -84,7 +84,7 @@ def score(rows):
 train(model, batches, args, lambda: score(samples["valid"]), "conditional_language_model")
 
 # the result
-print("test:", score(samples["test"]))
+show_scores(score(samples["test"]))
 written = write_several(
     model,
     [[tokenizer.token_start_id]] * len(NAMES),

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from seq2seq import BUCKETS, next_tokens, read_or_cut, simplified, train, write
 from shapes import in_terminal, shapes
-from trials import arguments
+from trials import arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.data import Batches, sequence_padding
@@ -133,7 +133,7 @@ rates = {"eye_": 1e-3 / args.learning_rate}
 train(model, batches, args, lambda: score(samples["valid"]), "captions", lr_multipliers=rates)
 
 # the result
-print("test:", score(samples["test"]))
+show_scores(score(samples["test"]))
 pictures, true = zip(*samples["test"][:5], strict=True)
 for one, captions, text in zip(pictures, true, captions_of(pictures), strict=True):
     print(one if isinstance(one, Path) else in_terminal(one))

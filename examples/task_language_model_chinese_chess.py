@@ -23,7 +23,7 @@ import re
 from json_lines import read_lines
 from seq2seq import generate_all, read_or_cut, text_batches, train
 from tiny_bert import DATA
-from trials import arguments
+from trials import arguments, show_scores
 from xiangqi import Board, squares
 
 from bert4keras_lite import build_transformer_model
@@ -108,7 +108,7 @@ def score(games):
 
 
 train(model, batches, args, lambda: score(samples["valid"]), "chess")
-print("test:", score(samples["test"]))
+show_scores(score(samples["test"]))
 
 
 # a game

@@ -33,7 +33,7 @@ from seq2seq import (
     unilm_batches,
 )
 from tiny_bert import DATA
-from trials import arguments
+from trials import arguments, show_scores
 
 from bert4keras_lite import build_transformer_model, generate
 from bert4keras_lite.data import Batches, pad_samples
@@ -214,10 +214,6 @@ train(
 
 
 # the result
-def table(name, numbers):
-    print(f"{name:40}", "  ".join(f"{key} {value:.4f}" for key, value in numbers.items()))
-
-
 passages, answers, questions = zip(*test, strict=True)
 print()
 results = {
@@ -238,7 +234,7 @@ asked = ask(*zip(*made, strict=True)) if made else []
 reread = read([passage for passage, _ in made], asked) if made else []
 results["reader, questions to the answers drawn"] = agreement([a for _, a in made], reread)
 for name, numbers in results.items():
-    table(name, numbers)
+    show_scores(numbers, name)
 
 for passage in distinct[:4]:
     print(f"\n{passage[:200]}")

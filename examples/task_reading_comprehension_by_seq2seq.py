@@ -17,7 +17,7 @@ Reference: https://kexue.fm/archives/7115
 from reading import best_answers, cmrc_scores, read_cmrc, show_answers, windows
 from seq2seq import generate_all, read_or_cut, simplified, train, unilm_batches
 from tiny_bert import DATA
-from trials import arguments
+from trials import arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.generation import Substrings
@@ -90,5 +90,5 @@ def score(questions):
 train(model, batches, args, lambda: score(samples["valid"][: args.scored]), "reading_seq2seq")
 
 # the result
-print("test:", score(samples["test"]))
+show_scores(score(samples["test"]))
 show_answers(samples["test"][:5], answers(samples["test"][:5]))

@@ -19,7 +19,7 @@ import numpy as np
 from reading import best_answers, cmrc_scores, read_cmrc, row_batches, show_answers, windows
 from seq2seq import read_or_cut, simplified, train
 from tiny_bert import DATA
-from trials import arguments
+from trials import arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 
@@ -83,5 +83,5 @@ def score(questions):
 train(model, batches, args, lambda: score(samples["valid"][: args.scored]), "reading_span")
 
 # the result
-print("test:", score(samples["test"]))
+show_scores(score(samples["test"]))
 show_answers(samples["test"][:5], answers(samples["test"][:5]))

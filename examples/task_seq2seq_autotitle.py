@@ -26,7 +26,7 @@ from seq2seq import (
     write,
 )
 from tiny_bert import DATA
-from trials import arguments
+from trials import arguments, show_scores
 
 from bert4keras_lite import build_transformer_model, stream
 
@@ -85,7 +85,7 @@ train(model, batches, args, lambda: score(samples["valid"][: args.scored]), "aut
 
 # the result
 scores = score(samples["test"][: args.scored])
-print("test:", *(f"{name} {value:.4f}" for name, value in scores.items()))
+show_scores(scores)
 articles, titles = zip(*samples["test"][:5], strict=True)
 for article, title, written in zip(articles, titles, headlines(articles), strict=True):
     show(("article ", article[:60] + "…"), ("headline", title), ("written ", written))

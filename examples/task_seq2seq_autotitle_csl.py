@@ -24,7 +24,7 @@ from seq2seq import (
 )
 from tiny_bert import DATA
 from titles import read_titles
-from trials import arguments
+from trials import arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 
@@ -69,7 +69,7 @@ train(model, batches, args, lambda: score(samples["valid"][: args.scored]), "csl
 
 # the result
 scores = score(samples["test"][: args.scored])
-print("test:", *(f"{name} {value:.4f}" for name, value in scores.items()))
+show_scores(scores)
 abstracts, true = zip(*samples["test"][:5], strict=True)
 for abstract, title, written in zip(abstracts, true, titles(abstracts), strict=True):
     show(("abstract", abstract[:60] + "…"), ("title   ", title), ("written ", written))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from seq2seq import encode_pairs, read_or_cut, show, simplified, train, unilm_batches, write
 from tiny_bert import DATA
-from trials import arguments
+from trials import arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.metrics import bleu
@@ -139,7 +139,7 @@ train(model, batches, args, lambda: score(samples["valid"][: args.scored]), "cou
 # the result
 for in_form in (False, True):
     scores = score(samples["test"][: args.scored], in_form)
-    print("held to the form:" if in_form else "free:", scores)
+    show_scores(scores, "held to the form" if in_form else "free")
 lines = args.lines.split(",")
 for first, second in zip(lines, answers(lines, in_form=True), strict=True):
     show(("first ", first), ("second", second))

@@ -118,6 +118,11 @@ class KeepBest(keras.callbacks.Callback):
         self.model.load_weights(self.path)
 
 
+def show_scores(scores, name="test"):
+    """Prints name -> number on a line."""
+    print(f"{name}:", "  ".join(f"{key} {value:.4f}" for key, value in scores.items()))
+
+
 def save(model, name):
     """The weights, to `examples/output`, from where `load_weights` brings them back."""
     OUTPUT.mkdir(exist_ok=True)

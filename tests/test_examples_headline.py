@@ -115,7 +115,7 @@ def test_question_answer_generation(run, tmp_path, capsys):
     assert results["reader, true questions"]["exact_match"] > 0.4
     assert 0 <= results["answers drawn"]["in_the_passage"] <= 1
     shown = capsys.readouterr().out
-    assert "\nquestions to the true answers  " in shown
+    assert "\nquestions to the true answers: " in shown
     assert f"\n{example['distinct'][0]}\n" in shown
 
     # what is written is what was trained: a source seen as a whole, then answer and question
