@@ -202,7 +202,7 @@ RUNS = [
     Run(
         "task_relation_extraction_gplinker",
         "duie_sample",
-        "--seeds 1 --epochs 8 --learning-rate 1e-3 --ema-momentum 0.98 --maxlen 96",
+        "--seeds 1 --epochs 6 --learning-rate 3e-4 --batch-size 8 --ema-momentum 0.98 --maxlen 96",
         {"train_data.json": 1000, "dev_data.json": 300},
     ),
     Run(
