@@ -305,13 +305,6 @@ def cut(source, rows, target):
         target.write_text("".join(islice(lines, rows[source.name])), encoding="utf-8")
 
 
-def shorter(text):
-    """Four digits of each number are enough; a dict needs no braces, NumPy's numbers no name."""
-    text = re.sub(r"np\.float\d+\(([^)]*)\)", r"\1", text)
-    digits = re.compile(r"(\d+\.\d{4})\d+")
-    return digits.sub(lambda match: match[1], re.sub(r"[{}']", "", text))
-
-
 def scores_of(run, said):
     """What a script said of its scores.
 
@@ -328,7 +321,7 @@ def scores_of(run, said):
             found.append(f"{match[1]} {float(match[2]):.3f}{spread}")
     if not found:
         matches = filter(None, (re.match(run.scores, line) for line in said.splitlines()))
-        found = [shorter(" ".join(match[0].split())) for match in matches]
+        found = [" ".join(match[0].split()) for match in matches]
     return metric, seeds, found
 
 

@@ -1,0 +1,361 @@
+"""The random weights of `make_decoders.py`: their names and shapes, in each form they are published in."""
+
+import re
+
+import numpy as np
+
+CONDITION_SIZE = 8
+
+
+# --- names and shapes as transformers has them, tied copies left out ---
+
+
+def gpt_shapes(tokens, positions, final_norm, hidden=32, inner=128, layers=2):
+    """Names and shapes of ``GPT2LMHeadModel`` and of ``OpenAIGPTLMHeadModel``."""
+    shapes = {f"transformer.{tokens}.weight": [60, hidden]}
+    shapes[f"transformer.{positions}.weight"] = [24, hidden]
+
+    def add(module, *weight):
+        shapes[f"{module}.weight"], shapes[f"{module}.bias"] = list(weight), [weight[-1]]
+
+    for i in range(layers):
+        block = f"transformer.h.{i}"
+        add(f"{block}.ln_1", hidden)
+        add(f"{block}.attn.c_attn", hidden, 3 * hidden)
+        add(f"{block}.attn.c_proj", hidden, hidden)
+        add(f"{block}.ln_2", hidden)
+        add(f"{block}.mlp.c_fc", hidden, inner)
+        add(f"{block}.mlp.c_proj", inner, hidden)
+    if final_norm:
+        add("transformer.ln_f", hidden)
+    return shapes
+
+
+def gpt2_shapes(**sizes):
+    return gpt_shapes("wte", "wpe", True, **sizes)
+
+
+def openai_gpt_shapes():
+    return gpt_shapes("tokens_embed", "positions_embed", False)
+
+
+def gpt2_buffers(layers=2, positions=24):
+    """The causal masks that transformers kept in a state dict until version 4.31."""
+    return {f"transformer.h.{i}.attn.bias": [1, 1, positions, positions] for i in range(layers)}
+
+
+def t5_shapes(gated, tied, hidden=24, heads=4, head=4, layers=2, decoder_layers=2, buckets=32):
+    """Names and shapes of ``T5ForConditionalGeneration`` and of its mT5 twin."""
+    shapes = {"shared.weight": [60, hidden]}
+
+    def attention(layer, kind):
+        for x in "qkv":
+            shapes[f"{layer}.{kind}.{x}.weight"] = [heads * head, hidden]
+        shapes[f"{layer}.{kind}.o.weight"] = [hidden, heads * head]
+
+    for stack, count in (("encoder", layers), ("decoder", decoder_layers)):
+        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        shapes[bias] = [buckets, heads]
+        kinds = ["SelfAttention", "EncDecAttention"][: 1 + (stack == "decoder")]
+        for i in range(count):
+            block = f"{stack}.block.{i}.layer"
+            for j, kind in enumerate(kinds):
+                attention(f"{block}.{j}", kind)
+            feed_forward = f"{block}.{len(kinds)}.DenseReluDense"
+            for wi in ("wi_0", "wi_1") if gated else ("wi",):
+                shapes[f"{feed_forward}.{wi}.weight"] = [48, hidden]
+            shapes[f"{feed_forward}.wo.weight"] = [hidden, 48]
+            for j in range(len(kinds) + 1):
+                shapes[f"{block}.{j}.layer_norm.weight"] = [hidden]
+        shapes[f"{stack}.final_layer_norm.weight"] = [hidden]
+    if not tied:
+        shapes["lm_head.weight"] = [60, hidden]
+    return shapes
+
+
+# --- the same weights in other people's files ---
+#
+# A table says where a tensor of transformers is: the names there and how they are laid out.
+# Several names are query, key and value, side by side along the last axis in transformers.
+
+LAYOUTS = {  # layout: (their shape from ours, our array from theirs)
+    "same": (lambda shape: shape, lambda array: array),
+    "turned": (lambda shape: shape[::-1], lambda array: array.T),
+    "batched": (lambda shape: [1, *shape], lambda array: array[0]),  # width of a convolution
+}
+
+
+def pair(module, there, ends, layout="same"):
+    """Rows of a table for the weight and the bias of one module."""
+    return {
+        f"{module}.weight": ([name + ends[0] for name in there], layout),
+        f"{module}.bias": ([name + ends[1] for name in there], "same"),
+    }
+
+
+def gpt_table(tokens, positions, final_norm, names, norm_ends, dense_ends, layout):
+    """A table for a GPT. ``names``: theirs for each of our modules; q, k, v may be three."""
+    rows = {
+        f"transformer.{tokens}.weight": ([names["tokens"]], "same"),
+        f"transformer.{positions}.weight": ([names["positions"]], "same"),
+    }
+    for module in ("ln_1", "ln_2"):
+        rows |= pair(f"transformer.h.{{i}}.{module}", [names[module]], norm_ends)
+    rows |= pair("transformer.h.{i}.attn.c_attn", names["c_attn"], dense_ends, layout)
+    for module in ("attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
+        rows |= pair(f"transformer.h.{{i}}.{module}", [names[module]], dense_ends, layout)
+    if final_norm:
+        rows |= pair("transformer.ln_f", [names["ln_f"]], norm_ends)
+    return rows
+
+
+def tf_gpt_names(input_or_output):
+    """bert4keras' names; GPT-2 differs in the spelling of its norms, which come first."""
+    block = "gpt/transformer/layer_{i}"
+    return {
+        "tokens": "gpt/embeddings/word_embeddings",
+        "positions": "gpt/embeddings/position_embeddings",
+        "ln_1": f"{block}/attention/{input_or_output}/LayerNorm",
+        "ln_2": f"{block}/{input_or_output}/LayerNorm",
+        "c_attn": [f"{block}/attention/self/{x}" for x in ("query", "key", "value")],
+        "attn.c_proj": f"{block}/attention/output/dense",
+        "mlp.c_fc": f"{block}/intermediate/dense",
+        "mlp.c_proj": f"{block}/output/dense",
+        "ln_f": "gpt/output/LayerNorm",
+    }
+
+
+OPENAI_NAMES = {
+    "tokens": "model/wte",
+    "positions": "model/wpe",
+    "ln_1": "model/h{i}/ln_1",
+    "ln_2": "model/h{i}/ln_2",
+    "c_attn": ["model/h{i}/attn/c_attn"],
+    "attn.c_proj": "model/h{i}/attn/c_proj",
+    "mlp.c_fc": "model/h{i}/mlp/c_fc",
+    "mlp.c_proj": "model/h{i}/mlp/c_proj",
+    "ln_f": "model/ln_f",
+}
+UER_GPT_NAMES = {
+    "tokens": "embedding.word.embedding.weight",
+    "positions": "embedding.pos.embedding.weight",
+    "ln_1": "encoder.transformer.{i}.layer_norm_1",
+    "ln_2": "encoder.transformer.{i}.layer_norm_2",
+    "c_attn": [f"encoder.transformer.{{i}}.self_attn.linear_layers.{j}" for j in range(3)],
+    "attn.c_proj": "encoder.transformer.{i}.self_attn.final_linear",
+    "mlp.c_fc": "encoder.transformer.{i}.feed_forward.linear_1",
+    "mlp.c_proj": "encoder.transformer.{i}.feed_forward.linear_2",
+    "ln_f": "encoder.layer_norm",
+}
+
+
+def mesh_table(norm, final_norm):
+    """Mesh-TensorFlow's T5; the spelling of the norms changed over the years."""
+    rows = {
+        "shared.weight": (["shared/embedding"], "same"),
+        "lm_head.weight": (["decoder/logits/kernel"], "turned"),
+    }
+    for stack, kinds in (
+        ("encoder", ["SelfAttention"]),
+        ("decoder", ["SelfAttention", "EncDecAttention"]),
+    ):
+        block, there = f"{stack}.block.{{i}}.layer", f"{stack}/block_{{i:03d}}"
+        for j, kind in enumerate(kinds):
+            for x in (*"qkvo", "relative_attention_bias"):
+                name = f"{there}/layer_{j:03d}/{kind}/{x}"
+                rows[f"{block}.{j}.{kind}.{x}.weight"] = ([name], "turned")
+        last = len(kinds)
+        for x in ("wi", "wi_0", "wi_1", "wo"):
+            name = f"{there}/layer_{last:03d}/DenseReluDense/{x}/kernel"
+            rows[f"{block}.{last}.DenseReluDense.{x}.weight"] = ([name], "turned")
+        for j in range(last + 1):
+            name = f"{there}/layer_{j:03d}/{norm}/scale"
+            rows[f"{block}.{j}.layer_norm.weight"] = ([name], "same")
+        rows[f"{stack}.final_layer_norm.weight"] = ([f"{stack}/{final_norm}/scale"], "same")
+    return rows
+
+
+def uer_t5_table():
+    """UER's T5; its `linear_gate` is the activated half, `wi_0`."""
+    rows = {
+        "shared.weight": (["embedding.word.embedding.weight"], "same"),
+        "lm_head.weight": (["target.lm.output_layer.weight"], "same"),
+    }
+    attentions = {"SelfAttention": "self_attn", "EncDecAttention": "context_attn"}
+    for stack, transformer, positions, kinds in (
+        ("encoder", "transformer", "relative_pos_emb", ["SelfAttention"]),
+        ("decoder", "transformer_decoder", "self_pos_emb", list(attentions)),
+    ):
+        block, there = f"{stack}.block.{{i}}.layer", f"{stack}.{transformer}.{{i}}"
+        bias = f"{block}.0.SelfAttention.relative_attention_bias.weight"
+        rows[bias] = ([f"{stack}.{positions}.relative_attention_bias.weight"], "same")
+        for j, kind in enumerate(kinds):
+            parts = [*(f"linear_layers.{k}" for k in range(3)), "final_linear"]
+            for x, part in zip("qkvo", parts, strict=True):
+                name = f"{there}.{attentions[kind]}.{part}.weight"
+                rows[f"{block}.{j}.{kind}.{x}.weight"] = ([name], "same")
+        last = len(kinds)
+        parts = {"wi": "linear_1", "wi_0": "linear_gate", "wi_1": "linear_1", "wo": "linear_2"}
+        for x, part in parts.items():
+            name = f"{there}.feed_forward.{part}.weight"
+            rows[f"{block}.{last}.DenseReluDense.{x}.weight"] = ([name], "same")
+        for j in range(last + 1):
+            name = f"{there}.layer_norm_{j + 1}.weight"
+            rows[f"{block}.{j}.layer_norm.weight"] = ([name], "same")
+        rows[f"{stack}.final_layer_norm.weight"] = ([f"{stack}.layer_norm.weight"], "same")
+    return rows
+
+
+_TF_ENDS = (("/gamma", "/beta"), ("/kernel", "/bias"), "same")
+TABLES = {
+    "tf_gpt": gpt_table(
+        "tokens_embed", "positions_embed", False, tf_gpt_names("output"), *_TF_ENDS
+    ),
+    "tf_gpt2": gpt_table("wte", "wpe", True, tf_gpt_names("input"), *_TF_ENDS),
+    "openai": gpt_table("wte", "wpe", True, OPENAI_NAMES, ("/g", "/b"), ("/w", "/b"), "batched"),
+    "uer_gpt2": gpt_table(
+        "wte", "wpe", True, UER_GPT_NAMES, (".gamma", ".beta"), (".weight", ".bias"), "turned"
+    ),
+    "mesh": mesh_table("layer_norm", "final_layer_norm"),
+    "mesh_rms": mesh_table("rms_norm", "rms_norm"),
+    "uer_t5": uer_t5_table(),
+}
+
+
+def there(table, name):
+    """Names and layout, in the files of ``table``, of transformers' tensor ``name``."""
+    number = re.search(r"\.(\d+)\.", name)
+    row = re.sub(r"\.\d+\.", ".{i}.", name, count=1) if number else name
+    names, layout = TABLES[table][row]
+    return [x.format(i=int(number[1])) if number else x for x in names], layout
+
+
+def shapes_there(table, shapes):
+    """The names and shapes of a checkpoint that holds the same model."""
+    found = {}
+    for name, shape in shapes.items():
+        names, layout = there(table, name)
+        part = [*shape[:-1], shape[-1] // len(names)]
+        found |= {x: LAYOUTS[layout][0](part) for x in names}
+    return found
+
+
+def weights_here(table, shapes, weights):
+    """transformers' state dict from a checkpoint of the other kind."""
+    state = {}
+    for name in shapes:
+        names, layout = there(table, name)
+        state[name] = np.concatenate([LAYOUTS[layout][1](weights[x]) for x in names], -1)
+    return state
+
+
+def gpt2_ml_shapes(hidden=32, inner=128, layers=2):
+    """Names and shapes of imcaspar's checkpoint."""
+    shapes = {
+        "newslm/embeddings/word_embed": [60, hidden],
+        "newslm/embeddings/pos_embed": [24, hidden],
+    }
+
+    def norm(scope):
+        shapes[f"{scope}/beta"] = shapes[f"{scope}/gamma"] = [hidden]
+
+    def dense(scope, inputs, outputs):
+        shapes[f"{scope}/kernel"], shapes[f"{scope}/bias"] = [inputs, outputs], [outputs]
+
+    norm("newslm/embeddings/LayerNorm_embed_norm")
+    for i in range(layers):
+        scope = f"newslm/layer{i:02d}"
+        for part in ("query", "key", "value", "context_projection"):
+            dense(f"{scope}/{part}_layer", hidden, hidden)
+        norm(f"{scope}/LayerNorm_mlp_ln0")
+        dense(f"{scope}/intermediate", hidden, inner)
+        dense(f"{scope}/output", inner, hidden)
+        norm(f"{scope}/LayerNorm_mlp_ln1")
+    return shapes
+
+
+def norm_scope(name):
+    """The layer that a norm's scale belongs to, or None for any other tensor."""
+    match = re.fullmatch(r"(.+)/(gamma|scale)", name)
+    return match and match[1]
+
+
+def conditional(shapes):
+    """`shapes` and the kernels of conditional norms, which are in no checkpoint: names are ours."""
+    added = {}
+    for name, shape in shapes.items():
+        if scope := norm_scope(name):
+            parts = ["gamma_dense", "beta_dense"] if f"{scope}/beta" in shapes else ["gamma_dense"]
+            added |= {f"{scope}/{part}/kernel": [CONDITION_SIZE, *shape] for part in parts}
+    return {**shapes, **added}
+
+
+def copies(base, shapes, tied):
+    """Weights with tied copies in the file. ``tied``: name of a copy -> name of the tensor."""
+    names = {name: [name, False] for name in shapes} | {k: [v, False] for k, v in tied.items()}
+    return {"renames": base, "names": names}
+
+
+TF_GPT = shapes_there("tf_gpt", openai_gpt_shapes())
+TF_GPT2 = shapes_there("tf_gpt2", gpt2_shapes())
+T5_1_0, T5_1_1 = t5_shapes(False, True), t5_shapes(True, False)
+MT5 = t5_shapes(True, False, head=5, layers=1, decoder_layers=3)
+MESH, MESH_GATED = shapes_there("mesh", T5_1_0), shapes_there("mesh", T5_1_1)
+MESH_RMS = shapes_there("mesh_rms", T5_1_1)
+UER_T5 = shapes_there("uer_t5", T5_1_0)
+T5_JUNK = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+T5_TIED = {
+    "encoder.embed_tokens.weight": "shared.weight",
+    "decoder.embed_tokens.weight": "shared.weight",
+}
+SHAPES = {
+    "tf_gpt": TF_GPT,
+    "tf_gpt_segments": {**TF_GPT, "gpt/embeddings/token_type_embeddings": [2, 32]},
+    "tf_gpt2": TF_GPT2,
+    "tf_gpt2_conditional": conditional(TF_GPT2),
+    "gpt2_ml": gpt2_ml_shapes(),
+    "gpt2_ml_conditional": conditional(gpt2_ml_shapes()),
+    "hf_gpt2": gpt2_shapes(),
+    "hf_gpt2_inner_56": gpt2_shapes(inner=56),
+    "hf_gpt2_model": {k.removeprefix("transformer."): v for k, v in gpt2_shapes().items()},
+    "hf_gpt2_buffers": {**gpt2_shapes(), **gpt2_buffers()},
+    "hf_openai_gpt": openai_gpt_shapes(),
+    "hf_openai_gpt_model": {
+        k.removeprefix("transformer."): v for k, v in openai_gpt_shapes().items()
+    },
+    "openai_gpt2": shapes_there("openai", gpt2_shapes()),
+    "uer_gpt2": shapes_there("uer_gpt2", gpt2_shapes()),
+    "hf_t5": T5_1_0,
+    "hf_t5_junk": {**T5_1_0, T5_JUNK: [32, 4]},
+    "hf_t5.1.1": T5_1_1,
+    "hf_t5_buckets": t5_shapes(True, False, buckets=16),
+    "hf_t5_tied_gated": t5_shapes(True, True),
+    "hf_mt5": MT5,
+    "hf_t5_encoder": {k: v for k, v in T5_1_1.items() if k.startswith(("shared", "encoder"))},
+    "mesh": MESH,
+    "mesh_conditional": conditional(MESH),
+    "mesh_gated": MESH_GATED,
+    "mesh_rms": MESH_RMS,
+    "uer_t5": UER_T5,
+    "uer_t5.1.1": shapes_there("uer_t5", T5_1_1),
+}
+# Untied T5 logits are not scaled and attention is not either, so that float32 loses more digits
+# than elsewhere; these seeds are the gentler ones.
+SEEDS = {"hf_t5.1.1": 2, "hf_mt5": 2, "hf_t5_buckets": 2, "uer_t5.1.1": 2}
+SEEDS |= {"mesh_gated": 5, "mesh_rms": 1}
+WEIGHTS = {k: {"seed": SEEDS.get(k, 0), "shapes": shapes} for k, shapes in SHAPES.items()} | {
+    "hf_gpt2_published": copies(
+        "hf_gpt2_buffers", SHAPES["hf_gpt2_buffers"], {"lm_head.weight": "transformer.wte.weight"}
+    ),
+    "hf_t5_published": copies(
+        "hf_t5_junk", SHAPES["hf_t5_junk"], T5_TIED | {"lm_head.weight": "shared.weight"}
+    ),
+    "uer_t5_published": copies(
+        "uer_t5",
+        UER_T5,
+        {
+            "tgt_embedding.word.embedding.weight": "embedding.word.embedding.weight",
+            "target.lm.output_layer.weight": "embedding.word.embedding.weight",
+        },
+    ),
+}
