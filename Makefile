@@ -10,17 +10,40 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check format bench clean
+# all tests, or the I-th of eight parts of them: PART=I/8
+PART    ?= 1/1
+
+PYTEST  := KERAS_BACKEND=$(BACKEND) $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+.PHONY: quickstart smoke test test-all timings mutants check format bench clean
 
 quickstart: $(VENV)/.installed-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(PY) examples/quickstart.py $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(DATA),--data "$(DATA)")
 
+# a minute: imports, a small model, a fine-tuning, a generation
+smoke: $(VENV)/.installed-$(BACKEND)
+	KERAS_BACKEND=$(BACKEND) $(PY) tests/smoke.py
+
+# what a contributor needs
 test: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
-	KERAS_BACKEND=$(BACKEND) $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	$(PYTEST) -m "not long" $(ARGS)
+
+# everything there is
+test-all: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
+	$(PYTEST) --part $(PART) $(ARGS)
+
+# records the CPU seconds of every test on a backend in tests/timings.tsv: run it on a quiet machine
+timings: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
+	$(PYTEST) --timings $(ARGS)
+
+# plants thirty defects, one after the other, and shows that the tests notice each
+mutants: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
+	$(PY) tests/mutants.py --backend $(BACKEND) $(ARGS)
 
 check: $(VENV)/.installed-check
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	$(PY) tests/timings.py
 
 format: $(VENV)/.installed-check
 	$(PY) -m ruff format .

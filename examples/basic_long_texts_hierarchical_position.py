@@ -72,9 +72,10 @@ def fit(maxlen, kind="auto"):
     model.compile(
         keras.optimizers.AdamW(args.learning_rate, clipnorm=1.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         jit_compile=args.jit_compile,
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     model.fit(batches(train, maxlen, shuffle=True), epochs=args.epochs)
     return model, model.evaluate(batches(test, maxlen), verbose=0)[1]
 

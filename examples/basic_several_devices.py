@@ -92,9 +92,10 @@ with scope:
     model.compile(
         keras.optimizers.AdamW(learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         jit_compile="auto" if keras.config.backend() == "jax" else False,
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
 
 model.fit(batches("train", shuffle=True), epochs=args.epochs)
 accuracy = model.evaluate(batches("test"), verbose=0)[1]

@@ -68,6 +68,7 @@ for number in range(args.folds):
     model.compile(
         keras.optimizers.AdamW(learning_rate), keras.losses.BinaryCrossentropy(from_logits=True)
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     # the smaller of the two sets counts as much as the larger
     share = is_test[fold != number].mean()
     model.fit(

@@ -188,6 +188,7 @@ model.compile(
     # XLA compiles longer than this training takes
     jit_compile="auto" if keras.config.backend() == "jax" else False,
 )
+model.optimizer.build(model.trainable_variables)  # one trace
 best = KeepBest(lambda: {"accuracy": accuracy(model, valid)}, "cloze")
 model.fit(train, epochs=args.epochs, callbacks=[best])
 

@@ -83,10 +83,11 @@ def fit(units, one_hot):
     model.compile(
         keras.optimizers.Adam(args.learning_rate, clipnorm=1.0),
         "binary_crossentropy",
-        metrics=["accuracy"],
+        metrics=[keras.metrics.BinaryAccuracy("accuracy")],
         # XLA compiles longer than this training takes
         jit_compile="auto" if keras.config.backend() == "jax" else False,
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     model.fit(
         units.batches(data["train"], shuffle=True),
         epochs=args.epochs,

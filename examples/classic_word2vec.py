@@ -134,6 +134,7 @@ def word2vec(bag, epochs):
         keras.optimizers.Adam(args.learning_rate),
         keras.losses.BinaryCrossentropy(from_logits=True),
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     windows = Windows(bag)
     timer = Timer()
     model.fit(windows, epochs=epochs, callbacks=[timer])

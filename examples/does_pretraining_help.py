@@ -75,6 +75,7 @@ def train(model, batches, epochs, loss):
         args.learning_rate, lr_schedule=schedule, weight_decay=0.01, lazy=["token_embedding"]
     )
     model.compile(optimizer, loss, jit_compile=args.jit_compile)
+    model.optimizer.build(model.trainable_variables)  # one trace
     model.fit(batches, epochs=epochs, verbose=2)
 
 

@@ -64,9 +64,10 @@ def classifier(bert):
     model.compile(
         keras.optimizers.AdamW(learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         jit_compile=False,  # such short training does not pay for XLA's compilation
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     return model
 
 

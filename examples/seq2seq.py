@@ -143,6 +143,7 @@ def train(model, batches, args, score, name, **options):
     schedule = straight_down(args.epochs, batches)
     optimizer = AdamW(args.learning_rate, weight_decay=0.01, lr_schedule=schedule, **options)
     model.compile(optimizer, sequence_crossentropy, jit_compile=args.jit_compile)
+    model.optimizer.build(model.trainable_variables)  # one trace
     model.fit(batches, epochs=args.epochs, callbacks=[KeepBest(score, name)])
 
 

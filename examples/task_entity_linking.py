@@ -260,6 +260,7 @@ model.compile(
     {"ends": ends_loss, "fits": keras.losses.BinaryCrossentropy(from_logits=True)},
     jit_compile=args.jit_compile,
 )
+model.optimizer.build(model.trainable_variables)  # one trace
 keep_best = KeepBest(lambda: score(samples["valid"][: args.scored]), "linking")
 model.fit(batches, epochs=args.epochs, callbacks=[keep_best])
 

@@ -59,9 +59,10 @@ def learn(bert, scores, epochs):
     model.compile(
         keras.optimizers.AdamW(args.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         jit_compile=args.jit_compile,
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     model.fit(batches(train, args, shuffle=True), epochs=epochs)
     return model, model.evaluate(batches(test, args), verbose=0)[1]
 

@@ -41,9 +41,10 @@ def fit(weight=None):
     model.compile(
         keras.optimizers.AdamW(args.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         jit_compile=args.jit_compile,
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     model.fit(data, epochs=args.epochs)
     return model, model.evaluate(batches(test, args), verbose=0)[1]
 

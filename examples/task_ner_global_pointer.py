@@ -81,6 +81,7 @@ def fit(layer, **options):
 
     schedule = straight_down(args.epochs, train.batches)
     model.compile(AdamW(args.learning_rate, lr_schedule=schedule), pairs_loss)
+    model.optimizer.build(model.trainable_variables)  # one trace
     keep_best = KeepBest(lambda: {"f1": valid.score(decode)}, "pointers")
     model.fit(train.batches, epochs=args.epochs, callbacks=[keep_best])
     models[layer] = model

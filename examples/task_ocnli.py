@@ -64,9 +64,10 @@ def fit(both):
     model.compile(
         keras.optimizers.AdamW(args.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         jit_compile=args.jit_compile,
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     model.fit(batches(train, both, shuffle=True), epochs=args.epochs)
     return model, model.evaluate(batches(test, both), verbose=0)[1]
 

@@ -146,6 +146,7 @@ def fit():
         args.learning_rate, lr_schedule={warm_up: 1.0}, ema_momentum=args.ema_momentum
     )
     extractor.model.compile(optimizer, {"subjects": ends_loss, "objects": ends_loss})
+    extractor.model.optimizer.build(extractor.model.trainable_variables)  # one trace
     extractor.model.fit(train.batches, epochs=args.epochs)
     return extractor, test.score(extractor.decode)
 

@@ -115,6 +115,7 @@ def fit():
         args.learning_rate, lr_schedule={warm_up: 1.0}, ema_momentum=args.ema_momentum
     )
     model.compile(optimizer, dict.fromkeys(model.output_names, pairs_loss))
+    model.optimizer.build(model.trainable_variables)  # one trace
     model.fit(train.batches, epochs=args.epochs)
     return model, test.score(decode)
 

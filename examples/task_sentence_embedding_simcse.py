@@ -46,6 +46,7 @@ def fit(learn=True):
         model.compile(
             keras.optimizers.AdamW(args.learning_rate), simcse, jit_compile=args.jit_compile
         )
+        model.optimizer.build(model.trainable_variables)  # one trace
         dropout_pairs(model)
         batches = Batches(samples, args.batch_size, shuffle=True, buckets=4)
         model.fit(batches, epochs=args.epochs)

@@ -56,8 +56,9 @@ updates = epochs * len(train)
 model.compile(
     AdamW(learning_rate, lr_schedule={updates // 10 + 1: 1.0, updates + 1: 0.1}),
     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    metrics=["accuracy"],
+    metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
 )
+model.optimizer.build(model.trainable_variables)  # one trace
 OUTPUT.mkdir(exist_ok=True)
 best = OUTPUT / "sentiment_albert.weights.h5"
 model.fit(

@@ -49,8 +49,9 @@ model = keras.Model(bert.inputs, x)
 model.compile(
     keras.optimizers.AdamW(learning_rate),
     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    metrics=["accuracy"],
+    metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
 )
+model.optimizer.build(model.trainable_variables)  # one trace
 
 # the training
 OUTPUT.mkdir(exist_ok=True)

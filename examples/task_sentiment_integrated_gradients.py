@@ -51,8 +51,9 @@ else:
     model.compile(
         keras.optimizers.AdamW(2e-5 if args.checkpoint else 1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     samples = [
         (tokenizer.encode(text, maxlen=args.maxlen), label)
         for text, label in read(args.data, "train")

@@ -115,6 +115,7 @@ def fit(method, kind=None):
 
     schedule = straight_down(args.epochs, train.batches)
     model.compile(AdamW(args.learning_rate, lr_schedule=schedule), loss)
+    model.optimizer.build(model.trainable_variables)  # one trace
     stopwatch, keep_best = Stopwatch(), KeepBest(lambda: {"f1": valid.score(decode)}, "words")
     model.fit(train.batches, epochs=args.epochs, callbacks=[stopwatch, keep_best])
     speeds[method] = stopwatch.fastest, decoding_speed(model, pick)

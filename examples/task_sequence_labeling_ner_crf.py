@@ -93,6 +93,7 @@ def fit(method):
 
     schedule = straight_down(args.epochs, train.batches)
     model.compile(AdamW(args.learning_rate, lr_schedule=schedule), loss)
+    model.optimizer.build(model.trainable_variables)  # one trace
     keep_best = KeepBest(lambda: {"f1": valid.score(decode)}, "entities")
     model.fit(train.batches, epochs=args.epochs, callbacks=[keep_best])
     models[method] = model

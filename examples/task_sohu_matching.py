@@ -144,6 +144,7 @@ class Matcher:
         loss = {name: keras.losses.BinaryCrossentropy(from_logits=True) for name in self.names}
         optimizer = AdamW(args.learning_rate, lr_schedule=straight_down(args.epochs, train))
         self.model.compile(optimizer, loss, jit_compile=args.jit_compile)
+        self.model.optimizer.build(self.model.trainable_variables)  # one trace
         name = "sohu" if len(self.names) > 1 else f"sohu_{self.names[0]}"
         best = KeepBest(lambda: {"f1": np.mean(self.choose_thresholds())}, name)
         self.model.fit(train, epochs=args.epochs, callbacks=[best])

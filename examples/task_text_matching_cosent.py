@@ -51,6 +51,7 @@ def fit(loss=None):
         model.compile(
             keras.optimizers.AdamW(args.learning_rate), loss, jit_compile=args.jit_compile
         )
+        model.optimizer.build(model.trainable_variables)  # one trace
         model.fit(batches, epochs=args.epochs)
     return encoder, test_score(encoder, test, args)
 

@@ -59,9 +59,10 @@ def fit(with_keywords):
     model.compile(
         keras.optimizers.AdamW(args.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         jit_compile=args.jit_compile,
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     model.fit(batches(train, with_keywords, shuffle=True), epochs=args.epochs)
     return model, model.evaluate(batches(test, with_keywords), verbose=0)[1]
 

@@ -113,6 +113,7 @@ def pretrain(directory, family="bert", phases=((16, 128, 5), (32, 64, 1)), learn
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     for rows, epochs in data:
         model.fit(rows, epochs=epochs)
     transformer.save_checkpoint(directory, format="tf", vocab=tokenizer)

@@ -75,6 +75,7 @@ def train(family, directory, epochs=3, learning_rate=4e-3, rows=12000):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         weighted_metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )
+    model.optimizer.build(model.trainable_variables)  # one trace
     inputs = inputs if isinstance(inputs, list) else [inputs]
     weights = (targets != 0).astype("float32")
     model.fit(inputs, targets, sample_weight=weights, batch_size=64, epochs=epochs)

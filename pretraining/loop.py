@@ -109,6 +109,7 @@ def run(settings, export_to=None, stream=sys.stdout):
         check(objective, settings, examples)
         model = objective.model
         model.compile(optimizer(settings), jit_compile=settings.jit_compile)
+        model.optimizer.build(model.trainable_variables)  # one trace
         if keras.backend.backend() == "torch" and model.jit_compile and not settings.remat:
             from .whole_step import compile_whole_steps
 

@@ -1,6 +1,11 @@
-"""Lets the tests import the golden recipes, quietens TensorFlow, and fixes every random choice."""
+"""Lets the tests import the golden recipes, quietens TensorFlow, and fixes every random choice.
 
+`--part 3/8` runs a part of the tests, `--timings` records how long each takes: see timings.py.
+"""
+
+import gc
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,19 +16,63 @@ os.environ.setdefault(
 )
 sys.path.insert(0, str(Path(__file__).parent))
 
-import keras
 import pytest
+import timings
 from hypothesis import settings
 
-if keras.backend.backend() == "torch":
-    import torch
-
-    torch.set_num_threads(1)  # threads cost small tensors more than they bring
+BACKEND = os.environ.get("KERAS_BACKEND", "tensorflow")
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser):
+    group = parser.getgroup("bert4keras_lite")
+    group.addoption("--part", metavar="I/N", help="the I-th of N parts that take about as long")
+    group.addoption("--timings", action="store_true", help="records CPU seconds in timings.tsv")
+
+
+def pytest_configure(config):
+    if config.getoption("--timings"):
+        config.pluginmanager.register(timings.Recorder(config, BACKEND), "timings")
+
+
+def pytest_collection_modifyitems(config, items):
+    asked = config.getoption("--part")
+    if not asked:
+        return
+    numbers = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", asked)
+    if not numbers or int(numbers[1]) > int(numbers[2]):
+        raise pytest.UsageError(f"--part: expected such as 3/8, got {asked}.")
+    part = timings.part_of([item.nodeid for item in items], *map(int, numbers.groups()), BACKEND)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in part])
+    items[:] = [item for item in items if item.nodeid in part]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    if BACKEND == "torch":
+        import torch
+
+        torch.set_num_threads(1)  # threads cost small tensors more than they bring
+
+
 @pytest.fixture(autouse=True)
 def _seed():
+    import keras  # here: xdist's first process, which runs no test, need not wait for it
+
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _little_to_collect():
+    """What a module has left is cleared, or put where the garbage collector does not look again.
+
+    TensorFlow keeps every graph: after a thousand tests a full collection takes seconds.
+    """
+    yield
+    import keras
+
+    keras.utils.clear_session()
+    gc.collect()
+    gc.freeze()

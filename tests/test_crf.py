@@ -236,6 +236,7 @@ def test_trains_compiled_in_every_precision(name, dtype):
         metrics=[tagger.sparse_accuracy],
         jit_compile=compiled,
     )
+    model.optimizer.build(model.trainable_variables)
     history = model.fit([IDS, SHOWN], TAGS, batch_size=8, epochs=4, shuffle=False, verbose=0)
     losses = history.history["loss"]
     assert np.isfinite(losses).all() and losses[-1] < losses[0] - 0.01
@@ -270,6 +271,7 @@ def test_keras_mask_and_file(name, tmp_path):
 def test_a_compiled_model_in_a_file(tmp_path):
     model, tagger = tagging(L.ConditionalRandomField, {"lr_multiplier": 10}, implicit=True)
     model.compile("sgd", loss=tagger.sparse_loss, metrics=[tagger.sparse_accuracy])
+    model.optimizer.build(model.trainable_variables)
     model.fit(IDS, TAGS, verbose=0)
     model.save(tmp_path / "tagger.keras")
     again = keras.saving.load_model(tmp_path / "tagger.keras")

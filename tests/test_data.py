@@ -426,6 +426,7 @@ def test_fit_evaluate_and_predict(buckets):
     x = keras.layers.GlobalAveragePooling1D()(x)
     model = keras.Model(ids, keras.layers.Dense(1, activation="sigmoid")(x))
     model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy", metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
     train = Batches(samples, 16, shuffle=True, seed=0, buckets=buckets)
     valid = Batches(samples, 64, buckets=buckets)
     history = model.fit(train, validation_data=valid, epochs=6, verbose=0).history

@@ -41,6 +41,7 @@ def trained(directory, special, steps=250, **options):
         keras.optimizers.Adam(2e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
+    model.optimizer.build(model.trainable_variables)
     lm = transformer.config.attend == "lm"
     for _ in range(steps):
         inputs, weights = ids.copy(), present.copy()

@@ -21,6 +21,7 @@ def values(model):
 def train(model, inputs, steps, rate=1.0):
     """Towards ones; gives the loss of each step."""
     model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
     targets = [np.ones(y.shape, "float32") for y in outputs_of(model, inputs)]
     targets = targets if len(targets) > 1 else targets[0]
     return [float(np.ravel(model.train_on_batch(inputs, targets))[0]) for _ in range(steps)]

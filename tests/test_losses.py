@@ -427,6 +427,7 @@ def test_fit_averages_over_what_counts(tmp_path):
     x = keras.layers.Embedding(9, 5, mask_zero=True)(ids)
     model = keras.Model(ids, x)
     model.compile("sgd", L.sequence_crossentropy)
+    model.optimizer.build(model.trainable_variables)
     data = np.array([[1, 2, 3, 0], [4, 0, 0, 0], [5, 6, 7, 8]])
     labels = np.array([[1, -1, 2, -1], [3, -1, -1, -1], [0, 4, 4, -1]])
     each = crossentropy(labels, model.predict(data, verbose=0))
@@ -448,6 +449,7 @@ def test_as_many_classes_as_there_are_tokens():
         return L.sparse_multilabel_categorical_crossentropy(y_true, scores)
 
     model.compile("sgd", loss)
+    model.optimizer.build(model.trainable_variables)
     for length in (4, 5):
         inputs = np.arange(3 * length).reshape(3, length) % 9
         targets = np.array([[1, -1], [0, 7], [-1, -1]])
@@ -476,6 +478,7 @@ def test_as_many_classes_as_there_are_tokens():
 def test_trained_with_and_kept_in_a_file(loss, targets, tmp_path):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
     model.compile(keras.optimizers.SGD(0.001), loss)
+    model.optimizer.build(model.trainable_variables)
     inputs = randn(len(targets), 6)
     first = model.train_on_batch(inputs, targets)
     assert model.evaluate(inputs, targets, verbose=0) < first

@@ -85,10 +85,10 @@ def test_keras_file_round_trip(name, build, tmp_path):
         np.testing.assert_array_equal(output, golden)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "float16"])
 @pytest.mark.parametrize("application", ["encoder", "lm", "unilm"])
-def test_half_precision_stays_finite(policy, application):
-    keras.config.set_dtype_policy(policy)
+def test_half_precision_stays_finite(application):
+    """Also in a row of padding alone. (The mixed precisions: in test_families.)"""
+    keras.config.set_dtype_policy("float16")
     try:
         model = build_transformer_model(
             **TINY, with_mlm=True, with_pool=True, application=application
@@ -131,6 +131,7 @@ def test_saved_checkpoint_is_bit_equal(format, name, build, tmp_path):
         np.testing.assert_array_equal(variable.numpy(), again.variables[path].numpy())
     # the weights are the model's own: training leaves the file alone
     again.model.compile("sgd", "mse")
+    again.model.optimizer.build(again.model.trainable_variables)
     outputs = again.model.outputs
     again.model.train_on_batch(
         list(case.inputs[0]), [np.ones(y.shape) for y in outputs_of(again.model, case.inputs[0])]
@@ -177,13 +178,11 @@ def test_dropout_only_in_training():
     assert np.abs(first - second).max() > 0.01
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"residual_attention_scores": True}, {"with_mlm": "linear"}]
-)
-def test_every_weight_is_trained(options):
-    """One step moves every variable that the output depends on."""
-    model = build_transformer_model(**TINY, with_nsp="linear", **options)
+def test_every_weight_is_trained_beside_residual_scores():
+    """One step moves every variable that the output depends on. (The families: test_families.)"""
+    model = build_transformer_model(**TINY, with_nsp="linear", residual_attention_scores=True)
     model.compile("sgd", "mse")
+    model.optimizer.build(model.trainable_variables)
     before = [np.array(w) for w in model.trainable_weights]
     ids = np.random.RandomState(0).randint(1, 60, (4, 8))
     targets = [np.ones(y.shape) for y in outputs_of(model, [ids, ids % 2])]
@@ -191,19 +190,6 @@ def test_every_weight_is_trained(options):
     for weight, old in zip(model.trainable_weights, before, strict=True):
         if "key/bias" not in weight.path:  # softmax does not see it
             assert not np.array_equal(np.array(weight), old), weight.path
-
-
-@pytest.mark.parametrize("application", ["lm", "unilm"])
-def test_nothing_later_is_seen(application):
-    model = build_transformer_model(**TINY, application=application, with_mlm="linear")
-    ids = np.random.RandomState(0).randint(1, 60, (1, 10))
-    segments = np.array([[0] * 4 + [1] * 6])
-    before = outputs_of(model, [ids, segments])[0]
-    changed = ids.copy()
-    changed[0, 7] = 1 + changed[0, 7] % 58
-    after = outputs_of(model, [changed, segments])[0]
-    np.testing.assert_allclose(before[0, :7], after[0, :7], atol=1e-6)
-    assert (np.abs(before[0, 7:] - after[0, 7:]).max(-1) > 1e-5).all()
 
 
 def test_unilm_source_sees_all_of_itself():
@@ -214,15 +200,6 @@ def test_unilm_source_sees_all_of_itself():
     changed[0, 3] = 1 + changed[0, 3] % 58
     difference = np.subtract(*(outputs_of(model, [i, segments])[0] for i in (ids, changed)))
     assert (np.abs(difference[0]).max(-1) > 1e-5).all()
-
-
-def test_padding_changes_nothing():
-    model = build_transformer_model(**TINY)
-    ids = np.random.RandomState(0).randint(1, 60, (2, 7))
-    short = outputs_of(model, [ids, ids * 0])[0]
-    padded = np.pad(ids, ((0, 0), (0, 6)))
-    long = outputs_of(model, [padded, padded * 0])[0]
-    np.testing.assert_allclose(short, long[:, :7], atol=2e-6)
 
 
 def test_keras_mask_reaches_what_stands_on_top():
@@ -391,12 +368,12 @@ def test_too_long_an_input_is_an_error():
         outputs_of(model, [ids, ids])
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("options", [{}, {"model": "t5.1.1"}, {"model": "nezha"}])
+@pytest.mark.parametrize(
+    ("options", "jit"), [({}, False), ({"model": "t5.1.1"}, True), ({"model": "nezha"}, True)]
+)
 def test_remat_changes_nothing(options, jit):
-    """The same weights after training, dropout included."""
-    if jit and keras.backend.backend() == "torch":
-        pytest.skip("PyTorch compiles nothing here")
+    """The same weights after training, dropout included; compiled by XLA where the backend does."""
+    jit = jit and keras.backend.backend() != "torch"
     ids = np.random.RandomState(0).randint(1, 30, (4, 8))
     found = []
     for remat in (False, True):
@@ -409,6 +386,7 @@ def test_remat_changes_nothing(options, jit):
         )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.SGD(0.1), loss, jit_compile=jit)
+        model.optimizer.build(model.trainable_variables)
         inputs = [ids, ids] if options.get("model") == "t5.1.1" else [ids, 0 * ids]
         model.fit(inputs, ids, epochs=3, verbose=0, batch_size=2, shuffle=False)
         found.append([keras.ops.convert_to_numpy(v) for v in model.weights])

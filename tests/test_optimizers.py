@@ -339,6 +339,7 @@ def fit(optimizer, batch, x, y, epochs=1, model=None, **options):
     model = model or tiny()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, **options)
+    model.optimizer.build(model.trainable_variables)
     model.fit(x, y, batch_size=batch, epochs=epochs, shuffle=False, verbose=0)
     return model
 
@@ -439,6 +440,7 @@ def test_repeated_tokens_are_added_before_they_are_squared(clip):
         model = keras.Model(ids, ops.sum(table, 1))
         model.weights[0].assign(np.linspace(-1, 1, 20).reshape(5, 4))
         model.compile(AdamW(0.01, global_clipnorm=clip, weight_decay=0.0, **more), options["loss"])
+        model.optimizer.build(model.trainable_variables)
         model.fit(x, np.ones((2, 4)), epochs=options["epochs"], verbose=0)
         return ops.convert_to_numpy(model.weights[0])
 
@@ -482,6 +484,7 @@ def test_a_batch_that_is_not_finite_has_not_come(make, options, jit):
         model = tiny()
         inner = make(0.01, skip_nonfinite=True, **options)
         model.compile(inner, keras.losses.SparseCategoricalCrossentropy(True), jit_compile=jit)
+        model.optimizer.build(model.trainable_variables)
         *data, weights = with_broken_batches(x, y, 4, at)
         model.fit(*data, sample_weight=weights, **more)
         models.append(model)

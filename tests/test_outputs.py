@@ -41,6 +41,7 @@ def test_poolings_in_a_model(name, dtype, tmp_path):
     y = keras.layers.Dense(1, dtype="float32")(POOLINGS[name](dtype=dtype)(x))
     model = keras.Model(ids, y)
     model.compile("sgd", "mse", jit_compile=COMPILED)
+    model.optimizer.build(model.trainable_variables)
     batch = np.array([[3, 4, 5, 0], [6, 0, 0, 0], [0, 0, 0, 0]])
     assert np.isfinite(model.fit(batch, np.ones((3, 1)), verbose=0).history["loss"]).all()
     found = model.predict(batch, verbose=0)
@@ -89,6 +90,7 @@ def with_loss(loss):
     y_pred = keras.layers.Dense(1, kernel_initializer="ones", name="dense")(x)
     model = keras.Model([x, y_true], loss([y_true, y_pred]))
     model.compile(keras.optimizers.SGD(0.1), jit_compile=COMPILED)
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
@@ -131,6 +133,7 @@ def test_a_model_with_two_losses_shows_the_gradient_of_both():
     y = L.Loss(output_axis=1, function=two_losses, name="second")([y_true, y])
     model = keras.Model([x, y_true], y)
     model.compile(keras.optimizers.SGD(0.1), jit_compile=COMPILED)
+    model.optimizer.build(model.trainable_variables)
     model.train_on_batch([X, Y])
     predicted = X.sum(1, keepdims=True)
     slope = 2 * 2 * (predicted - Y) + 0.1 * np.sign(predicted)

@@ -71,6 +71,7 @@ def test_trains_compiled_in_every_precision(case, dtype):
     optimizer = keras.optimizers.SGD(0.5)
     compiled = keras.backend.backend() != "torch"
     model.compile(optimizer, loss=loss, jit_compile=compiled)
+    model.optimizer.build(model.trainable_variables)
     history = model.fit([vectors, shown], spans.astype("float32"), epochs=5, verbose=0)
     losses = history.history["loss"]
     assert np.isfinite(losses).all() and losses[-1] < losses[0]

@@ -59,6 +59,7 @@ def scores_model(dropout=0.0, layer=None, tied=False):
 def compiled(model, optimizer=None, **options):
     options.setdefault("loss", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.compile(optimizer or keras.optimizers.SGD(RATE), **options)
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -10,8 +10,17 @@ from test_families import ARCHITECTURES, build, inputs_of
 
 from bert4keras_lite import mappings
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+
+@pytest.fixture(scope="module")
+def torch():
+    """Imported here: collecting the tests need not wait for it."""
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def transformers(torch):
+    return pytest.importorskip("transformers")
+
 
 HEADS = {
     "bert": {"with_nsp": "linear", "with_lm": "linear"},
@@ -29,7 +38,7 @@ NAMES = [
 ]
 
 
-def theirs(model, inputs, names):
+def theirs(torch, model, inputs, names):
     """The logits, in the order of our outputs."""
     arrays = dict(zip(names, (torch.tensor(x, dtype=torch.long) for x in inputs), strict=True))
 
@@ -57,7 +66,7 @@ def theirs(model, inputs, names):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_transformers_reads_what_we_write(name, tmp_path):
+def test_transformers_reads_what_we_write(name, torch, transformers, tmp_path):
     transformer = build(name, **HEADS.get(name, {"with_lm": "linear"}))
     transformer.save_checkpoint(tmp_path, "hf")
     kind = transformers.AutoConfig.from_pretrained(tmp_path).architectures[0]
@@ -67,7 +76,7 @@ def test_transformers_reads_what_we_write(name, tmp_path):
     model.eval()
     inputs = inputs_of(transformer, padded=transformer.config.pad_token_id == 0)
     names = [tensor.name for tensor in transformer.inputs]
-    expected = theirs(model, inputs, names)
+    expected = theirs(torch, model, inputs, names)
     for ours, golden in zip(outputs_of(transformer.model, inputs), expected, strict=True):
         scale = max(1, np.abs(golden).max())
         np.testing.assert_allclose(ours, golden, atol=1e-5 * scale)

@@ -512,6 +512,10 @@ class EvaluateAverages(keras.callbacks.Callback):
         >>> model.fit(train, validation_data=valid, callbacks=[EvaluateAverages()])
     """
 
+    def on_train_begin(self, logs=None):
+        if not self.model.optimizer.built:  # else TensorFlow traces the training step twice
+            self.model.optimizer.build(self.model.trainable_variables)
+
     def on_test_begin(self, logs=None):
         if int(self._optimizer.iterations):
             self._optimizer.apply_ema_weights()

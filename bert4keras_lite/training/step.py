@@ -56,6 +56,9 @@ class Step:
     def make_train_function(self, force=False):
         """What `fit` calls after each `compile`."""
         model = self.model
+        if not model.optimizer.built:
+            # before the first step, which TensorFlow would trace again for each new variable
+            model.optimizer.build(model.trainable_variables)
         if force or model.train_function is None:
             # each time another function, as JAX remembers what it compiled
             jax = keras.backend.backend() == "jax"

@@ -40,6 +40,7 @@ def make_model(jit=JIT, rate=0.3, units=6, **options):
     model = keras.Model({"token_ids": ids}, keras.layers.Dense(3, name="classifier")(x))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(AdamW(0.01, **OPTIONS | options), loss, jit_compile=jit)
+    model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -69,7 +69,7 @@ def start(directory, runs, devices, **environment):
 
 
 def results(process, directory, runs):
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=3600)  # against hanging alone
     assert process.returncode == 0, said
     return [dict(np.load(directory / f"{i}.npz")) for i in range(len(runs))]
 

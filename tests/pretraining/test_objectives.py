@@ -63,6 +63,7 @@ def step(objective, data, rate=1.0):
     variables = objective.model.trainable_variables
     before = [ops.convert_to_numpy(v) + 0 for v in variables]
     objective.model.compile(SGD(rate))
+    objective.model.optimizer.build(objective.model.trainable_variables)
     objective.model.train_on_batch(of_model(objective, inputs), targets, sample_weight=weights)
     return {v.path: ops.convert_to_numpy(v) - old for v, old in zip(variables, before, strict=True)}
 
@@ -248,6 +249,7 @@ def test_training_learns_and_is_saved(name, tmp_path):
     objective = objectives.build(settings(name))
     inputs, targets, weights = batch(name)
     objective.model.compile(keras.optimizers.Adam(0.01))
+    objective.model.optimizer.build(objective.model.trainable_variables)
     data = of_model(objective, inputs)
     logs = [
         objective.model.train_on_batch(data, targets, sample_weight=weights, return_dict=True)
@@ -270,6 +272,7 @@ def test_half_precision_and_recomputation_change_little(name):
             keras.config.set_dtype_policy("float32")
         inputs, targets, weights = batch(name)
         objective.model.compile(SGD(0.01))
+        objective.model.optimizer.build(objective.model.trainable_variables)
         data = of_model(objective, inputs)
         for _ in range(2):
             logs = objective.model.train_on_batch(

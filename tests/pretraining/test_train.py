@@ -55,11 +55,32 @@ def weights(objective):
 
 
 @pytest.fixture(scope="session")
-def trained(settings, tmp_path_factory):
+def passes():
+    """Gets an optimizer each time Python runs through its update."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def trained(settings, tmp_path_factory, passes):
     """A run of thirty steps, and its directory."""
     directory = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(0)
-    return loop.run(replace(settings, output=str(directory)), stream=None), directory
+    apply = keras.optimizers.Optimizer.apply
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            keras.optimizers.Optimizer,
+            "apply",
+            lambda optimizer, *rest, **more: passes.append(optimizer)
+            or apply(optimizer, *rest, **more),
+        )
+        return loop.run(replace(settings, output=str(directory)), stream=None), directory
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow alone traces a step twice"
+)
+def test_a_step_is_traced_once(trained, passes):
+    assert len(passes) == 1
 
 
 @pytest.mark.parametrize("kind", ["tf", "hf"])

@@ -48,6 +48,7 @@ def trained(whole, family="roformer", rows=(4, 4, 4, 6), spoilt=None, **options)
     )
     model = model.model
     model.compile(AdamW(1e-2, **options), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
     if whole:
         compile_whole_steps(model)
     logs = []

@@ -73,6 +73,7 @@ def train(run):
         model = objective.model
         distribution.check(objective.transformer, settings.model_parallel)
         model.compile(AdamW(1e-2, **run.get("optimizer", {})))
+        model.optimizer.build(model.trainable_variables)
         states = Checkpoints(run["state"]) if "state" in run else None
         begin = states.restore(model) if states else 0
         arguments = run.get("rows", 8), run.get("broken"), *distribution.hosts()

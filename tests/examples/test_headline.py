@@ -1,127 +1,212 @@
-"""Question-answer generation, entity linking, Sohu matching: each learns its sample, reads its files."""
+"""Question-answer generation, entity linking, Sohu matching; and the files that they read."""
 
 import json
 import re
 import runpy
 import subprocess
 import sys
-from itertools import pairwise
+from functools import cache
+from itertools import count, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+import bert4keras_lite
+from bert4keras_lite.data import Batches
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 SAMPLE = EXAMPLES / "data"
 REAL = ROOT.parent / "shared" / "data"
-sys.path.insert(0, str(EXAMPLES))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A directory with a small RoFormer, whose relative positions are learned the soonest."""
-    tokenizer = Tokenizer(SAMPLE / "vocab.txt")
-    transformer = build_transformer_model(
-        model="roformer",
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        intermediate_size=128,
-        max_position=128,
-        with_lm="linear",
-        return_keras_model=False,
-    )
-    directory = tmp_path_factory.mktemp("tiny")
-    transformer.save_checkpoint(directory, format="tf", vocab=tokenizer)
-    return directory
+WIDER = {"hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128}
 
 
 @pytest.fixture
-def run(checkpoint, tmp_path, monkeypatch):
-    """Runs an example, and gives its variables; the weights of its best epoch are there."""
-    import tiny_bert
-    import trials
+def learn(run, checkpoint, tmp_path):
+    """Runs an example until it has learned its sample; the weights of its best epoch are kept.
 
-    for module in (tiny_bert, trials):
-        monkeypatch.setattr(module, "OUTPUT", tmp_path)
-    # so little training does not pay for several lengths, nor for XLA where one can do without
-    monkeypatch.setattr("bert4keras_lite.data.choose_buckets", lambda lengths, n: [max(lengths)])
-    if keras.backend.backend() == "tensorflow":
-        monkeypatch.setattr("keras.src.trainers.trainer.model_supports_jit", lambda model: False)
+    The model is a RoFormer, whose relative positions are learned the soonest.
+    """
 
-    def run(name, **options):
-        usual = {"checkpoint": checkpoint, "batch_size": 25, "learning_rate": 4e-3}
-        words = [f"--{k.replace('_', '-')}={value}" for k, value in (usual | options).items()]
-        monkeypatch.setattr(sys, "argv", [name, *words])
-        names = runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
-        assert list(tmp_path.glob("*.weights.h5"))
-        return names
+    def learn(name, **options):
+        usual = {"batch_size": 25, "learning_rate": 4e-3}
+        model = checkpoint("roformer", with_lm="linear", **WIDER)
+        example = run(name, checkpoint=model, **usual | options)
+        assert list((tmp_path / "output").glob("*.weights.h5"))
+        return example
 
-    return run
+    return learn
 
 
-def some(directory, to, **sizes):
-    """The first lines of the files of a directory, as many as are asked for."""
-    to.mkdir(exist_ok=True)
-    for name, size in sizes.items():
-        lines = (directory / f"{name}.json").read_text(encoding="utf-8").splitlines(keepends=True)
-        (to / f"{name}.json").write_text("".join(lines[:size]), encoding="utf-8")
-    return to
+@pytest.fixture
+def try_out(quick, checkpoint, tmp_path):
+    """Runs an example for a few steps on one batch; the weights of its best epoch are kept."""
+
+    def try_out(name, **options):
+        usual = {"batch_size": 8, "learning_rate": 2e-3, "epochs": 4}
+        model = checkpoint("roformer", with_lm="linear")
+        example = quick(name, checkpoint=model, **usual | options)
+        assert list((tmp_path / "output").glob("*.weights.h5"))
+        return example
+
+    return try_out
 
 
-# --- each example --------------------------------------------------------------------------------
+@pytest.fixture
+def replace(monkeypatch):
+    """Replaces values that a function of a script uses; gives the function."""
+
+    def replace(function, **values):
+        for name, value in values.items():
+            monkeypatch.setitem(function.__globals__, name, value)
+        return function
+
+    return replace
 
 
-def test_sohu_matching(run, tmp_path, capsys):
+def allow_two_traces(run):
+    """Allows a second trace: Keras makes the means of several losses in the first step."""
+    assert set(run.traces.values()) <= {1, 2}
+    run.traces.clear()
+
+
+def predicting(function):
+    """A model that predicts what `function` gives for its inputs."""
+    return SimpleNamespace(predict_on_batch=function)
+
+
+# --- Sohu ----------------------------------------------------------------------------------------
+
+TASKS = ["short_short_A", "short_short_B"]
+
+
+def short_pairs(kind, split):
+    """Lines of the sample."""
+    path = SAMPLE / f"sohu/短短匹配{kind}类/{split}.txt"
+    return path.read_text(encoding="utf-8").splitlines(keepends=True)
+
+
+def check_sohu(example, shown, columns, least):
+    assert [*example["samples"]] == TASKS
+    for name in TASKS:
+        assert re.search(rf"\n{name} +" + r"\| [01]\.\d+ " * columns + r"\| 0\.\d+\n", shown)
+    # the same pair is another question for another sub-task
+    matcher, test = example["models"]["one for all"], example["test"]
+    first, second = (matcher.predict(name, test["short_short_A"]) for name in TASKS)
+    assert abs(first - second).max() > least
+
+
+def test_sohu_matching_quickly(try_out, replace, tmp_path, capsys, monkeypatch):
+    data = tmp_path / "sohu"
+    data.mkdir()
     for kind in "AB":  # the short ones alone, in the other form
         for split in ("train", "valid"):
-            text = (SAMPLE / f"sohu/短短匹配{kind}类/{split}.txt").read_text(encoding="utf-8")
-            (tmp_path / f"{kind}_{split}.jsonl").write_text(text, encoding="utf-8")
-    example = run("task_sohu_matching", data=tmp_path, seeds=1, epochs=5, batch_size=10, maxlen=48)
-    names = ["short_short_A", "short_short_B"]
-    assert [*example["samples"]] == names
+            lines = short_pairs(kind, split)
+            right, wrong = ([x for x in lines if f'"label{kind}": "{n}"' in x][:4] for n in (1, 0))
+            (data / f"{kind}_{split}.jsonl").write_text("".join(right + wrong), encoding="utf-8")
+    example = try_out("task_sohu_matching", data=data, seeds=1, maxlen=32, only=["one for all"])
+    check_sohu(example, capsys.readouterr().out, columns=1, least=0)
+
+    matcher, test = example["models"]["one for all"], example["test"]
+    # of valid every second pair is put aside for the test
+    assert [label for *_, label in test["short_short_A"].rows] == [1, 1, 0, 0]
+    monkeypatch.setattr(matcher, "thresholds", dict.fromkeys(TASKS, 1))
+    for logits, expected in (([3, 2, -1, -2], 1), ([3, -2, -1, -2], 2 / 3), ([1, 0, 1, 0], 0.5)):
+        monkeypatch.setattr(matcher, "predict", lambda *_, logits=logits: np.array(logits))
+        assert matcher.scores(test) == pytest.approx([expected] * 2)
+    # on valid: both that match, and one more
+    monkeypatch.setattr(matcher, "predict", lambda *_: np.array([3, -2, -1, -3]))
+    assert matcher.choose_thresholds() == pytest.approx([0.8] * 2)
+    assert matcher.thresholds == dict.fromkeys(TASKS, -2)
+
+    class One:  # in place of a model that learns a single sub-task
+        def __init__(self, names):
+            (self.name,) = names
+
+        def fit(self):
+            self.fitted = True
+
+        def scores(self, data):
+            return [data[self.name].rows[0][2] * self.fitted / (1 + TASKS.index(self.name))]
+
+    assert replace(example["fit_each"], Matcher=One)() == (None, 0.75)
+    assert example["each"]["one for each"] == [1, 0.5]
+
+
+@pytest.mark.long
+def test_sohu_matching(learn, run, tmp_path, capsys):
+    data = tmp_path / "sohu"
+    data.mkdir()
+    for kind in "AB":
+        for split in ("train", "valid"):
+            lines = "".join(short_pairs(kind, split))
+            (data / f"{kind}_{split}.jsonl").write_text(lines, encoding="utf-8")
+    example = learn("task_sohu_matching", data=data, seeds=1, epochs=5, batch_size=10, maxlen=48)
+    allow_two_traces(run)
     # to call everything matching gives 0.57
     assert example["scores"]["one for all"][0] > 0.62
     assert example["scores"]["one for each"][0] > 0.4
-    shown = capsys.readouterr().out
-    for name in names:
-        assert re.search(rf"\n{name} +\| 0\.\d+ \| 0\.\d+ \| 0\.\d+\n", shown)
-    # the same pair is another question for another sub-task
-    matcher, test = example["models"]["one for all"], example["test"]
-    first, second = (matcher.predict(name, test["short_short_A"]) for name in names)
-    assert abs(first - second).max() > 0.1
+    check_sohu(example, capsys.readouterr().out, columns=2, least=0.1)
 
 
-def test_question_answer_generation(run, tmp_path, capsys):
+# --- questions and answers -----------------------------------------------------------------------
+
+
+def few_questions(to, **sizes):
+    """Copies the first questions of three kinds."""
     pytest.importorskip("sacrebleu")
     pytest.importorskip("rouge_score")
-    data = tmp_path / "qa"
-    data.mkdir()
-    for split, size in (("train", 400), ("valid", 20), ("test", 25)):  # three kinds of questions
+    to.mkdir()
+    for split, size in sizes.items():
         lines = (SAMPLE / f"qa/{split}.json").read_text(encoding="utf-8").splitlines()
         lines = [line for line in lines if re.search("工作是什么|住在哪里|早上吃什么", line)]
-        (data / f"{split}.json").write_text("\n".join(lines[:size]), encoding="utf-8")
-    example = run("task_question_answer_generation", data=data, epochs=12, num_beams=2, answers=2)
-    results = example["results"]
-    # a question of another kind shares nothing but its mark
-    assert results["questions to the true answers"]["rougeL"] > 0.4
-    assert results["reader, true questions"]["exact_match"] > 0.4
-    assert 0 <= results["answers drawn"]["in_the_passage"] <= 1
-    shown = capsys.readouterr().out
+        (to / f"{split}.json").write_text("\n".join(lines[:size]), encoding="utf-8")
+    return to
+
+
+def check_questions(example, shown):
+    assert 0 <= example["results"]["answers drawn"]["in_the_passage"] <= 1
     assert "\nquestions to the true answers: " in shown
     assert f"\n{example['distinct'][0]}\n" in shown
 
-    # what is written is what was trained: a source seen as a whole, then answer and question
-    text, tokenizer = "志远是一名医生。", example["tokenizer"]
+
+def test_question_answer_generation_quickly(try_out, replace, tmp_path, capsys, monkeypatch):
+    searched = bert4keras_lite.generate
+
+    def generate(model, prompts, most, do_sample=False, **options):
+        """Draws known answers: the first two tokens of a passage, and its first token twice."""
+        if not do_sample:
+            return searched(model, prompts, most, **options)
+        assert (options["top_p"], options["num_return_sequences"]) == (0.9, 2)
+        return [[SimpleNamespace(ids=ids) for ids in (row[1:3], row[1:2] * 2)] for row in prompts]
+
+    monkeypatch.setattr(bert4keras_lite, "generate", generate)
+    example = try_out(
+        "task_question_answer_generation",
+        data=few_questions(tmp_path / "qa", train=8, valid=2, test=2),
+        learning_rate=1e-2,
+        epochs=3,
+        maxlen=16,
+        max_answer=4,
+        max_question=4,
+        num_beams=1,
+        answers=2,
+    )
+    check_questions(example, capsys.readouterr().out)
+    assert example["results"]["answers drawn"] == {"in_the_passage": 0.5, "a_passage": 2}
+    for name, first, second in (("made", 0, 1), ("invented", 0, 0)):
+        for passage, answer in example[name]:
+            assert answer == passage[first] + passage[second]
+
+    # what is generated is what was trained: a source seen as a whole, then answer and question
+    text, tokenizer, args = "志远是一名医生。", example["tokenizer"], example["args"]
+    args.max_question = 16
     (inputs, labels), *_ = example["unilm_batches"](
-        example["pairs"]([(text, "医生", "志远做什么？")]), example["args"]
+        example["pairs"]([(text, "医生", "志远做什么？")]), args
     )
     ids, segments = (x[0] for x in inputs)
     assert tokenizer.decode(ids[segments == 1]) == "医生志远做什么？"
@@ -129,17 +214,103 @@ def test_question_answer_generation(run, tmp_path, capsys):
     row, segments, (first, last) = example["question_row"]("志远做什么？", text, "医生")
     assert tokenizer.decode(row[first : last + 1]) == "医生" and segments[first] == 1
     assert example["question_row"]("志远做什么？", text, "护士") is None
+
+    def pointing(inputs):  # two logits for each token: the answer begins there, it ends there
+        logits = np.zeros((len(inputs[0]), 2, inputs[0].shape[1]))
+        logits[:, 0, first] = logits[:, 1, last] = 1
+        logits[1:, 0, last] = 9  # in all rows but the first, the answer is the last token alone
+        return logits
+
+    read = replace(example["read"], reader=predicting(pointing))
+    assert read([text] * 2, ["志远做什么？"] * 2) == ["医生", "生"]
     agreement = example["agreement"](["医 生", "北京市"], ["医生", "北京"])
     assert agreement["exact_match"] == 0.5 and agreement["f1"] == pytest.approx(0.9)
 
 
-def test_entity_linking(run, tmp_path, capsys):
-    import prepare_entity_linking as prepare
+@pytest.mark.long
+def test_question_answer_generation(learn, tmp_path, capsys):
+    data = few_questions(tmp_path / "qa", train=400, valid=20, test=25)
+    example = learn("task_question_answer_generation", data=data, epochs=12, num_beams=2, answers=2)
+    results = example["results"]
+    # a question of another kind shares nothing but its mark
+    assert results["questions to the true answers"]["rougeL"] > 0.4
+    assert results["reader, true questions"]["exact_match"] > 0.4
+    check_questions(example, capsys.readouterr().out)
 
-    prepare.save(tmp_path / "all", *prepare.load(SAMPLE / "linking"))
-    sizes = {"kb": 999, "train": 400, "valid": 20, "test": 60}
-    data = some(tmp_path / "all", tmp_path / "linking", **sizes)
-    example = run("task_entity_linking", data=data, epochs=7, maxlen=40, maxpair=80)
+
+# --- entity linking ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def linking(tmp_path):
+    """Gives a directory with the sample, cut to its first texts."""
+
+    def linking(**sizes):
+        import prepare_entity_linking as prepare
+
+        entries, samples = prepare.load(SAMPLE / "linking")
+        samples = {split: rows[: sizes[split]] for split, rows in samples.items()}
+        prepare.save(tmp_path / "linking", entries, samples)
+        return tmp_path / "linking"
+
+    return linking
+
+
+def test_entity_linking_quickly(try_out, linking, replace, capsys, monkeypatch):
+    monkeypatch.setattr(Batches, "__getitem__", cache(Batches.__getitem__))  # candidates drawn once
+    options = {"data": linking(train=7, valid=2, test=4), "maxlen": 24, "maxpair": 48}
+    example = try_out("task_entity_linking", candidates=2, **options)
+    assert len(example["batches"]) == 1
+    assert "\nF1 of both " in capsys.readouterr().out
+
+    text, mentions = example["samples"]["train"][0]
+    assert mentions == [(11, 16, "10103")] and len(text) == 18
+    inputs, targets = example["training_batch"]([(text, mentions, mentions[0])], None)
+    assert inputs["places"].tolist() == [[12, 16]]
+    assert np.argwhere(targets["ends"][0] == 1).tolist() == [[12, 0], [16, 1]]
+    assert (targets["ends"][0] == -1).all(axis=1).tolist() == [False] * 20 + [True] * 4
+
+    # begins at tokens 1 and 4, ends at 2 and 3: each begin has the nearest end from there on
+    marks = np.zeros((6, 2), bool)
+    marks[[1, 4], 0] = marks[[2, 3], 1] = True
+    offsets = [(0, 0), (0, 1), (1, 2), (2, 3), (3, 4), (0, 0)]
+    assert example["spans"](marks, offsets) == {(0, 2)}
+
+    # of the candidates the one with the highest logit
+    text, row = example["samples"]["test"][0]
+    (start, end, _), *_ = row
+    candidates = example["known"].candidates(text[start:end])
+    assert len(candidates) == 2
+    read = example["read_texts"]([text])
+    for step, best in ((1, candidates[-1]), (-1, candidates[0])):
+        steps = count(0, step)
+        logits = predicting(
+            lambda batch, steps=steps: np.array([[next(steps)] for _ in batch["places"]])
+        )
+        link = replace(example["link"], linker=logits)
+        assert link(read, [{(start, end)}]) == [{(start, end, best)}]
+
+    rows = [("长城很长", [(0, 2, "a")]), ("去长城", [(1, 3, "b")])]
+    for spans, names, expected in (
+        ([{(0, 2)}, {(1, 3)}], "ab", {"both": 1, "mentions": 1, "linking": 1}),
+        ([{(0, 2)}, {(0, 1)}], "ab", {"both": 0.5, "mentions": 0.5, "linking": 1}),
+        ([{(0, 2)}, {(1, 3)}], "aa", {"both": 0.5, "mentions": 1, "linking": 0.5}),
+    ):
+        score = replace(
+            example["score"],
+            read_texts=lambda texts, spans=spans: [(*[None] * 3, row) for row in spans],
+            link=lambda _, mentions, names=names: [
+                {(*span, name) for span in row} for row, name in zip(mentions, names, strict=True)
+            ],
+        )
+        assert score(rows) == expected
+
+
+@pytest.mark.long
+def test_entity_linking(learn, run, linking, capsys):
+    data = linking(train=400, valid=20, test=60)
+    example = learn("task_entity_linking", data=data, epochs=7, maxlen=40, maxpair=80)
+    allow_two_traces(run)
     results = example["results"]
     assert results["mentions"] > 0.6
     assert results["linking"] > results["linking, to what a name meant most"]

@@ -1,0 +1,439 @@
+"""The examples on training methods and sentence vectors: on one batch, and until they learn."""
+
+import json
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert4keras_lite import open_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+DATA = EXAMPLES / "data"
+REAL = ROOT.parent / "shared" / "data"
+
+needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the data sets are not here")
+
+# short texts, all cut to the same length
+ONE_BATCH = {"seeds": 1, "batch_size": 8, "maxlen": 8, "learning_rate": 3e-3}
+
+
+def say_always(model, label):
+    """Makes a classifier give the same label to every text."""
+    kernel, bias = model.get_layer("classifier").get_weights()
+    bias = 9 * np.eye(len(bias))[label]
+    model.get_layer("classifier").set_weights([np.zeros_like(kernel), bias])
+
+
+# --- one batch -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def apps(rows):
+    """Eight descriptions of apps, of two kinds, to train on, and four to test on."""
+    data = rows("apps", train=320)
+    lines = (data / "train.json").read_text(encoding="utf-8").splitlines()
+    lines = [line for line in lines if json.loads(line)["label_des"] in ("购物", "天气")]
+    (data / "train.json").write_text("\n".join(lines[:8]), encoding="utf-8")
+    return data
+
+
+def check_apps(example, method, directory, capsys):
+    """Asserts what holds of all examples on the descriptions of apps."""
+    test, names = example["test"], example["names"]
+    assert [names[label] for _, label in test] == ["购物", "购物", "天气", "运动健身"]
+    model = example["models"][method]
+    assert list(directory.glob("*.weights.h5"))
+    shown = capsys.readouterr().out.split("\ntext | right | ")[1].splitlines()
+    assert shown[0] == " | ".join(example["models"])
+    inputs = example["batches"](test, example["args"])
+    guesses = inputs.restore(model.predict(inputs, verbose=0)).argmax(axis=1)
+    for line, (text, label), guess in zip(shown[1:], test, guesses, strict=True):
+        assert line.startswith(f"{text[:30]} | {names[label]} | ")
+        assert line.endswith(f" | {names[guess]}")
+    assert example["scores"][method] == [np.mean(guesses == [label for _, label in test])]
+    say_always(model, names.index("购物"))
+    assert model.evaluate(inputs, verbose=0)[1] == 0.5
+    texts = [(text, names.index("购物")) for text, _ in test]
+    assert model.evaluate(example["batches"](texts, example["args"]), verbose=0)[1] == 1
+
+
+def test_adversarial_training_quickly(quick, apps, checkpoint, tmp_path, capsys):
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": apps, "epochs": 3}
+    name = "task_iflytek_adversarial_training"
+    example = quick(name, **options, epsilon=0.03)
+    check_apps(example, "adversarial", tmp_path / "output", capsys)
+    plain, adversarial = quick.losses
+    # the texts count twice, and once where they hurt more
+    assert adversarial[0] > 2 * plain[0]
+
+
+def test_gradient_penalty_quickly(quick, apps, checkpoint, tmp_path, capsys):
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": apps, "epochs": 3}
+    example = quick("task_iflytek_gradient_penalty", **options, weight=0.1)
+    check_apps(example, "penalty", tmp_path / "output", capsys)
+    plain, penalty = quick.losses
+    assert penalty[0] > plain[0]
+
+
+def test_theseus_quickly(quick, apps, checkpoint, tmp_path, monkeypatch, capsys):
+    from bert4keras_lite.training import theseus
+
+    # each step with the same blocks, those of the small model
+    always = partial(theseus, rate=1.0)
+    monkeypatch.setattr("bert4keras_lite.training.theseus", always)
+    options = ONE_BATCH | {"checkpoint": checkpoint(num_hidden_layers=2), "data": apps}
+    options["learning_rate"] = 2e-3
+    method = "small of Theseus"
+    example = quick("task_iflytek_bert_of_theseus", **options, epochs=3, layers=1, only=[method])
+    check_apps(example, method, tmp_path / "output", capsys)
+    assert [len(losses) for losses in quick.losses] == [3, 6, 3]
+    # the small model begins as the first layer of the large one
+    small = example["small_bert"]()
+    assert small.config.num_hidden_layers == 1
+    weights = open_checkpoint(options["checkpoint"])
+    theirs = weights["bert/encoder/layer_0/intermediate/dense/kernel"]
+    assert any(np.array_equal(ours, theirs) for ours in small.layers["block_0"].get_weights())
+
+
+def test_virtual_adversarial_training_quickly(quick, rows, checkpoint, tmp_path, capsys):
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": rows("sentiment.*"), "epochs": 4}
+    options["learning_rate"] = 1e-3
+    name = "task_sentiment_virtual_adversarial_training"
+    example = quick(name, **options, labelled=6, epsilon=0.03, only=["VAT"])
+    train, valid, test = (example[split] for split in ("train", "valid", "test"))
+    assert len(train) == 6 and len(example["unlabelled"]) == 2 + len(valid) == 6
+    assert list((tmp_path / "output").glob("*.weights.h5"))
+    shown = capsys.readouterr().out
+    assert "6 texts with labels, 6 without" in shown
+    model = example["models"]["VAT"]
+    guesses = model.predict(example["inputs"], verbose=0).argmax(axis=1)
+    labels = [label for _, label in test]
+    assert labels == [1, 1, 0, 0]
+    assert example["scores"]["VAT"] == [np.mean(guesses == labels)]
+    for line, (text, label), guess in zip(
+        shown.split("right | VAT | text\n")[1].splitlines(), test, guesses, strict=True
+    ):
+        right, vat, begin = line.split(" | ")
+        assert (right, vat, begin) == ("😞😀"[label], "😞😀"[guess], text[:40])
+    assert hasattr(model, "virtual_adversarial_seed")  # of the texts without a label
+    say_always(model, 1)
+    assert model.evaluate(example["batches"](test), verbose=0)[1] == 0.5
+    assert model.evaluate(example["batches"]([(t, 1) for t, _ in test]), verbose=0)[1] == 1
+
+
+class CountedCharacters:
+    """Has as the vector of a text how often each token is in it, without [CLS] and [SEP]."""
+
+    def predict(self, batches, verbose):
+        rows = [ids for i in range(len(batches)) for ids in batches[i][0][0]]
+        return np.array(
+            [np.bincount(ids[1 : np.flatnonzero(ids)[-1]], minlength=9000) for ids in rows],
+            "float32",
+        )
+
+
+def check_sentence_vectors(example, directory, method, capsys):
+    """Asserts what holds of both examples on sentence vectors."""
+    assert list(directory.glob("*.weights.h5"))
+    args, test, cosines = (
+        example["args"],
+        example["test"],
+        example["test_score"].__globals__["cosines"],
+    )
+    shown = capsys.readouterr().out.split("\nright | ")[1].splitlines()
+    assert shown[0] == f"{' | '.join(example['models'])} | texts"
+    values = cosines(example["models"][method], test, args)
+    for line, (first, second, likeness), value in zip(shown[1:], test, values, strict=True):
+        assert line.startswith(f"{likeness:g} | ")
+        assert line.endswith(f" | {value:.2f} | {first} / {second}")
+    # cosines 1, 0.5 and 0
+    pairs = [("天天", "天"), ("天上", "天气"), ("天", "上")]
+    counted = CountedCharacters()
+    np.testing.assert_allclose(
+        cosines(counted, [(*p, 0) for p in pairs], args), [1, 0.5, 0], atol=1e-6
+    )
+    for order, score in (((5, 3, 0), 1), ((0, 3, 5), -1), ((5, 0, 3), 0.5)):
+        likely = [(*pair, likeness) for pair, likeness in zip(pairs, order, strict=True)]
+        assert example["test_score"](counted, likely, args) == pytest.approx(score)
+
+
+def test_cosent_quickly(quick, rows, checkpoint, tmp_path, capsys):
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": rows("sts"), "epochs": 4}
+    ways = ["regression", "CoSENT"]
+    example = quick("task_text_matching_cosent", **options, only=ways)
+    check_sentence_vectors(example, tmp_path / "output", "CoSENT", capsys)
+    assert list(example["scores"]) == ways
+    # 0 to 5 in the file, 0 to 1 for the loss
+    (*_, likeness), (*_, target) = example["train"][0], example["samples"][0]
+    assert target == likeness / example["most"]
+
+
+def test_simcse_quickly(quick, rows, checkpoint, tmp_path, capsys):
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": rows("sts"), "epochs": 3}
+    example = quick("task_sentence_embedding_simcse", **options | {"batch_size": 16})
+    check_sentence_vectors(example, tmp_path / "output", "SimCSE", capsys)
+    assert list(example["scores"]) == ["before", "SimCSE"]
+    assert example["sentences"] == sorted({t for *pair, _ in example["train"] for t in pair})
+
+
+def test_does_pretraining_help_quickly(quick, rows, checkpoint, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    data = rows("entities")
+    (data / "entities").mkdir()
+    for path in data.glob("*.json"):
+        path.rename(data / "entities" / path.name)
+    rows("*.*.tsv")
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": data, "epochs": 4}
+    options["only"] = ["pretrained"]
+    name = "does_pretraining_help"
+    quick(name, **options, tasks="reviews,pairs")
+    example = quick(name, **options, tasks="names", rows=7, keep=1)
+    assert "No plot: it needs matplotlib" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "output" / f"{name}.json").read_text(encoding="utf-8"))
+    assert saved == json.loads(json.dumps(example["results"]))
+    sizes = {task: list(scores) for task, scores in saved.items()}
+    assert sizes == {"reviews": ["8"], "pairs": ["8"], "names": ["7"]}
+    check_comparison(example)
+    # logits for 1 0 1 0: all are right, and half of them
+    vector = keras.Input((4,))
+    parts = example["classify"].__globals__
+    monkeypatch.setitem(parts, "bert", lambda pretrained: None)
+    monkeypatch.setitem(parts, "mean_vector", lambda body: keras.Model(vector, vector))
+    for labels, score in (([1, 0, 1, 0], 1), ([1, 0, 0, 1], 0.5)):
+        learned = np.eye(2)[[1, 0, 1, 0]], np.array(labels)
+        monkeypatch.setitem(parts, "learn", lambda *_, learned=learned: learned)
+        assert example["classify"](None, 1, True)[1] == score
+
+
+def check_comparison(example):
+    """Asserts what holds of `does_pretraining_help.py`, however well it was trained."""
+    # what "pretrained" starts from is always the same
+    first, again = (example["bert"](True).weights[0] for _ in range(2))
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (first, again)))
+    assert not np.allclose(
+        *map(keras.ops.convert_to_numpy, (first, example["bert"](False).weights[0]))
+    )
+    random = np.random.default_rng(0)
+    labels, margins = random.integers(0, 2, 50), random.integers(0, 9, 50)
+    wins = [
+        (yes > no) + (yes == no) / 2 for yes in margins[labels == 1] for no in margins[labels == 0]
+    ]
+    assert example["area"](labels, margins) == pytest.approx(np.mean(wins))
+    labels = np.array([1, 0, 1, 0])
+    assert example["area"](labels, labels) == 1
+    assert example["area"](labels, np.ones(4)) == 0.5
+
+
+# --- until they learn ----------------------------------------------------------------------------
+
+# By chance the accuracy on the sixteen categories is 0.06, and 0.5 on reviews.
+
+
+@pytest.fixture
+def scores(run, checkpoint):
+    """Runs an example on its sample, or on the data given; gives its scores for one seed."""
+
+    def scores(name, blocks=1, **options):
+        usual = {"seeds": 1, "batch_size": 16, "learning_rate": 3e-3}
+        usual["checkpoint"] = checkpoint(num_hidden_layers=blocks)
+        example = run(name, **usual | options)
+        return {method: score for method, (score,) in example["scores"].items()}
+
+    return scores
+
+
+@pytest.mark.long
+def test_adversarial_training(scores):
+    values = scores("task_iflytek_adversarial_training", epochs=5, epsilon=0.03)
+    assert values["adversarial"] > 0.3
+
+
+@pytest.mark.long
+def test_gradient_penalty(scores):
+    values = scores("task_iflytek_gradient_penalty", epochs=5, weight=0.003)
+    assert values["penalty"] > 0.3
+
+
+@pytest.mark.long
+def test_theseus(scores):
+    values = scores("task_iflytek_bert_of_theseus", epochs=2, layers=1, blocks=2)
+    assert values["small of Theseus"] > 0.3
+
+
+@pytest.mark.long
+def test_virtual_adversarial_training(scores, tmp_path):
+    # the words of the sample's train split are others than those of valid and test: swap the two
+    for split, source in (("train", "valid"), ("valid", "train"), ("test", "test")):
+        shutil.copy(DATA / f"sentiment.{source}.tsv", tmp_path / f"sentiment.{split}.tsv")
+    name = "task_sentiment_virtual_adversarial_training"
+    values = scores(name, data=tmp_path, epochs=6, epsilon=0.03)
+    assert values["VAT"] > 0.6
+
+
+@pytest.mark.long
+def test_cosent(scores):
+    values = scores("task_text_matching_cosent", epochs=2, batch_size=32)
+    assert values["CoSENT"] > values["untrained"] + 0.1
+
+
+@pytest.mark.long
+def test_simcse(scores):
+    values = scores("task_sentence_embedding_simcse", epochs=1, batch_size=32)
+    assert values["SimCSE"] > values["before"]
+
+
+@pytest.mark.long
+def test_does_pretraining_help(run, checkpoint, tmp_path):
+    options = {"checkpoint": checkpoint(), "seeds": 1, "learning_rate": 5e-3, "maxlen": 48}
+    run("does_pretraining_help", **options, tasks="reviews,pairs", epochs=1)
+    example = run("does_pretraining_help", **options, tasks="names", epochs=4, keep=1)
+    saved = json.loads(
+        (tmp_path / "output" / "does_pretraining_help.json").read_text(encoding="utf-8")
+    )
+    assert saved == json.loads(json.dumps(example["results"]))
+    assert {*saved} == {"reviews", "pairs", "names"}
+    (names,) = saved["names"].values()
+    assert {*names} == {"from scratch", "pretrained"}
+    for (score,) in names.values():
+        assert score > 0.2
+    check_comparison(example)
+
+
+# --- what they share ---
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
+def test_ranks_of_equals_are_the_mean_of_their_places(values):
+    from sentence_vectors import ranks
+
+    values = np.array(values)
+    expected = [(values < v).sum() + ((values == v).sum() + 1) / 2 for v in values]
+    np.testing.assert_allclose(ranks(values), expected)
+
+
+def test_spearman():
+    from sentence_vectors import spearman
+
+    assert spearman([1, 2, 3, 4], [10, 20, 30, 1000]) == pytest.approx(1)
+    assert spearman([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+    # without equals: 1 - 6 sum(d^2) / (n (n^2 - 1)), here with d = 0 1 1 0 0
+    assert spearman([1, 2, 3, 4, 5], [1, 3, 2, 4, 5]) == pytest.approx(1 - 6 * 2 / (5 * 24))
+
+
+def test_compare_trains_each_way_from_each_seed(capsys):
+    from trials import compare
+
+    def fit(gain):
+        score = float(keras.random.uniform(())) + gain  # the same draw for the same seed
+        return f"model {gain}", score
+
+    models, scores = compare({"plain": lambda: fit(0), "better": lambda: fit(0.25)}, 3, "points")
+    assert models == {"plain": "model 0", "better": "model 0.25"}
+    np.testing.assert_allclose(np.subtract(scores["better"], scores["plain"]), 0.25, rtol=1e-5)
+    assert len(set(scores["plain"])) == 3
+    *_, plain, better = capsys.readouterr().out.splitlines()
+    assert plain.startswith("plain ") and " +0.0000 " in plain
+    assert better.startswith("better ") and " +0.2500 " in better
+
+
+def test_defaults_with_a_checkpoint_and_without(monkeypatch):
+    import trials
+
+    def parse(*words, **options):
+        monkeypatch.setattr(sys, "argv", ["script", *words])
+        return trials.arguments("A script.", **options)
+
+    monkeypatch.setattr(trials, "tiny_bert", lambda: "tiny")
+    xla = "auto" if keras.backend.backend() == "jax" else False
+    args = parse(seeds=3, maxlen=64, epochs=(2, 9))
+    assert vars(args) == {
+        "checkpoint": "tiny", "seeds": 3, "maxlen": 64, "epochs": 9, "jit_compile": xla
+    }  # fmt: skip
+    args = parse("--checkpoint=large", "--seeds=1", seeds=3, maxlen=64, epochs=(2, 9))
+    assert vars(args) == {
+        "checkpoint": "large", "seeds": 1, "maxlen": 64, "epochs": 2, "jit_compile": "auto"
+    }  # fmt: skip
+    args = parse("--epochs=5", small=lambda: "other", epochs=(2, 9))
+    assert vars(args) == {"checkpoint": "other", "seed": 0, "epochs": 5, "jit_compile": xla}
+
+
+def test_the_first_and_the_last_file_that_are_there(tmp_path):
+    from trials import train_and_test
+
+    names = ["train.txt", "dev.txt", "test.txt"]
+    (tmp_path / "dev.txt").touch()
+    with pytest.raises(SystemExit, match=r"expected at least two of train\.txt, dev\.txt"):
+        train_and_test(tmp_path, names)
+    (tmp_path / "test.txt").touch()
+    assert [file.name for file in train_and_test(tmp_path, names)] == ["dev.txt", "test.txt"]
+    (tmp_path / "train.txt").touch()
+    assert [file.name for file in train_and_test(tmp_path, names)] == ["train.txt", "test.txt"]
+
+
+@pytest.mark.parametrize("name", ["make_apps", "make_similar"])
+def test_the_sample_is_what_its_script_writes(name):
+    subprocess.run([sys.executable, DATA / f"{name}.py", "--check"], check=True)
+
+
+def test_the_vocabulary_has_every_character_of_the_sample():
+    known = {*(DATA / "vocab.txt").read_text(encoding="utf-8").split("\n"), "\n", "\t", " "}
+    for path in (*(DATA / "apps").iterdir(), *(DATA / "sts").iterdir()):
+        assert set(path.read_text(encoding="utf-8")) <= known, path.name
+
+
+def test_test_texts_of_the_sample_are_not_in_train():
+    import iflytek
+    import sentence_vectors
+
+    train, test, names = iflytek.read(DATA / "apps")
+    assert not {text for text, _ in train} & {text for text, _ in test}
+    assert {label for _, label in train} == {label for _, label in test} == set(range(len(names)))
+    train, test = (
+        {text for *pair, _ in rows for text in pair} for rows in sentence_vectors.read(DATA / "sts")
+    )
+    assert not train & test
+
+
+@needs_real_data
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("raw_iflytek", (2000, 2000, 119)), ("raw_tnews", (10000, 2000, 15))]
+)
+def test_reading_clue(name, sizes):
+    from iflytek import read
+
+    train, test, names = read(REAL / "dataclue" / name)
+    assert (len(train), len(test), len(names)) == sizes
+    assert all(isinstance(text, str) and 0 <= label < len(names) for text, label in train + test)
+
+
+@needs_real_data
+@pytest.mark.parametrize(
+    ("name", "sizes", "most"), [("stsb_zh", (5231, 1361), 5), ("lcqmc_dev_test", (8802, 12500), 1)]
+)
+def test_reading_pairs(name, sizes, most):
+    from sentence_vectors import read
+
+    train, test = read(REAL / name)
+    assert (len(train), len(test)) == sizes
+    assert {likeness for *_, likeness in train} == set(range(most + 1))
+
+
+@needs_real_data
+def test_reading_reviews():
+    from sentiment import read
+
+    first = read(REAL / "sentiment_bert4keras", "train")
+    second = read(REAL / "chnsenticorp", "valid", "dev")
+    for rows in (first, second):
+        assert {label for _, label in rows} == {0, 1} and all(text for text, _ in rows)
+    with pytest.raises(SystemExit, match=r"no sentiment\.train\.tsv"):
+        read(REAL / "stsb_zh", "train")

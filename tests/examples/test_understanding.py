@@ -1,0 +1,278 @@
+"""The examples that classify, match, explain and search: on one batch, and until they learn."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import keras
+import numpy as np
+import pytest
+
+from bert4keras_lite.data import read_tsv
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+DATA = EXAMPLES / "data"
+REAL = ROOT.parent / "shared" / "data"
+
+needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the data sets are not here")
+
+ONE_BATCH = {"batch_size": 8, "maxlen": 16, "epochs": 6, "learning_rate": 1e-2}
+LIVELY = {"initializer_range": 0.5}  # with small weights [CLS] hardly knows of the other tokens
+TRAINING = {"seeds": 1, "epochs": 5, "learning_rate": 3e-3, "batch_size": 16}
+
+
+def say_always(label, model):
+    """Makes a classifier give the same label to every text."""
+    kernel, bias = model.get_layer("classifier").get_weights()
+    bias = 9 * np.eye(len(bias))[label]
+    model.get_layer("classifier").set_weights([np.zeros_like(kernel), bias])
+
+
+# --- one batch -----------------------------------------------------------------------------------
+
+
+def test_albert_quickly(quick, rows, checkpoint, tmp_path, capsys):
+    options = ONE_BATCH | {"checkpoint": checkpoint("albert", **LIVELY)}
+    example = quick("task_sentiment_albert", **options, data=rows("sentiment.*"))
+    assert example["albert"].get_layer("block").count_params()  # one for all
+    assert list((tmp_path / "output").glob("*.weights.h5"))
+    model, test, texts = example["model"], example["test"], example["texts"]
+    shown = capsys.readouterr().out.split("test accuracy: ")[1].splitlines()
+    # the weights of the best epoch
+    assert shown[0] == (
+        f"{model.evaluate(test, verbose=0)[1]:.4f}, with {model.count_params():,} weights"
+    )
+    guesses = model.predict(example["tokenizer"].encode_batch(texts), verbose=0).argmax(axis=1)
+    faces = ["😞😀"[guess] for guess in guesses]
+    assert shown[1:] == [f"{face} {text}" for face, text in zip(faces, texts, strict=True)]
+    say_always(1, model)
+    inputs, labels = test[0]
+    assert sorted(labels) == [0, 0, 1, 1]
+    assert model.evaluate(test, verbose=0)[1] == 0.5
+    assert model.evaluate(inputs, np.ones_like(labels), verbose=0)[1] == 1
+
+
+def test_integrated_gradients_add_up_to_the_score(quick, rows, checkpoint, tmp_path):
+    texts = ["房间很干净，服务也很好。", "质量真的很差，非常失望。"]
+    # not `--checkpoint`, for which the rate is too low to learn in so few steps
+    quick.patch.setattr("tiny_bert.tiny_bert", lambda: checkpoint(**LIVELY))
+    options = {"data": rows("sentiment.*"), "maxlen": 16, "epochs": 8, "steps": 100}
+    names = quick("task_sentiment_integrated_gradients", "--text", *texts, **options)
+    contributions, colour = names["contributions"], names["colour"]
+    added, full, nothing = contributions(texts[0])
+    assert added.shape == (14,)
+    assert full != nothing
+    np.testing.assert_allclose(added.sum(), full - nothing, rtol=0.02, atol=2e-3)
+    path = tmp_path / "output" / "integrated_gradients.svg"
+    picture = ElementTree.parse(path).getroot()
+    shown = "".join(text.text for text in picture.iter() if text.get("fill") is None and text.text)
+    assert shown.strip() == "".join(texts)
+    assert [colour(x) for x in (0, 1, -1)] == ["rgb(255,255,255)", "rgb(255,0,0)", "rgb(0,0,255)"]
+    # a model that reads nothing
+    say_always(1, names["model"])
+    added, full, nothing = contributions(texts[0])
+    assert not added.any() and full == nothing == 9
+
+
+def test_tnews_quickly(quick, rows, checkpoint, tmp_path, capsys):
+    options = ONE_BATCH | {
+        "checkpoint": checkpoint(**LIVELY),
+        "data": rows("headlines"),
+        "seeds": 1,
+    }
+    example = quick("task_tnews", **options)
+    assert (tmp_path / "output" / "tnews.weights.h5").is_file()
+    names, test = list(example["names"].values()), example["test"]
+    model, batches = example["models"]["with keywords"], example["batches"]
+    (ids, segments), labels = batches(test, with_keywords=True)[0]
+    assert [names[i] for i in labels] == [row["label_des"] for row in test]
+    for row, kinds, news in zip(ids, segments, test, strict=True):
+        decoded = example["tokenizer"].decode(row[kinds == 1]).replace(" ", "")
+        assert decoded and news["keywords"].startswith(decoded)
+    assert not batches(test, with_keywords=False)[0][0][1].any()
+
+    inputs = batches(test, with_keywords=True)
+    guesses = inputs.restore(model.predict(inputs, verbose=0)).argmax(axis=1)
+    assert example["scores"]["with keywords"] == [np.mean(guesses == labels)]
+    table = capsys.readouterr().out.split("\nclass | right of | most often taken for\n")[1]
+    for number, (name, line) in enumerate(zip(names, table.splitlines(), strict=True)):
+        found = Counter(guesses[labels == number].tolist())
+        assert line.startswith(f"{name} | {found.pop(number, 0)} of {sum(labels == number)} | ")
+        other = {f"{names[i]} ({n})" for i, n in found.items() if n == max(found.values())}
+        assert line.split(" | ")[2] in (other or {""})
+
+    say_always(2, model)
+    assert model.evaluate(batches(test[:1], True), verbose=0)[1] == 0
+    rows = [{**test[0], "label": label} for label in "2202"]
+    assert model.evaluate(batches(rows, True), verbose=0)[1] == 0.75
+    assert model.evaluate(batches(rows[1:3], True), verbose=0)[1] == 0.5
+
+
+def test_ocnli_quickly(quick, rows, checkpoint, tmp_path, capsys):
+    data = rows("inference")
+    unsure = json.dumps({"sentence1": "一", "sentence2": "二", "label": "-"})
+    for path in data.glob("*.json"):
+        path.write_text(f"{unsure}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+    options = ONE_BATCH | {"checkpoint": checkpoint(**LIVELY), "data": data, "seeds": 1}
+    example = quick("task_ocnli", **options)
+    assert (tmp_path / "output" / "ocnli.weights.h5").is_file()
+    # the rows on which the annotators did not agree are left out
+    train, test, names = example["train"], example["test"], example["NAMES"]
+    assert (len(train), len(test)) == (8, 4)
+    model, batches = example["models"]["both sentences"], example["batches"]
+    (ids, segments), labels = batches(test)[0]
+    assert labels.tolist() == [label for *_, label in test]
+    for row, kinds, (first, second, _) in zip(ids, segments, test, strict=True):
+        assert first.startswith(example["tokenizer"].decode(row[kinds == 0])[:4])
+        assert second.startswith(example["tokenizer"].decode(row[kinds == 1])[:4])
+    assert not batches(test, both=False)[0][0][1].any()
+
+    guesses = model.predict(batches(test), verbose=0).argmax(axis=1)
+    assert example["scores"]["both sentences"] == [np.mean(guesses == labels)]
+    shown = capsys.readouterr().out.split("\nright | found | sentences\n")[1].splitlines()
+    for line, (first, second, label), guess in zip(shown, test, guesses, strict=True):
+        assert line == f"{names[label]} | {names[guess]} | {first} / {second}"
+
+    say_always(names.index("neutral"), model)
+    first, second, _ = test[0]
+    for labels, right in (([1], 1), ([0, 1], 0.5), ([1, 2, 0, 2], 0.25)):
+        answers = batches([(first, second, label) for label in labels])
+        assert model.evaluate(answers, verbose=0)[1] == right
+
+
+def test_validation_split_quickly(quick, rows, checkpoint, tmp_path):
+    data = rows("sentiment.*", train=8, others=8)
+    options = ONE_BATCH | {"checkpoint": checkpoint(**LIVELY), "data": data}
+    names = quick("choose_validation_split", **options, folds=2, share=0.25)
+    assert len(quick.losses) == 2
+    train, valid = (read_tsv(tmp_path / "output" / f"chosen.{x}.tsv") for x in ("train", "valid"))
+    given, (likeness, is_test) = names["train"], (names["likeness"], names["is_test"])
+    assert sorted(train + valid) == sorted(given)
+    assert len(valid) == 2
+    # the chosen ones are those that look most like test
+    of_train = dict(zip(given, likeness, strict=False))
+    assert min(of_train[row] for row in valid) >= max(of_train[row] for row in train)
+
+    area = names["area_under_curve"]
+    above = likeness[is_test][:, None] - likeness[~is_test]
+    assert names["auc"] == pytest.approx(np.mean((np.sign(above) + 1) / 2))
+    is_positive = np.array([False, False, True, True])
+    assert area(np.array([1.0, 2, 3, 4]), is_positive) == 1
+    assert area(np.array([4.0, 3, 2, 1]), is_positive) == 0
+    assert area(np.array([1.0, 1, 1, 1]), is_positive) == 0.5
+    assert area(np.array([1.0, 3, 2, 4]), is_positive) == 0.75
+
+
+def test_search_finds_what_is_nearly_the_same(quick, rows, checkpoint, capsys):
+    data = rows("sts", train=40, others=40)
+    texts = [text for text, *_ in read_tsv(data / "train.txt", (str, str, str)) if text[-1] == "。"]
+    # half of the pairs mean the same
+    same = [(text, f"{text[:-1]}！", 5) for text in texts[:6]]
+    pairs = [*same, *((text, other[0], 0) for text, other in zip(texts[6:12], same, strict=True))]
+    (data / "test.txt").write_text("".join(f"{a}\t{b}\t{n}\n" for a, b, n in pairs), "utf-8")
+    query = texts[0][:-1]
+    options = {"checkpoint": checkpoint(), "data": data, "query": query, "size": 16}
+    names = quick("task_sentence_embedding_search", **options)
+    whitened = names["index"](names["vectors"])
+    assert whitened.shape[1] == 16
+    np.testing.assert_allclose(np.linalg.norm(whitened, axis=1), 1, rtol=1e-5)
+    # independent coordinates of the same size, before they are brought to length 1
+    coordinates = (names["vectors"] - names["mean"]) @ names["matrix"]
+    np.testing.assert_allclose(np.cov(coordinates.T), np.eye(16), atol=0.05)
+    found = capsys.readouterr().out.split(f"\n{query}\n")[1].strip().splitlines()
+    assert any(line.endswith(f"  {query}。") for line in found)
+
+    # all six find their partner, and are more alike than the others
+    score = names["scores"]["mean vectors"]
+    assert score["first"] == score["ten"] == 1
+    assert score["spearman"] == pytest.approx(6 * 0.5 / np.std(np.arange(12)))
+    spearman = names["spearman"]
+    assert spearman([1, 5, 9], [2, 3, 4]) == pytest.approx(1)
+    assert spearman([1, 5, 9], [2, 4, 3]) == pytest.approx(0.5)
+    assert spearman([1, 5, 9], [4, 3, 2]) == pytest.approx(-1)
+
+
+# --- trainings to a score ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    """The sample's reviews; train and valid change places, as train has other words than test."""
+    for split, source in (("train", "valid"), ("valid", "train"), ("test", "test")):
+        shutil.copy(DATA / f"sentiment.{source}.tsv", tmp_path / f"sentiment.{split}.tsv")
+    return tmp_path
+
+
+@pytest.mark.long
+def test_albert(run, checkpoint, reviews, capsys):
+    # with a checkpoint, as without one the token vectors stay where they are
+    options = {"checkpoint": checkpoint("albert"), "data": reviews, "batch_size": 16}
+    keras.utils.set_random_seed(0)
+    run("task_sentiment_albert", **options, epochs=6, learning_rate=3e-3)
+    assert float(capsys.readouterr().out.split("test accuracy: ")[1][:6]) > 0.55
+
+
+@pytest.mark.long
+def test_tnews_needs_the_keywords(run, checkpoint):
+    scores = run("task_tnews", checkpoint=checkpoint(), **TRAINING)["scores"]
+    assert scores["headline"][0] < 0.8  # a third does not say what it is about
+    assert scores["with keywords"][0] > 0.7  # 0.125 by chance
+
+
+@pytest.mark.long
+def test_ocnli(run, checkpoint):
+    scores = run("task_ocnli", checkpoint=checkpoint(), **TRAINING)["scores"]
+    assert scores["both sentences"][0] > 0.55  # 0.333 by chance
+
+
+@pytest.mark.long
+def test_validation_split_is_like_the_test(run, checkpoint, tmp_path):
+    # train: the sample's train, and some reviews in the words of test
+    rows = [read_tsv(DATA / f"sentiment.{split}.tsv") for split in ("train", "valid", "test")]
+    parts = {"train": rows[0][:150] + rows[1][:40], "test": rows[2][:150]}
+    for split, part in parts.items():
+        text = "".join(f"{text}\t{label}\n" for text, label in part)
+        (tmp_path / f"sentiment.{split}.tsv").write_text(text, encoding="utf-8")
+    options = {"folds": 2, "epochs": 6, "learning_rate": 3e-3, "batch_size": 16}
+    options |= {"checkpoint": checkpoint(), "data": tmp_path}
+    names = run("choose_validation_split", **options)
+    assert names["auc"] > 0.7
+    output = tmp_path / "output"
+    train, valid = (read_tsv(output / f"chosen.{name}.tsv") for name in ("train", "valid"))
+    assert sorted(train + valid) == sorted(parts["train"])
+    assert len(valid) == 38
+    assert np.mean([row in rows[1] for row in valid]) > 0.6  # 0.21 by chance
+
+
+# --- the sample, and real data -------------------------------------------------------------------
+
+
+def test_the_sample_is_what_its_script_writes():
+    subprocess.run([sys.executable, DATA / "make_understanding.py", "--check"], check=True)
+
+
+def test_the_vocabulary_has_every_character_of_the_sample():
+    known = {*(DATA / "vocab.txt").read_text(encoding="utf-8").split("\n"), "\n"}
+    for path in (*(DATA / "headlines").glob("*.json"), *(DATA / "inference").glob("*.json")):
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        texts = [text for row in rows for key, text in row.items() if key != "label"]
+        assert {c for text in texts for c in text} - set("entailmentcontradictionneutral,") <= known
+
+
+@needs_real_data
+def test_reading_ocnli(quick, checkpoint, tmp_path):
+    """The rows without a label are left out."""
+    lines = (REAL / "ocnli" / "dev.json").read_text(encoding="utf-8").splitlines()
+    labels = [json.loads(line)["label"] for line in lines]
+    (tmp_path / "dev.json").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    train = (REAL / "ocnli" / "train.10k.json").read_text(encoding="utf-8").splitlines()[:20]
+    (tmp_path / "train.10k.json").write_text("\n".join(train) + "\n", encoding="utf-8")
+    options = ONE_BATCH | {"batch_size": 1024, "seeds": 1, "only": ["both sentences"]}
+    names = quick("task_ocnli", checkpoint=checkpoint(**LIVELY), data=tmp_path, **options)
+    assert len(names["test"]) == len(labels) - labels.count("-") < len(labels)
+    assert [names["NAMES"][label] for *_, label in names["test"]] == [x for x in labels if x != "-"]

@@ -1,0 +1,180 @@
+"""The examples that write: each runs to its end, without a checkpoint and with one of its kind."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite.generation import writing
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+TOKENIZERS = ROOT.parent / "shared" / "tokenizers"
+FAMILIES = {
+    "basic_language_model_gpt2_ml": "gpt2_ml",
+    "basic_language_model_cpm_lm": "gpt2",
+    "basic_language_model_nezha_gen_gpt": "nezha",
+    "basic_text_generation_t5": "t5.1.1",
+}
+SMALL = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position": 128,
+    "with_lm": "linear",
+}
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """Every task that is run, cut to five tokens; `found` is what it gave, prompt by prompt."""
+    seen = []
+    init, results = writing.Task.__init__, writing.Task.results
+
+    def short(self, model, inputs, max_new_tokens=None, **options):
+        init(self, model, inputs, 5, **{**options, "min_new_tokens": 0})
+        seen.append(self)
+
+    def noted(self, state):
+        found = results(self, state)
+        self.found = [found] if self.single else found
+        return found
+
+    monkeypatch.setattr(writing.Task, "__init__", short)
+    monkeypatch.setattr(writing.Task, "results", noted)
+    return seen
+
+
+def of_published(directory, files, **options):
+    """A directory with a small random model and the files of a published tokenizer."""
+    transformer = build_transformer_model(return_keras_model=False, **SMALL, **options)
+    transformer.save_checkpoint(directory, format="tf")
+    for file in files:
+        shutil.copy(file, directory / file.name)
+    return directory
+
+
+@pytest.fixture
+def sample(tmp_path):
+    """The beginning of the sample, enough for a batch."""
+    data = EXAMPLES / "data"
+    directory = tmp_path / "data"
+    directory.mkdir()
+    shutil.copy(data / "vocab.txt", directory)
+    lines = (data / "corpus.txt").read_text(encoding="utf-8").split("\n")[:300]
+    (directory / "corpus.txt").write_text("\n".join(lines), encoding="utf-8")
+    return directory
+
+
+def printed(name, tasks, texts, tokenizer):
+    """What a script is to print of its texts and of what was found for them."""
+
+    def words(found):
+        return tokenizer.decode(found.ids)
+
+    if name == "basic_language_model_gpt2_ml":
+        for text, found in zip(texts, tasks[0].found, strict=True):
+            yield text
+            for one in found:
+                yield f"  {one.score:7.1f}  …{words(one)}{'。' if one.finished else ''}"
+    elif name == "basic_language_model_cpm_lm":
+        for text, task in zip(texts, tasks, strict=True):
+            yield from (text + words(task.found[0][0]), "")
+    elif name == "basic_language_model_nezha_gen_gpt":
+        for text, greedy, beams in zip(texts, tasks[::2], tasks[1::2], strict=True):
+            yield from (text, f"  greedy  …{words(greedy.found[0][0])}")
+            yield from (f"  beams   …{words(one)}" for one in beams.found[0])
+    else:
+        first, second = tasks
+        texts = [*texts, f"{texts[1]} (巴黎、伦敦、东京、罗马)"]
+        for text, found in zip(texts, [*first.found, *second.found], strict=True):
+            yield text
+            yield from (f"  {one.score:6.2f}  {words(one)}" for one in found)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_without_a_checkpoint(name, quick, sample, tasks, tmp_path, capsys):
+    import tiny_writer
+
+    family, directory = FAMILIES[name], tmp_path / FAMILIES[name]
+    train = tiny_writer.train
+
+    def train_little(asked):
+        assert asked == family
+        train(family, directory, epochs=4, learning_rate=4e-2, rows=64)  # one batch
+        capsys.readouterr()
+        return directory
+
+    def build_small(**options):
+        return build_transformer_model(**{**options, **SMALL})
+
+    for attribute, value in (
+        ("DATA", sample),
+        ("build_transformer_model", build_small),
+        ("tiny_writer", train_little),
+    ):
+        quick.patch.setattr(tiny_writer, attribute, value)
+    example = quick(name)
+    assert len(quick.losses) == 1 and tasks
+    shown = capsys.readouterr().out
+    tokenizer, texts = load_tokenizer(directory), example["texts"]
+    assert shown.splitlines() == list(printed(name, tasks, texts, tokenizer))
+    for task in tasks:
+        for prompt in task.prompts:
+            words = tokenizer.decode(prompt)
+            assert len(prompt) > 1 and words[:2] in shown
+    if family == "t5.1.1":
+        written = [tokenizer.decode(one.ids) for one in tasks[-1].found[0]]
+        assert sorted(written) == sorted(["巴黎", "伦敦", "东京", "罗马"])
+
+
+def test_gibbs_sampling(quick, checkpoint, capsys):
+    text = "今天天气很好。"
+    directory = checkpoint(with_mlm="linear", hidden_size=16, intermediate_size=32)
+    quick("basic_gibbs_sampling_via_mlm", checkpoint=directory, text=text)
+    rounds, halves = capsys.readouterr().out.split("other second halves\n")
+    assert text in rounds and rounds.count("round ") == 5
+    assert [line.strip()[:3] for line in halves.splitlines()] == [text[:3]] * 4
+    assert "[" not in rounds.replace(text, "")
+
+
+def test_gpt2_ml_is_prompted_with_bare_text(quick, checkpoint, tasks):
+    directory = checkpoint("gpt2_ml", **SMALL)
+    quick("basic_language_model_gpt2_ml", checkpoint=directory, text="今天天气")
+    tokenizer = load_tokenizer(directory)
+    assert tokenizer.decode(tasks[0].prompts[0]) == "今天天气"
+    assert len(tasks[0].prompts[0]) == 4  # neither [CLS] nor [SEP]
+    assert tasks[0].stop_ids == [tokenizer.token_to_id("。")]
+
+
+def test_nezha_gen_is_a_bert_without_segments(quick, checkpoint, tasks):
+    directory = checkpoint(application="lm", segment_vocab_size=0, **SMALL)
+    quick("basic_language_model_nezha_gen_gpt", checkpoint=directory, text="北京")
+    assert {task.config.family for task in tasks} == {"bert"}
+    assert not any(task.config.has_segments for task in tasks)
+
+
+@pytest.mark.skipif(not TOKENIZERS.is_dir(), reason="the published tokenizers are not here")
+def test_cpm_ends_an_answer_with_its_line(quick, tasks, tmp_path):
+    pytest.importorskip("jieba")
+    model = TOKENIZERS / "cpm" / "chinese_vocab.model"
+    of_published(tmp_path, [model], vocab_size=30000, model="gpt2")
+    quick("basic_language_model_cpm_lm", checkpoint=tmp_path)
+    assert tasks[0].stop_ids == [3]
+    assert load_tokenizer(tmp_path).decode(tasks[0].prompts[0]).count("\n") == 3
+
+
+@pytest.mark.skipif(not TOKENIZERS.is_dir(), reason="the published tokenizers are not here")
+def test_mt5_fills_a_sentinel_with_one_of_the_names(quick, tasks, tmp_path, capsys):
+    files = sorted((TOKENIZERS / "mt5_cn").glob("sentencepiece_cn*"))
+    of_published(tmp_path, files, vocab_size=32598, model="mt5.1.1")
+    quick("basic_text_generation_t5", checkpoint=tmp_path)
+    sentinel = load_tokenizer(tmp_path).token_to_id("▁<extra_id_0>")
+    for task in tasks:
+        assert all(np.count_nonzero(np.equal(row, sentinel)) == 1 for row in task.prompts)
+    *_, last = capsys.readouterr().out.split("法国的首都是 <extra_id_0>")
+    written = {line.split("<extra_id_0>")[1].strip() for line in last.splitlines()[1:]}
+    assert written == {"巴黎", "伦敦", "东京", "罗马"}
