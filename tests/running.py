@@ -1,7 +1,10 @@
-"""How the tests run a model on one batch."""
+"""How the tests run a model on one batch, and which parameters of a test `make test` runs."""
 
 import keras
+import pytest
 from keras import ops
+
+from bert4keras_lite.generation import program
 
 
 def outputs_of(model, inputs, compiled=False):
@@ -12,3 +15,33 @@ def outputs_of(model, inputs, compiled=False):
     """
     outputs = model.predict_on_batch(list(inputs)) if compiled else model(list(inputs))
     return [ops.convert_to_numpy(y) for y in keras.tree.flatten(outputs)]
+
+
+def operation_by_operation(monkeypatch):
+    """Within the test, generation compiles nothing, as in `outputs_of`."""
+
+    class Uncompiled(program.Program):
+        def __init__(self, transformer, search):
+            super().__init__(transformer, search)
+            self.begin, self.step, self.run = self._begin, self._step, self._run_step_by_step
+
+    monkeypatch.setattr(program, "Program", Uncompiled)
+    monkeypatch.setattr("bert4keras_lite.generation.writing.Program", Uncompiled)
+
+
+# the argument `compiled`: `make test` runs a test with False, `make test-all` also with True
+in_both_ways = pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=pytest.mark.long)], ids=["plain", "compiled"]
+)
+
+
+def long_but(kept, values):
+    """Parameters of which `make test` runs those that are kept, `make test-all` the others too.
+
+    Args:
+        kept: some of the values.
+        values: all of them.
+    """
+    missing = [value for value in kept if value not in values]
+    assert not missing, f"{missing} are no parameters"
+    return [v if v in kept else pytest.param(v, marks=pytest.mark.long) for v in values]

@@ -21,7 +21,14 @@ from bert4keras_lite import Tokenizer, build_transformer_model, generate  # noqa
 
 done(f"imported: Keras {keras.version()} on {keras.backend.backend()}")
 keras.utils.set_random_seed(0)
-texts = ["今天天气很好", "房间非常干净", "服务特别周到", "质量实在太差", "我们非常失望", "味道令人难受"]
+texts = [
+    "今天天气很好",
+    "房间非常干净",
+    "服务特别周到",
+    "质量实在太差",
+    "我们非常失望",
+    "味道令人难受",
+]
 labels = np.array([1, 1, 1, 0, 0, 0])
 characters = sorted({*"".join(texts)})
 tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]

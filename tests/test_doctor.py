@@ -112,13 +112,18 @@ def test_a_sound_model_is_sound(masked, causal):
     [
         ({}, {"hidden_act": "gelu"}, "hidden_act='relu'"),
         ({"position_embedding/embeddings": lambda t: np.roll(t, 2, 0)}, None, "counted from 2"),
-        ({"position_embedding/embeddings": lambda t: np.roll(t, 1, 0)}, None, "counted from 1"),
+        pytest.param(
+            {"position_embedding/embeddings": lambda t: np.roll(t, 1, 0)},
+            None,
+            "counted from 1",
+            marks=pytest.mark.long,
+        ),
         (
             {"segment_embedding/embeddings": lambda t: np.stack([t[0] + NOISE, t[0]])},
             None,
             "segment ids of 1",
         ),
-        (
+        pytest.param(
             {
                 "lm_norm/gamma": lambda g: g / 8,
                 "lm_norm/beta": lambda b: b / 8,
@@ -126,6 +131,7 @@ def test_a_sound_model_is_sound(masked, causal):
             },
             None,
             "times sqrt",
+            marks=pytest.mark.long,
         ),
         (
             {
@@ -137,7 +143,12 @@ def test_a_sound_model_is_sound(masked, causal):
             None,
             "head was never trained",
         ),
-        ({"block_1/ffn/input/kernel": np.zeros_like}, None, "block_1/ffn/input/kernel: all zeros"),
+        pytest.param(
+            {"block_1/ffn/input/kernel": np.zeros_like},
+            None,
+            "block_1/ffn/input/kernel: all zeros",
+            marks=pytest.mark.long,
+        ),
         (
             {"block_0/attention/query/bias": lambda b: b * np.nan},
             None,
@@ -194,6 +205,7 @@ def test_other_families(model, words, tmp_path):
     assert words in " ".join(sentence for _, sentence in report.findings)
 
 
+@pytest.mark.long
 def test_exact_and_tanh_gelu_are_not_told_apart(tmp_path):
     """Perplexity cannot: the doctor says so, and takes neither for wrong."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -11,7 +11,7 @@ from goldens.recipes import FOLDER, load_cases
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
-from running import outputs_of
+from running import in_both_ways, long_but, operation_by_operation, outputs_of
 from test_families import build, writers
 
 from bert4keras_lite.generation import generate, generate_text, program, search, stream
@@ -43,9 +43,12 @@ def uncached_scores(transformer, prompt, new):
     return outputs_of(transformer.model, inputs)[-1][0, first:]
 
 
+@in_both_ways
 @pytest.mark.parametrize(("name", "application", "options"), KINDS)
-def test_cached_scores_are_the_uncached(name, application, options, monkeypatch):
+def test_cached_scores_are_the_uncached(name, application, options, compiled, monkeypatch):
     """At every position, with prompts of several lengths in a batch, and beams that cross."""
+    if not compiled:
+        operation_by_operation(monkeypatch)
     transformer = build(name, application=application, with_nsp=False, with_pool=False, **options)
     random = np.random.RandomState(0)
     tokens, parents = (random.randint(*r, (5, len(PROMPTS), 2)) for r in ((1, 60), (0, 2)))
@@ -89,20 +92,22 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def build_case(tmp_path_factory):
-    """Makes the model of a golden case, once."""
+    """Makes the model of a golden case, once in each way, as it keeps its programs."""
     models = {}
 
-    def build(folder, name):
-        if (folder, name) not in models:
+    def build(folder, name, compiled):
+        key = (folder, name, compiled)
+        if key not in models:
             case = CASES[folder, name]
             path = tmp_path_factory.mktemp(name) / "config.json"
             path.write_text(json.dumps(case.config))
-            models[folder, name] = build_transformer_model(path, case.weights, **case.options)
-        return models[folder, name]
+            models[key] = build_transformer_model(path, case.weights, **case.options)
+        return models[key]
 
     return build
 
 
+@in_both_ways
 @pytest.mark.parametrize(
     "run",
     [
@@ -115,9 +120,11 @@ def build_case(tmp_path_factory):
     ],
     ids=lambda r: f"{r['name']}-{r['arguments']}",
 )
-def test_same_tokens_and_scores_as_others(run, build_case):
+def test_same_tokens_and_scores_as_others(run, compiled, build_case, monkeypatch):
     """All prompts in one batch, theirs one by one."""
-    model = build_case(*run["case"])
+    if not compiled:
+        operation_by_operation(monkeypatch)
+    model = build_case(*run["case"], compiled)
     found = generate(model, run["inputs"], **run["arguments"])
     for ours, theirs in zip(found, run["outputs"], strict=True):
         assert len(ours) == len(theirs)
@@ -249,6 +256,7 @@ def test_a_condition_decides_what_is_written():
         ids.append(int(token))
 
 
+@pytest.mark.long
 def test_quantized_file(tmp_path):
     """Sub-layers come back from a `.keras` file as they were quantized."""
     config = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2}
@@ -263,7 +271,7 @@ def test_quantized_file(tmp_path):
     assert kinds == [str(v.dtype) for v in model.variables] and kinds.count("int8") == 13
 
 
-@pytest.mark.parametrize("kind", ["int8", "bfloat16", "float16"])
+@pytest.mark.parametrize("kind", long_but(["float16"], ["int8", "bfloat16", "float16"]))
 def test_small_numbers(kind):
     """Quantized weights and half precision write what the same model says uncached."""
     policy = kind if kind == "int8" else f"mixed_{kind}"

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from running import outputs_of
+from running import long_but, outputs_of
 from test_families import WHOLE, build, inputs_of
 
 from bert4keras_lite.checkpoints import open_checkpoint
@@ -20,8 +20,7 @@ def values(model):
 
 def train(model, inputs, steps, rate=1.0):
     """Towards ones; gives the loss of each step."""
-    model.compile(keras.optimizers.SGD(rate), "mse", jit_compile=False)
-    model.optimizer.build(model.trainable_variables)
+    model.compile(keras.optimizers.SGD(rate), "mse", run_eagerly=True)  # a few steps
     targets = [np.ones(y.shape, "float32") for y in outputs_of(model, inputs)]
     targets = targets if len(targets) > 1 else targets[0]
     return [float(np.ravel(model.train_on_batch(inputs, targets))[0]) for _ in range(steps)]
@@ -48,7 +47,7 @@ def expected_weights(config, rank):
     return blocks * (query + value)
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", long_but(["bert", "albert", "gau_alpha", "t5.1.1"], WHOLE))
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
 def test_every_family(name, tmp_path):
     transformer = build(name)
@@ -79,7 +78,7 @@ def test_every_family(name, tmp_path):
     assert changed == {f"{path}/kernel" for path in paths}
 
 
-@pytest.mark.parametrize("name", ["bert", "albert", "t5.1.1"])
+@pytest.mark.parametrize("name", long_but(["albert"], ["bert", "albert", "t5.1.1"]))
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
 def test_only_products_are_trained(name):
     transformer = build(name)

@@ -492,6 +492,7 @@ def test_trained_with_and_kept_in_a_file(loss, targets, tmp_path):
 # ---------------------------------------------------------------- the documentation
 
 
+@pytest.mark.long
 def test_the_documented_losses_run():
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "losses.md").read_text("utf-8"), re.DOTALL)
     assert len(blocks) >= 2

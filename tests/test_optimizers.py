@@ -464,7 +464,7 @@ def with_broken_batches(x, y, batch, at):
     return x[order], y[order], np.array(weights, "float32")
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("make", "options"),
     [
@@ -722,6 +722,7 @@ SCOPES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND not in SCOPES, reason="Keras has no data parallelism for PyTorch")
 def test_on_two_devices():
     code = textwrap.dedent(SCOPES[BACKEND]) + DISTRIBUTED.format(tests=str(Path(__file__).parent))

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from running import long_but
 
 from bert4keras_lite import build_transformer_model, training
 from bert4keras_lite.data import Batches
@@ -412,7 +413,10 @@ def without_perturbation(model):
 
 
 @pytest.mark.parametrize(
-    "way", {"tensorflow": WAYS, "jax": ["plain"], "torch": ["plain", "mixed"]}[BACKEND]
+    "way",
+    long_but(
+        ["plain"], {"tensorflow": [*WAYS], "jax": ["plain"], "torch": ["plain", "mixed"]}[BACKEND]
+    ),
 )
 def test_without_perturbation_training_is_keras_own(way):
     """Metrics, weights, several losses, added losses, state: all as without us."""
@@ -457,6 +461,7 @@ def test_every_method_fits(method, tmp_path):
     assert [w.shape for w in again.weights] == [w.shape for w in plain.weights]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND == "torch", reason="takes a C++ compiler")
 def test_compiled_as_not():
     """With and without XLA the same."""

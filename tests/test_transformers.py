@@ -65,6 +65,7 @@ def theirs(torch, model, inputs, names):
     return [logits[..., None] if logits.ndim == 2 else logits]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_transformers_reads_what_we_write(name, torch, transformers, tmp_path):
     transformer = build(name, **HEADS.get(name, {"with_lm": "linear"}))

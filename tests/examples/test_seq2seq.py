@@ -273,8 +273,8 @@ def test_language_model(learn, capsys, tmp_path):
 
 
 def test_conditional_language_model_quickly(try_out, rows, replace, capsys):
-    data = rows("sentiment.*.tsv", others=2)
-    example = try_out("task_conditional_language_model", data=data, maxlen=16, max_new_tokens=4)
+    options = {"data": rows("sentiment.*.tsv", others=2), "maxlen": 16, "max_new_tokens": 4}
+    example = try_out("task_conditional_language_model", epochs=4, **options)
     negative, positive = capsys.readouterr().out.split("negative\n")[1].split("positive\n")
     assert len(negative.splitlines()) == len(positive.splitlines()) == 4
     token = example["tokenizer"].token_to_id("好")

@@ -22,7 +22,8 @@ REAL = ROOT.parent / "shared" / "data"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the data sets are not here")
 
 ONE_BATCH = {"batch_size": 8, "maxlen": 16, "epochs": 6, "learning_rate": 1e-2}
-LIVELY = {"initializer_range": 0.5}  # with small weights [CLS] hardly knows of the other tokens
+# with small initial weights the vector of [CLS] hardly depends on the other tokens
+LARGE_WEIGHTS = {"initializer_range": 0.5}
 TRAINING = {"seeds": 1, "epochs": 5, "learning_rate": 3e-3, "batch_size": 16}
 
 
@@ -37,7 +38,7 @@ def say_always(label, model):
 
 
 def test_albert_quickly(quick, rows, checkpoint, tmp_path, capsys):
-    options = ONE_BATCH | {"checkpoint": checkpoint("albert", **LIVELY)}
+    options = ONE_BATCH | {"checkpoint": checkpoint("albert", **LARGE_WEIGHTS)}
     example = quick("task_sentiment_albert", **options, data=rows("sentiment.*"))
     assert example["albert"].get_layer("block").count_params()  # one for all
     assert list((tmp_path / "output").glob("*.weights.h5"))
@@ -60,7 +61,7 @@ def test_albert_quickly(quick, rows, checkpoint, tmp_path, capsys):
 def test_integrated_gradients_add_up_to_the_score(quick, rows, checkpoint, tmp_path):
     texts = ["房间很干净，服务也很好。", "质量真的很差，非常失望。"]
     # not `--checkpoint`, for which the rate is too low to learn in so few steps
-    quick.patch.setattr("tiny_bert.tiny_bert", lambda: checkpoint(**LIVELY))
+    quick.patch.setattr("tiny_bert.tiny_bert", lambda: checkpoint(**LARGE_WEIGHTS))
     options = {"data": rows("sentiment.*"), "maxlen": 16, "epochs": 8, "steps": 100}
     names = quick("task_sentiment_integrated_gradients", "--text", *texts, **options)
     contributions, colour = names["contributions"], names["colour"]
@@ -81,7 +82,7 @@ def test_integrated_gradients_add_up_to_the_score(quick, rows, checkpoint, tmp_p
 
 def test_tnews_quickly(quick, rows, checkpoint, tmp_path, capsys):
     options = ONE_BATCH | {
-        "checkpoint": checkpoint(**LIVELY),
+        "checkpoint": checkpoint(**LARGE_WEIGHTS),
         "data": rows("headlines"),
         "seeds": 1,
     }
@@ -91,8 +92,8 @@ def test_tnews_quickly(quick, rows, checkpoint, tmp_path, capsys):
     model, batches = example["models"]["with keywords"], example["batches"]
     (ids, segments), labels = batches(test, with_keywords=True)[0]
     assert [names[i] for i in labels] == [row["label_des"] for row in test]
-    for row, kinds, news in zip(ids, segments, test, strict=True):
-        decoded = example["tokenizer"].decode(row[kinds == 1]).replace(" ", "")
+    for row, segment_ids, news in zip(ids, segments, test, strict=True):
+        decoded = example["tokenizer"].decode(row[segment_ids == 1]).replace(" ", "")
         assert decoded and news["keywords"].startswith(decoded)
     assert not batches(test, with_keywords=False)[0][0][1].any()
 
@@ -101,10 +102,10 @@ def test_tnews_quickly(quick, rows, checkpoint, tmp_path, capsys):
     assert example["scores"]["with keywords"] == [np.mean(guesses == labels)]
     table = capsys.readouterr().out.split("\nclass | right of | most often taken for\n")[1]
     for number, (name, line) in enumerate(zip(names, table.splitlines(), strict=True)):
-        found = Counter(guesses[labels == number].tolist())
-        assert line.startswith(f"{name} | {found.pop(number, 0)} of {sum(labels == number)} | ")
-        other = {f"{names[i]} ({n})" for i, n in found.items() if n == max(found.values())}
-        assert line.split(" | ")[2] in (other or {""})
+        counts = Counter(guesses[labels == number].tolist())
+        assert line.startswith(f"{name} | {counts.pop(number, 0)} of {sum(labels == number)} | ")
+        others = {f"{names[i]} ({n})" for i, n in counts.items() if n == max(counts.values())}
+        assert line.split(" | ")[2] in (others or {""})
 
     say_always(2, model)
     assert model.evaluate(batches(test[:1], True), verbose=0)[1] == 0
@@ -118,7 +119,7 @@ def test_ocnli_quickly(quick, rows, checkpoint, tmp_path, capsys):
     unsure = json.dumps({"sentence1": "一", "sentence2": "二", "label": "-"})
     for path in data.glob("*.json"):
         path.write_text(f"{unsure}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
-    options = ONE_BATCH | {"checkpoint": checkpoint(**LIVELY), "data": data, "seeds": 1}
+    options = ONE_BATCH | {"checkpoint": checkpoint(**LARGE_WEIGHTS), "data": data, "seeds": 1}
     example = quick("task_ocnli", **options)
     assert (tmp_path / "output" / "ocnli.weights.h5").is_file()
     # the rows on which the annotators did not agree are left out
@@ -127,9 +128,9 @@ def test_ocnli_quickly(quick, rows, checkpoint, tmp_path, capsys):
     model, batches = example["models"]["both sentences"], example["batches"]
     (ids, segments), labels = batches(test)[0]
     assert labels.tolist() == [label for *_, label in test]
-    for row, kinds, (first, second, _) in zip(ids, segments, test, strict=True):
-        assert first.startswith(example["tokenizer"].decode(row[kinds == 0])[:4])
-        assert second.startswith(example["tokenizer"].decode(row[kinds == 1])[:4])
+    for row, segment_ids, (first, second, _) in zip(ids, segments, test, strict=True):
+        assert first.startswith(example["tokenizer"].decode(row[segment_ids == 0])[:4])
+        assert second.startswith(example["tokenizer"].decode(row[segment_ids == 1])[:4])
     assert not batches(test, both=False)[0][0][1].any()
 
     guesses = model.predict(batches(test), verbose=0).argmax(axis=1)
@@ -147,7 +148,7 @@ def test_ocnli_quickly(quick, rows, checkpoint, tmp_path, capsys):
 
 def test_validation_split_quickly(quick, rows, checkpoint, tmp_path):
     data = rows("sentiment.*", train=8, others=8)
-    options = ONE_BATCH | {"checkpoint": checkpoint(**LIVELY), "data": data}
+    options = ONE_BATCH | {"checkpoint": checkpoint(**LARGE_WEIGHTS), "data": data}
     names = quick("choose_validation_split", **options, folds=2, share=0.25)
     assert len(quick.losses) == 2
     train, valid = (read_tsv(tmp_path / "output" / f"chosen.{x}.tsv") for x in ("train", "valid"))
@@ -184,13 +185,13 @@ def test_search_finds_what_is_nearly_the_same(quick, rows, checkpoint, capsys):
     # independent coordinates of the same size, before they are brought to length 1
     coordinates = (names["vectors"] - names["mean"]) @ names["matrix"]
     np.testing.assert_allclose(np.cov(coordinates.T), np.eye(16), atol=0.05)
-    found = capsys.readouterr().out.split(f"\n{query}\n")[1].strip().splitlines()
-    assert any(line.endswith(f"  {query}。") for line in found)
+    shown = capsys.readouterr().out.split(f"\n{query}\n")[1].strip().splitlines()
+    assert any(line.endswith(f"  {query}。") for line in shown)
 
-    # all six find their partner, and are more alike than the others
-    score = names["scores"]["mean vectors"]
-    assert score["first"] == score["ten"] == 1
-    assert score["spearman"] == pytest.approx(6 * 0.5 / np.std(np.arange(12)))
+    # all six are found by their partners, and are more alike than the other pairs
+    metrics = names["scores"]["mean vectors"]
+    assert metrics["first"] == metrics["ten"] == 1
+    assert metrics["spearman"] == pytest.approx(6 * 0.5 / np.std(np.arange(12)))
     spearman = names["spearman"]
     assert spearman([1, 5, 9], [2, 3, 4]) == pytest.approx(1)
     assert spearman([1, 5, 9], [2, 4, 3]) == pytest.approx(0.5)
@@ -226,7 +227,8 @@ def test_tnews_needs_the_keywords(run, checkpoint):
 
 @pytest.mark.long
 def test_ocnli(run, checkpoint):
-    scores = run("task_ocnli", checkpoint=checkpoint(), **TRAINING)["scores"]
+    options = TRAINING | {"epochs": 8}
+    scores = run("task_ocnli", checkpoint=checkpoint(), **options)["scores"]
     assert scores["both sentences"][0] > 0.55  # 0.333 by chance
 
 
@@ -273,6 +275,6 @@ def test_reading_ocnli(quick, checkpoint, tmp_path):
     train = (REAL / "ocnli" / "train.10k.json").read_text(encoding="utf-8").splitlines()[:20]
     (tmp_path / "train.10k.json").write_text("\n".join(train) + "\n", encoding="utf-8")
     options = ONE_BATCH | {"batch_size": 1024, "seeds": 1, "only": ["both sentences"]}
-    names = quick("task_ocnli", checkpoint=checkpoint(**LIVELY), data=tmp_path, **options)
+    names = quick("task_ocnli", checkpoint=checkpoint(**LARGE_WEIGHTS), data=tmp_path, **options)
     assert len(names["test"]) == len(labels) - labels.count("-") < len(labels)
     assert [names["NAMES"][label] for *_, label in names["test"]] == [x for x in labels if x != "-"]

@@ -1,6 +1,7 @@
-"""The examples that write: each runs to its end, without a checkpoint and with one of its kind."""
+"""The examples that generate text: with a checkpoint, and without one, with a small model."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ SMALL = {
 
 @pytest.fixture
 def tasks(monkeypatch):
-    """Every task that is run, cut to five tokens; `found` is what it gave, prompt by prompt."""
+    """Every task that is run, cut to five tokens; `generated` has its results, prompt by prompt."""
     seen = []
     init, results = writing.Task.__init__, writing.Task.results
 
@@ -39,17 +40,17 @@ def tasks(monkeypatch):
         seen.append(self)
 
     def noted(self, state):
-        found = results(self, state)
-        self.found = [found] if self.single else found
-        return found
+        generated = results(self, state)
+        self.generated = [generated] if self.single else generated
+        return generated
 
     monkeypatch.setattr(writing.Task, "__init__", short)
     monkeypatch.setattr(writing.Task, "results", noted)
     return seen
 
 
-def of_published(directory, files, **options):
-    """A directory with a small random model and the files of a published tokenizer."""
+def published(directory, files, **options):
+    """Gives a directory with a small random model and the files of a published tokenizer."""
     transformer = build_transformer_model(return_keras_model=False, **SMALL, **options)
     transformer.save_checkpoint(directory, format="tf")
     for file in files:
@@ -69,30 +70,30 @@ def sample(tmp_path):
     return directory
 
 
-def printed(name, tasks, texts, tokenizer):
-    """What a script is to print of its texts and of what was found for them."""
-
-    def words(found):
-        return tokenizer.decode(found.ids)
-
+def expected_lines(name, tasks, texts, tokenizer):
+    """Yields the lines that a script should print of its texts and of what was generated."""
+    for task in tasks:
+        for sequences in task.generated:
+            for i, sequence in enumerate(sequences):
+                sequences[i] = replace(sequence, text=tokenizer.decode(sequence.ids))
     if name == "basic_language_model_gpt2_ml":
-        for text, found in zip(texts, tasks[0].found, strict=True):
+        for text, sequences in zip(texts, tasks[0].generated, strict=True):
             yield text
-            for one in found:
-                yield f"  {one.score:7.1f}  …{words(one)}{'。' if one.finished else ''}"
+            for x in sequences:
+                yield f"  {x.score:7.1f}  …{x.text}{'。' if x.finished else ''}"
     elif name == "basic_language_model_cpm_lm":
         for text, task in zip(texts, tasks, strict=True):
-            yield from (text + words(task.found[0][0]), "")
+            yield from (text + task.generated[0][0].text, "")
     elif name == "basic_language_model_nezha_gen_gpt":
         for text, greedy, beams in zip(texts, tasks[::2], tasks[1::2], strict=True):
-            yield from (text, f"  greedy  …{words(greedy.found[0][0])}")
-            yield from (f"  beams   …{words(one)}" for one in beams.found[0])
+            yield from (text, f"  greedy  …{greedy.generated[0][0].text}")
+            yield from (f"  beams   …{x.text}" for x in beams.generated[0])
     else:
-        first, second = tasks
         texts = [*texts, f"{texts[1]} (巴黎、伦敦、东京、罗马)"]
-        for text, found in zip(texts, [*first.found, *second.found], strict=True):
+        generated = [sequences for task in tasks for sequences in task.generated]
+        for text, sequences in zip(texts, generated, strict=True):
             yield text
-            yield from (f"  {one.score:6.2f}  {words(one)}" for one in found)
+            yield from (f"  {x.score:6.2f}  {x.text}" for x in sequences)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -121,14 +122,13 @@ def test_without_a_checkpoint(name, quick, sample, tasks, tmp_path, capsys):
     assert len(quick.losses) == 1 and tasks
     shown = capsys.readouterr().out
     tokenizer, texts = load_tokenizer(directory), example["texts"]
-    assert shown.splitlines() == list(printed(name, tasks, texts, tokenizer))
+    assert shown.splitlines() == list(expected_lines(name, tasks, texts, tokenizer))
     for task in tasks:
         for prompt in task.prompts:
-            words = tokenizer.decode(prompt)
-            assert len(prompt) > 1 and words[:2] in shown
+            assert len(prompt) > 1 and tokenizer.decode(prompt)[:2] in shown
     if family == "t5.1.1":
-        written = [tokenizer.decode(one.ids) for one in tasks[-1].found[0]]
-        assert sorted(written) == sorted(["巴黎", "伦敦", "东京", "罗马"])
+        names = {tokenizer.decode(sequence.ids) for sequence in tasks[-1].generated[0]}
+        assert names == {"巴黎", "伦敦", "东京", "罗马"}
 
 
 def test_gibbs_sampling(quick, checkpoint, capsys):
@@ -161,7 +161,7 @@ def test_nezha_gen_is_a_bert_without_segments(quick, checkpoint, tasks):
 def test_cpm_ends_an_answer_with_its_line(quick, tasks, tmp_path):
     pytest.importorskip("jieba")
     model = TOKENIZERS / "cpm" / "chinese_vocab.model"
-    of_published(tmp_path, [model], vocab_size=30000, model="gpt2")
+    published(tmp_path, [model], vocab_size=30000, model="gpt2")
     quick("basic_language_model_cpm_lm", checkpoint=tmp_path)
     assert tasks[0].stop_ids == [3]
     assert load_tokenizer(tmp_path).decode(tasks[0].prompts[0]).count("\n") == 3
@@ -170,7 +170,7 @@ def test_cpm_ends_an_answer_with_its_line(quick, tasks, tmp_path):
 @pytest.mark.skipif(not TOKENIZERS.is_dir(), reason="the published tokenizers are not here")
 def test_mt5_fills_a_sentinel_with_one_of_the_names(quick, tasks, tmp_path, capsys):
     files = sorted((TOKENIZERS / "mt5_cn").glob("sentencepiece_cn*"))
-    of_published(tmp_path, files, vocab_size=32598, model="mt5.1.1")
+    published(tmp_path, files, vocab_size=32598, model="mt5.1.1")
     quick("basic_text_generation_t5", checkpoint=tmp_path)
     sentinel = load_tokenizer(tmp_path).token_to_id("▁<extra_id_0>")
     for task in tasks:

@@ -122,6 +122,7 @@ MESHES = {
 }
 
 
+@pytest.mark.long
 @MANY
 def test_any_number_of_devices_trains_alike(tmp_path, alone):
     cases = MESHES[BACKEND]
@@ -153,6 +154,7 @@ def two_processes(directory, runs, devices):
             process.kill()
 
 
+@pytest.mark.long
 @MANY
 def test_two_processes_train_like_one(tmp_path, alone, checkpoint):
     # the last two are one run that is interrupted, on JAX with the model split over both processes

@@ -45,6 +45,7 @@ def test_pairs_become_a_document_a_book_and_language(data):
     ]
 
 
+@pytest.mark.long
 def test_from_texts_to_a_model(data, vocab, tokenizer):
     run = data / "run"
     flags = ["--data", str(data), "--vocab", vocab, "--output", str(run), "--labelled"]

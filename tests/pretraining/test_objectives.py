@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from running import long_but
 
 from bert4keras_lite.losses import electra_loss
 from bert4keras_lite.models import build_transformer_model
@@ -62,8 +63,7 @@ def step(objective, data, rate=1.0):
     inputs, targets, weights = data
     variables = objective.model.trainable_variables
     before = [ops.convert_to_numpy(v) + 0 for v in variables]
-    objective.model.compile(SGD(rate))
-    objective.model.optimizer.build(objective.model.trainable_variables)
+    objective.model.compile(SGD(rate), run_eagerly=True)  # a single step
     objective.model.train_on_batch(of_model(objective, inputs), targets, sample_weight=weights)
     return {v.path: ops.convert_to_numpy(v) - old for v, old in zip(variables, before, strict=True)}
 
@@ -103,13 +103,16 @@ def test_loss_is_that_of_numpy(name, chunk):
 
 @pytest.mark.parametrize(
     ("name", "model"),
-    [
-        ("mlm", {}),
-        ("lm", {"family": "gpt2"}),
-        ("lm", {"family": "bert"}),
-        ("t5", {"family": "t5.1.1"}),
-        ("t5", {"family": "t5.1.0"}),
-    ],
+    long_but(
+        [("mlm", {}), ("t5", {"family": "t5.1.0"})],
+        [
+            ("mlm", {}),
+            ("lm", {"family": "gpt2"}),
+            ("lm", {"family": "bert"}),
+            ("t5", {"family": "t5.1.1"}),
+            ("t5", {"family": "t5.1.0"}),
+        ],
+    ),
 )
 def test_a_vocabulary_in_parts_gives_the_same_gradients(name, model):
     data, steps = batch(name), []
@@ -260,7 +263,7 @@ def test_training_learns_and_is_saved(name, tmp_path):
     assert list(tmp_path.rglob("*.index"))
 
 
-@pytest.mark.parametrize("name", ["mlm", "electra"])
+@pytest.mark.parametrize("name", long_but(["mlm"], ["mlm", "electra"]))
 def test_half_precision_and_recomputation_change_little(name):
     losses = []
     for policy, remat in (("float32", False), ("mixed_bfloat16", True)):

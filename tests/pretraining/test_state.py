@@ -77,6 +77,7 @@ def model(compiled):
     return model
 
 
+@pytest.mark.long
 def test_killed_and_restarted(tmp_path, model):
     expected = values(interrupted.train(model, tmp_path / "straight"))
     chance = random.Random(BACKEND)
