@@ -74,4 +74,4 @@ $(VENV)/.installed-%: $(VENV)/bin/python setup.py
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench build *.egg-info
+	rm -rf .venv .venv-bench .jax_cache build *.egg-info

@@ -261,6 +261,8 @@ model.compile(
     jit_compile=args.jit_compile,
 )
 model.optimizer.build(model.trainable_variables)  # one trace
+some_inputs, targets = batches[0]
+model.compute_loss(y=targets, y_pred=model(some_inputs))  # of several losses, too
 keep_best = KeepBest(lambda: score(samples["valid"][: args.scored]), "linking")
 model.fit(batches, epochs=args.epochs, callbacks=[keep_best])
 

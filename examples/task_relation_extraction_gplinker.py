@@ -116,6 +116,8 @@ def fit():
     )
     model.compile(optimizer, dict.fromkeys(model.output_names, pairs_loss))
     model.optimizer.build(model.trainable_variables)  # one trace
+    inputs, targets = train.batches[0]
+    model.compute_loss(y=targets, y_pred=model(inputs))  # of several losses, too
     model.fit(train.batches, epochs=args.epochs)
     return model, test.score(decode)
 

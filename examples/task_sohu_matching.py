@@ -145,6 +145,8 @@ class Matcher:
         optimizer = AdamW(args.learning_rate, lr_schedule=straight_down(args.epochs, train))
         self.model.compile(optimizer, loss, jit_compile=args.jit_compile)
         self.model.optimizer.build(self.model.trainable_variables)  # one trace
+        inputs, targets, _ = train[0]
+        self.model.compute_loss(y=targets, y_pred=self.model(inputs))  # of several losses, too
         name = "sohu" if len(self.names) > 1 else f"sohu_{self.names[0]}"
         best = KeepBest(lambda: {"f1": np.mean(self.choose_thresholds())}, name)
         self.model.fit(train, epochs=args.epochs, callbacks=[best])

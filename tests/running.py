@@ -44,4 +44,5 @@ def long_but(kept, values):
     """
     missing = [value for value in kept if value not in values]
     assert not missing, f"{missing} are no parameters"
-    return [v if v in kept else pytest.param(v, marks=pytest.mark.long) for v in values]
+    rows = ((v, v if isinstance(v, tuple) else (v,)) for v in values)  # a tuple: several arguments
+    return [v if v in kept else pytest.param(*row, marks=pytest.mark.long) for v, row in rows]

@@ -100,3 +100,15 @@ def test_a_whole_bert(traces):
     model.optimizer.build(model.trainable_variables)
     model.fit([X, X * 0], Y, batch_size=4, verbose=0)  # the last batch is smaller
     assert traces() == 1
+
+
+def test_several_losses(traces):
+    ids = keras.Input((None,), dtype="int32")
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(9, 8)(ids))
+    model = keras.Model(ids, {"a": keras.layers.Dense(2)(x), "b": keras.layers.Dense(2)(x)})
+    model.compile("sgd", {"a": LOSS, "b": LOSS})
+    model.optimizer.build(model.trainable_variables)
+    targets = {"a": Y, "b": Y}
+    model.compute_loss(y=targets, y_pred=model(X))
+    model.fit(X, targets, batch_size=2, verbose=0)
+    assert traces() == 1

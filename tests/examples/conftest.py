@@ -109,7 +109,9 @@ def run(tmp_path, monkeypatch):
     runner = Runner(monkeypatch, tmp_path / "output")
     yield runner
     if keras.backend.backend() == "tensorflow":
-        assert set(runner.traces.values()) <= {1}, "optimizer.build is missing before the first step"
+        assert set(runner.traces.values()) <= {1}, (
+            "optimizer.build is missing before the first step"
+        )
 
 
 @pytest.fixture

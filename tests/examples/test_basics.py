@@ -26,10 +26,10 @@ ONE_BATCH = {"batch_size": 8, "maxlen": 8, "epochs": 4}
 
 
 @pytest.fixture
-def agreeing(rows):
-    """Copies files of the sample; eight texts of label 1 to train on, which few steps suffice for."""
+def one_label(rows):
+    """Copies files of the sample; eight texts of label 1 to train on: a few steps learn that."""
 
-    def agreeing(source, **lines):
+    def one_label(source, **lines):
         data = rows(source, train=100, **lines)
         for path in data.glob("*train.tsv"):
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -37,19 +37,19 @@ def agreeing(rows):
             path.write_text("".join(lines[:8]), encoding="utf-8")
         return data
 
-    return agreeing
+    return one_label
 
 
 def accuracies(model, batches):
-    """Lets a classifier say 1 of every text; how much of it is right, and would be of such texts."""
+    """Makes a classifier predict 1 for every text; its accuracy, and that were all labels 1."""
     layer = model.get_layer("classifier")
     layer.set_weights([0 * layer.get_weights()[0], np.array([0, 9])])
-    agreeing = Batches([(inputs, 1) for inputs, _ in batches.data], batches.batch_size, buckets=1)
-    return [model.evaluate(rows, verbose=0)[1] for rows in (batches, agreeing)]
+    ones = Batches([(inputs, 1) for inputs, _ in batches.data], batches.batch_size, buckets=1)
+    return [model.evaluate(rows, verbose=0)[1] for rows in (batches, ones)]
 
 
 def probability(logits):
-    """Of the second of two classes."""
+    """That of the second of two classes."""
     return 1 / (1 + np.exp(logits[0] - logits[1]))
 
 
@@ -147,9 +147,8 @@ def test_the_masks_of_tiny_bert(corpus):
     rows[:, 0], rows[:, -1] = tokenizer.token_start_id, tokenizer.token_end_id
     rows[7, 2:] = 0  # one word, the rest is padding
     data = MaskedSentences(rows, tokenizer, 500)
-    assert len(data) == 2
-    inputs, targets, weights = data[1]
-    inputs, segments, positions = inputs
+    assert len(data) == 2 and sorted(data.order) == list(range(1000))
+    (inputs, segments, positions), targets, weights = data[1]
     tokens = rows[data.order[500:]]
     assert segments.shape == inputs.shape and not segments.any()
     # 15 % of 20 positions, each once; what is elsewhere stays
@@ -164,7 +163,6 @@ def test_the_masks_of_tiny_bert(corpus):
     assert np.mean(shown == targets) == pytest.approx(kept, abs=0.04)
     # words first; what is no word weighs nothing, and stays
     assert weights.sum() == weights.size - 2 * (7 in data.order[500:])
-    MaskedSentences.on_epoch_end(data)
     data.order = np.array([7] * 500)
     (inputs, _, positions), _, weights = data[0]
     assert (weights.sum(axis=1) == 1).all() and (positions[:, 0] == 1).all()
@@ -216,12 +214,12 @@ def test_what_tiny_writer_learns_from(corpus, monkeypatch):
 # --- quickstart ----------------------------------------------------------------------------------
 
 
-def test_quickstart(quick, agreeing, checkpoint, tmp_path, monkeypatch, capsys):
+def test_quickstart(quick, one_label, checkpoint, tmp_path, monkeypatch, capsys):
     # its two epochs bring little at the rate of a published checkpoint
     adam = keras.optimizers.AdamW
     monkeypatch.setattr(keras.optimizers, "AdamW", lambda rate: adam(50 * rate))
     example = quick(
-        "quickstart", checkpoint=checkpoint(with_mlm=True), data=agreeing("sentiment.*")
+        "quickstart", checkpoint=checkpoint(with_mlm=True), data=one_label("sentiment.*")
     )
     assert [len(losses) for losses in quick.losses] == [2, 2]
     shown = capsys.readouterr().out
@@ -375,8 +373,8 @@ def check_lora(example):
     assert "lora" not in " ".join(variable.path for variable in example["merged"].variables)
 
 
-def test_lora_quickly(quick, agreeing, checkpoint):
-    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": agreeing("reviews"), "seeds": 1}
+def test_lora_quickly(quick, one_label, checkpoint):
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": one_label("reviews"), "seeds": 1}
     example = quick("basic_lora", **options, learning_rate=3e-3, lora_rate=3e-2)
     assert list(example["scores"]) == ["everything", "LoRA of rank 8"]
     check_lora(example)
@@ -410,9 +408,9 @@ def test_lora(run, rows, taught):
     check_lora(example)
 
 
-def test_several_devices_quickly(quick, agreeing, checkpoint, capsys):
+def test_several_devices_quickly(quick, one_label, checkpoint, capsys):
     """On the one that there is."""
-    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": agreeing("reviews", others=8)}
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": one_label("reviews", others=8)}
     try:
         example = quick("basic_several_devices", **options, learning_rate=3e-3)
         # the distribution holds for the process
@@ -448,8 +446,8 @@ def test_several_devices(rows, checkpoint):
 # --- first tasks ---------------------------------------------------------------------------------
 
 
-def test_sentence_similarity(quick, agreeing, checkpoint, tmp_path, capsys):
-    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": agreeing("matching.*")}
+def test_sentence_similarity(quick, one_label, checkpoint, tmp_path, capsys):
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": one_label("matching.*")}
     name = "task_sentence_similarity"
     example = quick(name, **options, learning_rate=3e-3)
     assert (tmp_path / "output" / "similarity.weights.h5").is_file()
@@ -470,8 +468,8 @@ def test_the_files_of_sentence_similarity(quick, checkpoint, tmp_path):
         quick("task_sentence_similarity", checkpoint=checkpoint(), data=tmp_path)
 
 
-def test_sentiment_classification(quick, agreeing, checkpoint, tmp_path, capsys):
-    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": agreeing("sentiment.*")}
+def test_sentiment_classification(quick, one_label, checkpoint, tmp_path, capsys):
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": one_label("sentiment.*")}
     example = quick("task_sentiment_classification", **options, learning_rate=3e-3)
     assert (tmp_path / "output" / "sentiment.weights.h5").is_file()
     model, texts, test = example["model"], example["texts"], example["batches"]["test"]
@@ -487,8 +485,9 @@ def test_sentiment_classification(quick, agreeing, checkpoint, tmp_path, capsys)
 # --- classics ------------------------------------------------------------------------------------
 
 
-def check_lstm(example, shown):
-    """Asserts what holds of `classic_sentiment_lstm.py`, however well it was trained."""
+def test_sentiment_lstm_quickly(quick, one_label, capsys):
+    options = {"data": one_label("reviews"), "size": 8, "batch_size": 8, "maxlen": 5, "epochs": 3}
+    example = quick("classic_sentiment_lstm", **options, learning_rate=5e-2)
     assert list(example["scores"]) == ["one-hot", "characters", "words"]
     characters, words = example["characters"], example["words"]
     ids = words.encode("房间，!")
@@ -496,13 +495,7 @@ def check_lstm(example, shown):
     assert characters.encode("") == [1]
     one_hot = example["models"]["one-hot"].layers[0].get_weights()[0]
     np.testing.assert_array_equal(one_hot, np.eye(len(characters.ids) + 2))
-    assert shown.splitlines()[-1].endswith(example["texts"][-1])
-
-
-def test_sentiment_lstm_quickly(quick, agreeing, capsys):
-    options = ONE_BATCH | {"data": agreeing("reviews"), "size": 8, "learning_rate": 5e-2}
-    example = quick("classic_sentiment_lstm", **options)
-    check_lstm(example, capsys.readouterr().out)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(example["texts"][-1])
     model, test = example["models"]["words"], example["words"].batches(example["data"]["test"])
     kernel, bias = model.layers[-1].get_weights()
     model.layers[-1].set_weights([0 * kernel, bias + 9])
@@ -525,6 +518,7 @@ def test_word2vec_quickly(quick, tmp_path, monkeypatch, capsys):
     lines = [
         " ".join(words) for kind in (CITIES, FRUITS) for words in itertools.combinations(kind, 4)
     ]
+    lines += ["苹果", " ".join(CITIES)]  # of one word, and longer than a window
     (tmp_path / "text.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     kinds = [" ".join(CITIES), " ".join(FRUITS), "桌子 椅子"]
     (tmp_path / "kinds.txt").write_text("\n".join(kinds), encoding="utf-8")
@@ -535,7 +529,7 @@ def test_word2vec_quickly(quick, tmp_path, monkeypatch, capsys):
     assert all(speed > 0 for _, speed in example["rows"].values())
     shown = capsys.readouterr().out
     assert "gensim is not installed" in shown
-    assert "12 words, 120 in the text" in shown
+    assert "12 words, 127 in the text" in shown
     # of the eleven other words five are of a word's kind
     assert example["chance"] == pytest.approx(5 / 11)
     vectors = np.zeros((13, 8))
@@ -608,39 +602,6 @@ def write_cloze(directory, split, size, random):
     (directory / f"{split}.answer").write_text("".join(answers), encoding="utf-8")
 
 
-def check_cloze(example, directory):
-    """Asserts what holds of `classic_cloze_reading.py`, however well it was trained."""
-    candidates = example["candidates"](
-        np.log([0.1, 0.2, 0.3, 1e-9, 0.25, 0.15, 1e-9, 1e-9]), (["甲", "乙", "甲"], ["乙", "丙"])
-    )
-    assert [word for word, _ in candidates] == ["乙", "甲", "丙"]
-    np.testing.assert_allclose([share for _, share in candidates], [0.45, 0.4, 0.15], atol=1e-6)
-
-    (before, behind), shares = example["collate"](
-        [((["小红", "在"], ["小红"]), "小红"), (([], ["在", "天", "上"]), "月")], 4
-    )
-    ids = example["ids"]
-    assert before.tolist() == [[ids["小红"], ids["在"], 0, 0], [1, 0, 0, 0]]
-    assert behind.tolist() == [[ids["小红"], 0, 0, 0], [ids["在"], 1, 1, 0]]
-    assert shares.tolist() == [[0.5, 0, 0, 0, 0.5, 0, 0, 0], [0] * 8]
-
-    read_file, path = example["read_file"], directory / "pd.doc_query"
-    path.write_text(
-        "1 ||| 天 很 XXXXX 。\n2 ||| 天 蓝 。\n\n<qid_7> ||| 天 很 XXXXX ||| 蓝\n", "utf-8"
-    )
-    assert read_file(path) == [(["天", "很", "XXXXX", "。", "天", "蓝", "。"], "蓝")]
-    for text, message in (
-        ("1 ||| 天 XXXXX\n<qid_7> ||| 天 XXXXX\n", r"line 2: <qid_7> has no answer"),
-        ("1 ||| 天 蓝\n<qid_7> ||| 天 ||| 蓝\n", r"line 2: <qid_7> has no XXXXX in the passage"),
-        ("天 蓝\n", r"line 1: expected 'number \|\|\| words', got '天 蓝'"),
-    ):
-        path.write_text(text, "utf-8")
-        with pytest.raises(SystemExit, match=message):
-            read_file(path)
-    with pytest.raises(SystemExit, match=r"no file \*train\.doc_query"):
-        example["read_cloze"](DATA / "words", "train")
-
-
 class Attentive:
     """A model that gives these scores to the places of the passages."""
 
@@ -661,7 +622,37 @@ def test_cloze_reading_quickly(quick, tmp_path, capsys):
     assert (tmp_path / "output" / "cloze.weights.h5").is_file()
     shown = capsys.readouterr().out
     assert f"test accuracy: {example['score']:.4f}" in shown and "____" in shown
-    check_cloze(example, tmp_path)
+
+    candidates = example["candidates"](
+        np.log([0.1, 0.2, 0.3, 1e-9, 0.25, 0.15, 1e-9, 1e-9]), (["甲", "乙", "甲"], ["乙", "丙"])
+    )
+    assert [word for word, _ in candidates] == ["乙", "甲", "丙"]
+    np.testing.assert_allclose([share for _, share in candidates], [0.45, 0.4, 0.15], atol=1e-6)
+
+    (before, behind), shares = example["collate"](
+        [((["小红", "在"], ["小红"]), "小红"), (([], ["在", "天", "上"]), "月")], 4
+    )
+    ids = example["ids"]
+    assert before.tolist() == [[ids["小红"], ids["在"], 0, 0], [1, 0, 0, 0]]
+    assert behind.tolist() == [[ids["小红"], 0, 0, 0], [ids["在"], 1, 1, 0]]
+    assert shares.tolist() == [[0.5, 0, 0, 0, 0.5, 0, 0, 0], [0] * 8]
+
+    read_file, path = example["read_file"], tmp_path / "pd.doc_query"
+    path.write_text(
+        "1 ||| 天 很 XXXXX 。\n2 ||| 天 蓝 。\n\n<qid_7> ||| 天 很 XXXXX ||| 蓝\n", "utf-8"
+    )
+    assert read_file(path) == [(["天", "很", "XXXXX", "。", "天", "蓝", "。"], "蓝")]
+    for text, message in (
+        ("1 ||| 天 XXXXX\n<qid_7> ||| 天 XXXXX\n", r"line 2: <qid_7> has no answer"),
+        ("1 ||| 天 蓝\n<qid_7> ||| 天 ||| 蓝\n", r"line 2: <qid_7> has no XXXXX in the passage"),
+        ("天 蓝\n", r"line 1: expected 'number \|\|\| words', got '天 蓝'"),
+    ):
+        path.write_text(text, "utf-8")
+        with pytest.raises(SystemExit, match=message):
+            read_file(path)
+    with pytest.raises(SystemExit, match=r"no file \*train\.doc_query"):
+        example["read_cloze"](DATA / "words", "train")
+
     samples = [((["天", "很"], ["天", "蓝"]), "天"), ((["花", "真"], ["红"]), "红")]
     batches = Batches(samples, 2, example["collate"], buckets=[2], length=lambda _: 2)
     # 很 has the highest score, but 天 is there twice

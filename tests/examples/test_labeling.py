@@ -309,9 +309,6 @@ def test_relations(run, films, checkpoint, capsys, name, epochs):
     example = run(name, **options, data=films(), epochs=epochs, ema_momentum=0.9)
     assert example["scores"]["moving average"][0] > 0.3
     assert " / 导演 / " in capsys.readouterr().out
-    # of several losses Keras makes the metrics within the first trace: TensorFlow traces twice
-    assert set(run.traces.values()) <= {1, 2} or keras.backend.backend() != "tensorflow"
-    run.traces.clear()
 
 
 # --- files ---------------------------------------------------------------------------------------

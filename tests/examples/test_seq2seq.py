@@ -295,9 +295,16 @@ def test_conditional_language_model_quickly(try_out, rows, replace, capsys):
 
 
 @pytest.mark.long
-def test_conditional_language_model(learn, capsys):
+def test_conditional_language_model(learn, tmp_path, capsys):
+    # valid has other words than train: which epoch is kept would be left to chance
+    texts = {
+        name: (SAMPLE / f"sentiment.{name}.tsv").read_text("utf-8") for name in ("train", "test")
+    }
+    texts["valid"] = texts["train"]
+    for name, text in texts.items():
+        (tmp_path / f"sentiment.{name}.tsv").write_text(text, encoding="utf-8")
     options = {"epochs": 6, "batch_size": 16, "learning_rate": 4e-3}
-    example = learn("task_conditional_language_model", **options)
+    example = learn("task_conditional_language_model", data=tmp_path, **options)
     assert example["score"](example["samples"]["train"])["accuracy"] > 0.65
     negative, positive = capsys.readouterr().out.split("negative\n")[1].split("positive\n")
     assert len(negative.splitlines()) == len(positive.splitlines()) == 4

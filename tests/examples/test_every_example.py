@@ -1,0 +1,33 @@
+"""No example is without a quick run."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.once
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "examples"
+ELSEWHERE = {"basic_serving_client"}  # tests/test_serving.py
+
+
+def strings(node):
+    return {n.value for n in ast.walk(node) if isinstance(n, ast.Constant)}
+
+
+def test_every_script_is_run_by_make_test():
+    names = set()
+    for path in HERE.glob("test_*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            decorators = getattr(node, "decorator_list", [])
+            if not any("long" in ast.unparse(decorator) for decorator in decorators):
+                names |= strings(node)
+    scripts = {
+        path.stem
+        for path in EXAMPLES.glob("*.py")
+        if path.stem.startswith(("task_", "basic_", "classic_", "choose_", "does_", "quickstart"))
+    }
+    ways = {f"task_reading_comprehension_by_{way}" for way in ("span", "seq2seq", "mlm")}
+    assert scripts - names - ELSEWHERE - ways == set()
+    assert {way.rpartition("_")[2] for way in ways} <= names
