@@ -78,7 +78,7 @@ class Runner:
             return history
 
         def watched_apply(optimizer, *arguments, **options):
-            self.traces[id(optimizer)] = self.traces.get(id(optimizer), 0) + 1
+            self.traces[optimizer] = self.traces.get(optimizer, 0) + 1
             return apply(optimizer, *arguments, **options)
 
         self.patch.setattr(keras.Model, "fit", watched_fit)
