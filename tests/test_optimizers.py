@@ -367,7 +367,7 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_accumulation_counts_updates(jit):
     """k micro-batches are one batch k times as large, whatever counts steps."""
     x, y = examples()

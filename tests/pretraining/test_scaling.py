@@ -76,6 +76,7 @@ for data, model, blocks in ((4, 1, 1), (2, 2, 2)):
 """
 
 
+@pytest.mark.long
 @ONLY_JAX
 def test_a_compiled_step_exchanges_what_it_should():
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
