@@ -148,7 +148,9 @@ def fit():
     extractor.model.compile(optimizer, {"subjects": ends_loss, "objects": ends_loss})
     extractor.model.optimizer.build(extractor.model.trainable_variables)  # one trace
     inputs, targets = train.batches[0]
-    extractor.model.compute_loss(y=targets, y_pred=extractor.model(inputs))  # of several losses, too
+    extractor.model.compute_loss(
+        y=targets, y_pred=extractor.model(inputs)
+    )  # of several losses, too
     extractor.model.fit(train.batches, epochs=args.epochs)
     return extractor, test.score(extractor.decode)
 

@@ -111,9 +111,12 @@ def build_case(tmp_path_factory):
 @pytest.mark.parametrize(
     "run",
     [
-        # a second token to stop at is no matter of the backend
+        # a second token to stop at is no matter of the backend, nor of the family
         pytest.param(
-            run, marks=[pytest.mark.once] * (len(run["arguments"].get("stop_ids", [])) > 1)
+            run,
+            marks=[pytest.mark.once, *([pytest.mark.long] if run["name"] != "bert" else [])]
+            if len(run["arguments"].get("stop_ids", [])) > 1
+            else [],
         )
         for runs in RUNS.values()
         for run in runs
