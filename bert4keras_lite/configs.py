@@ -210,6 +210,12 @@ class Config:
                 "decoder_start_token_id": 0,
                 "eos_token_id": 1,
             }
+            if model_type == "mt5" and values["scale_decoder_outputs"]:
+                raise ValueError(
+                    "Hugging Face's mt5 has no scale_decoder_outputs=True: use format='tf' or 'keras'."
+                )
+        if "resid_pdrop" in values:
+            values["embd_pdrop"] = values["resid_pdrop"]
         if "embedding_size" in there:
             values["embedding_size"] = self.token_size
         if self.pad_token_id >= 0:

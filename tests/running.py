@@ -1,5 +1,7 @@
 """How the tests run a model on one batch, and which parameters of a test `make test` runs."""
 
+import contextlib
+
 import keras
 import pytest
 from keras import ops
@@ -15,6 +17,21 @@ def outputs_of(model, inputs, compiled=False):
     """
     outputs = model.predict_on_batch(list(inputs)) if compiled else model(list(inputs))
     return [ops.convert_to_numpy(y) for y in keras.tree.flatten(outputs)]
+
+
+@contextlib.contextmanager
+def without_tracing():
+    """Within it TensorFlow traces no function, which takes longer than to run one a few times."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def operation_by_operation(monkeypatch):

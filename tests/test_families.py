@@ -3,6 +3,7 @@
 A new row is tested by being there.
 """
 
+import functools
 import json
 
 import keras
@@ -24,6 +25,7 @@ CASES = {
     for folder in ("encoders", "decoders")
     for case in load_cases(FOLDER / folder)
 }
+CONFIG_KEYS = json.loads((FOLDER / "config_keys.json").read_text())
 # the first case of each family
 FIRST = {case.options["model"]: name for name, case in reversed(CASES.items())}.values()
 SIZES = {
@@ -60,6 +62,9 @@ def build(name, **options):
         noise = 0.2 * random.standard_normal(variable.shape)
         variable.assign(noise + (1 if path.endswith("gamma") else 0))
     return transformer
+
+
+built = functools.cache(build)  # for tests that change nothing of it
 
 
 def inputs_of(transformer, length=9, seed=0, padded=True):
@@ -144,7 +149,7 @@ def test_the_family_is_recognized(name, tmp_path):
 @pytest.mark.parametrize("format", ["tf", "hf", "keras"])
 @pytest.mark.filterwarnings("ignore:.*left unused", "ignore:.*never trained")
 def test_saved_and_loaded_is_bit_equal(name, format, tmp_path):
-    transformer = build(name)
+    transformer = built(name)
     if format == "hf" and transformer.config.family not in mappings.HUGGING_FACE:
         with pytest.raises(ValueError, match="use format='tf' or 'keras'"):
             transformer.save_checkpoint(tmp_path / "a", format)
@@ -173,9 +178,56 @@ def test_saved_and_loaded_is_bit_equal(name, format, tmp_path):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(
+    "name", [n for n, row in ARCHITECTURES.items() if row.get("family", n) in mappings.HUGGING_FACE]
+)
+def test_transformers_reads_every_value(name, tmp_path):
+    """What we write as config.json is in its words: it would pass over any other."""
+    values = {
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "vocab_size": 60,
+        "max_position_embeddings": 40,
+        "norm_epsilon": 3e-5,
+    }
+    options = {"intermediate_size": 128, "dropout_rate": 0.15}
+    if "t5" in name:  # has one rate
+        del values["max_position_embeddings"]
+    else:
+        options["attention_dropout_rate"] = 0.15
+    transformer = build_transformer_model(
+        model=name, return_keras_model=False, **(values | options)
+    )
+    transformer.save_checkpoint(tmp_path, "hf")
+    written = json.loads((tmp_path / "config.json").read_text())
+    known = CONFIG_KEYS[written["model_type"]]
+    names = known["defaults"].keys() | known["aliases"].keys()
+    ours = {"architectures", "model_type", "decoder_start_token_id", "scale_decoder_outputs"}
+    assert written.keys() - ours <= names
+    found = known["defaults"] | {known["aliases"].get(k, k): v for k, v in written.items()}
+    for key, value in values.items():
+        key = known["aliases"].get(key, key)
+        if key == "norm_epsilon":
+            (key,) = names & {"layer_norm_eps", "layer_norm_epsilon"}
+        assert found[key] == value, key
+    rates = {
+        k for k in known["defaults"] if k.endswith(("_pdrop", "_dropout_prob", "dropout_rate"))
+    }
+    for key in rates - {"classifier_dropout_prob"}:
+        assert found[key] == 0.15, key
+
+
+def test_mt5_of_transformers_scales_nothing(tmp_path):
+    transformer = build("mt5.1.1", num_hidden_layers=1, scale_decoder_outputs=True)
+    with pytest.raises(ValueError, match="scale_decoder_outputs=True: use format='tf'"):
+        transformer.save_checkpoint(tmp_path, "hf")
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("name", WHOLE)
 def test_keras_file(name, tmp_path):
-    model = build(name).model
+    model = built(name).model
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     inputs = inputs_of(model)
@@ -185,7 +237,7 @@ def test_keras_file(name, tmp_path):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_padding_changes_nothing(name):
-    transformer = build(name)
+    transformer = built(name)
     inputs = inputs_of(transformer, padded=False)
     longer = [np.pad(x, ((0, 0), (0, 5))) if x.ndim == 2 else x for x in inputs]
     for short, long in zip(
@@ -221,7 +273,7 @@ def test_nothing_later_is_seen(name, application):
 @pytest.mark.parametrize("name", WHOLE)
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision(name, policy):
-    single = build(name)
+    single = built(name)
     keras.config.set_dtype_policy(policy)
     try:
         half = build(name)
@@ -308,7 +360,8 @@ def test_landmarks_follow_the_full_attention():
         y = keras.ops.convert_to_numpy(layer(x, bias=bias))
         errors.append(np.abs(y - golden)[0].mean() / np.abs(golden[0]).mean())
         short = keras.ops.convert_to_numpy(layer(x[1:, :40], bias=bias[1:, ..., :40]))
-        np.testing.assert_allclose(y[1:, :40], short, atol=1e-5)
+        # an iterated inverse makes more of rounding
+        np.testing.assert_allclose(y[1:, :40], short, atol=1e-4 * np.abs(y).max())
     assert errors[1] < 0.05 and errors[1] < errors[0] and errors[2] < 2 * errors[1]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 import pytest
+from running import without_tracing
 
 from bert4keras_lite import build_transformer_model
 
@@ -120,15 +121,9 @@ def quick(tmp_path, monkeypatch):
 
     Give it data of one batch: then each epoch sees the same, and its loss has to fall.
     """
-    tensorflow = keras.backend.backend() == "tensorflow"
-    if tensorflow:
-        import tensorflow as tf
-
-        tf.config.run_functions_eagerly(True)
     runner = Runner(monkeypatch, tmp_path / "output")
-    yield runner
-    if tensorflow:
-        tf.config.run_functions_eagerly(False)
+    with without_tracing():
+        yield runner
     for losses in runner.losses:
         assert losses[-1] < 0.98 * losses[0], losses
 
@@ -188,3 +183,15 @@ def rows(tmp_path):
         return to
 
     return rows
+
+
+@pytest.fixture
+def replace(monkeypatch):
+    """Replaces values that a function of a script uses; gives the function."""
+
+    def replace(function, **values):
+        for name, value in values.items():
+            monkeypatch.setitem(function.__globals__, name, value)
+        return function
+
+    return replace

@@ -56,18 +56,6 @@ def try_out(quick, checkpoint, tmp_path):
     return try_out
 
 
-@pytest.fixture
-def replace(monkeypatch):
-    """Replaces values that a function of a script uses; gives the function."""
-
-    def replace(function, **values):
-        for name, value in values.items():
-            monkeypatch.setitem(function.__globals__, name, value)
-        return function
-
-    return replace
-
-
 def predicting(function):
     """A model that predicts what `function` gives for its inputs."""
     return SimpleNamespace(predict_on_batch=function)

@@ -69,18 +69,6 @@ def try_out(quick, model):
 
 
 @pytest.fixture
-def replace(monkeypatch):
-    """Replaces values that a function of a script uses; gives the function."""
-
-    def replace(function, **values):
-        for name, value in values.items():
-            monkeypatch.setitem(function.__globals__, name, value)
-        return function
-
-    return replace
-
-
-@pytest.fixture
 def counting():
     """BLEU and ROUGE are counted by others' code."""
     pytest.importorskip("sacrebleu")

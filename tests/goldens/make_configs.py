@@ -1,0 +1,36 @@
+"""Freezes which keys transformers reads in the `config.json` of a family, with their defaults.
+
+    pip install transformers==5.23.0 && python tests/goldens/make_configs.py
+    pip install transformers==4.49.0 && python tests/goldens/make_configs.py nezha
+
+NEZHA left transformers in version 5: the second command adds it from an older one.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+FILE = Path(__file__).with_name("config_keys.json")
+FAMILIES = ["albert", "bert", "electra", "gpt2", "mt5", "openai-gpt", "roformer", "t5"]
+
+
+def main(names):
+    import transformers
+
+    known = json.loads(FILE.read_text()) if FILE.exists() else {}
+    for name in names:
+        config = transformers.AutoConfig.for_model(name)
+        defaults = config.to_dict()
+        # one attribute under two names: a file may have either
+        aliases = {k: v for k, v in config.attribute_map.items() if k not in defaults}
+        known[name] = {
+            "transformers": transformers.__version__,
+            "defaults": {k: v for k, v in sorted(defaults.items()) if "version" not in k},
+            "aliases": dict(sorted(aliases.items())),
+        }
+    lines = (f"  {json.dumps(name)}: {json.dumps(known[name])}" for name in sorted(known))
+    FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or FAMILIES)
