@@ -25,7 +25,7 @@ CASES = {
     for folder in ("encoders", "decoders")
     for case in load_cases(FOLDER / folder)
 }
-CONFIG_KEYS = json.loads((FOLDER / "config_keys.json").read_text())
+CONFIG_KEYS = json.loads((FOLDER / "hf_keys.json").read_text())
 # the first case of each family
 FIRST = {case.options["model"]: name for name, case in reversed(CASES.items())}.values()
 SIZES = {

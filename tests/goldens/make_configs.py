@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-FILE = Path(__file__).with_name("config_keys.json")
+FILE = Path(__file__).with_name("hf_keys.json")
 FAMILIES = ["albert", "bert", "electra", "gpt2", "mt5", "openai-gpt", "roformer", "t5"]
 
 
