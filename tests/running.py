@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import numpy as np
 import pytest
 from keras import ops
 
@@ -32,6 +33,13 @@ def without_tracing():
         yield
     finally:
         tf.config.run_functions_eagerly(False)
+
+
+def predict_always(model, label):
+    """Makes a classifier predict the same label for every text."""
+    kernel, bias = model.get_layer("classifier").get_weights()
+    bias = 9 * np.eye(len(bias))[label]
+    model.get_layer("classifier").set_weights([np.zeros_like(kernel), bias])
 
 
 def operation_by_operation(monkeypatch):
