@@ -22,7 +22,7 @@ import numpy as np
 from . import hub, mappings
 from .checkpoints import CheckpointError, open_checkpoint
 from .checkpoints.foreign import adapt
-from .checkpoints.matching import detect_format, locate, unknown_names
+from .checkpoints.matching import detect_format, locate
 from .configs import (
     ARCHITECTURES,
     Config,
@@ -30,9 +30,12 @@ from .configs import (
     config_in,
     find_files,
     heads_among,
+    judge,
     read_off,
     recognize,
+    refuse_roberta,
     settle,
+    without_place,
     write,
 )
 from .tokenizers import load_tokenizer
@@ -207,13 +210,17 @@ class Description:
         self.family = recognize(values, list(self.checkpoint)) if model == "auto" else model
         row = ARCHITECTURES[self.family]
         table = mappings.WEIGHTS[row.get("family", "bert")]
-        values, self.said = settle(self.family, values, self.checkpoint)
         self.located, self.unknown = {}, []
         if self.checkpoint:
             self.located, _ = locate(self.checkpoint, table, mappings.ROLES)
-            elsewhere = [*mappings.SKIPPABLE, *mappings.COPIES]
-            self.unknown = unknown_names(self.checkpoint, table, mappings.ROLES, elsewhere)
+            self.unknown = without_place(self.checkpoint, row)
+        all_known = bool(self.checkpoint) and not self.unknown
+        self.said = judge(values, self.path, self.checkpoint, all_known)
+        values, ambiguous = settle(self.family, values, self.checkpoint)
+        self.said += ambiguous
+        if self.checkpoint:
             values = read_off(self.checkpoint, self.family, values) | values
+            refuse_roberta(values, self.path)
         self.values = row | values | (settings or {})
         self.possible_heads = {path.split("/")[0] for _, path, *_ in table}
         self.said += cautions(self.family, self.values | {"with_lm": True}, self.checkpoint)
@@ -407,6 +414,12 @@ def _model_and_tokenizer(options, **more):
 
 def fill_mask(options):
     transformer, tokenizer = _model_and_tokenizer(options, with_lm=True)
+    config = transformer.config
+    if config.stacks != "one" or config.attend != "all":
+        raise ValueError(
+            f"{options.path}: {config.family} sees nothing of what follows a mask; it writes: use "
+            "generate."
+        )
     mask = tokenizer.token_mask_id
     if mask is None:
         raise ValueError(f"{options.path}: the vocabulary has no {tokenizer.token_mask}.")

@@ -15,7 +15,9 @@ import numpy as np
 
 from . import mappings
 from .checkpoints import save_checkpoint
-from .checkpoints.matching import gather, is_copy, locate
+from .checkpoints.matching import gather, is_copy, locate, unknown_names
+
+NOT_UNDERSTOOD = "keys that are not understood"  # in the values of a config
 
 
 @dataclass(frozen=True)
@@ -346,11 +348,12 @@ def read_config(path):
         path: of a JSON file, as Google, Hugging Face, bert4keras, OpenAI or UER write it.
 
     Returns:
-        A dict; `"model_type"` is left in it if it was there.
+        A dict; `"model_type"` is left in it if it was there. Under `NOT_UNDERSTOOD`, if there are
+        any, the keys that may change the architecture, with their values: see `judge`.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it is no JSON object, or it holds
-            a key that changes the architecture in a way that is not known here.
+        FileNotFoundError, ValueError: there is no such file, or it is no JSON object, or a key
+            has a value that changes the architecture in a way that is not known here.
     """
     path = Path(path)
     try:
@@ -367,7 +370,7 @@ def read_config(path):
 def translate(raw, where="the config"):
     """Published keys and values to ours; see `read_config`."""
     ours = {f.name for f in fields(Config)}
-    values = {}
+    values, not_understood = {}, {}
     for key, value in raw.items():
         name = mappings.CONFIG_KEYS.get(key, key)
         if key == "pad_token_id":
@@ -382,14 +385,10 @@ def translate(raw, where="the config"):
         elif name in ours:
             values.setdefault(name, value)
         elif value and not re.fullmatch(mappings.CONFIG_NOTES, key):
-            near = difflib.get_close_matches(key, [*ours, *mappings.CONFIG_KEYS], 1)
-            raise ValueError(
-                f"{where}: the key {key!r} (value {value!r}) is not understood, and may change "
-                "the architecture"
-                + (f"; is {near[0]!r} meant?" if near else ".")
-                + " If it does not, take it out of the file."
-            )
+            not_understood[key] = value
     values = {name: value for name, value in values.items() if value is not None}
+    if not_understood:
+        values[NOT_UNDERSTOOD] = not_understood
     if raw.get("n_embd") and "intermediate_size" not in values:
         values["intermediate_size"] = 4 * raw["n_embd"]  # GPT-2's n_inner: null
     if "n_ctx" in raw:
@@ -417,6 +416,40 @@ def translate(raw, where="the config"):
     if raw.get("use_relative_position") and values.get("model_type", "bert") == "bert":
         values["model_type"] = "nezha"
     return values
+
+
+def judge(values, where, names=(), all_known=False):
+    """Decides on the keys of a config that are not understood.
+
+    Args:
+        values: from `read_config`; the keys are taken out.
+        where: the config, in messages.
+        names: of the weights.
+        all_known: whether each of them has a place in the model.
+
+    Returns:
+        Sentences: keys that people left in a config, where the weights say that the architecture
+        is known.
+
+    Raises:
+        ValueError: a key that may change the architecture.
+    """
+    said = []
+    for key, value in values.pop(NOT_UNDERSTOOD, {}).items():
+        what = f"the key {key!r} (value {value!r}) is not understood"
+        shapes = re.fullmatch(mappings.CONFIG_GEOMETRY, key) or any(key in name for name in names)
+        if all_known and not shapes:
+            said.append(f"{what}; all weights have their place without it, so it is passed over.")
+            continue
+        ours = [*(f.name for f in fields(Config)), *mappings.CONFIG_KEYS]
+        near = difflib.get_close_matches(key, ours, 1)
+        raise ValueError(
+            f"{where}: {what}, and "
+            + ("is part of the architecture" if shapes else "may change the architecture")
+            + (f"; is {near[0]!r} meant?" if near else ".")
+            + ("" if shapes else " If it does not, take it out of the file.")
+        )
+    return said
 
 
 def gate_of(activation):
@@ -457,21 +490,21 @@ def recognize(values, names=()):
     """
     model_type = values.get("model_type")
     allowed = mappings.MODEL_TYPES.get(model_type)
-    if model_type in ARCHITECTURES and model_type not in mappings.MODEL_TYPES:
+    if model_type in mappings.WEIGHTS and model_type not in mappings.MODEL_TYPES:
         allowed = [model_type]
     if model_type and not allowed:
         raise ValueError(
             f"model_type is {model_type!r}; known are "
-            f"{', '.join(sorted({*mappings.MODEL_TYPES, *ARCHITECTURES}))}. If the graph is one of "
-            "these, name it with model=."
+            f"{', '.join(sorted({*mappings.MODEL_TYPES, *mappings.WEIGHTS}))}. If the graph is one "
+            "of these, name it with model=."
         )
     if not names:
         return allowed[0] if allowed else "bert"
     family = _by_names(allowed, families_of(names), model_type)
     if ARCHITECTURES[family].get("stacks") == "both":
-        if not any(re.match(r"(module.)?decoder[./]", name) for name in names):
+        if not any(re.match(r"decoder[./]", name) for name in names):
             return f"{family}_encoder"
-        if not any(re.match(r"(module.)?encoder[./]", name) for name in names):
+        if not any(re.match(r"encoder[./]", name) for name in names):
             return f"{family}_decoder"
     return family
 
@@ -499,8 +532,7 @@ def _by_names(allowed, found, model_type):
 
 def families_of(names):
     """The families that have such names, the likeliest first."""
-    plain = [name.removeprefix("module.").removeprefix("module/") for name in names]
-    plain = [n for n in plain if not any(re.match(p, n) for p in mappings.SKIPPABLE)]
+    plain = [n for n in names if not any(re.match(p, n) for p in mappings.SKIPPABLE)]
     for pattern, absent, families in mappings.FINGERPRINTS:
         if any(re.match(pattern, n) for n in plain):
             body = [n for n in plain if not n.startswith("cls")]
@@ -521,7 +553,7 @@ def settle(family, values, checkpoint=None):
     model_type = values.pop("model_type", None)
     base = family.removesuffix("_encoder").removesuffix("_decoder")
     tanh = base in ("albert", "albert_unshared", "gpt", "gpt2", "t5.1.1", "mt5.1.1")
-    says_exactly = model_type in {*mappings.MODEL_TYPES, *ARCHITECTURES}
+    says_exactly = model_type in {*mappings.MODEL_TYPES, *mappings.WEIGHTS}
     if tanh and not says_exactly and values.get("hidden_act") == "gelu":
         values["hidden_act"] = "gelu_tanh"
         return values, [
@@ -591,6 +623,33 @@ def read_off(checkpoint, family, values):
     if not half and (head := _own_head(checkpoint, table)) is not None:
         found["tie_word_embeddings"] = not head
     return found
+
+
+def without_place(checkpoint, row):
+    """The names of a checkpoint that a family has no variable for, and that mean nothing else.
+
+    Args:
+        row: of `ARCHITECTURES`.
+    """
+    table = mappings.WEIGHTS[row.get("family", "bert")]
+    known = [*mappings.SKIPPABLE, *mappings.COPIES, *mappings.TIED_HEADS]
+    return unknown_names(checkpoint, table, mappings.ROLES, known)
+
+
+def refuse_roberta(values, where):
+    """Raises if a model has the sizes of RoBERTa's own graph, which counts positions from 2.
+
+    Args:
+        values: of the config, and what was read off the weights.
+        where: the config, in messages.
+    """
+    positions, segments = values.get("max_position", 0), values.get("segment_vocab_size")
+    if segments == 1 and positions > 2 and (positions - 2) & (positions - 3) == 0:
+        raise ValueError(
+            f"{where}: {positions} positions and 1 segment are the sizes of RoBERTa's own graph, "
+            "which counts positions from 2 and is not built here. (The Chinese RoBERTa of HFL and "
+            "others is a BERT of 512 positions and 2 segments.)"
+        )
 
 
 def _own_head(checkpoint, table):
@@ -717,8 +776,8 @@ def check_vocabulary(directory, config):
 def contradiction(model, values, where):
     """Raises if a config names another family than the one asked for."""
     model_type = values.get("model_type")
-    if model_type is None:
-        return
+    if model_type not in {*mappings.MODEL_TYPES, *mappings.WEIGHTS}:
+        return  # none, or one that is not known here: then model= decides
     base = model.removesuffix("_encoder").removesuffix("_decoder")
     allowed = mappings.MODEL_TYPES.get(model_type, [model_type])
     if base == "roberta":
@@ -738,6 +797,12 @@ _HEAD_LAYERS = {
     "lm_dense": "with_lm",
     "lm_bias": "with_lm",
     "lm_activation": "with_lm",
+}
+
+
+# the option that builds a model without a layer
+WITHOUT = {layer: f"{option}=False" for layer, option in _HEAD_LAYERS.items()} | {
+    "segment_embedding": "segment_vocab_size=0"
 }
 
 

@@ -293,12 +293,9 @@ SKIPPABLE = [
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",
 ]
 
-# Copies of the token table that some files hold for a tied head: must be equal, if there.
-COPIES = [
-    r"(cls\.)?predictions\.decoder\.weight$",
-    r"(generator_lm_head|lm_head)\.weight$",
-    r"(encoder|decoder)\.embed_tokens\.weight$",
-]
+# Copies of the token table that some files hold, and of a head that is tied to it: must be equal.
+COPIES = [r"(encoder|decoder)\.embed_tokens\.weight$"]
+TIED_HEADS = [r"(cls\.)?predictions\.decoder\.weight$", r"(generator_lm_head|lm_head)\.weight$"]
 
 # How a family is known by the names of its weights: one name fits the first pattern and none the
 # second; the first line that holds counts. The likeliest family is the first.
@@ -403,6 +400,9 @@ CONFIG_ONLY = {
     "feed_forward": None,
 }
 
+# keys that shape a model, known or not (a pattern)
+CONFIG_GEOMETRY = r".*_vocab_size|.*_layers?|.*_heads|.*_groups|hidden_.*|rope.*|.*_scaling"
+
 # keys that change nothing of what is computed here (patterns)
 CONFIG_NOTES = (
     r"_.*|.*token_ids?|.*_token|.*token_id.*|.*dropout.*|.*pdrop|summary_.*|pooler_.*|.*version|"
@@ -419,7 +419,9 @@ CONFIG_NOTES = (
     r"num_beam_groups|num_return_sequences|prefix|repetition_penalty|temperature|top_k|top_p|"
     r"typical_p|bad_words_ids|diversity_penalty|encoder_no_repeat_ngram_size|remove_invalid_values|"
     r"exponential_decay_length_penalty|suppress_tokens|begin_suppress_tokens|cross_attention_.*|"
-    r"is_composition|tf_legacy_loss|quantization_config"
+    r"is_composition|tf_legacy_loss|"
+    # transformers' own bookkeeping
+    r"auto_map|xla_device|loss_type|keys_to_ignore_at_inference|transformers\.js_config"
 )
 
 _BERT_KEYS = {

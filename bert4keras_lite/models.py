@@ -5,7 +5,6 @@ A family is a row of differences from BERT, an application is another (`configs.
 an ordinary functional `keras.Model`.
 """
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from dataclasses import fields
@@ -17,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from . import mappings
+from .arguments import check_options
 from .checkpoints import open_checkpoint
 from .checkpoints.base import release
 from .checkpoints.foreign import adapt
@@ -24,6 +24,7 @@ from .checkpoints.matching import match, orthogonally_resize
 from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
+    WITHOUT,
     Config,
     cautions,
     check_vocabulary,
@@ -31,10 +32,13 @@ from .configs import (
     families_of,
     find_files,
     gate_of,
+    judge,
     read_off,
     recognize,
+    refuse_roberta,
     settle,
     warn,
+    without_place,
     write,
     write_config,
 )
@@ -467,6 +471,10 @@ class Transformer:
         """
         checkpoint, where = _opened(checkpoint)
         variables = self.variables
+        c = self.config
+        copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
+        tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
+        (copies if tied else skippable).extend(mappings.TIED_HEADS)
         if getattr(checkpoint, "format", None) == "keras":
             self.model.load_weights(checkpoint.path)
             return variables.keys()
@@ -475,10 +483,11 @@ class Transformer:
             checkpoint,
             self.table,
             mappings.ROLES,
-            self.config.block_counts,
+            c.block_counts,
             optional=mappings.OPTIONAL,
-            skippable=mappings.SKIPPABLE,
-            copies=mappings.COPIES,
+            skippable=skippable,
+            copies=copies,
+            without=WITHOUT,
             elsewhere={row[1].split("/")[0] for t in mappings.WEIGHTS.values() for row in t},
             keep_tokens=keep_tokens,
             compound_tokens=compound_tokens,
@@ -735,13 +744,18 @@ def build_transformer_model(
     kind, family, row = _architecture(model, values, list(named), where)
     graph = inspect.signature(kind.__init__).parameters.keys() - {"self", "config", "kwargs"}
     known = {f.name for f in fields(Config)} | graph | LOADING_OPTIONS
-    _check_options(options, known, mappings.CONFIG_KEYS)
+    others = {name: name for name in mappings.CONFIG_KEYS}  # they will do as well
+    check_options("build_transformer_model", options, known, others)
     if application not in APPLICATIONS:
         raise ValueError(f"application={application!r}: expected one of {', '.join(APPLICATIONS)}.")
 
-    values, said = settle(family, values, checkpoint)
+    given = {name for name, value in options.items() if value is not None}
+    said = judge(values, where, named, bool(named) and not without_place(named, row))
+    values = {name: value for name, value in values.items() if name not in given}
+    values, ambiguous = settle(family, values, checkpoint)
     measured = read_off(named, family, values) if named else {}
-    values = row | measured | values | {k: v for k, v in options.items() if v is not None}
+    refuse_roberta(values | measured, where)
+    values = row | measured | values | {name: options[name] for name in given}
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
     keep, compound = options.get("keep_tokens"), options.get("compound_tokens")
     if keep is not None:
@@ -756,7 +770,7 @@ def build_transformer_model(
     if checkpoint is None:
         transformer = kind(config, **arguments)
     else:
-        warn([*said, *cautions(family, values, named)], where)
+        warn([*said, *ambiguous, *cautions(family, values, named)], where)
         with deferred_initialization():
             transformer = kind(config, **arguments)
         loaded = transformer.load_checkpoint(
@@ -792,15 +806,6 @@ def _architecture(model, values, names, where):
 def class_for(stacks):
     """The class that draws a graph of so many `Config.stacks`."""
     return Transformer if stacks == "one" else EncoderDecoder
-
-
-def _check_options(options, known, other_names):
-    for name in options.keys() - known:
-        near = difflib.get_close_matches(name, [*known, *other_names], 1)
-        raise TypeError(
-            f"build_transformer_model has no option {name!r}"
-            + (f"; did you mean {near[0]!r}?" if near else f". It has: {', '.join(sorted(known))}.")
-        )
 
 
 def _initialize_rest(transformer, loaded):

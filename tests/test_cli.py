@@ -108,6 +108,16 @@ def test_fill_mask_gives_the_models_probabilities(run):
         assert token == vocabulary[i] and share == f"{best[i]:.1%}"
 
 
+def test_a_model_that_writes_fills_no_mask(run, tmp_path):
+    sizes = {"vocab_size": 40, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    transformer = build_transformer_model(
+        model="gpt2", return_keras_model=False, intermediate_size=16, max_position=16, **sizes
+    )
+    transformer.save_checkpoint(tmp_path, vocab=Tokenizer(TINY / "vocab.txt"))
+    status, _, err = run("fill-mask", tmp_path, "天[MASK]不是人")
+    assert status == 1 and "sees nothing of what follows a mask" in err
+
+
 def test_generate(run, tmp_path):
     tokenizer = Tokenizer(TINY / "vocab.txt")
     transformer = build_transformer_model(

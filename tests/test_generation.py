@@ -367,8 +367,26 @@ def test_streaming_begins_at_once(gpt2):
 def test_bad_input(gpt2, inputs, options, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         generate(gpt2, inputs, **options)
-    with pytest.raises(TypeError, match="top_x"):
-        generate(gpt2, [1], 1, top_x=3)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("top_x", "did you mean 'top_k'|'top_p'"),
+        ("max_length", "did you mean 'max_new_tokens'"),
+        ("bad_words_ids", "did you mean 'allowed_tokens'"),
+        ("no_repeat_ngram_size", "has no option 'no_repeat_ngram_size'"),
+    ],
+)
+def test_an_unknown_option_suggests_the_nearest(gpt2, option, words):
+    tokenizer = object()  # options are looked at first
+    for name, write in (
+        ("generate", lambda **option: generate(gpt2, [1], 1, **option)),
+        ("generate_text", lambda **option: generate_text(gpt2, tokenizer, "a", **option)),
+        ("stream", lambda **option: list(stream(gpt2, tokenizer, "a", **option))),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} .*({words})"):
+            write(**{option: 3})
 
 
 def test_models_that_cannot_write():

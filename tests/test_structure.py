@@ -14,7 +14,10 @@ PACKAGE = ROOT / "bert4keras_lite"
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax"}
 MAY_IMPORT = {
     "configs": {"checkpoints", "mappings"},
-    "models": {"checkpoints", "configs", "hub", "layers", "lora", "mappings", "tokenizers"},
+    "models": {
+        *("arguments", "checkpoints", "configs", "hub", "layers", "lora", "mappings"),
+        "tokenizers",
+    },
     "doctor": {"checkpoints", "data", "models", "tokenizers"},
     "cli": {
         *("checkpoints", "configs", "data", "doctor", "generation", "hub", "mappings", "models"),
@@ -60,7 +63,7 @@ def test_light_packages_know_no_framework(path):
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("generation/*.py")), ids=lambda p: p.stem)
 def test_generation_takes_models_as_they_come(path):
     own, _ = imports(path)
-    assert own <= {p.stem for p in path.parent.glob("*.py")} | {"data", "layers"}
+    assert own <= {p.stem for p in path.parent.glob("*.py")} | {"arguments", "data", "layers"}
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ them instead (None: leave out), and what to do to the array. Nothing is read unt
 """
 
 import re
+from collections import Counter
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from .base import Checkpoint, Entry
+from .base import Checkpoint, CheckpointError, Entry
 
 # what is done to an array: (its new shape, the array)
 CHANGES = {
@@ -19,6 +20,17 @@ CHANGES = {
     "squeeze": (lambda shape: shape[1:], lambda array: array[0]),
     "without row 0": (lambda shape: (shape[0] - 1, *shape[1:]), lambda array: array[1:]),
 }
+
+
+# what stands before all names in a file that a wrapper of the model wrote: PyTorch's DataParallel and
+# torch.compile, Lightning, TensorFlow Hub
+WRAPPERS = r"^(((module|_orig_mod|model)\.)+|module/)"
+
+
+# what stands beside a quantized weight: bitsandbytes' 4 and 8 bits, fp8, GPTQ and AWQ
+QUANTIZED = (
+    r"\.(absmax|quant_map|quant_state\..*|SCB|weight_scale(_inv)?|qweight|qzeros|weight_packed)$"
+)
 
 
 class Dialect(NamedTuple):
@@ -194,12 +206,12 @@ OPENAI_GPT2 = Dialect(
     ],
 )
 
-_MEGATRON = r"(?:module\.)?transformer\.layers\.(\d+)\."
+_MEGATRON = r"transformer\.layers\.(\d+)\."
 MEGATRON_GPT2 = Dialect(
     "Megatron's GPT-2",
-    r"(module\.)?transformer\.layers\.0\.attention\.query_key_value\.query\.weight$",
+    r"transformer\.layers\.0\.attention\.query_key_value\.query\.weight$",
     [
-        (r"(module\.)?(word_embeddings|position_embeddings)\.weight$", r"gpt/embeddings/\2", "same"),
+        (r"(word_embeddings|position_embeddings)\.weight$", r"gpt/embeddings/\1", "same"),
         (
             _MEGATRON + r"attention\.query_key_value\.(query|key|value)\.weight$",
             r"gpt/transformer/layer_\1/attention/self/\2/kernel",
@@ -227,7 +239,7 @@ MEGATRON_GPT2 = Dialect(
             for ours, theirs in (
                 (_MEGATRON + "input_layernorm", r"gpt/transformer/layer_\1/attention/input"),
                 (_MEGATRON + "post_attention_layernorm", r"gpt/transformer/layer_\1/input"),
-                (r"(?:module\.)?transformer\.final_layernorm", "gpt/output"),
+                (r"transformer\.final_layernorm", "gpt/output"),
             )
             for rule in (
                 (ours + r"\.weight$", f"{theirs}/LayerNorm/gamma", "same"),
@@ -338,6 +350,24 @@ def dialect_of(names):
     )
 
 
+def unwrapped(checkpoint):
+    """A checkpoint without what wrappers of the model put before the names of its weights.
+
+    Args:
+        checkpoint: mapping name -> array.
+
+    Returns:
+        A `Checkpoint` if any name changes, else `checkpoint` itself.
+    """
+    plain = {name: re.sub(WRAPPERS, "", name) for name in checkpoint}
+    times = Counter(plain.values())
+    plain = {name: new if times[new] == 1 else name for name, new in plain.items()}
+    if all(name == new for name, new in plain.items()):
+        return checkpoint
+    entries = {new: _changed(checkpoint, name, "same") for name, new in plain.items()}
+    return _presented(checkpoint, entries)
+
+
 def adapt(checkpoint):
     """The checkpoint under the names that the tables know; itself if it has them already.
 
@@ -346,7 +376,19 @@ def adapt(checkpoint):
 
     Returns:
         A `Checkpoint` if anything had to change.
+
+    Raises:
+        CheckpointError: the weights are quantized.
     """
+    quantized = next((name for name in checkpoint if re.search(QUANTIZED, name)), None)
+    if quantized:
+        raise CheckpointError(
+            f"{getattr(checkpoint, 'path', 'the checkpoint')}: its weights are quantized "
+            f"({quantized!r} says how), and only plain numbers are read here; take the file they "
+            "were made from, or write them with transformers: model.dequantize(), then "
+            "model.save_pretrained()"
+        )
+    checkpoint = unwrapped(checkpoint)
     dialect = dialect_of(checkpoint)
     if dialect is None:
         return checkpoint
@@ -364,6 +406,10 @@ def adapt(checkpoint):
         _name_plain_feed_forward(entries)
     if dialect is ALBERT_ZH:
         _multiply_tables(entries)
+    return _presented(checkpoint, entries, dialect)
+
+
+def _presented(checkpoint, entries, dialect=None):
     path = getattr(checkpoint, "path", "the checkpoint")
     return Checkpoint(path, getattr(checkpoint, "format", "npz"), entries, dialect)
 

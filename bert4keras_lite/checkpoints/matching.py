@@ -69,18 +69,16 @@ def detect_format(names):
 def canonical_names(names, slots):
     """Maps the spelling of the tables to the names in the file.
 
-    Files of a bare model lack the prefix (`bert.`) that task models carry, files of some ports
-    carry another family's, and files saved from a wrapper carry `module.` (`module/`, from
-    TensorFlow Hub) in front of everything.
+    Files of a bare model lack the prefix (`bert.`) that task models carry, and files of some ports
+    carry another family's. (For those of wrappers see `foreign.unwrapped`.)
     """
     slots = list(slots)
     spelled = {name for slot in slots for name in slot.names}
     prefix = slots[0].names[0].split(".")[0] + "."
     found = {}
     for name in names:
-        plain = name.removeprefix("module.").removeprefix("module/")
-        options = [plain, prefix + plain, prefix + plain.partition(".")[2]]
-        found[next((n for n in options if n in spelled), plain)] = name
+        options = [name, prefix + name, prefix + name.partition(".")[2]]
+        found[next((n for n in options if n in spelled), name)] = name
     return found
 
 
@@ -185,6 +183,7 @@ def match(
     skippable=(),
     copies=(),
     elsewhere=(),
+    without=(),
     keep_tokens=None,
     compound_tokens=None,
     resize=None,
@@ -200,6 +199,7 @@ def match(
         table, roles, optional, skippable, copies: from `mappings.py`.
         elsewhere: names of layers that some family's table has: if this one lacks it, its
             variables are missing. (Layers of a user's own start at random.)
+        without: layer -> option that leaves it out of the model, for messages.
         sizes: number of blocks of the model, for each counter of the table.
         keep_tokens, compound_tokens: see `take_rows`.
         resize: `(path, array, shape) -> array`, for arrays of another shape; None: an error.
@@ -217,7 +217,7 @@ def match(
     format = detect_format(checkpoint)
     known = list(slots(table, roles, format, sizes))
     found = canonical_names(checkpoint, known)
-    minus, wrong, plan, used = [], [], {}, set()
+    minus, wrong, plan, used = {}, [], {}, set()
 
     for slot in known:
         if slot.here not in variables:
@@ -226,7 +226,7 @@ def match(
         if name is None and slot.here.endswith(tuple(optional)):
             continue
         if name is None:
-            minus.append(f"- {slot.names[0]}  (for {slot.here})")
+            minus[slot.here] = f"- {slot.names[0]}  (for {slot.here})"
             continue
         used.add(name)
         shape, stored = tuple(variables[slot.here]), tuple(_shape(checkpoint, name))
@@ -255,11 +255,11 @@ def match(
         plan[slot.here] = read
 
     placed = {slot.here for slot in known}
-    minus += [
-        f"- {path}: checkpoints of this family and format have no such weights"
+    minus |= {
+        path: f"- {path}: checkpoints of this family and format have no such weights"
         for path in variables
         if path not in placed and path.split("/")[0] in elsewhere
-    ]
+    }
 
     tokens = next((found[n] for n in known[0].names if n in found), None)
     for name in checkpoint:
@@ -267,8 +267,8 @@ def match(
             continue
         if tokens is not None and not is_copy(checkpoint, name, tokens):
             wrong.append(
-                f"! {name}: differs from {tokens}, so it is a head of its own: build with "
-                "tie_word_embeddings=False"
+                f"! {name}: differs from {tokens}, of which it should be a copy; if it is a head of "
+                "its own, build with tie_word_embeddings=False"
             )
 
     names = {n for slot in known for n in slot.names}
@@ -280,13 +280,14 @@ def match(
     too_deep = [f"+ {found[n]}" for n in plus if any(p.match(n) for p in deeper)]
 
     if (minus or wrong) and ignore_invalid:
-        warnings.warn(f"{where}: ignored, as asked:\n" + "\n".join(minus + wrong), stacklevel=2)
+        lines = [*minus.values(), *wrong]
+        warnings.warn(f"{where}: ignored, as asked:\n" + "\n".join(lines), stacklevel=2)
     elif minus or wrong or too_deep:
-        lines = minus + wrong + (too_deep or [f"+ {found[n]}" for n in plus])
+        lines = [*minus.values(), *wrong, *(too_deep or [f"+ {found[n]}" for n in plus])]
         raise CheckpointError(
             f"{where} does not fit the model (- missing, + left over, ! another shape):\n"
             + "\n".join(lines[:40] + [f"... and {len(lines) - 40} more"] * (len(lines) > 40))
-            + (_too_deep(sizes) if too_deep else hint() or _hint(bool(plan)))
+            + (_too_deep(sizes) if too_deep else hint() or _hint(plan, minus, without))
         )
     elif plus:
         some = ", ".join(sorted(found[n] for n in plus)[:8]) + ", ..." * (len(plus) > 8)
@@ -355,10 +356,13 @@ def _too_deep(sizes):
     return f"\nThe checkpoint has more blocks than the config's num_hidden_layers={blocks}."
 
 
-def _hint(some_fit):
-    if some_fit:
-        return (
-            "\nMost names fit: build without the heads that are missing, or pass "
-            "ignore_invalid_weights=True to start those weights at random."
-        )
-    return "\nNo family of this toolkit has such names: is this the right file?"
+def _hint(plan, minus, without):
+    if not plan:
+        return "\nNo family of this toolkit has such names: is this the right file?"
+    layers = {path.split("/")[0] for path in minus}
+    options = sorted({without[layer] for layer in layers & set(without)})
+    leave_out = f"pass {', '.join(options)} to leave out what is missing, or " if options else ""
+    return (
+        f"\nMost names fit: {leave_out}pass ignore_invalid_weights=True to start those weights at "
+        "random."
+    )

@@ -11,6 +11,7 @@ import glob
 import math
 import os
 import re
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -325,7 +326,8 @@ def prefix_of(path):
 
 def prefix_in(directory):
     """The prefix that the state file of a directory names, or that its only index has, or None."""
-    state = directory / "checkpoint"
+    state, indexes = directory / "checkpoint", sorted(directory.glob("*.index"))
+    stems = ", ".join(index.stem for index in indexes[:5])
     if state.is_file():
         found = re.search(
             rb'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', state.read_bytes(), re.M
@@ -336,11 +338,18 @@ def prefix_in(directory):
             for prefix in (directory / named, directory / named.name):
                 if Path(f"{prefix}.index").is_file():
                     return prefix
-    indexes = sorted(directory.glob("*.index"))
+            if len(indexes) > 1:
+                raise CheckpointError(
+                    f"{state}: names {named.name}, which is not here; name one that is: {stems}"
+                )
+            if indexes:
+                warnings.warn(
+                    f"{state}: names {named.name}, which is not here; {stems} is read", stacklevel=2
+                )
     if len(indexes) > 1:
         raise CheckpointError(
             f"{directory}: holds {len(indexes)} TensorFlow checkpoints and no 'checkpoint' file that "
-            f"says which; name one: {', '.join(index.stem for index in indexes[:5])}"
+            f"says which; name one: {stems}"
         )
     return indexes[0].with_suffix("") if indexes else None
 

@@ -258,10 +258,11 @@ def named_tensors(value):
     """The tensors in nested dictionaries, their keys joined by dots.
 
     Trainers wrap the weights, as `{"model": {...}, "optimizer": {...}, "epoch": 3}`: such a
-    wrapper is opened. Numbers, strings, lists and the like are no weights and are left out.
+    wrapper is opened; one of another name, where it is the only dictionary of tensors. Numbers,
+    strings, lists and the like are no weights and are left out.
     """
     for _ in WRAPPERS:
-        inner = [value[key] for key in WRAPPERS if isinstance(value.get(key), dict)]
+        inner = [value[key] for key in WRAPPERS if isinstance(value.get(key), dict)] or _only(value)
         if not inner or any(isinstance(item, Tensor) for item in value.values()):
             break
         value = inner[0]
@@ -277,6 +278,19 @@ def named_tensors(value):
 
     gather(value, "")
     return tensors
+
+
+def _only(value):
+    """The dictionary of tensors in a dictionary, as a list; empty if there is none or another group."""
+    groups = [
+        item
+        for item in value.values()
+        if isinstance(item, dict)
+        and any(isinstance(inner, (Tensor, dict)) for inner in item.values())
+        and not item.keys() >= {"state", "param_groups"}  # an optimizer
+    ]
+    flat = len(groups) == 1 and all(isinstance(inner, Tensor) for inner in groups[0].values())
+    return groups if flat else []
 
 
 def _entries(file, value, places):

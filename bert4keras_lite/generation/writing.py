@@ -1,11 +1,13 @@
 """Text from a model: `generate` on token ids, `generate_text` and `stream` on texts."""
 
+import inspect
 from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
 from keras import ops
 
+from ..arguments import check_options
 from ..data import sequence_padding
 from .program import Program
 from .search import HIDDEN, Search
@@ -77,6 +79,7 @@ def generate(model, inputs, max_new_tokens=None, **options):
         >>> gpt = build_transformer_model("cpm-lm")
         >>> generate(gpt, tokenizer.encode("今天天气")[0], 20, stop_ids=tokenizer.token_end_id)
     """
+    check_options("generate", options, known_options(), OTHER_NAMES)
     task = Task(model, inputs, max_new_tokens, **options)
     return task.results(task.run())
 
@@ -96,6 +99,7 @@ def generate_text(model, tokenizer, texts, max_new_tokens=None, **options):
     Example:
         >>> generate_text(gpt, tokenizer, "今天天气", 20)[0].text
     """
+    check_options("generate_text", options, known_options(), OTHER_NAMES)
     single = isinstance(texts, str)
     transformer = transformer_of(model)
     prompts = [prompt_of(transformer, tokenizer, text) for text in ([texts] if single else texts)]
@@ -117,6 +121,7 @@ def stream(model, tokenizer, text, max_new_tokens=None, **options):
     Yields:
         Strings, never half a character; together they are the text that `generate_text` gives.
     """
+    check_options("stream", options, known_options(), OTHER_NAMES)
     transformer = transformer_of(model)
     options = text_options(transformer, tokenizer, options)
     prompt = prompt_of(transformer, tokenizer, text)
@@ -182,6 +187,25 @@ def text_options(transformer, tokenizer, options):
     if transformer.config.stacks == "both" and tokenizer.token_start is not None:
         options.setdefault("start_ids", [tokenizer.token_start_id])
     return options
+
+
+# names that transformers and bert4keras give to what is an option here
+OTHER_NAMES = {
+    "max_length": "max_new_tokens",
+    "max_tokens": "max_new_tokens",
+    "min_length": "min_new_tokens",
+    "eos_token_id": "stop_ids",
+    "decoder_start_token_id": "start_ids",
+    "bad_words_ids": "allowed_tokens",
+    "suppress_tokens": "allowed_tokens",
+    "prefix_allowed_tokens_fn": "allowed_tokens",
+    "topk": "num_beams",
+}
+
+
+def known_options():
+    """The names of the options of `generate`."""
+    return inspect.signature(Task).parameters.keys() - {"model", "inputs", "max_new_tokens"}
 
 
 class Task:

@@ -1,0 +1,247 @@
+"""What is in people's directories: other prefixes, other keys, other files than a model needs."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from bert4keras_lite import build_transformer_model
+from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
+from bert4keras_lite.checkpoints.torch_file import Storage, Tensor, named_tensors
+
+pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore:.*never trained")]
+
+SIZES = {
+    "vocab_size": 20,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position": 16,
+}
+
+
+def small(model="bert", **options):
+    return build_transformer_model(model=model, return_keras_model=False, **(SIZES | options))
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A directory with a BERT in Hugging Face's form."""
+    directory = tmp_path_factory.mktemp("bert")
+    small(with_lm="linear").save_checkpoint(directory, "hf")
+    return directory
+
+
+@pytest.fixture
+def rewritten(bert, tmp_path):
+    """Gives a copy of `bert` with other names of weights, and more keys in its config.
+
+    Args: `rename`, a function of a name; `arrays` to add, and `keys` of the config (None: take out).
+    """
+
+    def rewritten(rename=str, arrays=None, keys=None):
+        weights = open_checkpoint(bert)
+        tensors = {rename(name): weights[name] for name in weights} | (arrays or {})
+        save_checkpoint(tmp_path / "model.safetensors", tensors, "safetensors")
+        config = json.loads((bert / "config.json").read_text()) | (keys or {})
+        config = {key: value for key, value in config.items() if value is not None}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        return tmp_path
+
+    return rewritten
+
+
+def load(directory, **options):
+    return build_transformer_model(directory, return_keras_model=False, **options)
+
+
+def assert_same_weights(first, second):
+    for path, variable in second.variables.items():
+        np.testing.assert_array_equal(first.variables[path], variable, path)
+
+
+# --- names -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "model.", "module.model.", "model._orig_mod."]
+)
+@pytest.mark.parametrize("keys", [{}, {"model_type": None}], ids=["config", "by names"])
+def test_prefixes_of_wrappers(bert, rewritten, prefix, keys):
+    again = load(rewritten(lambda name: prefix + name, keys=keys), with_lm="linear")
+    assert_same_weights(again, load(bert, with_lm="linear"))
+
+
+def test_a_name_with_and_without_a_prefix(rewritten):
+    """Of two models in one file neither is taken for the other."""
+    name = "bert.pooler.dense.weight"
+    arrays = {name: np.ones((8, 8), "float32"), f"model.{name}": np.zeros((8, 8), "float32")}
+    arrays |= {"bert.pooler.dense.bias": np.ones(8, "float32")}
+    with pytest.warns(UserWarning, match=r"left unused, 1 arrays: model\.bert\.pooler"):
+        pooled = load(rewritten(arrays=arrays), with_pool=True)
+    np.testing.assert_array_equal(pooled.variables["pooler/kernel"], np.ones((8, 8)))
+
+
+TENSOR = Tensor(Storage("0", np.dtype("f4"), 4), np.dtype("f4"), 0, (4,), (1,))
+WEIGHTS = {"a.weight": TENSOR, "a.bias": TENSOR}
+ADAM = {"state": {0: {"exp_avg": TENSOR}}, "param_groups": [{"lr": 0.1}]}
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ({"net": WEIGHTS, "epoch": 1}, ["a.weight", "a.bias"]),
+        ({"net": WEIGHTS, "optim": ADAM, "schedule": {"last_epoch": 3}}, ["a.weight", "a.bias"]),
+        ({"checkpoint": {"model": WEIGHTS}}, ["checkpoint.model.a.weight", "checkpoint.model.a.bias"]),
+        ({"module": {"net": WEIGHTS}}, ["a.weight", "a.bias"]),
+        # which of the two is meant cannot be known
+        ({"net": {"a": TENSOR}, "ema": {"a": TENSOR}}, ["net.a", "ema.a"]),
+        ({"layer": {"a": TENSOR}, "bias": TENSOR}, ["layer.a", "bias"]),
+    ],
+)  # fmt: skip
+def test_wrappers_in_a_pickle(value, names):
+    assert list(named_tensors(value)) == names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert.encoder.layer.0.output.dense.weight.absmax",
+        "bert.encoder.layer.0.output.dense.weight.quant_state.bitsandbytes__nf4",
+        "bert.encoder.layer.0.output.dense.SCB",
+        "bert.encoder.layer.0.output.dense.weight_scale_inv",
+        "bert.encoder.layer.0.output.dense.qweight",
+    ],
+)
+def test_quantized_weights_are_refused_as_such(rewritten, name):
+    directory = rewritten(arrays={name: np.ones(8, "float32")})
+    with pytest.raises(
+        CheckpointError, match=r"weights are quantized \('bert\.encoder.*dequantize"
+    ):
+        load(directory)
+
+
+def test_a_state_file_that_names_an_absent_step(tmp_path):
+    for step in (1, 2):
+        save_checkpoint(tmp_path / f"model.ckpt-{step}", {"a": np.ones(1)})
+    state = tmp_path / "checkpoint"
+    state.write_text('model_checkpoint_path: "model.ckpt-3"\n')
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint: names model\.ckpt-3, which.*ckpt-1, mod"
+    ):
+        open_checkpoint(tmp_path)
+
+
+# --- configs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"auto_map": {"AutoModel": "x.Y"}},
+        {"xla_device": True},
+        {"loss_type": "ForMaskedLM"},
+        {"transformers.js_config": {"dtype": "q8"}},
+        {"keys_to_ignore_at_inference": ["x"]},
+    ],
+    ids=lambda keys: next(iter(keys)),
+)
+def test_bookkeeping_of_transformers_is_passed_over(rewritten, keys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(rewritten(keys=keys))
+
+
+@pytest.mark.parametrize(
+    "keys", [{"label_map": {"a": 0}}, {"max_seq_len": 128}, {"emb_pooler": "cls"}]
+)
+def test_a_key_of_somebodys_own_is_a_warning_where_all_weights_fit(rewritten, keys):
+    key = next(iter(keys))
+    with pytest.warns(UserWarning, match=rf"config\.json: the key '{key}' .*is passed over"):
+        load(rewritten(keys=keys))
+
+
+def test_a_key_of_somebodys_own_is_an_error_without_weights_or_beside_strange_ones(rewritten):
+    keys = {"fancy_gate": "on"}
+    directory = rewritten(arrays={"bert.encoder.gate": np.ones(8, "float32")}, keys=keys)
+    advice = r"config\.json: the key 'fancy_gate' .*may change the architecture.*take it out"
+    with pytest.raises(ValueError, match=advice):
+        load(directory)
+    with pytest.raises(ValueError, match=advice):
+        build_transformer_model(directory / "config.json")
+
+
+@pytest.mark.parametrize(
+    "key", ["entity_vocab_size", "num_fusion_layers", "rope_theta", "logit_scaling", "pooler"]
+)
+def test_a_key_that_shapes_the_model_is_always_an_error(rewritten, key):
+    arrays = {"bert.pooler.dense.weight": np.ones((8, 8), "float32")}
+    arrays |= {"bert.pooler.dense.bias": np.ones(8, "float32")}
+    with pytest.raises(ValueError, match=f"the key '{key}'.*is part of the architecture") as caught:
+        load(rewritten(arrays=arrays, keys={key: 2}))
+    assert "take it out" not in str(caught.value)
+
+
+def test_an_unknown_model_type_can_be_overruled(bert, rewritten):
+    directory = rewritten(keys={"model_type": "our-bert"})
+    with pytest.raises(ValueError, match=r"model_type is 'our-bert'.*name it with model="):
+        load(directory)
+    assert_same_weights(load(directory, model="bert"), load(bert))
+
+
+def test_roberta_is_another_graph(rewritten):
+    """bert4keras' "roberta" is a BERT; the published type counts positions from 2."""
+    directory = rewritten(keys={"model_type": "roberta"})
+    with pytest.raises(ValueError, match="model_type is 'roberta'"):
+        load(directory)
+    load(directory, model="roberta")  # whoever says so means bert4keras'
+    sizes = {"position_embeddings": (18, 8), "token_type_embeddings": (1, 8)}
+    prefix = "bert.embeddings."
+    arrays = {f"{prefix}{n}.weight": np.ones(s, "float32") for n, s in sizes.items()}
+    for told in ({"model_type": "roberta"}, {"model_type": None}):
+        no_sizes = {"max_position_embeddings": None, "type_vocab_size": None}
+        directory = rewritten(arrays=arrays, keys=told | no_sizes)
+        with pytest.raises(
+            ValueError, match=r"18 positions and 1 segment .*counts positions from 2"
+        ):
+            load(directory, model="roberta")
+
+
+# --- what a model is asked to be -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"model": "mt5.1.1_encoder"}, {"with_lm": False}], ids=str)
+def test_an_untied_head_that_is_not_built(tmp_path, options):
+    whole = small("mt5.1.1", with_lm="linear")
+    whole.save_checkpoint(tmp_path, "hf")
+    part = load(tmp_path, **options)
+    assert not any("lm_head" in path for path in part.variables)
+    assert_same_weights(whole, part)
+
+
+def test_an_activation_that_is_given_needs_no_caution(tmp_path):
+    small("albert", embedding_size=4).save_checkpoint(tmp_path)
+    file = tmp_path / "bert_config.json"
+    config = json.loads(file.read_text()) | {"hidden_act": "gelu"}
+    del config["model_type"]
+    file.write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="tanh form"):
+        load(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(tmp_path, hidden_act="gelu_erf").config.hidden_act == "gelu_erf"
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("gpt2", {"segment_vocab_size": 2}, "pass segment_vocab_size=0 to leave out"),
+        ("bert", {"with_nsp": True}, "pass with_nsp=False, with_pool=False to leave out"),
+    ],
+)
+def test_how_to_leave_out_what_is_missing(tmp_path, model, options, words):
+    small(model).save_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match=words):
+        load(tmp_path, **options)
