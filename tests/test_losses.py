@@ -1,8 +1,5 @@
 """Each loss against its formula in NumPy, with gradients, edge cases, and inside Keras' training."""
 
-import re
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -11,8 +8,6 @@ from hypothesis import strategies as st
 from keras import ops
 
 from bert4keras_lite import losses as L
-
-DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def randn(*shape, seed=0, scale=1.0):
@@ -487,17 +482,3 @@ def test_trained_with_and_kept_in_a_file(loss, targets, tmp_path):
     np.testing.assert_allclose(
         again.evaluate(inputs, targets, verbose=0), model.evaluate(inputs, targets, verbose=0)
     )
-
-
-# ---------------------------------------------------------------- the documentation
-
-
-@pytest.mark.long
-def test_the_documented_losses_run():
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "losses.md").read_text("utf-8"), re.DOTALL)
-    assert len(blocks) >= 2
-    names = {}
-    for block in blocks:
-        exec(compile(block, "docs/losses.md", "exec"), names)
-    history = names["history"].history["loss"]
-    assert np.isfinite(history).all() and history[-1] < history[0]

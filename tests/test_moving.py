@@ -4,7 +4,6 @@ import builtins
 import inspect
 import json
 import re
-import shutil
 from dataclasses import fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -101,23 +100,3 @@ def test_names_that_are_none_are_told():
             resolve(name)
     assert resolve("layers.GlobalPointer").__module__ == "bert4keras_lite.layers.pointers"
     assert resolve("open") is builtins.open
-
-
-def test_the_script_after_runs(tmp_path):
-    vocab = ROOT / "examples" / "data" / "vocab.txt"
-    transformer = build_transformer_model(
-        vocab_size=len(vocab.read_text(encoding="utf-8").splitlines()),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        return_keras_model=False,
-    )
-    transformer.save_checkpoint(tmp_path, format="tf")
-    shutil.copy(vocab, tmp_path)
-    for split, source in (("train", "test"), ("test", "valid")):  # these have the same words
-        shutil.copy(vocab.with_name(f"sentiment.{source}.tsv"), tmp_path / f"sentiment.{split}.tsv")
-    (script,) = re.findall("\nAfter:\n\n```python\n(.*?)```", DOC, re.DOTALL)
-    names = {"checkpoint": tmp_path, "data": tmp_path, "learning_rate": 5e-3, "epochs": 5}
-    exec(compile(script, "the script after", "exec"), names)
-    assert names["accuracy"] > 0.65
