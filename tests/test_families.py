@@ -235,6 +235,36 @@ def test_keras_file(name, tmp_path):
         np.testing.assert_array_equal(first, second)
 
 
+def write_by_the_framework(model, directory):
+    """Saves a model as those do who use the backend itself; gives a function that restores one."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        def manager(model):
+            checkpoint = tf.train.Checkpoint(model=model)
+            return tf.train.CheckpointManager(checkpoint, str(directory), max_to_keep=1)
+
+        manager(model).save()
+        return lambda model: manager(model).restore_or_initialize()
+    import torch
+
+    torch.save(model.state_dict(), directory / "model.pt")
+    return lambda model: model.load_state_dict(torch.load(directory / "model.pt"))
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="has no checkpoints of its own")
+@pytest.mark.parametrize("name", WHOLE)
+def test_checkpoint_of_the_framework(name, tmp_path):
+    model = built(name).model
+    restore = write_by_the_framework(model, tmp_path)
+    again = build(name)
+    for variable in again.model.variables:
+        variable.assign(np.zeros(variable.shape))
+    restore(again.model)
+    for expected, found in zip(model.variables, again.model.variables, strict=True):
+        np.testing.assert_array_equal(np.array(found), np.array(expected), found.path)
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_padding_changes_nothing(name):
     transformer = built(name)

@@ -101,6 +101,12 @@ def test_config_shapes_and_file_round_trip(name, tmp_path):
     model.save(tmp_path / "layer.keras")
     reloaded = keras.saving.load_model(tmp_path / "layer.keras")
     np.testing.assert_array_equal(ops.convert_to_numpy(reloaded(data)), output)
+    if keras.backend.backend() == "tensorflow":  # whose checkpoints follow attributes
+        import tensorflow as tf
+
+        saved = tf.train.Checkpoint(layer=layer).write(str(tmp_path / "layer"))
+        shapes = [tuple(s) for name, s in tf.train.list_variables(saved) if "VARIABLE" in name]
+        assert sorted(shapes) == sorted(tuple(weight.shape) for weight in layer.weights)
 
 
 def test_gelu_of_every_name():

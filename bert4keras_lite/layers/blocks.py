@@ -158,6 +158,10 @@ class TransformerBlock(Layer):
             if slot.split("_")[0] in self.branches:
                 self.norms[slot] = part(LayerNormalization, f"{slot}_norm", self.norm)
                 self.norms[slot].build(x_shape, condition_shape)
+        # tf.train.Checkpoint does not look into dicts; in the order of names, in which Keras saves
+        # a layer's attributes, these come after the two dicts, where its files have the parts
+        for part_of_block in (*self.branches.values(), *self.norms.values()):
+            setattr(self, f"part_{part_of_block.name}", part_of_block)
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
 
     def call(
