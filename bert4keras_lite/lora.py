@@ -119,6 +119,24 @@ def folded(model):
         yield
 
 
+def start_anew(model):
+    """Brings the products back to zero, for kernels that have got the values of a whole model."""
+    for layer in _adapted(model):
+        second = _factors(layer)[1]
+        second.assign(ops.zeros(second.shape))
+
+
+def own_variables(layer):
+    """What Keras saves of a layer itself: key in its files -> variable, the products left out."""
+    if getattr(layer, "lora_enabled", False):
+        some = layer._trainable_variables + layer._non_trainable_variables
+        plain = [variable for variable in some if "/lora_" not in variable.path]
+        return {str(i): variable for i, variable in enumerate(plain)}
+    store = {}
+    layer.save_own_variables(store)
+    return store
+
+
 @contextmanager
 def _folded(layer):
     kernel = _kernel(layer)

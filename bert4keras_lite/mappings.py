@@ -53,6 +53,11 @@ ROLES = {
         "token_bias": [("beta", [".bias", ".decoder.bias"], ROWS)],
     },
 }  # fmt: skip
+# files of Keras have our own names
+ROLES["keras"] = {
+    role: [(name, ["/" + name], ROWS if "rows" in how else SAME) for name, _, how, *_ in variables]
+    for role, variables in (ROLES["tf"] | ROLES["hf"]).items()
+}
 
 # ---------------------------------------------------------------- BERT and what is named like it
 

@@ -20,7 +20,8 @@ from .arguments import check_options
 from .checkpoints import open_checkpoint
 from .checkpoints.base import release
 from .checkpoints.foreign import adapt
-from .checkpoints.matching import match, orthogonally_resize
+from .checkpoints.keras_file import counted_anew, under_paths
+from .checkpoints.matching import layers_of, match, orthogonally_resize
 from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
@@ -61,7 +62,7 @@ from .layers import (
     deferred_initialization,
     get_activation,
 )
-from .lora import folded
+from .lora import folded, own_variables, start_anew
 from .tokenizers import save_vocab
 
 
@@ -446,6 +447,29 @@ class Transformer:
             if "/lora_" not in variable.path
         }
 
+    def saved_variables(self):
+        """What Keras saves of the model, the layers that are not from here included.
+
+        Returns:
+            Path of a layer -> key in Keras' files -> path; and path -> variable. Paths are those of
+            `variables`.
+        """
+        names = counted_anew(
+            (self.plain_name(layer), type(layer).__name__) for layer in self.model.layers
+        )
+        layers, variables = {}, {}
+        for top, name in zip(self.model.layers, names, strict=True):
+            for layer in top._flatten_layers():
+                for key, variable in own_variables(layer).items():
+                    inside = f"/{variable.path}".partition(f"/{top.name}/")[2]
+                    path = f"{name}/{inside or variable.path}"
+                    layers.setdefault(path.rpartition("/")[0], {})[key] = path
+                    variables[path] = variable
+        return layers, variables
+
+    def plain_name(self, layer):
+        return layer.name.removeprefix(self.prefix) if layer.name in self.layers else layer.name
+
     @property
     def table(self):
         return mappings.WEIGHTS[self.config.family]
@@ -470,14 +494,17 @@ class Transformer:
             CheckpointError: see `checkpoints.matching.match`.
         """
         checkpoint, where = _opened(checkpoint)
-        variables = self.variables
+        variables, hint = self.variables, self.another_family
         c = self.config
         copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
         tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
         (copies if tied else skippable).extend(mappings.TIED_HEADS)
         if getattr(checkpoint, "format", None) == "keras":
-            self.model.load_weights(checkpoint.path)
-            return variables.keys()
+            hint = quantized
+            layers, variables = self.saved_variables()
+            dtypes = {path: variable.dtype for path, variable in variables.items()}
+            layers = layers_of(self.table, mappings.ROLES) | layers
+            checkpoint = under_paths(checkpoint, layers, dtypes, self.prefix)
         plan = match(
             {path: tuple(variable.shape) for path, variable in variables.items()},
             checkpoint,
@@ -494,14 +521,15 @@ class Transformer:
             resize=self.resized if autoresize_weights else None,
             ignore_invalid=ignore_invalid_weights,
             where=where,
-            hint=lambda: self.another_family(checkpoint),
+            hint=lambda: hint(checkpoint),
         )
         for path, read in plan.items():
             array = read()
             # a copy for JAX, which would otherwise go on using the memory of the mapped file
             variables[path].assign(np.array(array) if keras.backend.backend() == "jax" else array)
             release(array)
-        return plan.keys()
+        start_anew(self.model)
+        return plan.keys() | self.variables.keys() - variables.keys()
 
     def another_family(self, checkpoint):
         """What to say of a checkpoint that does not fit, if its names are another family's."""
@@ -672,6 +700,13 @@ class EncoderDecoder(Transformer):
     def decoder(self):
         memory, token_ids = self.memory_input(), self.input("decoder_token_ids")
         return self.keras_model([memory, token_ids], self.decode(token_ids, memory))
+
+
+def quantized(checkpoint):
+    """What to say of a file of Keras that does not fit, if it is of a quantized model."""
+    if not any(checkpoint.dtype(name) == "int8" for name in checkpoint):
+        return ""
+    return "\nIts weights are quantized: load it as a whole, with keras.saving.load_model."
 
 
 def _opened(checkpoint):

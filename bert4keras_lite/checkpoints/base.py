@@ -58,14 +58,15 @@ class Checkpoint(Mapping):
         self.path, self.format, self._entries = Path(path), format, entries
         self.dialect = dialect
 
-    def _entry(self, name):
+    def entry(self, name):
+        """The `Entry` of a tensor."""
         try:
             return self._entries[name]
         except (KeyError, TypeError):
             raise MissingTensorError(self.path, name, list(self._entries)) from None
 
     def __getitem__(self, name):
-        entry = self._entry(name)
+        entry = self.entry(name)
         with reading(self.path):
             return entry.read()
 
@@ -80,11 +81,11 @@ class Checkpoint(Mapping):
 
     def shape(self, name):
         """The shape of a tensor, a tuple of ints. Reads no data."""
-        return self._entry(name).shape
+        return self.entry(name).shape
 
     def dtype(self, name):
         """The NumPy dtype of a tensor; `object` for one that cannot be read. Reads no data."""
-        return self._entry(name).dtype
+        return self.entry(name).dtype
 
     def __repr__(self):
         return f"<Checkpoint {str(self.path)!r}: {len(self)} tensors, format {self.format!r}>"

@@ -12,7 +12,7 @@ import numpy as np
 
 from .base import CheckpointError
 
-COLUMN = {"tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
+COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
 MOST_BLOCKS = 128  # that a checkpoint is searched for
 
 
@@ -60,8 +60,24 @@ def slots(table, roles, format, sizes):
                 )
 
 
+def layers_of(table, roles):
+    """The layers of a table and their variables in files of Keras, of as many blocks as there may be.
+
+    Returns:
+        Path of a layer -> key in the file -> path of the variable.
+    """
+    layers = {}
+    for slot in slots(table, roles, "keras", {"i": MOST_BLOCKS, "j": MOST_BLOCKS}):
+        paths = layers.setdefault(slot.here.rpartition("/")[0], {})
+        if slot.here not in paths.values():
+            paths[str(len(paths))] = slot.here
+    return layers
+
+
 def detect_format(names):
-    """`"tf"` or `"hf"`, by the separator in the names."""
+    """`"keras"` for a file of Keras; else `"tf"` or `"hf"`, by the separator in the names."""
+    if getattr(names, "format", None) == "keras":
+        return "keras"
     names = list(names)
     return "hf" if sum("." in n for n in names) > sum("/" in n for n in names) else "tf"
 
@@ -216,6 +232,9 @@ def match(
     """
     format = detect_format(checkpoint)
     known = list(slots(table, roles, format, sizes))
+    if format == "keras":  # which also holds what is in no table
+        own = (Slot(path, (path,), "same", None) for path in variables)
+        known = list({slot.here: slot for slot in (*own, *known)}.values())
     found = canonical_names(checkpoint, known)
     minus, wrong, plan, used = {}, [], {}, set()
 
@@ -226,7 +245,8 @@ def match(
         if name is None and slot.here.endswith(tuple(optional)):
             continue
         if name is None:
-            minus[slot.here] = f"- {slot.names[0]}  (for {slot.here})"
+            place = f"  (for {slot.here})" if slot.names[0] != slot.here else ""
+            minus[slot.here] = f"- {slot.names[0]}{place}"
             continue
         used.add(name)
         shape, stored = tuple(variables[slot.here]), tuple(_shape(checkpoint, name))
