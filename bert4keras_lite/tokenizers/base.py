@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from .added import AddedToken, Finder, parts
+
 
 class Memo(dict):
     """A table that computes what it lacks, and starts afresh when it is full.
@@ -99,7 +101,8 @@ class TokenizerBase(ABC):
     """What all tokenizers share: special tokens, truncation, pairs, batches.
 
     A subclass has a `_tokenize(text)` that gives the tokens of a text, `_encode_with_offsets`,
-    `token_to_id`, `id_to_token` and `decode`, and calls `_set_special_ids` when these work.
+    `token_to_id`, `id_to_token` and `decode`. It calls `_set_special_ids` when these work, and
+    cuts a text with `_parts` first.
 
     Args:
         token_start: token put in front of a text, or None.
@@ -111,6 +114,10 @@ class TokenizerBase(ABC):
             e.g. `jieba_words` for models with words in their vocabulary. Words that a
             WordPiece vocabulary has stay whole.
         token_translate: dict token -> token, applied to the tokens of a text.
+        added_tokens: dict token -> id, or list of `AddedToken`: tokens that are read in a text as
+            they stand, as those that were added before fine-tuning.
+        special_tokens_in_text: read the special tokens (`[MASK]`, `</s>`, ...) in a text as these
+            tokens; by default they are text like any other.
     """
 
     def __init__(
@@ -122,6 +129,8 @@ class TokenizerBase(ABC):
         token_pad="[PAD]",
         pre_tokenize=None,
         token_translate=None,
+        added_tokens=None,
+        special_tokens_in_text=False,
     ):
         self.special_tokens = {
             "start": token_start,
@@ -133,6 +142,32 @@ class TokenizerBase(ABC):
         self._pre_tokenize = pre_tokenize
         self._token_translate = dict(token_translate or {})
         self._token_translate_inv = {new: old for old, new in self._token_translate.items()}
+        if isinstance(added_tokens, dict):
+            added_tokens = [AddedToken(token, i) for token, i in added_tokens.items()]
+        self.added_tokens = {token.content: token for token in added_tokens or []}
+        self._special_tokens_in_text = special_tokens_in_text
+
+    def _numbered(self, known):
+        """The ids of the added tokens, with `known(token)` giving that of a vocabulary's, or None.
+
+        Raises:
+            ValueError: an added token has no id, or another than the vocabulary gives it.
+        """
+        ids = {}
+        for token in self.added_tokens.values():
+            i = known(token.content)
+            ids[token.content] = wanted = i if token.id is None else token.id
+            if wanted is None:
+                raise ValueError(
+                    f"added_tokens: {token.content!r} has no id and is not in the vocabulary; give"
+                    " its id."
+                )
+            if i not in (None, wanted):
+                raise ValueError(
+                    f"added_tokens: {token.content!r} is given the id {wanted}; expected {i}, which"
+                    " it has in the vocabulary."
+                )
+        return ids
 
     def _set_special_ids(self, known):
         """Sets `token_start_id` and so on; None for tokens that are not `known` (token -> id)."""
@@ -150,6 +185,49 @@ class TokenizerBase(ABC):
                 )
         self._start_ids = [] if self.token_start is None else [self.token_start_id]
         self._end_ids = [] if self.token_end is None else [self.token_end_id]
+        self._special_set = {
+            *self.special_tokens.values(),
+            *(token for token, added in self.added_tokens.items() if added.special),
+        }
+        # What each special token is read as, if it is read at all.
+        specials = {
+            token: self.added_tokens.get(token, AddedToken(token, known[token], special=True))
+            for token in filter(None, self.special_tokens.values())
+            if token in known
+        }
+        in_text = {**self.added_tokens, **specials}
+        if not self._special_tokens_in_text:
+            in_text = {
+                token: in_text[token] for token in self.added_tokens if token not in specials
+            }
+        self._read_in_text = set(in_text)
+        self._set_finders(in_text)
+
+    def _set_finders(self, in_text):
+        """Prepares `_parts` for a dict token -> `AddedToken`: two rounds, the second `normalized`."""
+        rounds = [
+            {content: token for content, token in in_text.items() if token.normalized is late}
+            for late in (False, True)
+        ]
+        self._finder, self._late_finder = (Finder(tokens) if tokens else None for tokens in rounds)
+
+    def _parts(self, text):
+        """A text in parts `(start, end, AddedToken or None)`: what is None is tokenized proper."""
+        found = [(0, len(text), None)]
+        if self._finder:
+            found = parts(text, self._finder.find(text))
+        if not self._late_finder:
+            return found
+        return [
+            (start + begin, start + stop, late)
+            for start, end, token in found
+            for begin, stop, late in (
+                self._late_parts(text[start:end]) if token is None else [(0, end - start, token)]
+            )
+        ]
+
+    def _late_parts(self, text):
+        return parts(text, self._late_finder.find(text))
 
     @abstractmethod
     def _tokenize(self, text):
@@ -412,10 +490,23 @@ class DictTokenizer(TokenizerBase):
     """A tokenizer whose vocabulary is a dict token -> id. Ids may have gaps."""
 
     def _set_vocab(self, token_dict):
+        if added := self._numbered(token_dict.get):
+            owners = {i: token for token, i in token_dict.items()}
+            for token, i in added.items():
+                if owners.setdefault(i, token) != token:
+                    raise ValueError(
+                        f"added_tokens: id {i} of {token!r} is that of {owners[i]!r}; expected ids"
+                        " that the vocabulary does not use."
+                    )
+            token_dict = {**token_dict, **added}
         self.token_dict = self._token_dict = token_dict
         self._token_dict_inv = {i: token for token, i in token_dict.items()}
         self.vocab_size = self._vocab_size = max(token_dict.values(), default=-1) + 1
         self._set_special_ids(token_dict)
+
+    def known_id(self, token):
+        """The id of a token, or None if the vocabulary lacks it."""
+        return self._token_dict.get(token)
 
     def token_to_id(self, token):
         """The id of a token; that of `token_unk` if the vocabulary lacks it."""

@@ -51,7 +51,10 @@ def _token_bytes(token):
     return token.encode("utf-8", "replace")
 
 
-def _load_json_vocab(path):
+def read_vocab(path):
+    """The dict token -> id of a JSON file, or of a file with one token a line."""
+    if Path(path).suffix != ".json":
+        return load_vocab(path)
     try:
         vocab = json.loads(Path(path).read_text("utf-8"))
     except ValueError as error:
@@ -89,13 +92,13 @@ class ByteBPETokenizer(DictTokenizer):
             (OpenAI), or `vocab.txt` with one token a line.
         merges: list of pairs of symbols, best first; or a file of it, `merges.txt` or
             `vocab.bpe`.
-        special_tokens_in_text: read `<|endoftext|>` in a text as that token; by default it is
-            text like any other.
         token_start: token put in front of a text; None, as GPT-2 has none.
         token_end: token put behind each text; None: GPT-2 puts `<|endoftext|>` between
             documents, which is the caller's choice.
         token_mask, token_unk, token_pad: the other special tokens.
-        **kwargs: `pre_tokenize`, `token_translate`, see `TokenizerBase`.
+        **kwargs: `pre_tokenize`, `token_translate`, `added_tokens`, and
+            `special_tokens_in_text`, which reads `<|endoftext|>` in a text as that token; see
+            `TokenizerBase`.
 
     Raises:
         ValueError: a file is not what it should be, or the two do not belong together.
@@ -120,11 +123,18 @@ class ByteBPETokenizer(DictTokenizer):
         token_pad="<|endoftext|>",
         **kwargs,
     ):
-        super().__init__(token_start, token_end, token_mask, token_unk, token_pad, **kwargs)
+        super().__init__(
+            token_start,
+            token_end,
+            token_mask,
+            token_unk,
+            token_pad,
+            special_tokens_in_text=special_tokens_in_text,
+            **kwargs,
+        )
         source = "vocab" if isinstance(vocab, dict) else vocab
         if not isinstance(vocab, dict):
-            is_json = Path(vocab).suffix == ".json"
-            vocab = _load_json_vocab(vocab) if is_json else load_vocab(vocab)
+            vocab = read_vocab(vocab)
         if isinstance(merges, str | Path):
             merges = _load_merges(merges)
         for first, second in merges:
@@ -141,11 +151,6 @@ class ByteBPETokenizer(DictTokenizer):
                 " token it has for what is unknown"
             )
 
-        self._special_set = set(self.special_tokens.values())
-        self._specials = None
-        if special_tokens_in_text:
-            known = sorted(t for t in self._special_set if t in vocab)
-            self._specials = regex.compile(f"({'|'.join(map(regex.escape, known))})")
         self._word_tokens = Memo(self._compute_word_tokens, longest=32)
         self._word_ids = Memo(self._compute_word_ids, longest=32)
 
@@ -182,46 +187,53 @@ class ByteBPETokenizer(DictTokenizer):
 
     # Text to tokens
 
-    def _parts(self, text):
-        """What is cut on its own: a list of `(part, whether it is a special token)`."""
-        parts = []
-        for i, part in enumerate([text] if self._specials is None else self._specials.split(text)):
-            if i % 2 or self._pre_tokenize is None:
-                parts.append((part, bool(i % 2)))
-            else:
-                parts += [(word, False) for word in self._pre_tokenize(part)]
-        return parts
+    def _words(self, text):
+        """What of a text without added tokens is cut on its own."""
+        return [text] if self._pre_tokenize is None else list(self._pre_tokenize(text))
 
-    def _part_tokens(self, part, is_special):
-        if is_special:
-            return [part]
-        words = _WORDS.findall(part)
-        return list(chain.from_iterable(map(self._word_tokens.__getitem__, words)))
+    def _word_list(self, text):
+        return [word for words in self._words(text) for word in _WORDS.findall(words)]
 
     def _tokenize(self, text):
-        return [token for part in self._parts(text) for token in self._part_tokens(*part)]
+        tokens = []
+        for start, end, added in self._parts(text):
+            if added:
+                tokens.append(added.content)
+            else:
+                words = self._word_list(text[start:end])
+                tokens += chain.from_iterable(map(self._word_tokens.__getitem__, words))
+        return tokens
 
     def _encode(self, text):
-        if self._specials is not None or self._pre_tokenize is not None:
-            return super()._encode(text)
-        words = _WORDS.findall(text)
-        return list(chain.from_iterable(map(self._word_ids.__getitem__, words)))
+        ids = []
+        for start, end, added in self._parts(text):
+            if added:
+                content = added.content
+                ids.append(self.token_to_id(self._token_translate.get(content, content)))
+            else:
+                words = self._word_list(text[start:end])
+                ids += chain.from_iterable(map(self._word_ids.__getitem__, words))
+        return ids
 
     def _encode_with_offsets(self, text):
-        parts = self._parts(text)
-        starts, offsets = locate(text, [part for part, _ in parts]), []
-        for start, (part, is_special) in zip(starts, parts, strict=True):
-            if is_special:
-                offsets.append((start, start + len(part)))
-                continue
-            lengths = map(len, self._part_tokens(part, False))
-            offsets += [(start + i, start + j) for i, j in byte_spans(part, lengths)]
+        offsets = []
+        for start, end, added in self._parts(text):
+            spans = [(0, end - start)] if added else self._spans(text[start:end])
+            offsets += [(start + i, start + j) for i, j in spans]
         return self._encode(text), offsets
+
+    def _spans(self, text):
+        """Where the tokens of a text without added tokens start and end."""
+        words, spans = self._words(text), []
+        for start, word in zip(locate(text, words), words, strict=True):
+            tokens = chain.from_iterable(map(self._word_tokens.__getitem__, _WORDS.findall(word)))
+            spans += [(start + i, start + j) for i, j in byte_spans(word, map(len, tokens))]
+        return spans
 
     # Tokens to text
 
     def decode(self, ids):
-        """The text of token ids, without special tokens.
+        """The text of token ids, without special tokens; other added tokens stay as they are.
 
         Bytes that are no whole character, as after a truncation, become U+FFFD.
 
@@ -232,5 +244,9 @@ class ByteBPETokenizer(DictTokenizer):
             A string.
         """
         tokens = [self._token_translate_inv.get(t, t) for t in self.ids_to_tokens(ids)]
-        text = b"".join(_token_bytes(t) for t in tokens if t not in self._special_set)
+        text = b"".join(
+            t.encode("utf-8", "replace") if t in self.added_tokens else _token_bytes(t)
+            for t in tokens
+            if t not in self._special_set
+        )
         return text.decode("utf-8", "replace")

@@ -1,12 +1,13 @@
 """Picks the tokenizer of a checkpoint by the files beside it."""
 
-import json
 import re
 from pathlib import Path
 
 from ..hub import local_directory
-from .byte_bpe import ByteBPETokenizer
+from .byte_bpe import ByteBPETokenizer, read_vocab
+from .one_file import read_one_file
 from .sentencepiece import CpmTokenizer, SpTokenizer
+from .settings import Settings, merged, read_json
 from .wordpiece import Tokenizer, load_vocab
 from .words import jieba_words
 
@@ -14,6 +15,7 @@ _LOOKED_FOR = (
     "vocab.txt (WordPiece), vocab.json with merges.txt or encoder.json with vocab.bpe (byte-level"
     " BPE), spiece.model, sentencepiece.model or another *.model (sentencepiece), tokenizer.json"
 )
+_SENTINEL = re.compile(r"<extra_id_\d+>")
 # Words of two or more Chinese characters; capitalized words, which lower-cased text never yields
 _CHINESE_WORD = re.compile("[\u4e00-\u9fff]{2,}")
 _CAPITALIZED = re.compile("[A-Z][a-z]+")
@@ -34,66 +36,124 @@ def _find(folder, *patterns):
     return None
 
 
-def _read_json(path):
-    """The contents of a JSON file; an empty dict if there is none."""
-    if path is None or not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error})") from None
-
-
 def _many(pattern, token_dict):
     """Whether more than one token in a hundred fits a pattern: not a few strays."""
     return sum(map(bool, map(pattern.fullmatch, token_dict))) > len(token_dict) / 100
 
 
-def _wordpiece(token_dict, settings, options):
-    found = {"do_lower_case": settings.get("do_lower_case", not _many(_CAPITALIZED, token_dict))}
-    if _many(_CHINESE_WORD, token_dict):
+# What Hugging Face calls the special tokens of a kind
+_NAMES = {
+    "WordPiece": {
+        "token_start": "cls_token",
+        "token_end": "sep_token",
+        "token_mask": "mask_token",
+        "token_unk": "unk_token",
+        "token_pad": "pad_token",
+    },
+    "byte-level BPE": {
+        "token_mask": "mask_token",
+        "token_unk": "unk_token",
+        "token_pad": "pad_token",
+    },
+    "sentencepiece": {
+        "token_end": "eos_token",
+        "token_mask": "mask_token",
+        "token_pad": "pad_token",
+    },
+}
+
+
+def _vocabulary_file(folder):
+    """The kind of tokenizer by the files of a folder, the vocabulary, and the merges if any.
+
+    All are None if there is but a `tokenizer.json`, or nothing.
+    """
+    merges = _find(folder, "merges.txt", "vocab.bpe", "*merges*.txt", "*.bpe")
+    json_vocab = _find(folder, "vocab.json", "encoder.json") if merges else None
+    vocab = _find(folder, "vocab.txt", "*vocab*.txt")
+    model = _find(folder, "spiece.model", "sentencepiece.model", "*.model")
+    if merges and not json_vocab:
+        json_vocab, vocab = vocab, None
+        if json_vocab is None:
+            raise ValueError(f"{merges} needs vocab.json, encoder.json or vocab.txt beside it")
+    kinds = [path for path in (merges, vocab, model) if path]
+    if len(kinds) > 1:
+        names = " and ".join(path.name for path in kinds)
+        raise ValueError(
+            f"{folder} holds the files of several tokenizers ({names}); give the right one to"
+            " Tokenizer (vocab.txt), ByteBPETokenizer (merges) or SpTokenizer (*.model)"
+        )
+    if merges:
+        return "byte-level BPE", json_vocab, merges
+    if vocab:
+        return "WordPiece", vocab, None
+    if model and model.name == "sentencepiece.bpe.model":
+        raise ValueError(
+            f"{model}: a model of fairseq's (XLM-R, CamemBERT, mBART), whose ids are not those of"
+            " its pieces; expected a model of T5, mT5 or CPM."
+        )
+    return ("sentencepiece", model, None) if model else (None, None, None)
+
+
+def _wordpiece(path, found, settings, one_file):
+    token_dict = load_vocab(path) if path else one_file.vocab
+    found = {"do_lower_case": not _many(_CAPITALIZED, token_dict), **found}
+    for key in ("do_lower_case", "strip_accents", "tokenize_chinese_chars"):
+        if key in settings.values:
+            found[key] = settings.values[key]
+    if "max_input_chars_per_word" in settings.values:
+        found["word_maxlen"] = settings.values["max_input_chars_per_word"]
+    if settings.tokenizer_class == "RoFormerTokenizer" or _many(_CHINESE_WORD, token_dict):
         found["pre_tokenize"] = jieba_words
     elif "[speaker1]" in token_dict:
         found["pre_tokenize"] = list
-    return Tokenizer(token_dict, **{**found, **options})
+    return Tokenizer, (token_dict,), found
 
 
-def _sentencepiece(path, folder, settings, options):
-    found = {}
-    if keep_tokens := _find(folder, "*keep_tokens*.json"):
-        found["keep_tokens"] = _read_json(keep_tokens)
+def _byte_bpe(path, merges, found, settings, one_file):
+    for ours, theirs in (("token_start", "bos"), ("token_end", "eos")):
+        if settings.values.get(f"add_{theirs}_token"):
+            found[ours] = settings.names.get(f"{theirs}_token", "<|endoftext|>")
+    files = (read_vocab(path), merges) if path else (one_file.vocab, one_file.merges)
+    return ByteBPETokenizer, files, found
+
+
+def _sentencepiece(path, found, settings, tokens, config):
     plain = SpTokenizer(path, token_end=None)
     has = plain.is_known
-    if has("▂") or str(settings.get("tokenizer_class")).startswith("Cpm"):
-        return CpmTokenizer(path, **{**found, **options})
+    if keep_tokens := _find(path.parent, "*keep_tokens*.json"):
+        found["keep_tokens"] = read_json(keep_tokens)
+    if _is_cpm(path, settings):
+        # CPM's own code puts nothing after a text, unlike transformers.
+        return CpmTokenizer, (path,), {**found, "token_end": None}
     if has("[CLS]") and has("[SEP]"):
         found |= {"token_start": "[CLS]", "token_end": "[SEP]"}
-    elif not has("</s>"):
+    elif not has(found.get("token_end") or "</s>"):
         found["token_end"] = None
-    config = _read_json(folder / "config.json")
     # T5's 100 sentinels are in no file; its table has room for them.
     has_room = config.get("vocab_size", 0) >= plain.vocab_size + 100
     is_t5 = config.get("model_type") == "t5" and has_room and not has("<extra_id_0>")
-    found["extra_ids"] = settings.get("extra_ids", 100 if is_t5 else 0)
-    return SpTokenizer(path, **{**found, **options})
+    named = {t.content for t in tokens if _SENTINEL.fullmatch(t.content) and not has(t.content)}
+    found["extra_ids"] = settings.values.get("extra_ids", 100 if is_t5 else len(named))
+    return SpTokenizer, (path,), found
 
 
-def _from_tokenizer_json(path, settings, options):
-    """WordPiece or byte-level BPE out of Hugging Face's one-file format."""
-    content = _read_json(path)
-    model, normalizer = content.get("model") or {}, content.get("normalizer") or {}
-    if model.get("type") == "WordPiece":
-        lower = normalizer.get("lowercase")
-        settings = settings if lower is None else {"do_lower_case": lower, **settings}
-        return _wordpiece(model["vocab"], settings, options)
-    if model.get("type") == "BPE" and "ByteLevel" in json.dumps(content.get("pre_tokenizer")):
-        merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
-        added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-        return ByteBPETokenizer({**model["vocab"], **added}, merges, **options)
-    raise ValueError(
-        f"{path}: expected a model of type WordPiece or byte-level BPE, got {model.get('type')!r};"
-        " put the file that it was made of beside it, e.g. spiece.model"
-    )
+def _is_cpm(path, settings):
+    has_marks = SpTokenizer(path, token_end=None).is_known("▂")
+    return has_marks or settings.tokenizer_class == "CpmTokenizer"
+
+
+def _check_agreement(path, vocab, one_path, one_file):
+    """Checks that a vocabulary file and `tokenizer.json` number tokens alike."""
+    theirs = {**one_file.vocab, **{token.content: token.id for token in one_file.added}}
+    odd = [t for t, i in vocab.items() if t and theirs.get(t) != i]
+    odd += [t for t in one_file.vocab if t.split() == [t] and t not in vocab]
+    if odd:
+        token = odd[0]
+        raise ValueError(
+            f"{path} gives {token!r} the id {vocab.get(token)}, {one_path} {theirs.get(token)};"
+            " expected the same. Delete the file that does not belong to the model."
+        )
 
 
 def load_tokenizer(directory, **options):
@@ -109,8 +169,14 @@ def load_tokenizer(directory, **options):
 
     What else it finds out:
 
-    - `do_lower_case` is that of `tokenizer_config.json`. Without one, text is lower-cased
-      unless over 1 % of the vocabulary are capitalized words (`The`).
+    - `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` are those of
+      `tokenizer_config.json`, else of `tokenizer.json`. Where neither has the first, text is
+      lower-cased unless over 1 % of the vocabulary are capitalized words (`The`).
+    - Special tokens have the names of `special_tokens_map.json` and `tokenizer_config.json`.
+    - `added_tokens` are those of `tokenizer_config.json` (`added_tokens_decoder`),
+      `tokenizer.json` and `added_tokens.json`, and what is only named as an additional special
+      token. The special tokens among them are text like any other, unless
+      `special_tokens_in_text=True`.
     - A WordPiece vocabulary of which over 1 % are Chinese words of several characters (WoBERT,
       WoNEZHA, word-level RoFormer, T5-PEGASUS) gets `pre_tokenize=jieba_words`. The
       vocabularies of characters have none at all.
@@ -127,7 +193,10 @@ def load_tokenizer(directory, **options):
         A `Tokenizer`, `SpTokenizer`, `CpmTokenizer` or `ByteBPETokenizer`.
 
     Raises:
-        ValueError: no tokenizer's files, or those of several.
+        ValueError: no tokenizer's files, or those of several; files that contradict each other;
+            a setting of `tokenizer_config.json`, or a part of `tokenizer.json`, that changes ids
+            and is not understood (Qwen's pattern of words); fairseq's `sentencepiece.bpe.model`
+            (XLM-R, CamemBERT), whose ids are not those of its pieces.
 
     Example:
         >>> tokenizer = load_tokenizer("chinese_roberta_wwm_ext_L-12_H-768_A-12")
@@ -135,29 +204,35 @@ def load_tokenizer(directory, **options):
     folder = Path(local_directory(directory))
     if not folder.is_dir():
         raise ValueError(f"{folder} is no directory; expected one with {_LOOKED_FOR}")
-    merges = _find(folder, "merges.txt", "vocab.bpe", "*merges*.txt", "*.bpe")
-    json_vocab = _find(folder, "vocab.json", "encoder.json") if merges else None
-    vocab = _find(folder, "vocab.txt", "*vocab*.txt")
-    model = _find(folder, "spiece.model", "sentencepiece.model", "*.model")
-    settings = _read_json(folder / "tokenizer_config.json")
-
-    if merges and not json_vocab:
-        json_vocab, vocab = vocab, None
-        if json_vocab is None:
-            raise ValueError(f"{merges} needs vocab.json, encoder.json or vocab.txt beside it")
-    kinds = [path for path in (merges, vocab, model) if path]
-    if len(kinds) > 1:
-        names = " and ".join(path.name for path in kinds)
-        raise ValueError(
-            f"{folder} holds the files of several tokenizers ({names}); give the right one to"
-            " Tokenizer (vocab.txt), ByteBPETokenizer (merges) or SpTokenizer (*.model)"
-        )
-    if merges:
-        return ByteBPETokenizer(json_vocab, merges, **options)
-    if vocab:
-        return _wordpiece(load_vocab(vocab), settings, options)
-    if model:
-        return _sentencepiece(model, folder, settings, options)
-    if one_file := _find(folder, "tokenizer.json"):
-        return _from_tokenizer_json(one_file, settings, options)
-    raise ValueError(f"{folder} holds no tokenizer; looked for {_LOOKED_FOR}")
+    kind, path, merges = _vocabulary_file(folder)
+    settings, config = Settings(folder), read_json(folder / "config.json")
+    is_cpm = kind == "sentencepiece" and _is_cpm(path, settings)
+    one_path = folder / "tokenizer.json"
+    one_file = read_one_file(one_path, kind, is_cpm)
+    if path is None and one_file is None:
+        raise ValueError(f"{folder} holds no tokenizer; looked for {_LOOKED_FOR}")
+    kind = kind or one_file.kind
+    settings.check_kind(kind, config, one_file is not None)
+    found = {
+        ours: settings.names[theirs]
+        for ours, theirs in _NAMES[kind].items()
+        if theirs in settings.names
+    }
+    if one_file:
+        found |= one_file.options
+    tokens = settings.added_tokens(one_file)
+    if kind == "WordPiece":
+        make, arguments, found = _wordpiece(path, found, settings, one_file)
+    elif kind == "byte-level BPE":
+        make, arguments, found = _byte_bpe(path, merges, found, settings, one_file)
+    else:
+        make, arguments, found = _sentencepiece(path, found, settings, tokens, config)
+    vocab, known = arguments[0], None
+    if kind == "sentencepiece":
+        plain = make(path, **{**found, "token_start": None, "token_end": None})
+        vocab = {plain.id_to_token(i): i for i in range(plain.vocab_size)}
+        known = plain.known_id
+    if one_file and path and not is_cpm:
+        _check_agreement(path, vocab, one_path, one_file)
+    added = merged(tokens, known or vocab.get, max(vocab.values(), default=-1) + 1)
+    return make(*arguments, **{**found, "added_tokens": added, **options})

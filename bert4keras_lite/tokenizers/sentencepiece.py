@@ -14,6 +14,7 @@ from pathlib import Path
 
 import sentencepiece
 
+from .added import AddedToken
 from .base import TokenizerBase, byte_spans, locate
 from .words import jieba_new_words
 
@@ -103,19 +104,19 @@ class SpTokenizer(TokenizerBase):
             `build_transformer_model(..., keep_tokens=)`; ids are then positions in this list.
             The file may be the whole model, which is reduced on loading, or the reduced one, as
             bert4keras' `sentencepiece_cn.model`. Ids without a piece decode to `""`.
-        extra_ids: number of T5's sentinels `<extra_id_0>`, `<extra_id_1>`, ... behind the
-            pieces, counted from the end: 100 for T5 (`<extra_id_0>` is 32099), where they are
-            not in the model file. In a text they are read as these tokens, as Hugging Face
-            does. 0 for mT5, whose file has pieces `▁<extra_id_n>`.
+        extra_ids: number of T5's sentinels `<extra_id_0>`, `<extra_id_1>`, ... after the pieces,
+            counted from the end: 100 for T5 (`<extra_id_0>` is 32099), where they are not in the
+            model file. They are added tokens that `decode` keeps. 0 for mT5, whose file has
+            pieces `▁<extra_id_n>`.
         token_start: token put in front of a text, or None.
         token_end: token put behind each text, or None.
         token_mask, token_pad: the other special tokens; None is what the model has. The unknown
             token is always the model's.
-        **kwargs: `pre_tokenize` (words are joined by spaces) and `token_translate`, see
-            `TokenizerBase`.
+        **kwargs: `pre_tokenize` (words are joined by spaces), `token_translate`, `added_tokens`
+            and `special_tokens_in_text`, see `TokenizerBase`.
 
     Attributes:
-        vocab_size: number of ids, sentinels and ids without a piece included.
+        vocab_size: number of ids, added tokens and ids without a piece included.
         keep_tokens: the list given, or None.
 
     Raises:
@@ -144,14 +145,7 @@ class SpTokenizer(TokenizerBase):
             raise ValueError("extra_ids: a vocabulary with keep_tokens has none; expected 0")
         self.sp_model = model = _load(model_path, self.keep_tokens)
         self._pieces = model.get_piece_size()
-        self._extra_ids = extra_ids
-        self._sentinels = None
-        if extra_ids:
-            numbers = "|".join(map(str, range(extra_ids)))
-            self._sentinels = re.compile(f"(<extra_id_(?:{numbers})>)")
-        size = self._pieces + extra_ids
-        self.vocab_size = self._vocab_size = max(size, len(self.keep_tokens or []))
-
+        self._added_ids = {}
         pad = model.pad_id()
         super().__init__(
             token_start,
@@ -161,33 +155,47 @@ class SpTokenizer(TokenizerBase):
             token_pad or (model.id_to_piece(pad) if pad >= 0 else self._first_piece("<pad>")),
             **kwargs,
         )
+        last = self._pieces + extra_ids - 1
+        for i in range(extra_ids):
+            token = AddedToken(f"<extra_id_{i}>", last - i)
+            self.added_tokens.setdefault(token.content, token)
+        self._added_ids = self._numbered(self._piece_id)
+        self._added_tokens_inv = {i: token for token, i in self._added_ids.items()}
+        self._rows = max(self._pieces, len(self.keep_tokens or []))
+        for i, token in self._added_tokens_inv.items():
+            if i < self._rows and self._piece_id(token) != i:
+                raise ValueError(
+                    f"added_tokens: id {i} of {token!r} is a row of {model_path}; expected ids from"
+                    f" {self._rows} on."
+                )
+        self.vocab_size = self._vocab_size = max(self._rows - 1, *self._added_tokens_inv, 0) + 1
         tokens = filter(None, self.special_tokens.values())
-        self._set_special_ids({t: self._known_id(t) for t in tokens if self.is_known(t)})
+        self._set_special_ids({t: self.known_id(t) for t in tokens if self.is_known(t)})
 
     # Ids
 
-    def _known_id(self, token):
-        """The id of a token, or None."""
+    def _piece_id(self, token):
+        """The id of a token among the pieces of the model, or None."""
         i = self.sp_model.piece_to_id(token)
         if i != self.sp_model.unk_id() or token == self.sp_model.id_to_piece(i):
             return i
-        if not (sentinel := _SENTINEL.fullmatch(token)):
-            return None
-        number = int(sentinel[1])
-        if number < self._extra_ids:
-            return self._pieces + self._extra_ids - 1 - number
-        return self._known_id(f"▁{token}")
+        return self._piece_id(f"▁{token}") if _SENTINEL.fullmatch(token) else None
+
+    def known_id(self, token):
+        """The id of a token, or None if the vocabulary lacks it."""
+        i = self._added_ids.get(token)
+        return self._piece_id(token) if i is None else i
 
     def is_known(self, token):
         """Whether the vocabulary has a token."""
-        return self._known_id(token) is not None
+        return self.known_id(token) is not None
 
     def _first_piece(self, *tokens):
         return next(filter(self.is_known, tokens), None)
 
     def token_to_id(self, token):
         """The id of a token; that of `token_unk` if the vocabulary lacks it."""
-        i = self._known_id(token)
+        i = self.known_id(token)
         return self.token_unk_id if i is None else i
 
     def id_to_token(self, i):
@@ -199,9 +207,9 @@ class SpTokenizer(TokenizerBase):
         i = operator.index(i)
         if not 0 <= i < self.vocab_size:
             raise ValueError(f"id {i} is not in the vocabulary of {self.vocab_size} tokens")
-        if i < self._pieces:
-            return self.sp_model.id_to_piece(i)
-        return f"<extra_id_{self.vocab_size - 1 - i}>" if self._extra_ids else ""
+        if i in self._added_tokens_inv:
+            return self._added_tokens_inv[i]
+        return self.sp_model.id_to_piece(i) if i < self._pieces else ""
 
     # Text to tokens
 
@@ -209,47 +217,44 @@ class SpTokenizer(TokenizerBase):
         """What sentencepiece is to see of a text."""
         return text if self._pre_tokenize is None else " ".join(self._pre_tokenize(text))
 
-    def _parts(self, text):
-        """The text between sentinels at even positions, sentinels at odd ones."""
-        return self._sentinels.split(text) if self._sentinels else [text]
-
     def _tokenize(self, text):
         tokens = []
-        for i, part in enumerate(self._parts(text)):
-            tokens += [part] if i % 2 else self.sp_model.encode_as_pieces(self._prepared(part))
+        for start, end, added in self._parts(text):
+            if added:
+                tokens.append(added.content)
+            else:
+                tokens += self.sp_model.encode_as_pieces(self._prepared(text[start:end]))
         return tokens
 
     def _encode(self, text):
         if self._token_translate:
             return super()._encode(text)
         ids = []
-        for i, part in enumerate(self._parts(text)):
-            ids += (
-                [self.token_to_id(part)]
-                if i % 2
-                else self.sp_model.encode_as_ids(self._prepared(part))
-            )
+        for start, end, added in self._parts(text):
+            if added:
+                ids.append(self.known_id(added.content))
+            else:
+                ids += self.sp_model.encode_as_ids(self._prepared(text[start:end]))
         return ids
 
     def _sequences(self, texts):
         """All texts in one call, on all cores, which is faster than one by one."""
         if self._token_translate or not all(
-            isinstance(text, str) and len(self._parts(text)) == 1 for text in texts
+            isinstance(text, str) and self._parts(text) == [(0, len(text), None)] for text in texts
         ):
             return super()._sequences(texts)
         rows = self.sp_model.encode_as_ids([self._prepared(text) for text in texts])
         return [[[*self._start_ids, *ids, *self._end_ids]] for ids in rows]
 
     def _encode_with_offsets(self, text):
-        offsets, start = [], 0
-        for i, part in enumerate(self._parts(text)):
-            spans = [(0, len(part))] if i % 2 else self._spans(part)
-            offsets += [(start + begin, start + end) for begin, end in spans]
-            start += len(part)
+        offsets = []
+        for start, end, added in self._parts(text):
+            spans = [(0, end - start)] if added else self._spans(text[start:end])
+            offsets += [(start + i, start + j) for i, j in spans]
         return self._encode(text), offsets
 
     def _spans(self, text):
-        """Where the tokens of a text without sentinels start and end."""
+        """Where the tokens of a text without added tokens start and end."""
         prepared = self._prepared(text)
         # Tokens cover the normalized text, except that a byte piece is one of its bytes.
         pieces = self.sp_model.encode_as_pieces(prepared)
@@ -277,9 +282,10 @@ class SpTokenizer(TokenizerBase):
     # Tokens to text
 
     def decode(self, ids):
-        """The text of token ids, without control tokens such as `</s>`.
+        """The text of token ids, without special tokens such as `</s>`.
 
-        Sentinels stay, as they tell which blank a text fills; what the vocabulary lacks is ` ⁇ `.
+        Sentinels stay, as they tell which blank a text fills, and so do added tokens that are not
+        special; what the vocabulary lacks is ` ⁇ `.
 
         Args:
             ids: list, array or tensor of ids.
@@ -289,11 +295,13 @@ class SpTokenizer(TokenizerBase):
         """
         text, pieces = "", []
         for token in [*self.ids_to_tokens(ids), None]:
-            if token is not None and not (self._sentinels and self._sentinels.fullmatch(token)):
+            if token is not None and token not in self._added_ids:
                 pieces.append(self._token_translate_inv.get(token, token))
                 continue
             text += self.sp_model.decode_pieces([piece for piece in pieces if piece])
-            text, pieces = text + (token or ""), []
+            pieces = []
+            if token is not None and (token not in self._special_set or _SENTINEL.fullmatch(token)):
+                text += token
         return text
 
 

@@ -4,8 +4,8 @@ The ids are those of Google's BERT code, character for character, so that they f
 pretrained embedding table:
 
 1. clean: drop control characters, turn every kind of space into a space,
-2. put spaces around each Chinese character,
-3. lower-case and strip accents (if `do_lower_case`),
+2. put spaces around each Chinese character (if `tokenize_chinese_chars`),
+3. lower-case (if `do_lower_case`) and strip accents (if `strip_accents`),
 4. split at white space and around punctuation,
 5. cut each word into the longest pieces of the vocabulary (WordPiece).
 
@@ -35,7 +35,9 @@ import unicodedata
 from bisect import bisect_right
 from itertools import accumulate, chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
+from .added import parts
 from .base import DictTokenizer, Memo
 
 # Vocabulary files
@@ -149,33 +151,47 @@ def _is_redundant(token):
     return len(token) > 1 and any(_is_cjk(c) or _is_punctuation(c) for c in _stem(token))
 
 
-def _clean(char, drop_private_use):
+class Rules(NamedTuple):
+    """What becomes of a text before it is cut into words; see `Tokenizer`."""
+
+    lower: bool = True
+    strip_accents: bool = True
+    chinese: bool = True
+    drop_private_use: bool = False
+    punctuation: bool = True
+
+
+def _clean(char, rules):
     """Steps 1 and 2: what becomes of one character before lower-casing."""
     if char in "\t\n\r":
         return " "
     category = unicodedata.category(char)
-    if char in "\0\ufffd" or category in ("Cc", "Cf") or (drop_private_use and category == "Co"):
+    if char in "\0\ufffd" or category in ("Cc", "Cf"):
+        return ""
+    if category == "Co" and rules.drop_private_use:
         return ""
     if category == "Zs":
         return " "
-    return f" {char} " if _is_cjk(char) else char
+    return f" {char} " if rules.chinese and _is_cjk(char) else char
 
 
-def _normalize(text, lower, drop_private_use):
+def _normalize(text, rules):
     """Steps 1 to 4, except the splitting at spaces, on a whole text.
 
     Returns:
         The text with words apart by spaces, and for each of its characters the position in
         `text` of the character it came from.
     """
-    pairs = [(c, i) for i, char in enumerate(text) for c in _clean(char, drop_private_use)]
-    if lower:
+    pairs = [(c, i) for i, char in enumerate(text) for c in _clean(char, rules)]
+    if rules.lower:
         # Only the whole text tells where a sigma is final; both its forms are one character.
         lowered = iter("".join(c for c, _ in pairs).lower())
         pairs = [(new, i) for c, i in pairs for new in islice(lowered, len(c.lower()))]
+    if rules.strip_accents:
         pairs = [(new, i) for c, i in pairs for new in unicodedata.normalize("NFD", c)]
         pairs = [(c, i) for c, i in _canonical_order(pairs) if unicodedata.category(c) != "Mn"]
-    pairs = [(new, i) for c, i in pairs for new in (f" {c} " if _is_punctuation(c) else c)]
+    if rules.punctuation:
+        pairs = [(new, i) for c, i in pairs for new in (f" {c} " if _is_punctuation(c) else c)]
     return "".join(c for c, _ in pairs), [i for _, i in pairs]
 
 
@@ -194,15 +210,17 @@ def _canonical_order(pairs):
 _CONTEXT = "\0"
 
 
-def _char_form(char, lower, drop_private_use):
+def _char_form(char, rules):
     """What `_normalize` makes of one character in any text, or `_CONTEXT` if that varies."""
-    form, _ = _normalize(char, lower, drop_private_use)
-    depends = lower and (char == "Σ" or any(map(unicodedata.combining, form)))
+    form, _ = _normalize(char, rules)
+    depends = (rules.lower and char == "Σ") or (
+        rules.strip_accents and any(map(unicodedata.combining, form))
+    )
     return _CONTEXT if depends else form
 
 
 def _always_alone():
-    """A regular-expression class of characters that are, unchanged, a word wherever they stand.
+    """A regular-expression class of marks that are, unchanged, a word wherever they stand.
 
     Punctuation like `:` is not among them: a sigma looks through it for the end of its word.
     """
@@ -210,13 +228,17 @@ def _always_alone():
     marks = [
         char
         for char in map(chr, chain(blocks, range(0xFF00, 0xFF70)))
-        if _char_form(char, True, False) == f" {char} " and f"AΣ{char}A".lower()[1] == "ς"
+        if _char_form(char, Rules()) == f" {char} " and f"AΣ{char}A".lower()[1] == "ς"
     ]
-    return "㐀-䶿一-鿿" + re.escape("".join(marks))
+    return re.escape("".join(marks))
 
 
-# Splits a text into runs of such characters (even items) and everything else (odd items).
-_RUNS = re.compile(f"([^{_always_alone()}]+)")
+# Splits a text into runs of such marks (even items) and everything else (odd items); where
+# Chinese characters are words, they are among the former.
+_RUNS = {
+    chinese: re.compile(f"([^{'㐀-䶿一-鿿' if chinese else ''}{_always_alone()}]+)")
+    for chinese in (True, False)
+}
 
 
 # Where each character of a text of single characters starts and ends: to share these tuples is
@@ -229,14 +251,16 @@ class Tokenizer(DictTokenizer):
 
     Args:
         token_dict: dict token -> id, or the path of a vocabulary file.
-        do_lower_case: lower-case the text and strip accents. Chinese checkpoints want this,
-            unless they are called "cased". (The default of bert4keras is False.)
+        do_lower_case: lower-case the text. Chinese checkpoints want this, unless they are called
+            "cased". (The default of bert4keras is False.)
         word_maxlen: words of more characters are unknown.
-        special_tokens_in_text: read `[MASK]`, `[SEP]`, ... in a text as these tokens; by default
-            they are text like any other and are split.
         drop_private_use: drop private-use characters instead of reading them as unknown words.
+        strip_accents: strip accents; None, as in Google's code, is what `do_lower_case` is.
+        tokenize_chinese_chars: make a word of each Chinese character. Without it they are cut
+            into pieces (`今`, `##天`) like letters.
         **kwargs: `token_start`, `token_end`, `token_mask`, `token_unk`, `token_pad`,
-            `pre_tokenize`, `token_translate`, see `TokenizerBase`.
+            `pre_tokenize`, `token_translate`, `added_tokens`, `special_tokens_in_text`, see
+            `TokenizerBase`.
 
     Attributes:
         vocab_size: number of rows of the embedding table, i.e. the highest id + 1.
@@ -260,27 +284,30 @@ class Tokenizer(DictTokenizer):
         word_maxlen=200,
         special_tokens_in_text=False,
         drop_private_use=False,
+        strip_accents=None,
+        tokenize_chinese_chars=True,
         **kwargs,
     ):
-        super().__init__(**kwargs)
+        super().__init__(special_tokens_in_text=special_tokens_in_text, **kwargs)
         if not isinstance(token_dict, dict):
             token_dict = load_vocab(token_dict)
-        self._set_vocab(token_dict)
-        self._longest_token = max(map(len, token_dict), default=0)
         self._do_lower_case = do_lower_case
+        self._rules = Rules(
+            bool(do_lower_case),
+            bool(do_lower_case if strip_accents is None else strip_accents),
+            bool(tokenize_chinese_chars),
+            bool(drop_private_use),
+        )
+        self._runs = _RUNS[self._rules.chinese]
+        self._set_vocab(token_dict)
+        self._vocab = token_dict  # without the added tokens, which no word is cut into
+        self._longest_token = max(map(len, token_dict), default=0)
         self._word_maxlen = word_maxlen
-        self._drop_private_use = drop_private_use
 
         if self.token_unk_id is None:
             raise ValueError(
                 f"token_unk={self.token_unk!r} is not in the vocabulary; name the token it has"
             )
-        self._special_set = set(self.special_tokens.values())
-        self._specials = None
-        if special_tokens_in_text:
-            specials = [token for token in self.special_tokens.values() if token in token_dict]
-            self._specials = re.compile(f"({'|'.join(map(re.escape, specials))})")
-
         self._char_forms = Memo(self._compute_char_form)
         self._char_ids = Memo(self._compute_char_id)
         self._word_tokens = Memo(self._compute_word_tokens, longest=32)
@@ -291,10 +318,15 @@ class Tokenizer(DictTokenizer):
     # Tables
 
     def _compute_char_form(self, code):
-        return _char_form(chr(code), self._do_lower_case, self._drop_private_use)
+        return _char_form(chr(code), self._rules)
 
-    def _compute_char_id(self, char):
-        return self.token_to_id(self._token_translate.get(char, char))
+    def _compute_char_id(self, token):
+        """The id of a character, or of another token that words are cut into."""
+        token = self._token_translate.get(token, token)
+        return self._vocab.get(token, self.token_unk_id)
+
+    def _added_id(self, added):
+        return self.token_to_id(self._token_translate.get(added.content, added.content))
 
     def _compute_word_tokens(self, word):
         """The longest pieces, from left to right; the word itself if that does not work out."""
@@ -305,7 +337,7 @@ class Tokenizer(DictTokenizer):
             prefix = "##" if start else ""
             for end in range(min(len(word), start + self._longest_token), start, -1):
                 piece = prefix + word[start:end]
-                if piece in self._token_dict:
+                if piece in self._vocab:
                     break
             else:
                 return (word,)
@@ -314,8 +346,7 @@ class Tokenizer(DictTokenizer):
         return tuple(pieces)
 
     def _compute_word_ids(self, word):
-        translate = self._token_translate
-        return tuple(self.token_to_id(translate.get(t, t)) for t in self._word_tokens[word])
+        return tuple(map(self._compute_char_id, self._word_tokens[word]))
 
     def _compute_run_ids(self, run):
         return tuple(chain.from_iterable(map(self._word_ids.__getitem__, self._words(run))))
@@ -339,41 +370,71 @@ class Tokenizer(DictTokenizer):
         """Steps 1 to 4: the words of a text, cleaned and normalized."""
         spaced = text.translate(self._char_forms)
         if _CONTEXT in spaced:
-            spaced, _ = _normalize(text, self._do_lower_case, self._drop_private_use)
+            spaced, _ = _normalize(text, self._rules)
         return spaced.split()
 
     def _pieces(self, text):
         return [token for word in self._words(text) for token in self._word_tokens[word]]
 
+    def _set_finders(self, in_text):
+        self._late_rules = self._rules._replace(punctuation=False)
+        in_text = {
+            _normalize(content, self._late_rules)[0] if token.normalized else content: token
+            for content, token in in_text.items()
+        }
+        in_text.pop("", None)  # of control characters alone
+        super()._set_finders(in_text)
+        if self._late_finder:
+            self._late_forms = Memo(self._compute_late_form)
+
+    def _compute_late_form(self, code):
+        return _char_form(chr(code), self._late_rules)
+
+    def _late_parts(self, text):
+        """The parts of a text by the tokens that are found once it is normalized."""
+        spaced = text.translate(self._late_forms)
+        if _CONTEXT not in spaced and not self._late_finder.is_in(spaced):
+            return parts(text, [])
+        spaced, origins = _normalize(text, self._late_rules)
+        found = [
+            (min(origins[start:end]), max(origins[start:end]) + 1, token)
+            for start, end, token in self._late_finder.find(spaced)
+        ]
+        return parts(text, found)
+
     def _tokenize(self, text):
-        if self._specials is None:
-            return self._tokenize_plain(text)
         tokens = []
-        for i, part in enumerate(self._specials.split(text)):
-            tokens += [part] if i % 2 else self._tokenize_plain(part)
+        for start, end, added in self._parts(text):
+            tokens += [added.content] if added else self._tokenize_plain(text[start:end])
         return tokens
 
     def _tokenize_plain(self, text):
         if self._pre_tokenize is None:
             return self._pieces(text)
-        if self._do_lower_case:
-            decomposed = unicodedata.normalize("NFD", text.lower())
+        if self._rules.lower:
+            text = text.lower()
+        if self._rules.strip_accents:
+            decomposed = unicodedata.normalize("NFD", text)
             text = "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
         tokens = []
         for word in self._pre_tokenize(text):
-            tokens += [word] if word and word in self._token_dict else self._pieces(word)
+            tokens += [word] if word and word in self._vocab else self._pieces(word)
         return tokens
 
-    @property
-    def _is_plain(self):
-        """Whether a text may be cut into runs, as no hook wants to see all of it."""
-        return self._pre_tokenize is None and self._specials is None
-
     def _encode(self, text):
-        if not self._is_plain:
-            return super()._encode(text)
+        if self._finder is self._late_finder is None:
+            return self._encode_plain(text)
+        ids = []
+        for start, end, added in self._parts(text):
+            ids += [self._added_id(added)] if added else self._encode_plain(text[start:end])
+        return ids
+
+    def _encode_plain(self, text):
+        """The ids of a text without added tokens."""
+        if self._pre_tokenize is not None:
+            return list(map(self._compute_char_id, self._tokenize_plain(text)))
         ids, alone = [], True
-        for run in _RUNS.split(text):
+        for run in self._runs.split(text):
             if alone:
                 ids += map(self._char_ids.__getitem__, run)
             else:
@@ -382,14 +443,26 @@ class Tokenizer(DictTokenizer):
         return ids
 
     def _encode_with_offsets(self, text):
-        if not self._is_plain:
-            positions = self._positions(text, self._tokenize(text))
-            return self._encode(text), [(p[0], p[-1] + 1) if p else (0, 0) for p in positions]
+        ids, offsets = [], []
+        for start, end, added in self._parts(text):
+            if added:
+                more, spans = [self._added_id(added)], [(0, end - start)]
+            else:
+                more, spans = self._encode_plain_with_offsets(text[start:end])
+            ids += more
+            offsets += [(start + i, start + j) for i, j in spans] if start else spans
+        return ids, offsets
+
+    def _encode_plain_with_offsets(self, text):
+        if self._pre_tokenize is not None:
+            positions = self._positions(text, self._tokenize_plain(text))
+            spans = [(p[0], p[-1] + 1) if p else (0, 0) for p in positions]
+            return self._encode_plain(text), spans
         spans = _UNIT_SPANS
         if len(text) > len(spans):
             spans = [(i, i + 1) for i in range(len(text))]
         ids, offsets, start, alone = [], [], 0, True
-        for run in _RUNS.split(text):
+        for run in self._runs.split(text):
             end = start + len(run)
             if alone:
                 ids += map(self._char_ids.__getitem__, run)
@@ -406,17 +479,21 @@ class Tokenizer(DictTokenizer):
         """What `_normalize` returns, by way of the table if that will do."""
         forms = [self._char_forms[code] for code in map(ord, text)]
         if _CONTEXT in forms:
-            return _normalize(text, self._do_lower_case, self._drop_private_use)
+            return _normalize(text, self._rules)
         return "".join(forms), [i for i, form in enumerate(forms) for _ in form]
 
     def _aligned_words(self, text):
         """The words of a text, and for each of their characters its position in the text."""
-        words, origins, start = [], [], 0
-        for i, part in enumerate([text] if self._specials is None else self._specials.split(text)):
-            spaced, at = (part, range(len(part))) if i % 2 else self._aligned(part)
+        words, origins = [], []
+        for start, end, added in self._parts(text):
+            if added:
+                size, width = len(added.content), end - start
+                words.append(added.content)
+                origins += [start + i * width // size for i in range(size)]
+                continue
+            spaced, at = self._aligned(text[start:end])
             words += spaced.split()
             origins += [start + o for c, o in zip(spaced, at, strict=True) if not c.isspace()]
-            start += len(part)
         return words, origins
 
     def _positions(self, text, tokens):
@@ -435,7 +512,7 @@ class Tokenizer(DictTokenizer):
                 if begin < 0:
                     raise ValueError(f"rematch: token {token!r} is not in the rest of the text")
                 end = begin + len(piece)
-            elif self._specials is None or not normalized.startswith(piece, begin):
+            elif token not in self._read_in_text or not normalized.startswith(piece, begin):
                 end = begin
                 if token == self.token_unk and begin < len(normalized):
                     end = word_ends[bisect_right(word_ends, begin)]
@@ -448,7 +525,7 @@ class Tokenizer(DictTokenizer):
     def _is_special(self, token):
         """Whether a token is none of the text, as are `[CLS]`, `[unused1]`, ..."""
         bracketed = len(token) > 1 and token[0] == "[" and token[-1] == "]"
-        return bracketed or token in self._special_set
+        return token in self._special_set or (bracketed and token not in self.added_tokens)
 
     def decode(self, ids, tokens=None):
         """Readable text from token ids: no spaces between Chinese characters, no special tokens.

@@ -1,0 +1,95 @@
+"""Tokens that a text is cut at before anything else: those added to a vocabulary, and special ones."""
+
+from dataclasses import asdict, dataclass
+
+import regex
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """One token that is read in a text as it stands.
+
+    Args:
+        content: the token.
+        id: its id; None if the vocabulary has it already.
+        lstrip: the white space before it belongs to it.
+        rstrip: the white space after it belongs to it.
+        single_word: is read only where no letter or digit touches it.
+        normalized: is looked for after the tokenizer's normalization, of the text and of the token
+            itself: lower-cased, `<E>` is found in `<e>`. WordPiece alone; elsewhere such tokens
+            are looked for after the others.
+        special: is no part of a text: `decode` leaves it out.
+    """
+
+    content: str
+    id: int | None = None
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+    normalized: bool = False
+    special: bool = False
+
+    def flags(self):
+        """All but the id, as `tokenizer_config.json` has it."""
+        return {key: value for key, value in asdict(self).items() if key != "id"}
+
+
+class Finder:
+    """Finds tokens in a text: the leftmost, and of several there the longest.
+
+    Args:
+        tokens: dict of what stands in the text -> `AddedToken`.
+    """
+
+    def __init__(self, tokens):
+        self._tokens = tokens
+        longest_first = sorted(tokens, key=len, reverse=True)
+        self._pattern = regex.compile("|".join(map(regex.escape, longest_first)))
+
+    def is_in(self, text):
+        """Whether any of the tokens may be in a text."""
+        return self._pattern.search(text) is not None
+
+    def find(self, text):
+        """The tokens of a text, without the white space beside them.
+
+        Returns:
+            A list of `(start, end, AddedToken)`.
+        """
+        found = []
+        for match in self._pattern.finditer(text):
+            token = self._tokens[match[0]]
+            start, end = match.span()
+            if not (token.single_word and _touches_a_word(text, start, end)):
+                found.append((start, end, token))
+        return found
+
+
+def _touches_a_word(text, start, end):
+    return any(regex.match(r"\w", char) for char in (text[:start][-1:], text[end:][:1]))
+
+
+def parts(text, found):
+    """A text in parts: the tokens found, with the white space they take, and what is between.
+
+    Args:
+        text: a string.
+        found: what `Finder.find` returns.
+
+    Returns:
+        A list of `(start, end, token)` that covers the text, where `token` is an `AddedToken` or
+        None. Nothing is empty, but for the only part of an empty text.
+    """
+    result, done = [], 0
+    for start, end, token in found:
+        if token.lstrip:
+            start = max(done, len(text[:start].rstrip()))
+        if token.rstrip:
+            end = len(text) - len(text[end:].lstrip())
+        if done < start:
+            result.append((done, start, None))
+        result.append((start, end, token))
+        done = end
+    if done < len(text) or not text:
+        result.append((done, len(text), None))
+    return result

@@ -1,0 +1,230 @@
+"""What stands beside a vocabulary: settings, names of special tokens, added tokens.
+
+| file | what is read |
+|---|---|
+| `tokenizer_config.json` | settings, names of special tokens, `added_tokens_decoder` |
+| `special_tokens_map.json` | names of special tokens, unless there is an `added_tokens_decoder` |
+| `added_tokens.json` | tokens and their ids |
+| `tokenizer.json` | see `one_file` |
+
+A setting that changes ids and is not understood is an error; what changes none is left alone.
+"""
+
+import json
+import re
+from dataclasses import replace
+
+from .added import AddedToken
+
+# The kinds of `load_tokenizer`, and the classes of transformers whose rules are theirs
+CLASSES = {
+    "WordPiece": r"(Bert|ConvBert|DistilBert|Electra|Ernie|LayoutLM|Lxmert|MobileBert|Nezha|Realm|"
+    r"Retribert|RetriBert|RoFormer|SqueezeBert)Tokenizer",
+    "byte-level BPE": r"GPT2Tokenizer|GPTNeoTokenizer",
+    "sentencepiece": r"T5Tokenizer|MT5Tokenizer|CpmTokenizer",
+}
+# These have no rules of their own: `tokenizer.json` says them
+_GENERIC = r"PreTrainedTokenizer|PythonBackend|TokenizersBackend"
+
+_NAMES = "bos_token|eos_token|unk_token|sep_token|pad_token|cls_token|mask_token"
+
+# Keys that are read here or by a kind, and keys that change no ids (patterns)
+_READ = (
+    r"do_lower_case|strip_accents|tokenize_chinese_chars|extra_ids|added_tokens_decoder|"
+    r"tokenizer_class|max_input_chars_per_word|additional_special_tokens|extra_special_tokens|"
+    rf"{_NAMES}|add_bos_token|add_eos_token"
+)
+_NOTES = (
+    r"_.*|.*_files?|.*_id|.*_ids|.*_side|.*template.*|auto_map|backend|clean_up_tokenization_spaces|"
+    r"chat_control_tokens|device_map|dtype|errors|files_loaded|is_local|legacy|local_files_only|"
+    r"max_len|max_length|model_input_names|model_max_length|model_type|name_or_path|"
+    r"pad_to_multiple_of|processor_class|return_.*|revision|spaces_between_special_tokens|stride|"
+    r"tokenizer_type|torch_dtype|transformers_version|truncation|truncation_strategy|"
+    r"trust_remote_code|use_fast|padding|max_seq_length|tokenize_mode|model_specific_special_tokens"
+)
+# Keys that change ids, and the only values with which they do not
+_ONLY = {
+    "add_prefix_space": (False,),
+    "do_basic_tokenize": (True,),
+    "keep_accents": (False,),
+    "remove_space": (True,),
+    "split_special_tokens": (False,),
+    "word_tokenizer_type": ("basic",),
+    "subword_tokenizer_type": ("wordpiece",),
+    "wordpieces_prefix": ("##",),
+}
+
+
+def read_json(path):
+    """The contents of a JSON file; an empty dict if there is none."""
+    if path is None or not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error})") from None
+
+
+def _read_dict(path):
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}.")
+    return content
+
+
+def token_of(path, key, value, **defaults):
+    """An `AddedToken` from how a file writes a token: its text, or a dict with flags."""
+    fields = {"content": value} if isinstance(value, str) else value
+    if not isinstance(fields, dict) or not isinstance(fields.get("content"), str):
+        raise ValueError(f"{path}: {key} is {value!r:.200}; expected a token, or a dict of one.")
+    # Hugging Face's default: what is special is looked for as it stands, all else normalized.
+    special = fields.get("special", defaults.pop("special", False))
+    fields = {"normalized": not special, **defaults, **fields, "special": special}
+    flags = {name: fields[name] for name in AddedToken.__dataclass_fields__ if name in fields}
+    if not flags["content"]:
+        raise ValueError(f"{path}: {key} holds an empty token; expected a text.")
+    return AddedToken(**flags)
+
+
+class Settings:
+    """What `tokenizer_config.json` and the files beside it say.
+
+    Args:
+        folder: the `Path` of a directory.
+
+    Attributes:
+        path: that of `tokenizer_config.json`.
+        values: the settings, without those that are `null` and without names of tokens.
+        names: dict `"cls_token"` -> token or None, of the special tokens that are named.
+
+    Raises:
+        ValueError: a file is not what it should be, or a setting is not understood.
+    """
+
+    def __init__(self, folder):
+        self.path = folder / "tokenizer_config.json"
+        config = _read_dict(self.path)
+        decoder = config.get("added_tokens_decoder")
+        special = {key: (self.path, value) for key, value in config.items()}
+        if decoder is None:
+            path = folder / "special_tokens_map.json"
+            special |= {key: (path, value) for key, value in _read_dict(path).items()}
+
+        self.values = {key: value for key, value in config.items() if value is not None}
+        self.names, named = {}, []
+        for key, (path, value) in special.items():
+            if key in ("additional_special_tokens", "extra_special_tokens"):
+                items = value.values() if isinstance(value, dict) else value or []
+                named += [token_of(path, key, item, special=True) for item in items]
+            elif re.fullmatch(_NAMES, key):
+                self.names[key] = None if value is None else token_of(path, key, value).content
+            elif key.endswith("_token") and isinstance(value, str | dict):
+                named.append(token_of(path, key, value, special=True))
+                self.values.pop(key, None)
+        self._check()
+
+        self._decoder = [
+            token_of(self.path, f"added_tokens_decoder[{i}]", value, id=_number(self.path, i))
+            for i, value in (decoder or {}).items()
+        ]
+        path = folder / "added_tokens.json"
+        specials = {*filter(None, self.names.values()), *(token.content for token in named)}
+        self._added = [
+            token_of(path, content, content, id=_number(path, i), special=content in specials)
+            for content, i in _read_dict(path).items()
+        ]
+        self._named = named
+
+    def added_tokens(self, one_file):
+        """All added tokens, of the files and of a `OneFile` or None; the better informed first."""
+        of_one_file = one_file.added if one_file else []
+        return [*self._decoder, *of_one_file, *self._added, *self._named]
+
+    def _check(self):
+        for key, value in self.values.items():
+            if key in _ONLY:
+                if value not in _ONLY[key]:
+                    raise ValueError(
+                        f"{self.path}: {key} is {value!r:.200}; expected"
+                        f" {' or '.join(map(repr, _ONLY[key]))}, as ids are computed no other way."
+                    )
+            elif key == "never_split" and set(value) <= {*self.names.values(), *_DEFAULT_SPECIALS}:
+                continue
+            elif value not in (False, [], {}, "", 0) and not re.fullmatch(f"{_READ}|{_NOTES}", key):
+                raise ValueError(
+                    f"{self.path}: the key {key!r} (value {value!r:.200}) is not understood, and may"
+                    " change ids. If it does not, take it out of the file."
+                )
+
+    def check_kind(self, kind, config, has_one_file):
+        """Checks that the named class of tokenizers, if any, cuts texts as a kind does.
+
+        Args:
+            kind: a key of `CLASSES`.
+            config: the contents of `config.json`.
+            has_one_file: whether a `tokenizer.json` says the rules.
+        """
+        name = self.values.get("tokenizer_class") or config.get("tokenizer_class")
+        if not name and kind == "byte-level BPE" and not has_one_file:
+            # Other models with such files cut words by another pattern, or add tokens.
+            name = config.get("model_type")
+            name = None if name == "gpt2" else name
+        generic = rf"|{_GENERIC}" if has_one_file else ""
+        if name and not re.fullmatch(rf"({CLASSES[kind]}{generic})(Fast)?", name):
+            raise ValueError(
+                f"{self.path.parent}: its tokenizer is {name!r}, whose rules are not known; expected"
+                f" for {kind} one of {CLASSES[kind].replace('|', ', ')}. If it has the same rules,"
+                " give its file to the class that reads it, such as Tokenizer."
+            )
+        if kind != "WordPiece" and self.values.get("do_lower_case"):
+            raise ValueError(
+                f"{self.path}: do_lower_case is true; expected false, as ids of {kind} are computed"
+                " no other way."
+            )
+
+    @property
+    def tokenizer_class(self):
+        """The class named in `tokenizer_config.json`, without `Fast`, or `""`."""
+        return str(self.values.get("tokenizer_class", "")).removesuffix("Fast")
+
+
+_DEFAULT_SPECIALS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
+
+
+def _number(path, value):
+    if str(value).isdecimal():
+        return int(value)
+    raise ValueError(f"{path}: {value!r:.200} is no id; expected a whole number.")
+
+
+def merged(tokens, known, rows):
+    """One `AddedToken` for each content, with its id.
+
+    Args:
+        tokens: list of `AddedToken`, of which the first one of a content counts.
+        known: a function token -> id in the vocabulary, or None.
+        rows: the number of ids of the vocabulary.
+
+    Returns:
+        A list. What is only named as special, and has no id anywhere, gets the ids after the
+        highest, as in transformers.
+
+    Raises:
+        ValueError: two files give a token two ids.
+    """
+    result = {}
+    for token in tokens:
+        first = result.setdefault(token.content, token)
+        ids = {i for i in (first.id, token.id, known(token.content)) if i is not None}
+        if len(ids) > 1:
+            raise ValueError(
+                f"the files give {token.content!r} the ids {' and '.join(map(str, sorted(ids)))};"
+                " expected the same in all of them."
+            )
+        result[token.content] = replace(first, id=next(iter(ids), None))
+    after = max([rows - 1, *(t.id for t in result.values() if t.id is not None)]) + 1
+    for content, token in result.items():
+        if token.id is None:
+            result[content] = replace(token, id=after)
+            after += 1
+    return list(result.values())

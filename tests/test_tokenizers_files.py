@@ -1,0 +1,351 @@
+"""What stands beside a vocabulary: added tokens, settings, names of special tokens."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from goldens.make_tokenizers_files import (
+    BLOCK,
+    CASES,
+    GOLDEN,
+    SHARED,
+    Odd,
+    Real,
+    hashed,
+    real_lines,
+    write_case,
+)
+from goldens.odd_lines import ADDED, LINES
+
+from bert4keras_lite import load_tokenizer
+from bert4keras_lite.tokenizers import Tokenizer, jieba_words
+
+pytestmark = pytest.mark.once
+
+FROZEN = json.loads(GOLDEN.read_text("utf-8"))
+ODD = Odd()
+
+
+def load(folder, case, **options):
+    """Reads the directory of a case as its reference does."""
+    if CASES[case][0] in ("4", "5"):
+        options["special_tokens_in_text"] = True
+    if (folder / "vocab.txt").exists() and CASES[case][0] == "5":
+        options |= {"word_maxlen": 100, "drop_private_use": True}
+    if case == "one_file":
+        options["drop_private_use"] = True
+    return load_tokenizer(folder, **options)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """Writes the directory of a case, with the small vocabularies, and changes in its files."""
+
+    def write(case, **changes):
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
+        write_case(tmp_path, case, ODD)
+        for name, change in changes.items():
+            path = tmp_path / f"{name}.json"
+            content = json.loads(path.read_text("utf-8")) if path.exists() else {}
+            path.write_text(json.dumps({**content, **change}), "utf-8")
+        return tmp_path
+
+    return write
+
+
+# Ids of transformers, bert4keras and CPM
+
+
+def test_odd_lines():
+    assert len(LINES) == len(set(LINES)) == 300
+    assert FROZEN["odd"].keys() == FROZEN["real"].keys() == CASES.keys()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ids_of_odd_lines(case, directory):
+    tokenizer = load(directory(case), case)
+    for line, ids in zip(LINES, FROZEN["odd"][case], strict=True):
+        assert tokenizer.encode(line)[0] == ids, line
+        assert tokenizer.encode(line, return_offsets=True)[0] == ids, line
+    batch = tokenizer.encode_batch(LINES[:40], length=40, maxlen=40)[0]
+    for row, ids in zip(batch, FROZEN["odd"][case][:40], strict=True):
+        assert row[: len(ids)].tolist() == ids
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared vocabularies and data sets")
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.long] * (c in ("words", "cpm"))) for c in CASES]
+)
+def test_ids_of_ten_thousand_real_lines(case, tmp_path):
+    write_case(tmp_path, case, Real())
+    tokenizer = load(tmp_path, case)
+    lines = real_lines()
+    hashes = hashed([tokenizer.encode(line)[0] for line in lines])
+    assert len(lines) == len(hashes) * BLOCK == 10_000
+    wrong = [i for i, pair in enumerate(zip(hashes, FROZEN["real"][case], strict=True))
+             if len(set(pair)) > 1]  # fmt: skip
+    assert not wrong, f"blocks of lines: {wrong}"
+
+
+# Added tokens
+
+WITH_ADDED = [case for case in CASES if "added" in case or "one_file" in case]
+
+
+@pytest.mark.parametrize("case", WITH_ADDED)
+def test_added_tokens_everywhere(case, directory):
+    tokenizer = load_tokenizer(directory(case))
+    rows = tokenizer.vocab_size - len(ADDED)
+    for i, token in enumerate(ADDED):
+        assert tokenizer.token_to_id(token) == rows + i
+        assert tokenizer.id_to_token(np.int64(rows + i)) == token
+    text = "今天<e>!x <l> New York</e>"
+    ids, _, offsets = tokenizer.encode(text, return_offsets=True)
+    spans = {
+        tokenizer.id_to_token(i): text[slice(*span)] for i, span in zip(ids, offsets, strict=True)
+    }
+    for token in ("<e>!", "<l>", "New York", "</e>"):
+        assert spans[token].strip() == token
+    assert tokenizer.encode_batch([text])[0][0].tolist() == ids
+    tokens = tokenizer.tokenize(text)
+    assert tokenizer.tokens_to_ids(tokens) == ids
+    places = tokenizer.rematch(text, tokens)
+    place = places[tokens.index("New York")]
+    assert text[place[0] : place[-1] + 1] == "New York"
+
+
+@pytest.mark.parametrize("case", WITH_ADDED)
+def test_decoding_keeps_added_tokens_and_drops_special_ones(case, directory):
+    tokenizer = load_tokenizer(directory(case))
+    decoded = tokenizer.decode(tokenizer.encode("ab<e>ab</e>")[0])
+    is_special = tokenizer.added_tokens["</e>"].special
+    assert is_special == (case not in ("added_tokens", "gpt2_added_tokens", "t5_added_tokens"))
+    assert decoded.replace(" ", "") == ("ab<e>ab" if is_special else "ab<e>ab</e>")
+    assert "New York" in tokenizer.decode(tokenizer.encode("New York")[0])
+
+
+def test_special_tokens_in_a_text_are_text_unless_asked_for(directory):
+    folder = directory("one_file")  # lists [MASK] among its added tokens
+    assert load_tokenizer(folder).tokenize("[MASK]")[1:-1] == ["[", "M", "A", "S", "K", "]"] or (
+        "[MASK]" not in load_tokenizer(folder).tokenize("[MASK]")
+    )
+    assert load_tokenizer(folder, special_tokens_in_text=True).tokenize("[MASK]")[1] == "[MASK]"
+    sp = load_tokenizer(directory("t5"), special_tokens_in_text=True)
+    assert sp.encode("<pad>")[0] == [sp.token_pad_id, sp.token_end_id]
+    assert load_tokenizer(directory("t5")).encode("<pad>")[0][0] != sp.token_pad_id
+
+
+def test_added_tokens_as_an_argument():
+    vocab = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "<", ">", "e"])}
+    tokenizer = Tokenizer(vocab, added_tokens={"<e>": 8, "a": 4})
+    assert tokenizer.encode("a<e>aa")[0] == [2, 4, 8, 4, 4, 3]
+    assert tokenizer.vocab_size == 9
+    assert tokenizer.decode([4, 8]) == "a <e>"
+    with pytest.raises(ValueError, match="'a' is given the id 9; expected 4"):
+        Tokenizer(vocab, added_tokens={"a": 9})
+    with pytest.raises(ValueError, match="id 4 of '<e>' is that of 'a'"):
+        Tokenizer(vocab, added_tokens={"<e>": 4})
+    translated = Tokenizer(vocab, added_tokens={"<e>": 8}, token_translate={"<e>": "a"})
+    assert translated.encode("<e>")[0] == [2, 4, 3]
+
+
+def test_ids_of_the_files_agree(directory):
+    odd = {"added_tokens": {"<e>": 4000}}
+    with pytest.raises(ValueError, match=r"the files give '<e>' the ids \d+ and 4000"):
+        load_tokenizer(directory("added_tokens_decoder", **odd))
+    folder = directory("one_file")
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[SEP]\n[CLS]\n", "utf-8")
+    with pytest.raises(
+        ValueError, match=r"vocab\.txt gives '\[SEP\]' the id 2, .*tokenizer\.json 3"
+    ):
+        load_tokenizer(folder)
+    vocab = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
+    (folder / "vocab.txt").write_text("\n".join(vocab), "utf-8")
+    assert load_tokenizer(folder, drop_private_use=True).encode("<e>") == (
+        load_tokenizer(directory("one_file")).encode("<e>")
+    )
+
+
+def test_tokens_that_are_only_named_get_the_next_ids(directory):
+    more = {"additional_special_tokens": ["<x>", {"content": "好", "special": True}, "<y>"]}
+    tokenizer = load_tokenizer(directory("uncased", tokenizer_config=more))
+    rows = tokenizer.vocab_size
+    assert tokenizer.tokenize("<x>好<y>")[1:-1] == ["<x>", "好", "<y>"]
+    assert tokenizer.tokens_to_ids(["<x>", "<y>"]) == [rows - 2, rows - 1]
+    assert tokenizer.decode(tokenizer.encode("a<x>a")[0]) == "a a"
+
+
+# Settings
+
+
+def test_settings_that_are_null_are_none(directory):
+    config = {"do_lower_case": None, "strip_accents": None, "tokenize_chinese_chars": None}
+    folder = directory("uncased", tokenizer_config=config)
+    assert load_tokenizer(folder).encode("É天B") == load_tokenizer(directory("uncased")).encode(
+        "É天B"
+    )
+
+
+def test_without_start_and_end_token(directory):
+    config = {"cls_token": None, "sep_token": None}
+    assert load_tokenizer(directory("uncased", tokenizer_config=config)).tokenize("好") == ["好"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"do_basic_tokenize": False}, r"do_basic_tokenize is False; expected True"),
+        ({"never_split": ["好"]}, r"the key 'never_split'"),
+        ({"casing": "upper"}, r"the key 'casing' \(value 'upper'\) is not understood"),
+        ({"tokenizer_class": "BertJapaneseTokenizer"}, r"its tokenizer is 'BertJapaneseTokenizer'"),
+        ({"split_special_tokens": True}, r"split_special_tokens is True"),
+        ({"mask_token": 3}, r"mask_token is 3; expected a token"),
+        ({"additional_special_tokens": [""]}, r"holds an empty token"),
+        ({"added_tokens_decoder": {"x": {"content": "<e>"}}}, r"'x' is no id"),
+    ],
+)
+def test_settings_that_are_not_understood(directory, config, message):
+    with pytest.raises(ValueError, match=rf"(tokenizer_config\.json|test_sett).*{message}"):
+        load_tokenizer(directory("uncased", tokenizer_config=config))
+
+
+def test_bookkeeping_passes(directory):
+    config = {
+        "model_max_length": 512,
+        "clean_up_tokenization_spaces": True,
+        "padding_side": "left",
+        "name_or_path": "x",
+        "never_split": None,
+        "do_basic_tokenize": True,
+        "chat_template": "{{ x }}",
+        "special_tokens_map_file": "/x",
+        "init_inputs": [],
+        "legacy": True,
+    }
+    folder = directory("uncased", tokenizer_config=config)
+    assert load_tokenizer(folder).encode("天气") == load_tokenizer(directory("uncased")).encode(
+        "天气"
+    )
+
+
+def test_class_of_words(directory):
+    assert load_tokenizer(directory("words"))._pre_tokenize is jieba_words
+
+
+@pytest.mark.parametrize(("key", "place"), [("add_bos_token", 0), ("add_eos_token", -1)])
+def test_start_and_end_token_of_gpt2(directory, key, place):
+    tokenizer = load_tokenizer(directory("gpt2", tokenizer_config={key: True}))
+    assert tokenizer.tokenize("abc")[place] == "<|endoftext|>"
+
+
+# tokenizer.json
+
+QWEN = {
+    "normalizer": {"type": "NFC"},
+    "pre_tokenizer": {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "x"}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+        ],
+    },
+}
+TEMPLATE = {"type": "TemplateProcessing", "special_tokens": {
+    t: {"id": t, "ids": [0], "tokens": [t]} for t in ("[CLS]", "[SEP]")
+}}  # fmt: skip
+CLS, SEP = ({"SpecialToken": {"id": t, "type_id": 0}} for t in ("[CLS]", "[SEP]"))
+A, B = ({"Sequence": {"id": t, "type_id": 0}} for t in "AB")
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "message"),
+    [
+        ("gpt2_one_file", {"normalizer": QWEN["normalizer"]}, "the normalizer is NFC"),
+        ("gpt2_one_file", {"pre_tokenizer": QWEN["pre_tokenizer"]}, "the pre_tokenizer is Split"),
+        ("gpt2_one_file", {"pre_tokenizer": None}, "the pre_tokenizer is None"),
+        (
+            "gpt2_one_file",
+            {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
+            "add_prefix_space of the pre_tokenizer is True",
+        ),
+        ("gpt2_one_file", {"decoder": {"type": "BPEDecoder"}}, "the decoder is BPEDecoder"),
+        ("gpt2_one_file", {"post_processor": {"type": "RobertaProcessing"}}, "the post_processor"),
+        ("one_file", {"normalizer": None}, "the normalizer is None"),
+        (
+            "one_file",
+            {"normalizer": {"type": "BertNormalizer", "clean_text": False}},
+            "clean_text of the normalizer is False",
+        ),
+        ("one_file", {"pre_tokenizer": {"type": "Whitespace"}}, "pre_tokenizer is Whitespace"),
+        (
+            "one_file",
+            {"post_processor": {**TEMPLATE, "single": [CLS, CLS, A, SEP], "pair": [A, B]}},
+            "the post_processor is",
+        ),
+        (
+            "one_file",
+            {
+                "post_processor": {
+                    **TEMPLATE,
+                    "single": [CLS, A, SEP],
+                    "pair": [CLS, A, SEP, SEP, B],
+                }
+            },
+            "the post_processor is",
+        ),
+        ("one_file", {"model": {"type": "WordLevel", "vocab": {}}}, "got 'WordLevel'"),
+        ("one_file", {"model": {"type": "WordPiece"}}, "the model has no vocab"),
+    ],
+)
+def test_parts_that_are_not_understood(directory, case, change, message):
+    with pytest.raises(ValueError, match=rf"tokenizer\.json: .*{message}"):
+        load_tokenizer(directory(case, tokenizer=change))
+
+
+def test_options_of_one_file(directory):
+    tokenizer = load_tokenizer(directory("one_file"))
+    assert tokenizer.tokenize("É" * 101)[1:-1] == ["e" * 101] != tokenizer.tokenize("É" * 100)[1:-1]
+    assert (tokenizer.token_start, tokenizer.token_end) == ("[CLS]", "[SEP]")
+    only_end = {**TEMPLATE, "single": [A, SEP], "pair": [A, SEP, B, SEP]}
+    tokenizer = load_tokenizer(directory("one_file", tokenizer={"post_processor": only_end}))
+    assert tokenizer.tokenize("a") == ["a", "[SEP]"]
+    tokenizer = load_tokenizer(directory("one_file", tokenizer={"post_processor": None}))
+    assert tokenizer.tokenize("a") == ["a"]
+
+
+def test_qwen(directory):
+    """Its `vocab.json` and `merges.txt` look like GPT-2's, which cuts words by another pattern."""
+    content = json.loads((directory("gpt2_one_file") / "tokenizer.json").read_text("utf-8"))
+    with pytest.raises(ValueError, match=r"tokenizer\.json: the normalizer is NFC"):
+        load_tokenizer(directory("gpt2", tokenizer={**content, **QWEN}))
+    with pytest.raises(ValueError, match="its tokenizer is 'Qwen2Tokenizer'"):
+        load_tokenizer(directory("gpt2", tokenizer_config={"tokenizer_class": "Qwen2Tokenizer"}))
+    folder = directory("gpt2", config={"model_type": "qwen2"})
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(ValueError, match="its tokenizer is 'qwen2'"):
+        load_tokenizer(folder)
+
+
+def test_fairseq(directory):
+    """XLM-R's ids are those of its pieces plus one, with four others in front."""
+    folder = directory("t5", tokenizer_config={"extra_ids": 0})
+    pieces = [load_tokenizer(folder).id_to_token(i) for i in range(20)]
+    vocab = [[piece, 0.0] for piece in ["<s>", "<pad>", "</s>", "<unk>", *pieces[3:]]]
+    model = {"type": "Unigram", "vocab": vocab, "unk_id": 3}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model}), "utf-8")
+    with pytest.raises(ValueError, match=r"spiece\.model gives .*tokenizer\.json"):
+        load_tokenizer(folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "spiece.model").rename(folder / "sentencepiece.bpe.model")
+    with pytest.raises(ValueError, match=r"sentencepiece\.bpe\.model: a model of fairseq's"):
+        load_tokenizer(folder)
+    folder = directory("t5", tokenizer_config={"tokenizer_class": "XLMRobertaTokenizerFast"})
+    with pytest.raises(ValueError, match="its tokenizer is 'XLMRobertaTokenizerFast'"):
+        load_tokenizer(folder)
+
+
+def test_lower_case_is_no_setting_of_sentencepiece(directory):
+    with pytest.raises(ValueError, match="do_lower_case is true; expected false"):
+        load_tokenizer(directory("t5", tokenizer_config={"do_lower_case": True}))
