@@ -39,17 +39,10 @@ from .configs import (
     write,
 )
 from .tokenizers import load_tokenizer
+from .tokenizers.loading import FILES
 
 # what a user can do wrong: one line, no traceback
 MISTAKES = (CheckpointError, hub.HubError, OSError, ValueError, TypeError, ImportError)
-FILES_OF_TEXT = (
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "tokenizer*",
-    "special_tokens*",
-    "*keep_tokens*",
-)
 
 
 def main(arguments=None):
@@ -347,8 +340,8 @@ def convert(options):
         arrays = _Arrays(found.located)
         write(target, found.config, options.to, arrays, _dtype(options.dtype), progress)
     if found.path.is_dir():
-        for pattern in FILES_OF_TEXT:
-            for file in found.path.glob(pattern):
+        for pattern in FILES:
+            for file in filter(Path.is_file, found.path.glob(pattern)):
                 shutil.copy(file, target / file.name)
     written = ", ".join(sorted(path.name for path in target.iterdir()))
     print(f"{target}: {found.family} as {options.to}: {written}")

@@ -560,7 +560,8 @@ class Transformer:
             format: `"tf"`: a TensorFlow checkpoint under the names of the family's publisher,
                 with Google's kind of config; `"hf"`: Hugging Face's `config.json` and
                 `model.safetensors`; `"keras"`: `model.keras`, which holds the graph as well.
-            vocab: dict token -> id, or a `Tokenizer`, to write as `vocab.txt`.
+            vocab: a tokenizer, whose files are written as well, or a dict token -> id, to write as
+                `vocab.txt`.
 
         Raises:
             ValueError, CheckpointError: the format has no such model.
@@ -576,8 +577,10 @@ class Transformer:
             with folded(self.model):
                 arrays = {path: ops.convert_to_numpy(v) for path, v in self.variables.items()}
                 write(directory, self.config, format, arrays)
-        if vocab is not None:
-            save_vocab(directory / "vocab.txt", getattr(vocab, "token_dict", vocab))
+        if isinstance(vocab, dict):
+            save_vocab(directory / "vocab.txt", vocab)
+        elif vocab is not None:
+            vocab.save(directory)
 
 
 class EncoderDecoder(Transformer):

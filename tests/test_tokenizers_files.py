@@ -19,7 +19,9 @@ from goldens.make_tokenizers_files import (
 from goldens.odd_lines import ADDED, LINES
 
 from bert4keras_lite import load_tokenizer
+from bert4keras_lite.hub import BESIDE_A_VOCABULARY, CONFIG, VOCABULARY
 from bert4keras_lite.tokenizers import Tokenizer, jieba_words
+from bert4keras_lite.tokenizers.loading import FILES
 
 pytestmark = pytest.mark.once
 
@@ -175,6 +177,46 @@ def test_tokens_that_are_only_named_get_the_next_ids(directory):
     assert tokenizer.tokenize("<x>好<y>")[1:-1] == ["<x>", "好", "<y>"]
     assert tokenizer.tokens_to_ids(["<x>", "<y>"]) == [rows - 2, rows - 1]
     assert tokenizer.decode(tokenizer.encode("a<x>a")[0]) == "a a"
+
+
+# Writing
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_saved_tokenizer_is_read_back(case, directory, tmp_path_factory):
+    tokenizer = load(directory(case), case)
+    folder = tmp_path_factory.mktemp("saved") / "new"
+    tokenizer.save(folder)
+    again = load(folder, case)
+    assert type(again) is type(tokenizer)
+    assert again.special_tokens == tokenizer.special_tokens
+    assert again.vocab_size == tokenizer.vocab_size
+    assert again.added_tokens.keys() == tokenizer.added_tokens.keys()
+    for line, ids in zip(LINES, FROZEN["odd"][case], strict=True):
+        assert again.encode(line)[0] == ids, line
+        assert again.decode(ids) == tokenizer.decode(ids)
+
+
+def test_what_is_saved_of_arguments(tmp_path):
+    vocab = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "a", "今天", "##b"])}
+    Tokenizer(vocab, False, 7, token_start=None, token_end=None, pre_tokenize=jieba_words).save(
+        tmp_path
+    )
+    again = load_tokenizer(tmp_path)
+    assert (again._rules.lower, again._word_maxlen, again.token_start) == (False, 7, None)
+    assert again._pre_tokenize is jieba_words
+    spaced = Tokenizer({**vocab, "a b": 5}, token_start=None, token_end=None)
+    with pytest.raises(ValueError, match="'a b' contains white space"):
+        spaced.save(tmp_path)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_files_that_belong_to_a_tokenizer(case, directory):
+    """What the command line copies to a converted checkpoint, and the hub downloads."""
+    for path in directory(case).iterdir():
+        assert path.name == "config.json" or any(path.match(pattern) for pattern in FILES)
+        patterns = (CONFIG, VOCABULARY, BESIDE_A_VOCABULARY)
+        assert any(pattern.fullmatch(path.name) for pattern in patterns)
 
 
 # Settings

@@ -7,7 +7,7 @@ import keras
 
 from .. import layers  # noqa: F401 - Keras finds the classes that a file names
 from ..hub import local_directory
-from ..tokenizers import load_tokenizer, save_vocab
+from ..tokenizers import load_tokenizer
 
 MODEL, LABELS = "model.keras", "labels.json"
 
@@ -16,12 +16,12 @@ def save_tagger(directory, model, labels, tokenizer):
     """Saves what finds entities, for `load_tagger` and the server's `--ner`.
 
     Args:
-        directory: is made if missing; gets `model.keras`, `labels.json` and `vocab.txt`.
+        directory: is made if missing; gets `model.keras`, `labels.json` and the tokenizer's files.
         model: a `keras.Model` from token ids and segment ids to scores of tags `(batch, length,
             tags)`, which a `ConditionalRandomField` or its kin may decode; or to scores of spans
             `(batch, kinds, length, length)`, above 0 where there is one.
         labels: the tags, such as `["O", "B-name", "I-name"]`; or the kinds of spans.
-        tokenizer: a WordPiece `Tokenizer`.
+        tokenizer: of the model.
 
     Raises:
         ValueError: another number of labels than the model scores.
@@ -31,7 +31,7 @@ def save_tagger(directory, model, labels, tokenizer):
     check_labels(model, labels, LABELS)
     model.save(directory / MODEL)
     (directory / LABELS).write_text(json.dumps(list(labels), ensure_ascii=False), "utf-8")
-    save_vocab(directory / "vocab.txt", tokenizer.token_dict)
+    tokenizer.save(directory)
 
 
 def load_tagger(directory):

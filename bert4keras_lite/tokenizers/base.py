@@ -2,10 +2,12 @@
 
 import operator
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 import numpy as np
 
 from .added import AddedToken, Finder, parts
+from .settings import write_settings
 
 
 class Memo(dict):
@@ -244,6 +246,28 @@ class TokenizerBase(ABC):
     @abstractmethod
     def decode(self, ids):
         """Readable text from token ids."""
+
+    def save(self, directory):
+        """Writes the files from which `load_tokenizer` reads the same tokenizer.
+
+        Special tokens, added tokens and settings go into `tokenizer_config.json`. What is no file's
+        matter is to be passed to `load_tokenizer` again: `pre_tokenize` (unless the vocabulary
+        shows it, as WoBERT's), `token_translate`, `special_tokens_in_text`, `drop_private_use`.
+
+        Args:
+            directory: is made if missing.
+
+        Raises:
+            ValueError: a token cannot be written, as it contains white space; see `added_tokens`.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        kind, values = self._save_vocabulary(directory)
+        write_settings(directory, kind, values, self)
+
+    @abstractmethod
+    def _save_vocabulary(self, directory):
+        """Writes the vocabulary; gives the kind, a key of `settings.NAMES`, and its settings."""
 
     def tokens_to_ids(self, tokens):
         """The ids of a list of tokens."""
@@ -490,6 +514,7 @@ class DictTokenizer(TokenizerBase):
     """A tokenizer whose vocabulary is a dict token -> id. Ids may have gaps."""
 
     def _set_vocab(self, token_dict):
+        self._vocab = token_dict  # without the added tokens
         if added := self._numbered(token_dict.get):
             owners = {i: token for token, i in token_dict.items()}
             for token, i in added.items():

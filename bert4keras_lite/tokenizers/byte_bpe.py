@@ -154,6 +154,17 @@ class ByteBPETokenizer(DictTokenizer):
         self._word_tokens = Memo(self._compute_word_tokens, longest=32)
         self._word_ids = Memo(self._compute_word_ids, longest=32)
 
+    def _save_vocabulary(self, directory):
+        vocab = json.dumps(self._vocab, ensure_ascii=False)
+        (directory / "vocab.json").write_text(vocab, "utf-8")
+        lines = ["#version: 0.2", *map(" ".join, self._ranks), ""]
+        (directory / "merges.txt").write_text("\n".join(lines), "utf-8", newline="\n")
+        values = {"tokenizer_class": "GPT2Tokenizer"}
+        for token, theirs in ((self.token_start, "bos"), (self.token_end, "eos")):
+            if token is not None:
+                values |= {f"add_{theirs}_token": True, f"{theirs}_token": token}
+        return "byte-level BPE", values
+
     # Tables
 
     def _compute_word_tokens(self, word):

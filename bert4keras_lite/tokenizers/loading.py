@@ -7,7 +7,7 @@ from ..hub import local_directory
 from .byte_bpe import ByteBPETokenizer, read_vocab
 from .one_file import read_one_file
 from .sentencepiece import CpmTokenizer, SpTokenizer
-from .settings import Settings, merged, read_json
+from .settings import NAMES, Settings, merged, read_json
 from .wordpiece import Tokenizer, load_vocab
 from .words import jieba_words
 
@@ -16,6 +16,18 @@ _LOOKED_FOR = (
     " BPE), spiece.model, sentencepiece.model or another *.model (sentencepiece), tokenizer.json"
 )
 _SENTINEL = re.compile(r"<extra_id_\d+>")
+# All files that `load_tokenizer` looks at, as patterns
+FILES = (
+    "*vocab*",
+    "encoder.json",
+    "*merges*.txt",
+    "*.bpe",
+    "*.model",
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*keep_tokens*.json",
+)
 # Words of two or more Chinese characters; capitalized words, which lower-cased text never yields
 _CHINESE_WORD = re.compile("[\u4e00-\u9fff]{2,}")
 _CAPITALIZED = re.compile("[A-Z][a-z]+")
@@ -39,28 +51,6 @@ def _find(folder, *patterns):
 def _many(pattern, token_dict):
     """Whether more than one token in a hundred fits a pattern: not a few strays."""
     return sum(map(bool, map(pattern.fullmatch, token_dict))) > len(token_dict) / 100
-
-
-# What Hugging Face calls the special tokens of a kind
-_NAMES = {
-    "WordPiece": {
-        "token_start": "cls_token",
-        "token_end": "sep_token",
-        "token_mask": "mask_token",
-        "token_unk": "unk_token",
-        "token_pad": "pad_token",
-    },
-    "byte-level BPE": {
-        "token_mask": "mask_token",
-        "token_unk": "unk_token",
-        "token_pad": "pad_token",
-    },
-    "sentencepiece": {
-        "token_end": "eos_token",
-        "token_mask": "mask_token",
-        "token_pad": "pad_token",
-    },
-}
 
 
 def _vocabulary_file(folder):
@@ -215,7 +205,7 @@ def load_tokenizer(directory, **options):
     settings.check_kind(kind, config, one_file is not None)
     found = {
         ours: settings.names[theirs]
-        for ours, theirs in _NAMES[kind].items()
+        for ours, theirs in NAMES[kind].items()
         if theirs in settings.names
     }
     if one_file:

@@ -145,6 +145,7 @@ class SpTokenizer(TokenizerBase):
             raise ValueError("extra_ids: a vocabulary with keep_tokens has none; expected 0")
         self.sp_model = model = _load(model_path, self.keep_tokens)
         self._pieces = model.get_piece_size()
+        self._extra_ids = extra_ids
         self._added_ids = {}
         pad = model.pad_id()
         super().__init__(
@@ -171,6 +172,11 @@ class SpTokenizer(TokenizerBase):
         self.vocab_size = self._vocab_size = max(self._rows - 1, *self._added_tokens_inv, 0) + 1
         tokens = filter(None, self.special_tokens.values())
         self._set_special_ids({t: self.known_id(t) for t in tokens if self.is_known(t)})
+
+    def _save_vocabulary(self, directory):
+        (directory / "spiece.model").write_bytes(self.sp_model.serialized_model_proto())
+        values = {"tokenizer_class": "T5Tokenizer", "extra_ids": self._extra_ids}
+        return "sentencepiece", values
 
     # Ids
 
@@ -338,6 +344,10 @@ class CpmTokenizer(SpTokenizer):
         if not self.is_known("▃"):
             self._token_translate.setdefault("▃", "<cls>")
             self._token_translate_inv.setdefault("<cls>", "▃")
+
+    def _save_vocabulary(self, directory):
+        kind, values = super()._save_vocabulary(directory)
+        return kind, {**values, "tokenizer_class": "CpmTokenizer"}
 
     def _prepared(self, text):
         return " ".join(word.translate(_MARKS) for word in self._pre_tokenize(text))

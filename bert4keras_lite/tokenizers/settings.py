@@ -23,16 +23,36 @@ CLASSES = {
     "byte-level BPE": r"GPT2Tokenizer|GPTNeoTokenizer",
     "sentencepiece": r"T5Tokenizer|MT5Tokenizer|CpmTokenizer",
 }
+# What Hugging Face calls the special tokens of a kind
+NAMES = {
+    "WordPiece": {
+        "token_start": "cls_token",
+        "token_end": "sep_token",
+        "token_mask": "mask_token",
+        "token_unk": "unk_token",
+        "token_pad": "pad_token",
+    },
+    "byte-level BPE": {
+        "token_mask": "mask_token",
+        "token_unk": "unk_token",
+        "token_pad": "pad_token",
+    },
+    "sentencepiece": {
+        "token_end": "eos_token",
+        "token_mask": "mask_token",
+        "token_pad": "pad_token",
+    },
+}
 # These have no rules of their own: `tokenizer.json` says them
 _GENERIC = r"PreTrainedTokenizer|PythonBackend|TokenizersBackend"
 
-_NAMES = "bos_token|eos_token|unk_token|sep_token|pad_token|cls_token|mask_token"
+_NAMED = "bos_token|eos_token|unk_token|sep_token|pad_token|cls_token|mask_token"
 
 # Keys that are read here or by a kind, and keys that change no ids (patterns)
 _READ = (
     r"do_lower_case|strip_accents|tokenize_chinese_chars|extra_ids|added_tokens_decoder|"
     r"tokenizer_class|max_input_chars_per_word|additional_special_tokens|extra_special_tokens|"
-    rf"{_NAMES}|add_bos_token|add_eos_token"
+    rf"{_NAMED}|add_bos_token|add_eos_token"
 )
 _NOTES = (
     r"_.*|.*_files?|.*_id|.*_ids|.*_side|.*template.*|auto_map|backend|clean_up_tokenization_spaces|"
@@ -116,7 +136,7 @@ class Settings:
             if key in ("additional_special_tokens", "extra_special_tokens"):
                 items = value.values() if isinstance(value, dict) else value or []
                 named += [token_of(path, key, item, special=True) for item in items]
-            elif re.fullmatch(_NAMES, key):
+            elif re.fullmatch(_NAMED, key):
                 self.names[key] = None if value is None else token_of(path, key, value).content
             elif key.endswith("_token") and isinstance(value, str | dict):
                 named.append(token_of(path, key, value, special=True))
@@ -195,6 +215,29 @@ def _number(path, value):
     if str(value).isdecimal():
         return int(value)
     raise ValueError(f"{path}: {value!r:.200} is no id; expected a whole number.")
+
+
+def write_settings(folder, kind, values, tokenizer):
+    """Writes `tokenizer_config.json`, which `Settings` reads, and transformers too.
+
+    Args:
+        folder: the `Path` of a directory.
+        kind: a key of `NAMES`.
+        values: dict of the settings of that kind.
+        tokenizer: the names of its special tokens and its added tokens are written.
+    """
+    names = {
+        theirs: getattr(tokenizer, ours)
+        for ours, theirs in NAMES[kind].items()
+        if ours in ("token_start", "token_end") or getattr(tokenizer, f"{ours}_id") is not None
+    }
+    added = {
+        str(tokenizer.known_id(content)): token.flags()
+        for content, token in tokenizer.added_tokens.items()
+    }
+    content = {**values, **names, "added_tokens_decoder": added}
+    text = json.dumps(content, ensure_ascii=False, indent=2)
+    (folder / "tokenizer_config.json").write_text(text + "\n", "utf-8")
 
 
 def merged(tokens, known, rows):

@@ -39,6 +39,7 @@ from typing import NamedTuple
 
 from .added import parts
 from .base import DictTokenizer, Memo
+from .words import jieba_words
 
 # Vocabulary files
 
@@ -300,7 +301,6 @@ class Tokenizer(DictTokenizer):
         )
         self._runs = _RUNS[self._rules.chinese]
         self._set_vocab(token_dict)
-        self._vocab = token_dict  # without the added tokens, which no word is cut into
         self._longest_token = max(map(len, token_dict), default=0)
         self._word_maxlen = word_maxlen
 
@@ -314,6 +314,18 @@ class Tokenizer(DictTokenizer):
         self._word_ids = Memo(self._compute_word_ids, longest=32)
         self._run_ids = Memo(self._compute_run_ids, longest=16)
         self._run_offsets = Memo(self._compute_run_offsets, longest=16)
+
+    def _save_vocabulary(self, directory):
+        save_vocab(directory / "vocab.txt", self._vocab)
+        by_jieba = self._pre_tokenize is jieba_words
+        values = {
+            "tokenizer_class": f"{'RoFormer' if by_jieba else 'Bert'}Tokenizer",
+            "do_lower_case": self._rules.lower,
+            "strip_accents": self._rules.strip_accents,
+            "tokenize_chinese_chars": self._rules.chinese,
+            "max_input_chars_per_word": self._word_maxlen,
+        }
+        return "WordPiece", values
 
     # Tables
 
