@@ -37,7 +37,7 @@ def optimizer(settings):
 
     Returns:
         One of `bert4keras_lite.optimizers`; `"lamb"` is AdamW with layer adaptation (arXiv
-        1904.00962).
+        1904.00962). In `"mixed_float16"` it is in loss scaling, which counts what it skips.
     """
     points = {settings.warmup_steps: 1.0}
     if settings.schedule == "linear":
@@ -54,16 +54,19 @@ def optimizer(settings):
         "skip_nonfinite": True,
     }
     if settings.optimizer == "adafactor":
-        return optimizers.Adafactor(**options)
-    return optimizers.AdamW(
-        beta_1=settings.beta_1,
-        beta_2=settings.beta_2,
-        epsilon=settings.epsilon,
-        bias_correction=settings.bias_correction,
-        layer_adaptation=settings.optimizer == "lamb",
-        exclude_from_layer_adaptation=settings.exclude_from_weight_decay,
-        **options,
-    )
+        inner = optimizers.Adafactor(**options)
+    else:
+        inner = optimizers.AdamW(
+            beta_1=settings.beta_1,
+            beta_2=settings.beta_2,
+            epsilon=settings.epsilon,
+            bias_correction=settings.bias_correction,
+            layer_adaptation=settings.optimizer == "lamb",
+            exclude_from_layer_adaptation=settings.exclude_from_weight_decay,
+            **options,
+        )
+    scaled = settings.precision == "mixed_float16"
+    return optimizers.LossScaleOptimizer(inner) if scaled else inner
 
 
 def run(settings, export_to=None, stream=sys.stdout):
@@ -126,12 +129,8 @@ def run(settings, export_to=None, stream=sys.stdout):
             checkpoints.callback(every=settings.save_every * settings.accumulation_steps),
             ExportOnSignal(objective, output, vocabulary, start),
             stop,
+            NonFinite(settings.nonfinite_limit, output / "nonfinite", examples.batch, start),
         ]
-        # in float16 Keras' loss scaling skips by itself, and does not count
-        if settings.precision != "mixed_float16":
-            callbacks.append(
-                NonFinite(settings.nonfinite_limit, output / "nonfinite", examples.batch, start)
-            )
         monitor = None
         if process()[0] == 0:
             (output / "settings.yaml").write_text(as_yaml(settings), encoding="utf-8")

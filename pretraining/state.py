@@ -33,6 +33,7 @@ from keras import ops
 from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint
 from bert4keras_lite.checkpoints.base import sync_directory
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
+from bert4keras_lite.optimizers import LossScaleOptimizer
 
 from . import distribution
 
@@ -423,10 +424,12 @@ class NonFinite(EachStep):
         self.limit, self.directory, self.batch, self.every = limit, Path(directory), batch, every
 
     def on_train_begin(self, logs=None):
-        if not getattr(self._model.optimizer, "skip_nonfinite", False):
+        optimizer = self._model.optimizer
+        if not getattr(optimizer, "skip_nonfinite", isinstance(optimizer, LossScaleOptimizer)):
             raise ValueError(
                 "NonFinite needs an optimizer that counts what it skips: one of "
-                "bert4keras_lite.optimizers with skip_nonfinite=True, without loss scaling."
+                "bert4keras_lite.optimizers with skip_nonfinite=True, in float16 within "
+                "bert4keras_lite.optimizers.LossScaleOptimizer (Keras' own does not count)."
             )
         self._skipped, self._looked = self._count("skipped"), self.step
 
@@ -455,6 +458,7 @@ class NonFinite(EachStep):
 
     def _count(self, name):
         optimizer = self.model.optimizer  # asking for the model takes the state out of JAX' step
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         return int(ops.convert_to_numpy(getattr(optimizer, name))) if optimizer.built else 0
 
     def _keep(self, step):

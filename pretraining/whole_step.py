@@ -104,7 +104,8 @@ class WholeStep:
         model._loss_tracker.update_state(loss, sample_weight=len(keras.tree.flatten(x)[0]))
         trainable = model.trainable_variables
         scaled = model.optimizer.scale_loss(loss)
-        gradients = torch.autograd.grad(scaled, [v.value for v in trainable])
+        values = [v.value for v in trainable]
+        gradients = torch.autograd.grad(scaled, values, allow_unused=True)
         with torch.no_grad():
             model.optimizer.apply(list(gradients), trainable)
             logs = model.compute_metrics(x, y, y_pred, weight)

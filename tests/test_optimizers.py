@@ -22,6 +22,7 @@ from bert4keras_lite.optimizers import (
     Lazy,
     Lion,
     Lookahead,
+    LossScaleOptimizer,
     PiecewiseLinear,
     Tiger,
     extend,
@@ -180,6 +181,121 @@ def test_lookahead_does_not_destroy_a_checkpoint():
     """bert4keras' starts the slow weights at 0, and halves all in the first step."""
     weights, gradients = draw(1)
     near(run(Lookahead(keras.optimizers.Adam(1e-12)), gradients, weights)[0], weights, 1e-9)
+
+
+# Variables without a gradient: None in a dict of gradients
+
+
+def apply(optimizer, holder, gradient):
+    """One call of the optimizer with the gradients that are there."""
+    paths = dict(zip(SHAPES, holder.own, strict=True))
+    pairs = [(g if g is None else ops.convert_to_tensor(g), paths[p]) for p, g in gradient.items()]
+    optimizer.apply_gradients(pairs)
+    return [ops.convert_to_numpy(v) + 0 for v in holder.own]
+
+
+def without(gradient, *paths):
+    return {path: None if path in paths else value for path, value in gradient.items()}
+
+
+HEAD = ("dense/kernel", "dense/bias")
+ABSENT = pytest.mark.filterwarnings("ignore:Gradients do not exist")
+
+
+@ABSENT
+def test_lookahead_of_a_head_trained_by_turns():
+    """A variable's slow weights are its own, whenever its first gradient comes."""
+    weights, gradients = draw(7)
+    gradients = [without(g, *HEAD) if t % 2 == 0 else g for t, g in enumerate(gradients)]
+    optimizer, holder = SGD(0.1, lookahead=(3, 0.4)), Holder(weights)
+    fast = {k: v.astype("float64") for k, v in weights.items()}
+    slow = dict(fast)
+    for t, gradient in enumerate(gradients, 1):
+        found = apply(optimizer, holder, gradient)
+        fast = {k: v if gradient[k] is None else v - 0.1 * gradient[k] for k, v in fast.items()}
+        if t % 3 == 0:
+            slow = {k: slow[k] + 0.4 * (fast[k] - slow[k]) for k in fast}
+            fast = dict(slow)
+        near(dict(zip(SHAPES, found, strict=True)), fast)
+
+
+@ABSENT
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_averages_of_variables_without_a_gradient(accumulation):
+    weights, gradients = draw(6)
+    gradients = [without(g, *HEAD) if t < 4 else g for t, g in enumerate(gradients)]
+    options = {"gradient_accumulation_steps": accumulation, "skip_nonfinite": True}
+    optimizer, holder = SGD(0.1, ema_momentum=0.7, **options), Holder(weights)
+    average = None
+    for t, gradient in enumerate(gradients, 1):
+        values = apply(optimizer, holder, gradient)
+        if t % (accumulation or 1) == 0:
+            pairs = zip(values, values if average is None else average, strict=True)
+            average = [0.7 * a + 0.3 * v for v, a in pairs]
+        with optimizer.averaged_weights():
+            for a, v in zip(average or values, holder.own, strict=True):
+                np.testing.assert_allclose(ops.convert_to_numpy(v), a, atol=1e-6)
+
+
+def test_averages_of_weights_that_come_after_build():
+    """Up to the first update they are the weights, whatever these were at `build`."""
+    (first, _), (weights, gradients) = draw(seed=1), draw(2)
+    holder, optimizer = Holder(first), SGD(0.1, ema_momentum=0.7, lookahead=(1, 0.5))
+    optimizer.build(holder.own)
+    for slots in (optimizer._slow, optimizer._model_variables_moving_average):
+        for slot, value in zip(slots, first.values(), strict=True):
+            np.testing.assert_array_equal(ops.convert_to_numpy(slot), value)
+    for variable, value in zip(holder.own, weights.values(), strict=True):
+        variable.assign(value)
+    with optimizer.averaged_weights():
+        for variable, value in zip(holder.own, weights.values(), strict=True):
+            np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
+    found = apply(optimizer, holder, gradients[0])
+    expected = {k: weights[k] - 0.05 * gradients[0][k] for k in weights}
+    near(dict(zip(SHAPES, found, strict=True)), expected)
+    with optimizer.averaged_weights():
+        found = [ops.convert_to_numpy(variable) for variable in holder.own]
+        near(dict(zip(SHAPES, found, strict=True)), expected)
+
+
+@ABSENT
+@pytest.mark.parametrize("options", [{}, {"global_clipnorm": 0.5, "skip_nonfinite": True}])
+def test_gradients_of_some_micro_batches(options):
+    """What is missing in a micro-batch, the last of a cycle or another, is 0 in the sum."""
+    weights, gradients = draw(6)
+    parts = [
+        [without(gradients[0], *HEAD), gradients[1]],
+        [gradients[2], without(gradients[3], *HEAD)],
+        [without(g, *HEAD) for g in gradients[4:]],
+    ]
+    options = {"weight_decay": 0.1, "epsilon": 1e-3, **options}
+    accumulated = AdamW(0.01, gradient_accumulation_steps=2, **options)
+    whole = AdamW(0.01, **options)
+    one, other = Holder(weights), Holder(weights)
+    for first, second in parts:
+        absent = [k for k in weights if first[k] is None and second[k] is None]
+        mean = {k: sum(p[k] for p in (first, second) if p[k] is not None) / 2 for k in weights}
+        apply(accumulated, one, first)
+        found = apply(accumulated, one, second)
+        expected = apply(whole, other, without(mean, *absent))
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@ABSENT
+@pytest.mark.skipif(BACKEND == "jax", reason="the gradients of JAX are never None")
+def test_a_head_that_has_no_loss():
+    x, y = examples()
+    options = EVERYTHING | {"lr_multipliers": {}}
+    model = two_headed(AdamW(0.01, **options, gradient_accumulation_steps=2))
+    before = model.get_layer("unused").get_weights()
+    model.fit(x, [y, y], batch_size=4, verbose=0)
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 3
+    with model.optimizer.averaged_weights():
+        averages = model.get_layer("unused").get_weights()
+    for found in (model.get_layer("unused").get_weights(), averages):
+        for a, b in zip(found, before, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_layer_adaptation():
@@ -356,6 +472,17 @@ def assert_same(one, other, tolerance):
         np.testing.assert_allclose(a, b, atol=tolerance, rtol=0)
 
 
+def two_headed(optimizer):
+    """A model with a second head that has no loss."""
+    inner = tiny()
+    head = keras.layers.Dense(2, name="unused")(inner.layers[-2].output)
+    model = keras.Model(inner.inputs, [inner.output, head])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss=[loss, None], jit_compile=False)
+    optimizer.build(model.trainable_variables)
+    return model
+
+
 EVERYTHING = {
     "weight_decay": 0.05,
     "lr_schedule": {0: 0.2, 2: 1.0, 6: 0.1},
@@ -530,6 +657,19 @@ def test_saved_and_restored_bit_for_bit(tmp_path, clip):
         np.testing.assert_array_equal(ops.convert_to_numpy(a), ops.convert_to_numpy(b))
 
 
+def test_the_variables_of_a_saved_state():
+    """Keras' files have no names, just this order."""
+    holder = Holder({"dense/kernel": np.ones((2, 2), "float32")})
+    options = {"gradient_accumulation_steps": 2, "lookahead": (2, 0.5), "ema_momentum": 0.9}
+    optimizer = AdamW(0.01, **options, skip_nonfinite=True)
+    optimizer.build(holder.own)
+    names = [v.name.rpartition("kernel_")[2] for v in optimizer.variables]
+    assert names == [
+        "iteration", "learning_rate", "average", "gradient_accumulator", "momentum", "velocity",
+        "slow", "skipped", "skipped_in_a_row",
+    ]  # fmt: skip
+
+
 def test_a_file_loads_where_the_module_was_not_imported(tmp_path):
     x, y = examples(4)
     fit(Tiger(0.01, lookahead=(2, 0.5)), 4, x, y).save(tmp_path / "tiger.keras")
@@ -589,6 +729,33 @@ def test_each_door_alone(name):
     assert changed == (name not in {"extend_with_exponential_moving_average", "extend_with_lazy_optimization"})  # fmt: skip
 
 
+def test_loss_scaling_counts_what_it_leaves_out(tmp_path):
+    x, y = examples()
+    model, options = tiny(), {"batch_size": 4, "shuffle": False, "verbose": 0}
+    optimizer = LossScaleOptimizer(AdamW(0.01, skip_nonfinite=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(True)
+    model.compile(optimizer, loss, jit_compile=False)
+    optimizer.build(model.trainable_variables)
+    *data, weights = with_broken_batches(x, y, 4, (0, 1, 5))
+
+    def counts(optimizer):
+        names = "skipped", "skipped_in_a_row", "iterations"
+        return [int(ops.convert_to_numpy(getattr(optimizer, name))) for name in names]
+
+    model.fit(*data, sample_weight=weights, **options)
+    assert counts(optimizer.inner_optimizer) == [3, 0, 6]
+    model.fit(x[:8], y[:8], sample_weight=np.full(8, np.nan), **options)
+    assert counts(optimizer.inner_optimizer) == [5, 2, 6]
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras").optimizer
+    assert type(again) is LossScaleOptimizer
+    assert counts(again.inner_optimizer) == [5, 2, 6]
+    theirs = keras.optimizers.LossScaleOptimizer(AdamW(0.01, skip_nonfinite=True))
+    theirs.build(model.trainable_variables)
+    shapes = [[v.shape for v in some.variables] for some in (optimizer, theirs)]
+    assert shapes[0] == shapes[1]  # files of either fit the other
+
+
 def test_loss_scaling_changes_nothing():
     x, y = examples()
     plain = fit(AdamW(0.01, **EVERYTHING, epsilon=1e-3), 8, x, y)
@@ -639,7 +806,8 @@ def test_layerwise():
     }
     for path, rate in rates.items():
         depth = int(path.split("_")[1].split("/")[0]) + 1 if path.startswith("block_") else 0
-        assert rate == (1 if path.startswith("pooler") else 0.5 ** (4 - depth)), path
+        # google-research/electra, model/optimization.py, _get_layer_lrs
+        assert rate == (1 if path.startswith("pooler") else 0.5 ** (3 + 2 - depth)), path
     albert = build_transformer_model(config | {"embedding_size": 4}, model="albert")
     with pytest.raises(ValueError, match="blocks"):
         layerwise_multipliers(albert, 0.5)
@@ -656,6 +824,7 @@ def test_layerwise():
         (lambda: extend(keras.layers.Dense), "extend"),
         (lambda: extend(keras.optimizers.Nadam)(0.1, skip_nonfinite=True), "skip_nonfinite"),
         (lambda: Lookahead("adam"), "optimizer"),
+        (lambda: LossScaleOptimizer(AdamW(0.1)), "skip_nonfinite=True"),
         (lambda: Lazy(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())), "around"),
     ],
 )
@@ -699,6 +868,15 @@ for more in ({{}}, {{"gradient_accumulation_steps": 3}}, {{"lazy": "token_embedd
     model.fit(x_, y_, 4, sample_weight=weights, shuffle=False, verbose=0)
     assert_same(model, alone, 1e-6)
     assert int(ops.convert_to_numpy(optimizer.skipped)) == 2
+for more in ({{}}, {{"gradient_accumulation_steps": 3}}):
+    with scope():
+        model = two_headed(AdamW(0.01, **options, **more))
+        model.fit(x, [y, y], 4, shuffle=False, verbose=0)
+    alone = two_headed(AdamW(0.01, **options, **more))
+    alone.fit(x, [y, y], 4, shuffle=False, verbose=0)
+    assert_same(model, alone, 1e-6)
+    with model.optimizer.averaged_weights(), alone.optimizer.averaged_weights():
+        assert_same(model, alone, 1e-6)
 print("the same")
 """
 SCOPES = {

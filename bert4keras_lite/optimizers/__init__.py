@@ -35,6 +35,7 @@ from .extended import (
     Lookahead,
     extend,
 )
+from .loss_scale import LossScaleOptimizer
 from .rates import PiecewiseLinear, layerwise_multipliers
 from .tiger import Tiger
 
@@ -48,6 +49,7 @@ __all__ = [
     "Lazy",
     "Lion",
     "Lookahead",
+    "LossScaleOptimizer",
     "PiecewiseLinear",
     "Tiger",
     "extend",

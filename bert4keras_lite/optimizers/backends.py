@@ -1,5 +1,7 @@
 """What of an update differs between backends."""
 
+from contextlib import nullcontext
+
 import keras
 from keras import ops
 
@@ -7,6 +9,18 @@ from keras import ops
 def where(condition, yes, no):
     """`ops.where`, which on JAX does not take variables."""
     return ops.where(condition, ops.convert_to_tensor(yes), ops.convert_to_tensor(no))
+
+
+def fill(variables, sources):
+    """Copies the values of variables into others, also while a program is being traced."""
+    scope = nullcontext()
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        scope = tf.init_scope()
+    with scope:
+        for variable, source in zip(variables, sources, strict=True):
+            variable.assign(ops.copy(source))  # JAX may give the memory of one away
 
 
 def either(condition, yes, no, tensors, variables):

@@ -17,6 +17,7 @@ from .backends import (
     dense,
     each_row_once,
     either,
+    fill,
     fused_adam,
     may_be_fused,
     where,
@@ -62,18 +63,22 @@ class Extended:
             rows of the batch cost; on JAX, whose gradients have all rows, it costs more than a
             plain one (benchmarks/optimizers.py).
         lookahead: `(sync_period, slow_step)` (arXiv 1907.08610, Algorithm 1): after each
-            `sync_period` updates the slow weights, which start where the weights do, go
-            `slow_step` of the way to the weights, and these go on from there.
-        ema_momentum: keep a moving average of the weights, which is the weights themselves after
-            the first update. It enters the model only by `averaged_weights` or the callback
+            `sync_period` updates the slow weights, which are the weights before the first update,
+            go `slow_step` of the way to the weights, and these go on from there. That holds for
+            all trainable variables, with a gradient in that update or without.
+        ema_momentum: keep a moving average of all trainable variables, which is the variables
+            themselves up to the first update and right after it (so weights may be loaded after
+            `build`). It enters the model only by `averaged_weights` or the callback
             `EvaluateAverages`; unlike in Keras not at the end of `fit`, so that a second `fit`
             continues the first.
         gradient_accumulation_steps: one update for so many batches, from the mean of their
-            gradients.
+            gradients, for all variables that have one in any of these batches.
         skip_nonfinite: a batch with a gradient that is not finite counts as if it had not come:
             weights, moments, averages, sums and `iterations` stay as they are. (With
             accumulation, the update waits for another batch.) The variables `skipped` and
-            `skipped_in_a_row` count such batches. All on the device: nothing waits for it.
+            `skipped_in_a_row` count such batches. All on the device: nothing waits for it. (In
+            `mixed_float16` take `optimizers.LossScaleOptimizer`, or nothing is counted: Keras'
+            loss scaling leaves such batches out by itself.)
         kwargs: of the Keras optimizer.
 
     Raises:
@@ -192,9 +197,13 @@ class Extended:
             )
             for i, variable in enumerate(variables)
         ]
+        self._absent = frozenset()
         super().build(variables)
+        if self.use_ema:
+            fill(self._model_variables_moving_average, variables)
         if self.lookahead:
             self._slow = self.add_optimizer_variables(variables, "slow")
+            fill(self._slow, variables)
         if self.skip_nonfinite:
             self.skipped, self.skipped_in_a_row = (
                 self.add_variable((), "zeros", "int", "only_first_replica", name=name)
@@ -210,12 +219,25 @@ class Extended:
             finite = all_finite(grads)
             # a rate that is not finite tells each replica and each variable to stay
             rate = ops.where(finite, rate, float("nan"))
+        if self.gradient_accumulation_steps or self.lookahead or self.use_ema:
+            grads, trainable_variables = self._with_absent(grads, trainable_variables)
         self._add_or_update(grads, trainable_variables, rate)
         if self.skip_nonfinite:
             skipped = ops.cast(ops.logical_not(finite), self._iterations.dtype)
             self.skipped.assign_add(skipped)
             self.skipped_in_a_row.assign((self.skipped_in_a_row + skipped) * skipped)
             self._iterations.assign_sub(skipped)  # Keras is going to add 1
+
+    def _with_absent(self, grads, variables):
+        """Adds the variables without a gradient: sums, slow weights and averages are of all."""
+        present = {self._get_variable_index(variable) for variable in variables}
+        absent = {
+            i: variable
+            for i, variable in enumerate(self._trainable_variables)
+            if i not in present and not self._overwrite_variable_with_gradient(variable)
+        }
+        self._absent = frozenset(absent)
+        return [*grads, *[None] * len(absent)], [*variables, *absent.values()]
 
     def _add_or_update(self, grads, trainable_variables, rate):
         steps = self.gradient_accumulation_steps
@@ -227,14 +249,18 @@ class Extended:
         ]
 
         def update(rate, *grads):
-            means = [(dense(g) + before) / steps for g, before in zip(grads, sums, strict=True)]
+            means = [
+                (before if g is None else dense(g) + before) / steps
+                for g, before in zip(grads, sums, strict=True)
+            ]
             self._update(means, trainable_variables, rate)
 
         def add(rate, *grads):
-            grads = [dense(g) for g in grads]
+            present = [(dense(g), s) for g, s in zip(grads, sums, strict=True) if g is not None]
+            grads, present_sums = zip(*present, strict=True)
             if self.skip_nonfinite:
                 grads = [ops.where(ops.isfinite(rate), g, 0) for g in grads]
-            self._backend_increment_gradient_accumulators(grads, sums)
+            self._backend_increment_gradient_accumulators(grads, present_sums)
 
         is_last = partial(ops.equal, (self._iterations + 1) % steps, 0)
         either(is_last, update, add, [rate, *grads], [*trainable_variables, *self.variables])
@@ -246,16 +272,21 @@ class Extended:
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         """TensorFlow: only the sum over all replicas has the norm that is to be clipped."""
-        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        absent = [(g, v) for g, v in grads_and_vars if g is None]
+        reduced = super()._all_reduce_sum_gradients(
+            [(g, v) for g, v in grads_and_vars if g is not None]
+        )
         grads = self._clip_gradients(
             [each_row_once(g) if self._plan(v).lazy else dense(g) for g, v in reduced]
         )
-        return [(g, v) for g, (_, v) in zip(grads, reduced, strict=True)]
+        return [(g, v) for g, (_, v) in zip(grads, reduced, strict=True)] + absent
 
     def _clip_gradients(self, grads):
         if keras.backend.backend() != "torch" or not self.global_clipnorm or self.clipnorm:
             return super()._clip_gradients(grads)
-        return clip_by_global_norm(grads, self.global_clipnorm)
+        present = [g for g in grads if g is not None]
+        clipped = iter(clip_by_global_norm(present, self.global_clipnorm))
+        return [None if g is None else next(clipped) for g in grads]
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         if keras.backend.backend() != "torch":
@@ -289,6 +320,7 @@ class Extended:
         for gradient, variable in pairs:
             plan = self._plan(variable)
             alone = plain and not (plan.lazy or plan.centralized or plan.adapted)
+            alone = alone and self._get_variable_index(variable) not in self._absent
             if alone and may_be_fused(gradient, variable):
                 groups.setdefault(plan, []).append((gradient, variable))
             else:
@@ -314,15 +346,25 @@ class Extended:
         return others
 
     def update_step(self, gradient, variable, learning_rate):
-        """Updates one variable. On TensorFlow that is a `tf.Variable`."""
-        if not self.skip_nonfinite:
+        """Updates one variable. On TensorFlow that is a `tf.Variable`.
+
+        Args:
+            gradient: None: only the slow weights and the average of the variable are updated.
+        """
+        if self.skip_nonfinite:
+            with self._unchanged_unless(ops.isfinite(learning_rate), variable):
+                self._update_variable(gradient, variable, learning_rate)
+        else:
             self._update_variable(gradient, variable, learning_rate)
-            return
+
+    @contextmanager
+    def _unchanged_unless(self, condition, variable):
+        """Within, a variable and all that is kept for it change only where the condition holds."""
         tables = self._tables(variable)
         before = [ops.copy(table) for table in tables]
-        self._update_variable(gradient, variable, learning_rate)
+        yield
         for table, old in zip(tables, before, strict=True):
-            self.assign(table, where(ops.isfinite(learning_rate), table, old))
+            self.assign(table, where(condition, table, old))
 
     def _tables(self, variable):
         """A variable and all that is kept for it."""
@@ -336,19 +378,15 @@ class Extended:
         return [variable, *(table for table in kept if isinstance(table, keras.Variable))]
 
     def _update_variable(self, gradient, variable, learning_rate):
-        plan = self._plan(variable)
-        rate = ops.cast(learning_rate, variable.dtype) * self._multiplier(plan, variable.dtype)
-        before = ops.copy(variable) if self.lookahead or plan.adapted else None
-        if plan.centralized:
-            inputs = tuple(range(len(gradient.shape) - 1))
-            gradient = gradient - ops.mean(gradient, axis=inputs, keepdims=True)
-        change = self._change_rows if plan.lazy else self._change
-        change(gradient, variable, ops.ones_like(rate) if plan.adapted else rate, plan)
-        if plan.adapted:
-            direction = ops.subtract(variable, before)
-            norm, size = ops.norm(before), ops.norm(direction)
-            ratio = ops.where((norm > 0) & (size > 0), norm / size, 1)
-            self.assign(variable, before + rate * ratio * direction)
+        before = ops.copy(variable) if self.lookahead else None
+        if gradient is None:
+            pass
+        elif self._get_variable_index(variable) in self._absent:
+            # its gradient is of earlier micro-batches, if it had any there
+            with self._unchanged_unless(ops.any(ops.not_equal(gradient, 0)), variable):
+                self._descend(gradient, variable, learning_rate)
+        else:
+            self._descend(gradient, variable, learning_rate)
         if self.lookahead:
             self._look_ahead(variable, before)
         if self.use_ema:
@@ -356,6 +394,23 @@ class Extended:
         if self.gradient_accumulation_steps:
             sums = self._accumulated_gradients[self._get_variable_index(variable)]
             self.assign(sums, ops.zeros(sums.shape, sums.dtype))
+
+    def _descend(self, gradient, variable, learning_rate):
+        plan = self._plan(variable)
+        rate = ops.cast(learning_rate, variable.dtype) * self._multiplier(plan, variable.dtype)
+        if plan.centralized:
+            inputs = tuple(range(len(gradient.shape) - 1))
+            gradient = gradient - ops.mean(gradient, axis=inputs, keepdims=True)
+        change = self._change_rows if plan.lazy else self._change
+        if not plan.adapted:
+            change(gradient, variable, rate, plan)
+            return
+        before = ops.copy(variable)
+        change(gradient, variable, ops.ones_like(rate), plan)
+        direction = ops.subtract(variable, before)
+        norm, size = ops.norm(before), ops.norm(direction)
+        ratio = ops.where((norm > 0) & (size > 0), norm / size, 1)
+        self.assign(variable, before + rate * ratio * direction)
 
     def _plan(self, variable):
         return self._plans[self._get_variable_index(variable)]
@@ -487,10 +542,8 @@ class Extended:
         if self._own_weights is not None:
             raise ValueError("The moving averages are in the variables already.")
         self._own_weights = [ops.convert_to_numpy(v) + 0 for v in self._trainable_variables]
-        for variable, average in zip(
-            self._trainable_variables, self._model_variables_moving_average, strict=True
-        ):
-            variable.assign(ops.convert_to_numpy(average))  # JAX may give its memory away
+        if int(ops.convert_to_numpy(self.iterations)):
+            fill(self._trainable_variables, self._model_variables_moving_average)
 
     def reset_old_weights(self):
         """Puts back what `apply_ema_weights` took out."""

@@ -48,28 +48,35 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def layerwise_multipliers(model, decay):
-    """Rates that fall from the top block down, as ELECTRA is fine-tuned (arXiv 2003.10555).
+    """Returns learning rate factors that fall from the heads down to the embeddings.
 
     Args:
         model: a model with blocks named `block_0`, `block_1`, ... (each stack on its own).
-        decay: the factor from a block to the one below. What is below all blocks has
-            `decay ** (blocks + 1)`, heads have 1.
+        decay: float, the factor from one depth to the one below. Of n blocks, block i has
+            `decay ** (n + 1 - i)`, so the top one `decay ** 2`; what is below all blocks has
+            `decay ** (n + 2)`, heads have 1.
 
     Returns:
         dict for `lr_multipliers`.
 
     Raises:
         ValueError: the model has no such blocks (ALBERT's are one).
+
+    Reference:
+        ELECTRA (arXiv 2003.10555, appendix B), with the exponents of its code:
+        https://github.com/google-research/electra/blob/master/model/optimization.py
     """
     paths = [variable.path for variable in model.trainable_variables]
-    found = {match[1]: int(match[2]) for p in paths if (match := re.match(r"(.*?block_(\d+))/", p))}
-    if not found:
+    layers = {
+        match[1]: int(match[2]) for p in paths if (match := re.match(r"(.*?block_(\d+))/", p))
+    }
+    if not layers:
         raise ValueError(f"{model.name} has no blocks with numbers, so no depth to go by.")
     multipliers = {}
-    for name, i in found.items():
+    for name, i in layers.items():
         stack = name.removesuffix(f"block_{i}")
-        blocks = 1 + max(j for other, j in found.items() if other == f"{stack}block_{j}")
-        multipliers[f"^{re.escape(name)}/"] = decay ** (blocks - i)
+        blocks = 1 + max(j for other, j in layers.items() if other == f"{stack}block_{j}")
+        multipliers[f"^{re.escape(name)}/"] = decay ** (blocks + 1 - i)
     below = [p for p in paths if re.search("embedding", p) and not re.search("block_", p)]
-    deepest = 2 + max(found.values())
+    deepest = 3 + max(layers.values())
     return multipliers | {f"^{re.escape(p)}$": decay**deepest for p in below}

@@ -19,6 +19,7 @@ import pytest
 from interrupted_training import STEPS, batch, batches, make_model, values
 
 from bert4keras_lite.checkpoints import CheckpointError
+from bert4keras_lite.optimizers import LossScaleOptimizer
 from pretraining import state
 from pretraining.state import Checkpoints, NonFinite, StopOnSignal
 
@@ -394,6 +395,16 @@ def test_batches_that_are_not_finite(tmp_path, monkeypatch, model):
     changed = {name for name in after if not np.array_equal(after[name], before[0][name])}
     counts = {"optimizer/skipped", "optimizer/skipped_in_a_row"}
     assert {name for name in changed if "seed" not in name} == counts
+
+
+def test_batches_that_loss_scaling_leaves_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(interrupted, "BROKEN", None)
+    model = make_model(jit=False)
+    model.compile(LossScaleOptimizer(model.optimizer), model.loss, jit_compile=False)
+    data = broken_from(2, 99)
+    with pytest.raises(FloatingPointError, match=r"2 in a row .limit=2.*from step 2"):
+        watch = NonFinite(2, tmp_path, data, every=2)
+        model.fit(feed(data), steps_per_epoch=50, callbacks=[watch], verbose=0)
 
 
 @pytest.mark.parametrize("scaled", [False, True])

@@ -15,6 +15,7 @@ from keras import ops
 from running import long_but
 
 from bert4keras_lite.models import build_transformer_model
+from bert4keras_lite.optimizers import AdamW, LossScaleOptimizer
 from bert4keras_lite.tokenizers import load_tokenizer
 from pretraining import corpus, loop, train
 from pretraining.batches import Examples
@@ -225,3 +226,9 @@ def test_the_module_runs_from_the_repository_root():
     command = [sys.executable, "-m", "pretraining.train", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--config" in done.stdout
+
+
+def test_float16_counts_what_it_skips(settings):
+    made = loop.optimizer(replace(settings, precision="mixed_float16"))
+    assert type(made) is LossScaleOptimizer and made.inner_optimizer.skip_nonfinite
+    assert type(loop.optimizer(settings)) is AdamW

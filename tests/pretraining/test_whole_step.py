@@ -88,6 +88,23 @@ def test_recorded_is_what_keras_does(monkeypatch, family, spoilt):
     assert len(found[1].train_function.programs) == 2  # one for each number of rows
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_a_variable_that_the_loss_does_not_depend_on(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda operations, **_: operations)
+    build = objectives.build
+
+    def with_unused_layer(*arguments):
+        objective = build(*arguments)
+        objective.model.unused = keras.layers.Dense(2, name="unused")
+        objective.model.unused.build((None, 2))
+        return objective
+
+    monkeypatch.setattr(objectives, "build", with_unused_layer)
+    found = trained(True, rows=(4, 4), **OPTIONS)
+    assert any(v.path == "unused/kernel" for v in found[1].trainable_variables)
+    assert_same(found, trained(False, rows=(4, 4), **OPTIONS))
+
+
 def test_compiled_the_variables_change_in_place(monkeypatch):
     # what a backend is given, without minutes of making machine code of it
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
