@@ -22,6 +22,7 @@ import signal
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from math import isfinite
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from keras import ops
 from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint
 from bert4keras_lite.checkpoints.base import sync_directory
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
-from bert4keras_lite.optimizers import LossScaleOptimizer
+from bert4keras_lite.optimizers import Extended, LossScaleOptimizer
 
 from . import distribution
 
@@ -125,7 +126,8 @@ class Checkpoints:
         # what validation measures is not known in the middle of an epoch
         if metrics and self.best and self.best not in metrics and self.best[:4] != "val_":
             raise ValueError(f"best={self.best!r}: the metrics are {', '.join(metrics)}.")
-        arrays = {name: gather(variable) for name, variable in variables_of(model).items()}
+        with own_weights(model):
+            arrays = {name: gather(variable) for name, variable in variables_of(model).items()}
         self.random, self.step = random_state(), step
         arrays |= self.random
         if process()[0] > 0:
@@ -490,6 +492,12 @@ def variables_of(model):
             seen[path] += 1
             variables[path if seen[path] == 1 else f"{path} #{seen[path]}"] = variable
     return variables
+
+
+def own_weights(model):
+    """Within, moving averages that are being evaluated are not in the model."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    return optimizer.own_weights() if isinstance(optimizer, Extended) else nullcontext()
 
 
 def kind(shape, dtype):

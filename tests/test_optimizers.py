@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -293,9 +294,11 @@ def test_a_head_that_has_no_loss():
     assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 3
     with model.optimizer.averaged_weights():
         averages = model.get_layer("unused").get_weights()
-    for found in (model.get_layer("unused").get_weights(), averages):
-        for a, b in zip(found, before, strict=True):
-            np.testing.assert_array_equal(a, b)
+    for found, average, own in zip(
+        model.get_layer("unused").get_weights(), averages, before, strict=True
+    ):
+        np.testing.assert_array_equal(found, own)
+        np.testing.assert_allclose(average, own, atol=1e-6)
 
 
 def test_layer_adaptation():
@@ -793,6 +796,125 @@ def test_evaluation_with_averages():
         assert model.evaluate(**told) == pytest.approx(averaged)
     scores = model.predict(x, verbose=0, callbacks=[EvaluateAverages()])
     assert np.square(scores - y).mean() == pytest.approx(averaged)
+
+
+class Watch(keras.callbacks.Callback):
+    """Keeps a model's weights at the ends and beginnings of epochs."""
+
+    def __init__(self):
+        super().__init__()
+        self.ends, self.begins = [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ends.append(self.model.get_weights())
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begins.append(self.model.get_weights())
+
+
+def averaging(scaled=False):
+    """A model whose validation gets worse with time, and what `fit` gets."""
+    keras.utils.set_random_seed(0)
+    x, y = (np.random.normal(size=(24, size)).astype("float32") for size in (3, 1))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    optimizer = AdamW(0.3, ema_momentum=0.7)
+    optimizer = keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+    model.compile(optimizer, "mse", run_eagerly=True)
+    optimizer.build(model.trainable_variables)
+    data = {"x": x[:16], "y": y[:16], "batch_size": 8, "validation_data": (x[16:], y[16:])}
+    return model, data | {"epochs": 3, "verbose": 0, "shuffle": False}
+
+
+def loss_of(model, data, **options):
+    return model.evaluate(*data["validation_data"], batch_size=8, verbose=0, **options)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_best_averages_are_kept(tmp_path, first):
+    """Whatever the order of callbacks, and a second `fit` goes on as if nothing had been saved."""
+    model, data = averaging()
+    model.fit(**data)
+    expected, (model, data) = model.get_weights(), averaging()
+    saved = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
+    weights = keras.callbacks.ModelCheckpoint(
+        tmp_path / "{epoch}.weights.h5", save_weights_only=True
+    )
+    callbacks, watch = [saved, weights], Watch()
+    callbacks = [EvaluateAverages(), *callbacks] if first else [*callbacks, EvaluateAverages()]
+    losses = model.fit(**data, callbacks=[*callbacks, watch]).history["val_loss"]
+    assert len({round(loss, 4) for loss in losses}) == 3
+    best = keras.models.load_model(tmp_path / "best.keras")
+    assert loss_of(best, data) == pytest.approx(min(losses), abs=1e-6)
+    for found, right in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(found, right)
+    for epoch, loss in enumerate(losses, 1):
+        model.load_weights(tmp_path / f"{epoch}.weights.h5")
+        assert loss_of(model, data) == pytest.approx(loss, abs=1e-6)
+        assert loss_of(model, data, callbacks=[EvaluateAverages()]) == pytest.approx(loss, abs=1e-6)
+        if epoch < 3:
+            model.optimizer.reset_old_weights()
+            for found, right in zip(model.get_weights(), watch.begins[epoch], strict=True):
+                np.testing.assert_array_equal(found, right)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_early_stopping_restores_the_best_averages(first):
+    model, data = averaging(scaled=True)
+    stop = keras.callbacks.EarlyStopping(patience=9, restore_best_weights=True)
+    callbacks = [EvaluateAverages(), stop] if first else [stop, EvaluateAverages()]
+    losses = model.fit(**data, callbacks=callbacks).history["val_loss"]
+    assert loss_of(model, data) == pytest.approx(min(losses), abs=1e-6)
+    assert not model.optimizer.inner_optimizer.averages_are_in
+
+
+def test_a_training_resumed_from_what_was_validated(tmp_path):
+    path = tmp_path / "{epoch}.keras"
+    model, data = averaging()
+    model.fit(**data, callbacks=[EvaluateAverages(), keras.callbacks.ModelCheckpoint(path)])
+    again = keras.models.load_model(tmp_path / "2.keras")
+    again.fit(**data, initial_epoch=2, callbacks=[EvaluateAverages()])
+    assert_same(model, again, 0)
+
+
+def test_averages_in_callbacks_of_ones_own():
+    model, data = averaging()
+    optimizer, watch, losses = model.optimizer, Watch(), []
+
+    class Evaluate(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            with optimizer.averaged_weights():
+                losses.append(loss_of(model, data))
+            with optimizer.own_weights():
+                watch.ends.append(model.get_weights())
+            assert optimizer.averages_are_in
+
+    evaluate = [Evaluate(), EvaluateAverages()]
+    history = model.fit(**data | {"epochs": 1}, callbacks=evaluate).history["val_loss"]
+    assert losses == pytest.approx(history, abs=1e-6)
+    for a, b in zip(model.get_weights(), watch.ends[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_training_with_the_averages_in_makes_them_weights():
+    model, data = averaging()
+    model.fit(**data)
+    model.optimizer.apply_ema_weights()
+    model.fit(**data)
+    trained = model.get_weights()
+    with pytest.raises(ValueError, match="not in the variables"):
+        model.optimizer.reset_old_weights()
+    with model.optimizer.averaged_weights():
+        assert np.abs(model.get_weights()[0] - trained[0]).max() > 1e-4
+    for a, b in zip(model.get_weights(), trained, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("optimizer", [AdamW, partial(keras.optimizers.AdamW, use_ema=True)])
+def test_evaluation_without_averages(optimizer):
+    model = tiny()
+    model.compile(optimizer(0.1), "mse")
+    with pytest.raises(ValueError, match=r"ema_momentum, got AdamW\.$"):
+        model.predict(examples()[0], callbacks=[EvaluateAverages()], verbose=0)
 
 
 def test_layerwise():

@@ -13,6 +13,7 @@ Everything counts updates, not micro-batches. The names of bert4keras, `extend_w
 doors to the same.
 """
 
+from .averages import EvaluateAverages
 from .doors import (
     extend_with_exponential_moving_average,
     extend_with_gradient_accumulation,
@@ -28,7 +29,6 @@ from .extended import (
     Adafactor,
     Adam,
     AdamW,
-    EvaluateAverages,
     Extended,
     Lazy,
     Lion,

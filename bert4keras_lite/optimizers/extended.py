@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 import keras
+import numpy as np
 from keras import ops
 
 from .backends import (
@@ -24,6 +25,8 @@ from .backends import (
     write_rows,
 )
 from .rates import PACKAGE, PiecewiseLinear
+
+OWN_WEIGHTS = "own_weights_"  # in files, beside the numbers of variables
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,9 @@ class Extended:
         self.lazy = _patterns(lazy)
         self.lookahead = lookahead
         self.skip_nonfinite = skip_nonfinite
-        self._own_weights = None
+        self._own_weights = None  # what the moving averages have taken the place of
+        self._averages_at = None  # at which step that was
+        self._in_fit = False  # whether it was within `fit`
 
     def get_config(self):
         config = super().get_config()
@@ -513,9 +518,19 @@ class Extended:
         pass
 
     def finalize_variable_values(self, var_list):
-        pass
+        """What `fit` calls when it ends, before callbacks may put the best weights back."""
+        if self._in_fit and self.averages_are_in:
+            self.reset_old_weights()
 
     # The moving average
+
+    @property
+    def averages_are_in(self):
+        """Whether the variables are their moving averages: put there, and not trained since."""
+        return self._own_weights is not None and self._averages_at == self._step()
+
+    def _step(self):
+        return int(ops.convert_to_numpy(self._iterations))
 
     @contextmanager
     def averaged_weights(self):
@@ -525,64 +540,77 @@ class Extended:
             >>> with optimizer.averaged_weights():
             ...     model.evaluate(batches)
         """
+        if self.averages_are_in:
+            yield
+            return
         self.apply_ema_weights()
         try:
             yield
         finally:
             self.reset_old_weights()
 
-    def apply_ema_weights(self):
+    @contextmanager
+    def own_weights(self):
+        """Within, the variables have the values that training goes on from."""
+        if not self.averages_are_in:
+            yield
+            return
+        in_fit = self._in_fit
+        self.reset_old_weights()
+        try:
+            yield
+        finally:
+            self.apply_ema_weights(in_fit)
+
+    def apply_ema_weights(self, in_fit=False):
         """Puts the moving averages into the variables; `reset_old_weights` takes them out.
+
+        A file of the model that is saved in between has both: the averages as its weights and,
+        with the state of the optimizer, the variables' own values. So when it is loaded,
+        `reset_old_weights`, or `fit` with `EvaluateAverages`, goes on from these.
+
+        Args:
+            in_fit: whether the end of `fit` takes them out, too.
 
         Raises:
             ValueError: there are none, or they are in already.
         """
         if not self.use_ema or not self.built:
             raise ValueError("There is no moving average yet: give ema_momentum, and train.")
-        if self._own_weights is not None:
+        if self.averages_are_in:
             raise ValueError("The moving averages are in the variables already.")
         self._own_weights = [ops.convert_to_numpy(v) + 0 for v in self._trainable_variables]
+        self._averages_at, self._in_fit = self._step(), in_fit
         if int(ops.convert_to_numpy(self.iterations)):
             fill(self._trainable_variables, self._model_variables_moving_average)
 
     def reset_old_weights(self):
-        """Puts back what `apply_ema_weights` took out."""
-        if self._own_weights is None:
+        """Puts back what `apply_ema_weights` took out.
+
+        Raises:
+            ValueError: they are not in, or the model was trained since.
+        """
+        if not self.averages_are_in:
             raise ValueError("The moving averages are not in the variables.")
         for variable, own in zip(self._trainable_variables, self._own_weights, strict=True):
             variable.assign(own)
         self._own_weights = None
 
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        if self.averages_are_in:
+            for i, own in enumerate(self._own_weights):
+                store[f"{OWN_WEIGHTS}{i}"] = own
 
-class EvaluateAverages(keras.callbacks.Callback):
-    """Validation, evaluation and prediction with the moving averages of the weights.
-
-    (`keras.callbacks.SwapEMAWeights` loses the weights on PyTorch on a CPU, where the copy that it
-    keeps shares their memory.)
-
-    Example:
-        >>> model.compile(AdamW(1e-4, ema_momentum=0.999), ...)
-        >>> model.fit(train, validation_data=valid, callbacks=[EvaluateAverages()])
-    """
-
-    def on_train_begin(self, logs=None):
-        if not self.model.optimizer.built:  # else TensorFlow traces the training step twice
-            self.model.optimizer.build(self.model.trainable_variables)
-
-    def on_test_begin(self, logs=None):
-        if int(self._optimizer.iterations):
-            self._optimizer.apply_ema_weights()
-
-    def on_test_end(self, logs=None):
-        if self._optimizer._own_weights is not None:
-            self._optimizer.reset_old_weights()
-
-    on_predict_begin, on_predict_end = on_test_begin, on_test_end
-
-    @property
-    def _optimizer(self):
-        optimizer = self.model.optimizer
-        return getattr(optimizer, "inner_optimizer", optimizer)
+    def load_own_variables(self, store):
+        # Keras' store of HDF5 cannot be iterated
+        values = {name: store[name] for name in store.keys()}  # noqa: SIM118
+        own = {name: values.pop(name) for name in list(values) if name.startswith(OWN_WEIGHTS)}
+        super().load_own_variables(values)
+        self._own_weights = None
+        if self.built and len(own) == len(self._trainable_variables):
+            self._own_weights = [np.array(own[f"{OWN_WEIGHTS}{i}"]) for i in range(len(own))]
+            self._averages_at, self._in_fit = self._step(), False
 
 
 def _patterns(patterns):

@@ -1,0 +1,63 @@
+"""The moving averages of the weights, in `fit`."""
+
+import keras
+
+from .extended import Extended
+
+
+class EvaluateAverages(keras.callbacks.Callback):
+    """Validation, evaluation and prediction with the moving averages of the weights.
+
+    After a validation, the averages stay in the model until all callbacks have seen the end of
+    the epoch: what `ModelCheckpoint` saves and `EarlyStopping` restores is what was validated,
+    whatever the order of the callbacks. Training goes on from the weights themselves, and so does a
+    training that is resumed, with this callback, from such a file: it has both (see
+    `Extended.apply_ema_weights`). At the end of an epoch without validation (`validation_freq`),
+    and in the middle of one, callbacks find the weights themselves.
+
+    (`keras.callbacks.SwapEMAWeights` loses the weights on PyTorch on a CPU, where the copy that it
+    keeps shares their memory.)
+
+    Raises:
+        ValueError: when `fit`, `evaluate` or `predict` begins: the optimizer keeps no averages.
+
+    Example:
+        >>> model.compile(AdamW(1e-4, ema_momentum=0.999), ...)
+        >>> best = keras.callbacks.ModelCheckpoint("best.keras", save_best_only=True)
+        >>> model.fit(train, validation_data=valid, callbacks=[EvaluateAverages(), best])
+    """
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._fitting = self._put_in = False
+        if not (isinstance(self._optimizer, Extended) and self._optimizer.use_ema):
+            raise ValueError(
+                "EvaluateAverages: the optimizer keeps no moving averages; expected one of "
+                f"bert4keras_lite.optimizers with ema_momentum, got {type(self._optimizer).__name__}."
+            )
+
+    def on_train_begin(self, logs=None):
+        if not self.model.optimizer.built:  # else TensorFlow traces the training step twice
+            self.model.optimizer.build(self.model.trainable_variables)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._fitting = True
+        if self._optimizer.averages_are_in:
+            self._optimizer.reset_old_weights()
+
+    def on_test_begin(self, logs=None):
+        optimizer = self._optimizer
+        self._put_in = optimizer.built and not optimizer.averages_are_in
+        if self._put_in:
+            optimizer.apply_ema_weights(in_fit=self._fitting)
+
+    def on_test_end(self, logs=None):
+        if self._put_in and not self._fitting:
+            self._optimizer.reset_old_weights()
+
+    on_predict_begin, on_predict_end = on_test_begin, on_test_end
+
+    @property
+    def _optimizer(self):
+        optimizer = self.model.optimizer
+        return getattr(optimizer, "inner_optimizer", optimizer)
