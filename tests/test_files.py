@@ -1,0 +1,269 @@
+"""Saves that are interrupted at every step leave the old files or the new ones, never some of each."""
+
+import builtins
+import errno
+import multiprocessing
+import os
+import shutil
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from bert4keras_lite import files
+from bert4keras_lite.files import SaveError, complete, discard, replacing, saving, tidy, write_text
+
+pytestmark = pytest.mark.once
+
+OLD = {"config.json": "old", "model.safetensors": "old" * 1000, "vocab.txt": "old"}
+NEW = {"config.json": "new", "model.safetensors": "new" * 2000, "vocab.txt": "new", "more": "new"}
+
+
+def save(directory, contents):
+    with saving(directory) as stage:
+        for name, text in contents.items():
+            (stage / name).write_text(text)
+
+
+def held(directory):
+    """Name -> text of a directory, hidden ones as well."""
+    return {path.name: path.is_file() and path.read_text() for path in directory.iterdir()}
+
+
+def test_files_are_replaced_together_and_others_stay(tmp_path):
+    target = tmp_path / "a" / "b"
+    save(target, OLD)
+    (target / "README").write_text("kept")
+    save(target, NEW)
+    assert held(target) == NEW | {"README": "kept"}
+
+
+def test_a_save_within_a_save(tmp_path):
+    save(tmp_path, OLD)
+    with saving(tmp_path) as stage:
+        write_text(stage / "config.json", "new")
+        save(stage, {"vocab.txt": "new"})
+        assert held(stage) == {"config.json": "new", "vocab.txt": "new"}
+    assert held(tmp_path) == OLD | {"config.json": "new", "vocab.txt": "new"}
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), KeyboardInterrupt()])
+def test_nothing_stays_of_a_body_that_raises(tmp_path, error):
+    for target in (tmp_path / "old", tmp_path / "new" / "deep"):
+        if target.name == "old":
+            save(target, OLD)
+        with pytest.raises(type(error)), saving(target) as stage:
+            write_text(stage / "config.json", "half")
+            raise error
+    assert held(tmp_path / "old") == OLD
+    assert not (tmp_path / "new").exists()
+
+
+# every step
+
+OPERATIONS = [
+    *((os, name) for name in ("mkdir", "open", "fsync", "rename", "replace", "rmdir", "unlink")),
+    (builtins, "open"),
+]
+
+
+class PowerCut(BaseException):
+    pass
+
+
+def interrupt(patch, count, make_error, lasting):
+    """The operation `count` on files raises, and if `lasting`, all after it. `[-1]`, or less, then."""
+    left = [count]
+
+    def wrapped(function):
+        def call(*args, **kwargs):
+            left[0] -= 1
+            if left[0] == -1 or (lasting and left[0] < 0):
+                raise make_error()
+            return function(*args, **kwargs)
+
+        return call
+
+    for module, name in OPERATIONS:
+        patch.setattr(module, name, wrapped(getattr(module, name)))
+    patch.setattr(shutil, "rmtree", wrapped(shutil.rmtree))
+    return left
+
+
+@pytest.mark.parametrize("power", [True, False], ids=["power cut", "error of the system"])
+def test_the_old_or_the_new_is_whole_after_every_step(tmp_path, monkeypatch, power):
+    """A power cut ends everything at one step; an error is handled by the steps after it."""
+    count, finished, seen = 0, False, set()
+    while not finished:
+        directory = tmp_path / str(count)
+        save(directory, OLD)
+        with monkeypatch.context() as patch:
+            error = PowerCut if power else lambda: OSError(errno.ENOSPC, "No space left on device")
+            left = interrupt(patch, count, error, lasting=power)
+            told = ""
+            try:
+                save(directory, NEW)
+            except (PowerCut, SaveError) as raised:
+                told = str(raised) or "power cut"
+            finished = left[0] >= 0
+        complete(directory)
+        found = {name: text for name, text in held(directory).items() if name[0] != "."}
+        assert found in (OLD, NEW)
+        assert told or found == NEW
+        assert "unchanged" not in told or found == OLD
+        seen.add(found == NEW)
+        tidy(directory)
+        assert held(directory) in (OLD, NEW)
+        save(directory, NEW)  # the next save works, and sweeps
+        assert held(directory) == NEW
+        count += 1
+    assert seen == {True, False}
+    assert count > 15
+
+
+def test_one_file_is_the_old_or_the_new(tmp_path, monkeypatch):
+    path, count, finished = tmp_path / "vocab.txt", 0, False
+    while not finished:
+        path.write_text("old")
+        with monkeypatch.context() as patch:
+            left = interrupt(patch, count, PowerCut, lasting=True)
+            with suppress(PowerCut):
+                write_text(path, "新", "gb18030")
+            finished = left[0] >= 0
+        complete(tmp_path)
+        assert path.read_bytes() in (b"old", "新".encode("gb18030"))
+        count += 1
+    assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
+
+
+# several at once
+
+
+def save_often(directory, who, times):
+    for number in range(times):
+        text = f"{who}-{number}"
+        save(directory, dict.fromkeys(("config.json", "model.safetensors", "vocab.txt"), text))
+
+
+def test_of_savers_at_once_one_wins(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    savers = [fork.Process(target=save_often, args=(tmp_path, i, 20)) for i in range(2)]
+    savers += [threading.Thread(target=save_often, args=(tmp_path, i, 20)) for i in range(2, 4)]
+    for saver in savers:
+        saver.start()
+    for saver in savers:
+        saver.join()
+    assert [saver.exitcode for saver in savers[:2]] == [0, 0]
+    found = held(tmp_path)
+    assert len(found) == 3
+    assert len(set(found.values())) == 1
+    assert found["vocab.txt"].endswith("-19")
+
+
+def test_a_save_that_goes_on_is_no_stray(tmp_path):
+    with saving(tmp_path) as first:
+        (first / "x").write_text("first")
+        save(tmp_path, {"x": "second"})
+        assert first.exists()
+    assert held(tmp_path) == {"x": "first"}
+
+
+def test_names_are_unique_over_threads(tmp_path):
+    stages, barrier = [], threading.Barrier(8)
+
+    def begin():
+        with saving(tmp_path) as stage:
+            stages.append(stage)
+            barrier.wait()  # all are open at the same time
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(stages)) == 8
+
+
+# what others left
+
+
+def test_strays_are_removed(tmp_path):
+    for name in (".saving-0", ".saving-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text("half")
+    ours = [
+        "model.safetensors.17.tmp", "checkpoint.1.tmp", "bert_model.ckpt.index.4.tmp",
+        "bert_model.ckpt.data-00000-of-00001.43.tmp",
+    ]  # fmt: skip
+    theirs = ["notes.17.tmp", "model.safetensors.tmp", ".saved.txt", "my.saving-1"]
+    for name in ours + theirs:
+        (tmp_path / name).write_text("x")
+    save(tmp_path, OLD)
+    assert held(tmp_path).keys() == {*OLD, *theirs}
+
+
+def test_a_directory_is_discarded_in_one_stroke(tmp_path, monkeypatch):
+    (tmp_path / "step").mkdir()
+    (tmp_path / "step" / "x").write_text("x")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        discard(tmp_path / "step")
+    assert not (tmp_path / "step").exists()
+    tidy(tmp_path)
+    assert held(tmp_path) == {}
+
+
+# what cannot be
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
+    save(tmp_path, OLD)
+    with pytest.raises(SaveError) as raised, saving(tmp_path) as stage:
+        (stage / "config.json").write_text("new")
+        os.utime(stage / "config.json", (0, 0))
+        (stage / "model.safetensors").write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert str(raised.value) == (
+        f"{tmp_path / 'model.safetensors'}: cannot be written: No space left on device. What was "
+        "there before is unchanged."
+    )
+    assert raised.value.errno == errno.ENOSPC
+    assert held(tmp_path) == OLD
+
+
+def test_errors_of_reading_stay_what_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"), saving(tmp_path):
+        Path("nowhere").read_text()
+
+
+def test_names_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SaveError, match=r"file: cannot be written: (File exists|Not a directory)"):
+        save(tmp_path / "file", NEW)
+    with pytest.raises(SaveError, match="cannot be written: Not a directory"):
+        save(tmp_path / "file" / "deeper", NEW)
+    (tmp_path / "out" / "config.json").mkdir(parents=True)
+    with pytest.raises(SaveError, match=r"out.config.json: cannot be written: a directory has"):
+        save(tmp_path / "out", NEW)
+    assert held(tmp_path / "out") == {"config.json": False}
+    with (
+        pytest.raises(SaveError, match="file: cannot be written"),
+        replacing(tmp_path / "file" / "x"),
+    ):
+        pass
+
+
+def test_an_interrupted_save_that_cannot_be_completed_is_told(tmp_path, monkeypatch):
+    (tmp_path / files.COMMITTED).mkdir()
+    (tmp_path / files.COMMITTED / "config.json").write_text("new")
+
+    def read_only(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", read_only)
+        with pytest.raises(SaveError, match=r"was interrupted.*Read-only file system"):
+            complete(tmp_path)
+    complete(tmp_path)
+    assert held(tmp_path) == {"config.json": "new"}
