@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from bert4keras_lite.files import write_text
+
 ROOT = Path(__file__).resolve().parents[1]
 MARKS = "<!-- results -->", "<!-- /results -->"
 # `accuracy, mean and standard deviation over 3 seeds`, and below it a line a way of training
@@ -416,13 +418,13 @@ def main():
                 continue
             print(f"{number}/{len(wanted)} {run.name}: {found['scores']}", flush=True)
             results[run.name] = found
-            kept.write_text(json.dumps(results, indent=1, ensure_ascii=False), "utf-8")
+            write_text(kept, json.dumps(results, indent=1, ensure_ascii=False))
     ordered = {run.name: results[run.name] for run in RUNS if run.name in results}
     page = Path(options.table)
     text = page.read_text("utf-8")
     begin, end = (text.index(mark) for mark in MARKS)
     text = f"{text[: begin + len(MARKS[0])]}\n{table(ordered)}\n{text[end:]}"
-    page.write_text(text, "utf-8")
+    write_text(page, text)
     return failed > 0
 
 

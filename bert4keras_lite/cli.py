@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from . import hub, mappings
-from .checkpoints import CheckpointError, open_checkpoint
+from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
 from .checkpoints.foreign import adapt
 from .checkpoints.matching import detect_format, locate
 from .configs import (
@@ -38,6 +38,7 @@ from .configs import (
     without_place,
     write,
 )
+from .files import replacing, tidy
 from .tokenizers import load_tokenizer
 from .tokenizers.loading import FILES
 
@@ -328,21 +329,27 @@ class _Arrays(Mapping):
 
 def convert(options):
     target = Path(options.target)
+    if target.is_dir():
+        tidy(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target}: is there already; give a new or empty directory.")
     found = Description(options.path, options.model, _settings(options))
+    built = None
     if "keras" in (options.to, found.raw.format):
         if options.dtype:
             raise ValueError("--dtype is for conversions between 'tf' and 'hf'.")
-        _built(found, options).save_checkpoint(target, options.to)
-    else:
-        progress = Progress("converting")
-        arrays = _Arrays(found.located)
-        write(target, found.config, options.to, arrays, _dtype(options.dtype), progress)
-    if found.path.is_dir():
-        for pattern in FILES:
-            for file in filter(Path.is_file, found.path.glob(pattern)):
-                shutil.copy(file, target / file.name)
+        built = _built(found, options)
+    with saving_checkpoint(target) as stage:
+        if built:
+            built.save_checkpoint(stage, options.to)
+        else:
+            progress = Progress("converting")
+            arrays = _Arrays(found.located)
+            write(stage, found.config, options.to, arrays, _dtype(options.dtype), progress)
+        if found.path.is_dir():
+            for pattern in FILES:
+                for file in filter(Path.is_file, found.path.glob(pattern)):
+                    shutil.copy(file, stage / file.name)
     written = ", ".join(sorted(path.name for path in target.iterdir()))
     print(f"{target}: {found.family} as {options.to}: {written}")
 
@@ -480,6 +487,11 @@ def serve(options):
 def features(options):
     from .data import sequence_padding
 
+    output = options.output
+    if output and Path(output).is_dir():
+        raise ValueError(f"--output {output}: expected the name of a file, got a directory.")
+    if output and not output.endswith(".npz"):
+        output += ".npz"
     transformer, tokenizer = _model_and_tokenizer(options, with_lm=False)
     ids = [tokenizer.encode(text)[0] for text in options.texts]
     padded = sequence_padding(ids)
@@ -490,12 +502,11 @@ def features(options):
         rows = [row[0] for row in rows]
     elif options.pool == "mean":
         rows = [row.mean(0) for row in rows]
-    if options.output:
+    if output:
         arrays = {f"text_{i}": row for i, row in enumerate(rows)}
-        np.savez(
-            options.output, **(arrays if options.pool == "none" else {"vectors": np.array(rows)})
-        )
-        print(f"{options.output}: {len(rows)} texts, vectors of {states.shape[-1]}")
+        with replacing(output) as file:
+            np.savez(file, **(arrays if options.pool == "none" else {"vectors": np.array(rows)}))
+        print(f"{output}: {len(rows)} texts, vectors of {states.shape[-1]}")
         return
     for text, row in zip(options.texts, rows, strict=True):
         shown = " ".join(f"{x:+.4f}" for x in row.reshape(-1)[:6])

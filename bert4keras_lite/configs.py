@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from . import mappings
-from .checkpoints import save_checkpoint
+from .checkpoints import save_checkpoint, saving_checkpoint
 from .checkpoints.matching import gather, is_copy, locate, unknown_names
+from .files import complete, write_text
 
 NOT_UNDERSTOOD = "keys that are not understood"  # in the values of a config
 
@@ -356,6 +357,7 @@ def read_config(path):
             has a value that changes the architecture in a way that is not known here.
     """
     path = Path(path)
+    complete(path.parent)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -746,6 +748,7 @@ def find_files(config_path, checkpoint_path):
 def config_in(directory):
     """The config file of a directory, or None."""
     directory = Path(directory)
+    complete(directory)
     names = ["bert_config.json", "config.json", "hparams.json"]
     names += sorted(path.name for path in directory.glob("*config*.json"))
     unwanted = ("tokenizer_config.json", "generation_config.json")
@@ -833,7 +836,7 @@ class _Lazy(Mapping):
 
 
 def write(directory, config, format, arrays, dtype=None, progress=iter):
-    """Writes weights and config as others read them.
+    """Writes weights and config as others read them, together: see `files.saving`.
 
     Args:
         directory: is made if missing.
@@ -842,6 +845,9 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
         arrays: mapping path (as in `mappings.py`) -> array; may be lazy.
         dtype: of what is written; None: as it is.
         progress: wraps the iteration over the arrays.
+
+    Raises:
+        ValueError, CheckpointError: the format has no such model, or a file cannot be written.
     """
     values = config.to_json(format)
     table = mappings.WEIGHTS[config.family]
@@ -868,10 +874,10 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
     else:  # the file names that Google and everybody after it use
         stem = "bert_" if "bert/" in table[0][2] else ""
         file, kind = f"{stem}model.ckpt", "tf"
-    save_checkpoint(directory / file, _Lazy(functions, dtype, progress), kind)
-    write_config(directory / f"{stem}config.json", values)
+    with saving_checkpoint(directory) as stage:
+        save_checkpoint(stage / file, _Lazy(functions, dtype, progress), kind)
+        write_config(stage / f"{stem}config.json", values)
 
 
 def write_config(path, values):
-    text = json.dumps(values, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

@@ -9,7 +9,6 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cached_property
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,7 +16,7 @@ from keras import ops
 
 from . import mappings
 from .arguments import check_options
-from .checkpoints import open_checkpoint
+from .checkpoints import open_checkpoint, saving_checkpoint
 from .checkpoints.base import release
 from .checkpoints.foreign import adapt
 from .checkpoints.keras_file import counted_anew, under_paths
@@ -43,6 +42,7 @@ from .configs import (
     write,
     write_config,
 )
+from .files import write_text
 from .hub import local_directory
 from .layers import (
     NORMS,
@@ -63,7 +63,8 @@ from .layers import (
     get_activation,
 )
 from .lora import folded, own_variables, start_anew
-from .tokenizers import save_vocab
+from .tokenizers.base import TokenizerBase
+from .tokenizers.wordpiece import vocab_text
 
 
 class Transformer:
@@ -555,6 +556,9 @@ class Transformer:
     def save_checkpoint(self, directory, format="tf", vocab=None):
         """Writes the weights and the config as others read them.
 
+        All files are one unit: whenever saving is interrupted, the old save is whole, or the new
+        one is (see `files.saving`).
+
         Args:
             directory: is made if missing.
             format: `"tf"`: a TensorFlow checkpoint under the names of the family's publisher,
@@ -564,23 +568,31 @@ class Transformer:
                 `vocab.txt`.
 
         Raises:
-            ValueError, CheckpointError: the format has no such model.
+            ValueError, TypeError: the format has no such model, or `vocab` is no vocabulary.
+            CheckpointError: as `ValueError`, or a file cannot be written.
         """
         if format not in ("tf", "hf", "keras"):
             raise ValueError(f"format={format!r}: expected 'tf', 'hf' or 'keras'.")
-        directory = Path(directory)
-        if format == "keras":
-            directory.mkdir(parents=True, exist_ok=True)
-            self.model.save(directory / "model.keras")
-            write_config(directory / "config.json", self.config.to_json("tf"))
-        else:
-            with folded(self.model):
-                arrays = {path: ops.convert_to_numpy(v) for path, v in self.variables.items()}
-                write(directory, self.config, format, arrays)
-        if isinstance(vocab, dict):
-            save_vocab(directory / "vocab.txt", vocab)
-        elif vocab is not None:
-            vocab.save(directory)
+        tokenizer = vocab if isinstance(vocab, TokenizerBase) else None
+        text = None if vocab is tokenizer else vocab_text(vocab, "vocab")
+        count = text.count("\n") if text is not None else tokenizer.vocab_size if tokenizer else 0
+        if count > self.config.vocab_size:
+            raise ValueError(
+                f"vocab: {count} tokens, but the model has {self.config.vocab_size} rows for them. "
+                "Give the vocabulary that the model was made for."
+            )
+        with saving_checkpoint(directory) as stage:
+            if format == "keras":
+                write_config(stage / "config.json", self.config.to_json("tf"))
+                self.model.save(stage / "model.keras")
+            else:
+                with folded(self.model):
+                    arrays = {path: ops.convert_to_numpy(v) for path, v in self.variables.items()}
+                    write(stage, self.config, format, arrays)
+            if text is not None:
+                write_text(stage / "vocab.txt", text)
+            if tokenizer:
+                tokenizer.save(stage)
 
 
 class EncoderDecoder(Transformer):

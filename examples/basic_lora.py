@@ -24,6 +24,7 @@ from trials import arguments, compare
 
 from bert4keras_lite import Tokenizer, build_transformer_model
 from bert4keras_lite.data import Batches
+from bert4keras_lite.files import saving
 from bert4keras_lite.lora import enable_lora, merge_lora
 
 args = arguments(
@@ -89,8 +90,9 @@ test = batches("test")
 before = model.predict(test, verbose=0)
 merge_lora(model)
 folder = OUTPUT / "lora"
-model.transformer.save_checkpoint(folder, vocab=tokenizer)
-model.save(folder / "classifier.keras")
+with saving(folder) as new:  # both together, or neither
+    model.transformer.save_checkpoint(new, vocab=tokenizer)
+    model.save(new / "classifier.keras")
 merged = keras.saving.load_model(folder / "classifier.keras", compile=False)
 after = merged.predict(test, verbose=0)
 print(f"{folder}: scores differ by {np.abs(before - after).max():.1e} from those before merging")

@@ -17,6 +17,7 @@ import numpy as np
 from tiny_bert import OUTPUT, tiny_bert
 
 from bert4keras_lite import Tokenizer, build_transformer_model, load_vocab
+from bert4keras_lite.files import saving
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
@@ -46,9 +47,10 @@ transformer = build_transformer_model(
     compound_tokens=compound_tokens,
     return_keras_model=False,
 )
-transformer.save_checkpoint(OUTPUT / "cased", vocab=cased)
-settings = json.dumps({"do_lower_case": False})  # load_tokenizer reads it
-(OUTPUT / "cased" / "tokenizer_config.json").write_text(settings)
+with saving(OUTPUT / "cased") as folder:  # all together, or nothing
+    transformer.save_checkpoint(folder, vocab=cased)
+    settings = json.dumps({"do_lower_case": False})  # load_tokenizer reads it
+    (folder / "tokenizer_config.json").write_text(settings)
 
 uncased = Tokenizer(old_dict)
 models = {uncased: build_transformer_model(checkpoint), cased: transformer.model}

@@ -26,6 +26,7 @@ from tiny_bert import DATA, OUTPUT, tiny_bert
 
 from bert4keras_lite import Tokenizer, build_transformer_model
 from bert4keras_lite.data import Batches
+from bert4keras_lite.files import saving
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
@@ -98,12 +99,12 @@ for low, *both in zip(edges, *counts, strict=False):
 
 order = np.argsort(-likeness[: len(train)], kind="stable")
 chosen = np.isin(np.arange(len(train)), order[: round(args.share * len(train))])
-OUTPUT.mkdir(exist_ok=True)
-for name, keep in (("train", ~chosen), ("valid", chosen)):
-    rows = [f"{text}\t{label}\n" for (text, label), kept in zip(train, keep, strict=True) if kept]
-    (OUTPUT / f"chosen.{name}.tsv").write_text("".join(rows), encoding="utf-8")
-    print(
-        f"chosen.{name}.tsv: {len(rows)} texts, mean likeness {likeness[: len(train)][keep].mean():+.2f}"
-    )
+with saving(OUTPUT) as folder:  # both together, or neither
+    for name, keep in (("train", ~chosen), ("valid", chosen)):
+        pairs = zip(train, keep, strict=True)
+        rows = [f"{text}\t{label}\n" for (text, label), kept in pairs if kept]
+        (folder / f"chosen.{name}.tsv").write_text("".join(rows), encoding="utf-8")
+        mean = likeness[: len(train)][keep].mean()
+        print(f"chosen.{name}.tsv: {len(rows)} texts, mean likeness {mean:+.2f}")
 print("most like test:", *(train[i][0] for i in order[:3]), sep="\n  ")
 print("least like test:", *(train[i][0] for i in order[-3:]), sep="\n  ")

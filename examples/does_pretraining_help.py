@@ -30,6 +30,7 @@ from trials import arguments, compare
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.data import Batches, read_tsv
+from bert4keras_lite.files import write_text
 from bert4keras_lite.layers import GlobalAveragePooling1D
 from bert4keras_lite.losses import cosent, sequence_crossentropy
 from bert4keras_lite.metrics import bio_spans
@@ -225,7 +226,6 @@ def draw(path):
     figure.savefig(path, dpi=150)
 
 
-OUTPUT.mkdir(exist_ok=True)
 found = OUTPUT / "does_pretraining_help.json"
 if args.keep and found.is_file():
     kept = json.loads(found.read_text(encoding="utf-8"))
@@ -233,7 +233,7 @@ if args.keep and found.is_file():
         sizes = kept.get(name, {}) | scores
         kept[name] = {size: sizes[size] for size in sorted(sizes, key=int)}
     results = kept
-found.write_text(json.dumps(results, indent=1), encoding="utf-8")
+write_text(found, json.dumps(results, indent=1))
 if Figure is None:
     print("\nNo plot: it needs matplotlib (bert4keras_lite[plots]).")
 else:

@@ -28,6 +28,8 @@ from pathlib import Path
 
 from json_lines import read_lines
 
+from bert4keras_lite.files import saving
+
 SHORTEST = 2  # characters of a name that a mention must have in common with it
 LONGEST = 10  # characters of an object that can be looked for in a text
 
@@ -63,14 +65,13 @@ def load(directory):
 
 def save(directory, entries, samples):
     """Writes kb.json, train.json, valid.json and test.json."""
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     files = {"kb": entries}
     for split, rows in samples.items():
         files[split] = [{"text": text, "mentions": mentions} for text, mentions in rows]
-    for name, rows in files.items():
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (directory / f"{name}.json").write_text("".join(lines), encoding="utf-8")
+    with saving(directory) as folder:  # all together, or nothing
+        for name, rows in files.items():
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            (folder / f"{name}.json").write_text("".join(lines), encoding="utf-8")
 
 
 def read_prepared(directory):

@@ -17,6 +17,7 @@ from tiny_bert import DATA, OUTPUT, pretrain
 
 from bert4keras_lite import Tokenizer, build_transformer_model
 from bert4keras_lite.data import Batches, read_tsv
+from bert4keras_lite.files import saving
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint", help="a Chinese BERT instead of the small one made here")
@@ -95,8 +96,8 @@ for name, value in accuracy.items():
     print(f"  {name:24s} {value:6.1%} {'█' * round(40 * value)}")
 
 headline("4. Saving, reloading, predicting")
-OUTPUT.mkdir(exist_ok=True)
-model.save(OUTPUT / "sentiment.keras")
+with saving(OUTPUT) as folder:  # interrupted, it leaves what was there before
+    model.save(folder / "sentiment.keras")
 reloaded = keras.saving.load_model(OUTPUT / "sentiment.keras")
 texts = [
     "房间很不错，服务也很出色。",

@@ -26,6 +26,7 @@ from trials import arguments, compare
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.data import pad_samples
+from bert4keras_lite.files import saving
 from bert4keras_lite.layers import LayerNormalization
 from bert4keras_lite.optimizers import AdamW
 
@@ -165,7 +166,7 @@ _, scores = compare({"as trained": fit, "moving average": average}, args.seeds, 
 
 # the result: the average of the last seed
 extractor.model.optimizer.apply_ema_weights()
-OUTPUT.mkdir(exist_ok=True)
-extractor.model.save_weights(OUTPUT / "relations.weights.h5")
+with saving(OUTPUT) as folder:  # interrupted, it leaves what was there before
+    extractor.model.save_weights(folder / "relations.weights.h5")
 for text, triples in list(zip(test.texts, test.predict(extractor.decode), strict=True))[:5]:
     print(text, *sorted(map(" / ".join, triples)), sep="\n    ")

@@ -23,6 +23,7 @@ from trials import arguments, compare
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.data import sequence_padding
+from bert4keras_lite.files import saving
 from bert4keras_lite.layers import GlobalPointer
 from bert4keras_lite.losses import sparse_multilabel_categorical_crossentropy
 from bert4keras_lite.optimizers import AdamW
@@ -132,7 +133,7 @@ _, scores = compare({"as trained": fit, "moving average": average}, args.seeds, 
 
 # the result: the average of the last seed
 model.optimizer.apply_ema_weights()
-OUTPUT.mkdir(exist_ok=True)
-model.save_weights(OUTPUT / "gplinker.weights.h5")
+with saving(OUTPUT) as folder:  # interrupted, it leaves what was there before
+    model.save_weights(folder / "gplinker.weights.h5")
 for text, triples in list(zip(test.texts, test.predict(decode), strict=True))[:5]:
     print(text, *sorted(map(" / ".join, triples)), sep="\n    ")

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from tiny_bert import OUTPUT, tiny_bert
 
+from bert4keras_lite.files import saving
+
 
 def arguments(doc, small=None, seeds=None, **defaults):
     """The command line: `--checkpoint DIR`, `--seed N`, and an option for each default.
@@ -104,7 +106,6 @@ class KeepBest(keras.callbacks.Callback):
         super().__init__()
         self.score, self.best = score, -np.inf
         self.path = OUTPUT / f"{name}.weights.h5"
-        OUTPUT.mkdir(exist_ok=True)
 
     def on_epoch_end(self, epoch, logs=None):
         scores = self.score()
@@ -112,7 +113,8 @@ class KeepBest(keras.callbacks.Callback):
         first = next(iter(scores.values()))
         if first > self.best:
             self.best = first
-            self.model.save_weights(self.path)
+            with saving(OUTPUT) as folder:
+                self.model.save_weights(folder / self.path.name)
 
     def on_train_end(self, logs=None):
         self.model.load_weights(self.path)
@@ -125,5 +127,5 @@ def show_scores(scores, name="test"):
 
 def save(model, name):
     """The weights, to `examples/output`, from where `load_weights` brings them back."""
-    OUTPUT.mkdir(exist_ok=True)
-    model.save_weights(OUTPUT / f"{name}.weights.h5")
+    with saving(OUTPUT) as folder:  # interrupted, it leaves what was there before
+        model.save_weights(folder / f"{name}.weights.h5")

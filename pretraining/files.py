@@ -7,6 +7,8 @@ import shutil
 import uuid
 from contextlib import contextmanager
 
+from bert4keras_lite import files as local
+
 
 def is_remote(path):
     """Whether a name is one of `scheme://...`."""
@@ -112,41 +114,21 @@ def open_binary(path):
 
 @contextmanager
 def replacing(path):
-    """A file for writing bytes that takes its name only when it is whole and on the disk.
+    """A file for writing bytes that takes its name only when it is complete.
 
-    An exception, or a crash, leaves what had the name before; a crash also leaves a file
-    `NAME.tmp-...`, which nobody reads.
+    An exception, or a crash, leaves what had the name before. A crash also leaves what nobody
+    reads: for a local file see `bert4keras_lite.files`, for a remote one a file `NAME.tmp-...`.
     """
-    temporary = f"{path}.tmp-{uuid.uuid4().hex}"
-    if is_remote(path):
-        gfile = _gfile(path)
-        try:
-            with gfile.GFile(temporary, "wb") as file:
-                yield file
-            gfile.rename(temporary, path, overwrite=True)
-        except BaseException:
-            if gfile.exists(temporary):
-                gfile.remove(temporary)
-            raise
-        return
-    try:
-        with open(temporary, "wb") as file:
+    if not is_remote(path):
+        with local.replacing(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        return
+    gfile, temporary = _gfile(path), f"{path}.tmp-{uuid.uuid4().hex}"
+    try:
+        with gfile.GFile(temporary, "wb") as file:
+            yield file
+        gfile.rename(temporary, path, overwrite=True)
     except BaseException:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+        if gfile.exists(temporary):
+            gfile.remove(temporary)
         raise
-    _sync_directory(os.path.dirname(os.path.abspath(path)))
-
-
-def _sync_directory(path):
-    """Puts the names of a directory on the disk, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

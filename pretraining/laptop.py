@@ -22,6 +22,8 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
+from bert4keras_lite.files import replacing
+
 from . import corpus, train
 from .texts import write_texts
 
@@ -34,11 +36,11 @@ PAIRS = "classical_modern/pairs.tsv"
 
 def write_pairs(source, target):
     """The classical and the modern text of each book as a document, an empty line between them."""
-    with open(source, encoding="utf-8") as lines, open(target, "w", encoding="utf-8") as file:
+    with open(source, encoding="utf-8") as lines, replacing(target) as file:
         rows = (line.rstrip("\n").split("\t") for line in lines)
         for _, book in groupby(rows, key=lambda row: row[0]):
             for language in zip(*(row[1:3] for row in book), strict=True):
-                file.write("\n".join(language) + "\n\n")
+                file.write(("\n".join(language) + "\n\n").encode())
 
 
 def write_labelled(data, folders, target):

@@ -1,7 +1,6 @@
 """A run: from settings, by `fit`, to a model that everything else loads."""
 
 import contextlib
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 
 from bert4keras_lite import optimizers
+from bert4keras_lite.files import write_text
 
 from . import distribution, objectives
 from .batches import Examples
@@ -133,9 +133,9 @@ def run(settings, export_to=None, stream=sys.stdout):
         ]
         monitor = None
         if process()[0] == 0:
-            (output / "settings.yaml").write_text(as_yaml(settings), encoding="utf-8")
+            write_text(output / "settings.yaml", as_yaml(settings))
             monitor = monitor_of(settings, objective, examples, start, stream)
-            callbacks.append(monitor)
+            callbacks.insert(0, monitor)
         fit(objective, examples, settings, start, callbacks)
         if monitor:
             monitor.close()
@@ -206,7 +206,8 @@ def monitor_of(settings, objective, examples, start, stream):
 def fit(objective, examples, settings, start, callbacks):
     """`model.fit`, whose "epochs" end at multiples of `log_every` steps.
 
-    After a stop in the middle of one, the first is what was left of it.
+    After a stop in the middle of one, the first is what was left of it, and the checkpoint has the
+    metrics of what came before: its row is that of a run without a stop.
     """
     model, names = objective.model, objective.inputs
     every = settings.log_every * settings.accumulation_steps
@@ -235,7 +236,7 @@ def fitting(batches, names):
 
 
 class Vocabulary:
-    """The files of a tokenizer, which go with a model.
+    """The files of a tokenizer, which go with a model: name -> path, as `files`.
 
     Args:
         settings: has `vocab`: a directory with a tokenizer, a `vocab.txt` or a `*.model`; or
@@ -262,10 +263,6 @@ class Vocabulary:
                     f"vocab={settings.vocab}: {settings.corpus} was made with another vocabulary."
                 )
 
-    def copy_to(self, directory):
-        for name, file in self.files.items():
-            shutil.copyfile(file, Path(directory) / name)
-
 
 def export(objective, directory, vocabulary):
     """Writes the model in Google's format and for Hugging Face, each with the vocabulary.
@@ -283,12 +280,9 @@ def export(objective, directory, vocabulary):
             return
         for kind in ("tf", "hf"):
             try:
-                folders = objective.save(Path(directory) / kind, kind)
+                objective.save(Path(directory) / kind, kind, vocabulary.files)
             except ValueError as error:
                 print(f"Not written as {kind}: {error}", file=sys.stderr)
-                continue
-            for folder in folders:
-                vocabulary.copy_to(folder)
 
 
 @contextlib.contextmanager

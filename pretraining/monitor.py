@@ -1,6 +1,8 @@
 """What one sees of a run: a line as it goes, a table, TensorBoard, and a plot in the end."""
 
 import csv
+import io
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +10,8 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import ops
+
+from bert4keras_lite.files import replacing, write_text
 
 from .state import EachStep
 
@@ -17,7 +21,9 @@ FIRST_COLUMNS = ["step", "tokens", "loss"]
 class Monitor(EachStep):
     """Writes a row for each "epoch" of `fit`, which here is so many batches.
 
-    A row has the means of the epoch, the learning rate, and how fast it went. What is waited for
+    A row has the means of the epoch, the learning rate, and how fast it went; an epoch that was cut
+    short has none. `Checkpoints` must come after it among the callbacks: a row whose step is in no
+    checkpoint is written again, and one that is missing would be so for good. What is waited for
     before the first step runs (the compiler) does not count as time.
 
     Args:
@@ -137,18 +143,19 @@ class Log:
         if row.keys() <= set(self.columns) and self.path.is_file():
             with self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self.columns).writerow(row)
+                file.flush()
+                os.fsync(file.fileno())  # a checkpoint that comes after it stays no longer than it
         else:
             self.columns = list(dict.fromkeys([*FIRST_COLUMNS, *self.columns, *row]))
             self.write_all()
 
     def write_all(self):
         """The file anew, in one piece: a run that is killed leaves the old or the new one."""
-        new = self.path.with_suffix(".new")
-        with new.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        new.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())
 
 
 def read_log(path):
@@ -206,7 +213,7 @@ def plot(rows, path):
 
     Args:
         rows: of a `Log`.
-        path: of the picture.
+        path: of the picture, a PNG file.
 
     Returns:
         False if there is no matplotlib.
@@ -221,7 +228,8 @@ def plot(rows, path):
     axes.plot([row["tokens"] for row in rows], [row["loss"] for row in rows])
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=150)
     return True
 
 

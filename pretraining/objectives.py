@@ -13,6 +13,7 @@ with its layers. So training the one trains the other, and the `Transformer` is 
 """
 
 import re
+import shutil
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from bert4keras_lite.checkpoints import saving_checkpoint
 from bert4keras_lite.losses import projected_crossentropy, sequence_crossentropy
 from bert4keras_lite.models import EncoderDecoder, Transformer, build_transformer_model
 from bert4keras_lite.training.step import replicas
@@ -54,12 +56,13 @@ class Objective:
         """Names of the arrays that the model takes."""
         return [tensor.name for tensor in self.model.inputs]
 
-    def save(self, directory, format):
+    def save(self, directory, format, files=()):
         """Writes what was trained: `Transformer.save_checkpoint`, a directory for each part.
 
         Args:
             directory: is made if missing.
             format: `"tf"`, `"hf"` or `"keras"`.
+            files: dict name -> path, of what is copied into each of them.
 
         Returns:
             The directories.
@@ -70,7 +73,10 @@ class Objective:
         folders = []
         for name, transformer in self.parts.items():
             folders.append(Path(directory) / name if len(self.parts) > 1 else Path(directory))
-            transformer.save_checkpoint(folders[-1], format)
+            with saving_checkpoint(folders[-1]) as stage:
+                transformer.save_checkpoint(stage, format)
+                for file, path in dict(files).items():
+                    shutil.copyfile(path, stage / file)
         return folders
 
     def flops_per_example(self, length, predictions=None, target_length=None):

@@ -28,8 +28,11 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from bert4keras_lite.files import saving
 
 # bytes of an element
 SIZES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
@@ -474,7 +477,8 @@ def plot(steps, path):
     axes.set_title("Projected, not measured; exchange behind the computation")
     axes.set_xticks(CORES, CORES)
     axes.legend()
-    figure.savefig(path, bbox_inches="tight")
+    with saving(Path(path).parent) as stage:
+        figure.savefig(stage / Path(path).name, bbox_inches="tight")
 
 
 if __name__ == "__main__":

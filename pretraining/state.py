@@ -7,17 +7,15 @@
     sys.exit(stop.exit_code)
 
 A checkpoint is a directory `step-00001000`: all variables by name in `variables.safetensors`, and
-`state.json`, which says how long that file is, and its checksum. It is written under a temporary
-name, brought to the disk, and renamed. So whenever the process ends, there is a whole checkpoint
-or none, and training from it gives the same numbers, bit for bit: weights, all that the optimizer
-keeps, and the states of random numbers are in it. (These must be drawn from the seed generators
+`state.json`, which says how long that file is, and its checksum; both are written as one by
+`files.saving`. So whenever the process ends, there is a whole checkpoint or none, and training from
+it gives the same numbers, bit for bit: weights, all that the optimizer keeps, the states of random
+numbers, and those of the metrics in the middle of an epoch are in it. (Random numbers must be drawn from the seed generators
 of layers, as Keras' layers do, or be PyTorch's own. The data must be a function of the step.)
 """
 
 import json
-import os
 import re
-import shutil
 import signal
 import warnings
 from collections import Counter
@@ -31,16 +29,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint
-from bert4keras_lite.checkpoints.base import sync_directory
+from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
+from bert4keras_lite.files import discard, replacing, tidy, write_text
 from bert4keras_lite.optimizers import Extended, LossScaleOptimizer
 
 from . import distribution
 
 STATE, VARIABLES = "state.json", "variables.safetensors"
-# a directory with the second prefix is whole, but another is about to take its place
-TEMPORARY, REPLACED = ".tmp-", ".old-"
+METRICS = "metrics/"  # where the names of their variables begin
+# what earlier versions left: half a checkpoint, and a whole one that another was about to replace
+OLD_TEMPORARY, OLD_REPLACED = ".tmp-step-", ".old-step-"
 EXIT_CODE_OF_SIGNALS = 128  # plus the number of the signal, as shells have it
 
 
@@ -74,6 +73,7 @@ class Checkpoints:
         self.keep, self.best, self.direction = keep, best, direction
         self.step = 0  # of the last checkpoint that was restored or saved
         self.random = {}  # the backend's random state then
+        self.metrics = {}  # name -> array: what the metrics held then, in the middle of an epoch
         self._writer = ThreadPoolExecutor(1, "checkpoints") if asynchronous else None
         self._pending = None
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -81,11 +81,18 @@ class Checkpoints:
             self._tidy()
 
     def _tidy(self):
-        for path in self.directory.glob(f"{REPLACED}*"):
-            original = path.with_name(path.name.removeprefix(REPLACED))
+        for path in self.directory.glob(f"{OLD_REPLACED}*"):
+            original = path.with_name(path.name.removeprefix(".old-"))
             if not original.exists():
                 path.rename(original)
-        self._remove_hidden()
+        for prefix in (OLD_TEMPORARY, OLD_REPLACED):
+            for path in self.directory.glob(f"{prefix}*"):
+                discard(path)
+        tidy(self.directory)
+        for path in self.directory.glob("step-*"):
+            tidy(path)
+            if not any(path.iterdir()):
+                path.rmdir()
 
     def path(self, step):
         """The directory of a step's checkpoint."""
@@ -93,8 +100,10 @@ class Checkpoints:
 
     def steps(self):
         """Steps that have a checkpoint, damaged or not, in order."""
-        names = (path.name for path in self.directory.iterdir())
-        return sorted(int(name[5:]) for name in names if re.fullmatch(r"step-\d{8,}", name))
+        found = [p for p in self.directory.iterdir() if re.fullmatch(r"step-\d{8,}", p.name)]
+        # hidden files alone: it is being written
+        held = (p for p in found if any(file.name[0] != "." for file in p.iterdir()))
+        return sorted(int(path.name[5:]) for path in held)
 
     def best_step(self):
         """The step whose checkpoint has the best value of the metric, or None."""
@@ -110,13 +119,15 @@ class Checkpoints:
 
     # Saving
 
-    def save(self, step, model, metrics=None):
+    def save(self, step, model, metrics=None, in_epoch=False):
         """Saves all that training goes on from.
 
         Args:
             step: how many steps led here.
             model: compiled, in no step at the moment.
             metrics: dict of name -> number.
+            in_epoch: whether an epoch goes on after this step: then the state of the model's metrics
+                is saved, so that their means will be those of the whole epoch.
 
         Raises:
             CheckpointError: this one cannot be written, or, if asynchronous, the one before it.
@@ -128,8 +139,10 @@ class Checkpoints:
             raise ValueError(f"best={self.best!r}: the metrics are {', '.join(metrics)}.")
         with own_weights(model):
             arrays = {name: gather(variable) for name, variable in variables_of(model).items()}
+        held = metrics_of(model).items() if in_epoch else ()
+        self.metrics = {name: gather(variable) for name, variable in held}
         self.random, self.step = random_state(), step
-        arrays |= self.random
+        arrays |= self.random | self.metrics
         if process()[0] > 0:
             return
         state = {
@@ -155,28 +168,16 @@ class Checkpoints:
             pending.result()
 
     def _write(self, state, arrays):
-        path = self.path(state["step"])
-        temporary = path.with_name(TEMPORARY + path.name)
+        with saving_checkpoint(self.path(state["step"])) as stage:
+            save_checkpoint(stage / VARIABLES, arrays, format="safetensors")
+            files = {VARIABLES: fingerprint(stage / VARIABLES)}
+            write_text(stage / STATE, json.dumps(state | {"files": files}, indent=1))
         try:
-            temporary.mkdir()
-            save_checkpoint(temporary / VARIABLES, arrays, format="safetensors")
-            files = {VARIABLES: fingerprint(temporary / VARIABLES)}
-            with open(temporary / STATE, "w", encoding="utf-8") as file:
-                json.dump(state | {"files": files}, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            sync_directory(temporary)
-            if path.exists():
-                path.rename(path.with_name(REPLACED + path.name))
-            temporary.rename(path)
-            sync_directory(self.directory)
             self._remove_old(state["step"])
         except OSError as error:
             raise CheckpointError(
-                f"{path}: cannot be written: {error.strerror or error}"
+                f"{self.directory}: old checkpoints cannot be removed: {error.strerror or error}."
             ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)  # there if it failed
 
     def _remove_old(self, last):
         # later ones are damaged, or of another course that was left
@@ -184,14 +185,7 @@ class Checkpoints:
         kept = {*steps[-self.keep :], self.best_step()}
         for step in steps:
             if step not in kept:
-                # renamed first: half a checkpoint must not look like one
-                self.path(step).rename(self.directory / f"{TEMPORARY}{self.path(step).name}")
-        self._remove_hidden()
-
-    def _remove_hidden(self):
-        for prefix in (TEMPORARY, REPLACED):
-            for path in self.directory.glob(f"{prefix}*"):
-                shutil.rmtree(path)
+                discard(self.path(step))
 
     # Restoring
 
@@ -231,7 +225,7 @@ class Checkpoints:
                 "; ".join(damages) + ". No checkpoint before is whole; to begin anew, name another "
                 "directory or empty this one."
             )
-        self.random = random_state()
+        self.random, self.metrics = random_state(), {}
         return 0
 
     def _state(self, step):
@@ -261,6 +255,8 @@ class Checkpoints:
         return read_entries(path)
 
     def _assign(self, entries, model, path):
+        metrics = {name: entry for name, entry in entries.items() if name.startswith(METRICS)}
+        entries = {name: entry for name, entry in entries.items() if name not in metrics}
         variables = variables_of(model)
         random = random_state()
         expected = {n: kind(v.shape, v.dtype) for n, v in {**variables, **random}.items()}
@@ -283,18 +279,23 @@ class Checkpoints:
         for name, variable in variables.items():
             variable.assign(np.array(entries[name].read()))  # its own memory: JAX may give it away
         self.random = {name: np.array(entries[name].read()) for name in random}
+        self.metrics = {name: np.array(entry.read()) for name, entry in metrics.items()}
         set_random_state(self.random)
 
     def callback(self, every):
         """A callback for `fit` that saves, each so many steps and at the end.
 
-        It counts steps from `restore`. Metrics are those of the epoch so far.
+        It counts steps from `restore`. Metrics are those of the epoch so far. Where the checkpoint
+        was saved in the middle of an epoch, the first epoch is the rest of it: its metrics are
+        those of both.
         """
         return Save(self, every)
 
 
 class EachStep(keras.callbacks.Callback):
     """Calls `reach(step, logs)` when a step has ended, with logs where an epoch ends with it.
+
+    An epoch that is cut short, as by a signal, has not ended: `cut` says so.
 
     It looks when the next batch begins: for callbacks that look when one ends, Keras fetches the
     metrics of each step from the device, and waits for them.
@@ -305,7 +306,7 @@ class EachStep(keras.callbacks.Callback):
 
     def __init__(self, step=0):
         super().__init__()
-        self.step = step
+        self.step, self.cut = step, False
 
     def on_epoch_begin(self, epoch, logs=None):
         self._before = self.step
@@ -316,7 +317,8 @@ class EachStep(keras.callbacks.Callback):
         self.step = self._before + batch + self._model.steps_per_execution  # when it has ended
 
     def on_epoch_end(self, epoch, logs=None):
-        self.reach(self.step, logs)
+        self.cut = self.step - self._before < (self.params.get("steps") or 0)
+        self.reach(self.step, None if self.cut else logs)
 
 
 class Save(EachStep):
@@ -331,6 +333,11 @@ class Save(EachStep):
     def on_train_begin(self, logs=None):
         self.step = self._begin = self.checkpoints.step
 
+    def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
+        if self._before == self._begin:
+            set_metrics(self._model, self.checkpoints.metrics)
+
     def on_train_batch_begin(self, batch, logs=None):
         super().on_train_batch_begin(batch, logs)
         if self._before + batch == self._begin:
@@ -339,18 +346,18 @@ class Save(EachStep):
 
     def reach(self, step, logs=None):
         if step // self.every > self.checkpoints.step // self.every:
-            self._save(step, logs)
+            self._save(step, logs, in_epoch=logs is None)
 
     def on_train_end(self, logs=None):
         if self.step > self.checkpoints.step:
-            self._save(self.step, logs)
+            self._save(self.step, logs, self.cut)
         self.checkpoints.wait()
 
-    def _save(self, step, logs):
+    def _save(self, step, logs, in_epoch):
         model = self.model  # asking for it takes the state out of JAX' step
         metrics = logs or model.get_metrics_result()
         numbers = {name: value for name, value in metrics.items() if ops.ndim(value) == 0}
-        self.checkpoints.save(step, model, numbers)
+        self.checkpoints.save(step, model, numbers, in_epoch)
 
 
 class StopOnSignal(keras.callbacks.Callback):
@@ -436,8 +443,13 @@ class NonFinite(EachStep):
         self._skipped, self._looked = self._count("skipped"), self.step
 
     def reach(self, step, logs=None):
-        if logs is None and (self.every is None or step - self._looked < self.every):
-            return
+        if self.every is not None and step - self._looked >= self.every:
+            self._look(step)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._look(self.step)  # also where a signal has cut it short
+
+    def _look(self, step):
         self._looked = step
         skipped = self._count("skipped")
         if skipped == self._skipped:
@@ -464,14 +476,14 @@ class NonFinite(EachStep):
         return int(ops.convert_to_numpy(getattr(optimizer, name))) if optimizer.built else 0
 
     def _keep(self, step):
-        self.directory.mkdir(parents=True, exist_ok=True)
         host, hosts = process()
         name = f"batch-{step:08d}" + (f"-of-process-{host}" if hosts > 1 else "")
         arrays = {
             "/".join(map(str, path)): array
             for path, array in keras.tree.flatten_with_path(self.batch(step))
         }
-        np.savez(self.directory / f"{name}.npz", **arrays)
+        with replacing(self.directory / f"{name}.npz") as file:
+            np.savez(file, **arrays)
 
 
 def variables_of(model):
@@ -498,6 +510,29 @@ def own_weights(model):
     """Within, moving averages that are being evaluated are not in the model."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return optimizer.own_weights() if isinstance(optimizer, Extended) else nullcontext()
+
+
+def metrics_of(model):
+    """Name -> variable: what the metrics hold. Their own names may have numbers: see above."""
+    held = enumerate(model.metrics_variables)
+    return {f"{METRICS}{i}/{variable.name}": variable for i, variable in held}
+
+
+def set_metrics(model, arrays):
+    """Has the metrics go on with what `metrics_of` gave, if they are the same."""
+    variables = metrics_of(model)
+    if arrays and {name: tuple(v.shape) for name, v in variables.items()} != {
+        name: array.shape for name, array in arrays.items()
+    }:
+        warnings.warn(
+            "The checkpoint was saved with other metrics, in the middle of an epoch; expected "
+            f"{', '.join(variables) or 'none'}, got {', '.join(arrays)}. What is shown for the rest "
+            "of the epoch does not have the steps before.",
+            stacklevel=2,
+        )
+        return
+    for name, array in arrays.items():
+        variables[name].assign(array)
 
 
 def kind(shape, dtype):

@@ -258,8 +258,8 @@ MUTANTS = (
     Mutant(
         "weights",
         "bert4keras_lite/checkpoints/tf_bundle.py",
-        "        _write_index(prefix, 1, entries)\n        data = usual\n",
-        "        _write_index(prefix, 1, entries)\n",
+        "set(map(Path, files)) - {data_path(prefix, 0, 1)}",
+        "set(map(Path, files))",
     ),
 )
 

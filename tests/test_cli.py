@@ -1,6 +1,8 @@
 """The commands as a user types them, and one line for a mistake."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -159,6 +161,23 @@ def test_a_family_by_name_and_options(run, tmp_path):
     assert config["hidden_act"] == "relu"
 
 
+def test_a_conversion_that_was_interrupted_begins_again(run, tmp_path, monkeypatch):
+    target = tmp_path / "a"
+
+    def stop(source, to):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copy", stop)  # the last files
+        run("convert", TINY, target, "--to", "tf")
+    assert not target.exists()
+    (target / ".saving-0").mkdir(parents=True)  # what a kill leaves
+    status, _, _ = run("convert", TINY, target, "--to", "tf")
+    assert status == 0
+    assert {"bert_config.json", "bert_model.ckpt.index", "vocab.txt"} <= set(os.listdir(target))
+    assert not list(target.glob(".*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -168,6 +187,7 @@ def test_a_family_by_name_and_options(run, tmp_path):
         (["fill-mask", str(TINY), "没有"], "has no [MASK]"),
         (["features", str(TINY), "天", "--set", "hidden_act"], "expected NAME=VALUE"),
         (["features", str(TINY), "天", "--set", "hiden_act=relu"], "did you mean 'hidden_act'"),
+        (["features", str(TINY), "天", "--output", str(FOLDER)], "--output"),
         (["convert", str(TINY), str(FOLDER), "--to", "tf"], "is there already"),
         (["fill-mask", str(TINY), "天[MASK]", "--model", "t5.1.0"], "model_type is 'bert'"),
     ],

@@ -1,6 +1,9 @@
 """The BERT graph against bert4keras 0.11.5 and transformers, and what can be done with it."""
 
+import errno
 import json
+import os
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,9 +11,11 @@ import pytest
 from goldens.recipes import FOLDER, load_cases
 from running import long_but, outputs_of
 
+from bert4keras_lite import models
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
 from bert4keras_lite.layers import get_activation
 from bert4keras_lite.models import Config, Transformer, build_transformer_model
+from bert4keras_lite.tokenizers import load_tokenizer, load_vocab
 
 CASES = {case.name: case for case in load_cases()}
 COMPILED = ("encoder", "nsp_mlm", "unilm", "layer_norm_cond", "hf_pretraining")
@@ -149,6 +154,73 @@ def test_saved_checkpoint_is_bit_equal(format, name, build, tmp_path):
     for array in reread:
         assert np.isfinite(reread[array]).all()
     assert (tmp_path / "saved/vocab.txt").read_text() == "[PAD]\na\n"
+
+
+@pytest.mark.parametrize("format", ["tf", "hf", "keras"])
+def test_a_save_that_fails_changes_nothing(format, tmp_path, monkeypatch):
+    """Wrong arguments, and a disk that is full at the last file."""
+    transformer = build_transformer_model(**TINY, return_keras_model=False)
+    vocabulary = {"[PAD]": 0, "a": 1}
+    for wrong, error, told in [
+        (
+            "vocab.txt",
+            TypeError,
+            "vocab: expected a dict token -> id or a Tokenizer, got 'vocab.txt'",
+        ),
+        (["[PAD]"], TypeError, "vocab: expected"),
+        ({"[PAD]": "0"}, TypeError, "vocab: expected"),
+        ({"a b": 0}, ValueError, "vocab: 'a b' contains white space"),
+        ({"a": 0, "b": 0}, ValueError, "vocab gives id 0 to both"),
+        ({"a": 60}, ValueError, "vocab: 61 tokens, but the model has 60 rows"),
+    ]:
+        with pytest.raises(error, match=told):
+            transformer.save_checkpoint(tmp_path / "new", format, vocab=wrong)
+    with pytest.raises(ValueError, match="format='onnx'"):
+        transformer.save_checkpoint(tmp_path / "new", "onnx", vocab=vocabulary)
+    assert not (tmp_path / "new").exists()
+    transformer.save_checkpoint(tmp_path / "old", format, vocab=vocabulary)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
+
+    def full(path, text):
+        path.write_text(text[:1])
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(models, "write_text", full)
+    for name in ("old", "new"):
+        with pytest.raises(
+            CheckpointError, match=rf"{name}.vocab\.txt: .*: No space left"
+        ) as raised:
+            transformer.save_checkpoint(tmp_path / name, format, vocab={"[PAD]": 1})
+        assert ".saving" not in str(raised.value)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.once
+def test_a_model_and_its_vocabulary_are_one_save(tmp_path, monkeypatch):
+    """Killed between two names: who reads next gets all of the new save."""
+    transformer = build_transformer_model(**TINY, return_keras_model=False)
+    larger = build_transformer_model(**TINY | {"vocab_size": 70}, return_keras_model=False)
+    vocabulary = {f"t{i}": i for i in range(70)}
+    small = {token: i for token, i in vocabulary.items() if i < 60}
+    for readable in (open_checkpoint, build_transformer_model, load_tokenizer):
+        transformer.save_checkpoint(tmp_path, "hf", vocab=small)
+        moves = [0]
+
+        def replace(source, target, moves=moves, move=os.replace):
+            moves[0] += Path(target).parent == tmp_path
+            if moves[0] == 2:
+                raise KeyboardInterrupt
+            move(source, target)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(os, "replace", replace)
+            larger.save_checkpoint(tmp_path, "hf", vocab=vocabulary)
+        assert (tmp_path / ".saved").exists()
+        readable(tmp_path)
+        assert not (tmp_path / ".saved").exists()
+        assert open_checkpoint(tmp_path).shape("bert.embeddings.word_embeddings.weight") == (70, 32)
+        assert load_vocab(tmp_path / "vocab.txt") == vocabulary
 
 
 def test_conditional_weights_survive_a_checkpoint(build, tmp_path):

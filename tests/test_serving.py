@@ -274,6 +274,11 @@ def test_a_tagger_that_does_not_fit_says_so(tokenizer, tmp_path):
         save_tagger(tmp_path, model, ["O", "B"], tokenizer)
     with pytest.raises(FileNotFoundError, match=r"no model\.keras"):
         load(TINY, ner=tmp_path)
+    with pytest.raises(TypeError, match="tokenizer: expected a dict token -> id"):
+        save_tagger(tmp_path, model, ["O", "B", "I"], "vocab.txt")
+    with pytest.raises(TypeError, match="labels: expected a list of strings"):
+        save_tagger(tmp_path, model, ["O", "B", 3], tokenizer)
+    assert list(tmp_path.iterdir()) == []
     save_tagger(tmp_path, model, ["O", "B", "I"], tokenizer)
     for wrong in ("{", '["O"]', '{"O": 1}'):
         (tmp_path / "labels.json").write_text(wrong)

@@ -253,6 +253,13 @@ def test_bad_vocabularies(tmp_path):
         save_vocab(empty, {"a": 0, "b": 0})
     with pytest.raises(ValueError, match="white space"):
         save_vocab(empty, {"a b": 0})
+    with pytest.raises(ValueError, match="'a' has the id -1"):
+        save_vocab(empty, {"a": -1})
+    with pytest.raises(TypeError, match=r"token_dict: expected a dict .*load_vocab"):
+        save_vocab(blank, "vocab.txt")
+    with pytest.raises(LookupError, match="utf-9"):
+        save_vocab(blank, {"a": 0}, encoding="utf-9")
+    assert blank.read_text() == "\n \n"
     with pytest.raises(ValueError, match=r"token_unk='\[UNK\]' is not in the vocabulary"):
         Tokenizer({"[CLS]": 0, "[SEP]": 1})
     with pytest.raises(ValueError, match=r"token_start='<s>'.*token_start=None"):

@@ -11,9 +11,11 @@ Example:
 
 import json
 import zipfile
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from ..files import SaveError, complete, saving
 from . import keras_file, megatron, npz_file, safetensor_file, tf_bundle, torch_file
 from .base import Checkpoint, CheckpointError, Entry, reading
 
@@ -54,6 +56,10 @@ def open_checkpoint(path, verify=False):
         kernel = checkpoint["bert/pooler/dense/kernel"]
     """
     path = Path(path)
+    try:
+        complete(path if path.is_dir() else path.parent)
+    except SaveError as error:
+        raise CheckpointError(str(error)) from error
     if path.is_dir():
         ranks = sorted(path.glob(megatron.FILES))
         if ranks:
@@ -171,9 +177,8 @@ def _what_it_may_be(start):
 def save_checkpoint(path, tensors, format="tf", metadata=None):
     """Saves named arrays as a TensorFlow checkpoint or a safetensors file.
 
-    Everything is written under temporary names and renamed when it is on the disk: whenever saving
-    is interrupted, what was at `path` before stays whole (see `tf_bundle.write` for how two files
-    manage that). Tensors are fetched one at a time.
+    Whenever saving is interrupted, what was at `path` before stays whole (see `files.saving`).
+    Tensors are fetched one at a time.
 
     Args:
         path: for TensorFlow the prefix, such as `"out/bert_model.ckpt"`: writes
@@ -203,11 +208,21 @@ def save_checkpoint(path, tensors, format="tf", metadata=None):
     path = Path(path)
     if path.is_dir():
         raise CheckpointError(f"{path}: is a directory; name a file in it (or a prefix, for 'tf')")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with saving_checkpoint(path.parent) as stage:
         if format == "tf":
-            tf_bundle.write(path, tensors)
+            tf_bundle.write(stage / path.name, tensors)
         else:
-            safetensor_file.write(path, tensors, metadata or {"format": "pt"})
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
+            safetensor_file.write(stage / path.name, tensors, metadata or {"format": "pt"})
+
+
+@contextmanager
+def saving_checkpoint(directory):
+    """`files.saving` for checkpoints: its error is a `CheckpointError`, and no old shard stays."""
+    try:
+        with saving(directory) as stage:
+            yield stage
+            bundles = [path.stem for path in stage.glob("*.index")]
+    except SaveError as error:
+        raise CheckpointError(str(error)) from error
+    for name in bundles:
+        tf_bundle.remove_unused(Path(directory) / name)

@@ -1,4 +1,4 @@
-"""What the checkpoint formats share: the error, the lazy mapping, the mapped file, the safe write."""
+"""What the checkpoint formats share: the error, the lazy mapping, the mapped file."""
 
 import difflib
 import math
@@ -171,32 +171,3 @@ def as_bytes(array):
     """The values of an array, contiguous and little-endian, as a flat view of bytes."""
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return array.reshape(-1).view(np.uint8)
-
-
-@contextmanager
-def replacing(path):
-    """A file to write that takes the name `path` only when it is complete and on the disk.
-
-    Until then, and for good when the body raises, a file of that name stays as it was.
-    """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_directory(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync_directory(directory):
-    """Makes renames in a directory last through a power failure."""
-    if os.name == "posix":  # elsewhere a directory cannot be opened
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

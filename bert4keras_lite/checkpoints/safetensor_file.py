@@ -10,7 +10,8 @@ import math
 import ml_dtypes
 import numpy as np
 
-from .base import Checkpoint, CheckpointError, MappedFile, as_bytes, damaged, replacing
+from ..files import final
+from .base import Checkpoint, CheckpointError, MappedFile, as_bytes, damaged
 
 DTYPES = {
     "BOOL": np.dtype(bool),
@@ -53,7 +54,7 @@ def _entry(file, name, start, info):
 
 
 def write(path, tensors, metadata):
-    """Writes one `.safetensors` file."""
+    """Writes one `.safetensors` file, to a name that nobody reads yet."""
     kinds = {name: _kind(path, tensors, name) for name in tensors}
     # widest values first, as the library does: then every tensor is aligned without gaps
     order = sorted(kinds, key=lambda name: -kinds[name][1].itemsize)
@@ -65,12 +66,12 @@ def write(path, tensors, metadata):
         offset = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with replacing(path) as file:
+    with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             array = np.asarray(tensors[name])
             if (array.shape, array.dtype.newbyteorder("<")) != kinds[name]:
-                raise CheckpointError(f"{path}: {name!r} changed while it was being saved")
+                raise CheckpointError(f"{final(path)}: {name!r} changed while it was being saved")
             file.write(as_bytes(array))
 
 
@@ -84,7 +85,7 @@ def _kind(path, tensors, name):
     dtype = dtype.newbyteorder("<")
     if dtype not in NAMES or name == "__metadata__":
         raise CheckpointError(
-            f"{path}: cannot save {name!r} of dtype {dtype}: safetensors has {', '.join(DTYPES)}, "
+            f"{final(path)}: cannot save {name!r} of dtype {dtype}: safetensors has {', '.join(DTYPES)}, "
             "and keeps the name '__metadata__' for itself"
         )
     return shape, dtype

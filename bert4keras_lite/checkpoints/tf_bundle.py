@@ -9,7 +9,6 @@ core/lib/strings/ordered_code.cc; https://github.com/google/leveldb/blob/main/do
 
 import glob
 import math
-import os
 import re
 import warnings
 from collections import defaultdict
@@ -20,6 +19,7 @@ import google_crc32c
 import ml_dtypes
 import numpy as np
 
+from ..files import final
 from .base import (
     CheckpointError,
     Entry,
@@ -28,8 +28,6 @@ from .base import (
     checked_shape,
     damaged,
     reading,
-    replacing,
-    sync_directory,
     unreadable,
 )
 
@@ -367,31 +365,21 @@ def _unescape(text):
 
 
 def write(prefix, tensors):
-    """Writes a bundle of one shard and makes it the latest of its directory.
-
-    Two files cannot be replaced at one stroke. So the data always goes to a name that no index
-    speaks of yet, and replacing the index is the stroke that turns the old checkpoint into the new
-    one. Where an old checkpoint occupies the usual name of the data, the new data first takes the
-    name of "shard 0 of 2" (or 3, ...), and when its index is in place, and the old data therefore
-    free, it moves to the usual name by the same two steps. Whenever this is interrupted, the index
-    that is there has its whole data file; at worst a stray data file is left, and the next save
-    removes it. What cannot be had is a reader who has opened the old index, but not yet its data.
-    """
-    prefix = Path(prefix)
-    shards, usual = 1, data_path(prefix, 0, 1)
-    data = usual
-    while data.exists():
-        shards += 1
-        data = data_path(prefix, 0, shards)
-    with replacing(data) as file:
+    """Writes a bundle of one shard, and the state file that names it, where nobody reads yet."""
+    with open(data_path(prefix, 0, 1), "wb") as file:
         entries = dict(_write_data(prefix, file, tensors))
-    _write_index(prefix, shards, entries)
-    if data != usual and _link_over(data, usual):
-        _write_index(prefix, 1, entries)
-        data = usual
-    for stale in _data_files(prefix) - {data}:
-        stale.unlink()
-    _write_state(prefix)
+    _write_index(prefix, entries)
+    name = prefix.name.replace("\\", "\\\\").replace('"', '\\"')
+    text = f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
+    prefix.with_name("checkpoint").write_bytes(text.encode())
+
+
+def remove_unused(prefix):
+    """Removes the data files that a checkpoint of more shards had before it was replaced."""
+    digits = "[0-9]" * 5
+    files = glob.glob(f"{glob.escape(str(prefix))}.data-{digits}-of-{digits}")
+    for path in set(map(Path, files)) - {data_path(prefix, 0, 1)}:
+        path.unlink(missing_ok=True)
 
 
 def _write_data(prefix, file, tensors):
@@ -402,7 +390,7 @@ def _write_data(prefix, file, tensors):
         number = NUMBERS.get(array.dtype.newbyteorder("<"))
         if number is None or not name or name.startswith("\0"):
             raise CheckpointError(
-                f"{prefix}: cannot save {name!r} of dtype {array.dtype} in a TensorFlow checkpoint: "
+                f"{final(prefix)}: cannot save {name!r} of dtype {array.dtype} in a TensorFlow checkpoint: "
                 "values must be numbers, and names must not be empty or begin with a zero byte"
             )
         data = as_bytes(array)
@@ -414,14 +402,14 @@ def _write_data(prefix, file, tensors):
         offset += file.write(data)
 
 
-def _write_index(prefix, shards, entries):
-    header = _field(1, shards) + _field(3, _field(1, 1))  # little-endian; version: producer 1
+def _write_index(prefix, entries):
+    header = _field(1, 1) + _field(3, _field(1, 1))  # one shard, little-endian; version: producer 1
     table = _block([(b"", header), *sorted(entries.items())])
     meta, last_key = _block([]), max(entries, default=b"")
     index = _block([(last_key, _handle(0, table))])
     footer = _handle(len(table), meta) + _handle(len(table + meta), index)
-    with replacing(f"{prefix}.index") as file:
-        file.write(table + meta + index + footer.ljust(FOOTER_SIZE - len(MAGIC), b"\0") + MAGIC)
+    footer = footer.ljust(FOOTER_SIZE - len(MAGIC), b"\0") + MAGIC
+    Path(f"{prefix}.index").write_bytes(table + meta + index + footer)
 
 
 def _block(pairs):
@@ -454,28 +442,3 @@ def _field(number, value):
     if isinstance(value, int):
         return _varint(number << 3) + _varint(value)
     return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _link_over(source, target):
-    """Gives a file a second name, in place of the file that has it. False where that cannot be."""
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        os.link(source, temporary)
-    except OSError:  # a file system without links: what is there is whole, by its longer name
-        return False
-    os.replace(temporary, target)
-    sync_directory(target.parent)
-    return True
-
-
-def _data_files(prefix):
-    digits = "[0-9]" * 5
-    return set(map(Path, glob.glob(f"{glob.escape(str(prefix))}.data-{digits}-of-{digits}")))
-
-
-def _write_state(prefix):
-    name = prefix.name.replace("\\", "\\\\").replace('"', '\\"')
-    with replacing(prefix.with_name("checkpoint")) as file:
-        file.write(
-            f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'.encode()
-        )

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..files import complete, saving
 from ..layers import Cache
 from .autoregressive import AutoRegressiveDecoder
 from .writing import transformer_of
@@ -27,15 +28,22 @@ def export_writer(model, path, slots=512, int8=False):
 
     Raises:
         RuntimeError: Keras runs on another backend.
-        ValueError: the model is another.
+        ValueError: the model is another, or the path a directory.
+        ImportError: `int8` needs onnxruntime.
+        OSError: the file cannot be written; then what was there is unchanged.
     """
     if keras.backend.backend() != "torch":
         raise RuntimeError(
             "export_writer needs Keras on PyTorch: save the model, set KERAS_BACKEND=torch, load "
             "it again."
         )
+    if int8:
+        from onnxruntime.quantization import quantize_dynamic
     transformer = transformer_of(model)
     c = transformer.config
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"path={str(path)!r}: expected the name of a file, got a directory.")
     if c.stacks != "one" or c.attend != "lm" or transformer.condition is not None:
         raise ValueError(f"{c.family}: only a language model of one stack can be exported so far.")
     keys, values = [
@@ -51,15 +59,11 @@ def export_writer(model, path, slots=512, int8=False):
     signature = [((None, None), "int32"), ((1, None), "int32"), ((None, None, slots), "bool")]
     signature += [((None, *shape[1:]), "float32") for shape in shapes]
     signature = [[keras.InputSpec(shape=shape, dtype=dtype) for shape, dtype in signature]]
-    if not int8:
-        step.export(path, format="onnx", input_signature=signature, verbose=False)
-        return
-    from onnxruntime.quantization import quantize_dynamic
-
-    with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder) / "float.onnx"
+    with saving(path.parent) as stage, tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder if int8 else stage) / path.name
         step.export(whole, format="onnx", input_signature=signature, verbose=False)
-        quantize_dynamic(whole, path, extra_options={"MatMulConstBOnly": True})
+        if int8:
+            quantize_dynamic(whole, stage / path.name, extra_options={"MatMulConstBOnly": True})
 
 
 class OneStep(keras.Model):
@@ -129,6 +133,7 @@ class OnnxWriter(AutoRegressiveDecoder):
 
         super().__init__(None, end_id, maxlen)
         self.pad_token_id = pad_token_id
+        complete(Path(path).parent)
         self.session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )

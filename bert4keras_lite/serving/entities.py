@@ -6,8 +6,10 @@ from pathlib import Path
 import keras
 
 from .. import layers  # noqa: F401 - Keras finds the classes that a file names
+from ..files import complete, saving, write_text
 from ..hub import local_directory
 from ..tokenizers import load_tokenizer
+from ..tokenizers.base import TokenizerBase
 
 MODEL, LABELS = "model.keras", "labels.json"
 
@@ -16,7 +18,8 @@ def save_tagger(directory, model, labels, tokenizer):
     """Saves what finds entities, for `load_tagger` and the server's `--ner`.
 
     Args:
-        directory: is made if missing; gets `model.keras`, `labels.json` and the tokenizer's files.
+        directory: is made if missing; gets `model.keras`, `labels.json` and the tokenizer's files,
+            together: see `files.saving`.
         model: a `keras.Model` from token ids and segment ids to scores of tags `(batch, length,
             tags)`, which a `ConditionalRandomField` or its kin may decode; or to scores of spans
             `(batch, kinds, length, length)`, above 0 where there is one.
@@ -25,13 +28,18 @@ def save_tagger(directory, model, labels, tokenizer):
 
     Raises:
         ValueError: another number of labels than the model scores.
+        TypeError: the labels are not strings, or the tokenizer has no vocabulary of tokens.
+        OSError: a file cannot be written; then what was there is unchanged.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    check_labels(model, labels, LABELS)
-    model.save(directory / MODEL)
-    (directory / LABELS).write_text(json.dumps(list(labels), ensure_ascii=False), "utf-8")
-    tokenizer.save(directory)
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise TypeError(f"labels: expected a list of strings, got {repr(labels)[:200]}.")
+    check_labels(model, labels, "labels")
+    if not isinstance(tokenizer, TokenizerBase):
+        raise TypeError(f"tokenizer: expected a Tokenizer, got {repr(tokenizer)[:200]}.")
+    with saving(directory) as stage:
+        write_text(stage / LABELS, json.dumps(list(labels), ensure_ascii=False))
+        tokenizer.save(stage)
+        model.save(stage / MODEL)
 
 
 def load_tagger(directory):
@@ -41,6 +49,7 @@ def load_tagger(directory):
         FileNotFoundError, ValueError: a file is missing, or does not fit the others.
     """
     directory = Path(local_directory(directory))
+    complete(directory)
     for name in (MODEL, LABELS):
         if not (directory / name).is_file():
             raise FileNotFoundError(

@@ -2,10 +2,10 @@
 
 import operator
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import numpy as np
 
+from ..files import saving
 from .added import AddedToken, Finder, parts
 from .settings import write_settings
 
@@ -258,12 +258,12 @@ class TokenizerBase(ABC):
             directory: is made if missing.
 
         Raises:
+            OSError: a file cannot be written; then what was there is unchanged.
             ValueError: a token cannot be written, as it contains white space; see `added_tokens`.
         """
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        kind, values = self._save_vocabulary(directory)
-        write_settings(directory, kind, values, self)
+        with saving(directory) as stage:
+            kind, values = self._save_vocabulary(stage)
+            write_settings(stage, kind, values, self)
 
     @abstractmethod
     def _save_vocabulary(self, directory):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import regex
 
+from ..files import complete
 from .base import DictTokenizer, Memo, byte_spans, locate
 from .wordpiece import load_vocab
 
@@ -53,6 +54,7 @@ def _token_bytes(token):
 
 def read_vocab(path):
     """The dict token -> id of a JSON file, or of a file with one token a line."""
+    complete(Path(path).parent)
     if Path(path).suffix != ".json":
         return load_vocab(path)
     try:

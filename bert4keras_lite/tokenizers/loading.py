@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from ..files import complete
 from ..hub import local_directory
 from .byte_bpe import ByteBPETokenizer, read_vocab
 from .one_file import read_one_file
@@ -192,6 +193,7 @@ def load_tokenizer(directory, **options):
         >>> tokenizer = load_tokenizer("chinese_roberta_wwm_ext_L-12_H-768_A-12")
     """
     folder = Path(local_directory(directory))
+    complete(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no directory; expected one with {_LOOKED_FOR}")
     kind, path, merges = _vocabulary_file(folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import sentencepiece
 
+from ..files import complete
 from .added import AddedToken
 from .base import TokenizerBase, byte_spans, locate
 from .words import jieba_new_words
@@ -79,6 +80,7 @@ def _processor(proto, problem):
 
 def _load(path, keep_tokens):
     """The sentencepiece processor of a model file, reduced to `keep_tokens` if it is not yet."""
+    complete(Path(path).parent)
     proto = Path(path).read_bytes()
     model = _processor(proto, f"{path} is no sentencepiece model")
     if keep_tokens is None:

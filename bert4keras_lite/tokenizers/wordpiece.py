@@ -33,10 +33,13 @@ Understanding", 2018, https://arxiv.org/abs/1810.04805; the algorithm is that of
 import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Mapping
 from itertools import accumulate, chain, islice
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files import complete, write_text
 from .added import parts
 from .base import DictTokenizer, Memo
 from .words import jieba_words
@@ -75,6 +78,7 @@ def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
     """
     if Path(path).is_dir():
         raise ValueError(f"{path} is a directory; give the vocabulary file in it (vocab.txt)")
+    complete(Path(path).parent)
     try:
         # Lines end at "\n" only: a vocabulary may hold other line separators as tokens.
         with open(path, encoding=encoding, newline="\n") as file:
@@ -107,16 +111,41 @@ def save_vocab(path, token_dict, encoding="utf-8"):
         encoding: character encoding of the file.
 
     Raises:
+        TypeError: `token_dict` is another thing.
         ValueError: two tokens have one id, or a token contains white space.
+        OSError: the file cannot be written; then what was there is unchanged.
     """
+    write_text(path, vocab_text(token_dict), encoding)
+
+
+def vocab_text(vocab, argument="token_dict"):
+    """The text of a vocabulary file, which has a token in each line.
+
+    Args:
+        vocab: dict token -> id, or a tokenizer that has one as `token_dict`.
+        argument: what errors call it.
+
+    Raises:
+        TypeError, ValueError: see `save_vocab`.
+    """
+    token_dict = getattr(vocab, "token_dict", vocab)
+    if not isinstance(token_dict, Mapping) or not all(
+        isinstance(token, str) and isinstance(row, Integral) for token, row in token_dict.items()
+    ):
+        raise TypeError(
+            f"{argument}: expected a dict token -> id or a Tokenizer, got {repr(vocab)[:200]}. "
+            "load_vocab reads such a dict from a file."
+        )
     rows = [""] * (max(token_dict.values(), default=-1) + 1)
     for token, row in token_dict.items():
+        if row < 0:
+            raise ValueError(f"{argument}: {token!r} has the id {row}; expected 0 or more.")
         if rows[row]:
-            raise ValueError(f"token_dict gives id {row} to both {rows[row]!r} and {token!r}")
+            raise ValueError(f"{argument} gives id {row} to both {rows[row]!r} and {token!r}.")
         if token.split() not in ([], [token]):
-            raise ValueError(f"token {token!r} contains white space and cannot be saved")
+            raise ValueError(f"{argument}: {token!r} contains white space and cannot be saved.")
         rows[row] = token
-    Path(path).write_text("".join(f"{token}\n" for token in rows), encoding, newline="\n")
+    return "".join(f"{token}\n" for token in rows)
 
 
 # Characters

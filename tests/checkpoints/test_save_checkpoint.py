@@ -159,10 +159,9 @@ class PowerCut(Exception):
     pass
 
 
-@pytest.mark.parametrize("linked", [True, False])
 @pytest.mark.parametrize("old_shards", [1, 2])
 def test_a_bundle_is_whole_after_every_step(
-    tmp_path, goldens, monkeypatch, assert_same, old_shards, linked
+    tmp_path, goldens, monkeypatch, assert_same, old_shards
 ):
     """Cuts the power before and after every change of the directory: old or new must be whole."""
     new = TENSORS
@@ -188,9 +187,8 @@ def test_a_bundle_is_whole_after_every_step(
             return changed
 
         with monkeypatch.context() as patch:
-            link = cut(os.link)
-            patch.setattr(os, "link", link if linked else lambda *_: os.stat("/no/links/here"))
-            patch.setattr(os, "replace", cut(os.replace))
+            for name in ("rename", "replace", "rmdir"):
+                patch.setattr(os, name, cut(getattr(os, name)))
             patch.setattr(Path, "unlink", cut(Path.unlink))
             try:
                 save_checkpoint(prefix, new)
@@ -206,7 +204,7 @@ def test_a_bundle_is_whole_after_every_step(
         if finished:
             break
         steps += 1
-    assert steps >= 6
+    assert steps > 4
 
 
 # bad input
@@ -251,12 +249,6 @@ def test_tensorflow_reads_it(tmp_path):
         for name, tensor in TENSORS.items():
             np.testing.assert_array_equal(tf.train.load_variable(prefix, name), tensor)
     assert tf.train.latest_checkpoint(str(tmp_path)) == prefix
-    # the state between the two strokes of a save over an old checkpoint
-    tf_bundle.data_path(prefix, 0, 1).rename(tf_bundle.data_path(prefix, 0, 2))
-    entries = dict(tf_bundle._read_table(Path(prefix + ".index")))
-    del entries[b""]
-    tf_bundle._write_index(prefix, 2, entries)
-    np.testing.assert_array_equal(tf.train.load_variable(prefix, "step"), 7)
     save_checkpoint(tmp_path / "none", {})
     assert tf.train.list_variables(str(tmp_path / "none")) == []
 

@@ -88,7 +88,7 @@ def test_killed_and_restarted(tmp_path, model):
     wait_for(process, "writing in checkpoints_0", f"step {stuck + 1}")
     time.sleep(chance.random() / 20)
     assert kill(process) == -signal.SIGKILL
-    assert (tmp_path / f".tmp-step-{stuck:08d}").exists()
+    assert list((tmp_path / f"step-{stuck:08d}").glob(".saving-*"))
     # asked to leave, twice
     process = start(tmp_path)
     wait_for(process, "step 15")

@@ -131,12 +131,16 @@ def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(trained, settings, tmp
     signal.signal(signal.SIGTERM, before)
     monkeypatch.undo()
     assert left.value.code == 143
-    assert [row["step"] for row in read_log(tmp_path / "log.csv")] == [10, 13]
+    assert [row["step"] for row in read_log(tmp_path / "log.csv")] == [10]
     assert not (tmp_path / "model").exists()
     again = loop.run(stopped, stream=None)
     rows, expected = (read_log(d / "log.csv") for d in (tmp_path, directory))
-    assert [row["step"] for row in rows] == [10, 13, 20, 30]
-    assert rows[-1]["loss"] == expected[-1]["loss"]
+    speed = {"tokens_per_second", "model_flops_utilization"}
+    rows, expected = (
+        [{name: row[name] for name in row.keys() - speed} for row in table]
+        for table in (rows, expected)
+    )
+    assert rows == expected and [row["step"] for row in rows] == [10, 20, 30]
     for path, value in weights(objective).items():
         np.testing.assert_array_equal(weights(again)[path], value, err_msg=path)
 
