@@ -64,7 +64,7 @@ def saving(directory):
         stage, lock = _make_stage(directory)
         yield stage
         for path in made:
-            sync(path.parent)
+            _sync(path.parent, directory)
         _commit(stage, directory)
     except BaseException as error:
         failure = _failure(error, stage, directory)
@@ -106,13 +106,14 @@ def complete(directory):
     Raises:
         SaveError: there is one, and the directory cannot be written.
     """
-    committed = Path(directory) / COMMITTED
+    directory = Path(directory)
+    committed = directory / COMMITTED
     while committed.is_dir():
         try:
-            sync(committed.parent)
+            _sync(directory, directory)
             for path in sorted(committed.iterdir()):
-                os.replace(path, committed.parent / path.name)
-            sync(committed.parent)
+                os.replace(path, directory / path.name)
+            _sync(directory, directory)
             committed.rmdir()
         except OSError as error:
             # another process does the same, or has begun with the next save
@@ -147,8 +148,13 @@ def final(path):
     return Path(*(part for part in Path(path).parts if not part.startswith(STAGE)))
 
 
-def sync(path):
-    """Brings a file to the disk, or the names in a directory."""
+def _sync(path, directory):
+    """Brings a file to the disk, or the names in a directory, for a save in `directory`.
+
+    A save within a save waits for that one's end.
+    """
+    if final(directory) != directory:
+        return
     if os.name == "posix" or path.is_file():  # elsewhere a directory cannot be opened
         descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
         try:
@@ -189,8 +195,8 @@ def _commit(stage, directory):
     for path in list(stage.iterdir()):
         if (directory / path.name).is_dir():
             raise IsADirectoryError(errno.EISDIR, "a directory has this name", str(path))
-        sync(path)
-    sync(stage)
+        _sync(path, directory)
+    _sync(stage, directory)
     while True:
         try:
             os.rename(stage, directory / COMMITTED)
