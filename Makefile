@@ -15,7 +15,7 @@ PART    ?= 1/1
 
 PYTEST  := KERAS_BACKEND=$(BACKEND) $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: quickstart smoke test test-all timings mutants check format bench clean
+.PHONY: quickstart smoke test test-all timings mutants chaos check format bench clean
 
 quickstart: $(VENV)/.installed-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(PY) examples/quickstart.py $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(DATA),--data "$(DATA)")
@@ -39,6 +39,10 @@ timings: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
 # plants thirty defects, one after the other, and shows that the tests notice each
 mutants: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
 	$(PY) tests/mutants.py --backend $(BACKEND) $(ARGS)
+
+# kills saves and trainings at random moments, and shows that nothing is lost
+chaos: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
+	KERAS_BACKEND=$(BACKEND) $(PY) tests/chaos.py $(ARGS)
 
 check: $(VENV)/.installed-check
 	$(PY) -m ruff format --check .

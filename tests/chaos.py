@@ -6,7 +6,7 @@
 
 | part | what happens | what must hold |
 |---|---|---|
-| `saves` | a save over another is ended by SIGKILL: every other time at a random moment, else before a random operation on files, so that the short moments count, too | the old save is whole, or the new one; the next save leaves nothing of those before |
+| `saves` | a save over another is ended by SIGKILL: at a random moment, before a random operation on files, or before one of the last of them, when files take their names | the old save is whole, or the new one; the next save leaves nothing of those before |
 | `disk` | no file may get longer than a random size (RLIMIT_FSIZE), as on a full disk | an error with the name of the file; the old save is whole, and alone |
 | `read-only` | an ordinary user saves into a directory that may only be read | as above |
 | `savers` | two processes save into one directory, again and again, at the same time | both end well; one save is whole, and alone |
@@ -46,6 +46,7 @@ OPERATIONS = [
     *((os, "link"), (builtins, "open"), (io, "open")),
 ]
 SPEED = ("tokens_per_second", "model_flops_utilization")
+LAST = 12  # operations on files, of the end of a save
 TIMEOUT = 60  # seconds of a save; only against hanging
 
 
@@ -66,7 +67,7 @@ class Table:
         print(file=sys.stderr)
         for row, outcomes in self.rows.items():
             said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
-            print(f"| {row} | {sum(outcomes.values())} | {said} |")
+            print(f"| {row} | {said} |")
         return any("LOST" in outcome for row in self.rows.values() for outcome in row)
 
 
@@ -228,8 +229,9 @@ def kill_saves(table, count, folder, models, chance):
         assert status == 0, text
         operations, seconds = json.loads(text)
         for number in range(count):
-            if number % 2:
-                place = chance.randrange(operations)
+            if number % 3:
+                first = 0 if number % 3 == 1 else max(0, operations - LAST)
+                place = chance.randrange(first, operations)
 
                 def save(place=place, directory=directory, format=format, model=new):
                     die_before(place)
@@ -241,9 +243,11 @@ def kill_saves(table, count, folder, models, chance):
                     lambda d=directory, f=format, m=new: m.save(d, f), chance.uniform(0, seconds)
                 )
             assert status in (0, -signal.SIGKILL), text
+            begun = (directory / ".saved").exists()
             outcome = found = found_in(directory, format, models)
             if found in (old.name, new.name):
                 outcome = "old" if found == old.name else "new"
+                outcome += ", completed by the reader" if begun else ""
             if found == new.name:
                 old, new = new, old
             elif found != old.name:
@@ -255,7 +259,7 @@ def kill_saves(table, count, folder, models, chance):
         left = len(strays_in(directory))
         old.save(directory, format)
         strays = len(strays_in(directory))
-        outcome = f"{left} left by kills, {strays} after the next save"
+        outcome = f"save after the kills: {left} left before it, {strays} after"
         table.count(f"strays, {format}", f"LOST: {outcome}" if strays else outcome)
 
 

@@ -167,9 +167,10 @@ def test_a_conversion_that_was_interrupted_begins_again(run, tmp_path, monkeypat
     def stop(source, to):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(shutil, "copy", stop)  # the last files
-        run("convert", TINY, target, "--to", "tf")
+        status, _, _ = run("convert", TINY, target, "--to", "tf")
+    assert status == 130
     assert not target.exists()
     (target / ".saving-0").mkdir(parents=True)  # what a kill leaves
     status, _, _ = run("convert", TINY, target, "--to", "tf")

@@ -201,7 +201,8 @@ def test_a_model_and_its_vocabulary_are_one_save(tmp_path, monkeypatch):
     """Killed between two names: who reads next gets all of the new save."""
     transformer = build_transformer_model(**TINY, return_keras_model=False)
     larger = build_transformer_model(**TINY | {"vocab_size": 70}, return_keras_model=False)
-    vocabulary = {f"t{i}": i for i in range(70)}
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = {token: i for i, token in enumerate(special + [f"t{i}" for i in range(66)])}
     small = {token: i for token, i in vocabulary.items() if i < 60}
     for readable in (open_checkpoint, build_transformer_model, load_tokenizer):
         transformer.save_checkpoint(tmp_path, "hf", vocab=small)

@@ -121,6 +121,27 @@ def test_saved_in_an_epoch(tmp_path, model):
         assert_same(values(model), straight)
 
 
+def test_the_metrics_of_an_epoch_go_on(tmp_path, model):
+    checkpoints = Checkpoints(tmp_path, keep=9)
+    fit = {"verbose": 0, "callbacks": [checkpoints.callback(4)]}
+    whole = model.fit(batches(0), steps_per_epoch=6, **fit).history["loss"]
+    assert checkpoints.restore(model, 6) == 6 and checkpoints.metrics == {}  # the epoch had ended
+    assert checkpoints.restore(model, 4) == 4
+    assert model.fit(batches(4), steps_per_epoch=2, **fit).history["loss"] == whole
+    with pytest.warns(UserWarning, match=r"other metrics.* got metrics/0/sum"):
+        state.set_metrics(model, {"metrics/0/sum": np.zeros(())})
+
+
+def test_what_earlier_versions_left(tmp_path):
+    for name in (".tmp-step-00000001", ".old-step-00000002", ".old-step-00000003", "step-00000003"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / state.STATE).write_text(name)
+    (tmp_path / "step-00000004" / ".saving-0").mkdir(parents=True)
+    assert Checkpoints(tmp_path).steps() == [2, 3]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+    assert (tmp_path / "step-00000003" / state.STATE).read_text() == "step-00000003"
+
+
 def small_model(**options):
     model = make_model(units=2, **options)
     state.variables_of(model)
