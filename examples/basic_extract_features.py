@@ -10,13 +10,13 @@ import argparse
 import numpy as np
 from tiny_bert import tiny_bert
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
 checkpoint = parser.parse_args().checkpoint or tiny_bert()
 
-tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(checkpoint)
 bert = build_transformer_model(checkpoint)
 
 token_ids, segment_ids = tokenizer.encode("语言模型")

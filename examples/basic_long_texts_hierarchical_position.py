@@ -23,7 +23,12 @@ from sentiment import read
 from tiny_bert import DATA
 from trials import arguments, compare
 
-from bert4keras_lite import Tokenizer, Transformer, build_transformer_model, open_checkpoint
+from bert4keras_lite import (
+    Transformer,
+    build_transformer_model,
+    load_tokenizer,
+    open_checkpoint,
+)
 from bert4keras_lite.data import Batches
 from bert4keras_lite.layers import GlobalMaxPooling1D
 
@@ -37,7 +42,7 @@ args = arguments(
     epochs=(3, 5),
     learning_rate=(2e-5, 1e-3),
 )
-tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(args.checkpoint)
 train, test = read(args.data, "train"), read(args.data, "test")
 
 # the first n positions; of the small model's 128 the others are as they were at random

@@ -22,7 +22,7 @@ from sentiment import read
 from tiny_bert import DATA, OUTPUT
 from trials import arguments, compare
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
 from bert4keras_lite.files import saving
 from bert4keras_lite.lora import enable_lora, merge_lora
@@ -38,7 +38,7 @@ args = arguments(
     learning_rate=(2e-5, 1e-3),
     lora_rate=(5e-4, 5e-3),
 )
-tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(args.checkpoint)
 
 
 def batches(split, **options):

@@ -11,13 +11,11 @@ DIR: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one i
 """
 
 import argparse
-import json
 
 import numpy as np
 from tiny_bert import OUTPUT, tiny_bert
 
-from bert4keras_lite import Tokenizer, build_transformer_model, load_vocab
-from bert4keras_lite.files import saving
+from bert4keras_lite import build_transformer_model, load_tokenizer
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
@@ -25,7 +23,8 @@ parser.add_argument("--text", default="欢迎来到北京，Welcome to BEIJING."
 args = parser.parse_args()
 checkpoint = args.checkpoint or tiny_bert()
 
-old_dict = load_vocab(f"{checkpoint}/vocab.txt")
+uncased = load_tokenizer(checkpoint)
+old_dict = uncased.token_dict
 # capitals in an uncased vocabulary were never met in training: their rows are worth nothing
 kept = [token for token in old_dict if not (token.isalpha() and token != token.lower())]
 keep_tokens = [old_dict[token] for token in kept]
@@ -40,19 +39,15 @@ for i, token in enumerate(kept):
                 compound_tokens.append([i])
 print(f"{len(old_dict)} tokens, {len(kept)} kept, {len(compound_tokens)} new")
 
-cased = Tokenizer(new_dict, do_lower_case=False)
+cased = uncased.with_vocabulary(new_dict, do_lower_case=False, strip_accents=False)
 transformer = build_transformer_model(
     checkpoint,
     keep_tokens=keep_tokens,
     compound_tokens=compound_tokens,
     return_keras_model=False,
 )
-with saving(OUTPUT / "cased") as folder:  # all together, or nothing
-    transformer.save_checkpoint(folder, vocab=cased)
-    settings = json.dumps({"do_lower_case": False})  # load_tokenizer reads it
-    (folder / "tokenizer_config.json").write_text(settings)
+transformer.save_checkpoint(OUTPUT / "cased", vocab=cased)
 
-uncased = Tokenizer(old_dict)
 models = {uncased: build_transformer_model(checkpoint), cased: transformer.model}
 vectors = []
 for tokenizer, model in models.items():

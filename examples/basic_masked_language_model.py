@@ -10,7 +10,7 @@ import argparse
 import numpy as np
 from tiny_bert import tiny_bert
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
@@ -23,7 +23,7 @@ texts = args.text or [
     "法国的首都是[MASK]黎。",
 ]
 
-tokenizer = Tokenizer(f"{checkpoint}/vocab.txt", special_tokens_in_text=True)
+tokenizer = load_tokenizer(checkpoint, special_tokens_in_text=True)
 model = build_transformer_model(checkpoint, with_mlm=True)
 
 for text in texts:

@@ -20,7 +20,7 @@ import keras
 from sentiment import read
 from tiny_bert import DATA, tiny_bert
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
 
 parser = argparse.ArgumentParser(
@@ -74,7 +74,7 @@ if args.batch_size % len(devices):
     raise SystemExit(f"--batch-size {args.batch_size} is no multiple of {len(devices)} devices.")
 
 checkpoint = args.checkpoint or tiny_bert()
-tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(checkpoint)
 
 
 def batches(split, **options):

@@ -24,7 +24,7 @@ from sentence_vectors import ranks
 from sentiment import read
 from tiny_bert import DATA, OUTPUT, tiny_bert
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
 from bert4keras_lite.files import saving
 
@@ -44,7 +44,7 @@ checkpoint = args.checkpoint or tiny_bert()
 learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
 
 keras.utils.set_random_seed(0)
-tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(checkpoint)
 train, test = read(args.data, "train"), read(args.data, "test")
 texts = [text for text, _ in train + test]
 is_test = np.arange(len(texts)) >= len(train)

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from labeling import Spans, read_entities, read_splits, straight_down, tokenizer_of, without_padding
+from labeling import Spans, read_entities, read_splits, straight_down, without_padding
 from sentiment import read
 from tiny_bert import DATA, OUTPUT
 from trials import arguments, compare
 
-from bert4keras_lite import build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, read_tsv
 from bert4keras_lite.files import write_text
 from bert4keras_lite.layers import GlobalAveragePooling1D
@@ -59,7 +59,7 @@ if len(epochs) not in (1, len(rows)):
     raise SystemExit(f"--epochs {args.epochs}: expected one number, or {len(rows)}, as --rows has.")
 sizes = list(zip(rows, epochs * len(rows) if len(epochs) == 1 else epochs, strict=True))
 keras.config.set_dtype_policy(args.precision)
-tokenizer = tokenizer_of(args.checkpoint)
+tokenizer = load_tokenizer(args.checkpoint)
 data = Path(args.data)
 
 

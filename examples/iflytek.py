@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 from trials import train_and_test
 
-from bert4keras_lite import Tokenizer
+from bert4keras_lite import load_tokenizer
 from bert4keras_lite.data import Batches
 
 
@@ -33,7 +33,7 @@ def read(directory):
 
 def batches(rows, args, **options):
     """The texts as a BERT reads them, in padded batches."""
-    tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+    tokenizer = load_tokenizer(args.checkpoint)
     samples = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in rows]
     return Batches(samples, args.batch_size, buckets=4, **options)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from bert4keras_lite import Tokenizer
 from bert4keras_lite.data import Batches, pad_samples
 from bert4keras_lite.metrics import bio_spans, span_scores, triple_scores
 
@@ -247,10 +246,6 @@ class Triples(Labelled):
     scores = staticmethod(triple_scores)
     in_tokens = staticmethod(token_triples)
     in_text = staticmethod(text_triples)
-
-
-def tokenizer_of(checkpoint):
-    return Tokenizer(f"{checkpoint}/vocab.txt")
 
 
 def without_padding(rows, inputs):

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from tiny_bert import DATA, OUTPUT, pretrain
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, read_tsv
 from bert4keras_lite.files import saving
 
@@ -38,7 +38,7 @@ else:
     pretrain(checkpoint)
 
 headline(f"2. Loading {Path(checkpoint).name} and filling in masks")
-tokenizer = Tokenizer(f"{checkpoint}/vocab.txt", special_tokens_in_text=True)
+tokenizer = load_tokenizer(checkpoint, special_tokens_in_text=True)
 model = build_transformer_model(checkpoint, with_mlm=True)
 for text in ["中国的首都是[MASK]京。", "广东的省会是广[MASK]。", "法国的首都是[MASK]黎。"]:
     token_ids, segment_ids = tokenizer.encode(text)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from trials import train_and_test
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, read_tsv
 from bert4keras_lite.layers import GlobalAveragePooling1D
 
@@ -28,7 +28,7 @@ def sentence_model(checkpoint, dropout_rate):
 
 def cosines(model, pairs, args):
     """Of the two vectors of each pair, `(pairs,)`."""
-    tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+    tokenizer = load_tokenizer(args.checkpoint)
     texts = [text for pair in pairs for text in pair[:2]]
     samples = [(tokenizer.encode(text, maxlen=args.maxlen),) for text in texts]
     batches = Batches(samples, args.batch_size, buckets=4)

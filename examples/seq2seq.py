@@ -11,13 +11,12 @@ import numpy as np
 from labeling import read_splits, straight_down
 from trials import KeepBest
 
-from bert4keras_lite import Tokenizer
+from bert4keras_lite import load_tokenizer
 from bert4keras_lite.data import Batches, pad_samples, sequence_padding
 from bert4keras_lite.generation import generate
 from bert4keras_lite.losses import sequence_crossentropy
 from bert4keras_lite.metrics import bleu, rouge
 from bert4keras_lite.optimizers import AdamW
-from bert4keras_lite.tokenizers import load_vocab
 
 # --- the vocabulary --------------------------------------------------------------------------------
 
@@ -26,12 +25,10 @@ def simplified(checkpoint, **options):
     """`(tokenizer, keep_tokens)`: without the third of the vocabulary that no Chinese text needs.
 
     Args:
-        checkpoint: a directory with a `vocab.txt`.
+        checkpoint: a directory with the files of a tokenizer.
         **options: of the tokenizer.
     """
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocab, keep_tokens = load_vocab(f"{checkpoint}/vocab.txt", simplified=True, startswith=special)
-    return Tokenizer(vocab, **options), keep_tokens
+    return load_tokenizer(checkpoint, **options).simplified()
 
 
 # --- the files -------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from prepare_entity_linking import load
 from tiny_bert import DATA
 from trials import KeepBest, arguments
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, sequence_padding
 from bert4keras_lite.metrics import span_scores
 from bert4keras_lite.optimizers import AdamW
@@ -46,7 +46,7 @@ args = arguments(
     learning_rate=(2e-5, 1e-3),
     scored=1000,  # texts of valid, after each epoch
 )
-tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(args.checkpoint)
 entries, samples = load(args.data)
 known = Knowledge(entries, samples["train"], args.candidates)
 

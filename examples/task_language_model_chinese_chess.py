@@ -26,9 +26,8 @@ from tiny_bert import DATA
 from trials import arguments, show_scores
 from xiangqi import Board, squares
 
-from bert4keras_lite import build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.generation import Trie, generate
-from bert4keras_lite.tokenizers import load_vocab
 
 args = arguments(
     __doc__,
@@ -66,7 +65,7 @@ def read_games(path):
 
 
 # the data; 0, padding, is also what a game begins with
-vocab = load_vocab(f"{args.checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(args.checkpoint)
 ids = {sign: number for number, sign in enumerate(SIGNS, 2)}
 samples = read_or_cut(args.data, read_games)
 
@@ -82,7 +81,11 @@ model = build_transformer_model(
     args.checkpoint,
     application="lm",
     with_lm="linear",
-    keep_tokens=[vocab[token] for token in ("[PAD]", "[CLS]", *SIGNS)],
+    keep_tokens=[
+        tokenizer.token_pad_id,
+        tokenizer.token_start_id,
+        *tokenizer.tokens_to_ids(SIGNS),
+    ],
     dropout_rate=0.1,
 )
 

@@ -18,11 +18,11 @@ from functools import partial
 
 import keras
 import numpy as np
-from labeling import Spans, read_entities, read_splits, show, straight_down, tokenizer_of
+from labeling import Spans, read_entities, read_splits, show, straight_down
 from tiny_bert import DATA, OUTPUT
 from trials import KeepBest, arguments, compare
 
-from bert4keras_lite import build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.layers import EfficientGlobalPointer, GlobalPointer
 from bert4keras_lite.losses import multilabel_categorical_crossentropy
 from bert4keras_lite.optimizers import AdamW
@@ -37,7 +37,7 @@ args = arguments(
     epochs=(5, 10),
     learning_rate=(2e-5, 1e-3),
 )
-tokenizer = tokenizer_of(args.checkpoint)
+tokenizer = load_tokenizer(args.checkpoint)
 
 # the data
 samples = read_splits(args.data, read_entities)

@@ -19,7 +19,7 @@ from iflytek import classifier
 from tiny_bert import DATA
 from trials import arguments, compare, save, train_and_test
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
 
 args = arguments(
@@ -31,7 +31,7 @@ args = arguments(
     epochs=(3, 8),
     learning_rate=(2e-5, 1e-3),
 )
-tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(args.checkpoint)
 NAMES = ["entailment", "neutral", "contradiction"]
 
 

@@ -20,11 +20,11 @@ from itertools import zip_longest
 import keras
 import numpy as np
 from keras import ops
-from labeling import Triples, read_splits, read_triples, tokenizer_of, without_padding
+from labeling import Triples, read_splits, read_triples, without_padding
 from tiny_bert import DATA, OUTPUT
 from trials import arguments, compare
 
-from bert4keras_lite import build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import pad_samples
 from bert4keras_lite.files import saving
 from bert4keras_lite.layers import LayerNormalization
@@ -40,7 +40,7 @@ args = arguments(
     learning_rate=(2e-5, 1e-3),
     ema_momentum=(0.999, 0.95),
 )
-tokenizer = tokenizer_of(args.checkpoint)
+tokenizer = load_tokenizer(args.checkpoint)
 
 # the data
 samples = read_splits(args.data, read_triples)

@@ -17,11 +17,11 @@ Reference: https://kexue.fm/archives/8888; the loss: arXiv 2208.02955.
 
 import keras
 import numpy as np
-from labeling import Triples, read_splits, read_triples, tokenizer_of
+from labeling import Triples, read_splits, read_triples
 from tiny_bert import DATA, OUTPUT
 from trials import arguments, compare
 
-from bert4keras_lite import build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import sequence_padding
 from bert4keras_lite.files import saving
 from bert4keras_lite.layers import GlobalPointer
@@ -38,7 +38,7 @@ args = arguments(
     learning_rate=(2e-5, 1e-3),
     ema_momentum=(0.999, 0.95),
 )
-tokenizer = tokenizer_of(args.checkpoint)
+tokenizer = load_tokenizer(args.checkpoint)
 
 # the data
 samples = read_splits(args.data, read_triples)

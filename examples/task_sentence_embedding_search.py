@@ -19,7 +19,7 @@ import numpy as np
 from sentence_vectors import read, sentence_model, spearman
 from tiny_bert import DATA, tiny_bert
 
-from bert4keras_lite import Tokenizer
+from bert4keras_lite import load_tokenizer
 from bert4keras_lite.data import Batches
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -34,7 +34,7 @@ args = parser.parse_args()
 checkpoint = args.checkpoint or tiny_bert()
 size = args.size or (256 if args.checkpoint else 64)
 
-tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(checkpoint)
 model = sentence_model(checkpoint, dropout_rate=0.0)
 if args.weights:
     model.load_weights(args.weights)

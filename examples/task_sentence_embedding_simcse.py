@@ -17,7 +17,7 @@ from sentence_vectors import read, sentence_model, show, test_score
 from tiny_bert import DATA
 from trials import arguments, compare, save
 
-from bert4keras_lite import Tokenizer
+from bert4keras_lite import load_tokenizer
 from bert4keras_lite.data import Batches
 from bert4keras_lite.losses import simcse
 from bert4keras_lite.training import dropout_pairs
@@ -32,7 +32,7 @@ args = arguments(
     learning_rate=(1e-5, 3e-4),
     dropout_rate=0.1,
 )
-tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(args.checkpoint)
 train, test = read(args.data)
 sentences = sorted({text for *pair, _ in train for text in pair})
 # Keras wants a label, the loss does not

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from tiny_bert import DATA, OUTPUT, tiny_bert
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, read_tsv
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -27,7 +27,7 @@ parser.add_argument("--learning-rate", type=float, help="2e-5, or 5e-4 for the s
 args = parser.parse_args()
 checkpoint = args.checkpoint or tiny_bert()
 learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 5e-4)
-tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(checkpoint)
 
 
 def batches(*splits, **options):

@@ -13,7 +13,7 @@ import keras
 from sentiment import read
 from tiny_bert import DATA, OUTPUT, tiny_bert
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -29,7 +29,7 @@ learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
 epochs = args.epochs or (3 if args.checkpoint else 8)
 
 # the data
-tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(checkpoint)
 batches = {}
 for name, splits in (("train", ["train"]), ("valid", ["valid", "dev"]), ("test", ["test"])):
     samples = [

@@ -24,7 +24,7 @@ from keras import ops
 from sentiment import read
 from tiny_bert import DATA, OUTPUT, tiny_bert
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
 from bert4keras_lite.training.step import value_and_gradients
 
@@ -37,7 +37,7 @@ parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--epochs", type=int, help="3, or 8 for the small model")
 args = parser.parse_args()
 checkpoint = args.checkpoint or tiny_bert()
-tokenizer = Tokenizer(f"{checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(checkpoint)
 
 # the classifier
 bert = build_transformer_model(checkpoint, dropout_rate=0.1)

@@ -18,7 +18,7 @@ from sentiment import read
 from tiny_bert import DATA
 from trials import arguments, compare, save
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
 from bert4keras_lite.training import virtual_adversarial_training
 
@@ -33,7 +33,7 @@ args = arguments(
     learning_rate=(2e-5, 1e-3),
     epsilon=1.0,
 )
-tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(args.checkpoint)
 train, valid, test = (read(args.data, *s) for s in (["train"], ["valid", "dev"], ["test"]))
 unlabelled = [text for text, _ in train[args.labelled :] + valid]
 train = train[: args.labelled]

@@ -21,11 +21,11 @@ from itertools import pairwise
 
 import keras
 import numpy as np
-from labeling import Spans, read_splits, read_words, straight_down, tokenizer_of, without_padding
+from labeling import Spans, read_splits, read_words, straight_down, without_padding
 from tiny_bert import DATA
 from trials import KeepBest, arguments, compare
 
-from bert4keras_lite import build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.layers import ConditionalRandomField, MaximumEntropyMarkovModel
 from bert4keras_lite.losses import sequence_crossentropy
 from bert4keras_lite.optimizers import AdamW
@@ -39,7 +39,7 @@ args = arguments(
     epochs=(4, 8),
     learning_rate=(2e-5, 1e-3),
 )
-tokenizer = tokenizer_of(args.checkpoint)
+tokenizer = load_tokenizer(args.checkpoint)
 S, B, M, E = range(4)
 
 

@@ -23,13 +23,12 @@ from labeling import (
     read_splits,
     show,
     straight_down,
-    tokenizer_of,
     without_padding,
 )
 from tiny_bert import DATA, OUTPUT
 from trials import KeepBest, arguments, compare
 
-from bert4keras_lite import build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.layers import ConditionalRandomField
 from bert4keras_lite.losses import sequence_crossentropy
 from bert4keras_lite.metrics import bio_spans
@@ -45,7 +44,7 @@ args = arguments(
     epochs=(5, 10),
     learning_rate=(2e-5, 1e-3),
 )
-tokenizer = tokenizer_of(args.checkpoint)
+tokenizer = load_tokenizer(args.checkpoint)
 
 # the data
 samples = read_splits(args.data, read_entities)

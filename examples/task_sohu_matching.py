@@ -33,7 +33,7 @@ from pairs import compared
 from tiny_bert import DATA
 from trials import KeepBest, arguments, compare
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
 from bert4keras_lite.optimizers import AdamW
 from bert4keras_lite.training import TaskBatches
@@ -217,7 +217,7 @@ if __name__ == "__main__":
         epochs=(3, 8),
         learning_rate=(2e-5, 1e-3),
     )
-    tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+    tokenizer = load_tokenizer(args.checkpoint)
     samples = read(args.data)
     for splits in samples.values():
         if "test" not in splits:

@@ -18,7 +18,7 @@ from sentence_vectors import read, sentence_model, show, test_score
 from tiny_bert import DATA
 from trials import arguments, compare, save
 
-from bert4keras_lite import Tokenizer
+from bert4keras_lite import load_tokenizer
 from bert4keras_lite.data import Batches
 from bert4keras_lite.losses import cosent
 
@@ -31,7 +31,7 @@ args = arguments(
     epochs=(5, 10),
     learning_rate=(2e-5, 5e-4),
 )
-tokenizer = Tokenizer(f"{args.checkpoint}/vocab.txt")
+tokenizer = load_tokenizer(args.checkpoint)
 train, test = read(args.data)
 most = max(likeness for *_, likeness in train)
 samples = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 
 HERE = Path(__file__).parent
 DATA = HERE / "data"
@@ -82,7 +82,7 @@ def pretrain(directory, family="bert", phases=((16, 128, 5), (32, 64, 1)), learn
         learning_rate: the highest; rises at first, then falls to nothing.
     """
     keras.utils.set_random_seed(1)
-    tokenizer = Tokenizer(DATA / "vocab.txt")
+    tokenizer = load_tokenizer(DATA)
     data = [
         (MaskedSentences(pack(DATA / "corpus.txt", tokenizer, length), tokenizer, batch), epochs)
         for length, batch, epochs in phases

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from tiny_bert import DATA, OUTPUT, pack
 
-from bert4keras_lite import Tokenizer, build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.configs import ARCHITECTURES
 from bert4keras_lite.data import sequence_padding
 
@@ -48,7 +48,7 @@ def train(family, directory, epochs=3, learning_rate=4e-3, rows=12000):
         rows: how many to learn from.
     """
     keras.utils.set_random_seed(1)
-    tokenizer = Tokenizer(DATA / "vocab.txt")
+    tokenizer = load_tokenizer(DATA)
     transformer = build_transformer_model(
         model=family,
         vocab_size=tokenizer.vocab_size,
@@ -85,7 +85,7 @@ def train(family, directory, epochs=3, learning_rate=4e-3, rows=12000):
 def tiny_writer(family):
     """The directory of the small model of a family; trains it if it is not there yet."""
     directory = OUTPUT / f"tiny_{family}"
-    if not (directory / "vocab.txt").is_file():  # written last
+    if not (directory / "tokenizer_config.json").is_file():  # written last
         print(f"No checkpoint given: training a small {family} on the sample corpus first.")
         train(family, directory)
     return directory

@@ -265,6 +265,13 @@ class TokenizerBase(ABC):
             kind, values = self._save_vocabulary(stage)
             write_settings(stage, kind, values, self)
 
+    def simplified(self):
+        """`(tokenizer, keep_tokens)`: itself and None, as every token may be needed.
+
+        `keep_tokens` is for `build_transformer_model`. `Tokenizer` leaves tokens out here.
+        """
+        return self, None
+
     @abstractmethod
     def _save_vocabulary(self, directory):
         """Writes the vocabulary; gives the kind, a key of `settings.NAMES`, and its settings."""
