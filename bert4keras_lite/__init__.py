@@ -4,10 +4,17 @@ Nothing heavy is imported here: `bert4keras_lite.tokenizers` and `.checkpoints` 
 Keras, and `build_transformer_model` brings Keras in when it is first asked for.
 """
 
+import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
 __version__ = "0.1.0"
 
 _HOME = {
     "build_transformer_model": "models",
+    "load_model": "loading",
     "Transformer": "models",
     "Config": "models",
     "Tokenizer": "tokenizers",
@@ -29,9 +36,24 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 
-def __getattr__(name):
-    from importlib import import_module
+BACKENDS = ("tensorflow", "jax", "torch")  # as Keras calls them, and as their packages are called
 
+
+def _choose_backend():
+    """Lets Keras take the one backend that is installed, where nobody has said which."""
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    said = "KERAS_BACKEND" in os.environ or (home / "keras.json").exists()
+    if said or "keras" in sys.modules:
+        return
+    installed = [name for name in BACKENDS if find_spec(name)]
+    if len(installed) == 1:
+        os.environ["KERAS_BACKEND"] = installed[0]
+
+
+_choose_backend()
+
+
+def __getattr__(name):
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

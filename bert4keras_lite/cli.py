@@ -382,16 +382,12 @@ def download(options):
 
 def _built(found, options):
     """The `Transformer` of a checkpoint, with every head that it has."""
-    from .models import build_transformer_model, class_for
+    from .loading import load_model
+    from .models import build_transformer_model
 
     heads = heads_among(found.located)
     if found.raw.format == "keras":
-        import keras
-
-        model = keras.saving.load_model(found.raw.path)
-        layers = {layer.name: layer for layer in model.layers}
-        config = Config.from_values(found.values | heads_among(layers), str(found.path))
-        return class_for(config.stacks)(config, layers=layers)
+        return load_model(found.raw.path, compile=False, return_keras_model=False)
     return build_transformer_model(
         found.path if config_in(found.path) else None,
         found.raw,

@@ -6,6 +6,7 @@ an ordinary functional `keras.Model`.
 """
 
 import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cached_property
@@ -126,6 +127,23 @@ class Transformer:
         self.outputs = self.draw(**self.ids)
         self.model = self.keras_model(self.inputs, self.outputs, name)
         self.model.transformer = self
+        if self.token_embedding.transformer is None:
+            self.token_embedding.transformer = json.dumps(self.description())
+
+    def description(self):
+        """What `loading.transformer_of` makes it again from, in a model out of a file."""
+        values = {f.name: getattr(self.config, f.name) for f in fields(Config)}
+        description = {
+            "class": type(self).__name__,
+            "config": {name: value for name, value in values.items() if value is not None},
+            "prefix": self.prefix,
+            "layers": list(self.layers),
+            "inputs": [tensor.name for tensor in self.more_inputs],
+        }
+        if self.condition is not None:
+            operation, _, index = self.condition._keras_history
+            description["condition"] = [operation.name, index]
+        return description
 
     def keras_model(self, inputs, outputs, name=None):
         return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=name)
@@ -141,9 +159,10 @@ class Transformer:
         return {name: self.input(name) for name in names}
 
     def input(self, name, *dims, dtype="int32"):
-        return keras.Input(
-            (self.config.sequence_length, *dims), dtype=dtype, name=self.prefix + name
-        )
+        name = self.prefix + name
+        if name in self.layers:  # which are those of a model out of a file
+            return self.layers[name].output
+        return keras.Input((self.config.sequence_length, *dims), dtype=dtype, name=name)
 
     def draw(self, token_ids, segment_ids=None, position_ids=None):
         """From inputs to outputs, as a list."""
@@ -721,7 +740,7 @@ def quantized(checkpoint):
     """What to say of a file of Keras that does not fit, if it is of a quantized model."""
     if not any(checkpoint.dtype(name) == "int8" for name in checkpoint):
         return ""
-    return "\nIts weights are quantized: load it as a whole, with keras.saving.load_model."
+    return "\nIts weights are quantized: load it as a whole, with bert4keras_lite.load_model."
 
 
 def _opened(checkpoint):

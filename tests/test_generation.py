@@ -394,7 +394,7 @@ def test_models_that_cannot_write():
         (build_transformer_model(**TINY), "application='lm' or 'unilm'"),
         (build_transformer_model(**TINY, model="gpt2", with_lm=False), "no language-model head"),
         (build_transformer_model(**TINY, model="t5.1.1_encoder"), "only half of the model"),
-        (keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), "its Transformer"),
+        (keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), "found no layers of one"),
     ):
         with pytest.raises(ValueError, match=words):
             generate(model, [1, 2], 3)

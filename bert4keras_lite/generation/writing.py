@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from .. import loading
 from ..arguments import check_options
 from ..data import sequence_padding
 from .program import Program
@@ -153,13 +154,8 @@ def transformer_of(model):
     Raises:
         ValueError: it cannot.
     """
-    transformer = getattr(model, "transformer", model)
-    config = getattr(transformer, "config", None)
-    if not hasattr(transformer, "next_scores"):
-        raise ValueError(
-            f"{getattr(model, 'name', model)}: expected what build_transformer_model gives; a "
-            "model made of it does not know its Transformer (return_keras_model=False gives that)."
-        )
+    transformer = model if hasattr(model, "next_scores") else loading.transformer_of(model)
+    config = transformer.config
     if config.stacks in ("encoder", "decoder"):
         raise ValueError(f"{config.family}: only half of the model is here; load it whole.")
     if config.stacks == "one" and config.attend == "all":

@@ -17,6 +17,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         input_dim: vocabulary size.
         output_dim: size of the vectors.
         pad_token_id: the id that is padding; -1: no id is.
+        transformer: of which `Transformer` it is the table, in JSON, for `load_model`.
 
     Call arguments:
         inputs: integer ids of shape `(batch, length)`; with `reverse`, vectors of shape
@@ -30,13 +31,15 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         arXiv 1608.05859.
     """
 
-    def __init__(self, input_dim, output_dim, pad_token_id=0, **kwargs):
+    def __init__(self, input_dim, output_dim, pad_token_id=0, transformer=None, **kwargs):
         super().__init__(input_dim, output_dim, **kwargs)
         self.pad_token_id = pad_token_id
+        self.transformer = transformer
         self.supports_masking = True
 
     def get_config(self):
-        return super().get_config() | {"pad_token_id": self.pad_token_id}
+        own = {"pad_token_id": self.pad_token_id, "transformer": self.transformer}
+        return super().get_config() | own
 
     def compute_mask(self, inputs, mask=None):
         if len(inputs.shape) != 2:

@@ -3,11 +3,9 @@
 import json
 from pathlib import Path
 
-import keras
-
-from .. import layers  # noqa: F401 - Keras finds the classes that a file names
 from ..files import complete, saving, write_text
 from ..hub import local_directory
+from ..loading import read_keras_model
 from ..tokenizers import load_tokenizer
 from ..tokenizers.base import TokenizerBase
 
@@ -64,7 +62,7 @@ def load_tagger(directory):
         ) from None
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ValueError(f"{directory / LABELS}: expected a JSON list of names.")
-    model = keras.saving.load_model(directory / MODEL, compile=False)
+    model = read_keras_model(directory / MODEL, compile=False)
     check_labels(model, labels, directory / LABELS)
     return model, labels, load_tokenizer(directory)
 

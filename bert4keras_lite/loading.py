@@ -1,0 +1,187 @@
+"""From a `.keras` file to a model that can do all that it could before it was saved."""
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+
+# Keras finds the classes and functions that a file names once these are imported
+from . import losses, optimizers, training  # noqa: F401
+from .checkpoints.base import reading
+from .configs import ARCHITECTURES, Config, config_in, heads_among, read_config
+from .files import complete
+from .layers import TokenEmbedding
+from .models import Transformer, class_for
+
+HEADS = ("with_pool", "with_nsp", "with_lm", "with_discriminator")
+
+
+def load_model(path, compile=True, custom_objects=None, prefix=None, return_keras_model=True):
+    """Loads a model that `model.save` or `Transformer.save_checkpoint` wrote, with its `Transformer`.
+
+    It is `keras.saving.load_model`, with all that a file of ours may name at hand: layers, losses,
+    optimizers. What is loaded generates, saves checkpoints and is built upon as before. No code
+    in a file is run (`safe_mode` of Keras).
+
+    Args:
+        path: a `.keras` file, or the directory that has it as `model.keras`. The model may be one
+            of `build_transformer_model`, or any `keras.Model` with one of them within.
+        compile: whether to compile it as it was, and to go on with the state of the optimizer.
+        custom_objects: name -> class or function of your own, of those that are not registered.
+        prefix: of the `Transformer`, where a model has several.
+        return_keras_model: False gives the `Transformer`.
+
+    Returns:
+        The `keras.Model`; its attribute `transformer` is the `Transformer` within. The `model` of
+        that is the one in the file, or, where this has layers of others, one of its part.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no `.keras` file, or has code in it, or no `Transformer`, or several.
+        CheckpointError: it is damaged.
+
+    Example:
+        >>> model.save("tuned.keras")
+        >>> model = load_model("tuned.keras")  # also in another process
+        >>> model.transformer.save_checkpoint("tuned", "hf")
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.keras"
+    model = read_keras_model(path, compile, custom_objects)
+    transformer = transformer_of(model, prefix, path)
+    return model if return_keras_model else transformer
+
+
+def read_keras_model(path, compile=True, custom_objects=None):
+    """The model in a `.keras` file, no code of which is run, whatever Keras was told.
+
+    Args, Raises: see `load_model`; any model is read.
+    """
+    complete(path.parent)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file. Pass a .keras file that model.save wrote.")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path}: expected a .keras file, as model.save writes it. Weights alone go into a "
+            "model by build_transformer_model(config_path, checkpoint_path)."
+        )
+    with reading(path), zipfile.ZipFile(path) as archive:
+        config = json.loads(archive.read("config.json"))
+    if '"__lambda__"' in json.dumps(config):  # enable_unsafe_deserialization overrides safe_mode
+        raise ValueError(
+            f"{path}: holds code, of a Lambda layer or another lambda, which is not run. Write it "
+            "as a class or function with keras.saving.register_keras_serializable, and save again."
+        )
+    return keras.saving.load_model(path, custom_objects, compile=compile, safe_mode=True)
+
+
+def transformer_of(model, prefix=None, path=None):
+    """The `Transformer` that a model is, or that is within it.
+
+    A model out of a file, or made of another model, has the layers of one, and its table of tokens
+    tells how they belong together: the graph is built again, of the same layers.
+
+    Args:
+        model: a `keras.Model`.
+        prefix: of the `Transformer`; None: there is but one.
+        path: the file that it comes from, beside which there may be a config.
+
+    Raises:
+        ValueError: there is none, or there are several.
+    """
+    known = getattr(model, "transformer", None)
+    if known is not None and prefix in (None, known.prefix):
+        return known
+    where = path or getattr(model, "name", model)
+    found = list(_described(model)) or _described_beside(model, path)
+    if prefix is not None:
+        found = [(part, told) for part, told in found if told["prefix"] == prefix]
+    if not found:
+        raise ValueError(
+            f"{where}: expected a model of build_transformer_model, or one with it within; found "
+            "no layers of one. Other models are loaded by keras.saving.load_model."
+        )
+    if len(found) > 1:
+        prefixes = ", ".join(repr(told["prefix"]) for _, told in found)
+        raise ValueError(f"{where}: has several transformers; pass prefix=, one of {prefixes}.")
+    ((part, told),) = found
+    transformer = _built_again(part, told, where)
+    if {layer.name for layer in model.layers} == {layer.name for layer in transformer.model.layers}:
+        transformer.model = model
+    model.transformer = transformer
+    return transformer
+
+
+def _described(model):
+    """The models within a model that have a table of tokens, and what that tells."""
+    for layer in getattr(model, "layers", ()):
+        if isinstance(layer, TokenEmbedding) and layer.transformer:
+            yield model, json.loads(layer.transformer)
+        elif isinstance(layer, keras.Model):
+            yield from _described(layer)
+
+
+def _described_beside(model, path):
+    """The same of a file of version 0.1.0, whose table tells nothing: by a config beside it."""
+    config = path and config_in(path.parent)
+    names = [layer.name for layer in model.layers]
+    if not config or "token_embedding" not in names:
+        return []
+    if any(hasattr(layer, "gamma_dense") for layer in model._flatten_layers()):
+        raise ValueError(
+            f"{path}: its normalizations are moved by a condition, of which a file of version 0.1.0 "
+            "does not tell. Build the model again, with the file as checkpoint_path."
+        )
+    values = read_config(config)
+    values = ARCHITECTURES.get(values.get("model_type"), {}) | values | heads_among(names)
+    told = {"config": values, "prefix": "", "layers": names, "inputs": []}
+    return [(model, told)]
+
+
+def _built_again(model, told, where):
+    """A `Transformer` of the layers of a model."""
+    operations = {operation.name: operation for operation in model.operations}
+    plain = [name.removeprefix(told["prefix"]) for name in operations]
+    config = Config.from_values(told["config"], str(where))
+    absent = [head for head in HEADS if head not in heads_among(plain)]
+    config = replace(config, **dict.fromkeys(absent, False))
+    inputs = {operation.name for operation in map(_operation, model.inputs)}
+    ours = inputs.union(told["layers"]) & operations.keys()
+    layers = {name: operations[name] for name in ours}
+    arguments = {}
+    if "condition" in told:
+        name, index = told["condition"]
+        arguments["layer_norm_cond"] = keras.tree.flatten(operations[name].output)[index]
+    if told["inputs"]:
+        more = [operations[name].output for name in told["inputs"]]
+        arguments["additional_input_layers"] = more
+    kind = _class(told.get("class"), config.stacks, where)
+    transformer = kind(
+        config, layers=dict(layers), prefix=told["prefix"], name=model.name, **arguments
+    )
+    lacking = [n for n, layer in transformer.layers.items() if n not in layers and layer.weights]
+    if lacking:
+        raise ValueError(f"{where}: has no layers {', '.join(lacking)}, which its config tells of.")
+    for name in inputs & transformer.layers.keys():
+        del transformer.layers[name]
+    return transformer
+
+
+def _operation(tensor):
+    return tensor._keras_history.operation
+
+
+def _class(name, stacks, where):
+    """The class of a `Transformer`, of those that there are in this process."""
+    if name in (None, "Transformer", "EncoderDecoder"):
+        return class_for(stacks)
+    classes = [Transformer]
+    for kind in classes:
+        classes += kind.__subclasses__()
+    for kind in classes:
+        if kind.__name__ == name:
+            return kind
+    raise ValueError(f"{where}: its Transformer is of class {name}. Import that class before.")
