@@ -127,8 +127,9 @@ class Transformer:
         self.outputs = self.draw(**self.ids)
         self.model = self.keras_model(self.inputs, self.outputs, name)
         self.model.transformer = self
-        if self.token_embedding.transformer is None:
-            self.token_embedding.transformer = json.dumps(self.description())
+        table = self.layers.get(f"{self.prefix}token_embedding")
+        if isinstance(table, TokenEmbedding) and table.transformer is None:
+            table.transformer = json.dumps(self.description(), default=plain_value)
 
     def description(self):
         """What `loading.transformer_of` makes it again from, in a model out of a file."""
@@ -734,6 +735,11 @@ class EncoderDecoder(Transformer):
     def decoder(self):
         memory, token_ids = self.memory_input(), self.input("decoder_token_ids")
         return self.keras_model([memory, token_ids], self.decode(token_ids, memory))
+
+
+def plain_value(value):
+    """A value of a config that JSON has no word for: a NumPy scalar, or a function by its name."""
+    return value.item() if isinstance(value, np.generic) else value.__name__
 
 
 def quantized(checkpoint):

@@ -135,6 +135,13 @@ def test_several_in_one_model(tmp_path):
     assert load_model(tmp_path / "nested.keras").transformer.config.stacks == "encoder"
 
 
+def test_values_that_json_has_no_word_for(tmp_path):
+    pooled = build(with_pool=keras.activations.relu, norm_epsilon=np.float32(0.5)).model
+    pooled.save(tmp_path / "m.keras")
+    config = load_model(tmp_path / "m.keras").transformer.config
+    assert (config.with_pool, config.norm_epsilon) == ("relu", 0.5)
+
+
 class Scaled(Transformer):
     def heads(self, x):
         return [x * 2.0]
