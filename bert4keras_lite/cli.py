@@ -490,7 +490,12 @@ def features(options):
         output += ".npz"
     transformer, tokenizer = _model_and_tokenizer(options, with_lm=False)
     ids = [tokenizer.encode(text)[0] for text in options.texts]
-    padded = sequence_padding(ids)
+    padded, size = sequence_padding(ids), transformer.config.vocab_size
+    if padded.max() >= size:
+        raise ValueError(
+            f"texts: a token has the id {padded.max()}; expected at most {size - 1}. Take the "
+            "tokenizer of this checkpoint."
+        )
     inputs = [padded, padded * 0][: len(transformer.model.inputs)]
     states = np.asarray(transformer.model.predict_on_batch(inputs), "float32")
     rows = [state[: len(row)] for state, row in zip(states, ids, strict=True)]

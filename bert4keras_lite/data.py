@@ -1,5 +1,7 @@
 """From lists of samples to padded batches: padding, truncation, segmentation, length bucketing."""
 
+from functools import partial
+
 import keras
 import numpy as np
 
@@ -255,7 +257,9 @@ def pad_samples(samples, length):
 
     Args:
         samples: a list of samples of the same structure: nested tuples and dicts whose leaves
-            are numbers, lists or arrays. One-dimensional leaves are sequences.
+            are numbers, lists or arrays. One-dimensional leaves of inputs (the first part of a
+            tuple, or all of another sample) are sequences. Those of targets and weights are, where
+            in each sample they are as long as one of its inputs; others are stacked.
         length: what sequences are padded to, with zeros.
 
     Returns:
@@ -265,17 +269,59 @@ def pad_samples(samples, length):
     Raises:
         ValueError: a sequence is longer than `length`, or other leaves differ in shape.
     """
+    return _padded(samples, length, sequence_leaves(samples))
+
+
+def sequence_leaves(samples):
+    """The places of leaves that `pad_samples` pads, as a set of tuples of keys and indices."""
+    places = None
+    for sample in samples:
+        lengths = {place: len(x) for place, x in _leaves(sample) if np.ndim(x) == 1}
+        inputs = {n for place, n in lengths.items() if _is_input(sample, place)}
+        found = {p for p, n in lengths.items() if n in inputs}
+        places = found if places is None else places & found
+    return places
+
+
+def _is_input(sample, place):
+    return not isinstance(sample, tuple) or place[0] == 0
+
+
+def _leaves(sample, place=()):
+    """`(place, leaf)` of each leaf of a sample."""
+    if not isinstance(sample, dict | tuple):
+        yield place, sample
+        return
+    items = sample.items() if isinstance(sample, dict) else enumerate(sample)
+    for key, x in items:
+        yield from _leaves(x, (*place, key))
+
+
+def _padded(samples, length, sequences, place=()):
     first = samples[0]
     if isinstance(first, dict):
-        return {key: pad_samples([s[key] for s in samples], length) for key in first}
+        return {
+            key: _padded([s[key] for s in samples], length, sequences, (*place, key))
+            for key in first
+        }
     if isinstance(first, tuple):
-        return tuple(pad_samples(column, length) for column in zip(*samples, strict=True))
-    if np.ndim(first) == 1:
+        return tuple(
+            _padded(column, length, sequences, (*place, i))
+            for i, column in enumerate(zip(*samples, strict=True))
+        )
+    if place in sequences:
         longest = max(map(len, samples))
         if longest > length:
             raise ValueError(f"a sequence of {longest} items does not fit in a batch of {length}")
         array = sequence_padding(samples, length)
     else:
+        shapes = {np.shape(sample) for sample in samples}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"samples, part {'/'.join(map(str, place)) or 0}: shapes {sorted(shapes)}; expected "
+                "the same in all samples, or the length of the sample's token ids. Pad it before, "
+                "or give Batches a collate function."
+            )
         array = np.stack(samples)
     narrow = {"i": "int32", "f": "float32"}.get(array.dtype.kind, array.dtype)
     return array.astype(narrow)
@@ -288,6 +334,10 @@ def longest_sequence(sample):
     if isinstance(sample, tuple):
         return max(map(longest_sequence, sample), default=0)
     return len(sample) if np.ndim(sample) == 1 else 0
+
+
+def _longest_input(sample):
+    return longest_sequence(sample[0] if isinstance(sample, tuple) else sample)
 
 
 class Batches(keras.utils.PyDataset):
@@ -308,7 +358,8 @@ class Batches(keras.utils.PyDataset):
         data: a sequence of samples.
         batch_size: samples a batch.
         collate: makes a batch of a list of samples and the length to pad to, as
-            `collate(samples, length)`. The default is `pad_samples`.
+            `collate(samples, length)`. The default is `pad_samples`, for which all the data tell
+            what is a sequence: a label such as `[1]`, or one number for each of 5 classes, is none.
         shuffle: whether to draw a new order at the end of each epoch.
         seed: of the shuffling; the order of an epoch depends on it and on the epoch's number
             only. The default is drawn from NumPy, so `keras.utils.set_random_seed` governs it.
@@ -316,7 +367,7 @@ class Batches(keras.utils.PyDataset):
             padding is least (see `choose_buckets`). The default keeps the order of the data and
             pads every batch to the longest sample.
         length: a function that says how long a sample is. The default is its longest
-            one-dimensional leaf. A collate that tokenizes needs one that is never too short, e.g.
+            one-dimensional leaf (of its inputs, without `collate`). A collate that tokenizes needs one that is never too short, e.g.
             `lambda sample: min(len(sample[0]) + 2, maxlen)`. A collate without `length` and
             `buckets` gets the length None, and should pad all batches alike: on TensorFlow,
             Keras takes an axis on which the first two batches agree for fixed.
@@ -357,14 +408,15 @@ class Batches(keras.utils.PyDataset):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.data = data
         self.batch_size = batch_size
-        self.collate = collate or pad_samples
+        self.collate = collate or partial(_padded, sequences=sequence_leaves(data))
         self.shuffle = shuffle
         self.seed = np.random.randint(2**31) if seed is None else seed
         self.epoch = 0
         self.sort = buckets is not None
         self.lengths = self.buckets = None
         if self.sort or length or collate is None:
-            self.lengths = np.array([(length or longest_sequence)(sample) for sample in data])
+            longest = longest_sequence if collate else _longest_input
+            self.lengths = np.array([(length or longest)(sample) for sample in data])
             if self.sort and self.lengths.max() < 1:
                 raise ValueError("the samples hold no sequences: give Batches a length function")
             self.buckets = _fit_buckets(buckets if self.sort else 1, self.lengths)

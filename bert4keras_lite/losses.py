@@ -10,11 +10,14 @@ gradient, and marked, so that the mean Keras takes is the mean over the labels t
 
 import keras
 from keras import ops
-from keras.src.backend import set_keras_mask
+from keras.src.backend import get_keras_mask, set_keras_mask
+
+from .layers.values import extent, mark_wrong
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
 HIDDEN = -1e9  # next to it, any score is large; and it is finite
+HIDDEN_SPAN = -2.9e4  # above what `GlobalPointer` gives hidden spans, in float16, too
 
 
 def masked_mean(values, counted=None):
@@ -165,12 +168,25 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
     Returns:
         `(...)`.
 
+    Raises:
+        ValueError: a class is meant that `GlobalPointer` hides (a span in the padding, cut off, or
+            that ends before it begins), in an eager call; in a compiled program the loss is NaN.
+
     Reference:
         Su et al., "ZLPR", arXiv 2208.02955; https://kexue.fm/archives/7359, and for
         probabilities https://kexue.fm/archives/9064.
     """
     y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
-    counted = ops.logical_and(y_true >= 0, y_pred > -float("inf"))
+    finite = ops.not_equal(y_pred, -float("inf"))
+    hidden = ops.logical_and(finite, y_pred <= HIDDEN_SPAN)
+    mark = mark_wrong(
+        ops.any(ops.logical_and(hidden, y_true > 0), axis=-1),
+        lambda: (
+            "y_true: a class is meant whose score is hidden; expected none of padding, of what was "
+            "cut off, or that ends before it begins. Leave such spans out of the labels."
+        ),
+    )
+    counted = ops.logical_and(y_true >= 0, finite)
     # behind `where`, also the gradient of what does not count is 0, and not "infinity times 0"
     y_true, y_pred = ops.where(counted, y_true, 0.0), ops.where(counted, y_pred, 0.0)
 
@@ -179,7 +195,7 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
         return _log_one_and_sum(ops.where(counted, exponents, -float("inf")))
 
     losses = one_and(y_pred, 1 - y_true) + one_and(-y_pred, y_true)
-    return _marked(losses, ops.any(counted, axis=-1))
+    return _marked(mark(losses), ops.any(counted, axis=-1))
 
 
 @register
@@ -202,6 +218,7 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
         https://kexue.fm/archives/7359
     """
     ids, classes = ops.cast(y_true, "int32"), ops.shape(y_pred)[-1]
+    mark = _mark_beyond(ids, classes, axis=-1)
     ids = ops.where(ids >= (1 if mask_zero else 0), ids, classes)  # a column more, for filling
     rows = ops.reshape(ids, (-1, ops.shape(ids)[-1]))
     numbers = ops.broadcast_to(ops.arange(ops.shape(rows)[0])[:, None], ops.shape(rows))
@@ -211,7 +228,8 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
     labels = ops.reshape(labels[:, :classes], ops.shape(y_pred))
     if mask_zero:
         labels = ops.where(ops.arange(classes) == 0, -1.0, labels)
-    return multilabel_categorical_crossentropy(labels, y_pred)
+    losses = multilabel_categorical_crossentropy(labels, y_pred)
+    return _marked(mark(losses), get_keras_mask(losses))
 
 
 @register
@@ -361,7 +379,20 @@ def _labels_and_scores(y_true, y_pred):
         scores = scores[..., None]
     if scores.shape[-1] == 1:
         scores = ops.concatenate([ops.zeros_like(scores), scores], axis=-1)
-    return labels, scores
+    mark = _mark_beyond(labels[..., None], scores.shape[-1])
+    return labels, mark(scores)
+
+
+def _mark_beyond(labels, classes, axis=None):
+    """See `mark_wrong`: for labels, or rows of them along an axis, that are no class."""
+    wrong = labels >= classes
+    return mark_wrong(
+        wrong if axis is None else ops.any(wrong, axis=axis),
+        lambda: (
+            f"y_true: labels beyond the classes; expected at most {int(classes) - 1}, got "
+            f"{extent(labels)}. Give the last layer as many units as there are classes."
+        ),
+    )
 
 
 def _crossentropy(labels, scores):

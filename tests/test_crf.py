@@ -331,3 +331,43 @@ def test_pytorch_crf_computes_the_same():
     loss = numpy(crf.sparse_loss(golden["labels"], y))
     np.testing.assert_allclose(loss, golden["loss"], rtol=1e-5, atol=1e-4)
     np.testing.assert_array_equal(numpy(crf.decode(y)), golden["tags"])
+
+
+@pytest.mark.parametrize("kind", [L.ConditionalRandomField, L.MaximumEntropyMarkovModel])
+def test_a_label_beyond_the_tags(kind):
+    """It was counted in the normalizer alone: a finite loss, and a wrong one."""
+    layer, scores = built(kind, [randn(3, 3)]), randn(2, 4, 3)
+    right, wrong = (
+        np.array([[0, 1, 2, 1], [0, 1, -1, -1]]),
+        np.array([[0, 1, 3, 1], [0, 1, -1, -1]]),
+    )
+    assert np.isfinite(numpy(layer.sparse_loss(right, scores))).all()
+    for method in (layer.sparse_loss, layer.sparse_accuracy):
+        with pytest.raises(ValueError, match=r"y_true: .*expected 0 to 2.*got -1 to 3\."):
+            method(wrong, scores)
+
+
+@pytest.mark.parametrize("kind", [L.ConditionalRandomField, L.MaximumEntropyMarkovModel])
+def test_a_label_beyond_the_tags_in_a_compiled_step(kind):
+    inputs = keras.Input((4, 3))
+    layer = kind()
+    model = keras.Model(inputs, layer(inputs))
+    model.compile("sgd", layer.sparse_loss, jit_compile=keras.backend.backend() != "torch")
+    if keras.backend.backend() == "torch":  # whose steps are eager
+        with pytest.raises(ValueError, match="expected 0 to 2"):
+            model.test_on_batch(randn(1, 4, 3), np.array([[0, 1, 3, 1]]))
+    else:
+        assert np.isnan(model.test_on_batch(randn(1, 4, 3), np.array([[0, 1, 3, 1]])))
+
+
+@pytest.mark.parametrize("kind", [L.ConditionalRandomField, L.MaximumEntropyMarkovModel])
+def test_logits_that_are_not_numbers(kind):
+    layer, scores = built(kind, [randn(3, 3)]), randn(1, 4, 3)
+    scores[0, 2] = np.nan
+    with pytest.raises(ValueError, match="decode: the scores are NaN"):
+        layer.decode(scores)
+    with pytest.raises(ValueError, match="decode: the scores are NaN"):
+        L.ViterbiDecoder(randn(3, 3)).decode_batch(scores)
+    visible = np.array([[1, 1, 0, 0]], bool)
+    assert numpy(layer.decode(scores, visible)).tolist()[0][2:] == [-1, -1]
+    assert np.isnan(numpy(layer.sparse_loss(np.array([[0, 1, 2, 1]]), scores))).any()

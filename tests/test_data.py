@@ -386,6 +386,24 @@ def test_collating_nested_samples():
         pad_samples([([1, 2, 3],)], 2)
 
 
+def test_labels_that_are_lists():
+    """Only what is as long as its text is padded."""
+    data = [([1, 2, 3], [1]), ([4], [0]), ([5, 6], [1])]
+    ids, labels = Batches(data, 3)[0]
+    assert ids.shape == (3, 3) and labels.tolist() == [[1], [0], [1]]
+    # one batch in which the label is as long as each text
+    assert Batches(data, 1, buckets=[3])[1][1].shape == (1, 1)
+    classes = [(([1] * n, [0] * n), [0.0, 1.0, 1.0, 0.0, 0.0]) for n in (3, 5, 2)]
+    (ids, segments), labels = Batches(classes, 3, buckets=4)[0]
+    assert ids.shape == segments.shape == (3, 5) and labels.shape == (3, 5)
+    assert Batches([classes[0], classes[2]], 2)[0][0][0].shape == (2, 3)
+    tags = [(([1] * n, [0] * n), [2] * n, [1.0] * n) for n in (3, 1)]
+    _, labels, weights = Batches(tags, 2)[0]
+    assert labels.tolist() == [[2, 2, 2], [2, 0, 0]] and weights.shape == (2, 3)
+    with pytest.raises(ValueError, match=r"part 1: shapes \[\(1,\), \(2,\)\]; expected the same"):
+        Batches([([1, 2, 3], [1]), ([4, 5, 6], [0, 1])], 2)[0]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

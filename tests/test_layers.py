@@ -327,3 +327,27 @@ def test_a_gated_unit_by_hand():
     scores = shared @ shared.T / 2**0.5 * np.log(18) / np.log(512) + bias[0, 0]
     expected = (u * (softmax(scores) @ v)) @ np.array(layer.output_dense.kernel)
     np.testing.assert_allclose(y[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [-1, 5])
+@pytest.mark.parametrize("kind", [L.TokenEmbedding, L.PositionEmbedding])
+def test_ids_without_a_vector(kind, wrong):
+    """On JAX and PyTorch -1 is the last row, on JAX an id beyond is NaN, under XLA the last row."""
+    layer = kind(5, 3)
+    ids = np.array([[1, wrong, 4]])
+    arguments = [randn(1, 3, 3)] if kind is L.PositionEmbedding else []
+    with pytest.raises(
+        ValueError, match=rf"expected 0 to 4, got {min(wrong, 1)} to {max(wrong, 4)}"
+    ):
+        layer(*arguments, ids)
+    inputs = keras.Input((3,), dtype="int32")
+    x = [inputs] if not arguments else [keras.ops.zeros_like(inputs[..., None], "float32"), inputs]
+    model = keras.Model(inputs, layer(*x))
+    model.compile(jit_compile=keras.backend.backend() != "torch")
+    if keras.backend.backend() == "torch":  # whose programs are eager
+        with pytest.raises(ValueError, match="expected 0 to 4"):
+            model.predict(ids, verbose=0)
+        return
+    found = model.predict(ids, verbose=0)
+    np.testing.assert_array_equal(np.isnan(found[0]).all(-1), [False, True, False])
+    assert np.isfinite(found[0, [0, 2]]).all()

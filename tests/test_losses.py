@@ -482,3 +482,32 @@ def test_trained_with_and_kept_in_a_file(loss, targets, tmp_path):
     np.testing.assert_allclose(
         again.evaluate(inputs, targets, verbose=0), model.evaluate(inputs, targets, verbose=0)
     )
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        L.sequence_crossentropy,
+        L.label_smoothed,
+        L.focal,
+        L.sparse_multilabel_categorical_crossentropy,
+    ],
+)
+def test_a_label_beyond_the_classes(loss):
+    targets, scores = np.array([[3], [1]]), randn(2, 3)
+    with pytest.raises(ValueError, match=r"y_true: .* expected at most 2, got 1 to 3"):
+        loss(targets, scores)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    model.compile("sgd", loss, jit_compile=keras.backend.backend() != "torch")
+    if keras.backend.backend() == "torch":  # whose steps are eager
+        with pytest.raises(ValueError, match="expected at most 2"):
+            model.test_on_batch(scores, targets)
+    else:
+        assert np.isnan(model.test_on_batch(scores, targets))
+
+
+def test_logits_that_are_not_numbers():
+    scores = randn(2, 3)
+    scores[0, 1] = np.nan
+    found = ops.convert_to_numpy(L.multilabel_categorical_crossentropy(np.eye(3)[:2], scores))
+    assert np.isnan(found).tolist() == [True, False]

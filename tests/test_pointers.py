@@ -9,6 +9,10 @@ from keras import ops
 from running import long_but
 
 from bert4keras_lite import layers as L
+from bert4keras_lite.losses import (
+    multilabel_categorical_crossentropy,
+    sparse_multilabel_categorical_crossentropy,
+)
 
 GOLDEN = Path(__file__).parent / "goldens" / "outputs" / "bert4keras.npz"
 CASES = {
@@ -104,3 +108,22 @@ def test_keras_mask_and_file(case, tmp_path):
 def test_rotary_positions_need_an_even_size():
     with pytest.raises(ValueError, match=r"head_size=5.*even"):
         L.GlobalPointer(2, 5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("span", [(2, 1), (1, 3), (3, 3)])
+def test_a_gold_span_at_a_hidden_place(span, dtype):
+    """The end before the start, or in the padding: it gave a loss of a thousand million."""
+    x = np.random.RandomState(0).standard_normal((2, 4, 8)).astype("float32")
+    visible = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], bool)
+    scores = L.GlobalPointer(1, 4, dtype=dtype)(x, visible=visible)
+    scores = ops.reshape(scores, (2, 16))
+    y_true = np.zeros((2, 16), "float32")
+    y_true[:, 1 * 4 + 2] = 1
+    assert ops.convert_to_numpy(multilabel_categorical_crossentropy(y_true, scores)).max() < 20
+    y_true[0, span[0] * 4 + span[1]] = 1
+    with pytest.raises(ValueError, match="y_true: a class is meant whose score is hidden"):
+        multilabel_categorical_crossentropy(y_true, scores)
+    with pytest.raises(ValueError, match="hidden"):
+        ids = np.array([[span[0] * 4 + span[1]], [6]])
+        sparse_multilabel_categorical_crossentropy(ids, scores)

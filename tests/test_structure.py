@@ -18,6 +18,7 @@ MAY_IMPORT = {
         *("arguments", "checkpoints", "configs", "files", "hub", "layers", "lora", "mappings"),
         "tokenizers",
     },
+    "losses": {"layers"},
     "doctor": {"checkpoints", "data", "models", "tokenizers"},
     "loading": {
         *("checkpoints", "configs", "files", "layers", "losses", "models", "optimizers"),

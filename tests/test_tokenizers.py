@@ -419,7 +419,32 @@ def test_encode_batch():
         Tokenizer(VOCAB, token_pad="<pad>").encode_batch(rows)
 
 
+def test_encode_batch_of_pairs():
+    pairs = [("今天", "是"), ("天气", "不是吗")]
+    found = UNCASED.encode_batch(pairs, maxlen=6)
+    expected = UNCASED.encode_batch(["今天", "天气"], ["是", "不是吗"], maxlen=6)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    tokens = [["[CLS]", "今", "[SEP]"], ["[CLS]", "天", "[SEP]"]]
+    assert (
+        UNCASED.encode_batch(tokens)[0].tolist() == UNCASED.encode_batch(["今", "天"])[0].tolist()
+    )
+    for wrong, more in [
+        ("今天", {}),
+        (["今天"], {"second_texts": "是"}),
+        ([("今", "天", "是")], {}),
+        ([("今", "天"), "是"], {}),
+        (pairs, {"second_texts": ["是", "是"]}),
+        ([[5, 6]], {}),
+        ([("今", 5)], {}),
+    ]:
+        with pytest.raises(TypeError, match=r"^encode.*expected .*, got .*\.$"):
+            UNCASED.encode_batch(wrong, **more)
+
+
 def test_bad_arguments():
+    with pytest.raises(TypeError, match=r"list of tokens, got a list with 5\."):
+        UNCASED.encode([5, 6])
     with pytest.raises(ValueError, match="pattern='S'"):
         UNCASED.encode("今", "天", pattern="S")
     with pytest.raises(ValueError, match="truncate_from='top'"):

@@ -65,6 +65,12 @@ def gibbs_sample(
     config = getattr(getattr(model, "transformer", None), "config", None)
     if config is not None and not config.with_lm:
         raise ValueError(f"{model.name} gives no scores of tokens: build it with with_mlm=True.")
+    ids = np.append(rows, mask_id)
+    if config is not None and not 0 <= ids.min() <= ids.max() < config.vocab_size:
+        raise ValueError(
+            f"token_ids, mask_id: ids from {ids.min()} to {ids.max()}; expected 0 to "
+            f"{config.vocab_size - 1}. Take the tokenizer of this checkpoint."
+        )
     segments = np.broadcast_to(0 if segment_ids is None else segment_ids, rows.shape)
     random = np.random.default_rng(seed)
     orders = random.permuted(np.tile(places, (len(rows), 1)), axis=1)

@@ -385,12 +385,15 @@ class Task:
         ids = np.asarray(ids, dtype=None if len(ids) else "int32")
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise ValueError(f"{name}: expected a list of token ids, got {ids.dtype} {ids.shape}.")
-        if len(ids) and not 0 <= ids.min() <= ids.max() < self.config.vocab_size:
-            raise ValueError(
-                f"{name}: the ids must be from 0 to {self.config.vocab_size - 1}; there are "
-                f"{ids.min()} to {ids.max()}."
-            )
+        self._check_range(ids, self.config.vocab_size, name)
         return ids.astype("int32")
+
+    @staticmethod
+    def _check_range(ids, size, name):
+        if len(ids) and not 0 <= ids.min() <= ids.max() < size:
+            raise ValueError(
+                f"{name}: the ids must be from 0 to {size - 1}; there are {ids.min()} to {ids.max()}."
+            )
 
     def _most(self, max_new_tokens):
         """How many tokens to write at most."""
@@ -487,6 +490,9 @@ class Task:
             rows = [np.asarray(row, "int32") for row in self._copied(rows)]
             if [len(row) for row in rows] != [len(row) for row in self.prompts]:
                 raise ValueError("segment_ids: expected as many as there are ids in each prompt.")
+            size = c.vocab_size if c.shared_segment_embeddings else c.segment_vocab_size
+            for number, row in enumerate(rows):
+                self._check_range(row, size, f"segment_ids, row {number}")
         length = self._room(max(map(len, rows)))
         segments = np.stack([np.pad(row, (length - len(row), 0)) for row in rows])
         following = np.ones_like(segments[:, -1:]) if c.attend == "unilm" else segments[:, -1:]

@@ -13,8 +13,10 @@ from keras import ops
 
 from .base import Layer, register
 from .embeddings import count_positions
+from .values import extent, mark_wrong
 
 HIDDEN = -1e9
+NO_NUMBERS = "decode: the scores are NaN; expected numbers. Look at the inputs of the model, and at its weights."
 LOADED = weakref.WeakValueDictionary()  # name -> tagger, the last one made from a config
 
 
@@ -97,9 +99,9 @@ class Tagger(Layer):
         Returns:
             `(batch,)`, of which the mean is the share of the batch's tokens.
         """
-        labels, scores, visible = prepared(y_true, y_pred)
+        labels, scores, visible, mark = prepared(y_true, y_pred)
         best = ops.cast(ops.argmax(scores, axis=-1), labels.dtype)
-        return share_of_tokens(ops.equal(best, labels), visible)
+        return mark(share_of_tokens(ops.equal(best, labels), visible))
 
     @loss_or_metric
     def dense_accuracy(self, y_true, y_pred):
@@ -117,11 +119,15 @@ class Tagger(Layer):
         Returns:
             Integers `(batch, length)`, -1 at hidden tokens; with `n_best` above 1
             `(batch, n_best, length)`, the best first, all -1 where there are no more ways.
+
+        Raises:
+            ValueError: visible scores are NaN.
         """
         scores = ops.convert_to_tensor(scores)
         shown = shown_in(scores)
         if visible is not None:
             shown = ops.logical_and(shown, ops.cast(ops.convert_to_tensor(visible), "bool"))
+        mark_wrong(ops.logical_and(ops.any(ops.isnan(scores), axis=-1), shown), lambda: NO_NUMBERS)
         program = decoder(type(self), scores.shape[-1], n_best)
         paths = program(scores, shown, ops.convert_to_tensor(self.trans))
         return paths[:, 0] if n_best == 1 else paths
@@ -176,13 +182,13 @@ class ConditionalRandomField(Tagger):
         Returns:
             `(batch,)`; 0 for a row without any tag.
         """
-        labels, scores, visible = prepared(y_true, y_pred)
+        labels, scores, visible, mark = prepared(y_true, y_pred)
         trans = ops.cast(self.trans, scores.dtype)
         previous, _ = neighbours(visible)
         own = one_hot(labels, scores)
         before = one_hot(take(labels, previous), scores)
         found = ops.sum(own * (scores + ops.matmul(before, trans)), axis=(1, 2))
-        return log_partition(scores, visible, trans) - found
+        return mark(log_partition(scores, visible, trans) - found)
 
     @staticmethod
     def nodes(scores, visible, trans):
@@ -252,13 +258,13 @@ class MaximumEntropyMarkovModel(Tagger):
         Returns:
             `(batch,)`, of which the mean is the batch's.
         """
-        labels, scores, visible = prepared(y_true, y_pred)
+        labels, scores, visible, mark = prepared(y_true, y_pred)
         own = one_hot(labels, scores)
 
         def cross_entropy(logits):
             return share_of_tokens(-ops.sum(own * ops.log_softmax(logits), axis=-1), visible)
 
-        return sum(map(cross_entropy, self.conditional(labels, scores, visible))) / 2
+        return mark(sum(map(cross_entropy, self.conditional(labels, scores, visible))) / 2)
 
     def conditional(self, labels, scores, visible):
         """Logits given the tag before, and given the tag after, `(batch, length, tags)` each."""
@@ -297,8 +303,8 @@ def at_least_float32(x):
 
 
 def shown_in(scores):
-    """Which tokens a layer did not mark as hidden, `(batch, length)`."""
-    return ops.any(at_least_float32(scores) > HIDDEN / 2, axis=-1)
+    """Which tokens a layer did not mark as hidden, `(batch, length)`; those with NaN are shown."""
+    return ops.any(ops.logical_not(at_least_float32(scores) <= HIDDEN / 2), axis=-1)
 
 
 def labels_of(one_hot):
@@ -307,12 +313,26 @@ def labels_of(one_hot):
 
 
 def prepared(y_true, y_pred):
-    """Of a loss's arguments: labels (-1 where they do not count), scores (0 there), which count."""
+    """Of a loss's arguments: labels (-1 where they do not count), scores (0 there), which count.
+
+    The fourth puts NaN into what is computed of rows with labels beyond the tags.
+
+    Raises:
+        ValueError: there are such labels, in an eager call.
+    """
     scores = at_least_float32(y_pred)
     labels = ops.cast(ops.reshape(y_true, ops.shape(scores)[:-1]), "int32")
     visible = ops.logical_and(shown_in(scores), labels >= 0)
+    tags = scores.shape[-1]
+    mark = mark_wrong(
+        ops.any(ops.logical_and(visible, labels >= tags), axis=1),
+        lambda: (
+            f"y_true: labels without a tag; expected 0 to {tags - 1}, or -1 for tokens that do not "
+            f"count, got {extent(labels)}. Give the layer before as many units as there are tags."
+        ),
+    )
     labels = ops.where(visible, labels, -1)
-    return labels, ops.where(visible[..., None], scores, 0.0), visible
+    return labels, ops.where(visible[..., None], scores, 0.0), visible, mark
 
 
 def one_hot(labels, scores):
@@ -577,11 +597,16 @@ class ViterbiDecoder:
         Returns:
             Integers `(batch, length)`, -1 at hidden tokens; with `n_best` above 1
             `(batch, n_best, length)`, the best first. All -1 where there is no (other) way.
+
+        Raises:
+            ValueError: visible scores are NaN.
         """
         nodes, trans = ops.convert_to_numpy(nodes), ops.convert_to_numpy(self.trans)
         if visible is None:
-            visible = (nodes > HIDDEN / 2).any(-1)
+            visible = ~(nodes <= HIDDEN / 2).all(-1)
         visible = np.asarray(visible, bool)
+        if np.isnan(nodes[visible]).any():
+            raise ValueError(NO_NUMBERS)
         order = np.argsort(~visible, axis=1, kind="stable")
         nodes = np.take_along_axis(nodes, order[..., None], axis=1)
         path = self.paths(nodes, visible.sum(1), trans, n_best)

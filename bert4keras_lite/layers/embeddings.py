@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from .base import Layer, WeightInitializer, register
+from .values import extent, mark_wrong
 
 
 @register
@@ -26,6 +27,10 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
     Returns:
         `(batch, length, output_dim)`; with `reverse`, `(batch, length, input_dim)`.
 
+    Raises:
+        ValueError: ids below 0, or beyond the table, in an eager call; in a compiled program
+            their vectors are NaN, or the backend raises.
+
     Reference:
         Press and Wolf, "Using the Output Embedding to Improve Language Models",
         arXiv 1608.05859.
@@ -41,6 +46,12 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         own = {"pad_token_id": self.pad_token_id, "transformer": self.transformer}
         return super().get_config() | own
 
+    def call(self, inputs, reverse=False):
+        if reverse:
+            return super().call(inputs, reverse=True)
+        mark = mark_outside(self, inputs, self.input_dim)
+        return mark(super().call(inputs))
+
     def compute_mask(self, inputs, mask=None):
         if len(inputs.shape) != 2:
             return mask
@@ -48,6 +59,18 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
 
     def quantize(self, mode=None, type_check=True, config=None):
         super().quantize(mode, type_check=False, config=config)
+
+
+def mark_outside(layer, ids, size):
+    """See `mark_wrong`: for ids that have no row in a table of that size."""
+    outside = ops.logical_or(ops.less(ids, 0), ops.greater_equal(ids, size))
+    return mark_wrong(
+        outside[..., None],
+        lambda: (
+            f"{layer.name}: ids without a vector; expected 0 to {size - 1}, got {extent(ids)}. "
+            "Take the tokenizer of this checkpoint, or resize its embeddings."
+        ),
+    )
 
 
 def token_mask(token_ids, pad_token_id=0):
@@ -116,6 +139,9 @@ class PositionEmbedding(Layer):
     Returns:
         `(batch, length, output_dim)`.
 
+    Raises:
+        ValueError: see `TokenEmbedding`.
+
     Reference:
         For the hierarchical decomposition: https://kexue.fm/archives/7947
     """
@@ -137,6 +163,7 @@ class PositionEmbedding(Layer):
 
     def call(self, x, positions):
         table, size = ops.convert_to_tensor(self.embeddings), self.input_dim
+        mark = mark_outside(self, positions, size**2 if self.alpha else size)
         if self.alpha:
             table = (table - self.alpha * table[:1]) / (1 - self.alpha)
             coarse = ops.take(table, positions // size, axis=0)
@@ -144,7 +171,7 @@ class PositionEmbedding(Layer):
             added = self.alpha * coarse + (1 - self.alpha) * fine
         else:
             added = ops.take(table, positions, axis=0)
-        return x + ops.cast(added, x.dtype)
+        return x + mark(ops.cast(added, x.dtype))
 
     def compute_output_spec(self, x, positions):
         return keras.KerasTensor(x.shape, x.dtype)

@@ -16,6 +16,7 @@ from ..checkpoints import CheckpointError
 from ..data import sequence_padding
 from ..generation.writing import STEP, Task, prompt_of, text_options, transformer_of
 from ..hub import local_directory
+from ..layers import TokenEmbedding
 from ..metrics import bio_spans
 from ..models import build_transformer_model
 from ..tokenizers import load_tokenizer
@@ -66,6 +67,8 @@ class OnePass:
 
     def __init__(self, model, tokenizer, longest=None, pad=0):
         self.model, self.tokenizer, self.longest, self.pad = model, tokenizer, longest, max(pad, 0)
+        tables = [layer for layer in model.layers if isinstance(layer, TokenEmbedding)]
+        self.vocab_size = tables[0].input_dim if tables else None
         if keras.backend.backend() == "tensorflow":
             model.compile(jit_compile=False)  # XLA would compile for seconds at each new shape
 
@@ -78,6 +81,11 @@ class OnePass:
     def fitting(self, ids):
         if self.longest is not None and len(ids) > self.longest:
             raise Refused(f"{len(ids)} tokens; at most {self.longest} fit.")
+        if self.vocab_size is not None and max(ids) >= self.vocab_size:
+            raise Refused(
+                f"token {self.tokenizer.id_to_token(max(ids))!r} has the id {max(ids)}; the model has "
+                f"vectors up to {self.vocab_size - 1}."
+            )
         return ids
 
     def key(self, item):

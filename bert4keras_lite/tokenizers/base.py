@@ -322,7 +322,12 @@ class TokenizerBase(ABC):
         if not isinstance(text, str):
             if return_offsets or not isinstance(text, list | tuple):
                 expected = "a string" if return_offsets else "a string or a list of tokens"
-                raise TypeError(f"encode: expected {expected}, got {type(text).__name__}")
+                raise TypeError(f"encode: expected {expected}, got {type(text).__name__}.")
+            other = next((token for token in text if not isinstance(token, str)), None)
+            if other is not None:
+                raise TypeError(
+                    f"encode: expected a string or a list of tokens, got a list with {other!r:.80}."
+                )
             return [self.tokens_to_ids(text)]
         if not return_offsets:
             return [[*self._start_ids, *self._encode(text), *self._end_ids]]
@@ -469,7 +474,8 @@ class TokenizerBase(ABC):
         """Token ids and segment ids of many texts, filled up to one length.
 
         Args:
-            first_texts: list of what `encode` takes as `first_text`.
+            first_texts: list of what `encode` takes as `first_text`, or of pairs of texts, each a
+                tuple of two (lists are tokens).
             second_texts: list of as many second texts, or None.
             maxlen: the most ids in a row, as in `encode`.
             pattern: as in `encode`.
@@ -483,12 +489,21 @@ class TokenizerBase(ABC):
         Raises:
             ValueError: numbers of texts differ, a row is longer than `length`, an unknown
                 `padding`, or padding is needed and the vocabulary has no `token_pad`.
+            TypeError: a string instead of a list, or tuples that are not all pairs.
 
         Example:
             >>> token_ids, segment_ids = tokenizer.encode_batch(["今天天气好", "是"], maxlen=128)
         """
         if padding not in ("right", "left"):
             raise ValueError(f"padding={padding!r}; expected 'right' or 'left'")
+        for name, texts in (("first_texts", first_texts), ("second_texts", second_texts)):
+            if isinstance(texts, str | bytes):
+                raise TypeError(
+                    f"encode_batch: {name} is one text; expected a list, got {texts!r:.80}."
+                )
+        first_texts = list(first_texts)
+        if any(isinstance(text, tuple) for text in first_texts):
+            first_texts, second_texts = _columns_of_pairs(first_texts, second_texts)
         if second_texts is not None and len(second_texts) != len(first_texts):
             raise ValueError(
                 f"{len(first_texts)} first_texts but {len(second_texts)} second_texts; expected"
@@ -515,6 +530,15 @@ class TokenizerBase(ABC):
             filled = slice(n) if padding == "right" else slice(length - n, length)
             token_ids[i, filled], segment_ids[i, filled] = row
         return token_ids, segment_ids
+
+
+def _columns_of_pairs(pairs, second_texts):
+    """First and second texts of a list of pairs."""
+    other = next((p for p in pairs if not isinstance(p, tuple) or len(p) != 2), None)
+    if other is not None or second_texts is not None:
+        got = "second_texts, too" if other is None else f"{other!r:.80} among them"
+        raise TypeError(f"encode_batch: expected pairs of texts, tuples of two, got {got}.")
+    return zip(*pairs, strict=True)
 
 
 class DictTokenizer(TokenizerBase):

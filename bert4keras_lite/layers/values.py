@@ -1,0 +1,55 @@
+"""Arguments that are out of range: an error where values can be looked at, NaN in a program."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def mark_wrong(wrong, error):
+    """Raises an error if anything is wrong, or returns a function that puts NaN there.
+
+    Args:
+        wrong: booleans, a tensor.
+        error: function of nothing that gives the message.
+
+    Returns:
+        A function of a tensor of floats, to which `wrong` broadcasts. If the values of `wrong` are
+        at hand, it gives the tensor as it is.
+
+    Raises:
+        ValueError: the values are at hand, and some are true.
+    """
+    if not at_hand(wrong):
+        return lambda x: ops.where(wrong, float("nan"), x)
+    if bool(ops.any(wrong)):
+        raise ValueError(error())
+    return lambda x: x
+
+
+def at_hand(x):
+    """Whether the values of a tensor are known now, and no other device is waited for.
+
+    They are not while a program is being traced or compiled, nor, on PyTorch, on a GPU.
+    """
+    if isinstance(x, np.ndarray | np.generic | bool):
+        return True
+    if isinstance(x, keras.KerasTensor):
+        return False
+    if keras.backend.backend() == "tensorflow":
+        return hasattr(x, "numpy")
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return not isinstance(x, jax.core.Tracer)
+    import torch
+    from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    recorded = _get_current_dispatch_mode() is not None  # as `make_fx` and `torch.export` do
+    return type(x) is torch.Tensor and x.device.type == "cpu" and not (tracing or recorded)
+
+
+def extent(x):
+    """The least and the greatest of an array, for messages."""
+    x = ops.convert_to_numpy(x)
+    return f"{x.min()} to {x.max()}"
