@@ -7,11 +7,12 @@
     sys.exit(stop.exit_code)
 
 A checkpoint is a directory `step-00001000`: all variables by name in `variables.safetensors`, and
-`state.json`, which says how long that file is, and its checksum; both are written as one by
-`files.saving`. So whenever the process ends, there is a whole checkpoint or none, and training from
-it gives the same numbers, bit for bit: weights, all that the optimizer keeps, the states of random
-numbers, and those of the metrics in the middle of an epoch are in it. (Random numbers must be drawn from the seed generators
-of layers, as Keras' layers do, or be PyTorch's own. The data must be a function of the step.)
+`state.json`, which says how long that file is, and its checksum; `files.saving` writes both as one.
+So whenever the process ends, there is a whole checkpoint or none, and training from it gives the
+same numbers, bit for bit: weights, all that the optimizer keeps, the states of random numbers, and
+in the middle of an epoch those of the metrics are in it. (Random numbers must be drawn from the seed
+generators of layers, as Keras' layers do, or be PyTorch's own. The data must be a function of the
+step.)
 """
 
 import json
@@ -100,10 +101,8 @@ class Checkpoints:
 
     def steps(self):
         """Steps that have a checkpoint, damaged or not, in order."""
-        found = [p for p in self.directory.iterdir() if re.fullmatch(r"step-\d{8,}", p.name)]
-        # hidden files alone: it is being written
-        held = (p for p in found if any(file.name[0] != "." for file in p.iterdir()))
-        return sorted(int(path.name[5:]) for path in held)
+        paths = (p for p in self.directory.iterdir() if re.fullmatch(r"step-\d{8,}", p.name))
+        return sorted(int(path.name[5:]) for path in paths if holds_files(path))
 
     def best_step(self):
         """The step whose checkpoint has the best value of the metric, or None."""
@@ -139,8 +138,8 @@ class Checkpoints:
             raise ValueError(f"best={self.best!r}: the metrics are {', '.join(metrics)}.")
         with own_weights(model):
             arrays = {name: gather(variable) for name, variable in variables_of(model).items()}
-        held = metrics_of(model).items() if in_epoch else ()
-        self.metrics = {name: gather(variable) for name, variable in held}
+        variables = metrics_of(model) if in_epoch else {}
+        self.metrics = {name: gather(variable) for name, variable in variables.items()}
         self.random, self.step = random_state(), step
         arrays |= self.random | self.metrics
         if process()[0] > 0:
@@ -514,8 +513,8 @@ def own_weights(model):
 
 def metrics_of(model):
     """Name -> variable: what the metrics hold. Their own names may have numbers: see above."""
-    held = enumerate(model.metrics_variables)
-    return {f"{METRICS}{i}/{variable.name}": variable for i, variable in held}
+    variables = enumerate(model.metrics_variables)
+    return {f"{METRICS}{i}/{variable.name}": variable for i, variable in variables}
 
 
 def set_metrics(model, arrays):
@@ -533,6 +532,14 @@ def set_metrics(model, arrays):
         return
     for name, array in arrays.items():
         variables[name].assign(array)
+
+
+def holds_files(directory):
+    """Whether there is such a directory, with more in it than the hidden files of a save."""
+    try:
+        return any(not path.name.startswith(".") for path in directory.iterdir())
+    except FileNotFoundError:
+        return False
 
 
 def kind(shape, dtype):
