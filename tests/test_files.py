@@ -137,6 +137,32 @@ def test_one_file_is_the_old_or_the_new(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
 
 
+def test_files_are_on_the_disk_before_names_change(tmp_path, monkeypatch):
+    events, names = [], {}
+
+    def opened(path, *args, function=os.open, **kwargs):
+        descriptor = function(path, *args, **kwargs)
+        names[descriptor] = Path(path).name
+        return descriptor
+
+    def recorded(name, function):
+        def call(first, *rest):
+            path = names[first] if name == "fsync" else Path(first).name
+            events.append((name, "stage" if path.startswith(files.STAGE) else path))
+            return function(first, *rest)
+
+        return call
+
+    monkeypatch.setattr(os, "open", opened)
+    for name in ("fsync", "rename", "replace", "rmdir"):
+        monkeypatch.setattr(os, name, recorded(name, getattr(os, name)))
+    save(tmp_path, OLD)
+    place, here = events.index(("rename", "stage")), ("fsync", tmp_path.name)
+    assert set(events[:place]) == {("fsync", name) for name in [*OLD, "stage"]}
+    replaced = [("replace", name) for name in sorted(OLD)]
+    assert events[place + 1 :] == [here, *replaced, here, ("rmdir", files.COMMITTED)]
+
+
 # several at once
 
 
