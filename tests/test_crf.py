@@ -371,3 +371,25 @@ def test_logits_that_are_not_numbers(kind):
     visible = np.array([[1, 1, 0, 0]], bool)
     assert numpy(layer.decode(scores, visible)).tolist()[0][2:] == [-1, -1]
     assert np.isnan(numpy(layer.sparse_loss(np.array([[0, 1, 2, 1]]), scores))).any()
+
+
+def test_weights_are_of_sequences():
+    model, tagger = tagging(L.ConditionalRandomField, {}, implicit=True)
+    model.compile("sgd", tagger.sparse_loss, jit_compile=False)
+    each = numpy(tagger.sparse_loss(TAGS, model(IDS)))
+    for shape in ((24,), (24, 1)):
+        weights = np.arange(24, dtype="float32").reshape(shape)
+        found = model.evaluate(IDS, TAGS, 24, sample_weight=weights, verbose=0)
+        assert found == pytest.approx((each * np.arange(24)).mean(), rel=1e-4)
+    square = np.ones((6, 6), "float32")  # which would be taken for those of six sequences
+    with pytest.raises(
+        ValueError, match=r"sample_weight: expected one for each sequence.*label -1"
+    ):
+        tagger.sparse_loss(TAGS[:6], model(IDS[:6]), square)
+    refused = ValueError
+    if keras.backend.backend() == "tensorflow":  # whose `evaluate` does not know the rank
+        import tensorflow as tf
+
+        refused = tf.errors.InvalidArgumentError
+    with pytest.raises(refused):
+        model.evaluate(IDS[:6], TAGS[:6], 6, sample_weight=square, verbose=0)

@@ -482,7 +482,7 @@ def every_option():
     options |= {f"--{field.name}" for field in dataclasses.fields(config.Settings)}
     options |= {f"--model.{field.name}" for field in dataclasses.fields(Config)}
     options |= {f"--masking.{name}" for name in masking_options()}
-    for folder in ("bert4keras_lite", "pretraining", "examples", "benchmarks"):
+    for folder in ("bert4keras_lite", "pretraining", "examples", "benchmarks", "tests"):
         for path in (ROOT / folder).glob("*.py"):
             source = path.read_text(encoding="utf-8")
             options |= {*re.findall(r'"(--[a-z][\w-]*)"', source)}

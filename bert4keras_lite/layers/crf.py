@@ -21,17 +21,38 @@ LOADED = weakref.WeakValueDictionary()  # name -> tagger, the last one made from
 
 
 @register
-class OfTagger:
-    """A tagger's method as a loss or a metric, which a saved model finds again in its layer."""
+class OfTagger(keras.losses.Loss):
+    """A tagger's method as a loss or a metric, which a saved model finds again in its layer.
+
+    Called with labels and scores it gives a value for each sequence; with weights, as Keras calls
+    a loss, the mean.
+
+    Raises:
+        ValueError: weights of tokens.
+    """
 
     def __init__(self, tagger, name):
-        self.tagger, self.name = tagger, name
+        super().__init__(name=name)
+        # no attribute that Keras would walk through, back to the layer, when it saves a model
+        self.call = functools.partial(getattr(type(tagger), name), tagger)
+        self.of = tagger.name
 
-    def __call__(self, y_true, y_pred):
-        return getattr(type(self.tagger), self.name)(self.tagger, y_true, y_pred)
+    def __call__(self, y_true, y_pred, *sample_weight):
+        if not sample_weight:
+            return self.call(y_true, y_pred)
+        (weight,) = sample_weight
+        if weight is None:
+            return super().__call__(y_true, y_pred)
+        rank = ops.ndim(weight)  # not known in `fit` on TensorFlow, where `reshape` refuses them
+        if rank is not None and rank > 1 and weight.shape[-1] != 1:
+            raise ValueError(
+                f"sample_weight: expected one for each sequence, which {self.name} gives a single "
+                f"value, got the shape {tuple(weight.shape)}. Tokens are left out by the label -1."
+            )
+        return super().__call__(y_true, y_pred, ops.reshape(weight, ops.shape(y_pred)[:1]))
 
     def get_config(self):
-        return {"tagger": self.tagger.name, "name": self.name}
+        return {"tagger": self.of, "name": self.name}
 
     @classmethod
     def from_config(cls, config):
