@@ -14,7 +14,14 @@ from keras import ops
 from running import in_both_ways, long_but, operation_by_operation, outputs_of
 from test_families import build, writers
 
-from bert4keras_lite.generation import generate, generate_text, program, search, stream
+from bert4keras_lite.generation import (
+    generate,
+    generate_text,
+    gibbs_sample,
+    program,
+    search,
+    stream,
+)
 from bert4keras_lite.generation.writing import Task, pieces
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.tokenizers import ByteBPETokenizer, Tokenizer
@@ -405,3 +412,15 @@ def test_padding_of_an_array_is_no_prompt():
     rows = np.array([[3, 4, 5, 6], [7, 8, 0, 0]])
     found = [row[0].ids.tolist() for row in generate(model, rows, 5)]
     assert found == [row[0].ids.tolist() for row in generate(model, [[3, 4, 5, 6], [7, 8]], 5)]
+
+
+def test_ids_without_an_embedding():
+    bert = build_transformer_model(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, max_position=16,
+        intermediate_size=8, segment_vocab_size=2, application="unilm", with_mlm=True,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"segment_ids, row 0: .* from 0 to 1; there are 0 to 2"):
+        generate(bert, [2, 5, 3], 2, segment_ids=[0, 2, 0])
+    for ids, mask_id in (([2, 9, 3], 4), ([2, -1, 3], 4), ([2, 5, 3], 9)):
+        with pytest.raises(ValueError, match=r"token_ids, mask_id: .* expected 0 to 8"):
+            gibbs_sample(bert, ids, 1, mask_id)
