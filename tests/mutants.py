@@ -153,8 +153,8 @@ MUTANTS = (
     Mutant(
         "optimizers",
         "bert4keras_lite/optimizers/rates.py",
-        "decay ** (blocks - i)",
-        "decay ** (i + 1)",
+        "decay ** (blocks + 1 - i)",
+        "decay ** (i + 2)",
     ),
     # LM and UniLM: weights are those of the input token, so that padding after a text is predicted
     Mutant(
