@@ -48,6 +48,7 @@ check: $(VENV)/.installed-check
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) tests/timings.py
+	$(PY) tests/mutants.py --check
 
 format: $(VENV)/.installed-check
 	$(PY) -m ruff format .
