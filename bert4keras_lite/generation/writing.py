@@ -80,7 +80,7 @@ def generate(model, inputs, max_new_tokens=None, **options):
         >>> gpt = build_transformer_model("cpm-lm")
         >>> generate(gpt, tokenizer.encode("今天天气")[0], 20, stop_ids=tokenizer.token_end_id)
     """
-    check_options("generate", options, known_options(), OTHER_NAMES)
+    check_options("generate", options, OPTIONS, OTHER_NAMES)
     task = Task(model, inputs, max_new_tokens, **options)
     return task.results(task.run())
 
@@ -100,7 +100,7 @@ def generate_text(model, tokenizer, texts, max_new_tokens=None, **options):
     Example:
         >>> generate_text(gpt, tokenizer, "今天天气", 20)[0].text
     """
-    check_options("generate_text", options, known_options(), OTHER_NAMES)
+    check_options("generate_text", options, OPTIONS, OTHER_NAMES)
     single = isinstance(texts, str)
     transformer = transformer_of(model)
     prompts = [prompt_of(transformer, tokenizer, text) for text in ([texts] if single else texts)]
@@ -122,7 +122,7 @@ def stream(model, tokenizer, text, max_new_tokens=None, **options):
     Yields:
         Strings, never half a character; together they are the text that `generate_text` gives.
     """
-    check_options("stream", options, known_options(), OTHER_NAMES)
+    check_options("stream", options, OPTIONS, OTHER_NAMES)
     transformer = transformer_of(model)
     options = text_options(transformer, tokenizer, options)
     prompt = prompt_of(transformer, tokenizer, text)
@@ -197,11 +197,6 @@ OTHER_NAMES = {
     "prefix_allowed_tokens_fn": "allowed_tokens",
     "topk": "num_beams",
 }
-
-
-def known_options():
-    """The names of the options of `generate`."""
-    return inspect.signature(Task).parameters.keys() - {"model", "inputs", "max_new_tokens"}
 
 
 class Task:
@@ -521,3 +516,6 @@ class Task:
     @staticmethod
     def _tensors(*dicts):
         return [{name: ops.convert_to_tensor(x) for name, x in d.items()} for d in dicts]
+
+
+OPTIONS = inspect.signature(Task).parameters.keys() - {"model", "inputs", "max_new_tokens"}
