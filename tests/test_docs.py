@@ -484,6 +484,8 @@ def every_option():
     options |= {f"--masking.{name}" for name in masking_options()}
     for folder in ("bert4keras_lite", "pretraining", "examples", "benchmarks", "tests"):
         for path in (ROOT / folder).glob("*.py"):
+            if path.name.startswith("test_"):
+                continue
             source = path.read_text(encoding="utf-8")
             options |= {*re.findall(r'"(--[a-z][\w-]*)"', source)}
             for call in re.findall(r"= arguments\((.*?)\n\)", source, re.DOTALL):  # of trials.py

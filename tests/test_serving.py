@@ -274,7 +274,7 @@ def test_a_tagger_that_does_not_fit_says_so(tokenizer, tmp_path):
         save_tagger(tmp_path, model, ["O", "B"], tokenizer)
     with pytest.raises(FileNotFoundError, match=r"no model\.keras"):
         load(TINY, ner=tmp_path)
-    with pytest.raises(TypeError, match="tokenizer: expected a Tokenizer, got 'vocab.txt'"):
+    with pytest.raises(TypeError, match=r"tokenizer: expected a Tokenizer, got 'vocab\.txt'"):
         save_tagger(tmp_path, model, ["O", "B", "I"], "vocab.txt")
     with pytest.raises(TypeError, match="labels: expected a list of strings"):
         save_tagger(tmp_path, model, ["O", "B", 3], tokenizer)
