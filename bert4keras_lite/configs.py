@@ -805,7 +805,10 @@ _HEAD_LAYERS = {
 
 # the option that builds a model without a layer
 WITHOUT = {layer: f"{option}=False" for layer, option in _HEAD_LAYERS.items()} | {
-    "segment_embedding": "segment_vocab_size=0"
+    "lm_norm": "with_lm=False",
+    "lm_head": "with_lm=False",
+    "discriminator_prediction": "with_discriminator=False",
+    "segment_embedding": "segment_vocab_size=0",
 }
 
 

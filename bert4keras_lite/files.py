@@ -8,10 +8,10 @@ The files of one `saving` are one unit, and take their names together:
 
 1. All are written to `.saving-<random>` in the directory, and brought to the disk. When this is
    interrupted, nothing has changed; the next save removes what is left.
-2. `.saving-<random>` is renamed to `.saved`. At this stroke the new save takes the place of the old
-   one. It fails as long as there is a `.saved` with files in it, so that saves of several threads
-   or processes come one after the other.
-3. The files move from `.saved` to their names. When this is interrupted, whoever reads or saves in
+2. `.saving-<random>` is renamed to `.saved-by-bert4keras_lite`. At this stroke the new save takes the
+   place of the old one. It fails as long as there is such a directory with files in it, so that
+   saves of several threads or processes come one after the other.
+3. The files move from there to their names. When this is interrupted, whoever reads or saves in
    the directory next goes on with it: every reader of the toolkit begins with `complete`.
 
 Knows no framework.
@@ -30,7 +30,8 @@ try:
 except ImportError:  # Windows: there, what an interrupted save leaves is not removed
     fcntl = None
 
-STAGE, COMMITTED = ".saving-", ".saved"
+STAGE, COMMITTED = ".saving-", ".saved-by-bert4keras_lite"
+OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)  # another save has begun
 # what earlier versions left when they were interrupted: NAME.PROCESS.tmp
 OLD_STRAY = re.compile(r"(checkpoint|.+\.(index|safetensors|data-\d{5}-of-\d{5}))\.\d+\.tmp")
 
@@ -110,19 +111,24 @@ def complete(directory):
     committed = directory / COMMITTED
     while committed.is_dir():
         try:
-            _sync(directory, directory)
-            for path in sorted(committed.iterdir()):
-                os.replace(path, directory / path.name)
-            _sync(directory, directory)
+            if paths := sorted(committed.iterdir()):
+                _sync(directory, directory)
+                for path in paths:
+                    os.replace(path, directory / path.name)
+                _sync(directory, directory)
+        except FileNotFoundError:  # another process does the same
+            continue
+        except OSError as error:
+            raise SaveError(
+                f"{directory}: a save was interrupted while its files took their names, and "
+                f"cannot be completed: {error.strerror or error}. Open the directory once "
+                "where it can be written."
+            ) from error
+        try:
             committed.rmdir()
         except OSError as error:
-            # another process does the same, or has begun with the next save
-            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
-                raise SaveError(
-                    f"{directory}: a save was interrupted while its files took their names, and "
-                    f"cannot be completed: {error.strerror or error}. Open the directory once "
-                    "where it can be written."
-                ) from error
+            if error.errno not in OCCUPIED:  # it is empty: nothing is missing
+                return
 
 
 def tidy(directory):
@@ -202,14 +208,18 @@ def _commit(stage, directory):
             os.rename(stage, directory / COMMITTED)
             break
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno not in OCCUPIED:
                 raise
             complete(directory)
 
 
 def _failure(error, stage, directory):
     """What to raise for an error: where a file cannot be written, that, under its final name."""
-    if not isinstance(error, OSError) or isinstance(error, SaveError):
+    if not isinstance(error, OSError) or isinstance(
+        error, SaveError | ConnectionError | TimeoutError
+    ):
+        return error
+    if error.errno is None:  # not of the system: something that the body reads says so
         return error
     path = None if error.filename is None else Path(os.fsdecode(error.filename))
     if stage and path and stage not in (path, *path.parents):

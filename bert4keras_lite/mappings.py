@@ -300,7 +300,11 @@ SKIPPABLE = [
 
 # Copies of the token table that some files hold, and of a head that is tied to it: must be equal.
 COPIES = [r"(encoder|decoder)\.embed_tokens\.weight$"]
-TIED_HEADS = [r"(cls\.)?predictions\.decoder\.weight$", r"(generator_lm_head|lm_head)\.weight$"]
+TIED_HEADS = [
+    r"(cls\.)?predictions\.decoder\.weight$",
+    r"(generator_lm_head|lm_head)\.weight$",
+    r"lm_head/embeddings$",  # in files of Keras
+]
 
 # How a family is known by the names of its weights: one name fits the first pattern and none the
 # second; the first line that holds counts. The likeliest family is the first.

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cached_property
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -66,6 +67,12 @@ from .layers import (
 from .lora import folded, own_variables, start_anew
 from .tokenizers.base import TokenizerBase
 from .tokenizers.wordpiece import vocab_text
+
+# names of weights and configs that `Transformer.save_checkpoint` writes in some format
+WRITTEN = {
+    *("model.safetensors", "model.keras", "model.ckpt.index", "bert_model.ckpt.index"),
+    *("config.json", "bert_config.json"),
+}
 
 
 class Transformer:
@@ -588,7 +595,8 @@ class Transformer:
                 `vocab.txt`.
 
         Raises:
-            ValueError, TypeError: the format has no such model, or `vocab` is no vocabulary.
+            ValueError, TypeError: the format has no such model, or `vocab` is no vocabulary, or the
+                directory holds a checkpoint in another format.
             CheckpointError: as `ValueError`, or a file cannot be written.
         """
         if format not in ("tf", "hf", "keras"):
@@ -613,6 +621,13 @@ class Transformer:
                 write_text(stage / "vocab.txt", text)
             if tokenizer:
                 tokenizer.save(stage)
+            there = {name for name in WRITTEN if (Path(directory) / name).exists()}
+            others = sorted(there - {path.name for path in stage.iterdir()})
+            if others:  # readers would take these, or a part of each
+                raise ValueError(
+                    f"{directory}: holds {', '.join(others)} of a checkpoint in another format. Save "
+                    "into another directory, or delete them."
+                )
 
 
 class EncoderDecoder(Transformer):

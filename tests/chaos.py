@@ -243,7 +243,7 @@ def kill_saves(table, count, folder, models, chance):
                     lambda d=directory, f=format, m=new: m.save(d, f), chance.uniform(0, seconds)
                 )
             assert status in (0, -signal.SIGKILL), text
-            begun = (directory / ".saved").exists()
+            begun = (directory / ".saved-by-bert4keras_lite").exists()
             outcome = found = found_in(directory, format, models)
             if found in (old.name, new.name):
                 outcome = "old" if found == old.name else "new"

@@ -293,3 +293,29 @@ def test_an_interrupted_save_that_cannot_be_completed_is_told(tmp_path, monkeypa
             complete(tmp_path)
     complete(tmp_path)
     assert held(tmp_path) == {"config.json": "new"}
+
+
+def test_a_reader_does_not_mind_an_empty_rest(tmp_path, monkeypatch):
+    """As a kill leaves it between the last file and the end, where one may only read."""
+    (tmp_path / files.COMMITTED).mkdir()
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(files.Path, "rmdir", refused)
+    files.complete(tmp_path)
+
+
+def test_a_save_that_cannot_be_completed_says_so(tmp_path):
+    """It was tried for ever where a directory stood in the way."""
+    for directory in (tmp_path / files.COMMITTED / "sub", tmp_path / "sub"):
+        directory.mkdir(parents=True)
+        (directory / "x").write_text("x")
+    with pytest.raises(files.SaveError, match="cannot be completed"):
+        files.complete(tmp_path)
+
+
+def test_an_error_of_the_body_is_its_own(tmp_path):
+    for error in (OSError("remote"), ConnectionResetError(errno.ECONNRESET, "reset")):
+        with pytest.raises(type(error), match=r"^remote$|reset"), files.saving(tmp_path):
+            raise error

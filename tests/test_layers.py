@@ -351,3 +351,18 @@ def test_ids_without_a_vector(kind, wrong):
     found = model.predict(ids, verbose=0)
     np.testing.assert_array_equal(np.isnan(found[0]).all(-1), [False, True, False])
     assert np.isfinite(found[0, [0, 2]]).all()
+
+
+def test_ids_of_8_bits_in_a_large_table():
+    layer = L.TokenEmbedding(400, 4)
+    ids = np.array([[1, 200, 255]], "uint8")
+    found, expected = (ops.convert_to_numpy(layer(x)) for x in (ids, ids.astype("int32")))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_ids_out_of_range_of_a_quantized_table():
+    ids = keras.Input((None,), dtype="int32")
+    model = keras.Model(ids, L.TokenEmbedding(20, 4)(ids))
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="ids without a vector; expected 0 to 19, got -3 to 1"):
+        model(np.array([[-3, 1]]))

@@ -84,6 +84,30 @@ def test_a_name_with_and_without_a_prefix(rewritten):
     np.testing.assert_array_equal(pooled.variables["pooler/kernel"], np.ones((8, 8)))
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_of_two_models_in_one_file_the_one_with_the_exact_names_counts(bert, rewritten, first):
+    weights = open_checkpoint(bert)
+    zeros = {f"teacher.{n.removeprefix('bert.')}": 0 * weights[n] for n in weights}
+    arrays = {n: weights[n] for n in weights}
+    arrays = zeros | arrays if first else arrays | zeros
+    with pytest.warns(UserWarning, match=r"left unused, \d+ arrays: teacher\."):
+        again = build_transformer_model(bert / "config.json", arrays, return_keras_model=False)
+    assert_same_weights(load(bert), again)
+
+
+def test_of_two_models_in_one_file_neither_is_guessed(bert):
+    weights = open_checkpoint(bert)
+    body = [n for n in weights if n.startswith("bert.")]
+    arrays = {n.replace("bert", which, 1): weights[n] for which in ("query", "key") for n in body}
+    with pytest.raises(CheckpointError, match=r"- bert\.embeddings.*"):
+        build_transformer_model(bert / "config.json", arrays)
+
+
+def test_weights_of_layers_that_are_built_without_them(bert):
+    with pytest.warns(UserWarning, match=r"left unused, 12 arrays: bert\.encoder\.layer\.0.*bias"):
+        load(bert, use_bias=False)
+
+
 TENSOR = Tensor(Storage("0", np.dtype("f4"), 4), np.dtype("f4"), 0, (4,), (1,))
 WEIGHTS = {"a.weight": TENSOR, "a.bias": TENSOR}
 ADAM = {"state": {0: {"exp_avg": TENSOR}}, "param_groups": [{"lr": 0.1}]}
@@ -221,6 +245,12 @@ def test_an_untied_head_that_is_not_built(tmp_path, options):
     assert_same_weights(whole, part)
 
 
+def test_an_untied_head_in_a_file_of_keras_is_told(tmp_path):
+    small(with_lm="linear", tie_word_embeddings=False).model.save(tmp_path / "m.keras")
+    with pytest.raises(CheckpointError, match="build with tie_word_embeddings=False"):
+        build_transformer_model(None, tmp_path / "m.keras", model="bert", with_lm="linear", **SIZES)
+
+
 def test_an_activation_that_is_given_needs_no_caution(tmp_path):
     small("albert", embedding_size=4).save_checkpoint(tmp_path)
     file = tmp_path / "bert_config.json"
@@ -245,3 +275,15 @@ def test_how_to_leave_out_what_is_missing(tmp_path, model, options, words):
     small(model).save_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match=words):
         load(tmp_path, **options)
+
+
+@pytest.mark.parametrize("formats", [("hf", "tf"), ("tf", "hf"), ("hf", "keras"), ("keras", "tf")])
+def test_a_directory_holds_one_format(tmp_path, formats):
+    """Readers would take the weights of the one with the config and vocabulary of the other."""
+    first, second = small(), small(num_attention_heads=4)
+    first.save_checkpoint(tmp_path, formats[0])
+    first.save_checkpoint(tmp_path, formats[0])  # over itself
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="of a checkpoint in another format"):
+        second.save_checkpoint(tmp_path, formats[1])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

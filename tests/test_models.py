@@ -13,6 +13,7 @@ from running import long_but, outputs_of
 
 from bert4keras_lite import models
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
+from bert4keras_lite.files import COMMITTED
 from bert4keras_lite.layers import get_activation
 from bert4keras_lite.models import Config, Transformer, build_transformer_model
 from bert4keras_lite.tokenizers import load_tokenizer, load_vocab
@@ -217,9 +218,9 @@ def test_a_model_and_its_vocabulary_are_one_save(tmp_path, monkeypatch):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(os, "replace", replace)
             larger.save_checkpoint(tmp_path, "hf", vocab=vocabulary)
-        assert (tmp_path / ".saved").exists()
+        assert (tmp_path / COMMITTED).exists()
         readable(tmp_path)
-        assert not (tmp_path / ".saved").exists()
+        assert not (tmp_path / COMMITTED).exists()
         assert open_checkpoint(tmp_path).shape("bert.embeddings.word_embeddings.weight") == (70, 32)
         assert load_vocab(tmp_path / "vocab.txt") == vocabulary
 

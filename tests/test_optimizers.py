@@ -895,6 +895,19 @@ def test_averages_in_callbacks_of_ones_own():
         np.testing.assert_array_equal(a, b)
 
 
+def test_weights_put_in_over_the_averages_stay():
+    """As after a stop in the middle of a validation: what was taken out does not come back over them."""
+    model, data = averaging()
+    model.fit(**data)
+    model.optimizer.apply_ema_weights()
+    model.set_weights([np.full(w.shape, 7.0) for w in model.get_weights()])
+    assert not model.optimizer.averages_are_in
+    model.optimizer.learning_rate.assign(0.0)
+    model.fit(**data, callbacks=[EvaluateAverages()])
+    for weight in model.get_weights():
+        np.testing.assert_array_equal(weight, np.full(weight.shape, 7.0))
+
+
 def test_training_with_the_averages_in_makes_them_weights():
     model, data = averaging()
     model.fit(**data)
@@ -930,6 +943,12 @@ def test_layerwise():
         depth = int(path.split("_")[1].split("/")[0]) + 1 if path.startswith("block_") else 0
         # google-research/electra, model/optimization.py, _get_layer_lrs
         assert rate == (1 if path.startswith("pooler") else 0.5 ** (3 + 2 - depth)), path
+    t5 = build_transformer_model(config, model="t5.1.1", with_lm="linear")
+    rates = layerwise_multipliers(t5, 0.5)
+    assert not any(
+        "lm_head" in pattern for pattern in rates
+    )  # a head, though its weights are vectors
+    assert rates["^encoder_relative_bias/embeddings$"] == rates["^token_embedding/embeddings$"]
     albert = build_transformer_model(config | {"embedding_size": 4}, model="albert")
     with pytest.raises(ValueError, match="blocks"):
         layerwise_multipliers(albert, 0.5)

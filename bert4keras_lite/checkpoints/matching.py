@@ -14,6 +14,7 @@ from .base import CheckpointError
 
 COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
 MOST_BLOCKS = 128  # that a checkpoint is searched for
+STACKS = ("encoder_", "decoder_")  # begin the names of the layers of an encoder-decoder
 
 
 class Slot(NamedTuple):
@@ -86,16 +87,24 @@ def canonical_names(names, slots):
     """Maps the spelling of the tables to the names in the file.
 
     Files of a bare model lack the prefix (`bert.`) that task models carry, and files of some ports
-    carry another family's. (For those of wrappers see `foreign.unwrapped`.)
+    carry another family's. (For those of wrappers see `foreign.unwrapped`.) One prefix counts for a
+    whole file: what stands behind others is another model, and keeps its names.
     """
     slots = list(slots)
-    spelled = {name for slot in slots for name in slot.names}
     prefix = slots[0].names[0].split(".")[0] + "."
-    found = {}
+    body = {n for slot in slots for n in slot.names if n.startswith(prefix)}
+    exact, bare, others = {}, {}, {}
     for name in names:
-        options = [name, prefix + name, prefix + name.partition(".")[2]]
-        found[next((n for n in options if n in spelled), name)] = name
-    return found
+        first, _, rest = name.partition(".")
+        if name in body:
+            exact[name] = name
+        elif prefix + name in body:
+            bare[name] = prefix + name
+        elif prefix + rest in body:
+            others.setdefault(first, {})[name] = prefix + rest
+    one_other = next(iter(others.values())) if len(others) == 1 else {}
+    meant = exact or bare or one_other
+    return {meant.get(name, name): name for name in names}
 
 
 def block_counts(table, format, names):
@@ -238,10 +247,14 @@ def match(
     found = canonical_names(checkpoint, known)
     minus, wrong, plan, used = {}, [], {}, set()
 
+    unbuilt = []
     for slot in known:
-        if slot.here not in variables:
-            continue
         name = next((found[n] for n in slot.names if n in found), None)
+        if slot.here not in variables:
+            layer = slot.here.split("/")[0]
+            if name is not None and layer not in without and not layer.startswith(STACKS):
+                unbuilt.append(name)
+            continue
         if name is None and slot.here.endswith(tuple(optional)):
             continue
         if name is None:
@@ -309,9 +322,11 @@ def match(
             + "\n".join(lines[:40] + [f"... and {len(lines) - 40} more"] * (len(lines) > 40))
             + (_too_deep(sizes) if too_deep else hint() or _hint(plan, minus, without))
         )
-    elif plus:
-        some = ", ".join(sorted(found[n] for n in plus)[:8]) + ", ..." * (len(plus) > 8)
-        warnings.warn(f"{where}: left unused, {len(plus)} arrays: {some}", stacklevel=2)
+    elif plus or unbuilt:
+        unused = sorted({*(found[n] for n in plus), *unbuilt} - used)
+        if unused:
+            some = ", ".join(unused[:8]) + ", ..." * (len(unused) > 8)
+            warnings.warn(f"{where}: left unused, {len(unused)} arrays: {some}", stacklevel=2)
     return plan
 
 

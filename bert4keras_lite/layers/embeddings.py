@@ -47,10 +47,16 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         return super().get_config() | own
 
     def call(self, inputs, reverse=False):
+        return self.looked_up(super().call, inputs, reverse)
+
+    def quantized_call(self, inputs, reverse=False):
+        return self.looked_up(super().quantized_call, inputs, reverse)
+
+    def looked_up(self, call, inputs, reverse):
         if reverse:
-            return super().call(inputs, reverse=True)
+            return call(inputs, reverse=True)
         mark = mark_outside(self, inputs, self.input_dim)
-        return mark(super().call(inputs))
+        return mark(call(inputs))
 
     def compute_mask(self, inputs, mask=None):
         if len(inputs.shape) != 2:
@@ -63,6 +69,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
 
 def mark_outside(layer, ids, size):
     """See `mark_wrong`: for ids that have no row in a table of that size."""
+    ids = ops.cast(ids, "int32")  # in 8 bits there is no such size to compare with
     outside = ops.logical_or(ops.less(ids, 0), ops.greater_equal(ids, size))
     return mark_wrong(
         outside[..., None],

@@ -526,8 +526,11 @@ class Extended:
 
     @property
     def averages_are_in(self):
-        """Whether the variables are their moving averages: put there, and not trained since."""
-        return self._own_weights is not None and self._averages_at == self._step()
+        """Whether the variables are their moving averages: put there, and not changed since."""
+        if self._own_weights is None or self._averages_at != self._step():
+            return False
+        put_in = self._model_variables_moving_average if self._step() else self._own_weights
+        return all(map(_equal, self._trainable_variables, put_in))
 
     def _step(self):
         return int(ops.convert_to_numpy(self._iterations))
@@ -611,6 +614,11 @@ class Extended:
         if self.built and len(own) == len(self._trainable_variables):
             self._own_weights = [np.array(own[f"{OWN_WEIGHTS}{i}"]) for i in range(len(own))]
             self._averages_at, self._in_fit = self._step(), False
+
+
+def _equal(x, y):
+    x, y = (np.asarray(ops.convert_to_numpy(value), "float32") for value in (x, y))
+    return np.array_equal(x, y, equal_nan=True)
 
 
 def _patterns(patterns):

@@ -77,6 +77,7 @@ def layerwise_multipliers(model, decay):
         stack = name.removesuffix(f"block_{i}")
         blocks = 1 + max(j for other, j in layers.items() if other == f"{stack}block_{j}")
         multipliers[f"^{re.escape(name)}/"] = decay ** (blocks + 1 - i)
-    below = [p for p in paths if re.search("embedding", p) and not re.search("block_", p)]
+    below = [p for p in paths if re.search("embedding|relative_bias", p.rpartition("/")[0])]
+    below = [p for p in below if "block_" not in p]
     deepest = 3 + max(layers.values())
     return multipliers | {f"^{re.escape(p)}$": decay**deepest for p in below}
