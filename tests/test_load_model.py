@@ -41,8 +41,8 @@ def build(model="bert", **options):
 def assert_same_checkpoint(first, second, directory, format="tf"):
     checkpoints = []
     for name, transformer in (("first", first), ("second", second)):
-        transformer.save_checkpoint(directory / name, format)
-        checkpoints.append(open_checkpoint(directory / name))
+        transformer.save_checkpoint(directory / format / name, format)
+        checkpoints.append(open_checkpoint(directory / format / name))
     first, second = checkpoints
     assert list(first) == list(second)
     for name in first:
