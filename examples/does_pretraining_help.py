@@ -29,6 +29,7 @@ from tiny_bert import DATA, OUTPUT
 from trials import arguments, compare
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite.configs import config_in
 from bert4keras_lite.data import Batches, read_tsv
 from bert4keras_lite.files import write_text
 from bert4keras_lite.layers import GlobalAveragePooling1D
@@ -66,7 +67,7 @@ data = Path(args.data)
 def bert(pretrained):
     if pretrained:
         return build_transformer_model(args.checkpoint, dropout_rate=0.1)
-    config = next(Path(args.checkpoint).glob("*config.json"))
+    config = config_in(args.checkpoint)
     return build_transformer_model(config, dropout_rate=0.1)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from tiny_bert import DATA, OUTPUT, pretrain
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite.configs import config_in
 from bert4keras_lite.data import Batches, read_tsv
 from bert4keras_lite.files import saving
 
@@ -86,7 +87,7 @@ model.fit(train, epochs=epochs)
 accuracy["pretrained, fine-tuned"] = model.evaluate(test, verbose=0)[1]
 
 print("The same model from random weights, all of them trained:")
-config = next(Path(checkpoint).glob("*config.json"))
+config = config_in(checkpoint)
 scratch = classifier(build_transformer_model(config, dropout_rate=0.1))
 scratch.fit(train, epochs=epochs)
 accuracy["from scratch, trained"] = scratch.evaluate(test, verbose=0)[1]
