@@ -5,11 +5,13 @@ Knows no framework: reading a config and telling a family take no Keras.
 
 import difflib
 import json
+import numbers
 import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -19,6 +21,24 @@ from .checkpoints.matching import gather, is_copy, locate, unknown_names
 from .files import complete, write_text
 
 NOT_UNDERSTOOD = "keys that are not understood"  # in the values of a config
+
+# fields of `Config` whose values are names
+CHOICES = {
+    "family": tuple(mappings.WEIGHTS),
+    "position": ("learned", "rotary", "relative", "buckets"),
+    "stacks": ("one", "both", "encoder", "decoder"),
+    "norm": ("layer", "rms", "plain_rms"),
+    "norm_at": ("post", "pre", "gpt2_ml"),
+    "attention": ("full", "nystrom", "gau"),
+    "attend": ("all", "lm", "unilm"),
+}
+# integers that may be smaller than 1
+_LEAST = {
+    "num_hidden_layers": 0,
+    "num_decoder_layers": 0,
+    "segment_vocab_size": 0,
+    "pad_token_id": -1,
+}
 
 
 @dataclass(frozen=True)
@@ -86,6 +106,10 @@ class Config:
     scale_decoder_outputs: bool | str = False  # by hidden_size ** -0.5; "tied": before a tied head
 
     def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if expected := _expected(field, value):
+                raise ValueError(f"{field.name} is {value!r}; expected {expected}.")
         if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is no multiple of num_attention_heads="
@@ -155,7 +179,10 @@ class Config:
                 f"{where}: no {', '.join(missing)}. Pass the checkpoint's own config file, or "
                 "give these as options."
             )
-        config = cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
+        try:
+            config = cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
         usual = {
             "embedding_size": config.hidden_size,
             "attention_head_size": config.hidden_size / config.num_attention_heads,
@@ -239,6 +266,23 @@ class Config:
         if self.gated:
             return "gated-" + name.removesuffix("_new")
         return said.get(name, name)
+
+
+def _expected(field, value):
+    """What a field of `Config` expects, in words, if a value is not that; else None."""
+    name, types = field.name, get_args(field.type) or (field.type,)
+    if name in CHOICES:
+        return None if value in CHOICES[name] else f"one of {', '.join(CHOICES[name])}"
+    if (type(None) in types and value is None) or (bool in types and isinstance(value, bool)):
+        return None
+    if int in types:
+        least = _LEAST.get(name, 1)
+        fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return None if fits and value >= least else f"an integer of at least {least}"
+    if float in types:
+        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and value >= 0
+        return None if fits else "a number of at least 0"
+    return "True or False" if types == (bool,) else None
 
 
 # fields that say how a model is used, not what it is
@@ -436,15 +480,19 @@ def judge(values, where, names=(), all_known=False):
     Raises:
         ValueError: a key that may change the architecture.
     """
+    ours = [*(f.name for f in fields(Config)), *mappings.CONFIG_KEYS]
     said = []
     for key, value in values.pop(NOT_UNDERSTOOD, {}).items():
         what = f"the key {key!r} (value {value!r}) is not understood"
-        shapes = re.fullmatch(mappings.CONFIG_GEOMETRY, key) or any(key in name for name in names)
+        near = difflib.get_close_matches(key, ours, 1)
+        shapes = (
+            re.fullmatch(mappings.CONFIG_GEOMETRY, key)
+            or difflib.get_close_matches(key, near, 1, cutoff=0.9)
+            or any(key in re.split("[./]", name) for name in names)
+        )
         if all_known and not shapes:
             said.append(f"{what}; all weights have their place without it, so it is passed over.")
             continue
-        ours = [*(f.name for f in fields(Config)), *mappings.CONFIG_KEYS]
-        near = difflib.get_close_matches(key, ours, 1)
         raise ValueError(
             f"{where}: {what}, and "
             + ("is part of the architecture" if shapes else "may change the architecture")
@@ -576,6 +624,7 @@ _MEASURES = [
     ("ffn/input/kernel", 1, "intermediate_size"),
     ("relative_bias/embeddings", 0, "relative_buckets"),
 ]
+MEASURED = [name for *_, name in _MEASURES] + ["num_hidden_layers"]
 
 
 def read_off(checkpoint, family, values):

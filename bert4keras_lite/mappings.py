@@ -410,7 +410,10 @@ CONFIG_ONLY = {
 }
 
 # keys that shape a model, known or not (a pattern)
-CONFIG_GEOMETRY = r".*_vocab_size|.*_layers?|.*_heads|.*_groups|hidden_.*|rope.*|.*_scaling"
+CONFIG_GEOMETRY = (
+    r".*_vocab_size|.*_layers?|.*_heads?|.*_groups?|.*_blocks?|.*_dim|hidden_.*|intermediate_.*|"
+    r".*norm|.*norm_.*|rope.*|.*_scaling"
+)
 
 # keys that change nothing of what is computed here (patterns)
 CONFIG_NOTES = (

@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import keras
@@ -26,6 +26,7 @@ from .checkpoints.matching import layers_of, match, orthogonally_resize
 from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
+    MEASURED,
     WITHOUT,
     Config,
     cautions,
@@ -522,8 +523,9 @@ class Transformer:
             CheckpointError: see `checkpoints.matching.match`.
         """
         checkpoint, where = _opened(checkpoint)
-        variables, hint = self.variables, self.another_family
-        c = self.config
+        variables, c = self.variables, self.config
+        chosen = {"vocab_size"} if keep_tokens is not None or compound_tokens else ()
+        hint = partial(self.advice, chosen=chosen)
         copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
         tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
         (copies if tied else skippable).extend(mappings.TIED_HEADS)
@@ -559,15 +561,31 @@ class Transformer:
         start_anew(self.model)
         return plan.keys() | self.variables.keys() - variables.keys()
 
-    def another_family(self, checkpoint):
-        """What to say of a checkpoint that does not fit, if its names are another family's."""
+    def advice(self, checkpoint, chosen=()):
+        """What to say of a checkpoint that does not fit: whose it seems, or which sizes differ.
+
+        Sizes that are `chosen` differ on purpose.
+        """
+        c = self.config
         families = families_of(checkpoint)
-        mine = [
-            name for name, row in ARCHITECTURES.items() if row.get("family") == self.config.family
-        ]
-        if not families or self.config.family in families or set(mine) & set(families):
+        mine = {name for name, row in ARCHITECTURES.items() if row.get("family") == c.family}
+        mine.add(c.family)
+        if families and not mine & {*families}:
+            return f"\nThe names look like those of model={families[0]!r}."
+        measured = read_off(checkpoint, c.family, {})
+        ours = {name: getattr(c, name) for name in MEASURED} | {"embedding_size": c.token_size}
+        ours = {name: value for name, value in ours.items() if name not in chosen}
+        ours |= {"num_decoder_layers": c.block_counts["j"]} if c.stacks != "one" else {}
+        differ = [n for n, size in measured.items() if size and n in ours and size != ours[n]]
+        if "hidden_size" not in measured or not differ:
             return ""
-        return f"\nThe names look like those of model={families[0]!r}."
+        weights, model = (
+            ", ".join(f"{name}={sizes[name]}" for name in differ) for sizes in (measured, ours)
+        )
+        return (
+            f"\nThe weights are those of a model with {weights}; this one has {model}: correct the "
+            "config or the options, or take the weights that belong to them."
+        )
 
     def resized(self, path, array, shape):
         """An array brought to another shape, scaled so that a block's output keeps its size."""

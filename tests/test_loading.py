@@ -179,7 +179,8 @@ def test_bookkeeping_of_transformers_is_passed_over(rewritten, keys):
 
 
 @pytest.mark.parametrize(
-    "keys", [{"label_map": {"a": 0}}, {"max_seq_len": 128}, {"emb_pooler": "cls"}]
+    "keys",
+    [{"label_map": {"a": 0}}, {"max_seq_len": 128}, {"emb_pooler": "cls"}, {"e": 1}, {"be": 1}],
 )
 def test_a_key_of_somebodys_own_is_a_warning_where_all_weights_fit(rewritten, keys):
     key = next(iter(keys))
@@ -198,7 +199,11 @@ def test_a_key_of_somebodys_own_is_an_error_without_weights_or_beside_strange_on
 
 
 @pytest.mark.parametrize(
-    "key", ["entity_vocab_size", "num_fusion_layers", "rope_theta", "logit_scaling", "pooler"]
+    "key",
+    [
+        *("entity_vocab_size", "num_fusion_layers", "rope_theta", "logit_scaling", "pooler"),
+        *("num_attention_head", "intermediate_dim", "prelayernorm", "embeding_size"),
+    ],
 )
 def test_a_key_that_shapes_the_model_is_always_an_error(rewritten, key):
     arrays = {"bert.pooler.dense.weight": np.ones((8, 8), "float32")}
@@ -206,6 +211,21 @@ def test_a_key_that_shapes_the_model_is_always_an_error(rewritten, key):
     with pytest.raises(ValueError, match=f"the key '{key}'.*is part of the architecture") as caught:
         load(rewritten(arrays=arrays, keys={key: 2}))
     assert "take it out" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "ours", "theirs"),
+    [
+        ("type_vocab_size", "segment_vocab_size", 2),
+        ("max_position_embeddings", "max_position", 16),
+        ("num_hidden_layers", "num_hidden_layers", 2),
+        ("intermediate_size", "intermediate_size", 16),
+    ],
+)
+def test_a_size_that_is_not_that_of_the_weights_is_named(rewritten, key, ours, theirs):
+    advice = rf"with {ours}={theirs}; this one has {ours}={theirs + 2}: correct the config"
+    with pytest.raises(CheckpointError, match=advice):
+        load(rewritten(keys={key: theirs + 2}))
 
 
 def test_an_unknown_model_type_can_be_overruled(bert, rewritten):

@@ -13,8 +13,9 @@ from running import long_but, outputs_of
 
 from bert4keras_lite import models
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
+from bert4keras_lite.configs import CHOICES
 from bert4keras_lite.files import COMMITTED
-from bert4keras_lite.layers import get_activation
+from bert4keras_lite.layers import ATTENTIONS, NORM_SLOTS, NORMS, get_activation
 from bert4keras_lite.models import Config, Transformer, build_transformer_model
 from bert4keras_lite.tokenizers import load_tokenizer, load_vocab
 
@@ -409,6 +410,14 @@ def test_unknown_option_suggests_the_nearest():
         ('{"num_hidden_groups": 2}', "num_hidden_groups is 2"),
         ('{"use_alibi": true}', "the key 'use_alibi'.*not understood"),
         ('{"position_embedding_type": "relative_key"}', "position_embedding_type"),
+        (
+            json.dumps(TINY | {"norm": "layernorm"}),
+            "norm is 'layernorm'; expected one of layer, rms",
+        ),
+        (json.dumps(TINY | {"attention": "sdpa"}), "attention is 'sdpa'; expected one of full"),
+        (json.dumps(TINY | {"hidden_size": "32"}), "hidden_size is '32'; expected an integer"),
+        (json.dumps(TINY | {"use_bias": "no"}), "use_bias is 'no'; expected True or False"),
+        (json.dumps(TINY | {"dropout_rate": "0.1"}), "dropout_rate is '0.1'; expected a number"),
     ],
 )
 def test_bad_config_file(content, message, tmp_path):
@@ -432,11 +441,19 @@ def test_no_config_and_no_checkpoint(tmp_path):
         ({"application": "seq2seq"}, "expected one of encoder, lm, unilm"),
         ({"model": "bart"}, "expected 'auto', one of bert, roberta"),
         ({"hidden_size": 30}, "no multiple"),
+        ({"hidden_size": True}, "the options: hidden_size is True; expected an integer"),
+        ({"num_attention_heads": 0}, "heads is 0; expected an integer of at least 1"),
+        ({"norm_at": "before"}, "norm_at is 'before'; expected one of post, pre, gpt2_ml"),
     ],
 )
 def test_impossible_options(options, error):
     with pytest.raises(ValueError, match=error):
         build_transformer_model(**(TINY | options))
+
+
+def test_choices_are_those_of_the_layers():
+    tables = {"norm": NORMS, "norm_at": NORM_SLOTS, "attention": ATTENTIONS}
+    assert {name: tuple(table) for name, table in tables.items()}.items() <= CHOICES.items()
 
 
 def test_too_long_an_input_is_an_error():
