@@ -1,6 +1,7 @@
 """From a `.keras` file to a model that can do all that it could before it was saved."""
 
 import json
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -97,15 +98,17 @@ def transformer_of(model, prefix=None, path=None):
         return known
     where = path or getattr(model, "name", model)
     found = list(_described(model)) or _described_beside(model, path)
-    if prefix is not None:
+    prefixes = ", ".join(repr(told["prefix"]) for _, told in found)
+    if found and prefix is not None:
         found = [(part, told) for part, told in found if told["prefix"] == prefix]
+        if not found:
+            raise ValueError(f"{where}: prefix={prefix!r}: expected one of {prefixes}.")
     if not found:
         raise ValueError(
             f"{where}: expected a model of build_transformer_model, or one with it within; found "
             "no layers of one. Other models are loaded by keras.saving.load_model."
         )
     if len(found) > 1:
-        prefixes = ", ".join(repr(told["prefix"]) for _, told in found)
         raise ValueError(f"{where}: has several transformers; pass prefix=, one of {prefixes}.")
     ((part, told),) = found
     transformer = _built_again(part, told, where)
@@ -145,9 +148,7 @@ def _built_again(model, told, where):
     """A `Transformer` of the layers of a model."""
     operations = {operation.name: operation for operation in model.operations}
     plain = [name.removeprefix(told["prefix"]) for name in operations]
-    config = Config.from_values(told["config"], str(where))
-    absent = [head for head in HEADS if head not in heads_among(plain)]
-    config = replace(config, **dict.fromkeys(absent, False))
+    config = _of_part(Config.from_values(told["config"], str(where)), plain)
     inputs = {operation.name for operation in map(_operation, model.inputs)}
     ours = inputs.union(told["layers"]) & operations.keys()
     layers = {name: operations[name] for name in ours}
@@ -164,10 +165,38 @@ def _built_again(model, told, where):
     )
     lacking = [n for n, layer in transformer.layers.items() if n not in layers and layer.weights]
     if lacking:
-        raise ValueError(f"{where}: has no layers {', '.join(lacking)}, which its config tells of.")
+        raise ValueError(
+            f"{where}: has a part of a Transformer, without {', '.join(lacking)}. Load it with "
+            "keras.saving.load_model."
+        )
     for name in inputs & transformer.layers.keys():
         del transformer.layers[name]
     return transformer
+
+
+def _of_part(config, names):
+    """The config of what a model has of a Transformer: its heads, its stacks, its first blocks.
+
+    Args:
+        names: of the layers, without the prefix.
+    """
+    has = {stack: any(n.startswith(f"{stack}_") for n in names) for stack in ("encoder", "decoder")}
+    stacks = config.stacks
+    if stacks == "both" and not all(has.values()):
+        stacks = "encoder" if has["encoder"] else "decoder"
+    blocks = [re.fullmatch(r"(encoder_|decoder_|)block_(\d+)", name) for name in names]
+    counts = {}
+    for stack, number in (match.groups() for match in blocks if match):
+        counts[stack] = max(counts.get(stack, 0), int(number) + 1)
+    first = counts.get("", counts.get("encoder_", config.num_hidden_layers))
+    second = counts.get("decoder_", config.num_decoder_layers)
+    return replace(
+        config,
+        stacks=stacks,
+        num_hidden_layers=first,
+        num_decoder_layers=None if second == first else second,
+        **{head: False for head in HEADS if head not in heads_among(names)},
+    )
 
 
 def _operation(tensor):

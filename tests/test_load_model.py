@@ -96,6 +96,45 @@ def test_a_model_with_a_transformer_within(tmp_path):
     body.save_checkpoint(tmp_path / "body", "hf")
 
 
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+def test_half_of_an_encoder_decoder(half, tmp_path):
+    whole = build("t5.1.1", num_hidden_layers=2, num_decoder_layers=1)
+    model = getattr(whole, half)
+    model.save(tmp_path / "half.keras")
+    again = load_model(tmp_path / "half.keras", return_keras_model=False)
+    assert again.config.stacks == half
+    assert again.variables.keys() < whole.variables.keys()
+    memory = np.random.RandomState(0).standard_normal((2, 3, 8)).astype("float32")
+    inputs = [IDS[0]] if half == "encoder" else [memory, IDS[0]]
+    np.testing.assert_array_equal(outputs_of(again.model, inputs), outputs_of(model, inputs))
+    again.save_checkpoint(tmp_path / half)
+
+
+def test_the_first_blocks_of_a_model(tmp_path):
+    whole = build(num_hidden_layers=3, with_pool=True)
+    model = keras.Model(whole.inputs, whole.hidden_states[1])
+    model.save(tmp_path / "two.keras")
+    again = load_model(tmp_path / "two.keras", return_keras_model=False)
+    assert again.config.num_hidden_layers == 2
+    again.save_checkpoint(tmp_path / "two", "hf")
+    loaded = build_transformer_model(tmp_path / "two")
+    np.testing.assert_array_equal(outputs_of(loaded, IDS)[0], outputs_of(model, IDS)[0])
+
+
+def test_what_is_less_than_a_transformer(tmp_path):
+    whole = build("gpt2")
+    keras.Model(whole.inputs, whole.hidden_states[0]).save(tmp_path / "m.keras")
+    advice = "a part of a Transformer, without final_norm. Load it with keras.saving.load_model"
+    with pytest.raises(ValueError, match=advice):
+        load_model(tmp_path / "m.keras")
+
+
+def test_a_prefix_that_there_is_not(tmp_path):
+    build(prefix="first_").model.save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match=r"m\.keras: prefix='zz': expected one of 'first_'"):
+        load_model(tmp_path / "m.keras", prefix="zz")
+
+
 def test_a_condition_comes_back(tmp_path, monkeypatch):
     operation_by_operation(monkeypatch)
     values = keras.Input((3,), name="values")
