@@ -274,13 +274,36 @@ def pad_samples(samples, length):
 
 def sequence_leaves(samples):
     """The places of leaves that `pad_samples` pads, as a set of tuples of keys and indices."""
-    places = None
-    for sample in samples:
-        lengths = {place: len(x) for place, x in _leaves(sample) if np.ndim(x) == 1}
+    places = parts = None
+    for i, sample in enumerate(samples):
+        leaves = dict(_leaves(sample))
+        if parts is None:
+            parts = leaves.keys()
+        elif parts != leaves.keys():
+            raise ValueError(
+                f"samples[{i}] has the parts {_named(leaves)}, and samples[0] has {_named(parts)}; "
+                "expected the same in all samples."
+            )
+        lengths = {place: len(x) for place, x in leaves.items() if _rank(x, i, place) == 1}
         inputs = {n for place, n in lengths.items() if _is_input(sample, place)}
         found = {p for p, n in lengths.items() if n in inputs}
         places = found if places is None else places & found
     return places
+
+
+def _named(places):
+    return ", ".join("/".join(map(str, place)) or "0" for place in places)
+
+
+def _rank(x, number, place):
+    """How many axes a leaf has."""
+    try:
+        return np.ndim(x)
+    except ValueError:
+        raise ValueError(
+            f"samples[{number}], part {_named([place])}: expected a number, a list of numbers or an "
+            f"array, got {x!r:.80}. Pad it before, or give Batches a collate function."
+        ) from None
 
 
 def _is_input(sample, place):
@@ -318,12 +341,23 @@ def _padded(samples, length, sequences, place=()):
         shapes = {np.shape(sample) for sample in samples}
         if len(shapes) > 1:
             raise ValueError(
-                f"samples, part {'/'.join(map(str, place)) or 0}: shapes {sorted(shapes)}; expected "
+                f"samples, part {_named([place])}: shapes {sorted(shapes)}; expected "
                 "the same in all samples, or the length of the sample's token ids. Pad it before, "
                 "or give Batches a collate function."
             )
         array = np.stack(samples)
+    if array.dtype.kind not in "biuf":
+        other = next(x for x in samples if np.asarray(x).dtype.kind not in "biuf")
+        raise ValueError(
+            f"samples, part {_named([place])}: expected numbers, got {other!r:.80}. Take it out of the "
+            "samples, or give Batches a collate function."
+        )
     narrow = {"i": "int32", "f": "float32"}.get(array.dtype.kind, array.dtype)
+    if array.dtype.kind == "i" and np.any(array != array.astype(narrow)):
+        raise ValueError(
+            f"samples, part {_named([place])}: integers up to {np.abs(array).max()}; expected what "
+            "fits into int32."
+        )
     return array.astype(narrow)
 
 

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
-from .layers.values import extent, mark_wrong
+from .layers.values import extent, mark_wrong, whole_numbers
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
@@ -134,7 +134,7 @@ def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096
     Example:
         >>> losses = projected_crossentropy(token_ids[:, 1:], x[:, :-1], embedding.embeddings)
     """
-    labels, table = ops.cast(y_true, "int32"), ops.convert_to_tensor(table)
+    labels, table = whole_numbers(y_true), ops.convert_to_tensor(table)
     classes, dim = table.shape
     bias = ops.zeros((classes,)) if bias is None else ops.convert_to_tensor(bias)
     parts = -(-classes // chunk)
@@ -146,11 +146,12 @@ def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096
         parts,
     )
     total = ops.reshape(total, ops.shape(labels))
-    known = ops.maximum(labels, 0)
+    mark = _mark_beyond(labels, classes)
+    known = ops.clip(labels, 0, classes - 1)
     own = ops.cast(ops.take(table, known, axis=0), x.dtype)
     own = ops.sum(ops.cast(x * own, "float32"), axis=-1)
     own = own + ops.cast(ops.take(bias, known, axis=0), "float32")
-    return _where_counted(total - own, labels, weights)
+    return _where_counted(mark(total - own), labels, weights)
 
 
 @register
@@ -217,7 +218,7 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
     Reference:
         https://kexue.fm/archives/7359
     """
-    ids, classes = ops.cast(y_true, "int32"), ops.shape(y_pred)[-1]
+    ids, classes = whole_numbers(y_true), ops.shape(y_pred)[-1]
     mark = _mark_beyond(ids, classes, axis=-1)
     ids = ops.where(ids >= (1 if mask_zero else 0), ids, classes)  # a column more, for filling
     rows = ops.reshape(ids, (-1, ops.shape(ids)[-1]))
@@ -371,7 +372,7 @@ def _log_sums(x, table, bias, parts):
 
 def _labels_and_scores(y_true, y_pred):
     """Integers `(...)` and float32 scores `(..., classes)`; one score is that of class 1 of 2."""
-    labels, scores = ops.cast(y_true, "int32"), ops.cast(y_pred, "float32")
+    labels, scores = whole_numbers(y_true), ops.cast(y_pred, "float32")
     ranks = len(labels.shape), len(scores.shape)
     if ranks[0] == ranks[1] and scores.shape[-1] != 1 and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, axis=-1)  # as Keras hands over labels `(batch,)`

@@ -348,6 +348,20 @@ def test_a_label_beyond_the_tags(kind):
 
 
 @pytest.mark.parametrize("kind", [L.ConditionalRandomField, L.MaximumEntropyMarkovModel])
+def test_labels_of_another_kind_or_shape(kind):
+    layer, scores = built(kind, [randn(3, 3)]), randn(2, 4, 3)
+    labels = np.array([[0, 1, 2, 1], [0, 1, -1, -1]])
+    expected = numpy(layer.sparse_loss(labels, scores))
+    for same in (labels[..., None], labels.astype("float32"), np.where(labels < 0, -100, labels)):
+        np.testing.assert_array_equal(numpy(layer.sparse_loss(same, scores)), expected)
+    with pytest.raises(ValueError, match="y_true: labels that are no whole numbers"):
+        layer.sparse_loss(labels + 0.5, scores)
+    for other in (labels.T, labels[:, :3], labels.reshape(-1)):
+        with pytest.raises(ValueError, match=r"y_true: labels of shape .* expected \(2, 4\)"):
+            layer.sparse_loss(other, scores)
+
+
+@pytest.mark.parametrize("kind", [L.ConditionalRandomField, L.MaximumEntropyMarkovModel])
 def test_a_label_beyond_the_tags_in_a_compiled_step(kind):
     inputs = keras.Input((4, 3))
     layer = kind()

@@ -414,11 +414,30 @@ def test_labels_that_are_lists():
         ({"data": [([1], 0)], "buckets": [0, 8]}, "buckets must be positive"),
         ({"data": [([1], 0)], "buckets": 0}, "buckets must be positive"),
         ({"data": [("text", 0)], "buckets": 4}, "length function"),
+        ({"data": [([1], 0), ([[1, 2], [3]], 0)]}, r"samples\[1\], part 0: expected a number"),
+        (
+            {"data": [([1], 0), ([1],)]},
+            r"samples\[1\] has the parts 0, and samples\[0\] has 0, 1",
+        ),
+        ({"data": [({"a": [1]}, 0), ({"b": [1]}, 0)]}, r"samples\[1\] has the parts 0/b, 1"),
     ],
 )
 def test_batches_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         Batches(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (None, "samples, part 1: expected numbers, got None"),
+        ("a", "samples, part 1: expected numbers, got 'a'"),
+        (1 << 40, r"samples, part 1: integers up to \d+; expected what fits into int32"),
+    ],
+)
+def test_labels_that_are_no_numbers_of_a_batch(label, message):
+    with pytest.raises(ValueError, match=message):
+        Batches([([1, 2], 0), ([3], label)], 2)[0]
 
 
 def test_restore_errors():

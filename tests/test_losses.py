@@ -497,6 +497,10 @@ def test_a_label_beyond_the_classes(loss):
     targets, scores = np.array([[3], [1]]), randn(2, 3)
     with pytest.raises(ValueError, match=r"y_true: .* expected at most 2, got 1 to 3"):
         loss(targets, scores)
+    with pytest.raises(
+        ValueError, match=r"y_true: labels that are no whole numbers; got 0\.5 to 1"
+    ):
+        loss(np.array([[0.5], [1.0]]), scores)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
     model.compile("sgd", loss, jit_compile=keras.backend.backend() != "torch")
     if keras.backend.backend() == "torch":  # whose steps are eager
@@ -504,6 +508,11 @@ def test_a_label_beyond_the_classes(loss):
             model.test_on_batch(scores, targets)
     else:
         assert np.isnan(model.test_on_batch(scores, targets))
+
+
+def test_a_label_beyond_the_table():
+    with pytest.raises(ValueError, match="y_true: .* expected at most 2, got 1 to 3"):
+        L.projected_crossentropy(np.array([1, 3]), randn(2, 4), randn(3, 4), chunk=2)
 
 
 def test_logits_that_are_not_numbers():

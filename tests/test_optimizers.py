@@ -959,6 +959,13 @@ def test_layerwise():
     [
         (lambda: AdamW(0.1, lookahead=(0, 0.5)), "lookahead"),
         (lambda: AdamW(0.1, lookahead=(5, 1.5)), "lookahead"),
+        (lambda: AdamW(0.1, lookahead=(5,)), r"lookahead=\(5,\): expected a period"),
+        (lambda: AdamW(0.1, lookahead=(True, 0.5)), r"lookahead=\(True, 0\.5\): expected a period"),
+        (lambda: AdamW(0.1, lookahead=5), r"lookahead=5: expected a period"),
+        (
+            lambda: AdamW(0.1, ema_momentum=0.9, ema_overwrite_frequency=10),
+            "ema_overwrite_frequency is 10; expected None",
+        ),
         (lambda: AdamW(0.1, lr_schedule={}), "lr_schedule"),
         (lambda: AdamW(PiecewiseLinear(1, {0: 1}), lr_schedule={0: 1}), "lr_schedule"),
         (lambda: SGD(0.1, bias_correction=False), "bias_correction"),

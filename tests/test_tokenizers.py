@@ -437,9 +437,18 @@ def test_encode_batch_of_pairs():
         (pairs, {"second_texts": ["是", "是"]}),
         ([[5, 6]], {}),
         ([("今", 5)], {}),
+        ([["今天气", "是吗"], ["天气好", "不是吗"]], {}),
     ]:
         with pytest.raises(TypeError, match=r"^encode.*expected .*, got .*\.$"):
             UNCASED.encode_batch(wrong, **more)
+
+
+def test_a_batch_is_not_decoded():
+    ids, _ = UNCASED.encode_batch(["今天", "天"])
+    with pytest.raises(
+        TypeError, match="expected a list or an array of ids of one text, got array"
+    ):
+        UNCASED.decode(ids)
 
 
 def test_bad_arguments():

@@ -21,6 +21,7 @@ from goldens.odd_lines import ADDED, LINES
 from bert4keras_lite import load_tokenizer
 from bert4keras_lite.hub import BESIDE_A_VOCABULARY, CONFIG, VOCABULARY
 from bert4keras_lite.tokenizers import Tokenizer, jieba_words
+from bert4keras_lite.tokenizers.added import AddedToken
 from bert4keras_lite.tokenizers.loading import FILES
 
 pytestmark = pytest.mark.once
@@ -153,6 +154,18 @@ def test_added_tokens_as_an_argument():
     assert translated.encode("<e>")[0] == [2, 4, 3]
 
 
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("flags", [{"lstrip": True}, {"rstrip": True}, {"lstrip": 1, "rstrip": 1}])
+def test_rematch_of_added_tokens_that_take_white_space(normalized, flags):
+    vocab = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"])}
+    added = AddedToken("<e>", 6, normalized=normalized, **flags)
+    tokenizer = Tokenizer(vocab, added_tokens=[added])
+    text = "a  <e>   b"
+    tokens = tokenizer.tokenize(text)
+    assert tokens == ["[CLS]", "a", "<e>", "b", "[SEP]"]
+    assert tokenizer.rematch(text, tokens) == [[], [0], [3, 4, 5], [9], []]
+
+
 def test_ids_of_the_files_agree(directory):
     odd = {"added_tokens": {"<e>": 4000}}
     with pytest.raises(ValueError, match=r"the files give '<e>' the ids \d+ and 4000"):
@@ -243,6 +256,9 @@ def test_without_start_and_end_token(directory):
         ({"casing": "upper"}, r"the key 'casing' \(value 'upper'\) is not understood"),
         ({"tokenizer_class": "BertJapaneseTokenizer"}, r"its tokenizer is 'BertJapaneseTokenizer'"),
         ({"split_special_tokens": True}, r"split_special_tokens is True"),
+        ({"do_lower_case": "false"}, r"do_lower_case is 'false'; expected true or false"),
+        ({"strip_accents": 0}, r"strip_accents is 0; expected true or false"),
+        ({"max_input_chars_per_word": "9"}, r"_word is '9'; expected a whole number"),
         ({"mask_token": 3}, r"mask_token is 3; expected a token"),
         ({"additional_special_tokens": [""]}, r"holds an empty token"),
         ({"added_tokens_decoder": {"x": {"content": "<e>"}}}, r"'x' is no id"),

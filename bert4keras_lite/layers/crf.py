@@ -13,7 +13,7 @@ from keras import ops
 
 from .base import Layer, register
 from .embeddings import count_positions
-from .values import extent, mark_wrong
+from .values import extent, mark_wrong, whole_numbers
 
 HIDDEN = -1e9
 NO_NUMBERS = "decode: the scores are NaN; expected numbers. Look at the inputs of the model, and at its weights."
@@ -114,7 +114,7 @@ class Tagger(Layer):
         A metric has no access to transitions: Keras' JAX trainer hides weights from it.
 
         Args:
-            y_true: integers `(batch, length)`; tokens with -1 are ignored.
+            y_true: integers `(batch, length)`; tokens with -1 (or less) are ignored.
             y_pred: what the layer gives, `(batch, length, tags)`.
 
         Returns:
@@ -197,7 +197,7 @@ class ConditionalRandomField(Tagger):
         """Minus the log-probability of each row's tags.
 
         Args:
-            y_true: integers `(batch, length)`; tokens with -1 are left out of the sequence.
+            y_true: integers `(batch, length)`; tokens with -1 (or less) are left out of the sequence.
             y_pred: what the layer gives, `(batch, length, tags)`.
 
         Returns:
@@ -273,7 +273,7 @@ class MaximumEntropyMarkovModel(Tagger):
         """The mean cross entropy of the batch's tokens, over both directions.
 
         Args:
-            y_true: integers `(batch, length)`; tokens with -1 are left out of the sequence.
+            y_true: integers `(batch, length)`; tokens with -1 (or less) are left out of the sequence.
             y_pred: what the layer gives, `(batch, length, tags)`.
 
         Returns:
@@ -339,10 +339,19 @@ def prepared(y_true, y_pred):
     The fourth puts NaN into what is computed of rows with labels beyond the tags.
 
     Raises:
-        ValueError: there are such labels, in an eager call.
+        ValueError: there are such labels, or some that are no whole numbers, in an eager call; or
+            their shape is another.
     """
     scores = at_least_float32(y_pred)
-    labels = ops.cast(ops.reshape(y_true, ops.shape(scores)[:-1]), "int32")
+    expected, got = tuple(scores.shape[:-1]), tuple(y_true.shape)
+    if got[2:] not in ((), (1,)) or any(
+        None not in sizes and sizes[0] != sizes[1] for sizes in zip(expected, got, strict=False)
+    ):
+        raise ValueError(
+            f"y_true: labels of shape {got}; expected {expected}, one for each token. Pad them as "
+            "the token ids are padded, with -1."
+        )
+    labels = whole_numbers(ops.reshape(y_true, ops.shape(scores)[:-1]))
     visible = ops.logical_and(shown_in(scores), labels >= 0)
     tags = scores.shape[-1]
     mark = mark_wrong(

@@ -55,7 +55,8 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
     def looked_up(self, call, inputs, reverse):
         if reverse:
             return call(inputs, reverse=True)
-        mark = mark_outside(self, inputs, self.input_dim)
+        advice = "Take the tokenizer of this checkpoint, or resize its embeddings."
+        mark = mark_outside(self, inputs, self.input_dim, advice)
         return mark(call(inputs))
 
     def compute_mask(self, inputs, mask=None):
@@ -67,15 +68,15 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         super().quantize(mode, type_check=False, config=config)
 
 
-def mark_outside(layer, ids, size):
-    """See `mark_wrong`: for ids that have no row in a table of that size."""
+def mark_outside(layer, ids, size, advice):
+    """See `mark_wrong`: for ids that have no row in a table of that size. `advice` ends the message."""
     ids = ops.cast(ids, "int32")  # in 8 bits there is no such size to compare with
     outside = ops.logical_or(ops.less(ids, 0), ops.greater_equal(ids, size))
     return mark_wrong(
         outside[..., None],
         lambda: (
             f"{layer.name}: ids without a vector; expected 0 to {size - 1}, got {extent(ids)}. "
-            "Take the tokenizer of this checkpoint, or resize its embeddings."
+            f"{advice}"
         ),
     )
 
@@ -170,7 +171,8 @@ class PositionEmbedding(Layer):
 
     def call(self, x, positions):
         table, size = ops.convert_to_tensor(self.embeddings), self.input_dim
-        mark = mark_outside(self, positions, size**2 if self.alpha else size)
+        advice = "Correct the ids, or build the model with a larger table."
+        mark = mark_outside(self, positions, size**2 if self.alpha else size, advice)
         if self.alpha:
             table = (table - self.alpha * table[:1]) / (1 - self.alpha)
             coarse = ops.take(table, positions // size, axis=0)

@@ -26,6 +26,25 @@ def mark_wrong(wrong, error):
     return lambda x: x
 
 
+def whole_numbers(labels):
+    """Labels as int32; one that is no whole number is made larger than any.
+
+    Raises:
+        ValueError: there is such a label, and the values are at hand.
+    """
+    labels = ops.convert_to_tensor(labels)
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(labels.dtype)):
+        fractional = ops.not_equal(labels, ops.floor(labels))
+        mark_wrong(
+            fractional,
+            lambda: (
+                f"y_true: labels that are no whole numbers; got {extent(labels)}. Expected ids."
+            ),
+        )
+        labels = ops.where(fractional, 1 << 30, labels)
+    return ops.cast(labels, "int32")
+
+
 def at_hand(x):
     """Whether the values of a tensor are known now, and no other device is waited for.
 

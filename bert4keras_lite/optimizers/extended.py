@@ -5,6 +5,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from numbers import Real
 
 import keras
 import numpy as np
@@ -124,14 +125,13 @@ class Extended:
         super().__init__(learning_rate, **kwargs)
         if not bias_correction and not isinstance(self, keras.optimizers.Adam):
             raise ValueError(f"bias_correction: {type(self).__name__} has none, only Adam has.")
+        if self.ema_overwrite_frequency:
+            raise ValueError(
+                f"ema_overwrite_frequency is {self.ema_overwrite_frequency}; expected None: averages "
+                "enter the model by apply_ema_weights or the callback EvaluateAverages."
+            )
         if lookahead is not None:
-            period, step = lookahead
-            if int(period) != period or period < 1 or not 0 < step <= 1:
-                raise ValueError(
-                    f"lookahead={lookahead}: expected a period of 1 update or more and a step above "
-                    "0, at most 1."
-                )
-            lookahead = (int(period), float(step))
+            lookahead = _period_and_step(lookahead)
         if skip_nonfinite and isinstance(self, keras.optimizers.Nadam):
             raise ValueError(
                 "skip_nonfinite: Nadam multiplies its momentum up for all variables at once; take "
@@ -614,6 +614,18 @@ class Extended:
         if self.built and len(own) == len(self._trainable_variables):
             self._own_weights = [np.array(own[f"{OWN_WEIGHTS}{i}"]) for i in range(len(own))]
             self._averages_at, self._in_fit = self._step(), False
+
+
+def _period_and_step(lookahead):
+    match lookahead:
+        case [Real() as period, Real() as step] if (
+            not isinstance(period, bool) and int(period) == period >= 1 and 0 < step <= 1
+        ):
+            return int(period), float(step)
+    raise ValueError(
+        f"lookahead={lookahead!r}: expected a period of 1 update or more and a step above 0, at "
+        "most 1."
+    )
 
 
 def _equal(x, y):

@@ -281,8 +281,18 @@ class TokenizerBase(ABC):
         return [self.token_to_id(token) for token in tokens]
 
     def ids_to_tokens(self, ids):
-        """The tokens of a list (or array, or tensor of one axis) of ids."""
-        return [self.id_to_token(i) for i in ids]
+        """The tokens of a list (or array, or tensor of one axis) of ids.
+
+        Raises:
+            TypeError: these are no integers, such as the rows of a batch.
+        """
+        try:
+            return [self.id_to_token(i) for i in ids]
+        except TypeError:
+            raise TypeError(
+                f"expected a list or an array of ids of one text, got {ids!r:.80}. Of a batch, take "
+                "one row after the other."
+            ) from None
 
     def _translated(self, text):
         """The tokens of a text without start and end token."""
@@ -504,6 +514,11 @@ class TokenizerBase(ABC):
         first_texts = list(first_texts)
         if any(isinstance(text, tuple) for text in first_texts):
             first_texts, second_texts = _columns_of_pairs(first_texts, second_texts)
+        elif self._look_like_pairs(first_texts):
+            raise TypeError(
+                "encode_batch: expected texts, lists of tokens, or tuples of two texts, got "
+                f"{first_texts[0]!r:.80}, a list without a token."
+            )
         if second_texts is not None and len(second_texts) != len(first_texts):
             raise ValueError(
                 f"{len(first_texts)} first_texts but {len(second_texts)} second_texts; expected"
@@ -530,6 +545,17 @@ class TokenizerBase(ABC):
             filled = slice(n) if padding == "right" else slice(length - n, length)
             token_ids[i, filled], segment_ids[i, filled] = row
         return token_ids, segment_ids
+
+    def _look_like_pairs(self, texts):
+        """Whether all are lists of two strings none of which is a token."""
+        return bool(texts) and all(
+            isinstance(text, list)
+            and [type(part) for part in text] == [str, str]
+            and max(map(len, text)) > 1
+            and not any(part in self.special_tokens.values() for part in text)
+            and all(self.token_to_id(part) == self.token_unk_id for part in text)
+            for text in texts
+        )
 
 
 def _columns_of_pairs(pairs, second_texts):

@@ -73,6 +73,9 @@ _ONLY = {
     "subword_tokenizer_type": ("wordpiece",),
     "wordpieces_prefix": ("##",),
 }
+# Keys that are numbers, or true or false
+_COUNTS = "extra_ids|max_input_chars_per_word"
+_FLAGS = "do_lower_case|strip_accents|tokenize_chinese_chars|add_bos_token|add_eos_token"
 
 
 def read_json(path):
@@ -162,6 +165,10 @@ class Settings:
 
     def _check(self):
         for key, value in self.values.items():
+            if re.fullmatch(_FLAGS, key) and not isinstance(value, bool):
+                raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected true or false.")
+            if re.fullmatch(_COUNTS, key) and type(value) is not int:
+                raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected a whole number.")
             if key in _ONLY:
                 if value not in _ONLY[key]:
                     raise ValueError(

@@ -585,6 +585,10 @@ class Tokenizer(DictTokenizer):
         words, origins = [], []
         for start, end, added in self._parts(text):
             if added:
+                if added.lstrip:  # the white space beside a token is no part of its characters
+                    start += len(text[start:end]) - len(text[start:end].lstrip())
+                if added.rstrip:
+                    end = start + len(text[start:end].rstrip())
                 size, width = len(added.content), end - start
                 words.append(added.content)
                 origins += [start + i * width // size for i in range(size)]
