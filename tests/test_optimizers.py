@@ -908,6 +908,24 @@ def test_weights_put_in_over_the_averages_stay():
         np.testing.assert_array_equal(weight, np.full(weight.shape, 7.0))
 
 
+def test_an_interrupted_validation_leaves_the_averages_in():
+    class Interrupt(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            raise KeyboardInterrupt
+
+    model, data = averaging()
+    uninterrupted, _ = averaging()
+    uninterrupted.set_weights(model.get_weights())
+    data["epochs"] = 1
+    uninterrupted.fit(**data, callbacks=[EvaluateAverages()])
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(**data, callbacks=[EvaluateAverages(), Interrupt()])
+    if keras.backend.backend() != "jax":  # where Keras ends `fit` even then
+        model.optimizer.reset_old_weights()
+    for a, b in zip(model.get_weights(), uninterrupted.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_training_with_the_averages_in_makes_them_weights():
     model, data = averaging()
     model.fit(**data)
