@@ -887,6 +887,17 @@ class _Lazy(Mapping):
         return len(self.functions)
 
 
+def file_names(config, format):
+    """What the weights and the config of a checkpoint are called, `(weights, config)`.
+
+    For `"tf"` those are the names that Google and everybody after it use.
+    """
+    of_bert = "bert/" in mappings.WEIGHTS[config.family][0][2]
+    stem = "bert_" if format == "tf" and of_bert else ""
+    weights = {"tf": f"{stem}model.ckpt", "hf": "model.safetensors", "keras": "model.keras"}[format]
+    return weights, f"{stem}config.json"
+
+
 def write(directory, config, format, arrays, dtype=None, progress=iter):
     """Writes weights and config as others read them, together: see `files.saving`.
 
@@ -905,7 +916,7 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
     table = mappings.WEIGHTS[config.family]
     functions = gather(arrays, table, mappings.ROLES, format, config.block_counts)
     directory = Path(directory)
-    stem = ""
+    weights_name, config_name = file_names(config, format)
     if format == "hf":
         if config.family == "albert" and "embedding_projection/kernel" not in arrays:
             # transformers has a projection there even where it has nothing to do
@@ -922,13 +933,10 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
         some = with_lm if "with_lm" in heads or config.with_lm or decodes else bare
         every = heads.keys() & {"with_nsp", "with_discriminator"}
         values["architectures"] = [with_all if every else some]
-        file, kind = "model.safetensors", "safetensors"
-    else:  # the file names that Google and everybody after it use
-        stem = "bert_" if "bert/" in table[0][2] else ""
-        file, kind = f"{stem}model.ckpt", "tf"
+    kind = "safetensors" if format == "hf" else "tf"
     with saving_checkpoint(directory) as stage:
-        save_checkpoint(stage / file, _Lazy(functions, dtype, progress), kind)
-        write_config(stage / f"{stem}config.json", values)
+        save_checkpoint(stage / weights_name, _Lazy(functions, dtype, progress), kind)
+        write_config(stage / config_name, values)
 
 
 def write_config(path, values):

@@ -51,12 +51,13 @@ def saving(directory):
 
     Returns:
         A context manager that gives the `Path` of an empty directory. Files in it replace those of
-        the same name in `directory`; others there stay. It may be used for another `saving`.
+        the same name in `directory`, whose permissions they take over, and new directories are
+        added to it; others there stay. It may be used for another `saving`.
 
     Raises:
         SaveError: a file cannot be written.
     """
-    directory = Path(directory)
+    directory = Path(directory).absolute()  # the body may go elsewhere
     made, stage, lock = [], None, None
     try:
         made = [path for path in (directory, *directory.parents) if not path.exists()]
@@ -199,10 +200,13 @@ def _remove_if_abandoned(stage):
 
 def _commit(stage, directory):
     for path in list(stage.iterdir()):
-        if (directory / path.name).is_dir():
+        old = directory / path.name
+        if old.is_dir():
             raise IsADirectoryError(errno.EISDIR, "a directory has this name", str(path))
+        with suppress(FileNotFoundError):
+            shutil.copymode(old, path)
+    for path in (*stage.rglob("*"), stage):
         _sync(path, directory)
-    _sync(stage, directory)
     while True:
         try:
             os.rename(stage, directory / COMMITTED)

@@ -33,6 +33,7 @@ from .configs import (
     check_vocabulary,
     contradiction,
     families_of,
+    file_names,
     find_files,
     gate_of,
     judge,
@@ -627,10 +628,18 @@ class Transformer:
                 f"vocab: {count} tokens, but the model has {self.config.vocab_size} rows for them. "
                 "Give the vocabulary that the model was made for."
             )
+        weights_name, config_name = file_names(self.config, format)
+        there = {name for name in WRITTEN if (Path(directory) / name).exists()}
+        others = sorted(there - {weights_name, f"{weights_name}.index", config_name})
+        if others:  # readers would take these, or a part of each
+            raise ValueError(
+                f"{directory}: holds {', '.join(others)} of a checkpoint in another format. Save "
+                "into another directory, or delete them."
+            )
         with saving_checkpoint(directory) as stage:
             if format == "keras":
-                write_config(stage / "config.json", self.config.to_json("tf"))
-                self.model.save(stage / "model.keras")
+                write_config(stage / config_name, self.config.to_json("tf"))
+                self.model.save(stage / weights_name)
             else:
                 with folded(self.model):
                     arrays = {path: ops.convert_to_numpy(v) for path, v in self.variables.items()}
@@ -639,13 +648,6 @@ class Transformer:
                 write_text(stage / "vocab.txt", text)
             if tokenizer:
                 tokenizer.save(stage)
-            there = {name for name in WRITTEN if (Path(directory) / name).exists()}
-            others = sorted(there - {path.name for path in stage.iterdir()})
-            if others:  # readers would take these, or a part of each
-                raise ValueError(
-                    f"{directory}: holds {', '.join(others)} of a checkpoint in another format. Save "
-                    "into another directory, or delete them."
-                )
 
 
 class EncoderDecoder(Transformer):

@@ -163,6 +163,45 @@ def test_files_are_on_the_disk_before_names_change(tmp_path, monkeypatch):
     assert events[place + 1 :] == [here, *replaced, here, ("rmdir", files.COMMITTED)]
 
 
+def test_permissions_stay(tmp_path):
+    (tmp_path / "shared").write_text("old")
+    (tmp_path / "shared").chmod(0o664)
+    (tmp_path / "secret").write_text("old")
+    (tmp_path / "secret").chmod(0o400)
+    save(tmp_path, dict.fromkeys(("shared", "secret"), "new"))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"shared": 0o664, "secret": 0o400}
+
+
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
+    (tmp_path / "blob").write_text("old")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "x").symlink_to(tmp_path / "blob")
+    save(tmp_path / "out", {"x": "new"})
+    assert (tmp_path / "blob").read_text() == "old"
+    assert (tmp_path / "out" / "x").read_text() == "new"
+
+
+def test_a_body_that_goes_to_another_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with saving("out") as stage:
+        (stage / "x").write_text("new")
+        os.chdir("elsewhere")
+    assert held(tmp_path / "out") == {"x": "new"}
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_directory_is_added_but_takes_no_place(tmp_path):
+    with saving(tmp_path) as stage:
+        (stage / "more").mkdir()
+        (stage / "more" / "x").write_text("first")
+    assert (tmp_path / "more" / "x").read_text() == "first"
+    with pytest.raises(SaveError, match="more: cannot be written"), saving(tmp_path) as stage:
+        (stage / "more").mkdir()
+    assert (tmp_path / "more" / "x").read_text() == "first"
+
+
 # several at once
 
 

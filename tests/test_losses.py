@@ -511,7 +511,7 @@ def test_a_label_beyond_the_classes(loss):
 
 
 def test_a_label_beyond_the_table():
-    with pytest.raises(ValueError, match="y_true: .* expected at most 2, got 1 to 3"):
+    with pytest.raises(ValueError, match=r"y_true: .* expected at most 2, got 1 to 3"):
         L.projected_crossentropy(np.array([1, 3]), randn(2, 4), randn(3, 4), chunk=2)
 
 

@@ -16,8 +16,8 @@ class EvaluateAverages(keras.callbacks.Callback):
     and in the middle of one, callbacks find the weights themselves.
 
     When a validation is interrupted (an error, Ctrl-C), the averages are still in the model (not on
-    JAX): the next `fit` with this callback takes them out, and so does `optimizer.reset_old_weights()`. An
-    `evaluate` within `fit` needs an instance of its own.
+    JAX): the next `fit` with this callback takes them out, and so does
+    `optimizer.reset_old_weights()`. An `evaluate` within `fit` needs an instance of its own.
 
     (`keras.callbacks.SwapEMAWeights` loses the weights on PyTorch on a CPU, where the copy that it
     keeps shares their memory.)
