@@ -105,7 +105,7 @@ def block_writes(step):
     def stuck(descriptor):
         path = os.readlink(f"/proc/self/fd/{descriptor}")
         if f"step-{step:08d}" in path and state.VARIABLES in path:
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            os.truncate(path, os.fstat(descriptor).st_size // 2)
             say(f"writing in {threading.current_thread().name}")
             time.sleep(600)
         fsync(descriptor)
