@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from goldens.recipes import FOLDER
+from running import operation_by_operation
 
 from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.cli import main
@@ -120,7 +121,8 @@ def test_a_model_that_writes_fills_no_mask(run, tmp_path):
     assert status == 1 and "sees nothing of what follows a mask" in err
 
 
-def test_generate(run, tmp_path):
+def test_generate(run, tmp_path, monkeypatch):
+    operation_by_operation(monkeypatch)
     tokenizer = Tokenizer(TINY / "vocab.txt")
     transformer = build_transformer_model(
         **{"vocab_size": tokenizer.vocab_size, "hidden_size": 16, "num_hidden_layers": 1},

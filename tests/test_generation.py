@@ -114,20 +114,25 @@ def build_case(tmp_path_factory):
     return build
 
 
+def places_of(run):
+    """The marks of a run: the search is one for all families, and `make test` tries it with BERT.
+
+    Of the others it takes one run without beams and one with all that changes scores; of bert4keras'
+    two tokens to stop at. A second such token is no matter of the backend, either.
+    """
+    arguments, stops = run["arguments"], run["arguments"]["stop_ids"]
+    plain = arguments.keys() == {"max_new_tokens", "stop_ids"}
+    kept = plain or {"num_beams", "repetition_penalty"} <= arguments.keys()
+    quick = {"bert": True, "unilm": stops in ([13], [31])}.get(
+        run["name"], kept and len(stops) == 1
+    )
+    return [pytest.mark.once] * (len(stops) > 1) + [pytest.mark.long] * (not quick)
+
+
 @in_both_ways
 @pytest.mark.parametrize(
     "run",
-    [
-        # a second token to stop at is no matter of the backend, nor of the family
-        pytest.param(
-            run,
-            marks=[pytest.mark.once, *([pytest.mark.long] if run["name"] != "bert" else [])]
-            if len(run["arguments"].get("stop_ids", [])) > 1
-            else [],
-        )
-        for runs in RUNS.values()
-        for run in runs
-    ],
+    [pytest.param(run, marks=places_of(run)) for runs in RUNS.values() for run in runs],
     ids=lambda r: f"{r['name']}-{r['arguments']}",
 )
 def test_same_tokens_and_scores_as_others(run, compiled, build_case, monkeypatch):

@@ -3,8 +3,10 @@
     make timings BACKEND=jax     runs every test, and writes the column of a backend in timings.tsv
     python tests/timings.py      holds the recorded figures against the budget; `make check` runs it
 
-CPU seconds, of a test's own process and of those that it waits for, hardly depend on what else the
-machine does. No test ever looks at a clock, and neither does the check: it reads the file.
+CPU seconds are those of a test's own process and of those that it waits for. They depend less than
+the clock on what else the machine does, but they do (other work on both cores made them half as many
+again): record them on a quiet machine. No test ever looks at a clock, and neither does the check: it
+reads the file.
 """
 
 import csv
