@@ -7,6 +7,8 @@ BACKEND ?= tensorflow
 PY      := $(VENV)/bin/python
 # quiet: TensorFlow's notes about the processor help nobody here
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# compiled modules are kept: each process of the tests would compile them anew
+unexport PYTHONDONTWRITEBYTECODE
 
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 
