@@ -357,7 +357,7 @@ def train_and_die(options):
         reach(monitor, now, logs)
         if kind and now == step:
             if kind == "operation":  # of the checkpoint that comes next
-                die_before(int(60 * place))
+                die_before(int(20 * place))
             else:
                 number = signal.SIGKILL if kind == "moment" else signal.SIGTERM
                 threading.Timer(0.1 * place, os.kill, (os.getpid(), number)).start()
