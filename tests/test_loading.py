@@ -153,7 +153,7 @@ def test_a_state_file_that_names_an_absent_step(tmp_path):
     state = tmp_path / "checkpoint"
     state.write_text('model_checkpoint_path: "model.ckpt-3"\n')
     with pytest.raises(
-        CheckpointError, match=r"checkpoint: names model\.ckpt-3, which.*ckpt-1, mod"
+        CheckpointError, match=r"checkpoint: names 'model\.ckpt-3', which.*ckpt-1, mod"
     ):
         open_checkpoint(tmp_path)
 

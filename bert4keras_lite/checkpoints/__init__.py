@@ -9,15 +9,24 @@ Example:
     save_checkpoint("model.safetensors", with_names, format="safetensors")
 """
 
-import json
-import zipfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from ..files import SaveError, complete, saving
 from . import keras_file, megatron, npz_file, safetensor_file, tf_bundle, torch_file
-from .base import Checkpoint, CheckpointError, Entry, reading
+from .base import (
+    MAX_TENSORS,
+    Checkpoint,
+    CheckpointError,
+    Entry,
+    MappedFile,
+    damaged,
+    read_json,
+    reading,
+    size_of,
+)
+from .zip_file import open_zip
 
 __all__ = ["Checkpoint", "CheckpointError", "open_checkpoint", "save_checkpoint"]
 
@@ -28,7 +37,7 @@ LOOKED_FOR = (
 )
 
 
-def open_checkpoint(path, verify=False):
+def open_checkpoint(path, verify=True):
     """Opens a checkpoint of any format as a lazy mapping from name to NumPy array.
 
     The format is told by what is in the file: TensorFlow (V2), safetensors, PyTorch (zip and
@@ -38,8 +47,8 @@ def open_checkpoint(path, verify=False):
     Args:
         path: a file, the `.index.json` of a sharded checkpoint, the prefix (or any file) of a
             TensorFlow checkpoint, or a directory that holds one checkpoint.
-        verify: whether to check the checksum of every tensor when it is read, where the format
-            has checksums of tensors: TensorFlow's. (Those of its index are always checked.)
+        verify: whether to check the checksum of a tensor when it is read, where the format has
+            such: TensorFlow's and `.npz`. (Those of TensorFlow's index are always checked.)
 
     Returns:
         A `Checkpoint`.
@@ -56,17 +65,33 @@ def open_checkpoint(path, verify=False):
         kernel = checkpoint["bert/pooler/dense/kernel"]
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise CheckpointError(f"{str(path)!r:.200}: no file has such a name.")
+    with reading(path):
+        directory = path if path.is_dir() else path.parent
     try:
-        complete(path if path.is_dir() else path.parent)
+        complete(directory)
     except SaveError as error:
         raise CheckpointError(str(error)) from error
-    if path.is_dir():
-        ranks = sorted(path.glob(megatron.FILES))
-        if ranks:
-            entries = megatron.read_entries([_open(rank, verify) for rank in ranks], path)
-            return Checkpoint(path, "torch", entries)
-        path = _find(path)
-    return _open(path, verify)
+    with reading(path):
+        if path == directory:
+            ranks = sorted(path.glob(megatron.FILES))
+            if ranks:
+                return Checkpoint(path, "torch", megatron.read_entries(_ranks(ranks), path))
+            path = _find(path)
+        return _open(path, verify)
+
+
+def _ranks(paths):
+    """The `Checkpoint` of each rank, in order."""
+    numbers = [path.name.split("_")[2] for path in paths]
+    absent = [f"{i:02d}" for i in range(len(paths)) if f"{i:02d}" not in numbers]
+    if absent:
+        raise CheckpointError(
+            f"{paths[0].parent}: holds {len(paths)} of the files {megatron.FILES}, but none of rank "
+            f"{absent[0]}; get the files of all ranks"
+        )
+    return [_open(path, verify=True) for path in paths]
 
 
 def _find(directory):
@@ -109,28 +134,41 @@ def _open(path, verify):
             f"{path}: no such file, nor {path.name}.index of a TensorFlow checkpoint; name a "
             "checkpoint's file, its prefix, or the directory that holds it"
         )
+    size_of(path)
     with reading(path):
         if path.name.endswith(".index.json"):
-            return _open_sharded(path)
+            return _open_sharded(path, verify)
         format, read_entries = _format_of(path)
+        if format == "keras":
+            entries, layers = read_entries(path)
+            return Checkpoint(path, format, entries, layers=layers)
+        if format == "npz":
+            read_entries = partial(read_entries, verify=verify)
         return Checkpoint(path, format, read_entries(path))
 
 
-def _open_sharded(path):
+def _open_sharded(path, verify):
     """A checkpoint in several files, by its JSON index: name of tensor -> name of file."""
-    files = json.loads(path.read_bytes())["weight_map"]
+    size_of(path)
+    files = read_json(path, path.read_bytes())["weight_map"]
+    if len(files) > MAX_TENSORS or not files:
+        raise damaged(path, f"it lists {len(files)} tensors; expected 1 to {MAX_TENSORS}")
     shards = {}
     for file in sorted(set(files.values())):
-        if Path(file).name != file:
-            raise CheckpointError(f"{path}: names a shard outside of its directory: {file!r}")
+        if Path(file).name != file or "\0" in file:
+            raise CheckpointError(f"{path}: names a shard outside of its directory: {file!r:.200}")
+        if file.endswith(".index.json"):
+            raise CheckpointError(f"{path}: names an index as a shard: {file!r:.200}")
         if not (path.parent / file).is_file():
-            raise CheckpointError(f"{path.parent / file}: this shard, listed in {path}, is missing")
-        shards[file] = _open(path.parent / file, verify=False)
+            raise CheckpointError(
+                f"{path.parent / file!s:.400}: this shard, listed in {path}, is missing"
+            )
+        shards[file] = _open(path.parent / file, verify)
     entries = {}
     for name, file in files.items():
         shard = shards[file]
         if name not in shard:
-            raise CheckpointError(f"{shard.path}: {name!r} should be here, as {path} says")
+            raise CheckpointError(f"{shard.path}: {name!r:.200} should be here, as {path} says")
         entries[name] = Entry(
             shard.shape(name), shard.dtype(name), partial(shard.__getitem__, name)
         )
@@ -142,7 +180,7 @@ def _format_of(path):
     with open(path, "rb") as file:
         start = file.read(512)
     if start.startswith(b"PK\3\4"):
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(MappedFile(path)) as archive:
             members = archive.namelist()
         if any(name.endswith("/data.pkl") for name in members):
             return "torch", torch_file.read_zip

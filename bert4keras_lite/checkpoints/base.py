@@ -1,9 +1,16 @@
-"""What the checkpoint formats share: the error, the lazy mapping, the mapped file."""
+"""What the checkpoint formats share: the error, the lazy mapping, the mapped file, the limits.
+
+Files come from strangers. Whatever they claim, opening one takes no more memory than its size
+explains, and no process is lost to it: see `docs/reliability.md`.
+"""
 
 import difflib
+import json
 import math
 import mmap
 import os
+import stat
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_RANK = 32  # of every NumPy that is supported
+MAX_TENSORS = 100_000  # of one file
+FREE = 32 << 20  # bytes of memory that reading the description of tensors may take in any case
 
 
 class CheckpointError(Exception):
@@ -29,7 +38,7 @@ class MissingTensorError(CheckpointError, KeyError):
     def __str__(self):  # lazily: `get` and `in` raise and drop this error, and never pay for it
         near = difflib.get_close_matches(str(self.name), self.names, n=3)
         hint = f"the nearest names are {near}" if near else f"it holds {len(self.names)} others"
-        return f"{self.path}: no tensor is named {self.name!r}; {hint}"
+        return f"{self.path}: no tensor is named {self.name!r:.200}; {hint:.600}"
 
 
 class Entry(NamedTuple):
@@ -52,11 +61,12 @@ class Checkpoint(Mapping):
         path: the file that was opened (for TensorFlow the prefix, for shards their index).
         format: `"tf"`, `"safetensors"`, `"torch"`, `"npz"` or `"keras"`.
         dialect: what its names were translated from (see `foreign.py`), or None.
+        layers: of a file of Keras: group -> the name of the layer that it is of.
     """
 
-    def __init__(self, path, format, entries, dialect=None):
+    def __init__(self, path, format, entries, dialect=None, layers=None):
         self.path, self.format, self._entries = Path(path), format, entries
-        self.dialect = dialect
+        self.dialect, self.layers = dialect, layers
 
     def entry(self, name):
         """The `Entry` of a tensor."""
@@ -101,7 +111,7 @@ def reading(path):
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:
-        raise damaged(path, f"{type(error).__name__}: {error}") from error
+        raise damaged(path, f"{type(error).__name__}: {error!s:.200}") from error
 
 
 def damaged(path, what):
@@ -109,11 +119,42 @@ def damaged(path, what):
     return CheckpointError(f"{path}: damaged or truncated: {what}; get or copy the file again")
 
 
+def size_of(path):
+    """The size of a file in bytes, once it is known to be one: a pipe would never end."""
+    with reading(path):
+        status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError(
+            f"{path}: expected a file, and it is a directory, a pipe or a device."
+        )
+    return status.st_size
+
+
+def read_json(path, text):
+    """What a JSON text of bytes holds; no key may be there twice.
+
+    Raises:
+        CheckpointError: it would take far more memory than its length explains.
+    """
+    items = sum(map(text.count, (b",", b"[", b"{")))
+    if 64 * items > FREE + 4 * len(text):
+        raise damaged(path, f"a JSON text with {items} items in {len(text)} bytes")
+    return json.loads(text, object_pairs_hook=_without_repeats)
+
+
+def _without_repeats(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {twice!r:.200} is there twice")
+    return result
+
+
 def unreadable(path, name, shape, kind):
     """An entry that is listed but whose values are not numbers."""
 
     def read():
-        raise CheckpointError(f"{path}: {name!r} holds {kind}, and only numbers can be read")
+        raise CheckpointError(f"{path}: {name!r:.200} holds {kind}, and only numbers can be read")
 
     return Entry(shape, np.dtype(object), read)
 
@@ -123,8 +164,7 @@ class MappedFile:
 
     def __init__(self, path):
         self.path = Path(path)
-        with reading(path):
-            self.size = os.stat(path).st_size
+        self.size = size_of(path)
 
     @cached_property
     def buffer(self):
@@ -143,7 +183,8 @@ class MappedFile:
         size = math.prod(shape) * dtype.itemsize
         if not 0 <= offset <= self.size - size:
             place = f"{size} bytes from byte {offset}"
-            raise damaged(self.path, f"{name!r} should take {place}, and the file has {self.size}")
+            what = f"{name!r:.200} should take {place}, and the file has {self.size}"
+            raise damaged(self.path, what)
         return Entry(shape, dtype, lambda: self.array(offset, shape, dtype, order=order))
 
 
@@ -162,8 +203,8 @@ def release(array):
 def checked_shape(path, name, shape):
     """`shape` as a tuple, once it is known to be one."""
     shape = tuple(shape)
-    if len(shape) > MAX_RANK or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise damaged(path, f"{name!r} has the impossible shape {shape[:8]}")
+    if len(shape) > MAX_RANK or not all(type(n) is int and 0 <= n < 1 << 60 for n in shape):
+        raise damaged(path, f"{name!r:.200} has the impossible shape {shape[:8]!r:.200}")
     return shape
 
 

@@ -1,82 +1,27 @@
 """Keras' `.weights.h5` and `.keras` files; tensors are named by their paths in the HDF5 file."""
 
-import math
 import re
-import zipfile
 from collections import Counter
-from contextlib import contextmanager
 
-import ml_dtypes
-import numpy as np
-
-from .base import Checkpoint, Entry, MappedFile, checked_shape, reading, unreadable
-from .zip_file import MAX_RATIO, open_zip, stored_at
+from . import hdf5
+from .base import Checkpoint, MappedFile
+from .zip_file import open_zip, stored_at
 
 WEIGHTS = "model.weights.h5"  # in a `.keras` archive
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
-def read_h5(path):
-    """Name -> `Entry` of an HDF5 file."""
-    return _read(MappedFile(path), 0, _open_h5)
+def read_h5(path, probe=False):
+    """Name -> `Entry` of an HDF5 file, and group -> name of a layer; see `hdf5.read`."""
+    file = MappedFile(path)
+    return hdf5.read(file, 0, file.size, probe)
 
 
-def read_keras(path):
-    """Name -> `Entry` of the weights in a `.keras` archive."""
+def read_keras(path, probe=False):
+    """The same of the weights in a `.keras` archive."""
     file = MappedFile(path)
     with open_zip(file) as archive:
-        start = stored_at(file, archive, WEIGHTS)
-    return _read(file, start, _open_keras)
-
-
-@contextmanager
-def _open_h5(path):
-    import h5py
-
-    with h5py.File(path, "r") as h5:
-        yield h5
-
-
-@contextmanager
-def _open_keras(path):
-    with (
-        zipfile.ZipFile(path) as archive,
-        archive.open(WEIGHTS) as weights,
-        _open_h5(weights) as h5,
-    ):
-        yield h5
-
-
-def _read(file, start, open_h5):
-    """The datasets of the HDF5 file that begins at byte `start` of `file`."""
-    entries = {}
-
-    def add(name, item):
-        if hasattr(item, "shape"):  # a dataset, not a group
-            entries[name] = _entry(file, start, open_h5, name, item)
-
-    with open_h5(file.path) as h5:
-        h5.visititems(add)
-    return entries
-
-
-def _entry(file, start, open_h5, name, dataset):
-    shape, dtype = checked_shape(file.path, name, dataset.shape), dataset.dtype
-    if dataset.attrs.get("dtype") == "bfloat16" and dtype.itemsize == 2:
-        dtype = BFLOAT16  # which HDF5 has no name for
-    if dataset.external or dataset.is_virtual or (dtype.kind not in "biufc" and dtype != BFLOAT16):
-        return unreadable(file.path, name, shape, f"values of dtype {dtype}, or from other files")
-    offset = dataset.id.get_offset()
-    if offset is not None:
-        return file.entry(name, start + offset, shape, dtype)
-    if math.prod(shape) * dtype.itemsize > MAX_RATIO * file.size:
-        raise ValueError(f"{name!r} of shape {shape} cannot be in a file of {file.size} bytes")
-
-    def read():  # in chunks, compressed, or empty: not in one piece of the file
-        with open_h5(file.path) as h5:
-            return h5[name][()].view(dtype)
-
-    return Entry(shape, dtype, read)
+        start, size = stored_at(file, archive, WEIGHTS), archive.getinfo(WEIGHTS).file_size
+    return hdf5.read(file, start, size, probe)
 
 
 def under_paths(checkpoint, layers, dtypes, prefix=""):
@@ -113,7 +58,7 @@ def _whole_numbers(dtype):
 
 def _by_layer(checkpoint, prefix):
     """Path of a layer, of names -> key -> name of the array."""
-    names = _layer_names(checkpoint.path)
+    names = dict(checkpoint.layers)
     tops = sorted((g for g in names if re.fullmatch("layers/[^/]+", g)), key=_natural)
     plain = [without_prefix(names[group], prefix, names.values()) for group in tops]
     names |= zip(tops, counted_anew(zip(plain, map(_last, tops), strict=True)), strict=True)
@@ -126,20 +71,6 @@ def _by_layer(checkpoint, prefix):
             path = "/".join(names[g] for g in groups if g in names)
             layers.setdefault(path, {})[key] = name
     return layers
-
-
-def _layer_names(path):
-    """Group of a file -> the name of the layer that it is of."""
-    names = {}
-
-    def add(path, item):
-        group, _, last = path.rpartition("/")
-        if last == "vars":
-            names[group] = str(item.attrs.get("name", _last(group)))
-
-    with reading(path), (_open_keras if zipfile.is_zipfile(path) else _open_h5)(path) as h5:
-        h5.visititems(add)
-    return names
 
 
 def _last(group):

@@ -38,7 +38,16 @@ def read_entries(ranks, path):
     entries = {}
     for name in ranks[0]:
         shape, dtype = ranks[0].shape(name), ranks[0].dtype(name)
+        if any((rank.shape(name), rank.dtype(name)) != (shape, dtype) for rank in ranks):
+            raise CheckpointError(
+                f"{path}: the files {FILES} hold {name!r:.200} in different shapes; expected the same"
+            )
         fused = FUSED.match(name)
+        axis = next((axis for pattern, axis in SHARED if re.match(pattern, name)), None)
+        if len(shape) <= (0 if fused else -1 if axis is None else axis) or (fused and shape[0] % 3):
+            raise CheckpointError(
+                f"{path}: {name!r:.200} has the shape {shape}, which cannot be shared among ranks"
+            )
         if fused:
             part = (len(ranks) * shape[0] // 3, *shape[1:])
             for i, which in enumerate(("query", "key", "value")):
@@ -46,7 +55,6 @@ def read_entries(ranks, path):
                     part, dtype, partial(_joined_part, ranks, name, i)
                 )
             continue
-        axis = next((axis for pattern, axis in SHARED if re.match(pattern, name)), None)
         if axis is not None:
             shape = (*shape[:axis], shape[axis] * len(ranks), *shape[axis + 1 :])
         entries[name] = Entry(shape, dtype, partial(_joined, ranks, name, axis))

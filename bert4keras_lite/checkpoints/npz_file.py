@@ -5,22 +5,24 @@ import zipfile
 
 import numpy as np
 
-from .base import Entry, MappedFile, checked_shape, unreadable
-from .zip_file import open_zip, stored_at
+from .base import Entry, MappedFile, checked_shape, damaged, unreadable
+from .zip_file import check_crc, open_zip, stored_at
 
 
-def read_entries(path):
-    """Name -> `Entry` of one `.npz` file."""
-    file = MappedFile(path)
+def read_entries(path, verify):
+    """Name -> `Entry` of one `.npz` file; `verify` checks every array when it is read."""
+    file, entries = MappedFile(path), {}
     with open_zip(file) as archive:
-        return {
-            member.filename.removesuffix(".npy"): _entry(file, archive, member)
-            for member in archive.infolist()
-            if member.filename.endswith(".npy")
-        }
+        for member in archive.infolist():
+            if member.filename.endswith(".npy"):
+                name = member.filename.removesuffix(".npy")
+                if name in entries:
+                    raise damaged(path, f"its member {member.filename!r:.200} is there twice")
+                entries[name] = _entry(file, archive, member, verify)
+    return entries
 
 
-def _entry(file, archive, member):
+def _entry(file, archive, member, verify):
     name = member.filename.removesuffix(".npy")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
@@ -36,12 +38,21 @@ def _entry(file, archive, member):
         return unreadable(file.path, name, shape, f"values of dtype {dtype}")
     size = math.prod(shape) * dtype.itemsize
     if header_size + size != member.file_size:
-        raise ValueError(f"{name!r} of shape {shape} and dtype {dtype} cannot take {size} bytes")
+        what = f"{name!r:.200} of shape {shape} and dtype {dtype} cannot take {size} bytes"
+        raise damaged(file.path, what)
     if member.compress_type == zipfile.ZIP_STORED:
-        start = stored_at(file, archive, member.filename) + header_size
-        return file.entry(name, start, shape, dtype, order)
+        start = stored_at(file, archive, member.filename)
+        plain = file.entry(name, start + header_size, shape, dtype, order)
+        if not verify:
+            return plain
 
-    def read():
+        def read_stored():
+            check_crc(file, member, start)
+            return plain.read()
+
+        return plain._replace(read=read_stored)
+
+    def read():  # which checks it in any case
         with open_zip(file) as archive:
             return np.ndarray(shape, dtype, archive.read(member), header_size, order=order)
 

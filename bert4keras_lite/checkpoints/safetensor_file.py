@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from ..files import final
-from .base import Checkpoint, CheckpointError, MappedFile, as_bytes, damaged
+from .base import MAX_TENSORS, Checkpoint, CheckpointError, MappedFile, as_bytes, damaged, read_json
 
 DTYPES = {
     "BOOL": np.dtype(bool),
@@ -36,20 +36,40 @@ def read_entries(path):
     length = int.from_bytes(file.buffer[:8], "little")
     if length > file.size - 8:
         raise damaged(path, f"its header should take {length} bytes, and the file has {file.size}")
-    header = json.loads(file.buffer[8 : 8 + length])
+    header = read_json(path, file.buffer[8 : 8 + length])
     header.pop("__metadata__", None)
-    return {name: _entry(file, name, 8 + length, info) for name, info in header.items()}
+    if len(header) > MAX_TENSORS:
+        raise damaged(path, f"it lists {len(header)} tensors, more than {MAX_TENSORS}")
+    entries = {name: _entry(file, name, 8 + length, info) for name, info in header.items()}
+    _check_cover(file, 8 + length, header)
+    return entries
+
+
+def _check_cover(file, start, header):
+    """Raises unless the tensors lie one behind the other up to the end, as the format demands."""
+    end = 0
+    for begin, after, name in sorted(
+        (*info["data_offsets"], name) for name, info in header.items()
+    ):
+        if begin != end:
+            what = "a gap before" if begin > end else "an overlap with others at"
+            raise damaged(file.path, f"{what} {name!r:.200}")
+        end = after
+    if start + end != file.size:
+        raise damaged(file.path, f"{file.size - start - end} bytes behind its last tensor")
 
 
 def _entry(file, name, start, info):
     if info["dtype"] not in DTYPES:
         raise CheckpointError(
-            f"{file.path}: {name!r} has dtype {info['dtype']!r}; known are {', '.join(DTYPES)}"
+            f"{file.path}: {name!r:.200} has dtype {info['dtype']!r:.200}; known are "
+            f"{', '.join(DTYPES)}"
         )
     begin, end = info["data_offsets"]
     entry = file.entry(name, start + begin, info["shape"], DTYPES[info["dtype"]])
     if begin < 0 or end - begin != math.prod(entry.shape) * entry.dtype.itemsize:
-        raise damaged(file.path, f"{name!r} of shape {entry.shape} cannot take {end - begin} bytes")
+        what = f"{name!r:.200} of shape {entry.shape} cannot take {end - begin} bytes"
+        raise damaged(file.path, what)
     return entry
 
 

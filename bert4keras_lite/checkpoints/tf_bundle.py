@@ -21,6 +21,9 @@ import numpy as np
 
 from ..files import final
 from .base import (
+    FREE,
+    MAX_RANK,
+    MAX_TENSORS,
     CheckpointError,
     Entry,
     MappedFile,
@@ -28,6 +31,7 @@ from .base import (
     checked_shape,
     damaged,
     reading,
+    size_of,
     unreadable,
 )
 
@@ -60,6 +64,7 @@ OTHER_KINDS = {7: "strings", 20: "a resource", 21: "a variant"}
 
 FOOTER_SIZE = 48
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
+MAX_FIELD = 15  # higher numbers of fields are in none of the messages here
 ALIGNMENT = 64  # of the tensors in a data file: TensorFlow does not mind, mapped views gain by it
 
 
@@ -117,6 +122,8 @@ class _Bundle:
 
     def entry(self, key):
         name, entry = key.decode(), self.stored[key]
+        if entry.dtype == 0:
+            raise damaged(f"{self.prefix}.index", f"{name!r:.200} has no type")
         if entry.dtype not in DTYPES:
             kind = OTHER_KINDS.get(entry.dtype, f"values of TensorFlow's type {entry.dtype}")
             return unreadable(self.prefix, name, entry.shape, kind)
@@ -126,7 +133,7 @@ class _Bundle:
         entry = self.stored[key]
         file, dtype = self.file(entry.shard), DTYPES[entry.dtype]
         if entry.size != math.prod(entry.shape) * dtype.itemsize:
-            what = f"{name!r} of shape {entry.shape} cannot take {entry.size} bytes"
+            what = f"{name!r:.200} of shape {entry.shape!r:.200} cannot take {entry.size} bytes"
             raise damaged(f"{self.prefix}.index", what)
         plain = file.entry(name, entry.offset, entry.shape, dtype)
         if not self.verify:
@@ -135,44 +142,77 @@ class _Bundle:
         def read():
             array = plain.read()
             if _checksum(as_bytes(array)) != entry.checksum:
-                raise damaged(file.path, f"the checksum of {name!r} is wrong")
+                raise damaged(file.path, f"the checksum of {name!r:.200} is wrong")
             return array
 
         return plain._replace(read=read)
 
     def partitioned(self, name, key):
         """A variable that was saved in slices, each under a key of its own."""
-        entry, parts = self.stored[key], []
-        shape = checked_shape(self.prefix, name, entry.shape)
+        entry, parts, boxes = self.stored[key], [], []
+        index, shape = Path(f"{self.prefix}.index"), checked_shape(self.prefix, name, entry.shape)
         for extents in entry.slices:
-            box = tuple(
-                slice(0, full) if length < 0 else slice(start, start + length)
+            box = [
+                (0, full) if length < 0 else (start, start + length)
                 for (start, length), full in zip(extents, shape, strict=True)
-            )
-            parts.append((box, self.whole(name, _slice_key(key, extents))))
-        if sum(math.prod(part.shape) for _, part in parts) != math.prod(shape):
-            raise damaged(f"{self.prefix}.index", f"slices of {name!r} are missing")
+            ]
+            part = self.whole(name, _slice_key(key, extents))
+            if part.shape != tuple(end - start for start, end in box) or any(
+                end > full for (_, end), full in zip(box, shape, strict=True)
+            ):
+                raise damaged(index, f"a slice of {name!r:.200} has the wrong shape {part.shape}")
+            boxes.append(box)
+            parts.append(part)
+        if not _tile(boxes, shape):
+            raise damaged(index, f"slices of {name!r:.200} are missing, or there twice")
 
         def read():
             array = np.zeros(shape, DTYPES[entry.dtype])
-            for box, part in parts:
-                array[box] = part.read()
+            for box, part in zip(boxes, parts, strict=True):
+                array[tuple(slice(*extent) for extent in box)] = part.read()
             return array
 
         return Entry(shape, DTYPES[entry.dtype], read)
 
 
+def _tile(boxes, shape):
+    """Whether boxes, lists of `(start, end)` within a shape, cover all of it, and nothing twice."""
+    boxes = np.array(boxes, "int64").reshape(len(boxes), len(shape), 2)
+    starts, ends = boxes[..., 0], boxes[..., 1]
+    volumes = (ends - starts).prod(axis=1)
+    if sum(volumes.tolist()) != math.prod(shape):
+        return False
+    some = volumes > 0
+    starts, ends = starts[some], ends[some]
+    return not any(
+        ((starts[:i] < ends[i]) & (starts[i] < ends[:i])).all(axis=1).any()
+        for i in range(1, len(starts))
+    )
+
+
 def _read_table(path):
-    """The (key, value) pairs of a sorted string table."""
+    """The (key, value) pairs of a sorted string table, in its order."""
+    size_of(path)
     data = path.read_bytes()
     if len(data) < FOOTER_SIZE or not data.endswith(MAGIC):
         raise damaged(path, "it does not end as the index of a TensorFlow checkpoint does")
     footer = data[-FOOTER_SIZE:]
     _, _, position = _read_handle(footer, 0)  # of the block of meta data, which is not used
     offset, size, _ = _read_handle(footer, position)
+    end, last, count, room = 0, None, 0, FREE // 2 + 4 * len(data)
     for _, handle in _read_block(path, data, offset, size):
         offset, size, _ = _read_handle(handle, 0)
-        yield from _read_block(path, data, offset, size)
+        if offset < end:
+            raise damaged(path, "its blocks overlap")
+        end = offset + size
+        for key, value in _read_block(path, data, offset, size):
+            count, room = count + 1, room - len(key)
+            if room < 0 or count > MAX_TENSORS:
+                raise damaged(path, f"too many names, or too long ones, for {len(data)} bytes")
+            if last is not None and key <= last:
+                raise damaged(path, "its names are not in order")
+            last = key
+            yield key, value
 
 
 def _read_handle(data, position):
@@ -188,7 +228,7 @@ def _read_block(path, data, offset, size):
     if int.from_bytes(checksum, "little") != _checksum(block + kind) or len(checksum) < 4:
         raise damaged(path, "a checksum is wrong")
     if kind != b"\0":  # as in many of Google's own releases
-        block = _decompress(block)
+        block = _decompress(block, FREE // 2 + 2 * len(block))
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)
     key, position = b"", 0
@@ -202,14 +242,16 @@ def _read_block(path, data, offset, size):
         position += length
 
 
-def _decompress(data):
-    """Undoes Snappy: literal bytes, and copies of what is already there.
+def _decompress(data, most=FREE):
+    """Undoes Snappy: literal bytes, and copies of what is already there; `most` bytes are allowed.
 
     Reference: https://github.com/google/snappy/blob/main/format_description.txt
     """
     size, position = _read_varint(data, 0)
     out = bytearray()
-    while position < len(data):
+    if size > most:
+        raise ValueError(f"a block of {len(data)} bytes that grows to {size}")
+    while position < len(data) and len(out) <= size:
         tag = data[position]
         position += 1
         kind, length = tag & 3, (tag >> 2) + 1
@@ -227,8 +269,11 @@ def _decompress(data):
             high, width = 0, 2 if kind == 2 else 4
         back = high + int.from_bytes(data[position : position + width], "little")
         position += width
-        for _ in range(length):  # one at a time: a copy may run into what it writes
-            out.append(out[-back])
+        if not 0 < back <= len(out):
+            raise ValueError("a copy from before the beginning of a block")
+        start = len(out) - back
+        copied = out[start : start + length]
+        out += (copied * -(-length // back))[:length]  # a copy may run into what it writes
     if len(out) != size:
         raise ValueError(f"a block of {len(out)} bytes that should have {size}")
     return bytes(out)
@@ -262,13 +307,17 @@ def _read_message(data):
             position += length
         else:
             raise ValueError(f"wire type {wire} in a protocol buffer")
-        fields[tag >> 3].append(value)
+        if tag >> 3 <= MAX_FIELD:
+            fields[tag >> 3].append(value)
     return fields
 
 
 def _parse_entry(data):
     fields = _read_message(data)
-    dimensions = map(_read_message, _read_message(_last(fields, 2, b""))[2])
+    dimensions = _read_message(_last(fields, 2, b""))[2]
+    if len(dimensions) > MAX_RANK or len(fields[7]) > MAX_TENSORS:
+        raise ValueError(f"a tensor of {len(dimensions)} axes in {len(fields[7])} slices")
+    dimensions = map(_read_message, dimensions)
     return BundleEntry(
         dtype=_last(fields, 1),
         shape=tuple(_last(dimension, 1) for dimension in dimensions),
@@ -283,7 +332,10 @@ def _parse_entry(data):
 def _parse_extent(data):
     """(start, length) of one axis of a slice; the length -1 stands for the whole axis."""
     fields = _read_message(data)
-    return _last(fields, 1), _last(fields, 2, -1)
+    start, length = _last(fields, 1), _last(fields, 2, -1)
+    if start >= 1 << 60 or length >= 1 << 60:
+        raise ValueError("a slice that begins or ends nowhere")
+    return start, length
 
 
 def _last(fields, number, default=0):
@@ -326,30 +378,46 @@ def prefix_in(directory):
     """The prefix that the state file of a directory names, or that its only index has, or None."""
     state, indexes = directory / "checkpoint", sorted(directory.glob("*.index"))
     stems = ", ".join(index.stem for index in indexes[:5])
-    if state.is_file():
-        found = re.search(
-            rb'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', state.read_bytes(), re.M
-        )
-        if found:
-            named = Path(_unescape(found[1]).decode())
-            # a directory that moved still holds what its state file knows by an older, full path
-            for prefix in (directory / named, directory / named.name):
+    named = _named_in(state) if state.is_file() else None
+    if named is not None:
+        inside = not named.is_absolute() and ".." not in named.parts
+        # a directory that moved still holds what its state file knows by an older, full path
+        for prefix in ([directory / named] if inside else []) + [directory / named.name]:
+            with reading(state):
                 if Path(f"{prefix}.index").is_file():
                     return prefix
-            if len(indexes) > 1:
-                raise CheckpointError(
-                    f"{state}: names {named.name}, which is not here; name one that is: {stems}"
-                )
-            if indexes:
-                warnings.warn(
-                    f"{state}: names {named.name}, which is not here; {stems} is read", stacklevel=2
-                )
+        what = f"{named.name!r:.200}, which is not here"
+        if not inside:
+            what = f"{str(named)!r:.200}, outside of this directory, and no such file is here"
+        if len(indexes) > 1:
+            raise CheckpointError(f"{state}: names {what}; name one that is: {stems}")
+        if not indexes and not inside:
+            raise CheckpointError(f"{state}: names {what}; name that prefix itself.")
+        if indexes:
+            warnings.warn(f"{state}: names {what}; {stems} is read", stacklevel=2)
     if len(indexes) > 1:
         raise CheckpointError(
             f"{directory}: holds {len(indexes)} TensorFlow checkpoints and no 'checkpoint' file that "
             f"says which; name one: {stems}"
         )
     return indexes[0].with_suffix("") if indexes else None
+
+
+def _named_in(state):
+    """The prefix that a state file names, as a `Path`, or None."""
+    size_of(state)
+    with open(state, "rb") as file:
+        text = file.read(1 << 20)  # what is named comes first
+    found = re.search(rb'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', text, re.M)
+    if not found:
+        return None
+    name = _unescape(found[1])
+    try:
+        return Path(name.decode())
+    except UnicodeDecodeError:
+        raise CheckpointError(
+            f"{state}: names {name!r:.200}, which is no UTF-8 text; name the prefix itself."
+        ) from None
 
 
 def _unescape(text):

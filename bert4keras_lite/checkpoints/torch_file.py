@@ -15,8 +15,17 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from .base import CheckpointError, Entry, MappedFile, checked_shape, damaged
-from .zip_file import open_zip, stored_at
+from .base import (
+    FREE,
+    MAX_RANK,
+    MAX_TENSORS,
+    CheckpointError,
+    Entry,
+    MappedFile,
+    checked_shape,
+    damaged,
+)
+from .zip_file import open_zip, read_member, stored_at
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little") + b"."
@@ -71,12 +80,38 @@ _DTYPES = {  # dtype -> its names in torch, and its typed storage
     "complex128": (("complex128",), "ComplexDouble"),
 }
 
+
+def _size(dimensions):
+    """A `torch.Size`."""
+    if len(dimensions) > MAX_RANK:
+        raise ValueError(f"a shape of {len(dimensions)} axes")
+    return tuple(dimensions)
+
+
+def _dictionary(items=()):
+    """An `OrderedDict` of pairs, as Python 2 wrote it."""
+    result = {}
+    for key, value in items:
+        put(result, key, value)
+    return result
+
+
+def put(dictionary, key, value):
+    """Sets an item whose key is one that state dictionaries have: a text or a small integer.
+
+    Others could be made to collide, or nested so deeply that hashing them ends the process.
+    """
+    if not (isinstance(key, str) or (type(key) is int and abs(key) < 1 << 60)):
+        raise ValueError(f"a key of type {type(key).__name__}")
+    dictionary[key] = value
+
+
 # all that a pickle may name: functions it may call, and dtypes
 GLOBALS = {
-    "collections.OrderedDict": dict,
-    "__builtin__.set": lambda items=(): tuple(items),  # Megatron's notes on its shards
-    "builtins.set": lambda items=(): tuple(items),
-    "torch.Size": tuple,
+    "collections.OrderedDict": _dictionary,
+    "__builtin__.set": lambda *_: (),  # Megatron's notes on its shards
+    "builtins.set": lambda *_: (),
+    "torch.Size": _size,
     "torch.device": lambda *_: None,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -109,11 +144,11 @@ def read_zip(path):
         names = archive.namelist()
         root = next(name for name in names if name.endswith("/data.pkl")).removesuffix("data.pkl")
         if f"{root}byteorder" in names:
-            _require_little(path, archive.read(f"{root}byteorder") == b"little")
-        value = unpickle(path, archive.read(f"{root}data.pkl"), storages)
+            _require_little(path, read_member(file, archive, f"{root}byteorder") == b"little")
+        value = unpickle(path, read_member(file, archive, f"{root}data.pkl"), storages)
         for key in storages:
-            member = f"{root}data/{key}"
-            places[key] = stored_at(file, archive, member), archive.getinfo(member).file_size
+            member = archive.getinfo(f"{root}data/{key}")
+            places[key] = stored_at(file, archive, member.filename), member.file_size
     return _entries(file, value, places)
 
 
@@ -140,9 +175,24 @@ def _require_little(path, is_little):
         raise CheckpointError(f"{path}: written on a big-endian machine, which is not supported")
 
 
+# instructions that make a container
+BUILDERS = {
+    "TUPLE",
+    "TUPLE1",
+    "TUPLE2",
+    "TUPLE3",
+    "EMPTY_LIST",
+    "LIST",
+    "EMPTY_DICT",
+    "DICT",
+    "REDUCE",
+}
+
+
 def unpickle(path, stream, storages):
     """The value of one pickle; `storages` gathers those that it speaks of, by key."""
     stack, marks, memo = [], [], {}
+    room = FREE + 4 * (len(stream) if isinstance(stream, bytes) else stream.size())
 
     def since_mark():
         start = marks.pop()
@@ -156,9 +206,24 @@ def unpickle(path, stream, storages):
         return items
 
     def update(items):
-        stack[-1].update(zip(items[::2], items[1::2], strict=True))
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            put(stack[-1], key, value)
+
+    def call(function, arguments):
+        nonlocal room
+        room -= 16 * len(arguments)
+        if function is _dictionary and arguments:
+            room -= 100 * len(arguments[0])
+        if room < 0:
+            return None
+        return function(*arguments)
 
     for opcode, argument, _ in pickletools.genops(stream):
+        room -= 16 if argument is None else 100
+        if opcode.name in BUILDERS:
+            room -= 80
+        if room < 0:
+            raise ValueError("a pickle that would take far more memory than its length explains")
         match opcode.name:
             case "STOP":
                 return stack.pop()
@@ -223,8 +288,7 @@ def unpickle(path, stream, storages):
                 storages[storage.key] = storage
                 stack.append(storage)
             case "REDUCE":
-                function, arguments = last(2)
-                stack.append(function(*arguments))
+                stack.append(call(*last(2)))
             case "BUILD":  # attributes: of an ordered dictionary of weights, the module's versions
                 stack.pop()
             case _:
@@ -238,7 +302,7 @@ def unpickle(path, stream, storages):
 def _global(path, name):
     if name not in GLOBALS:
         raise CheckpointError(
-            f"{path}: its pickle asks for {name!r}, which is not run: only tensors in plain "
+            f"{path}: its pickle asks for {name!r:.200}, which is not run: only tensors in plain "
             "containers are read; save model.state_dict() instead of the model, or as safetensors"
         )
     return GLOBALS[name]
@@ -246,8 +310,8 @@ def _global(path, name):
 
 def _storage(identifier):
     kind, dtype, key, _device, count, *view = identifier
-    if kind != "storage" or not isinstance(dtype, np.dtype):
-        raise ValueError(f"a persistent object of kind {kind!r}")
+    if kind != "storage" or not isinstance(dtype, np.dtype) or not isinstance(key, str):
+        raise ValueError("a persistent object that is no storage")
     if view and view[0] is not None:
         _view_key, offset, count = view[0]
         return Storage(key, dtype, count, offset)
@@ -266,13 +330,17 @@ def named_tensors(value):
         if not inner or any(isinstance(item, Tensor) for item in value.values()):
             break
         value = inner[0]
-    tensors, seen = {}, set()
+    tensors, seen, room = {}, set(), FREE
 
     def gather(group, prefix):
+        nonlocal room
         seen.add(id(group))  # a pickle can hold a dictionary twice, or in itself
         for key, item in group.items():
             if isinstance(item, Tensor):
-                tensors[f"{prefix}{key}"] = item
+                name = f"{prefix}{key}"
+                tensors[name], room = item, room - len(name)
+                if room < 0 or len(tensors) > MAX_TENSORS:
+                    raise ValueError("too many names of tensors, or too long ones")
             elif isinstance(item, dict) and id(item) not in seen:
                 gather(item, f"{prefix}{key}.")
 
@@ -306,11 +374,11 @@ def _entries(file, value, places):
 
 
 def _entry(file, name, tensor, start, size):
-    storage, dtype, shape = (
-        tensor.storage,
-        tensor.dtype,
-        checked_shape(file.path, name, tensor.shape),
-    )
+    storage, dtype = tensor.storage, tensor.dtype
+    shape = checked_shape(file.path, name, tensor.shape)
+    numbers = (tensor.offset, storage.offset, *checked_shape(file.path, name, tensor.strides))
+    if not isinstance(dtype, np.dtype) or not all(type(n) is int for n in numbers):
+        raise ValueError(f"a description of {name!r:.200} that is none of a tensor")
     strides = tuple(stride * dtype.itemsize for stride in tensor.strides)
     begin = storage.offset * storage.dtype.itemsize + tensor.offset * dtype.itemsize
     reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
@@ -319,6 +387,6 @@ def _entry(file, name, tensor, start, size):
     # repeated values (a stride of 0) take no room in the file, but all the more in memory
     repeated = math.prod(shape) > max(file.size, 2**20)
     if min((begin, *strides)) < 0 or begin + reach > size or start + size > file.size or repeated:
-        what = f"{name!r} of shape {shape} does not fit into its storage of {size} bytes"
+        what = f"{name!r:.200} of shape {shape} does not fit into its storage of {size} bytes"
         raise damaged(file.path, what)
     return Entry(shape, dtype, lambda: file.array(start + begin, shape, dtype, strides))

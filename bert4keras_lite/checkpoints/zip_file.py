@@ -1,31 +1,53 @@
 """Zip archives whose members are stored as they are, and can therefore be mapped into memory."""
 
 import zipfile
+import zlib
 
-from .base import damaged
+from .base import FREE, damaged
 
-MAX_RATIO = 1032  # of deflate: data that claims to grow more than so many times is damaged
+END, END_64 = b"PK\5\6", b"PK\6\6"  # of the list of members; that with numbers of 64 bits
+MOST_COMMENT = 1 << 16
+MOST_LIST = 16 << 20  # bytes: more than any checkpoint has
 # what follows the bytes of a member: sizes and checksum if its flags say so, or the next record
 DESCRIPTOR, NEXT = (b"PK\7\x08",), (b"PK\3\4", b"PK\1\2")
 
 
 def open_zip(file):
-    """The archive in a `MappedFile`, once no member claims more than the file can hold."""
+    """The archive in a `MappedFile`, once all of it is known to be of a size that the file explains."""
+    tail = bytes(file.buffer[-MOST_COMMENT - 128 :])
+    for mark, at, width in ((END, 12, 4), (END_64, 40, 8)):
+        place = tail.rfind(mark)
+        size = int.from_bytes(tail[place + at : place + at + width], "little") if place >= 0 else 0
+        if MOST_LIST < size != 0xFFFFFFFF:  # where that stands, the other has the number
+            raise damaged(file.path, f"its list of members should take {size} bytes")
     archive = zipfile.ZipFile(file.path)
+    room = 2 * FREE + 8 * file.size
     for member in archive.infolist():
+        room -= member.file_size
         stored = member.compress_type == zipfile.ZIP_STORED
-        limit = member.compress_size * (1 if stored else MAX_RATIO)
-        if member.compress_size > file.size or member.file_size > limit:
+        if room < 0 or member.compress_size > file.size or (stored and _differs(member)):
             archive.close()
-            raise _damaged(file, member)
+            raise damaged(file.path, f"its member {member.filename!r:.200} is larger than can be")
     return archive
+
+
+def _differs(member):
+    return member.file_size != member.compress_size
+
+
+def read_member(file, archive, name):
+    """The bytes of a member; see `open_zip` for how many there may be."""
+    member = archive.getinfo(name)
+    if member.file_size > FREE + 2 * file.size:
+        raise damaged(file.path, f"its member {name!r:.200} would take {member.file_size} bytes")
+    return archive.read(member)
 
 
 def stored_at(file, archive, name):
     """The offset in `file` of the bytes of an uncompressed member.
 
     A local header has a length of its own for an extra field, which the archive's directory does
-    not repeat; that the next record begins behind the bytes shows that it is undamaged.
+    not repeat; that the next record begins after the bytes shows that it is undamaged.
     """
     member = archive.getinfo(name)
     header = member.header_offset
@@ -36,10 +58,18 @@ def stored_at(file, archive, name):
     end = start + member.file_size
     following = DESCRIPTOR if member.flag_bits & 8 else NEXT
     if member.compress_type != zipfile.ZIP_STORED or file.buffer[end : end + 4] not in following:
-        raise _damaged(file, member)
+        name = member.filename
+        what = f"its member {name!r:.200} should be one uncompressed piece of the file"
+        raise damaged(file.path, what)
     return start
 
 
-def _damaged(file, member):
-    name = member.filename
-    return damaged(file.path, f"its member {name!r} should be one uncompressed piece of the file")
+def check_crc(file, member, start):
+    """Raises if the bytes of a stored member, from `start` on, have another checksum."""
+    crc = 0
+    with memoryview(file.buffer) as whole:
+        for begin in range(start, start + member.file_size, 1 << 20):
+            end = min(begin + (1 << 20), start + member.file_size)
+            crc = zlib.crc32(whole[begin:end], crc)
+    if crc != member.CRC:
+        raise damaged(file.path, f"the checksum of its member {member.filename!r:.200} is wrong")
