@@ -109,7 +109,7 @@ class Config:
         for field in fields(self):
             value = getattr(self, field.name)
             if expected := _expected(field, value):
-                raise ValueError(f"{field.name} is {value!r}; expected {expected}.")
+                raise ValueError(f"{field.name} is {value!r:.200}; expected {expected}.")
         if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is no multiple of num_attention_heads="
@@ -282,7 +282,13 @@ def _expected(field, value):
     if float in types:
         fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and value >= 0
         return None if fits else "a number of at least 0"
-    return "True or False" if types == (bool,) else None
+    if types == (bool,):
+        return "True or False"
+    return "a name or a function" if types == (str,) and not _is_activation(value) else None
+
+
+def _is_activation(value):
+    return isinstance(value, str) or callable(value)
 
 
 # fields that say how a model is used, not what it is
@@ -406,8 +412,8 @@ def read_config(path):
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such config file.") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: expected a JSON config, but {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected a JSON config, but {error!s:.200}.") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected a JSON object with the values of a config.")
     return translate(raw, path)
@@ -506,7 +512,14 @@ def gate_of(activation):
     """bert4keras' `["gelu", "linear"]` for a gated layer, as fields of `Config`; or nothing."""
     if not isinstance(activation, (list, tuple)):
         return {}
-    return {"hidden_act": activation[0], "gated": list(activation[1:]) == ["linear"]}
+    match activation:
+        case [str() as name]:
+            return {"hidden_act": name, "gated": False}
+        case [str() as name, "linear"]:
+            return {"hidden_act": name, "gated": True}
+    raise ValueError(
+        f"hidden_act is {activation!r:.200}; expected a name, or a list of one and 'linear' for a gate."
+    )
 
 
 def _translate_activation(raw, values):
