@@ -10,7 +10,9 @@ import keras
 
 # Keras finds the classes and functions that a file names once these are imported
 from . import losses, optimizers, training  # noqa: F401
-from .checkpoints.base import reading
+from .checkpoints.base import MappedFile, read_json, reading
+from .checkpoints.keras_file import read_keras
+from .checkpoints.zip_file import open_zip, read_member
 from .configs import ARCHITECTURES, Config, config_in, heads_among, read_config
 from .files import complete
 from .layers import TokenEmbedding
@@ -69,9 +71,12 @@ def read_keras_model(path, compile=True, custom_objects=None):
             f"{path}: expected a .keras file, as model.save writes it. Weights alone go into a "
             "model by build_transformer_model(config_path, checkpoint_path)."
         )
-    with reading(path), zipfile.ZipFile(path) as archive:
-        config = json.loads(archive.read("config.json"))
-    if '"__lambda__"' in json.dumps(config):  # enable_unsafe_deserialization overrides safe_mode
+    file = MappedFile(path)
+    with reading(path), open_zip(file) as archive:
+        config = read_json(path, read_member(file, archive, "config.json"))
+        code = '"__lambda__"' in json.dumps(config)
+    read_keras(path, probe=True)  # Keras gives the weights to a library that damage can end
+    if code:  # enable_unsafe_deserialization overrides safe_mode
         raise ValueError(
             f"{path}: holds code, of a Lambda layer or another lambda, which is not run. Write it "
             "as a class or function with keras.saving.register_keras_serializable, and save again."
