@@ -19,6 +19,7 @@ from . import mappings
 from .checkpoints import save_checkpoint, saving_checkpoint
 from .checkpoints.matching import gather, is_copy, locate, unknown_names
 from .files import complete, write_text
+from .parsing import expecting, read_json
 
 NOT_UNDERSTOOD = "keys that are not understood"  # in the values of a config
 
@@ -409,14 +410,13 @@ def read_config(path):
     path = Path(path)
     complete(path.parent)
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such config file.") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: expected a JSON config, but {error!s:.200}.") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected a JSON object with the values of a config.")
-    return translate(raw, path)
+    with expecting(path, "the values of a config"):
+        return translate(raw, path)
 
 
 def translate(raw, where="the config"):
@@ -431,7 +431,7 @@ def translate(raw, where="the config"):
             only = mappings.CONFIG_ONLY[key]
             if only is not None and value not in (None, *only):
                 raise ValueError(
-                    f"{where}: {key} is {value!r}; here only {only or 'nothing'} is computed. "
+                    f"{where}: {key} is {value!r:.200}; here only {only or 'nothing'} is computed. "
                     "Another value is another architecture."
                 )
         elif name in ours:
@@ -450,6 +450,10 @@ def translate(raw, where="the config"):
     _translate_activation(raw, values)
     if raw.get("model_type"):
         values["model_type"] = raw["model_type"]
+        if not isinstance(raw["model_type"], str):
+            raise ValueError(
+                f"{where}: model_type is {raw['model_type']!r:.200}; expected a name."
+            )
     if raw.get("model_type") in ("t5", "mt5"):
         # transformers 5 keeps the old meaning of the tie flag in the second key
         tied = values.pop("tie_word_embeddings", True)
@@ -460,7 +464,7 @@ def translate(raw, where="the config"):
         values.setdefault("num_decoder_layers", values.get("num_hidden_layers"))
     elif raw.get("is_encoder_decoder"):
         raise ValueError(
-            f"{where}: is_encoder_decoder is true, but model_type={raw.get('model_type')!r} is "
+            f"{where}: is_encoder_decoder is true, but model_type={raw.get('model_type')!r:.200} is "
             "none of t5, mt5: no such model is known here."
         )
     if raw.get("norm_type", "layer_norm") != "layer_norm":  # JunnyYu's RoFormerV2
@@ -489,7 +493,7 @@ def judge(values, where, names=(), all_known=False):
     ours = [*(f.name for f in fields(Config)), *mappings.CONFIG_KEYS]
     said = []
     for key, value in values.pop(NOT_UNDERSTOOD, {}).items():
-        what = f"the key {key!r} (value {value!r}) is not understood"
+        what = f"the key {key!r:.200} (value {value!r:.200}) is not understood"
         near = difflib.get_close_matches(key, ours, 1)
         shapes = (
             re.fullmatch(mappings.CONFIG_GEOMETRY, key)
@@ -557,7 +561,7 @@ def recognize(values, names=()):
         allowed = [model_type]
     if model_type and not allowed:
         raise ValueError(
-            f"model_type is {model_type!r}; known are "
+            f"model_type is {model_type!r:.200}; known are "
             f"{', '.join(sorted({*mappings.MODEL_TYPES, *mappings.WEIGHTS}))}. If the graph is one "
             "of these, name it with model=."
         )

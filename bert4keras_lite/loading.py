@@ -10,13 +10,14 @@ import keras
 
 # Keras finds the classes and functions that a file names once these are imported
 from . import losses, optimizers, training  # noqa: F401
-from .checkpoints.base import MappedFile, read_json, reading
+from .checkpoints.base import MappedFile, reading
 from .checkpoints.keras_file import read_keras
 from .checkpoints.zip_file import open_zip, read_member
 from .configs import ARCHITECTURES, Config, config_in, heads_among, read_config
 from .files import complete
 from .layers import TokenEmbedding
 from .models import Transformer, class_for
+from .parsing import parse_json
 
 HEADS = ("with_pool", "with_nsp", "with_lm", "with_discriminator")
 
@@ -73,14 +74,14 @@ def read_keras_model(path, compile=True, custom_objects=None):
         )
     file = MappedFile(path)
     with reading(path), open_zip(file) as archive:
-        config = read_json(path, read_member(file, archive, "config.json"))
+        config = parse_json(read_member(file, archive, "config.json"))
         code = '"__lambda__"' in json.dumps(config)
-    read_keras(path, probe=True)  # Keras gives the weights to a library that damage can end
     if code:  # enable_unsafe_deserialization overrides safe_mode
         raise ValueError(
             f"{path}: holds code, of a Lambda layer or another lambda, which is not run. Write it "
             "as a class or function with keras.saving.register_keras_serializable, and save again."
         )
+    read_keras(path, probe=True)  # Keras gives the weights to a library that damage can end
     return keras.saving.load_model(path, custom_objects, compile=compile, safe_mode=True)
 
 

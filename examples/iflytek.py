@@ -5,10 +5,10 @@ three that is there is trained on, and the last tells the accuracy (CLUE's own t
 labels). A line is {"label": "11", "label_des": "外卖", "sentence": "..."}; TNEWS has the same.
 """
 
-import json
 from pathlib import Path
 
 import keras
+from json_lines import read_lines
 from trials import train_and_test
 
 from bert4keras_lite import load_tokenizer
@@ -19,8 +19,7 @@ def read(directory):
     """`(train, test, names)`: lists of (text, number of the label), and what the labels are called."""
 
     def rows(path):
-        with open(path, encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
+        return read_lines(path, lambda row: [row], '{"label": ..., ...}')
 
     names = {str(row["label"]): row["label_des"] for row in rows(Path(directory) / "labels.json")}
     numbers = {label: number for number, label in enumerate(names)}

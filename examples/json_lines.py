@@ -25,12 +25,20 @@ def read_lines(path, read, expected):
         for number, line in enumerate(lines, 1):
             try:
                 line = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                found += read(json.loads(line)) if line else []
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                found += read(parsed(line)) if line else []
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 raise SystemExit(
                     f"{path}, line {number}: expected {expected}; {reason(error)}: {line[:80]!r}"
                 ) from None
     return found
+
+
+def parsed(line):
+    """What a line of JSON holds; half of a character, such as `"\\ud800"` alone, becomes `?`."""
+    row = json.loads(line)
+    if "\\ud" in line.lower():
+        row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
+    return row
 
 
 def reason(error):
@@ -39,4 +47,6 @@ def reason(error):
         return f"there is no {error}"
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON ({error})"
+    if isinstance(error, RecursionError):
+        return "lists or objects are nested too deeply"
     return str(error)

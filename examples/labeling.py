@@ -5,13 +5,13 @@ batches that know their texts. The models, their losses and how their answers ar
 examples themselves.
 """
 
-import json
 import re
 from itertools import accumulate
 from pathlib import Path
 
 import keras
 import numpy as np
+from json_lines import read_lines
 
 from bert4keras_lite.data import Batches, pad_samples
 from bert4keras_lite.metrics import bio_spans, span_scores, triple_scores
@@ -48,7 +48,7 @@ def read_splits(directory, read):
 
 
 def read_json(path):
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return read_lines(path, lambda row: [row], '{"text": ..., ...}')
 
 
 def read_blocks(path):

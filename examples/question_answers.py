@@ -39,7 +39,7 @@ def read_triples(path):
 def is_json(text):
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -47,8 +47,10 @@ def read_whole(path, text):
     """The triples of a file that is one JSON value."""
     try:
         data = json.loads(text)
-    except ValueError as error:
-        raise SystemExit(f"{path}: expected JSON, or a JSON object a line; {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise SystemExit(
+            f"{path}: expected JSON, or a JSON object a line; {reason(error)}."
+        ) from None
     if isinstance(data, dict):
         data = data.get("data", [*data.values()])
     triples = []

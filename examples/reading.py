@@ -34,7 +34,7 @@ def read_cmrc(path):
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SystemExit(
             f"{path}: expected one JSON object, as CMRC 2018 has it: {error}."
         ) from None

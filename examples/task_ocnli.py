@@ -11,11 +11,11 @@ The plain model is trained beside one that reads only the second sentence: what 
 writers of the sentences gave away.
 """
 
-import json
 from functools import partial
 
 import keras
 from iflytek import classifier
+from json_lines import read_lines
 from tiny_bert import DATA
 from trials import arguments, compare, save, train_and_test
 
@@ -37,8 +37,7 @@ NAMES = ["entailment", "neutral", "contradiction"]
 
 def read(path):
     """(sentence, sentence, number of the label)."""
-    with open(path, encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
+    rows = read_lines(path, lambda row: [row], '{"sentence1": ..., "sentence2": ..., "label": ...}')
     return [
         (row["sentence1"], row["sentence2"], NAMES.index(row["label"]))
         for row in rows

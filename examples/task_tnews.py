@@ -9,13 +9,13 @@ Read as two texts, headline and keywords, and, for comparison, without the keywo
     Without it, the sample in examples/data/headlines.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
 from iflytek import classifier
+from json_lines import read_lines
 from tiny_bert import DATA
 from trials import arguments, compare, save, train_and_test
 
@@ -35,8 +35,7 @@ tokenizer = load_tokenizer(args.checkpoint)
 
 
 def rows(path):
-    with open(path, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+    return read_lines(path, lambda row: [row], '{"label": ..., ...}')
 
 
 names = {str(row["label"]): row["label_des"] for row in rows(Path(args.data) / "labels.json")}

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import NoneType
 
 from bert4keras_lite.configs import ARCHITECTURES, Config
+from bert4keras_lite.parsing import size_of
 
 RECIPES = Path(__file__).with_name("recipes")
+MAX_SIZE = 1 << 18  # bytes of a file of settings: PyYAML takes a thousand times as much
 CHOICES = {
     "objective": ("mlm", "lm", "unilm", "t5", "electra"),
     "backend": ("tensorflow", "jax", "torch"),
@@ -127,7 +129,7 @@ def of_kind(name, value, kind):
         value = int(value)
     if type(value) not in kinds:
         expected = " or ".join("null" if k is NoneType else k.__name__ for k in kinds)
-        raise ValueError(f"{name}={value!r}: expected {expected}.")
+        raise ValueError(f"{name}={value!r:.200}: expected {expected}.")
     return value
 
 
@@ -148,7 +150,7 @@ def check_names(given, known, where):
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1)
             raise ValueError(
-                f"{where}: there is no setting {name!r}"
+                f"{where}: there is no setting {name!r:.200}"
                 + (f"; did you mean {near[0]!r}?" if near else f". There are {', '.join(known)}.")
             )
 
@@ -203,10 +205,23 @@ def read(config):
     if not path.is_file():
         names = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
         raise ValueError(f"{config}: no such file, and none of the recipes: {names}.")
+    size = size_of(path)
+    if size > MAX_SIZE:
+        raise ValueError(f"{path}: has {size} bytes; expected settings, at most {MAX_SIZE}.")
+
+    class Loader(yaml.SafeLoader):
+        def compose_node(self, parent, index):
+            """Nodes that are not repeated by name: of a few, such references make billions."""
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("a reference (*) to another value, of which settings have none")
+            return super().compose_node(parent, index)
+
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, but {error}.") from None
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    # PyYAML lets through what Python says of odd numbers, dates and keys
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise ValueError(f"{path}: expected YAML, but {reason!s:.300}.") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of settings to values.")
     return values

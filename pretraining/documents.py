@@ -12,6 +12,8 @@ import re
 import zlib
 from dataclasses import dataclass
 
+from bert4keras_lite.parsing import SURROGATES
+
 from . import files
 
 UNITS = ("paragraphs", "line", "file")
@@ -238,16 +240,17 @@ def _of_json(part, layout, end):
             continue
         try:
             text = json.loads(line)[layout.text_key]
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise ValueError(
                 f"{part.path}, byte {at}: expected a JSON object with the key"
-                f" {layout.text_key!r} ({type(error).__name__}: {error}); see --text-key"
+                f" {layout.text_key!r} ({type(error).__name__}: {error!s:.200}); see --text-key"
             ) from None
         if not isinstance(text, str):
             raise ValueError(
-                f"{part.path}, byte {at}: {layout.text_key!r} is no string but {text!r:.40}"
+                f"{part.path}, byte {at}: {layout.text_key!r} is no string but"
+                f" {type(text).__name__}"
             )
-        yield at, text.replace("\r\n", "\n").strip()
+        yield at, SURROGATES.sub("\ufffd", text.replace("\r\n", "\n").strip())
 
 
 def _of_paragraphs(part, layout, end):

@@ -11,17 +11,24 @@ import argparse
 import json
 import sys
 
+from bert4keras_lite.parsing import SURROGATES
+
 from . import files
 from .documents import CHINESE
 
 
 def strings(value):
-    """All strings within what JSON can hold, but no keys of objects."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from strings(inner)
+    """All strings within what JSON can hold, but no keys of objects.
+
+    Half of a character, such as `"\\ud800"` alone, becomes U+FFFD.
+    """
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield SURROGATES.sub("\ufffd", value)
+        elif isinstance(value, dict | list):
+            left += [*(value.values() if isinstance(value, dict) else value)][::-1]
 
 
 def read_texts(path, min_chinese=6):
@@ -50,10 +57,10 @@ def read_texts(path, min_chinese=6):
 
 
 def is_json(text):
-    """Whether this is an object or a list of JSON."""
+    """Whether this is an object or a list of JSON, not nested so deeply that nobody reads it."""
     try:
         return isinstance(json.loads(text), dict | list)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -403,7 +403,7 @@ def test_unknown_option_suggests_the_nearest():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "expected a JSON config"),
+        ("{", "expected JSON"),
         ("[]", "expected a JSON object"),
         ('{"hidden_size": 32}', "no vocab_size, num_hidden_layers"),
         ('{"model_type": "bart"}', "model_type is 'bart'"),

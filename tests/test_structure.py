@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bert4keras_lite"
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax"}
 MAY_IMPORT = {
-    "configs": {"checkpoints", "files", "mappings"},
+    "configs": {"checkpoints", "files", "mappings", "parsing"},
     "models": {
         *("arguments", "checkpoints", "configs", "files", "hub", "layers", "lora", "mappings"),
         "tokenizers",
@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "doctor": {"checkpoints", "data", "models", "tokenizers"},
     "loading": {
         *("checkpoints", "configs", "files", "layers", "losses", "models", "optimizers"),
-        "training",
+        *("parsing", "training"),
     },
     "cli": {
         *("checkpoints", "configs", "data", "doctor", "files", "generation", "hub", "loading"),
@@ -35,6 +35,7 @@ WITHOUT_KERAS = [
     "tokenizers",
     "checkpoints",
     "files",
+    "parsing",
     "mappings",
     "configs",
     "hub",
@@ -72,7 +73,7 @@ def test_arrows_point_one_way(path):
 def test_light_packages_know_no_framework(path):
     own, other = imports(path)
     assert not other & FRAMEWORKS
-    assert own <= {p.stem for p in path.parent.glob("*.py")} | {"files", "hub"}
+    assert own <= {p.stem for p in path.parent.glob("*.py")} | {"files", "hub", "parsing"}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("generation/*.py")), ids=lambda p: p.stem)

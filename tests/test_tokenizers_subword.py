@@ -300,10 +300,10 @@ def test_bpe_files(tmp_path, gpt2):
     with pytest.raises(ValueError, match=r"other\.json has no.*of one model"):
         ByteBPETokenizer(other, files["merges.txt"])
     other.write_text('["a"]')
-    with pytest.raises(ValueError, match=r"other\.json: expected a JSON dict"):
+    with pytest.raises(ValueError, match=r"other\.json: expected a JSON object"):
         ByteBPETokenizer(other, [])
     other.write_text("{")
-    with pytest.raises(ValueError, match=r"other\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"other\.json: expected JSON"):
         ByteBPETokenizer(other, [])
     with pytest.raises(ValueError, match="lacks some of the 256 bytes"):
         ByteBPETokenizer({"a": 0}, [])
@@ -563,7 +563,7 @@ def test_load_nothing_or_too_much(models, tmp_path):
         load_tokenizer(tmp_path)
     (tmp_path / "b.model").unlink()
     (tmp_path / "tokenizer_config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"tokenizer_config\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json: expected JSON"):
         load_tokenizer(tmp_path)
 
 

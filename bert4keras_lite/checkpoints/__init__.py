@@ -163,7 +163,9 @@ def _open_sharded(path, verify):
             raise CheckpointError(
                 f"{path.parent / file!s:.400}: this shard, listed in {path}, is missing"
             )
-        shards[file] = _open(path.parent / file, verify)
+        shards[file] = shard = _open(path.parent / file, verify)
+        if shard.format not in ("safetensors", "torch"):
+            raise CheckpointError(f"{shard.path}: is of format {shard.format}, which has no shards.")
     entries = {}
     for name, file in files.items():
         shard = shards[file]

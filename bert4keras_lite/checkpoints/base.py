@@ -5,12 +5,8 @@ explains, and no process is lost to it: see `docs/reliability.md`.
 """
 
 import difflib
-import json
 import math
 import mmap
-import os
-import stat
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import parsing
+
 MAX_RANK = 32  # of every NumPy that is supported
 MAX_TENSORS = 100_000  # of one file
-FREE = 32 << 20  # bytes of memory that reading the description of tensors may take in any case
 
 
 class CheckpointError(Exception):
@@ -121,13 +118,12 @@ def damaged(path, what):
 
 def size_of(path):
     """The size of a file in bytes, once it is known to be one: a pipe would never end."""
-    with reading(path):
-        status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError(
-            f"{path}: expected a file, and it is a directory, a pipe or a device."
-        )
-    return status.st_size
+    try:
+        return parsing.size_of(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def read_json(path, text):
@@ -136,18 +132,10 @@ def read_json(path, text):
     Raises:
         CheckpointError: it would take far more memory than its length explains.
     """
-    items = sum(map(text.count, (b",", b"[", b"{")))
-    if 64 * items > FREE + 4 * len(text):
-        raise damaged(path, f"a JSON text with {items} items in {len(text)} bytes")
-    return json.loads(text, object_pairs_hook=_without_repeats)
-
-
-def _without_repeats(pairs):
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {twice!r:.200} is there twice")
-    return result
+    try:
+        return parsing.parse_json(text, unique=True)
+    except ValueError as error:
+        raise damaged(path, f"{error!s:.300}") from error
 
 
 def unreadable(path, name, shape, kind):

@@ -11,7 +11,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from .base import FREE, CheckpointError, Entry, checked_shape, damaged, read_json, unreadable
+from ..parsing import FREE
+from .base import CheckpointError, Entry, checked_shape, damaged, read_json, unreadable
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)

@@ -1,5 +1,6 @@
 """NumPy's `.npz` archives; members saved without compression are mapped, and none is unpickled."""
 
+import io
 import math
 import zipfile
 
@@ -22,9 +23,23 @@ def read_entries(path, verify):
     return entries
 
 
+MAX_HEADER = 10_000  # bytes, as in NumPy
+
+
+def _header(stream):
+    """What comes before the values in a `.npy` file, as a stream, and its length."""
+    start = stream.read(12)
+    width = 2 if start[6:7] == b"\1" else 4  # of the number that says how long the rest is
+    length = 8 + width + int.from_bytes(start[8 : 8 + width], "little")
+    if length > MAX_HEADER:
+        raise ValueError(f"a description of {length} bytes")
+    return io.BytesIO(start + stream.read(max(0, length - 12))), length
+
+
 def _entry(file, archive, member, verify):
     name = member.filename.removesuffix(".npy")
-    with archive.open(member) as stream:
+    with archive.open(member) as packed:
+        stream, header_size = _header(packed)
         version = np.lib.format.read_magic(stream)
         read_header = (
             np.lib.format.read_array_header_1_0
@@ -32,7 +47,6 @@ def _entry(file, archive, member, verify):
             else np.lib.format.read_array_header_2_0
         )
         shape, fortran, dtype = read_header(stream)
-        header_size = stream.tell()
     shape, order = checked_shape(file.path, name, shape), "F" if fortran else "C"
     if dtype.kind not in "biufc":
         return unreadable(file.path, name, shape, f"values of dtype {dtype}")

@@ -20,8 +20,8 @@ import ml_dtypes
 import numpy as np
 
 from ..files import final
+from ..parsing import FREE
 from .base import (
-    FREE,
     MAX_RANK,
     MAX_TENSORS,
     CheckpointError,
@@ -63,7 +63,10 @@ NUMBERS = {dtype: number for number, dtype in reversed(DTYPES.items())}  # plain
 OTHER_KINDS = {7: "strings", 20: "a resource", 21: "a variant"}
 
 FOOTER_SIZE = 48
+TRAILER_SIZE = 5  # of a block: the kind of its compression, and a checksum
+MAX_INDEX = 32 << 20  # bytes of an index file, which a hundred thousand long names do not reach
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
+MAX_SLICES = 512  # of one variable
 MAX_FIELD = 15  # higher numbers of fields are in none of the messages here
 ALIGNMENT = 64  # of the tensors in a data file: TensorFlow does not mind, mapped views gain by it
 
@@ -97,7 +100,10 @@ def read_entries(prefix, verify):
         if _last(header, 2) != 0:
             raise CheckpointError(f"{index}: of a big-endian machine, which is not supported")
         stored = {key: _parse_entry(value) for key, value in table.items()}
+        if sum(len(entry.slices) for entry in stored.values()) > len(stored):
+            raise damaged(index, "it speaks of more slices than it has")
         bundle = _Bundle(prefix, _last(header, 1), stored, verify)
+        bundle.check_sizes()
         # keys that start with a zero byte hold the slices of partitioned variables
         return {key.decode(): bundle.entry(key) for key in stored if not key.startswith(b"\0")}
 
@@ -119,6 +125,15 @@ class _Bundle:
                 )
             self.files[shard] = MappedFile(path)
         return self.files[shard]
+
+    def check_sizes(self):
+        """Raises if the tensors take more room than there is: none may lie on another."""
+        numbers = [entry for entry in self.stored.values() if entry.dtype in DTYPES]
+        size = sum(entry.size for entry in numbers)
+        files = [self.file(shard) for shard in {entry.shard for entry in numbers if entry.size}]
+        if size > sum(file.size for file in files):
+            what = f"its tensors take {size} bytes, more than the data files have"
+            raise damaged(f"{self.prefix}.index", what)
 
     def entry(self, key):
         name, entry = key.decode(), self.stored[key]
@@ -192,7 +207,8 @@ def _tile(boxes, shape):
 
 def _read_table(path):
     """The (key, value) pairs of a sorted string table, in its order."""
-    size_of(path)
+    if size_of(path) > MAX_INDEX:
+        raise damaged(path, f"it is longer than {MAX_INDEX} bytes")
     data = path.read_bytes()
     if len(data) < FOOTER_SIZE or not data.endswith(MAGIC):
         raise damaged(path, "it does not end as the index of a TensorFlow checkpoint does")
@@ -204,7 +220,7 @@ def _read_table(path):
         offset, size, _ = _read_handle(handle, 0)
         if offset < end:
             raise damaged(path, "its blocks overlap")
-        end = offset + size
+        end = offset + size + TRAILER_SIZE
         for key, value in _read_block(path, data, offset, size):
             count, room = count + 1, room - len(key)
             if room < 0 or count > MAX_TENSORS:
@@ -238,6 +254,8 @@ def _read_block(path, data, offset, size):
         length, position = _read_varint(block, position)
         key = key[:shared] + block[position : position + unshared]
         position += unshared
+        if position + length > end:
+            raise damaged(path, "an entry is longer than its block")
         yield key, block[position : position + length]
         position += length
 
@@ -292,8 +310,11 @@ def _read_varint(data, position):
 
 def _read_message(data):
     """The fields of a protocol buffer: number -> list of ints and bytes."""
-    fields, position = defaultdict(list), 0
+    fields, position, count = defaultdict(list), 0, 0
     while position < len(data):
+        count += 1
+        if count > MAX_TENSORS:
+            raise ValueError(f"a message of more than {MAX_TENSORS} fields")
         tag, position = _read_varint(data, position)
         wire = tag & 7
         if wire == 0:
@@ -315,7 +336,7 @@ def _read_message(data):
 def _parse_entry(data):
     fields = _read_message(data)
     dimensions = _read_message(_last(fields, 2, b""))[2]
-    if len(dimensions) > MAX_RANK or len(fields[7]) > MAX_TENSORS:
+    if len(dimensions) > MAX_RANK or len(fields[7]) > MAX_SLICES:
         raise ValueError(f"a tensor of {len(dimensions)} axes in {len(fields[7])} slices")
     dimensions = map(_read_message, dimensions)
     return BundleEntry(

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from ..parsing import FREE
 from .base import (
-    FREE,
     MAX_RANK,
     MAX_TENSORS,
     CheckpointError,
@@ -367,10 +367,18 @@ def _entries(file, value, places):
         raise CheckpointError(
             f"{file.path}: holds no tensors by name; save a state_dict (a dictionary of tensors)"
         )
-    return {
-        name: _entry(file, name, tensor, *places[tensor.storage.key])
-        for name, tensor in tensors.items()
-    }
+    # repeated values (a stride of 0) take no room in the file, but all the more in memory
+    room, entries = max(file.size, 2**20), {}
+    for name, tensor in tensors.items():
+        entry = _entry(file, name, tensor, *places[tensor.storage.key])
+        count = math.prod(entry.shape)
+        pairs = zip(entry.shape, tensor.strides, strict=True)
+        if count > 1 + sum((n - 1) * stride for n, stride in pairs):
+            room -= count
+        if room < 0:
+            raise damaged(file.path, f"{name!r:.200} of shape {entry.shape} repeats its values")
+        entries[name] = entry
+    return entries
 
 
 def _entry(file, name, tensor, start, size):
@@ -384,7 +392,6 @@ def _entry(file, name, tensor, start, size):
     reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
     if math.prod(shape) == 0:
         reach = 0
-    # repeated values (a stride of 0) take no room in the file, but all the more in memory
     repeated = math.prod(shape) > max(file.size, 2**20)
     if min((begin, *strides)) < 0 or begin + reach > size or start + size > file.size or repeated:
         what = f"{name!r:.200} of shape {shape} does not fit into its storage of {size} bytes"

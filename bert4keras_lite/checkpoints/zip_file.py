@@ -3,10 +3,11 @@
 import zipfile
 import zlib
 
-from .base import FREE, damaged
+from ..parsing import FREE
+from .base import MAX_TENSORS, damaged
 
-END, END_64 = b"PK\5\6", b"PK\6\6"  # of the list of members; that with numbers of 64 bits
-MOST_COMMENT = 1 << 16
+# what is behind the list of members; the second of them, with numbers of 64 bits, may be missing
+END, LOCATOR, END_64 = b"PK\5\6", b"PK\6\7", b"PK\6\6"
 MOST_LIST = 16 << 20  # bytes: more than any checkpoint has
 # what follows the bytes of a member: sizes and checksum if its flags say so, or the next record
 DESCRIPTOR, NEXT = (b"PK\7\x08",), (b"PK\3\4", b"PK\1\2")
@@ -14,14 +15,9 @@ DESCRIPTOR, NEXT = (b"PK\7\x08",), (b"PK\3\4", b"PK\1\2")
 
 def open_zip(file):
     """The archive in a `MappedFile`, once all of it is known to be of a size that the file explains."""
-    tail = bytes(file.buffer[-MOST_COMMENT - 128 :])
-    for mark, at, width in ((END, 12, 4), (END_64, 40, 8)):
-        place = tail.rfind(mark)
-        size = int.from_bytes(tail[place + at : place + at + width], "little") if place >= 0 else 0
-        if MOST_LIST < size != 0xFFFFFFFF:  # where that stands, the other has the number
-            raise damaged(file.path, f"its list of members should take {size} bytes")
+    _check_list(file)
     archive = zipfile.ZipFile(file.path)
-    room = 2 * FREE + 8 * file.size
+    room = FREE + 4 * file.size
     for member in archive.infolist():
         room -= member.file_size
         stored = member.compress_type == zipfile.ZIP_STORED
@@ -31,6 +27,25 @@ def open_zip(file):
     return archive
 
 
+def _check_list(file):
+    """Raises if the list of members is longer than that of any checkpoint."""
+    place = file.size - 22
+    tail = file.buffer[-22:]
+    if len(tail) < 22 or tail[:4] != END:  # behind which there could be a comment, or another one
+        raise damaged(file.path, "it does not end as a zip archive without a comment does")
+    size = int.from_bytes(tail[12:16], "little")
+    if place >= 76 and file.buffer[place - 20 : place - 16] == LOCATOR:
+        place -= 76
+        if file.buffer[place : place + 4] != END_64:
+            raise damaged(file.path, "the end of its list of members is not where it should be")
+        size = int.from_bytes(file.buffer[place + 40 : place + 48], "little")
+    if size > min(place, MOST_LIST):
+        raise damaged(file.path, f"its list of members should take {size} bytes")
+    count = file.buffer[place - size : place].count(b"PK\1\2")
+    if count > MAX_TENSORS:
+        raise damaged(file.path, f"it has {count} members")
+
+
 def _differs(member):
     return member.file_size != member.compress_size
 
@@ -38,7 +53,7 @@ def _differs(member):
 def read_member(file, archive, name):
     """The bytes of a member; see `open_zip` for how many there may be."""
     member = archive.getinfo(name)
-    if member.file_size > FREE + 2 * file.size:
+    if member.file_size > FREE // 4 + 2 * file.size:
         raise damaged(file.path, f"its member {name!r:.200} would take {member.file_size} bytes")
     return archive.read(member)
 

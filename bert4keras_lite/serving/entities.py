@@ -6,6 +6,7 @@ from pathlib import Path
 from ..files import complete, saving, write_text
 from ..hub import local_directory
 from ..loading import read_keras_model
+from ..parsing import read_json
 from ..tokenizers import load_tokenizer
 from ..tokenizers.base import TokenizerBase
 
@@ -54,12 +55,7 @@ def load_tagger(directory):
                 f"{directory}: expected {MODEL}, {LABELS} and vocab.txt, as save_tagger writes "
                 f"them; there is no {name}."
             )
-    try:
-        labels = json.loads((directory / LABELS).read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{directory / LABELS}: expected a JSON list of names ({error})."
-        ) from None
+    labels = read_json(directory / LABELS)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise ValueError(f"{directory / LABELS}: expected a JSON list of names.")
     model = read_keras_model(directory / MODEL, compile=False)

@@ -21,7 +21,9 @@ from pathlib import Path
 import regex
 
 from ..files import complete
+from ..parsing import read_json, read_lines
 from .base import DictTokenizer, Memo, byte_spans, locate
+from .settings import checked_vocab
 from .wordpiece import load_vocab
 
 # English contractions, words, numbers, everything else, and spaces. Of several spaces the last
@@ -57,24 +59,24 @@ def read_vocab(path):
     complete(Path(path).parent)
     if Path(path).suffix != ".json":
         return load_vocab(path)
-    try:
-        vocab = json.loads(Path(path).read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); expected a dict token -> id") from None
-    if not isinstance(vocab, dict) or not all(isinstance(i, int) for i in vocab.values()):
-        raise ValueError(f"{path}: expected a JSON dict token -> id")
+    return checked_vocab(path, read_json(path))
     return vocab
 
 
 def _load_merges(path):
-    lines = Path(path).read_text("utf-8").split("\n")
+    try:
+        lines = read_lines(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected text in UTF-8, got {error.reason} at byte {error.start}."
+        ) from None
     merges = []
     for number, line in enumerate(lines, 1):
         pair = tuple(line.split())
         if not pair or (number == 1 and line.startswith("#version")):
             continue
         if len(pair) != 2:
-            raise ValueError(f"{path}, line {number}: expected two symbols, got {line!r}")
+            raise ValueError(f"{path}, line {number}: expected two symbols, got {line!r:.200}")
         merges.append(pair)
     return merges
 

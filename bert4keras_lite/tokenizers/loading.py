@@ -8,7 +8,7 @@ from ..hub import local_directory
 from .byte_bpe import ByteBPETokenizer, read_vocab
 from .one_file import read_one_file
 from .sentencepiece import CpmTokenizer, SpTokenizer
-from .settings import NAMES, Settings, merged, read_json
+from .settings import NAMES, Settings, merged, read_dict, read_json
 from .wordpiece import Tokenizer, load_vocab
 from .words import jieba_words
 
@@ -113,7 +113,9 @@ def _sentencepiece(path, found, settings, tokens, config):
     plain = SpTokenizer(path, token_end=None)
     has = plain.is_known
     if keep_tokens := _find(path.parent, "*keep_tokens*.json"):
-        found["keep_tokens"] = read_json(keep_tokens)
+        found["keep_tokens"] = kept = read_json(keep_tokens)
+        if not isinstance(kept, list) or not all(type(i) is int for i in kept):
+            raise ValueError(f"{keep_tokens}: expected a list of ids, got {kept!r:.200}.")
     if _is_cpm(path, settings):
         # CPM's own code puts nothing after a text, unlike transformers.
         return CpmTokenizer, (path,), {**found, "token_end": None}
@@ -122,7 +124,7 @@ def _sentencepiece(path, found, settings, tokens, config):
     elif not has(found.get("token_end") or "</s>"):
         found["token_end"] = None
     # T5's 100 sentinels are in no file; its table has room for them.
-    has_room = config.get("vocab_size", 0) >= plain.vocab_size + 100
+    has_room = (config.get("vocab_size") or 0) >= plain.vocab_size + 100
     is_t5 = config.get("model_type") == "t5" and has_room and not has("<extra_id_0>")
     named = {t.content for t in tokens if _SENTINEL.fullmatch(t.content) and not has(t.content)}
     found["extra_ids"] = settings.values.get("extra_ids", 100 if is_t5 else len(named))
@@ -197,7 +199,13 @@ def load_tokenizer(directory, **options):
     if not folder.is_dir():
         raise ValueError(f"{folder} is no directory; expected one with {_LOOKED_FOR}")
     kind, path, merges = _vocabulary_file(folder)
-    settings, config = Settings(folder), read_json(folder / "config.json")
+    settings, config = Settings(folder), read_dict(folder / "config.json")
+    for key, kind_of_value in (("vocab_size", int), ("model_type", str), ("tokenizer_class", str)):
+        if not isinstance(config.get(key), kind_of_value | None):
+            raise ValueError(
+                f"{folder / 'config.json'}: {key} is {config[key]!r:.200}; expected"
+                f" {'a whole number' if kind_of_value is int else 'a name'}."
+            )
     is_cpm = kind == "sentencepiece" and _is_cpm(path, settings)
     one_path = folder / "tokenizer.json"
     one_file = read_one_file(one_path, kind, is_cpm)

@@ -13,7 +13,8 @@ text when decoding, and is an error.
 
 from dataclasses import dataclass, field
 
-from .settings import read_json, token_of
+from ..parsing import expecting
+from .settings import checked_vocab, read_json, token_of
 
 _KINDS = {"WordPiece": "WordPiece", "BPE": "byte-level BPE", "Unigram": "sentencepiece"}
 _PARTS = {
@@ -104,7 +105,7 @@ def _check_part(path, content, name, kind):
     wanted = name == "pre_tokenizer" or (kind, name) == ("WordPiece", "normalizer")
     if not set(names) <= allowed or (wanted and not names):
         raise ValueError(
-            f"{path}: the {name} is {' and '.join(names) or None}; {kind} is understood with"
+            f"{path}: the {name} is {' and '.join(names) or None!s:.200}; {kind} is understood with"
             f" {' and '.join(sorted(allowed)) or None} alone. Texts would get other ids than the"
             " model was trained with."
         )
@@ -185,7 +186,12 @@ def read_one_file(path, beside=None, cpm=False):
     """
     if not path.is_file():
         return None
-    content = read_json(path)
+    with expecting(path, "the parts of a tokenizer"):
+        return _one_file(path, read_json(path), beside, cpm)
+
+
+def _one_file(path, content, beside, cpm):
+    """The same of its contents."""
     model = content.get("model") if isinstance(content, dict) else None
     kind = _KINDS.get(model.get("type")) if isinstance(model, dict) else None
     if kind is None:
@@ -210,10 +216,14 @@ def read_one_file(path, beside=None, cpm=False):
     vocab, merges = model["vocab"], model.get("merges") or []
     if kind == "sentencepiece":
         vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
+    merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
+    for pair in merges:
+        if len(pair) != 2 or not all(isinstance(symbol, str) for symbol in pair):
+            raise ValueError(f"{path}: the merges have {pair!r:.200}; expected pairs of symbols.")
     return OneFile(
         kind,
-        vocab,
-        [pair.split(" ") if isinstance(pair, str) else pair for pair in merges],
+        checked_vocab(path, vocab),
+        merges,
         [token_of(path, "added_tokens", token) for token in content.get("added_tokens") or []],
         {} if cpm else _options(path, content, model, kind),
     )
@@ -227,10 +237,17 @@ def _options(path, content, model, kind):
         options["token_start"], options["token_end"] = around
     if model.get("unk_token"):
         options["token_unk"] = model["unk_token"]
+    for key, token in options.items():
+        if not isinstance(token, str | None):
+            raise ValueError(f"{path}: {key} is {token!r:.200}; expected a token.")
     if kind != "WordPiece":
         return options
     if "max_input_chars_per_word" in model:
-        options["word_maxlen"] = model["max_input_chars_per_word"]
+        options["word_maxlen"] = count = model["max_input_chars_per_word"]
+        if type(count) is not int:
+            raise ValueError(
+                f"{path}: max_input_chars_per_word is {count!r:.200}; expected a whole number."
+            )
     normalizer = (_components(content.get("normalizer")) or [{}])[0]
     for key, name in (
         ("lowercase", "do_lower_case"),
@@ -238,5 +255,7 @@ def _options(path, content, model, kind):
         ("handle_chinese_chars", "tokenize_chinese_chars"),
     ):
         if normalizer.get(key) is not None:
-            options[name] = normalizer[key]
+            options[name] = flag = normalizer[key]
+            if not isinstance(flag, bool):
+                raise ValueError(f"{path}: {key} is {flag!r:.200}; expected true or false.")
     return options

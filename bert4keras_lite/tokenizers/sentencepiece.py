@@ -15,6 +15,7 @@ from pathlib import Path
 import sentencepiece
 
 from ..files import complete
+from ..parsing import read_bytes
 from .added import AddedToken
 from .base import TokenizerBase, byte_spans, locate
 from .words import jieba_new_words
@@ -81,7 +82,7 @@ def _processor(proto, problem):
 def _load(path, keep_tokens):
     """The sentencepiece processor of a model file, reduced to `keep_tokens` if it is not yet."""
     complete(Path(path).parent)
-    proto = Path(path).read_bytes()
+    proto = read_bytes(path)
     model = _processor(proto, f"{path} is no sentencepiece model")
     if keep_tokens is None:
         return model

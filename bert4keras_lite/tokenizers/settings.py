@@ -14,6 +14,7 @@ import json
 import re
 from dataclasses import replace
 
+from .. import parsing
 from .added import AddedToken
 
 # The kinds of `load_tokenizer`, and the classes of transformers whose rules are theirs
@@ -73,6 +74,7 @@ _ONLY = {
     "subword_tokenizer_type": ("wordpiece",),
     "wordpieces_prefix": ("##",),
 }
+MAX_ID = 1 << 24  # no table of a model has so many rows
 # Keys that are numbers, or true or false
 _COUNTS = "extra_ids|max_input_chars_per_word"
 _FLAGS = "do_lower_case|strip_accents|tokenize_chinese_chars|add_bos_token|add_eos_token"
@@ -82,17 +84,23 @@ def read_json(path):
     """The contents of a JSON file; an empty dict if there is none."""
     if path is None or not path.is_file():
         return {}
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error})") from None
+    return parsing.read_json(path)
 
 
-def _read_dict(path):
+def read_dict(path):
     content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}.")
     return content
+
+
+def checked_vocab(path, vocab):
+    """A vocabulary out of JSON, once it is known to be one: a dict token -> id."""
+    if not isinstance(vocab, dict) or not all(type(i) is int for i in vocab.values()):
+        raise ValueError(f"{path}: expected a JSON object token -> id.")
+    if vocab and not 0 <= min(vocab.values()) <= max(vocab.values()) < MAX_ID:
+        raise ValueError(f"{path}: expected ids from 0 to {MAX_ID - 1}.")
+    return vocab
 
 
 def token_of(path, key, value, **defaults):
@@ -106,6 +114,14 @@ def token_of(path, key, value, **defaults):
     flags = {name: fields[name] for name in AddedToken.__dataclass_fields__ if name in fields}
     if not flags["content"]:
         raise ValueError(f"{path}: {key} holds an empty token; expected a text.")
+    number = flags.get("id")
+    if number is not None and not (type(number) is int and 0 <= number < MAX_ID):
+        raise ValueError(f"{path}: {key} has the id {number!r:.200}; expected 0 to {MAX_ID - 1}.")
+    for name in flags.keys() - {"content", "id"}:
+        if not isinstance(flags[name], bool):
+            raise ValueError(
+                f"{path}: {name} of {key} is {flags[name]!r:.200}; expected true or false."
+            )
     return AddedToken(**flags)
 
 
@@ -126,12 +142,16 @@ class Settings:
 
     def __init__(self, folder):
         self.path = folder / "tokenizer_config.json"
-        config = _read_dict(self.path)
+        with parsing.expecting(self.path, "the settings of a tokenizer"):
+            self._read(folder)
+
+    def _read(self, folder):
+        config = read_dict(self.path)
         decoder = config.get("added_tokens_decoder")
         special = {key: (self.path, value) for key, value in config.items()}
         if decoder is None:
             path = folder / "special_tokens_map.json"
-            special |= {key: (path, value) for key, value in _read_dict(path).items()}
+            special |= {key: (path, value) for key, value in read_dict(path).items()}
 
         self.values = {key: value for key, value in config.items() if value is not None}
         self.names, named = {}, []
@@ -154,7 +174,7 @@ class Settings:
         specials = {*filter(None, self.names.values()), *(token.content for token in named)}
         self._added = [
             token_of(path, content, content, id=_number(path, i), special=content in specials)
-            for content, i in _read_dict(path).items()
+            for content, i in read_dict(path).items()
         ]
         self._named = named
 
@@ -219,8 +239,9 @@ _DEFAULT_SPECIALS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
 
 
 def _number(path, value):
-    if str(value).isdecimal():
-        return int(value)
+    text = str(value)
+    if text.isdecimal() and len(text) < 20:
+        return int(text)
     raise ValueError(f"{path}: {value!r:.200} is no id; expected a whole number.")
 
 

@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files import complete, write_text
+from ..parsing import read_lines
 from .added import parts
 from .base import DictTokenizer, Memo
 from .words import jieba_words
@@ -82,13 +83,15 @@ def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
     complete(Path(path).parent)
     try:
         # Lines end at "\n" only: a vocabulary may hold other line separators as tokens.
-        with open(path, encoding=encoding, newline="\n") as file:
-            lines = file.read().removeprefix("\ufeff").rstrip("\r\n").split("\n")
+        lines = read_lines(path, encoding)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is no {encoding} text ({error.reason} at byte {error.start}); expected a"
             " vocabulary of one token a line; give its encoding=, e.g. 'gb18030'"
         ) from None
+    lines[0] = lines[0].removeprefix("\ufeff")
+    while len(lines) > 1 and not lines[-1].strip("\r"):
+        lines.pop()
     token_dict = {(line.split() or [""])[0]: row for row, line in enumerate(lines)}
     if not any(token_dict):
         raise ValueError(f"{path} holds no tokens; expected one token a line")

@@ -1,0 +1,142 @@
+"""Reads JSON and text of strangers within limits: for configs, vocabularies, tokenizers, headers.
+
+Whatever a file claims or repeats, reading it takes no more memory than its size explains, does not
+wait for a pipe, and ends in one error. Knows no framework. See `docs/reliability.md`.
+"""
+
+import json
+import os
+import re
+import stat
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+FREE = 32 << 20  # bytes of memory that reading a description may take in any case
+MAX_DEPTH = 100  # of lists and objects within each other
+_ITEM = 64  # bytes that the least thing in a list or object takes
+_LINE = 200  # bytes that a line takes as a string and a key
+# an escape that is half of a character beyond U+FFFF, alone or with its other half
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def size_of(path):
+    """The size of a file in bytes, once it is known to be one: a pipe would never end.
+
+    Raises:
+        ValueError: it is a directory, a pipe or a device.
+        OSError: it is not there.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: expected a file, and it is a directory, a pipe or a device.")
+    return status.st_size
+
+
+def read_bytes(path):
+    """The bytes of a file; raises like `size_of`."""
+    size_of(path)
+    return Path(path).read_bytes()
+
+
+def read_lines(path, encoding="utf-8"):
+    """The lines of a text file, which end at `"\\n"` alone.
+
+    Raises:
+        UnicodeDecodeError: it has another encoding.
+        ValueError: it is no file, or has so many short lines that they would take far more memory.
+        OSError: it cannot be opened.
+    """
+    content = read_bytes(path)
+    count = content.count(b"\n")
+    if _LINE * count > 2 * FREE + 6 * len(content):
+        raise ValueError(f"{path}: holds {count} lines in {len(content)} bytes, which is too many.")
+    text = content.decode(encoding)
+    del content
+    return text.split("\n")
+
+
+def parse_json(text, unique=False):
+    """What a JSON text holds.
+
+    Args:
+        text: bytes, in UTF-8.
+        unique: whether a key that is there twice is an error; else the last one counts.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deeply, holds half a character (`"\\ud800"`), or
+            would take far more memory than its length explains. The message names no file.
+    """
+    items = sum(map(text.count, (b",", b"[", b"{")))
+    decoded = text.decode("utf-8-sig")
+    if _ITEM * items + sys.getsizeof(decoded) > FREE + 5 * len(text):
+        raise ValueError(f"a JSON text with {items} items in {len(text)} bytes")
+    hook = _without_repeats if unique else None
+    try:
+        value = json.loads(decoded, object_pairs_hook=hook)
+    except RecursionError:
+        raise ValueError(f"lists or objects more than {MAX_DEPTH} deep within each other") from None
+    if _depth(value) > MAX_DEPTH:
+        raise ValueError(f"lists or objects more than {MAX_DEPTH} deep within each other")
+    if _HALF.search(text) and any(map(SURROGATES.search, texts_in(value))):
+        raise ValueError("half of a character, such as \\ud800 alone")
+    return value
+
+
+def read_json(path, unique=False):
+    """What a JSON file holds; raises like `parse_json` and `size_of`, with the file's name."""
+    text = read_bytes(path)
+    try:
+        return parse_json(text, unique)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected JSON, got {error!s:.200}.") from None
+
+
+@contextmanager
+def expecting(path, what):
+    """Turns whatever code trips over in values of other types than expected into one `ValueError`."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, RecursionError, OverflowError) as error:
+        raise ValueError(
+            f"{path}: expected {what}, got values of other types ({type(error).__name__}:"
+            f" {error!s:.200})."
+        ) from error
+
+
+def texts_in(value):
+    """All strings within what JSON can hold, in order, those that are keys among them."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            left += reversed(value)
+        elif isinstance(value, dict):
+            left += (part for pair in reversed(value.items()) for part in reversed(pair))
+
+
+def _depth(value):
+    """How deep lists and objects are within each other; no more than one over the limit."""
+    level = [value] if isinstance(value, list | dict) else []
+    for depth in range(MAX_DEPTH + 1):
+        if not level:
+            return depth
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, list | dict)
+        ]
+    return MAX_DEPTH + 1
+
+
+def _without_repeats(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {twice!r:.200} is there twice")
+    return result
