@@ -447,13 +447,14 @@ def translate(raw, where="the config"):
         values.setdefault("max_position", raw["n_ctx"])
     if "emb_size" in raw and "hidden_size" not in values:
         values["hidden_size"] = raw["emb_size"]
-    _translate_activation(raw, values)
+    try:
+        _translate_activation(raw, values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     if raw.get("model_type"):
         values["model_type"] = raw["model_type"]
         if not isinstance(raw["model_type"], str):
-            raise ValueError(
-                f"{where}: model_type is {raw['model_type']!r:.200}; expected a name."
-            )
+            raise ValueError(f"{where}: model_type is {raw['model_type']!r:.200}; expected a name.")
     if raw.get("model_type") in ("t5", "mt5"):
         # transformers 5 keeps the old meaning of the tie flag in the second key
         tied = values.pop("tie_word_embeddings", True)

@@ -213,7 +213,9 @@ def read(config):
         def compose_node(self, parent, index):
             """Nodes that are not repeated by name: of a few, such references make billions."""
             if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("a reference (*) to another value, of which settings have none")
+                raise yaml.YAMLError(
+                    "a reference (*) to another value, of which settings have none"
+                )
             return super().compose_node(parent, index)
 
     try:

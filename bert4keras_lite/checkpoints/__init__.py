@@ -165,7 +165,9 @@ def _open_sharded(path, verify):
             )
         shards[file] = shard = _open(path.parent / file, verify)
         if shard.format not in ("safetensors", "torch"):
-            raise CheckpointError(f"{shard.path}: is of format {shard.format}, which has no shards.")
+            raise CheckpointError(
+                f"{shard.path}: is of format {shard.format}, which has no shards."
+            )
     entries = {}
     for name, file in files.items():
         shard = shards[file]

@@ -18,7 +18,7 @@ import numpy as np
 from .. import parsing
 
 MAX_RANK = 32  # of every NumPy that is supported
-MAX_TENSORS = 100_000  # of one file
+MAX_TENSORS = 50_000  # of one file
 
 
 class CheckpointError(Exception):

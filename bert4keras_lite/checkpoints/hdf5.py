@@ -4,8 +4,10 @@ What lies in one piece of the file, which is all that Keras writes, is mapped he
 """
 
 import json
+import math
 import subprocess
 import sys
+from itertools import accumulate, islice
 from pathlib import Path
 
 import ml_dtypes
@@ -15,6 +17,7 @@ from ..parsing import FREE
 from .base import CheckpointError, Entry, checked_shape, damaged, read_json, unreadable
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
+ALONG = 1 << 20  # bytes
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
@@ -34,13 +37,51 @@ def read(file, start, size, probe=False):
     """
     text = _ask(file, start, size, **({"probe": True} if probe else {}))
     told = read_json(file.path, text)
+    packed = _Packed(file, start, size)
     entries = {
-        item["name"]: _entry(file, start, size, item) for item in told["datasets"] if item["name"]
+        item["name"]: _entry(file, start, packed, item) for item in told["datasets"] if item["name"]
     }
     return entries, told["layers"]
 
 
-def _entry(file, start, size, item):
+class _Packed:
+    """The datasets of a file that are not in one piece of it: in chunks, compressed, or filled in.
+
+    A process for each of many tiny ones would take long: those that follow are read along.
+    """
+
+    def __init__(self, file, start, size):
+        self.file, self.start, self.size = file, start, size
+        self.sizes, self.read_along = {}, {}
+
+    def read(self, name):
+        """The bytes of a dataset."""
+        content = self.read_along.pop(name, None)
+        if content is None:
+            names = self._from(name)
+            content = _ask(self.file, self.start, self.size, names=names)
+            ends = [*accumulate(self.sizes[name] for name in names)]
+            if len(content) != ends[-1]:
+                raise damaged(self.file.path, f"{name!r:.200} has another size")
+            self.read_along = {
+                other: content[begin:end]
+                for other, begin, end in zip(names[1:], ends, ends[1:], strict=False)
+            }
+            content = content[: ends[0]]
+        return content
+
+    def _from(self, name):
+        """That name, and those that follow, as long as they take little."""
+        names, room = [name], ALONG
+        for other in islice(self.sizes, list(self.sizes).index(name) + 1, None):
+            room -= self.sizes[other] + 200
+            if room < 0:
+                break
+            names.append(other)
+        return names
+
+
+def _entry(file, start, packed, item):
     name, dtype = item["name"], np.dtype(item["dtype"])
     if not item["plain"]:
         what = f"values of dtype {dtype}, or from other files"
@@ -51,10 +92,10 @@ def _entry(file, start, size, item):
     if item["offset"] is not None:
         return file.entry(name, start + item["offset"], shape, dtype)
 
-    def read():  # in chunks, compressed, or empty: not in one piece of the file
-        return np.frombuffer(_ask(file, start, size, name=name), dtype).reshape(shape)
-
-    return Entry(shape, dtype, read)
+    if 0 in shape:
+        return Entry(shape, dtype, lambda: np.zeros(shape, dtype))
+    packed.sizes[name] = math.prod(shape) * dtype.itemsize
+    return Entry(shape, dtype, lambda: np.frombuffer(packed.read(name), dtype).reshape(shape))
 
 
 def _ask(file, start, size, **request):

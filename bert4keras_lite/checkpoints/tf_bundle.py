@@ -99,9 +99,12 @@ def read_entries(prefix, verify):
         header = _read_message(table.pop(b""))
         if _last(header, 2) != 0:
             raise CheckpointError(f"{index}: of a big-endian machine, which is not supported")
-        stored = {key: _parse_entry(value) for key, value in table.items()}
-        if sum(len(entry.slices) for entry in stored.values()) > len(stored):
-            raise damaged(index, "it speaks of more slices than it has")
+        stored, slices = {}, 0
+        for key, value in table.items():
+            stored[key] = _parse_entry(value)
+            slices += len(stored[key].slices)
+            if slices > len(table):
+                raise damaged(index, "it speaks of more slices than it has")
         bundle = _Bundle(prefix, _last(header, 1), stored, verify)
         bundle.check_sizes()
         # keys that start with a zero byte hold the slices of partitioned variables

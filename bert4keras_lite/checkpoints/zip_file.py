@@ -33,14 +33,15 @@ def _check_list(file):
     tail = file.buffer[-22:]
     if len(tail) < 22 or tail[:4] != END:  # behind which there could be a comment, or another one
         raise damaged(file.path, "it does not end as a zip archive without a comment does")
-    size = int.from_bytes(tail[12:16], "little")
+    size, start = (int.from_bytes(tail[i : i + 4], "little") for i in (12, 16))
     if place >= 76 and file.buffer[place - 20 : place - 16] == LOCATOR:
         place -= 76
         if file.buffer[place : place + 4] != END_64:
             raise damaged(file.path, "the end of its list of members is not where it should be")
-        size = int.from_bytes(file.buffer[place + 40 : place + 48], "little")
-    if size > min(place, MOST_LIST):
-        raise damaged(file.path, f"its list of members should take {size} bytes")
+        numbers = file.buffer[place + 40 : place + 56]
+        size, start = (int.from_bytes(numbers[i : i + 8], "little") for i in (0, 8))
+    if size > min(place, MOST_LIST) or start != place - size:
+        raise damaged(file.path, f"its list of members should take {size} bytes from byte {start}")
     count = file.buffer[place - size : place].count(b"PK\1\2")
     if count > MAX_TENSORS:
         raise damaged(file.path, f"it has {count} members")

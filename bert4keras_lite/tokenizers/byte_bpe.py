@@ -60,7 +60,6 @@ def read_vocab(path):
     if Path(path).suffix != ".json":
         return load_vocab(path)
     return checked_vocab(path, read_json(path))
-    return vocab
 
 
 def _load_merges(path):

@@ -1,0 +1,246 @@
+"""Files of strangers: whatever they claim, one clear error, or right values; never more than limits.
+
+`tests/hostile.py` makes each file and opens it in a process that the kernel limits: ten CPU seconds,
+and beside the memory that it has 64 MB and eight times the bytes of the file.
+"""
+
+import ast
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.once
+
+ROOT = Path(__file__).resolve().parents[2]
+MEMORY, TIMES = 64 << 20, 8
+
+# what is harmless, and what is read of it
+OPENED = {
+    "torch_long_names": "2000 tensors, 32000 bytes",
+    "torch_tiny_tensors": "49000 tensors, 784000 bytes",
+    "torch_flipped_value": "15 tensors, 430 bytes",
+    "npz_allowed_zeros": "1 tensors, 33554432 bytes",
+    "npz_second_version": "1 tensors, 12 bytes",
+    "hdf5_filtered": "1 tensors, 8000 bytes",
+    "hdf5_cycle": "1 tensors, 12 bytes",
+    "hdf5_external_link": "1 tensors, 12 bytes",
+    "hdf5_many_groups": "3000 tensors, 0 bytes",
+    "keras_plain": "2 tensors, 32 bytes",
+    "safetensors_tiny_tensors": "49000 tensors, 49000 bytes",
+    "shards_link": "3 tensors, 20 bytes",
+    "tokenizer_config_pipe": "11 tokens",
+    "corpus_surrogate": "2 documents",
+    "texts_brackets": "1 texts",
+    "texts_deep": "1 texts",
+    "texts_surrogate": "1 texts",
+}
+
+# part of the error
+REFUSED = {
+    "torch_copies": "a shape of 60000 axes",
+    "torch_dictionaries": "a pickle that would take far more memory than its length explains",
+    "torch_deep_key": "a key of type tuple",
+    "torch_deep_storage_key": "a persistent object that is no storage",
+    "torch_deep_list": "holds no tensors by name",
+    "torch_deep_dictionaries": "damaged or truncated",
+    "torch_colliding_keys": "a key of type int",
+    "torch_compressed": "its member 'm/data.pkl' is larger than can be",
+    "torch_compressed_text": "holds no tensors by name",
+    "torch_many_names": "too many names of tensors, or too long ones",
+    "torch_repeated_values": "'1' of shape (1048576,) repeats its values",
+    "torch_overlapping_windows": "'w' of shape (2, 2, 524288) repeats its values",
+    "torch_huge_shape": "'a' has the impossible shape (1180591620717411303424,)",
+    "torch_huge_integer": "Exceeds the limit (4300 digits) for integer string conversion",
+    "torch_itself": "holds no tensors by name",
+    "torch_legacy_huge_storage": "it should have 73786976294838208622 bytes and has 2344",
+    "zip_many_members": "it has 300000 members",
+    "zip_comment": "its list of members should take 164 bytes from byte 760",
+    "zip_members_at_one_place": "its member '00036.npy' is larger than can be",
+    "npz_zeros": "its member 'a.npy' is larger than can be",
+    "npz_brackets": "damaged or truncated",
+    "npz_minuses": "damaged or truncated",
+    "npz_long_description": "a description of 29360140 bytes",
+    "npz_twice": "its member 'a.npy' is there twice",
+    "npz_flipped_value": "the checksum of its member 'a.npy' is wrong",
+    "npz_objects": "'a' holds values of dtype object, and only numbers can be read",
+    "hdf5_chunk": "'a' of shape (1,) would take 268435456 bytes",
+    "hdf5_fill": "'a' of shape (134217728,) would take 536870912 bytes",
+    "hdf5_many_fills": "'23' of shape (1048576,) would take 4194304 bytes",
+    "hdf5_unknown_filter": "damaged or truncated",
+    "hdf5_external": "'a' holds values of dtype uint8, or from other files, and only numbers",
+    "hdf5_virtual": "'a' holds values of dtype uint8, or from other files, and only numbers",
+    "keras_compressed": "its member 'model.weights.h5' should be one uncompressed piece of the",
+    "tf_long_prefix": "too many names, or too long ones, for 520105 bytes",
+    "tf_one_block_often": "its blocks overlap",
+    "tf_empty_blocks": "its blocks overlap",
+    "tf_snappy_zeros": "a block of 2812506 bytes that grows to 60000000",
+    "tf_snappy_before_start": "a copy from before the beginning of a block",
+    "tf_snappy_long_literal": "a block of 1 bytes that should have 100",
+    "tf_snappy_grows": "a block of 65 bytes that should have 10",
+    "tf_many_fields": "a message of more than 50000 fields",
+    "tf_many_slices": "it speaks of more slices than it has",
+    "tf_slices_overlap": "slices of 'a' are missing, or there twice",
+    "tf_slices_out_of_range": "a slice of 'a' has the wrong shape (2,)",
+    "tf_slices_at_one_place": "its tensors take 419430400 bytes, more than the data files have",
+    "tf_slices_of_nothing": "damaged or truncated",
+    "tf_tensors_at_one_place": "its tensors take 41943040000 bytes, more than the data files have",
+    "tf_flipped_value": "the checksum of 'bert/embeddings/词向量' is wrong",
+    "tf_many_shards": "this shard (4611686018427387905 of 9223372036854775807) is missing; a",
+    "tf_data_pipe": "expected a file, and it is a directory, a pipe or a device",
+    "tf_state_of_bytes": "names b'\\xff\\xfe', which is no UTF-8 text; name the prefix itself",
+    "tf_state_long": "cannot be read: File name too long",
+    "tf_state_elsewhere": "outside of this directory, and no such file is here",
+    "tf_state_null": "holds no checkpoint; looked for model.safetensors,",
+    "safetensors_deep": "a JSON text with 1000001 items in 2000006 bytes",
+    "safetensors_less_deep": "lists or objects more than 100 deep within each other",
+    "safetensors_wide": "a JSON text with 4000003 items in 6000010 bytes",
+    "safetensors_wide_objects": "a JSON text with 4000003 items in 6000010 bytes",
+    "safetensors_wide_text": "string indices must be integers, not 'str'",
+    "safetensors_huge_number": "Exceeds the limit (4300 digits) for integer string conversion",
+    "safetensors_infinity": "'a' of shape (1,) cannot take inf bytes",
+    "safetensors_overlap": "an overlap with others at 'b'",
+    "safetensors_twice": "the key 'a' is there twice",
+    "safetensors_gap": "a gap before 'a'",
+    "safetensors_trailing": "56 bytes behind its last tensor",
+    "safetensors_many_tensors": "it lists 50001 tensors, more than 50000",
+    "safetensors_surrogate": "half of a character, such as \\ud800 alone",
+    "safetensors_list": "list indices must be integers or slices, not str",
+    "shards_itself": "names an index as a shard: 'm.safetensors.index.json'",
+    "shards_of_indexes": "names an index as a shard: '1a.index.json'",
+    "shards_above": "is missing",
+    "shards_null": "names a shard outside of its directory: 'a\\x00b'",
+    "shards_nothing": "it lists 0 tensors; expected 1 to 50000",
+    "shards_list": "'list' object has no attribute 'values'",
+    "shards_deep": "a JSON text with 1000000 items in 1000000 bytes",
+    "shards_long_name": "cannot be read: File name too long",
+    "shards_hdf5": "is of format npz, which has no shards",
+    "shards_pipe": "is missing",
+    "megatron_scalar": "'x.query_key_value.weight' has the shape (), which cannot be shared",
+    "megatron_no_third": "'x.query_key_value.weight' has the shape (2, 2), which cannot be shared",
+    "megatron_vector": "'y.mlp.dense_4h_to_h.weight' has the shape (4,), which cannot be shared",
+    "megatron_gap": "holds 2 of the files mp_rank_*_model_states.pt, but none of rank 01;",
+    "megatron_shapes": "the files mp_rank_*_model_states.pt hold 'x.query_key_value.weight' in",
+    "name_too_long": "cannot be read: File name too long",
+    "name_with_null": "no file has such a name",
+    "pipe": "expected a file, and it is a directory, a pipe or a device",
+    "device": "expected a file, and it is a directory, a pipe or a device",
+    "config_no_activation": "hidden_act is []; expected a name, or a list of one and 'linear' for a gate",
+    "config_no_heads": "num_attention_heads is 0; expected an integer of at least 1",
+    "config_deep": "a JSON text with 1000000 items in 1000000 bytes",
+    "config_deep_value": "lists or objects more than 100 deep within each other",
+    "config_wide": "a JSON text with 4000002 items in 6000004 bytes",
+    "config_huge_number": "Exceeds the limit (4300 digits) for integer string conversion",
+    "config_surrogate": "half of a character, such as \\ud800 alone",
+    "config_unhashable_type": "model_type is ['bert']; expected a name",
+    "config_pipe": "expected a file, and it is a directory, a pipe or a device",
+    "config_device": "expected a file, and it is a directory, a pipe or a device",
+    "tokenizer_json_deep": "lists or objects more than 100 deep within each other",
+    "tokenizer_json_wide": "a JSON text with 4000003 items in 6000010 bytes",
+    "tokenizer_json_nested_parts": "expected the parts of a tokenizer, got values of other types",
+    "tokenizer_json_huge_id": "expected ids from 0 to 16777215",
+    "tokenizer_config_deep": "lists or objects more than 100 deep within each other",
+    "tokenizer_config_lists": "expected the settings of a tokenizer, got values of other types",
+    "added_tokens_deep": "lists or objects more than 100 deep within each other",
+    "added_tokens_huge_id": "<a> has the id 4611686018427387904; expected 0 to 16777215",
+    "added_tokens_surrogate": "half of a character, such as \\ud800 alone",
+    "special_tokens_wide": "a JSON text with 4000003 items in 6000010 bytes",
+    "vocab_pipe": "expected a file, and it is a directory, a pipe or a device",
+    "vocab_device": "expected a file, and it is a directory, a pipe or a device",
+    "vocab_short_lines": "holds 1000000 lines in 5930096 bytes, which is too many",
+    "vocab_empty_lines": "holds 5000003 lines in 5000019 bytes, which is too many",
+    "sentencepiece_pipe": "expected a file, and it is a directory, a pipe or a device",
+    "sentencepiece_zeros": "is no sentencepiece model",
+    "byte_bpe_deep": "lists or objects more than 100 deep within each other",
+    "byte_bpe_binary_merges": "expected text in UTF-8, got invalid start byte at byte 0",
+    "corpus_brackets": "byte 31: expected a JSON object with the key 'text'",
+    "recipe_references": "a reference (*) to another value, of which settings have none",
+    "recipe_deep": "it is nested too deeply",
+    "recipe_code": "could not determine a constructor for the tag",
+    "recipe_date": "month must be in 1..12",
+    "recipe_long": "has 900000 bytes; expected settings, at most 262144",
+    "recipe_pipe": "no such file, and none of the recipes: bert4keras_lamb, bert_base_zh,",
+}
+
+# of configs, tokenizers, corpora and recipes
+VALUE_ERRORS = (
+    *("config", "tokenizer", "added", "special", "vocab", "sentencepiece", "byte_bpe"),
+    *("corpus", "recipe"),
+)
+
+IN_CHILD = tuple(name for name in (*OPENED, *REFUSED) if name.startswith(("hdf5", "keras")))
+
+
+@cache
+def outcomes(group, folder):
+    """Name -> what came of it, of one run of the script for all processes of the tests."""
+    path = folder / f"hostile{group}.jsonl"
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            command = [sys.executable, str(ROOT / "tests" / "hostile.py"), group]
+            environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            done = subprocess.run(command, capture_output=True, text=True, env=environment)
+            assert done.returncode == 0, done.stderr[-3000:]
+            path.write_text(done.stdout)
+    return {row["name"]: row for row in map(json.loads, path.read_text().splitlines())}
+
+
+@pytest.fixture
+def told(request, tmp_path_factory):
+    """What came of the case that a test is about."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    name = request.node.callspec.params["name"]
+    row = outcomes("--in-child" if name in IN_CHILD else "--here", folder)[name]
+    assert row["status"] == 0 and row["outcome"] != "died"
+    assert row["grew"] <= MEMORY + TIMES * row["size"]
+    return row
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_harmless_files_are_read(told, name):
+    assert (told["outcome"], told["message"]) == ("opened", OPENED[name])
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_others_are_refused(told, name):
+    kind = "ValueError" if name.startswith(VALUE_ERRORS) else "CheckpointError"
+    assert told["outcome"] == kind
+    assert REFUSED[name] in told["message"]
+    folder = str(Path(told["path"]).parent)
+    assert folder in told["message"] or name == "name_with_null"
+    assert len(told["message"].replace(folder, "")) < 900  # what is repeated is cut
+
+
+def test_every_case_is_told_here():
+    tree = ast.parse((ROOT / "tests" / "hostile.py").read_text(encoding="utf-8"))
+    cases = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        and any(getattr(d, "func", None) and d.func.id == "case" for d in node.decorator_list)
+    }
+    assert cases == OPENED.keys() | REFUSED.keys()
+
+
+CHILD = ROOT / "bert4keras_lite" / "checkpoints" / "hdf5_child.py"
+
+
+def limited(code):
+    """What a process does that has the limits of the one that reads HDF5."""
+    start = f"import sys; sys.path.insert(0, {str(CHILD.parent)!r}); import hdf5_child as c; "
+    start += "c.limit(64 << 20, 1); "
+    return subprocess.run([sys.executable, "-I", "-c", start + code], capture_output=True)
+
+
+def test_hdf5_child_is_limited():
+    assert limited("bytes(32 << 20)").returncode == 0
+    assert b"MemoryError" in limited("bytes(80 << 20)").stderr
+    assert limited("\nwhile True: pass").returncode < 0

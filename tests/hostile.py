@@ -1,0 +1,1334 @@
+"""Opens hostile files, each in a process with limits, and tells what came of it: a JSON line each.
+
+    python tests/hostile.py                    # all of them
+    python tests/hostile.py torch_copies       # some of them
+    python tests/hostile.py --in-child         # HDF5 alone; all others: --here
+
+A process may take ten CPU seconds, and beside the memory that it has at the start 64 MB and eight
+times the bytes of the file. The kernel holds it to that (RLIMIT_CPU, RLIMIT_AS); no clock is looked
+at. HDF5 is read in a child of that process, which limits itself; so the process is not limited, and
+tells how much it grew.
+
+`tests/checkpoints/test_hostile_files.py` says what is to come out.
+"""
+
+import json
+import os
+import pickle
+import resource
+import shutil
+import struct
+import sys
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+if not os.environ.get("PYTHONPATH"):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import h5py
+import numpy as np
+
+from bert4keras_lite import checkpoints, configs, tokenizers
+from bert4keras_lite.checkpoints import open_checkpoint
+from bert4keras_lite.checkpoints import tf_bundle as tf
+from pretraining import documents, texts
+from pretraining.config import load as load_recipe
+
+GOLDENS = Path(__file__).parent / "goldens" / "checkpoints"
+CPU_SECONDS, MEMORY, TIMES = 10, 64 << 20, 8
+CASES = {}
+
+
+def read_checkpoint(path):
+    """Opens a checkpoint and reads all of it, one tensor at a time."""
+    checkpoint = open_checkpoint(path)
+    total = 0
+    for name in checkpoint:
+        total += np.asarray(checkpoint[name]).nbytes
+    return f"{len(checkpoint)} tensors, {total} bytes"
+
+
+def read_tokenizer(path):
+    tokenizer = tokenizers.load_tokenizer(path.parent)
+    tokenizer.decode(tokenizer.encode("今天天气不错 hello")[0])
+    return f"{tokenizer.vocab_size} tokens"
+
+
+def read_config(path):
+    values = configs.read_config(path)
+    row = configs.ARCHITECTURES[configs.recognize(values)]
+    return str(configs.Config.from_values(row | values, str(path)))
+
+
+def read_corpus(path):
+    read = list(documents.read_documents(documents.Part(str(path)), documents.Format()))
+    "".join(read).encode()
+    return f"{len(read)} documents"
+
+
+def read_texts(path):
+    read = texts.read_texts(str(path))
+    "".join(read).encode()
+    return f"{len(read)} texts"
+
+
+def case(read=read_checkpoint, in_child=False):
+    """Registers what makes a file in a directory and returns its path."""
+
+    def register(make):
+        CASES[make.__name__] = make, read, in_child
+        return make
+
+    return register
+
+
+# PyTorch
+
+
+def torch_zip(path, content, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/data.pkl", content, compression)
+        archive.writestr("m/data/0", np.arange(4, dtype="float32").tobytes())
+    return path
+
+
+def text(string):
+    data = string.encode()
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def number(value):
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def sizes(*values):
+    return b"(" + b"".join(map(number, values)) + b"t"
+
+
+STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x04tQ"
+
+
+def tensor(shape=(4,), strides=(1,)):
+    """Instructions that make a tensor of the storage of `torch_zip`."""
+    call = b"ctorch._utils\n_rebuild_tensor\n("
+    return call + STORAGE + number(0) + sizes(*shape) + sizes(*strides) + b"tR"
+
+
+@case()
+def torch_copies(folder):
+    """A long list is made a shape again and again."""
+    pickled = b"\x80\x02](" + b"N" * 60000 + b"eq\x00ctorch\nSize\nq\x010("
+    return torch_zip(folder / "m.pt", pickled + b"h\x01h\x00\x85R" * 7000 + b"t.")
+
+
+@case()
+def torch_dictionaries(folder):
+    """A long list of pairs is made an ordered dictionary again and again."""
+    pairs = b"".join(b"(" + text(f"{i}") + b"Nt" for i in range(20000))
+    pickled = b"\x80\x02](" + pairs + b"eq\x00ccollections\nOrderedDict\nq\x010("
+    return torch_zip(folder / "m.pt", pickled + b"h\x01h\x00\x85R" * 3000 + b"t.")
+
+
+@case()
+def torch_deep_key(folder):
+    """To hash such a key would end the process."""
+    return torch_zip(folder / "m.pt", b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.")
+
+
+@case()
+def torch_deep_storage_key(folder):
+    pickled = b"\x80\x02}(" + text("storage") + b"ctorch\nFloatStorage\n)" + b"\x85" * 300_000
+    return torch_zip(folder / "m.pt", pickled + text("cpu") + b"K\x04tQ.")
+
+
+@case()
+def torch_deep_list(folder):
+    """To free such a list takes a deep stack."""
+    count = 200_000
+    return torch_zip(folder / "m.pt", b"\x80\x02" + b"]" * count + b"a" * (count - 1) + b".")
+
+
+@case()
+def torch_deep_dictionaries(folder):
+    count = 20_000
+    opened = (b"}" + text("a")) * count
+    return torch_zip(folder / "m.pt", b"\x80\x02" + opened + tensor() + b"s" * count + b".")
+
+
+@case()
+def torch_colliding_keys(folder):
+    """Integers that Python's dictionaries put into one place."""
+    prime = 2**61 - 1
+    items = b"".join(number(prime * (i + 1)) + b"N" for i in range(30000))
+    return torch_zip(folder / "m.pt", b"\x80\x02}(" + items + b"u.")
+
+
+@case()
+def torch_compressed(folder):
+    """64 MB of instructions in a few kilobytes."""
+    pickled = b"\x80\x02}" + b"N" * (1 << 25) + b"0" * (1 << 25) + b"."
+    return torch_zip(folder / "m.pt", pickled, zipfile.ZIP_DEFLATED)
+
+
+@case()
+def torch_compressed_text(folder):
+    """A text of which each character takes four bytes in memory."""
+    pickled = b"\x80\x02}" + text("𝄞" + "a" * (8 << 20)) + b"Ns."
+    return torch_zip(folder / "m.pt", pickled, zipfile.ZIP_DEFLATED)
+
+
+@case()
+def torch_long_names(folder):
+    """A long name of a group, before the name of each of its tensors."""
+    inner = b"".join(text(f"{i}") + b"h\x05" for i in range(2000))
+    start = b"\x80\x02" + tensor() + b"q\x050}(" + text("weights") + b"N" + text("k" * 100_000)
+    return torch_zip(folder / "m.pt", start + b"}(" + inner + b"uu.")
+
+
+@case()
+def torch_many_names(folder):
+    """More tensors than any model has, in nested groups that are shared."""
+    group = b"}(" + b"".join(text(f"{i}") + b"h\x05" for i in range(1000)) + b"u"
+    groups = b"".join(text(f"g{i}") + group for i in range(51))
+    pickled = b"\x80\x02" + tensor() + b"q\x050}(" + text("n") + b"N" + groups + b"u."
+    return torch_zip(folder / "m.pt", pickled)
+
+
+@case()
+def torch_tiny_tensors(folder):
+    """Nearly as many tensors as are allowed: a large description of nearly nothing."""
+    group = b"".join(text(f"{i}") + b"h\x05" for i in range(49_000))
+    pickled = b"\x80\x02" + tensor() + b"q\x050}(" + group + b"u."
+    return torch_zip(folder / "m.pt", pickled)
+
+
+@case()
+def torch_repeated_values(folder):
+    """A stride of zero: 8 GB in 200 kB."""
+    items = b"".join(text(f"{i}") + tensor((1 << 20,), (0,)) for i in range(2000))
+    return torch_zip(folder / "m.pt", b"\x80\x02}(" + items + b"u.")
+
+
+@case()
+def torch_overlapping_windows(folder):
+    """Windows of a storage of four values that lie on each other, without a stride of zero."""
+    items = b"".join(text(f"{i}") + tensor((2,) * 3, (1,) * 3) for i in range(200_000 // 64))
+    wide = text("w") + tensor((2, 2, 1 << 19), (1, 1, 0))
+    return torch_zip(folder / "m.pt", b"\x80\x02}(" + items + wide + b"u.")
+
+
+@case()
+def torch_huge_shape(folder):
+    return torch_zip(folder / "m.pt", b"\x80\x02}" + text("a") + tensor((1 << 70,), (0,)) + b"s.")
+
+
+@case()
+def torch_huge_integer(folder):
+    """An integer whose decimal digits would take seconds."""
+    huge = b"\x8b" + struct.pack("<i", 1_000_000) + b"\x7f" * 1_000_000
+    call = b"ctorch._utils\n_rebuild_tensor\n(" + STORAGE + number(0)
+    pickled = b"\x80\x02}" + text("a") + call + b"(" + huge + b"t" + sizes(1) + b"tRs."
+    return torch_zip(folder / "m.pt", pickled)
+
+
+@case()
+def torch_itself(folder):
+    """A dictionary in itself, and a wrapper in itself."""
+    return torch_zip(folder / "m.pt", b"\x80\x02}q\x00" + text("model") + b"h\x00s.")
+
+
+@case()
+def torch_legacy_huge_storage(folder):
+    content = bytearray((GOLDENS / "torch_legacy.pt").read_bytes())
+    at = content.rfind(b".", 0, len(content) - 200)
+    content[at + 1 : at + 9] = b"\xff" * 8
+    path = folder / "m.pt"
+    path.write_bytes(content)
+    return path
+
+
+@case()
+def torch_flipped_value(folder):
+    """The zip's checksum would reveal it; it is left to `verify` of the formats that have their own."""
+    content = bytearray((GOLDENS / "torch.pt").read_bytes())
+    with zipfile.ZipFile(GOLDENS / "torch.pt") as archive:
+        info = archive.getinfo("torch/data/0")
+        start = info.header_offset + 30 + len(info.filename)
+        start += int.from_bytes(
+            content[info.header_offset + 28 : info.header_offset + 30], "little"
+        )
+    content[start] ^= 1
+    path = folder / "m.pt"
+    path.write_bytes(content)
+    return path
+
+
+# Zip archives
+
+
+@case()
+def zip_many_members(folder):
+    """A list of members that takes seventeen times its length in memory."""
+    record = b"PK\1\2" + bytes(24) + struct.pack("<H", 1) + bytes(16) + b"a"
+    path, count = folder / "m.pt", 300_000
+    listed = record * count
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, count % 65536, count % 65536, len(listed), 4, 0)
+    path.write_bytes(b"PK\3\4" + listed + end)
+    return path
+
+
+@case()
+def zip_comment(folder):
+    """An archive within the comment of another: readers could disagree on which is meant."""
+    path = folder / "m.pt"
+    shutil.copy(GOLDENS / "torch.pt", path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = (GOLDENS / "arrays.npz").read_bytes()
+    return path
+
+
+@case()
+def zip_members_at_one_place(folder):
+    """All members are the same bytes: 65 GB in 1.2 MB."""
+    path = folder / "m.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        np.lib.format.write_array(archive.open("a.npy", "w"), np.zeros(1 << 18, "f4"))
+    content = path.read_bytes()
+    start = content.rfind(b"PK\1\2")
+    record = content[start : content.rfind(b"PK\5\6")]
+    records = b"".join(record.replace(b"a.npy", b"%05d.npy" % i) for i in range(4000))
+    records = b"".join(
+        record[:28] + struct.pack("<H", 9) + record[30:46] + b"%05d.npy" % i + record[51:]
+        for i in range(4000)
+    )
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 4000, 4000, len(records), start, 0)
+    path.write_bytes(content[:start] + records + end)
+    return path
+
+
+# NumPy
+
+
+def npz(path, members, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content, compression)
+    return path
+
+
+def npy(header, version=1, data=b""):
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header + data
+
+
+def described(dtype, shape):
+    return f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape!r}, }}\n".encode()
+
+
+@case()
+def npz_zeros(folder):
+    """128 MB of zeros in 600 kB."""
+    path = folder / "m.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("a.npy", "w", force_zip64=True) as file,
+    ):
+        file.write(npy(described("<f4", (1 << 25,))))
+        for _ in range(128):
+            file.write(bytes(1 << 20))
+    return path
+
+
+@case()
+def npz_allowed_zeros(folder):
+    """The most that may be in so small a file."""
+    path = folder / "m.npz"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("a.npy", "w") as file,
+    ):
+        file.write(npy(described("|i1", (32 << 20,))))
+        for _ in range(32):
+            file.write(bytes(1 << 20))
+    return path
+
+
+@case()
+def npz_brackets(folder):
+    return npz(folder / "m.npz", [("a.npy", npy(b"(" * 4000 + b")" * 4000, 2))])
+
+
+@case()
+def npz_minuses(folder):
+    return npz(folder / "m.npz", [("a.npy", npy(b"-" * 9000 + b"1", 2))])
+
+
+@case()
+def npz_long_description(folder):
+    header = b" " * (28 << 20)
+    return npz(folder / "m.npz", [("a.npy", npy(header, 2))], zipfile.ZIP_DEFLATED)
+
+
+@case()
+def npz_second_version(folder):
+    """Version 2 of the description, which NumPy writes for long ones: read as any other."""
+    data = np.arange(3, dtype="<f4").tobytes()
+    return npz(folder / "m.npz", [("a.npy", npy(described("<f4", (3,)), 2, data))])
+
+
+@case()
+def npz_twice(folder):
+    member = npy(described("<f4", (1,)), 1, bytes(4))
+    content = npz(folder / "m.npz", [("a.npy", member), ("b.npy", member)]).read_bytes()
+    (folder / "m.npz").write_bytes(content.replace(b"b.npy", b"a.npy"))
+    return folder / "m.npz"
+
+
+@case()
+def npz_flipped_value(folder):
+    np.savez(folder / "m.npz", a=np.arange(1000, dtype="f4"))
+    content = bytearray((folder / "m.npz").read_bytes())
+    content[content.find(struct.pack("<f", 777.0)) + 3] ^= 1
+    (folder / "m.npz").write_bytes(content)
+    return folder / "m.npz"
+
+
+@case()
+def npz_objects(folder):
+    """An array of Python objects: a pickle, which is not read."""
+    np.savez(folder / "m.npz", a=np.array([{}], object))
+    return folder / "m.npz"
+
+
+# HDF5
+
+
+@case(in_child=True)
+def hdf5_chunk(folder):
+    """One element, in a compressed chunk of 256 MB."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        chunked = {"maxshape": (None,), "chunks": (1 << 26,), "compression": "gzip"}
+        dataset = file.create_dataset("a", (1,), "f4", **chunked)
+        packer = zlib.compressobj(1)
+        parts = [packer.compress(bytes(1 << 24)) for _ in range(4)] + [packer.flush()]
+        dataset.id.write_direct_chunk((0,), b"".join(parts))
+    return path
+
+
+@case(in_child=True)
+def hdf5_fill(folder):
+    """Half a gigabyte that is nowhere in the file."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", (1 << 27,), "f4", chunks=(1 << 20,), fillvalue=1.0)
+    return path
+
+
+@case(in_child=True)
+def hdf5_many_fills(folder):
+    """Each is allowed by itself, all of them are not."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(100):
+            file.create_dataset(f"{i}", (1 << 20,), "f4", chunks=(1 << 20,), fillvalue=1.0)
+    return path
+
+
+@case(in_child=True)
+def hdf5_filtered(folder):
+    """Compressed, in chunks: read as any other."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", data=np.arange(1000.0), chunks=(100,), compression="gzip")
+    return path
+
+
+@case(in_child=True)
+def hdf5_unknown_filter(folder):
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((4,))
+        properties.set_filter(31999, h5py.h5z.FLAG_OPTIONAL, (1,))
+        space = h5py.h5s.create_simple((4,))
+        h5py.h5d.create(file.id, b"a", h5py.h5t.IEEE_F32LE, space, properties)
+        file["a"].id.write_direct_chunk((0,), b"x" * 16)
+    return path
+
+
+@case(in_child=True)
+def hdf5_cycle(folder):
+    """A group in itself, and a link to itself."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["group/a"] = np.zeros(3, "f4")
+        file["group/again"] = file["group"]
+        file["group/soft"] = h5py.SoftLink("/group/soft")
+    return path
+
+
+@case(in_child=True)
+def hdf5_external(folder):
+    """Values out of a file that the sender could not read."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", (16,), "u1", external=[("/etc/passwd", 0, 16)])
+    return path
+
+
+@case(in_child=True)
+def hdf5_external_link(folder):
+    path = folder / "m.weights.h5"
+    with h5py.File(folder / "other.h5", "w") as file:
+        file["a"] = np.zeros(3, "f4")
+    with h5py.File(path, "w") as file:
+        file["a"] = h5py.ExternalLink(str(folder / "other.h5"), "/a")
+        file["b"] = np.zeros(3, "f4")
+    return path
+
+
+@case(in_child=True)
+def hdf5_virtual(folder):
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        layout = h5py.VirtualLayout((16,), "u1")
+        layout[:] = h5py.VirtualSource("/etc/hostname", "a", (16,))
+        file.create_virtual_dataset("a", layout)
+    return path
+
+
+@case(in_child=True)
+def hdf5_many_groups(folder):
+    """More than any model has, of a few bytes each, in one group that has many names."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        for i in range(3000):
+            file.create_dataset(f"{i}", (0,), "f4")
+    return path
+
+
+# `.keras` archives
+
+
+@case(in_child=True)
+def keras_plain(folder):
+    """Its `config.json` is a bomb, which weights do not need."""
+    path = folder / "m.keras"
+    with (
+        zipfile.ZipFile(GOLDENS / "dense.keras") as source,
+        zipfile.ZipFile(path, "w") as archive,
+    ):
+        archive.writestr("model.weights.h5", source.read("model.weights.h5"))
+        archive.writestr("config.json", b"[" * 1_000_000, zipfile.ZIP_DEFLATED)
+    return path
+
+
+@case(in_child=True)
+def keras_compressed(folder):
+    path = folder / "m.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(1 << 24))
+    return path
+
+
+# TensorFlow
+
+
+def tf_block(content, kind=b"\0"):
+    content += kind
+    return content + tf._checksum(content).to_bytes(4, "little")
+
+
+def tf_index(folder, table, handles=1, data=None):
+    """An index whose only block of entries is `table`; returns its path."""
+    meta = tf._block([])
+    index = tf._block([(b"%06d" % i, tf._handle(0, table)) for i in range(handles)])
+    footer = tf._handle(len(table), meta) + tf._handle(len(table + meta), index)
+    path = folder / "m.index"
+    path.write_bytes(table + meta + index + footer.ljust(40, b"\0") + tf.MAGIC)
+    if data is not None:
+        tf.data_path(folder / "m", 0, 1).write_bytes(data)
+    return path
+
+
+HEADER = (b"", tf._field(1, 1) + tf._field(3, tf._field(1, 1)))
+
+
+def tf_entry(shape, offset, size, data=b"", slices=(), dtype=1):
+    dimensions = b"".join(tf._field(2, tf._field(1, n)) for n in shape)
+    entry = tf._field(1, dtype) + tf._field(2, dimensions) + tf._field(4, offset)
+    entry += tf._field(5, size)
+    entry += tf._varint(6 << 3 | 5) + tf._checksum(data).to_bytes(4, "little")
+    for extents in slices:
+        parts = [tf._field(1, tf._field(1, a) + tf._field(2, n)) for a, n in extents]
+        entry += tf._field(7, b"".join(parts))
+    return entry
+
+
+def tf_sliced(folder, shape, slices, offsets, data):
+    """A variable of `shape` in slices of (start, length) pairs, which lie at `offsets`."""
+    entries = [HEADER, (b"a", tf_entry(shape, 0, 0, slices=slices))]
+    for extents, offset in zip(slices, offsets, strict=True):
+        lengths = [length for _, length in extents]
+        size = 4 * int(np.prod(lengths))
+        entry = tf_entry(lengths, offset, size, data[offset : offset + size])
+        entries.append((tf._slice_key(b"a", extents), entry))
+    return tf_index(folder, tf._block(sorted(entries)), data=data)
+
+
+@case()
+def tf_long_prefix(folder):
+    """A long key, of which each of the next has all."""
+    length, count = 400_000, 20_000
+    block = bytearray(tf._varint(0) + tf._varint(length) + tf._varint(0) + b"k" * length)
+    for i in range(count):
+        block += tf._varint(length + i) + tf._varint(1) + tf._varint(0) + b"x"
+    return tf_index(folder, tf_block(bytes(block + struct.pack("<II", 0, 1))))
+
+
+@case()
+def tf_one_block_often(folder):
+    table = tf._block([(b"%07d" % i, b"") for i in range(20_000)])
+    return tf_index(folder, table, 5000)
+
+
+@case()
+def tf_empty_blocks(folder):
+    """Many blocks of no length at one place."""
+    return tf_index(folder, tf_block(b""), 50_000)
+
+
+def snappy(size, body):
+    return tf_block(tf._varint(size) + body, b"\1")
+
+
+@case()
+def tf_snappy_zeros(folder):
+    size = 60_000_000
+    copies = bytes([63 << 2 | 2, 1, 0]) * (size // 64)
+    return tf_index(folder, snappy(size, b"\0x" + copies))
+
+
+@case()
+def tf_snappy_before_start(folder):
+    return tf_index(folder, snappy(100, b"\0x" + bytes([63 << 2 | 2, 2, 0])))
+
+
+@case()
+def tf_snappy_long_literal(folder):
+    return tf_index(folder, snappy(100, b"\xfc" + b"\xff" * 4 + b"x"))
+
+
+@case()
+def tf_snappy_grows(folder):
+    """More than was announced."""
+    return tf_index(folder, snappy(10, b"\0x" + bytes([63 << 2 | 2, 1, 0]) * 100_000))
+
+
+@case()
+def tf_many_fields(folder):
+    """A description of a tensor with six million fields, compressed."""
+    copies = 200_000
+    value = b"\x08\x01" * 32 * (copies + 1)
+    start, end = tf._block([HEADER, (b"a", value)])[:-5].split(value)
+    body = bytes([(len(start) + 1) << 2]) + start + b"\x08\x01"
+    body += bytes([61 << 2 | 2, 2, 0]) + bytes([63 << 2 | 2, 2, 0]) * copies
+    body += bytes([(len(end) - 1) << 2]) + end
+    return tf_index(folder, snappy(len(start) + 64 * (copies + 1) + len(end), body))
+
+
+@case()
+def tf_many_slices(folder):
+    """More slices than there are entries of slices."""
+    entry = tf_entry((4,), 0, 16) + tf._field(7, b"") * 500
+    table = tf._block([HEADER, *((b"%05d" % i, entry) for i in range(3000))])
+    return tf_index(folder, table, data=bytes(16))
+
+
+@case()
+def tf_slices_overlap(folder):
+    slices = [[(0, 3)], [(2, 2)]]
+    return tf_sliced(folder, (5,), slices, [0, 12], bytes(20))
+
+
+@case()
+def tf_slices_out_of_range(folder):
+    slices = [[(0, 3)], [(4, 2)]]
+    return tf_sliced(folder, (5,), slices, [0, 12], bytes(20))
+
+
+@case()
+def tf_slices_at_one_place(folder):
+    """Slices that share their values: 400 MB of one."""
+    slices = [[(i << 18, 1 << 18)] for i in range(400)]
+    return tf_sliced(folder, (400 << 18,), slices, [0] * 400, bytes(1 << 20))
+
+
+@case()
+def tf_slices_of_nothing(folder):
+    slices = [[(0, 1 << 59), (0, 1 << 59), (0, 0)]]
+    return tf_sliced(folder, (1 << 59, 1 << 59, 0), slices, [0], b"")
+
+
+@case()
+def tf_tensors_at_one_place(folder):
+    """The same values under many names, each with a checksum to be checked."""
+    data = bytes(1 << 20)
+    entry = tf_entry((1 << 18,), 0, 1 << 20, data)
+    table = tf._block([HEADER, *((b"%05d" % i, entry) for i in range(40_000))])
+    return tf_index(folder, table, data=data)
+
+
+@case()
+def tf_flipped_value(folder):
+    for path in (GOLDENS / "shards").iterdir():
+        shutil.copy(path, folder)
+    path = folder / "model.ckpt.data-00000-of-00002"
+    content = bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(content)
+    return folder
+
+
+@case()
+def tf_many_shards(folder):
+    """A header that tells of more data files than there are numbers for."""
+    header = (b"", tf._field(1, (1 << 63) - 1))
+    entry = tf_entry((1,), 0, 4) + tf._field(3, (1 << 62))
+    return tf_index(folder, tf._block([header, (b"a", entry)]), data=bytes(4))
+
+
+@case()
+def tf_data_pipe(folder):
+    tf_index(folder, tf._block([HEADER, (b"a", tf_entry((1,), 0, 4))]))
+    os.mkfifo(tf.data_path(folder / "m", 0, 1))
+    return folder / "m"
+
+
+def tf_state(folder, content):
+    (folder / "checkpoint").write_bytes(content)
+    return folder
+
+
+@case()
+def tf_state_of_bytes(folder):
+    return tf_state(folder, b'model_checkpoint_path: "\\377\\376"\n')
+
+
+@case()
+def tf_state_long(folder):
+    return tf_state(folder, b'model_checkpoint_path: "' + b"a" * 300 + b'"\n')
+
+
+@case()
+def tf_state_elsewhere(folder):
+    return tf_state(folder, f'model_checkpoint_path: "{GOLDENS}/shards/../../x"\n'.encode())
+
+
+@case()
+def tf_state_null(folder):
+    return tf_state(folder, b'model_checkpoint_path: "a\\000b"\n')
+
+
+# Safetensors
+
+
+def safetensors(path, header, data=b""):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    return path
+
+
+def described_floats(begin, end):
+    return {"dtype": "F32", "shape": [(end - begin) // 4], "data_offsets": [begin, end]}
+
+
+@case()
+def safetensors_deep(folder):
+    header = b'{"a":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}"
+    return safetensors(folder / "m.safetensors", header)
+
+
+@case()
+def safetensors_less_deep(folder):
+    """Deep enough for what repeats it in a message."""
+    return safetensors(folder / "m.safetensors", b'{"a":' + b"[" * 800 + b"]" * 800 + b"}")
+
+
+@case()
+def safetensors_wide(folder):
+    return safetensors(folder / "m.safetensors", b'{"a":[' + b"[]," * 2_000_000 + b"[]]}")
+
+
+@case()
+def safetensors_wide_objects(folder):
+    return safetensors(folder / "m.safetensors", b'{"a":[' + b"{}," * 2_000_000 + b"{}]}")
+
+
+@case()
+def safetensors_wide_text(folder):
+    """One character makes all of them four bytes wide."""
+    header = '{"a":"𝄞' + "a" * (12 << 20) + '"}'
+    return safetensors(folder / "m.safetensors", header.encode())
+
+
+@case()
+def safetensors_huge_number(folder):
+    header = b'{"a":{"dtype":"F32","shape":[' + b"9" * 100_000 + b'],"data_offsets":[0,4]}}'
+    return safetensors(folder / "m.safetensors", header, bytes(4))
+
+
+@case()
+def safetensors_infinity(folder):
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,Infinity]}}'
+    return safetensors(folder / "m.safetensors", header, bytes(4))
+
+
+@case()
+def safetensors_overlap(folder):
+    header = {"a": described_floats(0, 8), "b": described_floats(4, 12)}
+    return safetensors(folder / "m.safetensors", header, bytes(12))
+
+
+@case()
+def safetensors_twice(folder):
+    one, two = (json.dumps(described_floats(8 * i, 8 * i + 8)) for i in range(2))
+    header = f'{{"a": {one}, "a": {two}}}'.encode()
+    return safetensors(folder / "m.safetensors", header, bytes(16))
+
+
+@case()
+def safetensors_gap(folder):
+    return safetensors(folder / "m.safetensors", {"a": described_floats(8, 16)}, bytes(64))
+
+
+@case()
+def safetensors_trailing(folder):
+    return safetensors(folder / "m.safetensors", {"a": described_floats(0, 8)}, bytes(64))
+
+
+@case()
+def safetensors_tiny_tensors(folder):
+    """As many tensors as are allowed."""
+    header = {
+        f"{i}": {"dtype": "U8", "shape": [1], "data_offsets": [i, i + 1]} for i in range(49_000)
+    }
+    return safetensors(folder / "m.safetensors", header, bytes(49_000))
+
+
+@case()
+def safetensors_many_tensors(folder):
+    header = {f"{i}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(50_001)}
+    return safetensors(folder / "m.safetensors", header)
+
+
+@case()
+def safetensors_surrogate(folder):
+    header = b'{"\\ud800":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    return safetensors(folder / "m.safetensors", header, bytes(4))
+
+
+@case()
+def safetensors_list(folder):
+    return safetensors(folder / "m.safetensors", b'{"a":[1]}')
+
+
+# Shards
+
+
+def shard_index(folder, files):
+    path = folder / "m.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": files}))
+    return path
+
+
+@case()
+def shards_itself(folder):
+    return shard_index(folder, {f"a{i}": "m.safetensors.index.json" for i in range(20_000)})
+
+
+@case()
+def shards_of_indexes(folder):
+    """Each of two names two more, 22 deep: four million ways."""
+    for i in range(22):
+        for side in "ab":
+            files = {"x": f"{i + 1}a.index.json", "y": f"{i + 1}b.index.json"}
+            (folder / f"{i}{side}.index.json").write_text(json.dumps({"weight_map": files}))
+    return folder / "0a.index.json"
+
+
+@case()
+def shards_above(folder):
+    return shard_index(folder, {"x": ".."})
+
+
+@case()
+def shards_null(folder):
+    return shard_index(folder, {"x": "a\0b"})
+
+
+@case()
+def shards_nothing(folder):
+    return shard_index(folder, {})
+
+
+@case()
+def shards_list(folder):
+    return shard_index(folder, ["a"])
+
+
+@case()
+def shards_deep(folder):
+    path = folder / "m.safetensors.index.json"
+    path.write_bytes(b"[" * 1_000_000)
+    return path
+
+
+@case()
+def shards_long_name(folder):
+    return shard_index(folder, {"x": "a" * 5000})
+
+
+@case()
+def shards_hdf5(folder):
+    """Each would be read by a process of its own."""
+    shutil.copy(GOLDENS / "arrays.npz", folder)
+    return shard_index(folder, {"x": "arrays.npz"})
+
+
+@case()
+def shards_link(folder):
+    """A link to a file elsewhere: as in the caches of hubs."""
+    (folder / "x.safetensors").symlink_to(GOLDENS / "brain.safetensors")
+    names = list(open_checkpoint(GOLDENS / "brain.safetensors"))
+    return shard_index(folder, dict.fromkeys(names, "x.safetensors"))
+
+
+@case()
+def shards_pipe(folder):
+    os.mkfifo(folder / "x.safetensors")
+    return shard_index(folder, {"x": "x.safetensors"})
+
+
+# Megatron
+
+
+def megatron(folder, shapes, numbers=(0, 1), name="x.query_key_value.weight"):
+    """A file for each rank, with one tensor of each of `shapes`."""
+    for rank, shape in zip(numbers, shapes, strict=True):
+        strides = [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
+        pickled = (
+            b"\x80\x02}" + text("module") + b"}" + text(name) + tensor(shape, strides) + b"ss."
+        )
+        torch_zip(folder / f"mp_rank_{rank:02d}_model_states.pt", pickled)
+    return folder
+
+
+@case()
+def megatron_scalar(folder):
+    return megatron(folder, [(), ()])
+
+
+@case()
+def megatron_no_third(folder):
+    return megatron(folder, [(2, 2), (2, 2)])
+
+
+@case()
+def megatron_vector(folder):
+    return megatron(folder, [(4,), (4,)], name="y.mlp.dense_4h_to_h.weight")
+
+
+@case()
+def megatron_gap(folder):
+    return megatron(folder, [(3,), (3,)], (0, 2))
+
+
+@case()
+def megatron_shapes(folder):
+    return megatron(folder, [(3, 1), (3,)])
+
+
+# What is no file
+
+
+@case()
+def name_too_long(folder):
+    return folder / ("a" * 300)
+
+
+@case()
+def name_with_null(folder):
+    return folder / "a\0b"
+
+
+@case()
+def pipe(folder):
+    os.mkfifo(folder / "a.safetensors")
+    return folder
+
+
+@case()
+def device(folder):
+    (folder / "a.safetensors").symlink_to("/dev/zero")
+    return folder
+
+
+# Configs
+
+SIZES = {
+    "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 8,
+}  # fmt: skip
+
+
+def config(folder, content):
+    path = folder / "config.json"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return path
+
+
+@case(read_config)
+def config_no_activation(folder):
+    return config(folder, SIZES | {"hidden_act": []})
+
+
+@case(read_config)
+def config_no_heads(folder):
+    return config(folder, SIZES | {"num_attention_heads": 0})
+
+
+@case(read_config)
+def config_deep(folder):
+    return config(folder, b"[" * 1_000_000)
+
+
+@case(read_config)
+def config_deep_value(folder):
+    return config(folder, b'{"unknown_size":' + b"[" * 900 + b"]" * 900 + b"}")
+
+
+@case(read_config)
+def config_wide(folder):
+    return config(folder, b"[" + b"[]," * 2_000_000 + b"[]]")
+
+
+@case(read_config)
+def config_huge_number(folder):
+    return config(folder, b'{"hidden_size":' + b"9" * 100_000 + b"}")
+
+
+@case(read_config)
+def config_surrogate(folder):
+    return config(folder, b'{"model_type": "\\ud800"}')
+
+
+@case(read_config)
+def config_unhashable_type(folder):
+    return config(folder, SIZES | {"model_type": ["bert"]})
+
+
+@case(read_config)
+def config_pipe(folder):
+    os.mkfifo(folder / "config.json")
+    return folder / "config.json"
+
+
+@case(read_config)
+def config_device(folder):
+    (folder / "config.json").symlink_to("/dev/zero")
+    return folder / "config.json"
+
+
+# Tokenizers
+
+
+def vocabulary(folder, **files):
+    """A small vocabulary, with files beside it; returns the path of the last of these."""
+    path = folder / "vocab.txt"
+    path.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今天天气不错"]))
+    for name, content in files.items():
+        path = folder / f"{name}.json"
+        path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    return path
+
+
+DEEP = b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+WIDE = b'{"a":[' + b"[]," * 2_000_000 + b"[]]}"
+
+
+@case(read_tokenizer)
+def tokenizer_json_deep(folder):
+    return vocabulary(folder, tokenizer=DEEP)
+
+
+@case(read_tokenizer)
+def tokenizer_json_wide(folder):
+    return vocabulary(folder, tokenizer=WIDE)
+
+
+@case(read_tokenizer)
+def tokenizer_json_nested_parts(folder):
+    part = {"type": "BertPreTokenizer"}
+    for _ in range(20):
+        part = {"type": "Sequence", "pretokenizers": [part]}
+    for _ in range(20):
+        part = {"type": "Sequence", "normalizers": part}
+    model = {"type": "WordPiece", "vocab": {"[UNK]": 0}}
+    return vocabulary(folder, tokenizer={"model": model, "pre_tokenizer": part})
+
+
+@case(read_tokenizer)
+def tokenizer_json_huge_id(folder):
+    model = {"type": "WordPiece", "vocab": {"[UNK]": 0, "[CLS]": 1 << 40, "[SEP]": 2}}
+    path = vocabulary(folder, tokenizer={"model": model})
+    (folder / "vocab.txt").unlink()
+    return path
+
+
+@case(read_tokenizer)
+def tokenizer_config_deep(folder):
+    return vocabulary(folder, tokenizer_config=DEEP)
+
+
+@case(read_tokenizer)
+def tokenizer_config_lists(folder):
+    return vocabulary(folder, tokenizer_config={"never_split": [[[]]], "do_lower_case": True})
+
+
+@case(read_tokenizer)
+def added_tokens_deep(folder):
+    return vocabulary(folder, added_tokens=DEEP)
+
+
+@case(read_tokenizer)
+def added_tokens_huge_id(folder):
+    return vocabulary(folder, added_tokens={"<a>": 1 << 62})
+
+
+@case(read_tokenizer)
+def added_tokens_surrogate(folder):
+    return vocabulary(folder, added_tokens=b'{"\\ud800": 11}')
+
+
+@case(read_tokenizer)
+def special_tokens_wide(folder):
+    return vocabulary(folder, special_tokens_map=WIDE)
+
+
+@case(read_tokenizer)
+def tokenizer_config_pipe(folder):
+    """A pipe where a file may be, or not: as if it were not there."""
+    vocabulary(folder)
+    os.mkfifo(folder / "tokenizer_config.json")
+    return folder / "tokenizer_config.json"
+
+
+@case(lambda path: tokenizers.Tokenizer(path).vocab_size)
+def vocab_pipe(folder):
+    os.mkfifo(folder / "vocab.txt")
+    return folder / "vocab.txt"
+
+
+@case(lambda path: tokenizers.Tokenizer(path).vocab_size)
+def vocab_device(folder):
+    (folder / "vocab.txt").symlink_to("/dev/zero")
+    return folder / "vocab.txt"
+
+
+@case(lambda path: tokenizers.Tokenizer(path).vocab_size)
+def vocab_short_lines(folder):
+    """Two million tokens of two letters and digits each."""
+    lines = b"".join(b"%x\n" % i for i in range(1_000_000))
+    (folder / "vocab.txt").write_bytes(lines)
+    return folder / "vocab.txt"
+
+
+@case(lambda path: tokenizers.Tokenizer(path).vocab_size)
+def vocab_empty_lines(folder):
+    (folder / "vocab.txt").write_bytes(b"[UNK]\n[CLS]\n[SEP]\n" + b"\n" * 5_000_000 + b"a")
+    return folder / "vocab.txt"
+
+
+@case(lambda path: tokenizers.SpTokenizer(path).vocab_size)
+def sentencepiece_pipe(folder):
+    os.mkfifo(folder / "spiece.model")
+    return folder / "spiece.model"
+
+
+@case(lambda path: tokenizers.SpTokenizer(path).vocab_size)
+def sentencepiece_zeros(folder):
+    (folder / "spiece.model").write_bytes(bytes(1 << 20))
+    return folder / "spiece.model"
+
+
+@case(lambda path: tokenizers.ByteBPETokenizer(path, path.with_name("merges.txt")).vocab_size)
+def byte_bpe_deep(folder):
+    (folder / "merges.txt").write_text("a b\n")
+    (folder / "vocab.json").write_bytes(DEEP)
+    return folder / "vocab.json"
+
+
+@case(lambda path: tokenizers.ByteBPETokenizer(path.with_name("vocab.json"), path).vocab_size)
+def byte_bpe_binary_merges(folder):
+    (folder / "merges.txt").write_bytes(b"\xff" * 100)
+    (folder / "vocab.json").write_text('{"a": 0}')
+    return folder / "merges.txt"
+
+
+# Corpora and recipes
+
+
+def lines(folder, *content):
+    (folder / "a.jsonl").write_bytes(b"\n".join(content))
+    return folder / "a.jsonl"
+
+
+BRACKETS = b"[" * 200_000
+
+
+@case(read_corpus)
+def corpus_brackets(folder):
+    return lines(folder, '{"text": "今天天气不错"}'.encode(), BRACKETS)
+
+
+@case(read_corpus)
+def corpus_surrogate(folder):
+    return lines(folder, b'{"text": "a\\ud800b"}', b'{"text": "\\ud834\\udd1e"}')
+
+
+@case(read_texts)
+def texts_brackets(folder):
+    return lines(folder, '{"text": "今天天气真不错"}'.encode(), BRACKETS)
+
+
+@case(read_texts)
+def texts_deep(folder):
+    deep = b"[" * 900 + '"今天天气真不错"'.encode() + b"]" * 900
+    return lines(folder, deep)
+
+
+@case(read_texts)
+def texts_surrogate(folder):
+    return lines(folder, '{"text": "今天天气真不错\\ud800"}'.encode())
+
+
+def recipe(folder, content):
+    (folder / "r.yaml").write_bytes(content)
+    return folder / "r.yaml"
+
+
+@case(load_recipe)
+def recipe_references(folder):
+    """A thousand million laughs."""
+    levels = [b"a0: &a0 [lol, lol]"]
+    levels += [
+        b"a%d: &a%d [%s]" % (i, i, b", ".join([b"*a%d" % (i - 1)] * 9)) for i in range(1, 10)
+    ]
+    return recipe(folder, b"\n".join(levels))
+
+
+@case(load_recipe)
+def recipe_deep(folder):
+    return recipe(folder, b"steps: " + b"[" * 5000)
+
+
+@case(load_recipe)
+def recipe_code(folder):
+    return recipe(folder, b"steps: !!python/object/apply:os.system [exit]")
+
+
+@case(load_recipe)
+def recipe_date(folder):
+    return recipe(folder, b"steps: 2020-99-99")
+
+
+@case(load_recipe)
+def recipe_long(folder):
+    return recipe(folder, b"steps: 1\n" * 100_000)
+
+
+@case(load_recipe)
+def recipe_pipe(folder):
+    os.mkfifo(folder / "r.yaml")
+    return folder / "r.yaml"
+
+
+# Running
+
+
+def limit(size, memory=True):
+    """Limits this process: CPU seconds beside those it has taken, and memory beside what it has."""
+    seconds = int(sum(os.times()[:2])) + CPU_SECONDS
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    if memory:
+        with open("/proc/self/statm") as file:
+            pages = int(file.read().split()[0])
+        most = pages * resource.getpagesize() + MEMORY + TIMES * size
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def in_fork(function):
+    """What `function()` returns, a string, of a fork of this process; and its wait status."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reader)
+            os.write(writer, function().encode("utf-8", "replace")[:60_000])
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        said = file.read().decode("utf-8", "replace")
+    return said, os.waitpid(child, 0)[1]
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def outcome(read, path, size, in_child):
+    """What comes of reading, as JSON."""
+    before = peak()
+    limit(size, memory=not in_child)
+    try:
+        told = {"outcome": "opened", "message": str(read(path))}
+    except checkpoints.CheckpointError as error:
+        told = {"outcome": "CheckpointError", "message": str(error)}
+    except Exception as error:
+        told = {"outcome": type(error).__name__, "message": str(error)}
+    return json.dumps(told | {"grew": (peak() - before) << 10})
+
+
+def run(name, folder):
+    """The outcome of one case: a dict."""
+    make, read, in_child = CASES[name]
+    folder.mkdir()
+    said, status = in_fork(lambda: str(make(folder)))
+    if status:
+        raise RuntimeError(f"{name}: the file could not be made.")
+    path = Path(said)
+    files = [file for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
+    size = sum(file.stat().st_size for file in files)
+    told, status = in_fork(lambda: outcome(read, path, size, in_child))
+    told = json.loads(told) if told else {"outcome": "died", "message": "", "grew": 0}
+    return {"name": name, "size": size, "status": status, "path": str(path)} | told
+
+
+def main():
+    names = sys.argv[1:] or CASES
+    if names in (["--here"], ["--in-child"]):  # those that are read in this process, or the others
+        names = [name for name, case in CASES.items() if case[2] == (names == ["--in-child"])]
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(run(name, Path(folder) / name)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
