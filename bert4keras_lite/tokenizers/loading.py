@@ -198,6 +198,16 @@ def load_tokenizer(directory, **options):
     complete(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no directory; expected one with {_LOOKED_FOR}")
+    try:
+        return _load(folder, options)
+    except ValueError as error:
+        if str(folder) in str(error):
+            raise
+        raise ValueError(f"{folder}: {error!s:.500}") from error
+
+
+def _load(folder, options):
+    """The tokenizer of a directory that is there; `options` go before what is found."""
     kind, path, merges = _vocabulary_file(folder)
     settings, config = Settings(folder), read_dict(folder / "config.json")
     for key, kind_of_value in (("vocab_size", int), ("model_type", str), ("tokenizer_class", str)):

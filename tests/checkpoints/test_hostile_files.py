@@ -54,7 +54,7 @@ REFUSED = {
     "torch_compressed_text": "holds no tensors by name",
     "torch_many_names": "too many names of tensors, or too long ones",
     "torch_repeated_values": "'1' of shape (1048576,) repeats its values",
-    "torch_overlapping_windows": "'w' of shape (2, 2, 524288) repeats its values",
+    "torch_overlapping_windows": "does not fit into its storage of 16 bytes",
     "torch_huge_shape": "'a' has the impossible shape (1180591620717411303424,)",
     "torch_huge_integer": "Exceeds the limit (4300 digits) for integer string conversion",
     "torch_itself": "holds no tensors by name",
