@@ -15,7 +15,7 @@ from pathlib import Path
 import sentencepiece
 
 from ..files import complete
-from ..parsing import read_bytes
+from ..parsing import SURROGATES, read_bytes
 from .added import AddedToken
 from .base import TokenizerBase, byte_spans, locate
 from .words import jieba_new_words
@@ -185,6 +185,8 @@ class SpTokenizer(TokenizerBase):
 
     def _piece_id(self, token):
         """The id of a token among the pieces of the model, or None."""
+        if SURROGATES.search(token):
+            return None
         i = self.sp_model.piece_to_id(token)
         if i != self.sp_model.unk_id() or token == self.sp_model.id_to_piece(i):
             return i
@@ -223,7 +225,8 @@ class SpTokenizer(TokenizerBase):
     # Text to tokens
 
     def _prepared(self, text):
-        """What sentencepiece is to see of a text."""
+        """What sentencepiece is to see of a text: half of a character is unknown to it."""
+        text = SURROGATES.sub("\ufffd", text)
         return text if self._pre_tokenize is None else " ".join(self._pre_tokenize(text))
 
     def _tokenize(self, text):
@@ -353,6 +356,7 @@ class CpmTokenizer(SpTokenizer):
         return kind, {**values, "tokenizer_class": "CpmTokenizer"}
 
     def _prepared(self, text):
+        text = SURROGATES.sub("\ufffd", text)
         return " ".join(word.translate(_MARKS) for word in self._pre_tokenize(text))
 
     def decode(self, ids):

@@ -187,6 +187,8 @@ class Settings:
         for key, value in self.values.items():
             if re.fullmatch(_FLAGS, key) and not isinstance(value, bool):
                 raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected true or false.")
+            if key == "tokenizer_class" and not isinstance(value, str):
+                raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected a name.")
             if re.fullmatch(_COUNTS, key) and type(value) is not int:
                 raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected a whole number.")
             if key in _ONLY:
