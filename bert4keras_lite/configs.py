@@ -128,7 +128,7 @@ class Config:
             )
         if self.stacks != "one" and self.attend != "all":
             raise ValueError(
-                f"application={self.attend!r} is for models of one stack; {self.family} has an "
+                f"application={self.attend!r:.200} is for models of one stack; {self.family} has an "
                 "encoder and a decoder, and writes without it."
             )
         if self.attention == "nystrom" and (
@@ -507,7 +507,7 @@ def judge(values, where, names=(), all_known=False):
         raise ValueError(
             f"{where}: {what}, and "
             + ("is part of the architecture" if shapes else "may change the architecture")
-            + (f"; is {near[0]!r} meant?" if near else ".")
+            + (f"; is {near[0]!r:.200} meant?" if near else ".")
             + ("" if shapes else " If it does not, take it out of the file.")
         )
     return said
@@ -585,13 +585,13 @@ def _by_names(allowed, found, model_type):
         if len(found) > 1 and found[0] == "nezha":
             raise ValueError(
                 f"the names of the weights fit {' and '.join(found)} alike, and the config does "
-                f"not say which: pass model={found[0]!r} or model={found[1]!r}."
+                f"not say which: pass model={found[0]!r:.200} or model={found[1]!r:.200}."
             )
         return found[0]
     both = [family for family in allowed if family in found]
     if not both:
         raise ValueError(
-            f"the config says model_type={model_type!r}, but the names of the weights are those "
+            f"the config says model_type={model_type!r:.200}, but the names of the weights are those "
             f"of {' or '.join(found)}: one of the two files belongs elsewhere. If you know "
             "better, pass model=."
         )
@@ -713,7 +713,8 @@ def refuse_roberta(values, where):
         where: the config, in messages.
     """
     positions, segments = values.get("max_position", 0), values.get("segment_vocab_size")
-    if segments == 1 and positions > 2 and (positions - 2) & (positions - 3) == 0:
+    counted = isinstance(positions, numbers.Integral)  # else it is an error of its own
+    if segments == 1 and counted and positions > 2 and (positions - 2) & (positions - 3) == 0:
         raise ValueError(
             f"{where}: {positions} positions and 1 segment are the sizes of RoBERTa's own graph, "
             "which counts positions from 2 and is not built here. (The Chinese RoBERTa of HFL and "
@@ -854,7 +855,7 @@ def contradiction(model, values, where):
         base = "bert"
     if base not in allowed:
         raise ValueError(
-            f"{where}: model_type is {model_type!r}, but model={model!r} was asked for. Leave "
+            f"{where}: model_type is {model_type!r:.200}, but model={model!r:.200} was asked for. Leave "
             "model= out, or take model_type out of the file if it is wrong."
         )
 

@@ -98,7 +98,7 @@ class Settings:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in choices:
-                raise ValueError(f"{name}={value!r}: expected one of {', '.join(choices)}.")
+                raise ValueError(f"{name}={value!r:.200}: expected one of {', '.join(choices)}.")
         for name in ("batch_size", "steps", "accumulation_steps", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more.")
@@ -140,7 +140,7 @@ def model_fields(values):
     values = {name: of_kind(f"model.{name}", value, kinds[name]) for name, value in values.items()}
     if "family" in values and values["family"] not in ARCHITECTURES:
         raise ValueError(
-            f"model.family={values['family']!r}: expected one of {', '.join(ARCHITECTURES)}."
+            f"model.family={values['family']!r:.200}: expected one of {', '.join(ARCHITECTURES)}."
         )
     return values
 
@@ -151,7 +151,11 @@ def check_names(given, known, where):
             near = difflib.get_close_matches(str(name), known, 1)
             raise ValueError(
                 f"{where}: there is no setting {name!r:.200}"
-                + (f"; did you mean {near[0]!r}?" if near else f". There are {', '.join(known)}.")
+                + (
+                    f"; did you mean {near[0]!r:.200}?"
+                    if near
+                    else f". There are {', '.join(known)}."
+                )
             )
 
 

@@ -59,6 +59,7 @@ def read_tokenizer(path):
 def read_config(path):
     values = configs.read_config(path)
     row = configs.ARCHITECTURES[configs.recognize(values)]
+    configs.refuse_roberta(values, str(path))
     return str(configs.Config.from_values(row | values, str(path)))
 
 
@@ -1032,6 +1033,11 @@ def config_unhashable_type(folder):
 
 
 @case(read_config)
+def config_list_of_positions(folder):
+    return config(folder, SIZES | {"max_position_embeddings": {}, "type_vocab_size": 1})
+
+
+@case(read_config)
 def config_pipe(folder):
     os.mkfifo(folder / "config.json")
     return folder / "config.json"
@@ -1097,6 +1103,16 @@ def tokenizer_config_deep(folder):
 @case(read_tokenizer)
 def tokenizer_config_lists(folder):
     return vocabulary(folder, tokenizer_config={"never_split": [[[]]], "do_lower_case": True})
+
+
+@case(read_tokenizer)
+def tokenizer_config_class(folder):
+    return vocabulary(folder, tokenizer_config={"tokenizer_class": 0.5})
+
+
+@case(read_tokenizer)
+def tokenizer_config_long_key(folder):
+    return vocabulary(folder, tokenizer_config={"k" * 100_000: "v" * 100_000})
 
 
 @case(read_tokenizer)

@@ -95,7 +95,7 @@ class Checkpoint(Mapping):
         return self.entry(name).dtype
 
     def __repr__(self):
-        return f"<Checkpoint {str(self.path)!r}: {len(self)} tensors, format {self.format!r}>"
+        return f"<Checkpoint {str(self.path)!r:.200}: {len(self)} tensors, format {self.format!r:.200}>"
 
 
 @contextmanager

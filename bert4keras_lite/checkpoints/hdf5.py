@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from ..parsing import FREE
-from .base import CheckpointError, Entry, checked_shape, damaged, read_json, unreadable
+from .base import MAX_TENSORS, CheckpointError, Entry, checked_shape, damaged, read_json, unreadable
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
 ALONG = 1 << 20  # bytes
@@ -37,6 +37,8 @@ def read(file, start, size, probe=False):
     """
     text = _ask(file, start, size, **({"probe": True} if probe else {}))
     told = read_json(file.path, text)
+    if len(told["datasets"]) > MAX_TENSORS:
+        raise damaged(file.path, f"it has {len(told['datasets'])} datasets")
     packed = _Packed(file, start, size)
     entries = {
         item["name"]: _entry(file, start, packed, item) for item in told["datasets"] if item["name"]

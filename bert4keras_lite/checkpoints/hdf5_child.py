@@ -13,7 +13,7 @@ import math
 import os
 import sys
 
-MOST = 200_000  # datasets and groups
+MOST = 100_000  # datasets and groups
 
 
 class Part(io.RawIOBase):

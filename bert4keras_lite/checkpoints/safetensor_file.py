@@ -91,7 +91,9 @@ def write(path, tensors, metadata):
         for name in order:
             array = np.asarray(tensors[name])
             if (array.shape, array.dtype.newbyteorder("<")) != kinds[name]:
-                raise CheckpointError(f"{final(path)}: {name!r} changed while it was being saved")
+                raise CheckpointError(
+                    f"{final(path)}: {name!r:.200} changed while it was being saved"
+                )
             file.write(as_bytes(array))
 
 
@@ -105,7 +107,7 @@ def _kind(path, tensors, name):
     dtype = dtype.newbyteorder("<")
     if dtype not in NAMES or name == "__metadata__":
         raise CheckpointError(
-            f"{final(path)}: cannot save {name!r} of dtype {dtype}: safetensors has {', '.join(DTYPES)}, "
+            f"{final(path)}: cannot save {name!r:.200} of dtype {dtype}: safetensors has {', '.join(DTYPES)}, "
             "and keeps the name '__metadata__' for itself"
         )
     return shape, dtype

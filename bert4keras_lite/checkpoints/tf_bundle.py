@@ -482,7 +482,7 @@ def _write_data(prefix, file, tensors):
         number = NUMBERS.get(array.dtype.newbyteorder("<"))
         if number is None or not name or name.startswith("\0"):
             raise CheckpointError(
-                f"{final(prefix)}: cannot save {name!r} of dtype {array.dtype} in a TensorFlow checkpoint: "
+                f"{final(prefix)}: cannot save {name!r:.200} of dtype {array.dtype} in a TensorFlow checkpoint: "
                 "values must be numbers, and names must not be empty or begin with a zero byte"
             )
         data = as_bytes(array)

@@ -91,7 +91,7 @@ def locate(text, words):
         start = text.find(word, end)
         if start < 0:
             raise ValueError(
-                f"offsets: the word {word!r} of pre_tokenize is not in the rest of the text; a"
+                f"offsets: the word {word!r:.200} of pre_tokenize is not in the rest of the text; a"
                 " pre_tokenize that rewrites the text allows no offsets"
             )
         starts.append(start)
@@ -161,12 +161,12 @@ class TokenizerBase(ABC):
             ids[token.content] = wanted = i if token.id is None else token.id
             if wanted is None:
                 raise ValueError(
-                    f"added_tokens: {token.content!r} has no id and is not in the vocabulary; give"
+                    f"added_tokens: {token.content!r:.200} has no id and is not in the vocabulary; give"
                     " its id."
                 )
             if i not in (None, wanted):
                 raise ValueError(
-                    f"added_tokens: {token.content!r} is given the id {wanted}; expected {i}, which"
+                    f"added_tokens: {token.content!r:.200} is given the id {wanted}; expected {i}, which"
                     " it has in the vocabulary."
                 )
         return ids
@@ -182,7 +182,7 @@ class TokenizerBase(ABC):
             token = self.special_tokens[name]
             if token is not None and token not in known:
                 raise ValueError(
-                    f"token_{name}={token!r} is not in the vocabulary; name the token it has"
+                    f"token_{name}={token!r:.200} is not in the vocabulary; name the token it has"
                     f" instead, or pass token_{name}=None to do without"
                 )
         self._start_ids = [] if self.token_start is None else [self.token_start_id]
@@ -389,7 +389,7 @@ class TokenizerBase(ABC):
                 continue
             span = next((span for i, span in found if i == wanted), None)
             if span is None:
-                raise ValueError(f"rematch: token {token!r} is not in the rest of the text")
+                raise ValueError(f"rematch: token {token!r:.200} is not in the rest of the text")
             mapping.append(list(range(*span)))
         return mapping
 
@@ -437,7 +437,7 @@ class TokenizerBase(ABC):
         """What `encode` returns, from the `_sequence` of each of one or two texts."""
         is_pair = len(sequences) == 2
         if is_pair and pattern not in ("S*E*E", "S*ES*E"):
-            raise ValueError(f"pattern={pattern!r}; expected 'S*E*E' or 'S*ES*E'")
+            raise ValueError(f"pattern={pattern!r:.200}; expected 'S*E*E' or 'S*ES*E'")
         # The start token of a second text goes only after truncation.
         surplus = len(self._start_ids) if is_pair and pattern == "S*E*E" else 0
 
@@ -467,7 +467,7 @@ class TokenizerBase(ABC):
         indices = truncate_from if isinstance(truncate_from, list | tuple) else [truncate_from] * 2
         if len(indices) != 2 or not all(isinstance(index, int) for index in indices):
             raise ValueError(
-                f"truncate_from={truncate_from!r}; expected 'right', 'left', a position or two"
+                f"truncate_from={truncate_from!r:.200}; expected 'right', 'left', a position or two"
             )
         return indices
 
@@ -505,7 +505,7 @@ class TokenizerBase(ABC):
             >>> token_ids, segment_ids = tokenizer.encode_batch(["今天天气好", "是"], maxlen=128)
         """
         if padding not in ("right", "left"):
-            raise ValueError(f"padding={padding!r}; expected 'right' or 'left'")
+            raise ValueError(f"padding={padding!r:.200}; expected 'right' or 'left'")
         for name, texts in (("first_texts", first_texts), ("second_texts", second_texts)):
             if isinstance(texts, str | bytes):
                 raise TypeError(
@@ -536,7 +536,7 @@ class TokenizerBase(ABC):
             raise ValueError(f"a text has {longest} tokens, length={length}; pass maxlen={length}")
         if self.token_pad_id is None and any(n < length for n in lengths):
             raise ValueError(
-                f"texts of different lengths need padding, but token_pad={self.token_pad!r} is"
+                f"texts of different lengths need padding, but token_pad={self.token_pad!r:.200} is"
                 " not in the vocabulary; name the token it has"
             )
         token_ids = np.full((len(rows), length), self.token_pad_id or 0, "int32")
@@ -577,7 +577,7 @@ class DictTokenizer(TokenizerBase):
             for token, i in added.items():
                 if owners.setdefault(i, token) != token:
                     raise ValueError(
-                        f"added_tokens: id {i} of {token!r} is that of {owners[i]!r}; expected ids"
+                        f"added_tokens: id {i} of {token!r:.200} is that of {owners[i]!r:.200}; expected ids"
                         " that the vocabulary does not use."
                     )
             token_dict = {**token_dict, **added}

@@ -143,14 +143,14 @@ class ByteBPETokenizer(DictTokenizer):
         for first, second in merges:
             if first + second not in vocab:
                 raise ValueError(
-                    f"the merges join {first!r} and {second!r}, but {source} has no"
-                    f" {first + second!r}; expected vocabulary and merges of one model"
+                    f"the merges join {first!r:.200} and {second!r:.200}, but {source} has no"
+                    f" {first + second!r:.200}; expected vocabulary and merges of one model"
                 )
         self._set_vocab(vocab)
         self._ranks = {tuple(pair): rank for rank, pair in enumerate(merges)}
         if self.token_unk_id is None and not vocab.keys() >= set(_ALPHABET):
             raise ValueError(
-                f"{source} lacks some of the 256 bytes and token_unk={self.token_unk!r}; name the"
+                f"{source} lacks some of the 256 bytes and token_unk={self.token_unk!r:.200}; name the"
                 " token it has for what is unknown"
             )
 

@@ -144,7 +144,7 @@ def _check_agreement(path, vocab, one_path, one_file):
     if odd:
         token = odd[0]
         raise ValueError(
-            f"{path} gives {token!r} the id {vocab.get(token)}, {one_path} {theirs.get(token)};"
+            f"{path} gives {token!r:.200} the id {vocab.get(token)}, {one_path} {theirs.get(token)};"
             " expected the same. Delete the file that does not belong to the model."
         )
 

@@ -147,6 +147,7 @@ class SpTokenizer(TokenizerBase):
         if self.keep_tokens is not None and extra_ids:
             raise ValueError("extra_ids: a vocabulary with keep_tokens has none; expected 0")
         self.sp_model = model = _load(model_path, self.keep_tokens)
+        self._model_path = model_path
         self._pieces = model.get_piece_size()
         self._extra_ids = extra_ids
         self._added_ids = {}
@@ -169,7 +170,7 @@ class SpTokenizer(TokenizerBase):
         for i, token in self._added_tokens_inv.items():
             if i < self._rows and self._piece_id(token) != i:
                 raise ValueError(
-                    f"added_tokens: id {i} of {token!r} is a row of {model_path}; expected ids from"
+                    f"added_tokens: id {i} of {token!r:.200} is a row of {model_path}; expected ids from"
                     f" {self._rows} on."
                 )
         self.vocab_size = self._vocab_size = max(self._rows - 1, *self._added_tokens_inv, 0) + 1
@@ -224,6 +225,16 @@ class SpTokenizer(TokenizerBase):
 
     # Text to tokens
 
+    def _asked(self, method, *args, **kwargs):
+        """What a method of the model gives; a damaged one may give bytes that are no text."""
+        try:
+            return getattr(self.sp_model, method)(*args, **kwargs)
+        except (UnicodeDecodeError, RuntimeError) as error:
+            raise ValueError(
+                f"{self._model_path}: damaged: sentencepiece fails with this model"
+                f" ({error!s:.200}); get or copy the file again."
+            ) from None
+
     def _prepared(self, text):
         """What sentencepiece is to see of a text: half of a character is unknown to it."""
         text = SURROGATES.sub("\ufffd", text)
@@ -235,7 +246,7 @@ class SpTokenizer(TokenizerBase):
             if added:
                 tokens.append(added.content)
             else:
-                tokens += self.sp_model.encode_as_pieces(self._prepared(text[start:end]))
+                tokens += self._asked("encode_as_pieces", self._prepared(text[start:end]))
         return tokens
 
     def _encode(self, text):
@@ -246,7 +257,7 @@ class SpTokenizer(TokenizerBase):
             if added:
                 ids.append(self.known_id(added.content))
             else:
-                ids += self.sp_model.encode_as_ids(self._prepared(text[start:end]))
+                ids += self._asked("encode_as_ids", self._prepared(text[start:end]))
         return ids
 
     def _sequences(self, texts):
@@ -255,7 +266,7 @@ class SpTokenizer(TokenizerBase):
             isinstance(text, str) and self._parts(text) == [(0, len(text), None)] for text in texts
         ):
             return super()._sequences(texts)
-        rows = self.sp_model.encode_as_ids([self._prepared(text) for text in texts])
+        rows = self._asked("encode_as_ids", [self._prepared(text) for text in texts])
         return [[[*self._start_ids, *ids, *self._end_ids]] for ids in rows]
 
     def _encode_with_offsets(self, text):
@@ -269,10 +280,10 @@ class SpTokenizer(TokenizerBase):
         """Where the tokens of a text without added tokens start and end."""
         prepared = self._prepared(text)
         # Tokens cover the normalized text, except that a byte piece is one of its bytes.
-        pieces = self.sp_model.encode_as_pieces(prepared)
+        pieces = self._asked("encode_as_pieces", prepared)
         is_byte = map(self.sp_model.is_byte, map(self.sp_model.piece_to_id, pieces))
         lengths = [1 if byte else len(p.encode()) for p, byte in zip(pieces, is_byte, strict=True)]
-        normalized, origins = self.sp_model.normalize(prepared, with_offsets=True)
+        normalized, origins = self._asked("normalize", prepared, with_offsets=True)
         spans = [(origins[i], origins[j]) for i, j in byte_spans(normalized, lengths)]
         if self._pre_tokenize is None:
             return spans
@@ -310,7 +321,7 @@ class SpTokenizer(TokenizerBase):
             if token is not None and token not in self._added_ids:
                 pieces.append(self._token_translate_inv.get(token, token))
                 continue
-            text += self.sp_model.decode_pieces([piece for piece in pieces if piece])
+            text += self._asked("decode_pieces", [piece for piece in pieces if piece])
             pieces = []
             if token is not None and (token not in self._special_set or _SENTINEL.fullmatch(token)):
                 text += token

@@ -201,7 +201,7 @@ class Settings:
                 continue
             elif value not in (False, [], {}, "", 0) and not re.fullmatch(f"{_READ}|{_NOTES}", key):
                 raise ValueError(
-                    f"{self.path}: the key {key!r} (value {value!r:.200}) is not understood, and may"
+                    f"{self.path}: the key {key!r:.200} (value {value!r:.200}) is not understood, and may"
                     " change ids. If it does not, take it out of the file."
                 )
 
@@ -221,7 +221,7 @@ class Settings:
         generic = rf"|{_GENERIC}" if has_one_file else ""
         if name and not re.fullmatch(rf"({CLASSES[kind]}{generic})(Fast)?", name):
             raise ValueError(
-                f"{self.path.parent}: its tokenizer is {name!r}, whose rules are not known; expected"
+                f"{self.path.parent}: its tokenizer is {name!r:.200}, whose rules are not known; expected"
                 f" for {kind} one of {CLASSES[kind].replace('|', ', ')}. If it has the same rules,"
                 " give its file to the class that reads it, such as Tokenizer."
             )
@@ -291,7 +291,7 @@ def merged(tokens, known, rows):
         ids = {i for i in (first.id, token.id, known(token.content)) if i is not None}
         if len(ids) > 1:
             raise ValueError(
-                f"the files give {token.content!r} the ids {' and '.join(map(str, sorted(ids)))};"
+                f"the files give {token.content!r:.200} the ids {' and '.join(map(str, sorted(ids)))};"
                 " expected the same in all of them."
             )
         result[token.content] = replace(first, id=next(iter(ids), None))

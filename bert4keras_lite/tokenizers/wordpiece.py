@@ -100,7 +100,7 @@ def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
 
     startswith = list(dict.fromkeys(startswith or []))
     if missing := [token for token in startswith if token not in token_dict]:
-        raise ValueError(f"{path} has no {missing[0]!r}, which startswith= asks for")
+        raise ValueError(f"{path} has no {missing[0]!r:.200}, which startswith= asks for")
     rest = [t for t in token_dict if t not in startswith and not _is_redundant(t)]
     kept = startswith + sorted(rest, key=token_dict.get)
     return {token: i for i, token in enumerate(kept)}, [token_dict[token] for token in kept]
@@ -143,11 +143,15 @@ def vocab_text(vocab, argument="token_dict"):
     rows = [""] * (max(token_dict.values(), default=-1) + 1)
     for token, row in token_dict.items():
         if row < 0:
-            raise ValueError(f"{argument}: {token!r} has the id {row}; expected 0 or more.")
+            raise ValueError(f"{argument}: {token!r:.200} has the id {row}; expected 0 or more.")
         if rows[row]:
-            raise ValueError(f"{argument} gives id {row} to both {rows[row]!r} and {token!r}.")
+            raise ValueError(
+                f"{argument} gives id {row} to both {rows[row]!r:.200} and {token!r:.200}."
+            )
         if token.split() not in ([], [token]):
-            raise ValueError(f"{argument}: {token!r} contains white space and cannot be saved.")
+            raise ValueError(
+                f"{argument}: {token!r:.200} contains white space and cannot be saved."
+            )
         rows[row] = token
     return "".join(f"{token}\n" for token in rows)
 
@@ -344,7 +348,7 @@ class Tokenizer(DictTokenizer):
 
         if self.token_unk_id is None:
             raise ValueError(
-                f"token_unk={self.token_unk!r} is not in the vocabulary; name the token it has"
+                f"token_unk={self.token_unk!r:.200} is not in the vocabulary; name the token it has"
             )
         self._char_forms = Memo(self._compute_char_form)
         self._char_ids = Memo(self._compute_char_id)
@@ -615,7 +619,9 @@ class Tokenizer(DictTokenizer):
             if not self._is_special(token):
                 begin = normalized.find(piece, begin)
                 if begin < 0:
-                    raise ValueError(f"rematch: token {token!r} is not in the rest of the text")
+                    raise ValueError(
+                        f"rematch: token {token!r:.200} is not in the rest of the text"
+                    )
                 end = begin + len(piece)
             elif token not in self._read_in_text or not normalized.startswith(piece, begin):
                 end = begin
