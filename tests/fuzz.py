@@ -882,7 +882,8 @@ def read_batch(format, seeds, options, name, numbers, folder, shared, writer):
         unlimited = index % WHOLE_WAY == 0 and format.may_die
         if unlimited:  # the interpreter that is started would have these limits
             counts["whole way"] += 1
-        seconds = int(time.process_time()) + CPU_SECONDS
+        # of a process that may end some do not: that it ends sooner costs less
+        seconds = int(time.process_time()) + (2 if format.may_die else CPU_SECONDS)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
         case = make_case(format, seeds, options.seed, name, index)
         outcome, said = read_case(format, case, folder)
