@@ -2,7 +2,6 @@
 
     python tests/hostile.py                    # all of them
     python tests/hostile.py torch_copies       # some of them
-    python tests/hostile.py --in-child         # HDF5 alone; all others: --here
 
 A process may take ten CPU seconds, and beside the memory that it has at the start 64 MB and eight
 times the bytes of the file. The kernel holds it to that (RLIMIT_CPU, RLIMIT_AS); no clock is looked
@@ -1338,10 +1337,7 @@ def run(name, folder):
 
 
 def main():
-    names = sys.argv[1:] or CASES
-    if names in (["--here"], ["--in-child"]):  # those that are read in this process, or the others
-        names = [name for name, case in CASES.items() if case[2] == (names == ["--in-child"])]
-    for name in names:
+    for name in sys.argv[1:] or CASES:
         with tempfile.TemporaryDirectory() as folder:
             print(json.dumps(run(name, Path(folder) / name)), flush=True)
 
