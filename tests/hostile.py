@@ -134,19 +134,19 @@ def torch_dictionaries(folder):
 @case()
 def torch_deep_key(folder):
     """To hash such a key would end the process."""
-    return torch_zip(folder / "m.pt", b"\x80\x02})" + b"\x85" * 300_000 + b"Ns.")
+    return torch_zip(folder / "m.pt", b"\x80\x02})" + b"\x85" * 150_000 + b"Ns.")
 
 
 @case()
 def torch_deep_storage_key(folder):
-    pickled = b"\x80\x02}(" + text("storage") + b"ctorch\nFloatStorage\n)" + b"\x85" * 300_000
+    pickled = b"\x80\x02}(" + text("storage") + b"ctorch\nFloatStorage\n)" + b"\x85" * 150_000
     return torch_zip(folder / "m.pt", pickled + text("cpu") + b"K\x04tQ.")
 
 
 @case()
 def torch_deep_list(folder):
     """To free such a list takes a deep stack."""
-    count = 200_000
+    count = 100_000
     return torch_zip(folder / "m.pt", b"\x80\x02" + b"]" * count + b"a" * (count - 1) + b".")
 
 
