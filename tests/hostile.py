@@ -280,6 +280,14 @@ def zip_many_members(folder):
 
 
 @case()
+def zip_64(folder):
+    """The numbers of large archives, which have 64 bits and stand elsewhere: read as any other."""
+    zipfile.ZIP_FILECOUNT_LIMIT = 1  # in this process alone
+    member = npy(described("<f4", (3,)), data=bytes(12))
+    return npz(folder / "m.npz", [("a.npy", member), ("b.npy", member)])
+
+
+@case()
 def zip_comment(folder):
     """An archive within the comment of another: readers could disagree on which is meant."""
     path = folder / "m.pt"

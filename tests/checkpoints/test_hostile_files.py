@@ -25,6 +25,7 @@ OPENED = {
     "torch_long_names": "2000 tensors, 32000 bytes",
     "torch_tiny_tensors": "49000 tensors, 784000 bytes",
     "torch_flipped_value": "15 tensors, 430 bytes",
+    "zip_64": "2 tensors, 24 bytes",
     "npz_allowed_zeros": "1 tensors, 33554432 bytes",
     "npz_second_version": "1 tensors, 12 bytes",
     "hdf5_filtered": "1 tensors, 8000 bytes",
