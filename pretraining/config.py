@@ -123,7 +123,7 @@ def of_kind(name, value, kind):
     if isinstance(value, str) and str not in kinds and float in kinds:
         with contextlib.suppress(ValueError):
             value = float(value)
-    if type(value) is int and int not in kinds and float in kinds:
+    if type(value) is int and int not in kinds and float in kinds and abs(value) < 1 << 1000:
         value = float(value)
     if type(value) is float and float not in kinds and int in kinds and value.is_integer():
         value = int(value)

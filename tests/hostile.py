@@ -1270,6 +1270,12 @@ def recipe_date(folder):
 
 
 @case(load_recipe)
+def recipe_huge_number(folder):
+    """Larger than any floating point number."""
+    return recipe(folder, b"learning_rate: 1" + b"0" * 400)
+
+
+@case(load_recipe)
 def recipe_long(folder):
     return recipe(folder, b"steps: 1\n" * 100_000)
 

@@ -167,6 +167,7 @@ REFUSED = {
     "recipe_deep": "it is nested too deeply",
     "recipe_code": "could not determine a constructor for the tag",
     "recipe_date": "month must be in 1..12",
+    "recipe_huge_number": "expected float",
     "recipe_long": "has 900000 bytes; expected settings, at most 262144",
     "recipe_pipe": "no such file, and none of the recipes: bert4keras_lamb, bert_base_zh,",
 }
