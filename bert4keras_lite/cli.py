@@ -42,6 +42,8 @@ from .files import replacing, tidy
 from .tokenizers import load_tokenizer
 from .tokenizers.loading import FILES
 
+TOKEN = "BERT4KERAS_LITE_TOKEN"  # the variable with the token of a server
+
 # what a user can do wrong: one line, no traceback
 MISTAKES = (CheckpointError, hub.HubError, OSError, ValueError, TypeError, ImportError)
 
@@ -116,6 +118,18 @@ def parser():
         metavar="NAME=NUMBER",
         help="characters, texts, new_tokens, seconds, ... of a request; may be repeated",
     )
+    sub.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name of this server, besides localhost and --host; may be repeated",
+    )
+    sub.add_argument(
+        "--token",
+        help=f"what requests must bring; better given by {TOKEN}, as others see command lines",
+    )
+    sub.add_argument("--quiet", action="store_true", help="no line for each request")
     _model_options(sub)
     sub = commands.add_parser("download", help="Fetch a model from a hub.")
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
@@ -476,8 +490,16 @@ def serve(options):
     )
     for name, reason in served.cannot.items():
         print(f"note: no {name}: {reason}", file=sys.stderr)
+    token = os.environ.get(TOKEN) if options.token is None else options.token
+    if token is None and options.host not in ("127.0.0.1", "localhost", "::1"):
+        print(f"note: whoever reaches {options.host} is answered; see --token", file=sys.stderr)
     print(f"http://{options.host}:{options.port}/   (to stop: Ctrl+C)", flush=True)
-    run(served, options.host, options.port, limits, Path(options.path).name)
+    run(
+        *(served, options.host, options.port, limits, Path(options.path).name),
+        hosts=options.allow_host,
+        token=token,
+        access_log=not options.quiet,
+    )
 
 
 def features(options):

@@ -30,9 +30,9 @@ from bert4keras_lite.serving.abilities import OnePass, Refused, Served, Writer
 from bert4keras_lite.serving.worker import Busy, Job, Late, Worker
 
 httpx = pytest.importorskip("httpx")
-uvicorn = pytest.importorskip("uvicorn")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
 create_app = pytest.importorskip("bert4keras_lite.serving.app").create_app
+from bert4keras_lite.serving.server import Server, config  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "bert4keras_lite/serving/page"
@@ -58,9 +58,14 @@ def served():
     return load(TINY)
 
 
+def asking(app):
+    """A client of an application, without a server."""
+    return TestClient(app, base_url="http://localhost")
+
+
 @pytest.fixture(scope="module")
 def client(served):
-    with TestClient(create_app(served)) as client:
+    with asking(create_app(served)) as client:
         yield client
 
 
@@ -92,7 +97,7 @@ def served_writer(gpt2):
 
 @pytest.fixture(scope="module")
 def writer(served_writer):
-    with TestClient(create_app(served_writer, Limits(new_tokens=32))) as client:
+    with asking(create_app(served_writer, Limits(new_tokens=32))) as client:
         yield client
 
 
@@ -250,7 +255,7 @@ def test_entities_of_a_saved_tagger(kind, tokenizer, tmp_path):
     output = ConditionalRandomField()(output) if kind == "CRF" else output
     model = keras.Model(base.inputs, output)
     save_tagger(tmp_path, model, labels, tokenizer)
-    with TestClient(create_app(load(TINY, ner=tmp_path))) as client:
+    with asking(create_app(load(TINY, ner=tmp_path))) as client:
         found = answer(client, "entities", texts=TEXTS)["results"]
         assert client.get("/v1/model").json()["entities"] == labels
     assert any(found)
@@ -310,7 +315,7 @@ def test_models_that_answer(application, tokenizer, tmp_path):
     served = load(tmp_path, **options)
     assert {"generate", "vectors", "attention"} <= set(served.abilities)
     expected = "".join(stream(served.transformer, tokenizer, "天地", 4))
-    with TestClient(create_app(served)) as client:
+    with asking(create_app(served)) as client:
         assert not client.get("/v1/model").json()["continues"]
         assert answer(client, "generate", text="天地", max_new_tokens=4)["text"] == expected
 
@@ -636,8 +641,7 @@ def listening(app):
     """A real server in a thread; gives its address and itself."""
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=20)
-        server = uvicorn.Server(config)
+        server = Server(config(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
         thread.start()
         while not server.started:
@@ -773,10 +777,10 @@ def test_shutting_down_finishes_the_texts_that_have_begun(bert, tokenizer):
 
 def test_a_body_that_never_comes(bert, tokenizer):
     with (
-        listening(create_app(echoing(bert, tokenizer, Echo()), Limits(seconds=1))) as (address, _),
+        listening(create_app(echoing(bert, tokenizer, Echo()), Limits(body_seconds=1))) as (address, _),
         socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1]))) as connection,
     ):
-        head = "POST /v1/vectors HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        head = "POST /v1/vectors HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: 99\r\n\r\n{{".encode())
         connection.settimeout(600)
         assert connection.recv(100).startswith(b"HTTP/1.1 408")

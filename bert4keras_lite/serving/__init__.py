@@ -3,7 +3,9 @@
     python -m bert4keras_lite serve chinese_L-12_H-768_A-12
 
 `abilities.py` says what a checkpoint can do and does it, `worker.py` lets requests share forward
-passes, `app.py` speaks HTTP (`pip install "bert4keras_lite[serve]"`), `page/` is for people.
+passes, `page/` is for people. The rest speaks HTTP (`pip install "bert4keras_lite[serve]"`): `app.py`
+has the endpoints, `bodies.py` reads requests, held against `schemas.py`, `answers.py` makes JSON,
+`guards.py` stands before all that, `metrics.py` counts, and `server.py` has the connections.
 """
 
 _HOME = {
@@ -12,7 +14,7 @@ _HOME = {
     "save_tagger": "entities",
     "Limits": "worker",
     "create_app": "app",
-    "run": "app",
+    "run": "server",
 }
 __all__ = sorted(_HOME)
 

@@ -26,6 +26,7 @@ from .entities import load_tagger
 EXAMPLE = "今天天气真好"  # what a server tries at its start
 MASKS = 16  # in one text
 CANDIDATES = 50  # for a mask
+PROGRAMS = 32  # compiled ones that are kept: each `top_k` takes one of its own
 SHORTEST = 16  # tokens of the shortest batches
 LONGEST_LOOK = 128  # tokens of a text whose attention is shown: the numbers grow with the square
 
@@ -223,6 +224,7 @@ class Attention(OnePass):
             raise Unable(str(error)) from None
         longest = min(LONGEST_LOOK, longest_of(transformer) or LONGEST_LOOK)
         super().__init__(model, tokenizer, longest, transformer.config.pad_token_id)
+        self.blocks, self.heads = model.output_shape[1:3]
 
     def answer(self, item, weights):
         size = len(item.ids)
@@ -340,6 +342,9 @@ class Writer:
         first = items[0]
         options = text_options(self.transformer, self.tokenizer, dict(first.settings))
         prompts = [list(items[row].prompt) for row in rows]
+        programs = vars(self.transformer).setdefault("programs", {})
+        while len(programs) >= PROGRAMS:
+            del programs[next(iter(programs))]
         task = Task(self.transformer, prompts, first.room, **options)
         if options.get("do_sample"):  # what a text gets must not depend on its neighbours
             shape = task.limits["noise"].shape[1:]
@@ -354,6 +359,7 @@ class Writer:
             ):
                 if job.over:
                     continue
+                job.tokens = len(found.ids)
                 ends = found.finished or count == job.item.new_tokens
                 told[i] += self.news(told[i], found.ids, job, ends)
                 if ends:

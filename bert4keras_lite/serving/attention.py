@@ -49,6 +49,7 @@ class AttentionProbabilities(keras.layers.Layer):
                 "attend by landmarks; build it with attention='full'."
             )
         self.dropouts = [layer.dropout_layer for layer in layers]
+        self.heads = getattr(layers[0], "num_heads", 1)
 
     def call(self, inputs):
         with seeing(self.dropouts) as seen:
@@ -58,7 +59,7 @@ class AttentionProbabilities(keras.layers.Layer):
         return ops.cast(ops.stack(seen, axis=1), "float32")
 
     def compute_output_spec(self, inputs):
-        return keras.KerasTensor((None,) * 5, "float32")
+        return keras.KerasTensor((None, len(self.dropouts), self.heads, None, None), "float32")
 
 
 @contextlib.contextmanager

@@ -1,18 +1,26 @@
 """What requests and answers look like. Unknown fields and values of another type are errors."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from .abilities import CANDIDATES
 
+MOST_LAYERS = 256  # layers, or heads, that may be named
+LEAST, MOST = 1e-3, 100.0  # sampling parameters, none of which may become 0 or infinite in float32
+MOST_TOP_K = 1000
+
 
 class Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Some = Field(None, max_length=MOST_LAYERS, description="which, each once; all when left out")
 
 
 class Texts(Request):
-    texts: list[str] = Field(min_length=1, description="each by itself")
+    # FailFast: the first item that is wrong ends the search
+    texts: Annotated[list[str], FailFast()] = Field(min_length=1, description="each by itself")
 
 
 class FillMaskRequest(Texts):
@@ -41,10 +49,10 @@ class GenerateRequest(Request):
     text: str
     max_new_tokens: int | None = Field(None, ge=1, description="64, or what the server allows")
     sample: bool = Field(False, description="draw tokens at random; else the likeliest")
-    temperature: float = Field(1.0, gt=0, le=100)
-    top_k: int | None = Field(None, ge=1)
-    top_p: float | None = Field(None, gt=0, le=1)
-    repetition_penalty: float = Field(1.0, gt=0, le=100)
+    temperature: float = Field(1.0, ge=LEAST, le=MOST)
+    top_k: int | None = Field(None, ge=1, le=MOST_TOP_K)
+    top_p: float | None = Field(None, ge=LEAST, le=1)
+    repetition_penalty: float = Field(1.0, ge=LEAST, le=MOST)
     seed: int | None = Field(None, ge=0, lt=2**32, description="drawn, and told, if left out")
     stream: bool = Field(False, description="server-sent events: piece, ..., piece, end (or error)")
 
@@ -99,8 +107,8 @@ class EntitiesAnswer(BaseModel):
 
 class AttentionRequest(Request):
     text: str
-    layers: list[int] | None = Field(None, description="which; all when left out")
-    heads: list[int] | None = Field(None, description="which; all when left out")
+    layers: list[int] | None = Some
+    heads: list[int] | None = Some
 
 
 class Token(BaseModel):
@@ -139,8 +147,8 @@ class Model(BaseModel):
 
 class Health(BaseModel):
     status: Literal["ready", "closing"]
-    waiting: int = Field(description="texts that wait for the model")
-    running: int = Field(description="batches that have begun")
+    waiting: int = Field(description="texts that wait for the model, and for which a client waits")
+    running: int = Field(description="texts that the model works on")
     abilities: list[str]
     cannot: dict[str, str]
 

@@ -2,12 +2,19 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, fields
 
 logger = logging.getLogger(__name__)
+
+# the smallest limits, where it is not 1
+LEAST = {
+    "wait": 0,
+    **dict.fromkeys(("header_seconds", "body_seconds", "read_seconds", "idle_seconds"), 0.1),
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,12 @@ class Limits:
         batch: texts in one forward pass.
         wait: seconds that a text waits for others to share its pass.
         writing: batches of texts that are written side by side.
+        numbers: in one answer; of entities, characters too.
+        connections: that are open at the same time; more are turned away.
+        header_seconds: in which the header of a request must arrive, all of it.
+        body_seconds: in which its body must arrive, all of it.
+        read_seconds: that the server waits for a client to read an answer, all of them together.
+        idle_seconds: that a connection stays open without a request.
     """
 
     characters: int = 2000
@@ -35,6 +48,12 @@ class Limits:
     batch: int = 16
     wait: float = 0.005
     writing: int = 4
+    numbers: int = 2_500_000  # all heads of a BERT of base shape for 128 tokens
+    connections: int = 256
+    header_seconds: float = 10.0
+    body_seconds: float = 30.0
+    read_seconds: float = 60.0
+    idle_seconds: float = 5.0
 
     @classmethod
     def of(cls, values):
@@ -50,8 +69,9 @@ class Limits:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name == "wait" else 1
-            if not isinstance(value, (int, field.type)) or not value >= least:
+            least = LEAST.get(field.name, 1)
+            right = isinstance(value, (int, field.type)) and math.isfinite(value)
+            if not right or value < least:
                 raise ValueError(
                     f"limit {field.name}={value!r}: expected a number of at least {least}"
                     + (", without a fraction." if field.type is int else ".")
@@ -66,6 +86,10 @@ class Late(Exception):
     """The time for this request is over."""
 
 
+class Failed(RuntimeError):
+    """Something went wrong in the model."""
+
+
 class Job:
     """One text on its way through the worker, awaited in the event loop that it was made in.
 
@@ -75,6 +99,10 @@ class Job:
             `job.tell` and `job.end`.
         item: what the ability needs to know of the text.
         seconds: that there are for it.
+
+    Attributes:
+        over: whether all is told, or nobody waits for more.
+        tokens: that were generated for it so far.
     """
 
     def __init__(self, ability, item, seconds):
@@ -83,6 +111,7 @@ class Job:
         self.since = time.monotonic()
         self.deadline = self.since + seconds
         self.over = False
+        self.tokens = 0
         self.loop = asyncio.get_running_loop()
         self.updates = asyncio.Queue()
 
@@ -132,6 +161,7 @@ class Worker:
     def __init__(self, limits):
         self.limits = limits
         self.waiting = []
+        self.running = []
         self.runs = deque()
         self.changed = threading.Condition()
         self.closing = False
@@ -140,6 +170,17 @@ class Worker:
     def start(self):
         self.thread.start()
 
+    def check_room(self, count):
+        """Looks whether so many jobs could be submitted now.
+
+        Raises:
+            Busy: there is no room.
+        """
+        if self.closing:
+            raise Busy("the server is shutting down")
+        if self.counts()[0] + count > self.limits.waiting:
+            raise Busy("too many requests are waiting")
+
     def submit(self, jobs):
         """All of these jobs, or none.
 
@@ -147,12 +188,15 @@ class Worker:
             Busy: there is no room.
         """
         with self.changed:
-            if self.closing:
-                raise Busy("the server is shutting down")
-            if len(self.waiting) + len(jobs) > self.limits.waiting:
-                raise Busy("too many requests are waiting")
+            self.check_room(len(jobs))
             self.waiting.extend(jobs)
             self.changed.notify()
+
+    def counts(self):
+        """How many jobs wait, and how many run, for which somebody waits."""
+        with self.changed:
+            waiting, running = list(self.waiting), list(self.running)
+        return tuple(sum(not job.over for job in jobs) for jobs in (waiting, running))
 
     def close(self):
         """Takes no more jobs, finishes those that it has, and ends the thread."""
@@ -172,6 +216,9 @@ class Worker:
                 run = self.runs.popleft()
                 if self._goes_on(*run):
                     self.runs.append(run)
+                else:
+                    with self.changed:
+                        self.running = [job for job in self.running if job not in run[0]]
 
     def _next_batch(self):
         """Jobs that share a key; none where nothing is due and there is other work, or no more."""
@@ -183,6 +230,7 @@ class Worker:
                 due = batch and batch[0].since + self.limits.wait
                 if batch and (now >= due or len(batch) == self.limits.batch or self.closing):
                     self.waiting = [job for job in self.waiting if job not in batch]
+                    self.running = self.running + batch
                     return batch
                 if self.runs or (self.closing and not self.waiting):
                     return []
@@ -215,7 +263,7 @@ class Worker:
             error = None
         except Exception as caught:
             logger.exception("%s", type(jobs[0].ability).__name__)
-            error = RuntimeError(f"{type(caught).__name__} in the model")
+            error = Failed(f"{type(caught).__name__} in the model")
         for job in jobs:
             if not job.over:
                 job.end(error)

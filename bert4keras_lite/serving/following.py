@@ -1,0 +1,80 @@
+"""Waits for what the worker makes of jobs, as long as a client waits for it."""
+
+import asyncio
+from dataclasses import asdict
+
+from fastapi import HTTPException
+
+from . import schemas
+from .abilities import Written
+from .answers import GONE, as_json
+from .worker import Failed, Late
+
+
+async def updates(job, seed):
+    """What a writing job tells: strings, and at last an `Ending`."""
+    try:
+        async for update in job:
+            if isinstance(update, Written):
+                yield schemas.Ending(**asdict(update), seed=seed)
+            else:
+                yield update
+    except Late:
+        yield schemas.Ending(reason="time", seed=seed)
+
+
+async def whole(job, seed):
+    """All that a writing job tells, as one answer."""
+    text = ""
+    async for update in updates(job, seed):
+        if isinstance(update, str):
+            text += update
+    return schemas.GenerateAnswer(text=text, **update.model_dump())
+
+
+async def as_events(job, seed, counts):
+    """All that a writing job tells, as server-sent events. Leaving early stops the writing."""
+    try:
+        async for update in updates(job, seed):
+            if isinstance(update, str):
+                yield event("piece", schemas.Piece(text=update).model_dump())
+            else:
+                yield event("end", update.model_dump())
+    except Failed as error:
+        yield event("error", {"status": 500, "field": None, "message": str(error)})
+    finally:
+        job.cancel()
+        counts.tokens += job.tokens
+
+
+def event(kind, data):
+    return f"event: {kind}\ndata: {as_json(data)}\n\n"
+
+
+async def results(jobs):
+    """The answers of jobs that have one each."""
+    return [await job.result() for job in jobs]
+
+
+async def while_there(request, jobs, answer):
+    """What `answer` gives; if the client leaves before, its jobs are dropped."""
+    answer, gone = asyncio.ensure_future(answer), asyncio.ensure_future(has_left(request))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise HTTPException(GONE, "the client has left.")
+        return answer.result()
+    finally:
+        for job in jobs:
+            job.cancel()
+        for task in (answer, gone):
+            task.cancel()
+        await asyncio.wait((answer, gone))
+        for task in (answer, gone):  # or asyncio tells of errors that nobody wanted to know
+            if not task.cancelled():
+                task.exception()
+
+
+async def has_left(request):
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,244 @@
+"""The server by itself: uvicorn, whose connections end when a client is too slow.
+
+An application cannot see a client that is slow with the header of a request, nor one that does not read
+its answer, nor one that sends nothing: `Connection` can.
+"""
+
+import asyncio
+import errno
+import json
+import logging
+import secrets
+import sys
+from functools import partial
+from http import HTTPStatus
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .app import create_app
+from .guards import HEADERS
+from .guards import access as access_logger
+from .worker import Limits
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 128  # connections that may wait to be accepted
+PATIENCE = 1.5  # times `body_seconds`: the application has said 408 long before
+LINGER = 2.0  # seconds in which a body whose answer is there already may end
+PROBES = 0.5  # seconds between signs of life to a client that has closed its side
+NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Connection(H11Protocol):
+    """A connection with deadlines; all but the argument of its timers is uvicorn's.
+
+    Args:
+        limits: `Limits`.
+        metrics: `Metrics`.
+        **kwargs: of uvicorn.
+    """
+
+    def __init__(self, limits, metrics, **kwargs):
+        super().__init__(**kwargs)
+        self.limits, self.metrics = limits, metrics
+        self.timers = {}
+        self.read_left, self.stalled_since = limits.read_seconds, None
+        self.client_closed = False
+
+    # ------------------------------------------------------------ what uvicorn and asyncio call
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # writing is paused until a client has read all
+        if len(self.connections) > self.limits.connections:
+            self.metrics.cut["too many"] += 1
+            self.send_problem(503, "too many connections; try again later.", "Retry-After: 1\r\n")
+        else:
+            self.start("header", self.limits.header_seconds, self.header_is_late)
+
+    def connection_lost(self, exc):
+        for name in list(self.timers):
+            self.stop(name)
+        super().connection_lost(exc)
+
+    def data_received(self, data):
+        if not self.is_answering():
+            self.start("header", self.limits.header_seconds, self.header_is_late)
+        super().data_received(data)
+        self.follow()
+
+    def on_response_complete(self):
+        super().on_response_complete()
+        self.follow()
+        if self.client_closed and not self.is_answering():
+            self.transport.close()
+
+    def eof_received(self):
+        """The client sends no more, or has left: that shows when something is sent to it."""
+        if not self.is_answering() or self.body_is_coming() or self.scheme == "https":
+            return None  # closes
+        self.client_closed = True
+        self.start("probe", PROBES / 2, self.probe)
+        return True
+
+    def pause_writing(self):
+        super().pause_writing()
+        self.stalled_since = self.loop.time()
+        self.start("reading", max(0, self.read_left), self.cut, "reading")
+
+    def resume_writing(self):
+        if self.stalled_since is not None:
+            self.read_left -= self.loop.time() - self.stalled_since
+            self.stalled_since = None
+        self.stop("reading")
+        super().resume_writing()
+
+    def send_400_response(self, msg):
+        self.metrics.cut["no HTTP"] += 1
+        self.send_problem(400, "expected a request in HTTP/1.1.")
+
+    # ------------------------------------------------------------ deadlines
+
+    def is_answering(self):
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def body_is_coming(self):
+        return self.conn.their_state is h11.SEND_BODY
+
+    def follow(self):
+        """Starts and stops timers, by what the client is to do now."""
+        if self.is_answering():
+            if "header" in self.timers:  # of this request: it is there
+                self.stop("header")
+                self.read_left = self.limits.read_seconds
+        elif self.conn.trailing_data[0]:  # the next request has begun to come
+            self.start("header", self.limits.header_seconds, self.header_is_late)
+        if not self.body_is_coming():
+            self.stop("body")
+            self.stop("linger")
+            return
+        self.start("body", PATIENCE * self.limits.body_seconds, self.cut, "body")
+        if not self.is_answering():
+            self.start("linger", LINGER, self.cut, "body")
+
+    def start(self, name, seconds, act, *args):
+        """Starts a timer, unless it runs."""
+        if name not in self.timers and not self.transport.is_closing():
+            self.timers[name] = self.loop.call_later(seconds, self.ring, name, act, *args)
+
+    def stop(self, name):
+        if name in self.timers:
+            self.timers.pop(name).cancel()
+
+    def ring(self, name, act, *args):
+        del self.timers[name]
+        act(*args)
+
+    def header_is_late(self):
+        if self.transport.is_closing():
+            return
+        self.metrics.cut["header"] += 1
+        if self.conn.trailing_data[0]:
+            seconds = self.limits.header_seconds
+            self.send_problem(408, f"the header did not arrive within {seconds:g} seconds.")
+        else:
+            self.transport.close()
+
+    def cut(self, reason):
+        """Ends the connection at once, whatever is still to be sent."""
+        self.metrics.cut[reason] += 1
+        self.transport.abort()
+
+    def probe(self):
+        """Sends a sign of life: if the client has left, the second one fails."""
+        waits = self.is_answering() and not self.cycle.response_started
+        if waits and self.scope["http_version"] == "1.1" and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+            self.start("probe", PROBES, self.probe)
+
+    def send_problem(self, status, message, headers=""):
+        """Answers what is no request, and closes."""
+        error = {"error": {"status": status, "field": None, "message": message}}
+        body = json.dumps(error)
+        lines = {**HEADERS, "X-Request-ID": secrets.token_hex(8)}
+        lines |= {"Content-Type": "application/json", "Content-Length": len(body)}
+        text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        begin = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        self.transport.write(f"{begin}{text}{headers}Connection: close\r\n\r\n{body}".encode())
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which says in one line that there are no more file descriptors."""
+
+    async def startup(self, sockets=None):
+        asyncio.get_running_loop().set_exception_handler(OneLine())
+        await super().startup(sockets)
+
+
+class OneLine:
+    """A loop's exception handler: asyncio says a hundred times a second that it cannot accept."""
+
+    last = -1.0
+
+    def __call__(self, loop, context):
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in NO_RESOURCES):
+            loop.default_exception_handler(context)
+        elif loop.time() > self.last + 1:
+            self.last = loop.time()
+            logger.error("no connection is accepted for a second: %s", error.strerror)
+
+
+def config(app, host="127.0.0.1", port=8000):
+    """uvicorn's configuration for an application of `create_app`."""
+    limits = app.state.limits
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http=partial(Connection, limits, app.state.metrics),
+        ws="none",
+        lifespan="on",
+        backlog=BACKLOG,
+        log_level="error",  # what clients do wrong is counted, and not told line by line
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=limits.idle_seconds,
+        timeout_graceful_shutdown=int(limits.seconds + limits.body_seconds) + 5,
+    )
+
+
+def run(
+    served,
+    host="127.0.0.1",
+    port=8000,
+    limits=None,
+    name="model",
+    hosts=(),
+    token=None,
+    access_log=True,
+):
+    """Serves until interrupted; then what has begun is finished.
+
+    Args:
+        served, limits, name, token: see `create_app`.
+        host, port: where to listen.
+        hosts: names of the server, besides `host` and those of loopback.
+        access_log: whether each request is a line on stderr.
+    """
+    app = create_app(served, limits or Limits(), name, True, (host, *hosts), token)
+    if access_log:
+        log_requests()
+    Server(config(app, host, port)).run()
+
+
+def log_requests():
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    access_logger.addHandler(handler)
+    access_logger.setLevel(logging.INFO)
+    access_logger.propagate = False
