@@ -55,6 +55,10 @@ WEIGHTS = [
 ]
 
 
+# hosts, besides a hub's own, that may get its token
+TOKEN_HOSTS = "BERT4KERAS_LITE_TOKEN_HOSTS"
+
+
 class HubError(Exception):
     """A name that cannot be turned into files; the sentence says why and what to do."""
 
@@ -90,7 +94,9 @@ def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
         cache_dir: the cache; by default the hub's own (`HF_HOME`, `HF_HUB_CACHE` or
             `MODELSCOPE_CACHE`).
         endpoint: the hub's address, for a mirror; by default `HF_ENDPOINT` or
-            `MODELSCOPE_ENDPOINT`, and else the hub itself.
+            `MODELSCOPE_ENDPOINT`, and else the hub itself. Tokens (`HF_TOKEN`, a login, ...) are
+            sent to the hub itself, and to a mirror only if `BERT4KERAS_LITE_TOKEN_HOSTS` names its
+            host; never without encryption.
 
     Returns:
         `path_or_name` itself, or the `Path` of the directory in the cache.
@@ -241,16 +247,35 @@ class _Model:
     def __str__(self):
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
+    def trusts(self, endpoint):
+        """Whether a token may be sent to an address."""
+        # strict: what one library takes for the host of an odd address is not so for another
+        match = re.fullmatch(
+            r"https://([a-z0-9.-]+)(:\d+)?(/[\w./-]*)?", endpoint.lower(), re.ASCII
+        )
+        named = re.split(r"[\s,]+", os.environ.get(TOKEN_HOSTS, "").lower())
+        trusted = {name.removesuffix(":443") for name in (*self.own_hosts, *named)}
+        return bool(match) and f"{match[1]}{match[2] or ''}".removesuffix(":443") in trusted
+
+    def no_token(self):
+        """What to add to a message if no token was sent, whether or not there is one."""
+        if self.trusts(self.endpoint):
+            return ""
+        return (
+            f" No token is sent to {self.endpoint}: that takes https, and its host in the variable "
+            f"{TOKEN_HOSTS}."
+        )
+
     def unknown(self):
         return HubError(
             f"{self}: no such path here, and no such model at {self.endpoint} (or a private one). "
-            f"Check the name; for a private model log in with `{self.login}`."
+            f"Check the name; for a private model log in with `{self.login}`.{self.no_token()}"
         )
 
     def forbidden(self):
         return HubError(
             f"{self}: its owners let only some people fetch it. Ask for access at {self.page}, then "
-            f"log in with `{self.login}` or set {self.token}."
+            f"log in with `{self.login}` or set {self.token}.{self.no_token()}"
         )
 
     def unreachable(self, why):
@@ -267,11 +292,14 @@ class _Model:
 class HuggingFace(_Model):
     hub, module, package = "Hugging Face", "huggingface_hub", "huggingface_hub"
     login, token, mirror = "hf auth login", "HF_TOKEN", "HF_ENDPOINT"
+    own_hosts = ("huggingface.co", "hf.co")
 
     def connect(self, endpoint):
         self.errors = import_module("huggingface_hub.errors")
-        self.api = self.client.HfApi(endpoint=endpoint)
-        return self.api.endpoint
+        endpoint = self.client.HfApi(endpoint=endpoint).endpoint
+        token = None if self.trusts(endpoint) else False  # None: what the client finds
+        self.api = self.client.HfApi(endpoint=endpoint, token=token)
+        return endpoint
 
     @property
     def page(self):
@@ -316,9 +344,12 @@ class HuggingFace(_Model):
 class ModelScope(_Model):
     hub, module, package = "ModelScope", "modelscope_hub", "modelscope-hub"
     login, token, mirror = "modelscope login", "MODELSCOPE_API_TOKEN", "MODELSCOPE_ENDPOINT"
+    own_hosts = ("modelscope.cn", "www.modelscope.cn", "modelscope.ai", "www.modelscope.ai")
 
     def connect(self, endpoint):
         config = self.client.HubConfig(endpoint=endpoint)
+        if not self.trusts(config.endpoint):
+            config = self.client.HubConfig(endpoint=endpoint, token="")  # none, whatever there is
         self.api = self.client.HubApi(config)
         return config.endpoint
 

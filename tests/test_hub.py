@@ -5,6 +5,8 @@ import json
 import os
 import random
 import re
+import shutil
+import ssl
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -477,3 +479,129 @@ def test_environment_variables(hub, tmp_path):
     hub.log.clear()
     assert run() == run(HF_HUB_OFFLINE="1") == directory
     assert hub.log == []
+
+
+# ---------------------------------------------------------------- tokens
+
+OWN = {
+    "huggingface_hub": ["https://huggingface.co", "HTTPS://hf.co/", "https://huggingface.co:443"],
+    "modelscope_hub": ["https://modelscope.cn", "https://www.modelscope.ai/"],
+}
+FOREIGN = [
+    "http://huggingface.co",
+    "http://modelscope.cn",
+    "https://hf-mirror.com",
+    "https://huggingface.co.example.com",
+    "https://example.com/huggingface.co",
+    "https://modelscope.cn:8443",
+    "https://example.com\\@huggingface.co",
+    "https://huggingface.co@example.com",
+    "",
+]
+
+
+@pytest.mark.parametrize("client", sorted(HUBS))
+def test_whom_a_token_may_be_sent_to(client, monkeypatch):
+    from bert4keras_lite import hub
+
+    kind = {"huggingface_hub": hub.HuggingFace, "modelscope_hub": hub.ModelScope}[client]
+    model = object.__new__(kind)
+    assert all(map(model.trusts, OWN[client])) and not any(map(model.trusts, FOREIGN))
+    monkeypatch.setenv(hub.TOKEN_HOSTS, "HF-mirror.com, modelscope.cn:8443")
+    assert model.trusts("https://hf-mirror.com/a") and model.trusts("https://modelscope.cn:8443")
+    assert not model.trusts("http://hf-mirror.com") and not model.trusts("https://hf-mirror.com:1")
+
+
+class TokenSpy:
+    """Notes in `hub.tokens` which requests bring a token."""
+
+    def parse_request(self):
+        parsed = super().parse_request()
+        sent = f"{self.headers['Authorization']} {self.headers['Cookie']}" if parsed else ""
+        if SECRET in sent:
+            self.hub.tokens.append(self.path)
+        return parsed
+
+
+SECRET = "hf_secretsecretsecret"
+
+
+def spying(hub):
+    """Lets a hub note tokens from now on."""
+    hub.tokens = []
+    handler = hub.server.RequestHandlerClass
+    hub.server.RequestHandlerClass = type("Spying", (TokenSpy, handler), {})
+    return hub
+
+
+def fetch_in_a_new_process(name, tmp_path, **variables):
+    """What a program says that fetches a model with a token in its environment."""
+    code = "import sys; from bert4keras_lite.hub import *; print(download(sys.argv[1]).directory)"
+    variables = {"HF_TOKEN": SECRET, "MODELSCOPE_API_TOKEN": SECRET, **variables}
+    variables |= {"HF_HUB_CACHE": str(tmp_path / "hf"), "MODELSCOPE_CACHE": str(tmp_path / "ms")}
+    return subprocess.run(
+        [sys.executable, "-c", code, name],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"NO_PROXY": "127.0.0.1,localhost"} | variables,
+    )
+
+
+def test_a_mirror_gets_no_token(hub, tmp_path):
+    spying(hub).publish("hfl/tiny", TEXTS, FORMATS["safetensors"])
+    hub.closed.add("hfl/closed")
+    hub.publish("hfl/closed", TEXTS, FORMATS["safetensors"])
+    address = {"HF_ENDPOINT": hub.address, "MODELSCOPE_ENDPOINT": hub.address}
+    # plain http: not even where it is wanted
+    trusted = {"BERT4KERAS_LITE_TOKEN_HOSTS": hub.address.removeprefix("http://")}
+    done = fetch_in_a_new_process(f"{hub.prefix}hfl/tiny", tmp_path, **address, **trusted)
+    assert done.returncode == 0, done.stderr
+    done = fetch_in_a_new_process(f"{hub.prefix}hfl/closed", tmp_path, **address)
+    assert f"No token is sent to {hub.address}" in done.stderr and SECRET not in done.stderr
+    assert hub.log and hub.tokens == []
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate of this machine for loopback, and its key."""
+    if not shutil.which("openssl"):
+        pytest.skip("there is no openssl")
+    paths = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    command += ["-nodes", "-days", "2", "-subj", "/CN=localhost", "-out", paths[0], "-keyout"]
+    names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+    subprocess.run([*command, paths[1], "-addext", names], check=True, capture_output=True)
+    return paths
+
+
+def test_a_token_goes_where_it_is_told_and_no_further(hub, tmp_path, certificate):
+    """Over https to a host that is named; the files lie at another host, as on the hubs."""
+    spying(hub).publish("hfl/tiny", TEXTS, FORMATS["safetensors"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    hub.server.socket = context.wrap_socket(hub.server.socket, server_side=True)
+    storage = spying(type(hub)())
+    storage.models, port = hub.models, hub.server.server_port
+
+    def send_file(handler, file, content, **headers):
+        handler.note(file)
+        moved = f"http://localhost:{storage.server.server_port}{handler.path}"
+        size = {"X_Linked_Size": str(len(content)), "X_Linked_ETag": headers.get("ETag", "")}
+        handler.answer(302, Location=moved, **headers, **(size if headers else {}))
+
+    hub.server.RequestHandlerClass.send_file = send_file
+    address = f"https://127.0.0.1:{port}"
+    variables = {
+        "HF_ENDPOINT": address,
+        "MODELSCOPE_ENDPOINT": address,
+        "BERT4KERAS_LITE_TOKEN_HOSTS": f"127.0.0.1:{port}",
+        "SSL_CERT_FILE": str(certificate[0]),
+        "REQUESTS_CA_BUNDLE": str(certificate[0]),
+    }
+    try:
+        done = fetch_in_a_new_process(f"{hub.prefix}hfl/tiny", tmp_path, **variables)
+    finally:
+        storage.stop()
+    assert done.returncode == 0, done.stderr
+    assert hub.tokens and storage.log and storage.tokens == []

@@ -777,7 +777,10 @@ def test_shutting_down_finishes_the_texts_that_have_begun(bert, tokenizer):
 
 def test_a_body_that_never_comes(bert, tokenizer):
     with (
-        listening(create_app(echoing(bert, tokenizer, Echo()), Limits(body_seconds=1))) as (address, _),
+        listening(create_app(echoing(bert, tokenizer, Echo()), Limits(body_seconds=1))) as (
+            address,
+            _,
+        ),
         socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1]))) as connection,
     ):
         head = "POST /v1/vectors HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

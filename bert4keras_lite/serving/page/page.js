@@ -15,7 +15,13 @@ const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
 // ---------------------------------------------------------------- asking
 
+let token = ""; // of the server, if it asks for one: kept here, and nowhere else
+
+/** Headers of every request. */
+const withToken = (headers = {}) => (token ? { ...headers, Authorization: `Bearer ${token}` } : headers);
+
 const SAID = {
+  401: "需要令牌",
   404: "此模型不支持",
   413: "内容太长",
   422: "请检查输入",
@@ -36,7 +42,7 @@ async function respond(response) {
 }
 
 async function post(path, body, signal) {
-  const headers = { "Content-Type": "application/json" };
+  const headers = withToken({ "Content-Type": "application/json" });
   return respond(await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal }));
 }
 
@@ -85,9 +91,12 @@ let model;
 
 async function connect() {
   try {
-    model = await (await respond(await fetch("v1/model"))).json();
+    const response = await fetch("v1/model", { headers: withToken() });
+    $("login").hidden = response.status !== 401;
+    model = await (await respond(response)).json();
   } catch (error) {
-    $("facts").replaceChildren(make("span", { class: "wrong", role: "alert" }, `连不上服务器 ${error.message}`));
+    const message = error instanceof TypeError ? `连不上服务器 ${error.message}` : error.message;
+    $("facts").replaceChildren(make("span", { class: "wrong", role: "alert" }, message));
     return;
   }
   $("name").textContent = model.name;
@@ -110,6 +119,12 @@ async function connect() {
   for (let i = 0; i < model.blocks; i++) $("layer").append(make("option", { value: i }, String(i + 1)));
   $("layer").value = model.blocks - 1;
 }
+
+$("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = $("token").value.trim();
+  connect();
+});
 
 // ---------------------------------------------------------------- masks
 
