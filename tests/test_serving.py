@@ -824,7 +824,8 @@ def test_the_command_serves_until_it_is_told_to_stop():
 
 
 def test_without_fastapi_it_says_what_to_install(capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "bert4keras_lite.serving.app")
+    for module in ("app", "server"):
+        monkeypatch.delitem(sys.modules, f"bert4keras_lite.serving.{module}")
     monkeypatch.setitem(sys.modules, "fastapi", None)
     assert main(["serve", str(TINY)]) == 1
     assert "bert4keras_lite[serve]" in capsys.readouterr().err

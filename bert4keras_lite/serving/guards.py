@@ -22,6 +22,7 @@ access = logging.getLogger(f"{__package__}.access")
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 OPEN_PATHS = ("/", "/health")  # and the files of the page: they hold nothing of the model
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 HOST = re.compile(r"(\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/@\[\]]+))(:\d{1,5})?", re.ASCII)
 TOKEN = re.compile(r"[!-~]{8,}")
@@ -68,6 +69,8 @@ class Watch:
             await self.app(scope, receive, send)
             return
         begin, status, name = time.perf_counter(), 0, request_id(Headers(scope=scope))
+        path = self.label(path_of(scope))  # now: routing changes the scope
+        method = scope["method"] if scope["method"] in METHODS else "other"
 
         async def watched(message):
             nonlocal status
@@ -88,10 +91,9 @@ class Watch:
                 raise  # the answer has begun: the server cuts it
             await problem(500, "an error of the server.")(scope, receive, watched)
         finally:
-            seconds, path = time.perf_counter() - begin, self.label(path_of(scope))
+            seconds = time.perf_counter() - begin
             self.metrics.request(path, status, seconds)
             client = (scope.get("client") or ["-"])[0]
-            method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
             access.info("%s %s %s %d %.3f s %s", client, method, path, status, seconds, name)
 
     def label(self, path):
@@ -132,7 +134,9 @@ class KnownHosts:
     """
 
     def __init__(self, app, hosts=()):
-        self.app, self.hosts = app, {host_name(host): host for host in (*LOOPBACK, *hosts)}
+        # addresses are given with or without brackets
+        bracketed = (f"[{host}]" if is_bare_address(host) else host for host in (*LOOPBACK, *hosts))
+        self.app, self.hosts = app, {host_name(host): host for host in bracketed}
         if None in self.hosts:
             raise ValueError(f"hosts: expected names or addresses, got {self.hosts[None]!r:.200}.")
 
@@ -146,10 +150,12 @@ class KnownHosts:
         await self.app(scope, receive, send)
 
 
+def is_bare_address(host):
+    return host.count(":") > 1 and not host.startswith("[")
+
+
 def host_name(host):
     """A host's name without its port; None if there is none."""
-    if ":" in host and host.count(":") > 1 and not host.startswith("["):
-        host = f"[{host}]"  # an address as it is given on the command line
     match = HOST.fullmatch(host)
     return match and (match["address"] or match["name"].removesuffix(".")).lower()
 

@@ -114,6 +114,7 @@ class Connection(H11Protocol):
                 self.stop("header")
                 self.read_left = self.limits.read_seconds
         elif self.conn.trailing_data[0]:  # the next request has begun to come
+            self._unset_keepalive_if_required()
             self.start("header", self.limits.header_seconds, self.header_is_late)
         if not self.body_is_coming():
             self.stop("body")

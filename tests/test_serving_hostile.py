@@ -1,0 +1,676 @@
+"""Nobody let in: what clients that are hostile, slow or gone get from the server, and what not.
+
+No model takes part: abilities are stand-ins, so that what is tried is the server alone.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bert4keras_lite.cli import main
+from bert4keras_lite.serving import Limits
+from bert4keras_lite.serving.abilities import Encoded, Served, Written
+
+httpx = pytest.importorskip("httpx")
+uvicorn = pytest.importorskip("uvicorn")
+TestClient = pytest.importorskip("fastapi.testclient").TestClient
+from bert4keras_lite.serving import answers, guards  # noqa: E402
+from bert4keras_lite.serving.app import create_app  # noqa: E402
+from bert4keras_lite.serving.server import Server, config  # noqa: E402
+
+TOKEN = "a-token-of-the-tests"
+HEAD = "POST /v1/vectors HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+BODY = json.dumps({"texts": ["a"]})
+WHOLE = f"{HEAD}Content-Length: {len(BODY)}\r\n\r\n{BODY}"
+LONG = 60  # seconds, against hanging alone
+
+
+class Ability:
+    """Answers each text with a value.
+
+    Args:
+        value: what each text gets.
+        held: an event, for which a forward pass waits.
+    """
+
+    writes, example = False, "a"
+    blocks = heads = 24
+
+    def __init__(self, value, held=None):
+        self.value, self.held, self.began = value, held, threading.Event()
+
+    def prepare(self, text):
+        return Encoded(text, list(range(len(text))), [(i, i + 1) for i in range(len(text))])
+
+    def key(self, item):
+        return 1
+
+    def program(self, jobs):
+        self.began.set()
+        if self.held is not None:
+            self.held.wait(LONG)
+        for job in jobs:
+            job.tell(self.value)
+            job.end()
+        yield
+
+
+class Talker(Ability):
+    """Generates a text in many pieces, of so many characters, as long as somebody listens."""
+
+    writes = True
+
+    def __init__(self, size=1):
+        super().__init__("x" * size)
+
+    def prepare(self, text, **settings):
+        return text
+
+    def program(self, jobs):
+        for count in range(1, 10_000):
+            for job in jobs:
+                job.tokens = count
+                job.tell(self.value)
+            time.sleep(0.005)
+            yield
+
+
+class Tokens:
+    token_mask = "[MASK]"
+
+    def ids_to_tokens(self, ids):
+        return [str(i) for i in ids]
+
+
+def app_of(limits=None, hosts=(), token=None, **abilities):
+    """An application with stand-ins for abilities."""
+    abilities = {name.replace("_", "-"): ability for name, ability in abilities.items()}
+    return create_app(
+        Served(SimpleNamespace(), Tokens(), abilities, {}), limits, hosts=hosts, token=token
+    )
+
+
+VECTOR = {"mean": np.ones(3, "float32"), "cls": np.zeros(3, "float32")}
+
+
+def vectors(limits=None, **settings):
+    return app_of(limits, vectors=Ability(VECTOR), **settings)
+
+
+@contextlib.contextmanager
+def asking(app, **settings):
+    with TestClient(app, base_url="http://localhost", **settings) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def listening(app, settings=config):
+    """A real server in a thread; gives its port."""
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        server = Server(settings(app))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield place.getsockname()[1]
+        server.should_exit = True
+        thread.join(LONG)
+        assert not thread.is_alive()
+
+
+def connect(port, data=b""):
+    connection = socket.create_connection(("127.0.0.1", port), LONG)
+    connection.sendall(data if isinstance(data, bytes) else data.encode())
+    return connection
+
+
+def rest_of(connection):
+    """All that is still sent until the connection ends, however it ends."""
+    parts = []
+    try:
+        while part := connection.recv(1 << 16):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def error(response, status):
+    assert response.status_code == status, response.text
+    assert len(response.text) < 2000
+    return response.json()["error"]
+
+
+def until(condition):
+    """Waits for something that happens elsewhere."""
+    for _ in range(int(LONG / 0.01)):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+# ---------------------------------------------------------------- one request
+
+
+@pytest.fixture(scope="module")
+def matrices():
+    """Attention of 24 blocks, 24 heads, 30 tokens."""
+    return np.random.default_rng(0).random((24, 24, 30, 30), "float32")
+
+
+@pytest.mark.parametrize("field", ["layers", "heads"])
+def test_lists_are_short_and_without_repeats(matrices, field):
+    with asking(app_of(attention=Ability(matrices))) as client:
+        for numbers, where, words in (
+            ([0] * 200_000, field, "at most 256"),
+            (["a"] * 200_000, field, "at most 256"),
+            ([3, 1, 3], f"{field}[2]", "3 again; expected each once"),
+            ([24], f"{field}[0]", "expected 0 to 23"),
+            ([10**4000], f"{field}[0]", "expected 0 to 23"),
+        ):
+            found = error(client.post("/v1/attention", json={"text": "a", field: numbers}), 422)
+            assert found["field"] == where and words in found["message"]
+
+
+def test_large_answers_are_made_in_pieces_and_are_right(matrices, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        answers, "as_json", lambda x, f=answers.as_json: made.append(f(x)) or made[-1]
+    )
+    with asking(app_of(attention=Ability(matrices))) as client:
+        found = client.post("/v1/attention", json={"text": "a" * 30, "heads": [5, 2]}).json()
+        assert found["heads"] == [5, 2] and len(found["tokens"]) == 30
+        np.testing.assert_array_equal(
+            found["weights"], matrices[:, [5, 2]].astype("float64").round(4)
+        )
+        whole = client.post("/v1/attention", json={"text": "a" * 30}).json()["weights"]
+    assert np.shape(whole) == matrices.shape
+    assert max(map(len, made)) < 16 * answers.PIECE  # no longer does the loop wait for a thread
+
+
+def test_an_answer_has_a_limit(matrices):
+    spans = [(0, 9, "k")] * 10
+    masks = [[("t", 0.5)] * 50] * 3
+    app = app_of(
+        Limits(numbers=99),
+        attention=Ability(matrices),
+        vectors=Ability({"mean": np.ones(50)}),
+        entities=Ability(spans),
+        fill_mask=Ability(masks),
+    )
+    texts = ["aaaaaaaaaa"] * 2
+    with asking(app) as client:
+        for path, body, field in (
+            ("attention", {"text": "a" * 2}, "layers"),
+            ("vectors", {"texts": texts}, "texts"),
+            ("similarity", {"texts": texts * 5}, "texts"),
+            ("entities", {"texts": texts}, "texts"),
+            ("fill-mask", {"texts": texts, "top": 50}, "top"),
+        ):
+            found = error(client.post(f"/v1/{path}", json=body), 422)
+            assert found["field"] == field and "at most 99 are sent" in found["message"]
+        assert client.post("/v1/vectors", json={"texts": ["a"]}).status_code == 200
+
+
+class Held:
+    """A matrix that is not given before it is let go; knows who asks for it."""
+
+    shape = (1, 1, 80, 80)
+
+    def __init__(self):
+        self.asked, self.let_go = threading.Event(), threading.Event()
+
+    def __array__(self, dtype=None, copy=None):
+        return np.ones(self.shape, "float32")
+
+    def __getitem__(self, where):
+        self.asked.set()
+        assert self.let_go.wait(LONG)
+        return np.asarray(self)[where]
+
+
+@pytest.mark.parametrize("what", ["answer", "text"])
+def test_health_is_told_while_another_request_keeps_a_thread_busy(what):
+    held = Held()
+    ability = Ability(held)
+    ability.blocks = ability.heads = 1
+    if what == "text":
+        ability.value = np.ones(held.shape)
+        prepare = ability.prepare
+        ability.prepare = lambda text: held[0] is None or prepare(text)
+    with listening(app_of(attention=ability)) as port:
+        address, found = f"http://127.0.0.1:{port}", []
+        body = {"text": "a" * 80}
+        ask = lambda: found.append(httpx.post(f"{address}/v1/attention", json=body, timeout=LONG))  # noqa: E731
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert held.asked.wait(LONG)
+        assert httpx.get(f"{address}/health", timeout=LONG).status_code == 200
+        held.let_go.set()
+        thread.join()
+    assert np.shape(found[0].json()["weights"]) == held.shape
+
+
+def test_numbers_that_are_none_are_an_error():
+    with asking(app_of(vectors=Ability({"mean": np.array([1.0, np.nan])}))) as client:
+        assert "not finite" in error(client.post("/v1/vectors", json={"texts": ["a"]}), 500)["message"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"texts": [1] * 300_000}, 422, "texts[0]"),
+        ({"texts": ["a"] * 200_000}, 422, "texts"),
+        ({f"key{i}": i for i in range(45_000)}, 422, "key0"),
+        ({"x" * 900_000: 1}, 422, None),
+        ({"texts": ["a"], "pooling": "m" * 900_000}, 422, "pooling"),
+        ({"texts": ["a" * 900_000]}, 422, "texts[0]"),
+        ({"texts": {"a": ["b"] * 200_000}}, 422, "texts"),
+        (b'{"texts": ' + b"[" * 900_000, 400, None),
+        (b'{"texts": ' + b"1" * 900_000 + b"}", 400, None),
+        (b"[" + b"1," * 400_000 + b"1]", 422, None),
+    ],
+)
+def test_a_huge_body_gets_a_short_answer(body, status, field):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    assert len(content) > 500_000
+    with asking(vectors()) as client:
+        headers = {"Content-Type": "application/json"}
+        found = error(client.post("/v1/vectors", content=content, headers=headers), status)
+    assert field is None or found["field"] == field
+
+
+def test_json_must_be_called_json(monkeypatch):
+    with asking(vectors()) as client:
+        for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+            headers = {"Content-Type": kind} if kind else {}
+            response = client.post("/v1/vectors", content=BODY, headers=headers)
+            assert "application/json" in error(response, 422)["message"]
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "repetition_penalty"])
+def test_sampling_parameters_have_bounds(name):
+    with asking(app_of(generate=Talker())) as client:
+        for value in ("1e-45", "0.0009", "-1", "101", "1e999", "NaN", '"1"'):
+            content = f'{{"text": "a", "sample": true, "{name}": {value}}}'
+            headers = {"Content-Type": "application/json"}
+            response = client.post("/v1/generate", content=content, headers=headers)
+            assert error(response, 422)["field"] == name
+
+
+# ---------------------------------------------------------------- slow clients
+
+
+async def trickle(port, begin, byte):
+    """Sends a byte every now and then until the server ends it; all that it has said."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(begin)
+
+    async def listen():
+        parts = []
+        with contextlib.suppress(ConnectionError):
+            while part := await reader.read(4096):
+                parts.append(part)
+        return b"".join(parts)
+
+    answer = asyncio.ensure_future(listen())
+    while not answer.done():
+        await asyncio.wait([answer], timeout=0.1)
+        writer.write(byte)
+    writer.close()
+    return answer.result()
+
+
+async def many(*coroutines):
+    return await asyncio.wait_for(asyncio.gather(*coroutines), LONG)
+
+
+def test_two_hundred_slow_clients_are_sent_away():
+    limits = Limits(header_seconds=0.5, body_seconds=0.5)
+    header, body = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", f"{HEAD}Content-Length: 999\r\n\r\n"  # fmt: skip
+    with listening(app := vectors(limits)) as port:
+        slow = [trickle(port, header, b"a") for _ in range(100)]
+        slow += [trickle(port, body.encode(), b" ") for _ in range(100)]
+        ends = asyncio.run(many(*slow))
+        assert rest_of(connect(port, WHOLE.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")))
+    for end, name in zip(ends, ["header"] * 100 + ["body"] * 100, strict=True):
+        assert end.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.5 seconds" in end
+        assert name.encode() in end and b"x-request-id:" in end.lower()
+    assert app.state.metrics.cut == {"header": 100}
+    assert app.state.metrics.requests["/v1/vectors", 408] == 100
+
+
+def test_a_slow_body_ends_with_any_server():
+    plain = lambda app: uvicorn.Config(app, log_config=None)  # noqa: E731
+    body = f"{HEAD}Content-Length: 999\r\n\r\n".encode()
+    with listening(vectors(Limits(body_seconds=0.3)), plain) as port:
+        (end,) = asyncio.run(many(trickle(port, body, b" ")))
+    assert end.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_body_that_goes_on_after_its_answer_ends():
+    body = f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode()
+    refused = body.replace(b"/v1/vectors", b"/nothing")
+    with listening(app := vectors()) as port:
+        (end,) = asyncio.run(many(trickle(port, refused, b"1\r\na\r\n")))
+    assert end.startswith(b"HTTP/1.1 404 ") and app.state.metrics.cut == {"body": 1}
+
+
+def test_a_connection_without_a_request_ends():
+    limits = Limits(header_seconds=0.3, idle_seconds=0.3)
+    with listening(vectors(limits)) as port:
+        assert rest_of(connect(port)) == b""  # nothing was ever sent
+        kept = rest_of(connect(port, WHOLE))
+        assert kept.startswith(b"HTTP/1.1 200 ") and kept.count(b"HTTP/1.1") == 1
+        half = rest_of(connect(port, WHOLE + "GET / HT"))  # the next one only begins
+        assert half.startswith(b"HTTP/1.1 200 ") and b"HTTP/1.1 408 " in half
+
+
+def test_a_slow_reader_is_cut():
+    limits = Limits(read_seconds=0.3, new_tokens=10)
+    with listening(app := app_of(limits, generate=Talker(size=1 << 20))) as port:
+        body = json.dumps({"text": "a", "stream": True})
+        head = HEAD.replace("vectors", "generate")
+        connection = connect(port, f"{head}Content-Length: {len(body)}\r\n\r\n{body}")
+        until(lambda: app.state.metrics.cut == {"reading": 1})
+        until(lambda: app.state.worker.counts() == (0, 0))
+        assert not rest_of(connection).endswith(b"0\r\n\r\n")
+    assert app.state.metrics.tokens > 0
+
+
+def test_connections_have_a_limit():
+    with listening(app := vectors(Limits(connections=5))) as port:
+        open_ones = [connect(port) for _ in range(5)]
+        answer = rest_of(connect(port))
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 1" in answer
+        assert app.state.metrics.cut == {"too many": 1}
+        open_ones.pop().close()
+        until(lambda: b" 200 " in ask_and_close(port))
+        for connection in open_ones:
+            connection.close()
+
+
+def ask_and_close(port, whole=WHOLE):
+    try:
+        return rest_of(connect(port, whole.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")))
+    except OSError:  # closed before all was sent
+        return b""
+
+
+def test_what_is_no_http_gets_an_answer():
+    with listening(app := vectors()) as port:
+        answer = rest_of(connect(port, "天地不是人\r\n\r\n"))
+    head, body = answer.split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") and json.loads(body)["error"]["status"] == 400
+    assert app.state.metrics.cut == {"no HTTP": 1}
+
+
+# ---------------------------------------------------------------- clients that leave
+
+
+def test_a_half_closed_client_gets_its_answer():
+    held = threading.Event()
+    ability = Ability(VECTOR, held)
+    with listening(app_of(vectors=ability)) as port:
+        connection = connect(port, WHOLE)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b"HTTP/1.1 102 Processing\r\n\r\n"  # a sign of life
+        held.set()
+        answer = rest_of(connection).replace(b"HTTP/1.1 102 Processing\r\n\r\n", b"")
+    head, body = answer.split(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ") and json.loads(body) == {"vectors": [[1, 1, 1]]}
+
+
+def test_who_has_left_is_not_counted(caplog):
+    held = threading.Event()
+    ability = Ability(VECTOR, held)
+    app = app_of(Limits(batch=1, waiting=3), vectors=ability)
+    with listening(app) as port:
+        clients = [connect(port, WHOLE) for _ in range(3)]
+        until(lambda: app.state.worker.counts() == (2, 1))
+        for client in clients:
+            client.close()
+        until(lambda: app.state.worker.counts() == (0, 0))
+        health = httpx.get(f"http://127.0.0.1:{port}/health").json()
+        assert (health["waiting"], health["running"]) == (0, 0)
+        held.set()
+        body = {"texts": ["a"] * 3}  # there is room for all of them
+        assert httpx.post(f"http://127.0.0.1:{port}/v1/vectors", json=body).status_code == 200
+        until(lambda: app.state.metrics.requests["/v1/vectors", 499] == 3)
+    assert [record.getMessage() for record in caplog.records if record.name != "httpx"] == []
+
+
+def test_who_leaves_within_a_body_is_counted_and_nothing_more(caplog):
+    with listening(app := vectors()) as port:
+        connect(port, f"{HEAD}Content-Length: 99\r\n\r\n{{").close()
+        until(lambda: app.state.metrics.requests["/v1/vectors", 499] == 1)
+    assert caplog.records == []
+
+
+# ---------------------------------------------------------------- who may ask
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("localhost", True),
+        ("LOCALHOST:8000", True),
+        ("127.0.0.1:80", True),
+        ("[::1]:8000", True),
+        ("model.example.com:1", True),
+        ("localhost.", True),
+        ("evil.example.com", False),
+        ("localhost.evil.example.com", False),
+        ("localhost@evil.example.com", False),
+        ("127.0.0.1.nip.io", False),
+        ("::1", False),
+        ("localhost:80:80", False),
+        ("localhost:", False),
+        ("", False),
+    ],
+)
+def test_only_its_own_names_are_answered(host, allowed):
+    with asking(vectors(hosts=["Model.example.com"])) as client:
+        for path in ("/", "/health", "/page/page.js", "/nothing"):
+            response = client.get(path, headers={"Host": host})
+            if allowed:
+                assert response.status_code in (200, 404)
+            else:
+                assert "--allow-host" in error(response, 421)["message"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"hosts": [""]}, "names or addresses"),
+        ({"hosts": ["http://a"]}, "names or addresses"),
+        ({"token": ""}, "at least 8 visible"),
+        ({"token": "short"}, "at least 8 visible"),
+        ({"token": "with a space"}, "at least 8 visible"),
+    ],
+)
+def test_names_and_tokens_that_cannot_be(settings, words):
+    with pytest.raises(ValueError, match=words) as raised, asking(vectors(**settings)):
+        pass
+    assert not settings.get("token") or settings["token"] not in str(raised.value)
+
+
+def test_a_token_is_asked_for(caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    with asking(vectors(token=TOKEN)) as client:
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        for path in ("/", "/page/page.js", "/health"):
+            assert client.get(path).status_code == 200
+        for path in ("/metrics", "/openapi.json", "/nothing", "http://localhost//health", "/page"):
+            for headers in ({}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": TOKEN}):
+                response = client.get(path, headers=headers, follow_redirects=False)
+                error(response, 401)
+                assert response.headers["www-authenticate"] == "Bearer"
+            assert client.get(path, headers=right, follow_redirects=False).status_code != 401
+        error(client.post("/v1/vectors", json={"texts": ["a"]}), 401)
+        error(client.post("/v1/vectors", content=b"[" * 9_999_999), 401)  # it is not even read
+        odd = {"Authorization": "Bearer 天地".encode()}
+        error(client.post("/v1/vectors", json={"texts": ["a"]}, headers=odd), 401)
+        assert client.post("/v1/vectors", json={"texts": ["a"]}, headers=right).status_code == 200
+        assert TOKEN not in client.get("/metrics", headers=right).text
+    with asking(app := vectors(token=TOKEN), root_path="/page") as client:
+        error(client.get("/page/openapi.json"), 401)
+    assert app and TOKEN not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_the_commands_options_reach_the_server(monkeypatch, capsys, tmp_path):
+    from bert4keras_lite import serving
+
+    runs = []
+    monkeypatch.setattr(serving, "load", lambda *_, **__: Served(None, None, {}, {}), raising=False)
+    monkeypatch.setattr(serving, "run", lambda *a, **k: runs.append((a, k)), raising=False)
+    monkeypatch.setenv("BERT4KERAS_LITE_TOKEN", TOKEN)
+    command = ["serve", str(tmp_path), "--host", "0.0.0.0", "--allow-host", "a", "--allow-host=b"]
+    assert main(command) == 0 and main([*command, "--token", "another-token", "--quiet"]) == 0
+    (_, first), (_, second) = runs
+    assert first == {"hosts": ["a", "b"], "token": TOKEN, "access_log": True}
+    assert (second["token"], second["access_log"]) == ("another-token", False)
+    monkeypatch.delenv("BERT4KERAS_LITE_TOKEN")
+    assert main(command) == 0
+    printed = "".join(capsys.readouterr())
+    assert TOKEN not in printed and "another-token" not in printed and "see --token" in printed
+
+
+# ---------------------------------------------------------------- headers, logs, figures
+
+
+def test_every_answer_has_the_headers_of_security(matrices):
+    with asking(app_of(vectors=Ability(VECTOR), generate=Talker())) as client:
+        found = [client.get(path) for path in ("/", "/page/page.js", "/health", "/nothing")]
+        found += [client.post("/v1/vectors", json={"texts": texts}) for texts in ([], ["a"])]
+        found += [client.get("/health", headers={"Host": "evil"}), client.put("/health")]
+    for response in found:
+        assert {name: response.headers[name] for name in guards.HEADERS} == guards.HEADERS
+        assert re.fullmatch("[0-9a-f]{16}", response.headers["x-request-id"])
+        assert "server" not in response.headers
+    policy = guards.HEADERS["Content-Security-Policy"]
+    meta = re.search('Content-Security-Policy" content="([^"]+)"', found[0].text)[1]
+    assert policy == f"{meta}; frame-ancestors 'none'"
+    assert not re.search(
+        r"<script>|<style>|style=|\son\w+=", found[0].text
+    )  # the policy forbids it
+
+
+def test_ids_of_requests():
+    with asking(vectors()) as client:
+        given = {"X-Request-ID": "my-id_1.2"}
+        assert client.get("/health", headers=given).headers["x-request-id"] == "my-id_1.2"
+        for odd in ("a b", "x" * 65, "天".encode(), "a\tb", "<a>"):
+            answered = client.get("/health", headers={"X-Request-ID": odd}).headers["x-request-id"]
+            assert re.fullmatch("[0-9a-f]{16}", answered)
+
+
+@given(text=st.text(alphabet="天地\r\n\x1b %/?#ab", min_size=1, max_size=20))
+def test_no_text_gets_into_the_log(text):
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    guards.access.addHandler(handler)
+    guards.access.setLevel(logging.INFO)
+    scope = {"type": "http", "method": text, "path": f"/v1/{text}", "headers": [], "client": None}
+    scope["query_string"] = text.encode()
+
+    async def nothing(*_):
+        return None
+
+    try:
+        watch = guards.Watch(nothing, SimpleNamespace(request=lambda *_: None), ["/health"])
+        asyncio.run(watch(scope, None, None))
+    finally:
+        guards.access.removeHandler(handler)
+    (line,) = lines
+    assert re.fullmatch(r"- other other 0 0\.\d{3} s [0-9a-f]{16}", line)
+
+
+def test_the_log_tells_of_each_request(caplog):
+    caplog.set_level(logging.INFO, guards.access.name)
+    with asking(vectors()) as client:
+        client.post(
+            "/v1/vectors?key=secret", json={"texts": ["天地"]}, headers={"X-Request-ID": "7"}
+        )
+    (record,) = [record for record in caplog.records if record.name == guards.access.name]
+    assert re.fullmatch(r"testclient POST /v1/vectors 200 0\.\d{3} s 7", record.getMessage())
+
+
+def test_an_error_that_nobody_foresaw(caplog):
+    ability = Ability(VECTOR)
+    ability.prepare = lambda text: 1 / 0
+    with asking(app_of(vectors=ability)) as client:
+        response = client.post("/v1/vectors", json={"texts": ["天地"]})
+        assert error(response, 500)["message"] == "an error of the server."
+    assert response.headers["x-request-id"] in caplog.text and "天地" not in caplog.text
+
+
+def test_figures_in_the_form_of_prometheus():
+    app = app_of(Limits(seconds=1), vectors=Ability(VECTOR), generate=Talker())
+    with asking(app) as client:
+        for path in ("/health", "/health", "/nothing", "/v1/天地", "/page/page.js"):
+            client.get(path)
+        client.post("/v1/vectors", json={"texts": ["a"]})
+        client.post("/v1/generate", json={"text": "a"})
+        found = client.get("/metrics")
+    assert found.headers["content-type"].startswith("text/plain; version=0.0.4")
+    values = {}
+    for line in found.text.splitlines():
+        match = re.fullmatch(r"(# (HELP|TYPE) \w+ .+)|(\w+(?:\{\w+=\"[\w/.+-]+\"(?:,\w+=\"[\w/.+-]+\")*\})?) ([\d.]+)", line)  # fmt: skip
+        assert match, line
+        if match[3]:
+            values[match[3].removeprefix("bert4keras_lite_")] = float(match[4])
+    assert values['requests_total{path="/health",status="200"}'] == 2
+    assert values['requests_total{path="other",status="404"}'] == 2
+    assert values['requests_total{path="/page",status="200"}'] == 1
+    assert values['requests_total{path="/v1/vectors",status="200"}'] == 1
+    assert values['request_seconds_count{path="/health"}'] == 2
+    assert values['request_seconds_bucket{path="/health",le="+Inf"}'] == 2
+    assert values['request_seconds_bucket{path="/v1/generate",le="0.5"}'] == 0
+    assert values["generated_tokens_total"] > 0
+    assert values["texts_waiting"] == values["texts_running"] == 0
+
+
+def test_head_is_get_without_a_body():
+    with asking(vectors()) as client:
+        for path in ("/", "/page/page.css", "/health", "/metrics", "/openapi.json", "/nothing"):
+            found, whole = client.head(path), client.get(path)
+            assert (found.status_code, found.content) == (whole.status_code, b"")
+            same = ["content-type", "content-length"][: 1 if path == "/metrics" else 2]
+            assert [found.headers[name] for name in same] == [whole.headers[name] for name in same]
+        assert client.head("/v1/vectors").status_code == 405
+    with listening(vectors()) as port:
+        answer = ask_and_close(port, "HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ") and answer.endswith(b"\r\n\r\n")
+
+
+def test_a_written_end_counts_its_tokens():
+    class Poet(Talker):
+        def program(self, jobs):
+            for job in jobs:
+                job.tokens = 3
+                job.tell("abc")
+                job.tell(Written("stop", 3, -1.0))
+                job.end()
+            yield
+
+    with asking(app := app_of(generate=Poet())) as client:
+        for stream in (False, True):
+            body = {"text": "a", "stream": stream}
+            assert "abc" in client.post("/v1/generate", json=body).text
+    assert app.state.metrics.tokens == 6
