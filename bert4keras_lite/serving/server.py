@@ -25,8 +25,8 @@ from .worker import Limits
 logger = logging.getLogger(__name__)
 
 BACKLOG = 128  # connections that may wait to be accepted
-PATIENCE = 1.5  # times `body_seconds`: the application has said 408 long before
-LINGER = 2.0  # seconds in which a body whose answer is there already may end
+PATIENCE = 1.9  # times `body_seconds`: the application has said 408 long before
+LINGER = 2.0  # seconds, at most, for what a client still sends when its answer is there
 PROBES = 0.5  # seconds between signs of life to a client that has closed its side
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -46,12 +46,13 @@ class Connection(H11Protocol):
         self.timers = {}
         self.read_left, self.stalled_since = limits.read_seconds, None
         self.client_closed = False
+        self.unfinished = False  # whether the client is within a request that gets no answer
 
     # ------------------------------------------------------------ what uvicorn and asyncio call
 
     def connection_made(self, transport):
-        super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # writing is paused until a client has read all
+        super().connection_made(Lingering(transport, self.linger))
         if len(self.connections) > self.limits.connections:
             self.metrics.cut["too many"] += 1
             self.send_problem(503, "too many connections; try again later.", "Retry-After: 1\r\n")
@@ -64,6 +65,8 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data):
+        if self.transport.is_closing():
+            return  # of what the client still sends, nothing counts
         if not self.is_answering():
             self.start("header", self.limits.header_seconds, self.header_is_late)
         super().data_received(data)
@@ -77,7 +80,8 @@ class Connection(H11Protocol):
 
     def eof_received(self):
         """The client sends no more, or has left: that shows when something is sent to it."""
-        if not self.is_answering() or self.body_is_coming() or self.scheme == "https":
+        waits = self.is_answering() and not self.body_is_coming()
+        if not waits or self.transport.is_closing() or self.scheme == "https":
             return None  # closes
         self.client_closed = True
         self.start("probe", PROBES / 2, self.probe)
@@ -97,6 +101,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg):
         self.metrics.cut["no HTTP"] += 1
+        self.unfinished = True
         self.send_problem(400, "expected a request in HTTP/1.1.")
 
     # ------------------------------------------------------------ deadlines
@@ -122,7 +127,19 @@ class Connection(H11Protocol):
             return
         self.start("body", PATIENCE * self.limits.body_seconds, self.cut, "body")
         if not self.is_answering():
-            self.start("linger", LINGER, self.cut, "body")
+            self.start("linger", self.linger_seconds(), self.cut, "body")
+
+    def linger(self):
+        """Whether the connection stays open for a moment, to be read from, when it is closed."""
+        if not self.unfinished and not self.body_is_coming():
+            return False
+        self.stop("linger")
+        self.start("linger", self.linger_seconds(), self.transport.abort)
+        self.flow.resume_reading()
+        return True
+
+    def linger_seconds(self):
+        return min(LINGER, self.limits.header_seconds / 2, self.limits.body_seconds / 2)
 
     def start(self, name, seconds, act, *args):
         """Starts a timer, unless it runs."""
@@ -143,6 +160,7 @@ class Connection(H11Protocol):
         self.metrics.cut["header"] += 1
         if self.conn.trailing_data[0]:
             seconds = self.limits.header_seconds
+            self.unfinished = True
             self.send_problem(408, f"the header did not arrive within {seconds:g} seconds.")
         else:
             self.transport.close()
@@ -169,6 +187,33 @@ class Connection(H11Protocol):
         begin = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         self.transport.write(f"{begin}{text}{headers}Connection: close\r\n\r\n{body}".encode())
         self.transport.close()
+
+
+class Lingering:
+    """A transport that may stay open for reading when it is closed.
+
+    A client that sends into a connection that is closed may lose the answer to what it sent before.
+
+    Args:
+        transport: of asyncio.
+        lingers: a function without arguments: whether to stay open. Who says so will `abort`.
+    """
+
+    def __init__(self, transport, lingers):
+        self.transport, self.lingers, self.closed = transport, lingers, False
+
+    def __getattr__(self, name):
+        return getattr(self.transport, name)
+
+    def is_closing(self):
+        return self.closed or self.transport.is_closing()
+
+    def close(self):
+        if not self.is_closing() and self.lingers():
+            self.closed = True
+            self.transport.write_eof()
+        elif not self.closed:
+            self.transport.close()
 
 
 class Server(uvicorn.Server):
