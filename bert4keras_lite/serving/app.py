@@ -6,8 +6,8 @@ docs/serving.md lists them.
 """
 
 import asyncio
+import contextlib
 import random
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -60,12 +60,14 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
     limits = limits or Limits()
     worker, counts = Worker(limits), metrics.Metrics()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def lifespan(app):
         worker.start()
         if warm_up:
-            abilities = served.abilities.values()
-            worker.submit([Job(a, a.prepare(a.example), WARM_UP_SECONDS) for a in abilities])
+            for wanted in served.abilities.values():
+                with contextlib.suppress(Refused):  # by a model with hardly any positions
+                    item = wanted.prepare(wanted.example)
+                    worker.submit([Job(wanted, item, WARM_UP_SECONDS)])
         yield
         await asyncio.to_thread(worker.close)
 
