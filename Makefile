@@ -17,7 +17,7 @@ PART    ?= 1/1
 
 PYTEST  := KERAS_BACKEND=$(BACKEND) $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
-.PHONY: quickstart smoke test test-all timings mutants chaos fuzz check format bench clean
+.PHONY: quickstart smoke test test-all timings mutants chaos fuzz load check format bench clean
 
 quickstart: $(VENV)/.installed-$(BACKEND)
 	KERAS_BACKEND=$(BACKEND) $(PY) examples/quickstart.py $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(DATA),--data "$(DATA)")
@@ -49,6 +49,10 @@ chaos: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
 # changes good files of every format at random, and shows that readers give right errors
 fuzz: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
 	KERAS_BACKEND=$(BACKEND) $(PY) tests/fuzz.py $(ARGS)
+
+# a real server under load, with clients that are good, bad, slow or gone
+load: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
+	KERAS_BACKEND=$(BACKEND) $(PY) tests/load.py $(ARGS)
 
 check: $(VENV)/.installed-check
 	$(PY) -m ruff format --check .

@@ -8,7 +8,7 @@ ONNX = ["onnx", "onnxruntime", "tf2onnx", "onnxscript"]
 HUB = ["huggingface_hub>=0.34", "modelscope-hub>=0.5"]
 METRICS = ["sacrebleu>=2.4", "rouge-score>=0.1.2"]
 PLOTS = ["matplotlib>=3.8"]
-SERVE = ["fastapi>=0.115", "uvicorn>=0.30", "httpx>=0.27"]
+SERVE = ["fastapi>=0.115", "pydantic>=2.8", "uvicorn>=0.30", "h11>=0.14", "httpx>=0.27"]
 CORPORA = ["pyyaml>=6", "zstandard>=0.22"]
 TESTS = [
     "pytest>=8",

@@ -9,8 +9,11 @@ import json
 import logging
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -674,3 +677,15 @@ def test_a_written_end_counts_its_tokens():
             body = {"text": "a", "stream": stream}
             assert "abc" in client.post("/v1/generate", json=body).text
     assert app.state.metrics.tokens == 6
+
+
+@pytest.mark.long
+def test_a_little_load():
+    program = Path(__file__).with_name("load.py")
+    done = subprocess.run(
+        [sys.executable, str(program), "--requests", "60", "--clients", "10"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "54, 54 answered as alone" in done.stdout

@@ -22,8 +22,10 @@ async def parsed(request, schema):
         RequestProblem: no JSON, or not as the schema says; of several things the first.
         HTTPException: it cannot be decoded, or the client leaves.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":  # also keeps pages of other sites from asking without leave
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if (
+        media_type != "application/json"
+    ):  # also keeps pages of other sites from asking without leave
         raise RequestProblem(None, "expected a JSON object, with Content-Type: application/json.")
     try:
         body = await request.body()

@@ -188,9 +188,9 @@ class BearerToken:
         path = path_of(scope)
         if self.token is None or path in OPEN_PATHS or path.startswith("/page/"):
             return True
-        kind, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
         same = hmac.compare_digest(given.strip().encode("latin-1"), self.token)
-        return same and kind.lower() == "bearer"
+        return same and scheme.lower() == "bearer"
 
 
 class BodyLimits:
