@@ -310,8 +310,8 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
     paths = [route.path for route in app.routes]
     for guard, settings in (  # from the inside out
         (guards.BodyLimits, {"limits": limits}),
-        (guards.BearerToken, {"token": token}),
-        (guards.KnownHosts, {"hosts": hosts}),
+        (guards.BearerToken, {"token": guards.token_bytes(token)}),
+        (guards.KnownHosts, {"hosts": guards.host_names(hosts)}),
         (guards.HeadAsGet, {}),
         (guards.Watch, {"metrics": counts, "paths": paths}),
     ):

@@ -127,18 +127,11 @@ class KnownHosts:
 
     Args:
         app: the ASGI application within.
-        hosts: names and addresses of the server, besides those of loopback.
-
-    Raises:
-        ValueError: one cannot be a name.
+        hosts: from `host_names`.
     """
 
-    def __init__(self, app, hosts=()):
-        # addresses are given with or without brackets
-        bracketed = (f"[{host}]" if is_bare_address(host) else host for host in (*LOOPBACK, *hosts))
-        self.app, self.hosts = app, {host_name(host): host for host in bracketed}
-        if None in self.hosts:
-            raise ValueError(f"hosts: expected names or addresses, got {self.hosts[None]!r:.200}.")
+    def __init__(self, app, hosts):
+        self.app, self.hosts = app, hosts
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "http":
@@ -150,8 +143,20 @@ class KnownHosts:
         await self.app(scope, receive, send)
 
 
-def is_bare_address(host):
-    return host.count(":") > 1 and not host.startswith("[")
+def host_names(hosts):
+    """Names and addresses of a server, those of loopback among them, as they are compared.
+
+    Raises:
+        ValueError: one cannot be a name.
+    """
+    names = set()
+    for host in (*LOOPBACK, *hosts):
+        bare_address = host.count(":") > 1 and not host.startswith("[")
+        name = host_name(f"[{host}]" if bare_address else host)
+        if name is None:
+            raise ValueError(f"hosts: expected names or addresses, got {host!r:.200}.")
+        names.add(name)
+    return names
 
 
 def host_name(host):
@@ -165,16 +170,11 @@ class BearerToken:
 
     Args:
         app: the ASGI application within.
-        token: a string; None: nobody is asked.
-
-    Raises:
-        ValueError: the token cannot be one.
+        token: from `token_bytes`; None: nobody is asked.
     """
 
-    def __init__(self, app, token=None):
-        if token is not None and not TOKEN.fullmatch(token):  # not to be shown
-            raise ValueError("token: expected at least 8 visible ASCII characters, without spaces.")
-        self.app, self.token = app, token and token.encode()
+    def __init__(self, app, token):
+        self.app, self.token = app, token
 
     async def __call__(self, scope, receive, send):
         if scope["type"] == "http" and not self.may_pass(scope):
@@ -191,6 +191,17 @@ class BearerToken:
         scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
         same = hmac.compare_digest(given.strip().encode("latin-1"), self.token)
         return same and scheme.lower() == "bearer"
+
+
+def token_bytes(token):
+    """A token as it is compared; None for None.
+
+    Raises:
+        ValueError: it cannot be one.
+    """
+    if token is not None and not TOKEN.fullmatch(token):  # not to be shown
+        raise ValueError("token: expected at least 8 visible ASCII characters, without spaces.")
+    return token and token.encode()
 
 
 class BodyLimits:

@@ -209,7 +209,7 @@ class Lingering:
         return self.closed or self.transport.is_closing()
 
     def close(self):
-        if not self.is_closing() and self.lingers():
+        if not self.is_closing() and self.transport.can_write_eof() and self.lingers():
             self.closed = True
             self.transport.write_eof()
         elif not self.closed:
