@@ -343,7 +343,7 @@ async def many(*coroutines):
 
 
 def test_two_hundred_slow_clients_are_sent_away():
-    limits = Limits(header_seconds=1, body_seconds=1)
+    limits = Limits(header_seconds=2, body_seconds=2)
     header, body = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", f"{HEAD}Content-Length: 999\r\n\r\n"  # fmt: skip
     with listening(app := vectors(limits)) as port:
         slow = [trickle(port, header, b"a") for _ in range(100)]
@@ -351,7 +351,7 @@ def test_two_hundred_slow_clients_are_sent_away():
         ends = asyncio.run(many(*slow))
         assert rest_of(connect(port, WHOLE.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")))
     for end, name in zip(ends, ["header"] * 100 + ["body"] * 100, strict=True):
-        assert end.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 1 seconds" in end
+        assert end.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 2 seconds" in end
         assert name.encode() in end and b"x-request-id:" in end.lower()
     assert app.state.metrics.cut == {"header": 100}
     assert app.state.metrics.requests["/v1/vectors", 408] == 100
@@ -374,7 +374,7 @@ def test_a_body_that_goes_on_after_its_answer_ends():
 
 
 def test_a_connection_without_a_request_ends():
-    limits = Limits(header_seconds=0.3, idle_seconds=0.3)
+    limits = Limits(header_seconds=1, idle_seconds=0.3)
     with listening(vectors(limits)) as port:
         assert rest_of(connect(port)) == b""  # nothing was ever sent
         kept = rest_of(connect(port, WHOLE))
@@ -414,12 +414,17 @@ def ask_and_close(port, whole=WHOLE):
         return b""
 
 
-def test_what_is_no_http_gets_an_answer():
+def test_what_is_no_http_gets_an_answer(caplog):
+    caplog.set_level(logging.INFO, guards.access.name)
     with listening(app := vectors()) as port:
         answer = rest_of(connect(port, "天地不是人\r\n\r\n"))
     head, body = answer.split(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 ") and json.loads(body)["error"]["status"] == 400
     assert app.state.metrics.cut == {"no HTTP": 1}
+    name = re.search(rb"(?i)x-request-id: (\w+)", head)[1].decode()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"127.0.0.1 - - 400 0.000 s {name}"
+    ]
 
 
 # ---------------------------------------------------------------- clients that leave
@@ -455,6 +460,16 @@ def test_who_has_left_is_not_counted(caplog):
         assert httpx.post(f"http://127.0.0.1:{port}/v1/vectors", json=body).status_code == 200
         until(lambda: app.state.metrics.requests["/v1/vectors", 499] == 3)
     assert [record.getMessage() for record in caplog.records if record.name != "httpx"] == []
+
+
+def test_who_leaves_before_the_first_piece_stops_the_text():
+    body = json.dumps({"text": "a", "stream": True})
+    head = HEAD.replace("vectors", "generate")
+    with listening(app := app_of(generate=Talker())) as port:
+        for _ in range(20):
+            connect(port, f"{head}Content-Length: {len(body)}\r\n\r\n{body}").close()
+        until(lambda: sum(app.state.metrics.requests.values()) == 20)
+        assert app.state.worker.counts() == (0, 0)
 
 
 def test_who_leaves_within_a_body_is_counted_and_nothing_more(caplog):

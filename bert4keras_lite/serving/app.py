@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -31,7 +31,7 @@ from .answers import (
     respond,
 )
 from .bodies import parsed
-from .following import as_events, results, while_there, whole
+from .following import Events, results, while_there, whole
 from .worker import Busy, Failed, Job, Late, Limits, Worker
 
 PAGE = Path(__file__).with_name("page")
@@ -194,11 +194,11 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
             pairs = [{"token": token, "probability": p} for token, p in candidates[: body.top]]
             yield as_json(pairs)
 
-        results = (
+        filled = (
             object_pieces("masks", list_pieces(map(mask_pieces, masks)), text=text)
             for text, masks in zip(body.texts, found, strict=True)
         )
-        return respond(object_pieces("results", list_pieces(results)), numbers)
+        return respond(object_pieces("results", list_pieces(filled)), numbers)
 
     async def vectors_of(request, body):
         found = await answers(request, "vectors", body.texts)
@@ -235,8 +235,8 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
                 part = text[start:end]
                 yield [as_json({"start": start, "end": end, "text": part, "kind": kind})]
 
-        results = (list_pieces(span_pieces(*pair)) for pair in zip(body.texts, found, strict=True))
-        return respond(object_pieces("results", list_pieces(results)), numbers)
+        marked = (list_pieces(span_pieces(*pair)) for pair in zip(body.texts, found, strict=True))
+        return respond(object_pieces("results", list_pieces(marked)), numbers)
 
     @post("/v1/attention", schemas.AttentionRequest, schemas.AttentionAnswer)
     async def attention(request, body):
@@ -292,10 +292,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         worker.submit([job])
         seed = seed if body.sample else None
         if body.stream:
-            headers = {"Cache-Control": "no-store"}
-            return StreamingResponse(
-                as_events(job, seed, counts), media_type="text/event-stream", headers=headers
-            )
+            return Events(job, seed, counts)
         try:
             answer = await while_there(request, [job], whole(job, seed))
         finally:

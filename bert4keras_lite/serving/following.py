@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import asdict
 
 from fastapi import HTTPException
+from fastapi.responses import StreamingResponse
 
 from . import schemas
 from .abilities import Written
@@ -32,8 +33,23 @@ async def whole(job, seed):
     return schemas.GenerateAnswer(text=text, **update.model_dump())
 
 
-async def as_events(job, seed, counts):
-    """All that a writing job tells, as server-sent events. Leaving early stops the writing."""
+class Events(StreamingResponse):
+    """All that a generating job tells, as server-sent events. Leaving early stops the job."""
+
+    def __init__(self, job, seed, metrics):
+        headers = {"Cache-Control": "no-store"}
+        super().__init__(events(job, seed), media_type="text/event-stream", headers=headers)
+        self.job, self.metrics = job, metrics
+
+    async def __call__(self, scope, receive, send):
+        try:
+            await super().__call__(scope, receive, send)
+        finally:  # not in the generator: of a client that leaves at once, it never begins
+            self.job.cancel()
+            self.metrics.tokens += self.job.tokens
+
+
+async def events(job, seed):
     try:
         async for update in updates(job, seed):
             if isinstance(update, str):
@@ -42,9 +58,6 @@ async def as_events(job, seed, counts):
                 yield event("end", update.model_dump())
     except Failed as error:
         yield event("error", {"status": 500, "field": None, "message": str(error)})
-    finally:
-        job.cancel()
-        counts.tokens += job.tokens
 
 
 def event(kind, data):

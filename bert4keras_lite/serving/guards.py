@@ -44,6 +44,11 @@ def request_id(headers):
     return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
+def log_request(client, method, path, status, seconds, name):
+    """Writes a line of the access log: nothing in it may be what a client has made up."""
+    access.info("%s %s %s %d %.3f s %s", client, method, path, status, seconds, name)
+
+
 def path_of(scope):
     """The path of a request within the application."""
     return scope["path"].removeprefix(scope.get("root_path", ""))
@@ -94,7 +99,7 @@ class Watch:
             seconds = time.perf_counter() - begin
             self.metrics.request(path, status, seconds)
             client = (scope.get("client") or ["-"])[0]
-            access.info("%s %s %s %d %.3f s %s", client, method, path, status, seconds, name)
+            log_request(client, method, path, status, seconds, name)
 
     def label(self, path):
         return "/page" if path.startswith("/page/") else path if path in self.paths else "other"

@@ -18,8 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .app import create_app
-from .guards import HEADERS
-from .guards import access as access_logger
+from .guards import HEADERS, access, log_request
 from .worker import Limits
 
 logger = logging.getLogger(__name__)
@@ -180,8 +179,9 @@ class Connection(H11Protocol):
     def send_problem(self, status, message, headers=""):
         """Answers what is no request, and closes."""
         error = {"error": {"status": status, "field": None, "message": message}}
-        body = json.dumps(error)
-        lines = {**HEADERS, "X-Request-ID": secrets.token_hex(8)}
+        body, name = json.dumps(error), secrets.token_hex(8)
+        log_request(self.client[0] if self.client else "-", "-", "-", status, 0.0, name)
+        lines = {**HEADERS, "X-Request-ID": name}
         lines |= {"Content-Type": "application/json", "Content-Length": len(body)}
         text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         begin = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
@@ -285,6 +285,6 @@ def run(
 def log_requests():
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    access_logger.addHandler(handler)
-    access_logger.setLevel(logging.INFO)
-    access_logger.propagate = False
+    access.addHandler(handler)
+    access.setLevel(logging.INFO)
+    access.propagate = False
