@@ -50,7 +50,7 @@ SHAPE = {
 }
 LIMITS = {"header_seconds": 2, "body_seconds": 2, "read_seconds": 10, "idle_seconds": 60}
 CHARACTERS = "人不是天地大小"
-CLOSE = 1e-4  # of numbers, after rounding to four digits
+CLOSE = 1.5e-4  # of numbers with four digits, of which the last one may have been rounded otherwise
 MEMORY = 1.05
 TIMEOUT = 120  # seconds of a request; only against hanging
 
@@ -127,6 +127,7 @@ class ServerProcess:
             with contextlib.suppress(httpx.HTTPError):
                 health = httpx.get(f"{self.address}/health").json()
                 if not health["waiting"] + health["running"]:  # what it tries at the start is done
+                    self.begin = len(self.log.read_text())  # before it speaks the backend
                     return
             if self.process.poll() is not None:
                 break
@@ -310,7 +311,7 @@ async def put_under_load(server, table, requests, clients, rng):
     kinds = list(OTHERS)
     todo = [kinds[i // 10 % len(kinds)] if i % 10 == 0 else None for i in range(requests)]
     rng.shuffle(todo)
-    counts, seconds, memory = Counter(), [], []
+    counts, seconds, memory, done = Counter(), [], [], 0
 
     async def one(client, kind):
         number = rng.randrange(len(good))
@@ -339,9 +340,10 @@ async def put_under_load(server, table, requests, clients, rng):
         counts[f"{kind.__name__.replace('_', ' ')}: {(status or b'-').decode()}"] += 1
 
     async def work(client):
+        nonlocal done
         while todo:
             await one(client, todo.pop())
-            done = requests - len(todo)
+            done += 1
             if done % 100 == 0:
                 table.progress(f"load: {done}/{requests}, {server.memory():.0f} MiB")
             if done >= requests // 4 and not memory:
@@ -436,12 +438,12 @@ async def drain(server, table, clients):
 
 
 def judge_log(server, table):
-    text = server.log.read_text()
+    text = server.log.read_text()[server.begin :]
     for words in ("Traceback", "never retrieved", "Exception", *CHARACTERS):
         table.expect(words not in text, f"log: {words}")
     lines = re.findall(r"^\S+ \S+ 127\.0\.0\.1 [\w-]+ \S+ \d+ \d+\.\d{3} s \S+$", text, re.M)
     rest = set(text.splitlines()) - set(lines)
-    rest = [line for line in rest if "note: no" not in line and "no connection is" not in line]
+    rest = [line for line in rest if "no connection is accepted" not in line]
     table.expect(not rest, f"log: {rest[:3]}")
     table.row("lines in the log", len(lines))
 

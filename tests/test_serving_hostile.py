@@ -427,6 +427,16 @@ def test_what_is_no_http_gets_an_answer(caplog):
     ]
 
 
+def test_a_body_that_is_no_http(caplog):
+    with listening(app := vectors()) as port:
+        answer = rest_of(
+            connect(port, f"{HEAD}Transfer-Encoding: chunked\r\n\r\n1\r\n{{\r\nnone\r\n")
+        )
+        assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+        until(lambda: app.state.metrics.requests["/v1/vectors", 499] == 1)
+    assert caplog.records == []
+
+
 # ---------------------------------------------------------------- clients that leave
 
 

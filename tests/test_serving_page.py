@@ -117,6 +117,19 @@ def test_the_page_says_what_is_served(page):
     assert page.locator(".absent").count() == 0
 
 
+def test_the_page_asks_for_a_token(browser):
+    token = "a-token-of-the-tests"
+    with listening(create_app(load(TINY), name="试验", token=token)) as (address, _):
+        page = browser.new_page()
+        page.goto(address)
+        playwright.expect(page.locator("#login")).to_be_visible()
+        page.fill("#token", token)
+        page.locator("#login [type=submit]").click()
+        playwright.expect(page.locator("#name")).to_have_text("试验")
+        playwright.expect(page.locator("#login")).to_be_hidden()
+        page.close()
+
+
 def test_masks_are_filled(page, address):
     page.fill("#mask-text", "天不是人")
     page.evaluate("document.getElementById('mask-text').setSelectionRange(1, 1)")

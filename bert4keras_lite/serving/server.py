@@ -100,6 +100,12 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg):
         self.metrics.cut["no HTTP"] += 1
+        if self.is_answering():  # what is wrong is the body: the application need not wait for it
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
         self.unfinished = True
         self.send_problem(400, "expected a request in HTTP/1.1.")
 
