@@ -5,6 +5,7 @@ No model takes part: abilities are stand-ins, so that what is tried is the serve
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import re
@@ -30,7 +31,7 @@ uvicorn = pytest.importorskip("uvicorn")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
 from bert4keras_lite.serving import answers, guards  # noqa: E402
 from bert4keras_lite.serving.app import create_app  # noqa: E402
-from bert4keras_lite.serving.server import Server, config  # noqa: E402
+from bert4keras_lite.serving.server import OneLine, Server, config  # noqa: E402
 
 TOKEN = "a-token-of-the-tests"
 HEAD = "POST /v1/vectors HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -435,6 +436,19 @@ def test_a_body_that_is_no_http(caplog):
         assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
         until(lambda: app.state.metrics.requests["/v1/vectors", 499] == 1)
     assert caplog.records == []
+
+
+def test_that_there_are_no_descriptors_is_one_line(caplog):
+    asked = []
+    loop = SimpleNamespace(time=lambda: 7.0, default_exception_handler=asked.append)
+    tell = OneLine()
+    for _ in range(100):
+        tell(loop, {"message": "", "exception": OSError(errno.EMFILE, "Too many open files")})
+        tell(loop, {"message": "Exception in callback _start_serving()", "exception": ValueError()})
+    (record,) = caplog.records
+    assert "no connection is accepted for a second: Too many" in record.getMessage()
+    tell(loop, other := {"message": "other", "exception": ValueError()})
+    assert asked == [other]
 
 
 # ---------------------------------------------------------------- clients that leave

@@ -231,12 +231,17 @@ class Server(uvicorn.Server):
 
 
 class OneLine:
-    """A loop's exception handler: asyncio says a hundred times a second that it cannot accept."""
+    """A loop's exception handler: asyncio says a hundred times a second that it cannot accept.
+
+    And, if the server is closed within that second, as often that it cannot begin again.
+    """
 
     last = -1.0
 
     def __call__(self, loop, context):
         error = context.get("exception")
+        if "_start_serving" in context.get("message", ""):
+            return  # it would accept again, a second later, but the server has been closed since
         if not (isinstance(error, OSError) and error.errno in NO_RESOURCES):
             loop.default_exception_handler(context)
         elif loop.time() > self.last + 1:
