@@ -14,6 +14,9 @@ The files of one `saving` are one unit, and take their names together:
 3. The files move from there to their names. When this is interrupted, whoever reads or saves in
    the directory next goes on with it: every reader of the toolkit begins with `complete`.
 
+A directory may come from strangers: no link is followed, no pipe is waited for, and a save of
+another user is not completed.
+
 Knows no framework.
 """
 
@@ -21,8 +24,10 @@ import errno
 import os
 import re
 import shutil
+import stat
 import uuid
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 try:
@@ -31,6 +36,7 @@ except ImportError:  # Windows: there, what an interrupted save leaves is not re
     fcntl = None
 
 STAGE, COMMITTED = ".saving-", ".saved-by-bert4keras_lite"
+MOST = 10_000  # files of a save
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)  # another save has begun
 # what earlier versions left when they were interrupted: NAME.PROCESS.tmp
 OLD_STRAY = re.compile(r"(checkpoint|.+\.(index|safetensors|data-\d{5}-of-\d{5}))\.\d+\.tmp")
@@ -38,6 +44,10 @@ OLD_STRAY = re.compile(r"(checkpoint|.+\.(index|safetensors|data-\d{5}-of-\d{5})
 
 class SaveError(OSError):
     """A save that failed, and changed nothing: says which file cannot be written, and why."""
+
+
+class IncompleteSaveError(SaveError, ValueError):
+    """An interrupted save that cannot be completed; a `ValueError`, as readers promise."""
 
 
 @contextmanager
@@ -106,30 +116,94 @@ def complete(directory):
     """Gives the files of an interrupted save their names. Without one, does nothing.
 
     Raises:
-        SaveError: there is one, and the directory cannot be written.
+        IncompleteSaveError: there is one, and the directory cannot be written; or it is of another
+            user, or holds a link or other things that no save leaves.
     """
     directory = Path(directory)
     committed = directory / COMMITTED
-    while committed.is_dir():
+    while os.path.lexists(committed):
         try:
-            if paths := sorted(committed.iterdir()):
-                _sync(directory, directory)
-                for path in paths:
-                    os.replace(path, directory / path.name)
-                _sync(directory, directory)
+            _take_names(committed, directory)
         except FileNotFoundError:  # another process does the same
             continue
+        except IncompleteSaveError:
+            raise
         except OSError as error:
-            raise SaveError(
-                f"{directory}: a save was interrupted while its files took their names, and "
-                f"cannot be completed: {error.strerror or error}. Open the directory once "
-                "where it can be written."
+            raise IncompleteSaveError(
+                f"{error.filename2 or directory}: a save was interrupted while its files took their "
+                f"names, and cannot be completed: {error.strerror or error}. Open the directory "
+                "once where it can be written, and no directory has the name of a file."
             ) from error
         try:
             committed.rmdir()
         except OSError as error:
             if error.errno not in OCCUPIED:  # it is empty: nothing is missing
                 return
+
+
+def _take_names(committed, directory):
+    """Moves what is in the directory of a save to its names, and nothing that a link leads to."""
+    if not stat.S_ISDIR(os.lstat(committed).st_mode):
+        raise IncompleteSaveError(
+            f"{committed}: expected the directory of an interrupted save, got a link or a file. "
+            "Remove it."
+        )
+    source = None
+    if os.name == "posix":  # held open, whatever takes its name meanwhile
+        source = os.open(committed, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        names = _names_to_take(committed, source)
+        if names:
+            _sync(directory, directory)
+            for name in names:
+                _take_name(name, committed, source, directory)
+            _sync(directory, directory)
+    finally:
+        if source is not None:
+            os.close(source)
+
+
+def _names_to_take(committed, source):
+    """The names in the directory of a save, once these are known to be of one.
+
+    Args:
+        source: the descriptor of the directory, or None where there are no such.
+    """
+    if source is not None:
+        owner = os.fstat(source).st_uid
+        # the owner of the directory around it may do there what he likes anyway
+        if owner not in (os.geteuid(), os.stat(committed.parent).st_uid):
+            raise IncompleteSaveError(
+                f"{committed}: was left by an interrupted save of another user, {owner}. Let that "
+                "user open the directory, or remove it."
+            )
+    names = []
+    with os.scandir(committed if source is None else source) as entries:
+        for entry in islice(entries, MOST + 1):
+            if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+                raise IncompleteSaveError(
+                    f"{committed}: expected files of an interrupted save, got a link, a pipe or a "
+                    f"device: {entry.name!r:.200}. Remove it."
+                )
+            names.append(entry.name)
+    if len(names) > MOST:
+        raise IncompleteSaveError(
+            f"{committed}: expected at most {MOST} files of an interrupted save, got more. "
+            "Remove it."
+        )
+    return sorted(names)
+
+
+def _take_name(name, committed, source, directory):
+    path, target = name if source is not None else committed / name, directory / name
+    try:
+        same = os.path.samestat(os.lstat(target), os.stat(path, dir_fd=source))
+    except FileNotFoundError:  # a new name
+        same = False
+    if same:  # two names of one file, of which `os.replace` would leave both
+        os.unlink(path, dir_fd=source)
+    else:
+        os.replace(path, target, src_dir_fd=source)
 
 
 def tidy(directory):
@@ -139,7 +213,8 @@ def tidy(directory):
         if path.name.startswith(STAGE):
             _remove_if_abandoned(path)
         elif OLD_STRAY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # it is a directory, or another process removes it
+                path.unlink()
 
 
 def discard(directory):
@@ -189,8 +264,8 @@ def _make_stage(directory):
 def _remove_if_abandoned(stage):
     if fcntl is None:
         return
-    with suppress(OSError):  # it is locked, or another process removes it
-        lock = os.open(stage, os.O_RDONLY)
+    with suppress(OSError):  # it is locked, or no directory, or another process removes it
+        lock = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(stage, ignore_errors=True)

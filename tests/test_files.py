@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from bert4keras_lite import files
+from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
 from bert4keras_lite.files import SaveError, complete, discard, replacing, saving, tidy, write_text
+from bert4keras_lite.tokenizers import load_tokenizer
 
 pytestmark = pytest.mark.once
 
@@ -146,10 +148,10 @@ def test_files_are_on_the_disk_before_names_change(tmp_path, monkeypatch):
         return descriptor
 
     def recorded(name, function):
-        def call(first, *rest):
+        def call(first, *rest, **options):
             path = names[first] if name == "fsync" else Path(first).name
             events.append((name, "stage" if path.startswith(files.STAGE) else path))
-            return function(first, *rest)
+            return function(first, *rest, **options)
 
         return call
 
@@ -323,7 +325,7 @@ def test_an_interrupted_save_that_cannot_be_completed_is_told(tmp_path, monkeypa
     (tmp_path / files.COMMITTED).mkdir()
     (tmp_path / files.COMMITTED / "config.json").write_text("new")
 
-    def read_only(*_):
+    def read_only(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
     with monkeypatch.context() as patch:
@@ -358,3 +360,156 @@ def test_an_error_of_the_body_is_its_own(tmp_path):
     for error in (OSError("remote"), ConnectionResetError(errno.ECONNRESET, "reset")):
         with pytest.raises(type(error), match=r"^remote$|reset"), files.saving(tmp_path):
             raise error
+
+
+# what strangers left
+
+
+def committed_in(directory):
+    """The directory of an interrupted save, in a new directory."""
+    committed = directory / files.COMMITTED
+    committed.mkdir(parents=True)
+    return committed
+
+
+def test_a_link_to_another_directory_is_not_followed(tmp_path):
+    """Its files would move to the stranger's directory."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "key").write_text("secret")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / files.COMMITTED).symlink_to(tmp_path / "mine")
+    for act in (complete, tidy, lambda directory: save(directory, NEW)):
+        with pytest.raises(SaveError, match=r"lite: expected the directory .* got a link or a fi"):
+            act(tmp_path / "out")
+    assert held(tmp_path / "mine") == {"key": "secret"}
+
+
+def test_a_link_that_takes_the_place_of_a_save_meanwhile(tmp_path, monkeypatch):
+    committed, mine = committed_in(tmp_path / "out"), tmp_path / "mine"
+    mine.mkdir()
+    (mine / "key").write_text("secret")
+
+    def opened(path, *args, function=os.open, **options):
+        if path == committed and committed.is_dir() and not committed.is_symlink():
+            committed.rmdir()
+            committed.symlink_to(mine)
+        return function(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(SaveError, match=r"out: a save was interrupted .* Not a directory"):
+        complete(tmp_path / "out")
+    assert held(mine) == {"key": "secret"}
+
+
+def make_link(path):
+    path.symlink_to("/etc/passwd")
+
+
+def make_dangling_link(path):
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make", [make_link, make_dangling_link, os.mkfifo])
+def test_only_files_and_directories_take_names(tmp_path, make):
+    make(committed_in(tmp_path) / "vocab.txt")
+    with pytest.raises(SaveError, match=r"got a link, a pipe or a device: 'vocab\.txt'\. Remove"):
+        complete(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [files.COMMITTED]
+
+
+def test_two_names_of_one_file(tmp_path):
+    """To rename one to the other does nothing: it was tried for ever."""
+    committed = committed_in(tmp_path)
+    (tmp_path / "vocab.txt").write_text("new")
+    os.link(tmp_path / "vocab.txt", committed / "vocab.txt")
+    (committed / "config.json").write_text("new")
+    complete(tmp_path)
+    assert held(tmp_path) == {"vocab.txt": "new", "config.json": "new"}
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
+def test_what_is_no_save(tmp_path, make):
+    make(tmp_path / files.COMMITTED)
+    with pytest.raises(SaveError, match=r"lite: expected the directory .* a file\. Remove it\."):
+        complete(tmp_path)
+
+
+def test_too_many_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MOST", 2)
+    committed = committed_in(tmp_path)
+    for name in "abc":
+        (committed / name).touch()
+    with pytest.raises(SaveError, match="expected at most 2 files"):
+        complete(tmp_path)
+    (committed / "a").unlink()
+    complete(tmp_path)
+    assert sorted(held(tmp_path)) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("around", "save", "done"), [(0, 1, False), (1, 1, True), (1, 0, True), (1, 2, False)]
+)
+def test_saves_of_another_user_are_left_alone(tmp_path, monkeypatch, around, save, done):
+    """Only those of oneself (0), and of whoever has the directory, are completed."""
+    (committed_in(tmp_path) / "vocab.txt").write_text("new")
+    users = {tmp_path / files.COMMITTED: save, tmp_path: around}
+    inodes = {path.stat().st_ino: user for path, user in users.items()}
+
+    def owned(function):
+        def call(*args, **options):
+            values = [*function(*args, **options)]
+            values[4] = inodes.get(values[1], 0)
+            return os.stat_result(values)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 0)
+        for name in ("fstat", "stat"):
+            patch.setattr(os, name, owned(getattr(os, name)))
+        if done:
+            complete(tmp_path)
+        else:
+            with pytest.raises(SaveError, match=f"save of another user, {save}. Let that user"):
+                complete(tmp_path)
+    assert held(tmp_path).keys() == {"vocab.txt" if done else files.COMMITTED}
+
+
+def test_strays_that_are_no_directories(tmp_path):
+    """A pipe was waited for."""
+    os.mkfifo(tmp_path / ".saving-0")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x").write_text("kept")
+    (tmp_path / ".saving-1").symlink_to(tmp_path / "mine")
+    (tmp_path / "checkpoint.1.tmp").mkdir()
+    save(tmp_path, {"vocab.txt": "new"})
+    assert (tmp_path / "vocab.txt").read_text() == "new"
+    assert held(tmp_path / "mine") == {"x": "kept"}
+
+
+def read_model(directory):
+    from bert4keras_lite.loading import load_model
+
+    return load_model(directory)
+
+
+def build_model(directory):
+    from bert4keras_lite.models import build_transformer_model
+
+    return build_transformer_model(directory)
+
+
+@pytest.mark.parametrize(
+    ("read", "error"),
+    [
+        (load_tokenizer, ValueError),
+        (build_model, ValueError),
+        (read_model, ValueError),
+        (open_checkpoint, CheckpointError),
+    ],
+)
+def test_readers_give_their_own_error(tmp_path, read, error):
+    (committed_in(tmp_path) / "vocab.txt").write_text("new")
+    (tmp_path / "vocab.txt").mkdir()
+    with pytest.raises(error, match=r"vocab\.txt: a save was interrupted .* no directory has the"):
+        read(tmp_path)
