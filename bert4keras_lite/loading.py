@@ -1,18 +1,21 @@
 """From a `.keras` file to a model that can do all that it could before it was saved."""
 
-import json
 import re
 import zipfile
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import keras
+from keras.src.saving import saving_lib
 
 # Keras finds the classes and functions that a file names once these are imported
 from . import losses, optimizers, training  # noqa: F401
+from .checkpoints import CheckpointError
 from .checkpoints.base import MappedFile, reading
 from .checkpoints.keras_file import read_keras
 from .checkpoints.zip_file import open_zip, read_member
+from .claims import allocate, check_memory, check_names, unallocated
 from .configs import ARCHITECTURES, Config, config_in, heads_among, read_config
 from .files import complete
 from .layers import TokenEmbedding
@@ -27,13 +30,15 @@ def load_model(path, compile=True, custom_objects=None, prefix=None, return_kera
 
     It is `keras.saving.load_model`, with all that a file of ours may name at hand: layers, losses,
     optimizers. What is loaded generates, saves checkpoints and is built upon as before. No code
-    in a file is run (`safe_mode` of Keras).
+    in a file is run, whatever Keras was told; a file names only what computes (of Keras and of
+    this toolkit) and what is yours, and takes no more memory than its size explains.
 
     Args:
         path: a `.keras` file, or the directory that has it as `model.keras`. The model may be one
             of `build_transformer_model`, or any `keras.Model` with one of them within.
         compile: whether to compile it as it was, and to go on with the state of the optimizer.
-        custom_objects: name -> class or function of your own, of those that are not registered.
+        custom_objects: name -> class or function of your own, of those that are not registered; or
+            of Keras, where you trust one that reads files or runs code.
         prefix: of the `Transformer`, where a model has several.
         return_keras_model: False gives the `Transformer`.
 
@@ -43,7 +48,9 @@ def load_model(path, compile=True, custom_objects=None, prefix=None, return_kera
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no `.keras` file, or has code in it, or no `Transformer`, or several.
+        ValueError: it is no `.keras` file, or has code in it, or names what is neither harmless nor
+            yours, or claims too much memory, or Keras cannot load it, or has no `Transformer`, or
+            several.
         CheckpointError: it is damaged.
 
     Example:
@@ -55,7 +62,8 @@ def load_model(path, compile=True, custom_objects=None, prefix=None, return_kera
     if path.is_dir():
         path = path / "model.keras"
     model = read_keras_model(path, compile, custom_objects)
-    transformer = transformer_of(model, prefix, path)
+    with _one_error(path):
+        transformer = transformer_of(model, prefix, path)
     return model if return_keras_model else transformer
 
 
@@ -67,22 +75,55 @@ def read_keras_model(path, compile=True, custom_objects=None):
     complete(path.parent)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Pass a .keras file that model.save wrote.")
-    if not zipfile.is_zipfile(path):
+    if not str(path).endswith(".keras") or not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path}: expected a .keras file, as model.save writes it. Weights alone go into a "
             "model by build_transformer_model(config_path, checkpoint_path)."
         )
-    file = MappedFile(path)
-    with reading(path), open_zip(file) as archive:
-        config = parse_json(read_member(file, archive, "config.json"))
-        code = '"__lambda__"' in json.dumps(config)
-    if code:  # enable_unsafe_deserialization overrides safe_mode
+    with _one_error(path), open(path, "rb") as file:
+        _check(path, file, custom_objects)
+        # not the name, which another file may have taken
+        return saving_lib.load_model(file, custom_objects, compile=compile, safe_mode=True)
+
+
+@contextmanager
+def _one_error(path):
+    """Turns whatever Keras trips over into one `ValueError` that names the file."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(f"{path}:"):
+            raise
         raise ValueError(
-            f"{path}: holds code, of a Lambda layer or another lambda, which is not run. Write it "
-            "as a class or function with keras.saving.register_keras_serializable, and save again."
-        )
+            f"{path}: Keras cannot load it ({type(error).__name__}: {error!s:.200}). Load it with "
+            "the version of Keras, and the classes, that it was saved with."
+        ) from error
+
+
+def _check(path, file, custom_objects):
+    """Raises if a `.keras` file is damaged, or names or claims what it should not.
+
+    Args:
+        file: the same, open.
+    """
+    mapped = MappedFile(path)
+    with reading(path), open_zip(mapped) as archive:
+        text = read_member(mapped, archive, "config.json")
+        config = parse_json(text)
+    with zipfile.ZipFile(file) as archive:
+        same = archive.getinfo("config.json").file_size == len(text)
+        if not same or archive.read("config.json") != text:
+            raise ValueError(f"{path}: was changed while it was read. Load it again.")
+    users = check_names(config, path, custom_objects)
     read_keras(path, probe=True)  # Keras gives the weights to a library that damage can end
-    return keras.saving.load_model(path, custom_objects, compile=compile, safe_mode=True)
+    try:
+        check_memory(config, path, mapped.size, custom_objects)
+    except Exception as error:
+        # classes of the user need not bear to be built without memory
+        if not users or str(error).startswith(f"{path}:"):
+            raise
 
 
 def transformer_of(model, prefix=None, path=None):
@@ -128,7 +169,7 @@ def _described(model):
     """The models within a model that have a table of tokens, and what that tells."""
     for layer in getattr(model, "layers", ()):
         if isinstance(layer, TokenEmbedding) and layer.transformer:
-            yield model, json.loads(layer.transformer)
+            yield model, parse_json(layer.transformer.encode())
         elif isinstance(layer, keras.Model):
             yield from _described(layer)
 
@@ -166,15 +207,17 @@ def _built_again(model, told, where):
         more = [operations[name].output for name in told["inputs"]]
         arguments["additional_input_layers"] = more
     kind = _class(told.get("class"), config.stacks, where)
-    transformer = kind(
-        config, layers=dict(layers), prefix=told["prefix"], name=model.name, **arguments
-    )
+    with unallocated() as variables:
+        transformer = kind(
+            config, layers=dict(layers), prefix=told["prefix"], name=model.name, **arguments
+        )
     lacking = [n for n, layer in transformer.layers.items() if n not in layers and layer.weights]
     if lacking:
         raise ValueError(
             f"{where}: has a part of a Transformer, without {', '.join(lacking)}. Load it with "
             "keras.saving.load_model."
         )
+    allocate(variables)
     for name in inputs & transformer.layers.keys():
         del transformer.layers[name]
     return transformer

@@ -1,8 +1,12 @@
 """What comes out of a `.keras` file can do all that it could before it was saved."""
 
+import importlib
+import json
+import resource
 import subprocess
 import sys
 import tarfile
+import zipfile
 
 import keras
 import numpy as np
@@ -13,7 +17,8 @@ from running import operation_by_operation, outputs_of
 
 import bert4keras_lite
 from bert4keras_lite import build_transformer_model, generate, load_model, losses, open_checkpoint
-from bert4keras_lite.loading import transformer_of
+from bert4keras_lite import claims, loading
+from bert4keras_lite.loading import read_keras_model, transformer_of
 from bert4keras_lite.models import Transformer
 from bert4keras_lite.optimizers import AdamW
 
@@ -233,6 +238,317 @@ def test_no_pickled_code_is_run(tmp_path, monkeypatch):
     monkeypatch.setattr("marshal.loads", lambda *_: pytest.fail("code was read"))
     with SafeModeScope(False), pytest.raises(ValueError, match=r"m\.keras: holds code"):
         load_model(tmp_path / "m.keras")
+
+
+# files of strangers
+
+
+def rewritten(path, change):
+    """The file `path`, whose config `change` has changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    change(config)
+    members["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def plain(path, layer=None):
+    """A model of few layers, in a file."""
+    inputs = keras.Input((4, 3), name="in")
+    outputs = keras.layers.Dense(2, name="dense")(layer(inputs) if layer else inputs)
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.save(path)
+    return path
+
+
+def layer_of(config, name):
+    return next(layer for layer in config["config"]["layers"] if layer["config"]["name"] == name)
+
+
+def of_keras(name, module="keras.layers", **config):
+    item = {"module": module, "class_name": name, "config": config, "registered_name": None}
+    shape = {"build_config": {"input_shape": [None, 4, 3]}}
+    return item | (shape if module == "keras.layers" else {})
+
+
+def replaced(config, item):
+    """The layer `dense` becomes another."""
+    layer = layer_of(config, "dense")
+    item["config"] = {"name": "dense", **item["config"]}
+    layer.update(item)
+    for key in layer.keys() - item.keys() - {"name", "inbound_nodes"}:
+        del layer[key]
+
+
+def within(name, item):
+    return lambda config: replaced(config, of_keras(name, layer=item))
+
+
+def activated(item):
+    return lambda config: layer_of(config, "dense")["config"].update(activation=item)
+
+
+def named(item):
+    return lambda config: replaced(config, item)
+
+
+LOOKUP = {"vocabulary": "/etc/passwd"}
+FUNCTION = {"class_name": "function", "registered_name": "load_model", "config": "load_model"}
+NAMED = {
+    "pickle": (named(of_keras("TorchModuleWrapper", module="gASVAA==")), "TorchModuleWrapper"),
+    "file of words": (named(of_keras("StringLookup", **LOOKUP)), "StringLookup"),
+    "file of numbers": (named(of_keras("IntegerLookup", **LOOKUP)), "IntegerLookup"),
+    "file of texts": (named(of_keras("TextVectorization", **LOOKUP)), "TextVectorization"),
+    "saved model": (named(of_keras("TFSMLayer", filepath="/tmp/x")), "TFSMLayer"),
+    "inner layer": (within("TimeDistributed", of_keras("StringLookup", **LOOKUP)), "StringLookup"),
+    "module of another": (
+        named(of_keras("StringLookup", "keras.losses", **LOOKUP)),
+        "StringLookup",
+    ),
+    "private module": (
+        named(of_keras("StringLookup", "keras.src.layers.preprocessing.string_lookup", **LOOKUP)),
+        "StringLookup",
+    ),
+    "no module": (
+        named({"class_name": "StringLookup", "config": LOOKUP.copy(), "name": "dense"}),
+        "StringLookup",
+    ),
+    "no name": (named(of_keras(["StringLookup"])), r"\['StringLookup"),
+    "function": (activated(FUNCTION | {"module": "keras.saving"}), "load_model"),
+    "function of the system": (
+        activated(FUNCTION | {"module": "os", "config": "system"}),
+        "system",
+    ),
+    "no function": (activated(FUNCTION | {"module": "keras.losses", "config": ["x"]}), r"\['x'\]"),
+    "calls a function": (named(of_keras("Map", "keras.src.ops.core")), "Map"),
+    "patterns": (
+        lambda config: config["compile_config"].update(
+            optimizer=of_keras("Muon", "keras.optimizers", learning_rate=0.1)
+        ),
+        "Muon",
+    ),
+    "metric": (
+        lambda config: config["compile_config"].update(
+            metrics=[of_keras("get_file", "keras.utils", origin="http://localhost")]
+        ),
+        "get_file",
+    ),
+    "precision": (
+        lambda config: layer_of(config, "dense")["config"].update(
+            dtype=of_keras("DTypePolicyMap", "keras.dtype_policies")
+        ),
+        "DTypePolicyMap",
+    ),
+    "shape": (
+        lambda config: layer_of(config, "dense").update(
+            build_config={"input_shape": of_keras("StringLookup", **LOOKUP)}
+        ),
+        "StringLookup",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_only_what_computes_may_be_named(name, tmp_path):
+    """Also where Keras was told that code in files may run."""
+    change, told = NAMED[name]
+    path = rewritten(plain(tmp_path / "m.keras"), change)
+    with (
+        SafeModeScope(False),
+        pytest.raises(ValueError, match=rf"m\.keras: names '?{told}") as error,
+    ):
+        read_keras_model(path)
+    assert "pass custom_objects={name: class}" in str(error.value)
+
+
+def test_what_may_be_named_is_there():
+    for module, names in claims.NAMES.items():
+        assert not [name for name in names if not hasattr(importlib.import_module(module), name)]
+    for module in claims.MODULES | claims.OPERATIONS:
+        importlib.import_module(module)
+
+
+class Doubled(keras.layers.Layer):
+    """With a variable that cannot be made without memory."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.factor = keras.Variable(np.full((), 2.0, "float32"), trainable=False)
+
+    def call(self, x):
+        return x * self.factor
+
+
+def test_classes_of_the_user(tmp_path):
+    plain(tmp_path / "m.keras", Doubled())
+    with pytest.raises(ValueError, match=r"m\.keras: names 'Doubled' of 'test_load_model'"):
+        read_keras_model(tmp_path / "m.keras")
+    model = read_keras_model(tmp_path / "m.keras", custom_objects={"Doubled": Doubled})
+    assert [type(layer) for layer in model.layers[1:]] == [Doubled, keras.layers.Dense]
+    plain(tmp_path / "m.keras", keras.layers.RandomContrast(0.1))
+    with pytest.raises(ValueError, match=r"names 'RandomContrast' of 'keras.layers'"):
+        read_keras_model(tmp_path / "m.keras")
+    allowed = {"RandomContrast": keras.layers.RandomContrast}
+    model = read_keras_model(tmp_path / "m.keras", custom_objects=allowed)
+    assert type(model.layers[1]) is keras.layers.RandomContrast
+
+
+def test_layers_of_keras(tmp_path):
+    inputs = keras.Input((4, 3))
+    x = keras.layers.Bidirectional(keras.layers.LSTM(2, return_sequences=True))(inputs)
+    x = keras.layers.BatchNormalization()(keras.layers.MultiHeadAttention(2, 3)(x, x))
+    x = keras.layers.TimeDistributed(keras.layers.Dense(3, "gelu", kernel_regularizer="l2"))(x)
+    x = keras.layers.SpectralNormalization(keras.layers.Dense(3, kernel_constraint="non_neg"))(x)
+    x = keras.layers.RNN(keras.layers.StackedRNNCells([keras.layers.GRUCell(2)]))(x)
+    x = keras.Sequential([keras.layers.Dropout(0.1), keras.layers.Dense(2)])(x)
+    model = keras.Model(inputs, keras.ops.softmax(x[:, :1] * 2.0 + keras.ops.mean(x)))
+    rate = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    model.compile(keras.optimizers.Adam(rate), keras.losses.Huber(), metrics=[keras.metrics.AUC()])
+    model.save(tmp_path / "m.keras")
+    again = read_keras_model(tmp_path / "m.keras")
+    ones = np.ones((2, 4, 3), "float32")
+    np.testing.assert_array_equal(outputs_of(again, [ones])[0], outputs_of(model, [ones])[0])
+
+
+HUGE = 30_000_000
+CLAIMS = {
+    "dense": lambda config: layer_of(config, "dense")["config"].update(units=HUGE),
+    "embedding": named(of_keras("Embedding", input_dim=HUGE, output_dim=8)),
+    "metric": lambda config: config["compile_config"].update(
+        metrics=[of_keras("MeanIoU", "keras.metrics", num_classes=10_000)]
+    ),
+    "thresholds": lambda config: config["compile_config"].update(
+        metrics=[of_keras("AUC", "keras.metrics", num_thresholds=HUGE)]
+    ),
+}
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_weights_that_a_file_does_not_have_take_no_memory(name, tmp_path):
+    path = rewritten(plain(tmp_path / "m.keras"), CLAIMS[name])
+    before = peak()
+    with pytest.raises(ValueError, match=r"m\.keras: its config claims \d{9,} bytes of weights"):
+        read_keras_model(path)
+    assert peak() - before < (64 << 20) + 8 * path.stat().st_size
+    assert not keras.src.backend.common.global_state.get_global_attribute("uninitialized_variables")
+
+
+def test_inputs_that_are_computed_with_take_no_memory(tmp_path):
+    """PyTorch tells shapes by values where a layer fails without: 83 times 12000 times 1000."""
+
+    def change(config):
+        layer_of(config, "in")["config"]["batch_shape"] = [None, 12_000, 1000]
+        layer_of(config, "dense")["build_config"] = {"input_shape": [None, 12_000, 3]}
+
+    path = rewritten(plain(tmp_path / "m.keras"), change)
+    before = peak()
+    with pytest.raises(ValueError, match=r"m\.keras: Keras cannot load it"):
+        read_keras_model(path)
+    assert peak() - before < (64 << 20) + 8 * path.stat().st_size
+
+
+def test_what_a_table_of_tokens_tells_takes_no_memory(tmp_path):
+    """Layers that the model lacks were built, as large as it says."""
+    whole = build("gpt2")
+    keras.Model(whole.inputs, whole.hidden_states[0]).save(tmp_path / "m.keras")
+
+    def change(config):
+        told = layer_of(config, "token_embedding")["config"]
+        table = json.loads(told["transformer"])
+        table["layers"] = ["token_embedding", *table["inputs"]]
+        table["config"] |= {"intermediate_size": HUGE, "num_hidden_layers": 1}
+        told["transformer"] = json.dumps(table)
+
+    path = rewritten(tmp_path / "m.keras", change)
+    before = peak()
+    with pytest.raises(ValueError, match=r"m\.keras: has a part of a Transformer, without"):
+        load_model(path)
+    assert peak() - before < (64 << 20) + 8 * path.stat().st_size
+
+
+def of_dense(**values):
+    return lambda config: layer_of(config, "dense")["config"].update(values)
+
+
+BROKEN = {
+    "argument": of_dense(**{"x" * 1000: 1}),
+    "units": of_dense(units="many"),
+    "activation": of_dense(activation="a" * 1000),
+    "no layers": lambda config: config["config"].pop("layers"),
+    "list of layers": lambda config: config["config"].update(layers=1),
+    "no name": lambda config: config["config"]["layers"][0].pop("name"),
+    "no nodes": lambda config: config["config"]["layers"][1].pop("inbound_nodes"),
+    "another output": lambda config: config["config"].update(output_layers=[["none", 0, 0]]),
+    "other weights": of_dense(units=5),
+    "optimizer": lambda config: config["compile_config"].update(optimizer="none"),
+    "compiled": lambda config: config.update(compile_config={"x": 1}),
+    "nothing": lambda config: config.clear(),
+    "module": lambda config: config.update(class_name="DTypePolicy", module="keras", config={}),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_errors_of_keras_are_one_of_ours(name, tmp_path):
+    path = rewritten(plain(tmp_path / "m.keras"), BROKEN[name])
+    with pytest.raises(
+        ValueError, match=r"m\.keras: (Keras cannot load it|expected a model)"
+    ) as error:
+        load_model(path)
+    assert len(str(error.value)) - len(str(path)) < 400
+
+
+@pytest.mark.parametrize(
+    "told", ["[" * 200, "{}", "[]", '{"config": {}, "prefix": 1, "layers": 2}']
+)
+def test_a_table_of_tokens_that_tells_nonsense(told, tmp_path):
+    build().model.save(tmp_path / "m.keras")
+
+    def change(config):
+        layer_of(config, "token_embedding")["config"]["transformer"] = told
+
+    with pytest.raises(ValueError, match=r"m\.keras: ") as error:
+        load_model(rewritten(tmp_path / "m.keras", change))
+    assert len(str(error.value)) - len(str(tmp_path)) < 400
+
+
+def test_a_name_that_means_another_format(tmp_path):
+    """An archive behind an HDF5 file: Keras reads that by its name, in this process."""
+    content = plain(tmp_path / "m.keras").read_bytes()
+    for name in ("m.h5", "m.hdf5", "m.zip"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: expected a \.keras file"):
+            read_keras_model(tmp_path / name)
+
+
+def test_a_file_that_changes_between_check_and_reading(tmp_path, monkeypatch):
+    path = plain(tmp_path / "m.keras")
+    other = rewritten(plain(tmp_path / "other.keras"), NAMED["file of words"][0])
+
+    def change(*arguments, check=loading.check_memory, **options):
+        check(*arguments, **options)
+        other.replace(path)
+
+    monkeypatch.setattr(loading, "check_memory", change)
+    assert len(read_keras_model(path).layers) == 2  # of the file that was checked
+    monkeypatch.undo()
+
+    def mapped(path, make=loading.MappedFile):
+        rewritten(plain(other), CLAIMS["dense"]).replace(path)
+        return make(path)
+
+    plain(path)
+    monkeypatch.setattr(loading, "MappedFile", mapped)
+    with pytest.raises(ValueError, match=r"m\.keras: was changed while it was read"):
+        read_keras_model(path)
 
 
 NEW_PROCESS = """

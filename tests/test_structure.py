@@ -21,8 +21,8 @@ MAY_IMPORT = {
     "losses": {"layers"},
     "doctor": {"checkpoints", "data", "models", "tokenizers"},
     "loading": {
-        *("checkpoints", "configs", "files", "layers", "losses", "models", "optimizers"),
-        *("parsing", "training"),
+        *("checkpoints", "claims", "configs", "files", "layers", "losses", "models"),
+        *("optimizers", "parsing", "training"),
     },
     "cli": {
         *("checkpoints", "configs", "data", "doctor", "files", "generation", "hub", "loading"),

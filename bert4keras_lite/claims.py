@@ -1,0 +1,335 @@
+"""What the config of a `.keras` file names, and the memory that it claims, before Keras builds it."""
+
+import re
+import sys
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from math import prod
+
+import keras
+from keras.src.backend.common import global_state
+
+FREE = 8 << 20  # bytes that variables may take in any case
+TENSOR = 64 << 20  # bytes of an input, where PyTorch computes with values to tell a shape
+# how many times the size of the file variables may take; those of quantized layers, which are made
+# as floating point numbers first
+TIMES, QUANTIZED_TIMES = 1, 8
+
+# Layers of Keras that only compute. Not among them: those that hold code (Lambda,
+# TorchModuleWrapper, JaxLayer, FlaxLayer), read files (TFSMLayer, StringLookup, IntegerLookup,
+# TextVectorization) or prepare pictures, sounds and tables.
+LAYERS = frozenset(
+    [
+        "Activation",
+        "ActivityRegularization",
+        "AdaptiveAveragePooling1D",
+        "AdaptiveAveragePooling2D",
+        "AdaptiveAveragePooling3D",
+        "AdaptiveMaxPooling1D",
+        "AdaptiveMaxPooling2D",
+        "AdaptiveMaxPooling3D",
+        "Add",
+        "AdditiveAttention",
+        "AlphaDropout",
+        "Attention",
+        "Average",
+        "AveragePooling1D",
+        "AveragePooling2D",
+        "AveragePooling3D",
+        "BatchNormalization",
+        "Bidirectional",
+        "Concatenate",
+        "Conv1D",
+        "Conv1DTranspose",
+        "Conv2D",
+        "Conv2DTranspose",
+        "Conv3D",
+        "Conv3DTranspose",
+        "ConvLSTM1D",
+        "ConvLSTM2D",
+        "ConvLSTM3D",
+        "Cropping1D",
+        "Cropping2D",
+        "Cropping3D",
+        "Dense",
+        "DepthwiseConv1D",
+        "DepthwiseConv2D",
+        "Dot",
+        "Dropout",
+        "ELU",
+        "EinsumDense",
+        "Embedding",
+        "Flatten",
+        "GRU",
+        "GRUCell",
+        "GaussianDropout",
+        "GaussianNoise",
+        "GlobalAveragePooling1D",
+        "GlobalAveragePooling2D",
+        "GlobalAveragePooling3D",
+        "GlobalMaxPooling1D",
+        "GlobalMaxPooling2D",
+        "GlobalMaxPooling3D",
+        "GroupNormalization",
+        "GroupQueryAttention",
+        "Identity",
+        "InputLayer",
+        "LSTM",
+        "LSTMCell",
+        "LayerNormalization",
+        "LeakyReLU",
+        "Masking",
+        "MaxPooling1D",
+        "MaxPooling2D",
+        "MaxPooling3D",
+        "Maximum",
+        "Minimum",
+        "MultiHeadAttention",
+        "Multiply",
+        "Normalization",
+        "PReLU",
+        "Permute",
+        "RMSNormalization",
+        "RNN",
+        "ReLU",
+        "RepeatVector",
+        "Rescaling",
+        "Reshape",
+        "ReversibleEmbedding",
+        "SeparableConv1D",
+        "SeparableConv2D",
+        "SimpleRNN",
+        "SimpleRNNCell",
+        "Softmax",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "SpatialDropout3D",
+        "SpectralNormalization",
+        "StackedRNNCells",
+        "Subtract",
+        "TimeDistributed",
+        "UnitNormalization",
+        "UpSampling1D",
+        "UpSampling2D",
+        "UpSampling3D",
+        "ZeroPadding1D",
+        "ZeroPadding2D",
+        "ZeroPadding3D",
+    ]
+)
+NAMES = {
+    "keras": {"DTypePolicy", "FloatDTypePolicy", "Model", "Sequential"},
+    "keras.layers": LAYERS,
+    "keras.models": {"Model", "Sequential"},
+    "keras.random": {"SeedGenerator"},
+    "keras.src.models.functional": {"Functional"},
+}
+# all in these only computes, but for what searches names for patterns, which may take for ever
+MODULES = {
+    *("keras.activations", "keras.constraints", "keras.dtype_policies", "keras.initializers"),
+    *("keras.losses", "keras.metrics", "keras.ops", "keras.optimizers", "keras.quantizers"),
+    *("keras.optimizers.schedules", "keras.regularizers"),
+}
+# of which `module` is followed by `torch_adam` and so on: what PyTorch has behind those of Keras
+TORCH_OPTIMIZERS = "keras.src.backend.torch.optimizers.torch_"
+PATTERNS = {"DTypePolicyMap", "MultiOptimizer", "Muon", "OptimizerMap"}
+# what Keras makes of `x + y` and `keras.ops.mean(x)`, but for what calls functions
+OPERATIONS = {
+    f"keras.src.ops.{name}" for name in ("core", "image", "linalg", "math", "nn", "numpy")
+}
+CALLING = {
+    *("AssociativeScan", "Cond", "ForiLoop", "Map", "Scan", "Switch", "Vectorize", "VectorizedMap"),
+    "WhileLoop",
+}
+VALUES = {
+    f"__{name}__" for name in ("bytes", "ellipsis", "keras_tensor", "numpy", "slice", "tensor")
+}
+
+
+def check_names(config, where, custom_objects=None):
+    """Raises if a config names anything that could do more than compute.
+
+    Args:
+        config: what the JSON text of a `.keras` file holds.
+        where: the file, for the error.
+        custom_objects: what the user allows besides.
+
+    Returns:
+        Whether it names classes or functions of the user.
+
+    Raises:
+        ValueError: it does.
+    """
+    custom, named = False, list(_named(config))
+    if any(item["class_name"] == "__lambda__" for item in named):
+        raise ValueError(
+            f"{where}: holds code, of a Lambda layer or another lambda, which is not run. Write it "
+            "as a class or function with keras.saving.register_keras_serializable, and save again."
+        )
+    for item in named:
+        users = _of_user(item, custom_objects or {})
+        if not users and not _only_computes(item):
+            name = item.get("config") if item["class_name"] == "function" else item["class_name"]
+            raise ValueError(
+                f"{where}: names {name!r:.100} of {item.get('module')!r:.100}; expected layers and "
+                "functions that only compute. If it is yours, or you trust it, pass custom_objects="
+                "{name: class}, or import what registers it."
+            )
+        custom |= users
+    return custom
+
+
+def _named(value):
+    """All within what JSON can hold that names a class or function for Keras."""
+    left = [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += value.values()
+            if "class_name" in value:
+                yield value
+        elif isinstance(value, list):
+            left += value
+
+
+def _of_user(item, custom_objects):
+    """Whether it is registered, or passed, and not by this toolkit."""
+    registered = _registered(item, custom_objects)
+    if registered is not None:
+        return not str(getattr(registered, "__module__", "")).startswith(f"{__package__}.")
+    module, name = item.get("module"), item["class_name"]
+    if not isinstance(module, str) or not isinstance(name, str):
+        return False
+    meant = getattr(sys.modules.get(module), name, None)
+    return meant is not None and any(meant is passed for passed in custom_objects.values())
+
+
+def _registered(item, custom_objects=None):
+    """What Keras takes for it before it looks at the module, or None."""
+    function = item["class_name"] == "function"
+    name = item.get("config") if function else item.get("registered_name", item["class_name"])
+    if "module" not in item or not isinstance(name, str):
+        return None  # without a module, old formats look elsewhere
+    return keras.saving.get_registered_object(name, custom_objects)
+
+
+def _only_computes(item):
+    name, module = item["class_name"], item.get("module")
+    if not isinstance(name, str) or not isinstance(module, str | None):
+        return False
+    if name in VALUES or _registered(item) is not None:
+        return True
+    if name == "function":
+        name = item.get("config")
+        if module == "builtins" and isinstance(name, str):  # activations, losses and so on
+            return True
+    if not isinstance(name, str):
+        return False
+    if module in NAMES:
+        return name in NAMES[module]
+    if str(module).startswith(TORCH_OPTIMIZERS):
+        module = "keras.optimizers"
+    if module in MODULES:
+        return name not in PATTERNS and callable(getattr(import_module(module), name, None))
+    if module in OPERATIONS and name not in CALLING:
+        meant = getattr(import_module(module), name, None)
+        return isinstance(meant, type) and issubclass(meant, keras.Operation)
+    return False
+
+
+@contextmanager
+def unallocated():
+    """Variables that Keras makes within take no memory; gives the list of them."""
+    pending = global_state.get_global_attribute("uninitialized_variables")
+    variables = []
+    global_state.set_global_attribute("uninitialized_variables", variables)
+    try:
+        with keras.StatelessScope(initialize_variables=False), _small_inputs():
+            yield variables
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", pending)
+
+
+def allocate(variables):
+    """Gives variables of `unallocated` memory and their first values."""
+    for variable in variables:
+        variable._deferred_initialize()
+
+
+def _small_inputs():
+    """Where Keras must compute with values to tell a shape, those of the inputs are few."""
+    if keras.backend.backend() != "torch":
+        return nullcontext()
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class SmallInputs(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            kwargs = kwargs or {}
+            if function is torch.ones and str(kwargs.get("device")) != "meta":
+                size = 4 * prod(kwargs.get("size", ()))
+                if size > TENSOR:
+                    raise MemoryError(f"a tensor of {size} bytes to tell the shape of another")
+            return function(*args, **kwargs)
+
+    return SmallInputs()
+
+
+def check_memory(config, where, size, custom_objects=None):
+    """Builds a model without memory, and raises if its variables claim more than its file explains.
+
+    Args:
+        config: see `check_names`, which it has passed.
+        where: the file, for the error.
+        size: of the file, in bytes.
+        custom_objects: for Keras.
+
+    Raises:
+        ValueError: they do. (Whatever else Keras raises where a config is wrong.)
+    """
+    compiled = []
+    model = _without_values(config, compiled)
+    times = QUANTIZED_TIMES if any(map(_quantized, _named(config))) else TIMES
+    with unallocated() as variables:
+        for part in (model, *compiled):
+            keras.saving.deserialize_keras_object(part, custom_objects, safe_mode=True)
+            claimed = sum(prod(v.shape) * _size_of(v.dtype) for v in variables)
+            if claimed > FREE + times * size:
+                raise ValueError(
+                    f"{where}: its config claims {claimed} bytes of weights; expected at most those "
+                    f"of a file of {size} bytes. Get or copy the file again."
+                )
+
+
+def _without_values(value, compiled):
+    """A copy of a config without what computes with the values of variables.
+
+    Args:
+        value: any part of it.
+        compiled: a list; gets what models are compiled with, without optimizers, whose variables
+            are as many as those of the model, some times.
+    """
+    if isinstance(value, list):
+        return [_without_values(inner, compiled) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    value = dict(value)
+    told = value.pop("compile_config", None)
+    if isinstance(told, dict):
+        names = ("loss", "metrics", "weighted_metrics")
+        compiled.append({name: told[name] for name in names if name in told})
+    if _quantized(value):
+        value["build_config"] = {**value["build_config"], "quantized": []}
+    return {key: _without_values(inner, compiled) for key, inner in value.items()}
+
+
+def _quantized(item):
+    """Whether layers within a layer of ours are quantized after they are built."""
+    built = item.get("build_config")
+    return isinstance(built, dict) and bool(built.get("quantized"))
+
+
+def _size_of(dtype):
+    """The bytes of a number."""
+    bits = re.search(r"\d+", dtype)
+    return max(1, int(bits[0]) // 8) if bits else 1
