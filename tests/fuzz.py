@@ -532,11 +532,11 @@ def read_corpus(path):
         "".join(map(documents.clean, read)).encode()
 
 
-def ask_here(file, start, size, **request):
+def ask_here(file, start, size, seconds, **request):
     """As `hdf5._ask`, in this process."""
     request |= {"path": str(file.path), "start": start, "size": size, "room": MEMORY + 8 * size}
     try:
-        return b"".join(hdf5_child.answer(request))
+        return b"".join(hdf5_child.answer(request)), 0.0
     except Exception as error:
         raise damaged(file.path, f"{type(error).__name__}: {error!s:.200}") from None
 

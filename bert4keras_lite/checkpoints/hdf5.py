@@ -17,7 +17,8 @@ from ..parsing import FREE
 from .base import MAX_TENSORS, CheckpointError, Entry, checked_shape, damaged, read_json, unreadable
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
-ALONG = 1 << 20  # bytes
+ALONG = 16 << 20  # bytes
+OVERTAXED = "reading it ended or overtaxed the HDF5 library"
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
@@ -35,11 +36,10 @@ def read(file, start, size, probe=False):
     Raises:
         CheckpointError: it is damaged, or would take far more memory than its size explains.
     """
-    text = _ask(file, start, size, **({"probe": True} if probe else {}))
-    told = read_json(file.path, text)
+    packed = _Packed(file, start, size)
+    told = read_json(file.path, packed.ask(**({"probe": True} if probe else {})))
     if len(told["datasets"]) > MAX_TENSORS:
         raise damaged(file.path, f"it has {len(told['datasets'])} datasets")
-    packed = _Packed(file, start, size)
     entries = {
         item["name"]: _entry(file, start, packed, item) for item in told["datasets"] if item["name"]
     }
@@ -49,19 +49,33 @@ def read(file, start, size, probe=False):
 class _Packed:
     """The datasets of a file that are not in one piece of it: in chunks, compressed, or filled in.
 
-    A process for each of many tiny ones would take long: those that follow are read along.
+    A process for each of many small ones would take long: those that follow are read along. All
+    processes share the CPU seconds that may be spent on reading the file once.
     """
 
     def __init__(self, file, start, size):
         self.file, self.start, self.size = file, start, size
-        self.sizes, self.read_along = {}, {}
+        self.seconds = self.allowed = 8 + size // 10_000_000
+        self.sizes, self.read_along, self.done = {}, {}, set()
+
+    def ask(self, **request):
+        """What a child process says of the file."""
+        if self.seconds <= 0:
+            raise damaged(self.file.path, OVERTAXED)
+        seconds = math.ceil(self.seconds)
+        content, taken = _ask(self.file, self.start, self.size, seconds, **request)
+        self.seconds -= taken
+        return content
 
     def read(self, name):
         """The bytes of a dataset."""
+        if name in self.done:  # the file is read again
+            self.seconds, self.done = self.allowed, set()
+        self.done.add(name)
         content = self.read_along.pop(name, None)
         if content is None:
             names = self._from(name)
-            content = _ask(self.file, self.start, self.size, names=names)
+            content = self.ask(names=names)
             ends = [*accumulate(self.sizes[name] for name in names)]
             if len(content) != ends[-1]:
                 raise damaged(self.file.path, f"{name!r:.200} has another size")
@@ -100,14 +114,14 @@ def _entry(file, start, packed, item):
     return Entry(shape, dtype, lambda: np.frombuffer(packed.read(name), dtype).reshape(shape))
 
 
-def _ask(file, start, size, **request):
-    """What the child says of a file."""
+def _ask(file, start, size, seconds, **request):
+    """What a child process says of a file, and how many CPU seconds it took."""
     request |= {
         "path": str(file.path.absolute()),
         "start": start,
         "size": size,
         "room": 2 * FREE + 8 * size,
-        "seconds": 8 + size // 10_000_000,
+        "seconds": seconds,
     }
     try:
         child = subprocess.run(
@@ -120,10 +134,8 @@ def _ask(file, start, size, **request):
             f"{file.path}: {sys.executable!r} cannot be started to read it: {error}. Save the "
             "weights as safetensors."
         ) from error
+    lines = child.stderr.decode("utf-8", "replace").strip().splitlines() or [""]
     if child.returncode:
-        lines = child.stderr.decode("utf-8", "replace").strip().splitlines() or [""]
-        what = (
-            lines[-1] if child.returncode == 1 else "reading it ended or overtaxed the HDF5 library"
-        )
+        what = lines[-1] if child.returncode == 1 else OVERTAXED
         raise damaged(file.path, f"{what:.300}")
-    return child.stdout
+    return child.stdout, float(lines[-1])

@@ -1,6 +1,7 @@
 """Reads an HDF5 file for `hdf5.py`, in a process of its own: `python hdf5_child.py`, a request on stdin.
 
-A damaged file can end the process that gives it to libhdf5. Imports nothing of the toolkit.
+The last line on stderr is an error, or the CPU seconds that it took. A damaged file can end the
+process that gives it to libhdf5. Imports nothing of the toolkit.
 
     {"path": ..., "start": 0, "size": 1234, "room": 5678, "seconds": 9}                  -> what is in it, as JSON
     {"path": ..., "start": 0, "size": 1234, "room": 5678, "seconds": 9, "names": ["a/b"]} -> the bytes of datasets
@@ -12,6 +13,7 @@ import json
 import math
 import os
 import sys
+import time
 
 MOST = 100_000  # datasets and groups
 
@@ -138,6 +140,7 @@ def main():
     limit(request["room"], request["seconds"])
     for part in answer(request):
         sys.stdout.buffer.write(part)
+    print(f"\n{time.process_time()}", file=sys.stderr)
 
 
 if __name__ == "__main__":
