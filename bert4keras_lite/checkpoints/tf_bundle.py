@@ -167,26 +167,30 @@ class _Bundle:
 
     def partitioned(self, name, key):
         """A variable that was saved in slices, each under a key of its own."""
-        entry, parts, boxes = self.stored[key], [], []
-        index, shape = Path(f"{self.prefix}.index"), checked_shape(self.prefix, name, entry.shape)
-        for extents in entry.slices:
-            box = [
-                (0, full) if length < 0 else (start, start + length)
-                for (start, length), full in zip(extents, shape, strict=True)
-            ]
-            part = self.whole(name, _slice_key(key, extents))
+        entry, index = self.stored[key], Path(f"{self.prefix}.index")
+        shape = checked_shape(self.prefix, name, entry.shape)
+
+        def parts():  # made again when they are read: of all variables they would take much memory
+            for extents in entry.slices:
+                box = [
+                    (0, full) if length < 0 else (start, start + length)
+                    for (start, length), full in zip(extents, shape, strict=True)
+                ]
+                yield box, self.whole(name, _slice_key(key, extents))
+
+        boxes = []
+        for box, part in parts():
             if part.shape != tuple(end - start for start, end in box) or any(
                 end > full for (_, end), full in zip(box, shape, strict=True)
             ):
                 raise damaged(index, f"a slice of {name!r:.200} has the wrong shape {part.shape}")
             boxes.append(box)
-            parts.append(part)
         if not _tile(boxes, shape):
             raise damaged(index, f"slices of {name!r:.200} are missing, or there twice")
 
         def read():
             array = np.zeros(shape, DTYPES[entry.dtype])
-            for box, part in zip(boxes, parts, strict=True):
+            for box, part in parts():
                 array[tuple(slice(*extent) for extent in box)] = part.read()
             return array
 
