@@ -16,6 +16,7 @@ from pathlib import Path
 FREE = 32 << 20  # bytes of memory that reading a description may take in any case
 MAX_DEPTH = 100  # of lists and objects within each other
 _ITEM = 64  # bytes that the least thing in a list or object takes
+_OBJECT = 240  # bytes that an object with one key takes
 _LINE = 200  # bytes that a line takes as a string and a key
 # an escape that is half of a character beyond U+FFFF, alone or with its other half
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -69,9 +70,11 @@ def parse_json(text, unique=False):
         ValueError: it is no JSON, is nested too deeply, holds half a character (`"\\ud800"`), or
             would take far more memory than its length explains. The message names no file.
     """
-    items = sum(map(text.count, (b",", b"[", b"{")))
+    objects = text.count(b"{")
+    items = text.count(b",") + text.count(b"[") + objects
     decoded = text.decode("utf-8-sig")
-    if _ITEM * items + sys.getsizeof(decoded) > FREE + 5 * len(text):
+    needed = _ITEM * (items - objects) + _OBJECT * objects + sys.getsizeof(decoded)
+    if needed > FREE + 6 * len(text):
         raise ValueError(f"a JSON text with {items} items in {len(text)} bytes")
     hook = _without_repeats if unique else None
     try:
