@@ -1,11 +1,13 @@
 """Tokens that a text is cut at before anything else: those added to a vocabulary, and special ones."""
 
+import re
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 
 import regex
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AddedToken:
     """One token that is read in a text as it stands.
 
@@ -38,17 +40,21 @@ class Finder:
     """Finds tokens in a text: the leftmost, and of several there the longest.
 
     Args:
-        tokens: dict of what stands in the text -> `AddedToken`.
+        tokens: dict of what stands in the text, none of it empty -> `AddedToken`.
     """
 
     def __init__(self, tokens):
         self._tokens = tokens
-        longest_first = sorted(tokens, key=len, reverse=True)
-        self._pattern = regex.compile("|".join(map(regex.escape, longest_first)))
+        lengths = defaultdict(set)
+        for content in tokens:
+            lengths[content[0]].add(len(content))
+        # first character -> the lengths of the tokens with it, the greatest first
+        self._lengths = {char: sorted(found, reverse=True) for char, found in lengths.items()}
+        self._first = re.compile(f"[{re.escape(''.join(lengths))}]")
 
     def is_in(self, text):
         """Whether any of the tokens may be in a text."""
-        return self._pattern.search(text) is not None
+        return self._next(text, 0) is not None
 
     def find(self, text):
         """The tokens of a text, without the white space beside them.
@@ -56,13 +62,24 @@ class Finder:
         Returns:
             A list of `(start, end, AddedToken)`.
         """
-        found = []
-        for match in self._pattern.finditer(text):
-            token = self._tokens[match[0]]
-            start, end = match.span()
+        found, span = [], self._next(text, 0)
+        while span is not None:
+            start, end = span
+            token = self._tokens[text[start:end]]
             if not (token.single_word and _touches_a_word(text, start, end)):
                 found.append((start, end, token))
+            span = self._next(text, end)
         return found
+
+    def _next(self, text, start):
+        """Where the first token at `start` or after it starts and ends, or None."""
+        while match := self._first.search(text, start):
+            start = match.start()
+            for length in self._lengths[match[0]]:
+                if text[start : start + length] in self._tokens:
+                    return start, min(start + length, len(text))
+            start += 1
+        return None
 
 
 def _touches_a_word(text, start, end):

@@ -75,6 +75,7 @@ _ONLY = {
     "wordpieces_prefix": ("##",),
 }
 MAX_ID = 1 << 24  # no table of a model has so many rows
+MAX_ADDED = 1 << 16  # tokens that are no part of the vocabulary proper
 # Keys that are numbers, or true or false
 _COUNTS = "extra_ids|max_input_chars_per_word"
 _FLAGS = "do_lower_case|strip_accents|tokenize_chinese_chars|add_bos_token|add_eos_token"
@@ -179,9 +180,19 @@ class Settings:
         self._named = named
 
     def added_tokens(self, one_file):
-        """All added tokens, of the files and of a `OneFile` or None; the better informed first."""
+        """All added tokens, of the files and of a `OneFile` or None; the better informed first.
+
+        Raises:
+            ValueError: there are more than any model has.
+        """
         of_one_file = one_file.added if one_file else []
-        return [*self._decoder, *of_one_file, *self._added, *self._named]
+        tokens = [*self._decoder, *of_one_file, *self._added, *self._named]
+        if len(tokens) > MAX_ADDED:
+            raise ValueError(
+                f"{self.path.parent}: its files add {len(tokens)} tokens; expected at most"
+                f" {MAX_ADDED}. Put them into the vocabulary."
+            )
+        return tokens
 
     def _check(self):
         for key, value in self.values.items():
@@ -294,7 +305,8 @@ def merged(tokens, known, rows):
                 f"the files give {token.content!r:.200} the ids {' and '.join(map(str, sorted(ids)))};"
                 " expected the same in all of them."
             )
-        result[token.content] = replace(first, id=next(iter(ids), None))
+        if ids != {first.id}:
+            result[token.content] = replace(first, id=next(iter(ids), None))
     after = max([rows - 1, *(t.id for t in result.values() if t.id is not None)]) + 1
     for content, token in result.items():
         if token.id is None:
