@@ -109,14 +109,14 @@ def _byte_bpe(path, merges, found, settings, one_file):
     return ByteBPETokenizer, files, found
 
 
-def _sentencepiece(path, found, settings, tokens, config):
+def _sentencepiece(path, found, settings, tokens, config, is_cpm):
     plain = SpTokenizer(path, token_end=None)
     has = plain.is_known
     if keep_tokens := _find(path.parent, "*keep_tokens*.json"):
         found["keep_tokens"] = kept = read_json(keep_tokens)
         if not isinstance(kept, list) or not all(type(i) is int for i in kept):
             raise ValueError(f"{keep_tokens}: expected a list of ids, got {kept!r:.200}.")
-    if _is_cpm(path, settings):
+    if is_cpm:
         # CPM's own code puts nothing after a text, unlike transformers.
         return CpmTokenizer, (path,), {**found, "token_end": None}
     if has("[CLS]") and has("[SEP]"):
@@ -129,6 +129,18 @@ def _sentencepiece(path, found, settings, tokens, config):
     named = {t.content for t in tokens if _SENTINEL.fullmatch(t.content) and not has(t.content)}
     found["extra_ids"] = settings.values.get("extra_ids", 100 if is_t5 else len(named))
     return SpTokenizer, (path,), found
+
+
+def _added_to_pieces(path, make, found, tokens, one_path, one_file):
+    """The added tokens with their ids; what is read of the model for them is dropped again.
+
+    `one_file`: a `OneFile` that has to agree with the model, or None.
+    """
+    plain = make(path, **{**found, "token_start": None, "token_end": None})
+    if one_file:
+        vocab = {plain.id_to_token(i): i for i in range(plain.vocab_size)}
+        _check_agreement(path, vocab, one_path, one_file)
+    return merged(tokens, plain.known_id, plain.vocab_size)
 
 
 def _is_cpm(path, settings):
@@ -231,18 +243,17 @@ def _load(folder, options):
     if one_file:
         found |= one_file.options
     tokens = settings.added_tokens(one_file)
-    if kind == "WordPiece":
-        make, arguments, found = _wordpiece(path, found, settings, one_file)
-    elif kind == "byte-level BPE":
-        make, arguments, found = _byte_bpe(path, merges, found, settings, one_file)
-    else:
-        make, arguments, found = _sentencepiece(path, found, settings, tokens, config)
-    vocab, known = arguments[0], None
     if kind == "sentencepiece":
-        plain = make(path, **{**found, "token_start": None, "token_end": None})
-        vocab = {plain.id_to_token(i): i for i in range(plain.vocab_size)}
-        known = plain.known_id
-    if one_file and path and not is_cpm:
-        _check_agreement(path, vocab, one_path, one_file)
-    added = merged(tokens, known or vocab.get, max(vocab.values(), default=-1) + 1)
+        make, arguments, found = _sentencepiece(path, found, settings, tokens, config, is_cpm)
+        agreeing = None if is_cpm else one_file
+        added = _added_to_pieces(path, make, found, tokens, one_path, agreeing)
+    else:
+        if kind == "WordPiece":
+            make, arguments, found = _wordpiece(path, found, settings, one_file)
+        else:
+            make, arguments, found = _byte_bpe(path, merges, found, settings, one_file)
+        vocab = arguments[0]
+        if one_file and path:
+            _check_agreement(path, vocab, one_path, one_file)
+        added = merged(tokens, vocab.get, max(vocab.values(), default=-1) + 1)
     return make(*arguments, **{**found, "added_tokens": added, **options})

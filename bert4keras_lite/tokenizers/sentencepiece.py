@@ -149,6 +149,8 @@ class SpTokenizer(TokenizerBase):
         self.sp_model = model = _load(model_path, self.keep_tokens)
         self._model_path = model_path
         self._pieces = model.get_piece_size()
+        # not `model.unk_id()`, which is -1 if the piece has another name than its settings say
+        self._unk_id = next(filter(model.is_unknown, range(self._pieces)))
         self._extra_ids = extra_ids
         self._added_ids = {}
         pad = model.pad_id()
@@ -156,7 +158,7 @@ class SpTokenizer(TokenizerBase):
             token_start,
             token_end,
             token_mask or self._first_piece("<mask>", "[MASK]"),
-            model.id_to_piece(model.unk_id()),
+            model.id_to_piece(self._unk_id),
             token_pad or (model.id_to_piece(pad) if pad >= 0 else self._first_piece("<pad>")),
             **kwargs,
         )
@@ -189,7 +191,7 @@ class SpTokenizer(TokenizerBase):
         if SURROGATES.search(token):
             return None
         i = self.sp_model.piece_to_id(token)
-        if i != self.sp_model.unk_id() or token == self.sp_model.id_to_piece(i):
+        if i != self._unk_id or token == self.sp_model.id_to_piece(i):
             return i
         return self._piece_id(f"▁{token}") if _SENTINEL.fullmatch(token) else None
 
