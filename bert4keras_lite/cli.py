@@ -212,10 +212,14 @@ class Description:
     def __init__(self, path, model="auto", settings=None):
         self.path = Path(hub.local_directory(path))
         directory = self.path if self.path.is_dir() else self.path.parent
-        values, _, _ = find_files(config_in(directory), None)
+        values, _, where = find_files(config_in(directory), None)
+        self.where = where if values else str(self.path)
         self.raw = open_checkpoint(self.path)
         self.checkpoint = {} if self.raw.format == "keras" else adapt(self.raw)
-        self.family = recognize(values, list(self.checkpoint)) if model == "auto" else model
+        try:
+            self.family = recognize(values, list(self.checkpoint)) if model == "auto" else model
+        except ValueError as error:
+            raise ValueError(f"{self.where}: {error}") from None
         row = ARCHITECTURES[self.family]
         table = mappings.WEIGHTS[row.get("family", "bert")]
         self.located, self.unknown = {}, []
@@ -223,19 +227,19 @@ class Description:
             self.located, _ = locate(self.checkpoint, table, mappings.ROLES)
             self.unknown = without_place(self.checkpoint, row)
         all_known = bool(self.checkpoint) and not self.unknown
-        self.said = judge(values, self.path, self.checkpoint, all_known)
+        self.said = judge(values, self.where, self.checkpoint, all_known)
         values, ambiguous = settle(self.family, values, self.checkpoint)
         self.said += ambiguous
         if self.checkpoint:
             values = read_off(self.checkpoint, self.family, values) | values
-            refuse_roberta(values, self.path)
+            refuse_roberta(values, self.where)
         self.values = row | values | (settings or {})
         self.possible_heads = {path.split("/")[0] for _, path, *_ in table}
         self.said += cautions(self.family, self.values | {"with_lm": True}, self.checkpoint)
 
     @property
     def config(self):
-        return Config.from_values(self.values, str(self.path))
+        return Config.from_values(self.values, self.where)
 
     def gaps(self):
         """Variables that some blocks have and others lack."""

@@ -21,7 +21,10 @@ from .checkpoints.matching import gather, is_copy, locate, unknown_names
 from .files import complete, write_text
 from .parsing import expecting, read_json
 
-NOT_UNDERSTOOD = "keys that are not understood"  # in the values of a config
+# in the values of a config
+NOT_UNDERSTOOD = "keys that are not understood"
+SPELLED = "keys of the values"  # field -> how the file calls it
+MAX_NOT_UNDERSTOOD = 200
 
 # fields of `Config` whose values are names
 CHOICES = {
@@ -33,12 +36,15 @@ CHOICES = {
     "attention": ("full", "nystrom", "gau"),
     "attend": ("all", "lm", "unilm"),
 }
-# integers that may be smaller than 1
-_LEAST = {
-    "num_hidden_layers": 0,
-    "num_decoder_layers": 0,
-    "segment_vocab_size": 0,
-    "pad_token_id": -1,
+# the least and the most of numbers, where that is not 1 to 2**31 - 1 or, of fractions, 0 to 1e30
+_RANGES = {
+    "num_hidden_layers": (0, 10_000),
+    "num_decoder_layers": (0, 10_000),
+    "segment_vocab_size": (0, 2**31 - 1),
+    "pad_token_id": (-1, 2**31 - 1),
+    "dropout_rate": (0, 1),
+    "attention_dropout_rate": (0, 1),
+    "hierarchical_position": (0, 1),
 }
 
 
@@ -108,9 +114,7 @@ class Config:
 
     def __post_init__(self):
         for field in fields(self):
-            value = getattr(self, field.name)
-            if expected := _expected(field, value):
-                raise ValueError(f"{field.name} is {value!r:.200}; expected {expected}.")
+            _check(field, getattr(self, field.name), field.name)
         if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is no multiple of num_attention_heads="
@@ -174,6 +178,9 @@ class Config:
     def from_values(cls, values, where="the options"):
         """A config from a dict that may hold more than a config; `where` names it in errors."""
         given = {name: value for name, value in values.items() if value is not None}
+        for field in fields(cls):
+            if field.name in given:
+                _check(field, given[field.name], f"{where}: {key_of(values, field.name)}")
         missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in given]
         if missing:
             raise ValueError(
@@ -269,6 +276,18 @@ class Config:
         return said.get(name, name)
 
 
+def key_of(values, name):
+    """What the file that values were read from calls a field; its name, if the value is no file's."""
+    key, told = values.get(SPELLED, {}).get(name, (name, None))
+    return key if told is not None and values.get(name) is told else name
+
+
+def _check(field, value, name):
+    """Raises unless a field of `Config`, which is to be called `name`, can have a value."""
+    if expected := _expected(field, value):
+        raise ValueError(f"{name} is {value!r:.200}; expected {expected}.")
+
+
 def _expected(field, value):
     """What a field of `Config` expects, in words, if a value is not that; else None."""
     name, types = field.name, get_args(field.type) or (field.type,)
@@ -276,13 +295,15 @@ def _expected(field, value):
         return None if value in CHOICES[name] else f"one of {', '.join(CHOICES[name])}"
     if (type(None) in types and value is None) or (bool in types and isinstance(value, bool)):
         return None
-    if int in types:
-        least = _LEAST.get(name, 1)
-        fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return None if fits and value >= least else f"an integer of at least {least}"
-    if float in types:
-        fits = isinstance(value, numbers.Real) and not isinstance(value, bool) and value >= 0
-        return None if fits else "a number of at least 0"
+    for kind, what, least, most in (
+        (int, "an integer", 1, 2**31 - 1),
+        (float, "a number", 0, 1e30),
+    ):
+        if kind in types:
+            least, most = _RANGES.get(name, (least, most))
+            number = numbers.Integral if kind is int else numbers.Real
+            fits = isinstance(value, number) and not isinstance(value, bool)
+            return None if fits and least <= value <= most else f"{what} from {least} to {most}"
     if types == (bool,):
         return "True or False"
     return "a name or a function" if types == (str,) and not _is_activation(value) else None
@@ -422,7 +443,7 @@ def read_config(path):
 def translate(raw, where="the config"):
     """Published keys and values to ours; see `read_config`."""
     ours = {f.name for f in fields(Config)}
-    values, not_understood = {}, {}
+    values, spelled, not_understood = {}, {}, {}
     for key, value in raw.items():
         name = mappings.CONFIG_KEYS.get(key, key)
         if key == "pad_token_id":
@@ -435,13 +456,20 @@ def translate(raw, where="the config"):
                     "Another value is another architecture."
                 )
         elif name in ours:
-            values.setdefault(name, value)
+            if name not in values:
+                values[name], spelled[name] = value, (key, value)
         elif value and not re.fullmatch(mappings.CONFIG_NOTES, key):
             not_understood[key] = value
     values = {name: value for name, value in values.items() if value is not None}
+    if len(not_understood) > MAX_NOT_UNDERSTOOD:
+        raise ValueError(
+            f"{where}: {len(not_understood)} keys are not understood, such as"
+            f" {next(iter(not_understood))!r:.200}; expected the config of a model."
+        )
     if not_understood:
         values[NOT_UNDERSTOOD] = not_understood
-    if raw.get("n_embd") and "intermediate_size" not in values:
+    values[SPELLED] = spelled
+    if isinstance(raw.get("n_embd"), int) and "intermediate_size" not in values:
         values["intermediate_size"] = 4 * raw["n_embd"]  # GPT-2's n_inner: null
     if "n_ctx" in raw:
         values.setdefault("max_position", raw["n_ctx"])
@@ -492,14 +520,14 @@ def judge(values, where, names=(), all_known=False):
         ValueError: a key that may change the architecture.
     """
     ours = [*(f.name for f in fields(Config)), *mappings.CONFIG_KEYS]
-    said = []
+    parts, said = {part for name in names for part in re.split("[./]", name)}, []
     for key, value in values.pop(NOT_UNDERSTOOD, {}).items():
         what = f"the key {key!r:.200} (value {value!r:.200}) is not understood"
         near = difflib.get_close_matches(key, ours, 1)
         shapes = (
             re.fullmatch(mappings.CONFIG_GEOMETRY, key)
             or difflib.get_close_matches(key, near, 1, cutoff=0.9)
-            or any(key in re.split("[./]", name) for name in names)
+            or key in parts
         )
         if all_known and not shapes:
             said.append(f"{what}; all weights have their place without it, so it is passed over.")
@@ -532,6 +560,8 @@ def _translate_activation(raw, values):
     proj = raw.get("feed_forward_proj") or raw.get("feed_forward")
     if isinstance(proj, str) and proj != "dense":
         gate, _, act = proj.rpartition("-")
+        if not act:
+            raise ValueError(f"feed_forward_proj is {proj!r:.200}; expected e.g. 'gated-gelu'.")
         values["gated"] = bool(gate) or proj == "gated"
         if proj != "gated":
             values["hidden_act"] = "gelu_new" if proj == "gated-gelu" else act
@@ -871,6 +901,7 @@ _HEAD_LAYERS = {
 }
 
 
+HEADS = ("with_pool", "with_nsp", "with_lm", "with_discriminator")
 # the option that builds a model without a layer
 WITHOUT = {layer: f"{option}=False" for layer, option in _HEAD_LAYERS.items()} | {
     "lm_norm": "with_lm=False",

@@ -16,13 +16,11 @@ from .checkpoints.base import MappedFile, reading
 from .checkpoints.keras_file import read_keras
 from .checkpoints.zip_file import open_zip, read_member
 from .claims import allocate, check_memory, check_names, unallocated
-from .configs import ARCHITECTURES, Config, config_in, heads_among, read_config
+from .configs import ARCHITECTURES, HEADS, Config, config_in, heads_among, read_config
 from .files import complete
 from .layers import TokenEmbedding
 from .models import Transformer, class_for
 from .parsing import parse_json
-
-HEADS = ("with_pool", "with_nsp", "with_lm", "with_discriminator")
 
 
 def load_model(path, compile=True, custom_objects=None, prefix=None, return_keras_model=True):

@@ -26,6 +26,7 @@ from .checkpoints.matching import layers_of, match, orthogonally_resize
 from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
+    HEADS,
     MEASURED,
     WITHOUT,
     Config,
@@ -37,6 +38,7 @@ from .configs import (
     find_files,
     gate_of,
     judge,
+    key_of,
     read_off,
     recognize,
     refuse_roberta,
@@ -873,6 +875,7 @@ def build_transformer_model(
     if compound:
         values["vocab_size"] += len(compound)
     config = Config.from_values(values, where)
+    _check_activations(config, values, where)
     if keep is None and not compound:
         check_vocabulary(config_path, config)
     arguments = {name: options[name] for name in graph & options.keys()}
@@ -888,6 +891,20 @@ def build_transformer_model(
         )
         _initialize_rest(transformer, loaded)
     return transformer.model if return_keras_model else transformer
+
+
+def _check_activations(config, values, where):
+    """Raises if a config, made of `values`, names an activation that neither we nor Keras have."""
+    for name in ("hidden_act", *HEADS):
+        value = getattr(config, name)
+        try:
+            if isinstance(value, str):
+                get_activation(value)
+        except ValueError:
+            raise ValueError(
+                f"{where}: {key_of(values, name)} is {value!r:.200}; expected the name of an"
+                " activation, such as 'gelu' or 'relu'."
+            ) from None
 
 
 def _architecture(model, values, names, where):

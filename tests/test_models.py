@@ -418,6 +418,20 @@ def test_unknown_option_suggests_the_nearest():
         (json.dumps(TINY | {"hidden_size": "32"}), "hidden_size is '32'; expected an integer"),
         (json.dumps(TINY | {"use_bias": "no"}), "use_bias is 'no'; expected True or False"),
         (json.dumps(TINY | {"dropout_rate": "0.1"}), "dropout_rate is '0.1'; expected a number"),
+        (
+            json.dumps(TINY | {"hidden_act": "nope"}),
+            "hidden_act is 'nope'; expected the name of an",
+        ),
+        (json.dumps(TINY | {"with_nsp": "nope"}), "with_nsp is 'nope'; expected the name of an"),
+        (json.dumps(TINY | {"feed_forward_proj": "gated-"}), "feed_forward_proj is 'gated-'; exp"),
+        (json.dumps(TINY | {"hidden_dropout_prob": 2}), "hidden_dropout_prob is 2; .* from 0 to 1"),
+        (json.dumps(TINY | {"layer_norm_eps": 10**400}), r"layer_norm_eps is 10+; .* to 1e\+30"),
+        (json.dumps(TINY | {"initializer_range": float("nan")}), "initializer_range is nan"),
+        ('{"n_embd": 1e400}', "n_embd is inf; expected an integer from 1 to 2147483647"),
+        (
+            json.dumps(TINY | {f"no_{i}_key": 1 for i in range(201)}),
+            "201 keys are not understood, such as 'no_0_key'",
+        ),
     ],
 )
 def test_bad_config_file(content, message, tmp_path):
@@ -442,7 +456,7 @@ def test_no_config_and_no_checkpoint(tmp_path):
         ({"model": "bart"}, "expected 'auto', one of bert, roberta"),
         ({"hidden_size": 30}, "no multiple"),
         ({"hidden_size": True}, "the options: hidden_size is True; expected an integer"),
-        ({"num_attention_heads": 0}, "heads is 0; expected an integer of at least 1"),
+        ({"num_attention_heads": 0}, "heads is 0; expected an integer from 1 to 2147483647"),
         ({"norm_at": "before"}, "norm_at is 'before'; expected one of post, pre, gpt2_ml"),
     ],
 )
