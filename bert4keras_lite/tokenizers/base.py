@@ -247,6 +247,13 @@ class TokenizerBase(ABC):
     def decode(self, ids):
         """Readable text from token ids."""
 
+    def decode_stable(self, ids):
+        """The beginning of `decode(ids)` that stays as it is, whatever ids follow.
+
+        Bytes at the end that are no character yet are left out: others may complete them.
+        """
+        return self.decode(ids).rstrip("\ufffd")
+
     def save(self, directory):
         """Writes the files from which `load_tokenizer` reads the same tokenizer.
 

@@ -667,13 +667,23 @@ class Tokenizer(DictTokenizer):
             text = pattern.sub(replacement, text)
         return text.strip()
 
+    def decode_stable(self, ids):
+        """The beginning of `decode(ids)` that stays as it is, whatever ids follow.
 
+        What may be a contraction is left out: the space in it goes if a word follows.
+        """
+        return _OPEN_CONTRACTION.sub("", self.decode(ids))
+
+
+_CONTRACTIONS = ("re", "m", "s", "t", "ve", "d", "ll")
+_BEGINNINGS = "|".join(sorted({word[:size] for word in _CONTRACTIONS for size in (1, 2)}))
+_OPEN_CONTRACTION = re.compile(rf"(?<=') ({_BEGINNINGS})\Z")
 _DECODING_RULES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
         (" +", " "),
         # English contractions: it's, don't
-        ("' (re|m|s|t|ve|d|ll) ", r"'\1 "),
+        (f"' ({'|'.join(_CONTRACTIONS)}) ", r"'\1 "),
         # No space behind Chinese punctuation, nor behind opening brackets and operators
         (
             "([·\u2013\u2014\u2018\u2019\u201b-\u201f\u2026\u2027\u3000-\u3003\u3008-\u3011"
