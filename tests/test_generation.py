@@ -21,8 +21,9 @@ from bert4keras_lite.generation import (
     program,
     search,
     stream,
+    writing,
 )
-from bert4keras_lite.generation.writing import Task, pieces
+from bert4keras_lite.generation.writing import Task, pieces, transformer_of
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.tokenizers import ByteBPETokenizer, Tokenizer
 from bert4keras_lite.tokenizers.byte_bpe import _ALPHABET
@@ -205,6 +206,41 @@ def test_samples_have_the_models_distribution(gpt2, options):
     assert chi_square < degrees + 4 * (2 * degrees) ** 0.5 + 6  # beyond p = 0.001
 
 
+def test_any_top_k_takes_the_same_program(gpt2):
+    """What is sampled is what a program of just that size samples."""
+    drawn, programs = {}, vars(transformer_of(gpt2))["programs"]
+    options = {"do_sample": True, "num_return_sequences": 3, "temperature": 3.0, "seed": 4}
+    programs.clear()
+    for top_k in range(1, 13):
+        for more in ({}, {"top_p": 0.7}):
+            found = generate(gpt2, [1, 2], 8, top_k=top_k, **more, **options)
+            drawn[top_k, len(more)] = [one.ids.tolist() for one in found]
+    assert len(programs) == 1 and len({str(found) for found in drawn.values()}) > 12
+    generate(gpt2, [1, 2], 8, top_p=0.3, repetition_penalty=1.0, **options | {"temperature": 0.2})
+    assert len(programs) == 1
+    greedy = generate(gpt2, [1, 2], 8)[0].ids.tolist()
+    assert drawn[1, 0] == drawn[1, 1] == [greedy] * 3
+    scores = ops.convert_to_tensor(np.random.default_rng(0).normal(size=(50, 1, 12)), "float32")
+    noise = ops.convert_to_tensor(np.random.default_rng(1).random((50, 1)), "float32")
+    for top_k in range(2, 13):
+        limits = {"top_k": top_k, "top_p": np.inf}
+        few, all_of_them = (
+            search.sample(scores, noise, search.Search("sample", likeliest=size), limits)
+            for size in (top_k, 12)
+        )
+        np.testing.assert_array_equal(*map(ops.convert_to_numpy, (few, all_of_them)))
+
+
+def test_few_programs_are_kept(gpt2, monkeypatch):
+    monkeypatch.setattr(writing, "PROGRAMS", 2)
+    programs = vars(transformer_of(gpt2))["programs"]
+    first = generate(gpt2, [1], 1)[0].ids.tolist()
+    (kept,) = [program for key, program in programs.items()][-1:]
+    for rows in (2, 1, 3, 1):  # which was used last is not dropped
+        assert generate(gpt2, [[1]] * rows, 1)[0][0].ids.tolist() == first
+        assert len(programs) == 2 and kept in programs.values()
+
+
 def test_a_seed_repeats_and_is_the_same_on_every_backend(gpt2):
     options = {"do_sample": True, "num_return_sequences": 4, "top_p": 0.9}
     first, again, other = (
@@ -324,11 +360,21 @@ def test_texts(gpt2):
     assert "".join(pieces) == one.text and len(pieces) > 1
 
 
-@given(st.lists(st.integers(4, 11), min_size=1, max_size=12))
+JOINED = ["'", "b'", "##'", "s", "##s", "r", "##e", "l", "ll", "t", "1", "2.", ".", "##.", "(", "-"]
+JOINED = Tokenizer({token: i for i, token in enumerate([*TOKENS, *JOINED, "\u3000", "’", "，a"])})
+
+
+@given(st.lists(st.integers(4, JOINED.vocab_size - 1), min_size=1, max_size=12))
 def test_streamed_pieces_make_the_text(ids):
-    tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS)})
     begun = (ids[: i + 1] for i in range(len(ids)))
-    assert "".join(pieces(tokenizer, begun)) == tokenizer.decode(ids)
+    assert "".join(pieces(JOINED, begun)) == JOINED.decode(ids)
+
+
+def test_a_contraction_is_streamed_when_it_is_one():
+    ids = JOINED.tokens_to_ids(["b", "'", "s", "b", "'", "s", "##s", "'", "ll"])
+    found = list(pieces(JOINED, (ids[: i + 1] for i in range(len(ids)))))
+    assert found == ["b", "'", "s b", "'", " ss", "'", " ll"]
+    assert "".join(found) == JOINED.decode(ids) == "b's b' ss' ll"
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), min_size=1))

@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -21,12 +22,19 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from bert4keras_lite import build_transformer_model, generate_text, load_tokenizer, stream
+from bert4keras_lite import (
+    Tokenizer,
+    build_transformer_model,
+    generate_text,
+    load_tokenizer,
+    stream,
+)
 from bert4keras_lite.cli import main
+from bert4keras_lite.generation import Generated
 from bert4keras_lite.layers import ConditionalRandomField, GlobalPointer
 from bert4keras_lite.metrics import bio_spans
-from bert4keras_lite.serving import Limits, attention_model, load, save_tagger
-from bert4keras_lite.serving.abilities import OnePass, Refused, Served, Writer
+from bert4keras_lite.serving import Limits, abilities, attention_model, load, save_tagger
+from bert4keras_lite.serving.abilities import OnePass, Refused, Served, Writer, Written
 from bert4keras_lite.serving.worker import Busy, Job, Late, Worker
 
 httpx = pytest.importorskip("httpx")
@@ -236,6 +244,42 @@ def test_streamed_pieces_are_the_text(writer):
     unseeded = answer(writer, "generate", **{k: v for k, v in body.items() if k != "seed"})
     again = answer(writer, "generate", **body | {"seed": unseeded["seed"]})
     assert again["text"] == unseeded["text"]
+
+
+def test_text_that_later_tokens_change_is_not_told_before(tokenizer, gpt2, monkeypatch):
+    """Contractions of English lose a space when a word follows them."""
+    words = {word: i for i, word in enumerate(["[UNK]", "it", "'", "s", "good"])}
+    writer = Writer.__new__(Writer)
+    writer.transformer, writer.tokenizer = None, Tokenizer(words, token_start=None, token_end=None)
+    ids = [1, 2, 3, 4, 2, 3]
+
+    class Told:
+        def __init__(self, *_, **__):
+            self.limits = {}
+
+        def steps(self):
+            return range(1, len(ids) + 1)
+
+        def results(self, count):
+            return [[Generated(np.array(ids[:count]), -1.0, False)]]
+
+    monkeypatch.setattr(abilities, "Task", Told)
+    monkeypatch.setattr(abilities, "text_options", lambda *_: {})
+    told = []
+    job = SimpleNamespace(over=False, tell=told.append, end=lambda: told.append(None))
+    job.item = abilities.Wanted((1,), 32, len(ids), 0, ())
+    assert list(writer.program([job])) == [None] * len(ids)
+    *pieces, end, _ = told
+    assert pieces == ["it", "'", "s good", "'", " s"]
+    assert end == Written("length", 6, -1.0, "it's good' s") and end.text == "".join(pieces)
+
+
+@pytest.mark.parametrize(("length", "new_tokens"), [(30, 30), (40, 4), (56, 4)])
+def test_prompts_may_take_all_but_the_room_for_the_answer(writer, length, new_tokens):
+    """There are 64 positions, one of which takes the start token."""
+    text = "天" * length
+    found = answer(writer, "generate", text=text, max_new_tokens=new_tokens)
+    assert 0 < found["tokens"] <= new_tokens
 
 
 def tags_of(model, tokenizer, text):

@@ -707,7 +707,7 @@ def test_a_written_end_counts_its_tokens():
             for job in jobs:
                 job.tokens = 3
                 job.tell("abc")
-                job.tell(Written("stop", 3, -1.0))
+                job.tell(Written("stop", 3, -1.0, "abc"))
                 job.end()
             yield
 

@@ -53,7 +53,7 @@ class Poet:
                 job.tell(character)
             yield
         for job in jobs:
-            job.tell(Written("stop", len(POEM), -1.5))
+            job.tell(Written("stop", len(POEM), -1.5, POEM))
 
 
 @pytest.fixture(scope="module")

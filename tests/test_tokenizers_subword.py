@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert4keras_lite import load_tokenizer
+from bert4keras_lite.generation.writing import pieces
 from bert4keras_lite.tokenizers import (
     ByteBPETokenizer,
     CpmTokenizer,
@@ -68,6 +69,37 @@ def gpt2():
 
 def ids_of(tokenizer, texts=TEXTS):
     return [tokenizer.encode(text)[0] for text in texts]
+
+
+# Texts that grow
+
+
+@pytest.mark.parametrize("name", ["t5", "mt5", "mt5_reduced", "cpm_new", "gpt2"])
+@many
+@given(data=st.data())
+def test_streamed_pieces_make_the_text(name, models, gpt2, data):
+    """With bytes that are whole characters, half of them, or none."""
+    if name == "gpt2":
+        tokenizer = gpt2
+    elif name == "cpm_new":
+        tokenizer = CpmTokenizer(models / f"{name}.model")
+    else:
+        tokenizer = SpTokenizer(models / f"{name}.model", extra_ids=10 * (name == "t5"))
+    tokens = st.integers(0, tokenizer.vocab_size - 1).map(lambda i: [i])
+    characters = st.text("中é😀 a", max_size=2)
+    if name == "gpt2":
+        half = characters.map(lambda text: tokenizer.encode(text)[0][:-1])
+        parts = tokens | characters.map(lambda text: tokenizer.encode(text)[0]) | half
+    elif tokenizer.is_known("<0x00>"):
+        whole = characters.map(
+            lambda text: tokenizer.tokens_to_ids(f"<0x{byte:02X}>" for byte in text.encode())
+        )
+        parts = tokens | whole | whole.map(lambda ids: ids[:-1])
+    else:
+        parts = tokens
+    ids = [i for part in data.draw(st.lists(parts, min_size=1, max_size=8)) for i in part]
+    begun = (ids[: i + 1] for i in range(len(ids)))
+    assert "".join(pieces(tokenizer, begun)) == tokenizer.decode(ids)
 
 
 # sentencepiece

@@ -29,8 +29,8 @@ class Search:
         kind: `"greedy"`, `"sample"` or `"beams"`.
         width: beams of each row.
         early_stopping: when a row's beam search ends; see `generate`.
-        top_k: sample among so many; None: among all.
-        nucleus: whether to sample among the likely ones only (`top_p`).
+        likeliest: how many tokens are put in order, so that `top_k` and `top_p` can choose some to
+            sample among; None: none are, and all may be drawn.
         penalized: whether tokens that occurred are penalized.
         candidates: how many continuations are looked at for each beam.
     """
@@ -38,8 +38,7 @@ class Search:
     kind: str = "greedy"
     width: int = 1
     early_stopping: bool | str = False
-    top_k: int | None = None
-    nucleus: bool = False
+    likeliest: int | None = None
     penalized: bool = False
     candidates: int = 2
 
@@ -74,8 +73,8 @@ def choose(search, scores, state, limits):
         scores: of the model, `(batch, 1 or width, vocab_size)`.
         limits: a dict of tensors: `most` and `least`, the numbers of new tokens; `stops`,
             booleans `(vocab_size,)`; `bias` on the scores, which broadcasts to them;
-            `temperature`, `top_p`, `repetition_penalty`, `length_penalty`; `noise`,
-            uniform numbers `(batch, width, length)`.
+            `temperature`, `top_k`, `top_p` (infinite: all), `repetition_penalty`,
+            `length_penalty`; `noise`, uniform numbers `(batch, width, length)`.
 
     Returns:
         The next state.
@@ -105,7 +104,7 @@ def _choose_alone(search, scores, state, limits):
         token = ops.cast(ops.argmax(wanted, axis=-1), "int32")
     else:
         noise = ops.take(limits["noise"], state["count"], axis=2)
-        token = sample(wanted / limits["temperature"], noise, search, limits["top_p"])
+        token = sample(wanted / limits["temperature"], noise, search, limits)
     going = ops.logical_not(state["done"])
     gain = ops.take_along_axis(ops.log_softmax(scores), token[..., None], axis=-1)[..., 0]
     token = ops.where(going, token, 0)
@@ -119,14 +118,15 @@ def _choose_alone(search, scores, state, limits):
     }
 
 
-def sample(scores, noise, search, top_p):
+def sample(scores, noise, search, limits):
     """A token from the distribution of the scores, by the inverse of its distribution function.
 
     Args:
         scores: `(..., vocab_size)`.
         noise: uniform in [0, 1), `(...)`.
-        search: a `Search`: `top_k` and `nucleus` are looked at.
-        top_p: of the nucleus: the fewest tokens that together are so likely.
+        search: a `Search`: `likeliest` is looked at.
+        limits: `top_k`, at most `likeliest`; `top_p` of the nucleus: the fewest tokens that
+            together are so likely.
 
     Returns:
         int32 `(...)`.
@@ -136,12 +136,14 @@ def sample(scores, noise, search, top_p):
         section 3.1.
     """
     ids = None
-    if search.top_k or search.nucleus:
-        scores, ids = ops.top_k(scores, search.top_k or scores.shape[-1])
+    if search.likeliest:
+        scores, ids = ops.top_k(scores, search.likeliest)
+        rank = ops.arange(search.likeliest, dtype="int32")
+        scores = ops.where(rank < limits["top_k"], scores, -float("inf"))
     shares = ops.softmax(scores, axis=-1)
-    if search.nucleus:
+    if search.likeliest:
         before = ops.cumsum(shares, axis=-1) - shares
-        shares = ops.where(before < top_p, shares, 0.0)
+        shares = ops.where(before < limits["top_p"], shares, 0.0)
     sums = ops.cumsum(shares, axis=-1)
     total = sums[..., -1:]
     # just below the total: rounding must not lead beyond the last token that has a share

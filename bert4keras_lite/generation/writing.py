@@ -14,6 +14,8 @@ from .program import Program
 from .search import HIDDEN, Search
 
 MOST = 512  # new tokens, where neither the caller nor the positions set a limit
+PROGRAMS = 64  # compiled ones that a model keeps
+LEAST_LIKELIEST = 64  # tokens that are put in order to sample among the likeliest
 STEP = 32  # prompts and answers are given room in steps, so that near lengths share a program
 
 
@@ -120,7 +122,8 @@ def stream(model, tokenizer, text, max_new_tokens=None, **options):
         others: see `generate_text`; one sequence, without beam search.
 
     Yields:
-        Strings, never half a character; together they are the text that `generate_text` gives.
+        Strings, never half a character nor what a later token changes; together they are the text
+        that `generate_text` gives.
     """
     check_options("stream", options, OPTIONS, OTHER_NAMES)
     transformer = transformer_of(model)
@@ -136,16 +139,31 @@ def stream(model, tokenizer, text, max_new_tokens=None, **options):
 
 
 def pieces(tokenizer, sequences):
-    """The text in pieces of whole characters, from sequences each of which continues the last."""
-    told = text = ""
+    """The text in pieces, from sequences of ids each of which continues the last."""
+    text, ids = TextStream(tokenizer), []
     for ids in sequences:
-        text = tokenizer.decode(ids)
-        whole = not text.endswith("\ufffd")  # else the last character waits for more bytes
-        if whole and len(text) > len(told) and text.startswith(told):
-            yield text[len(told) :]
-            told = text
-    if text != told:
-        yield text.removeprefix(told)
+        if piece := text.piece(ids):
+            yield piece
+    if piece := text.piece(ids, last=True):
+        yield piece
+
+
+class TextStream:
+    """The text of ids that grow, in pieces that no later id changes.
+
+    Args:
+        tokenizer: gives `decode` and `decode_stable`.
+    """
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.length = tokenizer, 0
+
+    def piece(self, ids, last=False):
+        """What is new in the text of `ids`, all so far; with the `last` ones, all of the rest."""
+        text = self.tokenizer.decode(ids) if last else self.tokenizer.decode_stable(ids)
+        piece = text[self.length :]
+        self.length += len(piece)
+        return piece
 
 
 def transformer_of(model):
@@ -273,24 +291,25 @@ class Task:
             kind="sample" if do_sample else "beams" if beams else "greedy",
             width=num_beams,
             early_stopping=beams and early_stopping,
-            top_k=top_k and min(top_k, self.config.vocab_size),
-            nucleus=top_p is not None and top_p < 1,
+            likeliest=self._likeliest(top_k, top_p),
             penalized=repetition_penalty != 1,
             candidates=max(2, 1 + len(self.stop_ids)) if beams else 2,
         )
         self._constrain(allowed_tokens)
+        size = self.config.vocab_size
         shape = (self._room(self.most), len(self.prompts), self.search.width)
         noise = (
             np.random.default_rng(seed).random(shape, "float32") if do_sample else np.zeros(shape)
         )
-        stops = np.zeros(self.config.vocab_size, bool)
+        stops = np.zeros(size, bool)
         stops[self._ids(self.stop_ids, "stop_ids")] = True
         self.limits = {
             "most": np.int32(self.most),
             "least": np.int32(min_new_tokens),
             "stops": stops,
             "temperature": np.float32(temperature),
-            "top_p": np.float32(1 if top_p is None else top_p),
+            "top_k": np.int32(min(top_k or size, size)),
+            "top_p": np.float32(np.inf if top_p in (None, 1) else top_p),
             "repetition_penalty": np.float32(repetition_penalty),
             "length_penalty": np.float32(length_penalty),
             "noise": noise.transpose(1, 2, 0).astype("float32"),
@@ -350,14 +369,26 @@ class Task:
         """Each row as often as it is to be sampled."""
         return [row for row in rows for _ in range(self.copies)]
 
+    def _likeliest(self, top_k, top_p):
+        """How many tokens `top_k` and `top_p` need in order: few sizes, as each is compiled."""
+        size = self.config.vocab_size
+        if top_k is None:
+            return None if top_p in (None, 1) else size
+        return min(max(LEAST_LIKELIEST, 1 << (int(top_k) - 1).bit_length()), size)
+
     def _program(self):
-        """The compiled program, kept on the transformer while its variables are the same."""
+        """The compiled program, kept on the transformer while its variables are the same.
+
+        Of these, the `PROGRAMS` that were used last are kept, each for arrays of one shape.
+        """
         programs = vars(self.transformer).setdefault("programs", {})
-        variables = self.transformer.model.variables
-        key = (self.search, tuple(map(id, variables)))
-        if key not in programs:
-            programs[key] = Program(self.transformer, self.search)
-        return programs[key]
+        shapes = tuple((name, np.shape(x)) for name, x in (self.arrays | self.limits).items())
+        key = (self.search, shapes, tuple(map(id, self.transformer.model.variables)))
+        program = programs.pop(key, None) or Program(self.transformer, self.search)
+        while len(programs) >= PROGRAMS:
+            del programs[next(iter(programs))]
+        programs[key] = program
+        return program
 
     def _rows(self, rows, name):
         """Lists of ids; padding that fills up the rows of an array is taken off."""

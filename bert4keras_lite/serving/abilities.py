@@ -14,7 +14,7 @@ from keras import ops
 
 from ..checkpoints import CheckpointError
 from ..data import sequence_padding
-from ..generation.writing import STEP, Task, prompt_of, text_options, transformer_of
+from ..generation.writing import STEP, Task, TextStream, prompt_of, text_options, transformer_of
 from ..hub import local_directory
 from ..layers import TokenEmbedding
 from ..metrics import bio_spans
@@ -26,7 +26,6 @@ from .entities import load_tagger
 EXAMPLE = "今天天气真好"  # what a server tries at its start
 MASKS = 16  # in one text
 CANDIDATES = 50  # for a mask
-PROGRAMS = 32  # compiled ones that are kept: each `top_k` takes one of its own
 SHORTEST = 16  # tokens of the shortest batches
 LONGEST_LOOK = 128  # tokens of a text whose attention is shown: the numbers grow with the square
 
@@ -296,11 +295,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Written:
-    """The end of a text: `reason` is `"stop"` (a stop token) or `"length"`."""
+    """The end of a text, and all of it: `reason` is `"stop"` (a stop token) or `"length"`."""
 
     reason: str
     tokens: int
     score: float
+    text: str
 
 
 class Writer:
@@ -329,7 +329,7 @@ class Writer:
                     f"{len(prompt)} tokens and max_new_tokens={new_tokens}; together at most "
                     f"{longest} fit."
                 )
-            if steps(len(prompt)) + room > longest:
+            if STEP * steps(len(prompt)) + room > longest:
                 room = new_tokens
         return Wanted(prompt, room, new_tokens, seed, tuple(sorted(settings.items())))
 
@@ -342,9 +342,6 @@ class Writer:
         first = items[0]
         options = text_options(self.transformer, self.tokenizer, dict(first.settings))
         prompts = [list(items[row].prompt) for row in rows]
-        programs = vars(self.transformer).setdefault("programs", {})
-        while len(programs) >= PROGRAMS:
-            del programs[next(iter(programs))]
         task = Task(self.transformer, prompts, first.room, **options)
         if options.get("do_sample"):  # what a text gets must not depend on its neighbours
             shape = task.limits["noise"].shape[1:]
@@ -352,7 +349,7 @@ class Writer:
                 np.random.default_rng(items[row].seed).random(shape, "float32") for row in rows
             ]
             task.limits["noise"] = np.stack(noise)
-        told = [""] * len(jobs)
+        texts = [TextStream(self.tokenizer) for _ in jobs]
         for count, state in enumerate(task.steps(), 1):
             for i, ((found,), job) in enumerate(
                 zip(task.results(state)[: len(jobs)], jobs, strict=True)
@@ -361,22 +358,14 @@ class Writer:
                     continue
                 job.tokens = len(found.ids)
                 ends = found.finished or count == job.item.new_tokens
-                told[i] += self.news(told[i], found.ids, job, ends)
+                if piece := texts[i].piece(found.ids, ends):
+                    job.tell(piece)
                 if ends:
                     reason = "stop" if found.finished else "length"
-                    job.tell(Written(reason, len(found.ids), found.score))
+                    text = self.tokenizer.decode(found.ids)
+                    job.tell(Written(reason, len(found.ids), found.score, text))
                     job.end()
             yield
-
-    def news(self, told, ids, job, ends):
-        """Tells what was written since, in whole characters; gives it."""
-        text = self.tokenizer.decode(ids)
-        if not ends and (text.endswith("\ufffd") or not text.startswith(told)):
-            return ""
-        new = text.removeprefix(told)
-        if new:
-            job.tell(new)
-        return new
 
 
 def steps(length):

@@ -13,24 +13,24 @@ from .worker import Failed, Late
 
 
 async def updates(job, seed):
-    """What a writing job tells: strings, and at last an `Ending`."""
+    """What a generating job tells: strings, and at last a `GenerateAnswer`."""
+    text = ""
     try:
         async for update in job:
             if isinstance(update, Written):
-                yield schemas.Ending(**asdict(update), seed=seed)
+                yield schemas.GenerateAnswer(**asdict(update), seed=seed)
             else:
+                text += update
                 yield update
     except Late:
-        yield schemas.Ending(reason="time", seed=seed)
+        yield schemas.GenerateAnswer(reason="time", text=text, seed=seed)
 
 
 async def whole(job, seed):
-    """All that a writing job tells, as one answer."""
-    text = ""
+    """All that a generating job tells, as one answer."""
     async for update in updates(job, seed):
-        if isinstance(update, str):
-            text += update
-    return schemas.GenerateAnswer(text=text, **update.model_dump())
+        answer = update
+    return answer
 
 
 class Events(StreamingResponse):
@@ -55,7 +55,7 @@ async def events(job, seed):
             if isinstance(update, str):
                 yield event("piece", schemas.Piece(text=update).model_dump())
             else:
-                yield event("end", update.model_dump())
+                yield event("end", update.model_dump(exclude={"text"}))
     except Failed as error:
         yield event("error", {"status": 500, "field": None, "message": str(error)})
 
