@@ -5,7 +5,8 @@
 `abilities.py` says what a checkpoint can do and does it, `worker.py` lets requests share forward
 passes, `page/` is for people. The rest speaks HTTP (`pip install "bert4keras_lite[serve]"`): `app.py`
 has the endpoints, `bodies.py` reads requests, held against `schemas.py`, `answers.py` makes JSON,
-`guards.py` stands before all that, `metrics.py` counts, and `server.py` has the connections.
+`guards.py` stands before all that, `metrics.py` counts, and `server.py` has the connections, from which
+`reading.py` takes requests.
 """
 
 _HOME = {

@@ -309,6 +309,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         (guards.BodyLimits, {"limits": limits}),
         (guards.BearerToken, {"token": guards.token_bytes(token)}),
         (guards.KnownHosts, {"hosts": guards.host_names(hosts)}),
+        (guards.JsonProblems, {}),
         (guards.HeadAsGet, {}),
         (guards.Watch, {"metrics": counts, "paths": paths}),
     ):

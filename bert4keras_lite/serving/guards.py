@@ -1,7 +1,7 @@
 """What stands between a server and its application: each class is ASGI middleware with one job.
 
-From the outside in: `Watch` (ids of requests, headers, access log, metrics), `HeadAsGet`, `KnownHosts`,
-`BearerToken`, `BodyLimits`.
+From the outside in: `Watch` (ids of requests, headers, access log, metrics), `HeadAsGet`,
+`JsonProblems`, `KnownHosts`, `BearerToken`, `BodyLimits`.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 import time
+from http import HTTPStatus
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
@@ -121,6 +122,34 @@ class HeadAsGet:
             await send(message)
 
         await self.app({**scope, "method": "GET"}, receive, headers_only)
+
+
+class JsonProblems:
+    """Answers as all problems what starlette answers in plain text, such as a wrong `Range`."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        replaced = False
+
+        async def send_json(message):
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                headers = MutableHeaders(raw=list(message.get("headers", [])))
+                replaced = headers.get("content-type") != "application/json"
+                if replaced:
+                    del headers["content-type"], headers["content-length"]
+                    status = message["status"]
+                    answer = problem(status, f"{HTTPStatus(status).phrase}.", headers=headers)
+                    await answer(scope, receive, send)
+            if not replaced:
+                await send(message)
+
+        await self.app(scope, receive, send_json)
 
 
 class KnownHosts:

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .app import create_app
 from .guards import HEADERS, access, log_request
+from .reading import SLICE, Requests, Turns
 from .worker import Limits
 
 logger = logging.getLogger(__name__)
@@ -26,32 +27,41 @@ logger = logging.getLogger(__name__)
 BACKLOG = 128  # connections that may wait to be accepted
 PATIENCE = 1.9  # times `body_seconds`: the application has said 408 long before
 LINGER = 2.0  # seconds, at most, for what a client still sends when its answer is there
-PROBES = 0.5  # seconds between signs of life to a client that has closed its side
+PROBES = 0.5  # seconds between signs of life to a client of which nothing else is seen
+READ_AHEAD = 1 << 16  # bytes that a connection keeps before they can be taken; then it reads no more
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Connection(H11Protocol):
-    """A connection with deadlines; all but the argument of its timers is uvicorn's.
+    """A connection with deadlines, which takes what it reads in turns; all else is uvicorn's.
+
+    It goes on reading while a request is answered, since only then is it seen that a client leaves.
 
     Args:
         limits: `Limits`.
         metrics: `Metrics`.
+        turns: `Turns`, the same for all connections.
         **kwargs: of uvicorn.
     """
 
-    def __init__(self, limits, metrics, **kwargs):
+    def __init__(self, limits, metrics, turns, **kwargs):
         super().__init__(**kwargs)
-        self.limits, self.metrics = limits, metrics
+        self.conn = Requests()
+        self.limits, self.metrics, self.turns = limits, metrics, turns
         self.timers = {}
+        self.pending, self.in_turn = bytearray(), False  # what was read and is not taken yet
+        self.followed, self.body_left = None, 0  # the cycle that `follow` has seen
         self.read_left, self.stalled_since = limits.read_seconds, None
         self.client_closed = False
+        self.within_body = False  # whether what is taken now begins within a body
         self.unfinished = False  # whether the client is within a request that gets no answer
 
     # ------------------------------------------------------------ what uvicorn and asyncio call
 
     def connection_made(self, transport):
         transport.set_write_buffer_limits(high=0)  # writing is paused until a client has read all
-        super().connection_made(Lingering(transport, self.linger))
+        self.wire = transport
+        super().connection_made(Lingering(transport, self.linger, self.go_on))
         if len(self.connections) > self.limits.connections:
             self.metrics.cut["too many"] += 1
             self.send_problem(503, "too many connections; try again later.", "Retry-After: 1\r\n")
@@ -66,24 +76,22 @@ class Connection(H11Protocol):
     def data_received(self, data):
         if self.transport.is_closing():
             return  # of what the client still sends, nothing counts
+        self.pending += data
         if not self.is_answering():
             self.start("header", self.limits.header_seconds, self.header_is_late)
-        super().data_received(data)
-        self.follow()
+        self.go_on()
 
     def on_response_complete(self):
         super().on_response_complete()
         self.follow()
-        if self.client_closed and not self.is_answering():
-            self.transport.close()
+        self.go_on()
 
     def eof_received(self):
         """The client sends no more, or has left: that shows when something is sent to it."""
-        waits = self.is_answering() and not self.body_is_coming()
-        if not waits or self.transport.is_closing() or self.scheme == "https":
+        if self.transport.is_closing() or self.scheme == "https":
             return None  # closes
         self.client_closed = True
-        self.start("probe", PROBES / 2, self.probe)
+        self.go_on()
         return True
 
     def pause_writing(self):
@@ -107,7 +115,61 @@ class Connection(H11Protocol):
                 self.transport.abort()
                 return
         self.unfinished = True
-        self.send_problem(400, "expected a request in HTTP/1.1.")
+        if self.within_body and not self.is_answering():
+            self.transport.close()  # the request has its answer
+        else:
+            self.send_problem(400, self.conn.refusal or "expected a request in HTTP/1.1.")
+
+    # ------------------------------------------------------------ taking what was read
+
+    def can_take(self):
+        """Whether there is something to take, and it belongs to what is to be read now."""
+        answers = self.is_answering() and not self.body_is_coming()
+        paused = self.flow.read_paused or self.transport.is_closing()
+        return bool(self.pending) and not answers and not paused
+
+    def go_on(self):
+        """Does what is to be done next: waits for a turn, reads on, looks after the client."""
+        if self.transport.is_closing():
+            return
+        if self.can_take() and not self.in_turn:
+            self.in_turn = True
+            self.turns.add(self)
+        full = len(self.pending) > READ_AHEAD
+        waits = self.is_answering() and not self.body_is_coming()
+        if waits and (full or self.client_closed):
+            self.start("probe", PROBES / 2 if self.is_told_of_progress() else LINGER, self.probe)
+        if self.client_closed:
+            if not waits and not self.pending:
+                self.transport.close()
+        elif full:
+            self.wire.pause_reading()
+        else:
+            self.wire.resume_reading()
+
+    def take_slice(self):
+        self.in_turn = False
+        if not self.can_take():
+            return
+        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+            self.pending = self.pending.lstrip(b"\r\n")  # empty lines before a request
+        size = max(SLICE, self.body_left)
+        data = bytes(self.pending[:size])
+        del self.pending[:size]
+        self.body_left = max(0, self.body_left - size)
+        self.within_body = self.body_is_coming()
+        if data:
+            super().data_received(data)
+        self.follow()
+        self.go_on()
+
+    def begin(self):
+        """A request is there; its body waits until the application asks for it, or answers."""
+        self.followed = self.cycle
+        length = dict(self.headers).get(b"content-length", b"0")
+        self.body_left = int(length) if self.body_is_coming() else 0
+        if self.body_is_coming():
+            self.flow.pause_reading()
 
     # ------------------------------------------------------------ deadlines
 
@@ -119,11 +181,13 @@ class Connection(H11Protocol):
 
     def follow(self):
         """Starts and stops timers, by what the client is to do now."""
+        if self.cycle is not self.followed:
+            self.begin()
         if self.is_answering():
             if "header" in self.timers:  # of this request: it is there
                 self.stop("header")
                 self.read_left = self.limits.read_seconds
-        elif self.conn.trailing_data[0]:  # the next request has begun to come
+        elif self.conn.trailing_data[0] or self.pending:  # the next request has begun to come
             self._unset_keepalive_if_required()
             self.start("header", self.limits.header_seconds, self.header_is_late)
         if not self.body_is_coming():
@@ -140,7 +204,9 @@ class Connection(H11Protocol):
             return False
         self.stop("linger")
         self.start("linger", self.linger_seconds(), self.transport.abort)
-        self.flow.resume_reading()
+        self.pending.clear()
+        if not self.client_closed:
+            self.wire.resume_reading()
         return True
 
     def linger_seconds(self):
@@ -175,12 +241,23 @@ class Connection(H11Protocol):
         self.metrics.cut[reason] += 1
         self.transport.abort()
 
+    def is_told_of_progress(self):
+        """Whether the client understands a sign of life."""
+        return self.scope["http_version"] == "1.1"
+
     def probe(self):
-        """Sends a sign of life: if the client has left, the second one fails."""
+        """Sends a sign of life: if the client has left, the second one fails.
+
+        Clients of HTTP/1.0 know none: they are taken for gone.
+        """
         waits = self.is_answering() and not self.cycle.response_started
-        if waits and self.scope["http_version"] == "1.1" and not self.transport.is_closing():
+        if not waits or self.transport.is_closing():
+            return
+        if self.is_told_of_progress():
             self.transport.write(b"HTTP/1.1 102 Processing\r\n\r\n")
             self.start("probe", PROBES, self.probe)
+        else:
+            self.cut("left")
 
     def send_problem(self, status, message, headers=""):
         """Answers what is no request, and closes."""
@@ -196,20 +273,25 @@ class Connection(H11Protocol):
 
 
 class Lingering:
-    """A transport that may stay open for reading when it is closed.
+    """A transport that may stay open for reading when it is closed, and whose reading is not paused.
 
     A client that sends into a connection that is closed may lose the answer to what it sent before.
 
     Args:
         transport: of asyncio.
         lingers: a function without arguments: whether to stay open. Who says so will `abort`.
+        resumes: a function without arguments, called when reading is to be resumed.
     """
 
-    def __init__(self, transport, lingers):
+    def __init__(self, transport, lingers, resumes):
         self.transport, self.lingers, self.closed = transport, lingers, False
+        self.resume_reading = resumes
 
     def __getattr__(self, name):
         return getattr(self.transport, name)
+
+    def pause_reading(self):
+        """Nothing: `flow.read_paused` tells that nothing more is to be taken."""
 
     def is_closing(self):
         return self.closed or self.transport.is_closing()
@@ -217,7 +299,10 @@ class Lingering:
     def close(self):
         if not self.is_closing() and self.transport.can_write_eof() and self.lingers():
             self.closed = True
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:  # the client has gone
+                self.transport.abort()
         elif not self.closed:
             self.transport.close()
 
@@ -242,6 +327,8 @@ class OneLine:
         error = context.get("exception")
         if "_start_serving" in context.get("message", ""):
             return  # it would accept again, a second later, but the server has been closed since
+        if isinstance(error, OSError) and error.errno == errno.ENOTCONN:
+            return  # the side of a client that has gone was to be closed
         if not (isinstance(error, OSError) and error.errno in NO_RESOURCES):
             loop.default_exception_handler(context)
         elif loop.time() > self.last + 1:
@@ -256,7 +343,7 @@ def config(app, host="127.0.0.1", port=8000):
         app,
         host=host,
         port=port,
-        http=partial(Connection, limits, app.state.metrics),
+        http=partial(Connection, limits, app.state.metrics, Turns()),
         ws="none",
         lifespan="on",
         backlog=BACKLOG,
