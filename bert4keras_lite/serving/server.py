@@ -28,7 +28,9 @@ BACKLOG = 128  # connections that may wait to be accepted
 PATIENCE = 1.9  # times `body_seconds`: the application has said 408 long before
 LINGER = 2.0  # seconds, at most, for what a client still sends when its answer is there
 PROBES = 0.5  # seconds between signs of life to a client of which nothing else is seen
-READ_AHEAD = 1 << 16  # bytes that a connection keeps before they can be taken; then it reads no more
+READ_AHEAD = (
+    1 << 16
+)  # bytes that a connection keeps before they can be taken; then it reads no more
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
