@@ -10,6 +10,7 @@ import keras
 from keras.src.backend.common import global_state
 
 FREE = 8 << 20  # bytes that variables may take in any case
+THRESHOLDS = 100_000  # of a metric, which keeps them in a list
 TENSOR = 64 << 20  # bytes of an input, where PyTorch computes with values to tell a shape
 # how many times the size of the file variables may take; those of quantized layers, which are made
 # as floating point numbers first
@@ -138,8 +139,7 @@ OPERATIONS = {
     f"keras.src.ops.{name}" for name in ("core", "image", "linalg", "math", "nn", "numpy")
 }
 CALLING = {
-    *("AssociativeScan", "Cond", "ForiLoop", "Map", "Scan", "Switch", "Vectorize", "VectorizedMap"),
-    "WhileLoop",
+    *("AssociativeScan", "Cond", "ForiLoop", "Map", "Scan", "Switch", "VectorizedMap", "WhileLoop"),
 }
 VALUES = {
     f"__{name}__" for name in ("bytes", "ellipsis", "keras_tensor", "numpy", "slice", "tensor")
@@ -287,6 +287,12 @@ def check_memory(config, where, size, custom_objects=None):
     Raises:
         ValueError: they do. (Whatever else Keras raises where a config is wrong.)
     """
+    for item in _named(config):
+        count = item["config"].get("num_thresholds") if isinstance(item.get("config"), dict) else 0
+        if isinstance(count, int | float) and count > THRESHOLDS:
+            raise ValueError(
+                f"{where}: num_thresholds is {count!r:.200}; expected at most {THRESHOLDS}."
+            )
     compiled = []
     model = _without_values(config, compiled)
     times = QUANTIZED_TIMES if any(map(_quantized, _named(config))) else TIMES
