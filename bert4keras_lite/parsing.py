@@ -59,16 +59,17 @@ def read_lines(path, encoding="utf-8"):
     return text.split("\n")
 
 
-def parse_json(text, unique=False):
+def parse_json(text, unique=False, halves=False):
     """What a JSON text holds.
 
     Args:
         text: bytes, in UTF-8.
         unique: whether a key that is there twice is an error; else the last one counts.
+        halves: whether half of a character, such as `"\\ud800"` alone, may be in it.
 
     Raises:
-        ValueError: it is no JSON, is nested too deeply, holds half a character (`"\\ud800"`), or
-            would take far more memory than its length explains. The message names no file.
+        ValueError: it is no JSON, is nested too deeply, holds half a character, or would take far
+            more memory than its length explains. The message names no file.
     """
     objects = text.count(b"{")
     items = text.count(b",") + text.count(b"[") + objects
@@ -83,7 +84,7 @@ def parse_json(text, unique=False):
         raise ValueError(f"lists or objects more than {MAX_DEPTH} deep within each other") from None
     if _depth(value) > MAX_DEPTH:
         raise ValueError(f"lists or objects more than {MAX_DEPTH} deep within each other")
-    if _HALF.search(text) and any(map(SURROGATES.search, texts_in(value))):
+    if not halves and _HALF.search(text) and any(map(SURROGATES.search, texts_in(value))):
         raise ValueError("half of a character, such as \\ud800 alone")
     return value
 

@@ -2,6 +2,8 @@
 
 import json
 
+from bert4keras_lite.parsing import parse_json
+
 
 def read_lines(path, read, expected):
     """What is told by a file of JSON objects, one a line; empty lines are skipped.
@@ -26,7 +28,7 @@ def read_lines(path, read, expected):
             try:
                 line = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 found += read(parsed(line)) if line else []
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
                 raise SystemExit(
                     f"{path}, line {number}: expected {expected}; {reason(error)}: {line[:80]!r}"
                 ) from None
@@ -35,7 +37,7 @@ def read_lines(path, read, expected):
 
 def parsed(line):
     """What a line of JSON holds; half of a character, such as `"\\ud800"` alone, becomes `?`."""
-    row = json.loads(line)
+    row = parse_json(line.encode(), halves=True)
     if "\\ud" in line.lower():
         row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
     return row
@@ -47,6 +49,4 @@ def reason(error):
         return f"there is no {error}"
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON ({error})"
-    if isinstance(error, RecursionError):
-        return "lists or objects are nested too deeply"
     return str(error)

@@ -1,9 +1,8 @@
 """Reads (passage, answer, question) from the files of DuReader-QG, CMRC 2018 and WebQA."""
 
-import json
 from pathlib import Path
 
-from json_lines import read_lines, reason
+from json_lines import parsed, read_lines, reason
 
 
 def read_triples(path):
@@ -38,16 +37,16 @@ def read_triples(path):
 
 def is_json(text):
     try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
+        return isinstance(parsed(text), dict)
+    except ValueError:
         return False
 
 
 def read_whole(path, text):
     """The triples of a file that is one JSON value."""
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = parsed(text)
+    except ValueError as error:
         raise SystemExit(
             f"{path}: expected JSON, or a JSON object a line; {reason(error)}."
         ) from None

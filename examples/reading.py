@@ -4,7 +4,6 @@ A file is a JSON object as SQuAD has it: `data`, a list whose items have `paragr
 has `context` and `qas`: `question`, `id`, and `answers` of `text` and `answer_start`.
 """
 
-import json
 import re
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import numpy as np
 from seq2seq import BUCKETS, show
 
 from bert4keras_lite.data import Batches, pad_samples
+from bert4keras_lite.parsing import read_json
 
 # --- the files -------------------------------------------------------------------------------------
 
@@ -33,11 +33,9 @@ def read_cmrc(path):
         SystemExit: it is no JSON, or something is missing; tells what and where.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise SystemExit(
-            f"{path}: expected one JSON object, as CMRC 2018 has it: {error}."
-        ) from None
+        data = read_json(path)
+    except ValueError as error:
+        raise SystemExit(f"{error} It should be one object, as CMRC 2018 has it.") from None
     questions, place = [], "data"
     try:
         for i, article in enumerate(data["data"]):

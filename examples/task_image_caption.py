@@ -14,7 +14,6 @@ Reference: Su, "Conditional text generation with conditional layer normalization
 https://kexue.fm/archives/7124
 """
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from trials import arguments, show_scores
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.data import Batches, sequence_padding
 from bert4keras_lite.metrics import bleu
+from bert4keras_lite.parsing import read_json
 
 args = arguments(
     __doc__,
@@ -47,7 +47,7 @@ args = arguments(
 def read_captions(path):
     """(file of a picture, its captions) of AI Challenger's or COCO's JSON."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         if isinstance(data, list):
             found = {row["image_id"]: row["caption"] for row in data}
         else:

@@ -13,7 +13,6 @@ PromptCLUE, UER's T5.
 Reference: Xue et al., "mT5", arXiv 2010.11934.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from trials import arguments, show_scores
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, sequence_padding
+from bert4keras_lite.parsing import read_json
 
 args = arguments(
     __doc__,
@@ -40,7 +40,7 @@ args = arguments(
 )
 
 # the model, and what its vocabulary is cut down to
-keep = [json.loads(path.read_text()) for path in Path(args.checkpoint).glob("*keep_tokens.json")]
+keep = [read_json(path) for path in Path(args.checkpoint).glob("*keep_tokens.json")]
 reduced = {"keep_tokens": keep[0]} if keep else {}
 tokenizer = load_tokenizer(args.checkpoint, **reduced)
 model = build_transformer_model(args.checkpoint, with_lm="linear", dropout_rate=0.1, **reduced)

@@ -1,12 +1,13 @@
 """The batches of a corpus: which examples a step is trained on, and how they are masked."""
 
-import json
 import queue
 import threading
 from bisect import bisect_right
 from itertools import accumulate, count
 
 import numpy as np
+
+from bert4keras_lite.parsing import parse_json
 
 from .draws import keys, permuted
 from .files import copy, exists, is_remote, join, make_directory, open_binary
@@ -32,7 +33,7 @@ def read_manifest(directory):
         )
     with open_binary(path) as file:
         try:
-            manifest = json.loads(file.read())
+            manifest = parse_json(file.read())
         except ValueError as error:
             raise ValueError(f"{path} is no JSON ({error}); make the corpus again") from None
     if "shards" not in manifest:

@@ -30,6 +30,8 @@ from multiprocessing import connection
 
 import numpy as np
 
+from bert4keras_lite.parsing import parse_json
+
 from . import duplicates, files
 from .documents import UNITS, Format, Part, Selection, divide, find_inputs, read_documents
 from .packing import (
@@ -322,7 +324,7 @@ def _begin(settings, identity):
         return None
     with files.open_binary(path) as file:
         try:
-            manifest = json.loads(file.read())
+            manifest = parse_json(file.read())
             found = manifest["settings"]
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} is not from here; expected a new or empty --output") from None

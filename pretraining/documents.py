@@ -7,12 +7,13 @@ that all parts together give each document once, whoever reads them and in whate
 import gzip
 import html
 import io
-import json
 import re
+import sys
 import zlib
 from dataclasses import dataclass
+from functools import partial
 
-from bert4keras_lite.parsing import SURROGATES
+from bert4keras_lite.parsing import FREE, SURROGATES, parse_json
 
 from . import files
 
@@ -110,7 +111,9 @@ class _ZstdReader(io.RawIOBase):
                 f"{path}: .zst needs the package zstandard; install it with: pip install"
                 ' "bert4keras_lite[pretraining]"'
             ) from None
-        self._file, self._new = file, zstandard.ZstdDecompressor().decompressobj
+        most = min(FREE // 2 + files.size(path), 1 << 27)
+        unpacker = zstandard.ZstdDecompressor(max_window_size=most)
+        self._file, self._new = file, unpacker.decompressobj
         self._frame, self._packed, self._ready = None, b"", memoryview(b"")
 
     def readable(self):
@@ -118,7 +121,7 @@ class _ZstdReader(io.RawIOBase):
 
     def readinto(self, buffer):
         while not self._ready:
-            packed = self._packed or self._file.read(1 << 17)
+            packed = self._packed or self._file.read(1 << 9)  # which may become 16 MB
             if not packed and self._frame is None:
                 return 0
             if not packed:
@@ -152,24 +155,43 @@ def _is_damage(error):
     return isinstance(error, kinds) or type(error).__name__ == "ZstdError"
 
 
+def _too_long(path, at, line):
+    return ValueError(
+        f"{path}, byte {at}: a line of {len(line)} bytes or more, which would take far more memory"
+        " than the file. Put each document, or sentence, on a line of its own."
+    )
+
+
 def _lines(part, encoding):
     """The lines that begin in a part, and all behind it: pairs `(position, text)`."""
+    size = files.size(part.path)
+    longest, widest = FREE // 4 + size, FREE // 4 + 2 * size
     try:
         with _opened(part.path) as file:
             at = part.begin
             if at:
                 # A line belongs to us if the one before it ends at `begin` or later.
                 file.seek(at - 1)
-                at += len(file.readline()) - 1
-            for line in file:
+                at -= 1
+                while piece := file.readline(1 << 20):
+                    at += len(piece)
+                    if piece.endswith(b"\n"):
+                        break
+            for line in iter(partial(file.readline, longest + 1), b""):
+                if len(line) > longest:
+                    raise _too_long(part.path, at, line)
                 try:
-                    yield at, line.decode(encoding).rstrip("\r\n")
+                    text = line.decode(encoding).rstrip("\r\n")
                 except UnicodeDecodeError as error:
                     raise ValueError(
                         f"{part.path} is no {encoding} text ({error.reason} at byte"
                         f" {at + error.start}); give its --encoding, e.g. gb18030"
                     ) from None
-                at += len(line)
+                if sys.getsizeof(text) > widest:
+                    raise _too_long(part.path, at, line)
+                begin, at = at, at + len(line)
+                del line
+                yield begin, text
     except Exception as error:
         if _is_damage(error):
             raise ValueError(f"{part.path} is damaged or cut off ({error})") from None
@@ -200,7 +222,7 @@ def read_documents(part, layout, advance=lambda number: None):
     elif layout.unit == "line":
         documents = _of_lines(part, layout, end)
     elif layout.unit == "file":
-        documents = [(0, "\n".join(line for _, line in _lines(part, layout.encoding)).strip())]
+        documents = _of_file(part, layout)
     else:
         documents = _of_paragraphs(part, layout, end)
     for at, text in documents:
@@ -225,6 +247,38 @@ class _Told:
         self._advance(self._size - self._last)
 
 
+class _Document:
+    """The lines of a document, no more than the size of its file explains."""
+
+    def __init__(self, path):
+        self.path, self.most = path, FREE + 7 * files.size(path)
+        self.begin(0)
+
+    def begin(self, at):
+        """Begins another document, at a position of the file."""
+        self.at, self.lines, self.room = at, [], self.most
+
+    def add(self, line):
+        self.lines.append(line)
+        self.room -= sys.getsizeof(line) + 4 * len(line)  # and where the lines are joined
+        if self.room < 0:
+            raise ValueError(
+                f"{self.path}, byte {self.at}: a document of more than {len(self.lines) - 1} lines,"
+                " which would take far more memory than the file. Put an empty line after each"
+                " document, or give --unit line."
+            )
+
+    def text(self):
+        return "\n".join(self.lines)
+
+
+def _of_file(part, layout):
+    document = _Document(part.path)
+    for _, line in _lines(part, layout.encoding):
+        document.add(line)
+    yield 0, document.text().strip()
+
+
 def _of_lines(part, layout, end):
     for at, line in _lines(part, layout.encoding):
         if at >= end:
@@ -239,8 +293,8 @@ def _of_json(part, layout, end):
         if not line.strip():
             continue
         try:
-            text = json.loads(line)[layout.text_key]
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            text = parse_json(line.encode(), halves=True)[layout.text_key]
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(
                 f"{part.path}, byte {at}: expected a JSON object with the key"
                 f" {layout.text_key!r} ({type(error).__name__}: {error!s:.200}); see --text-key"
@@ -255,21 +309,22 @@ def _of_json(part, layout, end):
 
 def _of_paragraphs(part, layout, end):
     """A document belongs to where the empty line before it begins."""
-    document, begun, at_first = [], part.begin == 0, part.begin
+    document, begun = _Document(part.path), part.begin == 0
     for at, line in _lines(part, layout.encoding):
         if line.strip():
             if begun:
-                at_first = at_first if document else at
-                document.append(line.strip())
+                if not document.lines:
+                    document.begin(at)
+                document.add(line.strip())
             continue
-        if document:
-            yield at_first, "\n".join(document)
-            document = []
+        if document.lines:
+            yield document.at, document.text()
+            document.begin(at)
         if at >= end:
             return
         begun = True
-    if document:
-        yield at_first, "\n".join(document)
+    if document.lines:
+        yield document.at, document.text()
 
 
 # Cleaning
@@ -285,13 +340,17 @@ _EMPTY_LINES = re.compile(r" ?\n[ \n]*")
 _REPEATED = re.compile(r"([^\w\s])\1{5,}")
 
 
+# numbers of more digits than Python reads; no character has such
+_HUGE_ENTITY = re.compile(r"&(?=#[0-9]{1000})")
+
+
 def clean(text):
     """A text without what no reader sees, or wants to see.
 
     HTML entities become characters and tags spaces; invisible, private-use and control characters
     go, runs of white space become one space or newline, and more than five of one sign three.
     """
-    text = _TAGS.sub(" ", html.unescape(text))
+    text = _TAGS.sub(" ", html.unescape(_HUGE_ENTITY.sub("&amp;", text)))
     text = _INVISIBLE.sub("", text.replace("\r", "\n"))
     text = _EMPTY_LINES.sub("\n", _SPACES.sub(" ", text))
     return _REPEATED.sub(r"\1\1\1", text).strip()

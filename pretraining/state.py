@@ -34,6 +34,7 @@ from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint, saving
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
 from bert4keras_lite.files import discard, replacing, tidy, write_text
 from bert4keras_lite.optimizers import Extended, LossScaleOptimizer
+from bert4keras_lite.parsing import parse_json, read_bytes
 
 from . import distribution
 
@@ -230,7 +231,7 @@ class Checkpoints:
     def _state(self, step):
         path = self.path(step) / STATE
         try:
-            state = json.loads(path.read_text(encoding="utf-8"))
+            state = parse_json(read_bytes(path))
             state["files"][VARIABLES], state["metrics"]
         except FileNotFoundError:
             raise CheckpointError(f"{path}: is missing") from None

@@ -8,10 +8,10 @@ a document, once; but none that stands in a file of `--without`, so that nothing
 """
 
 import argparse
-import json
+import io
 import sys
 
-from bert4keras_lite.parsing import SURROGATES
+from bert4keras_lite.parsing import SURROGATES, parse_json
 
 from . import files
 from .documents import CHINESE
@@ -45,23 +45,34 @@ def read_texts(path, min_chinese=6):
         ValueError: the file is no text in UTF-8.
     """
     with files.open_binary(path) as file:
-        content = file.read()
+        content = file.read().removeprefix(b"\xef\xbb\xbf")
+    found = parsed(content)
     try:
-        text = content.decode("utf-8-sig")
+        strings_of_lines = (
+            string for line in io.BytesIO(content) for string in strings_of_line(line)
+        )
+        return [
+            string
+            for string in (strings_of_lines if found is None else strings(found))
+            if len(CHINESE.findall(string)) >= min_chinese
+        ]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected JSON or lines of text in UTF-8 ({error}).") from None
-    found = []
-    for piece in [text] if is_json(text) else text.split("\n"):
-        found += strings(json.loads(piece)) if is_json(piece) else piece.rstrip("\r").split("\t")
-    return [string for string in found if len(CHINESE.findall(string)) >= min_chinese]
 
 
-def is_json(text):
-    """Whether this is an object or a list of JSON, not nested so deeply that nobody reads it."""
+def strings_of_line(line):
+    """The strings of a line of bytes: of JSON, or between tabs."""
+    found = parsed(line)
+    return line.decode().rstrip("\r\n").split("\t") if found is None else strings(found)
+
+
+def parsed(text):
+    """The object or the list of a JSON text of bytes; None if it is none, or would take too much."""
     try:
-        return isinstance(json.loads(text), dict | list)
-    except (ValueError, RecursionError):
-        return False
+        found = parse_json(text, halves=True)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict | list) else None
 
 
 def find(patterns):
