@@ -198,9 +198,15 @@ def read_tsv(path, types=(str, int), header=False):
     names = " TAB ".join(kind.__name__ for kind in types)
     rows = []
     # Only LF ends a line: str.splitlines would also cut at U+2028 and other marks within a text.
-    with open(path, encoding="utf-8-sig", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            line = line.rstrip("\r\n")
+    with open(path, "rb") as file:
+        for number, content in enumerate(file, 1):
+            try:
+                line = content.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number}: expected text in UTF-8, got {error.reason} at byte"
+                    f" {error.start} of the line."
+                ) from None
             if not line or (header and number == 1):
                 continue
             cells = line.split("\t")
