@@ -62,8 +62,12 @@ def read_config(path):
     return str(configs.Config.from_values(row | values, str(path)))
 
 
+def read_documents(path):
+    return list(documents.read_documents(documents.Part(str(path)), documents.Format()))
+
+
 def read_corpus(path):
-    read = list(documents.read_documents(documents.Part(str(path)), documents.Format()))
+    read = read_documents(path)
     "".join(read).encode()
     return f"{len(read)} documents"
 
@@ -455,6 +459,16 @@ def hdf5_filtered(folder):
 
 
 @case(in_child=True)
+def hdf5_many_processes(folder):
+    """None of them is read along with the one before it, if that is to be small."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(100):
+            file.create_dataset(f"{i}", (530_000,), "i1", chunks=(530_000,), fillvalue=1)
+    return path
+
+
+@case(in_child=True)
 def hdf5_unknown_filter(folder):
     path = folder / "m.weights.h5"
     with h5py.File(path, "w") as file:
@@ -657,6 +671,20 @@ def tf_many_slices(folder):
 
 
 @case()
+def tf_most_slices(folder):
+    """Ninety variables, each in as many slices as are allowed."""
+    entries = [HEADER]
+    for i in range(90):
+        slices = [[(j, 1)] for j in range(512)]
+        entries.append((b"%d" % i, tf_entry((512,), 0, 0, slices=slices)))
+        for j, extents in enumerate(slices):
+            at = 4 * (512 * i + j)
+            entry = tf_entry((1,), at, 4, bytes(4))
+            entries.append((tf._slice_key(b"%d" % i, extents), entry))
+    return tf_index(folder, tf._block(sorted(entries)), data=bytes(4 * 512 * 90))
+
+
+@case()
 def tf_slices_overlap(folder):
     slices = [[(0, 3)], [(2, 2)]]
     return tf_sliced(folder, (5,), slices, [0, 12], bytes(20))
@@ -853,6 +881,20 @@ def shard_index(folder, files):
     return path
 
 
+def sharded(folder, names, shards, pattern):
+    """Tensors of a byte each in some shards, whose names `pattern` gives; returns their index."""
+    files = {}
+    for i in range(shards):
+        own, shard = names[i::shards], pattern.format(i + 1)
+        header = {
+            name: {"dtype": "U8", "shape": [1], "data_offsets": [j, j + 1]}
+            for j, name in enumerate(own)
+        }
+        safetensors(folder / shard, header, bytes(len(own)))
+        files |= dict.fromkeys(own, shard)
+    return shard_index(folder, files)
+
+
 @case()
 def shards_itself(folder):
     return shard_index(folder, {f"a{i}": "m.safetensors.index.json" for i in range(20_000)})
@@ -866,6 +908,31 @@ def shards_of_indexes(folder):
             files = {"x": f"{i + 1}a.index.json", "y": f"{i + 1}b.index.json"}
             (folder / f"{i}{side}.index.json").write_text(json.dumps({"weight_map": files}))
     return folder / "0a.index.json"
+
+
+@case()
+def shards_of_many_tensors(folder):
+    """As large as that of DeepSeek-V3, with names like its own."""
+    parts = [("gate_proj", "up_proj", "down_proj"), ("weight", "weight_scale_inv")]
+    names = [
+        f"model.layers.{layer}.mlp.experts.{expert}.{part}.{kind}"
+        for layer in range(3, 63)
+        for expert in range(256)
+        for part in parts[0]
+        for kind in parts[1]
+    ]
+    return sharded(folder, names[:91_991], 163, "model-{:05d}-of-000163.safetensors")
+
+
+@case()
+def shards_of_short_names(folder):
+    """As many tensors as are allowed, in as few bytes as that takes."""
+    return sharded(folder, [f"{i:048d}" for i in range(60_000)], 5, "{}.safetensors")
+
+
+@case()
+def shards_of_too_many_tensors(folder):
+    return sharded(folder, [f"{i}" for i in range(100_000)], 5, "{}.safetensors")
 
 
 @case()
@@ -1010,6 +1077,38 @@ def config_no_heads(folder):
 
 
 @case(read_config)
+def config_huge_size(folder):
+    """Larger than any floating point number."""
+    return config(folder, SIZES | {"hidden_size": 10**400})
+
+
+@case(read_config)
+def config_infinite_rate(folder):
+    return config(folder, SIZES | {"initializer_range": float("inf")})
+
+
+@case(read_config)
+def config_dropout_of_two(folder):
+    return config(folder, SIZES | {"hidden_dropout_prob": 2})
+
+
+@case(read_config)
+def config_huge_gpt(folder):
+    return config(folder, {"n_embd": [0] * 1000, "n_head": 1, "n_layer": 1, "n_vocab": 9})
+
+
+@case(read_config)
+def config_gate_of_nothing(folder):
+    return config(folder, SIZES | {"model_type": "t5", "feed_forward_proj": "gated-"})
+
+
+@case(read_config)
+def config_unknown_keys(folder):
+    """Each would be compared with all that are known."""
+    return config(folder, SIZES | {f"made_up_{i}": 1 for i in range(60_000)})
+
+
+@case(read_config)
 def config_deep(folder):
     return config(folder, b"[" * 1_000_000)
 
@@ -1022,6 +1121,13 @@ def config_deep_value(folder):
 @case(read_config)
 def config_wide(folder):
     return config(folder, b"[" + b"[]," * 2_000_000 + b"[]]")
+
+
+@case(read_config)
+def config_nested_objects(folder):
+    """An object takes more memory than anything else does for its length."""
+    nested = b'{"a":' * 90 + b"1" + b"}" * 90
+    return config(folder, b'{"a":[' + b",".join([nested] * 9000) + b"]}")
 
 
 @case(read_config)
@@ -1123,6 +1229,22 @@ def tokenizer_config_long_key(folder):
 
 
 @case(read_tokenizer)
+def added_tokens_many(folder):
+    """Nearly as many as are allowed."""
+    return vocabulary(folder, added_tokens={f"<{i}>": 11 + i for i in range(60_000)})
+
+
+@case(read_tokenizer)
+def added_tokens_too_many(folder):
+    return vocabulary(folder, added_tokens={f"<{i}>": 11 + i for i in range(200_000)})
+
+
+@case(read_tokenizer)
+def added_tokens_of_all_lengths(folder):
+    return vocabulary(folder, added_tokens={"今" * (i + 2): 11 + i for i in range(700)})
+
+
+@case(read_tokenizer)
 def added_tokens_deep(folder):
     return vocabulary(folder, added_tokens=DEEP)
 
@@ -1164,7 +1286,7 @@ def vocab_device(folder):
 
 @case(lambda path: tokenizers.Tokenizer(path).vocab_size)
 def vocab_short_lines(folder):
-    """Two million tokens of two letters and digits each."""
+    """A million tokens of up to five digits each."""
     lines = b"".join(b"%x\n" % i for i in range(1_000_000))
     (folder / "vocab.txt").write_bytes(lines)
     return folder / "vocab.txt"
@@ -1186,6 +1308,40 @@ def sentencepiece_pipe(folder):
 def sentencepiece_zeros(folder):
     (folder / "spiece.model").write_bytes(bytes(1 << 20))
     return folder / "spiece.model"
+
+
+def pieces(folder, *plain):
+    """A sentencepiece model."""
+    special = [("<unk>", 2), ("<s>", 3), ("</s>", 3)]
+    fields = []
+    for i, (piece, kind) in enumerate([*special, *((piece, 1) for piece in plain)]):
+        field = tf._field(1, piece.encode()) + b"\x15" + struct.pack("<f", -i / 1e4)
+        fields.append(tf._field(1, field + tf._field(3, kind)))
+    (folder / "spiece.model").write_bytes(b"".join(fields))
+    return folder / "spiece.model"
+
+
+@case(read_tokenizer)
+def sentencepiece_many_pieces(folder):
+    return pieces(folder, *(f"{i:x}" for i in range(300_000)))
+
+
+@case(read_tokenizer)
+def sentencepiece_of_xlm_r(folder):
+    """As large as XLM-R's: 250,002 pairs of a piece and its score in 9 MB, and an emoji."""
+    scored = [["<unk>", 0.0], ["<s>", 0.0], ["</s>", 0.0], ["😂", -3.0]]
+    for i in range(249_998):
+        digits = [i // 20**n % 20 for n in range(5)]
+        letters = (
+            "的一是在不了有和人这中大为上个国我以要他" if i % 4 == 0 else "etaoinsrhldcumfpgwyb"
+        )
+        piece = "".join(letters[n] for n in digits)
+        scored.append([f"▁{piece}", -8.123456789012345 - i / 1e5])
+    path = pieces(folder, *(piece for piece, _ in scored[3:]))
+    model = {"type": "Unigram", "unk_id": 0, "vocab": scored}
+    text = json.dumps({"model": model}, ensure_ascii=False, separators=(",", ":"))
+    (folder / "tokenizer.json").write_text(text)
+    return path
 
 
 @case(lambda path: tokenizers.ByteBPETokenizer(path, path.with_name("merges.txt")).vocab_size)
@@ -1221,6 +1377,69 @@ def corpus_brackets(folder):
 @case(read_corpus)
 def corpus_surrogate(folder):
     return lines(folder, b'{"text": "a\\ud800b"}', b'{"text": "\\ud834\\udd1e"}')
+
+
+@case(read_corpus)
+def corpus_wide(folder):
+    return lines(folder, b"[" + b"[]," * 2_000_000 + b"[]]")
+
+
+def packed_lines(path, line, times, begin=b"", end=b""):
+    """A compressed file with a piece of text again and again."""
+    packer = zlib.compressobj(9, wbits=31)
+    with open(path, "wb") as file:
+        file.write(packer.compress(begin))
+        for _ in range(times):
+            file.write(packer.compress(line))
+        file.write(packer.compress(end) + packer.flush())
+    return path
+
+
+@case(read_corpus)
+def corpus_packed_line(folder):
+    """600 MB of one line in 600 kB."""
+    return packed_lines(folder / "a.txt.gz", b"a" * (1 << 20), 600)
+
+
+@case(read_corpus)
+def corpus_packed_json(folder):
+    packed_lines(folder / "a.jsonl.gz", b"a" * (1 << 20), 600, b'{"text": "', b'"}')
+    return folder / "a.jsonl.gz"
+
+
+@case(read_corpus)
+def corpus_packed_most(folder):
+    """The longest line that may be, of characters that take four bytes each in memory."""
+    packed_lines(folder / "a.jsonl.gz", b"a" * (1 << 20), 2, '{"text": "𝄞'.encode(), b'"}')
+    return folder / "a.jsonl.gz"
+
+
+@case(read_corpus)
+def corpus_packed_document(folder):
+    """Short lines without an empty one."""
+    return packed_lines(folder / "a.txt.gz", b"a\n" * (1 << 19), 100)
+
+
+@case(read_corpus)
+def corpus_zstd_line(folder):
+    import zstandard
+
+    path = folder / "a.txt.zst"
+    with open(path, "wb") as file, zstandard.ZstdCompressor().stream_writer(file) as packer:
+        for _ in range(600):
+            packer.write(b"a" * (1 << 20))
+    return path
+
+
+@case(lambda path: "".join(map(documents.clean, read_documents(path)))[-9:])
+def corpus_huge_entity(folder):
+    """A number of more digits than Python reads."""
+    return lines(folder, b'{"text": "&#' + b"1" * 5000 + b'; &amp; b"}')
+
+
+@case(read_texts)
+def texts_wide(folder):
+    return lines(folder, b"[" + b"[]," * 2_000_000 + b"[]]")
 
 
 @case(read_texts)
@@ -1324,7 +1543,7 @@ def peak():
 
 def outcome(read, path, size, in_child):
     """What comes of reading, as JSON."""
-    before = peak()
+    before, started = peak(), sum(os.times()[:4])
     limit(size, memory=not in_child)
     try:
         told = {"outcome": "opened", "message": str(read(path))}
@@ -1332,7 +1551,8 @@ def outcome(read, path, size, in_child):
         told = {"outcome": "CheckpointError", "message": str(error)}
     except Exception as error:
         told = {"outcome": type(error).__name__, "message": str(error)}
-    return json.dumps(told | {"grew": (peak() - before) << 10})
+    told |= {"grew": (peak() - before) << 10, "seconds": sum(os.times()[:4]) - started}
+    return json.dumps(told)
 
 
 def run(name, folder):
@@ -1346,7 +1566,7 @@ def run(name, folder):
     files = [file for file in folder.rglob("*") if file.is_file() and not file.is_symlink()]
     size = sum(file.stat().st_size for file in files)
     told, status = in_fork(lambda: outcome(read, path, size, in_child))
-    told = json.loads(told) if told else {"outcome": "died", "message": "", "grew": 0}
+    told = json.loads(told) if told else {"outcome": "died", "message": "", "grew": 0, "seconds": 0}
     return {"name": name, "size": size, "status": status, "path": str(path)} | told
 
 

@@ -13,12 +13,16 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import h5py
 import pytest
+
+from bert4keras_lite.checkpoints import CheckpointError, hdf5
+from bert4keras_lite.checkpoints.base import MappedFile
 
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parents[2]
-MEMORY, TIMES = 64 << 20, 8
+CPU_SECONDS, MEMORY, TIMES = 10, 64 << 20, 8
 
 # what is harmless, and what is read of it
 OPENED = {
@@ -28,15 +32,26 @@ OPENED = {
     "zip_64": "2 tensors, 24 bytes",
     "npz_allowed_zeros": "1 tensors, 33554432 bytes",
     "npz_second_version": "1 tensors, 12 bytes",
+    "hdf5_many_processes": "100 tensors, 53000000 bytes",
     "hdf5_filtered": "1 tensors, 8000 bytes",
     "hdf5_cycle": "1 tensors, 12 bytes",
     "hdf5_external_link": "1 tensors, 12 bytes",
     "hdf5_many_groups": "3000 tensors, 0 bytes",
     "keras_plain": "2 tensors, 32 bytes",
     "safetensors_tiny_tensors": "49000 tensors, 49000 bytes",
+    "tf_most_slices": "90 tensors, 184320 bytes",
+    "shards_of_many_tensors": "91991 tensors, 91991 bytes",
+    "shards_of_short_names": "60000 tensors, 60000 bytes",
     "shards_link": "3 tensors, 20 bytes",
     "tokenizer_config_pipe": "11 tokens",
+    "added_tokens_many": "60011 tokens",
+    "added_tokens_of_all_lengths": "711 tokens",
+    "sentencepiece_many_pieces": "300003 tokens",
+    "sentencepiece_of_xlm_r": "250002 tokens",
+    "corpus_packed_most": "1 documents",
+    "corpus_huge_entity": "1111; & b",
     "corpus_surrogate": "2 documents",
+    "texts_wide": "0 texts",
     "texts_brackets": "1 texts",
     "texts_deep": "1 texts",
     "texts_surrogate": "1 texts",
@@ -114,6 +129,7 @@ REFUSED = {
     "safetensors_list": "list indices must be integers or slices, not str",
     "shards_itself": "names an index as a shard: 'm.safetensors.index.json'",
     "shards_of_indexes": "names an index as a shard: '1a.index.json'",
+    "shards_of_too_many_tensors": "it lists 100000 tensors; expected 1 to 50000",
     "shards_above": "is missing",
     "shards_null": "names a shard outside of its directory: 'a\\x00b'",
     "shards_nothing": "it lists 0 tensors; expected 1 to 50000",
@@ -132,14 +148,21 @@ REFUSED = {
     "pipe": "expected a file, and it is a directory, a pipe or a device",
     "device": "expected a file, and it is a directory, a pipe or a device",
     "config_no_activation": "hidden_act is []; expected a name, or a list of one and 'linear' for a gate",
-    "config_no_heads": "num_attention_heads is 0; expected an integer of at least 1",
+    "config_no_heads": "num_attention_heads is 0; expected an integer from 1 to 2147483647",
+    "config_huge_size": "hidden_size is 1000000",
+    "config_infinite_rate": "initializer_range is inf; expected a number from 0 to 1e+30",
+    "config_dropout_of_two": "hidden_dropout_prob is 2; expected a number from 0 to 1",
+    "config_huge_gpt": "n_embd is [0, 0, 0,",
+    "config_gate_of_nothing": "feed_forward_proj is 'gated-'; expected e.g. 'gated-gelu'",
+    "config_unknown_keys": "60000 keys are not understood, such as 'made_up_0'",
+    "config_nested_objects": "a JSON text with 819001 items in 4878007 bytes",
     "config_deep": "a JSON text with 1000000 items in 1000000 bytes",
     "config_deep_value": "lists or objects more than 100 deep within each other",
     "config_wide": "a JSON text with 4000002 items in 6000004 bytes",
     "config_huge_number": "Exceeds the limit (4300 digits) for integer string conversion",
     "config_surrogate": "half of a character, such as \\ud800 alone",
     "config_unhashable_type": "model_type is ['bert']; expected a name",
-    "config_list_of_positions": "max_position is {}; expected an integer of at least 1",
+    "config_list_of_positions": "max_position_embeddings is {}; expected an integer from 1 to",
     "config_pipe": "expected a file, and it is a directory, a pipe or a device",
     "config_device": "expected a file, and it is a directory, a pipe or a device",
     "tokenizer_json_deep": "lists or objects more than 100 deep within each other",
@@ -150,6 +173,7 @@ REFUSED = {
     "tokenizer_config_lists": "expected the settings of a tokenizer, got values of other types",
     "tokenizer_config_class": "tokenizer_class is 0.5; expected a name",
     "tokenizer_config_long_key": "is not understood, and may change ids",
+    "added_tokens_too_many": "its files add 200000 tokens; expected at most 65536",
     "added_tokens_deep": "lists or objects more than 100 deep within each other",
     "added_tokens_huge_id": "<a> has the id 4611686018427387904; expected 0 to 16777215",
     "added_tokens_surrogate": "half of a character, such as \\ud800 alone",
@@ -163,6 +187,11 @@ REFUSED = {
     "byte_bpe_deep": "lists or objects more than 100 deep within each other",
     "byte_bpe_binary_merges": "expected text in UTF-8, got invalid start byte at byte 0",
     "corpus_brackets": "byte 31: expected a JSON object with the key 'text'",
+    "corpus_wide": "byte 0: expected a JSON object with the key 'text' (ValueError: a JSON text with",
+    "corpus_packed_line": "bytes or more, which would take far more memory than the file",
+    "corpus_packed_json": "bytes or more, which would take far more memory than the file",
+    "corpus_packed_document": "lines, which would take far more memory than the file",
+    "corpus_zstd_line": "bytes or more, which would take far more memory than the file",
     "recipe_references": "a reference (*) to another value, of which settings have none",
     "recipe_deep": "it is nested too deeply",
     "recipe_code": "could not determine a constructor for the tag",
@@ -179,7 +208,11 @@ VALUE_ERRORS = (
 )
 
 # cases by what their names begin with: one run of the script each
-GROUPS = [("hdf5", "keras"), ("torch",), ("zip", "npz", "tf"), ("",)]
+GROUPS = [
+    *(("hdf5", "keras"), ("torch",), ("zip", "npz", "tf"), ("shards",), ("sentencepiece_of",)),
+    *(("tokenizer", "added", "special", "vocab", "byte_bpe", "sentencepiece"), ("corpus", "texts")),
+    *(("config", "recipe"), ("",)),
+]
 
 
 def group_of(name):
@@ -212,6 +245,7 @@ def told(request, tmp_path_factory):
     row = outcomes(group_of(name), folder)[name]
     assert row["status"] == 0 and row["outcome"] != "died"
     assert row["grew"] <= MEMORY + TIMES * row["size"]
+    assert row["seconds"] <= CPU_SECONDS or row["size"] > 5_000_000  # with those of its children
     return row
 
 
@@ -247,7 +281,7 @@ def test_lines_of_examples(tmp_path, monkeypatch):
 
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "a"}\n' + b"[" * 200_000)
-    with pytest.raises(SystemExit, match=r"line 2: expected a text; .*nested too deeply") as error:
+    with pytest.raises(SystemExit, match=r"line 2: expected a text; .*more than 100 deep") as error:
         read_lines(path, lambda row: [row["text"]], "a text")
     assert len(str(error.value)) < 400
     path.write_bytes(b'{"text": "a\\ud800b"}\n{"text": "\\ud834\\udd1e"}')
@@ -264,6 +298,27 @@ def limited(code):
     start = f"import sys; sys.path.insert(0, {str(CHILD.parent)!r}); import hdf5_child as c; "
     start += "c.limit(64 << 20, 1); "
     return subprocess.run([sys.executable, "-I", "-c", start + code], capture_output=True)
+
+
+def test_hdf5_processes_share_their_seconds(tmp_path):
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        for name in "ab":
+            file.create_dataset(name, (20 << 20,), "i1", chunks=(1 << 20,), fillvalue=1)
+    file = MappedFile(path)
+    packed = hdf5._Packed(file, 0, file.size)
+    packed.sizes = dict.fromkeys("ab", 20 << 20)
+    allowed = packed.seconds
+    packed.read("a")
+    left = packed.seconds
+    assert left < allowed
+    packed.read("b")
+    assert packed.seconds < left
+    packed.seconds = 0.0
+    with pytest.raises(CheckpointError, match="reading it ended or overtaxed the HDF5 library"):
+        packed.ask(names=["b"])
+    assert packed.read("a") == b"\1" * (20 << 20)  # reading all of it again has its own seconds
+    assert 0 < packed.seconds < allowed
 
 
 def test_hdf5_child_is_limited():
