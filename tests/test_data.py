@@ -210,6 +210,15 @@ def test_tsv_errors_name_file_and_line(tmp_path, line):
         read_tsv(path)
 
 
+def test_tsv_of_another_encoding_names_file_and_line(tmp_path):
+    path = tmp_path / "bad.tsv"
+    path.write_bytes("好\t1\n".encode() + "好\t1\n".encode("gb18030"))
+    with pytest.raises(
+        ValueError, match=r"bad\.tsv, line 2: expected text in UTF-8, got .* at byte"
+    ):
+        read_tsv(path)
+
+
 # --- choose_buckets ------------------------------------------------------------------------------
 
 

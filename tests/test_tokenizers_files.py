@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import regex
 from goldens.make_tokenizers_files import (
     BLOCK,
     CASES,
@@ -17,11 +18,13 @@ from goldens.make_tokenizers_files import (
     write_case,
 )
 from goldens.odd_lines import ADDED, LINES
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bert4keras_lite import load_tokenizer
 from bert4keras_lite.hub import BESIDE_A_VOCABULARY, CONFIG, VOCABULARY
 from bert4keras_lite.tokenizers import Tokenizer, jieba_words
-from bert4keras_lite.tokenizers.added import AddedToken
+from bert4keras_lite.tokenizers.added import AddedToken, Finder
 from bert4keras_lite.tokenizers.loading import FILES
 
 pytestmark = pytest.mark.once
@@ -95,6 +98,25 @@ def test_ids_of_ten_thousand_real_lines(case, tmp_path):
 # Added tokens
 
 WITH_ADDED = [case for case in CASES if "added" in case or "one_file" in case]
+
+
+FEW = st.text("ab<^]-\\天𝄞\n", max_size=12)
+
+
+@given(st.sets(FEW.filter(bool), min_size=1), FEW)
+def test_added_tokens_are_found_as_by_an_expression(contents, text):
+    finder = Finder({content: AddedToken(content) for content in contents})
+    longest_first = sorted(contents, key=len, reverse=True)
+    pattern = regex.compile("|".join(map(regex.escape, longest_first)))
+    spans = [match.span() for match in pattern.finditer(text)]
+    assert [(start, end) for start, end, _ in finder.find(text)] == spans
+    assert all(token.content == text[start:end] for start, end, token in finder.find(text))
+    assert finder.is_in(text) == bool(spans)
+
+
+def test_an_empty_added_token_is_an_error():
+    with pytest.raises(ValueError, match="added_tokens: one of them is empty"):
+        Tokenizer({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2}, added_tokens={"": 3})
 
 
 @pytest.mark.parametrize("case", WITH_ADDED)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 from goldens.make_tokenizers_subword import DATA, hashed, shared_lines, words_vocab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert4keras_lite import load_tokenizer
+from bert4keras_lite.checkpoints import tf_bundle
 from bert4keras_lite.generation.writing import pieces
 from bert4keras_lite.tokenizers import (
     ByteBPETokenizer,
@@ -190,6 +192,37 @@ def test_reduction_may_reorder_pieces(models):
 def test_bad_keep_tokens(models, keep_tokens, message):
     with pytest.raises(ValueError, match=rf"keep_tokens.*{message}"):
         SpTokenizer(models / "mt5.model", keep_tokens=keep_tokens)
+
+
+@pytest.mark.parametrize(
+    ("more", "settings"),
+    [
+        ([], b""),
+        ([("<unk>", 1)], b""),  # a piece like any other
+        ([("<unk>", 4)], b""),
+        ([], tf_bundle._field(2, tf_bundle._field(45, b"b"))),  # said to be a plain piece
+        (
+            [],
+            tf_bundle._field(2, tf_bundle._field(45, b"<oov>")),
+        ),  # said to be one that is not here
+    ],
+)
+def test_unknown_piece_of_another_name(more, settings, tmp_path):
+    field, content = tf_bundle._field, settings
+    pieces = [("<s>", 3), ("</s>", 3), ("[UNK]", 2), ("▁", 1), ("a", 1), ("b", 1), *more]
+    for i, (piece, kind) in enumerate(pieces):
+        score = b"\x15" + np.float32(-i).tobytes()
+        content += field(1, field(1, piece.encode()) + score + field(3, kind))
+    (tmp_path / "spiece.model").write_bytes(content)
+    model = sentencepiece.SentencePieceProcessor(str(tmp_path / "spiece.model"))
+    tokenizer = load_tokenizer(tmp_path)
+    assert (tokenizer.token_unk, tokenizer.token_unk_id) == ("[UNK]", 2)
+    assert tokenizer.known_id("x") is None and tokenizer.token_to_id("x") == 2
+    for text in ("a x b", "<unk> a", "[UNK]", "<oov>"):
+        ids = tokenizer.encode(text)[0]
+        assert ids == [*model.encode(text), 1]
+        assert tokenizer.tokenize(text) == [*model.encode_as_pieces(text), "</s>"]
+        assert tokenizer.decode(ids) == model.decode(model.encode(text))
 
 
 def test_bad_models(models, tmp_path):

@@ -153,10 +153,12 @@ class TokenizerBase(ABC):
         """The ids of the added tokens, with `known(token)` giving that of a vocabulary's, or None.
 
         Raises:
-            ValueError: an added token has no id, or another than the vocabulary gives it.
+            ValueError: an added token is empty, has no id, or another than the vocabulary gives it.
         """
         ids = {}
         for token in self.added_tokens.values():
+            if not token.content:
+                raise ValueError("added_tokens: one of them is empty; expected texts.")
             i = known(token.content)
             ids[token.content] = wanted = i if token.id is None else token.id
             if wanted is None:

@@ -125,6 +125,29 @@ def test_compressed_files(tmp_path, ending):
             read(path)
 
 
+def test_a_line_of_any_length_of_a_plain_file(tmp_path):
+    text = "天地" * 2_000_000  # 12 MB
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": text}, ensure_ascii=False), encoding="utf-8")
+    assert read(path) == [text]
+    parts = [Part(str(path), 0, 1000), Part(str(path), 1000)]
+    assert [len(list(read_documents(part, Format()))) for part in parts] == [1, 0]
+
+
+def test_what_grows_too_far_is_named(tmp_path):
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(b"good\n\n" + b"a" * (9 << 20)))
+    with pytest.raises(ValueError, match=r"a\.txt\.gz, byte 6: a line of .* bytes or more"):
+        read(path)
+    path.write_bytes(gzip.compress(b"good\n\n" + b"a\n" * 400_000 + b"\nb"))
+    documents = ["good", "a\n" * 399_999 + "a", "b"]
+    assert read(path) == documents  # 0.8 MB in one document is nothing
+    path.write_bytes(gzip.compress(b"good\n\n" + b"a\n" * 800_000))
+    for unit, at in (("paragraphs", 6), ("file", 0)):
+        with pytest.raises(ValueError, match=rf"a\.txt\.gz, byte {at}: a document of more than"):
+            read(path, unit)
+
+
 def test_encodings(tmp_path):
     (tmp_path / "a.txt").write_bytes("好\n天地".encode("gb18030"))
     assert read(tmp_path / "a.txt", "line", encoding="gb18030") == ["好", "天地"]
@@ -168,6 +191,7 @@ def test_files_behind_a_scheme(tmp_path):
         ("好！！！！！！！！", "好！！！"),
         ("哈哈哈哈哈哈哈哈", "哈哈哈哈哈哈哈哈"),
         ("----------------", "---"),
+        ("&#" + "1" * 5000 + "; &#65;&#0000000000000066;", "&#" + "1" * 5000 + "; AB"),
     ],
 )
 def test_cleaning(text, cleaned):
