@@ -29,9 +29,9 @@ from bert4keras_lite.serving.abilities import Encoded, Served, Written
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
-from bert4keras_lite.serving import answers, guards  # noqa: E402
+from bert4keras_lite.serving import answers, guards, reading  # noqa: E402
 from bert4keras_lite.serving.app import create_app  # noqa: E402
-from bert4keras_lite.serving.server import OneLine, Server, config  # noqa: E402
+from bert4keras_lite.serving.server import Lingering, OneLine, Server, config  # noqa: E402
 
 TOKEN = "a-token-of-the-tests"
 HEAD = "POST /v1/vectors HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -451,7 +451,244 @@ def test_that_there_are_no_descriptors_is_one_line(caplog):
     assert asked == [other]
 
 
+# ---------------------------------------------------------------- bodies in chunks, odd requests
+
+
+CHUNKED = f"{HEAD}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+
+
+def in_chunks(body, size):
+    parts = [body[i : i + size] for i in range(0, len(body), size)]
+    return "".join(f"{len(part):x}\r\n{part}\r\n" for part in parts) + "0\r\n\r\n"
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The sizes of what h11 is given at a time."""
+    sizes, receive = [], reading.Requests.receive_data
+    monkeypatch.setattr(
+        reading.Requests,
+        "receive_data",
+        lambda self, data: sizes.append(len(data)) or receive(self, data),
+    )
+    return sizes
+
+
+def answer_to(port, data):
+    """All that comes back, though the server may refuse to read all of it."""
+    connection = connect(port)
+    with contextlib.suppress(ConnectionError):
+        connection.sendall(data.encode())
+    return rest_of(connection)
+
+
+def test_chunks_of_one_byte_are_refused(parsed):
+    body = json.dumps({"texts": ["a"] * 4})
+    with listening(app := vectors(Limits(body=1 << 21))) as port:
+        assert answer_to(port, CHUNKED + in_chunks(body, 1)).startswith(b"HTTP/1.1 200 ")
+        parsed.clear()
+        answer = answer_to(port, CHUNKED + in_chunks(" " * 300_000, 1))
+        assert answer.startswith(b"HTTP/1.1 400 ") and b"too small chunks" in answer
+        assert sum(parsed) < 8 * reading.FRAMING and max(parsed) <= reading.SLICE
+        until(lambda: app.state.metrics.requests["/v1/vectors", 499] == 1)
+        parsed.clear()
+        large = CHUNKED + in_chunks(body + " " * 300_000, 1024)
+        assert answer_to(port, large).startswith(b"HTTP/1.1 200 ")
+        assert sum(parsed) == len(large) and max(parsed) <= reading.SLICE
+        parsed.clear()
+        head = f"{HEAD}Connection: close\r\nContent-Length: 300000\r\n\r\n"
+        assert answer_to(port, head + body.ljust(300_000)).startswith(b"HTTP/1.1 200 ")
+        assert max(parsed) > 1 << 14  # of a known length, all that is there
+
+
+@pytest.mark.parametrize(("host", "status"), [("localhost", 401), ("evil.example.com", 421)])
+def test_a_body_is_not_read_before_host_and_token(host, status, parsed):
+    head = CHUNKED.replace("localhost", host)
+    with listening(vectors(token=TOKEN)) as port:
+        answer = answer_to(port, head + in_chunks(" " * 100_000, 1))
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode()) and answer.count(b"HTTP/1.1 ") == 1
+    assert parsed == [reading.SLICE]  # closed without taking any more
+
+
+def test_others_get_their_turn_in_between():
+    """A connection that always has more to take keeps neither others nor the loop waiting."""
+    taken = []
+
+    class Greedy:
+        def __init__(self, name):
+            self.name = name
+
+        def take_slice(self):
+            taken.append(self.name)
+            turns.add(self)
+
+    async def run():
+        for name in "ab":
+            turns.add(Greedy(name))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        turns.waiting.clear()
+
+    turns = reading.Turns()
+    asyncio.run(run())
+    assert taken[::2] == ["a"] * len(taken[::2]) and taken[1::2] == ["b"] * len(taken[1::2])
+
+
+def test_a_connection_that_fails_in_its_turn_stops_no_other():
+    taken = threading.Event()
+    failing = SimpleNamespace(take_slice=lambda: 1 / 0)
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        turns.add(failing)
+        turns.add(SimpleNamespace(take_slice=taken.set))
+        for _ in range(4):
+            await asyncio.sleep(0)
+
+    turns = reading.Turns()
+    asyncio.run(run())
+    assert taken.is_set()
+
+
+def test_a_header_has_a_limit(parsed):
+    with listening(vectors()) as port:
+        answer = answer_to(port, "GET /health HTTP/1.1\r\nHost: localhost\r\n" + "a:\n" * 100_000)
+        assert answer.startswith(b"HTTP/1.1 400 ") and sum(parsed) < reading.HEADER + 9000
+        trailer = "a:\n" * 100_000
+        answer = answer_to(port, CHUNKED + f"1\r\n1\r\n0\r\n{trailer}\r\n")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+GET = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def test_two_lengths_are_refused():
+    both = f"{HEAD}Content-Length: {len(BODY)}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for body in (BODY, in_chunks(BODY, 99)):
+        with listening(app := vectors()) as port:
+            answer = answer_to(port, both + body + GET)
+        assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+        assert b"at most one of them" in answer and not app.state.metrics.requests
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://localhost/health", 200),
+        ("HTTP://LOCALHOST:8000/health?a=b", 200),
+        ("http://localhost", 200),
+        ("http://localhost?a", 200),
+        ("https://127.0.0.1/nothing", 404),
+        ("http://evil.example.com/health", 421),
+        ("http://localhost@evil.example.com/health", 421),
+        ("http:///health", 421),
+        ("http://localhost/metrics", 401),
+        ("ftp://localhost/health", 401),
+    ],
+)
+def test_targets_with_a_host(target, status):
+    """The host of the target counts, whatever `Host` says (RFC 9112, section 3.2.2)."""
+    for host in ("localhost", "evil.example.com"):
+        if status == 401 and target.startswith("ftp") and host != "localhost":
+            continue
+        with listening(vectors(token=TOKEN)) as port:
+            request = GET.replace("/health", target).replace("Host: localhost", f"Host: {host}")
+            if status == 404:
+                request = request.replace("\r\n\r\n", f"\r\nAuthorization: Bearer {TOKEN}\r\n\r\n")
+            answer = answer_to(port, request)
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_empty_lines_before_a_request():
+    with listening(vectors()) as port:
+        for lines in ("\r\n", "\r\n\r\n\r\n", "\n"):
+            assert answer_to(port, lines + GET).startswith(b"HTTP/1.1 200 ")
+        connection = connect(port, "\r")
+        time.sleep(0.05)
+        connection.sendall(f"\n{WHOLE}\r\n{GET}".encode())
+        assert rest_of(connection).count(b"HTTP/1.1 200 ") == 2
+
+
+@pytest.mark.parametrize(
+    "value", ["bytes=9999999-", "bytes=a-b", "nonsense", "bytes=" + "0-0," * 200]
+)
+def test_wrong_ranges_are_problems_like_all_others(value):
+    with asking(vectors()) as client:
+        for path in ("/", "/page/page.js"):
+            found = client.get(path, headers={"Range": value})
+            if found.status_code >= 400:
+                assert error(found, found.status_code)["message"]
+                assert found.headers["content-type"] == "application/json"
+            head = client.head(path, headers={"Range": value})
+            assert (head.status_code, head.content) == (found.status_code, b"")
+    assert value != "bytes=9999999-" or found.headers["content-range"].startswith("bytes */")
+
+
 # ---------------------------------------------------------------- clients that leave
+
+
+@pytest.mark.parametrize(
+    ("more", "version"),
+    [
+        ("", "1.1"),
+        ("G", "1.1"),
+        (WHOLE * 3, "1.1"),
+        (" " * 400_000, "1.1"),
+        ("", "1.0"),
+        ("G", "1.0"),
+    ],
+)
+def test_who_leaves_is_noticed(more, version, caplog):
+    """Also after the beginning of another request, and with HTTP/1.0."""
+    held = threading.Event()
+    request = WHOLE.replace("HTTP/1.1", f"HTTP/{version}")
+    with listening(app := app_of(vectors=Ability(VECTOR, held))) as port:
+        connection = connect(port, request)
+        until(lambda: app.state.worker.counts() == (0, 1))
+        connection.sendall(more.encode())
+        time.sleep(0.05)
+        connection.close()
+        until(lambda: app.state.worker.counts() == (0, 0))
+        held.set()
+        until(lambda: app.state.metrics.requests["/v1/vectors", 499] == 1)
+    assert caplog.records == []
+
+
+def test_half_closed_clients_of_http_1_0_get_their_answer():
+    with listening(vectors()) as port:
+        for request in (WHOLE, WHOLE.replace(BODY, BODY.ljust(100_000)).replace(str(len(BODY)), "100000")):  # fmt: skip
+            connection = connect(port, request.replace("HTTP/1.1", "HTTP/1.0"))
+            connection.shutdown(socket.SHUT_WR)
+            assert rest_of(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_closes_its_side_gets_the_answers_of_all_requests():
+    with listening(vectors()) as port:
+        connection = connect(port, WHOLE * 20)
+        connection.shutdown(socket.SHUT_WR)
+        assert rest_of(connection).count(b"HTTP/1.1 200 ") == 20
+        connection = connect(port, WHOLE[:-3])
+        connection.shutdown(socket.SHUT_WR)
+        assert rest_of(connection) == b""
+
+
+def test_a_client_that_is_gone_when_its_side_is_closed(caplog):
+    aborted = []
+
+    class Gone:
+        is_closing = can_write_eof = lambda self: not isinstance(self, Gone)
+        abort = lambda self: aborted.append(True)  # noqa: E731
+
+        def write_eof(self):
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    gone = Gone()
+    gone.can_write_eof = lambda: True
+    Lingering(gone, lambda: True, None).close()
+    assert aborted == [True]
+    loop = SimpleNamespace(time=lambda: 7.0, default_exception_handler=aborted.append)
+    OneLine()(loop, {"message": "", "exception": OSError(errno.ENOTCONN, "")})
+    assert aborted == [True] and caplog.records == []
 
 
 def test_a_half_closed_client_gets_its_answer():

@@ -14,7 +14,7 @@ import h11
 SLICE = 1024  # bytes that are parsed at a time, but for bodies whose length is known
 TURN = 0.002  # seconds of parsing, after which everything else gets its turn
 HEADER = 1 << 14  # bytes of a request's header, of a chunk's, and of what follows the last chunk
-FRAMING = 1 << 14  # bytes beside its content that a body may have, and as many more as that has
+FRAMING = 1 << 14  # bytes beside its content that a body may have, and an eighth of its content
 
 ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 
@@ -70,7 +70,7 @@ class Requests(h11.Connection):
             return self.begun(event)
         if isinstance(event, h11.Data):
             self.content += len(event.data)
-        if in_body and self.received > FRAMING + 2 * self.content:
+        if in_body and self.received - self.content > FRAMING + self.content // 8:
             self.refuse("the body comes in too small chunks; send larger ones.")
         return event
 

@@ -84,6 +84,9 @@ class Connection(H11Protocol):
         self.go_on()
 
     def on_response_complete(self):
+        if self.conn.our_state is self.conn.their_state is h11.DONE:
+            self.pending[:0] = self.conn.trailing_data[0]  # of the next request
+            self.conn = Requests()
         super().on_response_complete()
         self.follow()
         self.go_on()
