@@ -2,6 +2,7 @@
 
     python tests/load.py                             # 2,000 requests of 50 clients: two minutes
     python tests/load.py --requests 60 --clients 10  # a few seconds
+    python tests/load.py --large-answer              # the attention of 24 x 24 heads, and nothing else
 
 Serves a tiny model in a process of its own, on loopback; KERAS_BACKEND says on what. A tenth of the
 requests comes from clients that send nonsense, too much, too slowly, half of it, or leave.
@@ -12,6 +13,7 @@ requests comes from clients that send nonsense, too much, too slowly, half of it
 | descriptors | the server runs out of file descriptors, and answers again when there are some |
 | SIGTERM | texts that are being generated are sent to their end, and nothing new is taken |
 | log | a line for each request, without texts; no traceback, no complaint of asyncio |
+| large answer | 9.1 million numbers are answered; `/health` answers meanwhile, within a second |
 
 Prints a table. The exit status is 1 if something did not hold.
 """
@@ -48,6 +50,13 @@ SHAPE = {
     "max_position": 160,
     "initializer_range": 0.5,
 }
+LARGE = {  # a model whose attention is as much as an answer may have to hold
+    "hidden_size": 48,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 24,
+}
+LARGE_LIMITS = {"numbers": 10_000_000}
+LARGE_TEXT = 126  # characters: 128 tokens with those at both ends
 LIMITS = {"header_seconds": 2, "body_seconds": 2, "read_seconds": 10, "idle_seconds": 60}
 CHARACTERS = "人不是天地大小"
 CLOSE = 1.5e-4  # of numbers with four digits, of which the last one may have been rounded otherwise
@@ -84,7 +93,7 @@ class Table:
         return bool(self.violations)
 
 
-def write_model(directory):
+def write_model(directory, shape):
     """A small model with random weights, which masks, generates and gives vectors (UniLM)."""
     import keras
 
@@ -93,7 +102,7 @@ def write_model(directory):
     keras.utils.set_random_seed(0)
     tokenizer = Tokenizer(VOCABULARY)
     transformer = build_transformer_model(
-        **SHAPE,
+        **shape,
         vocab_size=tokenizer.vocab_size,
         with_mlm=True,
         return_keras_model=False,
@@ -104,16 +113,16 @@ def write_model(directory):
 class ServerProcess:
     """`serve` in a process of its own."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, shape, limits):
         with socket.socket() as place:
             place.bind(("127.0.0.1", 0))
             self.port = place.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
         self.log = folder / "log.txt"
-        write_model(folder / "model")
+        write_model(folder / "model", shape)
         command = [sys.executable, "-W", "ignore", "-m", "bert4keras_lite", "serve", "model"]
         command += ["--port", str(self.port), "--set", "application=unilm"]
-        command += [f"--limit={name}={value}" for name, value in LIMITS.items()]
+        command += [f"--limit={name}={value}" for name, value in limits.items()]
         # threads cost such a small model more than they bring
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
         environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
@@ -134,13 +143,26 @@ class ServerProcess:
             time.sleep(0.1)
         raise SystemExit(f"the server did not start:\n{self.log.read_text()[-2000:]}")
 
-    def memory(self):
-        """MiB that are resident."""
+    def memory(self, name="VmRSS"):
+        """MiB that are resident; `VmHWM`: that were at most."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+        return int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+@contextlib.contextmanager
+def running_server(shape, limits):
+    """A `ServerProcess` that is ready, and is killed at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = ServerProcess(Path(folder), shape, limits)
+        try:
+            server.wait_until_ready()
+            yield server
+        finally:
+            server.process.kill()
+            server.process.wait()
 
 
 # Good requests
@@ -441,6 +463,33 @@ async def drain(server, table, clients):
     table.row("seconds from SIGTERM to the end", f"{time.perf_counter() - begin:.1f}")
 
 
+async def ask_much(server, table):
+    """The largest answer, while others ask how the server is."""
+    body = {"text": (CHARACTERS * LARGE_TEXT)[:LARGE_TEXT]}
+    async with httpx.AsyncClient(base_url=server.address, timeout=TIMEOUT) as client:
+        await ask(client, "/v1/attention", {**body, "layers": [0]})  # compiles
+        before, begin = server.memory(), time.perf_counter()
+        much = asyncio.ensure_future(ask(client, "/v1/attention", body))
+        waits = []
+        while not much.done():
+            since = time.perf_counter()
+            response = await client.get("/health")
+            waits.append(time.perf_counter() - since)
+            table.expect(response.status_code == 200, f"health: {response.status_code}")
+            await asyncio.sleep(0.02)
+        took = time.perf_counter() - begin
+    response, _ = much.result()
+    table.expect(response.status_code == 200, f"large answer: {response.text[:200]}")
+    numbers = response.text.count(",")
+    table.expect(numbers > 9_000_000, f"large answer: {numbers} numbers")
+    table.expect(max(waits) < 1, f"health: {max(waits):.2f} s")
+    table.row("numbers, MiB of the answer", f"{numbers:,}, {len(response.content) / 2**20:.0f}")
+    table.row("seconds", f"{took:.1f}")
+    table.row("MiB that the server took for it at most", f"{server.memory('VmHWM') - before:.0f}")
+    worst = f"{len(waits)}, {max(waits):.2f}"
+    table.row("`/health` asked meanwhile, seconds at most", worst)
+
+
 def judge_log(server, table):
     text = server.log.read_text()[server.begin :]
     for words in ("Traceback", "never retrieved", "Exception", *CHARACTERS):
@@ -460,27 +509,33 @@ def main(arguments=None):
     parser.add_argument("--requests", type=int, default=2000, help="(2000)")
     parser.add_argument("--clients", type=int, default=50, help="at the same time (50)")
     parser.add_argument("--seed", type=int, default=0, help="of what is asked when (0)")
+    parser.add_argument("--large-answer", action="store_true", help="try this part alone")
     options = parser.parse_args(arguments)
-    table, rng = Table(), random.Random(options.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        server = ServerProcess(Path(folder))
-        try:
-            server.wait_until_ready()
-            before = server.descriptors()
-            asyncio.run(put_under_load(server, table, options.requests, options.clients, rng))
-            for _ in range(50):  # of clients that left, the last signs are awaited
-                if server.descriptors() <= before + 1:
-                    break
-                time.sleep(0.1)
-            table.row("file descriptors before, after", f"{before}, {server.descriptors()}")
-            table.expect(server.descriptors() <= before + 1, "file descriptors are left open")
-            asyncio.run(exhaust_descriptors(server, table))
-            asyncio.run(drain(server, table, min(options.clients, 20)))
-            judge_log(server, table)
-        finally:
-            server.process.kill()
-            server.process.wait()
+    table = Table()
+    try_part = try_large_answer if options.large_answer else try_load
+    try_part(table, options)
     return int(table.show())
+
+
+def try_large_answer(table, options):
+    with running_server(SHAPE | LARGE, LARGE_LIMITS) as server:
+        asyncio.run(ask_much(server, table))
+        judge_log(server, table)
+
+
+def try_load(table, options):
+    with running_server(SHAPE, LIMITS) as server:
+        before, rng = server.descriptors(), random.Random(options.seed)
+        asyncio.run(put_under_load(server, table, options.requests, options.clients, rng))
+        for _ in range(50):  # of clients that left, the last signs are awaited
+            if server.descriptors() <= before + 1:
+                break
+            time.sleep(0.1)
+        table.row("file descriptors before, after", f"{before}, {server.descriptors()}")
+        table.expect(server.descriptors() <= before + 1, "file descriptors are left open")
+        asyncio.run(exhaust_descriptors(server, table))
+        asyncio.run(drain(server, table, min(options.clients, 20)))
+        judge_log(server, table)
 
 
 if __name__ == "__main__":
