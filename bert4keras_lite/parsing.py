@@ -21,6 +21,45 @@ _LINE = 200  # bytes that a line takes as a string and a key
 # an escape that is half of a character beyond U+FFFF, alone or with its other half
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 SURROGATES = re.compile("[\ud800-\udfff]")
+SHOWN = 200  # characters of a value that a message repeats
+
+
+def shown(value):
+    """The `repr` of a value out of a file, cut at 200 characters; no more than that is ever made.
+
+    That of a tuple which holds another twice, and so on, would never end.
+    """
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) >= SHOWN:
+            break
+    return text[:SHOWN]
+
+
+def _pieces(value):
+    """The parts of a `repr`, one after the other."""
+    if isinstance(value, dict):
+        yield "{"
+        for i, (key, item) in enumerate(value.items()):
+            yield ", " if i else ""
+            yield from _pieces(key)
+            yield ": "
+            yield from _pieces(item)
+        yield "}"
+    elif isinstance(value, list | tuple):
+        first, last = "[]" if isinstance(value, list) else "()"
+        yield first
+        for i, item in enumerate(value):
+            yield ", " if i else ""
+            yield from _pieces(item)
+        yield f",{last}" if last == ")" and len(value) == 1 else last
+    elif isinstance(value, str | bytes | bytearray):
+        yield repr(value[:SHOWN])
+    elif isinstance(value, int) and value.bit_length() > 1000:  # Python refuses to print some
+        yield f"<an integer of {value.bit_length()} bits>"
+    else:
+        yield repr(value)
 
 
 def size_of(path):

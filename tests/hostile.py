@@ -237,6 +237,112 @@ def torch_huge_integer(folder):
     return torch_zip(folder / "m.pt", pickled)
 
 
+def shared_tuples(depth=60):
+    """A tuple of another twice, and so on: its `repr` and its hash would never end."""
+    return b")" + b"q\x20h\x20\x86" * depth
+
+
+@case()
+def torch_shape_of_tuples(folder):
+    call = b"ctorch._utils\n_rebuild_tensor\n(" + STORAGE + number(0)
+    pickled = b"\x80\x02}" + text("a") + call + shared_tuples() + sizes(1) + b"tRs."
+    return torch_zip(folder / "m.pt", pickled)
+
+
+@case()
+def torch_strides_of_tuples(folder):
+    call = b"ctorch._utils\n_rebuild_tensor\n(" + STORAGE + number(0)
+    pickled = b"\x80\x02}" + text("a") + call + sizes(4) + shared_tuples() + b"tRs."
+    return torch_zip(folder / "m.pt", pickled)
+
+
+@case()
+def torch_keys_of_tuples(folder):
+    """As keys of dictionaries, of which torch.save makes one, and of storages."""
+    items = shared_tuples() + tensor() + text("a") + tensor()
+    return torch_zip(folder / "m.pt", b"\x80\x02}(" + items + b"u.")
+
+
+@case()
+def torch_legacy_key_of_tuples(folder):
+    """Where the keys of storages stand, in the order of the file."""
+    start = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    weights = b"\x80\x02}" + text("a") + tensor() + b"s."
+    keys = b"\x80\x02]" + shared_tuples() + b"a."
+    content = b"".join(pickle.dumps(part, 2) for part in start) + weights + keys
+    (folder / "m.pt").write_bytes(content + struct.pack("<Q", 4) + bytes(16))
+    return folder / "m.pt"
+
+
+@case()
+def torch_legacy_pickles(folder):
+    """Each of the five pickles may take some memory, all of them together no more."""
+    start = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+    large = b"\x80\x02](" + b"]" * 250_000 + b"e."
+    (folder / "m.pt").write_bytes(start + large * 4)
+    return folder / "m.pt"
+
+
+@case()
+def torch_nested_names(folder):
+    """A long name of a group in a group of the same name, and so on."""
+    start = b"\x80\x02" + tensor() + b"q\x050" + text("k" * 100_000) + b"q\x060}"
+    items = b"h\x06}" * 800 + text("a") + b"h\x05" + b"s" * 801
+    return torch_zip(folder / "m.pt", start + text("b") + b"Ns" + items + b".")
+
+
+@case()
+def torch_wide_names(folder):
+    """Names of which each character takes four bytes in memory."""
+    group = b"}(" + b"".join(text(f"{i}") + b"h\x05" for i in range(300)) + b"u"
+    start = b"\x80\x02" + tensor() + b"q\x050}(" + text("n") + b"h\x05" + text("𝄞" + "k" * 100_000)
+    return torch_zip(folder / "m.pt", start + group + b"u.")
+
+
+@case()
+def torch_memo(folder):
+    """One value that is remembered again and again, under numbers that take memory."""
+    return torch_zip(folder / "m.pt", b"\x80\x04}" + b"\x94" * 2_500_000 + b".")
+
+
+@case()
+def torch_marks(folder):
+    return torch_zip(folder / "m.pt", b"\x80\x02}" + b"(" * 2_500_000 + b".")
+
+
+@case()
+def torch_foreign_names(folder):
+    """Names of functions out of two long texts, again and again."""
+    names = text("a" * 100_000) + b"q\x00" + text("b" * 100_000) + b"q\x01"
+    pickled = b"\x80\x04](" + names + b"h\x00h\x01\x93" * 100_000 + b"e."
+    return torch_zip(folder / "m.pt", pickled)
+
+
+@case()
+def torch_foreign_calls(folder):
+    """Functions that are not called, again and again; and tensors of unknown kinds."""
+    calls = b"cos\nsystem\nq\x000" + b"h\x00)R0" * 100_000
+    calls += b"ctorch._utils\n_rebuild_any\nq\x000](" + b"h\x00)R" * 60_000 + b"e0"
+    pickled = b"\x80\x02" + calls + b"}" + text("a") + tensor() + b"s."
+    return torch_zip(folder / "m.pt", pickled)
+
+
+@case()
+def torch_unknown_kinds(folder):
+    """More tensors of unknown kinds than any model has, with a long name of their kind."""
+    start = b"\x80\x02ctorch\n_rebuild_" + b"k" * 180 + b"\n)Rq\x050}("
+    group = b"".join(text(f"{i}") + b"h\x05" for i in range(49_000))
+    return torch_zip(folder / "m.pt", start + text("a") + tensor() + group + b"u.")
+
+
+@case()
+def torch_idle(folder):
+    """Five megabytes of instructions that do nothing."""
+    count = 2_500_000
+    pickled = b"\x80\x02" + b"N0" * (count // 2) + b"}" + text("a") + tensor() + b"s."
+    return torch_zip(folder / "m.pt", pickled)
+
+
 @case()
 def torch_itself(folder):
     """A dictionary in itself, and a wrapper in itself."""

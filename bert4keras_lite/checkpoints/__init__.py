@@ -193,7 +193,7 @@ def _format_of(path):
             return "keras", keras_file.read_keras
         if any(name.endswith(".npy") for name in members):
             return "npz", npz_file.read_entries
-    elif start.startswith(torch_file.LEGACY_START):
+    elif torch_file.LEGACY_START.match(start):
         return "torch", torch_file.read_legacy
     elif start.startswith(b"\x89HDF\r\n\x1a\n"):
         return "keras", keras_file.read_h5

@@ -142,7 +142,10 @@ def unreadable(path, name, shape, kind):
     """An entry that is listed but whose values are not numbers."""
 
     def read():
-        raise CheckpointError(f"{path}: {name!r:.200} holds {kind}, and only numbers can be read")
+        raise CheckpointError(
+            f"{path}: {name!r:.200} holds {kind}, and only numbers can be read, of dtypes "
+            "that NumPy or ml_dtypes has; leave it out, or save it in another dtype"
+        )
 
     return Entry(shape, np.dtype(object), read)
 
@@ -192,7 +195,7 @@ def checked_shape(path, name, shape):
     """`shape` as a tuple, once it is known to be one."""
     shape = tuple(shape)
     if len(shape) > MAX_RANK or not all(type(n) is int and 0 <= n < 1 << 60 for n in shape):
-        raise damaged(path, f"{name!r:.200} has the impossible shape {shape[:8]!r:.200}")
+        raise damaged(path, f"{name!r:.200} has the impossible shape {parsing.shown(shape)}")
     return shape
 
 

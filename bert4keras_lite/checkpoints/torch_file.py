@@ -3,19 +3,22 @@
 Such a file is a pickle that describes tensors, and the bytes of their storages: members of a zip
 archive, or, before PyTorch 1.6, one after the other behind the pickle. A pickle is a program.
 `pickletools` takes it apart into instructions, and the stack machine here carries out those that
-build plain containers and descriptions of tensors; it knows no way to import or call anything else.
+build plain containers and descriptions of tensors. It knows no way to import or call anything else:
+for other objects, as trainers keep them beside the weights, it puts a placeholder.
 
 Reference: torch/serialization.py, torch/_utils.py; the comments of Python's pickletools.py.
 """
 
 import math
 import pickletools
+import re
+import sys
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from ..parsing import FREE
+from ..parsing import FREE, shown
 from .base import (
     MAX_RANK,
     MAX_TENSORS,
@@ -24,17 +27,24 @@ from .base import (
     MappedFile,
     checked_shape,
     damaged,
+    unreadable,
 )
 from .zip_file import open_zip, read_member, stored_at
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-LEGACY_START = b"\x80\x02\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little") + b"."
+# in the words of protocol 1, and of the later ones, which put it into a frame from protocol 4 on
+LEGACY_START = re.compile(
+    b"L%dL\n\\.|" % LEGACY_MAGIC
+    + rb"\x80[\x02-\x05](\x95.{8})?\x8a\x0a"
+    + re.escape(LEGACY_MAGIC.to_bytes(10, "little") + b"."),
+    re.DOTALL,
+)
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 
 
 class Storage(NamedTuple):
-    """A run of values in the file."""
+    """A run of values in the file; its dtype is a `Foreign` if NumPy has none."""
 
     key: str
     dtype: np.dtype
@@ -52,12 +62,89 @@ class Tensor(NamedTuple):
     strides: tuple
 
 
-def _tensor(storage, offset, shape, strides, *_):
-    return Tensor(storage, storage.dtype, offset, shape, strides)
+class Unreadable(NamedTuple):
+    """A tensor that is listed, but whose values cannot be given."""
+
+    kind: str
+    shape: tuple
 
 
-def _tensor_of_dtype(storage, offset, shape, strides, requires_grad, hooks, dtype, *_):
+TENSORS = (Tensor, Unreadable)
+
+
+class Foreign:
+    """A class or function that a pickle names and this module lacks, or what that would make.
+
+    It is neither imported nor called, and takes no notice of what a pickle puts into it.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name):
+        self.name = name
+
+
+class OddKey:
+    """Stands for a key that is neither a text nor a small integer.
+
+    Such keys could be made to collide, or nested so deeply that hashing them ends the process.
+    """
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind):
+        self.kind = kind
+
+
+def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None):
+    return _view(storage, storage.dtype, offset, shape, strides, metadata)
+
+
+def _tensor_of_dtype(storage, offset, shape, strides, requires_grad, hooks, dtype, metadata=None):
+    return _view(storage, dtype, offset, shape, strides, metadata)
+
+
+def _view(storage, dtype, offset, shape, strides, metadata):
+    if isinstance(dtype, Foreign):
+        return Unreadable(dtype.name, shape)
+    if isinstance(metadata, dict) and (metadata.get("conj") or metadata.get("neg")):
+        return Unreadable("conjugated or negated view", shape)
     return Tensor(storage, dtype, offset, shape, strides)
+
+
+def _parameter(tensor, *_):
+    return tensor
+
+
+def _tensor_of_type(function, kind, arguments, *_):
+    """A tensor of a subclass, or one that has attributes, such as a `torch.nn.Buffer`."""
+    if function not in (_tensor, _tensor_of_dtype):
+        return Unreadable(kind.name, ())
+    tensor = function(*arguments)
+    if kind.name not in ("torch.Tensor", "torch.nn.parameter.Parameter"):
+        return Unreadable(kind.name, tensor.shape)
+    return tensor
+
+
+def _size(dimensions):
+    """A `torch.Size`."""
+    if len(dimensions) > MAX_RANK:
+        raise ValueError(f"a shape of {len(dimensions)} axes")
+    return tuple(dimensions)
+
+
+def _dictionary(items=()):
+    """An `OrderedDict` of pairs, as Python 2 wrote it."""
+    result = {}
+    for key, value in items:
+        put(result, key, value)
+    return result
+
+
+def put(dictionary, key, value):
+    """Sets an item; see `OddKey`."""
+    plain = isinstance(key, str) or (type(key) is int and abs(key) < 1 << 60)
+    dictionary[key if plain else OddKey(type(key).__name__)] = value
 
 
 _DTYPES = {  # dtype -> its names in torch, and its typed storage
@@ -80,94 +167,81 @@ _DTYPES = {  # dtype -> its names in torch, and its typed storage
     "complex128": (("complex128",), "ComplexDouble"),
 }
 
-
-def _size(dimensions):
-    """A `torch.Size`."""
-    if len(dimensions) > MAX_RANK:
-        raise ValueError(f"a shape of {len(dimensions)} axes")
-    return tuple(dimensions)
-
-
-def _dictionary(items=()):
-    """An `OrderedDict` of pairs, as Python 2 wrote it."""
-    result = {}
-    for key, value in items:
-        put(result, key, value)
-    return result
-
-
-def put(dictionary, key, value):
-    """Sets an item whose key is one that state dictionaries have: a text or a small integer.
-
-    Others could be made to collide, or nested so deeply that hashing them ends the process.
-    """
-    if not (isinstance(key, str) or (type(key) is int and abs(key) < 1 << 60)):
-        raise ValueError(f"a key of type {type(key).__name__}")
-    dictionary[key] = value
-
-
-# all that a pickle may name: functions it may call, and dtypes
+# all that a pickle may name and is given: functions, and dtypes
 GLOBALS = {
     "collections.OrderedDict": _dictionary,
-    "__builtin__.set": lambda *_: (),  # Megatron's notes on its shards
-    "builtins.set": lambda *_: (),
+    "collections.defaultdict": lambda *_: {},
     "torch.Size": _size,
-    "torch.device": lambda *_: None,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
-    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
-    "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+    "torch._tensor._rebuild_from_type_v2": _tensor_of_type,
     "torch.storage.UntypedStorage": np.dtype("u1"),
 }
-# what training scripts keep beside the weights (states of NumPy's generators): no weights, left out
-for _name in (
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.ndarray",
-    "numpy.dtype",
-    "_codecs.encode",
-):
-    GLOBALS[_name] = lambda *_: None
 for _dtype, (_names, _storage) in _DTYPES.items():
     GLOBALS |= {f"torch.{name}": np.dtype(_dtype) for name in _names}
     if _storage:
         GLOBALS[f"torch.{_storage}Storage"] = np.dtype(_dtype)
 
+# functions that make tensors of other kinds: the kind, and its shape among the arguments
+KINDS = {
+    "torch._utils._rebuild_qtensor": ("quantized", lambda arguments: arguments[2]),
+    "torch._utils._rebuild_meta_tensor_no_storage": ("meta", lambda arguments: arguments[1]),
+    "torch._utils._rebuild_sparse_tensor": (
+        "sparse",
+        lambda arguments: next(part for part in arguments[1] if type(part) is tuple),
+    ),
+}
+MAKES_TENSORS = re.compile(r"torch\.(\w+\.)*_rebuild_\w+")
+# bytes of a value of other storages, without which one cannot tell where the next one begins
+ITEM_SIZES = {
+    **dict.fromkeys(["torch.QInt8Storage", "torch.QUInt8Storage"], 1),
+    **dict.fromkeys(["torch.QUInt4x2Storage", "torch.QUInt2x4Storage"], 1),
+    "torch.QInt32Storage": 4,
+}
+
 
 def read_zip(path):
     """Name -> `Entry` of a file by PyTorch 1.6 or later."""
-    file, storages, places = MappedFile(path), {}, {}
+    file = MappedFile(path)
+    machine, places = Unpickler(file), {}
     with open_zip(file) as archive:
         names = archive.namelist()
         root = next(name for name in names if name.endswith("/data.pkl")).removesuffix("data.pkl")
         if f"{root}byteorder" in names:
             _require_little(path, read_member(file, archive, f"{root}byteorder") == b"little")
-        value = unpickle(path, read_member(file, archive, f"{root}data.pkl"), storages)
-        for key in storages:
+        tensors = _weights(machine, machine.load(read_member(file, archive, f"{root}data.pkl")))
+        for key in machine.storages:
             member = archive.getinfo(f"{root}data/{key}")
             places[key] = stored_at(file, archive, member.filename), member.file_size
-    return _entries(file, value, places)
+    return _entries(file, tensors, places)
 
 
 def read_legacy(path):
     """Name -> `Entry` of a file by PyTorch before 1.6."""
     file = MappedFile(path)
-    stream, storages = file.buffer, {}
+    machine, stream = Unpickler(file), file.buffer
     stream.seek(0)
-    _magic, _version, system, value, keys = (unpickle(path, stream, storages) for _ in range(5))
+    _magic, _version, system, value = (machine.load(stream) for _ in range(4))
     _require_little(path, system["little_endian"])
+    tensors, keys = _weights(machine, value), machine.load(stream)
     places, position = {}, stream.tell()
     for key in keys:
+        if not isinstance(key, str):
+            raise ValueError("a storage whose key is no text")
         count = int.from_bytes(stream[position : position + 8], "little")
-        size = count * storages[key].dtype.itemsize
+        size = count * _item_size(machine.storages[key].dtype)
         places[key] = position + 8, size
         position += 8 + size
     if position > file.size:
         raise damaged(path, f"it should have {position} bytes and has {file.size}")
-    return _entries(file, value, places)
+    return _entries(file, tensors, places)
+
+
+def _item_size(dtype):
+    return ITEM_SIZES[dtype.name] if isinstance(dtype, Foreign) else dtype.itemsize
 
 
 def _require_little(path, is_little):
@@ -175,142 +249,209 @@ def _require_little(path, is_little):
         raise CheckpointError(f"{path}: written on a big-endian machine, which is not supported")
 
 
-# instructions that make a container
-BUILDERS = {
-    "TUPLE",
-    "TUPLE1",
-    "TUPLE2",
-    "TUPLE3",
-    "EMPTY_LIST",
-    "LIST",
-    "EMPTY_DICT",
-    "DICT",
-    "REDUCE",
+# what instructions take at most, in bytes: the objects that they make, and their places
+LEAST = 16
+ARGUMENTS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
+    *("BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
+CONTAINERS = ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT")
+CALLS = ("REDUCE", "NEWOBJ", "NEWOBJ_EX", "OBJ", "INST")
+COSTS = {
+    "MARK": 48,
+    **dict.fromkeys(CONTAINERS, 96),
+    **dict.fromkeys(CALLS, 112),
+    "BINPERSID": 208,
+}
+PAIR, FIRST = 112, 160  # of an item of a dictionary, and what the first one takes besides
+LISTED = 640  # of a tensor that is found
+LONGEST_NAME = 200  # characters of a function or class
 
 
-def unpickle(path, stream, storages):
-    """The value of one pickle; `storages` gathers those that it speaks of, by key."""
-    stack, marks, memo = [], [], {}
-    room = FREE + 4 * (len(stream) if isinstance(stream, bytes) else stream.size())
+class Unpickler:
+    """A stack machine for the pickles of one file.
 
-    def since_mark():
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
-        return items
+    Args:
+        file: the `MappedFile`; its size bounds the memory that the values of its pickles take.
 
-    def last(count):
-        items = stack[-count:]
-        del stack[-count:]
-        return items
+    Attributes:
+        storages: those that the pickles speak of, by key.
+        foreign: name -> `Foreign` of what they named.
+        room: bytes of memory that are left.
+    """
 
-    def update(items):
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            put(stack[-1], key, value)
+    def __init__(self, file):
+        self.path, self.storages, self.foreign = file.path, {}, {}
+        self.room = FREE * 3 // 2 + 6 * file.size
 
-    def call(function, arguments):
-        nonlocal room
-        room -= 16 * len(arguments)
-        if function is _dictionary and arguments:
-            room -= 100 * len(arguments[0])
-        if room < 0:
-            return None
-        return function(*arguments)
+    def load(self, stream):
+        """The value of one pickle: of bytes, or of a mapped file from its position on."""
+        self.stack, self.marks, self.memo = [], [], []
+        for opcode, argument, _ in pickletools.genops(stream):
+            self.spend(COSTS.get(opcode.name, LEAST))
+            if opcode.name == "STOP":
+                return self.stack.pop()
+            self._run(opcode.name, argument)
+        raise ValueError("a pickle without an end")
 
-    for opcode, argument, _ in pickletools.genops(stream):
-        room -= 16 if argument is None else 100
-        if opcode.name in BUILDERS:
-            room -= 80
-        if room < 0:
-            raise ValueError("a pickle that would take far more memory than its length explains")
-        match opcode.name:
-            case "STOP":
-                return stack.pop()
+    def _run(self, name, argument):
+        """Carries out one instruction."""
+        stack = self.stack
+        match name:
             case "PROTO" | "FRAME":
                 pass
             case "MARK":
-                marks.append(len(stack))
+                self.marks.append(len(stack))
             case "POP":
                 stack.pop()
             case "POP_MARK":
-                since_mark()
+                self._since_mark()
             case "DUP":
                 stack.append(stack[-1])
             case "PUT" | "BINPUT" | "LONG_BINPUT":
-                memo[argument] = stack[-1]
+                self._put(argument)
             case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
+                self._put(len(self.memo))
             case "GET" | "BINGET" | "LONG_BINGET":
-                stack.append(memo[argument])
+                stack.append(self.memo[argument])
             case "NONE":
                 stack.append(None)
             case "NEWTRUE" | "NEWFALSE":
-                stack.append(opcode.name == "NEWTRUE")
-            case "INT" | "BININT" | "BININT1" | "BININT2" | "LONG" | "LONG1" | "LONG4" | "FLOAT":
-                stack.append(argument)
-            case "BINFLOAT" | "STRING" | "BINSTRING" | "SHORT_BINSTRING" | "UNICODE" | "BINUNICODE":
-                stack.append(argument)
-            case "SHORT_BINUNICODE" | "BINUNICODE8" | "BINBYTES" | "SHORT_BINBYTES" | "BINBYTES8":
+                stack.append(name == "NEWTRUE")
+            case _ if name in ARGUMENTS:
+                self.spend(sys.getsizeof(argument))
                 stack.append(argument)
             case "EMPTY_TUPLE":
                 stack.append(())
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(last(int(opcode.name[-1]))))
+                stack.append(tuple(self._last(int(name[-1]))))
             case "TUPLE":
-                stack.append(tuple(since_mark()))
+                stack.append(tuple(self._since_mark()))
             case "EMPTY_LIST":
                 stack.append([])
             case "LIST":
-                stack.append(since_mark())
+                stack.append(self._since_mark())
             case "APPEND":
-                items = last(1)
-                stack[-1].extend(items)
-            case "APPENDS":
-                items = since_mark()
-                stack[-1].extend(items)
+                self._extend(self._last(1))
+            case "APPENDS" | "ADDITEMS":
+                self._extend(self._since_mark())
             case "EMPTY_DICT":
                 stack.append({})
             case "DICT":
-                items = since_mark()
+                items = self._since_mark()
                 stack.append({})
-                update(items)
+                self._update(items)
             case "SETITEM":
-                update(last(2))
+                self._update(self._last(2))
             case "SETITEMS":
-                update(since_mark())
+                self._update(self._since_mark())
+            case "EMPTY_SET":
+                stack.append(self._global("builtins.set"))
+            case "FROZENSET":
+                self._since_mark()
+                stack.append(self._global("builtins.frozenset"))
             case "GLOBAL":
-                stack.append(_global(path, argument.replace(" ", ".")))
+                stack.append(self._global(argument.replace(" ", ".")))
             case "STACK_GLOBAL":
-                stack.append(_global(path, ".".join(last(2))))
+                stack.append(self._global(".".join(self._last(2))))
             case "BINPERSID":
-                storage = _storage(stack.pop())
-                storages[storage.key] = storage
-                stack.append(storage)
-            case "REDUCE":
-                stack.append(call(*last(2)))
+                stack.append(self._persistent(stack.pop()))
+            case "REDUCE" | "NEWOBJ":
+                stack.append(self._call(*self._last(2)))
+            case "NEWOBJ_EX":
+                function, arguments, _ = self._last(3)
+                stack.append(self._call(function, arguments))
+            case "OBJ":
+                function, *arguments = self._since_mark()
+                stack.append(self._call(function, tuple(arguments)))
+            case "INST":
+                arguments = tuple(self._since_mark())
+                stack.append(self._call(self._global(argument.replace(" ", ".")), arguments))
             case "BUILD":  # attributes: of an ordered dictionary of weights, the module's versions
                 stack.pop()
             case _:
                 raise CheckpointError(
-                    f"{path}: its pickle wants to build an object ({opcode.name}), and only tensors "
-                    "in plain containers are read; save a state_dict, or as safetensors"
+                    f"{self.path}: its pickle has the instruction {name}, and only tensors in "
+                    "plain containers are read; save a state_dict, or as safetensors"
                 )
-    raise ValueError("a pickle without an end")
 
+    def spend(self, room):
+        """Raises once the values take more memory than the pickles explain."""
+        self.room -= room
+        if self.room < 0:
+            raise ValueError("a pickle that would take far more memory than its length explains")
 
-def _global(path, name):
-    if name not in GLOBALS:
-        raise CheckpointError(
-            f"{path}: its pickle asks for {name!r:.200}, which is not run: only tensors in plain "
-            "containers are read; save model.state_dict() instead of the model, or as safetensors"
-        )
-    return GLOBALS[name]
+    def _since_mark(self):
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def _last(self, count):
+        items = self.stack[-count:]
+        del self.stack[-count:]
+        return items
+
+    def _put(self, place):
+        """Remembers what comes last; places are numbered in order, and few are left out."""
+        missing = max(0, place + 1 - len(self.memo))
+        self.spend(LEAST * missing)
+        self.memo += [None] * missing
+        self.memo[place] = self.stack[-1]
+
+    def _extend(self, items):
+        if self._holds(list):
+            self.stack[-1].extend(items)
+
+    def _update(self, items):
+        if self._holds(dict):
+            self.spend(PAIR * (len(items) // 2) + (0 if self.stack[-1] else FIRST))
+            for key, value in zip(items[::2], items[1::2], strict=True):
+                put(self.stack[-1], key, value)
+
+    def _holds(self, kind):
+        """Whether what comes last is a container of a kind, and not a foreign one."""
+        target = self.stack[-1]
+        if not isinstance(target, kind | Foreign):
+            raise ValueError(f"items put into what is no {kind.__name__}")
+        return isinstance(target, kind)
+
+    def _global(self, name):
+        if name in GLOBALS:
+            return GLOBALS[name]
+        if name not in self.foreign:
+            if len(name) > LONGEST_NAME:
+                raise ValueError(f"a name of {len(name)} characters")
+            self.spend(PAIR + 4 * len(name))
+            self.foreign[name] = Foreign(name)
+        return self.foreign[name]
+
+    def _call(self, function, arguments):
+        """What a call makes; that of a foreign function is a tensor, or of no interest."""
+        self.spend(LEAST * len(arguments))
+        if isinstance(function, Foreign):
+            if not MAKES_TENSORS.fullmatch(function.name):
+                return function
+            kind, shape_in = KINDS.get(function.name, (function.name, lambda _: ()))
+            return Unreadable(kind, shape_in(arguments))
+        if function is _dictionary and arguments:
+            self.spend(PAIR * len(arguments[0]))
+        return function(*arguments)
+
+    def _persistent(self, identifier):
+        """What an old file calls a class with its source, or a storage."""
+        if identifier[0] == "module":
+            return identifier[1]
+        storage = _storage(identifier)
+        self.storages[storage.key] = storage
+        return storage
 
 
 def _storage(identifier):
     kind, dtype, key, _device, count, *view = identifier
-    if kind != "storage" or not isinstance(dtype, np.dtype) or not isinstance(key, str):
+    known = isinstance(dtype, np.dtype | Foreign)
+    if kind != "storage" or not known or not isinstance(key, str):
         raise ValueError("a persistent object that is no storage")
     if view and view[0] is not None:
         _view_key, offset, count = view[0]
@@ -318,31 +459,55 @@ def _storage(identifier):
     return Storage(key, dtype, count)
 
 
-def named_tensors(value):
+def _weights(machine, value):
+    """Name -> `Tensor` or `Unreadable` in the value of a pickle."""
+    tensors = named_tensors(value, machine.spend) if isinstance(value, dict) else {}
+    if not tensors and machine.foreign:
+        raise CheckpointError(
+            f"{machine.path}: its pickle asks for {shown(next(iter(machine.foreign)))}, which is "
+            "not run, and holds no tensors by name; save model.state_dict() instead of the model, "
+            "or as safetensors"
+        )
+    if not tensors:
+        raise CheckpointError(
+            f"{machine.path}: holds no tensors by name; save a state_dict (a dictionary of tensors)"
+        )
+    return tensors
+
+
+def named_tensors(value, spend=lambda room: None):
     """The tensors in nested dictionaries, their keys joined by dots.
 
     Trainers wrap the weights, as `{"model": {...}, "optimizer": {...}, "epoch": 3}`: such a
     wrapper is opened; one of another name, where it is the only dictionary of tensors. Numbers,
     strings, lists and the like are no weights and are left out.
+
+    Args:
+        value: the dictionary.
+        spend: is told the bytes of memory that each name will take.
     """
     for _ in WRAPPERS:
         inner = [value[key] for key in WRAPPERS if isinstance(value.get(key), dict)] or _only(value)
-        if not inner or any(isinstance(item, Tensor) for item in value.values()):
+        if not inner or any(isinstance(item, TENSORS) for item in value.values()):
             break
         value = inner[0]
-    tensors, seen, room = {}, set(), FREE
+    tensors, seen = {}, set()
 
     def gather(group, prefix):
-        nonlocal room
         seen.add(id(group))  # a pickle can hold a dictionary twice, or in itself
-        for key, item in group.items():
-            if isinstance(item, Tensor):
-                name = f"{prefix}{key}"
-                tensors[name], room = item, room - len(name)
-                if room < 0 or len(tensors) > MAX_TENSORS:
-                    raise ValueError("too many names of tensors, or too long ones")
-            elif isinstance(item, dict) and id(item) not in seen:
-                gather(item, f"{prefix}{key}.")
+        for i, (key, item) in enumerate(group.items()):
+            inner = isinstance(item, dict) and id(item) not in seen
+            if not inner and not isinstance(item, TENSORS):
+                continue
+            odd = isinstance(key, OddKey)
+            name = f"{prefix}<{key.kind} {i}>" if odd else f"{prefix}{key}"
+            spend(LISTED + 2 * sys.getsizeof(name))
+            if len(tensors) == MAX_TENSORS:
+                raise ValueError(f"more than {MAX_TENSORS} tensors")
+            if inner:
+                gather(item, f"{name}.")
+            else:
+                tensors[name] = Unreadable(f"{key.kind} as a key", item.shape) if odd else item
 
     gather(value, "")
     return tensors
@@ -354,22 +519,21 @@ def _only(value):
         item
         for item in value.values()
         if isinstance(item, dict)
-        and any(isinstance(inner, (Tensor, dict)) for inner in item.values())
+        and any(isinstance(inner, (*TENSORS, dict)) for inner in item.values())
         and not item.keys() >= {"state", "param_groups"}  # an optimizer
     ]
-    flat = len(groups) == 1 and all(isinstance(inner, Tensor) for inner in groups[0].values())
+    flat = len(groups) == 1 and all(isinstance(inner, TENSORS) for inner in groups[0].values())
     return groups if flat else []
 
 
-def _entries(file, value, places):
-    tensors = named_tensors(value) if isinstance(value, dict) else {}
-    if not tensors:
-        raise CheckpointError(
-            f"{file.path}: holds no tensors by name; save a state_dict (a dictionary of tensors)"
-        )
+def _entries(file, tensors, places):
     # repeated values (a stride of 0) take no room in the file, but all the more in memory
     room, entries = max(file.size, 2**20), {}
     for name, tensor in tensors.items():
+        if isinstance(tensor, Unreadable):
+            shape = checked_shape(file.path, name, tensor.shape)
+            entries[name] = unreadable(file.path, name, shape, f"values of kind {tensor.kind}")
+            continue
         entry = _entry(file, name, tensor, *places[tensor.storage.key])
         count = math.prod(entry.shape)
         pairs = zip(entry.shape, tensor.strides, strict=True)

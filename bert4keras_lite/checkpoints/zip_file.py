@@ -52,10 +52,16 @@ def _differs(member):
 
 
 def read_member(file, archive, name):
-    """The bytes of a member; see `open_zip` for how many there may be."""
+    """The bytes of a member; see `open_zip` for how many there may be.
+
+    A checksum of zero was not computed: `torch.serialization.set_crc32_options(False)`.
+    """
     member = archive.getinfo(name)
     if member.file_size > FREE // 4 + 2 * file.size:
         raise damaged(file.path, f"its member {name!r:.200} would take {member.file_size} bytes")
+    if member.compress_type == zipfile.ZIP_STORED and not member.CRC:
+        start = stored_at(file, archive, name)
+        return file.buffer[start : start + member.file_size]
     return archive.read(member)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import random
 import shutil
 import tracemalloc
@@ -255,6 +256,20 @@ def test_lying_torch_tensors(tmp_path, offset, shape, strides):
     torch_zip(tmp_path / "m.pt", tensor_pickle(offset, shape, strides))
     with pytest.raises(CheckpointError):
         open_checkpoint(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("protocol", range(1, 6))
+def test_pickles_beside_weights_are_not_run(tmp_path, protocol):
+    import os
+
+    target = tmp_path / "executed"
+    weights = tensor_pickle(0, (2, 2), (1, 2))[:-1] + b"X\x01\x00\x00\x00b"
+    for malice in (Malice(os.system, f"touch {target}"), Malice(Path(target).touch)):
+        content = re.sub(rb"^\x80.(\x95.{8})?", b"", pickle.dumps(malice, protocol), flags=re.S)
+        torch_zip(tmp_path / "m.pt", weights + content[:-1] + b"s.")
+        checkpoint = open_checkpoint(tmp_path / "m.pt")
+        assert list(checkpoint) == ["a"] and checkpoint["a"].shape == (2, 2)
+        assert not target.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import argparse
 import json
 import mmap
 import os
@@ -5,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections import Counter, defaultdict
 from itertools import pairwise
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -350,6 +353,94 @@ def test_old_torch_pickles(tmp_path):
     assert len(changed) == len(content) + 11
     (tmp_path / "m.pt").write_bytes(changed)
     np.testing.assert_array_equal(open_checkpoint(tmp_path / "m.pt")["a"], [2, 3, 4])
+
+
+@pytest.mark.parametrize("protocol", range(1, 6))
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("checksums", [True, False])
+def test_torch_pickles_of_every_protocol(tmp_path, protocol, zipped, checksums):
+    torch = pytest.importorskip("torch")
+    tensors = {"a": torch.arange(6).reshape(2, 3).T, "b": torch.nn.Parameter(torch.ones(4))}
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(checksums)
+    try:
+        torch.save(
+            tensors,
+            tmp_path / "m.pt",
+            pickle_protocol=protocol,
+            _use_new_zipfile_serialization=zipped,
+        )
+    finally:
+        torch.serialization.set_crc32_options(before)
+    checkpoint = open_checkpoint(tmp_path / "m.pt")
+    assert list(checkpoint) == ["a", "b"]
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(checkpoint[name], tensor.detach().numpy())
+
+
+# kind, as the error says it -> how to make such a tensor
+OTHER_KINDS = {
+    "torch.complex32": lambda torch, grid: grid.to(torch.complex32),
+    "torch.float8_e4m3fnuz": lambda torch, grid: grid.to(torch.float8_e4m3fnuz),
+    "quantized": lambda torch, grid: torch.quantize_per_tensor(grid, 0.1, 0, torch.qint32),
+    "meta": lambda torch, grid: grid.to("meta"),
+    "sparse": lambda torch, grid: grid.to_sparse(),
+    "torch._utils._rebuild_nested_tensor": lambda torch, grid: torch.nested.nested_tensor([grid]),
+    "conjugated or negated view": lambda torch, grid: grid.to(torch.complex64).conj(),
+    "tuple as a key": lambda torch, grid: grid,
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.filterwarnings("ignore")  # PyTorch announces that some of them will change
+def test_torch_tensors_of_other_kinds(tmp_path, kind, zipped):
+    """One that cannot be read is listed, and in nobody's way."""
+    torch = pytest.importorskip("torch")
+    key, name = ((1, (2, 3)), "<tuple 1>") if kind.startswith("tuple") else ("b", "b")
+    tensor = OTHER_KINDS[kind](torch, torch.ones(2, 3))
+    values = {"a": torch.arange(4.0), key: tensor, "c": torch.arange(3)}
+    torch.save(values, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
+    checkpoint = open_checkpoint(tmp_path / "m.pt")
+    assert list(checkpoint) == ["a", name, "c"]
+    assert checkpoint.shape(name) == (() if "nested" in kind else (2, 3))
+    assert checkpoint.dtype(name) == object
+    np.testing.assert_array_equal(checkpoint["a"], [0, 1, 2, 3])
+    np.testing.assert_array_equal(checkpoint["c"], [0, 1, 2])
+    with pytest.raises(CheckpointError, match=f"m.pt: {name!r} holds values of kind {kind}, and"):
+        checkpoint[name]
+
+
+def test_torch_buffers(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"a": torch.nn.Buffer(torch.arange(3))}, tmp_path / "m.pt")
+    np.testing.assert_array_equal(open_checkpoint(tmp_path / "m.pt")["a"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("protocol", range(1, 6))
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_objects_beside_weights(tmp_path, protocol, zipped):
+    """What trainers keep is passed over, and not built."""
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    training = {
+        "args": argparse.Namespace(rate=1e-3, output=Path("out")),
+        "optimizer": optimizer.state_dict(),
+        "history": defaultdict(list, {"loss": [0.5, 0.25]}),
+        "seen": Counter(["a", "b", "a"]),
+        "options": {(1, (2, 3)): 1, 0.5: 2, None: 3, True: 4, b"k": 5, 1 << 80: 6, ("a",): []},
+        "random": np.random.default_rng(0),
+        "sets": [{1, (2, 3)}, frozenset({"a"}), bytearray(b"ab"), 1j, slice(2), torch.float16],
+    }
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+    for name in ("state_dict", "weights"):
+        torch.save({**training, name: layer.state_dict()}, tmp_path / "m.pt", **options)
+        checkpoint = open_checkpoint(tmp_path / "m.pt")
+        assert list(checkpoint) == ["weight", "bias"]
+        np.testing.assert_array_equal(checkpoint["weight"], layer.weight.detach().numpy())
 
 
 def test_unwrapping(tmp_path):
