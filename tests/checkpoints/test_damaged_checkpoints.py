@@ -2,8 +2,8 @@
 
 import json
 import pickle
-import re
 import random
+import re
 import shutil
 import tracemalloc
 import zipfile

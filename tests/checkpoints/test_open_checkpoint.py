@@ -404,7 +404,7 @@ def test_torch_tensors_of_other_kinds(tmp_path, kind, zipped):
     checkpoint = open_checkpoint(tmp_path / "m.pt")
     assert list(checkpoint) == ["a", name, "c"]
     assert checkpoint.shape(name) == (() if "nested" in kind else (2, 3))
-    assert checkpoint.dtype(name) == object
+    assert checkpoint.dtype(name) == np.dtype(object)
     np.testing.assert_array_equal(checkpoint["a"], [0, 1, 2, 3])
     np.testing.assert_array_equal(checkpoint["c"], [0, 1, 2])
     with pytest.raises(CheckpointError, match=f"m.pt: {name!r} holds values of kind {kind}, and"):
