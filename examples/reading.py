@@ -35,7 +35,7 @@ def read_cmrc(path):
     try:
         data = read_json(path)
     except ValueError as error:
-        raise SystemExit(f"{error} It should be one object, as CMRC 2018 has it.") from None
+        raise SystemExit(f"{error} As in CMRC 2018, expected one JSON object.") from None
     questions, place = [], "data"
     try:
         for i, article in enumerate(data["data"]):

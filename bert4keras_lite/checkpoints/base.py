@@ -19,6 +19,7 @@ from .. import parsing
 
 MAX_RANK = 32  # of every NumPy that is supported
 MAX_TENSORS = 50_000  # of one file
+COMPARED = 10_000  # names, with one that is not there: more would take seconds
 
 
 class CheckpointError(Exception):
@@ -33,7 +34,7 @@ class MissingTensorError(CheckpointError, KeyError):
         self.path, self.name, self.names = path, name, names
 
     def __str__(self):  # lazily: `get` and `in` raise and drop this error, and never pay for it
-        near = difflib.get_close_matches(str(self.name), self.names, n=3)
+        near = difflib.get_close_matches(str(self.name), self.names[:COMPARED], n=3)
         hint = f"the nearest names are {near}" if near else f"it holds {len(self.names)} others"
         return f"{self.path}: no tensor is named {self.name!r:.200}; {hint:.600}"
 
