@@ -428,6 +428,23 @@ def test_what_is_no_http_gets_an_answer(caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    "nonsense", ["nonsense\r\n\r\n", f"{HEAD}Transfer-Encoding: chunked\r\n\r\nnone\r\n"]
+)
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_who_stays_after_nonsense_is_sent_away(nonsense, half_closed):
+    limits = Limits(connections=2, header_seconds=0.2)
+    with listening(vectors(limits)) as port:
+        staying = [connect(port, nonsense) for _ in range(2)]
+        for connection in staying:
+            if half_closed:
+                connection.shutdown(socket.SHUT_WR)
+            assert rest_of(connection).startswith(b"HTTP/1.1 400 ")
+        until(lambda: b" 200 " in ask_and_close(port))
+        for connection in staying:
+            connection.close()
+
+
 def test_a_body_that_is_no_http(caplog):
     with listening(app := vectors()) as port:
         answer = rest_of(
@@ -662,14 +679,17 @@ def test_half_closed_clients_of_http_1_0_get_their_answer():
             assert rest_of(connection).startswith(b"HTTP/1.1 200 ")
 
 
-def test_who_closes_its_side_gets_the_answers_of_all_requests():
+def test_who_closes_its_side_gets_the_answers_of_all_requests(caplog):
     with listening(vectors()) as port:
         connection = connect(port, WHOLE * 20)
         connection.shutdown(socket.SHUT_WR)
         assert rest_of(connection).count(b"HTTP/1.1 200 ") == 20
-        connection = connect(port, WHOLE[:-3])
-        connection.shutdown(socket.SHUT_WR)
-        assert rest_of(connection) == b""
+        for half in (WHOLE[:-3], WHOLE[:30], f"{HEAD}Content-Length: 5\r\n\r\n", CHUNKED + "5\r\n"):
+            for path in ("/v1/vectors", "/nothing", "/health"):
+                connection = connect(port, half.replace("/v1/vectors", path))
+                connection.shutdown(socket.SHUT_WR)
+                rest_of(connection)
+    assert caplog.records == []
 
 
 def test_a_client_that_is_gone_when_its_side_is_closed(caplog):

@@ -146,7 +146,7 @@ class Connection(H11Protocol):
             self.start("probe", PROBES / 2 if self.is_told_of_progress() else LINGER, self.probe)
         if self.client_closed:
             if not waits and not self.pending:
-                self.transport.close()
+                self.wire.close()
         elif full:
             self.wire.pause_reading()
         else:
@@ -186,6 +186,8 @@ class Connection(H11Protocol):
 
     def follow(self):
         """Starts and stops timers, by what the client is to do now."""
+        if self.transport.is_closing():
+            return  # only `linger` ends it
         if self.cycle is not self.followed:
             self.begin()
         if self.is_answering():
@@ -294,6 +296,10 @@ class Lingering:
 
     def __getattr__(self, name):
         return getattr(self.transport, name)
+
+    def write(self, data):
+        if not self.closed:
+            self.transport.write(data)
 
     def pause_reading(self):
         """Nothing: `flow.read_paused` tells that nothing more is to be taken."""
