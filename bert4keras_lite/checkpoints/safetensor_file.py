@@ -11,7 +11,18 @@ import ml_dtypes
 import numpy as np
 
 from ..files import final
-from .base import MAX_TENSORS, Checkpoint, CheckpointError, MappedFile, as_bytes, damaged, read_json
+from ..parsing import shown
+from .base import (
+    MAX_TENSORS,
+    Checkpoint,
+    CheckpointError,
+    MappedFile,
+    as_bytes,
+    checked_shape,
+    damaged,
+    read_json,
+    unreadable,
+)
 
 DTYPES = {
     "BOOL": np.dtype(bool),
@@ -60,13 +71,13 @@ def _check_cover(file, start, header):
 
 
 def _entry(file, name, start, info):
-    if info["dtype"] not in DTYPES:
-        raise CheckpointError(
-            f"{file.path}: {name!r:.200} has dtype {info['dtype']!r:.200}; known are "
-            f"{', '.join(DTYPES)}"
-        )
-    begin, end = info["data_offsets"]
-    entry = file.entry(name, start + begin, info["shape"], DTYPES[info["dtype"]])
+    kind, (begin, end) = info["dtype"], info["data_offsets"]
+    if kind not in DTYPES:  # its values may take parts of bytes
+        shape = checked_shape(file.path, name, info["shape"])
+        if not isinstance(kind, str) or not 0 <= begin <= end:
+            raise damaged(file.path, f"a description of {name!r:.200} that is none of a tensor")
+        return unreadable(file.path, name, shape, f"values of kind {shown(kind)}")
+    entry = file.entry(name, start + begin, info["shape"], DTYPES[kind])
     if begin < 0 or end - begin != math.prod(entry.shape) * entry.dtype.itemsize:
         what = f"{name!r:.200} of shape {entry.shape} cannot take {end - begin} bytes"
         raise damaged(file.path, what)

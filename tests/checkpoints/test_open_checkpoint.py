@@ -411,6 +411,31 @@ def test_torch_tensors_of_other_kinds(tmp_path, kind, zipped):
         checkpoint[name]
 
 
+@pytest.mark.parametrize(
+    "kind, dtype",
+    [
+        ("F8_E4M3FNUZ", "float8_e4m3fnuz"),
+        ("F8_E5M2FNUZ", "float8_e5m2fnuz"),
+        ("F8_E8M0", "float8_e8m0fnu"),
+        ("F4", "float4_e2m1fn_x2"),
+    ],
+)
+def test_safetensors_of_other_kinds(tmp_path, kind, dtype):
+    torch = pytest.importorskip("torch")
+    library = pytest.importorskip("safetensors.torch")
+    tensor = torch.zeros(2, 4, dtype=torch.uint8).view(getattr(torch, dtype))
+    tensors = {"a": torch.arange(4.0), "b": tensor, "c": torch.arange(3)}
+    library.save_file(tensors, tmp_path / "m.safetensors")
+    checkpoint = open_checkpoint(tmp_path / "m.safetensors")
+    assert set(checkpoint) == {"a", "b", "c"}
+    assert checkpoint.shape("b") == (2, 8 if kind == "F4" else 4)
+    assert checkpoint.dtype("b") == np.dtype(object)
+    np.testing.assert_array_equal(checkpoint["a"], [0, 1, 2, 3])
+    np.testing.assert_array_equal(checkpoint["c"], [0, 1, 2])
+    with pytest.raises(CheckpointError, match=f"'b' holds values of kind '{kind}', and only num"):
+        checkpoint["b"]
+
+
 def test_torch_buffers(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"a": torch.nn.Buffer(torch.arange(3))}, tmp_path / "m.pt")
