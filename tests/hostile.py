@@ -569,7 +569,7 @@ def hdf5_many_processes(folder):
     """None of them is read along with the one before it, if that is to be small."""
     path = folder / "m.weights.h5"
     with h5py.File(path, "w") as file:
-        for i in range(100):
+        for i in range(125):
             file.create_dataset(f"{i}", (530_000,), "i1", chunks=(530_000,), fillvalue=1)
     return path
 

@@ -34,7 +34,7 @@ OPENED = {
     "zip_64": "2 tensors, 24 bytes",
     "npz_allowed_zeros": "1 tensors, 33554432 bytes",
     "npz_second_version": "1 tensors, 12 bytes",
-    "hdf5_many_processes": "100 tensors, 53000000 bytes",
+    "hdf5_many_processes": "125 tensors, 66250000 bytes",
     "hdf5_filtered": "1 tensors, 8000 bytes",
     "hdf5_cycle": "1 tensors, 12 bytes",
     "hdf5_external_link": "1 tensors, 12 bytes",
