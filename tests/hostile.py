@@ -974,6 +974,14 @@ def safetensors_surrogate(folder):
 
 
 @case()
+def safetensors_text_as_shape(folder):
+    """A text, each character of which would be a size of its own."""
+    shape = b'"' + "\U000e0001".encode() * 1_200_000 + b'"'
+    header = b'{"a":{"dtype":"F32","shape":' + shape + b',"data_offsets":[0,4]}}'
+    return safetensors(folder / "m.safetensors", header, bytes(4))
+
+
+@case()
 def safetensors_list(folder):
     return safetensors(folder / "m.safetensors", b'{"a":[1]}')
 

@@ -194,10 +194,13 @@ def release(array):
 
 def checked_shape(path, name, shape):
     """`shape` as a tuple, once it is known to be one."""
-    shape = tuple(shape)
-    if len(shape) > MAX_RANK or not all(type(n) is int and 0 <= n < 1 << 60 for n in shape):
+    if (
+        not isinstance(shape, list | tuple)
+        or len(shape) > MAX_RANK
+        or not all(type(n) is int and 0 <= n < 1 << 60 for n in shape)
+    ):
         raise damaged(path, f"{name!r:.200} has the impossible shape {parsing.shown(shape)}")
-    return shape
+    return tuple(shape)
 
 
 def as_bytes(array):

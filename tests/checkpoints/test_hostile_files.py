@@ -139,6 +139,7 @@ REFUSED = {
     "safetensors_trailing": "56 bytes behind its last tensor",
     "safetensors_many_tensors": "it lists 50001 tensors, more than 50000",
     "safetensors_surrogate": "half of a character, such as \\ud800 alone",
+    "safetensors_text_as_shape": "'a' has the impossible shape '\\U000e0001",
     "safetensors_list": "list indices must be integers or slices, not str",
     "shards_itself": "names an index as a shard: 'm.safetensors.index.json'",
     "shards_of_indexes": "names an index as a shard: '1a.index.json'",
