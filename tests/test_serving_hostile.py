@@ -896,6 +896,7 @@ def test_no_text_gets_into_the_log(text):
         asyncio.run(watch(scope, None, None))
     finally:
         guards.access.removeHandler(handler)
+        guards.access.setLevel(logging.NOTSET)
     (line,) = lines
     assert re.fullmatch(r"- other other 0 0\.\d{3} s [0-9a-f]{16}", line)
 
