@@ -11,6 +11,7 @@ tells how much it grew.
 `tests/checkpoints/test_hostile_files.py` says what is to come out.
 """
 
+import bz2
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ import shutil
 import struct
 import sys
 import tempfile
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -502,6 +504,44 @@ def npz_twice(folder):
     content = npz(folder / "m.npz", [("a.npy", member), ("b.npy", member)]).read_bytes()
     (folder / "m.npz").write_bytes(content.replace(b"b.npy", b"a.npy"))
     return folder / "m.npz"
+
+
+def unpacks_to_more(path, name, size):
+    """A member by bzip2 that says it has 4 kB and holds `size` bytes of zeros."""
+    packed, claimed = bz2.compress(bytes(size)), bytes(4096)
+    data = packed_member(name, packed, claimed, zipfile.ZIP_BZIP2)
+    path.write_bytes(data)
+    return path
+
+
+def packed_member(name, packed, claimed, method):
+    """A zip archive of one member whose sizes and checksum are those of `claimed`."""
+    name = name.encode()
+    fields = (method, 0, 0, zlib.crc32(claimed), len(packed), len(claimed), len(name), 0)
+    local = struct.pack("<4s5H3L2H", b"PK\3\4", 46, 0, *fields) + name + packed
+    listed = struct.pack("<4s6H3L5H2L", b"PK\1\2", 46, 46, 0, *fields, 0, 0, 0, 0, 0) + name
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(listed), len(local), 0)
+    return local + listed + end
+
+
+@case()
+def npz_bzip2(folder):
+    """256 MB of zeros in 300 bytes, by a method that unpacks without a limit."""
+    return unpacks_to_more(folder / "m.npz", "a.npy", 256 << 20)
+
+
+@case()
+def torch_bzip2(folder):
+    return unpacks_to_more(folder / "m.pt", "m/data.pkl", 256 << 20)
+
+
+@case()
+def torch_twice(folder):
+    path = torch_zip(folder / "m.pt", b"\x80\x02}" + text("a") + tensor() + b"s.")
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("m/data/0", bytes(16))
+    return path
 
 
 @case()

@@ -17,8 +17,6 @@ def read_entries(path, verify):
         for member in archive.infolist():
             if member.filename.endswith(".npy"):
                 name = member.filename.removesuffix(".npy")
-                if name in entries:
-                    raise damaged(path, f"its member {member.filename!r:.200} is there twice")
                 entries[name] = _entry(file, archive, member, verify)
     return entries
 

@@ -9,6 +9,8 @@ from .base import MAX_TENSORS, damaged
 # what is behind the list of members; the second of them, with numbers of 64 bits, may be missing
 END, LOCATOR, END_64 = b"PK\5\6", b"PK\6\7", b"PK\6\6"
 MOST_LIST = 16 << 20  # bytes: more than any checkpoint has
+# bzip2 and LZMA unpack more than is asked for at once, whatever size they tell
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # what follows the bytes of a member: sizes and checksum if its flags say so, or the next record
 DESCRIPTOR, NEXT = (b"PK\7\x08",), (b"PK\3\4", b"PK\1\2")
 
@@ -17,13 +19,21 @@ def open_zip(file):
     """The archive in a `MappedFile`, once all of it is known to be of a size that the file explains."""
     _check_list(file)
     archive = zipfile.ZipFile(file.path)
-    room = FREE + 4 * file.size
+    room, names = FREE + 4 * file.size, set()
     for member in archive.infolist():
         room -= member.file_size
         stored = member.compress_type == zipfile.ZIP_STORED
-        if room < 0 or member.compress_size > file.size or (stored and _differs(member)):
+        wrong = None
+        if member.filename in names:
+            wrong = "there twice"
+        elif member.compress_type not in METHODS:
+            wrong = "compressed by a method other than deflate"
+        elif room < 0 or member.compress_size > file.size or (stored and _differs(member)):
+            wrong = "larger than can be"
+        if wrong:
             archive.close()
-            raise damaged(file.path, f"its member {member.filename!r:.200} is larger than can be")
+            raise damaged(file.path, f"its member {member.filename!r:.200} is {wrong}")
+        names.add(member.filename)
     return archive
 
 
