@@ -25,6 +25,7 @@ import argparse
 import json
 import mmap
 import os
+import pickle
 import random
 import re
 import resource
@@ -241,6 +242,18 @@ PICKLE_TOKENS = [
         b"\x94",
     ),
     *(b"ctorch._utils\n_rebuild_tensor_v2\n", b"ctorch\nHalfStorage\n", b"c__builtin__\neval\n"),
+    *(
+        b"o",
+        b"\x81",
+        b"\x8f",
+        b"\x90",
+        b"\x91",
+        b"\x92",
+        b"\x93",
+        b"ios\nsystem\n",
+        b"G" + b"\x3f" * 8,
+    ),
+    *(b"ctorch._utils\n_rebuild_qtensor\n", b"ctorch._tensor\n_rebuild_from_type_v2\n"),
 ]
 
 
@@ -532,13 +545,14 @@ def read_corpus(path):
         "".join(map(documents.clean, read)).encode()
 
 
-def ask_here(file, start, size, seconds, **request):
+def ask_here(path, parts, seconds, **request):
     """As `hdf5._ask`, in this process."""
-    request |= {"path": str(file.path), "start": start, "size": size, "room": MEMORY + 8 * size}
+    files = [(str(part.file.path), part.start, part.size) for part in parts]
+    request |= {"files": files, "room": MEMORY + 8 * sum(part.size for part in parts)}
     try:
         return b"".join(hdf5_child.answer(request)), 0.0
     except Exception as error:
-        raise damaged(file.path, f"{type(error).__name__}: {error!s:.200}") from None
+        raise damaged(path, f"{type(error).__name__}: {error!s:.200}") from None
 
 
 ask_child = hdf5._ask
@@ -632,6 +646,56 @@ def write_chunked(libver):
             file["layers/dense/vars"].attrs["name"] = "dense"
 
     return write
+
+
+def write_user_block(path):
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["layers/dense/vars/0"] = np.arange(12, dtype="f4").reshape(3, 4)
+        file["layers/dense/vars"].attrs["name"] = "dense"
+
+
+def keras_shards():
+    """A model in two files of HDF5, and the index of these, which is changed."""
+    groups = {"/layers/dense/vars": ["m_00000.weights.h5", "m_00001.weights.h5"]}
+    groups["/layers/norm/vars"] = "m_00001.weights.h5"
+    index = {"metadata": {"total_size": 24}, "weight_map": groups}
+    files = {"m.weights.json": json.dumps(index).encode()}
+    names = [("dense/vars/0",), ("dense/vars/1", "norm/vars/0")]
+    with tempfile.TemporaryDirectory() as folder:
+        for shard, keys in zip(groups["/layers/dense/vars"], names, strict=True):
+            with h5py.File(Path(folder) / shard, "w") as file:
+                for key in keys:
+                    file[f"layers/{key}"] = np.arange(2, dtype="f4")
+            files[shard] = (Path(folder) / shard).read_bytes()
+    return [(files, "m.weights.json")]
+
+
+def training_pickle():
+    """Weights, and what trainers keep beside them, of protocol 4."""
+    from hostile import tensor, text
+
+    namespace = text("argparse") + text("Namespace") + b"\x93\x94)\x81}" + text("a") + b"K\x01sb"
+    history = text("collections") + text("defaultdict") + b"\x93N\x85R" + text("x") + b"]s"
+    unknown = b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n(ctorch\nfloat32\nK\x02\x85tR"
+    items = {
+        "args": namespace,
+        "history": history,
+        "options": b"}K\x01K\x02\x86N\x8f(K\x03\x90\x86s",
+        "state_dict": b"}(" + text("w") + tensor() + text("meta") + unknown + b"u",
+    }
+    return b"\x80\x04}(" + b"".join(text(key) + item for key, item in items.items()) + b"u."
+
+
+def write_training(path):
+    from hostile import torch_zip
+
+    torch_zip(path, training_pickle())
+
+
+def write_legacy_training(path):
+    start = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    pickles = [pickle.dumps(part, 4) for part in start] + [training_pickle(), pickle.dumps(["0"])]
+    path.write_bytes(b"".join(pickles) + struct.pack("<Q", 4) + bytes(16))
 
 
 def megatron_seeds():
@@ -749,15 +813,23 @@ FORMATS = {
         repaired=in_header,
     ),
     "torch-zip": Format(
-        of_goldens("torch.pt", "torch_module.bin", "torch_nested.bin"),
+        lambda: (
+            of_goldens("torch.pt", "torch_module.bin", "torch_nested.bin")()
+            + written(write_training, "m.pt")()
+        ),
         repaired=in_zip(PICKLE_TOKENS),
     ),
     "torch-legacy": Format(
-        of_goldens("torch_legacy.pt"),
+        lambda: of_goldens("torch_legacy.pt")() + written(write_legacy_training, "m.pt")(),
         repaired=lambda rng, content: mutated(rng, content, PICKLE_TOKENS),
     ),
     "npz": Format(of_goldens("arrays.npz", "compressed.npz"), repaired=in_zip()),
-    "hdf5-contiguous": Format(of_goldens("dense.weights.h5"), may_die=True),
+    "hdf5-contiguous": Format(
+        lambda: (
+            of_goldens("dense.weights.h5")() + written(write_user_block, "m.weights.h5")()
+        ),
+        may_die=True,
+    ),
     "hdf5-chunked": Format(
         lambda: [
             seed
@@ -781,7 +853,7 @@ FORMATS = {
     "tf-state": Format(state_seeds, tokens=('"', "\\", "\\377", "/", ".."), target=""),
     "snappy": Format(snappy_seeds, repaired=in_snappy),
     "shard-index": Format(
-        of_goldens("torch_sharded/pytorch_model.bin.index.json"),
+        lambda: of_goldens("torch_sharded/pytorch_model.bin.index.json")() + keras_shards(),
         tokens=tuple(JSON_TOKENS),
         repaired=in_json,
     ),

@@ -702,6 +702,78 @@ def keras_compressed(folder):
     return path
 
 
+def keras_shards(folder, groups, count=1, **options):
+    """An index of files of HDF5, each with one array."""
+    for i in range(count):
+        with h5py.File(folder / f"{i:05}.weights.h5", "w", libver="latest") as file:
+            file.create_dataset(f"{i}/vars/0", data=np.zeros(1, "f4"), **options)
+    path = folder / "m.weights.json"
+    path.write_text(json.dumps({"weight_map": groups}))
+    return path
+
+
+@case(in_child=True)
+def keras_shards_many(folder):
+    """A process for each of them, or for each of their arrays, would take minutes."""
+    groups = {f"/{i}/vars": f"{i:05}.weights.h5" for i in range(500)}
+    return keras_shards(folder, groups, 500, chunks=(1,))
+
+
+@case(in_child=True)
+def keras_shards_itself(folder):
+    return keras_shards(folder, {f"/{i}/vars": ["m.weights.json"] for i in range(20_000)})
+
+
+@case(in_child=True)
+def keras_shards_repeated(folder):
+    """One file, as often as a description of its size may say so."""
+    return keras_shards(folder, {"/0/vars": ["00000.weights.h5"] * 200_000})
+
+
+@case(in_child=True)
+def keras_shards_above(folder):
+    return keras_shards(folder, {"/0/vars": ["../m.weights.h5"]})
+
+
+@case(in_child=True)
+def keras_shards_missing(folder):
+    return keras_shards(folder, {"/0/vars": ["00000.weights.h5", "00001.weights.h5"]})
+
+
+@case(in_child=True)
+def keras_shards_elsewhere(folder):
+    groups = {"/0/vars": "00000.weights.h5", "/1/vars": ["00000.weights.h5"]}
+    return keras_shards(folder, groups)
+
+
+@case(in_child=True)
+def keras_shards_twice(folder):
+    """An array that is in two files: readers could disagree on which is meant."""
+    path = keras_shards(folder, {"/0/vars": ["00000.weights.h5", "00001.weights.h5"]})
+    shutil.copy(folder / "00000.weights.h5", folder / "00001.weights.h5")
+    return path
+
+
+@case(in_child=True)
+def keras_shards_of_numbers(folder):
+    return keras_shards(folder, {"/0/vars": [[0]]})
+
+
+@case(in_child=True)
+def keras_shards_of_another_format(folder):
+    shutil.copy(GOLDENS / "brain.safetensors", folder)
+    return keras_shards(folder, {"/0/vars": "brain.safetensors"})
+
+
+@case(in_child=True)
+def keras_shards_damaged(folder):
+    """Which of them it is, is told."""
+    path = keras_shards(folder, {f"/{i}/vars": f"{i:05}.weights.h5" for i in range(3)}, 3)
+    content = (folder / "00001.weights.h5").read_bytes()
+    (folder / "00001.weights.h5").write_bytes(content[:100])
+    return path
+
+
 # TensorFlow
 
 

@@ -11,6 +11,7 @@ Example:
 
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from ..files import SaveError, complete, saving
@@ -31,10 +32,12 @@ from .zip_file import open_zip
 __all__ = ["Checkpoint", "CheckpointError", "open_checkpoint", "save_checkpoint"]
 
 LEAST_NAME = 64  # bytes of an index for each tensor, if it lists more than one file may have
+# what the names of descriptions of checkpoints in several files end with
+INDEX = (".index.json", "weights.json")
 LOOKED_FOR = (
     "model.safetensors, model.safetensors.index.json, one *.safetensors, a TensorFlow checkpoint "
     "('checkpoint' or one *.index), pytorch_model.bin, pytorch_model.bin.index.json, one *.npz, "
-    "one *.weights.h5, one *.keras, mp_rank_*_model_states.pt"
+    "one *.weights.json, one *.weights.h5, one *.keras, mp_rank_*_model_states.pt"
 )
 
 
@@ -46,8 +49,8 @@ def open_checkpoint(path, verify=True):
     is checked here, so that no tensor is found missing when half a model is loaded.
 
     Args:
-        path: a file, the `.index.json` of a sharded checkpoint, the prefix (or any file) of a
-            TensorFlow checkpoint, or a directory that holds one checkpoint.
+        path: a file, the `.index.json` (of Keras, `.weights.json`) of a sharded checkpoint, the
+            prefix (or any file) of a TensorFlow checkpoint, or a directory that holds one checkpoint.
         verify: whether to check the checksum of a tensor when it is read, where the format has
             such: TensorFlow's and `.npz`. (Those of TensorFlow's index are always checked.)
 
@@ -118,6 +121,7 @@ def _find(directory):
         or named("pytorch_model.bin")
         or named("pytorch_model.bin.index.json")
         or only("*.npz")
+        or only("*.weights.json")
         or only("*.weights.h5")
         or only("*.keras")
     )
@@ -139,6 +143,8 @@ def _open(path, verify):
     with reading(path):
         if path.name.endswith(".index.json"):
             return _open_sharded(path, verify)
+        if path.name.endswith("weights.json"):
+            return _open_sharded_keras(path)
         format, read_entries = _format_of(path)
         if format == "keras":
             entries, layers = read_entries(path)
@@ -150,21 +156,10 @@ def _open(path, verify):
 
 def _open_sharded(path, verify):
     """A checkpoint in several files, by its JSON index: name of tensor -> name of file."""
-    most = max(MAX_TENSORS, size_of(path) // LEAST_NAME)
-    files = read_json(path, path.read_bytes())["weight_map"]
-    if len(files) > most or not files:
-        raise damaged(path, f"it lists {len(files)} tensors; expected 1 to {most}")
+    files = _weight_map(path)
     shards = {}
-    for file in sorted(set(files.values())):
-        if Path(file).name != file or "\0" in file:
-            raise CheckpointError(f"{path}: names a shard outside of its directory: {file!r:.200}")
-        if file.endswith(".index.json"):
-            raise CheckpointError(f"{path}: names an index as a shard: {file!r:.200}")
-        if not (path.parent / file).is_file():
-            raise CheckpointError(
-                f"{path.parent / file!s:.400}: this shard, listed in {path}, is missing"
-            )
-        shards[file] = shard = _open(path.parent / file, verify)
+    for file, place in _shards(path, files.values()).items():
+        shards[file] = shard = _open(place, verify)
         if shard.format not in ("safetensors", "torch"):
             raise CheckpointError(
                 f"{shard.path}: is of format {shard.format}, which has no shards."
@@ -178,6 +173,46 @@ def _open_sharded(path, verify):
             shard.shape(name), shard.dtype(name), partial(shard.__getitem__, name)
         )
     return Checkpoint(path, next(iter(shards.values())).format, entries)
+
+
+def _open_sharded_keras(path):
+    """A model of Keras in several files, by its JSON index: group of variables -> names of files."""
+    groups = {
+        group: [files] if isinstance(files, str) else files
+        for group, files in _weight_map(path).items()
+    }
+    shards = _shards(path, chain.from_iterable(groups.values()))
+    for shard in shards.values():
+        if not keras_file.is_h5(shard):
+            raise CheckpointError(f"{shard}: is no HDF5 file, as {path} says")
+    groups = {group: [shards[file] for file in files] for group, files in groups.items()}
+    entries, layers = keras_file.read_shards(path, groups)
+    return Checkpoint(path, "keras", entries, layers=layers)
+
+
+def _weight_map(path):
+    """What the index of a sharded checkpoint tells of its files."""
+    most = max(MAX_TENSORS, size_of(path) // LEAST_NAME)
+    files = read_json(path, path.read_bytes())["weight_map"]
+    if len(files) > most or not files:
+        raise damaged(path, f"it lists {len(files)} tensors; expected 1 to {most}")
+    return files
+
+
+def _shards(path, files):
+    """Name -> path of the files that an index lists, once they are known to be beside it."""
+    shards = {}
+    for file in sorted(set(files)):
+        if Path(file).name != file or "\0" in file:
+            raise CheckpointError(f"{path}: names a shard outside of its directory: {file!r:.200}")
+        if file.endswith(INDEX):
+            raise CheckpointError(f"{path}: names an index as a shard: {file!r:.200}")
+        shards[file] = path.parent / file
+        if not shards[file].is_file():
+            raise CheckpointError(
+                f"{shards[file]!s:.400}: this shard, listed in {path}, is missing"
+            )
+    return shards
 
 
 def _format_of(path):
@@ -195,10 +230,10 @@ def _format_of(path):
             return "npz", npz_file.read_entries
     elif torch_file.LEGACY_START.match(start):
         return "torch", torch_file.read_legacy
-    elif start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "keras", keras_file.read_h5
     elif safetensor_file.looks_like(start):
         return "safetensors", safetensor_file.read_entries
+    elif keras_file.is_h5(path):
+        return "keras", keras_file.read_h5
     raise CheckpointError(f"{path}: {_what_it_may_be(start)}")
 
 

@@ -1,11 +1,11 @@
-"""Reads an HDF5 file for `hdf5.py`, in a process of its own: `python hdf5_child.py`, a request on stdin.
+"""Reads HDF5 files for `hdf5.py`, in a process of its own: `python hdf5_child.py`, a request on stdin.
 
 The last line on stderr is an error, or the CPU seconds that it took. A damaged file can end the
 process that gives it to libhdf5. Imports nothing of the toolkit.
 
-    {"path": ..., "start": 0, "size": 1234, "room": 5678, "seconds": 9}                  -> what is in it, as JSON
-    {"path": ..., "start": 0, "size": 1234, "room": 5678, "seconds": 9, "names": ["a/b"]} -> the bytes of datasets
-    {"path": ..., "start": 0, "size": 1234, "room": 5678, "seconds": 9, "probe": true}   -> all is read; the first
+    {"files": [[path, start, size], ...], "room": 5678, "seconds": 9}  -> what is in each, as JSON
+    {..., "places": [[0, "a/b"], ...]}  -> the bytes of datasets: the number of the file, the name
+    {..., "probe": true}                -> all is read; as the first
 """
 
 import io
@@ -14,6 +14,8 @@ import math
 import os
 import sys
 import time
+from contextlib import contextmanager
+from itertools import groupby
 
 MOST = 100_000  # datasets and groups
 
@@ -67,11 +69,16 @@ def limit(room, seconds):
 
 
 class Inventory:
-    """What is in a file, and how much room there is for what is not in one piece."""
+    """What is in files, and how much room there is for what is not in one piece."""
 
-    def __init__(self, h5, room, probe):
-        self.h5, self.room, self.probe = h5, room, probe
-        self.datasets, self.layers, self.count = [], {}, 0
+    def __init__(self, room, probe):
+        self.room, self.probe, self.count = room, probe, 0
+
+    def of(self, h5):
+        """What is in one of them."""
+        self.datasets, self.layers = [], {}
+        h5.visititems(self.add)
+        return {"datasets": self.datasets, "layers": self.layers}
 
     def add(self, path, item):
         self.count += 1
@@ -113,23 +120,37 @@ class Inventory:
             )
 
 
-def answer(request):
-    """What is to be written for a request, in parts; needs h5py, and has no limits."""
+@contextmanager
+def opened(path, start, size):
+    """An HDF5 file in a stretch of another; errors name it."""
     import h5py
 
-    with open(request["path"], "rb") as file:
-        part = io.BufferedReader(Part(file, request["start"], request["size"]), 1 << 16)
-        with h5py.File(part, "r") as h5:
-            if "names" in request:
-                inventory = Inventory(h5, request["room"], False)
-                for name in request["names"]:
-                    inventory.check(name, h5[name])
-                    yield h5[name][()].tobytes()
-                return
-            inventory = Inventory(h5, request["room"], request.get("probe"))
-            h5.visititems(inventory.add)
-            told = {"datasets": inventory.datasets, "layers": inventory.layers}
-            yield json.dumps(told).encode()
+    try:
+        with open(path, "rb") as file:
+            part = io.BufferedReader(Part(file, start, size), 1 << 16)
+            with h5py.File(part, "r") as h5:
+                yield h5
+    except Exception as error:
+        what = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ValueError(f"{os.path.basename(path)[:80]}: {what}") from error
+
+
+def answer(request):
+    """What is to be written for a request, in parts; needs h5py, and has no limits."""
+    files = request["files"]
+    inventory = Inventory(request["room"], request.get("probe"))
+    if "places" not in request:
+        told = []
+        for file in files:
+            with opened(*file) as h5:
+                told.append(inventory.of(h5))
+        yield json.dumps(told).encode()
+        return
+    for number, places in groupby(request["places"], lambda place: place[0]):
+        with opened(*files[number]) as h5:
+            for _, name in places:
+                inventory.check(name, h5[name])
+                yield h5[name][()].tobytes()
 
 
 def main():
@@ -147,4 +168,4 @@ if __name__ == "__main__":
     try:
         main()
     except Exception as error:
-        sys.exit(f"{type(error).__name__}: {str(error)[:200]}")
+        sys.exit(str(error)[:300] or type(error).__name__)

@@ -4,16 +4,28 @@ import re
 from collections import Counter
 
 from . import hdf5
-from .base import Checkpoint, MappedFile
+from .base import Checkpoint, MappedFile, damaged
 from .zip_file import open_zip, stored_at
 
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 WEIGHTS = "model.weights.h5"  # in a `.keras` archive
+
+
+def is_h5(path):
+    """Whether a file is of HDF5: there may be something else in the first 512 bytes, 1024, ..."""
+    with open(path, "rb") as file:
+        place, start = 0, file.read(len(SIGNATURE))
+        while start != SIGNATURE and len(start) == len(SIGNATURE):
+            place = max(512, 2 * place)
+            file.seek(place)
+            start = file.read(len(SIGNATURE))
+    return start == SIGNATURE
 
 
 def read_h5(path, probe=False):
     """Name -> `Entry` of an HDF5 file, and group -> name of a layer; see `hdf5.read`."""
     file = MappedFile(path)
-    return hdf5.read(file, 0, file.size, probe)
+    return hdf5.read(path, [hdf5.Part(file, 0, file.size)], probe)[0]
 
 
 def read_keras(path, probe=False):
@@ -21,7 +33,32 @@ def read_keras(path, probe=False):
     file = MappedFile(path)
     with open_zip(file) as archive:
         start, size = stored_at(file, archive, WEIGHTS), archive.getinfo(WEIGHTS).file_size
-    return hdf5.read(file, start, size, probe)
+    return hdf5.read(path, [hdf5.Part(file, start, size)], probe)[0]
+
+
+def read_shards(path, groups):
+    """The same of a model in several HDF5 files.
+
+    Args:
+        path: the `.weights.json` that tells of them.
+        groups: group of variables, with a slash before it -> the paths of the files that have some.
+    """
+    paths = sorted({shard for shards in groups.values() for shard in shards})
+    files = [MappedFile(shard) for shard in paths]
+    told = hdf5.read(path, [hdf5.Part(file, 0, file.size) for file in files])
+    entries, layers, where = {}, {}, {}
+    for shard, (more, names) in zip(paths, told, strict=True):
+        for name, entry in more.items():
+            if name in entries:
+                raise damaged(path, f"{name!r:.200} is in {where[name].name!r:.200}, and in others")
+            entries[name], where[name] = entry, shard
+        layers = names | layers  # the first of them has the name: the others, but variables
+    there = {(f"/{name}".rpartition("/vars/")[0], shard) for name, shard in where.items()}
+    for group, shards in groups.items():
+        for shard in shards:
+            if (group.removesuffix("/vars"), shard) not in there:
+                raise damaged(shard, f"{group!r:.200} should be here, as {path} says")
+    return entries, layers
 
 
 def under_paths(checkpoint, layers, dtypes, prefix=""):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bert4keras_lite import build_transformer_model
-from bert4keras_lite.checkpoints import CheckpointError
+from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
 from bert4keras_lite.checkpoints.keras_file import counted_anew
 from bert4keras_lite.lora import enable_lora
 from bert4keras_lite.models import Transformer
@@ -62,6 +62,19 @@ def test_same_graph(saved):
     for file in files:
         assert_same(build(file, with_mlm="linear"), transformer)
         assert_same(build(file, with_mlm="linear", prefix="x_"), transformer)
+
+
+def test_shards(saved, tmp_path):
+    """A model in several files has the names of one in a single file."""
+    transformer, (file, _) = saved
+    transformer.model.save_weights(tmp_path / "m.weights.json", max_shard_size=600 / 2**30)
+    assert len(list(tmp_path.glob("m_*.weights.h5"))) > 3
+    shards, whole = open_checkpoint(tmp_path), open_checkpoint(file)
+    assert shards.path == tmp_path / "m.weights.json" and shards.format == "keras"
+    assert set(shards) == set(whole) and shards.layers == whole.layers
+    for name in whole:
+        np.testing.assert_array_equal(shards[name], whole[name])
+    assert_same(build(tmp_path / "m.weights.json", with_mlm="linear"), transformer)
 
 
 @pytest.mark.filterwarnings("error:.*left unused")

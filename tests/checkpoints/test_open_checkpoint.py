@@ -507,6 +507,21 @@ def test_keras_compressed_and_shared_datasets(tmp_path):
             checkpoint[name]
 
 
+@pytest.mark.parametrize("size", [512, 4096])
+def test_hdf5_behind_a_user_block(tmp_path, size):
+    h5py = pytest.importorskip("h5py")
+    path, grid = tmp_path / "m.weights.h5", np.arange(600, dtype="float32").reshape(20, 30)
+    with h5py.File(path, "w", userblock_size=size) as file:
+        file["a/plain"] = grid
+        file.create_dataset("a/packed", data=grid, compression="gzip")
+    for note in (b"", b"a note of the user"):
+        path.write_bytes(note + path.read_bytes()[len(note) :])
+        checkpoint = open_checkpoint(path)
+        assert checkpoint.format == "keras"
+        np.testing.assert_array_equal(checkpoint["a/plain"], grid)
+        np.testing.assert_array_equal(checkpoint["a/packed"], grid)
+
+
 def test_npz_of_objects_is_not_unpickled(tmp_path):
     np.savez(
         tmp_path / "m.npz", objects=np.array([{}], dtype=object), text=np.array("x"), n=np.ones(1)
