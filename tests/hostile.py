@@ -304,12 +304,12 @@ def torch_wide_names(folder):
 @case()
 def torch_memo(folder):
     """One value that is remembered again and again, under numbers that take memory."""
-    return torch_zip(folder / "m.pt", b"\x80\x04}" + b"\x94" * 2_500_000 + b".")
+    return torch_zip(folder / "m.pt", b"\x80\x04}" + b"\x94" * 1_200_000 + b".")
 
 
 @case()
 def torch_marks(folder):
-    return torch_zip(folder / "m.pt", b"\x80\x02}" + b"(" * 2_500_000 + b".")
+    return torch_zip(folder / "m.pt", b"\x80\x02}" + b"(" * 1_200_000 + b".")
 
 
 @case()
@@ -339,8 +339,8 @@ def torch_unknown_kinds(folder):
 
 @case()
 def torch_idle(folder):
-    """Five megabytes of instructions that do nothing."""
-    count = 2_500_000
+    """A megabyte of instructions that do nothing."""
+    count = 1_000_000
     pickled = b"\x80\x02" + b"N0" * (count // 2) + b"}" + text("a") + tensor() + b"s."
     return torch_zip(folder / "m.pt", pickled)
 
