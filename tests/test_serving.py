@@ -35,7 +35,7 @@ from bert4keras_lite.layers import ConditionalRandomField, GlobalPointer
 from bert4keras_lite.metrics import bio_spans
 from bert4keras_lite.serving import Limits, abilities, attention_model, load, save_tagger
 from bert4keras_lite.serving.abilities import OnePass, Refused, Served, Writer, Written
-from bert4keras_lite.serving.worker import Busy, Job, Late, Worker
+from bert4keras_lite.serving.worker import Busy, Failed, Job, Late, Worker
 
 httpx = pytest.importorskip("httpx")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
@@ -280,6 +280,106 @@ def test_prompts_may_take_all_but_the_room_for_the_answer(writer, length, new_to
     text = "天" * length
     found = answer(writer, "generate", text=text, max_new_tokens=new_tokens)
     assert 0 < found["tokens"] <= new_tokens
+
+
+# ---------------------------------------------------------------- numbers that are none
+
+
+def spoiled(transformer, token):
+    """Makes the vector of a token NaN, as of a model whose training has diverged."""
+    (table,) = (v for path, v in transformer.variables.items() if "token_embedding" in path)
+    values = np.array(keras.ops.convert_to_numpy(table))
+    values[token] = np.nan
+    table.assign(values)
+
+
+def not_finite(response):
+    return "not finite" in error(response, 500)["message"]
+
+
+@pytest.fixture(scope="module")
+def served_nan(tmp_path_factory, tokenizer):
+    """What can do all, and has NaN as the vector of 大."""
+    base = build_transformer_model(TINY, return_keras_model=False)
+    spoiled(base, tokenizer.token_to_id("大"))
+    directory = tmp_path_factory.mktemp("tagger")
+    labels = ["O", "B-人"]
+    model = keras.Model(base.inputs, keras.layers.Dense(2)(base.model.output))
+    save_tagger(directory, model, labels, tokenizer)
+    served = load(TINY, ner=directory, application="unilm")
+    spoiled(served.transformer, tokenizer.token_to_id("大"))
+    return served
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("fill-mask", {"texts": ["[MASK]天"]}),
+        ("fill-mask", {"texts": ["天" + "[MASK]" * 16] * 32, "top": 50}),  # sent in pieces
+        ("vectors", {"texts": ["天", "大"]}),
+        ("vectors", {"texts": ["大"], "pooling": "cls"}),
+        ("similarity", {"texts": ["天", "大"]}),
+        ("attention", {"text": "大"}),
+        ("entities", {"texts": ["天", "大"]}),
+        ("generate", {"text": "天", "max_new_tokens": 3}),
+        ("generate", {"text": "天", "max_new_tokens": 3, "sample": True, "top_k": 2}),
+    ],
+)
+def test_numbers_that_are_none_are_an_error(served_nan, path, body, caplog):
+    with asking(create_app(served_nan)) as client:
+        assert not_finite(client.post(f"/v1/{path}", json=body))
+        if path == "generate":
+            response = client.post("/v1/generate", json=body | {"stream": True})
+            ((kind, told),) = events(response.text)
+            assert (kind, told["status"]) == ("error", 500) and "not finite" in told["message"]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("kind", ["softmax", "CRF", "pointers"])
+def test_scores_that_are_none_are_an_error_of_one_text(kind, tokenizer, caplog):
+    base = build_transformer_model(TINY, return_keras_model=False)
+    labels = ["O", "B-人"]
+    layer = GlobalPointer(2, 8) if kind == "pointers" else keras.layers.Dense(2)
+    output = layer(base.model.output)
+    output = ConditionalRandomField()(output) if kind == "CRF" else output
+    ability = abilities.Entities(keras.Model(base.inputs, output), labels, tokenizer)
+    spoiled(base, tokenizer.token_to_id("大"))
+    with working() as worker:
+        right, wrong = run(worker, *((ability, ability.prepare(text)) for text in ("天地", "大")))
+        assert isinstance(right, list) and isinstance(wrong, Failed)
+        if kind == "CRF":
+            (transitions,) = ability.model.layers[-1].weights
+            transitions.assign(np.full((2, 2), np.nan))
+            (wrong,) = run(worker, (ability, ability.prepare("天地")))
+            assert isinstance(wrong, Failed) and "not finite" in str(wrong)
+    assert caplog.records == []
+
+
+def test_scores_of_what_cannot_be_are_none_of_an_error():
+    scores = np.array([[-np.inf, 1.0]])
+    assert abilities.possible(scores) is scores
+    for wrong in (np.inf, np.nan):
+        with pytest.raises(Failed, match="not finite"):
+            abilities.possible(np.array([[wrong, 1.0]]))
+
+
+def held_by(answer):
+    """Bytes that stay in memory as long as an answer of arrays does."""
+    arrays = answer.values() if isinstance(answer, dict) else [answer]
+    owners = (array if array.base is None else array.base for array in arrays)
+    return sum(owner.nbytes for owner in owners)
+
+
+def test_an_answer_keeps_nothing_of_its_batch(served):
+    """A client that is slow to read may keep its answer for a minute, but no more than that."""
+    attention, vectors = served.abilities["attention"], served.abilities["vectors"]
+    look = attention.prepare("天地不是人", layers=[1], heads=[2, 0])
+    with working(wait=0.5) as worker:
+        jobs = [(attention, look), *[(attention, attention.prepare("天"))] * 7]
+        weights, *_ = run(worker, *jobs)
+        states, *_ = run(worker, *[(vectors, vectors.prepare("天地不是人"))] * 8)
+    assert held_by(weights) == weights.nbytes == 4 * 2 * 7 * 7
+    assert held_by(states) == 2 * 4 * served.transformer.config.hidden_size
 
 
 def tags_of(model, tokenizer, text):

@@ -3,6 +3,7 @@
 An ability is made of a model or says why it cannot be (`Unable`). `prepare` turns a text into what
 the model needs to know of it, or says what is wrong with it (`Refused`); `key` tells which of these
 may share a forward pass; `program` answers the jobs of a `Worker`.
+Numbers are checked here: of what is not finite, no answer is made.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ..models import build_transformer_model
 from ..tokenizers import load_tokenizer
 from .attention import attention_model
 from .entities import load_tagger
+from .worker import Failed
 
 EXAMPLE = "今天天气真好"  # what a server tries at its start
 MASKS = 16  # in one text
@@ -50,6 +52,21 @@ class Encoded(NamedTuple):
     text: str
     ids: list
     offsets: list | None = None
+
+
+class Inspected(NamedTuple):
+    """A text whose attention is asked for.
+
+    Attributes:
+        text, ids, offsets: see `Encoded`.
+        layers, heads: the numbers of those that are given, in this order.
+    """
+
+    text: str
+    ids: list
+    offsets: list
+    layers: list
+    heads: list
 
 
 class OnePass:
@@ -94,15 +111,18 @@ class OnePass:
         return length if self.longest is None else min(length, self.longest)
 
     def program(self, jobs):
-        for job, answer in zip(jobs, self.answers([job.item for job in jobs]), strict=True):
-            job.tell(answer)
-            job.end()
+        for job, output in zip(jobs, self.predicted([job.item for job in jobs]), strict=True):
+            try:
+                job.tell(self.answer(job.item, output))
+            except Failed as error:  # of this text alone
+                job.end(error)
+            else:
+                job.end()
         yield
 
-    def answers(self, items):
-        """One for each item."""
-        outputs = self.outputs([item.ids for item in items], self.key(items[0]))
-        return [self.answer(*pair) for pair in zip(items, outputs, strict=True)]
+    def predicted(self, items):
+        """What `answer` needs of the model's outputs, for each item."""
+        return self.outputs([item.ids for item in items], self.key(items[0]))
 
     def outputs(self, rows, length, *more):
         """The model's outputs for rows of ids; `more` arrays go in behind ids and segments."""
@@ -110,6 +130,17 @@ class OnePass:
         inputs = [ids, np.zeros_like(ids)][: len(self.model.inputs) - len(more)]
         inputs = [filled_up(x) for x in (*inputs, *more)]
         return ops.convert_to_numpy(self.model.predict_on_batch(inputs))[: len(rows)]
+
+
+def finite(array):
+    """The array.
+
+    Raises:
+        Failed: some of its numbers are not finite.
+    """
+    if not np.isfinite(array).all():
+        raise Failed("the model gives numbers that are not finite: its weights may hold NaN")
+    return array
 
 
 def power_of_two(count):
@@ -179,22 +210,23 @@ class FillMask(OnePass):
             ids += [self.tokenizer.token_mask_id, *inner]
         return Encoded(text, self.fitting([*ids, end]))
 
-    def answers(self, items):
-        mask = self.tokenizer.token_mask_id
-        places = [np.flatnonzero(np.equal(item.ids, mask)) for item in items]
-        padded = sequence_padding(places, length=MASKS)
-        shares = self.outputs([item.ids for item in items], self.key(items[0]), padded)
-        return [
-            [self.candidates(shares[row, i]) for i in range(len(places[row]))]
-            for row in range(len(items))
-        ]
+    def predicted(self, items):
+        padded = sequence_padding([self.masks(item) for item in items], length=MASKS)
+        return self.outputs([item.ids for item in items], self.key(items[0]), padded)
 
-    def candidates(self, shares):
+    def answer(self, item, probs):
+        return [self.candidates(row) for row in finite(probs[: len(self.masks(item))])]
+
+    def masks(self, item):
+        """Where the masks are."""
+        return np.flatnonzero(np.equal(item.ids, self.tokenizer.token_mask_id))
+
+    def candidates(self, probs):
         """`(token, probability)` of the likeliest tokens, the best first."""
-        count = min(CANDIDATES, len(shares))
-        best = np.argpartition(-shares, count - 1)[:count]
-        best = best[np.argsort(-shares[best], kind="stable")]
-        return [(self.tokenizer.id_to_token(int(i)), float(shares[i])) for i in best]
+        count = min(CANDIDATES, len(probs))
+        best = np.argpartition(-probs, count - 1)[:count]
+        best = best[np.argsort(-probs[best], kind="stable")]
+        return [(self.tokenizer.id_to_token(int(i)), float(probs[i])) for i in best]
 
 
 class SentenceVectors(OnePass):
@@ -209,11 +241,12 @@ class SentenceVectors(OnePass):
     def answer(self, item, states):
         states = states[: len(item.ids)].astype("float32")
         words = [start < end for start, end in item.offsets]
-        return {"mean": states[words].mean(axis=0), "cls": states[0]}
+        # a copy: a view would keep all the states
+        return {"mean": finite(states[words].mean(axis=0)), "cls": finite(states[0].copy())}
 
 
 class Attention(OnePass):
-    """How much each token attends to each other one: `(blocks, heads, tokens, tokens)`."""
+    """How much each token attends to each other one: `(layers, heads, tokens, tokens)`."""
 
     def __init__(self, transformer, tokenizer):
         encoder_of(transformer)
@@ -225,9 +258,13 @@ class Attention(OnePass):
         super().__init__(model, tokenizer, longest, transformer.config.pad_token_id)
         self.blocks, self.heads = model.output_shape[1:3]
 
+    def prepare(self, text, layers=(0,), heads=(0,)):
+        return Inspected(*super().prepare(text), list(layers), list(heads))
+
     def answer(self, item, weights):
         size = len(item.ids)
-        return weights[:, :, :size, :size]
+        # a copy: a view would keep the whole batch as long as the client is slow to read
+        return finite(weights[:, :, :size, :size][np.ix_(item.layers, item.heads)])
 
 
 class Entities(OnePass):
@@ -243,18 +280,29 @@ class Entities(OnePass):
         longest = tables[0].input_dim if tables else None
         super().__init__(model, tokenizer, longest)
 
-    def answers(self, items):
-        scores = self.outputs([item.ids for item in items], self.key(items[0]))
-        if scores.ndim == 4:
-            found = [self.spans(row[:, : len(i.ids), : len(i.ids)]) for row, i in zip(scores, items, strict=True)]  # fmt: skip
+    def predicted(self, items):
+        """The scores of each item, and its likeliest tags; None if they are scores of spans."""
+        scores = super().predicted(items)
+        tags = [None] * len(items) if scores.ndim == 4 else self.tags(scores)
+        return zip(scores, tags, strict=True)
+
+    def tags(self, scores):
+        decoder = self.model.layers[-1]
+        if not hasattr(decoder, "decode"):
+            return scores.argmax(-1)
+        for weight in decoder.weights:
+            possible(ops.convert_to_numpy(weight))
+        # for the NaN of one text, `decode` would refuse the whole batch
+        return ops.convert_to_numpy(decoder.decode(np.where(np.isnan(scores), 0, scores)))
+
+    def answer(self, item, output):
+        (scores, tags), size = output, len(item.ids)
+        if tags is None:
+            spans = self.spans(possible(scores[:, :size, :size]))
         else:
-            decode = getattr(self.model.layers[-1], "decode", lambda scores: scores.argmax(-1))
-            tags = ops.convert_to_numpy(decode(scores))
-            found = [
-                bio_spans([self.labels[tag] for tag in row[: len(item.ids)]])
-                for row, item in zip(tags, items, strict=True)
-            ]
-        return [self.in_text(*pair) for pair in zip(found, items, strict=True)]
+            possible(scores[:size])
+            spans = bio_spans([self.labels[tag] for tag in tags[:size]])
+        return self.in_text(spans, item)
 
     def spans(self, scores):
         """Where the scores `(kinds, tokens, tokens)` are above 0."""
@@ -272,6 +320,12 @@ class Entities(OnePass):
             for start, end, kind in spans
             if start < end and words[start] and words[end - 1]
         )
+
+
+def possible(scores):
+    """The scores, if all are finite but those of what cannot be: minus infinity."""
+    finite(scores[scores != -np.inf])
+    return scores
 
 
 @dataclass(frozen=True)
@@ -355,6 +409,11 @@ class Writer:
                 zip(task.results(state)[: len(jobs)], jobs, strict=True)
             ):
                 if job.over:
+                    continue
+                try:
+                    finite(found.score)
+                except Failed as error:
+                    job.end(error)
                     continue
                 job.tokens = len(found.ids)
                 ends = found.finished or count == job.item.new_tokens

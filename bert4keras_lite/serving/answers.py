@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from . import schemas
@@ -93,7 +92,3 @@ def object_pieces(name, pieces, **others):
     yield f"{begin}{',' if others else ''}{as_json(name)}:"
     yield from pieces
     yield "}"
-
-
-def all_finite(array):
-    return bool(np.isfinite(array).all())

@@ -22,7 +22,6 @@ from . import guards, metrics, schemas
 from .abilities import Refused
 from .answers import (
     RequestProblem,
-    all_finite,
     array_pieces,
     as_json,
     list_pieces,
@@ -202,10 +201,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
 
     async def vectors_of(request, body):
         found = await answers(request, "vectors", body.texts)
-        found = np.stack([vectors[body.pooling] for vectors in found])
-        if not all_finite(found):
-            raise Failed("the model gives vectors that are not finite")
-        return found
+        return np.stack([vectors[body.pooling] for vectors in found])
 
     @post("/v1/vectors", schemas.VectorsRequest, schemas.VectorsAnswer)
     async def vectors(request, body):
@@ -218,7 +214,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
     async def similarity(request, body):
         """The cosines of the texts' vectors."""
         check_size("texts", len(body.texts) ** 2, "Send fewer texts.")
-        found = await vectors_of(request, body)
+        found = (await vectors_of(request, body)).astype("float64")  # squares are no infinity there
         found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
         found = await asyncio.to_thread(np.matmul, found, found.T)
         return respond(object_pieces("similarity", array_pieces(found)), found.size)
@@ -244,26 +240,19 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         wanted = ability("attention")
         layers = chosen("layers", body.layers, wanted.blocks)
         heads = chosen("heads", body.heads, wanted.heads)
-        jobs = await prepared("attention", {"text": body.text})
+        jobs = await prepared("attention", {"text": body.text}, layers=layers, heads=heads)
         item = jobs[0].item
         numbers = len(layers) * len(heads) * len(item.ids) ** 2
         check_size("layers", numbers, "Ask for fewer layers or heads, or send a shorter text.")
         worker.submit(jobs)
         (weights,) = await while_there(request, jobs, results(jobs))
-        if not await asyncio.to_thread(all_finite, weights):
-            raise Failed("the model gives attention that is not finite")
-        rows = (
-            list_pieces(array_pieces(weights[layer, head], digits=4) for head in heads)
-            for layer in layers
-        )
         tokens = served.tokenizer.ids_to_tokens(item.ids)
         places = [
             {"token": token, "start": start, "end": end}
             for token, (start, end) in zip(tokens, item.offsets, strict=True)
         ]
-        pieces = object_pieces(
-            "weights", list_pieces(rows), tokens=places, layers=layers, heads=heads
-        )
+        rows = array_pieces(weights, digits=4)
+        pieces = object_pieces("weights", rows, tokens=places, layers=layers, heads=heads)
         return respond(pieces, numbers)
 
     @post("/v1/generate", schemas.GenerateRequest, schemas.GenerateAnswer)

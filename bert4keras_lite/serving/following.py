@@ -57,7 +57,7 @@ async def events(job, seed):
             else:
                 yield event("end", update.model_dump(exclude={"text"}))
     except Failed as error:
-        yield event("error", {"status": 500, "field": None, "message": str(error)})
+        yield event("error", {"status": 500, "field": None, "message": f"{error}."})
 
 
 def event(kind, data):

@@ -261,6 +261,8 @@ class Worker:
             return True
         except StopIteration:
             error = None
+        except Failed as caught:
+            error = caught
         except Exception as caught:
             logger.exception("%s", type(jobs[0].ability).__name__)
             error = Failed(f"{type(caught).__name__} in the model")
