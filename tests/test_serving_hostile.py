@@ -628,6 +628,28 @@ def test_targets_with_a_host(target, status):
         assert answer.startswith(f"HTTP/1.1 {status} ".encode())
 
 
+@pytest.mark.parametrize("version", ["0.9", "1.2", "2.0", "9.9"])
+@pytest.mark.parametrize("whole", [GET, WHOLE.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")])
+def test_other_versions_of_http(whole, version):
+    """A later version of HTTP/1 is taken for HTTP/1.1 (RFC 9110, section 2.5)."""
+    with listening(app := vectors()) as port:
+        answer = answer_to(port, whole.replace("HTTP/1.1", f"HTTP/{version}"))
+    status = 200 if version == "1.2" else 400
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode()) and answer.count(b"HTTP/1.1 ") == 1
+    if status == 400:
+        message = json.loads(answer.split(b"\r\n\r\n")[1])["error"]["message"]
+        assert message.startswith(f"HTTP/{version}: ") and not app.state.metrics.requests
+
+
+@pytest.mark.parametrize("end", ["%0a", "%0d%0a", "%0a%0a", "%0d", "%00", "%0b", "%e2%80%a8"])
+def test_a_path_with_a_line_break_is_another_path(end):
+    with asking(app := vectors()) as client:
+        for path in ("/health", "/v1/model", "/metrics", "/openapi.json", "/", "/page/page.js"):
+            error(client.get(path + end), 404)
+        error(client.post(f"/v1/vectors{end}", json={"texts": ["a"]}), 404)
+    assert {path for path, _ in app.state.metrics.requests} == {"other", "/page"}
+
+
 def test_empty_lines_before_a_request():
     with listening(vectors()) as port:
         for lines in ("\r\n", "\r\n\r\n\r\n", "\n"):
@@ -721,6 +743,21 @@ def test_a_client_that_is_gone_when_its_side_is_closed(caplog):
     loop = SimpleNamespace(time=lambda: 7.0, default_exception_handler=aborted.append)
     OneLine()(loop, {"message": "", "exception": OSError(errno.ENOTCONN, "")})
     assert aborted == [True] and caplog.records == []
+
+
+def test_nothing_is_written_when_the_connection_is_lost(caplog):
+    async def run():
+        ours, theirs = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        theirs.close()
+        lingering = Lingering(transport, lambda: False, None)
+        for _ in range(20):  # asyncio complains of the sixth
+            lingering.write(b"a")
+        assert lingering.is_closing()
+
+    asyncio.run(run())
+    assert caplog.records == []
 
 
 def test_a_half_closed_client_gets_its_answer():

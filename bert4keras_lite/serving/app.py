@@ -8,6 +8,7 @@ docs/serving.md lists them.
 import asyncio
 import contextlib
 import random
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -293,6 +294,8 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         return FileResponse(PAGE / "index.html")
 
     app.mount("/page", StaticFiles(directory=PAGE))
+    for route in app.routes:  # starlette's `$` also matches before a line break at the end
+        route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
     paths = [route.path for route in app.routes]
     for guard, settings in (  # from the inside out
         (guards.BodyLimits, {"limits": limits}),

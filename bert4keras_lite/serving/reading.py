@@ -77,6 +77,9 @@ class Requests(h11.Connection):
     def begun(self, request):
         """A request as it is to be seen by the application; its body is still to come."""
         self.received, self.content = len(self.trailing_data[0]), 0
+        if not request.http_version.startswith(b"1."):
+            version = request.http_version.decode("ascii")
+            self.refuse(f"HTTP/{version}: this server speaks HTTP/1.1; send requests of HTTP/1.1.")
         names = {name for name, _ in request.headers}
         if names >= {b"transfer-encoding", b"content-length"}:
             self.refuse("Transfer-Encoding and Content-Length: expected at most one of them.")

@@ -298,7 +298,7 @@ class Lingering:
         return getattr(self.transport, name)
 
     def write(self, data):
-        if not self.closed:
+        if not self.is_closing():  # of data for a connection that is lost, asyncio complains
             self.transport.write(data)
 
     def pause_reading(self):
