@@ -95,7 +95,8 @@ def _ranks(paths):
             f"{paths[0].parent}: holds {len(paths)} of the files {megatron.FILES}, but none of rank "
             f"{absent[0]}; get the files of all ranks"
         )
-    return [_open(path, verify=True) for path in paths]
+    allowance = torch_file.Allowance()
+    return [_open(path, True, allowance) for path in paths]
 
 
 def _find(directory):
@@ -130,7 +131,8 @@ def _find(directory):
     return path
 
 
-def _open(path, verify):
+def _open(path, verify, allowance=None):
+    """The checkpoint of a file; `allowance` is that of all files of which it is one."""
     prefix = tf_bundle.prefix_of(path)
     if prefix is not None:
         return Checkpoint(prefix, "tf", tf_bundle.read_entries(prefix, verify))
@@ -151,28 +153,37 @@ def _open(path, verify):
             return Checkpoint(path, format, entries, layers=layers)
         if format == "npz":
             read_entries = partial(read_entries, verify=verify)
+        if format == "torch":
+            read_entries = partial(read_entries, allowance=allowance or torch_file.Allowance())
         return Checkpoint(path, format, read_entries(path))
 
 
 def _open_sharded(path, verify):
     """A checkpoint in several files, by its JSON index: name of tensor -> name of file."""
     files = _weight_map(path)
-    shards = {}
-    for file, place in _shards(path, files.values()).items():
-        shards[file] = shard = _open(place, verify)
+    names, entries, allowance = {}, dict.fromkeys(files), torch_file.Allowance()
+    for name, file in files.items():
+        names.setdefault(file, []).append(name)
+    for file, place in _shards(path, names).items():
+        shard = _open(place, verify, allowance)
         if shard.format not in ("safetensors", "torch"):
             raise CheckpointError(
                 f"{shard.path}: is of format {shard.format}, which has no shards."
             )
-    entries = {}
-    for name, file in files.items():
-        shard = shards[file]
-        if name not in shard:
-            raise CheckpointError(f"{shard.path}: {name!r:.200} should be here, as {path} says")
-        entries[name] = Entry(
-            shard.shape(name), shard.dtype(name), partial(shard.__getitem__, name)
-        )
-    return Checkpoint(path, next(iter(shards.values())).format, entries)
+        entries.update(_listed(shard, names[file], path))
+    return Checkpoint(path, shard.format, entries)
+
+
+def _listed(shard, names, index):
+    """Name -> `Entry` of what an index lists of a shard: no more of it is kept."""
+    absent = next((name for name in names if name not in shard), None)
+    if absent is not None:
+        raise CheckpointError(f"{shard.path}: {absent!r:.200} should be here, as {index} says")
+    kept = Checkpoint(shard.path, shard.format, {name: shard.entry(name) for name in names})
+    return {
+        name: Entry(kept.shape(name), kept.dtype(name), partial(kept.__getitem__, name))
+        for name in names
+    }
 
 
 def _open_sharded_keras(path):

@@ -35,8 +35,9 @@ class MissingTensorError(CheckpointError, KeyError):
 
     def __str__(self):  # lazily: `get` and `in` raise and drop this error, and never pay for it
         near = difflib.get_close_matches(str(self.name), self.names[:COMPARED], n=3)
-        hint = f"the nearest names are {near}" if near else f"it holds {len(self.names)} others"
-        return f"{self.path}: no tensor is named {self.name!r:.200}; {hint:.600}"
+        listed = ", ".join(f"{name!r:.200}" for name in near)
+        hint = f"the nearest names are {listed}" if near else f"it holds {len(self.names)} others"
+        return f"{self.path}: no tensor is named {self.name!r:.200}; {hint}"
 
 
 class Entry(NamedTuple):

@@ -36,6 +36,15 @@ def read_entries(ranks, path):
             f"{path}: the files {FILES} hold different names; expected all ranks of one model"
         )
     entries = {}
+
+    def add(name, entry):
+        if name in entries:
+            raise CheckpointError(
+                f"{path}: two tensors are named {name!r:.200}; expected a name for each. "
+                "Rename one of them, and save again."
+            )
+        entries[name] = entry
+
     for name in ranks[0]:
         shape, dtype = ranks[0].shape(name), ranks[0].dtype(name)
         if any((rank.shape(name), rank.dtype(name)) != (shape, dtype) for rank in ranks):
@@ -46,18 +55,17 @@ def read_entries(ranks, path):
         axis = next((axis for pattern, axis in SHARED if re.match(pattern, name)), None)
         if len(shape) <= (0 if fused else -1 if axis is None else axis) or (fused and shape[0] % 3):
             raise CheckpointError(
-                f"{path}: {name!r:.200} has the shape {shape}, which cannot be shared among ranks"
+                f"{path}: {name!r:.200} has the shape {shape!s:.200}, which cannot be shared among ranks"
             )
         if fused:
             part = (len(ranks) * shape[0] // 3, *shape[1:])
             for i, which in enumerate(("query", "key", "value")):
-                entries[f"{fused[1]}.{which}.{fused[2]}"] = Entry(
-                    part, dtype, partial(_joined_part, ranks, name, i)
-                )
+                entry = Entry(part, dtype, partial(_joined_part, ranks, name, i))
+                add(f"{fused[1]}.{which}.{fused[2]}", entry)
             continue
         if axis is not None:
             shape = (*shape[:axis], shape[axis] * len(ranks), *shape[axis + 1 :])
-        entries[name] = Entry(shape, dtype, partial(_joined, ranks, name, axis))
+        add(name, Entry(shape, dtype, partial(_joined, ranks, name, axis)))
     return entries
 
 

@@ -48,10 +48,10 @@ def _entry(file, archive, member, verify):
         shape, fortran, dtype = read_header(stream)
     shape, order = checked_shape(file.path, name, shape), "F" if fortran else "C"
     if dtype.kind not in "biufc":
-        return unreadable(file.path, name, shape, f"values of dtype {dtype}")
+        return unreadable(file.path, name, shape, f"values of dtype {dtype!s:.200}")
     size = math.prod(shape) * dtype.itemsize
     if header_size + size != member.file_size:
-        what = f"{name!r:.200} of shape {shape} and dtype {dtype} cannot take {size} bytes"
+        what = f"{name!r:.200} of shape {shape!s:.200} and dtype {dtype} cannot take {size} bytes"
         raise damaged(file.path, what)
     if member.compress_type == zipfile.ZIP_STORED:
         start = stored_at(file, archive, member.filename)

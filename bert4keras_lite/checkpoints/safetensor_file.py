@@ -79,7 +79,7 @@ def _entry(file, name, start, info):
         return unreadable(file.path, name, shape, f"values of kind {shown(kind)}")
     entry = file.entry(name, start + begin, info["shape"], DTYPES[kind])
     if begin < 0 or end - begin != math.prod(entry.shape) * entry.dtype.itemsize:
-        what = f"{name!r:.200} of shape {entry.shape} cannot take {end - begin} bytes"
+        what = f"{name!r:.200} of shape {entry.shape!s:.200} cannot take {end - begin} bytes"
         raise damaged(file.path, what)
     return entry
 

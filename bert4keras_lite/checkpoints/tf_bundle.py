@@ -66,6 +66,7 @@ FOOTER_SIZE = 48
 TRAILER_SIZE = 5  # of a block: the kind of its compression, and a checksum
 MAX_INDEX = 32 << 20  # bytes of an index file, which a hundred thousand long names do not reach
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
+MOST_VALUES = 4 << 20  # bytes of what an index says of its tensors, beside its own size
 MAX_SLICES = 512  # of one variable
 MAX_FIELD = 15  # higher numbers of fields are in none of the messages here
 ALIGNMENT = 64  # of the tensors in a data file: TensorFlow does not mind, mapped views gain by it
@@ -88,7 +89,7 @@ class BundleEntry(NamedTuple):
     offset: int
     size: int
     checksum: int
-    slices: list
+    slices: list  # of bytes, a `TensorSliceProto` each: taken apart they take far more memory
 
 
 def read_entries(prefix, verify):
@@ -171,7 +172,8 @@ class _Bundle:
         shape = checked_shape(self.prefix, name, entry.shape)
 
         def parts():  # made again when they are read: of all variables they would take much memory
-            for extents in entry.slices:
+            for packed in entry.slices:
+                extents = _parse_slice(packed)
                 box = [
                     (0, full) if length < 0 else (start, start + length)
                     for (start, length), full in zip(extents, shape, strict=True)
@@ -183,7 +185,9 @@ class _Bundle:
             if part.shape != tuple(end - start for start, end in box) or any(
                 end > full for (_, end), full in zip(box, shape, strict=True)
             ):
-                raise damaged(index, f"a slice of {name!r:.200} has the wrong shape {part.shape}")
+                raise damaged(
+                    index, f"a slice of {name!r:.200} has the wrong shape {part.shape!s:.200}"
+                )
             boxes.append(box)
         if not _tile(boxes, shape):
             raise damaged(index, f"slices of {name!r:.200} are missing, or there twice")
@@ -222,16 +226,30 @@ def _read_table(path):
     footer = data[-FOOTER_SIZE:]
     _, _, position = _read_handle(footer, 0)  # of the block of meta data, which is not used
     offset, size, _ = _read_handle(footer, position)
-    end, last, count, room = 0, None, 0, FREE // 2 + 4 * len(data)
-    for _, handle in _read_block(path, data, offset, size):
+    end, last, count, left = 0, None, 0, MOST_VALUES + len(data)
+    room = FREE // 2 + 4 * len(data)  # for the keys of all blocks, which repeat each other
+
+    def pairs(offset, size):
+        nonlocal room
+        for key, value in _read_block(path, data, offset, size):
+            room -= len(key)
+            if room < 0:
+                raise damaged(path, f"too many names, or too long ones, for {len(data)} bytes")
+            yield key, value
+
+    for i, (_, handle) in enumerate(pairs(offset, size)):
+        if i == MAX_TENSORS:
+            raise damaged(path, f"it has more than {MAX_TENSORS} blocks")
         offset, size, _ = _read_handle(handle, 0)
         if offset < end:
             raise damaged(path, "its blocks overlap")
         end = offset + size + TRAILER_SIZE
-        for key, value in _read_block(path, data, offset, size):
-            count, room = count + 1, room - len(key)
-            if room < 0 or count > MAX_TENSORS:
-                raise damaged(path, f"too many names, or too long ones, for {len(data)} bytes")
+        for key, value in pairs(offset, size):
+            count, left = count + 1, left - len(value)
+            if left < 0 or count > MAX_TENSORS:
+                raise damaged(
+                    path, f"too many tensors, or too long descriptions, for {len(data)} bytes"
+                )
             if last is not None and key <= last:
                 raise damaged(path, "its names are not in order")
             last = key
@@ -353,8 +371,16 @@ def _parse_entry(data):
         offset=_last(fields, 4),
         size=_last(fields, 5),
         checksum=_last(fields, 6),
-        slices=[[_parse_extent(e) for e in _read_message(s)[1]] for s in fields[7]],
+        slices=fields[7],
     )
+
+
+def _parse_slice(data):
+    """The extents of a `TensorSliceProto`, one for each axis."""
+    extents = _read_message(data)[1]
+    if len(extents) > MAX_RANK:
+        raise ValueError(f"a slice of {len(extents)} axes")
+    return [_parse_extent(extent) for extent in extents]
 
 
 def _parse_extent(data):

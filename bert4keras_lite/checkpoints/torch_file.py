@@ -41,6 +41,7 @@ LEGACY_START = re.compile(
 )
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+SUBMODULES = ("model", "module")  # of these, what models call a part of themselves
 
 
 class Storage(NamedTuple):
@@ -49,7 +50,7 @@ class Storage(NamedTuple):
     key: str
     dtype: np.dtype
     count: int
-    offset: int = 0  # of an old "view" storage in the one whose key it has
+    offset: int = 0  # at which an old "view" of it begins
 
 
 class Tensor(NamedTuple):
@@ -203,26 +204,57 @@ ITEM_SIZES = {
 }
 
 
-def read_zip(path):
+class Allowance:
+    """What the descriptions in all PyTorch files of one checkpoint may take together.
+
+    Attributes:
+        room: bytes of memory that are left for the values of pickles. Each instruction takes
+            `LEAST` of them or more, so that the time is bounded, too.
+        repeated: bytes that are left for values which tensors repeat (by a stride of 0): they take
+            no room in the file, but all the more in memory.
+    """
+
+    def __init__(self):
+        self.room, self.repeated = FREE * 3 // 2, FREE // 2
+
+    def add(self, file):
+        """Adds what the size of a `MappedFile` explains."""
+        self.room += 6 * file.size
+        self.repeated += file.size
+
+    def spend(self, room):
+        """Raises once the values take more memory than the pickles explain."""
+        self.room -= room
+        if self.room < 0:
+            raise ValueError("a pickle that would take far more memory than its length explains")
+
+
+def read_zip(path, allowance):
     """Name -> `Entry` of a file by PyTorch 1.6 or later."""
     file = MappedFile(path)
-    machine, places = Unpickler(file), {}
+    machine, places = Unpickler(file, allowance), {}
     with open_zip(file) as archive:
+
+        def content(name):  # which may be compressed
+            allowance.spend(archive.getinfo(name).file_size)
+            return read_member(file, archive, name)
+
         names = archive.namelist()
         root = next(name for name in names if name.endswith("/data.pkl")).removesuffix("data.pkl")
         if f"{root}byteorder" in names:
-            _require_little(path, read_member(file, archive, f"{root}byteorder") == b"little")
-        tensors = _weights(machine, machine.load(read_member(file, archive, f"{root}data.pkl")))
-        for key in machine.storages:
+            _require_little(path, content(f"{root}byteorder") == b"little")
+        tensors = _weights(machine, machine.load(content(f"{root}data.pkl")))
+        for key, storage in machine.storages.items():
             member = archive.getinfo(f"{root}data/{key}")
+            _require_size(path, storage, member.file_size)
             places[key] = stored_at(file, archive, member.filename), member.file_size
-    return _entries(file, tensors, places)
+    return _entries(file, tensors, places, allowance)
 
 
-def read_legacy(path):
+def read_legacy(path, allowance):
     """Name -> `Entry` of a file by PyTorch before 1.6."""
     file = MappedFile(path)
-    machine, stream = Unpickler(file), file.buffer
+    machine, stream = Unpickler(file, allowance), file.buffer
     stream.seek(0)
     _magic, _version, system, value = (machine.load(stream) for _ in range(4))
     _require_little(path, system["little_endian"])
@@ -232,16 +264,28 @@ def read_legacy(path):
         if not isinstance(key, str):
             raise ValueError("a storage whose key is no text")
         count = int.from_bytes(stream[position : position + 8], "little")
-        size = count * _item_size(machine.storages[key].dtype)
+        storage = machine.storages[key]
+        size = count * _item_size(storage.dtype)
+        _require_size(path, storage, size)
         places[key] = position + 8, size
         position += 8 + size
     if position > file.size:
         raise damaged(path, f"it should have {position} bytes and has {file.size}")
-    return _entries(file, tensors, places)
+    return _entries(file, tensors, places, allowance)
 
 
 def _item_size(dtype):
     return ITEM_SIZES[dtype.name] if isinstance(dtype, Foreign) else dtype.itemsize
+
+
+def _require_size(path, storage, size):
+    """Raises if the values of a storage are not as many as its description says."""
+    known = not isinstance(storage.dtype, Foreign) or storage.dtype.name in ITEM_SIZES
+    if known and size != storage.count * _item_size(storage.dtype):
+        what = (
+            f"its storage {storage.key!r:.200} of {storage.count} values cannot take {size} bytes"
+        )
+        raise damaged(path, what)
 
 
 def _require_little(path, is_little):
@@ -273,17 +317,19 @@ class Unpickler:
     """A stack machine for the pickles of one file.
 
     Args:
-        file: the `MappedFile`; its size bounds the memory that the values of its pickles take.
+        file: the `MappedFile`.
+        allowance: the `Allowance`, to which its size is added.
 
     Attributes:
         storages: those that the pickles speak of, by key.
         foreign: name -> `Foreign` of what they named.
-        room: bytes of memory that are left.
+        spend: that of the allowance.
     """
 
-    def __init__(self, file):
+    def __init__(self, file, allowance):
         self.path, self.storages, self.foreign = file.path, {}, {}
-        self.room = FREE * 3 // 2 + 6 * file.size
+        allowance.add(file)
+        self.spend = allowance.spend
 
     def load(self, stream):
         """The value of one pickle: of bytes, or of a mapped file from its position on."""
@@ -376,12 +422,6 @@ class Unpickler:
                     "plain containers are read; save a state_dict, or as safetensors"
                 )
 
-    def spend(self, room):
-        """Raises once the values take more memory than the pickles explain."""
-        self.room -= room
-        if self.room < 0:
-            raise ValueError("a pickle that would take far more memory than its length explains")
-
     def _since_mark(self):
         start = self.marks.pop()
         items = self.stack[start:]
@@ -444,24 +484,29 @@ class Unpickler:
         if identifier[0] == "module":
             return identifier[1]
         storage = _storage(identifier)
-        self.storages[storage.key] = storage
+        known = self.storages.setdefault(storage.key, storage)
+        differs = known[:3] != storage[:3]  # as only those that hold nothing may
+        if differs and (known.count or storage.count):
+            what = f"its storage {storage.key!r:.200} is described twice, and differently"
+            raise damaged(self.path, what)
         return storage
 
 
 def _storage(identifier):
     kind, dtype, key, _device, count, *view = identifier
     known = isinstance(dtype, np.dtype | Foreign)
-    if kind != "storage" or not known or not isinstance(key, str):
+    counted = type(count) is int and 0 <= count < 1 << 60
+    if kind != "storage" or not known or not counted or not isinstance(key, str):
         raise ValueError("a persistent object that is no storage")
     if view and view[0] is not None:
-        _view_key, offset, count = view[0]
+        _view_key, offset, _view_count = view[0]
         return Storage(key, dtype, count, offset)
     return Storage(key, dtype, count)
 
 
 def _weights(machine, value):
     """Name -> `Tensor` or `Unreadable` in the value of a pickle."""
-    tensors = named_tensors(value, machine.spend) if isinstance(value, dict) else {}
+    tensors = named_tensors(value, machine.path, machine.spend) if isinstance(value, dict) else {}
     if not tensors and machine.foreign:
         raise CheckpointError(
             f"{machine.path}: its pickle asks for {shown(next(iter(machine.foreign)))}, which is "
@@ -475,7 +520,7 @@ def _weights(machine, value):
     return tensors
 
 
-def named_tensors(value, spend=lambda room: None):
+def named_tensors(value, path="", spend=lambda room: None):
     """The tensors in nested dictionaries, their keys joined by dots.
 
     Trainers wrap the weights, as `{"model": {...}, "optimizer": {...}, "epoch": 3}`: such a
@@ -484,13 +529,14 @@ def named_tensors(value, spend=lambda room: None):
 
     Args:
         value: the dictionary.
+        path: of the file, for messages.
         spend: is told the bytes of memory that each name will take.
     """
     for _ in WRAPPERS:
-        inner = [value[key] for key in WRAPPERS if isinstance(value.get(key), dict)] or _only(value)
-        if not inner or any(isinstance(item, TENSORS) for item in value.values()):
+        inner = _wrapped(value)
+        if inner is None:
             break
-        value = inner[0]
+        value = inner
     tensors, seen = {}, set()
 
     def gather(group, prefix):
@@ -506,6 +552,11 @@ def named_tensors(value, spend=lambda room: None):
                 raise ValueError(f"more than {MAX_TENSORS} tensors")
             if inner:
                 gather(item, f"{name}.")
+            elif name in tensors:
+                raise CheckpointError(
+                    f"{path}: two tensors are named {name!r:.200}; expected a name for each. "
+                    "Rename one of them, and save again."
+                )
             else:
                 tensors[name] = Unreadable(f"{key.kind} as a key", item.shape) if odd else item
 
@@ -513,35 +564,54 @@ def named_tensors(value, spend=lambda room: None):
     return tensors
 
 
-def _only(value):
-    """The dictionary of tensors in a dictionary, as a list; empty if there is none or another group."""
+def _wrapped(value):
+    """The dictionary of weights that a dictionary wraps, or None if it wraps none."""
+    for wrapper in WRAPPERS:
+        inner = value.get(wrapper)
+        if isinstance(inner, dict) and _holds_tensors(inner):
+            tensors = (pair for pair in value.items() if isinstance(pair[1], TENSORS))
+            if not any(_is_weight(wrapper, name, tensor) for name, tensor in tensors):
+                return inner
+    if any(isinstance(item, TENSORS) for item in value.values()):
+        return None
     groups = [
         item
         for item in value.values()
         if isinstance(item, dict)
-        and any(isinstance(inner, (*TENSORS, dict)) for inner in item.values())
+        and _holds_tensors(item)
         and not item.keys() >= {"state", "param_groups"}  # an optimizer
     ]
     flat = len(groups) == 1 and all(isinstance(inner, TENSORS) for inner in groups[0].values())
-    return groups if flat else []
+    return groups[0] if flat else None
 
 
-def _entries(file, tensors, places):
-    # repeated values (a stride of 0) take no room in the file, but all the more in memory
-    room, entries = max(file.size, 2**20), {}
+def _holds_tensors(group):
+    return any(isinstance(inner, (*TENSORS, dict)) for inner in group.values())
+
+
+def _is_weight(wrapper, name, tensor):
+    """Whether a tensor next to a wrapper is the model's, not a trainer's step, metric or random state."""
+    if isinstance(name, str) and "." in name:
+        return True
+    counts = isinstance(tensor, Tensor) and tensor.dtype.kind in "biu"
+    return wrapper in SUBMODULES and not counts and any(n != 1 for n in tensor.shape)
+
+
+def _entries(file, tensors, places, allowance):
+    entries = {}
     for name, tensor in tensors.items():
         if isinstance(tensor, Unreadable):
             shape = checked_shape(file.path, name, tensor.shape)
             entries[name] = unreadable(file.path, name, shape, f"values of kind {tensor.kind}")
             continue
-        entry = _entry(file, name, tensor, *places[tensor.storage.key])
+        entries[name] = entry = _entry(file, name, tensor, *places[tensor.storage.key])
         count = math.prod(entry.shape)
         pairs = zip(entry.shape, tensor.strides, strict=True)
         if count > 1 + sum((n - 1) * stride for n, stride in pairs):
-            room -= count
-        if room < 0:
-            raise damaged(file.path, f"{name!r:.200} of shape {entry.shape} repeats its values")
-        entries[name] = entry
+            allowance.repeated -= count * entry.dtype.itemsize
+        if allowance.repeated < 0:
+            what = f"{name!r:.200} of shape {entry.shape!s:.200} repeats its values"
+            raise damaged(file.path, what)
     return entries
 
 
@@ -556,8 +626,9 @@ def _entry(file, name, tensor, start, size):
     reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
     if math.prod(shape) == 0:
         reach = 0
-    repeated = math.prod(shape) > max(file.size, 2**20)
-    if min((begin, *strides)) < 0 or begin + reach > size or start + size > file.size or repeated:
-        what = f"{name!r:.200} of shape {shape} does not fit into its storage of {size} bytes"
+    if min((begin, *strides)) < 0 or begin + reach > size or start + size > file.size:
+        what = (
+            f"{name!r:.200} of shape {shape!s:.200} does not fit into its storage of {size} bytes"
+        )
         raise damaged(file.path, what)
     return Entry(shape, dtype, lambda: file.array(start + begin, shape, dtype, strides))

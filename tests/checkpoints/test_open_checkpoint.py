@@ -130,7 +130,7 @@ def test_mapping(goldens):
             missing()
         assert isinstance(error.value, CheckpointError)
         assert (
-            "torch_module.bin: no tensor is named '0.bia'; the nearest names are ['0.bias'"
+            "torch_module.bin: no tensor is named '0.bia'; the nearest names are '0.bias'"
             in str(error.value)
         )
     with pytest.raises(TypeError):
