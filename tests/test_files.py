@@ -340,10 +340,10 @@ def test_a_reader_does_not_mind_an_empty_rest(tmp_path, monkeypatch):
     """As a kill leaves it between the last file and the end, where one may only read."""
     (tmp_path / files.COMMITTED).mkdir()
 
-    def refused(path):
+    def refused(path, **_):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(files.Path, "rmdir", refused)
+    monkeypatch.setattr(os, "rmdir", refused)
     files.complete(tmp_path)
 
 
@@ -390,7 +390,7 @@ def test_a_link_that_takes_the_place_of_a_save_meanwhile(tmp_path, monkeypatch):
     (mine / "key").write_text("secret")
 
     def opened(path, *args, function=os.open, **options):
-        if path == committed and committed.is_dir() and not committed.is_symlink():
+        if Path(path).name == committed.name and not committed.is_symlink():
             committed.rmdir()
             committed.symlink_to(mine)
         return function(path, *args, **options)
@@ -398,6 +398,71 @@ def test_a_link_that_takes_the_place_of_a_save_meanwhile(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "open", opened)
     with pytest.raises(SaveError, match=r"out: a save was interrupted .* Not a directory"):
         complete(tmp_path / "out")
+    assert held(mine) == {"key": "secret"}
+
+
+def swap(directory, mine):
+    """What the owner of a directory may do at any moment: another takes its name."""
+    directory.rename(directory.with_name("swapped"))
+    directory.symlink_to(mine)
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_a_directory_that_a_link_replaces_meanwhile(tmp_path, monkeypatch, moment):
+    """While a save in it is completed: its files went into the directory of the link."""
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    committed = committed_in(out)
+    for name in ("key", "note"):
+        (committed / name).write_text("strange")
+    mine.mkdir()
+    (mine / "key").write_text("secret")
+    calls = []
+
+    def replace(name, *args, function=os.replace, **options):
+        calls.append(name)
+        if len(calls) == moment:
+            swap(out, mine)
+        return function(name, *args, **options)
+
+    monkeypatch.setattr(os, "replace", replace)
+    complete(out)
+    assert len(calls) == 2
+    assert held(mine) == {"key": "secret"}
+    assert held(tmp_path / "swapped").items() >= {"key": "strange", "note": "strange"}.items()
+
+
+def test_a_stage_that_a_link_replaces_meanwhile(tmp_path):
+    """Files in the directory of the link got other permissions."""
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    for directory, mode in ((out, 0o666), (mine, 0o600)):
+        directory.mkdir()
+        (directory / "key").write_text("secret")
+        (directory / "key").chmod(mode)
+    message = r"out: .* another process took \.saving-\w+ away\. Save"
+    with pytest.raises(SaveError, match=message), saving(out) as stage:
+        (stage / "key").write_text("new")
+        swap(stage, mine)
+    assert (mine / "key").stat().st_mode & 0o777 == 0o600
+    assert held(mine) == {"key": "secret"}
+    assert (out / "key").read_text() == "secret"
+
+
+def test_one_file_that_is_written_while_its_directory_is_replaced(tmp_path, monkeypatch):
+    """It was written to where a link in place of its stage led."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "key").write_text("secret")
+    (tmp_path / "out").mkdir()
+
+    def opened(path, *args, function=builtins.open, **options):
+        for stage in (tmp_path / "out").glob(f"{files.STAGE}*"):
+            swap(stage, mine)
+        return function(path, *args, **options)
+
+    monkeypatch.setattr(builtins, "open", opened)
+    with pytest.raises(SaveError, match="away"):
+        write_text(tmp_path / "out" / "key", "new")
+    monkeypatch.undo()
     assert held(mine) == {"key": "secret"}
 
 
