@@ -19,7 +19,7 @@ from . import mappings
 from .checkpoints import save_checkpoint, saving_checkpoint
 from .checkpoints.matching import gather, is_copy, locate, unknown_names
 from .files import complete, write_text
-from .parsing import expecting, read_json
+from .parsing import expecting, read_bytes, read_json
 
 # in the values of a config
 NOT_UNDERSTOOD = "keys that are not understood"
@@ -440,6 +440,9 @@ def read_config(path):
         return translate(raw, path)
 
 
+_SEVERAL_KINDS = ("with_lm",)  # `with_mlm` may be true, and `final_activation` say which
+
+
 def translate(raw, where="the config"):
     """Published keys and values to ours; see `read_config`."""
     ours = {f.name for f in fields(Config)}
@@ -456,9 +459,15 @@ def translate(raw, where="the config"):
                     "Another value is another architecture."
                 )
         elif name in ours:
-            if name not in values:
+            if values.get(name) is None:
                 values[name], spelled[name] = value, (key, value)
-        elif value and not re.fullmatch(mappings.CONFIG_NOTES, key):
+            elif value not in (None, values[name]) and name not in _SEVERAL_KINDS:
+                raise ValueError(
+                    f"{where}: {spelled[name][0]} is {values[name]!r:.200}, and {key} is"
+                    f" {value!r:.200}; expected the same, as both are the {name}. Take the wrong one"
+                    " out of the file."
+                )
+        elif value and not re.fullmatch(mappings.CONFIG_NOTES, key, re.DOTALL):
             not_understood[key] = value
     values = {name: value for name, value in values.items() if value is not None}
     if len(not_understood) > MAX_NOT_UNDERSTOOD:
@@ -525,7 +534,7 @@ def judge(values, where, names=(), all_known=False):
         what = f"the key {key!r:.200} (value {value!r:.200}) is not understood"
         near = difflib.get_close_matches(key, ours, 1)
         shapes = (
-            re.fullmatch(mappings.CONFIG_GEOMETRY, key)
+            re.fullmatch(mappings.CONFIG_GEOMETRY, key, re.DOTALL)
             or difflib.get_close_matches(key, near, 1, cutoff=0.9)
             or key in parts
         )
@@ -866,7 +875,7 @@ def check_vocabulary(directory, config):
         return
     file = Path(directory) / "vocab.txt"
     if file.is_file():
-        count = len(file.read_bytes().rstrip(b"\r\n").split(b"\n"))
+        count = len(read_bytes(file).rstrip(b"\r\n").split(b"\n"))
         if count > config.vocab_size:
             raise ValueError(
                 f"{file} has {count} tokens, but the model has {config.vocab_size} rows for them: "

@@ -5,6 +5,8 @@ from functools import partial
 import keras
 import numpy as np
 
+from .parsing import naming
+
 
 def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtype=None):
     """Pad sequences of different lengths into one array.
@@ -198,7 +200,7 @@ def read_tsv(path, types=(str, int), header=False):
     names = " TAB ".join(kind.__name__ for kind in types)
     rows = []
     # Only LF ends a line: str.splitlines would also cut at U+2028 and other marks within a text.
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         for number, content in enumerate(file, 1):
             try:
                 line = content.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")

@@ -109,7 +109,7 @@ def _check(path, file, custom_objects):
     mapped = MappedFile(path)
     with reading(path), open_zip(mapped) as archive:
         text = read_member(mapped, archive, "config.json")
-        config = parse_json(text)
+        config = parse_json(text, repeats="equal")
     with zipfile.ZipFile(file) as archive:
         same = archive.getinfo("config.json").file_size == len(text)
         if not same or archive.read("config.json") != text:
@@ -231,7 +231,7 @@ def _of_part(config, names):
     stacks = config.stacks
     if stacks == "both" and not all(has.values()):
         stacks = "encoder" if has["encoder"] else "decoder"
-    blocks = [re.fullmatch(r"(encoder_|decoder_|)block_(\d+)", name) for name in names]
+    blocks = [re.fullmatch(r"(encoder_|decoder_|)block_(\d{1,9})", name) for name in names]
     counts = {}
     for stack, number in (match.groups() for match in blocks if match):
         counts[stack] = max(counts.get(stack, 0), int(number) + 1)

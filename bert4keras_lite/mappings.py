@@ -290,10 +290,10 @@ SKIPPABLE = [
     r"(^|.*/)(adam_m|adam_v|Adam(_\d+)?|AdamWeightDecayOptimizer(_\d+)?|LAMB\w*)$",
     r"(^|.*/)(global_step|beta[12]_power|temperature|good_steps|loss_scale)$",
     r".*_slot_(v|vr|vc|m)$",
-    r".*rng_(state|tracker_states).*",
+    r"(?s).*rng_(state|tracker_states).*",
     r".*embeddings\.(position_ids|token_type_ids)$",
     r"(.*\.)?attn\.(bias|masked_bias)$",  # GPT's causal mask, written out
-    r".*relative_positions_encoding.*",
+    r"(?s).*relative_positions_encoding.*",
     r".*encoder\.embed_positions\.weight$",
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",
 ]
@@ -409,7 +409,8 @@ CONFIG_ONLY = {
     "feed_forward": None,
 }
 
-# keys that shape a model, known or not (a pattern)
+# keys that shape a model, known or not (a pattern, of which `.` is to match all: a line break after
+# which `.*` has to begin again and again takes quadratic time)
 CONFIG_GEOMETRY = (
     r".*_vocab_size|.*_layers?|.*_heads?|.*_groups?|.*_blocks?|.*_dim|hidden_.*|intermediate_.*|"
     r".*norm|.*norm_.*|rope.*|.*_scaling"

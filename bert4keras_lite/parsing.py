@@ -17,11 +17,42 @@ FREE = 32 << 20  # bytes of memory that reading a description may take in any ca
 MAX_DEPTH = 100  # of lists and objects within each other
 _ITEM = 64  # bytes that the least thing in a list or object takes
 _OBJECT = 240  # bytes that an object with one key takes
+_PAIR = 96  # bytes that a key and its value take until an object is made of them and looked through
 _LINE = 200  # bytes that a line takes as a string and a key
 # an escape that is half of a character beyond U+FFFF, alone or with its other half
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 SURROGATES = re.compile("[\ud800-\udfff]")
 SHOWN = 200  # characters of a value that a message repeats
+# what moves the cursor of a terminal, ends a line, or turns the direction of what follows
+_CONTROLS = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text, keep=""):
+    """A text out of a file as a terminal or a log may show it: control characters are escaped.
+
+    Args:
+        text: a string, or what is made one.
+        keep: control characters that stay.
+    """
+
+    def escaped(match):
+        char = match[0]
+        return char if char in keep else char.encode("unicode_escape").decode()
+
+    return _CONTROLS.sub(escaped, str(text))
+
+
+@contextmanager
+def naming(path):
+    """Gives an `OSError` of the system the name of its file, which one of `read` does not have."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def shown(value):
@@ -78,7 +109,8 @@ def size_of(path):
 def read_bytes(path):
     """The bytes of a file; raises like `size_of`."""
     size_of(path)
-    return Path(path).read_bytes()
+    with naming(path):
+        return Path(path).read_bytes()
 
 
 def read_lines(path, encoding="utf-8"):
@@ -98,12 +130,13 @@ def read_lines(path, encoding="utf-8"):
     return text.split("\n")
 
 
-def parse_json(text, unique=False, halves=False):
+def parse_json(text, repeats="last", halves=False):
     """What a JSON text holds.
 
     Args:
         text: bytes, in UTF-8.
-        unique: whether a key that is there twice is an error; else the last one counts.
+        repeats: of a key that is there twice, `"last"`: the last value counts; `"equal"`: other
+            values than the first are an error; `"none"`: that is one in any case.
         halves: whether half of a character, such as `"\\ud800"` alone, may be in it.
 
     Raises:
@@ -114,11 +147,12 @@ def parse_json(text, unique=False, halves=False):
     items = text.count(b",") + text.count(b"[") + objects
     decoded = text.decode("utf-8-sig")
     needed = _ITEM * (items - objects) + _OBJECT * objects + sys.getsizeof(decoded)
+    if repeats != "last":
+        needed += _PAIR * text.count(b":")
     if needed > FREE + 6 * len(text):
         raise ValueError(f"a JSON text with {items} items in {len(text)} bytes")
-    hook = _without_repeats if unique else None
     try:
-        value = json.loads(decoded, object_pairs_hook=hook)
+        value = json.loads(decoded, object_pairs_hook=_HOOKS[repeats])
     except RecursionError:
         raise ValueError(f"lists or objects more than {MAX_DEPTH} deep within each other") from None
     if _depth(value) > MAX_DEPTH:
@@ -128,11 +162,14 @@ def parse_json(text, unique=False, halves=False):
     return value
 
 
-def read_json(path, unique=False):
-    """What a JSON file holds; raises like `parse_json` and `size_of`, with the file's name."""
+def read_json(path):
+    """What a JSON file holds; a key may be there twice with equal values only.
+
+    Raises like `parse_json` and `size_of`, with the file's name.
+    """
     text = read_bytes(path)
     try:
-        return parse_json(text, unique)
+        return parse_json(text, repeats="equal")
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON, got {error!s:.200}.") from None
 
@@ -183,3 +220,18 @@ def _without_repeats(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"the key {twice!r:.200} is there twice")
     return result
+
+
+def _without_contradictions(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        for key, value in pairs:
+            if value != result[key]:
+                raise ValueError(
+                    f"the key {key!r:.60} is there twice, with the values {shown(value):.50} and"
+                    f" {shown(result[key]):.50}"
+                )
+    return result
+
+
+_HOOKS = {"last": None, "equal": _without_contradictions, "none": _without_repeats}

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import NoneType
 
 from bert4keras_lite.configs import ARCHITECTURES, Config
-from bert4keras_lite.parsing import size_of
+from bert4keras_lite.parsing import read_bytes, size_of
 
 RECIPES = Path(__file__).with_name("recipes")
 MAX_SIZE = 1 << 18  # bytes of a file of settings: PyYAML takes a thousand times as much
@@ -223,7 +223,7 @@ def read(config):
             return super().compose_node(parent, index)
 
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
+        values = yaml.load(read_bytes(path).decode("utf-8"), Loader)
     # PyYAML lets through what Python says of odd numbers, dates and keys
     except (yaml.YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error

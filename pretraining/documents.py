@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 from functools import partial
 
-from bert4keras_lite.parsing import FREE, SURROGATES, parse_json
+from bert4keras_lite.parsing import FREE, SURROGATES, naming, parse_json
 
 from . import files
 
@@ -167,7 +167,7 @@ def _lines(part, encoding):
     size = files.size(part.path)
     longest, widest = FREE // 4 + size, FREE // 4 + 2 * size
     try:
-        with _opened(part.path) as file:
+        with naming(part.path), _opened(part.path) as file:
             at = part.begin
             if at:
                 # A line belongs to us if the one before it ends at `begin` or later.

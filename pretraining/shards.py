@@ -19,6 +19,8 @@ import zipfile
 import google_crc32c
 import numpy as np
 
+from bert4keras_lite.parsing import naming
+
 from .files import exists, open_binary, replacing
 
 MANIFEST = "corpus.json"
@@ -277,7 +279,7 @@ class Shard:
 
     def __init__(self, path):
         self.path = path
-        with open(path, "rb") as file:
+        with naming(path), open(path, "rb") as file:
             size = file.seek(0, io.SEEK_END)
             # an empty file can't be mapped
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""

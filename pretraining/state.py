@@ -34,7 +34,7 @@ from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint, saving
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
 from bert4keras_lite.files import discard, replacing, tidy, write_text
 from bert4keras_lite.optimizers import Extended, LossScaleOptimizer
-from bert4keras_lite.parsing import parse_json, read_bytes
+from bert4keras_lite.parsing import naming, parse_json, read_bytes
 
 from . import distribution
 
@@ -550,7 +550,7 @@ def kind(shape, dtype):
 def fingerprint(path):
     """The size and checksum of a file."""
     checksum = google_crc32c.Checksum()
-    with open(path, "rb") as file:
+    with naming(path), open(path, "rb") as file:
         while part := file.read(1 << 20):
             checksum.update(part)
         return {"size": file.tell(), "crc32c": checksum.hexdigest().decode()}

@@ -11,7 +11,7 @@ import argparse
 import io
 import sys
 
-from bert4keras_lite.parsing import SURROGATES, parse_json
+from bert4keras_lite.parsing import SURROGATES, naming, parse_json
 
 from . import files
 from .documents import CHINESE
@@ -44,7 +44,7 @@ def read_texts(path, min_chinese=6):
     Raises:
         ValueError: the file is no text in UTF-8.
     """
-    with files.open_binary(path) as file:
+    with naming(path), files.open_binary(path) as file:
         content = file.read().removeprefix(b"\xef\xbb\xbf")
     found = parsed(content)
     try:

@@ -18,6 +18,7 @@ MAY_IMPORT = {
         *("arguments", "checkpoints", "configs", "files", "hub", "layers", "lora", "mappings"),
         "tokenizers",
     },
+    "data": {"parsing"},
     "losses": {"layers"},
     "doctor": {"checkpoints", "data", "models", "tokenizers"},
     "loading": {
@@ -26,8 +27,7 @@ MAY_IMPORT = {
     },
     "cli": {
         *("checkpoints", "configs", "data", "doctor", "files", "generation", "hub", "loading"),
-        "mappings",
-        *("models", "serving", "tokenizers"),
+        *("mappings", "models", "parsing", "serving", "tokenizers"),
     },
     "__main__": {"cli"},
 }

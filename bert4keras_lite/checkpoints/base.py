@@ -135,7 +135,7 @@ def read_json(path, text):
         CheckpointError: it would take far more memory than its length explains.
     """
     try:
-        return parsing.parse_json(text, unique=True)
+        return parsing.parse_json(text, repeats="none")
     except ValueError as error:
         raise damaged(path, f"{error!s:.300}") from error
 
@@ -161,7 +161,7 @@ class MappedFile:
 
     @cached_property
     def buffer(self):
-        with open(self.path, "rb") as file:
+        with parsing.naming(self.path), open(self.path, "rb") as file:
             # the system refuses to map nothing, and a shard of empty tensors is an empty file
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size else b""
 

@@ -13,6 +13,7 @@ A setting that changes ids and is not understood is an error; what changes none 
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 from .. import parsing
 from .added import AddedToken
@@ -63,6 +64,8 @@ _NOTES = (
     r"tokenizer_type|torch_dtype|transformers_version|truncation|truncation_strategy|"
     r"trust_remote_code|use_fast|padding|max_seq_length|tokenize_mode|model_specific_special_tokens"
 )
+# A line break, after which `.*` would have to begin again and again, is matched as well
+_UNDERSTOOD = re.compile(f"{_READ}|{_NOTES}", re.DOTALL)
 # Keys that change ids, and the only values with which they do not
 _ONLY = {
     "add_prefix_space": (False,),
@@ -101,6 +104,14 @@ def checked_vocab(path, vocab):
         raise ValueError(f"{path}: expected a JSON object token -> id.")
     if vocab and not 0 <= min(vocab.values()) <= max(vocab.values()) < MAX_ID:
         raise ValueError(f"{path}: expected ids from 0 to {MAX_ID - 1}.")
+    ids = sorted(vocab.values())
+    twice = next((i for i, j in pairwise(ids) if i == j), None)
+    if twice is not None:
+        tokens = [token for token, i in vocab.items() if i == twice]
+        raise ValueError(
+            f"{path}: {tokens[0]!r:.200} and {tokens[1]!r:.200} have the id {twice}; expected another"
+            " for each token."
+        )
     return vocab
 
 
@@ -210,7 +221,7 @@ class Settings:
                     )
             elif key == "never_split" and set(value) <= {*self.names.values(), *_DEFAULT_SPECIALS}:
                 continue
-            elif value not in (False, [], {}, "", 0) and not re.fullmatch(f"{_READ}|{_NOTES}", key):
+            elif value not in (False, [], {}, "", 0) and not re.fullmatch(_UNDERSTOOD, key):
                 raise ValueError(
                     f"{self.path}: the key {key!r:.200} (value {value!r:.200}) is not understood, and may"
                     " change ids. If it does not, take it out of the file."
