@@ -40,6 +40,7 @@ BESIDE_A_VOCABULARY = re.compile(
     r".*merges.*\.txt|.*\.bpe|(added_tokens|special_tokens_map|tokenizer_config)\.json"
     r"|.*keep_tokens.*\.json"
 )
+LONGEST = 255  # characters of the name of a file: these patterns take the longer the longer it is
 SHARD = r"-\d{5}-of-\d{5}"
 # Formats of weights, the preferred one first: in each, what makes the format present, and all that
 # belongs to it. `checkpoints` looks for them in the same order.
@@ -168,7 +169,7 @@ def needed_files(files):
         Two sorted lists: config and vocabulary; and the weights in the preferred format that is
         there, `[]` if none is.
     """
-    files = sorted(name for name in files if "/" not in name)
+    files = sorted(name for name in files if "/" not in name and len(name) <= LONGEST)
     texts = [
         name
         for name in files

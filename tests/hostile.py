@@ -34,6 +34,7 @@ import numpy as np
 from bert4keras_lite import checkpoints, configs, tokenizers
 from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.checkpoints import tf_bundle as tf
+from bert4keras_lite.checkpoints.foreign import adapt
 from pretraining import documents, texts
 from pretraining.config import load as load_recipe
 
@@ -1073,6 +1074,41 @@ def safetensors_tiny_tensors(folder):
     return safetensors(folder / "m.safetensors", header, bytes(49_000))
 
 
+def read_names(path):
+    """Compares the names of a checkpoint with all that are known."""
+    checkpoint = adapt(open_checkpoint(path))
+    configs.recognize({}, list(checkpoint))
+    unknown = [
+        name
+        for row in configs.ARCHITECTURES.values()
+        for name in configs.without_place(checkpoint, row)
+    ]
+    return f"{len(set(unknown))} unknown names"
+
+
+def repeating_names(folder, *parts):
+    """Names in which a part of a pattern is found again and again, and that no `.*` reaches the end of."""
+    names = [part * (400_000 // len(part)) + "\nx" for part in parts]
+    entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
+    return safetensors(folder / "m.safetensors", dict.fromkeys(names, entry))
+
+
+@case(read_names)
+def safetensors_repeating_names(folder):
+    return repeating_names(folder, "/LAMB", "_slot_v", "decoder.", "encoder/layer_1/", "/")
+
+
+@case(read_names)
+def safetensors_repeating_states(folder):
+    """Of what is skipped."""
+    return repeating_names(folder, "rng_state", "relative_positions_encoding")
+
+
+@case(read_names)
+def safetensors_repeating_quantization(folder):
+    return repeating_names(folder, ".quant_state.")
+
+
 @case()
 def safetensors_many_tensors(folder):
     header = {f"{i}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(50_001)}
@@ -1334,6 +1370,23 @@ def config_unknown_keys(folder):
     return config(folder, SIZES | {f"made_up_{i}": 1 for i in range(60_000)})
 
 
+@case(lambda path: len(configs.read_config(path)))
+def config_repeating_key(folder):
+    return config(folder, {"token_id" * 100_000 + "\nx": 1})
+
+
+@case(lambda path: len(configs.judge(configs.read_config(path), str(path))))
+def config_repeating_geometry(folder):
+    return config(folder, {"norm_" * 100_000 + "\nx": 1})
+
+
+@case(lambda path: len(configs.read_config(path)))
+def config_many_notes(folder):
+    """An object with nearly as many keys as may be."""
+    notes = ",".join(f'"_{i:x}":0' for i in range(300_000))
+    return config(folder, f"{{{notes}}}".encode())
+
+
 @case(read_config)
 def config_deep(folder):
     return config(folder, b"[" * 1_000_000)
@@ -1452,6 +1505,11 @@ def tokenizer_config_class(folder):
 @case(read_tokenizer)
 def tokenizer_config_long_key(folder):
     return vocabulary(folder, tokenizer_config={"k" * 100_000: "v" * 100_000})
+
+
+@case(read_tokenizer)
+def tokenizer_config_repeating_key(folder):
+    return vocabulary(folder, tokenizer_config={"template" * 100_000 + "\nx": 1})
 
 
 @case(read_tokenizer)

@@ -104,6 +104,12 @@ def test_names_and_paths(tmp_path, monkeypatch):
             download(path)
 
 
+def test_names_longer_than_files_have():
+    """Patterns with several `.*` would take long for them."""
+    fits = "config" * 40 + ".json"
+    assert needed_files([fits, "config" * 50 + ".json", "config" * 100_000 + "\n"]) == ([fits], [])
+
+
 @settings(deadline=None, derandomize=True)
 @given(st.sets(st.sampled_from(sorted(FORMATS))), st.randoms(use_true_random=False))
 def test_needed_files(formats, rng):

@@ -28,9 +28,7 @@ WRAPPERS = r"^(((module|_orig_mod|model)\.)+|module/)"
 
 
 # what stands beside a quantized weight: bitsandbytes' 4 and 8 bits, fp8, GPTQ and AWQ
-QUANTIZED = (
-    r"\.(absmax|quant_map|quant_state\..*|SCB|weight_scale(_inv)?|qweight|qzeros|weight_packed)$"
-)
+QUANTIZED = r"(?s)\.(absmax|quant_map|quant_state\..*|SCB|weight_scale(_inv)?|qweight|qzeros|weight_packed)$"
 
 
 class Dialect(NamedTuple):
@@ -384,7 +382,7 @@ def adapt(checkpoint):
     if quantized:
         raise CheckpointError(
             f"{getattr(checkpoint, 'path', 'the checkpoint')}: its weights are quantized "
-            f"({quantized!r} says how), and only plain numbers are read here; take the file they "
+            f"({quantized!r:.200} says how), and only plain numbers are read here; take the file they "
             "were made from, or write them with transformers: model.dequantize(), then "
             "model.save_pretrained()"
         )

@@ -115,8 +115,10 @@ def _last(group):
 
 
 def _natural(group):
-    stem, number = re.fullmatch(r"(.*?)(?:_(\d+))?", group).groups()
-    return stem, int(number or 0)
+    stem, mark, number = group.rpartition("_")
+    if mark and re.fullmatch(r"\d{1,9}", number):
+        return stem, int(number)
+    return group, 0
 
 
 def without_prefix(name, prefix, names):

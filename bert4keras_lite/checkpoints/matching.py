@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..parsing import SHOWN, printable
 from .base import CheckpointError
 
 COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
@@ -274,7 +275,7 @@ def match(
         fits = loaded == expected or split_heads
         if not fits and not (resize and len(loaded) == len(expected)):
             wrong.append(
-                f"! {name}: {stored} in the checkpoint, {_stored(slot, expected)} in the model"
+                f"! {_told(name)}: {stored} in the checkpoint, {_stored(slot, expected)} in the model"
             )
             continue
 
@@ -300,7 +301,7 @@ def match(
             continue
         if tokens is not None and not is_copy(checkpoint, name, tokens):
             wrong.append(
-                f"! {name}: differs from {tokens}, of which it should be a copy; if it is a head of "
+                f"! {_told(name)}: differs from {_told(tokens)}, of which it should be a copy; if it is a head of "
                 "its own, build with tie_word_embeddings=False"
             )
 
@@ -310,13 +311,13 @@ def match(
         n for n in found if n not in names and not any(re.fullmatch(p, n) for p in known_elsewhere)
     ]
     deeper = [pattern for _, pattern in _block_patterns(table, format)]
-    too_deep = [f"+ {found[n]}" for n in plus if any(p.match(n) for p in deeper)]
+    too_deep = [f"+ {_told(found[n])}" for n in plus if any(p.match(n) for p in deeper)]
 
     if (minus or wrong) and ignore_invalid:
         lines = [*minus.values(), *wrong]
         warnings.warn(f"{where}: ignored, as asked:\n" + "\n".join(lines), stacklevel=2)
     elif minus or wrong or too_deep:
-        lines = [*minus.values(), *wrong, *(too_deep or [f"+ {found[n]}" for n in plus])]
+        lines = [*minus.values(), *wrong, *(too_deep or [f"+ {_told(found[n])}" for n in plus])]
         raise CheckpointError(
             f"{where} does not fit the model (- missing, + left over, ! another shape):\n"
             + "\n".join(lines[:40] + [f"... and {len(lines) - 40} more"] * (len(lines) > 40))
@@ -325,9 +326,14 @@ def match(
     elif plus or unbuilt:
         unused = sorted({*(found[n] for n in plus), *unbuilt} - used)
         if unused:
-            some = ", ".join(unused[:8]) + ", ..." * (len(unused) > 8)
+            some = ", ".join(map(_told, unused[:8])) + ", ..." * (len(unused) > 8)
             warnings.warn(f"{where}: left unused, {len(unused)} arrays: {some}", stacklevel=2)
     return plan
+
+
+def _told(name):
+    """The name of an array as a message repeats it."""
+    return printable(name)[:SHOWN]
 
 
 def is_copy(checkpoint, name, original):
@@ -382,8 +388,8 @@ def _block_patterns(table, format):
         counter, there = re.search(r"{(\w)}", row[1]), row[COLUMN[format]]
         for prefix in (there,) if isinstance(there, str) else there or ():
             if counter and "{" in prefix:
-                escaped = re.sub(r"\\{\w(:[^}]*)?\\}", r"(\\d+)", re.escape(prefix))
-                yield counter[1], re.compile(escaped + r"([./].*|$)")
+                escaped = re.sub(r"\\{\w(:[^}]*)?\\}", r"(\\d{1,9})", re.escape(prefix))
+                yield counter[1], re.compile(escaped + r"([./]|$)")
 
 
 def _too_deep(sizes):

@@ -44,10 +44,15 @@ OPENED = {
     "keras_shards_repeated": "1 tensors, 4 bytes",
     "safetensors_tiny_tensors": "49000 tensors, 49000 bytes",
     "tf_most_slices": "90 tensors, 184320 bytes",
+    "safetensors_repeating_names": "5 unknown names",
+    "safetensors_repeating_states": "0 unknown names",
     "shards_of_many_tensors": "91991 tensors, 91991 bytes",
     "shards_of_short_names": "60000 tensors, 60000 bytes",
     "shards_link": "3 tensors, 20 bytes",
+    "config_repeating_key": "1",
+    "config_many_notes": "1",
     "tokenizer_config_pipe": "11 tokens",
+    "tokenizer_config_repeating_key": "11 tokens",
     "added_tokens_many": "60011 tokens",
     "added_tokens_of_all_lengths": "711 tokens",
     "sentencepiece_many_pieces": "300003 tokens",
@@ -63,6 +68,7 @@ OPENED = {
 
 # part of the error
 REFUSED = {
+    "safetensors_repeating_quantization": "its weights are quantized ('.quant_state.",
     "torch_copies": "a shape of 60000 axes",
     "torch_dictionaries": "a pickle that would take far more memory than its length explains",
     "torch_deep_key": "holds no tensors by name",
@@ -183,6 +189,7 @@ REFUSED = {
     "config_gate_of_nothing": "feed_forward_proj is 'gated-'; expected e.g. 'gated-gelu'",
     "config_unknown_keys": "60000 keys are not understood, such as 'made_up_0'",
     "config_nested_objects": "a JSON text with 819001 items in 4878007 bytes",
+    "config_repeating_geometry": "is part of the architecture",
     "config_deep": "a JSON text with 1000000 items in 1000000 bytes",
     "config_deep_value": "lists or objects more than 100 deep within each other",
     "config_wide": "a JSON text with 4000002 items in 6000004 bytes",

@@ -1,5 +1,6 @@
 """Files of Keras are paired by name, as strictly as those of every other format."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -186,6 +187,30 @@ def test_names_that_keras_counted():
     assert list(counted_anew(layers)) == [
         *("dense", "mine", "layer_norm", "dense_1", "block_1", "x_dense_1"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        ("a\nb", None),
+        ("tok\n", None),
+        ("x_" + "1" * 5000, None),
+        ("a", "b\nc"),
+        ("a", "x_" + "1" * 5000),
+    ],
+)
+def test_odd_names_of_groups_and_layers(tmp_path, group, name):
+    path = tmp_path / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        file[f"layers/{group}/vars/0"] = np.zeros((12, 8), "f4")
+        if name:
+            file[f"layers/{group}/vars"].attrs["name"] = name
+    with pytest.raises(CheckpointError) as raised:
+        build(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path} does not fit the model")
+    assert len(max(message.splitlines(), key=len)) < 400
+    assert repr(name or group)[1:-1][:100] in message  # escaped
 
 
 @pytest.mark.filterwarnings("ignore:.*`quantize` method")
