@@ -39,6 +39,7 @@ from .configs import (
     write,
 )
 from .files import replacing, tidy
+from .parsing import SHOWN, printable
 from .tokenizers import load_tokenizer
 from .tokenizers.loading import FILES
 
@@ -55,7 +56,7 @@ def main(arguments=None):
     try:
         options.run(options)
     except MISTAKES as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -191,8 +192,13 @@ class Progress:
             )
 
 
+def say(text="", end="\n", file=None):
+    """Prints a text, which a checkpoint, a vocabulary or a model may have a part in."""
+    print(printable(text, keep="\n\t"), end=end, file=file, flush=True)
+
+
 def _show_warning(message, *_, **__):
-    print(f"note: {message}", file=sys.stderr)
+    say(f"note: {message}", file=sys.stderr)
 
 
 # ---------------------------------------------------------------- without Keras
@@ -283,27 +289,27 @@ def inspect(options):
         ("dtype", ", ".join(sorted({str(raw.dtype(name)) for name in raw}))),
         *_shape(found),
     ):
-        print(f"{label:14}{value}")
-    print()
+        say(f"{label:14}{printable(value)}")
+    say()
     names_of_blocks = set()
     for name in raw:
-        block = re.search(r"(?:layer|layers|block|h)[_./]?(\d+)[./]", name)
+        block = re.search(r"(?:layer|layers|block|h)[_./]?(\d{1,9})[./]", name)
         names_of_blocks |= {int(block[1])} if block else set()
         if options.all or not block or int(block[1]) == 0:
-            print(f"  {name:78} {raw.shape(name)!s:16} {raw.dtype(name)}")
+            say(f"  {printable(name)[:SHOWN]:78} {raw.shape(name)!s:16} {raw.dtype(name)}")
     if not options.all and len(names_of_blocks) > 1:
-        print("  ... and the same for each block (--all lists them)")
-    print()
+        say("  ... and the same for each block (--all lists them)")
+    say()
     there = {path.split("/")[0] for path in found.located}
     for name, label in HEADS.items():
         if name in found.possible_heads and found.located:
-            print(f"  head: {label:26}{'there' if name in there else 'not there'}")
+            say(f"  head: {label:26}{'there' if name in there else 'not there'}")
     for path in found.gaps():
-        print(f"  missing: {path}")
+        say(f"  missing: {path}")
     for name in found.unknown[:20]:
-        print(f"  not known: {name} {found.checkpoint.shape(name)}")
+        say(f"  not known: {printable(name)[:SHOWN]} {found.checkpoint.shape(name)}")
     for sentence in found.said:
-        print(f"  note: {sentence}")
+        say(f"  note: {printable(sentence)}")
 
 
 def _shape(found):
@@ -369,7 +375,7 @@ def convert(options):
                 for file in filter(Path.is_file, found.path.glob(pattern)):
                     shutil.copy(file, stage / file.name)
     written = ", ".join(sorted(path.name for path in target.iterdir()))
-    print(f"{target}: {found.family} as {options.to}: {written}")
+    say(f"{target}: {found.family} as {options.to}: {printable(written)}")
 
 
 def _dtype(name):
@@ -384,15 +390,15 @@ def tokenize(options):
     tokenizer = load_tokenizer(hub.local_directory(options.path))
     for text in options.texts:
         ids, _ = tokenizer.encode(text)
-        print(" ".join(tokenizer.ids_to_tokens(ids)))
-        print(" ".join(map(str, ids)))
+        say(printable(" ".join(tokenizer.ids_to_tokens(ids))))
+        say(" ".join(map(str, ids)))
 
 
 def download(options):
     snapshot = hub.download(options.path)
-    print(snapshot.directory)
+    say(snapshot.directory)
     for name in snapshot.files:
-        print(f"  {name}")
+        say(f"  {printable(name)}")
 
 
 # ---------------------------------------------------------------- with Keras
@@ -448,14 +454,13 @@ def fill_mask(options):
         ids = np.array([[*ids, encoded[0][-1]]])
         inputs = [ids, ids * 0][: len(transformer.model.inputs)]
         probabilities = np.asarray(transformer.model.predict_on_batch(inputs))[0]
-        print(text)
+        say(text)
         for place in np.flatnonzero(ids[0] == mask):
             for token in np.argsort(-probabilities[place])[: options.top]:
                 share = float(probabilities[place, token])
-                print(
-                    f"  {tokenizer.id_to_token(int(token)):8} {share:6.1%} {'#' * round(40 * share)}"
-                )
-            print()
+                name = printable(tokenizer.id_to_token(int(token)))
+                say(f"  {name:8} {share:6.1%} {'#' * round(40 * share)}")
+            say()
 
 
 def generate(options):
@@ -470,15 +475,15 @@ def generate(options):
         raise ValueError("--top-k, --top-p, --temperature and --seed belong to --sample.")
     continued = transformer.config.stacks == "one" and transformer.config.attend == "lm"
     for text in options.texts:
-        print(text, end="" if continued else "\n", flush=True)
+        say(text, end="" if continued else "\n")
         arguments = (transformer, tokenizer, text, options.max_new_tokens)
         if options.beams == 1:
             for piece in stream(*arguments, **more):
-                print(piece, end="", flush=True)
-            print("\n")
+                say(piece, end="")
+            say("\n")
         else:
             for one in generate_text(*arguments, num_return_sequences=options.beams, **more):
-                print(f"  {one.score:8.3f} {one.text}")
+                say(f"  {one.score:8.3f} {one.text}")
 
 
 def serve(options):
@@ -493,11 +498,11 @@ def serve(options):
         **_settings(options),
     )
     for name, reason in served.cannot.items():
-        print(f"note: no {name}: {reason}", file=sys.stderr)
+        say(f"note: no {name}: {printable(reason)}", file=sys.stderr)
     token = os.environ.get(TOKEN) if options.token is None else options.token
     if token is None and options.host not in ("127.0.0.1", "localhost", "::1"):
-        print(f"note: whoever reaches {options.host} is answered; see --token", file=sys.stderr)
-    print(f"http://{options.host}:{options.port}/   (to stop: Ctrl+C)", flush=True)
+        say(f"note: whoever reaches {options.host} is answered; see --token", file=sys.stderr)
+    say(f"http://{options.host}:{options.port}/   (to stop: Ctrl+C)")
     run(
         *(served, options.host, options.port, limits, Path(options.path).name),
         hosts=options.allow_host,
@@ -533,11 +538,11 @@ def features(options):
         arrays = {f"text_{i}": row for i, row in enumerate(rows)}
         with replacing(output) as file:
             np.savez(file, **(arrays if options.pool == "none" else {"vectors": np.array(rows)}))
-        print(f"{output}: {len(rows)} texts, vectors of {states.shape[-1]}")
+        say(f"{output}: {len(rows)} texts, vectors of {states.shape[-1]}")
         return
     for text, row in zip(options.texts, rows, strict=True):
         shown = " ".join(f"{x:+.4f}" for x in row.reshape(-1)[:6])
-        print(f"{text}\t{row.shape}\t{shown} ...")
+        say(f"{text}\t{row.shape}\t{shown} ...")
 
 
 def doctor(options):
@@ -553,10 +558,10 @@ def doctor(options):
     report = examine(path, progress, model=options.model, **_settings(options))
     bar.show(1.0, end="\n")
     if report.readings:
-        print(f"{'reading':40}{'perplexity':>12}")
+        say(f"{'reading':40}{'perplexity':>12}")
         for reading in report.readings:
-            print(f"{reading.name:40}{reading.perplexity:12.5g}")
-        print()
+            say(f"{reading.name:40}{reading.perplexity:12.5g}")
+        say()
     signs = {"ok": "  ", "look": "? ", "wrong": "! "}
     for level, sentence in report.findings:
-        print(signs[level] + sentence)
+        say(signs[level] + printable(sentence))

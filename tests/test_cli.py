@@ -49,6 +49,43 @@ def test_inspect_a_file_with_and_without_its_config(run, tmp_path):
     assert status == 0 and "no num_attention_heads" in out and "(40, 16)" in out
 
 
+STRANGE = [
+    "\x1b]0;owned\x07\x1b[2J", "bert/a\n  head: forged   there", "\x9b" * 900,
+]  # fmt: skip
+
+
+def is_harmless(printed):
+    return not any(char in printed for char in "\x1b\x07\x9b") and "\n  head: forged" not in printed
+
+
+def test_names_that_would_control_the_terminal(run, tmp_path):
+    np.savez(tmp_path / "names.npz", **dict.fromkeys(STRANGE, np.zeros(3)))
+    status, out, err = run("inspect", tmp_path / "names.npz")
+    assert status == 0 and is_harmless(out + err)
+    assert r"  \x1b]0;owned\x07\x1b[2J" in out and r"bert/a\n  head: forged" in out
+
+    checkpoint = open_checkpoint(TINY)
+    arrays = {name: checkpoint[name] for name in checkpoint if "layer.1.output" not in name}
+    (tmp_path / "model").mkdir()
+    np.savez(tmp_path / "model/model.npz", **arrays, **dict.fromkeys(STRANGE, np.zeros(3)))
+    for name in ("config.json", "vocab.txt"):
+        shutil.copy(TINY / name, tmp_path / "model" / name)
+    for command in ("inspect", "fill-mask", "doctor"):
+        status, out, err = run(command, tmp_path / "model", *["[MASK]"] * (command == "fill-mask"))
+        assert is_harmless(out + err) and r"\x1b]0;owned" in out + err
+        assert status == (command != "inspect")
+
+
+def test_tokens_that_would_control_the_terminal(run, tmp_path):
+    token = "\x1b]0;owned\x07"
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (tmp_path / "vocab.txt").write_text("\n".join([*special, "今"]))
+    (tmp_path / "added_tokens.json").write_text(json.dumps({token: 6}))
+    status, out, err = run("tokenize", tmp_path, f"今{token}\u3000今")
+    assert (status, err) == (0, "") and is_harmless(out)
+    assert out.splitlines()[0] == r"[CLS] 今 \x1b]0;owned\x07 今 [SEP]"
+
+
 def test_inspect_and_convert_need_no_framework(tmp_path):
     code = (
         "import sys; from bert4keras_lite.cli import main;"
