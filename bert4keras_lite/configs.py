@@ -875,7 +875,7 @@ def check_vocabulary(directory, config):
         return
     file = Path(directory) / "vocab.txt"
     if file.is_file():
-        count = len(read_bytes(file).rstrip(b"\r\n").split(b"\n"))
+        count = read_bytes(file).rstrip(b"\r\n").count(b"\n") + 1
         if count > config.vocab_size:
             raise ValueError(
                 f"{file} has {count} tokens, but the model has {config.vocab_size} rows for them: "

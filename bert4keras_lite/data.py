@@ -211,7 +211,7 @@ def read_tsv(path, types=(str, int), header=False):
                 ) from None
             if not line or (header and number == 1):
                 continue
-            cells = line.split("\t")
+            cells = line.split("\t", len(types))
             try:
                 rows.append(tuple(kind(cell) for kind, cell in zip(types, cells, strict=True)))
             except ValueError:

@@ -22,6 +22,7 @@ _LINE = 200  # bytes that a line takes as a string and a key
 # an escape that is half of a character beyond U+FFFF, alone or with its other half
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 SURROGATES = re.compile("[\ud800-\udfff]")
+_WIDTHS = {1: 8, 5: 4}  # bytes of a number in a protocol buffer, by the type of its field
 SHOWN = 200  # characters of a value that a message repeats
 # what moves the cursor of a terminal, ends a line, or turns the direction of what follows
 _CONTROLS = re.compile(
@@ -128,6 +129,53 @@ def read_lines(path, encoding="utf-8"):
     text = content.decode(encoding)
     del content
     return text.split("\n")
+
+
+def read_varint(data, at):
+    """The integer at `at` of a protocol buffer, and the position after it.
+
+    It has seven bits a byte, the lowest first.
+
+    Raises:
+        ValueError: it has no end within ten bytes.
+    """
+    value = 0
+    for i, byte in enumerate(data[at : at + 10]):
+        value |= (byte & 0x7F) << 7 * i
+        if byte < 0x80:
+            return value, at + i + 1
+    raise ValueError("an integer that is cut off, or of more than 64 bits")
+
+
+def read_fields(data):
+    """The fields of a protocol buffer, in order.
+
+    Yields:
+        `(number, value, start, end)`: the value is an int or bytes, and the field, with its number,
+        lies between `start` and `end`.
+
+    Raises:
+        ValueError: it is damaged, or has groups, which are obsolete.
+    """
+    end = 0
+    while end < len(data):
+        start = end
+        tag, at = read_varint(data, start)
+        wire = tag & 7
+        if wire == 0:
+            value, end = read_varint(data, at)
+        elif wire in _WIDTHS:
+            end = at + _WIDTHS[wire]
+            value = int.from_bytes(data[at:end], "little")
+        elif wire == 2:
+            length, at = read_varint(data, at)
+            end = at + length
+            value = data[at:end]
+        else:
+            raise ValueError(f"wire type {wire} in a protocol buffer")
+        if end > len(data):
+            raise ValueError("a protocol buffer that is cut off")
+        yield tag >> 3, value, start, end
 
 
 def parse_json(text, repeats="last", halves=False):

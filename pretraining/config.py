@@ -4,13 +4,14 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import math
 import typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 
 from bert4keras_lite.configs import ARCHITECTURES, Config
-from bert4keras_lite.parsing import read_bytes, size_of
+from bert4keras_lite.parsing import read_bytes, shown, size_of
 
 RECIPES = Path(__file__).with_name("recipes")
 MAX_SIZE = 1 << 18  # bytes of a file of settings: PyYAML takes a thousand times as much
@@ -115,7 +116,7 @@ class Settings:
 
 
 def of_kind(name, value, kind):
-    """A value as the annotation of its field says, or one error.
+    """A value as the annotation of its field says, or one error; numbers are finite.
 
     YAML takes `1e-4` for a word: where a number is expected, that is what it is.
     """
@@ -129,8 +130,22 @@ def of_kind(name, value, kind):
         value = int(value)
     if type(value) not in kinds:
         expected = " or ".join("null" if k is NoneType else k.__name__ for k in kinds)
-        raise ValueError(f"{name}={value!r:.200}: expected {expected}.")
+        raise ValueError(f"{name}={shown(value)}: expected {expected}.")
+    check_numbers(name, value)
     return value
+
+
+def check_numbers(name, value):
+    """Raises if a number within a setting is not finite, or is an integer of more than 64 bits."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            check_numbers(name, inner)
+        return
+    is_long = isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
+    if is_long or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(
+            f"{name}={shown(value)}: expected finite numbers, whole ones of at most 64 bits."
+        )
 
 
 def model_fields(values):
@@ -147,6 +162,8 @@ def model_fields(values):
 
 def check_names(given, known, where):
     for name in given:
+        if not isinstance(name, str):
+            raise ValueError(f"{where}: expected names of settings, got {shown(name)}.")
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1)
             raise ValueError(
@@ -225,7 +242,14 @@ def read(config):
     try:
         values = yaml.load(read_bytes(path).decode("utf-8"), Loader)
     # PyYAML lets through what Python says of odd numbers, dates and keys
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
         raise ValueError(f"{path}: expected YAML, but {reason!s:.300}.") from None
     if not isinstance(values, dict):

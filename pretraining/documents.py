@@ -19,6 +19,8 @@ from . import files
 
 UNITS = ("paragraphs", "line", "file")
 _COMPRESSED = (".gz", ".zst")
+UNPACKED_FREE, UNPACKED_TIMES = 8 << 20, 200  # bytes of a compressed file, unpacked
+PIECE = 1 << 16  # characters of a long text that are looked at together
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ def _lines(part, encoding):
     """The lines that begin in a part, and all behind it: pairs `(position, text)`."""
     size = files.size(part.path)
     longest, widest = FREE // 4 + size, FREE // 4 + 2 * size
+    packed = part.path.endswith(_COMPRESSED)
+    most = UNPACKED_FREE + UNPACKED_TIMES * size if packed else float("inf")
     try:
         with naming(part.path), _opened(part.path) as file:
             at = part.begin
@@ -180,6 +184,11 @@ def _lines(part, encoding):
             for line in iter(partial(file.readline, longest + 1), b""):
                 if len(line) > longest:
                     raise _too_long(part.path, at, line)
+                if at > most:
+                    raise ValueError(
+                        f"{part.path}: holds more than {most} bytes, unpacked, in {size}, which no"
+                        " text does. If it is one, unpack it."
+                    )
                 try:
                     text = line.decode(encoding).rstrip("\r\n")
                 except UnicodeDecodeError as error:
@@ -337,8 +346,7 @@ _INVISIBLE = re.compile(
 _SPACES = re.compile(r"[^\S\n]+")
 _EMPTY_LINES = re.compile(r" ?\n[ \n]*")
 # the same sign again and again: rules of hyphens, rows of dots, laughter
-_REPEATED = re.compile(r"([^\w\s])\1{5,}")
-
+_REPEATED = re.compile(r"([^\w\s])\1{5}")
 
 # numbers of more digits than Python reads; no character has such
 _HUGE_ENTITY = re.compile(r"&(?=#[0-9]{1000})")
@@ -350,13 +358,76 @@ def clean(text):
     HTML entities become characters and tags spaces; invisible, private-use and control characters
     go, runs of white space become one space or newline, and more than five of one sign three.
     """
-    text = _TAGS.sub(" ", html.unescape(_HUGE_ENTITY.sub("&amp;", text)))
-    text = _INVISIBLE.sub("", text.replace("\r", "\n"))
-    text = _EMPTY_LINES.sub("\n", _SPACES.sub(" ", text))
-    return _REPEATED.sub(r"\1\1\1", text).strip()
+    text = _replaced(_TAGS, " ", _unescaped(text))
+    text = _replaced(_INVISIBLE, "", text.replace("\r", "\n"))
+    text = _replaced(_EMPTY_LINES, "\n", _replaced(_SPACES, " ", text))
+    return _without_runs(text).strip()
 
 
-CHINESE = re.compile("[㐀-䶿一-鿿]")
+def _unescaped(text):
+    """A text with characters for HTML entities, none of which goes beyond the next `&`.
+
+    The function of Python would keep a list of all of them.
+    """
+    result, start = io.StringIO(newline=""), 0
+    while start < len(text):
+        end = text.find("&", start + PIECE)
+        end = len(text) if end < 0 else end
+        result.write(html.unescape(_HUGE_ENTITY.sub("&amp;", text[start:end])))
+        start = end
+    return result.getvalue()
+
+
+def _replaced(pattern, new, text):
+    """`pattern.sub(new, text)`, which of a long text would keep a list of all the pieces."""
+    if len(text) < 16 * PIECE:
+        return pattern.sub(new, text)
+    return _joined(text, (match.span() for match in pattern.finditer(text)), new)
+
+
+def _joined(text, spans, new):
+    """A text with `new` in place of some spans of it, which are in order."""
+    result, at = io.StringIO(newline=""), 0
+    for start, end in spans:
+        result.write(text[at:start])
+        result.write(new)
+        at = end
+    result.write(text[at:])
+    return result.getvalue()
+
+
+def _without_runs(text):
+    """A text with three of each sign that it has more than five times in a row.
+
+    A pattern for all of a run would take 80 bytes a character.
+    """
+
+    def spans():
+        end = 0
+        while match := _REPEATED.search(text, end):
+            end = match.end()
+            for step in (PIECE, 256, 1):
+                signs = match[1] * step
+                while text.startswith(signs, end):
+                    end += step
+            yield match.start() + 3, end
+
+    return _joined(text, spans(), "")
+
+
+_CHINESE = re.compile("[㐀-䶿一-鿿]")
+
+
+def without_space(text):
+    """A text without white space."""
+    pieces = range(0, len(text), PIECE)
+    return "".join(["".join(text[start : start + PIECE].split()) for start in pieces])
+
+
+def count_chinese(text):
+    """The number of Chinese characters in a text."""
+    pieces = range(0, len(text), PIECE)
+    return sum(len(_CHINESE.findall(text, start, start + PIECE)) for start in pieces)
 
 
 @dataclass(frozen=True)
@@ -380,8 +451,9 @@ class Selection:
             text = clean(text)
         if len(text) < self.min_characters:
             return ""
-        if self.min_chinese:
-            letters = "".join(text.split())
-            if len(CHINESE.findall(letters)) < self.min_chinese * len(letters):
-                return ""
+        if self.min_chinese and self._is_foreign(text):
+            return ""
         return text
+
+    def _is_foreign(self, text):
+        return count_chinese(text) < self.min_chinese * len(without_space(text))

@@ -13,6 +13,7 @@ import hashlib
 
 import numpy as np
 
+from .documents import without_space
 from .draws import keys
 from .segmentation import codes_of
 
@@ -24,19 +25,15 @@ _MULTIPLIERS = keys(np.arange(ORDERS), 1) | np.uint64(1)
 _SUMMANDS = keys(np.arange(ORDERS), 2)
 
 
-def _squeezed(text):
-    return "".join(text.split())
-
-
 def digest(text):
     """128 bits of a text's hash, as two uint64; white space does not count."""
-    data = hashlib.blake2b(_squeezed(text).encode("utf-8", "surrogatepass"), digest_size=16)
+    data = hashlib.blake2b(without_space(text).encode("utf-8", "surrogatepass"), digest_size=16)
     return np.frombuffer(data.digest(), "<u8")
 
 
 def signature(text):
     """The MinHash of a text: `ORDERS` numbers, uint32; white space does not count."""
-    codes = codes_of(_squeezed(text)).astype(np.uint64)
+    codes = codes_of(without_space(text)).astype(np.uint64)
     size = max(1, min(SHINGLE, len(codes)))
     shingles = np.zeros(max(0, len(codes) - size + 1), np.uint64)
     for i in range(size):

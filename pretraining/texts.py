@@ -9,12 +9,15 @@ a document, once; but none that stands in a file of `--without`, so that nothing
 
 import argparse
 import io
+import re
 import sys
 
 from bert4keras_lite.parsing import SURROGATES, naming, parse_json
 
 from . import files
-from .documents import CHINESE
+from .documents import count_chinese
+
+_COLUMN = re.compile(r"[^\t]+")
 
 
 def strings(value):
@@ -54,7 +57,7 @@ def read_texts(path, min_chinese=6):
         return [
             string
             for string in (strings_of_lines if found is None else strings(found))
-            if len(CHINESE.findall(string)) >= min_chinese
+            if count_chinese(string) >= min_chinese
         ]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected JSON or lines of text in UTF-8 ({error}).") from None
@@ -63,7 +66,9 @@ def read_texts(path, min_chinese=6):
 def strings_of_line(line):
     """The strings of a line of bytes: of JSON, or between tabs."""
     found = parsed(line)
-    return line.decode().rstrip("\r\n").split("\t") if found is None else strings(found)
+    if found is not None:
+        return strings(found)
+    return (match[0] for match in _COLUMN.finditer(line.decode().rstrip("\r\n")))
 
 
 def parsed(text):

@@ -60,6 +60,7 @@ from bert4keras_lite.checkpoints import (
 )
 from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.base import damaged
+from bert4keras_lite.parsing import read_varint
 from pretraining import documents, texts
 from pretraining.config import RECIPES
 from pretraining.config import load as load_recipe
@@ -459,8 +460,8 @@ def in_fields(rng, content):
     fields = []
     position = 0
     while position < len(content):
-        tag, start = tf._read_varint(content, position)
-        length, start = tf._read_varint(content, start)
+        tag, start = read_varint(content, position)
+        length, start = read_varint(content, start)
         fields.append((tag, content[start : start + length]))
         position = start + length
     chosen = rng.randrange(len(fields))

@@ -35,7 +35,7 @@ from bert4keras_lite import checkpoints, configs, tokenizers
 from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.foreign import adapt
-from pretraining import documents, texts
+from pretraining import documents, duplicates, texts
 from pretraining.config import load as load_recipe
 
 GOLDENS = Path(__file__).parent / "goldens" / "checkpoints"
@@ -73,6 +73,11 @@ def read_corpus(path):
     read = read_documents(path)
     "".join(read).encode()
     return f"{len(read)} documents"
+
+
+def read_lines(path):
+    layout = documents.Format("line")
+    return f"{sum(1 for _ in documents.read_documents(documents.Part(str(path)), layout))} lines"
 
 
 def read_texts(path):
@@ -1582,6 +1587,33 @@ def vocab_empty_lines(folder):
     return folder / "vocab.txt"
 
 
+@case(read_tokenizer)
+def vocab_long_line(folder):
+    """Of words that would each take as much memory as ten times their length."""
+    path = vocabulary(folder)
+    path.write_text(path.read_text() + "\na " + "ab " * 5_000_000)
+    return path
+
+
+@case(read_tokenizer)
+def tokenizer_json_long_token(folder):
+    model = {"type": "WordPiece", "vocab": {"[UNK]": 0, "ab " * 5_000_000: 1}}
+    return vocabulary(folder, tokenizer={"model": model})
+
+
+@case(read_tokenizer)
+def tokenizer_json_long_word(folder):
+    model = {"type": "WordPiece", "vocab": {"[UNK]": 0}, "max_input_chars_per_word": -1}
+    return vocabulary(folder, tokenizer={"model": model})
+
+
+@case(read_tokenizer)
+def tokenizer_json_long_merge(folder):
+    model = {"type": "BPE", "vocab": {"a": 0}, "merges": ["ab " * 5_000_000]}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model}))
+    return folder / "tokenizer.json"
+
+
 @case(lambda path: tokenizers.SpTokenizer(path).vocab_size)
 def sentencepiece_pipe(folder):
     os.mkfifo(folder / "spiece.model")
@@ -1628,6 +1660,52 @@ def sentencepiece_of_xlm_r(folder):
     return path
 
 
+def with_unknown_fields(folder, *fields):
+    """A sentencepiece model to be reduced, with fields that sentencepiece does not know."""
+    path = pieces(folder, "▁", "a", "b")
+    path.write_bytes(path.read_bytes() + b"".join(fields))
+    (folder / "keep_tokens.json").write_text("[0, 2, 1, 4, 3, 5]")
+    return path
+
+
+@case(read_tokenizer)
+def sentencepiece_long_number(folder):
+    """A text of a megabyte that looks like a number, where a field before it has a length."""
+    long = tf._field(101, b"\xff" * 1_000_000)
+    return with_unknown_fields(folder, tf._field(100, len(long) - 1_000_000), long)
+
+
+@case(read_tokenizer)
+def sentencepiece_numbers(folder):
+    """Numbers of all widths."""
+    wide = tf._varint(102 << 3 | 1) + b"\xff" * 8 + tf._varint(103 << 3 | 5) + b"\xff" * 4
+    return with_unknown_fields(folder, wide, tf._field(100, 200))
+
+
+@case(read_tokenizer)
+def sentencepiece_group(folder):
+    return with_unknown_fields(folder, tf._varint(100 << 3 | 3) + tf._varint(100 << 3 | 4))
+
+
+@case(read_tokenizer)
+def extra_ids_many(folder):
+    """As many as are allowed."""
+    (folder / "tokenizer_config.json").write_text('{"extra_ids": 65536}')
+    return pieces(folder, "a")
+
+
+@case(read_tokenizer)
+def extra_ids_too_many(folder):
+    (folder / "tokenizer_config.json").write_text('{"extra_ids": 1000000000}')
+    return pieces(folder, "a")
+
+
+@case(read_tokenizer)
+def extra_ids_negative(folder):
+    (folder / "tokenizer_config.json").write_text('{"extra_ids": -5}')
+    return pieces(folder, "a")
+
+
 @case(lambda path: tokenizers.ByteBPETokenizer(path, path.with_name("merges.txt")).vocab_size)
 def byte_bpe_deep(folder):
     (folder / "merges.txt").write_text("a b\n")
@@ -1638,6 +1716,13 @@ def byte_bpe_deep(folder):
 @case(lambda path: tokenizers.ByteBPETokenizer(path.with_name("vocab.json"), path).vocab_size)
 def byte_bpe_binary_merges(folder):
     (folder / "merges.txt").write_bytes(b"\xff" * 100)
+    (folder / "vocab.json").write_text('{"a": 0}')
+    return folder / "merges.txt"
+
+
+@case(lambda path: tokenizers.ByteBPETokenizer(path.with_name("vocab.json"), path).vocab_size)
+def byte_bpe_long_line(folder):
+    (folder / "merges.txt").write_text("ab " * 5_000_000)
     (folder / "vocab.json").write_text('{"a": 0}')
     return folder / "merges.txt"
 
@@ -1715,6 +1800,66 @@ def corpus_zstd_line(folder):
     return path
 
 
+def read_cleaned(path):
+    selection = documents.Selection(min_chinese=0.5)
+    texts = [documents.clean(text) for text in read_documents(path)]
+    chinese = sum(map(len, map(selection, texts)))
+    digests = [duplicates.digest(text) for text in texts]
+    return f"{sum(map(len, texts))} characters, {chinese} Chinese, {len(digests)} texts"
+
+
+def packed_text(folder, piece):
+    """A line of JSON of 4 MB, which is a piece of text again and again."""
+    times = (4 << 20) // len(piece.encode())
+    return packed_lines(folder / "a.jsonl.gz", piece.encode(), times, b'{"text":"', b'"}')
+
+
+@case(read_cleaned)
+def corpus_run_of_signs(folder):
+    return packed_text(folder, "!")
+
+
+@case(read_cleaned)
+def corpus_runs_of_signs(folder):
+    return packed_text(folder, "!!!!!!??????")
+
+
+@case(read_cleaned)
+def corpus_entities(folder):
+    return packed_text(folder, "&a;")
+
+
+@case(read_cleaned)
+def corpus_short_words(folder):
+    return packed_text(folder, "ab ")
+
+
+@case(read_cleaned)
+def corpus_short_tags(folder):
+    return packed_text(folder, "ab<a>")
+
+
+@case(read_cleaned)
+def corpus_chinese(folder):
+    path = folder / "a.jsonl"
+    path.write_text(json.dumps({"text": "今天" * 700_000}, ensure_ascii=False), "utf-8")
+    return path
+
+
+@case(read_lines)
+def corpus_packed_lines(folder):
+    """60 MB of lines in 60 kB."""
+    return packed_lines(folder / "a.txt.gz", (b"a" * 63 + b"\n") * (1 << 14), 60)
+
+
+@case(read_lines)
+def corpus_zstd_lines(folder):
+    import zstandard
+
+    (folder / "a.txt.zst").write_bytes(zstandard.compress((b"a" * 63 + b"\n") * (1 << 20)))
+    return folder / "a.txt.zst"
+
+
 @case(lambda path: "".join(map(documents.clean, read_documents(path)))[-9:])
 def corpus_huge_entity(folder):
     """A number of more digits than Python reads."""
@@ -1724,6 +1869,12 @@ def corpus_huge_entity(folder):
 @case(read_texts)
 def texts_wide(folder):
     return lines(folder, b"[" + b"[]," * 2_000_000 + b"[]]")
+
+
+@case(read_texts)
+def texts_columns(folder):
+    (folder / "a.txt").write_bytes(b"ab\t" * 3_000_000)
+    return folder / "a.txt"
 
 
 @case(read_texts)
@@ -1776,6 +1927,32 @@ def recipe_date(folder):
 def recipe_huge_number(folder):
     """Larger than any floating point number."""
     return recipe(folder, b"learning_rate: 1" + b"0" * 400)
+
+
+@case(load_recipe)
+def recipe_long_number(folder):
+    return recipe(folder, b"seed: 0x" + b"f" * 200_000)
+
+
+@case(load_recipe)
+def recipe_long_number_within(folder):
+    return recipe(folder, b"masking: {rates: [1, 0x" + b"f" * 200_000 + b"]}")
+
+
+@case(load_recipe)
+def recipe_long_name(folder):
+    return recipe(folder, b"? 0x" + b"f" * 200_000 + b"\n: 1")
+
+
+@case(load_recipe)
+def recipe_infinity(folder):
+    return recipe(folder, b"learning_rate: .inf")
+
+
+@case(load_recipe)
+def recipe_sexagesimal(folder):
+    """A floating point number in parts of sixty, larger than any."""
+    return recipe(folder, b"seed: 1" + b":59" * 300 + b".5")
 
 
 @case(load_recipe)

@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from ..files import final
-from ..parsing import FREE
+from ..parsing import FREE, read_fields, read_varint
 from .base import (
     MAX_RANK,
     MAX_TENSORS,
@@ -257,8 +257,8 @@ def _read_table(path):
 
 
 def _read_handle(data, position):
-    offset, position = _read_varint(data, position)
-    size, position = _read_varint(data, position)
+    offset, position = read_varint(data, position)
+    size, position = read_varint(data, position)
     return offset, size, position
 
 
@@ -274,9 +274,9 @@ def _read_block(path, data, offset, size):
     end = len(block) - 4 * (restarts + 1)
     key, position = b"", 0
     while position < end:
-        shared, position = _read_varint(block, position)
-        unshared, position = _read_varint(block, position)
-        length, position = _read_varint(block, position)
+        shared, position = read_varint(block, position)
+        unshared, position = read_varint(block, position)
+        length, position = read_varint(block, position)
         key = key[:shared] + block[position : position + unshared]
         position += unshared
         if position + length > end:
@@ -290,7 +290,7 @@ def _decompress(data, most=FREE):
 
     Reference: https://github.com/google/snappy/blob/main/format_description.txt
     """
-    size, position = _read_varint(data, 0)
+    size, position = read_varint(data, 0)
     out = bytearray()
     if size > most:
         raise ValueError(f"a block of {len(data)} bytes that grows to {size}")
@@ -322,39 +322,14 @@ def _decompress(data, most=FREE):
     return bytes(out)
 
 
-def _read_varint(data, position):
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("an integer of more than 64 bits")
-
-
 def _read_message(data):
     """The fields of a protocol buffer: number -> list of ints and bytes."""
-    fields, position, count = defaultdict(list), 0, 0
-    while position < len(data):
-        count += 1
-        if count > MAX_TENSORS:
+    fields = defaultdict(list)
+    for count, (number, value, _, _) in enumerate(read_fields(data)):
+        if count == MAX_TENSORS:
             raise ValueError(f"a message of more than {MAX_TENSORS} fields")
-        tag, position = _read_varint(data, position)
-        wire = tag & 7
-        if wire == 0:
-            value, position = _read_varint(data, position)
-        elif wire == 2:
-            length, position = _read_varint(data, position)
-            value, position = data[position : position + length], position + length
-        elif wire in (1, 5):
-            length = 8 if wire == 1 else 4
-            value = int.from_bytes(data[position : position + length], "little")
-            position += length
-        else:
-            raise ValueError(f"wire type {wire} in a protocol buffer")
-        if tag >> 3 <= MAX_FIELD:
-            fields[tag >> 3].append(value)
+        if number <= MAX_FIELD:
+            fields[number].append(value)
     return fields
 
 

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 
 import regex
 
+MAX_ADDED = 1 << 16  # tokens that are no part of the vocabulary proper
+
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:

@@ -21,7 +21,7 @@ from pathlib import Path
 import regex
 
 from ..files import complete
-from ..parsing import read_json, read_lines
+from ..parsing import read_json, read_lines, shown
 from .base import DictTokenizer, Memo, byte_spans, locate
 from .settings import checked_vocab
 from .wordpiece import load_vocab
@@ -71,11 +71,11 @@ def _load_merges(path):
         ) from None
     merges = []
     for number, line in enumerate(lines, 1):
-        pair = tuple(line.split())
+        pair = tuple(line.split(None, 2))
         if not pair or (number == 1 and line.startswith("#version")):
             continue
         if len(pair) != 2:
-            raise ValueError(f"{path}, line {number}: expected two symbols, got {line!r:.200}")
+            raise ValueError(f"{path}, line {number}: expected two symbols, got {shown(line)}.")
         merges.append(pair)
     return merges
 

@@ -152,7 +152,7 @@ def _check_agreement(path, vocab, one_path, one_file):
     """Checks that a vocabulary file and `tokenizer.json` number tokens alike."""
     theirs = {**one_file.vocab, **{token.content: token.id for token in one_file.added}}
     odd = [t for t, i in vocab.items() if t and theirs.get(t) != i]
-    odd += [t for t in one_file.vocab if t.split() == [t] and t not in vocab]
+    odd += [t for t in one_file.vocab if t.split(None, 1) == [t] and t not in vocab]
     if odd:
         token = odd[0]
         raise ValueError(

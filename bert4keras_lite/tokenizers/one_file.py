@@ -14,7 +14,7 @@ text when decoding, and is an error.
 from dataclasses import dataclass, field
 
 from ..parsing import expecting
-from .settings import checked_vocab, read_json, token_of
+from .settings import MAX_WORD, check_count, checked_vocab, read_json, token_of
 
 _KINDS = {"WordPiece": "WordPiece", "BPE": "byte-level BPE", "Unigram": "sentencepiece"}
 _PARTS = {
@@ -216,7 +216,7 @@ def _one_file(path, content, beside, cpm):
     vocab, merges = model["vocab"], model.get("merges") or []
     if kind == "sentencepiece":
         vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
-    merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
+    merges = [pair.split(" ", 2) if isinstance(pair, str) else pair for pair in merges]
     for pair in merges:
         if len(pair) != 2 or not all(isinstance(symbol, str) for symbol in pair):
             raise ValueError(f"{path}: the merges have {pair!r:.200}; expected pairs of symbols.")
@@ -244,10 +244,7 @@ def _options(path, content, model, kind):
         return options
     if "max_input_chars_per_word" in model:
         options["word_maxlen"] = count = model["max_input_chars_per_word"]
-        if type(count) is not int:
-            raise ValueError(
-                f"{path}: max_input_chars_per_word is {count!r:.200}; expected a whole number."
-            )
+        check_count(path, "max_input_chars_per_word", count, MAX_WORD)
     normalizer = (_components(content.get("normalizer")) or [{}])[0]
     for key, name in (
         ("lowercase", "do_lower_case"),

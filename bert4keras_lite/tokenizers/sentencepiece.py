@@ -15,8 +15,8 @@ from pathlib import Path
 import sentencepiece
 
 from ..files import complete
-from ..parsing import SURROGATES, read_bytes
-from .added import AddedToken
+from ..parsing import SURROGATES, read_bytes, read_fields, shown
+from .added import MAX_ADDED, AddedToken
 from .base import TokenizerBase, byte_spans, locate
 from .words import jieba_new_words
 
@@ -26,39 +26,23 @@ _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 # The model file: a protocol buffer, whose field 1 is the list of pieces
 
 
-def _varint(data, at):
-    """The number at `at` and the position behind it: seven bits a byte, the lowest first."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
-def _fields(data):
-    """The top-level fields of a model, as pairs `(number, the field's bytes with its header)`."""
-    at = 0
-    while at < len(data):
-        tag, length_at = _varint(data, at)
-        length, start = _varint(data, length_at)
-        yield tag >> 3, data[at : start + length]
-        at = start + length
-
-
 def _reduced(proto, keep_tokens, path):
     """The model with the pieces `keep_tokens` only, in that order.
 
     Ids behind the last piece (rows that a model's table has beyond its vocabulary) stay without
     piece, and so must come last.
     """
-    pieces, rest = [], []
-    for number, field in _fields(proto):
-        if number == 1:
-            pieces.append(field)
-        elif number != 4:  # a self test of the whole model, which the reduced one would fail
-            rest.append(field)
+    pieces, rest = [], bytearray()
+    try:
+        for number, value, start, end in read_fields(proto):
+            if number == 1 and isinstance(value, bytes):
+                pieces.append(proto[start:end])
+            elif number != 4:  # a self test of the whole model, which the reduced one would fail
+                rest += proto[start:end]
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: expected a sentencepiece model, got {error}. Get or copy the file again."
+        ) from None
     count = sum(i < len(pieces) for i in keep_tokens)
     if len(set(keep_tokens)) < len(keep_tokens) or min(keep_tokens) < 0:
         raise ValueError("keep_tokens: expected ids of rows to keep, none negative, none twice")
@@ -66,7 +50,7 @@ def _reduced(proto, keep_tokens, path):
         raise ValueError(
             f"keep_tokens: {path} has {len(pieces)} pieces; expected ids beyond them at the end"
         )
-    return b"".join([*(pieces[i] for i in keep_tokens[:count]), *rest])
+    return b"".join([*(pieces[i] for i in keep_tokens[:count]), rest])
 
 
 def _processor(proto, problem):
@@ -146,6 +130,10 @@ class SpTokenizer(TokenizerBase):
         self.keep_tokens = None if keep_tokens is None else list(map(operator.index, keep_tokens))
         if self.keep_tokens is not None and extra_ids:
             raise ValueError("extra_ids: a vocabulary with keep_tokens has none; expected 0")
+        if not 0 <= extra_ids <= MAX_ADDED:
+            raise ValueError(
+                f"extra_ids: expected a number from 0 to {MAX_ADDED}, got {shown(extra_ids)}."
+            )
         self.sp_model = model = _load(model_path, self.keep_tokens)
         self._model_path = model_path
         self._pieces = model.get_piece_size()

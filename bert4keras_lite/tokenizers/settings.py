@@ -16,7 +16,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from .. import parsing
-from .added import AddedToken
+from .added import MAX_ADDED, AddedToken
 
 # The kinds of `load_tokenizer`, and the classes of transformers whose rules are theirs
 CLASSES = {
@@ -78,9 +78,9 @@ _ONLY = {
     "wordpieces_prefix": ("##",),
 }
 MAX_ID = 1 << 24  # no table of a model has so many rows
-MAX_ADDED = 1 << 16  # tokens that are no part of the vocabulary proper
-# Keys that are numbers, or true or false
-_COUNTS = "extra_ids|max_input_chars_per_word"
+MAX_WORD = (1 << 31) - 1  # characters of a word, where a file says that longer ones are unknown
+# Keys that are whole numbers, and the greatest; keys that are true or false
+_COUNTS = {"extra_ids": MAX_ADDED, "max_input_chars_per_word": MAX_WORD}
 _FLAGS = "do_lower_case|strip_accents|tokenize_chinese_chars|add_bos_token|add_eos_token"
 
 
@@ -113,6 +113,14 @@ def checked_vocab(path, vocab):
             " for each token."
         )
     return vocab
+
+
+def check_count(path, key, value, most):
+    """Raises if a setting is no whole number from 0 to `most`."""
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(
+            f"{path}: {key} is {parsing.shown(value)}; expected a whole number from 0 to {most}."
+        )
 
 
 def token_of(path, key, value, **defaults):
@@ -198,9 +206,10 @@ class Settings:
         """
         of_one_file = one_file.added if one_file else []
         tokens = [*self._decoder, *of_one_file, *self._added, *self._named]
-        if len(tokens) > MAX_ADDED:
+        count = len(tokens) + self.values.get("extra_ids", 0)
+        if count > MAX_ADDED:
             raise ValueError(
-                f"{self.path.parent}: its files add {len(tokens)} tokens; expected at most"
+                f"{self.path.parent}: its files add {count} tokens; expected at most"
                 f" {MAX_ADDED}. Put them into the vocabulary."
             )
         return tokens
@@ -211,8 +220,8 @@ class Settings:
                 raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected true or false.")
             if key == "tokenizer_class" and not isinstance(value, str):
                 raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected a name.")
-            if re.fullmatch(_COUNTS, key) and type(value) is not int:
-                raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected a whole number.")
+            if key in _COUNTS:
+                check_count(self.path, key, value, _COUNTS[key])
             if key in _ONLY:
                 if value not in _ONLY[key]:
                     raise ValueError(

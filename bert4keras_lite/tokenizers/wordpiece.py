@@ -92,7 +92,7 @@ def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
     lines[0] = lines[0].removeprefix("\ufeff")
     while len(lines) > 1 and not lines[-1].strip("\r"):
         lines.pop()
-    token_dict = {(line.split() or [""])[0]: row for row, line in enumerate(lines)}
+    token_dict = {(line.split(None, 1) or [""])[0]: row for row, line in enumerate(lines)}
     if not any(token_dict):
         raise ValueError(f"{path} holds no tokens; expected one token a line")
     if not simplified:
@@ -148,7 +148,7 @@ def vocab_text(vocab, argument="token_dict"):
             raise ValueError(
                 f"{argument} gives id {row} to both {rows[row]!r:.200} and {token!r:.200}."
             )
-        if token.split() not in ([], [token]):
+        if token.split(None, 1) not in ([], [token]):
             raise ValueError(
                 f"{argument}: {token!r:.200} contains white space and cannot be saved."
             )

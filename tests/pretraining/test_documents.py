@@ -1,13 +1,16 @@
 """Documents out of files and parts of files; cleaning; duplicates."""
 
 import gzip
+import html
 import json
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pretraining import documents
 from pretraining.documents import (
     Format,
     Part,
@@ -28,6 +31,35 @@ from pretraining.duplicates import (
 
 pytestmark = pytest.mark.once
 
+# text of all that cleaning looks for
+DIRTY = st.lists(
+    st.sampled_from(
+        [
+            *[
+                "<",
+                ">",
+                "</p>",
+                "<!--",
+                "--",
+                "&",
+                "&amp;",
+                "amp;",
+                "&#65",
+                "&lt;b&gt;",
+                "!",
+                "!!!!!!!",
+                "。",
+                "a",
+                "天地",
+                "_",
+                "1;",
+                "𠀀",
+            ],
+            *("\n", "\r\n", " ", "\t", "\u3000", "\x7f", "\u200b", "\ud800"),
+        ]
+    ),
+    max_size=40,
+).map("".join)
 LINE = st.text(st.sampled_from("天地人abc \t，𠀀\u2028"), max_size=12)
 
 
@@ -140,12 +172,29 @@ def test_what_grows_too_far_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"a\.txt\.gz, byte 6: a line of .* bytes or more"):
         read(path)
     path.write_bytes(gzip.compress(b"good\n\n" + b"a\n" * 400_000 + b"\nb"))
-    documents = ["good", "a\n" * 399_999 + "a", "b"]
-    assert read(path) == documents  # 0.8 MB in one document is nothing
+    assert read(path) == ["good", "a\n" * 399_999 + "a", "b"]  # 0.8 MB in one document is nothing
     path.write_bytes(gzip.compress(b"good\n\n" + b"a\n" * 800_000))
     for unit, at in (("paragraphs", 6), ("file", 0)):
         with pytest.raises(ValueError, match=rf"a\.txt\.gz, byte {at}: a document of more than"):
             read(path, unit)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_compressed_files_unpack_to_what_texts_do(tmp_path, ending, monkeypatch):
+    monkeypatch.setattr(documents, "UNPACKED_FREE", 1000)
+    monkeypatch.setattr(documents, "UNPACKED_TIMES", 10)
+    path = tmp_path / f"a.txt{ending}"
+    line = b"a" * 19 + b"\n"
+    path.write_bytes(packed(line * 55, ending))
+    assert len(read(path, "line")) == 55
+    path.write_bytes(packed(line * 500, ending))
+    most = 1000 + 10 * path.stat().st_size
+    with pytest.raises(
+        ValueError, match=rf"a\.txt{ending}: holds more than {most} bytes, unpacked"
+    ):
+        read(path, "line")
+    (tmp_path / "a.txt").write_bytes(line * 500)
+    assert len(read(tmp_path / "a.txt", "line")) == 500
 
 
 def test_encodings(tmp_path):
@@ -197,6 +246,26 @@ def test_files_behind_a_scheme(tmp_path):
 def test_cleaning(text, cleaned):
     assert clean(text) == cleaned
     assert clean(cleaned) == cleaned
+
+
+def cleaned_at_once(text):
+    """What `clean` promises, in patterns that take 80 bytes a character."""
+    text = html.unescape(re.sub("&(?=#[0-9]{1000})", "&amp;", text))
+    text = re.sub(r"<(?:/?[a-zA-Z][^<>]{0,200}|!--.{0,500}?--)>", " ", text)
+    text = documents._INVISIBLE.sub("", text.replace("\r", "\n"))
+    text = re.sub(r" ?\n[ \n]*", "\n", re.sub(r"[^\S\n]+", " ", text))
+    return re.sub(r"([^\w\s])\1{5,}", r"\1\1\1", text).strip()
+
+
+@settings(max_examples=300)
+@given(text=DIRTY, piece=st.sampled_from([1, 2, 5, 1 << 16]))
+def test_long_texts_are_cleaned_in_pieces(text, piece):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "PIECE", piece)
+        assert clean(text) == cleaned_at_once(text)
+        letters = "".join(text.split())
+        assert documents.without_space(text) == letters
+        assert documents.count_chinese(text) == letters.count("天") + letters.count("地")
 
 
 def test_selection():
