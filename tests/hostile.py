@@ -119,13 +119,19 @@ def sizes(*values):
     return b"(" + b"".join(map(number, values)) + b"t"
 
 
-STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x04tQ"
+def storage_of(kind, count):
+    """Instructions that describe the storage of `torch_zip`."""
+    start = b"(" + text("storage") + f"ctorch\n{kind}\n".encode()
+    return start + text("0") + text("cpu") + number(count) + b"tQ"
 
 
-def tensor(shape=(4,), strides=(1,)):
+STORAGE = storage_of("FloatStorage", 4)
+
+
+def tensor(shape=(4,), strides=(1,), storage=STORAGE):
     """Instructions that make a tensor of the storage of `torch_zip`."""
     call = b"ctorch._utils\n_rebuild_tensor\n("
-    return call + STORAGE + number(0) + sizes(*shape) + sizes(*strides) + b"tR"
+    return call + storage + number(0) + sizes(*shape) + sizes(*strides) + b"tR"
 
 
 @case()
@@ -185,6 +191,13 @@ def torch_compressed(folder):
 
 
 @case()
+def torch_compressed_instructions(folder):
+    """Seven megabytes of instructions that take time, and no memory."""
+    pickled = b"\x80\x02}" + b"p0\n" * 2_400_000 + text("a") + tensor() + b"s."
+    return torch_zip(folder / "m.pt", pickled, zipfile.ZIP_DEFLATED)
+
+
+@case()
 def torch_compressed_text(folder):
     """A text of which each character takes four bytes in memory."""
     pickled = b"\x80\x02}" + text("𝄞" + "a" * (8 << 20)) + b"Ns."
@@ -227,8 +240,40 @@ def torch_repeated_values(folder):
 def torch_overlapping_windows(folder):
     """Windows of a storage of four values that lie on each other, without a stride of zero."""
     items = b"".join(text(f"{i}") + tensor((2,) * 3, (1,) * 3) for i in range(200_000 // 64))
-    wide = text("w") + tensor((2, 2, 1 << 19), (1, 1, 0))
+    wide = text("w") + tensor((2, 2, 1 << 21), (1, 1, 0))
     return torch_zip(folder / "m.pt", b"\x80\x02}(" + items + wide + b"u.")
+
+
+@case()
+def torch_repeated_complex(folder):
+    """Values that repeat are counted in bytes: as many as the file has bytes."""
+    wide = tensor((3 << 20,), (0,), storage_of("ComplexDoubleStorage", 1))
+    path = torch_zip(folder / "m.pt", b"\x80\x02}" + text("a") + wide + b"s.")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("m/data/1", bytes(3 << 20))
+    return path
+
+
+@case()
+def torch_storage_of_more(folder):
+    """A storage that should have more values than there are."""
+    pickled = b"\x80\x02}" + text("a") + tensor(storage=storage_of("FloatStorage", 5)) + b"s."
+    return torch_zip(folder / "m.pt", pickled)
+
+
+@case()
+def torch_storage_of_two_dtypes(folder):
+    """PyTorch would read all of it in the first dtype."""
+    half = tensor(storage=storage_of("HalfStorage", 8))
+    return torch_zip(
+        folder / "m.pt", b"\x80\x02}(" + text("a") + tensor() + text("b") + half + b"u."
+    )
+
+
+@case()
+def torch_two_of_one_name(folder):
+    items = text("a.b") + tensor() + text("a") + b"}" + text("b") + tensor() + b"s"
+    return torch_zip(folder / "m.pt", b"\x80\x02}(" + items + b"u.")
 
 
 @case()
@@ -478,6 +523,19 @@ def npz_allowed_zeros(folder):
         file.write(npy(described("|i1", (32 << 20,))))
         for _ in range(32):
             file.write(bytes(1 << 20))
+    return path
+
+
+@case()
+def npz_many_headers(folder):
+    """Headers that repeat themselves, each of which takes milliseconds."""
+    repeated = "'descr': '<f4', " * 600
+    header = "{" + repeated + "'fortran_order': False, 'shape': (0,)}"
+    content = b"\x93NUMPY\2\0" + struct.pack("<I", len(header)) + header.encode()
+    path = folder / "m.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(150):
+            archive.writestr(f"{i}.npy", content)
     return path
 
 
@@ -788,13 +846,19 @@ def tf_block(content, kind=b"\0"):
     return content + tf._checksum(content).to_bytes(4, "little")
 
 
+def tf_listed(folder, blocks, index):
+    """An index file of blocks and the block that lists them; returns its path."""
+    meta = tf._block([])
+    footer = tf._handle(len(blocks), meta) + tf._handle(len(blocks + meta), index)
+    path = folder / "m.index"
+    path.write_bytes(blocks + meta + index + footer.ljust(40, b"\0") + tf.MAGIC)
+    return path
+
+
 def tf_index(folder, table, handles=1, data=None):
     """An index whose only block of entries is `table`; returns its path."""
-    meta = tf._block([])
     index = tf._block([(b"%06d" % i, tf._handle(0, table)) for i in range(handles)])
-    footer = tf._handle(len(table), meta) + tf._handle(len(table + meta), index)
-    path = folder / "m.index"
-    path.write_bytes(table + meta + index + footer.ljust(40, b"\0") + tf.MAGIC)
+    path = tf_listed(folder, table, index)
     if data is not None:
         tf.data_path(folder / "m", 0, 1).write_bytes(data)
     return path
@@ -842,6 +906,25 @@ def tf_one_block_often(folder):
 
 
 @case()
+def tf_long_index_keys(folder):
+    """The same in the list of blocks, each of which is empty."""
+    length, block = 1_000_000, tf_block(b"")
+    index = bytearray()
+    for i in range(60):
+        handle = tf._handle(i * len(block), block)
+        shared, key = (length + i - 1, b"x") if i else (0, b"k" * length)
+        index += tf._varint(shared) + tf._varint(len(key)) + tf._varint(len(handle)) + key + handle
+    return tf_listed(folder, block * 60, tf_block(bytes(index + struct.pack("<II", 0, 1))))
+
+
+@case()
+def tf_many_blocks(folder):
+    block, count = tf_block(b""), 50_001
+    handles = [(b"%06d" % i, tf._handle(i * len(block), block)) for i in range(count)]
+    return tf_listed(folder, block * count, tf._block(handles))
+
+
+@case()
 def tf_empty_blocks(folder):
     """Many blocks of no length at one place."""
     return tf_index(folder, tf_block(b""), 50_000)
@@ -877,13 +960,38 @@ def tf_snappy_grows(folder):
 @case()
 def tf_many_fields(folder):
     """A description of a tensor with six million fields, compressed."""
-    copies = 200_000
+    copies = 2000
     value = b"\x08\x01" * 32 * (copies + 1)
     start, end = tf._block([HEADER, (b"a", value)])[:-5].split(value)
     body = bytes([(len(start) + 1) << 2]) + start + b"\x08\x01"
     body += bytes([61 << 2 | 2, 2, 0]) + bytes([63 << 2 | 2, 2, 0]) * copies
     body += bytes([(len(end) - 1) << 2]) + end
     return tf_index(folder, snappy(len(start) + 64 * (copies + 1) + len(end), body))
+
+
+@case()
+def tf_long_descriptions(folder):
+    """Descriptions of many fields each, which are all the same, compressed."""
+    value = b"\x08\x01" * 32 * 1000
+    blocks, handles, count = b"", [], 100
+    for i in range(count):
+        start, end = tf._block([(b"%03d" % i, value)])[:-5].split(value)
+        body = bytes([(len(start) + 1) << 2]) + start + b"\x08\x01"
+        body += bytes([61 << 2 | 2, 2, 0]) + bytes([63 << 2 | 2, 2, 0]) * 999
+        body += bytes([(len(end) - 1) << 2]) + end
+        block = snappy(len(start + value + end), body)
+        handles.append((b"%03d" % i, tf._handle(len(blocks), block)))
+        blocks += block
+    return tf_listed(folder, blocks, tf._block(handles))
+
+
+@case()
+def tf_wide_slices(folder):
+    """Slices of many axes, which take much memory if they are taken apart."""
+    entry = tf._field(7, tf._field(1, b"") * 32) * 490
+    entries = [HEADER, *((b"\0%06d" % i, b"") for i in range(49_000))]
+    entries += [(b"a%03d" % i, tf._field(1, 1) + entry) for i in range(99)]
+    return tf_index(folder, tf._block(entries), data=b"")
 
 
 @case()
@@ -1197,6 +1305,31 @@ def shards_of_short_names(folder):
     return sharded(folder, [f"{i:048d}" for i in range(60_000)], 5, "{}.safetensors")
 
 
+def many_names(path):
+    """A file of PyTorch, compressed: one tensor under 49,000 names."""
+    group = b"".join(text(f"{i}") + b"h\x05" for i in range(49_000))
+    pickled = b"\x80\x02" + tensor() + b"q\x050}(" + group + b"u."
+    return torch_zip(path, pickled, zipfile.ZIP_DEFLATED)
+
+
+@case()
+def shards_of_torch_names(folder):
+    """Many names in each shard, of which one is listed."""
+    for i in range(8):
+        many_names(folder / f"{i}.bin")
+    return shard_index(folder, {f"{i}": f"{i}.bin" for i in range(8)})
+
+
+@case()
+def shards_of_unlisted_names(folder):
+    """More names in the shards than are listed: only those are kept."""
+    names = [f"{i}" for i in range(49_000)]
+    for i in range(5):
+        header = {n: {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for n in names}
+        safetensors(folder / f"{i}.safetensors", header)
+    return shard_index(folder, {f"{i}": f"{i}.safetensors" for i in range(5)})
+
+
 @case()
 def shards_of_too_many_tensors(folder):
     return sharded(folder, [f"{i}" for i in range(100_000)], 5, "{}.safetensors")
@@ -1287,6 +1420,32 @@ def megatron_vector(folder):
 @case()
 def megatron_gap(folder):
     return megatron(folder, [(3,), (3,)], (0, 2))
+
+
+@case()
+def megatron_repeated(folder):
+    """Values that repeat: 800 MB in 18 kB, once the ranks are joined."""
+    wide = tensor((1 << 20,), (0,), storage_of("ComplexDoubleStorage", 1))
+    for rank in range(50):
+        pickled = b"\x80\x02}" + text("word_embeddings.weight") + wide + b"s."
+        torch_zip(folder / f"mp_rank_{rank:02d}_model_states.pt", pickled)
+    return folder
+
+
+@case()
+def megatron_many_names(folder):
+    for rank in range(8):
+        many_names(folder / f"mp_rank_{rank:02d}_model_states.pt")
+    return folder
+
+
+@case()
+def megatron_two_of_one_name(folder):
+    items = b"".join(
+        text(f"x.query_key_value.{name}") + tensor((3,)) for name in ("query.weight", "weight")
+    )
+    torch_zip(folder / "mp_rank_00_model_states.pt", b"\x80\x02}(" + items + b"u.")
+    return folder
 
 
 @case()

@@ -13,16 +13,25 @@ from .zip_file import check_crc, open_zip, stored_at
 def read_entries(path, verify):
     """Name -> `Entry` of one `.npz` file; `verify` checks every array when it is read."""
     file, entries = MappedFile(path), {}
+    room = LEAST_HEADERS + file.size // 4
     with open_zip(file) as archive:
         for member in archive.infolist():
             if member.filename.endswith(".npy"):
                 name = member.filename.removesuffix(".npy")
-                entries[name] = _entry(file, archive, member, verify)
+                with archive.open(member) as packed:
+                    header, size = _header(packed)
+                room -= len(header.getvalue().rstrip())
+                if room < 0:
+                    raise damaged(
+                        path, f"too many headers, or too long ones, for {file.size} bytes"
+                    )
+                entries[name] = _entry(file, archive, member, verify, header, size)
     return entries
 
 
 PIECE = 1 << 20  # bytes that are unpacked at a time
 MAX_HEADER = 10_000  # bytes, as in NumPy
+LEAST_HEADERS = 1 << 20  # bytes of all headers: NumPy takes microseconds for each
 
 
 def _header(stream):
@@ -35,17 +44,15 @@ def _header(stream):
     return io.BytesIO(start + stream.read(max(0, length - 12))), length
 
 
-def _entry(file, archive, member, verify):
+def _entry(file, archive, member, verify, header, header_size):
     name = member.filename.removesuffix(".npy")
-    with archive.open(member) as packed:
-        stream, header_size = _header(packed)
-        version = np.lib.format.read_magic(stream)
-        read_header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = read_header(stream)
+    version = np.lib.format.read_magic(header)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, fortran, dtype = read_header(header)
     shape, order = checked_shape(file.path, name, shape), "F" if fortran else "C"
     if dtype.kind not in "biufc":
         return unreadable(file.path, name, shape, f"values of dtype {dtype!s:.200}")

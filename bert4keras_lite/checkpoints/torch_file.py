@@ -293,8 +293,9 @@ def _require_little(path, is_little):
         raise CheckpointError(f"{path}: written on a big-endian machine, which is not supported")
 
 
-# what instructions take at most, in bytes: the objects that they make, and their places
-LEAST = 16
+# what instructions take at most, in bytes: the objects that they make, and their places; and so
+# much that the instructions which a small file explains are carried out in a few seconds
+LEAST = 24
 ARGUMENTS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),

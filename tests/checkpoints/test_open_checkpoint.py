@@ -2,6 +2,7 @@ import argparse
 import json
 import mmap
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -436,6 +437,30 @@ def test_safetensors_of_other_kinds(tmp_path, kind, dtype):
         checkpoint["b"]
 
 
+def test_torch_storages_of_nothing(tmp_path):
+    """Only of them one can have two dtypes."""
+    torch = pytest.importorskip("torch")
+    empty = torch.empty(0)
+    for zipped in (True, False):
+        tensors = {"a": empty, "b": empty.view(torch.int16), "c": torch.ones(2)}
+        torch.save(tensors, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
+        checkpoint = open_checkpoint(tmp_path / "m.pt")
+        assert [checkpoint[name].shape for name in "abc"] == [(0,), (0,), (2,)]
+
+
+def test_messages_repeat_little(tmp_path):
+    kind = np.dtype([(f"field_{i}", "f4") for i in range(200)])
+    names = {"k" * 300 + f"{i}": np.zeros(2) for i in range(3)}
+    np.savez(tmp_path / "m.npz", mixed=np.zeros(2, kind), **names)
+    checkpoint = open_checkpoint(tmp_path / "m.npz")
+    with pytest.raises(CheckpointError, match=r"holds values of dtype \[\('field_0") as error:
+        checkpoint["mixed"]
+    assert len(str(error.value).replace(str(tmp_path), "")) < 400
+    with pytest.raises(CheckpointError, match="the nearest names are 'k") as error:
+        checkpoint["k" * 300]
+    assert max(len(part) for part in re.findall("k+", str(error.value))) <= 200
+
+
 def test_torch_buffers(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"a": torch.nn.Buffer(torch.arange(3))}, tmp_path / "m.pt")
@@ -479,6 +504,19 @@ def test_unwrapping(tmp_path):
     assert names({"state_dict": {"a": x}, "optimizer": {"b": x}}) == ["a"]
     assert names({"model": {"module": {"a": x}}}) == ["a"]
     assert names({"model": {"a": x}, "b": x}) == ["model.a", "b"]
+    weights = {"a.weight": x}
+    step, best, random = torch.tensor(3), torch.tensor(71.2), torch.get_rng_state()
+    assert names({"state_dict": weights, "best_acc1": best, "losses": x}) == ["a.weight"]
+    assert names({"model_state_dict": weights, "step": step}) == ["a.weight"]
+    assert names({"model": weights, "rng": random, "rate": best.reshape(1)}) == ["a.weight"]
+    assert names({"model": {"module": weights, "step": step}, "n": best}) == ["a.weight"]
+    for beside in ({"head.weight": x}, {"head.scale": best}, {"bias": x}):
+        assert names({"model": weights, **beside}) == ["model.a.weight", *beside]
+    assert names({"model": {"name": 1}, "scale": best}) == ["scale"]
+    assert names({"state_dict": weights, "head.weight": x}) == [
+        "state_dict.a.weight",
+        "head.weight",
+    ]
     assert names({"encoder": {"a": {"w": x}}, "n": 1}) == ["encoder.a.w"]
     circular = {"a": x}
     circular["again"] = circular
