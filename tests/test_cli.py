@@ -51,6 +51,7 @@ def test_inspect_a_file_with_and_without_its_config(run, tmp_path):
 
 STRANGE = [
     "\x1b]0;owned\x07\x1b[2J", "bert/a\n  head: forged   there", "\x9b" * 900,
+    f"bert.encoder.layer.{'1' * 5000}.x",  # more digits than Python reads
 ]  # fmt: skip
 
 
