@@ -1,17 +1,23 @@
 """What the config of a `.keras` file names, and the memory that it claims, before Keras builds it."""
 
+import math
 import re
 import sys
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
-from math import prod
 
 import keras
 from keras.src.backend.common import global_state
 
+from .parsing import shown
+
 FREE = 8 << 20  # bytes that variables may take in any case
 THRESHOLDS = 100_000  # of a metric, which keeps them in a list
 TENSOR = 64 << 20  # bytes of an input, where PyTorch computes with values to tell a shape
+# bytes that objects take beside their values: a layer, a call of one, a variable (with its share of
+# the layers within a layer), a pair of layers of a Sequential, and anything else that has a class
+LAYER, CALL, VARIABLE, PAIR, OBJECT = 20 << 10, 6 << 10, 25 << 10, 1 << 10, 1 << 10
+FREE_OBJECTS, TIMES_OBJECTS = 40 << 20, 6  # bytes that these may take, beside times the file
 # how many times the size of the file variables may take; those of quantized layers, which are made
 # as floating point numbers first
 TIMES, QUANTIZED_TIMES = 1, 8
@@ -141,8 +147,17 @@ OPERATIONS = {
 CALLING = {
     *("AssociativeScan", "Cond", "ForiLoop", "Map", "Scan", "Switch", "VectorizedMap", "WhileLoop"),
 }
+# whose objects are small
+SMALL = {
+    *("keras.constraints", "keras.dtype_policies", "keras.initializers", "keras.regularizers"),
+    *("builtins", "keras.activations"),
+}
 VALUES = {
     f"__{name}__" for name in ("bytes", "ellipsis", "keras_tensor", "numpy", "slice", "tensor")
+}
+NUMBERS = {
+    *("bool", "bfloat16", "float16", "float32", "float64", "complex64", "complex128"),
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
 }
 
 
@@ -167,6 +182,8 @@ def check_names(config, where, custom_objects=None):
             "as a class or function with keras.saving.register_keras_serializable, and save again."
         )
     for item in named:
+        if item["class_name"] in ("__numpy__", "__tensor__"):
+            _check_numbers(item.get("config"), where)
         users = _of_user(item, custom_objects or {})
         if not users and not _only_computes(item):
             name = item.get("config") if item["class_name"] == "function" else item["class_name"]
@@ -177,6 +194,16 @@ def check_names(config, where, custom_objects=None):
             )
         custom |= users
     return custom
+
+
+def _check_numbers(told, where):
+    """Raises if an array within a config is not one of numbers: texts can be of any length."""
+    dtype = told.get("dtype") if isinstance(told, dict) else told
+    if not isinstance(dtype, str) or dtype not in NUMBERS:
+        raise ValueError(
+            f"{where}: holds an array of dtype {shown(dtype)}; expected one of numbers, such as "
+            "float32. Save the model again without it."
+        )
 
 
 def _named(value):
@@ -237,11 +264,38 @@ def _only_computes(item):
     return False
 
 
+class _Variables(list):
+    """Variables without memory, which raises where Keras makes more of them than there may be."""
+
+    def __init__(self, most_bytes, most):
+        super().__init__()
+        self.most_bytes, self.most, self.bytes = most_bytes, most, 0
+
+    def append(self, variable):
+        super().append(variable)
+        self.bytes += math.prod(variable.shape) * _size_of(variable.dtype)
+        if self.are_large or self.are_many:
+            raise MemoryError(f"{self.bytes} bytes of {len(self)} variables")
+
+    @property
+    def are_large(self):
+        return self.bytes > self.most_bytes
+
+    @property
+    def are_many(self):
+        return len(self) * VARIABLE > self.most
+
+
 @contextmanager
-def unallocated():
-    """Variables that Keras makes within take no memory; gives the list of them."""
+def unallocated(most_bytes=math.inf, most=math.inf):
+    """Variables that Keras makes within take no memory; gives the list of them.
+
+    Args:
+        most_bytes: that their values may take.
+        most: bytes that their objects may take.
+    """
     pending = global_state.get_global_attribute("uninitialized_variables")
-    variables = []
+    variables = _Variables(most_bytes, most)
     global_state.set_global_attribute("uninitialized_variables", variables)
     try:
         with keras.StatelessScope(initialize_variables=False), _small_inputs():
@@ -267,7 +321,7 @@ def _small_inputs():
         def __torch_function__(self, function, types, args=(), kwargs=None):
             kwargs = kwargs or {}
             if function is torch.ones and str(kwargs.get("device")) != "meta":
-                size = 4 * prod(kwargs.get("size", ()))
+                size = 4 * math.prod(kwargs.get("size", ()))
                 if size > TENSOR:
                     raise MemoryError(f"a tensor of {size} bytes to tell the shape of another")
             return function(*args, **kwargs)
@@ -293,18 +347,52 @@ def check_memory(config, where, size, custom_objects=None):
             raise ValueError(
                 f"{where}: num_thresholds is {count!r:.200}; expected at most {THRESHOLDS}."
             )
+    most = FREE_OBJECTS + TIMES_OBJECTS * size
+    needed = _cost(config)
+    if needed > most:
+        raise _too_many(where, f"layers and other objects that take {needed} bytes", size)
     compiled = []
     model = _without_values(config, compiled)
     times = QUANTIZED_TIMES if any(map(_quantized, _named(config))) else TIMES
-    with unallocated() as variables:
+    with unallocated(FREE + times * size, most - needed) as variables:
         for part in (model, *compiled):
-            keras.saving.deserialize_keras_object(part, custom_objects, safe_mode=True)
-            claimed = sum(prod(v.shape) * _size_of(v.dtype) for v in variables)
-            if claimed > FREE + times * size:
-                raise ValueError(
-                    f"{where}: its config claims {claimed} bytes of weights; expected at most those "
-                    f"of a file of {size} bytes. Get or copy the file again."
-                )
+            try:
+                keras.saving.deserialize_keras_object(part, custom_objects, safe_mode=True)
+            finally:
+                if variables.are_large:
+                    raise _too_many(where, f"{variables.bytes} bytes of weights", size)
+                if variables.are_many:
+                    raise _too_many(where, f"{len(variables)} weights or more", size)
+
+
+def _too_many(where, what, size):
+    return ValueError(
+        f"{where}: its config claims {what}; expected at most those of a file of {size} bytes. Get "
+        "or copy the file again."
+    )
+
+
+def _cost(value, copies=1):
+    """The bytes that all objects take that a config names, beside their values.
+
+    A Bidirectional copies what is in it, and a Sequential is built again for each of its layers.
+    """
+    if isinstance(value, list):
+        return sum(_cost(inner, copies) for inner in value if isinstance(inner, list | dict))
+    cost, name, module = 0, value.get("class_name"), value.get("module")
+    if name == "Bidirectional":
+        copies *= 2
+    if name == "__keras_tensor__":
+        cost = copies * CALL
+    elif name in VALUES or name == "function" or module in SMALL or name == "DTypePolicy":
+        cost = copies * OBJECT
+    elif name is not None:
+        cost = copies * LAYER
+    told = value.get("config")
+    if name == "Sequential" and isinstance(told, dict) and isinstance(told.get("layers"), list):
+        cost += copies * PAIR * len(told["layers"]) ** 2
+    inner = (_cost(inner, copies) for inner in value.values() if isinstance(inner, list | dict))
+    return cost + sum(inner)
 
 
 def _without_values(value, compiled):
@@ -324,6 +412,9 @@ def _without_values(value, compiled):
     if isinstance(told, dict):
         names = ("loss", "metrics", "weighted_metrics")
         compiled.append({name: told[name] for name in names if name in told})
+    if value.get("class_name") == "Normalization" and isinstance(value.get("config"), dict):
+        # then it has variables as large as what it would compute of these at once
+        value["config"] = {**value["config"], "mean": None, "variance": None}
     if _quantized(value):
         value["build_config"] = {**value["build_config"], "quantized": []}
     return {key: _without_values(inner, compiled) for key, inner in value.items()}

@@ -1,5 +1,6 @@
 """What comes out of a `.keras` file can do all that it could before it was saved."""
 
+import copy
 import importlib
 import json
 import resource
@@ -250,7 +251,7 @@ def test_no_pickled_code_is_run(tmp_path, monkeypatch):
 # files of strangers
 
 
-def rewritten(path, change):
+def rewritten(path, change, compression=zipfile.ZIP_STORED):
     """The file `path`, whose config `change` has changed."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -259,7 +260,7 @@ def rewritten(path, change):
     members["config.json"] = json.dumps(config).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
-            archive.writestr(name, content)
+            archive.writestr(name, content, compression if name == "config.json" else None)
     return path
 
 
@@ -424,6 +425,98 @@ def test_layers_of_keras(tmp_path):
 
 
 HUGE = 30_000_000
+
+
+def side_by_side(count, layer=None):
+    """A change of a config: so many layers that all read the input."""
+
+    def change(config):
+        dense = layer_of(config, "dense")
+        for i in range(count):
+            added = copy.deepcopy(dense) | copy.deepcopy(layer or of_keras("Identity"))
+            added["name"] = f"more_{i}"
+            added["config"] = {**added["config"], "name": f"more_{i}"}
+            config["config"]["layers"].append(added)
+
+    return change
+
+
+def in_each_other(name, count, item):
+    for i in range(count):
+        item["config"]["name"] = f"inner_{i}"
+        item = of_keras(name, layer=item)
+    return item
+
+
+def in_a_row(count):
+    layers = [of_keras("Identity") for _ in range(count)]
+    for i, layer in enumerate(layers):
+        layer["config"]["name"] = f"inner_{i}"
+    return of_keras("Sequential", "keras", layers=layers)
+
+
+NUMPY = {"class_name": "__numpy__", "config": {"value": ["a"] * 1000, "dtype": "U500000"}}
+OBJECTS = {
+    "array of texts": (
+        named(of_keras("Rescaling", scale=NUMPY)),
+        "holds an array of dtype 'U500000'; expected one of numbers",
+    ),
+    "tensor of texts": (
+        named(of_keras("Rescaling", scale=NUMPY | {"class_name": "__tensor__"})),
+        "holds an array of dtype 'U500000'; expected one of numbers",
+    ),
+    "array of nothing": (
+        named(of_keras("Rescaling", scale={"class_name": "__numpy__", "config": [1]})),
+        r"holds an array of dtype \[1\]; expected one of numbers",
+    ),
+    "normalization": (
+        lambda config: (
+            layer_of(config, "in")["config"].update(batch_shape=[None, 4, 1 << 26]),
+            replaced(
+                config,
+                of_keras("Normalization", axis=-1, mean=0.0, variance=1.0)
+                | {"build_config": {"input_shape": [None, 4, 1 << 26]}},
+            ),
+        ),
+        r"its config claims \d{9} bytes of weights",
+    ),
+    "layers": (side_by_side(3000), "its config claims layers and other objects that take"),
+    "layers in a row": (named(in_a_row(300)), "its config claims layers and other objects"),
+    "copies": (
+        named(in_each_other("Bidirectional", 30, of_keras("LSTM", units=1, return_sequences=True))),
+        "its config claims layers and other objects that take",
+    ),
+    "variables": (
+        side_by_side(250, of_keras("BatchNormalization")),
+        r"its config claims \d{3,} weights or more",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_objects_that_a_file_does_not_explain(name, tmp_path, monkeypatch):
+    change, told = OBJECTS[name]
+    if name == "variables":
+        monkeypatch.setattr(claims, "FREE_OBJECTS", 10 << 20)
+        monkeypatch.setattr(claims, "TIMES_OBJECTS", 0)
+    path = rewritten(plain(tmp_path / "m.keras"), change, zipfile.ZIP_DEFLATED)
+    before = peak()
+    with pytest.raises(ValueError, match=rf"m\.keras: {told}"):
+        read_keras_model(path)
+    assert peak() - before < (64 << 20) + 8 * path.stat().st_size
+
+
+def test_arrays_of_numbers_are_read(tmp_path):
+    scale = np.array([1.0, 2.0, 3.0], "float32")
+    mean, variance = np.zeros(3, "float32"), np.ones(3, "float32")
+    layers = [keras.layers.Rescaling(scale), keras.layers.Normalization(-1, mean, variance)]
+    for layer in layers:
+        plain(tmp_path / "m.keras", layer)
+        again = read_keras_model(tmp_path / "m.keras").layers[1]
+        ones = np.ones((1, 4, 3), "float32")
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (again(ones), layer(ones))))
+
+
 CLAIMS = {
     "dense": lambda config: layer_of(config, "dense")["config"].update(units=HUGE),
     "embedding": named(of_keras("Embedding", input_dim=HUGE, output_dim=8)),

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "data": {"parsing"},
     "losses": {"layers"},
     "doctor": {"checkpoints", "data", "models", "tokenizers"},
+    "claims": {"parsing"},
     "loading": {
         *("checkpoints", "claims", "configs", "files", "layers", "losses", "models"),
         *("optimizers", "parsing", "training"),
