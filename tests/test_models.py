@@ -210,11 +210,12 @@ def test_a_model_and_its_vocabulary_are_one_save(tmp_path, monkeypatch):
         transformer.save_checkpoint(tmp_path, "hf", vocab=small)
         moves = [0]
 
-        def replace(source, target, moves=moves, move=os.replace):
-            moves[0] += Path(target).parent == tmp_path
+        def replace(source, target, moves=moves, move=os.replace, **held):
+            there = os.fstat(held["dst_dir_fd"])
+            moves[0] += os.path.samestat(there, os.stat(tmp_path))
             if moves[0] == 2:
                 raise KeyboardInterrupt
-            move(source, target)
+            move(source, target, **held)
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(os, "replace", replace)

@@ -382,18 +382,19 @@ def test_hdf5_processes_share_their_seconds(tmp_path):
         for name in "ab":
             file.create_dataset(name, (20 << 20,), "i1", chunks=(1 << 20,), fillvalue=1)
     file = MappedFile(path)
-    packed = hdf5._Packed(file, 0, file.size)
-    packed.sizes = dict.fromkeys("ab", 20 << 20)
+    packed = hdf5._Packed(path, [hdf5.Part(file, 0, file.size)])
+    a, b = places = (0, "a"), (0, "b")
+    packed.sizes = dict.fromkeys(places, 20 << 20)
     allowed = packed.seconds
-    packed.read("a")
+    packed.read(a)
     left = packed.seconds
     assert left < allowed
-    packed.read("b")
+    packed.read(b)
     assert packed.seconds < left
     packed.seconds = 0.0
     with pytest.raises(CheckpointError, match="reading it ended or overtaxed the HDF5 library"):
-        packed.ask(names=["b"])
-    assert packed.read("a") == b"\1" * (20 << 20)  # reading all of it again has its own seconds
+        packed.ask(places=[b])
+    assert packed.read(a) == b"\1" * (20 << 20)  # reading all of it again has its own seconds
     assert 0 < packed.seconds < allowed
 
 
