@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from pathlib import Path
 
 import keras
 import numpy as np
