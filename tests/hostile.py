@@ -732,6 +732,30 @@ def hdf5_virtual(folder):
     return path
 
 
+def hdf5_typed(folder, kind, count, data=None):
+    """Values of a type that HDF5 has and NumPy has not."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        dataset = h5py.h5d.create(file.id, b"a", kind, h5py.h5s.create_simple((count,)))
+        if data is not None:
+            dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, data, mtype=kind)
+    return path
+
+
+@case(in_child=True)
+def hdf5_times(folder):
+    """For which NumPy has no dtype."""
+    return hdf5_typed(folder, h5py.h5t.UNIX_D32LE, 4, np.zeros(4, "<i4"))
+
+
+@case(in_child=True)
+def hdf5_large_converted(folder):
+    """Nothing of it is in the file, and HDF5 would make 8 GB of it."""
+    kind = h5py.h5t.IEEE_F32LE.copy()
+    kind.set_ebias(100)
+    return hdf5_typed(folder, kind, 1 << 30)
+
+
 @case(in_child=True)
 def hdf5_many_groups(folder):
     """More than any model has, of a few bytes each, in one group that has many names."""

@@ -92,22 +92,38 @@ class Inventory:
             self.layers[group] = str(item.attrs.get("name", group.rpartition("/")[2]))
 
     def dataset(self, path, item):
-        dtype = item.dtype
-        bfloat16 = dtype.itemsize == 2 and str(item.attrs.get("dtype")) == "bfloat16"
-        plain = dtype.kind in "biufc" or bfloat16
+        try:
+            dtype = item.dtype
+        except TypeError:  # of a time, or an integer of three bytes
+            dtype = None
+        bfloat16 = dtype == "V2" and str(item.attrs.get("dtype")) == "bfloat16"
+        plain = bfloat16 or (dtype is not None and dtype.kind in "biufc")
+        plain = plain and not item.external and not item.is_virtual and item.shape is not None
         told = {
             "name": path,
             "shape": item.shape,
-            "dtype": dtype.str,
+            "dtype": dtype.str if dtype else "O",
             "bfloat16": bfloat16,
-            "plain": plain and not item.external and not item.is_virtual and item.shape is not None,
-            "offset": item.id.get_offset(),
+            "plain": plain,
+            "offset": self.offset(item) if plain else None,
         }
-        if told["plain"] and told["offset"] is None:
+        if plain and told["offset"] is None:
             self.check(path, item)
             if self.probe:
                 item[()]
         return told
+
+    def offset(self, item):
+        """Where in the file its values are, in one piece and as NumPy has them; None: they are not.
+
+        HDF5 knows numbers that NumPy does not, such as floating point numbers of another exponent,
+        and tells the dtype that they are converted to.
+        """
+        from h5py import h5t
+
+        size = math.prod(item.shape) * item.dtype.itemsize
+        as_they_are = item.id.get_type() == h5t.py_create(item.dtype, logical=True)
+        return item.id.get_offset() if as_they_are and item.id.get_storage_size() == size else None
 
     def check(self, path, item):
         """What is in chunks or filled in takes memory that the file does not."""

@@ -133,6 +133,8 @@ REFUSED = {
     "hdf5_unknown_filter": "damaged or truncated",
     "hdf5_external": "'a' holds values of dtype uint8, or from other files, and only numbers",
     "hdf5_virtual": "'a' holds values of dtype uint8, or from other files, and only numbers",
+    "hdf5_times": "'a' holds values of dtype object, or from other files, and only numbers",
+    "hdf5_large_converted": "'a' of shape (1073741824,) would take 8589934592 bytes",
     "keras_compressed": "its member 'model.weights.h5' should be one uncompressed piece of the",
     "keras_shards_itself": "names an index as a shard: 'm.weights.json'",
     "keras_shards_above": "names a shard outside of its directory: '../m.weights.h5'",

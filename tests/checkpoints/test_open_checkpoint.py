@@ -545,6 +545,39 @@ def test_keras_compressed_and_shared_datasets(tmp_path):
             checkpoint[name]
 
 
+def test_hdf5_numbers_of_other_layouts(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    bfloat16, biased = h5py.h5t.IEEE_F16LE.copy(), h5py.h5t.IEEE_F32LE.copy()
+    bfloat16.set_fields(15, 7, 8, 0, 7)
+    bfloat16.set_ebias(127)
+    biased.set_ebias(100)
+    shifted, boolean = h5py.h5t.STD_I32LE.copy(), h5py.h5t.enum_create(h5py.h5t.STD_I8LE)
+    shifted.set_precision(12)
+    shifted.set_offset(8)
+    for value, name in enumerate([b"FALSE", b"TRUE"]):
+        boolean.enum_insert(name, value)
+    numbers = np.arange(6)
+    stored = {
+        "bfloat16": (bfloat16, numbers.astype(ml_dtypes.bfloat16).view("<u2")),
+        "biased": (biased, np.ldexp(numbers, -27).astype("<f4")),
+        "shifted": (shifted, numbers.astype("<i4") << 8),
+        "boolean": (boolean, (numbers % 2).astype("i1")),
+    }
+    plain = {kind: numbers.astype(kind) for kind in ("<f2", ">f4", ">c8", "<i8", "u1", ">u2")}
+    with h5py.File(tmp_path / "m.weights.h5", "w") as file:
+        for name, (kind, values) in stored.items():
+            dataset = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple((6,)))
+            dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, values, mtype=kind)
+        for kind, values in plain.items():
+            file[kind] = values
+        file["marked"] = numbers.astype(ml_dtypes.bfloat16)  # as Keras does
+        file["marked"].attrs["dtype"] = "bfloat16"
+    checkpoint = open_checkpoint(tmp_path)
+    for name in ("bfloat16", "biased", "shifted", "marked", *plain):
+        np.testing.assert_array_equal(checkpoint[name].astype("c8"), numbers)
+    assert checkpoint["boolean"].tolist() == [False, True] * 3
+
+
 @pytest.mark.parametrize("size", [512, 4096])
 def test_hdf5_behind_a_user_block(tmp_path, size):
     h5py = pytest.importorskip("h5py")
