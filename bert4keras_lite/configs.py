@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 
 from . import mappings
-from .checkpoints import save_checkpoint, saving_checkpoint
+from .checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
 from .checkpoints.matching import gather, is_copy, locate, unknown_names
 from .files import complete, write_text
 from .parsing import expecting, read_bytes, read_json
@@ -694,38 +694,45 @@ def read_off(checkpoint, family, values):
 
     Returns:
         A dict of fields of `Config`.
+
+    Raises:
+        CheckpointError: one of the arrays is no matrix.
     """
     row = ARCHITECTURES[family]
     table = mappings.WEIGHTS[row.get("family", "bert")]
     located, counts = locate(checkpoint, table, mappings.ROLES)
-    shapes = {path: place.shape for path, place in located.items()}
     found = {}
+
+    def size(end, axis):
+        """The length of an axis of the first variable whose path ends so, or None."""
+        place = next((place for path, place in located.items() if path.endswith(end)), None)
+        if place is not None and len(place.shape) < 2:
+            raise CheckpointError(
+                f"{getattr(checkpoint, 'path', 'the checkpoint')}: {place.name!r:.200}: expected two "
+                f"axes, got the shape {place.stored}. Get or copy the file again."
+            )
+        return place and int(place.shape[axis])
+
     for end, axis, name in _MEASURES:
-        path = next((path for path in shapes if path.endswith(end)), None)
-        if path is not None:
-            found[name] = int(shapes[path][axis])
+        if (length := size(end, axis)) is not None:
+            found[name] = length
     if row.get("position", "learned") == "learned" and "segment_vocab_size" not in found:
         found["segment_vocab_size"] = 0
     if found.get("embedding_size") == found.get("hidden_size"):
         found.pop("embedding_size", None)
-        found["embedding_projection"] = "embedding_projection/kernel" in shapes
+        found["embedding_projection"] = "embedding_projection/kernel" in located
     if counts.get("i"):
         found["num_hidden_layers"] = counts["i"]
     if counts.get("j"):
         found["num_decoder_layers"] = counts["j"]
-    if row.get("attention") == "gau" and "block_0/attention/output/kernel" in shapes:
-        found["intermediate_size"] = int(shapes["block_0/attention/output/kernel"][0])
+    if row.get("attention") == "gau":
+        inner = size("block_0/attention/output/kernel", 0)
+        found |= {} if inner is None else {"intermediate_size": inner}
     if row.get("stacks"):
-        gated = any(path.endswith("ffn/gate/kernel") for path in shapes)
-        found["gated"] = gated
-        heads = next(
-            (s[1] for path, s in shapes.items() if path.endswith("relative_bias/embeddings")), None
-        )
-        query = next(
-            (s[1] for path, s in shapes.items() if path.endswith("attention/query/kernel")), None
-        )
+        found["gated"] = any(path.endswith("ffn/gate/kernel") for path in located)
+        heads, query = size("relative_bias/embeddings", 1), size("attention/query/kernel", 1)
         if heads and query:
-            found |= {"num_attention_heads": int(heads), "attention_head_size": int(query // heads)}
+            found |= {"num_attention_heads": heads, "attention_head_size": query // heads}
     found = {name: value for name, value in found.items() if name not in values or name == "gated"}
     half = row.get("stacks") and not counts.get("j")  # an encoder, without the head
     if not half and (head := _own_head(checkpoint, table)) is not None:

@@ -1,6 +1,7 @@
 """What is in people's directories: other prefixes, other keys, other files than a model needs."""
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
+from bert4keras_lite.checkpoints.foreign import adapt
 from bert4keras_lite.checkpoints.torch_file import Storage, Tensor, named_tensors
 
 pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore:.*never trained")]
@@ -145,6 +147,100 @@ def test_quantized_weights_are_refused_as_such(rewritten, name):
         CheckpointError, match=r"weights are quantized \('bert\.encoder.*dequantize"
     ):
         load(directory)
+
+
+def of_other_shapes(sign, shapes):
+    """A checkpoint of a dialect, by one of its names, with zeros of these shapes."""
+    return {name: np.zeros(shape, "float32") for name, shape in {sign: (1, 2), **shapes}.items()}
+
+
+@pytest.mark.parametrize(
+    "sign, name, shape, expected",
+    [
+        ("embedding.layer_norm.gamma", "embedding.seg.embedding.weight", (), "1 row or more"),
+        ("embedding.layer_norm.gamma", "embedding.seg.embedding.weight", (0, 4), "1 row or more"),
+        ("model/h0/attn/c_attn/w", "model/h0/mlp/c_fc/w", (), "1 row"),
+        ("model/h0/mlp/c_fc/b", "model/h0/attn/c_attn/w", (2, 4, 4), "1 row"),
+    ],
+)
+def test_shapes_that_a_dialect_does_not_have(sign, name, shape, expected):
+    said = f"{name}': expected {expected}, got the shape {shape}"
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        adapt(of_other_shapes(sign, {name: shape}))
+
+
+@pytest.mark.parametrize(
+    "narrow, wide, said",
+    [
+        (
+            (8, 2),
+            (2,),
+            "expected matrices to multiply, of one dtype, got the shapes (8, 2) and (2,)",
+        ),
+        ((), (2, 3), "got the shapes () and (2, 3)"),
+        ((8, 2), (3, 4), "got the shapes (8, 2) and (3, 4)"),
+        ((20_000, 1), (1, 20_000), "expected a product of less than 67108864 bytes"),
+    ],
+)
+def test_tables_of_albert_that_cannot_be_multiplied(narrow, wide, said):
+    table = "bert/embeddings/word_embeddings"
+    arrays = {table: np.zeros(narrow, "float32"), f"{table}_2": np.zeros(wide, "float32")}
+    with pytest.raises(CheckpointError, match=re.escape(said)) as error:
+        adapt(arrays)
+    assert f"the checkpoint: '{table}' and '{table}_2'" in str(error.value)
+    with pytest.raises(CheckpointError, match=f"holds '{table}_2'; expected '{table}', too"):
+        adapt({f"{table}_2": arrays[f"{table}_2"]})
+
+
+@pytest.mark.parametrize("size", [(312, 312, 1248), (768, 768, 3072), (2048, 2048, 8192)])
+def test_tables_of_published_alberts_are_multiplied(size):
+    hidden, _, intermediate = size
+    block = "bert/encoder/layer_shared"
+    shapes = {
+        "bert/embeddings/word_embeddings": (21128, 128),
+        "bert/embeddings/word_embeddings_2": (128, hidden),
+        "bert/embeddings/position_embeddings": (512, hidden),
+        "bert/pooler/dense/kernel": (hidden, hidden),
+        f"{block}/attention/output/dense/kernel": (hidden, hidden),
+        f"{block}/intermediate/dense/kernel": (hidden, intermediate),
+        f"{block}/output/dense/kernel": (intermediate, hidden),
+    }
+    shapes |= {
+        f"{block}/attention/self/{x}/kernel": (hidden, hidden) for x in ("query", "key", "value")
+    }
+    zero = np.zeros((), "float32")  # repeated
+    found = adapt({name: np.broadcast_to(zero, shape) for name, shape in shapes.items()})
+    assert found.shape("bert/embeddings/word_embeddings") == (21128, hidden)
+
+
+@pytest.mark.parametrize("shape", [(), (5,)])
+@pytest.mark.parametrize(
+    "model, name",
+    [
+        ("bert", "bert.embeddings.word_embeddings.weight"),
+        ("bert", "bert.encoder.layer.0.intermediate.dense.weight"),
+        ("gpt2", "transformer.wte.weight"),
+        ("t5.1.1", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
+        ("t5.1.1", "encoder.block.0.layer.0.SelfAttention.q.weight"),
+    ],
+)
+def test_a_matrix_without_two_axes(model, name, shape):
+    values = {name: np.zeros(shape, "float32")}
+    said = f"the checkpoint: '{name}': expected two axes, got the shape {shape}."
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        build_transformer_model(None, values, model)
+
+
+def test_other_arrays_of_too_few_axes(tmp_path):
+    small("gpt2").save_checkpoint(tmp_path, "hf")
+    arrays = dict(open_checkpoint(tmp_path))
+    name = "transformer.h.0.attn.c_attn.weight"
+    for options in ({}, {"autoresize_weights": True}, {"keep_tokens": [1, 2]}):
+        for shape in ((), (0, 5), (16, 5)):
+            arrays[name] = np.zeros(shape, "float32")
+            said = f"! {name}: {shape} in the checkpoint, "
+            with pytest.raises(CheckpointError, match=re.escape(said)):
+                build_transformer_model(tmp_path, arrays, **options)
 
 
 def test_a_state_file_that_names_an_absent_step(tmp_path):

@@ -4,6 +4,7 @@ A dialect is a sign (a name that only its files have) and rules: a pattern of na
 them instead (None: leave out), and what to do to the array. Nothing is read until it is asked for.
 """
 
+import math
 import re
 from collections import Counter
 from functools import partial
@@ -11,14 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..parsing import FREE
 from .base import Checkpoint, CheckpointError, Entry
 
-# what is done to an array: (its new shape, the array)
+# what is done to an array: (the first axes that it may have, its new shape, the array)
 CHANGES = {
-    "same": (lambda shape: shape, lambda array: array),
-    "turn": (lambda shape: shape[::-1], lambda array: array.T),
-    "squeeze": (lambda shape: shape[1:], lambda array: array[0]),
-    "without row 0": (lambda shape: (shape[0] - 1, *shape[1:]), lambda array: array[1:]),
+    "same": (None, lambda shape: shape, lambda array: array),
+    "turn": (None, lambda shape: shape[::-1], lambda array: array.T),
+    "squeeze": (range(1, 2), lambda shape: shape[1:], lambda array: array[0]),
+    "without row 0": (
+        range(1, 1 << 60),
+        lambda shape: (shape[0] - 1, *shape[1:]),
+        lambda array: array[1:],
+    ),
 }
 
 
@@ -381,7 +387,7 @@ def adapt(checkpoint):
     quantized = next((name for name in checkpoint if re.search(QUANTIZED, name)), None)
     if quantized:
         raise CheckpointError(
-            f"{getattr(checkpoint, 'path', 'the checkpoint')}: its weights are quantized "
+            f"{_path(checkpoint)}: its weights are quantized "
             f"({quantized!r:.200} says how), and only plain numbers are read here; take the file they "
             "were made from, or write them with transformers: model.dequantize(), then "
             "model.save_pretrained()"
@@ -403,21 +409,32 @@ def adapt(checkpoint):
     if dialect is UER_T5:
         _name_plain_feed_forward(entries)
     if dialect is ALBERT_ZH:
-        _multiply_tables(entries)
+        _multiply_tables(entries, _path(checkpoint))
     return _presented(checkpoint, entries, dialect)
 
 
 def _presented(checkpoint, entries, dialect=None):
-    path = getattr(checkpoint, "path", "the checkpoint")
-    return Checkpoint(path, getattr(checkpoint, "format", "npz"), entries, dialect)
+    return Checkpoint(_path(checkpoint), getattr(checkpoint, "format", "npz"), entries, dialect)
+
+
+def _path(checkpoint):
+    """What messages call it."""
+    return getattr(checkpoint, "path", "the checkpoint")
 
 
 def _changed(checkpoint, name, change):
-    to_shape, to_array = CHANGES[change]
+    first, to_shape, to_array = CHANGES[change]
     lazy = hasattr(checkpoint, "shape")
     shape = checkpoint.shape(name) if lazy else np.shape(checkpoint[name])
     dtype = checkpoint.dtype(name) if lazy else np.asarray(checkpoint[name]).dtype
-    return Entry(tuple(to_shape(tuple(shape))), dtype, partial(_read, checkpoint, name, to_array))
+    shape = tuple(shape)
+    if first and (not shape or shape[0] not in first):
+        rows = "1 row" if len(first) == 1 else "1 row or more"
+        raise CheckpointError(
+            f"{_path(checkpoint)}: {name!r:.200}: expected {rows}, got the shape {shape!s:.200}. Get "
+            "or copy the file again."
+        )
+    return Entry(tuple(to_shape(shape)), dtype, partial(_read, checkpoint, name, to_array))
 
 
 def _read(checkpoint, name, to_array):
@@ -432,10 +449,39 @@ def _name_plain_feed_forward(entries):
         entries[name.replace("wi_1", "wi")] = entries.pop(name)
 
 
-def _multiply_tables(entries):
-    """albert_zh's factorized word table, multiplied out to the hidden size."""
+def _multiply_tables(entries, path):
+    """albert_zh's factorized word table, multiplied out to the hidden size.
+
+    Raises:
+        CheckpointError: the two cannot be multiplied, or would take far more memory than the
+            weights explain.
+    """
     table, second = "bert/embeddings/word_embeddings", "bert/embeddings/word_embeddings_2"
+    if table not in entries:
+        raise CheckpointError(
+            f"{path}: holds {second!r}; expected {table!r}, too. Get the file again."
+        )
+    total = sum(map(_bytes, entries.values()))
     narrow, wide = entries[table], entries.pop(second)
-    entries[table] = Entry(
+    shapes = f"the shapes {narrow.shape!s:.200} and {wide.shape!s:.200}"
+    where = f"{path}: {table!r} and {second!r}"
+    inner = {narrow.shape[1:], wide.shape[:1]}
+    if len(wide.shape) != 2 or len(inner) > 1 or narrow.dtype != wide.dtype:
+        raise CheckpointError(
+            f"{where}: expected matrices to multiply, of one dtype, got {shapes}, {narrow.dtype} "
+            f"and {wide.dtype}. Get or copy the file again."
+        )
+    product = Entry(
         (narrow.shape[0], wide.shape[1]), narrow.dtype, lambda: narrow.read() @ wide.read()
     )
+    most = 2 * max(FREE, total)
+    if _bytes(product) + _bytes(narrow) + _bytes(wide) > most:
+        raise CheckpointError(
+            f"{where}: expected a product of less than {most} bytes beside {total} of weights, got "
+            f"{shapes}. Get or copy the file again."
+        )
+    entries[table] = product
+
+
+def _bytes(entry):
+    return math.prod(entry.shape) * entry.dtype.itemsize

@@ -33,7 +33,7 @@ class Slot(NamedTuple):
         return array.T if "turn" in self.how else array
 
     def loaded_shape(self, shape):
-        if self.part:
+        if self.part and shape:
             shape = (*shape[:-1], shape[-1] / self.part[1])
         return shape[::-1] if "turn" in self.how else shape
 
@@ -118,8 +118,17 @@ def block_counts(table, format, names):
 
 
 class Located(NamedTuple):
-    """Where a table's variable is in a checkpoint: its shape as a variable, and how to read it."""
+    """Where a table's variable is in a checkpoint, and how to read it.
 
+    Attributes:
+        name: of the array.
+        stored: its shape.
+        shape: as a variable.
+        read: gives the variable.
+    """
+
+    name: str
+    stored: tuple
     shape: tuple
     read: callable
 
@@ -137,8 +146,9 @@ def locate(checkpoint, table, roles):
     for slot in known:
         name = next((found[n] for n in slot.names if n in found), None)
         if name is not None:
-            shape = slot.loaded_shape(tuple(_shape(checkpoint, name)))
-            located[slot.here] = Located(shape, partial(_loaded, checkpoint, name, slot))
+            stored = tuple(_shape(checkpoint, name))
+            read = partial(_loaded, checkpoint, name, slot)
+            located[slot.here] = Located(name, stored, slot.loaded_shape(stored), read)
     return located, block_counts(table, format, found)
 
 
@@ -268,12 +278,13 @@ def match(
         # kernels with an axis for the heads, as in TensorFlow 2's BERT
         split_heads = len(stored) > len(shape) and np.prod(stored) == np.prod(shape)
         expected = shape
-        if "rows" in slot.how and (keep_tokens is not None or compound_tokens):
+        if "rows" in slot.how and loaded and (keep_tokens is not None or compound_tokens):
             kept = loaded[0] if keep_tokens is None else len(keep_tokens)
             if kept + len(compound_tokens or ()) == shape[0]:
                 expected = (loaded[0], *shape[1:])
         fits = loaded == expected or split_heads
-        if not fits and not (resize and len(loaded) == len(expected)):
+        resizable = len(loaded) == len(expected) and all(n > 0 and n == int(n) for n in loaded)
+        if not fits and not (resize and resizable):
             wrong.append(
                 f"! {_told(name)}: {stored} in the checkpoint, {_stored(slot, expected)} in the model"
             )
@@ -340,7 +351,7 @@ def is_copy(checkpoint, name, original):
     """Whether two arrays of a checkpoint are equal, by a sample of their rows."""
     if tuple(_shape(checkpoint, name)) != tuple(_shape(checkpoint, original)):
         return False
-    first, second = np.asarray(checkpoint[name]), np.asarray(checkpoint[original])
+    first, second = (np.atleast_1d(checkpoint[n]) for n in (name, original))
     step = max(1, len(first) // 64)
     return np.array_equal(first[::step], second[::step])
 
