@@ -13,11 +13,17 @@ from .parsing import shown
 
 FREE = 8 << 20  # bytes that variables may take in any case
 THRESHOLDS = 100_000  # of a metric, which keeps them in a list
-TENSOR = 64 << 20  # bytes of an input, where PyTorch computes with values to tell a shape
+TENSORS = 48 << 20  # bytes at once, where PyTorch computes with values to tell a shape
 # bytes that objects take beside their values: a layer, a call of one, a variable (with its share of
 # the layers within a layer), a pair of layers of a Sequential, and anything else that has a class
 LAYER, CALL, VARIABLE, PAIR, OBJECT = 20 << 10, 6 << 10, 25 << 10, 1 << 10, 1 << 10
 FREE_OBJECTS, TIMES_OBJECTS = 40 << 20, 6  # bytes that these may take, beside times the file
+# layers that compute a table for as many distances or places as they are told: its bytes
+TABLES = {
+    "RelativeBias": lambda told: 40 * _number(told, "max_distance"),
+    "RelativeVectors": lambda told: 24 * _number(told, "max_distance") * _number(told, "size"),
+    "RotaryAngles": lambda told: 12 * _number(told, "size"),
+}
 # how many times the size of the file variables may take; those of quantized layers, which are made
 # as floating point numbers first
 TIMES, QUANTIZED_TIMES = 1, 8
@@ -298,7 +304,7 @@ def unallocated(most_bytes=math.inf, most=math.inf):
     variables = _Variables(most_bytes, most)
     global_state.set_global_attribute("uninitialized_variables", variables)
     try:
-        with keras.StatelessScope(initialize_variables=False), _small_inputs():
+        with keras.StatelessScope(initialize_variables=False), _small_tensors():
             yield variables
     finally:
         global_state.set_global_attribute("uninitialized_variables", pending)
@@ -310,23 +316,59 @@ def allocate(variables):
         variable._deferred_initialize()
 
 
-def _small_inputs():
-    """Where Keras must compute with values to tell a shape, those of the inputs are few."""
+def _small_tensors():
+    """Where Keras must compute with values to tell a shape, what there is at once is small.
+
+    PyTorch tells most shapes by tensors without values, of its device "meta"; where an operation
+    fails with those, the whole layer is run.
+    """
     if keras.backend.backend() != "torch":
         return nullcontext()
     import torch
-    from torch.overrides import TorchFunctionMode
+    from torch.multiprocessing.reductions import StorageWeakRef
+    from torch.utils._python_dispatch import TorchDispatchMode
 
-    class SmallInputs(TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
+    # what only the values tell, and is no larger than they are
+    small = {torch.ops.aten._local_scalar_dense, torch.ops.aten.equal, torch.ops.aten.is_nonzero}
+
+    def tensors_in(value):
+        return (x for x in torch.utils._pytree.tree_leaves(value) if isinstance(x, torch.Tensor))
+
+    def without_values(value):
+        if isinstance(value, torch.Tensor):
+            return value.to("meta")
+        if isinstance(value, torch.Generator):
+            return None
+        return torch.device("meta") if isinstance(value, torch.device) else value
+
+    class SmallTensors(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.sizes = {}  # of the storages that there are
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             kwargs = kwargs or {}
-            if function is torch.ones and str(kwargs.get("device")) != "meta":
-                size = 4 * math.prod(kwargs.get("size", ()))
-                if size > TENSOR:
-                    raise MemoryError(f"a tensor of {size} bytes to tell the shape of another")
-            return function(*args, **kwargs)
+            made = kwargs.get("device")
+            within = [*tensors_in((args, kwargs))]
+            meta = made.type == "meta" if made else all(x.is_meta for x in within) and within
+            if not meta and function.overloadpacket not in small:
+                arguments, options = torch.utils._pytree.tree_map(without_values, (args, kwargs))
+                self.make_room(function(*arguments, **options))
+            result = function(*args, **kwargs)
+            for tensor in tensors_in(result):
+                if not tensor.is_meta:
+                    storage = tensor.untyped_storage()
+                    self.sizes[StorageWeakRef(storage)] = storage.nbytes()
+            return result
 
-    return SmallInputs()
+        def make_room(self, coming):
+            self.sizes = {ref: size for ref, size in self.sizes.items() if not ref.expired()}
+            size = sum(x.untyped_storage().nbytes() for x in tensors_in(coming))
+            size += sum(self.sizes.values())
+            if size > TENSORS:
+                raise MemoryError(f"tensors of {size} bytes to tell the shape of another")
+
+    return SmallTensors()
 
 
 def check_memory(config, where, size, custom_objects=None):
@@ -342,10 +384,11 @@ def check_memory(config, where, size, custom_objects=None):
         ValueError: they do. (Whatever else Keras raises where a config is wrong.)
     """
     for item in _named(config):
-        count = item["config"].get("num_thresholds") if isinstance(item.get("config"), dict) else 0
-        if isinstance(count, int | float) and count > THRESHOLDS:
+        told = item.get("config")
+        if isinstance(told, dict) and _number(told, "num_thresholds") > THRESHOLDS:
             raise ValueError(
-                f"{where}: num_thresholds is {count!r:.200}; expected at most {THRESHOLDS}."
+                f"{where}: num_thresholds is {shown(told['num_thresholds'])}; expected at most "
+                f"{THRESHOLDS}."
             )
     most = FREE_OBJECTS + TIMES_OBJECTS * size
     needed = _cost(config)
@@ -389,10 +432,21 @@ def _cost(value, copies=1):
     elif name is not None:
         cost = copies * LAYER
     told = value.get("config")
+    table = name and TABLES.get(getattr(_registered(value), "__name__", None))
+    if table and isinstance(told, dict):
+        cost += copies * table(told)
     if name == "Sequential" and isinstance(told, dict) and isinstance(told.get("layers"), list):
         cost += copies * PAIR * len(told["layers"]) ** 2
     inner = (_cost(inner, copies) for inner in value.values() if isinstance(inner, list | dict))
     return cost + sum(inner)
+
+
+def _number(told, name):
+    """A number of a config, 0 if it is not told, infinity if it is something else: an array, say."""
+    value = told.get(name)
+    if value is None:
+        return 0
+    return abs(value) if isinstance(value, int | float) else math.inf
 
 
 def _without_values(value, compiled):

@@ -14,6 +14,7 @@ from . import losses, optimizers, training  # noqa: F401
 from .checkpoints import CheckpointError
 from .checkpoints.base import MappedFile, reading
 from .checkpoints.keras_file import read_keras
+from .checkpoints.matching import MOST_BLOCKS
 from .checkpoints.zip_file import open_zip, read_member
 from .claims import allocate, check_memory, check_names, unallocated
 from .configs import ARCHITECTURES, HEADS, Config, config_in, heads_among, read_config
@@ -192,10 +193,10 @@ def _described_beside(model, path):
 def _built_again(model, told, where):
     """A `Transformer` of the layers of a model."""
     operations = {operation.name: operation for operation in model.operations}
-    plain = [name.removeprefix(told["prefix"]) for name in operations]
-    config = _of_part(Config.from_values(told["config"], str(where)), plain)
     inputs = {operation.name for operation in map(_operation, model.inputs)}
     ours = inputs.union(told["layers"]) & operations.keys()
+    plain = [name.removeprefix(told["prefix"]) for name in ours]
+    config = _of_part(Config.from_values(told["config"], str(where)), plain, where)
     layers = {name: operations[name] for name in ours}
     arguments = {}
     if "condition" in told:
@@ -211,30 +212,47 @@ def _built_again(model, told, where):
         )
     lacking = [n for n, layer in transformer.layers.items() if n not in layers and layer.weights]
     if lacking:
-        raise ValueError(
-            f"{where}: has a part of a Transformer, without {', '.join(lacking)}. Load it with "
-            "keras.saving.load_model."
-        )
+        raise _lacks(where, ", ".join(lacking))
     allocate(variables)
     for name in inputs & transformer.layers.keys():
         del transformer.layers[name]
     return transformer
 
 
-def _of_part(config, names):
+def _lacks(where, what):
+    return ValueError(
+        f"{where}: has a part of a Transformer, without {what:.200}. Load it with "
+        "keras.saving.load_model."
+    )
+
+
+def _of_part(config, names, where):
     """The config of what a model has of a Transformer: its heads, its stacks, its first blocks.
 
     Args:
         names: of the layers, without the prefix.
+        where: the file, for the error.
+
+    Raises:
+        ValueError: blocks are missing, or the config claims too many: they would all be built.
     """
     has = {stack: any(n.startswith(f"{stack}_") for n in names) for stack in ("encoder", "decoder")}
     stacks = config.stacks
     if stacks == "both" and not all(has.values()):
         stacks = "encoder" if has["encoder"] else "decoder"
     blocks = [re.fullmatch(r"(encoder_|decoder_|)block_(\d{1,9})", name) for name in names]
-    counts = {}
+    numbers = {}
     for stack, number in (match.groups() for match in blocks if match):
-        counts[stack] = max(counts.get(stack, 0), int(number) + 1)
+        numbers.setdefault(stack, set()).add(int(number))
+    counts = {stack: len(there) for stack, there in numbers.items()}
+    built = {"one": {"": "i"}, "both": {"encoder_": "i", "decoder_": "j"}}
+    for stack, counter in built.get(stacks, {f"{stacks}_": "i"}).items():
+        claimed = config.block_counts[counter]
+        if config.share_blocks and claimed > MOST_BLOCKS:
+            raise ValueError(f"{where}: claims {claimed} blocks; expected at most {MOST_BLOCKS}.")
+        expected = range(counts.get(stack, 0 if config.share_blocks else min(1, claimed)))
+        if missing := set(expected) - numbers.get(stack, set()):
+            raise _lacks(where, f"{stack}block_{min(missing)}")
     first = counts.get("", counts.get("encoder_", config.num_hidden_layers))
     second = counts.get("decoder_", config.num_decoder_layers)
     return replace(
