@@ -30,7 +30,7 @@ TIMES, QUANTIZED_TIMES = 1, 8
 
 # Layers of Keras that only compute. Not among them: those that hold code (Lambda,
 # TorchModuleWrapper, JaxLayer, FlaxLayer), read files (TFSMLayer, StringLookup, IntegerLookup,
-# TextVectorization) or prepare pictures, sounds and tables.
+# TextVectorization) or prepare pictures, sounds and most tables.
 LAYERS = frozenset(
     [
         "Activation",
@@ -50,6 +50,7 @@ LAYERS = frozenset(
         "AveragePooling2D",
         "AveragePooling3D",
         "BatchNormalization",
+        "CategoryEncoding",
         "Bidirectional",
         "Concatenate",
         "Conv1D",
@@ -67,6 +68,7 @@ LAYERS = frozenset(
         "Dense",
         "DepthwiseConv1D",
         "DepthwiseConv2D",
+        "Discretization",
         "Dot",
         "Dropout",
         "ELU",
@@ -145,7 +147,8 @@ MODULES = {
 }
 # of which `module` is followed by `torch_adam` and so on: what PyTorch has behind those of Keras
 TORCH_OPTIMIZERS = "keras.src.backend.torch.optimizers.torch_"
-PATTERNS = {"DTypePolicyMap", "MultiOptimizer", "Muon", "OptimizerMap"}
+PATTERNS = {"DTypePolicyMap", "MultiOptimizer", "OptimizerMap"}
+PLAIN = re.compile(r"[\w/. -]{0,200}")  # a pattern that takes linear time, as Muon may have them
 # what Keras makes of `x + y` and `keras.ops.mean(x)`, but for what calls functions
 OPERATIONS = {
     f"keras.src.ops.{name}" for name in ("core", "image", "linalg", "math", "nn", "numpy")
@@ -190,6 +193,8 @@ def check_names(config, where, custom_objects=None):
     for item in named:
         if item["class_name"] in ("__numpy__", "__tensor__"):
             _check_numbers(item.get("config"), where)
+        if item["class_name"] == "Muon":
+            _check_patterns(item.get("config"), where)
         users = _of_user(item, custom_objects or {})
         if not users and not _only_computes(item):
             name = item.get("config") if item["class_name"] == "function" else item["class_name"]
@@ -209,6 +214,18 @@ def _check_numbers(told, where):
         raise ValueError(
             f"{where}: holds an array of dtype {shown(dtype)}; expected one of numbers, such as "
             "float32. Save the model again without it."
+        )
+
+
+def _check_patterns(told, where):
+    """Raises if an optimizer would search names of layers for more than words."""
+    words = told.get("exclude_layers") if isinstance(told, dict) else None
+    if not isinstance(words, list | None) or not all(
+        isinstance(word, str) and PLAIN.fullmatch(word) for word in words or ()
+    ):
+        raise ValueError(
+            f"{where}: exclude_layers of Muon is {shown(words)}; expected a list of parts of names, "
+            "of letters, digits, spaces and /._- only."
         )
 
 

@@ -338,9 +338,9 @@ NAMED = {
     "calls a function": (named(of_keras("Map", "keras.src.ops.core")), "Map"),
     "patterns": (
         lambda config: config["compile_config"].update(
-            optimizer=of_keras("Muon", "keras.optimizers", learning_rate=0.1)
+            optimizer=of_keras("MultiOptimizer", "keras.optimizers", learning_rate=0.1)
         ),
-        "Muon",
+        "MultiOptimizer",
     ),
     "metric": (
         lambda config: config["compile_config"].update(
@@ -424,6 +424,34 @@ def test_layers_of_keras(tmp_path):
     again = read_keras_model(tmp_path / "m.keras")
     ones = np.ones((2, 4, 3), "float32")
     np.testing.assert_array_equal(outputs_of(again, [ones])[0], outputs_of(model, [ones])[0])
+
+
+def test_columns_of_a_table(tmp_path):
+    inputs = [keras.Input((1,), dtype="int32"), keras.Input((1,))]
+    encoded = keras.layers.CategoryEncoding(4, "one_hot")(inputs[0])
+    binned = keras.layers.Discretization([0.0, 1.0], output_mode="one_hot")(inputs[1])
+    model = keras.Model(inputs, keras.layers.Concatenate()([encoded, binned]))
+    model.save(tmp_path / "m.keras")
+    rows = [np.array([[3], [0]]), np.array([[0.5], [2.0]])]
+    again = read_keras_model(tmp_path / "m.keras")
+    expected = [[0, 0, 0, 1, 0, 1, 0], [1, 0, 0, 0, 0, 0, 1]]
+    np.testing.assert_array_equal(outputs_of(again, rows)[0], expected)
+
+
+def test_muon_leaves_out_layers_by_words(tmp_path):
+    model = keras.models.load_model(plain(tmp_path / "m.keras"))
+    words = ["dense/bias", "out-put_1.x"]
+    model.compile(keras.optimizers.Muon(0.1, exclude_layers=words), "mse")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "m.keras")
+    assert read_keras_model(tmp_path / "m.keras").optimizer.exclude_layers == words
+    for words in (["(a+)+b"], [1], "dense"):
+
+        def change(config, words=words):
+            config["compile_config"]["optimizer"]["config"]["exclude_layers"] = words
+
+        with pytest.raises(ValueError, match=r"m\.keras: exclude_layers of Muon is .*; expected a"):
+            read_keras_model(rewritten(tmp_path / "m.keras", change))
 
 
 HUGE = 30_000_000
