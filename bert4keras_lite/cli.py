@@ -8,7 +8,6 @@ Keras is imported by the commands that run a model, and by no other.
 """
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -39,7 +38,7 @@ from .configs import (
     write,
 )
 from .files import replacing, tidy
-from .parsing import SHOWN, printable
+from .parsing import SHOWN, RepeatedKeyError, parse_json, printable
 from .tokenizers import load_tokenizer
 from .tokenizers.loading import FILES
 
@@ -162,7 +161,10 @@ def _pairs(option, items, example):
         if not equals:
             raise ValueError(f"{option} {item}: expected NAME=VALUE, e.g. {option} {example}")
         try:
-            settings[name] = json.loads(value.lower() if value in ("True", "False") else value)
+            spelled = value.lower() if value in ("True", "False") else value
+            settings[name] = parse_json(spelled.encode())
+        except RepeatedKeyError as error:
+            raise ValueError(f"{option} {item:.200}: {error}.") from None
         except ValueError:
             settings[name] = value
     return settings

@@ -110,7 +110,7 @@ def _check(path, file, custom_objects):
     mapped = MappedFile(path)
     with reading(path), open_zip(mapped) as archive:
         text = read_member(mapped, archive, "config.json")
-        config = parse_json(text, repeats="equal")
+        config = parse_json(text)
     with zipfile.ZipFile(file) as archive:
         same = archive.getinfo("config.json").file_size == len(text)
         if not same or archive.read("config.json") != text:

@@ -24,6 +24,12 @@ _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 SURROGATES = re.compile("[\ud800-\udfff]")
 _WIDTHS = {1: 8, 5: 4}  # bytes of a number in a protocol buffer, by the type of its field
 SHOWN = 200  # characters of a value that a message repeats
+
+
+class RepeatedKeyError(ValueError):
+    """A JSON object that has a key twice."""
+
+
 # what moves the cursor of a terminal, ends a line, or turns the direction of what follows
 _CONTROLS = re.compile(
     "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -178,24 +184,25 @@ def read_fields(data):
         yield tag >> 3, value, start, end
 
 
-def parse_json(text, repeats="last", halves=False):
+def parse_json(text, repeats="equal", halves=False):
     """What a JSON text holds.
 
     Args:
         text: bytes, in UTF-8.
-        repeats: of a key that is there twice, `"last"`: the last value counts; `"equal"`: other
-            values than the first are an error; `"none"`: that is one in any case.
+        repeats: of a key that is there twice, `"equal"`: other values than the first are an
+            error; `"none"`: that is one in any case.
         halves: whether half of a character, such as `"\\ud800"` alone, may be in it.
 
     Raises:
+        RepeatedKeyError: a `ValueError`: a key is there twice.
         ValueError: it is no JSON, is nested too deeply, holds half a character, or would take far
-            more memory than its length explains. The message names no file.
+            more memory than its length explains. The messages name no file.
     """
     objects = text.count(b"{")
     items = text.count(b",") + text.count(b"[") + objects
     decoded = text.decode("utf-8-sig")
     needed = _ITEM * (items - objects) + _OBJECT * objects + sys.getsizeof(decoded)
-    if repeats == "equal":  # the readers of the others allow few names in one object
+    if repeats == "equal":  # the reader of the others allows few names in one object
         needed += _PAIR * text.count(b":")
     if needed > FREE + 6 * len(text):
         raise ValueError(f"a JSON text with {items} items in {len(text)} bytes")
@@ -217,7 +224,7 @@ def read_json(path):
     """
     text = read_bytes(path)
     try:
-        return parse_json(text, repeats="equal")
+        return parse_json(text)
     except ValueError as error:
         raise ValueError(f"{path}: expected JSON, got {error!s:.200}.") from None
 
@@ -266,7 +273,7 @@ def _without_repeats(pairs):
     result = dict(pairs)
     if len(result) < len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {twice!r:.200} is there twice")
+        raise RepeatedKeyError(f"the key {twice!r:.200} is there twice")
     return result
 
 
@@ -275,11 +282,11 @@ def _without_contradictions(pairs):
     if len(result) < len(pairs):
         for key, value in pairs:
             if value != result[key]:
-                raise ValueError(
+                raise RepeatedKeyError(
                     f"the key {key!r:.60} is there twice, with the values {shown(value):.50} and"
                     f" {shown(result[key]):.50}"
                 )
     return result
 
 
-_HOOKS = {"last": None, "equal": _without_contradictions, "none": _without_repeats}
+_HOOKS = {"equal": _without_contradictions, "none": _without_repeats}

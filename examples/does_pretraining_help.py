@@ -36,6 +36,7 @@ from bert4keras_lite.layers import GlobalAveragePooling1D
 from bert4keras_lite.losses import cosent, sequence_crossentropy
 from bert4keras_lite.metrics import bio_spans
 from bert4keras_lite.optimizers import AdamW
+from bert4keras_lite.parsing import read_json
 
 try:
     from matplotlib.figure import Figure
@@ -229,7 +230,7 @@ def draw(path):
 
 found = OUTPUT / "does_pretraining_help.json"
 if args.keep and found.is_file():
-    kept = json.loads(found.read_text(encoding="utf-8"))
+    kept = read_json(found)
     for name, scores in results.items():
         sizes = kept.get(name, {}) | scores
         kept[name] = {size: sizes[size] for size in sorted(sizes, key=int)}

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType
 
 from bert4keras_lite.configs import ARCHITECTURES, Config
-from bert4keras_lite.parsing import read_bytes, shown, size_of
+from bert4keras_lite.parsing import RepeatedKeyError, parse_json, read_bytes, shown, size_of
 
 RECIPES = Path(__file__).with_name("recipes")
 MAX_SIZE = 1 << 18  # bytes of a file of settings: PyYAML takes a thousand times as much
@@ -239,6 +239,19 @@ def read(config):
                 )
             return super().compose_node(parent, index)
 
+        def construct_mapping(self, node, deep=False):
+            """No key may be there twice: PyYAML takes the last value."""
+            mapping, keys = super().construct_mapping(node, deep), set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node)
+                if key in keys:
+                    line = key_node.start_mark.line + 1
+                    raise yaml.YAMLError(
+                        f"the key {key!r:.200} is there twice, again in line {line}"
+                    )
+                keys.add(key)
+            return mapping
+
     try:
         values = yaml.load(read_bytes(path).decode("utf-8"), Loader)
     # PyYAML lets through what Python says of odd numbers, dates and keys
@@ -269,7 +282,9 @@ def parsed(flags):
             if value is None or value.startswith("--"):
                 raise ValueError(f"--{name}: expected a value after it.")
         try:
-            yield name, json.loads(value)
+            yield name, parse_json(value.encode())
+        except RepeatedKeyError as error:
+            raise ValueError(f"--{name} {value:.200}: {error}.") from None
         except ValueError:
             yield name, value
 

@@ -12,7 +12,7 @@ import io
 import re
 import sys
 
-from bert4keras_lite.parsing import SURROGATES, naming, parse_json
+from bert4keras_lite.parsing import SURROGATES, RepeatedKeyError, naming, parse_json
 
 from . import files
 from .documents import count_chinese
@@ -45,12 +45,12 @@ def read_texts(path, min_chinese=6):
         A list, in the order of the file.
 
     Raises:
-        ValueError: the file is no text in UTF-8.
+        ValueError: the file is no text in UTF-8, or an object in it has a key with two values.
     """
     with naming(path), files.open_binary(path) as file:
         content = file.read().removeprefix(b"\xef\xbb\xbf")
-    found = parsed(content)
     try:
+        found = parsed(content)
         strings_of_lines = (
             string for line in io.BytesIO(content) for string in strings_of_line(line)
         )
@@ -61,6 +61,8 @@ def read_texts(path, min_chinese=6):
         ]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected JSON or lines of text in UTF-8 ({error}).") from None
+    except RepeatedKeyError as error:
+        raise ValueError(f"{path}: {error}; expected one value.") from None
 
 
 def strings_of_line(line):
@@ -75,6 +77,8 @@ def parsed(text):
     """The object or the list of a JSON text of bytes; None if it is none, or would take too much."""
     try:
         found = parse_json(text, halves=True)
+    except RepeatedKeyError:
+        raise
     except ValueError:
         return None
     return found if isinstance(found, dict | list) else None

@@ -228,6 +228,7 @@ def test_a_conversion_that_was_interrupted_begins_again(run, tmp_path, monkeypat
         (["fill-mask", str(TINY), "没有"], "has no [MASK]"),
         (["features", str(TINY), "天", "--set", "hidden_act"], "expected NAME=VALUE"),
         (["features", str(TINY), "天", "--set", "hiden_act=relu"], "did you mean 'hidden_act'"),
+        (["features", str(TINY), "天", "--set", 'x={"a": 1, "a": 2}'], "'a' is there twice"),
         (["features", str(TINY), "天", "--output", str(FOLDER)], "--output"),
         (["convert", str(TINY), str(FOLDER), "--to", "tf"], "is there already"),
         (["fill-mask", str(TINY), "天[MASK]", "--model", "t5.1.0"], "model_type is 'bert'"),

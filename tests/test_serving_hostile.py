@@ -310,6 +310,14 @@ def test_a_huge_body_gets_a_short_answer(body, status, field):
     assert field is None or found["field"] == field
 
 
+def test_a_field_that_is_there_twice():
+    with asking(vectors()) as client:
+        headers = {"Content-Type": "application/json"}
+        body = b'{"texts": ["a"], "texts": ["b"]}'
+        found = error(client.post("/v1/vectors", content=body, headers=headers), 422)
+    assert found["message"].startswith("the key 'texts' is there twice")
+
+
 def test_json_must_be_called_json(monkeypatch):
     with asking(vectors()) as client:
         for kind in ("text/plain", "application/x-www-form-urlencoded", ""):

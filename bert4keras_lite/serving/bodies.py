@@ -7,6 +7,7 @@ from fastapi import HTTPException
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
+from ..parsing import RepeatedKeyError, parse_json
 from .answers import GONE, RequestProblem
 
 LARGE = 1 << 14  # bytes of a body that another thread reads
@@ -38,10 +39,12 @@ async def parsed(request, schema):
 
 def read(body, schema):
     try:
-        value = json.loads(body.decode("utf-8"))
+        value = parse_json(body, halves=True)
     except json.JSONDecodeError as error:
         raise RequestProblem(None, f"no JSON: {error.msg}, at character {error.pos}.") from None
-    except (ValueError, RecursionError):
+    except RepeatedKeyError as error:
+        raise RequestProblem(None, f"{error}; expected one value.") from None
+    except ValueError:
         message = "the body cannot be read; expected JSON in UTF-8."
         raise HTTPException(400, message) from None
     if not isinstance(value, dict):

@@ -90,6 +90,26 @@ def test_what_is_wrong_with_a_file_names_it(tmp_path):
         load("no_such")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("steps: 1\nseed: 2\nsteps: 3", "'steps' is there twice, again in line 3"),
+        ("model: {family: bert, family: bert}", "'family' is there twice"),
+        ('{"masking": {"rate": 0.1,\n"rate": 0.2}}', "'rate' is there twice, again in line 2"),
+        ("corpus: {1: 1, 0x1: 2}", "1 is there twice"),
+    ],
+)
+def test_a_setting_that_is_there_twice(tmp_path, text, told):
+    pytest.importorskip("yaml")
+    with pytest.raises(ValueError, match=rf"run\.yaml: expected YAML, but the key {told}"):
+        load(write(tmp_path, text))
+
+
+def test_a_flag_with_a_key_twice():
+    with pytest.raises(ValueError, match=r"--model .*: the key 'family' is there twice"):
+        load(flags=["--model", '{"family": "bert", "family": "gpt"}'])
+
+
 def test_without_pyyaml_the_extra_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "yaml", None)
     with pytest.raises(ImportError, match=r"bert4keras_lite\[pretraining\]"):

@@ -130,6 +130,13 @@ def test_bad_json_is_named(tmp_path, line):
         read(path)
 
 
+def test_a_key_of_json_lines_that_is_there_twice(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"id": 1, "text": "good", "id": 1}\n{"text": "good", "text": "bad"}')
+    with pytest.raises(ValueError, match=r"a\.jsonl, byte 35: .*the key 'text' is there twice"):
+        read(path)
+
+
 def packed(data, ending):
     if ending == ".gz":
         # two members, as when files were joined

@@ -70,6 +70,9 @@ def test_errors_name_the_file(tmp_path, capsys):
     (tmp_path / "train.txt").write_bytes(LONG.encode("gb18030"))
     with pytest.raises(ValueError, match=r"train\.txt: expected JSON or lines of text in UTF-8"):
         write_texts([tmp_path / "train.txt"], [], tmp_path / "out.txt")
+    (tmp_path / "twice.json").write_text(f'["甲"]\n{{"a": "{LONG}", "a": "{OTHER}"}}', "utf-8")
+    with pytest.raises(ValueError, match=r"twice\.json: the key 'a' is there twice"):
+        write_texts([tmp_path / "twice.json"], [], tmp_path / "out.txt")
     assert main(["--input", str(tmp_path / "dev*"), "--output", str(tmp_path / "out.txt")]) == 1
     assert "no such file" in capsys.readouterr().err
     assert not (tmp_path / "out.txt").exists()
