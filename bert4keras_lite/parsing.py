@@ -113,6 +113,13 @@ def size_of(path):
     return status.st_size
 
 
+def is_file_name(name):
+    """Whether what a file tells is the name of another one beside it: no path, and not `..`."""
+    if not isinstance(name, str) or name == ".." or "\0" in name:
+        return False
+    return Path(name).name == name
+
+
 def read_bytes(path):
     """The bytes of a file; raises like `size_of`."""
     size_of(path)

@@ -7,15 +7,16 @@ from itertools import accumulate, count
 
 import numpy as np
 
-from bert4keras_lite.parsing import parse_json
+from bert4keras_lite.parsing import is_file_name, parse_json, shown
 
 from .draws import keys, permuted
 from .files import copy, exists, is_remote, join, make_directory, open_binary
-from .masking import FEATURES, OBJECTIVES, Rows
+from .masking import FEATURES, NEEDED, OBJECTIVES, Rows
 from .shards import MANIFEST, Shard, decode_examples, index_name
 
 # What keys are derived for.
 _ORDER, _MASKS = 0, 1
+MOST = 1 << 24  # tokens of a vocabulary or a row, examples of a shard
 # What corpora that are read together have in common.
 ALIKE = ("mode", "sequence_length", "record_length", "vocabulary_sha256", "special_ids")
 
@@ -36,12 +37,66 @@ def read_manifest(directory):
             manifest = parse_json(file.read())
         except ValueError as error:
             raise ValueError(f"{path} is no JSON ({error}); make the corpus again") from None
-    if "shards" not in manifest:
+    if isinstance(manifest, dict) and "settings" in manifest and "shards" not in manifest:
         raise ValueError(
             f"{directory} is not finished; run the same python -m pretraining.corpus again: it"
             " makes what is missing"
         )
+    wrong = _wrong_in(manifest)
+    if wrong:
+        raise ValueError(f"{path}: {wrong}; make the corpus again")
     return manifest
+
+
+def _wrong_in(manifest):
+    """What is wrong with the contents of a `corpus.json`, or None."""
+    if not isinstance(manifest, dict):
+        return f"expected an object, got {shown(manifest)}"
+
+    def wrong(name, expected):
+        return f"{name}: expected {expected}, got {shown(manifest.get(name))}"
+
+    def is_id(value):
+        return type(value) is int and 0 <= value < manifest["vocab_size"]
+
+    mode = manifest.get("mode")
+    if mode not in list(FEATURES):
+        return wrong("mode", f"one of {', '.join(FEATURES)}")
+    for name in ("sequence_length", "record_length", "vocab_size"):
+        if not _is_count(manifest.get(name), least=1):
+            return wrong(name, f"an integer from 1 to {MOST}")
+    if not isinstance(manifest.get("vocabulary_sha256"), str):
+        return wrong("vocabulary_sha256", "a string")
+    special, sentinels = manifest.get("special_ids"), manifest.get("sentinel_ids")
+    if (
+        not isinstance(special, dict)
+        or "pad" not in special
+        or any(special.get(name) is None for name in NEEDED[mode])
+        or not all(i is None or is_id(i) for i in special.values())
+    ):
+        named = ", ".join(["pad (or null)", *NEEDED[mode]])
+        return wrong("special_ids", f"ids below vocab_size, among them {named}")
+    if not isinstance(sentinels, list) or not all(map(is_id, sentinels)):
+        return wrong("sentinel_ids", "a list of ids below vocab_size")
+    shards = manifest.get("shards")
+    if not isinstance(shards, list):
+        return wrong("shards", "a list")
+    names = set()
+    for shard in shards:
+        name = shard.get("name") if isinstance(shard, dict) else None
+        if not is_file_name(name) or not name.endswith(".tfrecord") or name in names:
+            return (
+                'shards: expected objects, each with another "name" of a file NAME.tfrecord in the'
+                f" directory, got {shown(shard)}"
+            )
+        if not _is_count(shard.get("examples")):
+            return f'shards: expected a number of "examples", got {shown(shard)}'
+        names.add(name)
+    return None
+
+
+def _is_count(value, least=0):
+    return type(value) is int and least <= value <= MOST
 
 
 def _local(directory, cache, names):
@@ -135,6 +190,7 @@ class Examples:
         if objective not in OBJECTIVES:
             raise ValueError(f"objective={objective!r}; expected one of {', '.join(OBJECTIVES)}")
         corpora = corpus if isinstance(corpus, dict) else {corpus: 1}
+        self._corpus = ", ".join(map(str, corpora))
         manifests = _manifests(corpora)
         self.manifest = next(iter(manifests.values()))
         mode = self.manifest["mode"]
@@ -176,8 +232,23 @@ class Examples:
             key = keys(self._seed, _ORDER, epoch)
             indices[of_epoch] = permuted(places[of_epoch], len(self), key)
         records = [self._record(index) for index in indices.tolist()]
-        rows = Rows(*decode_examples(records, self._names), self._length, self._pad_id)
+        features, lengths = self._decoded(records)
+        rows = Rows(features, lengths, self._length, self._pad_id)
         return self._objective(rows, keys(self._seed, _MASKS, epochs, indices))
+
+    def _decoded(self, records):
+        """What `decode_examples` returns, once it is known to fit the corpus."""
+        size = self.manifest["vocab_size"]
+        try:
+            features, lengths = decode_examples(records, self._names)
+            ids = features["token_ids"]
+            if ids.min(initial=0) < 0 or ids.max(initial=0) >= size:
+                raise ValueError(f"token_ids: expected ids from 0 to {size - 1}")
+            if lengths.max() > self._length:
+                raise ValueError(f"a record of {lengths.max()} tokens; expected {self._length}")
+        except ValueError as error:
+            raise ValueError(f"{self._corpus}: {error}; make the corpus again") from None
+        return features, lengths
 
     def _record(self, index):
         number = bisect_right(self._ends, index)

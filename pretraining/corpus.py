@@ -30,11 +30,12 @@ from multiprocessing import connection
 
 import numpy as np
 
-from bert4keras_lite.parsing import parse_json
+from bert4keras_lite.parsing import parse_json, shown
 
 from . import duplicates, files
 from .documents import UNITS, Format, Part, Selection, divide, find_inputs, read_documents
 from .packing import (
+    COUNTS,
     MODES,
     WORDS,
     Packer,
@@ -43,7 +44,15 @@ from .packing import (
     special_ids,
     vocabulary_hash,
 )
-from .shards import MANIFEST, encode_examples, read_index, shard_name, write_shard
+from .shards import (
+    MANIFEST,
+    encode_examples,
+    index_name,
+    read_arrays,
+    read_index,
+    shard_name,
+    write_shard,
+)
 
 # Changes when the same settings would give other examples than before.
 VERSION = 1
@@ -325,13 +334,13 @@ def _begin(settings, identity):
     with files.open_binary(path) as file:
         try:
             manifest = parse_json(file.read())
-            found = manifest["settings"]
+            found = dict(manifest["settings"])
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{path} is not from here; expected a new or empty --output") from None
     differing = [k for k in {**found, **identity} if found.get(k) != identity.get(k)]
     if differing:
         changes = "; ".join(
-            f"{key}: {found.get(key)!r} there, {identity.get(key)!r} now" for key in differing
+            f"{key}: {shown(found.get(key))} there, {identity.get(key)!r} now" for key in differing
         )
         raise ValueError(
             f"{settings.output} holds a corpus of other settings ({changes}); expected a new or"
@@ -344,8 +353,18 @@ def _without_duplicates(tasks):
     """The tasks, with the documents to leave out."""
     settings, arrays = tasks[0].settings, []
     for task in tasks:
-        with files.open_binary(task.fingerprints_path) as file:
-            arrays.append(dict(np.load(io.BytesIO(file.read()), allow_pickle=False)))
+        found = read_arrays(task.fingerprints_path)
+        rows = found["digests"].shape[:1] if "digests" in found else ()
+        expected = {"digests": (*rows, 2)}
+        if settings.near_duplicates is not None:
+            expected["signatures"] = (*rows, duplicates.ORDERS)
+        shapes = {name: array.shape for name, array in found.items()}
+        if shapes != expected:
+            raise ValueError(
+                f"{task.fingerprints_path}: expected arrays of shapes {expected}, got"
+                f" {shown(shapes)}. Remove the file: it is made again."
+            )
+        arrays.append(found)
     dropped = duplicates.repeated(np.concatenate([found["digests"] for found in arrays]))
     if settings.near_duplicates is not None:
         signatures = np.concatenate([found["signatures"] for found in arrays])
@@ -392,6 +411,13 @@ def make_corpus(settings, inputs, run):
         run(make_shard, missing, "shards    ")
 
     counts = [read_index(task.path)[1] for task in tasks]
+    names = {*COUNTS, "dropped"}
+    for task, shard in zip(tasks, counts, strict=True):
+        if shard.keys() != names:
+            raise ValueError(
+                f"{index_name(task.path)}: expected the numbers {', '.join(sorted(names))}, got"
+                f" {shown(sorted(shard))}. Remove it and its shard: they are made again."
+            )
     totals = {name: sum(shard[name] for shard in counts) for name in counts[0]}
     if not totals["examples"]:
         raise ValueError("--input: no document in it is to be taken; expected text")

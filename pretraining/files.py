@@ -4,10 +4,12 @@ import glob
 import io
 import os
 import shutil
+import tempfile
 import uuid
 from contextlib import contextmanager
 
 from bert4keras_lite import files as local
+from bert4keras_lite.parsing import size_of
 
 
 def is_remote(path):
@@ -75,6 +77,18 @@ def copy(source, target):
         shutil.copyfileobj(reader, writer, 1 << 22)
 
 
+@contextmanager
+def here(path):
+    """A local path of a file: its own, or that of a copy which goes when the context ends."""
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        target = os.path.join(folder, "copy")
+        copy(path, target)
+        yield target
+
+
 class _RemoteReader(io.RawIOBase):
     """What `io.BufferedReader` needs of a file of `tf.io.gfile`."""
 
@@ -106,9 +120,15 @@ class _RemoteReader(io.RawIOBase):
 
 
 def open_binary(path):
-    """Opens a file for reading bytes."""
+    """Opens a file for reading bytes.
+
+    Raises:
+        ValueError: it is a directory, a pipe or a device.
+        OSError: it can't be opened.
+    """
     if is_remote(path):
         return io.BufferedReader(_RemoteReader(path), 1 << 20)
+    size_of(path)
     return open(path, "rb", buffering=1 << 20)
 
 

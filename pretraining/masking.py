@@ -346,6 +346,14 @@ OBJECTIVES = {
     "t5": SpanCorruption,
 }
 # The lists of a record that each kind of corpus has; `electra` is trained on what `mlm` is.
+# the special tokens without which there are no rows, or no masks
+NEEDED = {
+    "mlm": ("cls", "sep", "mask"),
+    "electra": ("cls", "sep", "mask"),
+    "lm": (),
+    "unilm": ("cls", "sep"),
+    "t5": ("sep",),
+}
 FEATURES = {
     "mlm": ("token_ids", "word_starts"),
     "electra": ("token_ids", "word_starts"),

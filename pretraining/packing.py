@@ -9,7 +9,7 @@ import numpy as np
 from bert4keras_lite.tokenizers import SpTokenizer, Tokenizer, load_tokenizer
 
 from .draws import keys, uniform
-from .masking import FEATURES, uncorrupted_length
+from .masking import FEATURES, NEEDED, uncorrupted_length
 from .segmentation import Segmenter
 
 MODES = tuple(FEATURES)
@@ -141,9 +141,8 @@ class Packer:
             )
 
     def _check_vocabulary(self):
-        needed = {"lm": [], "t5": ["sep"], "unilm": ["cls", "sep"]}
         special = special_ids(self.tokenizer)
-        for name in needed.get(self._mode, ["cls", "sep", "mask"]):
+        for name in NEEDED[self._mode]:
             if special[name] is None:
                 raise ValueError(
                     f"--mode {self._mode} needs {_NAMES[name]}, which the vocabulary lacks"

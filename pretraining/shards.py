@@ -14,14 +14,14 @@ https://protobuf.dev/programming-guides/encoding.
 import io
 import mmap
 import struct
-import zipfile
 
 import google_crc32c
 import numpy as np
 
-from bert4keras_lite.parsing import naming
+from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
+from bert4keras_lite.parsing import naming, read_fields, size_of
 
-from .files import exists, open_binary, replacing
+from .files import exists, here, replacing
 
 MANIFEST = "corpus.json"
 _HEADER = struct.Struct("<QI")
@@ -77,7 +77,7 @@ def decode_varints(data):
         `(values, ends)`: an array of int64, and for each number where it ends in `data`.
 
     Raises:
-        ValueError: the last number has no end.
+        ValueError: the last number has no end, or one has more than 64 bits.
     """
     ends = np.flatnonzero(data < 0x80) + 1
     if len(data) != (ends[-1] if len(ends) else 0):
@@ -86,6 +86,8 @@ def decode_varints(data):
         return data.astype(np.int64), ends
     begins = np.concatenate([[0], ends[:-1]])
     at = np.arange(len(data)) - np.repeat(begins, ends - begins)
+    if at.max() > 9 or (data[at == 9] > 1).any():
+        raise ValueError("a number has more than 64 bits")
     parts = (data & 0x7F).astype(np.uint64) << (7 * at).astype(np.uint64)
     return np.add.reduceat(parts, begins).view(np.int64), ends
 
@@ -130,28 +132,12 @@ def encode_examples(features, lengths):
     return records
 
 
-def _read_varint(data, at):
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
 def _fields(data):
     """Number and bytes of each field of a message that has such fields only."""
-    at = 0
-    while at < len(data):
-        tag, at = _read_varint(data, at)
-        if tag & 7 != 2:
+    for number, value, _, _ in read_fields(data):
+        if isinstance(value, int):
             raise ValueError("no tf.train.Example of packed lists")
-        length, at = _read_varint(data, at)
-        if at + length > len(data):
-            raise ValueError("a list is cut off")
-        yield tag >> 3, data[at : at + length]
-        at += length
+        yield number, value
 
 
 def _lists_of(record):
@@ -160,10 +146,10 @@ def _lists_of(record):
     for _, features in _fields(record):
         for _, entry in _fields(features):
             parts = dict(_fields(entry))
-            ((kind, values),) = _fields(parts[2])
-            if kind != 3:
-                raise ValueError(f"{bytes(parts[1]).decode()} holds no integers")
-            found[bytes(parts[1]).decode()] = b"".join(data for _, data in _fields(values))
+            name, lists = parts.get(1, b"").decode(), list(_fields(parts.get(2, b"")))
+            if [kind for kind, _ in lists] != [3]:
+                raise ValueError(f"{name!r:.200} holds no integers")
+            found[name] = b"".join(data for _, data in _fields(lists[0][1]))
     return found
 
 
@@ -194,7 +180,7 @@ def decode_examples(records, names):
             lengths = found
     except KeyError as error:
         raise ValueError(f"a record has no list {error}; expected {', '.join(names)}") from None
-    except (IndexError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ValueError(f"a record is no tf.train.Example ({error})") from None
     return features, lengths
 
@@ -238,6 +224,22 @@ def write_shard(path, records, counts=dict):
             index.write(buffer.getvalue())
 
 
+def read_arrays(path):
+    """Name -> array of an `.npz` file.
+
+    Raises:
+        ValueError: it is damaged, holds other things than numbers, or more than its size explains.
+        OSError: it can't be opened.
+    """
+    try:
+        with here(path) as place:
+            size_of(place)  # of a directory, another file would be opened
+            arrays = open_checkpoint(place)
+            return {name: np.array(arrays[name]) for name in arrays}
+    except CheckpointError as error:
+        raise ValueError(str(error)) from None
+
+
 def read_index(path):
     """The index of a shard.
 
@@ -254,17 +256,27 @@ def read_index(path):
     """
     name = index_name(path)
     try:
-        with (
-            open_binary(name) as file,
-            np.load(io.BytesIO(file.read()), allow_pickle=False) as data,
-        ):
-            found = dict(data)
-        return found.pop("offsets"), {name: int(value) for name, value in found.items()}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        counts = read_arrays(name)
+        offsets = counts.pop("offsets", None)
+        if offsets is None or not _are_offsets(offsets):
+            raise ValueError("offsets: expected integers that ascend from 0")
+        for key, value in counts.items():
+            if value.shape or value.dtype.kind not in "iu":
+                raise ValueError(f"{key!r:.200}: expected one integer")
+    except ValueError as error:
         raise ValueError(
-            f"{name} is no index of a shard ({error}); remove it and its shard and make the"
+            f"{name} is no index of a shard ({error!s:.300}); remove it and its shard and make the"
             " corpus again: only they are made"
         ) from None
+    return offsets.astype(np.int64), {key: int(value) for key, value in counts.items()}
+
+
+def _are_offsets(array):
+    """Whether an array can be where the records of a shard begin, and where the last one ends."""
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array) or array[0] != 0:
+        return False
+    offsets = array.astype(np.int64)
+    return bool((offsets >= 0).all() and (np.diff(offsets) >= _OVERHEAD).all())
 
 
 class Shard:
@@ -278,9 +290,8 @@ class Shard:
     """
 
     def __init__(self, path):
-        self.path = path
+        self.path, size = path, size_of(path)
         with naming(path), open(path, "rb") as file:
-            size = file.seek(0, io.SEEK_END)
             # an empty file can't be mapped
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
         self._offsets = read_index(path)[0] if exists(index_name(path)) else self._scan()

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..files import SaveError, complete, saving
+from ..parsing import is_file_name
 from . import keras_file, megatron, npz_file, safetensor_file, tf_bundle, torch_file
 from .base import (
     MAX_TENSORS,
@@ -214,7 +215,7 @@ def _shards(path, files):
     """Name -> path of the files that an index lists, once they are known to be beside it."""
     shards = {}
     for file in sorted(set(files)):
-        if Path(file).name != file or "\0" in file:
+        if not is_file_name(file):
             raise CheckpointError(f"{path}: names a shard outside of its directory: {file!r:.200}")
         if file.endswith(INDEX):
             raise CheckpointError(f"{path}: names an index as a shard: {file!r:.200}")

@@ -1,6 +1,7 @@
 """A batch is a function of corpus, seed and step, whoever asks for it and when."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from itertools import islice
@@ -11,6 +12,7 @@ import pytest
 
 from pretraining import corpus
 from pretraining.batches import Examples
+from pretraining.shards import encode_examples, write_shard
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +181,73 @@ def test_what_is_no_finished_corpus(make, tmp_path):
     (tmp_path / "copy" / "corpus.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="examples and its"):
         Examples(str(tmp_path / "copy"), "mlm", 8)
+
+
+def changed(directory, change):
+    """Changes the contents of a corpus' `corpus.json`."""
+    manifest = json.loads((directory / "corpus.json").read_text())
+    change(manifest)
+    (directory / "corpus.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("mode", value) for value in (None, "bert", [])],
+        *[("sequence_length", value) for value in ("128", 0, 128.5, True, 10**30)],
+        *[("record_length", None), ("vocab_size", 10**12), ("vocabulary_sha256", 1)],
+        *[("special_ids", value) for value in ([], {}, {"pad": 0}, {"pad": "0", "mask": 1})],
+        ("special_ids", {"pad": 0, "cls": 1, "sep": 2, "mask": 10**6}),
+        *[("sentinel_ids", value) for value in (None, ["a"], [-1], [10**6])],
+        *[("shards", value) for value in (None, {}, ["a"], [{}], [{"name": "a.tfrecord"}])],
+        ("shards", [{"name": "a.tfrecord", "examples": -1}]),
+        ("shards", [{"name": "a.tfrecord", "examples": 1}] * 2),
+    ],
+)
+def test_a_manifest_with_other_values_is_named(make, tmp_path, name, value):
+    shutil.copy(f"{make('mlm')}/corpus.json", tmp_path)
+    changed(tmp_path, lambda manifest: manifest.update({name: value}))
+    with pytest.raises(ValueError, match=rf"corpus\.json: {name}: expected .*, got .*again"):
+        Examples(str(tmp_path), "mlm", 8)
+
+
+@pytest.mark.parametrize("how", ["../{}", "{}/../{}", "/{}", "./{}", "{}\0", "..", "", "x/{}"])
+def test_shards_are_files_of_the_directory(make, tmp_path, how):
+    shutil.copytree(make("mlm"), tmp_path / "copy")
+
+    def renamed(manifest):
+        shard = manifest["shards"][0]
+        shard["name"] = how.format(shard["name"], shard["name"])
+
+    changed(tmp_path / "copy", renamed)
+    for directory in (str(tmp_path / "copy"), f"file://{tmp_path / 'copy'}"):
+        with pytest.raises(ValueError, match=r"NAME\.tfrecord in the directory, got"):
+            Examples(directory, "mlm", 8, cache=str(tmp_path / "cache"))
+        assert not (tmp_path / "cache").exists()
+
+
+def test_a_manifest_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "corpus.json")
+    with pytest.raises(ValueError, match=r"corpus\.json: expected a file"):
+        Examples(str(tmp_path), "mlm", 8)
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        ([10**6], "expected ids from 0"),
+        ([-1], "expected ids from 0"),
+        ([5] * 500, "a record of 500 tokens"),
+    ],
+)
+def test_records_that_do_not_fit_the_corpus(make, tmp_path, ids, told):
+    shutil.copytree(make("mlm"), tmp_path / "copy")
+    features = {"token_ids": np.array(ids), "word_starts": np.array(ids)}
+    write_shard(str(tmp_path / "copy" / "a.tfrecord"), encode_examples(features, [len(ids)]))
+    shards = [{"name": "a.tfrecord", "examples": 1}]
+    changed(tmp_path / "copy", lambda manifest: manifest.update(shards=shards))
+    with pytest.raises(ValueError, match=f"copy: .*{told}.*make the corpus again"):
+        Examples(str(tmp_path / "copy"), "mlm", 8).batch(0)
 
 
 def test_a_damaged_shard_ends_the_iterator(make, tmp_path):

@@ -1,5 +1,6 @@
 """TFRecord files without TensorFlow: roundtrips, damage, and what TensorFlow itself writes."""
 
+import os
 from itertools import chain
 from pathlib import Path
 
@@ -41,6 +42,9 @@ def test_varints_as_specified():
     assert data.tobytes() == b"\x01\x96\x01" + b"\xff" * 9 + b"\x01"
     with pytest.raises(ValueError, match="cut off"):
         decode_varints(data[:-1])
+    for digits in (b"\xff" * 10 + b"\x01", b"\x80" * 10 + b"\x00", b"\xff" * 9 + b"\x02"):
+        with pytest.raises(ValueError, match="more than 64 bits"):
+            decode_varints(np.frombuffer(digits, np.uint8))
 
 
 def examples_of(rows):
@@ -135,6 +139,55 @@ def test_a_damaged_index_is_named(shard):
         Path(index_name(path)).write_bytes(content)
         with pytest.raises(ValueError, match=r"index\.npz is no index.*remove"):
             Shard(path)
+
+
+SIZE = 1 << 62
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"offsets": np.array(0)},
+        {"offsets": np.array([], np.int64)},
+        {"offsets": np.array([0.0, 50.0])},
+        {"offsets": np.array([[0, 50]])},
+        {"offsets": np.array([16, 50])},
+        {"offsets": np.array([0, 50, 40])},
+        {"offsets": np.array([0, 5])},
+        {"offsets": np.array([0, SIZE, -SIZE, 50])},
+        {"offsets": np.array([0, 50]), "tokens": np.array([1, 2])},
+        {"offsets": np.array([0, 50]), "tokens": np.array(np.inf)},
+        {"offsets": np.array(["a"])},
+    ],
+)
+def test_an_index_with_other_values_is_named(shard, arrays):
+    path, _ = shard
+    np.savez(index_name(path), **arrays)
+    with pytest.raises(ValueError, match=r"index\.npz is no index.*remove"):
+        Shard(path)
+
+
+def test_an_index_that_unpacks_to_far_more_is_refused(shard):
+    path, _ = shard
+    np.savez_compressed(index_name(path), offsets=np.zeros(6 << 20, np.int64))
+    with pytest.raises(ValueError, match="is larger than can be"):
+        read_index(path)
+
+
+def make_directory(path):
+    path.mkdir()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+@pytest.mark.parametrize("make", [make_directory, os.mkfifo])
+@pytest.mark.parametrize("name", [str, index_name])
+def test_what_is_no_file_is_not_waited_for(shard, make, name):
+    path, _ = shard
+    Path(name(path)).unlink()
+    make(Path(name(path)))
+    with pytest.raises(ValueError, match="expected a file, and it is a directory, a pipe"):
+        Shard(path)
 
 
 def test_what_is_no_tfrecord_file_is_an_error(tmp_path):
