@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from bert4keras_lite.files import replacing, write_text
+from bert4keras_lite.parsing import read_lines, shown
 
 from .state import EachStep
 
@@ -162,22 +163,38 @@ def read_log(path):
     """The rows of a `log.csv`, numbers by column; none if there is no file.
 
     A last line that a killed run has not finished is left out.
+
+    Raises:
+        ValueError: it has other values than numbers, no step, or rows of other columns.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not Path(path).exists():
         return []
-    with path.open(newline="") as file:
-        lines = [line for line in file if line.endswith("\n")]
-    rows = csv.DictReader(lines)
-    return [
-        {name: number(value) for name, value in row.items() if value}
-        for row in rows
-        if None not in row.values()
-    ]
+    try:
+        *lines, _ = read_lines(path)  # what follows the last of them is not finished
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8 ({error}).") from None
+    reader, rows = csv.reader(lines, strict=True), []
+    try:
+        columns = next(reader, ["step"])
+        if "step" not in columns or len(set(columns)) < len(columns):
+            raise ValueError(f"the columns {shown(columns)}; expected step and others, each once")
+        for cells in reader:
+            if len(cells) != len(columns):
+                raise ValueError(f"{len(cells)} values; expected {len(columns)}, as in line 1")
+            row = {name: number(cell) for name, cell in zip(columns, cells, strict=True) if cell}
+            if type(row.get("step")) is not int:
+                raise ValueError(f"the step {shown(row.get('step'))}; expected a whole number")
+            rows.append(row)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(
+            f"{path}, line {reader.line_num}: {error!s:.300}. Mend it, or move the file away: the run goes on"
+            " without these rows."
+        ) from None
+    return rows
 
 
 def number(text):
-    return int(text) if text.isdigit() else float(text)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else float(text)
 
 
 class Events:

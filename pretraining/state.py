@@ -34,11 +34,12 @@ from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint, saving
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
 from bert4keras_lite.files import discard, replacing, tidy, write_text
 from bert4keras_lite.optimizers import Extended, LossScaleOptimizer
-from bert4keras_lite.parsing import naming, parse_json, read_bytes
+from bert4keras_lite.parsing import naming, parse_json, read_bytes, shown, size_of
 
 from . import distribution
 
 STATE, VARIABLES = "state.json", "variables.safetensors"
+NAME = re.compile("step-([0-9]{8}|[1-9][0-9]{8,})")  # of a checkpoint
 METRICS = "metrics/"  # where the names of their variables begin
 # what earlier versions left: half a checkpoint, and a whole one that another was about to replace
 OLD_TEMPORARY, OLD_REPLACED = ".tmp-step-", ".old-step-"
@@ -91,7 +92,7 @@ class Checkpoints:
             for path in self.directory.glob(f"{prefix}*"):
                 discard(path)
         tidy(self.directory)
-        for path in self.directory.glob("step-*"):
+        for path in filter(Path.is_dir, self.directory.glob("step-*")):
             tidy(path)
             if not any(path.iterdir()):
                 path.rmdir()
@@ -102,7 +103,7 @@ class Checkpoints:
 
     def steps(self):
         """Steps that have a checkpoint, damaged or not, in order."""
-        paths = (p for p in self.directory.iterdir() if re.fullmatch(r"step-\d{8,}", p.name))
+        paths = (path for path in self.directory.iterdir() if NAME.fullmatch(path.name))
         return sorted(int(path.name[5:]) for path in paths if holds_files(path))
 
     def best_step(self):
@@ -232,11 +233,19 @@ class Checkpoints:
         path = self.path(step) / STATE
         try:
             state = parse_json(read_bytes(path))
-            state["files"][VARIABLES], state["metrics"]
         except FileNotFoundError:
             raise CheckpointError(f"{path}: is missing") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: is damaged ({error})") from None
+        except ValueError as error:
+            raise CheckpointError(f"{path}: is damaged ({error!s:.300})") from None
+        for name, expected, fits in (
+            ("metrics", "numbers or null by name", _are_metrics),
+            ("files", f"size and crc32c of {VARIABLES}", _are_fingerprints),
+        ):
+            value = state.get(name) if isinstance(state, dict) else state
+            if not fits(value):
+                raise CheckpointError(
+                    f"{path}: is damaged ({name}: expected {expected}, got {shown(value)})"
+                )
         return state
 
     def _read(self, step):
@@ -247,6 +256,8 @@ class Checkpoints:
             found = fingerprint(path)
         except FileNotFoundError:
             raise CheckpointError(f"{path}: is missing") from None
+        except ValueError as error:
+            raise CheckpointError(f"{path}: is damaged ({error})") from None
         for what, value in expected.items():
             if found[what] != value:
                 raise CheckpointError(
@@ -539,7 +550,7 @@ def holds_files(directory):
     """Whether there is such a directory, with more in it than the hidden files of a save."""
     try:
         return any(not path.name.startswith(".") for path in directory.iterdir())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -547,8 +558,29 @@ def kind(shape, dtype):
     return f"{dtype}{list(shape)}"
 
 
+def _are_metrics(value):
+    return isinstance(value, dict) and all(
+        number is None or type(number) is float or (type(number) is int and abs(number) < 1 << 63)
+        for number in value.values()
+    )
+
+
+def _are_fingerprints(value):
+    found = value.get(VARIABLES) if isinstance(value, dict) else None
+    return isinstance(found, dict) and {name: type(x) for name, x in found.items()} == {
+        "size": int,
+        "crc32c": str,
+    }
+
+
 def fingerprint(path):
-    """The size and checksum of a file."""
+    """The size and checksum of a file.
+
+    Raises:
+        ValueError: it is a directory, a pipe or a device.
+        OSError: it can't be opened.
+    """
+    size_of(path)
     checksum = google_crc32c.Checksum()
     with naming(path), open(path, "rb") as file:
         while part := file.read(1 << 20):

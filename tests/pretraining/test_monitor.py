@@ -1,6 +1,7 @@
 """What is seen of a run: rows that are there once, numbers that are right, optional parts."""
 
 import io
+import os
 import sys
 
 import keras
@@ -69,6 +70,44 @@ def test_logs_go_on_wherever_they_were_cut(tmp_path_factory, gaps, last, lost):
     assert [row["step"] for row in rows] == [step for step in whole if step <= last] + [last + 1]
     assert rows[-1] == {"step": last + 1, "loss": 0.5, "accuracy": 0.25}
     assert all(row["loss"] == 1 / row["step"] for row in rows[:-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("tokens,loss\n1,2\n", r"line 1: the columns \[.*expected step"),
+        ("step,loss,loss\n1,2,3\n", "line 1: .*each once"),
+        ("step,loss\n1,2\n2,many\n", "line 3: .*'many'"),
+        ("step,loss\n²,2\n", "line 2: .*'²'"),
+        ("step,loss\n" + "1" * 5000 + ",2\n", "line 2: the step inf"),
+        ("step,loss\n1.5,2\n", "line 2: the step 1.5; expected a whole number"),
+        ("step,loss\n,2\n", "line 2: the step None"),
+        ("step,loss\n1,2,3\n", "line 2: 3 values; expected 2"),
+        ("step,loss\n1\n", "line 2: 1 values; expected 2"),
+        ("step,loss\n1,\0\n", "line 2: "),
+        ('step,loss\n1,"2\n', "line 2: unexpected end of data"),
+        ("step,loss\n" + "1" * 200_000 + ",2\n", "line 2: field larger"),
+    ],
+)
+def test_a_damaged_log_is_named(tmp_path, text, told):
+    (tmp_path / "log.csv").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=rf"log\.csv, {told}") as caught:
+        Log(tmp_path / "log.csv", 5)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_log_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "log.csv").write_bytes("step,损失\n".encode("gb18030"))
+    with pytest.raises(ValueError, match=r"log\.csv: expected text in UTF-8"):
+        read_log(tmp_path / "log.csv")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_a_log_that_is_no_file(tmp_path, make):
+    make(tmp_path / "log.csv")
+    with pytest.raises(ValueError, match=r"log\.csv: expected a file"):
+        Log(tmp_path / "log.csv", 5)
 
 
 def test_a_terminal_sees_one_line_that_changes(tmp_path):

@@ -263,6 +263,65 @@ def test_the_one_before_a_damaged_one(tmp_path, told):
     assert checkpoints.restore(model) == 2
 
 
+FILES = {state.VARIABLES: {"size": 10, "crc32c": "00000000"}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        *[({"metrics": value}, "metrics") for value in (None, [], {"loss": "1"}, {"loss": True})],
+        ({"metrics": {"loss": 10**400}}, "metrics"),
+        *[({"files": value}, "files") for value in (None, [], {}, {state.VARIABLES: []})],
+        *[({"files": {state.VARIABLES: value}}, "files") for value in ({}, {"size": 10})],
+        ({"files": {state.VARIABLES: {"size": "10", "crc32c": "00000000"}}}, "files"),
+        ({"files": {state.VARIABLES: {"size": 10, "crc32c": "00000000", "sha": ""}}}, "files"),
+    ],
+)
+def test_a_state_with_other_values_is_damaged(tmp_path, changed, told):
+    model, checkpoints = small_model(), Checkpoints(tmp_path, best="loss")
+    checkpoints.path(2).mkdir()
+    (checkpoints.path(2) / state.VARIABLES).write_bytes(b"0123456789")
+    content = {"metrics": {"loss": 1.0}, "files": FILES, **changed}
+    (checkpoints.path(2) / state.STATE).write_text(json.dumps(content))
+    assert checkpoints.best_step() is None
+    with pytest.raises(CheckpointError, match=rf"state\.json: is damaged \({told}: expected"):
+        checkpoints.restore(model)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "[" * 5000, '{"metrics": {"a": 1, "a": 2}}'])
+def test_a_state_of_another_kind_is_damaged(tmp_path, content):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.path(2).mkdir()
+    (checkpoints.path(2) / state.STATE).write_text(content)
+    with pytest.raises(CheckpointError, match=r"state\.json: is damaged"):
+        checkpoints.restore(small_model())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+@pytest.mark.parametrize("name", [state.STATE, state.VARIABLES])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_not_waited_for(tmp_path, name, make):
+    model, checkpoints = small_model(), Checkpoints(tmp_path)
+    checkpoints.save(2, model)
+    checkpoints.wait()
+    (checkpoints.path(2) / name).unlink()
+    make(checkpoints.path(2) / name)
+    with pytest.raises(CheckpointError, match=rf"{name}: is damaged .*expected a file"):
+        checkpoints.restore(model)
+
+
+def test_other_things_beside_checkpoints(tmp_path):
+    (tmp_path / "step-00000003").write_bytes(b"a file")
+    (tmp_path / "step-00000004.tar").write_bytes(b"a file")
+    (tmp_path / "step-000000005").mkdir()
+    (tmp_path / "step-000000005" / "a").write_bytes(b"a number with nine digits")
+    model, checkpoints = small_model(), Checkpoints(tmp_path, keep=1)
+    assert checkpoints.steps() == []
+    checkpoints.save(6, model)
+    checkpoints.wait()
+    assert checkpoints.restore(model) == 6
+
+
 def test_going_back(tmp_path):
     """What is saved on the new course stays, whatever there is of the old one."""
     model, checkpoints = small_model(), Checkpoints(tmp_path, keep=1)
