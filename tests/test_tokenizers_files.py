@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from bert4keras_lite import load_tokenizer
 from bert4keras_lite.hub import BESIDE_A_VOCABULARY, CONFIG, VOCABULARY
 from bert4keras_lite.tokenizers import Tokenizer, jieba_words
-from bert4keras_lite.tokenizers.added import AddedToken, Finder
+from bert4keras_lite.tokenizers.added import AddedToken, Finder, parts
 from bert4keras_lite.tokenizers.loading import FILES
 
 pytestmark = pytest.mark.once
@@ -112,6 +112,68 @@ def test_added_tokens_are_found_as_by_an_expression(contents, text):
     assert [(start, end) for start, end, _ in finder.find(text)] == spans
     assert all(token.content == text[start:end] for start, end, token in finder.find(text))
     assert finder.is_in(text) == bool(spans)
+
+
+class CountingFinder(Finder):
+    """Counts its steps from state to state."""
+
+    count = 0
+
+    def _step(self, state, char):
+        self.count += 1
+        return super()._step(state, char)
+
+
+@pytest.mark.parametrize("ending", ["", "b"])
+@pytest.mark.parametrize("text", ["a", "ab", "aab", "a" * 499 + "b"])
+def test_finding_added_tokens_takes_linear_time(text, ending):
+    finder = CountingFinder(
+        {content: AddedToken(content) for i in range(1, 500) for content in ["a" * i + ending]}
+    )
+    text *= 40_000 // len(text)
+    finder.count = 0
+    finder.find(text)
+    assert 0 < finder.count <= 2 * len(text)
+
+
+def parts_one_by_one(text, found):
+    """What `parts` returns, in the plainest way."""
+    result, done = [], 0
+    for start, end, token in found:
+        if token.lstrip:
+            start = max(done, len(text[:start].rstrip()))
+        if token.rstrip:
+            end = len(text) - len(text[end:].lstrip())
+        result += [(done, start, None)] * (done < start) + [(start, end, token)]
+        done = end
+    return result + [(done, len(text), None)] * (done < len(text) or not text)
+
+
+@given(
+    st.sets(st.text("a \u3000\n.", min_size=1, max_size=3), min_size=1, max_size=4),
+    st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    st.text("ab \u3000\n.", max_size=12),
+)
+def test_white_space_of_added_tokens(contents, flags, text):
+    finder = Finder({content: AddedToken(content, None, *flags) for content in contents})
+    found = finder.find(text)
+    assert parts(text, found) == parts_one_by_one(text, found)
+    if flags[2]:
+        edges = {(text[:start][-1:], text[end:][:1]) for start, end, _ in found}
+        assert not any(regex.search(r"\w", before + after) for before, after in edges)
+
+
+@pytest.mark.parametrize("content", [" ", "x"])
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word"])
+def test_flags_of_added_tokens_take_linear_time(content, flag):
+    finder = Finder({content: AddedToken(content, **{flag: True})})
+    text = content * 400_000  # in quadratic time, 160 billion steps
+    assert parts(text, finder.find(text))[-1][1] == len(text)
+
+
+def test_added_tokens_of_too_many_characters():
+    with pytest.raises(ValueError, match="added_tokens: they have 1048577 characters"):
+        Finder({"a": AddedToken("a"), "b" * (1 << 20): AddedToken("b")})
 
 
 def test_an_empty_added_token_is_an_error():
