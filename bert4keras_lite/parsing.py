@@ -113,6 +113,17 @@ def size_of(path):
     return status.st_size
 
 
+def check_encoding(encoding):
+    """Raises a `ValueError` if there is no such encoding of characters."""
+    try:
+        "\n".encode(encoding)
+    except (LookupError, ValueError):
+        raise ValueError(
+            f"encoding={encoding!r:.200}: no encoding of characters has this name; expected one, e.g."
+            " 'utf-8' or 'gb18030'."
+        ) from None
+
+
 def is_file_name(name):
     """Whether what a file tells is the name of another one beside it: no path, and not `..`."""
     if not isinstance(name, str) or name == ".." or "\0" in name:

@@ -82,6 +82,10 @@ class Settings:
     near_duplicates: float | None = None
 
     def __post_init__(self):
+        try:
+            Format(encoding=self.encoding)
+        except ValueError as error:
+            raise ValueError(f"--{error}") from None
         for name, least in (("shards", 1), ("sequence_length", 8)):
             if getattr(self, name) < least:
                 flag = name.replace("_", "-")

@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 from functools import partial
 
-from bert4keras_lite.parsing import FREE, SURROGATES, naming, parse_json
+from bert4keras_lite.parsing import FREE, SURROGATES, check_encoding, naming, parse_json
 
 from . import files
 
@@ -41,11 +41,26 @@ class Format:
             the whole `"file"`. Of JSON lines (`*.json`, `*.jsonl`) each is a document.
         text_key: the key of the text in JSON lines.
         encoding: of the characters; one in which no byte of another character is a newline.
+
+    Raises:
+        ValueError: there is no such encoding, or not as described.
     """
 
     unit: str = "paragraphs"
     text_key: str = "text"
     encoding: str = "utf-8"
+
+    def __post_init__(self):
+        check_encoding(self.encoding)
+        try:
+            fits = b"\n".decode(self.encoding) == "\n"
+        except UnicodeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"encoding={self.encoding!r}: expected one in which the byte 10 is a newline, as in"
+                " utf-8 or gb18030. Convert the files first."
+            )
 
 
 def find_inputs(patterns):
@@ -274,7 +289,7 @@ class _Document:
             raise ValueError(
                 f"{self.path}, byte {self.at}: a document of more than {len(self.lines) - 1} lines,"
                 " which would take far more memory than the file. Put an empty line after each"
-                " document, or give --unit line."
+                " document, or give --document line."
             )
 
     def text(self):

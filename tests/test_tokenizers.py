@@ -242,6 +242,8 @@ def test_bad_vocabularies(tmp_path):
     with pytest.raises(ValueError, match=r"gbk\.txt is no utf-8 text.*encoding="):
         load_vocab(gbk)
     assert load_vocab(gbk, encoding="gb18030") == {"[PAD]": 0, "中国": 1}
+    with pytest.raises(ValueError, match="encoding='gbk2': no encoding of characters"):
+        load_vocab(gbk, encoding="gbk2")
     for path in (empty, blank):
         with pytest.raises(ValueError, match=f"{path.name} holds no tokens"):
             load_vocab(path)
@@ -257,7 +259,7 @@ def test_bad_vocabularies(tmp_path):
         save_vocab(empty, {"a": -1})
     with pytest.raises(TypeError, match=r"token_dict: expected a dict .*load_vocab"):
         save_vocab(blank, "vocab.txt")
-    with pytest.raises(LookupError, match="utf-9"):
+    with pytest.raises(ValueError, match="encoding='utf-9': no encoding of characters"):
         save_vocab(blank, {"a": 0}, encoding="utf-9")
     assert blank.read_text() == "\n \n"
     with pytest.raises(ValueError, match=r"token_unk='\[UNK\]' is not in the vocabulary"):

@@ -163,11 +163,10 @@ def test_white_space_of_added_tokens(contents, flags, text):
         assert not any(regex.search(r"\w", before + after) for before, after in edges)
 
 
-@pytest.mark.parametrize("content", [" ", "x"])
 @pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word"])
-def test_flags_of_added_tokens_take_linear_time(content, flag):
-    finder = Finder({content: AddedToken(content, **{flag: True})})
-    text = content * 400_000  # in quadratic time, 160 billion steps
+def test_flags_of_added_tokens_take_linear_time(flag):
+    finder = Finder({" ": AddedToken(" ", **{flag: True})})
+    text = " " * 200_000  # in quadratic time, 40 billion steps
     assert parts(text, finder.find(text))[-1][1] == len(text)
 
 

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files import complete, write_text
-from ..parsing import read_lines
+from ..parsing import check_encoding, read_lines
 from .added import parts
 from .base import DictTokenizer, Memo
 from .words import jieba_words
@@ -70,7 +70,8 @@ def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
         list `keep_tokens` of the old ids, for `build_transformer_model(..., keep_tokens=)`.
 
     Raises:
-        ValueError: the file is empty or not text, or lacks a token of `startswith`.
+        ValueError: the file is empty or not text, or lacks a token of `startswith`; or there is no
+            such encoding.
         OSError: it cannot be opened.
 
     Example:
@@ -80,6 +81,7 @@ def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
     """
     if Path(path).is_dir():
         raise ValueError(f"{path} is a directory; give the vocabulary file in it (vocab.txt)")
+    check_encoding(encoding)
     complete(Path(path).parent)
     try:
         # Lines end at "\n" only: a vocabulary may hold other line separators as tokens.
@@ -116,9 +118,11 @@ def save_vocab(path, token_dict, encoding="utf-8"):
 
     Raises:
         TypeError: `token_dict` is another thing.
-        ValueError: two tokens have one id, or a token contains white space.
+        ValueError: two tokens have one id, or a token contains white space; or there is no such
+            encoding.
         OSError: the file cannot be written; then what was there is unchanged.
     """
+    check_encoding(encoding)
     write_text(path, vocab_text(token_dict), encoding)
 
 

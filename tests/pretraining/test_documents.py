@@ -180,6 +180,9 @@ def test_what_grows_too_far_is_named(tmp_path):
         read(path)
     path.write_bytes(gzip.compress(b"good\n\n" + b"a\n" * 400_000 + b"\nb"))
     assert read(path) == ["good", "a\n" * 399_999 + "a", "b"]  # 0.8 MB in one document is nothing
+    path.write_bytes(gzip.compress(b"a\n" * 2_000_000))
+    with pytest.raises(ValueError, match=r"a\.txt\.gz, byte 0: a document .* give --document line"):
+        read(path)
     path.write_bytes(gzip.compress(b"good\n\n" + b"a\n" * 800_000))
     for unit, at in (("paragraphs", 6), ("file", 0)):
         with pytest.raises(ValueError, match=rf"a\.txt\.gz, byte {at}: a document of more than"):
