@@ -249,6 +249,24 @@ def test_rematch_of_added_tokens_that_take_white_space(normalized, flags):
     assert tokenizer.rematch(text, tokens) == [[], [0], [3, 4, 5], [9], []]
 
 
+@pytest.mark.parametrize(
+    ("text", "normalized", "positions"),
+    [
+        ("a<E\u0301\u0301\u0301>b", True, [1, 2, 6]),
+        ("a \u200b<\u200bé\u200b> b", True, [3, 5, 7]),
+        ("a <é>  b", False, [2, 3, 4]),
+    ],
+)
+def test_rematch_of_added_tokens_that_are_normalized(text, normalized, positions):
+    vocab = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"])}
+    for flags in ({}, {"lstrip": True}, {"rstrip": True}, {"lstrip": True, "rstrip": True}):
+        added = AddedToken("<é>", 6, normalized=normalized, **flags)
+        tokenizer = Tokenizer(vocab, added_tokens=[added])
+        tokens = tokenizer.tokenize(text)
+        assert tokens == ["[CLS]", "a", "<é>", "b", "[SEP]"]
+        assert tokenizer.rematch(text, tokens)[2] == positions
+
+
 def test_ids_of_the_files_agree(directory):
     odd = {"added_tokens": {"<e>": 4000}}
     with pytest.raises(ValueError, match=r"the files give '<e>' the ids \d+ and 4000"):

@@ -596,18 +596,27 @@ class Tokenizer(DictTokenizer):
         words, origins = [], []
         for start, end, added in self._parts(text):
             if added:
-                if added.lstrip:  # the white space beside a token is no part of its characters
-                    start += len(text[start:end]) - len(text[start:end].lstrip())
-                if added.rstrip:
-                    end = start + len(text[start:end].rstrip())
-                size, width = len(added.content), end - start
                 words.append(added.content)
-                origins += [start + i * width // size for i in range(size)]
+                origins += [start + i for i in self._origins_of(added, text[start:end])]
                 continue
             spaced, at = self._aligned(text[start:end])
             words += spaced.split()
             origins += [start + o for c, o in zip(spaced, at, strict=True) if not c.isspace()]
         return words, origins
+
+    def _origins_of(self, added, text):
+        """For each character of an added token its position in its part of a text.
+
+        The white space beside the token, and what normalization drops, is none of them.
+        """
+        content, normalized, origins = added.content, text, range(len(text))
+        if added.normalized:
+            content, _ = _normalize(content, self._late_rules)
+            normalized, origins = _normalize(text, self._late_rules)
+        begin = max(normalized.find(content), 0)  # alone, a sigma may be another than in its text
+        found = sorted(set(origins[begin : begin + len(content)])) or [0]
+        size = len(added.content)
+        return [found[i * len(found) // size] for i in range(size)]
 
     def _positions(self, text, tokens):
         words, origins = self._aligned_words(text)
