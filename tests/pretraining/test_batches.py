@@ -190,6 +190,7 @@ def changed(directory, change):
     (directory / "corpus.json").write_text(json.dumps(manifest))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -211,6 +212,7 @@ def test_a_manifest_with_other_values_is_named(make, tmp_path, name, value):
         Examples(str(tmp_path), "mlm", 8)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("how", ["../{}", "{}/../{}", "/{}", "./{}", "{}\0", "..", "", "x/{}"])
 def test_shards_are_files_of_the_directory(make, tmp_path, how):
     shutil.copytree(make("mlm"), tmp_path / "copy")
@@ -226,12 +228,14 @@ def test_shards_are_files_of_the_directory(make, tmp_path, how):
         assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.once
 def test_a_manifest_that_is_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "corpus.json")
     with pytest.raises(ValueError, match=r"corpus\.json: expected a file"):
         Examples(str(tmp_path), "mlm", 8)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("ids", "told"),
     [

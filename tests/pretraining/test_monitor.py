@@ -72,6 +72,7 @@ def test_logs_go_on_wherever_they_were_cut(tmp_path_factory, gaps, last, lost):
     assert all(row["loss"] == 1 / row["step"] for row in rows[:-1])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -96,12 +97,14 @@ def test_a_damaged_log_is_named(tmp_path, text, told):
     assert len(str(caught.value)) < 600
 
 
+@pytest.mark.once
 def test_a_log_in_another_encoding_is_named(tmp_path):
     (tmp_path / "log.csv").write_bytes("step,损失\n".encode("gb18030"))
     with pytest.raises(ValueError, match=r"log\.csv: expected text in UTF-8"):
         read_log(tmp_path / "log.csv")
 
 
+@pytest.mark.once
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_a_log_that_is_no_file(tmp_path, make):

@@ -266,6 +266,7 @@ def test_the_one_before_a_damaged_one(tmp_path, told):
 FILES = {state.VARIABLES: {"size": 10, "crc32c": "00000000"}}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -288,6 +289,7 @@ def test_a_state_with_other_values_is_damaged(tmp_path, changed, told):
         checkpoints.restore(model)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("content", ["[]", "3", "[" * 5000, '{"metrics": {"a": 1, "a": 2}}'])
 def test_a_state_of_another_kind_is_damaged(tmp_path, content):
     checkpoints = Checkpoints(tmp_path)
@@ -297,6 +299,7 @@ def test_a_state_of_another_kind_is_damaged(tmp_path, content):
         checkpoints.restore(small_model())
 
 
+@pytest.mark.once
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
 @pytest.mark.parametrize("name", [state.STATE, state.VARIABLES])
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
@@ -310,6 +313,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, name, make):
         checkpoints.restore(model)
 
 
+@pytest.mark.once
 def test_other_things_beside_checkpoints(tmp_path):
     (tmp_path / "step-00000003").write_bytes(b"a file")
     (tmp_path / "step-00000004.tar").write_bytes(b"a file")
