@@ -1041,6 +1041,35 @@ def tf_most_slices(folder):
 
 
 @case()
+def tf_slices_of_one(folder):
+    """One variable, in nearly as many slices as a file may have tensors."""
+    count = 49_000
+    slices = [[(i, 1)] for i in range(count)]
+    return tf_sliced(folder, (count,), slices, range(0, 4 * count, 4), bytes(4 * count))
+
+
+@case()
+def tf_slices_of_many_axes(folder):
+    """Few slices, whose edges make a huge grid."""
+    slices = [[(i, 1)] * 8 for i in range(20)]
+    return tf_sliced(folder, (20,) * 8, slices, range(0, 80, 4), bytes(80))
+
+
+@case()
+def tf_slices_of_a_grid(folder):
+    """Edges that make as many cells as are allowed, in as many variables."""
+    entries, size = [HEADER], 1000
+    for i in range(40):
+        name = b"%02d" % i
+        slices = [[(j, 1), (j, 1)] for j in range(size)]
+        entries.append((name, tf_entry((size, size), 0, 0, slices=slices)))
+        for j, extents in enumerate(slices):
+            at = 4 * (i * size + j)
+            entries.append((tf._slice_key(name, extents), tf_entry((1, 1), at, 4, bytes(4))))
+    return tf_index(folder, tf._block(sorted(entries)), data=bytes(4 * 40 * size))
+
+
+@case()
 def tf_slices_overlap(folder):
     slices = [[(0, 3)], [(2, 2)]]
     return tf_sliced(folder, (5,), slices, [0, 12], bytes(20))

@@ -67,7 +67,9 @@ TRAILER_SIZE = 5  # of a block: the kind of its compression, and a checksum
 MAX_INDEX = 32 << 20  # bytes of an index file, which a hundred thousand long names do not reach
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 MOST_VALUES = 4 << 20  # bytes of what an index says of its tensors, beside its own size
-MAX_SLICES = 512  # of one variable
+MAX_EXTENTS = 1 << 18  # slices of one variable, times its axes
+# cells of the grid that all edges of the slices of a variable make: in any case, and for each slice
+MAX_CELLS, CELLS_OF_A_SLICE = 16 << 20, 4096
 MAX_FIELD = 15  # higher numbers of fields are in none of the messages here
 ALIGNMENT = 64  # of the tensors in a data file: TensorFlow does not mind, mapped views gain by it
 
@@ -180,15 +182,15 @@ class _Bundle:
                 ]
                 yield box, self.whole(name, _slice_key(key, extents))
 
-        boxes = []
-        for box, part in parts():
+        boxes = np.empty((len(entry.slices), len(shape), 2), "int64")
+        for i, (box, part) in enumerate(parts()):
             if part.shape != tuple(end - start for start, end in box) or any(
                 end > full for (_, end), full in zip(box, shape, strict=True)
             ):
                 raise damaged(
                     index, f"a slice of {name!r:.200} has the wrong shape {part.shape!s:.200}"
                 )
-            boxes.append(box)
+            boxes[i] = np.reshape(box, (len(shape), 2))
         if not _tile(boxes, shape):
             raise damaged(index, f"slices of {name!r:.200} are missing, or there twice")
 
@@ -202,18 +204,34 @@ class _Bundle:
 
 
 def _tile(boxes, shape):
-    """Whether boxes, lists of `(start, end)` within a shape, cover all of it, and nothing twice."""
-    boxes = np.array(boxes, "int64").reshape(len(boxes), len(shape), 2)
-    starts, ends = boxes[..., 0], boxes[..., 1]
-    volumes = (ends - starts).prod(axis=1)
-    if sum(volumes.tolist()) != math.prod(shape):
-        return False
-    some = volumes > 0
-    starts, ends = starts[some], ends[some]
-    return not any(
-        ((starts[:i] < ends[i]) & (starts[i] < ends[:i])).all(axis=1).any()
-        for i in range(1, len(starts))
-    )
+    """Whether boxes within a shape cover all of it, and nothing twice.
+
+    Args:
+        boxes: integers `(boxes, axes, 2)`, the starts and ends.
+
+    Raises:
+        ValueError: their edges make too fine a grid, which those of no partitioner do.
+    """
+    boxes = boxes[(boxes[..., 0] < boxes[..., 1]).all(axis=1)]
+    if 0 in shape:
+        return True
+    places = np.empty_like(boxes)  # in the grid of all edges
+    cells = []
+    for axis, length in enumerate(shape):
+        edges = np.unique(boxes[:, axis])
+        if not len(edges) or edges[0] != 0 or edges[-1] != length:
+            return False
+        places[:, axis] = np.searchsorted(edges, boxes[:, axis])
+        cells.append(len(edges) - 1)
+    if math.prod(cells) > min(MAX_CELLS, CELLS_OF_A_SLICE * len(boxes)):
+        raise ValueError(f"{len(boxes)} slices whose edges make a grid of {math.prod(cells)} cells")
+    covered = np.zeros(cells, bool)
+    for box in places.tolist():
+        cell = covered[(..., *(slice(*extent) for extent in box))]
+        if cell.any():
+            return False
+        cell[...] = True
+    return bool(covered.all())
 
 
 def _read_table(path):
@@ -336,7 +354,8 @@ def _read_message(data):
 def _parse_entry(data):
     fields = _read_message(data)
     dimensions = _read_message(_last(fields, 2, b""))[2]
-    if len(dimensions) > MAX_RANK or len(fields[7]) > MAX_SLICES:
+    extents = len(fields[7]) * max(1, len(dimensions))
+    if len(dimensions) > MAX_RANK or extents > MAX_EXTENTS:
         raise ValueError(f"a tensor of {len(dimensions)} axes in {len(fields[7])} slices")
     dimensions = map(_read_message, dimensions)
     return BundleEntry(

@@ -153,6 +153,24 @@ def test_slice_keys_sort_like_tensorflow():
     ]
 
 
+@pytest.mark.parametrize(
+    "boxes, shape, whole",
+    [
+        ([[(0, 2), (0, 3)], [(2, 4), (0, 1)], [(2, 4), (1, 3)]], (4, 3), True),  # like bricks
+        ([[(0, 2), (0, 3)], [(2, 4), (0, 1)], [(2, 4), (0, 2)]], (4, 3), False),  # as many values
+        ([[(0, 2)], [(2, 3)]], (4,), False),
+        ([[(1, 4)]], (4,), False),
+        ([[(0, 4)], [(2, 2)]], (4,), True),
+        ([[]], (), True),
+        ([[], []], (), False),
+        ([[(0, 0), (0, 3)]], (0, 3), True),
+    ],
+)
+def test_slices_cover_a_variable_once(boxes, shape, whole):
+    boxes = np.array(boxes, "int64").reshape(len(boxes), len(shape), 2)
+    assert tf_bundle._tile(boxes, shape) == whole
+
+
 def test_snappy():
     literal = bytes([60 << 2, 69]) + b"x" * 70  # a length in a byte of its own
     copies = bytes([(4 - 4) << 2 | 1, 70]) + bytes([(64 - 1) << 2 | 2, 1, 0])
