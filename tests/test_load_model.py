@@ -28,6 +28,7 @@ from bert4keras_lite import (
     losses,
     open_checkpoint,
 )
+from bert4keras_lite.checkpoints import CheckpointError
 from bert4keras_lite.loading import read_keras_model, transformer_of
 from bert4keras_lite.models import Transformer
 from bert4keras_lite.optimizers import AdamW
@@ -274,6 +275,57 @@ def plain(path, layer=None):
     model.compile("sgd", "mse", metrics=["mae"])
     model.save(path)
     return path
+
+
+class Stream:
+    """A file that is written from the beginning to the end, as to a pipe."""
+
+    def __init__(self, path):
+        self.content, self.path = b"", path
+
+    def write(self, data):
+        self.content += data
+        return len(data)
+
+    def flush(self):
+        self.path.write_bytes(self.content)
+
+
+@pytest.mark.parametrize("how", ["another order", "a stream", "with directories"])
+def test_archives_that_others_packed(how, tmp_path):
+    with zipfile.ZipFile(plain(tmp_path / "m.keras")) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    if how == "another order":
+        members.reverse()
+    if how == "with directories":
+        members = [("assets/", b""), ("__MACOSX/._config.json", b"x"), *members]
+    path = tmp_path / "other.keras"
+    with zipfile.ZipFile(Stream(path) if how == "a stream" else path, "w") as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    assert len(read_keras_model(path).layers) == 2
+
+
+@pytest.mark.parametrize(
+    "compression, folder, told",
+    [
+        (
+            zipfile.ZIP_DEFLATED,
+            "",
+            "its member 'model.weights.h5' is compressed; expected one that",
+        ),
+        (zipfile.ZIP_STORED, "m/", "has no member 'config.json'; expected one, at the top of the"),
+    ],
+)
+def test_archives_that_others_packed_otherwise(compression, folder, told, tmp_path):
+    with zipfile.ZipFile(plain(tmp_path / "m.keras")) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    path = tmp_path / "other.keras"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(folder + name, content)
+    with pytest.raises(CheckpointError, match=rf"other\.keras: {told}"):
+        read_keras_model(path)
 
 
 def layer_of(config, name):

@@ -4,7 +4,7 @@ import zipfile
 import zlib
 
 from ..parsing import FREE
-from .base import MAX_TENSORS, damaged
+from .base import MAX_TENSORS, CheckpointError, damaged
 
 # what is behind the list of members; the second of them, with numbers of 64 bits, may be missing
 END, LOCATOR, END_64 = b"PK\5\6", b"PK\6\7", b"PK\6\6"
@@ -61,12 +61,23 @@ def _differs(member):
     return member.file_size != member.compress_size
 
 
+def _member(file, archive, name):
+    """What the archive's directory says of a member."""
+    try:
+        return archive.getinfo(name)
+    except KeyError:
+        raise CheckpointError(
+            f"{file.path}: has no member {name!r:.200}; expected one, at the top of the archive. Pack "
+            "the files themselves, not their directory, or save again."
+        ) from None
+
+
 def read_member(file, archive, name):
     """The bytes of a member; see `open_zip` for how many there may be.
 
     A checksum of zero was not computed: `torch.serialization.set_crc32_options(False)`.
     """
-    member = archive.getinfo(name)
+    member = _member(file, archive, name)
     if member.file_size > FREE // 4 + 2 * file.size:
         raise damaged(file.path, f"its member {name!r:.200} would take {member.file_size} bytes")
     if member.compress_type == zipfile.ZIP_STORED and not member.CRC:
@@ -81,7 +92,12 @@ def stored_at(file, archive, name):
     A local header has a length of its own for an extra field, which the archive's directory does
     not repeat; that the next record begins after the bytes shows that it is undamaged.
     """
-    member = archive.getinfo(name)
+    member = _member(file, archive, name)
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise CheckpointError(
+            f"{file.path}: its member {name!r:.200} is compressed; expected one that is stored, which "
+            "can be mapped. Pack the same files again without compression (zip -0), or save again."
+        )
     header = member.header_offset
     name_length, extra_length = (
         int.from_bytes(file.buffer[header + i : header + i + 2], "little") for i in (26, 28)
@@ -89,8 +105,7 @@ def stored_at(file, archive, name):
     start = header + 30 + name_length + extra_length
     end = start + member.file_size
     following = DESCRIPTOR if member.flag_bits & 8 else NEXT
-    if member.compress_type != zipfile.ZIP_STORED or file.buffer[end : end + 4] not in following:
-        name = member.filename
+    if file.buffer[end : end + 4] not in following:
         what = f"its member {name!r:.200} should be one uncompressed piece of the file"
         raise damaged(file.path, what)
     return start

@@ -136,7 +136,7 @@ REFUSED = {
     "hdf5_virtual": "'a' holds values of dtype uint8, or from other files, and only numbers",
     "hdf5_times": "'a' holds values of dtype object, or from other files, and only numbers",
     "hdf5_large_converted": "'a' of shape (1073741824,) would take 8589934592 bytes",
-    "keras_compressed": "its member 'model.weights.h5' should be one uncompressed piece of the",
+    "keras_compressed": "its member 'model.weights.h5' is compressed; expected one that is stored",
     "keras_shards_itself": "names an index as a shard: 'm.weights.json'",
     "keras_shards_above": "names a shard outside of its directory: '../m.weights.h5'",
     "keras_shards_missing": "00001.weights.h5: this shard, listed in ",
