@@ -120,6 +120,11 @@ class Config:
                 f"hidden_size={self.hidden_size} is no multiple of num_attention_heads="
                 f"{self.num_attention_heads}: correct one of them or give attention_head_size."
             )
+        if self.pad_token_id >= self.vocab_size:
+            raise ValueError(
+                f"pad_token_id={self.pad_token_id}: expected an id of the vocabulary, at most "
+                f"{self.vocab_size - 1}, or -1 if there is none."
+            )
         if self.with_lm and not self.lm_transform and self.token_size != self.hidden_size:
             raise ValueError(
                 f"embedding_size={self.embedding_size}: a language-model head without lm_transform "
@@ -157,6 +162,13 @@ class Config:
     @property
     def token_size(self):
         return self.embedding_size or self.hidden_size
+
+    @property
+    def filler(self):
+        """The id that fills up rows on the right; None: each id would be seen by other tokens."""
+        if self.pad_token_id < 0 and self.attend != "lm":
+            return None
+        return max(self.pad_token_id, 0)
 
     @property
     def has_segments(self):
@@ -235,6 +247,8 @@ class Config:
                 "format='tf' or 'keras'."
             )
         values = {"model_type": model_type}
+        if self.pad_token_id != row.get("pad_token_id", 0):
+            values[mappings.HIDDEN_TOKEN] = self.pad_token_id
         values |= {there[name]: shape[name] for name in shape if name in there}
         if format == "tf":
             return values | {name: shape[name] for name in own if name not in there}
@@ -450,7 +464,7 @@ def translate(raw, where="the config"):
     for key, value in raw.items():
         name = mappings.CONFIG_KEYS.get(key, key)
         if key == "pad_token_id":
-            continue  # often wrong: HFL's configs say 1, the vocabulary 0
+            continue  # often wrong: HFL's configs say 1, the vocabulary 0; see HIDDEN_TOKEN
         if key in mappings.CONFIG_ONLY:
             only = mappings.CONFIG_ONLY[key]
             if only is not None and value not in (None, *only):

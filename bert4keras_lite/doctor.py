@@ -8,6 +8,7 @@ Reference: pseudo-perplexity: Salazar et al., "Masked Language Model Scoring", a
 """
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -100,12 +101,13 @@ def examine(directory, progress=lambda what: None, sentences=SENTENCES, **option
             "look", "there is no language-model head: only weights and vocabulary were examined."
         )
         return report
+    filled_up = partial(sequence_padding, value=transformer.config.filler or 0)
     if transformer.config.stacks != "one":
-        batch = _sequence_to_sequence(rows, tokenizer)
+        batch = _sequence_to_sequence(rows, tokenizer, filled_up)
     elif transformer.config.attend == "lm":
-        batch = _next_tokens(rows)
+        batch = _next_tokens(rows, filled_up)
     else:
-        batch = _masked_tokens(rows, tokenizer)
+        batch = _masked_tokens(rows, tokenizer, filled_up)
     for reading in _readings(directory, transformer, batch, options, progress):
         report.readings.append(reading)
     _judge(report, transformer)
@@ -181,7 +183,7 @@ class Batch:
     targets: np.ndarray
 
 
-def _masked_tokens(rows, tokenizer):
+def _masked_tokens(rows, tokenizer, filled_up):
     mask, inputs, places, targets = tokenizer.token_mask_id, [], [], []
     if mask is None:
         raise ValueError(
@@ -196,16 +198,16 @@ def _masked_tokens(rows, tokenizer):
                 places.append((len(inputs), i))
                 targets.append(row[i])
             inputs.append(masked)
-    return Batch([sequence_padding(inputs)], np.array(places), np.array(targets))
+    return Batch([filled_up(inputs)], np.array(places), np.array(targets))
 
 
-def _next_tokens(rows):
+def _next_tokens(rows, filled_up):
     places = [(r, i) for r, row in enumerate(rows) for i in range(len(row) - 1)]
     targets = [rows[r][i + 1] for r, i in places]
-    return Batch([sequence_padding(rows)], np.array(places), np.array(targets))
+    return Batch([filled_up(rows)], np.array(places), np.array(targets))
 
 
-def _sequence_to_sequence(rows, tokenizer):
+def _sequence_to_sequence(rows, tokenizer, filled_up):
     """The second half of each sentence, from the first; behind a sentinel, if there are any."""
     sentinel = tokenizer.token_to_id("<extra_id_0>")
     gap = [] if sentinel == tokenizer.token_unk_id else [sentinel]
@@ -219,7 +221,7 @@ def _sequence_to_sequence(rows, tokenizer):
             places.append((len(sentences) - 1, len(gap) + i - half))
             targets.append(row[i])
     return Batch(
-        [sequence_padding(sources), sequence_padding(sentences)],
+        [filled_up(sources), filled_up(sentences)],
         np.array(places),
         np.array(targets),
     )

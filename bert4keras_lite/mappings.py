@@ -345,7 +345,11 @@ MODEL_TYPES = {
 }
 
 # keys of published configs, and our names for them
+# `pad_token_id` in the configs that are saved here: under that name, others' are often wrong
+HIDDEN_TOKEN = "attention_pad_token_id"
+
 CONFIG_KEYS = {
+    HIDDEN_TOKEN: "pad_token_id",
     "max_position_embeddings": "max_position",
     "n_positions": "max_position",
     "max_seq_length": "max_position",

@@ -67,6 +67,7 @@ from .layers import (
     WeightInitializer,
     deferred_initialization,
     get_activation,
+    token_mask,
 )
 from .lora import folded, own_variables, start_anew
 from .tokenizers.base import TokenizerBase
@@ -418,7 +419,7 @@ class Transformer:
             for block in keys_and_values or empty
         ]
 
-    def read_source(self, token_ids):
+    def read_source(self, token_ids, lengths):
         """What a decoder attends to, and where: nothing, with one stack."""
         return None, None
 
@@ -683,17 +684,16 @@ class EncoderDecoder(Transformer):
     def draw(self, token_ids=None, decoder_token_ids=None, memory=None):
         memory_bias = None
         if token_ids is not None:
-            memory = self.memory = self.encode_source(token_ids)
             memory_bias = self.attention_bias(token_ids, stack="encoder_")
+            memory = self.memory = self.encode_source(token_ids, memory_bias)
         return (
             [memory]
             if decoder_token_ids is None
             else self.decode(decoder_token_ids, memory, memory_bias)
         )
 
-    def encode_source(self, token_ids):
+    def encode_source(self, token_ids, bias):
         positions = self.positions(token_ids)
-        bias = self.attention_bias(token_ids, stack="encoder_")
         bias = bias + self.relative_bias("encoder_")(positions, positions)
         x = self.encode(self.embed(token_ids), {"bias": bias}, "encoder_")
         return self.layer(Dropout, "encoder_dropout", rate=self.config.dropout_rate)(x)
@@ -730,8 +730,12 @@ class EncoderDecoder(Transformer):
         x = self.layer(Dropout, "decoder_dropout", rate=self.config.dropout_rate)(x)
         return x * self.config.hidden_size**-0.5 if self.config.rescales else x
 
-    def read_source(self, token_ids):
-        return self.encode_source(token_ids), self.attention_bias(token_ids, stack="encoder_")
+    def read_source(self, token_ids, lengths):
+        """The encoder's states of rows of ids of these `lengths` `(batch, 1)`, and their bias."""
+        is_token = self.positions(token_ids) < lengths
+        visible = ops.logical_and(is_token, token_mask(token_ids, self.config.pad_token_id))
+        bias = self.attention_bias_layer(stack="encoder_")(token_ids, visible=visible)
+        return self.encode_source(token_ids, bias), bias
 
     def next_scores(
         self,

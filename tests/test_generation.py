@@ -35,6 +35,11 @@ KINDS = [(*w, {}) for w in writers() if not w[0].endswith("_decoder")] + [
     ("roformer", "lm", {"rotate_values": True}),
     ("gpt2", "encoder", {"segment_vocab_size": 2}),
     ("gpt2", "encoder", {"attention_key_size": 4}),
+    *(
+        (*kind, {"pad_token_id": pad})
+        for kind in (("bert", "lm"), ("bert", "unilm"), ("t5.1.1", "encoder"))
+        for pad in (3, -1)
+    ),
 ]
 
 

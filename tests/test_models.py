@@ -158,6 +158,23 @@ def test_saved_checkpoint_is_bit_equal(format, name, build, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["tf", "hf", "keras"])
+@pytest.mark.parametrize(("family", "pad"), [("bert", 3), ("bert", -1), ("gpt2", 0), ("gpt2", -1)])
+def test_the_padding_id_is_saved(family, pad, format, tmp_path):
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "max_position": 8, "return_keras_model": False}
+    build_transformer_model(model=family, pad_token_id=pad, **sizes).save_checkpoint(
+        tmp_path, format
+    )
+    loaded = build_transformer_model(tmp_path, return_keras_model=False)
+    assert loaded.config.pad_token_id == pad
+
+
+def test_a_padding_id_beyond_the_vocabulary():
+    with pytest.raises(ValueError, match=r"pad_token_id=20: expected an id .* at most 19, or -1"):
+        Config(20, 8, 1, 2, 32, pad_token_id=20)
+
+
+@pytest.mark.parametrize("format", ["tf", "hf", "keras"])
 def test_a_save_that_fails_changes_nothing(format, tmp_path, monkeypatch):
     """Wrong arguments, and a disk that is full at the last file."""
     transformer = build_transformer_model(**TINY, return_keras_model=False)

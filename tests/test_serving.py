@@ -282,6 +282,74 @@ def test_prompts_may_take_all_but_the_room_for_the_answer(writer, length, new_to
     assert 0 < found["tokens"] <= new_tokens
 
 
+@pytest.mark.parametrize("marks", ["neither", "start", "end"])
+def test_masks_of_tokenizers_without_start_or_end(bert, marks):
+    start, end = ("[CLS]" if marks == "start" else None), ("[SEP]" if marks == "end" else None)
+    tokenizer = load_tokenizer(TINY, token_start=start, token_end=end)
+    ability = abilities.FillMask(bert, tokenizer)
+    for inner, text in ((["[MASK]"], "[MASK]"), (["天", "[MASK]", "地"], "天[MASK]地")):
+        tokens = [*([start] if start else []), *inner, *([end] if end else [])]
+        item = ability.prepare(text)
+        assert item.ids == tokenizer.tokens_to_ids(tokens)
+        ids = np.array([item.ids])
+        probs = np.asarray(bert.model.predict_on_batch([ids, ids * 0]))[0]
+        (output,) = ability.predicted([item])
+        (found,) = ability.answer(item, output)
+        place = inner.index("[MASK]") + (start is not None)
+        assert found[0][1] == pytest.approx(probs[place].max(), abs=CLOSE)
+
+
+# ---------------------------------------------------------------- padding
+
+
+@pytest.fixture(scope="module", params=[3, -1])
+def padded_otherwise(request, tokenizer, tmp_path_factory):
+    """A directory with a model of that padding id, saved, and one with its tagger."""
+    directory = tmp_path_factory.mktemp("padded")
+    transformer = build_transformer_model(
+        TINY, with_mlm=True, pad_token_id=request.param, return_keras_model=False
+    )
+    transformer.save_checkpoint(directory, "hf", tokenizer)
+    base = build_transformer_model(TINY, pad_token_id=request.param)
+    varied = keras.initializers.RandomNormal(stddev=1.0, seed=0)
+    scores = keras.layers.Dense(3, kernel_initializer=varied)(base.output)
+    tagger = keras.Model(base.inputs, ConditionalRandomField()(scores))
+    save_tagger(directory / "tagger", tagger, ["O", "B-人", "I-人"], tokenizer)
+    return load(directory, ner=directory / "tagger"), transformer, request.param
+
+
+def test_neighbours_change_no_number_whatever_id_is_padding(padded_otherwise, tokenizer):
+    served, transformer, pad = padded_otherwise
+    assert served.transformer.config.pad_token_id == pad
+    plain = keras.Model(transformer.inputs, transformer.hidden_states[-1])
+    with asking(create_app(served, Limits(wait=0.2))) as client:
+        together = answer(client, "vectors", texts=TEXTS)["vectors"]
+        for text, vector in zip(TEXTS, together, strict=True):
+            ids = np.array([tokenizer.encode(text)[0]])
+            expected = np.asarray(plain.predict_on_batch([ids, ids * 0]))[0, 1:-1].mean(axis=0)
+            np.testing.assert_allclose(vector, expected, atol=CLOSE)
+        found = answer(client, "entities", texts=TEXTS)["results"]
+        assert any(found)
+        assert found == [answer(client, "entities", texts=[text])["results"][0] for text in TEXTS]
+        masked = [f"{text}[MASK]" for text in TEXTS]
+        for text, one in zip(
+            masked, answer(client, "fill-mask", texts=masked)["results"], strict=True
+        ):
+            (alone,) = answer(client, "fill-mask", texts=[text])["results"]
+            for a, b in zip(one["masks"][0], alone["masks"][0], strict=True):
+                assert a["probability"] == pytest.approx(b["probability"], abs=CLOSE)
+
+
+def test_scores_of_tags_alone_and_together(padded_otherwise, tokenizer):
+    ability = padded_otherwise[0].abilities["entities"]
+    items = [ability.prepare(text) for text in TEXTS]
+    for key in {ability.key(item) for item in items}:
+        batch = [item for item in items if ability.key(item) == key]
+        for item, (scores, _) in zip(batch, ability.predicted(batch), strict=True):
+            _, plain = tags_of(ability.model, tokenizer, item.text)
+            np.testing.assert_allclose(scores[: len(item.ids)], plain[0], atol=CLOSE)
+
+
 # ---------------------------------------------------------------- numbers that are none
 
 

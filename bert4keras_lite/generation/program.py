@@ -44,7 +44,7 @@ class Program:
         Args:
             prompt: a dict of tensors: `tokens`, `segments` `(batch, prompt length)`, `start`
                 `(batch, 1)`, `next_segment` `(batch, 1)`, and where they exist `source`
-                `(batch, source length)` and `condition`.
+                `(batch, source length)`, its `lengths` `(batch, 1)` and `condition`.
             limits: see `search.choose`.
 
         Returns:
@@ -55,7 +55,7 @@ class Program:
         batch, length = tokens.shape
         room = limits["noise"].shape[2]
         slots = ops.arange(length, dtype="int32")[None]
-        memory, memory_bias = transformer.read_source(prompt.get("source"))
+        memory, memory_bias = transformer.read_source(prompt.get("source"), prompt.get("lengths"))
         caches = transformer.caches()
         with warnings.catch_warnings():  # a decoder's first token sees itself and nothing else
             warnings.filterwarnings("ignore", "You are using a softmax over axis -1")

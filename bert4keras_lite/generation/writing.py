@@ -484,9 +484,11 @@ class Task:
         """The inputs of `Program`."""
         c = self.config
         if c.stacks == "both":
-            sources = sequence_padding(self.prompts, length=self._room(max(map(len, self.prompts))))
+            lengths = np.array([[len(row)] for row in self.prompts], "int32")
+            sources = sequence_padding(self.prompts, length=self._room(lengths.max()))
             begin = self._ids(list(start_ids), "start_ids")
-            arrays = {"source": sources, "tokens": np.tile(begin, (len(sources), 1))}
+            arrays = {"source": sources, "lengths": lengths}
+            arrays["tokens"] = np.tile(begin, (len(sources), 1))
             arrays["start"] = np.zeros((len(sources), 1), "int32")
         else:
             arrays = self._filled_up(self.prompts)
@@ -499,7 +501,7 @@ class Task:
     def _filled_up(self, rows):
         """Rows that end at the same slot, and where each begins."""
         length = self._room(max(map(len, rows)))
-        tokens = np.full((len(rows), length), max(self.config.pad_token_id, 0), "int32")
+        tokens = np.zeros((len(rows), length), "int32")
         start = np.array([[length - len(row)] for row in rows], "int32")
         for into, row in zip(tokens, rows, strict=True):
             into[length - len(row) :] = row

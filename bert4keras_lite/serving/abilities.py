@@ -76,15 +76,16 @@ class OnePass:
         model: a `keras.Model` of token ids and, if it wants them, segment ids, and so on.
         tokenizer: of the model.
         longest: how many tokens a text may have; None: any number.
-        pad: the id that fills up batches.
+        filler: the id that fills up batches, which the model's tokens do not see; None: there is
+            none, and the texts of a batch have one length.
     """
 
     writes = False
     example = EXAMPLE
 
-    def __init__(self, model, tokenizer, longest=None, pad=0):
-        self.model, self.tokenizer, self.longest, self.pad = model, tokenizer, longest, max(pad, 0)
-        tables = [layer for layer in model.layers if isinstance(layer, TokenEmbedding)]
+    def __init__(self, model, tokenizer, longest=None, filler=None):
+        self.model, self.tokenizer, self.longest, self.filler = model, tokenizer, longest, filler
+        tables = token_tables(model)
         self.vocab_size = tables[0].input_dim if tables else None
         if keras.backend.backend() == "tensorflow":
             model.compile(jit_compile=False)  # XLA would compile for seconds at each new shape
@@ -107,6 +108,8 @@ class OnePass:
 
     def key(self, item):
         """Lengths of batches are powers of two, so that compiled programs are few."""
+        if self.filler is None:
+            return len(item.ids)
         length = max(SHORTEST, power_of_two(len(item.ids)))
         return length if self.longest is None else min(length, self.longest)
 
@@ -126,10 +129,15 @@ class OnePass:
 
     def outputs(self, rows, length, *more):
         """The model's outputs for rows of ids; `more` arrays go in behind ids and segments."""
-        ids = sequence_padding(rows, length=length, value=self.pad)
+        ids = sequence_padding(rows, length=length, value=self.filler or 0)
         inputs = [ids, np.zeros_like(ids)][: len(self.model.inputs) - len(more)]
         inputs = [filled_up(x) for x in (*inputs, *more)]
         return ops.convert_to_numpy(self.model.predict_on_batch(inputs))[: len(rows)]
+
+
+def token_tables(model):
+    """The layers that look up the vectors of tokens."""
+    return [layer for layer in model.layers if isinstance(layer, TokenEmbedding)]
 
 
 def finite(array):
@@ -196,7 +204,7 @@ class FillMask(OnePass):
         scores = transformer.token_scores(states)
         shares = keras.layers.Softmax(dtype="float32")(scores)
         model = keras.Model([*transformer.inputs, places], shares)
-        super().__init__(model, tokenizer, longest_of(transformer), c.pad_token_id)
+        super().__init__(model, tokenizer, longest_of(transformer), c.filler)
 
     def prepare(self, text):
         pieces = text.split(self.tokenizer.token_mask)
@@ -233,10 +241,8 @@ class SentenceVectors(OnePass):
     """The mean of the last hidden states of a text's tokens, and the first of these states."""
 
     def __init__(self, transformer, tokenizer):
-        c = transformer.config
-        super().__init__(
-            encoder_of(transformer), tokenizer, longest_of(transformer), c.pad_token_id
-        )
+        filler = transformer.config.filler
+        super().__init__(encoder_of(transformer), tokenizer, longest_of(transformer), filler)
 
     def answer(self, item, states):
         states = states[: len(item.ids)].astype("float32")
@@ -255,7 +261,7 @@ class Attention(OnePass):
         except ValueError as error:
             raise Unable(str(error)) from None
         longest = min(LONGEST_LOOK, longest_of(transformer) or LONGEST_LOOK)
-        super().__init__(model, tokenizer, longest, transformer.config.pad_token_id)
+        super().__init__(model, tokenizer, longest, transformer.config.filler)
         self.blocks, self.heads = model.output_shape[1:3]
 
     def prepare(self, text, layers=(0,), heads=(0,)):
@@ -278,7 +284,9 @@ class Entities(OnePass):
         self.labels = labels
         tables = [layer for layer in model.layers if layer.name == "position_embedding"]
         longest = tables[0].input_dim if tables else None
-        super().__init__(model, tokenizer, longest)
+        # what was put on top may see more than the tokens do: only what is masked fills up
+        hidden = [table.pad_token_id for table in token_tables(model) if table.pad_token_id >= 0]
+        super().__init__(model, tokenizer, longest, hidden[0] if hidden else None)
 
     def predicted(self, items):
         """The scores of each item, and its likeliest tags; None if they are scores of spans."""
