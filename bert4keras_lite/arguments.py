@@ -1,6 +1,55 @@
-"""What a function says of an option that it does not have."""
+"""What a function says of an option that it does not have, or that is out of its range."""
 
 import difflib
+import numbers
+
+from .parsing import shown
+
+# the least and the most of options of generation: none becomes 0 or infinite in float32. Those with
+# whole ends are whole numbers.
+RANGES = {
+    "max_new_tokens": (1, 1 << 20),
+    "min_new_tokens": (0, 1 << 20),
+    "num_beams": (1, 1024),
+    "num_return_sequences": (1, 1 << 16),
+    "top_k": (1, 2**31 - 1),
+    "top_p": (0.001, 1.0),
+    "temperature": (0.001, 100.0),
+    "repetition_penalty": (0.001, 100.0),
+    "length_penalty": (-10.0, 10.0),
+    "seed": (0, 2**64 - 1),
+}
+MAY_BE_NONE = {"max_new_tokens", "top_k", "top_p", "seed"}
+
+
+def check_ranges(**options):
+    """Raises where an option is not within its range in `RANGES`.
+
+    Raises:
+        ValueError: names the option, and what was expected.
+    """
+    for name, value in options.items():
+        if value is not None or name not in MAY_BE_NONE:
+            check_number(name, value, *RANGES[name])
+
+
+def check_number(name, value, least, most):
+    """Raises where a value is no number from `least` to `most`, or no whole one if these are whole.
+
+    Raises:
+        ValueError: names the value, and what was expected.
+    """
+    if expected := expected_number(value, least, most):
+        raise ValueError(f"{name}={shown(value)}: expected {expected}.")
+
+
+def expected_number(value, least, most):
+    """The number that is expected, in words, if a value is none; else None: see `check_number`."""
+    whole = isinstance(least, int)
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if number and least <= value <= most and not (whole and value != int(value)):
+        return None
+    return f"a {'whole ' if whole else ''}number from {least} to {most}"
 
 
 def check_options(function, options, known, other_names=None):

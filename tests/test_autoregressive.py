@@ -192,6 +192,8 @@ def test_bad_input():
         lambda: writer.random_sample([[0]], n=1, topk=0),
         lambda: writer.beam_search([[0]], topk=2, n_best=0),
         lambda: writer.beam_search([[0]], topk=2, temperature=0),
+        lambda: writer.beam_search([[0]], topk=2, temperature=1e-46),
+        lambda: writer.random_sample([[0]], n=1, topp=1e-50),
         lambda: OfTable(None, 2, maxlen=0),
         lambda: AutoRegressiveDecoder.wraps("scores"),
     ):

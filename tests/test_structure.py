@@ -18,6 +18,7 @@ MAY_IMPORT = {
         *("arguments", "checkpoints", "configs", "files", "hub", "layers", "lora", "mappings"),
         "tokenizers",
     },
+    "arguments": {"parsing"},
     "data": {"parsing"},
     "losses": {"layers"},
     "doctor": {"checkpoints", "data", "models", "tokenizers"},
@@ -27,8 +28,8 @@ MAY_IMPORT = {
         *("optimizers", "parsing", "training"),
     },
     "cli": {
-        *("checkpoints", "configs", "data", "doctor", "files", "generation", "hub", "loading"),
-        *("mappings", "models", "parsing", "serving", "tokenizers"),
+        *("arguments", "checkpoints", "configs", "data", "doctor", "files", "generation", "hub"),
+        *("loading", "mappings", "models", "parsing", "serving", "tokenizers"),
     },
     "__main__": {"cli"},
 }

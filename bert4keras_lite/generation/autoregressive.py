@@ -5,6 +5,8 @@ from functools import wraps
 
 import numpy as np
 
+from ..arguments import RANGES, check_number, check_ranges
+
 
 class AutoRegressiveDecoder(ABC):
     """Writes with any function that scores the next token.
@@ -60,7 +62,7 @@ class AutoRegressiveDecoder(ABC):
             @wraps(predict)
             def wrapped(self, inputs, output_ids, states, temperature=1, rtype=default_rtype):
                 _expect(rtype in ("probas", "logits"), "rtype", rtype, "'probas' or 'logits'")
-                _expect(temperature > 0, "temperature", temperature, "above 0")
+                check_ranges(temperature=temperature)
                 found = predict(self, inputs, output_ids, states)
                 pair = isinstance(found, (list, tuple)) and len(found) == 2
                 if pair != use_states:
@@ -203,7 +205,8 @@ class AutoRegressiveDecoder(ABC):
         """
         _expect(n >= 1, "n", n, "at least 1")
         _expect(topk is None or topk >= 1, "topk", topk, "at least 1, or None")
-        _expect(topp is None or 0 < topp <= 1, "topp", topp, "above 0 and at most 1, or None")
+        if topp is not None:
+            check_number("topp", topp, *RANGES["top_p"])
         random = np.random.default_rng(np.random.randint(2**31) if seed is None else seed)
         rows, count = first_rows(inputs, batched)
         owner = np.arange(count)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..arguments import check_number, check_ranges
 from .autoregressive import draw
 
 
@@ -55,8 +56,8 @@ def gibbs_sample(
     places = np.arange(1, length - 1) if positions is None else np.unique(positions)
     if not len(places) or places.min() < 0 or places.max() >= length:
         raise ValueError(f"positions={positions!r}: expected some from 0 to {length - 1}.")
-    if steps < 1 or temperature <= 0 or (top_k is not None and top_k < 1):
-        raise ValueError("steps and top_k must be at least 1, temperature above 0.")
+    check_ranges(temperature=temperature, top_k=top_k, seed=seed)
+    check_number("steps", steps, 1, 2**31 - 1)
     if len(model.outputs) != 1:
         raise ValueError(
             f"{model.name} has {len(model.outputs)} outputs: expected the scores of tokens alone; "

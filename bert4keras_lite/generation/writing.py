@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from .. import loading
-from ..arguments import check_options
+from ..arguments import check_options, check_ranges
 from ..data import sequence_padding
 from .program import Program
 from .search import HIDDEN, Search
@@ -55,10 +55,11 @@ def generate(model, inputs, max_new_tokens=None, **options):
             rules. `"best"`: bert4keras': when the best beam ends; others that end are dropped.
         do_sample: draw each token at random instead of taking the best.
         top_k: draw among the `top_k` most likely tokens.
-        top_p: draw among the fewest tokens that together have this probability.
-        temperature: the scores are divided by it before drawing.
-        repetition_penalty: above 1 lowers the scores of tokens that occurred.
-        length_penalty: of beam search: above 0 favours long sequences.
+        top_p: draw among the fewest tokens that together have this probability, 0.001 to 1.
+        temperature: the scores are divided by it before drawing, 0.001 to 100. Not 0: without
+            `do_sample`, the most likely token is taken.
+        repetition_penalty: above 1 lowers the scores of tokens that occurred; 0.001 to 100.
+        length_penalty: of beam search: above 0 favours long sequences; -10 to 10.
         min_new_tokens: how many to write at least.
         num_return_sequences: how many to return for each prompt.
         stop_ids: a token, or several, that end a sequence.
@@ -243,6 +244,18 @@ class Task:
         more_inputs=(),
         seed=None,
     ):
+        check_ranges(
+            num_beams=num_beams,
+            num_return_sequences=num_return_sequences,
+            min_new_tokens=min_new_tokens,
+            temperature=temperature,
+            repetition_penalty=repetition_penalty,
+            length_penalty=length_penalty,
+            max_new_tokens=max_new_tokens,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed,
+        )
         self.transformer = transformer_of(model)
         self.config = self.transformer.config
         self.single = len(inputs) > 0 and np.ndim(inputs[0]) == 0
@@ -250,23 +263,6 @@ class Task:
         self.prompts = self._copied(self._rows(inputs, "inputs"))
         self.stop_ids = [] if stop_ids is None else np.ravel(stop_ids).tolist()
         self.count = num_return_sequences
-        for name, value, least in (
-            ("num_beams", num_beams, 1),
-            ("num_return_sequences", num_return_sequences, 1),
-            ("top_k", 1 if top_k is None else top_k, 1),
-            ("min_new_tokens", min_new_tokens, 0),
-            ("max_new_tokens", 1 if max_new_tokens is None else max_new_tokens, 1),
-        ):
-            if value != int(value) or value < least:
-                raise ValueError(f"{name}={value}: expected a whole number of at least {least}.")
-        for name, value, most in (
-            ("top_p", 1.0 if top_p is None else top_p, 1),
-            ("temperature", temperature, np.inf),
-            ("repetition_penalty", repetition_penalty, np.inf),
-        ):
-            if not 0 < value <= most:
-                limit = f" and at most {most}" if np.isfinite(most) else ""
-                raise ValueError(f"{name}={value}: expected a number above 0{limit}.")
         if early_stopping not in (False, True, "never", "best"):
             raise ValueError(
                 f"early_stopping={early_stopping!r}: expected False, True, 'never' or 'best'."

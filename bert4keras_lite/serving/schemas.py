@@ -4,15 +4,21 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+from ..arguments import RANGES
 from .abilities import CANDIDATES
 
 MOST_LAYERS = 256  # layers, or heads, that may be named
-LEAST, MOST = 1e-3, 100.0  # sampling parameters, none of which may become 0 or infinite in float32
 MOST_TOP_K = 1000
 
 
 class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def ranged(name, default=1.0):
+    """A field of the range that the option of `generate` has."""
+    least, most = RANGES[name]
+    return Field(default, ge=least, le=most)
 
 
 Some = Field(None, max_length=MOST_LAYERS, description="which, each once; all when left out")
@@ -49,10 +55,10 @@ class GenerateRequest(Request):
     text: str
     max_new_tokens: int | None = Field(None, ge=1, description="64, or what the server allows")
     sample: bool = Field(False, description="draw tokens at random; else the likeliest")
-    temperature: float = Field(1.0, ge=LEAST, le=MOST)
+    temperature: float = ranged("temperature")
     top_k: int | None = Field(None, ge=1, le=MOST_TOP_K)
-    top_p: float | None = Field(None, ge=LEAST, le=1)
-    repetition_penalty: float = Field(1.0, ge=LEAST, le=MOST)
+    top_p: float | None = ranged("top_p", None)
+    repetition_penalty: float = ranged("repetition_penalty")
     seed: int | None = Field(None, ge=0, lt=2**32, description="drawn, and told, if left out")
     stream: bool = Field(False, description="server-sent events: piece, ..., piece, end (or error)")
 
