@@ -479,6 +479,32 @@ def test_models_that_cannot_write():
             generate(model, [1, 2], 3)
 
 
+def test_which_tokens_occur():
+    tokens = np.array([[4, 4, 0, 2], [5, 1, 1, 3]], "int32")
+    is_token = np.array([[1, 1, 1, 0], [0, 1, 1, 1]], bool)
+    found = program.which_occur(*map(ops.convert_to_tensor, (tokens, is_token)), 6)
+    expected = [[True, False, False, False, True, False], [False, True, False, True, False, False]]
+    assert ops.convert_to_numpy(found).tolist() == expected
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="others compile it")
+def test_a_penalty_takes_no_room_of_prompts_times_vocabulary():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    largest = []
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            found = function(*args, **kwargs or {})
+            largest.extend(x.numel() for x in keras.tree.flatten(found) if hasattr(x, "numel"))
+            return found
+
+    tokens, is_token = ops.zeros((2, 300), "int32"), ops.ones((2, 300), "bool")
+    with Watched():
+        program.which_occur(tokens, is_token, 1000)
+    assert 0 < max(largest) <= 2 * 1001
+
+
 def test_padding_of_an_array_is_no_prompt():
     model = build_transformer_model(**TINY, application="lm", with_lm="linear")
     rows = np.array([[3, 4, 5, 6], [7, 8, 0, 0]])

@@ -815,6 +815,29 @@ def test_time_runs_out_waiting_and_writing():
 
 def test_closing_finishes_what_was_taken():
     ability = Echo(seconds=0.1)
+def test_a_thread_that_ends_by_an_error_is_noticed(bert, tokenizer, caplog, monkeypatch):
+    app = create_app(echoing(bert, tokenizer, Echo()))
+    worker = app.state.worker
+    with asking(app) as client:
+        answer(client, "vectors", texts=["天"])
+
+        def overflow(jobs):
+            raise OverflowError
+
+        monkeypatch.setattr(worker, "_goes_on", lambda *run: overflow(run))
+        assert (
+            "OverflowError"
+            in error(client.post("/v1/vectors", json={"texts": ["天"]}), 500)["message"]
+        )
+        worker.thread.join(30)
+        assert client.get("/health").status_code == 503
+        assert client.get("/health").json()["status"] == "failed"
+        assert (
+            "restart" in error(client.post("/v1/vectors", json={"texts": ["天"]}), 500)["message"]
+        )
+    assert "OverflowError" in caplog.text
+
+
 
     async def close_early(worker):
         jobs = [Job(ability, "a" * n, 30) for n in range(1, 5)]
@@ -834,8 +857,11 @@ def test_closing_finishes_what_was_taken():
     ("values", "words"),
     [
         ({"character": 5}, "expected one of characters"),
-        ({"texts": 0}, "at least 1"),
-        ({"batch": 2.5}, "without a fraction"),
+        ({"texts": 0}, "a whole number from 1 to 2147483647"),
+        ({"texts": 10**400}, "texts=<an integer of 1329 bits>: expected"),
+        ({"texts": True}, "texts=True: expected"),
+        ({"batch": 2.5}, "a whole number"),
+        ({"new_tokens": 2**30}, "to 1048576"),
         ({"seconds": "9"}, "expected a number"),
         ({"seconds": float("nan")}, "at least 1"),
     ],

@@ -86,9 +86,7 @@ class Program:
             fixed["memory_bias"] = memory_bias
         seen = None
         if self.search.penalized:
-            ids = ops.where(is_token, tokens, -1)
-            vocabulary = ops.arange(scores.shape[-1], dtype="int32")
-            seen = ops.any(ids[:, :, None] == vocabulary, axis=1)
+            seen = which_occur(tokens, is_token, scores.shape[-1])
         state = first_state(self.search, batch, room, seen)
         state["caches"] = [
             tuple(with_room(x, room * self.search.width) for x in block["attention"])
@@ -148,6 +146,16 @@ class Program:
         while goes_on(state, limits):
             state = self.step(fixed, state, limits)
         return state
+
+
+def which_occur(tokens, is_token, vocab_size):
+    """Which ids are among the tokens of each row: `(batch, length)` to `(batch, vocab_size)`."""
+    batch, length = tokens.shape
+    rows = ops.repeat(ops.arange(batch, dtype="int32"), length)
+    ids = ops.reshape(ops.where(is_token, tokens, vocab_size), (-1,))  # others: one column more
+    seen = ops.zeros((batch, vocab_size + 1), "bool")
+    places = ops.stack([rows, ops.cast(ids, "int32")], axis=1)
+    return ops.scatter_update(seen, places, ops.ones((batch * length,), "bool"))[:, :-1]
 
 
 def goes_on(state, limits):

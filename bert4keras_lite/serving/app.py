@@ -140,16 +140,16 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
 
     @app.get("/health")
     async def health() -> schemas.Health:
-        """Whether the server takes requests; 503 when it is closing."""
+        """Whether the server takes requests; 503 when it is closing, or its model has failed."""
         waiting, running = worker.counts()
         found = schemas.Health(
-            status="closing" if worker.closing else "ready",
+            status=worker.status,
             waiting=waiting,
             running=running,
             abilities=list(served.abilities),
             cannot=served.cannot,
         )
-        return JSONResponse(found.model_dump(), 503 if worker.closing else 200)
+        return JSONResponse(found.model_dump(), 200 if found.status == "ready" else 503)
 
     @app.get("/metrics", response_class=Response)
     async def figures():

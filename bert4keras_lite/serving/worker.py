@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, fields
 
+from .. import arguments
+
 logger = logging.getLogger(__name__)
 
-# the smallest limits, where it is not 1
-LEAST = {
-    "wait": 0,
-    **dict.fromkeys(("header_seconds", "body_seconds", "read_seconds", "idle_seconds"), 0.1),
+# the least and the most of limits, where it is not 1 to a day of seconds, or 1 to 2**31 - 1
+DAY = 86400.0
+RANGES = {
+    "wait": (0.0, DAY),
+    "new_tokens": arguments.RANGES["max_new_tokens"],
+    **dict.fromkeys(("header_seconds", "body_seconds", "read_seconds", "idle_seconds"), (0.1, DAY)),
 }
 
 
@@ -68,14 +71,10 @@ class Limits:
 
     def __post_init__(self):
         for field in fields(self):
+            usual = (1, 2**31 - 1) if field.type is int else (1.0, DAY)
             value = getattr(self, field.name)
-            least = LEAST.get(field.name, 1)
-            right = isinstance(value, (int, field.type)) and math.isfinite(value)
-            if not right or value < least:
-                raise ValueError(
-                    f"limit {field.name}={value!r}: expected a number of at least {least}"
-                    + (", without a fraction." if field.type is int else ".")
-                )
+            least, most = RANGES.get(field.name, usual)
+            arguments.check_number(f"limit {field.name}", value, least, most)
 
 
 class Busy(Exception):
@@ -164,8 +163,13 @@ class Worker:
         self.running = []
         self.runs = deque()
         self.changed = threading.Condition()
-        self.closing = False
+        self.closing = self.failed = False
         self.thread = threading.Thread(target=self._work, name="model", daemon=True)
+
+    @property
+    def status(self):
+        """`"ready"`, `"closing"` or `"failed"`: its thread has ended by an error."""
+        return "failed" if self.failed else "closing" if self.closing else "ready"
 
     def start(self):
         self.thread.start()
@@ -175,7 +179,10 @@ class Worker:
 
         Raises:
             Busy: there is no room.
+            Failed: the thread of the model has ended.
         """
+        if self.failed:
+            raise Failed("the thread of the model has ended by an error; restart the server")
         if self.closing:
             raise Busy("the server is shutting down")
         if self.counts()[0] + count > self.limits.waiting:
@@ -185,7 +192,7 @@ class Worker:
         """All of these jobs, or none.
 
         Raises:
-            Busy: there is no room.
+            Busy, Failed: see `check_room`.
         """
         with self.changed:
             self.check_room(len(jobs))
@@ -206,6 +213,17 @@ class Worker:
         self.thread.join(self.limits.seconds + 5)
 
     def _work(self):
+        try:
+            self._take_turns()
+        except BaseException as error:  # it would end, and nobody would be told
+            logger.critical("the thread of the model has ended", exc_info=True)
+            with self.changed:
+                self.failed = True
+                for job in [*self.waiting, *self.running]:
+                    if not job.over:
+                        job.end(Failed(f"{type(error).__name__} in the thread of the model"))
+
+    def _take_turns(self):
         while True:
             jobs = self._next_batch()
             if jobs:
