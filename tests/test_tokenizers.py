@@ -13,6 +13,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from bert4keras_lite.tokenizers import Tokenizer, load_vocab, save_vocab
+from bert4keras_lite.tokenizers.base import size_of
 
 pytestmark = pytest.mark.once
 
@@ -550,7 +551,7 @@ def test_names_that_scripts_use():
 def test_threads_share_a_tokenizer():
     tokenizer = Tokenizer(VOCAB)
     for table in (tokenizer._char_forms, tokenizer._word_ids, tokenizer._run_ids):
-        table.limit = 7  # cleared all the time
+        table.limit = 1000  # cleared all the time
     lines = TEXTS * 20
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(tokenizer.encode, lines))
@@ -562,12 +563,13 @@ def test_tables_stay_small():
     tables = [table for table in vars(tokenizer).values() if hasattr(table, "limit")]
     assert len(tables) == 6
     for table in tables:
-        table.limit = 50
+        table.limit = 5000
     for i in range(300):
         tokenizer.encode(f"{i}{chr(0x4E00 + i)}{chr(0xA000 + i)}x", return_offsets=True)
         tokenizer.tokenize("y" * 33 + str(i))
     for table in tables:
-        assert 0 < len(table) <= 50
+        assert 0 < sum(map(size_of, [*table, *table.values()])) < 5000
+        assert 0 < table.size <= 5000
         assert all(isinstance(key, int) or len(key) <= 32 for key in table)
 
 

@@ -2,6 +2,7 @@
 
 import operator
 from abc import ABC, abstractmethod
+from sys import getsizeof
 
 import numpy as np
 
@@ -9,27 +10,42 @@ from ..files import saving
 from .added import AddedToken, Finder, parts
 from .settings import write_settings
 
+ENTRY = 120  # bytes that a dict takes for a key and its value, at most
+
+
+def size_of(value):
+    """Bytes of a value, and of what a tuple holds."""
+    inner = sum(map(size_of, value)) if isinstance(value, tuple) else 0
+    return getsizeof(value) + inner
+
 
 class Memo(dict):
     """A table that computes what it lacks, and starts afresh when it is full.
 
     Strings longer than `longest` are not kept: they hardly come again. Threads may share a
     table: at worst two of them compute the same value.
+
+    Attributes:
+        limit: bytes that all keys and values take, about.
     """
 
-    limit = 1 << 16
+    limit = 1 << 24
 
     def __init__(self, compute, longest=None):
         super().__init__()
         self.compute = compute
         self.longest = longest
+        self.size = 0
 
     def __missing__(self, key):
         value = self.compute(key)
         if self.longest is None or len(key) <= self.longest:
-            if len(self) >= self.limit:
+            size = ENTRY + size_of(key) + size_of(value)
+            if self.size + size > self.limit:
                 self.clear()
+                self.size = 0
             self[key] = value
+            self.size += size
         return value
 
     def __reduce__(self):
