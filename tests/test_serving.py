@@ -495,6 +495,8 @@ def test_a_tagger_that_does_not_fit_says_so(tokenizer, tmp_path):
         save_tagger(tmp_path, model, ["O", "B", "I"], "vocab.txt")
     with pytest.raises(TypeError, match="labels: expected a list of strings"):
         save_tagger(tmp_path, model, ["O", "B", 3], tokenizer)
+    with pytest.raises(ValueError, match="labels: '人' is no tag; expected B, I"):
+        save_tagger(tmp_path, model, ["O", "B-人", "人"], tokenizer)
     assert list(tmp_path.iterdir()) == []
     save_tagger(tmp_path, model, ["O", "B", "I"], tokenizer)
     for wrong in ("{", '["O"]', '{"O": 1}'):

@@ -6,7 +6,8 @@ from pathlib import Path
 from ..files import complete, saving, write_text
 from ..hub import local_directory
 from ..loading import read_keras_model
-from ..parsing import read_json
+from ..metrics import bio_spans
+from ..parsing import read_json, shown
 from ..tokenizers import load_tokenizer
 from ..tokenizers.base import TokenizerBase
 
@@ -26,7 +27,8 @@ def save_tagger(directory, model, labels, tokenizer):
         tokenizer: of the model.
 
     Raises:
-        ValueError: another number of labels than the model scores.
+        ValueError: another number of labels than the model scores, or tags that are not of BIO,
+            BIOES or BMES.
         TypeError: the labels are not strings, or the tokenizer has no vocabulary of tokens.
         OSError: a file cannot be written; then what was there is unchanged.
     """
@@ -64,6 +66,7 @@ def load_tagger(directory):
 
 
 def check_labels(model, labels, where):
+    """Raises unless a model scores so many labels, and tags among them are of BIO or its kin."""
     shape = tuple(model.outputs[0].shape)
     scored = shape[1] if len(shape) == 4 else shape[-1]
     if len(model.outputs) != 1 or len(shape) not in (3, 4) or scored != len(labels):
@@ -71,3 +74,12 @@ def check_labels(model, labels, where):
             f"{where}: {len(labels)} labels for a model whose output is {shape}; expected scores "
             "(batch, length, tags) or (batch, kinds, length, length)."
         )
+    if len(shape) == 3:
+        for label in labels:
+            try:
+                bio_spans([label])
+            except ValueError:
+                raise ValueError(
+                    f"{where}: {shown(label)} is no tag; expected B, I, M, E, S or O, and a type "
+                    "after a hyphen, such as 'B-PER'."
+                ) from None
