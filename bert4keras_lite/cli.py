@@ -8,6 +8,8 @@ Keras is imported by the commands that run a model, and by no other.
 """
 
 import argparse
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from . import hub, mappings
+from .arguments import RANGES, expected_number
 from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
 from .checkpoints.foreign import adapt
 from .checkpoints.matching import detect_format, locate
@@ -38,7 +41,7 @@ from .configs import (
     write,
 )
 from .files import replacing, tidy
-from .parsing import SHOWN, RepeatedKeyError, parse_json, printable
+from .parsing import SHOWN, RepeatedKeyError, parse_json, printable, shown
 from .tokenizers import load_tokenizer
 from .tokenizers.loading import FILES
 
@@ -91,15 +94,21 @@ def parser():
     _model_options(sub)
     command("tokenize", tokenize, "The tokens of texts, and their ids.", "texts")
     sub = command("fill-mask", fill_mask, "What could stand at [MASK].", "texts")
-    sub.add_argument("--top", type=int, default=5, help="how many to show (5)")
+    sub.add_argument("--top", type=_within(1, 1000), default=5, help="how many to show (5)")
     _model_options(sub)
     sub = command("generate", generate, "Continue texts, or answer them.", "texts")
-    sub.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="at most (128)")
-    sub.add_argument("--beams", type=int, default=1, metavar="N", help="beam search of this width")
     sub.add_argument("--sample", action="store_true", help="draw at random, others each time")
-    for name, kind in (("top-k", int), ("top-p", float), ("temperature", float), ("seed", int)):
-        sub.add_argument(f"--{name}", type=kind, metavar="N", help="of --sample")
-    sub.add_argument("--repetition-penalty", type=float, default=1.0, metavar="N", help="above 1")
+    for name, option, default, what in (
+        ("--max-new-tokens", "max_new_tokens", 128, "at most (128)"),
+        ("--beams", "num_beams", 1, "beam search of this width"),
+        ("--top-k", "top_k", None, "of --sample"),
+        ("--top-p", "top_p", None, "of --sample"),
+        ("--temperature", "temperature", None, "of --sample, above 0"),
+        ("--seed", "seed", None, "of --sample"),
+        ("--repetition-penalty", "repetition_penalty", 1.0, "above 1"),
+    ):
+        kind = _within(*RANGES[option])
+        sub.add_argument(name, type=kind, default=default, metavar="N", help=what)
     _model_options(sub)
     sub = command("features", features, "Vectors of texts.", "texts")
     sub.add_argument("--pool", choices=["cls", "mean", "none"], default="cls")
@@ -110,7 +119,7 @@ def parser():
     sub = command("serve", serve, "Answer requests by HTTP, and show a page to try the model on.")
     sub.add_argument("--ner", metavar="DIR", help="a model that finds entities: see save_tagger")
     sub.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
-    sub.add_argument("--port", type=int, default=8000, help="(8000)")
+    sub.add_argument("--port", type=_within(1, 65535), default=8000, help="(8000)")
     sub.add_argument(
         "--limit",
         action="append",
@@ -135,6 +144,20 @@ def parser():
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
     sub.set_defaults(run=download)
     return main_parser
+
+
+def _within(least, most):
+    """The type of an argument that is a number of a range; a whole one, if these are."""
+
+    def number(text):
+        value = None
+        with contextlib.suppress(ValueError):
+            value = type(least)(text)
+        if expected := expected_number(value, least, most):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {shown(text)}.")
+        return value
+
+    return number
 
 
 def _model_options(sub):
@@ -435,34 +458,33 @@ def _model_and_tokenizer(options, **more):
 
 
 def fill_mask(options):
+    from .serving.abilities import MASKS, FillMask
+
     transformer, tokenizer = _model_and_tokenizer(options, with_lm=True)
-    config = transformer.config
-    if config.stacks != "one" or config.attend != "all":
-        raise ValueError(
-            f"{options.path}: {config.family} sees nothing of what follows a mask; it writes: use "
-            "generate."
-        )
-    mask = tokenizer.token_mask_id
-    if mask is None:
-        raise ValueError(f"{options.path}: the vocabulary has no {tokenizer.token_mask}.")
+    masks = max(MASKS, *(text.count(tokenizer.token_mask or "[MASK]") for text in options.texts))
+    with _naming(options.path):
+        ability = FillMask(transformer, tokenizer, masks, options.top)
     for text in options.texts:
-        pieces = text.split("[MASK]")
-        if len(pieces) < 2:
-            raise ValueError(f"{text!r}: has no [MASK]; write it where a token is to be found.")
-        encoded = [tokenizer.encode(piece)[0] for piece in pieces]
-        ids = encoded[0][:-1]
-        for row in encoded[1:]:
-            ids = [*ids, mask, *row[1:-1]]
-        ids = np.array([[*ids, encoded[0][-1]]])
-        inputs = [ids, ids * 0][: len(transformer.model.inputs)]
-        probabilities = np.asarray(transformer.model.predict_on_batch(inputs))[0]
+        with _naming(shown(text)):
+            item = ability.prepare(text)
+            (output,) = ability.predicted([item])
+            found = ability.answer(item, output)
         say(text)
-        for place in np.flatnonzero(ids[0] == mask):
-            for token in np.argsort(-probabilities[place])[: options.top]:
-                share = float(probabilities[place, token])
-                name = printable(tokenizer.id_to_token(int(token)))
-                say(f"  {name:8} {share:6.1%} {'#' * round(40 * share)}")
+        for candidates in found:
+            for name, share in candidates:
+                say(f"  {printable(name):8} {share:6.1%} {'#' * round(40 * share)}")
             say()
+
+
+@contextlib.contextmanager
+def _naming(what):
+    """Says of what it is that the server's abilities refuse, or fail at."""
+    from .serving.worker import Failed
+
+    try:
+        yield
+    except (ValueError, Failed) as error:
+        raise ValueError(f"{what}: {error}") from None
 
 
 def generate(options):
@@ -471,7 +493,8 @@ def generate(options):
     transformer, tokenizer = _model_and_tokenizer(options, with_lm="linear")
     more = {"num_beams": options.beams, "repetition_penalty": options.repetition_penalty}
     if options.sample:
-        more |= {"do_sample": True, "seed": options.seed, "temperature": options.temperature or 1.0}
+        more |= {"do_sample": True, "seed": options.seed}
+        more |= {} if options.temperature is None else {"temperature": options.temperature}
         more |= {"top_k": options.top_k, "top_p": options.top_p}
     elif (options.top_k, options.top_p, options.temperature, options.seed) != (None,) * 4:
         raise ValueError("--top-k, --top-p, --temperature and --seed belong to --sample.")
@@ -514,7 +537,7 @@ def serve(options):
 
 
 def features(options):
-    from .data import sequence_padding
+    from .serving.abilities import SentenceVectors, finite
 
     output = options.output
     if output and Path(output).is_dir():
@@ -522,16 +545,14 @@ def features(options):
     if output and not output.endswith(".npz"):
         output += ".npz"
     transformer, tokenizer = _model_and_tokenizer(options, with_lm=False)
-    ids = [tokenizer.encode(text)[0] for text in options.texts]
-    padded, size = sequence_padding(ids), transformer.config.vocab_size
-    if padded.max() >= size:
-        raise ValueError(
-            f"texts: a token has the id {padded.max()}; expected at most {size - 1}. Take the "
-            "tokenizer of this checkpoint."
-        )
-    inputs = [padded, padded * 0][: len(transformer.model.inputs)]
-    states = np.asarray(transformer.model.predict_on_batch(inputs), "float32")
-    rows = [state[: len(row)] for state, row in zip(states, ids, strict=True)]
+    with _naming(options.path):
+        ability = SentenceVectors(transformer, tokenizer)
+    rows = []
+    for text in options.texts:
+        with _naming(shown(text)):
+            item = ability.prepare(text)
+            (states,) = ability.predicted([item])
+            rows.append(finite(states[: len(item.ids)].astype("float32")))
     if options.pool == "cls":
         rows = [row[0] for row in rows]
     elif options.pool == "mean":
@@ -540,11 +561,11 @@ def features(options):
         arrays = {f"text_{i}": row for i, row in enumerate(rows)}
         with replacing(output) as file:
             np.savez(file, **(arrays if options.pool == "none" else {"vectors": np.array(rows)}))
-        say(f"{output}: {len(rows)} texts, vectors of {states.shape[-1]}")
+        say(f"{output}: {len(rows)} texts, vectors of {rows[0].shape[-1]}")
         return
     for text, row in zip(options.texts, rows, strict=True):
-        shown = " ".join(f"{x:+.4f}" for x in row.reshape(-1)[:6])
-        say(f"{text}\t{row.shape}\t{shown} ...")
+        numbers = " ".join(f"{x:+.4f}" for x in row.reshape(-1)[:6])
+        say(f"{text}\t{row.shape}\t{numbers} ...")
 
 
 def doctor(options):

@@ -195,6 +195,46 @@ def test_features(run, tmp_path):
     assert len(run("features", TINY, "天地")[1].splitlines()) == 1
 
 
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+    """A directory with a small encoder-decoder whose padding is another id."""
+    directory = tmp_path_factory.mktemp("t5")
+    sizes = {"vocab_size": 40, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    transformer = build_transformer_model(
+        model="t5.1.1", return_keras_model=False, intermediate_size=16, pad_token_id=3, **sizes
+    )
+    transformer.save_checkpoint(directory, vocab=Tokenizer(TINY / "vocab.txt"))
+    return directory
+
+
+def test_features_of_a_model_with_two_stacks_are_the_encoders(run, t5, tmp_path):
+    texts = ["天地", "大人不小" * 9]
+    status, _, err = run("features", t5, *texts, "--pool", "none", "--output", tmp_path / "f.npz")
+    assert status == 0, err
+    transformer = build_transformer_model(t5, return_keras_model=False)
+    tokenizer = load_tokenizer(t5)
+    with np.load(tmp_path / "f.npz") as file:
+        for i, text in enumerate(texts):
+            states = transformer.encoder.predict_on_batch(np.array([tokenizer.encode(text)[0]]))
+            np.testing.assert_allclose(file[f"text_{i}"], np.asarray(states)[0], atol=1e-5)
+
+
+def test_fill_mask_without_special_tokens(run, tmp_path):
+    shutil.copytree(TINY, tmp_path / "m")
+    config = {"tokenizer_class": "BertTokenizer", "cls_token": None, "sep_token": None}
+    (tmp_path / "m/tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(tmp_path / "m", token_start=None, token_end=None)
+    ids = np.array([tokenizer.tokens_to_ids(["天", "[MASK]", "地"])])
+    tokenizer.save(tmp_path / "m")
+    assert load_tokenizer(tmp_path / "m").token_start is None
+    model = build_transformer_model(TINY, with_mlm=True)
+    best = np.asarray(model.predict_on_batch([ids, ids * 0]))[0, 1].max()
+    _, out, err = run("fill-mask", tmp_path / "m", "天[MASK]地", "--top", 1)
+    assert f"{best:.1%}" in out, err
+    status, out, _ = run("fill-mask", tmp_path / "m", "[MASK]", "--top", 1)
+    assert status == 0 and len(out.splitlines()) == 3
+
+
 def test_a_family_by_name_and_options(run, tmp_path):
     run("convert", TINY, tmp_path / "a", "--to", "tf", "--set", "hidden_act=relu")
     config = json.loads((tmp_path / "a/bert_config.json").read_text())
@@ -225,19 +265,48 @@ def test_a_conversion_that_was_interrupted_begins_again(run, tmp_path, monkeypat
         (["inspect", "no/such/place"], "no/such/place"),
         (["inspect", str(FOLDER / "README.md")], "README.md"),
         (["tokenize", str(FOLDER), "a"], str(FOLDER)),
-        (["fill-mask", str(TINY), "没有"], "has no [MASK]"),
+        (["fill-mask", str(TINY), "没有"], "0 times [MASK]"),
         (["features", str(TINY), "天", "--set", "hidden_act"], "expected NAME=VALUE"),
         (["features", str(TINY), "天", "--set", "hiden_act=relu"], "did you mean 'hidden_act'"),
         (["features", str(TINY), "天", "--set", 'x={"a": 1, "a": 2}'], "'a' is there twice"),
         (["features", str(TINY), "天", "--output", str(FOLDER)], "--output"),
         (["convert", str(TINY), str(FOLDER), "--to", "tf"], "is there already"),
         (["fill-mask", str(TINY), "天[MASK]", "--model", "t5.1.0"], "model_type is 'bert'"),
+        (["fill-mask", str(TINY), "天[MASK]" * 300], "tokens; at most"),
+        (["fill-mask", str(TINY), ""], "'': 0 times [MASK]"),
+        (["features", str(TINY), "天", "大" * 600], "tokens; at most"),
+        (["features", str(TINY), "天", ""], "'': there is nothing to read"),
+        (["serve", str(TINY), "--limit", f"texts=1{'0' * 400}"], "limit texts=<an integer of"),
+        (["serve", str(TINY), "--limit", "wait=1e10"], "limit wait=10000000000.0"),
     ],
 )
 def test_a_mistake_is_one_line(run, arguments, words):
     status, _, err = run(*arguments)
     assert status == 1 and words in err and err.startswith("error: ")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["serve", "m", "--port", "99999"], "--port: expected a whole number from 1 to 65535"),
+        (["serve", "m", "--port", "x"], "--port: expected a whole number from 1 to 65535, got 'x'"),
+        (["fill-mask", "m", "[MASK]", "--top", "0"], "--top: expected a whole number from 1"),
+        (["fill-mask", "m", "[MASK]", "--top", "-1"], "--top: expected a whole number from 1"),
+        (["generate", "m", "天", "--beams", "100000"], "--beams: expected a whole number from 1"),
+        (["generate", "m", "天", "--max-new-tokens", "9" * 5000], "--max-new-tokens: expected"),
+        (["generate", "m", "天", "--sample", "--temperature", "0"], "--temperature: expected a"),
+        (["generate", "m", "天", "--sample", "--top-p", "1e-50"], "--top-p: expected a number"),
+        (["generate", "m", "天", "--sample", "--top-k", "0"], "--top-k: expected a whole number"),
+        (["generate", "m", "天", "--sample", "--seed", "-1"], "--seed: expected a whole number"),
+        (["generate", "m", "天", "--repetition-penalty", "nan"], "--repetition-penalty: expected"),
+    ],
+)
+def test_an_argument_that_is_out_of_its_range(arguments, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    printed = capsys.readouterr().err
+    assert end.value.code == 2 and words in printed and len(printed.splitlines()[-1]) < 500
 
 
 def test_as_a_module():

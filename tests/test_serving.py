@@ -499,7 +499,7 @@ def test_a_tagger_that_does_not_fit_says_so(tokenizer, tmp_path):
         save_tagger(tmp_path, model, ["O", "B-人", "人"], tokenizer)
     assert list(tmp_path.iterdir()) == []
     save_tagger(tmp_path, model, ["O", "B", "I"], tokenizer)
-    for wrong in ("{", '["O"]', '{"O": 1}'):
+    for wrong in ("{", '["O"]', '{"O": 1}', '["O", "B-人", "人"]'):
         (tmp_path / "labels.json").write_text(wrong)
         with pytest.raises(ValueError, match=r"labels\.json"):
             load(TINY, ner=tmp_path)
@@ -815,8 +815,6 @@ def test_time_runs_out_waiting_and_writing():
     assert counter.batches == [["a"]]
 
 
-def test_closing_finishes_what_was_taken():
-    ability = Echo(seconds=0.1)
 def test_a_thread_that_ends_by_an_error_is_noticed(bert, tokenizer, caplog, monkeypatch):
     app = create_app(echoing(bert, tokenizer, Echo()))
     worker = app.state.worker
@@ -840,6 +838,8 @@ def test_a_thread_that_ends_by_an_error_is_noticed(bert, tokenizer, caplog, monk
     assert "OverflowError" in caplog.text
 
 
+def test_closing_finishes_what_was_taken():
+    ability = Echo(seconds=0.1)
 
     async def close_early(worker):
         jobs = [Job(ability, "a" * n, 30) for n in range(1, 5)]
@@ -865,7 +865,9 @@ def test_a_thread_that_ends_by_an_error_is_noticed(bert, tokenizer, caplog, monk
         ({"batch": 2.5}, "a whole number"),
         ({"new_tokens": 2**30}, "to 1048576"),
         ({"seconds": "9"}, "expected a number"),
-        ({"seconds": float("nan")}, "at least 1"),
+        ({"seconds": float("nan")}, "from 1.0 to 86400.0"),
+        ({"wait": 1e10}, "from 0.0 to 86400.0"),
+        ({"idle_seconds": float("inf")}, "from 0.1 to 86400.0"),
     ],
 )
 def test_limits_that_make_no_sense(values, words):

@@ -186,9 +186,16 @@ def encoder_of(transformer):
 
 
 class FillMask(OnePass):
-    """What could stand at each [MASK] of a text."""
+    """What could stand at each [MASK] of a text.
 
-    def __init__(self, transformer, tokenizer):
+    Args:
+        transformer, tokenizer: of the checkpoint.
+        masks: that a text may have.
+        top: candidates for a mask.
+    """
+
+    def __init__(self, transformer, tokenizer, masks=MASKS, top=CANDIDATES):
+        self.most_masks, self.top = masks, top
         c = transformer.config
         if c.stacks != "one" or c.attend == "lm":
             raise Unable(f"{c.family}: this model sees nothing of what follows a mask; it writes.")
@@ -199,7 +206,7 @@ class FillMask(OnePass):
         self.example = tokenizer.token_mask + EXAMPLE
         states = encoder_of(transformer).output
         # the vocabulary is scored at the masks alone
-        places = keras.Input((MASKS,), dtype="int32", name="places")
+        places = keras.Input((masks,), dtype="int32", name="places")
         states = ops.take_along_axis(states, ops.expand_dims(places, -1), axis=1)
         scores = transformer.token_scores(states)
         shares = keras.layers.Softmax(dtype="float32")(scores)
@@ -207,19 +214,23 @@ class FillMask(OnePass):
         super().__init__(model, tokenizer, longest_of(transformer), c.filler)
 
     def prepare(self, text):
-        pieces = text.split(self.tokenizer.token_mask)
-        if not 2 <= len(pieces) <= MASKS + 1:
+        t = self.tokenizer
+        pieces = text.split(t.token_mask)
+        if not 1 <= len(pieces) - 1 <= self.most_masks:
             raise Refused(
-                f"{len(pieces) - 1} times {self.tokenizer.token_mask}; expected 1 to {MASKS}, each "
+                f"{len(pieces) - 1} times {t.token_mask}; expected 1 to {self.most_masks}, each "
                 "where a token is to be found."
             )
-        (*ids, end), *others = [self.tokenizer.encode(piece)[0] for piece in pieces]
-        for _, *inner, _ in others:
-            ids += [self.tokenizer.token_mask_id, *inner]
-        return Encoded(text, self.fitting([*ids, end]))
+        start = [] if t.token_start is None else [t.token_start_id]
+        end = [] if t.token_end is None else [t.token_end_id]
+        encoded = [t.encode(piece)[0] for piece in pieces]
+        first, *others = [row[len(start) : len(row) - len(end)] for row in encoded]
+        inner = [*first, *(i for row in others for i in (t.token_mask_id, *row))]
+        return Encoded(text, self.fitting([*start, *inner, *end]))
 
     def predicted(self, items):
-        padded = sequence_padding([self.masks(item) for item in items], length=MASKS)
+        places = [self.masks(item) for item in items]
+        padded = sequence_padding(places, length=self.most_masks)
         return self.outputs([item.ids for item in items], self.key(items[0]), padded)
 
     def answer(self, item, probs):
@@ -231,7 +242,7 @@ class FillMask(OnePass):
 
     def candidates(self, probs):
         """`(token, probability)` of the likeliest tokens, the best first."""
-        count = min(CANDIDATES, len(probs))
+        count = min(self.top, len(probs))
         best = np.argpartition(-probs, count - 1)[:count]
         best = best[np.argsort(-probs[best], kind="stable")]
         return [(self.tokenizer.id_to_token(int(i)), float(probs[i])) for i in best]
