@@ -9,7 +9,6 @@ Keras is imported by the commands that run a model, and by no other.
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import shutil
