@@ -31,8 +31,8 @@ CHOICES = {
     "family": tuple(mappings.WEIGHTS),
     "position": ("learned", "rotary", "relative", "buckets"),
     "stacks": ("one", "both", "encoder", "decoder"),
-    "norm": ("layer", "rms", "plain_rms"),
-    "norm_at": ("post", "pre", "gpt2_ml"),
+    "norm": ("layer", "rms", "plain_rms", "bias_free"),
+    "norm_at": ("post", "pre", "pre_ffn", "gpt2_ml"),
     "attention": ("full", "nystrom", "gau"),
     "attend": ("all", "lm", "unilm"),
 }
@@ -81,6 +81,8 @@ class Config:
     # for "buckets" of distances (T5)
     position: str = "learned"
     rotate_values: bool = False
+    rotary_halves: bool = False  # which pairs are turned: see layers.rotate
+    rotary_base: float = 10000.0
     relative_max_distance: int = 64
     relative_buckets: int = 32
     # blocks
@@ -88,7 +90,8 @@ class Config:
     num_decoder_layers: int | None = None  # num_hidden_layers
     share_blocks: bool = False  # every block has the same weights
     norm: str = "layer"  # a key of layers.NORMS
-    norm_at: str = "post"  # a key of layers.NORM_SLOTS
+    norm_at: str = "post"  # where, in layers.NORM_SLOTS
+    first_norm: bool = True  # whether block 0, too, normalizes what its attention reads ("pre")
     norm_epsilon: float = 1e-12
     embedding_norm: bool = True
     embedding_projection: bool = False  # to the hidden size, even from vectors of that size
@@ -249,6 +252,8 @@ class Config:
         values = {"model_type": model_type}
         if self.pad_token_id != row.get("pad_token_id", 0):
             values[mappings.HIDDEN_TOKEN] = self.pad_token_id
+        if self.family == "modernbert":
+            values["global_attn_every_n_layers"] = 1
         values |= {there[name]: shape[name] for name in shape if name in there}
         if format == "tf":
             return values | {name: shape[name] for name in own if name not in there}
@@ -266,6 +271,9 @@ class Config:
                 raise ValueError(
                     "Hugging Face's mt5 has no scale_decoder_outputs=True: use format='tf' or 'keras'."
                 )
+        if model_type == "modernbert":
+            values["embedding_dropout"] = values["mlp_dropout"]
+            values["local_rope_theta"] = self.rotary_base
         if "resid_pdrop" in values:
             values["embd_pdrop"] = values["resid_pdrop"]
         if "embedding_size" in there:
@@ -398,6 +406,20 @@ ARCHITECTURES = {
         "lm_transform": False,
         "lm_bias": False,
     },
+    "modernbert": {
+        "family": "modernbert",
+        "position": "rotary",
+        "rotary_halves": True,
+        "rotary_base": 160_000.0,
+        "segment_vocab_size": 0,
+        "norm": "bias_free",
+        "norm_at": "pre",
+        "norm_epsilon": 1e-5,
+        "first_norm": False,
+        "final_norm": True,
+        "use_bias": False,
+        "gated": True,
+    },
     "electra": {"family": "electra"},
     "electra_generator": {"family": "electra_generator"},
     "gpt": _GPT,
@@ -463,8 +485,10 @@ def translate(raw, where="the config"):
     values, spelled, not_understood = {}, {}, {}
     for key, value in raw.items():
         name = mappings.CONFIG_KEYS.get(key, key)
-        if key == "pad_token_id":
+        if key == "pad_token_id" and raw.get("model_type") != "modernbert":
             continue  # often wrong: HFL's configs say 1, the vocabulary 0; see HIDDEN_TOKEN
+        if key == "layer_norm_eps" and "norm_eps" in raw:
+            continue  # in early configs of ModernBERT, with a value that nothing reads
         if key in mappings.CONFIG_ONLY:
             only = mappings.CONFIG_ONLY[key]
             if only is not None and value not in (None, *only):
@@ -500,6 +524,7 @@ def translate(raw, where="the config"):
         values["hidden_size"] = raw["emb_size"]
     try:
         _translate_activation(raw, values)
+        _translate_kinds_of_layers(raw, values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if raw.get("model_type"):
@@ -591,6 +616,31 @@ def _translate_activation(raw, values):
     values.update(gate_of(values.get("hidden_act")))
     if raw.get("afn") == "gelu" or raw.get("hidden_act") == "gelu_fast":
         values["hidden_act"] = "gelu_tanh"
+
+
+def _translate_kinds_of_layers(raw, values):
+    """transformers' `layer_types`, and its `rope_parameters` for each of them."""
+    full, kinds = "full_attention", raw.get("layer_types")
+    if kinds is not None and not (isinstance(kinds, list) and all(kind == full for kind in kinds)):
+        raise ValueError(f"layer_types is {kinds!r:.200}; here only {full!r} is computed.")
+    said = raw.keys() & {"layer_types", "global_attn_every_n_layers"}
+    if raw.get("model_type") == "modernbert" and not said:
+        raise ValueError(
+            "global_attn_every_n_layers is left out, which means 3: two of three layers see 128 "
+            "tokens only; here only full attention, 1, is computed."
+        )
+    rope = raw.get("rope_parameters")
+    if isinstance(rope, dict) and isinstance(rope.get(full), dict):
+        rope = rope[full]
+    if rope is None:
+        return
+    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+        raise ValueError(
+            f"rope_parameters is {rope!r:.200}; expected an object with rope_theta, and rope_type "
+            "'default': no other is computed here."
+        )
+    if rope.get("rope_theta") is not None:
+        values["rotary_base"] = rope["rope_theta"]
 
 
 # ---------------------------------------------------------------- reading a family off its files
@@ -972,7 +1022,7 @@ def file_names(config, format):
 
     For `"tf"` those are the names that Google and everybody after it use.
     """
-    of_bert = "bert/" in mappings.WEIGHTS[config.family][0][2]
+    of_bert = "bert/" in (mappings.WEIGHTS[config.family][0][2] or "")
     stem = "bert_" if format == "tf" and of_bert else ""
     weights = {"tf": f"{stem}model.ckpt", "hf": "model.safetensors", "keras": "model.keras"}[format]
     return weights, f"{stem}config.json"

@@ -26,7 +26,7 @@ ROLES = {
         "table": [("embeddings", [""], SAME)],
         "heads_table": [("embeddings", [""], TURN)],
         "norm": [("gamma", ["/gamma"], SAME), ("beta", ["/beta"], SAME), *_CONDITION_TF],
-        "rms": [("gamma", ["/scale"], SAME), *_CONDITION_TF],
+        "scale": [("gamma", ["/scale"], SAME), *_CONDITION_TF],
         "linear": [("kernel", ["/kernel"], SAME), ("bias", ["/bias"], SAME)],
         "matrix": [("kernel", [""], SAME)],
         "pair": [("kernel", ["/output_weights"], TURN), ("bias", ["/output_bias"], SAME)],
@@ -41,10 +41,14 @@ ROLES = {
             ("gamma", [".weight", ".gamma"], SAME), ("beta", [".bias", ".beta"], SAME),
             *_CONDITION_HF,
         ],
-        "rms": [("gamma", [".weight"], SAME), *_CONDITION_HF],
+        "scale": [("gamma", [".weight"], SAME), *_CONDITION_HF],
         "linear": [("kernel", [".weight"], TURN), ("bias", [".bias"], SAME)],
         "matrix": [("kernel", [".weight"], TURN)],
         "pair": [("kernel", [".weight"], TURN), ("bias", [".bias"], SAME)],
+        "qkv": [(f"{name}/kernel", [".weight"], TURN, (i, 3)) for i, name in enumerate(_QKV)],
+        "gated": [
+            (f"{name}/kernel", [".weight"], TURN, (i, 2)) for i, name in enumerate(["input", "gate"])
+        ],
         "conv1d": [("kernel", [".weight"], SAME), ("bias", [".bias"], SAME)],
         "qkv_conv1d": [
             *((f"{name}/kernel", [".weight"], SAME, (i, 3)) for i, name in enumerate(_QKV)),
@@ -175,6 +179,23 @@ GAU_ALPHA = [
     *_HEADS,
 ]  # fmt: skip
 
+_MODERNBERT = "model.layers.{i}"
+MODERNBERT = [
+    ("tokens", "token_embedding", None, "model.embeddings.tok_embeddings"),
+    ("scale", "embedding_norm", None, "model.embeddings.norm"),
+    ("scale", "block_{i}/attention_in_norm", None, f"{_MODERNBERT}.attn_norm"),
+    ("qkv", "block_{i}/attention", None, f"{_MODERNBERT}.attn.Wqkv"),
+    ("matrix", "block_{i}/attention/output", None, f"{_MODERNBERT}.attn.Wo"),
+    ("scale", "block_{i}/ffn_in_norm", None, f"{_MODERNBERT}.mlp_norm"),
+    ("gated", "block_{i}/ffn", None, f"{_MODERNBERT}.mlp.Wi"),
+    ("matrix", "block_{i}/ffn/output", None, f"{_MODERNBERT}.mlp.Wo"),
+    ("scale", "final_norm", None, "model.final_norm"),
+    ("matrix", "lm_dense", None, "head.dense"),
+    ("scale", "lm_norm", None, "head.norm"),
+    ("token_bias", "lm_bias", None, "decoder"),
+    ("tokens_out", "lm_head", None, "decoder"),
+]
+
 # ---------------------------------------------------------------- language models
 
 _GPT_TF = (("bert/", "gpt/"), ("/encoder/", "/transformer/"))
@@ -233,7 +254,7 @@ def _t5(norms, final_norms, inputs):
         for n, (ours, theirs) in enumerate(sublayers):
             here, tf_layer, hf_layer = f"{name}_block_{{{i}}}/{ours}", f"{tf}{n:03d}", f"{hf}{n}"
             spelled = tuple(f"{tf_layer}/{norm}" for norm in norms)
-            rows.append(("rms", f"{here}_in_norm", spelled, f"{hf_layer}.layer_norm"))
+            rows.append(("scale", f"{here}_in_norm", spelled, f"{hf_layer}.layer_norm"))
             if ours == "ffn":
                 parts = [("input", inputs), ("gate", ["wi_1"]), ("output", ["wo"])]
                 role = "linear"
@@ -245,7 +266,7 @@ def _t5(norms, final_norms, inputs):
                 hf_names = tuple(f"{hf_layer}.{theirs}.{letter}" for letter in letters)
                 rows.append((role, f"{here}/{part}", tf_names, hf_names))
         finals = tuple(f"{name}/{norm}" for norm in final_norms)
-        rows.append(("rms", f"{name}_final_norm", finals, f"{name}.final_layer_norm"))
+        rows.append(("scale", f"{name}_final_norm", finals, f"{name}.final_layer_norm"))
         first = f"{name}/block_000/layer_000", f"{name}.block.0.layer.0"
         rows.append(
             ("heads_table", f"{name}_relative_bias", f"{first[0]}/SelfAttention/relative_attention_bias", f"{first[1]}.SelfAttention.relative_attention_bias")
@@ -274,6 +295,7 @@ WEIGHTS = {
     "roformer": ROFORMER,
     "roformer_v2": ROFORMER,
     "gau_alpha": GAU_ALPHA,
+    "modernbert": MODERNBERT,
     "electra": ELECTRA,
     "electra_generator": ELECTRA_GENERATOR,
     "gpt": GPT,
@@ -302,7 +324,7 @@ SKIPPABLE = [
 COPIES = [r"(encoder|decoder)\.embed_tokens\.weight$"]
 TIED_HEADS = [
     r"(cls\.)?predictions\.decoder\.weight$",
-    r"(generator_lm_head|lm_head)\.weight$",
+    r"(generator_lm_head|lm_head|decoder)\.weight$",
     r"lm_head/embeddings$",  # in files of Keras
 ]
 
@@ -315,6 +337,7 @@ FINGERPRINTS = [
     (r"newslm/", None, ["gpt2_ml"]),
     (r"GAU_alpha/", None, ["gau_alpha"]),
     (r"nezha\.", None, ["nezha"]),
+    (r"(model\.)?layers\.\d+\.attn\.Wqkv", None, ["modernbert"]),
     (r"roformer\.", r".*(bias|LayerNorm)", ["roformer_v2"]),
     (r"roformer\.", None, ["roformer"]),
     (r"encoder/block_000/layer_001/DenseReluDense/wi_1", r".*layer_norm/", ["mt5.1.1", "t5_pegasus"]),
@@ -337,6 +360,7 @@ MODEL_TYPES = {
     "albert": ["albert", "albert_unshared"],
     "electra": ["electra", "electra_generator"],
     "nezha": ["nezha"],
+    "modernbert": ["modernbert"],
     "roformer": ["roformer", "roformer_v2"],
     "openai-gpt": ["gpt"],
     "gpt2": ["gpt2"],
@@ -344,10 +368,10 @@ MODEL_TYPES = {
     "mt5": ["mt5.1.1", "t5.1.1", "t5.1.0", "t5_pegasus"],
 }
 
-# keys of published configs, and our names for them
 # `pad_token_id` in the configs that are saved here: under that name, others' are often wrong
 HIDDEN_TOKEN = "attention_pad_token_id"
 
+# keys of published configs, and our names for them
 CONFIG_KEYS = {
     HIDDEN_TOKEN: "pad_token_id",
     "max_position_embeddings": "max_position",
@@ -377,6 +401,11 @@ CONFIG_KEYS = {
     "attn_pdrop": "attention_dropout_rate",
     "layer_norm_eps": "norm_epsilon",
     "layer_norm_epsilon": "norm_epsilon",
+    "norm_eps": "norm_epsilon",
+    "hidden_activation": "hidden_act",
+    "attention_dropout": "attention_dropout_rate",
+    "mlp_dropout": "dropout_rate",
+    "global_rope_theta": "rotary_base",
     "relative_attention_num_buckets": "relative_buckets",
     "relative_attention_max_distance": "relative_max_distance",
     "max_relative_position": "relative_max_distance",
@@ -403,6 +432,11 @@ CONFIG_ONLY = {
     "reorder_and_upcast_attn": [False],
     "pruned_heads": [{}],
     "rope_scaling": [],
+    "global_attn_every_n_layers": [1],
+    **{key: [False] for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")},
+    "decoder_bias": [True],
+    "layer_types": None,
+    "rope_parameters": None,
     "n_special": None,
     "norm_type": None,
     "pooler_activation": None,
@@ -427,7 +461,7 @@ CONFIG_NOTES = (
     r"finetuning_task|task_specific_params|gradient_checkpointing|id2label|label2id|num_labels|"
     r"language|is_decoder|model_type|model_name|name|name_or_path|output_.*|problem_type|return_dict.*|"
     r"tokenizer_class|tokenizer_type|use_cache|use_bfloat16|torchscript|tie_encoder_decoder|initializer_factor|"
-    r"n_ctx|predict_special_tokens|vocab_file|vocab_type|fp16|onnx_export|sop|"
+    r"n_ctx|predict_special_tokens|classifier_.*|local_attention|local_rope_theta|deterministic_flash_attn|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
     # Tencent's UER
     r"embedding|encoder|decoder|mask|target|tie_weights|data_processor|tgt_embedding|"
     r"share_embedding|word_embedding|"
@@ -467,6 +501,11 @@ _T5_KEYS = {
     "hidden_act": "feed_forward_proj",
 }  # fmt: skip
 _EMBEDDING_SIZE = {"embedding_size": "embedding_size"}
+_MODERNBERT_KEYS = _BERT_KEYS | {
+    "hidden_act": "hidden_activation", "dropout_rate": "mlp_dropout", "norm_epsilon": "norm_eps",
+    "attention_dropout_rate": "attention_dropout", "rotary_base": "global_rope_theta",
+}  # fmt: skip
+del _MODERNBERT_KEYS["segment_vocab_size"]
 
 # what Google's and bert4keras' config files call our fields (all others: our own names)
 KEYS_TF = {k: v for k, v in _BERT_KEYS.items() if k != "norm_epsilon"} | {
@@ -491,6 +530,11 @@ HUGGING_FACE = {
         "roformer",
         ["RoFormerModel", "RoFormerForMaskedLM", "RoFormerForMaskedLM"],
         _BERT_KEYS | _EMBEDDING_SIZE | {"rotate_values": "rotary_value"},
+    ),
+    "modernbert": (
+        "modernbert",
+        ["ModernBertModel", *["ModernBertForMaskedLM"] * 2],
+        _MODERNBERT_KEYS,
     ),
     "electra": (
         "electra",

@@ -289,7 +289,7 @@ class Transformer:
         """
         c = self.config
         if c.position == "rotary":
-            return {"angles": self.layer(RotaryAngles, "rotary", size=c.key_size)(positions)}
+            return {"angles": self.rotary_angles(positions)}
         if c.position == "relative":
             distances = self.layer(
                 RelativeVectors,
@@ -318,14 +318,18 @@ class Transformer:
         scores = None
         for i in range(c.block_counts[counter]):
             name = "block" if c.share_blocks else f"{stack}block_{i}"
-            block = self.block(name, with_memory=stack == "decoder_")
+            block = self.block(name, with_memory=stack == "decoder_", first=i == 0)
             x = block(x, scores=scores, caches=caches and caches[i], **context)
             if c.residual_attention_scores:
                 x, scores = x
             self.hidden_states.append(x)
         return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
 
-    def block(self, name, with_memory=False):
+    def rotary_angles(self, positions):
+        c = self.config
+        return self.layer(RotaryAngles, "rotary", size=c.key_size, base=c.rotary_base)(positions)
+
+    def block(self, name, with_memory=False, first=False):
         c = self.config
         linear = {"use_bias": c.use_bias, **self.common}
         attention = {"kind": c.attention, "dropout": c.attention_dropout_rate, **linear}
@@ -340,6 +344,7 @@ class Transformer:
                 "key_size": c.key_size,
                 "scale": c.attention_scale,
                 "rotate_values": c.rotate_values,
+                "rotary_halves": c.rotary_halves,
                 "return_scores": c.residual_attention_scores,
             }
             ffn = {"units": c.intermediate_size, "activation": c.hidden_act, "gated": c.gated}
@@ -354,7 +359,7 @@ class Transformer:
             ffn=ffn,
             cross=cross if with_memory else None,
             norm=self.norm_arguments,
-            norm_at=c.norm_at,
+            norm_at="pre_ffn" if first and not c.first_norm else c.norm_at,
             dropout=c.dropout_rate,
             remat=self.remat,
         )

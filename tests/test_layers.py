@@ -283,6 +283,16 @@ def test_rotation_depends_on_distances_alone():
     np.testing.assert_allclose(products, products[0], atol=1e-5)
 
 
+def test_rotation_of_halves_is_that_of_neighbours_in_another_order():
+    angles = L.RotaryAngles(6, base=500.0)(np.arange(9)[None])
+    np.testing.assert_allclose(angles[0, 7], 7 * 500.0 ** (-2 * np.arange(3) / 6), rtol=1e-6)
+    x, order = randn(2, 9, 2, 6), [0, 3, 1, 4, 2, 5]
+    halves = ops.convert_to_numpy(L.rotate(ops.convert_to_tensor(x), angles, halves=True))
+    neighbours = ops.convert_to_numpy(L.rotate(ops.convert_to_tensor(x[..., order]), angles))
+    np.testing.assert_allclose(halves[..., order], neighbours, atol=1e-6)
+    assert np.abs(halves - neighbours).max() > 0.1
+
+
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(("buckets", "most"), [(32, 128), (8, 20)])
 def test_buckets_of_distances(bidirectional, buckets, most):

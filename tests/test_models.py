@@ -444,6 +444,11 @@ def test_unknown_option_suggests_the_nearest():
         (json.dumps(TINY | {"hidden_dropout_prob": 2}), "hidden_dropout_prob is 2; .* from 0 to 1"),
         (json.dumps(TINY | {"layer_norm_eps": 10**400}), r"layer_norm_eps is 10+; .* to 1e\+30"),
         (json.dumps(TINY | {"initializer_range": float("nan")}), "initializer_range is nan"),
+        ('{"layer_types": ["full_attention", "sliding_attention"]}', "layer_types is .*sliding"),
+        ('{"model_type": "modernbert", "vocab_size": 9}', "global_attn_every_n_layers is left out"),
+        ('{"global_attn_every_n_layers": 3}', "global_attn_every_n_layers is 3"),
+        ('{"rope_parameters": {"rope_type": "yarn"}}', "rope_parameters is {'rope_type': 'yarn'}"),
+        ('{"rope_parameters": 7}', "rope_parameters is 7; expected an object"),
         ('{"n_embd": 1e400}', "n_embd is inf; expected an integer from 1 to 2147483647"),
         (
             json.dumps(TINY | {f"no_{i}_key": 1 for i in range(201)}),
@@ -474,7 +479,7 @@ def test_no_config_and_no_checkpoint(tmp_path):
         ({"hidden_size": 30}, "no multiple"),
         ({"hidden_size": True}, "the options: hidden_size is True; expected an integer"),
         ({"num_attention_heads": 0}, "heads is 0; expected an integer from 1 to 2147483647"),
-        ({"norm_at": "before"}, "norm_at is 'before'; expected one of post, pre, gpt2_ml"),
+        ({"norm_at": "before"}, "norm_at is 'before'; expected one of post, pre, pre_ffn, gpt2_ml"),
     ],
 )
 def test_impossible_options(options, error):

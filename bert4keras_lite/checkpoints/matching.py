@@ -24,18 +24,16 @@ class Slot(NamedTuple):
     here: str
     names: tuple  # spellings, the one we write first
     how: str  # "same", "turn", "rows" or "turned rows"
-    part: tuple | None  # (which, of how many) equal parts of the stored array's last axis
+    part: tuple | None  # (which, of how many) equal parts of the last axis, turned
 
     def loaded(self, array):
         """What is stored, as the variable."""
-        if self.part:
-            array = np.split(array, self.part[1], axis=-1)[self.part[0]]
-        return array.T if "turn" in self.how else array
+        array = array.T if "turn" in self.how else array
+        return np.split(array, self.part[1], axis=-1)[self.part[0]] if self.part else array
 
     def loaded_shape(self, shape):
-        if self.part and shape:
-            shape = (*shape[:-1], shape[-1] / self.part[1])
-        return shape[::-1] if "turn" in self.how else shape
+        shape = shape[::-1] if "turn" in self.how else shape
+        return (*shape[:-1], shape[-1] / self.part[1]) if self.part and shape else shape
 
 
 def slots(table, roles, format, sizes):
@@ -374,23 +372,21 @@ def gather(arrays, table, roles, format, sizes):
     if nameless:
         raise CheckpointError(
             f"format={format!r} has no name for {', '.join(sorted(nameless)[:5])}: use "
-            + ("format='tf' or 'keras'." if format == "hf" else "format='keras'.")
+            + ("format='tf' or 'keras'." if format == "hf" else "format='hf' or 'keras'.")
         )
 
     def stored(group):
         parts = [np.asarray(arrays[slot.here]) for slot in group]
-        parts = [
-            part.T if "turn" in slot.how else part for slot, part in zip(group, parts, strict=True)
-        ]
-        return np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+        array = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+        return array.T if "turn" in group[0].how else array
 
     return {name: partial(stored, group) for name, group in places.items()}
 
 
 def _stored(slot, shape):
     """The shape that a checkpoint would have to hold for a variable."""
-    shape = shape[::-1] if "turn" in slot.how else shape
-    return (*shape[:-1], shape[-1] * slot.part[1]) if slot.part else shape
+    shape = (*shape[:-1], shape[-1] * slot.part[1]) if slot.part else shape
+    return shape[::-1] if "turn" in slot.how else shape
 
 
 def _block_patterns(table, format):

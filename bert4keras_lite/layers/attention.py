@@ -22,6 +22,7 @@ class MultiHeadAttention(Layer):
         use_bias: whether the projections have a bias.
         scale: whether scores are divided by `sqrt(key_size)`.
         rotate_values: whether `angles` turn the values, too.
+        rotary_halves: which pairs they turn: see `rotate`.
         return_scores: whether to give the scores (before `bias`) as well.
         initializer_range: standard deviation of the initial kernels.
 
@@ -53,6 +54,7 @@ class MultiHeadAttention(Layer):
         use_bias=True,
         scale=True,
         rotate_values=False,
+        rotary_halves=False,
         return_scores=False,
         initializer_range=0.02,
         **kwargs,
@@ -65,6 +67,7 @@ class MultiHeadAttention(Layer):
         self.use_bias = use_bias
         self.scale = scale
         self.rotate_values = rotate_values
+        self.rotary_halves = rotary_halves
         self.return_scores = return_scores
         self.initializer_range = initializer_range
 
@@ -82,7 +85,7 @@ class MultiHeadAttention(Layer):
     def call(self, x, memory=None, bias=None, scores=None, angles=None, distances=None, cache=None):
         query = self.split_heads(self.query(x), self.key_size)
         if angles is not None:
-            query = rotate(query, angles)
+            query = rotate(query, angles, self.rotary_halves)
         if self.scale:
             query = query * self.key_size**-0.5
         memory = x if memory is None else memory
@@ -101,9 +104,9 @@ class MultiHeadAttention(Layer):
         key = self.split_heads(self.key(memory), self.key_size)
         value = self.split_heads(self.value(memory), self.head_size)
         if angles is not None:
-            key = rotate(key, angles)
+            key = rotate(key, angles, self.rotary_halves)
             if self.rotate_values:
-                value = rotate(value, angles)
+                value = rotate(value, angles, self.rotary_halves)
         return ops.transpose(key, (0, 2, 3, 1)), ops.transpose(value, (0, 2, 3, 1))
 
     def attend(self, query, key, value, bias=None, scores=None, distances=None):

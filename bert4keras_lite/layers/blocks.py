@@ -74,12 +74,14 @@ NORMS = {
     "layer": {},
     "rms": {"zero_mean": False, "offset": False},
     "plain_rms": {"zero_mean": False, "offset": False, "scale": False},
+    "bias_free": {"offset": False},
 }
 
 # where a block normalizes: what goes into, or what comes out of, a residual branch
 NORM_SLOTS = {
     "post": ("attention_out", "cross_out", "ffn_out"),
     "pre": ("attention_in", "cross_in", "ffn_in"),
+    "pre_ffn": ("cross_in", "ffn_in"),  # what comes into the block is normalized already
     "gpt2_ml": ("ffn_in", "ffn_out"),
 }
 

@@ -74,9 +74,9 @@ class AttentionBias(Layer):
         return None
 
 
-def sinusoids(positions, size):
-    """Angles `p / 10000 ** (2 i / size)`: positions `(...)` to `(..., size / 2)`."""
-    frequencies = 10000.0 ** (-np.arange(0, size, 2, dtype="float32") / size)
+def sinusoids(positions, size, base=10000.0):
+    """Angles `p / base ** (2 i / size)`: positions `(...)` to `(..., size / 2)`."""
+    frequencies = base ** (-np.arange(0, size, 2, dtype="float32") / size)
     return ops.cast(positions, "float32")[..., None] * ops.convert_to_tensor(frequencies)
 
 
@@ -86,6 +86,7 @@ class RotaryAngles(Layer):
 
     Args:
         size: of a head's queries and keys.
+        base: the longest wave is about so many tokens, times 2 pi.
 
     Call arguments:
         positions: integers `(batch or 1, length)`.
@@ -97,28 +98,36 @@ class RotaryAngles(Layer):
         Su et al., "RoFormer", arXiv 2104.09864, equation 15.
     """
 
-    def __init__(self, size, **kwargs):
+    def __init__(self, size, base=10000.0, **kwargs):
         super().__init__(**kwargs)
         self.size = size
+        self.base = base
 
     def call(self, positions):
-        return sinusoids(positions, self.size)
+        return sinusoids(positions, self.size, self.base)
 
     def compute_output_spec(self, positions):
         return keras.KerasTensor((*positions.shape, self.size // 2), "float32")
 
 
-def rotate(x, angles):
-    """Turns each pair (0, 1), (2, 3), ... of the last axis by an angle.
+def rotate(x, angles, halves=False):
+    """Turns each pair of the last axis by an angle.
 
     Args:
         x: `(batch, length, heads, size)`.
         angles: in radians, `(batch or 1, length, size / 2)`; of a `RotaryAngles`.
+        halves: whether an entry of the first half pairs with that of the second, as in GPT-NeoX;
+            else neighbours do, (0, 1), (2, 3), ..., as in the paper.
 
     Returns:
         As `x`.
     """
     cos, sin = ops.cos(angles), ops.sin(angles)
+    if halves:
+        cos, sin = (ops.cast(y, x.dtype)[:, :, None] for y in (cos, sin))
+        first, second = ops.split(x, 2, axis=-1)
+        turned = [first * cos - second * sin, second * cos + first * sin]
+        return ops.concatenate(turned, axis=-1)
     cos, sin = (
         ops.cast(ops.stack(pair, axis=-1), x.dtype)[:, :, None]
         for pair in ((cos, cos), (-sin, sin))

@@ -11,7 +11,25 @@ import sys
 from pathlib import Path
 
 FILE = Path(__file__).with_name("hf_keys.json")
-FAMILIES = ["albert", "bert", "electra", "gpt2", "mt5", "openai-gpt", "roformer", "t5"]
+FAMILIES = [
+    "albert",
+    "bert",
+    "electra",
+    "gpt2",
+    "modernbert",
+    "mt5",
+    "openai-gpt",
+    "roformer",
+    "t5",
+]
+# keys of older versions that the constructor takes, and the attribute that they change
+OLDER = {
+    "modernbert": {
+        "global_attn_every_n_layers": "layer_types",
+        "global_rope_theta": "rope_parameters",
+        "local_rope_theta": "rope_parameters",
+    }
+}
 
 
 def main(names):
@@ -23,6 +41,10 @@ def main(names):
         defaults = config.to_dict()
         # one attribute under two names: a file may have either
         aliases = {k: v for k, v in config.attribute_map.items() if k not in defaults}
+        for key, attribute in OLDER.get(name, {}).items():
+            changed = transformers.AutoConfig.for_model(name, **{key: 1}).to_dict()
+            assert changed[attribute] != defaults[attribute], key
+            aliases[key] = attribute
         known[name] = {
             "transformers": transformers.__version__,
             "defaults": {k: v for k, v in sorted(defaults.items()) if "version" not in k},

@@ -69,6 +69,19 @@ HF_NEZHA = {
     "max_relative_position": 64,
     "use_relative_position": True,
 }
+HF_MODERNBERT = {
+    **{k: v for k, v in TF.items() if k not in ("hidden_act", "type_vocab_size")},
+    "model_type": "modernbert",
+    "hidden_activation": "gelu",
+    "intermediate_size": 48,
+    "global_attn_every_n_layers": 1,
+    "reference_compile": False,
+    **{f"{name}_token_id": i for i, name in enumerate(["pad", "bos", "eos", "cls", "sep"])},
+}
+ROPE = {
+    kind: {"rope_type": "default", "rope_theta": 10_000.0}
+    for kind in ("full_attention", "sliding_attention")
+}
 JUNNYU_V2 = {
     **HF_ROFORMER,
     "hidden_act": "relu",
@@ -579,6 +592,15 @@ def transformers_cases():
         hf_case("hf_roformer", "RoFormerModel", HF_ROFORMER),
         hf_case("hf_roformer_mlm", "RoFormerForMaskedLM", HF_ROFORMER, MLM),
         hf_case("hf_roformer_rotary_value", "RoFormerForMaskedLM", rotary, MLM),
+        hf_case("hf_modernbert", "ModernBertModel", HF_MODERNBERT, kinds=("tokens",)),
+        hf_case(
+            "hf_modernbert_mlm",
+            "ModernBertForMaskedLM",
+            {**HF_MODERNBERT, "rope_parameters": ROPE},
+            MLM,
+            kinds=("tokens",),
+            sizes=(LARGE, LONG),
+        ),
         hf_case("hf_electra", "ElectraModel", HF_ELECTRA),
         hf_case("hf_electra_discriminator", "ElectraForPreTraining", HF_ELECTRA, discriminator),
         hf_case(
@@ -755,16 +777,16 @@ def load_weights(case, model, weights):
     assert not found.unexpected_keys and not own.keys() & set(found.missing_keys)
 
 
-def forward(model, tokens, segments):
+def forward(model, tokens, segments=None):
     """Named outputs for one batch."""
     import torch
 
     with torch.no_grad():
         out = model(
             input_ids=torch.tensor(tokens, dtype=torch.long),
-            token_type_ids=torch.tensor(segments, dtype=torch.long),
             attention_mask=torch.tensor(visible(tokens), dtype=torch.long),
             output_hidden_states=True,
+            **({} if segments is None else {"token_type_ids": torch.tensor(segments).long()}),
         )
     if "ForPreTraining" in type(model).__name__ and "logits" in out:
         return {"discriminator": out.logits[..., None]}, out.hidden_states

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-FLOAT64 = 3e-6
+FLOAT64 = 6e-6
 
 
 def make_case(name, config, options, weights, inputs, outputs, **fields):

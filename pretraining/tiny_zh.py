@@ -1,0 +1,167 @@
+"""The texts, the vocabulary and the corpora of `tiny-zh`, the models that come with the toolkit.
+
+    python -m pretraining.tiny_zh --data D --output WORK
+
+D is a directory with some of `lm_modern_prose/text.txt`, `lm_laws/text.txt` (documents between empty
+lines), `classical_modern/pairs.tsv` (book TAB classical TAB modern), `poetry/song_ci.jsonl` and
+`poetry/classics.jsonl` (title, paragraphs). docs/tiny-zh.md says where they come from, and their
+licences. WORK gets
+
+- `texts/train-KIND.txt` and `texts/heldout-KIND.txt`, KIND being modern, laws, classical or poems:
+  one of about fifty documents is held out, chosen by its own text, so that more texts change nothing;
+- `vocab.txt`: 7,000 entries;
+- `mlm` and `lm`: the corpora of the encoder and of the decoder, and `heldout-mlm`, `heldout-lm`.
+
+Then `python -m pretraining.train --config tiny_zh --corpus WORK/mlm --vocab WORK/vocab.txt --output
+RUN` trains the encoder; with `--config tiny_zh_writer` and `WORK/lm`, the decoder.
+"""
+
+import argparse
+import hashlib
+import json
+import string
+import sys
+from collections import Counter
+from itertools import groupby
+from pathlib import Path
+
+from bert4keras_lite.files import replacing
+
+from . import corpus
+
+VOCABULARY = 7000
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+PUNCTUATION = "，。、；：？！“”‘’（）《》〈〉【】「」『』…—～·￥％"
+HELD_OUT = 50  # one document of so many
+LINES = 100  # of a book whose chapters are not marked, in a document
+
+
+def paragraphs(path):
+    """The documents of a text: lists of lines between empty lines."""
+    with open(path, encoding="utf-8") as file:
+        for filled, lines in groupby(map(str.strip, file), key=bool):
+            if filled:
+                yield list(lines)
+
+
+def columns(path, column):
+    """The documents of pairs: a hundred lines after each other of one book."""
+    with open(path, encoding="utf-8") as file:
+        rows = (line.rstrip("\n").split("\t") for line in file)
+        for _, book in groupby(rows, key=lambda row: row[0]):
+            lines = [row[column] for row in book]
+            for begin in range(0, len(lines), LINES):
+                yield lines[begin : begin + LINES]
+
+
+def poems(path):
+    """The documents of JSON lines: title and lines of each poem."""
+    with open(path, encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            yield [row["title"], *row["paragraphs"]]
+
+
+SOURCES = [
+    ("modern", "lm_modern_prose/text.txt", paragraphs),
+    ("modern", "classical_modern/pairs.tsv", lambda path: columns(path, 2)),
+    ("laws", "lm_laws/text.txt", paragraphs),
+    ("classical", "classical_modern/pairs.tsv", lambda path: columns(path, 1)),
+    ("classical", "poetry/classics.jsonl", poems),
+    ("poems", "poetry/song_ci.jsonl", poems),
+]
+KINDS = list(dict.fromkeys(kind for kind, *_ in SOURCES))
+
+
+def is_held_out(document):
+    digest = hashlib.sha256("\n".join(document).encode()).digest()
+    return int.from_bytes(digest[:8], "big") % HELD_OUT == 0
+
+
+def write_texts(data, folder):
+    """Writes the texts of each kind, those to train on and those held out.
+
+    Args:
+        data: `Path` of the directory with the sources.
+        folder: `Path` to write to.
+
+    Returns:
+        Characters of the texts to train on: a `Counter`.
+
+    Raises:
+        FileNotFoundError: none of the sources is there.
+    """
+    there = [source for source in SOURCES if (data / source[1]).is_file()]
+    if not there:
+        names = ", ".join(dict.fromkeys(name for _, name, _ in SOURCES))
+        raise FileNotFoundError(f"{data}: expected one of {names} in it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    characters = Counter()
+    for kind in KINDS:
+        documents = [
+            document for k, name, read in there if k == kind for document in read(data / name)
+        ]
+        for part, held in (("train", False), ("heldout", True)):
+            with replacing(folder / f"{part}-{kind}.txt") as file:
+                for document in documents:
+                    if is_held_out(document) == held:
+                        file.write(("\n".join(document) + "\n\n").encode())
+                        if not held:
+                            characters.update("".join(document))
+    return characters
+
+
+def usual_characters():
+    """The 3,755 characters of GB 2312's first level: those of today, whatever the texts have."""
+    cells = ((row + 0xA0, cell + 0xA0) for row in range(16, 56) for cell in range(1, 95))
+    return [bytes(cell).decode("gb2312", errors="ignore") for cell in cells]
+
+
+def vocabulary(characters, size=VOCABULARY):
+    """Special tokens, ASCII, punctuation, the usual characters, then the commonest of the texts.
+
+    Args:
+        characters: a `Counter` of those in the texts.
+        size: entries.
+
+    Returns:
+        A list of tokens, each once. Letters and digits are there as continuations, too.
+    """
+    ascii_signs = [c for c in string.printable if c.isprintable() and c == c.lower() and c != " "]
+    inner = [f"##{c}" for c in string.ascii_lowercase + string.digits]
+    usual = sorted(filter(None, usual_characters()), key=lambda c: -characters[c])
+    rest = (c for c, _ in characters.most_common() if len(c.encode()) > 1 and c.isprintable())
+    tokens = [*SPECIAL, *ascii_signs, *inner, *PUNCTUATION, *usual, *rest]
+    return list(dict.fromkeys(tokens))[:size]
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, metavar="D")
+    parser.add_argument("--output", required=True, metavar="WORK")
+    options = parser.parse_args(arguments)
+    work = Path(options.output)
+    try:
+        characters = write_texts(Path(options.data), work / "texts")
+    except FileNotFoundError as error:
+        parser.error(f"--data {error}")
+    with replacing(work / "vocab.txt") as file:
+        file.write("".join(f"{token}\n" for token in vocabulary(characters)).encode())
+    for part, prefix, shards in (("train", "", 8), ("heldout", "heldout-", 1)):
+        for mode in ("mlm", "lm"):
+            failed = corpus.main(
+                [
+                    *("--input", str(work / "texts" / f"{part}-*.txt"), "--mode", mode),
+                    *("--output", str(work / f"{prefix}{mode}"), "--shards", str(shards)),
+                    *("--vocab", str(work / "vocab.txt"), "--sequence-length", "128"),
+                    *("--clean", "--unique", "--min-characters", "4"),
+                ]
+            )
+            if failed:
+                return failed
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
