@@ -941,17 +941,29 @@ def warn(sentences, where, stacklevel=3):
 
 
 def check_vocabulary(directory, config):
-    """Raises if the `vocab.txt` beside a checkpoint has more tokens than the model has rows."""
+    """Raises if the `vocab.txt` beside a checkpoint has more tokens than the model has rows.
+
+    Warns if its padding is another id than the one that the model hides.
+    """
     if not isinstance(directory, (str, Path)):
         return
     file = Path(directory) / "vocab.txt"
     if file.is_file():
-        count = read_bytes(file).rstrip(b"\r\n").count(b"\n") + 1
+        lines = b"\n" + read_bytes(file).rstrip(b"\r\n").replace(b"\r\n", b"\n") + b"\n"
+        count = lines.count(b"\n") - 1
         if count > config.vocab_size:
             raise ValueError(
                 f"{file} has {count} tokens, but the model has {config.vocab_size} rows for them: "
                 "one of the two belongs to another checkpoint."
             )
+        place = lines.find(b"\n[PAD]\n")
+        padding = lines.count(b"\n", 0, place)
+        if place >= 0 and config.pad_token_id not in (-1, padding):
+            said = (
+                f"[PAD] has the id {padding}, but the model hides {config.pad_token_id} from "
+                f"attention: build it with pad_token_id={padding}, and fill up batches with that id."
+            )
+            warn([said], file)
 
 
 def contradiction(model, values, where):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import warnings
 
 import keras
 import numpy as np
@@ -167,6 +168,22 @@ def test_the_padding_id_is_saved(family, pad, format, tmp_path):
     )
     loaded = build_transformer_model(tmp_path, return_keras_model=False)
     assert loaded.config.pad_token_id == pad
+
+
+@pytest.mark.once
+def test_a_vocabulary_whose_padding_is_another_id_is_told(tmp_path):
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "max_position": 8, "return_keras_model": False}
+    build_transformer_model(**sizes).save_checkpoint(tmp_path)
+    (tmp_path / "vocab.txt").write_bytes(b"a\r\nb\r\n[PAD]\r\nc\r\n")
+    with pytest.warns(
+        UserWarning, match=r"vocab\.txt.*\[PAD\] has the id 2, but the model hides 0"
+    ):
+        build_transformer_model(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_transformer_model(tmp_path, pad_token_id=2)
+        build_transformer_model(tmp_path, pad_token_id=-1)
 
 
 def test_a_padding_id_beyond_the_vocabulary():
