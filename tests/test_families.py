@@ -616,3 +616,9 @@ def test_config_of_modernbert():
     every = {"model_type": "modernbert", "layer_types": ["full_attention"] * 2}
     values = translate(every | {"rope_parameters": rope, "norm_eps": 1e-4, "layer_norm_eps": 1e-12})
     assert (values["rotary_base"], values["norm_epsilon"]) == (5e5, 1e-4)
+
+
+def test_a_checkpoint_of_a_format_that_the_family_does_not_have(tmp_path):
+    built("bert").save_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="checkpoints of this family and format have no such"):
+        build_transformer_model(None, tmp_path / "bert_model.ckpt", model="modernbert", **SIZES)

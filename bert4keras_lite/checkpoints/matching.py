@@ -90,7 +90,7 @@ def canonical_names(names, slots):
     whole file: what stands behind others is another model, and keeps its names.
     """
     slots = list(slots)
-    prefix = slots[0].names[0].split(".")[0] + "."
+    prefix = slots[0].names[0].split(".")[0] + "." if slots else ""
     body = {n for slot in slots for n in slot.names if n.startswith(prefix)}
     exact, bare, others = {}, {}, {}
     for name in names:
@@ -304,7 +304,7 @@ def match(
         if path not in placed and path.split("/")[0] in elsewhere
     }
 
-    tokens = next((found[n] for n in known[0].names if n in found), None)
+    tokens = next((found[n] for slot in known[:1] for n in slot.names if n in found), None)
     for name in checkpoint:
         if name in used or not any(re.fullmatch(pattern, name) for pattern in copies):
             continue

@@ -1,14 +1,13 @@
 """Tokens that a text is cut at before anything else: those added to a vocabulary, and special ones."""
 
 import re
-from array import array
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 
 import regex
 
 MAX_ADDED = 1 << 16  # tokens that are no part of the vocabulary proper
-MAX_CHARACTERS = 1 << 20  # of all of them
-NONE = 0xFFFFFFFF  # no character
+MAX_LOOKED_AT = 10_000  # characters of a text, in looking for them at one place
 _SPACE, _WORD = re.compile(r"\s*"), regex.compile(r"\w")
 
 
@@ -44,59 +43,33 @@ class AddedToken:
 class Finder:
     """Finds tokens in a text: the leftmost, and of several there the longest.
 
-    Takes time that grows with the text and the tokens, not with their product: the automaton of Aho
-    and Corasick for the tokens spelled backwards reads a text from its end, and knows at each
-    character the longest token that begins with it.
-
     Args:
         tokens: dict of what stands in the text, none of it empty -> `AddedToken`.
 
     Raises:
-        ValueError: the tokens have more characters than those of any model.
-
-    Reference: Aho, Corasick, "Efficient string matching", 1975, https://doi.org/10.1145/360825.360855.
+        ValueError: tokens that begin alike have so many lengths that each place of a text would
+            have to be looked at far more often than those of any model ask for.
     """
 
     def __init__(self, tokens):
-        count = sum(map(len, tokens))
-        if count > MAX_CHARACTERS:
-            raise ValueError(
-                f"added_tokens: they have {count} characters; expected at most {MAX_CHARACTERS}. Put"
-                " them into the vocabulary."
-            )
-        self._tokens, self._longest = tokens, max(map(len, tokens))
-        self._first = re.compile(f"[{re.escape(''.join({content[0] for content in tokens}))}]")
-        # state -> the character that leads to it from the state before it, if one does; the other
-        # steps are in `_steps`: state and character -> state. State 0 is that of no character.
-        self._chars, self._steps = array("I", [NONE, NONE]), {}
-        parents, chars, depths = array("I", [0]), array("I", [0]), array("I", [0])
-        ends = {}
+        self._tokens = tokens
+        lengths = defaultdict(set)
         for content in tokens:
-            state = 0
-            for depth, char in enumerate(map(ord, reversed(content)), 1):
-                after = self._step(state, char)
-                if not after:
-                    after = len(parents)
-                    if after == state + 1:
-                        self._chars[after] = char
-                    else:
-                        self._steps[state << 21 | char] = after
-                    self._chars.append(NONE)
-                    parents.append(state)
-                    chars.append(char)
-                    depths.append(depth)
-                state = after
-            ends[state] = len(content)
-        # state -> that of its longest end which is a state, too; and the longest token it ends with
-        self._shorter, self._lengths = (array("I", bytes(4 * len(parents))) for _ in range(2))
-        for state in sorted(range(1, len(parents)), key=depths.__getitem__):
-            if parents[state]:
-                self._shorter[state] = self._after(self._shorter[parents[state]], chars[state])
-            self._lengths[state] = ends.get(state, self._lengths[self._shorter[state]])
+            lengths[content[0]].add(len(content))
+        for char, found in lengths.items():
+            if sum(found) > MAX_LOOKED_AT:
+                raise ValueError(
+                    f"added_tokens: those that begin with {char!r} have {len(found)} lengths,"
+                    f" {sum(found)} characters; expected at most {MAX_LOOKED_AT}. Put them into the"
+                    " vocabulary."
+                )
+        # first character -> the lengths of the tokens with it, the greatest first
+        self._lengths = {char: sorted(found, reverse=True) for char, found in lengths.items()}
+        self._first = re.compile(f"[{re.escape(''.join(lengths))}]")
 
     def is_in(self, text):
-        """Whether any of the tokens may be in a text."""
-        return any(self._spans(text, *window) for window in self._windows(text))
+        """Whether any of the tokens is in a text."""
+        return self._next(text, 0) is not None
 
     def find(self, text):
         """The tokens of a text, without the white space beside them.
@@ -104,49 +77,24 @@ class Finder:
         Returns:
             A list of `(start, end, AddedToken)`.
         """
-        found, done = [], 0
-        for window in self._windows(text):
-            for start, end in self._spans(text, *window):
-                if start < done:
-                    continue
-                done = end
-                token = self._tokens[text[start:end]]
-                if not (token.single_word and _touches_a_word(text, start, end)):
-                    found.append((start, end, token))
+        found, span = [], self._next(text, 0)
+        while span is not None:
+            start, end = span
+            token = self._tokens[text[start:end]]
+            if not (token.single_word and _touches_a_word(text, start, end)):
+                found.append((start, end, token))
+            span = self._next(text, end)
         return found
 
-    def _windows(self, text):
-        """Where the parts of a text start and end in which tokens may be, by their first characters."""
-        start = end = -1
-        for match in self._first.finditer(text):
-            if match.start() >= end:
-                if end > 0:
-                    yield start, end
-                start = match.start()
-            end = min(match.start() + self._longest, len(text))
-        if end > 0:
-            yield start, end
-
-    def _spans(self, text, first, last):
-        """Where tokens start in a part of a text, and where the longest one there ends, in order."""
-        spans, state = [], 0
-        for start in range(last - 1, first - 1, -1):
-            state = self._after(state, ord(text[start]))
-            if self._lengths[state]:
-                spans.append((start, start + self._lengths[state]))
-        return spans[::-1]
-
-    def _step(self, state, char):
-        """The state of one more character, or 0."""
-        if self._chars[state + 1] == char:
-            return state + 1
-        return self._steps.get(state << 21 | char, 0)
-
-    def _after(self, state, char):
-        """The state of the longest end of what was read that is one, after one more character."""
-        while not (after := self._step(state, char)) and state:
-            state = self._shorter[state]
-        return after
+    def _next(self, text, start):
+        """Where the first token at `start` or after it starts and ends, or None."""
+        while match := self._first.search(text, start):
+            start = match.start()
+            for length in self._lengths[match[0]]:
+                if text[start : start + length] in self._tokens:
+                    return start, min(start + length, len(text))
+            start += 1
+        return None
 
 
 def _touches_a_word(text, start, end):

@@ -191,7 +191,7 @@ REFUSED = {
     "shards_of_indexes": "names an index as a shard: '1a.index.json'",
     "shards_of_too_many_tensors": "it lists 100000 tensors; expected 1 to 50000",
     "shards_of_torch_names": "1.bin: damaged or truncated: ValueError: a pickle that would take",
-    "shards_above": "is missing",
+    "shards_above": "names a shard outside of its directory: '..'",
     "shards_null": "names a shard outside of its directory: 'a\\x00b'",
     "shards_nothing": "it lists 0 tensors; expected 1 to 50000",
     "shards_list": "'list' object has no attribute 'items'",
