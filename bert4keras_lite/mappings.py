@@ -310,6 +310,7 @@ WEIGHTS = {
 # What a checkpoint may hold beside the model: traces of an optimizer, constants.
 SKIPPABLE = [
     r"(^|.*/)(adam_m|adam_v|Adam(_\d+)?|AdamWeightDecayOptimizer(_\d+)?|LAMB\w*)$",
+    r"(?s).*/\.OPTIMIZER_SLOT/.*",
     r"(^|.*/)(global_step|beta[12]_power|temperature|good_steps|loss_scale)$",
     r".*_slot_(v|vr|vc|m)$",
     r"(?s).*rng_(state|tracker_states).*",

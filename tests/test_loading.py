@@ -11,6 +11,7 @@ from bert4keras_lite import build_transformer_model
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
 from bert4keras_lite.checkpoints.foreign import adapt
 from bert4keras_lite.checkpoints.torch_file import Storage, Tensor, named_tensors
+from bert4keras_lite.mappings import SKIPPABLE
 
 pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore:.*never trained")]
 
@@ -167,6 +168,85 @@ def test_shapes_that_a_dialect_does_not_have(sign, name, shape, expected):
     said = f"{name}': expected {expected}, got the shape {shape}"
     with pytest.raises(CheckpointError, match=re.escape(said)):
         adapt(of_other_shapes(sign, {name: shape}))
+
+
+OFFICIAL = "transformer/layer_0/self_attention/query/kernel"
+
+
+@pytest.mark.parametrize(
+    "sign, first, second",
+    [
+        (OFFICIAL, OFFICIAL, f"Adam/m/{OFFICIAL}"),
+        (OFFICIAL, OFFICIAL, f"{OFFICIAL}:0"),
+        (OFFICIAL, "type_embeddings/embeddings", "bert/embeddings/token_type_embeddings"),
+        (
+            "embedding.layer_norm.gamma",
+            "embedding.word.embedding.weight",
+            "embedding.word_embedding.weight",
+        ),
+        (
+            "decoder.transformer_decoder.0.context_attn.x",
+            "encoder.block.0.layer.1.DenseReluDense.wi_1.weight",
+            "encoder.block.0.layer.1.DenseReluDense.wi.weight",
+        ),
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_two_names_that_a_dialect_reads_as_one(sign, first, second, reverse):
+    names = (second, first) if reverse else (first, second)
+    with pytest.raises(CheckpointError, match="; expected one of them") as error:
+        adapt(of_other_shapes(sign, dict.fromkeys(names, (2, 4))))
+    assert repr(first) in str(error.value) and repr(second) in str(error.value)
+
+
+@pytest.mark.parametrize("ending", ["", ":0", "/.ATTRIBUTES/VARIABLE_VALUE"])
+def test_what_an_optimizer_keeps_of_the_official_bert(ending):
+    """It is not taken for the weight, and needs no word."""
+    slots = ["/adam_m", "/adam_v", "/.OPTIMIZER_SLOT/optimizer/m/.ATTRIBUTES/VARIABLE_VALUE"]
+    weights = {OFFICIAL: np.ones((8, 2, 4)), "word_embeddings/embeddings": np.ones((20, 8))}
+    weights = {f"model/{name}": array for name, array in weights.items()}
+    moments = {name + slot: 0 * array for name, array in weights.items() for slot in slots}
+    found = adapt({name + ending: array for name, array in weights.items()} | moments)
+    query = found["bert/encoder/layer_0/attention/self/query/kernel"]
+    np.testing.assert_array_equal(query, np.ones((8, 8)))
+    np.testing.assert_array_equal(found["bert/embeddings/word_embeddings"], np.ones((20, 8)))
+    assert all(any(re.fullmatch(p, name) for p in SKIPPABLE) for name in moments)
+
+
+@pytest.mark.parametrize("model, format", [("bert", "hf"), ("gpt2", "hf"), ("albert", "tf")])
+def test_an_axis_too_many_is_another_shape(tmp_path, model, format):
+    """Only TensorFlow 2's BERT has one for the heads: others would be reshaped without being turned."""
+    saved = small(model)
+    saved.save_checkpoint(tmp_path, format)
+    arrays = dict(open_checkpoint(tmp_path))
+    for name, array in arrays.items():
+        for shape in ((*array.shape, 1), (1, *array.shape), (array.size // 4, 2, 2)):
+            with pytest.raises(CheckpointError, match=rf"! {re.escape(name)}: "):
+                saved.load_checkpoint(arrays | {name: array.reshape(shape)})
+
+
+def test_other_axes_than_those_of_heads(tmp_path):
+    small().save_checkpoint(tmp_path, "tf")
+    arrays = dict(open_checkpoint(tmp_path))
+    attention = "bert/encoder/layer_0/attention/"
+    split = {
+        f"{attention}self/query/kernel": (8, 2, 4),
+        f"{attention}self/key/bias": (2, 4),
+        f"{attention}output/dense/kernel": (2, 4, 8),
+    }
+    fits = {name: arrays[name].reshape(shape) for name, shape in split.items()}
+    again = build_transformer_model(tmp_path, arrays | fits, return_keras_model=False)
+    assert_same_weights(again, load(tmp_path))
+    for name, shape in (
+        (f"{attention}self/query/kernel", (2, 4, 8)),
+        (f"{attention}output/dense/kernel", (8, 2, 4)),
+        (f"{attention}output/dense/bias", (2, 4)),
+        ("bert/pooler/dense/kernel", (8, 2, 4)),
+    ):
+        array = np.resize(arrays.get(name, np.zeros(64, "float32")), shape)
+        options = {"with_pool": True} if "pooler" in name else {}
+        with pytest.raises(CheckpointError, match=f"! {name}: "):
+            build_transformer_model(tmp_path, arrays | {name: array}, **options)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,15 @@ import numpy as np
 from ..parsing import FREE
 from .base import Checkpoint, CheckpointError, Entry
 
+
+def _last_joined(shape):
+    return (*shape[:-2], shape[-2] * shape[-1])
+
+
+def _first_joined(shape):
+    return (shape[0] * shape[1], *shape[2:])
+
+
 # what is done to an array: (the first axes that it may have, its new shape, the array)
 CHANGES = {
     "same": (None, lambda shape: shape, lambda array: array),
@@ -24,6 +33,12 @@ CHANGES = {
         range(1, 1 << 60),
         lambda shape: (shape[0] - 1, *shape[1:]),
         lambda array: array[1:],
+    ),
+    "join last axes": (None, _last_joined, lambda array: array.reshape(_last_joined(array.shape))),
+    "join first axes": (
+        None,
+        _first_joined,
+        lambda array: array.reshape(_first_joined(array.shape)),
     ),
 }
 
@@ -302,44 +317,44 @@ TWO_STAGE_HEAD = Dialect(
     ],
 )
 
-# TensorFlow 2's official BERT (LaBSE on TensorFlow Hub); its kernels have an axis for the heads
+# TensorFlow 2's official BERT (LaBSE on TensorFlow Hub). What else stands after the name of a weight
+# is what an optimizer keeps of it.
+_STORED = r"(?::0|/\.ATTRIBUTES/VARIABLE_VALUE)?$"
 OFFICIAL_BERT = Dialect(
     "TensorFlow 2's official BERT",
-    r"(.*/)?transformer/layer_0/self_attention/query/kernel",
+    r"(?:.*/)?transformer/layer_0/self_attention/query/kernel" + _STORED,
     [
-        (r"(?:.*/)?word_embeddings/embeddings.*", "bert/embeddings/word_embeddings", "same"),
-        (
-            r"(?:.*/)?position_embedding/(?:position_)?embeddings.*",
-            "bert/embeddings/position_embeddings",
-            "same",
-        ),
-        (
-            r"(?:.*/)?type_embeddings/embeddings.*",
-            "bert/embeddings/token_type_embeddings",
-            "same",
-        ),
-        (r"(?:.*/)?embeddings/layer_norm/(gamma|beta).*", r"bert/embeddings/LayerNorm/\1", "same"),
-        *(
-            (
-                rf"(?:.*/)?transformer/layer_(\d+)/{ours}/(\w+).*",
-                rf"bert/encoder/layer_\1/{theirs}/\2",
-                "same",
-            )
-            for ours, theirs in (
-                ("self_attention/query", "attention/self/query"),
-                ("self_attention/key", "attention/self/key"),
-                ("self_attention/value", "attention/self/value"),
-                ("self_attention/attention_output", "attention/output/dense"),
-                ("self_attention_output", "attention/output/dense"),
-                ("self_attention_layer_norm", "attention/output/LayerNorm"),
-                ("intermediate", "intermediate/dense"),
-                ("output", "output/dense"),
-                ("output_layer_norm", "output/LayerNorm"),
-            )
-        ),
-        (r"(?:.*/)?pooler_transform/(\w+).*", r"bert/pooler/dense/\1", "same"),
+        (rf"(?:.*/)?{ours}{_STORED}", theirs, "same")
+        for ours, theirs in (
+            ("word_embeddings/embeddings", "bert/embeddings/word_embeddings"),
+            ("position_embedding/(?:position_)?embeddings", "bert/embeddings/position_embeddings"),
+            ("type_embeddings/embeddings", "bert/embeddings/token_type_embeddings"),
+            ("embeddings/layer_norm/(gamma|beta)", r"bert/embeddings/LayerNorm/\1"),
+            *(
+                (rf"transformer/layer_(\d+)/{ours}/(\w+)", rf"bert/encoder/layer_\1/{theirs}/\2")
+                for ours, theirs in (
+                    ("self_attention/query", "attention/self/query"),
+                    ("self_attention/key", "attention/self/key"),
+                    ("self_attention/value", "attention/self/value"),
+                    ("self_attention/attention_output", "attention/output/dense"),
+                    ("self_attention_output", "attention/output/dense"),
+                    ("self_attention_layer_norm", "attention/output/LayerNorm"),
+                    ("intermediate", "intermediate/dense"),
+                    ("output", "output/dense"),
+                    ("output_layer_norm", "output/LayerNorm"),
+                )
+            ),
+            (r"pooler_transform/(\w+)", r"bert/pooler/dense/\1"),
+        )
     ],
 )
+
+# Its kernels have an axis for the heads, under Google's names, too: pattern, number of axes, change
+HEADS = [
+    (r"bert/encoder/layer_\d+/attention/self/(query|key|value)/kernel", 3, "join last axes"),
+    (r"bert/encoder/layer_\d+/attention/self/(query|key|value)/bias", 2, "join last axes"),
+    (r"bert/encoder/layer_\d+/attention/output/dense/kernel", 3, "join first axes"),
+]
 
 DIALECTS = [
     UER_T5, UER_GPT2, UER_BERT, OPENAI_GPT2, MEGATRON_GPT2, ALBERT_ZH, TWO_STAGE_HEAD, OFFICIAL_BERT,
@@ -382,7 +397,7 @@ def adapt(checkpoint):
         A `Checkpoint` if anything had to change.
 
     Raises:
-        CheckpointError: the weights are quantized.
+        CheckpointError: the weights are quantized, or two names of a dialect mean one weight.
     """
     quantized = next((name for name in checkpoint if re.search(QUANTIZED, name)), None)
     if quantized:
@@ -394,23 +409,51 @@ def adapt(checkpoint):
         )
     checkpoint = unwrapped(checkpoint)
     dialect = dialect_of(checkpoint)
-    if dialect is None:
-        return checkpoint
-    entries = {}
+    return _with_joined_heads(checkpoint if dialect is None else _translated(checkpoint, dialect))
+
+
+def _translated(checkpoint, dialect):
+    """A checkpoint of a dialect under the names that the tables know."""
+    entries, stored = {}, {}
+
+    def add(there, name, change):
+        if there in stored:
+            raise CheckpointError(
+                f"{_path(checkpoint)}: {stored[there]!r:.200} and {name!r:.200} are both read as "
+                f"{there!r:.200}, in the names of {dialect.name}; expected one of them. Leave out "
+                "the one that is not the model's weight."
+            )
+        stored[there] = name
+        entries[there] = _changed(checkpoint, name, change)
+
     for name in checkpoint:
         for pattern, there, change in dialect.rules:
-            found = re.match(pattern, name)
+            found = re.fullmatch(pattern, name)
             if found:
                 if there is not None:
-                    entries[found.expand(there)] = _changed(checkpoint, name, change)
+                    add(found.expand(there), name, change)
                 break
         else:
-            entries[name] = _changed(checkpoint, name, "same")
+            add(name, name, "same")
     if dialect is UER_T5:
-        _name_plain_feed_forward(entries)
+        _name_plain_feed_forward(entries, _path(checkpoint))
     if dialect is ALBERT_ZH:
         _multiply_tables(entries, _path(checkpoint))
     return _presented(checkpoint, entries, dialect)
+
+
+def _with_joined_heads(checkpoint):
+    """A checkpoint without the axes of `HEADS`."""
+    changes = {
+        name: change
+        for name in checkpoint
+        for pattern, axes, change in HEADS
+        if re.fullmatch(pattern, name) and len(_shape(checkpoint, name)) == axes
+    }
+    if not changes:
+        return checkpoint
+    entries = {name: _changed(checkpoint, name, changes.get(name, "same")) for name in checkpoint}
+    return _presented(checkpoint, entries, getattr(checkpoint, "dialect", None))
 
 
 def _presented(checkpoint, entries, dialect=None):
@@ -425,9 +468,8 @@ def _path(checkpoint):
 def _changed(checkpoint, name, change):
     first, to_shape, to_array = CHANGES[change]
     lazy = hasattr(checkpoint, "shape")
-    shape = checkpoint.shape(name) if lazy else np.shape(checkpoint[name])
+    shape = _shape(checkpoint, name)
     dtype = checkpoint.dtype(name) if lazy else np.asarray(checkpoint[name]).dtype
-    shape = tuple(shape)
     if first and (not shape or shape[0] not in first):
         rows = "1 row" if len(first) == 1 else "1 row or more"
         raise CheckpointError(
@@ -437,16 +479,28 @@ def _changed(checkpoint, name, change):
     return Entry(tuple(to_shape(shape)), dtype, partial(_read, checkpoint, name, to_array))
 
 
+def _shape(checkpoint, name):
+    return tuple(
+        checkpoint.shape(name) if hasattr(checkpoint, "shape") else np.shape(checkpoint[name])
+    )
+
+
 def _read(checkpoint, name, to_array):
     return to_array(np.asarray(checkpoint[name]))
 
 
-def _name_plain_feed_forward(entries):
+def _name_plain_feed_forward(entries, path):
     """UER calls the only input projection of an ungated T5 what it calls the second of a gated one."""
     if any("wi_0" in name for name in entries):
         return
     for name in [name for name in entries if "wi_1" in name]:
-        entries[name.replace("wi_1", "wi")] = entries.pop(name)
+        plain = name.replace("wi_1", "wi")
+        if plain in entries:
+            raise CheckpointError(
+                f"{path}: {name!r:.200} and {plain!r:.200} are there; expected one of them in a "
+                "model without gates. Leave out the one that is not the model's weight."
+            )
+        entries[plain] = entries.pop(name)
 
 
 def _multiply_tables(entries, path):

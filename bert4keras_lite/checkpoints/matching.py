@@ -273,24 +273,20 @@ def match(
         used.add(name)
         shape, stored = tuple(variables[slot.here]), tuple(_shape(checkpoint, name))
         loaded = slot.loaded_shape(stored)
-        # kernels with an axis for the heads, as in TensorFlow 2's BERT
-        split_heads = len(stored) > len(shape) and np.prod(stored) == np.prod(shape)
         expected = shape
         if "rows" in slot.how and loaded and (keep_tokens is not None or compound_tokens):
             kept = loaded[0] if keep_tokens is None else len(keep_tokens)
             if kept + len(compound_tokens or ()) == shape[0]:
                 expected = (loaded[0], *shape[1:])
-        fits = loaded == expected or split_heads
         resizable = len(loaded) == len(expected) and all(n > 0 and n == int(n) for n in loaded)
-        if not fits and not (resize and resizable):
+        if loaded != expected and not (resize and resizable):
             wrong.append(
                 f"! {_told(name)}: {stored} in the checkpoint, {_stored(slot, expected)} in the model"
             )
             continue
 
-        def read(name=name, slot=slot, shape=shape, split_heads=split_heads):
-            array = np.asarray(checkpoint[name])
-            array = array.reshape(shape) if split_heads else slot.loaded(array)
+        def read(name=name, slot=slot, shape=shape):
+            array = _loaded(checkpoint, name, slot)
             if "rows" in slot.how:
                 array = take_rows(array, keep_tokens, compound_tokens)
             return array if array.shape == shape else resize(slot.here, array, shape)
