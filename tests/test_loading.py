@@ -10,6 +10,7 @@ import pytest
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
 from bert4keras_lite.checkpoints.foreign import adapt
+from bert4keras_lite.checkpoints.matching import is_copy
 from bert4keras_lite.checkpoints.torch_file import Storage, Tensor, named_tensors
 from bert4keras_lite.mappings import SKIPPABLE
 
@@ -109,6 +110,31 @@ def test_of_two_models_in_one_file_neither_is_guessed(bert):
 def test_weights_of_layers_that_are_built_without_them(bert):
     with pytest.warns(UserWarning, match=r"left unused, 12 arrays: bert\.encoder\.layer\.0.*bias"):
         load(bert, use_bias=False)
+
+
+@pytest.mark.parametrize(
+    "name, other",
+    [
+        ("bert.embeddings.LayerNorm.weight", "bert.embeddings.LayerNorm.gamma"),
+        ("cls.predictions.bias", "cls.predictions.decoder.bias"),
+    ],
+)
+def test_a_weight_under_two_spellings(bert, rewritten, name, other):
+    values = open_checkpoint(bert)[name]
+    again = load(rewritten(arrays={other: values}), with_lm="linear")
+    assert_same_weights(again, load(bert, with_lm="linear"))
+    said = f"! {name}: differs from {other}, which is another name of it"
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        load(rewritten(arrays={other: values + (np.arange(len(values)) == 7)}), with_lm="linear")
+
+
+@pytest.mark.parametrize("row", [0, 1, 2, 4999])
+def test_a_copy_is_compared_in_all_rows(row):
+    table = np.random.default_rng(0).standard_normal((5000, 64), "float32")
+    arrays = {"tokens": table, "copy": table.copy(), "head": table.copy(), "one": np.ones(())}
+    arrays["head"][row, 3] += 1
+    assert is_copy(arrays, "copy", "tokens") and is_copy(arrays, "one", "one")
+    assert not is_copy(arrays, "head", "tokens")
 
 
 TENSOR = Tensor(Storage("0", np.dtype("f4"), 4), np.dtype("f4"), 0, (4,), (1,))

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 from . import hdf5
-from .base import Checkpoint, MappedFile, damaged
+from .base import Checkpoint, CheckpointError, MappedFile, damaged
 from .zip_file import open_zip, stored_at
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -76,9 +76,24 @@ def under_paths(checkpoint, layers, dtypes, prefix=""):
     Returns:
         A `Checkpoint`. Where the model has no such layer, or the file has more arrays for it or
         another kind of numbers, arrays stand under the path of the layer and their keys.
+
+    Raises:
+        CheckpointError: the file has two layers of the name of one of the model's.
     """
     entries = {}
-    for layer, arrays in _by_layer(checkpoint, prefix).items():
+    for layer, groups in _by_layer(checkpoint, prefix).items():
+        arrays, *others = groups.values()
+        if others:
+            if layer in layers:
+                first, second, *_ = groups
+                raise CheckpointError(
+                    f"{checkpoint.path}: {first!r:.200} and {second!r:.200} are both of a layer named "
+                    f"{layer!r:.200}; expected one. Leave out the one that is not the model's."
+                )
+            entries |= {
+                name: checkpoint.entry(name) for a in groups.values() for name in a.values()
+            }
+            continue
         paths = layers.get(layer, {})
         fits = arrays.keys() <= paths.keys() and all(
             _whole_numbers(checkpoint.dtype(name)) == _whole_numbers(dtypes.get(paths[key], ""))
@@ -94,7 +109,7 @@ def _whole_numbers(dtype):
 
 
 def _by_layer(checkpoint, prefix):
-    """Path of a layer, of names -> key -> name of the array."""
+    """Path of a layer, of names -> group -> key -> name of the array."""
     names = dict(checkpoint.layers)
     tops = sorted((g for g in names if re.fullmatch("layers/[^/]+", g)), key=_natural)
     plain = [without_prefix(names[group], prefix, names.values()) for group in tops]
@@ -106,7 +121,7 @@ def _by_layer(checkpoint, prefix):
             parts = group.split("/")
             groups = ["/".join(parts[: i + 1]) for i in range(len(parts))]
             path = "/".join(names[g] for g in groups if g in names)
-            layers.setdefault(path, {})[key] = name
+            layers.setdefault(path, {}).setdefault(group, {})[key] = name
     return layers
 
 

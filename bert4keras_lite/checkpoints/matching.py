@@ -11,10 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..parsing import SHOWN, printable
-from .base import CheckpointError
+from .base import CheckpointError, release
 
 COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
 MOST_BLOCKS = 128  # that a checkpoint is searched for
+COMPARED = 1 << 20  # bytes of an array at a time
 STACKS = ("encoder_", "decoder_")  # begin the names of the layers of an encoder-decoder
 
 
@@ -271,6 +272,7 @@ def match(
             minus[slot.here] = f"- {slot.names[0]}{place}"
             continue
         used.add(name)
+        wrong += _differing_spellings(checkpoint, name, slot, found)
         shape, stored = tuple(variables[slot.here]), tuple(_shape(checkpoint, name))
         loaded = slot.loaded_shape(stored)
         expected = shape
@@ -341,13 +343,33 @@ def _told(name):
     return printable(name)[:SHOWN]
 
 
+def _differing_spellings(checkpoint, name, slot, found):
+    """What to say of a slot's array that is there under other spellings, too, with other values.
+
+    Names that begin otherwise are not its spellings: Google's ELECTRA holds a generator as well.
+    """
+    model = re.split(r"[./]", slot.names[0])[0]
+    spelled = {found[n] for n in slot.names if n in found and re.split(r"[./]", n)[0] == model}
+    return [
+        f"! {_told(name)}: differs from {_told(other)}, which is another name of it; leave out one of them"
+        for other in sorted(spelled - {name})
+        if name in spelled and not is_copy(checkpoint, other, name)
+    ]
+
+
 def is_copy(checkpoint, name, original):
-    """Whether two arrays of a checkpoint are equal, by a sample of their rows."""
+    """Whether two arrays of a checkpoint are equal."""
     if tuple(_shape(checkpoint, name)) != tuple(_shape(checkpoint, original)):
         return False
     first, second = (np.atleast_1d(checkpoint[n]) for n in (name, original))
-    step = max(1, len(first) // 64)
-    return np.array_equal(first[::step], second[::step])
+    rows = max(1, COMPARED * len(first) // max(1, first.nbytes))
+    equal = all(
+        np.array_equal(first[i : i + rows], second[i : i + rows])
+        for i in range(0, len(first), rows)
+    )
+    release(first)
+    release(second)
+    return equal
 
 
 def gather(arrays, table, roles, format, sizes):

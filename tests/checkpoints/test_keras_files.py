@@ -213,6 +213,27 @@ def test_odd_names_of_groups_and_layers(tmp_path, group, name):
     assert repr(name or group)[1:-1][:100] in message  # escaped
 
 
+def test_two_groups_of_one_layer(saved, tmp_path):
+    """None of them is taken, unless the model has no such layer."""
+    transformer, (file, _) = saved
+    path = tmp_path / "m.weights.h5"
+    path.write_bytes(file.read_bytes())
+    norm = next(g for g, name in open_checkpoint(path).layers.items() if name == "embedding_norm")
+    with h5py.File(path, "a") as h5:
+        for copy, name in (("y", "other"), ("z", "other"), ("a", "embedding_norm")):
+            h5.copy(norm, f"layers/{copy}")
+            h5[f"layers/{copy}/vars"].attrs["name"] = name
+    with pytest.raises(CheckpointError) as error:
+        build(path, with_mlm="linear")
+    assert f"'layers/a' and {norm!r} are both of a layer named 'embedding_norm'" in str(error.value)
+    with h5py.File(path, "a") as h5:
+        del h5["layers/a"]
+    with pytest.warns(
+        UserWarning, match=r"left unused, 4 arrays: layers/y/vars/0, layers/y/vars/1"
+    ):
+        assert_same(build(path, with_mlm="linear"), transformer)
+
+
 @pytest.mark.filterwarnings("ignore:.*`quantize` method")
 def test_file_of_a_quantized_model(tmp_path, monkeypatch):
     """Its whole numbers never get into a model that is not quantized, nor the other way about."""
