@@ -538,11 +538,13 @@ class Transformer:
         copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
         tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
         (copies if tied else skippable).extend(mappings.TIED_HEADS)
-        if getattr(checkpoint, "format", None) == "keras":
+        of_keras = getattr(checkpoint, "format", None) == "keras"
+        if of_keras:
             hint = quantized
             layers, variables = self.saved_variables()
-            dtypes = {path: variable.dtype for path, variable in variables.items()}
             layers = layers_of(self.table, mappings.ROLES) | layers
+        dtypes = {path: variable.dtype for path, variable in variables.items()}
+        if of_keras:
             checkpoint = under_paths(checkpoint, layers, dtypes, self.prefix)
         plan = match(
             {path: tuple(variable.shape) for path, variable in variables.items()},
@@ -555,6 +557,7 @@ class Transformer:
             copies=copies,
             without=WITHOUT,
             elsewhere={row[1].split("/")[0] for t in mappings.WEIGHTS.values() for row in t},
+            dtypes=dtypes,
             keep_tokens=keep_tokens,
             compound_tokens=compound_tokens,
             resize=self.resized if autoresize_weights else None,

@@ -1076,6 +1076,18 @@ def tf_slices_overlap(folder):
 
 
 @case()
+def tf_slices_of_another_dtype(folder):
+    """Of floating point numbers, in a variable of integers."""
+    values, extent = bytes(12), [(0, 3)]
+    entries = [
+        HEADER,
+        (b"a", tf_entry((3,), 0, 0, slices=[extent], dtype=3)),
+        (tf._slice_key(b"a", extent), tf_entry((3,), 0, 12, values, dtype=1)),
+    ]
+    return tf_index(folder, tf._block(sorted(entries)), data=values)
+
+
+@case()
 def tf_slices_out_of_range(folder):
     slices = [[(0, 3)], [(4, 2)]]
     return tf_sliced(folder, (5,), slices, [0, 12], bytes(20))

@@ -4,6 +4,7 @@ import json
 import re
 import warnings
 
+import keras
 import numpy as np
 import pytest
 
@@ -126,6 +127,51 @@ def test_a_weight_under_two_spellings(bert, rewritten, name, other):
     said = f"! {name}: differs from {other}, which is another name of it"
     with pytest.raises(CheckpointError, match=re.escape(said)):
         load(rewritten(arrays={other: values + (np.arange(len(values)) == 7)}), with_lm="linear")
+
+
+QUERY = "bert.encoder.layer.0.attention.self.query.weight"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bool", "complex64", "int64"])
+@pytest.mark.parametrize("name", [QUERY, "bert.embeddings.word_embeddings.weight"])
+def test_weights_that_are_no_floating_point_numbers(bert, rewritten, name, dtype):
+    values = np.ones(open_checkpoint(bert).shape(name), dtype)
+    said = f"! {name}: holds numbers of dtype {dtype}; expected floating point numbers"
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        load(rewritten(arrays={name: values}))
+    with pytest.warns(UserWarning, match=re.escape(said)):
+        load(rewritten(arrays={name: values}), ignore_invalid_weights=True)
+
+
+def test_numbers_that_only_a_wider_dtype_has(bert, rewritten):
+    fits = open_checkpoint(bert)[QUERY].astype("float64")
+    assert_same_weights(load(rewritten(arrays={QUERY: fits})), load(bert))
+    fits[0, 0] = np.inf  # is what was saved
+    load(rewritten(arrays={QUERY: fits}))
+    fits[3, 5] = 1e300
+    said = f"! {QUERY}: holds numbers of dtype float64 that are infinite in float32"
+    with pytest.raises(CheckpointError, match=said):
+        load(rewritten(arrays={QUERY: fits}))
+    halves = {QUERY: fits.clip(-1, 1).astype("float16")}
+    assert load(rewritten(arrays=halves)).variables["block_0/attention/query/kernel"].shape == (
+        8,
+        8,
+    )
+    keras.config.set_dtype_policy("float16")
+    try:
+        model = small()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    wide = np.full((8, 8), 1e5, "float32")
+    with pytest.raises(
+        CheckpointError, match=f"! {QUERY}: .* float32 that are infinite in float16"
+    ):
+        model.load_checkpoint(rewritten(arrays={QUERY: wide}))
+
+
+def test_whole_numbers_that_are_no_weights(bert, rewritten):
+    ids = {"bert.embeddings.position_ids": np.arange(16)[None], "global_step": np.int64(3)}
+    assert_same_weights(load(rewritten(arrays=ids)), load(bert))
 
 
 @pytest.mark.parametrize("row", [0, 1, 2, 4999])

@@ -6,8 +6,10 @@ Works on names, shapes and tables alone (see `mappings.py`); knows no framework.
 import re
 import warnings
 from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from ..parsing import SHOWN, printable
@@ -15,7 +17,7 @@ from .base import CheckpointError, release
 
 COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
 MOST_BLOCKS = 128  # that a checkpoint is searched for
-COMPARED = 1 << 20  # bytes of an array at a time
+PIECE = 1 << 20  # values of an array that are looked at at a time
 STACKS = ("encoder_", "decoder_")  # begin the names of the layers of an encoder-decoder
 
 
@@ -219,6 +221,7 @@ def match(
     copies=(),
     elsewhere=(),
     without=(),
+    dtypes=MappingProxyType({}),
     keep_tokens=None,
     compound_tokens=None,
     resize=None,
@@ -236,6 +239,7 @@ def match(
             variables are missing. (Layers of a user's own start at random.)
         without: layer -> option that leaves it out of the model, for messages.
         sizes: number of blocks of the model, for each counter of the table.
+        dtypes: path -> dtype of a variable, where that is not float32.
         keep_tokens, compound_tokens: see `take_rows`.
         resize: `(path, array, shape) -> array`, for arrays of another shape; None: an error.
         ignore_invalid: leave out what is missing or of another shape, with a warning.
@@ -247,7 +251,7 @@ def match(
 
     Raises:
         CheckpointError: lists what is missing (`-`), what does not belong to a model of this
-            size (`+`) and what has another shape (`!`).
+            size (`+`) and what has another shape, or other numbers (`!`).
     """
     format = detect_format(checkpoint)
     known = list(slots(table, roles, format, sizes))
@@ -272,6 +276,9 @@ def match(
             minus[slot.here] = f"- {slot.names[0]}{place}"
             continue
         used.add(name)
+        if unfit := _unfit_numbers(checkpoint, name, dtypes.get(slot.here, "float32")):
+            wrong.append(f"! {_told(name)}: {unfit}")
+            continue
         wrong += _differing_spellings(checkpoint, name, slot, found)
         shape, stored = tuple(variables[slot.here]), tuple(_shape(checkpoint, name))
         loaded = slot.loaded_shape(stored)
@@ -343,6 +350,32 @@ def _told(name):
     return printable(name)[:SHOWN]
 
 
+def _unfit_numbers(checkpoint, name, dtype):
+    """What to say of an array with numbers that a variable of `dtype` cannot hold, or None.
+
+    The values are looked at only if their own dtype has a wider range.
+    """
+    lazy = hasattr(checkpoint, "dtype")
+    stored = np.dtype(checkpoint.dtype(name) if lazy else np.asarray(checkpoint[name]).dtype)
+    dtype = np.dtype(dtype)
+    if stored.kind == "O" or not _is_floating(dtype):  # the one is an error when it is read
+        return None
+    if not _is_floating(stored):
+        return f"holds numbers of dtype {stored}; expected floating point numbers"
+    if ml_dtypes.finfo(stored).max > ml_dtypes.finfo(dtype).max:
+        array = np.asarray(checkpoint[name])
+        with np.errstate(over="ignore"):
+            wide = any((np.isinf(p.astype(dtype)) & ~np.isinf(p)).any() for p in _pieces(array))
+        release(array)
+        if wide:
+            return f"holds numbers of dtype {stored} that are infinite in {dtype}"
+    return None
+
+
+def _is_floating(dtype):
+    return re.match("b?float", dtype.name) is not None  # NumPy has no kind for all of ml_dtypes'
+
+
 def _differing_spellings(checkpoint, name, slot, found):
     """What to say of a slot's array that is there under other spellings, too, with other values.
 
@@ -361,15 +394,20 @@ def is_copy(checkpoint, name, original):
     """Whether two arrays of a checkpoint are equal."""
     if tuple(_shape(checkpoint, name)) != tuple(_shape(checkpoint, original)):
         return False
-    first, second = (np.atleast_1d(checkpoint[n]) for n in (name, original))
-    rows = max(1, COMPARED * len(first) // max(1, first.nbytes))
+    first, second = (np.asarray(checkpoint[n]) for n in (name, original))
     equal = all(
-        np.array_equal(first[i : i + rows], second[i : i + rows])
-        for i in range(0, len(first), rows)
+        np.array_equal(*pieces) for pieces in zip(_pieces(first), _pieces(second), strict=True)
     )
     release(first)
     release(second)
     return equal
+
+
+def _pieces(array):
+    """The rows of an array, some at a time: what is computed of all values would take much memory."""
+    array = np.atleast_1d(array)
+    rows = max(1, PIECE * len(array) // max(1, array.size))
+    return (array[i : i + rows] for i in range(0, len(array), rows))
 
 
 def gather(arrays, table, roles, format, sizes):

@@ -183,7 +183,11 @@ class _Bundle:
                 yield box, self.whole(name, _slice_key(key, extents))
 
         boxes = np.empty((len(entry.slices), len(shape), 2), "int64")
+        dtype = DTYPES[entry.dtype]
         for i, (box, part) in enumerate(parts()):
+            if part.dtype != dtype:
+                what = f"a slice of {name!r:.200} has dtype {part.dtype}, and the whole {dtype}"
+                raise damaged(index, what)
             if part.shape != tuple(end - start for start, end in box) or any(
                 end > full for (_, end), full in zip(box, shape, strict=True)
             ):
@@ -195,12 +199,12 @@ class _Bundle:
             raise damaged(index, f"slices of {name!r:.200} are missing, or there twice")
 
         def read():
-            array = np.zeros(shape, DTYPES[entry.dtype])
+            array = np.zeros(shape, dtype)
             for box, part in parts():
                 array[tuple(slice(*extent) for extent in box)] = part.read()
             return array
 
-        return Entry(shape, DTYPES[entry.dtype], read)
+        return Entry(shape, dtype, read)
 
 
 def _tile(boxes, shape):

@@ -161,6 +161,7 @@ REFUSED = {
     "tf_slices_of_many_axes": "20 slices whose edges make a grid of 25600000000 cells",
     "tf_slices_of_a_grid": "slices of '00' are missing, or there twice",
     "tf_slices_overlap": "slices of 'a' are missing, or there twice",
+    "tf_slices_of_another_dtype": "a slice of 'a' has dtype float32, and the whole int32",
     "tf_slices_out_of_range": "a slice of 'a' has the wrong shape (2,)",
     "tf_slices_at_one_place": "its tensors take 419430400 bytes, more than the data files have",
     "tf_slices_of_nothing": "damaged or truncated",
