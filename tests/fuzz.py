@@ -730,14 +730,18 @@ WORDPIECE_JSON = {
         {"id": 2, "content": "[CLS]", "special": True, "normalized": False},
         {"id": len(WORDS), "content": "<e>", "special": False, "lstrip": True},
     ],
-    "normalizer": {"type": "BertNormalizer", "clean_text": True, "lowercase": True},
+    "normalizer": {
+        "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": True,
+    },
     "pre_tokenizer": {"type": "BertPreTokenizer"},
     "post_processor": {
         "type": "TemplateProcessing",
-        "single": [{"SpecialToken": {"id": "[CLS]"}}, {"Sequence": {"id": "A"}}],
+        "single": [
+            {"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+        ],
         "pair": [
-            *({"SpecialToken": {"id": "[CLS]"}}, {"Sequence": {"id": "A"}}),
-            {"Sequence": {"id": "B"}},
+            {"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+            {"Sequence": {"id": "B", "type_id": 1}},
         ],
         "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}},
     },
@@ -754,7 +758,7 @@ BPE_JSON = {
     "model": {
         "type": "BPE",
         "vocab": {
-            **{char: i for i, char in enumerate(tokenizers.byte_bpe._ALPHABET)},
+            **{char: i for i, char in enumerate(tokenizers.byte_bpe.ALPHABET)},
             "ab": 256, "<|endoftext|>": 257,
         },
         "merges": ["a b"],

@@ -1703,15 +1703,33 @@ def tokenizer_json_nested_parts(folder):
     for _ in range(20):
         part = {"type": "Sequence", "pretokenizers": [part]}
     for _ in range(20):
-        part = {"type": "Sequence", "normalizers": part}
+        part = {"type": "Sequence", "pretokenizers": part}
     model = {"type": "WordPiece", "vocab": {"[UNK]": 0}}
-    return vocabulary(folder, tokenizer={"model": model, "pre_tokenizer": part})
+    content = {"model": model, "normalizer": NORMALIZER, "pre_tokenizer": part}
+    return vocabulary(folder, tokenizer=content)
+
+
+NORMALIZER = {
+    "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": True,
+}  # fmt: skip
+
+
+def wordpiece(vocab, **fields):
+    """The contents of a `tokenizer.json`."""
+    return {
+        "normalizer": NORMALIZER,
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "max_input_chars_per_word": 100,
+            "vocab": vocab, **fields,
+        },
+    }  # fmt: skip
 
 
 @case(read_tokenizer)
 def tokenizer_json_huge_id(folder):
-    model = {"type": "WordPiece", "vocab": {"[UNK]": 0, "[CLS]": 1 << 40, "[SEP]": 2}}
-    path = vocabulary(folder, tokenizer={"model": model})
+    content = wordpiece({"[UNK]": 0, "[CLS]": 1 << 40, "[SEP]": 2})
+    path = vocabulary(folder, tokenizer=content)
     (folder / "vocab.txt").unlink()
     return path
 
@@ -1821,20 +1839,20 @@ def vocab_long_line(folder):
 
 @case(read_tokenizer)
 def tokenizer_json_long_token(folder):
-    model = {"type": "WordPiece", "vocab": {"[UNK]": 0, "ab " * 5_000_000: 1}}
-    return vocabulary(folder, tokenizer={"model": model})
+    return vocabulary(folder, tokenizer=wordpiece({"[UNK]": 0, "ab " * 5_000_000: 1}))
 
 
 @case(read_tokenizer)
 def tokenizer_json_long_word(folder):
-    model = {"type": "WordPiece", "vocab": {"[UNK]": 0}, "max_input_chars_per_word": -1}
-    return vocabulary(folder, tokenizer={"model": model})
+    content = wordpiece({"[UNK]": 0}, max_input_chars_per_word=-1)
+    return vocabulary(folder, tokenizer=content)
 
 
 @case(read_tokenizer)
 def tokenizer_json_long_merge(folder):
     model = {"type": "BPE", "vocab": {"a": 0}, "merges": ["ab " * 5_000_000]}
-    (folder / "tokenizer.json").write_text(json.dumps({"model": model}))
+    content = {"model": model, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
     return folder / "tokenizer.json"
 
 
@@ -1879,7 +1897,8 @@ def sentencepiece_of_xlm_r(folder):
         scored.append([f"▁{piece}", -8.123456789012345 - i / 1e5])
     path = pieces(folder, *(piece for piece, _ in scored[3:]))
     model = {"type": "Unigram", "unk_id": 0, "vocab": scored}
-    text = json.dumps({"model": model}, ensure_ascii=False, separators=(",", ":"))
+    content = {"model": model, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}}
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     (folder / "tokenizer.json").write_text(text)
     return path
 

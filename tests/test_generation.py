@@ -26,7 +26,7 @@ from bert4keras_lite.generation import (
 from bert4keras_lite.generation.writing import Task, pieces, transformer_of
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.tokenizers import ByteBPETokenizer, Tokenizer
-from bert4keras_lite.tokenizers.byte_bpe import _ALPHABET
+from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 
 PROMPTS = [[5, 9, 3, 17, 20], [7], [2, 30, 31, 0, 12, 9, 8, 44, 6]]
 KINDS = [(*w, {}) for w in writers() if not w[0].endswith("_decoder")] + [
@@ -383,7 +383,7 @@ def test_a_contraction_is_streamed_when_it_is_one():
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufffd"), min_size=1))
 def test_a_stream_has_no_half_characters(text):
-    tokenizer = ByteBPETokenizer({character: i for i, character in enumerate(_ALPHABET)}, [])
+    tokenizer = ByteBPETokenizer({character: i for i, character in enumerate(ALPHABET)}, [])
     ids = tokenizer.encode(text)[0]  # a token a byte
     assert len(ids) == len(text.encode())
     found = list(pieces(tokenizer, (ids[: i + 1] for i in range(len(ids)))))

@@ -408,10 +408,27 @@ QWEN = {
     },
 }
 TEMPLATE = {"type": "TemplateProcessing", "special_tokens": {
-    t: {"id": t, "ids": [0], "tokens": [t]} for t in ("[CLS]", "[SEP]")
+    t: {"id": t, "ids": [i], "tokens": [t]} for i, t in ((2, "[CLS]"), (3, "[SEP]"))
 }}  # fmt: skip
-CLS, SEP = ({"SpecialToken": {"id": t, "type_id": 0}} for t in ("[CLS]", "[SEP]"))
-A, B = ({"Sequence": {"id": t, "type_id": 0}} for t in "AB")
+CLS, SEP, SEP_1 = (
+    {"SpecialToken": {"id": t, "type_id": i}} for t, i in (("[CLS]", 0), ("[SEP]", 0), ("[SEP]", 1))
+)
+A, B = ({"Sequence": {"id": t, "type_id": i}} for i, t in enumerate("AB"))
+BOTH = {"single": [CLS, A, SEP], "pair": [CLS, A, SEP, B, SEP_1]}
+NORMALIZER = {
+    "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": True,
+}  # fmt: skip
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False}
+
+
+def template(special_tokens=None, **templates):
+    """A post-processor that puts `[CLS]` and `[SEP]` around texts, but for changes."""
+    special_tokens = {**TEMPLATE["special_tokens"], **(special_tokens or {})}
+    return {"post_processor": {**TEMPLATE, **BOTH, **templates, "special_tokens": special_tokens}}
+
+
+def without(part, key):
+    return {name: value for name, value in part.items() if name != key}
 
 
 @pytest.mark.parametrize(
@@ -425,13 +442,38 @@ A, B = ({"Sequence": {"id": t, "type_id": 0}} for t in "AB")
             {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
             "add_prefix_space of the pre_tokenizer is True",
         ),
+        (
+            "gpt2_one_file",
+            {"pre_tokenizer": {"type": "ByteLevel"}},
+            "add_prefix_space of the pre_tokenizer is missing; expected False",
+        ),
+        (
+            "gpt2_one_file",
+            {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [BYTE_LEVEL, BYTE_LEVEL]}},
+            "the pre_tokenizer is ByteLevel and ByteLevel",
+        ),
+        (
+            "gpt2_one_file",
+            {"pre_tokenizer": {"type": "Sequence", "normalizers": [BYTE_LEVEL]}},
+            "the pre_tokenizer is Sequence",
+        ),
         ("gpt2_one_file", {"decoder": {"type": "BPEDecoder"}}, "the decoder is BPEDecoder"),
         ("gpt2_one_file", {"post_processor": {"type": "RobertaProcessing"}}, "the post_processor"),
         ("one_file", {"normalizer": None}, "the normalizer is None"),
         (
             "one_file",
-            {"normalizer": {"type": "BertNormalizer", "clean_text": False}},
+            {"normalizer": {**NORMALIZER, "clean_text": False}},
             "clean_text of the normalizer is False",
+        ),
+        (
+            "one_file",
+            {"normalizer": without(NORMALIZER, "lowercase")},
+            "lowercase of the normalizer is missing; expected True or False",
+        ),
+        (
+            "one_file",
+            {"normalizer": {"type": "Sequence", "normalizers": [NORMALIZER, NORMALIZER]}},
+            "the normalizer is BertNormalizer and BertNormalizer",
         ),
         ("one_file", {"pre_tokenizer": {"type": "Whitespace"}}, "pre_tokenizer is Whitespace"),
         (
@@ -441,33 +483,102 @@ A, B = ({"Sequence": {"id": t, "type_id": 0}} for t in "AB")
         ),
         (
             "one_file",
-            {
-                "post_processor": {
-                    **TEMPLATE,
-                    "single": [CLS, A, SEP],
-                    "pair": [CLS, A, SEP, SEP, B],
-                }
-            },
+            template(pair=[CLS, A, SEP, SEP, B]),
             "the post_processor is",
         ),
         ("one_file", {"model": {"type": "WordLevel", "vocab": {}}}, "got 'WordLevel'"),
         ("one_file", {"model": {"type": "WordPiece"}}, "the model has no vocab"),
+        *(
+            ("one_file", change, "the post_processor is .*; expected a TemplateProcessing")
+            for change in (
+                template({"[CLS]": {"id": "[CLS]", "ids": [2, 4], "tokens": ["[CLS]", "[MASK]"]}}),
+                template({"[CLS]": {"id": "[CLS]", "ids": [4], "tokens": ["[CLS]"]}}),
+                template(single=[B, SEP]),
+                template(single=[CLS, A, SEP_1]),
+                template(pair=[CLS, A, SEP, {"Sequence": {"id": "B", "type_id": 0}}, SEP]),
+                template(pair=[CLS, A, SEP, A, SEP_1]),
+                template(pair=[CLS, A, SEP, CLS, B, SEP_1]),
+                template(pair=[CLS, {"Sequence": {"id": "B", "type_id": 0}}, SEP,
+                               {"Sequence": {"id": "A", "type_id": 1}}, SEP_1]),
+                {"post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["a", 2]}},
+                {"post_processor": {
+                    "type": "Sequence", "processors": [template()["post_processor"]] * 2}},
+            )
+        ),
     ],
-)
+)  # fmt: skip
 def test_parts_that_are_not_understood(directory, case, change, message):
     with pytest.raises(ValueError, match=rf"tokenizer\.json: .*{message}"):
         load_tokenizer(directory(case, tokenizer=change))
+
+
+@pytest.mark.parametrize(
+    ("case", "key"),
+    [("one_file", key) for key in ("normalizer", "pre_tokenizer")]
+    + [("gpt2_one_file", "pre_tokenizer")],
+)
+def test_parts_that_are_missing(directory, case, key):
+    path = directory(case) / "tokenizer.json"
+    path.write_text(json.dumps(without(json.loads(path.read_text("utf-8")), key)), "utf-8")
+    with pytest.raises(ValueError, match=rf"tokenizer\.json: the {key} is None"):
+        load_tokenizer(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("case", "change", "message"),
+    [
+        ("one_file", {"unk_token": None}, "unk_token of the model is None; expected a token"),
+        ("one_file", {"unk_token": "[unknown]"}, r"unk_token of the model is '\[unknown\]'"),
+        ("one_file", {"max_input_chars_per_word": None}, "max_input_chars_per_word is None"),
+        ("gpt2_one_file", {"fuse_unk": True}, "fuse_unk of the model is True; expected False"),
+        ("gpt2_one_file", {"vocab": {"a": 0}}, "unk_token of the model is None; expected a token"),
+    ],
+)
+def test_models_that_are_not_understood(directory, case, change, message):
+    path = directory(case) / "tokenizer.json"
+    content = json.loads(path.read_text("utf-8"))
+    content["model"] |= change
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ValueError, match=rf"tokenizer\.json: .*{message}"):
+        load_tokenizer(path.parent)
 
 
 def test_options_of_one_file(directory):
     tokenizer = load_tokenizer(directory("one_file"))
     assert tokenizer.tokenize("É" * 101)[1:-1] == ["e" * 101] != tokenizer.tokenize("É" * 100)[1:-1]
     assert (tokenizer.token_start, tokenizer.token_end) == ("[CLS]", "[SEP]")
-    only_end = {**TEMPLATE, "single": [A, SEP], "pair": [A, SEP, B, SEP]}
-    tokenizer = load_tokenizer(directory("one_file", tokenizer={"post_processor": only_end}))
+    only_end = template(single=[A, SEP], pair=[A, SEP, B, SEP_1])
+    tokenizer = load_tokenizer(directory("one_file", tokenizer=only_end))
     assert tokenizer.tokenize("a") == ["a", "[SEP]"]
-    tokenizer = load_tokenizer(directory("one_file", tokenizer={"post_processor": None}))
-    assert tokenizer.tokenize("a") == ["a"]
+    folder = directory("one_file", tokenizer={"post_processor": None})
+    assert load_tokenizer(folder).tokenize("a") == ["a"]
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    (folder / "tokenizer.json").write_text(json.dumps(without(content, "post_processor")), "utf-8")
+    assert load_tokenizer(folder).tokenize("a") == ["a"]
+
+
+def test_what_is_around_a_text_of_sentencepiece(directory):
+    """The post-processor of `tokenizer.json` says it, not the pieces of the model."""
+    folder = directory("t5", tokenizer_config={"extra_ids": 0})
+    tokenizer = load_tokenizer(folder)
+    end = {"id": "</s>", "ids": [tokenizer.token_end_id], "tokens": ["</s>"]}
+    texts = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+    after = {"SpecialToken": {"id": "</s>", "type_id": 0}}
+    content = {
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"},
+        "post_processor": {
+            "type": "TemplateProcessing", "special_tokens": {"</s>": end},
+            "single": [texts[0], after], "pair": [texts[0], after, texts[1], after],
+        },
+        "model": {
+            "type": "Unigram",
+            "vocab": [[tokenizer.id_to_token(i), 0.0] for i in range(tokenizer.vocab_size)],
+        },
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    assert load_tokenizer(folder).encode("a b") == tokenizer.encode("a b")
+    (folder / "tokenizer.json").write_text(json.dumps(without(content, "post_processor")), "utf-8")
+    assert load_tokenizer(folder).encode("a b")[0] == tokenizer.encode("a b")[0][:-1]
 
 
 def test_qwen(directory):
@@ -489,7 +600,8 @@ def test_fairseq(directory):
     pieces = [load_tokenizer(folder).id_to_token(i) for i in range(20)]
     vocab = [[piece, 0.0] for piece in ["<s>", "<pad>", "</s>", "<unk>", *pieces[3:]]]
     model = {"type": "Unigram", "vocab": vocab, "unk_id": 3}
-    (folder / "tokenizer.json").write_text(json.dumps({"model": model}), "utf-8")
+    content = {"model": model, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}}
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(ValueError, match=r"spiece\.model gives .*tokenizer\.json"):
         load_tokenizer(folder)
     (folder / "tokenizer.json").unlink()

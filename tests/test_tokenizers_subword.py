@@ -589,9 +589,16 @@ def test_load_cpm_by_its_class(models, tmp_path):
 def test_load_one_file_of_hugging_face(tmp_path, gpt2):
     vocab = {token: i for i, token in enumerate([*SPECIALS, *CHARACTERS])}
     content = {
-        "normalizer": {"type": "BertNormalizer", "lowercase": False},
-        "model": {"type": "WordPiece", "vocab": vocab},
-    }
+        "normalizer": {
+            "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+            "lowercase": False,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "model": {
+            "type": "WordPiece", "unk_token": "[UNK]", "max_input_chars_per_word": 100,
+            "vocab": vocab,
+        },
+    }  # fmt: skip
     write_json(tmp_path, "tokenizer.json", content)
     tokenizer = load_tokenizer(tmp_path)
     assert (tokenizer.token_dict, tokenizer._do_lower_case) == (vocab, False)
@@ -599,7 +606,7 @@ def test_load_one_file_of_hugging_face(tmp_path, gpt2):
         end = {"id": 0, "content": "<|endoftext|>"}
         vocab = {token: i for token, i in BPE["vocab"].items() if i}
         content = {
-            "pre_tokenizer": {"type": "ByteLevel"},
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False},
             "model": {"type": "BPE", "vocab": vocab, "merges": merges},
             "added_tokens": [end],
         }

@@ -38,13 +38,13 @@ def _byte_alphabet():
     return [chr(byte if byte in visible else next(others)) for byte in range(256)]
 
 
-_ALPHABET = _byte_alphabet()
-_BYTE_OF = {char: byte for byte, char in enumerate(_ALPHABET)}
+ALPHABET = _byte_alphabet()
+_BYTE_OF = {char: byte for byte, char in enumerate(ALPHABET)}
 
 
 def _symbols(text):
     """The bytes of a text as a string over the alphabet."""
-    return "".join(map(_ALPHABET.__getitem__, text.encode("utf-8", "replace")))
+    return "".join(map(ALPHABET.__getitem__, text.encode("utf-8", "replace")))
 
 
 def _token_bytes(token):
@@ -148,7 +148,7 @@ class ByteBPETokenizer(DictTokenizer):
                 )
         self._set_vocab(vocab)
         self._ranks = {tuple(pair): rank for rank, pair in enumerate(merges)}
-        if self.token_unk_id is None and not vocab.keys() >= set(_ALPHABET):
+        if self.token_unk_id is None and not vocab.keys() >= set(ALPHABET):
             raise ValueError(
                 f"{source} lacks some of the 256 bytes and token_unk={self.token_unk!r:.200}; name the"
                 " token it has for what is unknown"

@@ -119,10 +119,11 @@ def _sentencepiece(path, found, settings, tokens, config, is_cpm):
     if is_cpm:
         # CPM's own code puts nothing after a text, unlike transformers.
         return CpmTokenizer, (path,), {**found, "token_end": None}
-    if has("[CLS]") and has("[SEP]"):
-        found |= {"token_start": "[CLS]", "token_end": "[SEP]"}
-    elif not has(found.get("token_end") or "</s>"):
-        found["token_end"] = None
+    if "token_start" not in found:  # no `tokenizer.json` says what is around a text
+        if has("[CLS]") and has("[SEP]"):
+            found |= {"token_start": "[CLS]", "token_end": "[SEP]"}
+        elif not has(found.get("token_end") or "</s>"):
+            found["token_end"] = None
     # T5's 100 sentinels are in no file; its table has room for them.
     has_room = (config.get("vocab_size") or 0) >= plain.vocab_size + 100
     is_t5 = config.get("model_type") == "t5" and has_room and not has("<extra_id_0>")

@@ -1,7 +1,9 @@
 """Hugging Face's `tokenizer.json`, as far as our tokenizers follow it.
 
-Each part says how a text is cut. A part that is none of those below would give other ids, or other
-text when decoding, and is an error.
+Each part says how a text is cut. A part that is none of those below, or is there twice, would give
+other ids, or other text when decoding, and is an error; so is a field that the library `tokenizers`
+demands and does not find. A part that is missing is `null`. `truncation` and `padding` are left
+alone: our tokenizers cut and fill up as they are told when they are called.
 
 | part | WordPiece | byte-level BPE | sentencepiece (`Unigram`) |
 |---|---|---|---|
@@ -9,11 +11,16 @@ text when decoding, and is an error.
 | `pre_tokenizer` | `BertPreTokenizer` | `ByteLevel` | `Metaspace`, `WhitespaceSplit` |
 | `decoder` | `WordPiece` | `ByteLevel` | `Metaspace` |
 | `post_processor` | one token before a text, one after it, or none | the same | the same |
+
+In a pair of texts, the first has a token before it, and each has one after it; for WordPiece, the
+segment of the second text and what is after it is 1. All bytes of byte-level BPE are in the
+vocabulary, or it has an `unk_token`.
 """
 
 from dataclasses import dataclass, field
 
-from ..parsing import expecting
+from ..parsing import expecting, shown
+from .byte_bpe import ALPHABET
 from .settings import MAX_WORD, check_count, checked_vocab, read_json, token_of
 
 _KINDS = {"WordPiece": "WordPiece", "BPE": "byte-level BPE", "Unigram": "sentencepiece"}
@@ -34,26 +41,37 @@ _PARTS = {
         "decoder": {"Metaspace"},
     },
 }
-# Fields of parts, and the values that are understood; the first one is what a missing field means.
-_FIELDS = {
-    "BertNormalizer": {"clean_text": (True,)},
-    "ByteLevel": {"add_prefix_space": (False,), "use_regex": (True,)},
-    "Metaspace": {
-        "replacement": ("▁",),
-        "prepend_scheme": ("always",),
-        "add_prefix_space": (True,),
-        "split": (True, False),
-    },
+# The key of a part's parts, where it is a `Sequence` of them
+_SEQUENCES = {
+    "normalizer": "normalizers",
+    "pre_tokenizer": "pretokenizers",
+    "decoder": "decoders",
+    "post_processor": "processors",
+}
+# Fields of parts, and the values that are understood.
+_FLAG = (True, False)
+_REQUIRED = {
+    "BertNormalizer": {"clean_text": (True,), "handle_chinese_chars": _FLAG, "lowercase": _FLAG},
+    "ByteLevel": {"add_prefix_space": (False,)},
+    "Metaspace": {"replacement": ("▁",)},
     "Replace": {"content": ("▁",), "pattern": ({"Regex": " {2,}"},)},
+}
+# The same of those that may be missing; the first value is what that means.
+_OPTIONAL = {
+    "BertNormalizer": {"strip_accents": (None, *_FLAG)},
+    "ByteLevel": {"use_regex": (True,)},
+    "Metaspace": {"prepend_scheme": ("always",), "add_prefix_space": (True,), "split": _FLAG},
     "WordPiece": {"continuing_subword_prefix": ("##",), "prefix": ("##",)},
     "BPE": {
         "dropout": (None, 0, 0.0),
         "continuing_subword_prefix": (None, ""),
         "end_of_word_suffix": (None, ""),
+        "fuse_unk": (False,),
         "byte_fallback": (False,),
         "ignore_merges": (False,),
     },
 }
+_MISSING = object()
 
 
 @dataclass
@@ -65,7 +83,7 @@ class OneFile:
         vocab: dict token -> id, without the added tokens.
         merges: list of pairs of symbols, of BPE.
         added: list of `AddedToken`.
-        options: arguments of the tokenizer that the file gives.
+        options: arguments of the tokenizer that the file gives; none of CPM's.
     """
 
     kind: str
@@ -76,34 +94,39 @@ class OneFile:
 
 
 def _check_fields(path, name, part):
-    if (name, part.get("type")) == ("decoder", "ByteLevel"):  # whose fields say nothing of it
+    kind = part.get("type")
+    if (name, kind) == ("decoder", "ByteLevel"):  # whose fields say nothing of it
         return
-    for key, values in _FIELDS.get(part.get("type"), {}).items():
-        if part.get(key, values[0]) not in values:
+    optional = _OPTIONAL.get(kind, {})
+    for key, values in (_REQUIRED.get(kind, {}) | optional).items():
+        value = part.get(key, values[0] if key in optional else _MISSING)
+        if not any(type(value) is type(known) and value == known for known in values):
+            got = "missing" if value is _MISSING else f"{value!r:.200}"
             raise ValueError(
-                f"{path}: {key} of the {name} is {part[key]!r:.200}; expected"
+                f"{path}: {key} of the {name} is {got}; expected"
                 f" {' or '.join(map(repr, values))}, as ids are computed no other way."
             )
 
 
-def _components(part):
-    """The parts of a `Sequence`, and of those in it; of anything else, it alone."""
-    if part is None:
-        return []
-    for key in ("normalizers", "pretokenizers", "decoders", "processors"):
-        if part.get("type") == "Sequence" and key in part:
-            return [inner for item in part[key] for inner in _components(item)]
-    return [part]
+def _components(content, name):
+    """The parts of a part that is a `Sequence`, and of those in it; of another, it alone."""
+
+    def flat(part):
+        if part is None:
+            return []
+        if part.get("type") == "Sequence" and _SEQUENCES[name] in part:
+            return [inner for item in part[_SEQUENCES[name]] for inner in flat(item)]
+        return [part]
+
+    return flat(content.get(name))
 
 
 def _check_part(path, content, name, kind):
-    if name not in content:
-        return
     allowed = _PARTS[kind][name]
-    components = _components(content[name])
+    components = _components(content, name)
     names = [str(component.get("type")) for component in components]
     wanted = name == "pre_tokenizer" or (kind, name) == ("WordPiece", "normalizer")
-    if not set(names) <= allowed or (wanted and not names):
+    if not set(names) <= allowed or (wanted and not names) or len(set(names)) < len(names):
         raise ValueError(
             f"{path}: the {name} is {' and '.join(names) or None!s:.200}; {kind} is understood with"
             f" {' and '.join(sorted(allowed)) or None} alone. Texts would get other ids than the"
@@ -113,60 +136,62 @@ def _check_part(path, content, name, kind):
         _check_fields(path, name, component)
 
 
-def _around(path, content):
-    """The tokens that the post-processor puts before and after a text.
+def _around(path, content, kind, ids):
+    """The tokens that the post-processor puts before and after a text: a tuple, None for none.
+
+    Args:
+        ids: dict token -> id, of the vocabulary and the added tokens.
+    """
+    components = _components(content, "post_processor")
+    parts = [part for part in components if part.get("type") != "ByteLevel"]  # it trims offsets
+    if not parts:
+        return None, None
+    around = None
+    if len(parts) == 1 and parts[0].get("type") == "BertProcessing":
+        pairs = parts[0]["cls"], parts[0]["sep"]
+        around = [{"tokens": [token], "ids": [i]} for token, i in pairs]
+    elif len(parts) == 1 and parts[0].get("type") == "TemplateProcessing":
+        around = _of_template(parts[0], kind == "WordPiece")
+    if around is None or any(
+        special is not None
+        and (len(special["tokens"]) != 1 or [ids.get(special["tokens"][0])] != special["ids"])
+        for special in around
+    ):
+        raise ValueError(
+            f"{path}: the post_processor is {content['post_processor']!r:.200}; expected a"
+            " TemplateProcessing or BertProcessing with at most one token before the first text,"
+            " and the same one after each, with their ids of the vocabulary and the segments 0"
+            " and 1."
+        )
+    return tuple(special and special["tokens"][0] for special in around)
+
+
+def _of_template(part, has_segments):
+    """What a `TemplateProcessing` puts before and after a text, or None if that is not all it does.
 
     Returns:
-        A tuple `(before, after)` of tokens or None; None if the file does not say.
+        Two of its `special_tokens`, dicts with a list of tokens and one of ids; None for none.
     """
-    if "post_processor" not in content:
-        return None
-    around = (None, None)
-    for part in _components(content["post_processor"]):
-        kind = part.get("type")
-        if kind == "ByteLevel":  # which trims offsets
-            continue
-        if kind == "BertProcessing":
-            around = part["cls"][0], part["sep"][0]
-        elif kind == "TemplateProcessing":
-            around = _of_template(part)
-        else:
-            around = None
-        if around is None:
-            raise ValueError(
-                f"{path}: the post_processor is {part!r:.200}; expected a TemplateProcessing or"
-                " BertProcessing with at most one token before the first text, and the same one"
-                " after each."
-            )
-    return around
-
-
-def _of_template(part):
-    """The same of a `TemplateProcessing`, or None if its two templates are no such thing."""
 
     def read(template):
-        return [
-            part["special_tokens"][value["id"]]["tokens"][0] if key == "SpecialToken" else None
-            for item in template
-            for key, value in item.items()
-        ]
+        items = [(kind, value) for item in template for kind, value in item.items()]
+        return [(kind, value["id"], has_segments and value["type_id"]) for kind, value in items]
 
     single, pair = read(part["single"]), read(part["pair"])
-    if single.count(None) != 1:
+    text = ("Sequence", "A", 0)
+    if text not in single:
         return None
-    at = single.index(None)
-    before, after = single[:at], single[at + 1 :]
-    if (
-        len(before) > 1
-        or len(after) > 1
-        or pair
-        not in (
-            [*single, None, *after],
-            [*single, *single],
-        )
-    ):
+    at = single.index(text)
+    around = single[:at], single[at + 1 :]
+    second = ("Sequence", "B", int(has_segments)), *around[1]
+    if pair != [*single, *((kind, name, int(has_segments)) for kind, name, _ in second)]:
         return None
-    return (*before, None)[0], (*after, None)[0]
+    result = []
+    for side in around:
+        if len(side) > 1 or any((item[0], item[2]) != ("SpecialToken", 0) for item in side):
+            return None
+        result.append(part["special_tokens"][side[0][1]] if side else None)
+    return result
 
 
 def read_one_file(path, beside=None, cpm=False):
@@ -220,39 +245,36 @@ def _one_file(path, content, beside, cpm):
     for pair in merges:
         if len(pair) != 2 or not all(isinstance(symbol, str) for symbol in pair):
             raise ValueError(f"{path}: the merges have {pair!r:.200}; expected pairs of symbols.")
-    return OneFile(
-        kind,
-        checked_vocab(path, vocab),
-        merges,
-        [token_of(path, "added_tokens", token) for token in content.get("added_tokens") or []],
-        {} if cpm else _options(path, content, model, kind),
-    )
+    added = [token_of(path, "added_tokens", token) for token in content.get("added_tokens") or []]
+    one_file = OneFile(kind, checked_vocab(path, vocab), merges, added)
+    if not cpm:
+        one_file.options = _options(path, content, one_file)
+    return one_file
 
 
-def _options(path, content, model, kind):
+def _options(path, content, one_file):
     """Arguments of the tokenizer, by the parts of the file."""
-    options = {}
-    around = _around(path, content)
-    if around is not None and kind != "sentencepiece":
-        options["token_start"], options["token_end"] = around
-    if model.get("unk_token"):
-        options["token_unk"] = model["unk_token"]
-    for key, token in options.items():
-        if not isinstance(token, str | None):
-            raise ValueError(f"{path}: {key} is {token!r:.200}; expected a token.")
+    kind, model = one_file.kind, content["model"]
+    ids = one_file.vocab | {token.content: token.id for token in one_file.added}
+    before, after = _around(path, content, kind, ids)
+    options = {"token_start": before, "token_end": after}
+    if kind == "sentencepiece":
+        return options
+    unknown = model.get("unk_token")
+    if unknown is not None or kind == "WordPiece" or not set(ALPHABET) <= one_file.vocab.keys():
+        if not isinstance(unknown, str) or unknown not in one_file.vocab:
+            raise ValueError(
+                f"{path}: unk_token of the model is {shown(unknown)}; expected a token of its vocab."
+            )
+        options["token_unk"] = unknown
     if kind != "WordPiece":
         return options
-    if "max_input_chars_per_word" in model:
-        options["word_maxlen"] = count = model["max_input_chars_per_word"]
-        check_count(path, "max_input_chars_per_word", count, MAX_WORD)
-    normalizer = (_components(content.get("normalizer")) or [{}])[0]
-    for key, name in (
-        ("lowercase", "do_lower_case"),
-        ("strip_accents", "strip_accents"),
-        ("handle_chinese_chars", "tokenize_chinese_chars"),
-    ):
-        if normalizer.get(key) is not None:
-            options[name] = flag = normalizer[key]
-            if not isinstance(flag, bool):
-                raise ValueError(f"{path}: {key} is {flag!r:.200}; expected true or false.")
-    return options
+    count = model.get("max_input_chars_per_word")
+    check_count(path, "max_input_chars_per_word", count, MAX_WORD)
+    (normalizer,) = _components(content, "normalizer")
+    return options | {
+        "word_maxlen": count,
+        "do_lower_case": normalizer["lowercase"],
+        "strip_accents": normalizer.get("strip_accents"),
+        "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+    }

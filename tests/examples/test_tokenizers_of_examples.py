@@ -31,9 +31,20 @@ def directory(request, tmp_path):
     if request.param == "one_file":
         content = {
             "added_tokens": [{"id": len(vocab), "content": "E去", "normalized": False}],
-            "normalizer": {"type": "BertNormalizer", "lowercase": False},
-            "model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": vocab},
-        }
+            "normalizer": {
+                "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                "lowercase": False,
+            },
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {
+                "type": "BertProcessing",
+                "cls": ["[CLS]", vocab["[CLS]"]], "sep": ["[SEP]", vocab["[SEP]"]],
+            },
+            "model": {
+                "type": "WordPiece", "unk_token": "[UNK]", "max_input_chars_per_word": 100,
+                "vocab": vocab,
+            },
+        }  # fmt: skip
         (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     else:
         config = json.dumps({"do_lower_case": request.param == "words"})

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert4keras_lite.tokenizers import ByteBPETokenizer, SpTokenizer, Tokenizer
-from bert4keras_lite.tokenizers.byte_bpe import _ALPHABET
+from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 from pretraining import packing
 from pretraining.masking import uncorrupted_length
 from pretraining.packing import Packer, open_tokenizer, sentinel_ids, vocabulary_hash
@@ -178,7 +178,7 @@ def test_unknown_tokens_are_counted(tokenizer):
 
 @pytest.fixture(scope="module")
 def byte_tokenizer():
-    vocab = {token: i for i, token in enumerate([*_ALPHABET, "<|endoftext|>"])}
+    vocab = {token: i for i, token in enumerate([*ALPHABET, "<|endoftext|>"])}
     return ByteBPETokenizer(vocab, [])
 
 
