@@ -1930,6 +1930,45 @@ def sentencepiece_group(folder):
     return with_unknown_fields(folder, tf._varint(100 << 3 | 3) + tf._varint(100 << 3 | 4))
 
 
+def with_replacements(folder, *fields):
+    """A sentencepiece model with fields of what normalizes a text."""
+    path = pieces(folder, "▁", "a")
+    path.write_bytes(path.read_bytes() + b"".join(fields))
+    return path
+
+
+def charsmap(text):
+    """A table that replaces each "a" by a text: a trie of 512 units after its size, and the text."""
+    units = [0] * 512
+    units[0] = 256 << 10
+    units[256 ^ ord("a")] = 1 << 10 | 1 << 8 | ord("a")
+    units[256 ^ ord("a") ^ 1] = 1 << 31
+    return struct.pack("<I512I", 2048, *units) + text + b"\0"
+
+
+@case(lambda path: tokenizers.SpTokenizer(path, token_end=None).encode("a" * 40))
+def sentencepiece_long_replacement(folder):
+    """Each "a" would become 16 MB."""
+    return with_replacements(folder, tf._field(3, tf._field(2, charsmap(b"x" * (16 << 20)))))
+
+
+@case(lambda path: tokenizers.SpTokenizer(path, token_end=None).decode([4] * 40))
+def sentencepiece_long_replacement_decoding(folder):
+    return with_replacements(folder, tf._field(5, tf._field(2, charsmap(b"x" * (16 << 20)))))
+
+
+@case(lambda path: tokenizers.SpTokenizer(path, token_end=None).decode([0] * 40))
+def sentencepiece_long_unknown(folder):
+    return with_replacements(folder, tf._field(2, tf._field(44, b"x" * (16 << 20))))
+
+
+@case(lambda path: tokenizers.SpTokenizer(path, token_end=None).vocab_size)
+def sentencepiece_no_text(folder):
+    path = pieces(folder, "ab")
+    path.write_bytes(path.read_bytes().replace(b"ab", b"a\xff"))
+    return path
+
+
 @case(read_tokenizer)
 def extra_ids_many(folder):
     """As many as are allowed."""

@@ -25,6 +25,39 @@ _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 
 # The model file: a protocol buffer, whose field 1 is the list of pieces
 
+# What a text gets longer by: field of the model -> field in it
+_UNKNOWN, _CHARACTERS = "the text of the unknown piece", "the text that replaces a character"
+_REPLACEMENTS = {2: (44, _UNKNOWN), 3: (2, _CHARACTERS), 5: (2, _CHARACTERS)}
+MAX_REPLACEMENT = 256  # bytes; the longest of NFKC has 33
+
+
+def _fields(proto, path):
+    """The fields of a model or a part of it, see `read_fields`; an error names the file."""
+    try:
+        yield from read_fields(proto)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no sentencepiece model ({error}). Get or copy the file again."
+        ) from None
+
+
+def _check_replacements(proto, path):
+    """Raises if a model makes texts far longer than they are."""
+    for number, part, *_ in _fields(proto, path):
+        if number not in _REPLACEMENTS or not isinstance(part, bytes):
+            continue
+        wanted, name = _REPLACEMENTS[number]
+        for inner, value, *_ in _fields(part, path):
+            if inner != wanted or not isinstance(value, bytes):
+                continue
+            if name == _CHARACTERS:  # a trie after its size, and texts that end at a zero
+                value = value[4 + int.from_bytes(value[:4], "little") :]
+            if re.search(rb"[^\0]{%d}" % (MAX_REPLACEMENT + 1), value):
+                raise ValueError(
+                    f"{path}: {name} has more than {MAX_REPLACEMENT} bytes; expected at most so"
+                    " many, as texts would become far longer than they are."
+                )
+
 
 def _reduced(proto, keep_tokens, path):
     """The model with the pieces `keep_tokens` only, in that order.
@@ -33,16 +66,11 @@ def _reduced(proto, keep_tokens, path):
     piece, and so must come last.
     """
     pieces, rest = [], bytearray()
-    try:
-        for number, value, start, end in read_fields(proto):
-            if number == 1 and isinstance(value, bytes):
-                pieces.append(proto[start:end])
-            elif number != 4:  # a self test of the whole model, which the reduced one would fail
-                rest += proto[start:end]
-    except ValueError as error:
-        raise ValueError(
-            f"{path}: expected a sentencepiece model, got {error}. Get or copy the file again."
-        ) from None
+    for number, value, start, end in _fields(proto, path):
+        if number == 1 and isinstance(value, bytes):
+            pieces.append(proto[start:end])
+        elif number != 4:  # a self test of the whole model, which the reduced one would fail
+            rest += proto[start:end]
     count = sum(i < len(pieces) for i in keep_tokens)
     if len(set(keep_tokens)) < len(keep_tokens) or min(keep_tokens) < 0:
         raise ValueError("keep_tokens: expected ids of rows to keep, none negative, none twice")
@@ -67,7 +95,14 @@ def _load(path, keep_tokens):
     """The sentencepiece processor of a model file, reduced to `keep_tokens` if it is not yet."""
     complete(Path(path).parent)
     proto = read_bytes(path)
+    _check_replacements(proto, path)  # before the self test of a model, which reads texts
     model = _processor(proto, f"{path} is no sentencepiece model")
+    try:
+        model.id_to_piece(list(range(model.get_piece_size())))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected pieces in UTF-8, got {error.object!r:.200}. Get or copy the file again."
+        ) from None
     if keep_tokens is None:
         return model
     if not keep_tokens:
