@@ -1088,6 +1088,19 @@ def tf_slices_of_another_dtype(folder):
 
 
 @case()
+def tf_slices_of_a_long_name(folder):
+    """Each of them is found by the name, which would be looked up 20,000 times."""
+    name, extent, count = b"n" * 2_000_000, [(0, 1)], 20_000
+    entries = [
+        HEADER,
+        (tf._slice_key(name, extent), tf_entry((1,), 0, 4, bytes(4))),
+        (name, tf_entry((count,), 0, 0, slices=[extent] * count)),
+        *((b"a%05d" % i, tf._field(1, 7)) for i in range(count)),
+    ]
+    return tf_index(folder, tf._block(sorted(entries)), data=bytes(4))
+
+
+@case()
 def tf_slices_out_of_range(folder):
     slices = [[(0, 3)], [(4, 2)]]
     return tf_sliced(folder, (5,), slices, [0, 12], bytes(20))
@@ -1448,6 +1461,18 @@ def shards_link(folder):
 
 
 @case()
+def shards_links_to_one(folder):
+    """It would be opened for each of them."""
+    header = {
+        f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(45_000)
+    }
+    safetensors(folder / "x.safetensors", header)
+    for i in range(40):
+        (folder / f"{i}.safetensors").symlink_to("x.safetensors")
+    return shard_index(folder, {f"t{i}": f"{i}.safetensors" for i in range(40)})
+
+
+@case()
 def shards_pipe(folder):
     os.mkfifo(folder / "x.safetensors")
     return shard_index(folder, {"x": "x.safetensors"})
@@ -1465,6 +1490,13 @@ def megatron(folder, shapes, numbers=(0, 1), name="x.query_key_value.weight"):
         )
         torch_zip(folder / f"mp_rank_{rank:02d}_model_states.pt", pickled)
     return folder
+
+
+@case()
+def megatron_links(folder):
+    path = megatron(folder, [(3, 4)], [0])
+    (path / "mp_rank_01_model_states.pt").symlink_to("mp_rank_00_model_states.pt")
+    return path
 
 
 @case()

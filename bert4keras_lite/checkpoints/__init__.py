@@ -80,7 +80,7 @@ def open_checkpoint(path, verify=True):
         raise CheckpointError(str(error)) from error
     with reading(path):
         if path == directory:
-            ranks = sorted(path.glob(megatron.FILES))
+            ranks = list(path.glob(megatron.FILES))
             if ranks:
                 return Checkpoint(path, "torch", megatron.read_entries(_ranks(ranks), path))
             path = _find(path)
@@ -88,16 +88,28 @@ def open_checkpoint(path, verify=True):
 
 
 def _ranks(paths):
-    """The `Checkpoint` of each rank, in order."""
-    numbers = [path.name.split("_")[2] for path in paths]
-    absent = [f"{i:02d}" for i in range(len(paths)) if f"{i:02d}" not in numbers]
+    """The `Checkpoint` of each rank, in the order of their numbers."""
+    ranks = {path.name.split("_")[2]: path for path in paths}
+    numbers = [f"{i:02d}" for i in range(len(paths))]
+    absent = [number for number in numbers if number not in ranks]
     if absent:
         raise CheckpointError(
             f"{paths[0].parent}: holds {len(paths)} of the files {megatron.FILES}, but none of rank "
             f"{absent[0]}; get the files of all ranks"
         )
+    if len({_identity(path) for path in paths}) < len(paths):
+        raise CheckpointError(
+            f"{paths[0].parent}: two of the files {megatron.FILES} are links to one; expected a file "
+            "for each rank. Get the files of all ranks."
+        )
     allowance = torch_file.Allowance()
-    return [_open(path, True, allowance) for path in paths]
+    return [_open(ranks[number], True, allowance) for number in numbers]
+
+
+def _identity(path):
+    """What tells a file from all others, by whatever name it is opened."""
+    status = path.stat()
+    return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
 
 
 def _find(directory):
@@ -163,15 +175,16 @@ def _open_sharded(path, verify):
     """A checkpoint in several files, by its JSON index: name of tensor -> name of file."""
     files = _weight_map(path)
     names, entries, allowance = {}, dict.fromkeys(files), torch_file.Allowance()
+    shards = _shards(path, files.values())
     for name, file in files.items():
-        names.setdefault(file, []).append(name)
-    for file, place in _shards(path, names).items():
+        names.setdefault(shards[file], []).append(name)
+    for place, listed in names.items():
         shard = _open(place, verify, allowance)
         if shard.format not in ("safetensors", "torch"):
             raise CheckpointError(
                 f"{shard.path}: is of format {shard.format}, which has no shards."
             )
-        entries.update(_listed(shard, names[file], path))
+        entries.update(_listed(shard, listed, path))
     return Checkpoint(path, shard.format, entries)
 
 
@@ -212,8 +225,11 @@ def _weight_map(path):
 
 
 def _shards(path, files):
-    """Name -> path of the files that an index lists, once they are known to be beside it."""
-    shards = {}
+    """Name -> path of the files that an index lists, once they are known to be beside it.
+
+    Links to one file have one path: it is opened once.
+    """
+    shards, paths = {}, {}
     for file in sorted(set(files)):
         if not is_file_name(file):
             raise CheckpointError(f"{path}: names a shard outside of its directory: {file!r:.200}")
@@ -224,6 +240,7 @@ def _shards(path, files):
             raise CheckpointError(
                 f"{shards[file]!s:.400}: this shard, listed in {path}, is missing"
             )
+        shards[file] = paths.setdefault(_identity(shards[file]), shards[file])
     return shards
 
 

@@ -102,11 +102,12 @@ def read_entries(prefix, verify):
         header = _read_message(table.pop(b""))
         if _last(header, 2) != 0:
             raise CheckpointError(f"{index}: of a big-endian machine, which is not supported")
-        stored, slices = {}, 0
+        stored, slices, room = {}, 0, _room_for_keys(size_of(index))
         for key, value in table.items():
             stored[key] = _parse_entry(value)
             slices += len(stored[key].slices)
-            if slices > len(table):
+            room -= len(key) * len(stored[key].slices)  # each slice has its own key, with that name
+            if slices > len(table) or room < 0:
                 raise damaged(index, "it speaks of more slices than it has")
         bundle = _Bundle(prefix, _last(header, 1), stored, verify)
         bundle.check_sizes()
@@ -249,7 +250,7 @@ def _read_table(path):
     _, _, position = _read_handle(footer, 0)  # of the block of meta data, which is not used
     offset, size, _ = _read_handle(footer, position)
     end, last, count, left = 0, None, 0, MOST_VALUES + len(data)
-    room = FREE // 2 + 4 * len(data)  # for the keys of all blocks, which repeat each other
+    room = _room_for_keys(len(data))
 
     def pairs(offset, size):
         nonlocal room
@@ -276,6 +277,11 @@ def _read_table(path):
                 raise damaged(path, "its names are not in order")
             last = key
             yield key, value
+
+
+def _room_for_keys(size):
+    """How many bytes the keys of all blocks may have, which repeat each other, in `size` bytes."""
+    return FREE // 2 + 4 * size
 
 
 def _read_handle(data, position):

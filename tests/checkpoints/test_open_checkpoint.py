@@ -360,6 +360,16 @@ def test_torch_state_dicts(tmp_path):
             open_checkpoint(tmp_path / "whole.bin")
 
 
+def test_more_than_a_hundred_ranks_of_megatron(tmp_path):
+    """They are joined by their numbers: by their names, 100 comes before 11."""
+    torch = pytest.importorskip("torch")
+    for rank in range(102):
+        module = {"word_embeddings.weight": torch.full((1, 2), float(rank))}
+        torch.save({"module": module}, tmp_path / f"mp_rank_{rank:02d}_model_states.pt")
+    table = open_checkpoint(tmp_path)["word_embeddings.weight"]
+    np.testing.assert_array_equal(table[:, 0], np.arange(102))
+
+
 def test_old_torch_pickles(tmp_path):
     """What was written by older versions, spelled by hand: a view storage, an OrderedDict of pairs."""
     torch = pytest.importorskip("torch")
