@@ -546,17 +546,23 @@ def read_corpus(path):
         "".join(map(documents.clean, read)).encode()
 
 
-def ask_here(path, parts, seconds, **request):
-    """As `hdf5._ask`, in this process."""
-    files = [(str(part.file.path), part.start, part.size) for part in parts]
-    request |= {"files": files, "room": MEMORY + 8 * sum(part.size for part in parts)}
-    try:
-        return b"".join(hdf5_child.answer(request)), 0.0
-    except Exception as error:
-        raise damaged(path, f"{type(error).__name__}: {error!s:.200}") from None
+class Here:
+    """As `hdf5._Child`, in this process."""
+
+    def __init__(self, path, parts):
+        self.path, self.owner = path, os.getpid()
+        files = [(str(part.file.path), part.start, part.size) for part in parts]
+        room = MEMORY + 8 * sum(part.size for part in parts)
+        self.reader = hdf5_child.Reader(files, room)
+
+    def ask(self, request):
+        try:
+            return bytes(self.reader.answer(request))
+        except Exception as error:
+            raise damaged(self.path, f"{type(error).__name__}: {error!s:.200}") from None
 
 
-ask_child = hdf5._ask
+Child = hdf5._Child
 
 
 # Formats
@@ -955,7 +961,7 @@ def read_batch(format, seeds, options, name, numbers, folder, shared, writer):
     counts = Counter()
     for index in numbers:
         shared[:8] = struct.pack("<q", index)
-        hdf5._ask = ask_child if index % WHOLE_WAY == 0 else ask_here
+        hdf5._Child = Child if index % WHOLE_WAY == 0 else Here
         unlimited = index % WHOLE_WAY == 0 and format.may_die
         if unlimited:  # the interpreter that is started would have these limits
             counts["whole way"] += 1
@@ -1001,7 +1007,7 @@ def fuzz(name, options, folder, keep, progress):
     seeds = format.seeds()
     shared = mmap.mmap(-1, 64)
     folder.mkdir()
-    hdf5._ask = ask_here
+    hdf5._Child = Here
     if format.read is read_tokenizer:
         jieba.setLogLevel("ERROR")
         jieba.initialize()  # some vocabularies need it, and then it is here already

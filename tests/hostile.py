@@ -668,9 +668,34 @@ def hdf5_filtered(folder):
     return path
 
 
+def read_backwards(path):
+    """Reads all of a checkpoint in another order than the file's."""
+    checkpoint = open_checkpoint(path)
+    total = sum(checkpoint[name].nbytes for name in reversed(list(checkpoint)))
+    return f"{len(checkpoint)} tensors, {total} bytes"
+
+
+@case(read_backwards, in_child=True)
+def hdf5_backwards(folder):
+    """Compressed, as a user may write them."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(200):
+            file.create_dataset(f"{i}", data=np.full((64, 64), i, "f4"), compression="gzip")
+    return path
+
+
 @case(in_child=True)
-def hdf5_many_processes(folder):
-    """None of them is read along with the one before it, if that is to be small."""
+def hdf5_allowed_fills(folder):
+    """As much as may be filled in: it is in memory once."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", (13 << 20,), "f4", chunks=(1 << 16,), fillvalue=1)
+    return path
+
+
+@case(in_child=True)
+def hdf5_many_chunks(folder):
     path = folder / "m.weights.h5"
     with h5py.File(path, "w") as file:
         for i in range(125):

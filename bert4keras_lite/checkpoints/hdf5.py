@@ -5,9 +5,12 @@ What lies in one piece of the file, which is all that Keras writes, is mapped he
 
 import json
 import math
+import os
 import subprocess
 import sys
-from itertools import accumulate, islice
+import threading
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +30,6 @@ from .base import (
 )
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
-ALONG = 16 << 20  # bytes
 OVERTAXED = "reading it ended or overtaxed the HDF5 library"
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -55,33 +57,40 @@ def read(path, parts, probe=False):
         CheckpointError: one is damaged, or would take far more memory than its size explains.
     """
     packed = _Packed(path, parts)
-    told = read_json(path, packed.ask(**({"probe": True} if probe else {})))
+    told = read_json(path, packed.ask({"probe": probe}))
     count = sum(len(one["datasets"]) for one in told)
     if count > MAX_TENSORS:
         raise damaged(path, f"it has {count} datasets")
-    return [(_entries(packed, i, one["datasets"]), one["layers"]) for i, one in enumerate(told)]
+    found = [(_entries(packed, i, one["datasets"]), one["layers"]) for i, one in enumerate(told)]
+    if not packed.sizes:
+        packed.stop()
+    return found
 
 
 class _Packed:
     """The datasets that are not in one piece of their file: in chunks, compressed, or filled in.
 
-    A process for each of many small ones would take long: those that follow are read along. All
-    processes share the CPU seconds that may be spent on reading the file once.
+    A child process reads them, in whatever order, until all have been read once: that many CPU
+    seconds it has. Who reads one again gets another process.
     """
 
     def __init__(self, path, parts):
         self.path, self.parts = path, parts
-        self.seconds = self.allowed = 8 + sum(part.size for part in parts) // 10_000_000
-        self.sizes, self.read_along, self.done = {}, {}, set()
+        self.sizes, self.done = {}, set()
+        self.child, self.lock = None, threading.RLock()
 
-    def ask(self, **request):
+    def ask(self, request):
         """What a child process says of the files."""
-        if self.seconds <= 0:
-            raise damaged(self.path, OVERTAXED)
-        seconds = math.ceil(self.seconds)
-        content, taken = _ask(self.path, self.parts, seconds, **request)
-        self.seconds -= taken
-        return content
+        with self.lock:
+            if self.child is None or self.child.owner != os.getpid():  # a fork has its own
+                self.child = _Child(self.path, self.parts)
+            try:
+                return self.child.ask(request)
+            except CheckpointError:
+                raise
+            except BaseException:  # such as Ctrl-C: the rest of the answer is still to come
+                self.stop()
+                raise
 
     def read(self, place):
         """The bytes of a dataset.
@@ -89,32 +98,21 @@ class _Packed:
         Args:
             place: the number of its file, and its name.
         """
-        if place in self.done:  # the file is read again
-            self.seconds, self.done = self.allowed, set()
-        self.done.add(place)
-        content = self.read_along.pop(place, None)
-        if content is None:
-            places = self._from(place)
-            content = self.ask(places=places)
-            ends = [*accumulate(self.sizes[place] for place in places)]
-            if len(content) != ends[-1]:
+        with self.lock:
+            if place in self.done:
+                self.stop()
+            content = self.ask({"place": place})
+            if len(content) != self.sizes[place]:
                 raise damaged(self.path, f"{place[1]!r:.200} has another size")
-            self.read_along = {
-                other: content[begin:end]
-                for other, begin, end in zip(places[1:], ends, ends[1:], strict=False)
-            }
-            content = content[: ends[0]]
-        return content
+            self.done.add(place)
+            if len(self.done) == len(self.sizes):
+                self.stop()
+            return content
 
-    def _from(self, place):
-        """That place, and those that follow, as long as they take little."""
-        places, room = [place], ALONG
-        for other in islice(self.sizes, list(self.sizes).index(place) + 1, None):
-            room -= self.sizes[other] + 200
-            if room < 0:
-                break
-            places.append(other)
-        return places
+    def stop(self):
+        """Ends the child process; the next reading of the file starts another."""
+        with self.lock:
+            self.child, self.done = None, set()
 
 
 def _entries(packed, number, datasets):
@@ -140,26 +138,63 @@ def _entry(packed, number, item):
     return Entry(shape, dtype, lambda: np.frombuffer(packed.read(place), dtype).reshape(shape))
 
 
-def _ask(path, parts, seconds, **request):
-    """What a child process says of files, and how many CPU seconds it took."""
-    request |= {
-        "files": [(str(part.file.path.absolute()), part.start, part.size) for part in parts],
-        "room": 2 * FREE + 8 * sum(part.size for part in parts),
-        "seconds": seconds,
-    }
-    try:
-        child = subprocess.run(
-            [sys.executable, "-I", str(CHILD)],
-            input=json.dumps(request).encode(),
-            capture_output=True,
+class _Child:
+    """A process that reads HDF5 files, and ends with this object."""
+
+    def __init__(self, path, parts):
+        self.path, self.owner = path, os.getpid()
+        size = sum(part.size for part in parts)
+        files = [(str(part.file.path.absolute()), part.start, part.size) for part in parts]
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", str(CHILD)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise CheckpointError(
+                f"{path}: {sys.executable!r} cannot be started to read it: {error}. Save the "
+                "weights as safetensors."
+            ) from error
+        weakref.finalize(self, _end, self.process, self.owner)
+        self.send(
+            {
+                "files": files,
+                "room": 2 * FREE + 8 * size,
+                "seconds": 8 + size // 10_000_000,
+                "path": [place for place in sys.path if place],  # where h5py is found here
+            }
         )
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: {sys.executable!r} cannot be started to read it: {error}. Save the "
-            "weights as safetensors."
-        ) from error
-    lines = child.stderr.decode("utf-8", "replace").strip().splitlines() or [""]
-    if child.returncode:
-        what = lines[-1] if child.returncode == 1 else OVERTAXED
-        raise damaged(path, f"{what:.300}")
-    return child.stdout, float(lines[-1])
+
+    def send(self, request):
+        with suppress(OSError):  # its answer will be missing
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def ask(self, request):
+        """The bytes of the answer."""
+        self.send(request)
+        head = self.process.stdout.readline()
+        told = json.loads(head) if head.endswith(b"\n") else {"error": OVERTAXED}
+        if "unavailable" in told:
+            raise CheckpointError(
+                f"{self.path}: h5py, which reads it, cannot be imported: {told['unavailable']:.300}. "
+                "Install h5py, or save the weights as safetensors."
+            )
+        if "error" in told:
+            raise damaged(self.path, f"{told['error']:.300}")
+        content = self.process.stdout.read(told["size"])
+        if len(content) < told["size"]:
+            raise damaged(self.path, OVERTAXED)
+        return content
+
+
+def _end(process, owner):
+    """Ends a process of ours, not that of the one which this is a fork of."""
+    if os.getpid() == owner:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):
+            pipe.close()

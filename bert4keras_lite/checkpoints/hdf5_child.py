@@ -1,21 +1,22 @@
-"""Reads HDF5 files for `hdf5.py`, in a process of its own: `python hdf5_child.py`, a request on stdin.
+"""Reads HDF5 files for `hdf5.py`, in a process of its own: `python hdf5_child.py`, requests on stdin.
 
-The last line on stderr is an error, or the CPU seconds that it took. A damaged file can end the
-process that gives it to libhdf5. Imports nothing of the toolkit.
+A damaged file can end the process that gives it to libhdf5. Imports nothing of the toolkit. Every
+request is a line of JSON, every answer, too: `{"size": 5}`, and so many bytes after it, or
+`{"error": "..."}`. The first request is answered only if h5py is `{"unavailable": "..."}`.
 
-    {"files": [[path, start, size], ...], "room": 5678, "seconds": 9}  -> what is in each, as JSON
-    {..., "places": [[0, "a/b"], ...]}  -> the bytes of datasets: the number of the file, the name
-    {..., "probe": true}                -> all is read; as the first
+    {"files": [[path, start, size], ...], "room": 5678, "seconds": 9, "path": [...]}
+    {"probe": false}      -> what is in each file, as JSON; true: all is read
+    {"place": [0, "a/b"]} -> the bytes of a dataset: the number of the file, the name
 """
 
 import io
 import json
 import math
 import os
+import signal
 import sys
 import time
-from contextlib import contextmanager
-from itertools import groupby
+from contextlib import ExitStack, contextmanager
 
 MOST = 100_000  # datasets and groups
 
@@ -50,7 +51,7 @@ class Part(io.RawIOBase):
 
 
 def limit(room, seconds):
-    """Bounds what this process takes, where the system can: bytes beside those it has, and CPU seconds."""
+    """Bounds what this process takes from now on, where the system can: bytes, and CPU seconds."""
     try:
         import resource
     except ImportError:  # Windows
@@ -61,7 +62,7 @@ def limit(room, seconds):
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
 
-    at_most(resource.RLIMIT_CPU, seconds)
+    at_most(resource.RLIMIT_CPU, math.ceil(time.process_time()) + seconds)
     if os.path.exists("/proc/self/statm"):
         with open("/proc/self/statm") as file:
             most = int(file.read().split()[0]) * resource.getpagesize() + room
@@ -137,51 +138,88 @@ class Inventory:
 
 
 @contextmanager
-def opened(path, start, size):
-    """An HDF5 file in a stretch of another; errors name it."""
-    import h5py
-
+def naming(path):
+    """Errors name the file."""
     try:
-        with open(path, "rb") as file:
-            part = io.BufferedReader(Part(file, start, size), 1 << 16)
-            with h5py.File(part, "r") as h5:
-                yield h5
+        yield
     except Exception as error:
         what = f"{type(error).__name__}: {str(error)[:200]}"
         raise ValueError(f"{os.path.basename(path)[:80]}: {what}") from error
 
 
-def answer(request):
-    """What is to be written for a request, in parts; needs h5py, and has no limits."""
-    files = request["files"]
-    inventory = Inventory(request["room"], request.get("probe"))
-    if "places" not in request:
-        told = []
-        for file in files:
-            with opened(*file) as h5:
+@contextmanager
+def opened(path, start, size):
+    """An HDF5 file in a stretch of another."""
+    import h5py
+
+    with open(path, "rb") as file:
+        part = io.BufferedReader(Part(file, start, size), 1 << 16)
+        with h5py.File(part, "r") as h5:
+            yield h5
+
+
+class Reader:
+    """Answers requests; needs h5py, and has no limits of its own.
+
+    The last file that was read of stays open.
+    """
+
+    def __init__(self, files, room):
+        self.files, self.room = files, room
+        self.number, self.h5, self.open = None, None, ExitStack()
+
+    def answer(self, request):
+        """The bytes that a request asks for."""
+        return self.dataset(*request["place"]) if "place" in request else self.all(request["probe"])
+
+    def all(self, probe):
+        inventory, told = Inventory(self.room, probe), []
+        for file in self.files:
+            with naming(file[0]), opened(*file) as h5:
                 told.append(inventory.of(h5))
-        yield json.dumps(told).encode()
-        return
-    for number, places in groupby(request["places"], lambda place: place[0]):
-        with opened(*files[number]) as h5:
-            for _, name in places:
-                inventory.check(name, h5[name])
-                yield h5[name][()].tobytes()
+        return json.dumps(told).encode()
+
+    def dataset(self, number, name):
+        with naming(self.files[number][0]):
+            if number != self.number:
+                self.open.close()
+                self.number = None
+                self.h5 = self.open.enter_context(opened(*self.files[number]))
+                self.number = number
+            import numpy  # found as h5py is
+
+            item = self.h5[name]
+            Inventory(self.room, probe=False).check(name, item)
+            return memoryview(numpy.asarray(item[()]).reshape(-1).view("u1"))
+
+
+def say(told, content=b""):
+    sys.stdout.buffer.write(json.dumps(told).encode() + b"\n")
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it may go on
     os.environ["HDF5_PLUGIN_PRELOAD"] = "::"  # a file cannot ask for code that lies on this machine
-    import h5py  # noqa: F401  before there are limits
-
-    request = json.load(sys.stdin)
-    limit(request["room"], request["seconds"])
-    for part in answer(request):
-        sys.stdout.buffer.write(part)
-    print(f"\n{time.process_time()}", file=sys.stderr)
+    start = json.loads(sys.stdin.buffer.readline())
+    sys.path[:] = start["path"]
+    try:
+        import h5py  # noqa: F401  before there are limits
+    except ImportError as error:
+        say({"unavailable": str(error)[:300]})
+        return
+    limit(start["room"], start["seconds"])
+    reader = Reader(start["files"], start["room"])
+    for line in sys.stdin.buffer:
+        try:
+            content = reader.answer(json.loads(line))
+        except Exception as error:
+            say({"error": str(error)[:300] or type(error).__name__})
+        else:
+            say({"size": len(content)}, content)
+            del content
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Exception as error:
-        sys.exit(str(error)[:300] or type(error).__name__)
+    main()

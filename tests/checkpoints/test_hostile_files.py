@@ -14,10 +14,10 @@ from functools import cache
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
-from bert4keras_lite.checkpoints import CheckpointError, hdf5
-from bert4keras_lite.checkpoints.base import MappedFile
+from bert4keras_lite.checkpoints import CheckpointError, hdf5, open_checkpoint
 
 pytestmark = pytest.mark.once
 
@@ -34,7 +34,9 @@ OPENED = {
     "zip_64": "2 tensors, 24 bytes",
     "npz_allowed_zeros": "1 tensors, 33554432 bytes",
     "npz_second_version": "1 tensors, 12 bytes",
-    "hdf5_many_processes": "125 tensors, 66250000 bytes",
+    "hdf5_many_chunks": "125 tensors, 66250000 bytes",
+    "hdf5_backwards": "200 tensors, 3276800 bytes",
+    "hdf5_allowed_fills": "1 tensors, 54525952 bytes",
     "hdf5_filtered": "1 tensors, 8000 bytes",
     "hdf5_cycle": "1 tensors, 12 bytes",
     "hdf5_external_link": "1 tensors, 12 bytes",
@@ -389,26 +391,85 @@ def limited(code):
     return subprocess.run([sys.executable, "-I", "-c", start + code], capture_output=True)
 
 
-def test_hdf5_processes_share_their_seconds(tmp_path):
+@pytest.fixture
+def chunked(tmp_path):
+    """An HDF5 file with two datasets, neither of them in one piece."""
     path = tmp_path / "m.weights.h5"
     with h5py.File(path, "w") as file:
-        for name in "ab":
-            file.create_dataset(name, (20 << 20,), "i1", chunks=(1 << 20,), fillvalue=1)
-    file = MappedFile(path)
-    packed = hdf5._Packed(path, [hdf5.Part(file, 0, file.size)])
-    a, b = places = (0, "a"), (0, "b")
-    packed.sizes = dict.fromkeys(places, 20 << 20)
-    allowed = packed.seconds
-    packed.read(a)
-    left = packed.seconds
-    assert left < allowed
-    packed.read(b)
-    assert packed.seconds < left
-    packed.seconds = 0.0
-    with pytest.raises(CheckpointError, match="reading it ended or overtaxed the HDF5 library"):
-        packed.ask(places=[b])
-    assert packed.read(a) == b"\1" * (20 << 20)  # reading all of it again has its own seconds
-    assert 0 < packed.seconds < allowed
+        for i, name in enumerate("ab"):
+            file.create_dataset(name, data=np.full(1000, i, "i1"), chunks=(100,))
+    return path
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The child processes that read HDF5, as they are started."""
+    started, popen = [], subprocess.Popen
+
+    def start(*args, **options):
+        started.append(popen(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(hdf5.subprocess, "Popen", start)
+    return started
+
+
+def test_hdf5_process_reads_in_any_order(chunked, started):
+    """One for a file that is read once, and another for who reads on; none is left."""
+    checkpoint = open_checkpoint(chunked)
+    assert checkpoint["b"].tolist() == [1] * 1000 and started[0].poll() is None
+    assert checkpoint["a"].tolist() == [0] * 1000 and started[0].returncode is not None
+    assert len(started) == 1
+    assert checkpoint["a"].sum() == 0 and len(started) == 2
+    assert checkpoint["a"].sum() == 0 and len(started) == 3
+    assert started[1].returncode is not None
+    del checkpoint
+    assert all(process.returncode is not None for process in started)
+
+
+def test_hdf5_process_that_ended_stays_so(chunked, started):
+    """Else each dataset of a damaged file would have seconds of its own."""
+    checkpoint = open_checkpoint(chunked)
+    started[0].kill()
+    for name in "aba":
+        with pytest.raises(CheckpointError, match="reading it ended or overtaxed the HDF5 library"):
+            checkpoint[name]
+    assert len(started) == 1
+
+
+def test_hdf5_of_forks(chunked, started):
+    """A fork has a process of its own: two cannot share the answers of one."""
+    checkpoint = open_checkpoint(chunked)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if checkpoint["b"].tolist() == [1] * 1000 and len(started) == 2 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert started[0].poll() is None and checkpoint["b"].tolist() == [1] * 1000
+
+
+def test_hdf5_answer_that_was_not_waited_for(chunked, monkeypatch):
+    """The rest of it is not taken for the next."""
+    checkpoint = open_checkpoint(chunked)
+    ask = hdf5._Child.ask
+
+    def interrupted(child, request):
+        child.send(request)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hdf5._Child, "ask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint["a"]
+    monkeypatch.setattr(hdf5._Child, "ask", ask)
+    assert checkpoint["b"].tolist() == [1] * 1000
+
+
+def test_hdf5_library_is_found_where_it_is_here(chunked, tmp_path, monkeypatch):
+    """By `PYTHONPATH`, for one; and where it is not found, the file is not called damaged."""
+    (tmp_path / "h5py.py").write_text("raise ImportError('no such library')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    said = "h5py, which reads it, cannot be imported: no such library. Install h5py"
+    with pytest.raises(CheckpointError, match=said):
+        open_checkpoint(chunked)
 
 
 def test_hdf5_child_is_limited():
