@@ -44,7 +44,10 @@ _RANGES = {
     "pad_token_id": (-1, 2**31 - 1),
     "dropout_rate": (0, 1),
     "attention_dropout_rate": (0, 1),
-    "hierarchical_position": (0, 1),
+    "hierarchical_position": (0, 0.999),
+    "rotary_base": (1, 1e30),
+    "relative_max_distance": (1, 65_536),
+    "relative_buckets": (4, 131_071),
 }
 
 
@@ -142,6 +145,27 @@ class Config:
             raise ValueError(
                 f"application={self.attend!r:.200} is for models of one stack; {self.family} has an "
                 "encoder and a decoder, and writes without it."
+            )
+        size = self.head_size if self.position == "relative" else self.key_size
+        if self.position in ("rotary", "relative") and size % 2:
+            raise ValueError(
+                f"position={self.position!r} is for pairs of entries: expected an even size of a "
+                f"head, got {size}. Correct hidden_size, num_attention_heads, attention_head_size "
+                "or attention_key_size."
+            )
+        values_have_positions = self.position == "relative" or (
+            self.position == "rotary" and self.rotate_values and self.attention != "gau"
+        )
+        if values_have_positions and self.key_size != self.head_size:
+            raise ValueError(
+                f"attention_key_size={self.key_size}: in this model the values have positions, "
+                f"too; expected the size of a head, {self.head_size}."
+            )
+        if self.position == "buckets" and self.relative_max_distance <= self.relative_buckets // 2:
+            raise ValueError(
+                f"relative_max_distance={self.relative_max_distance}: half of the buckets hold one "
+                f"distance each; expected more than {self.relative_buckets // 2}, half of "
+                "relative_buckets. Correct one of them."
             )
         if self.attention == "nystrom" and (
             self.attend != "all"

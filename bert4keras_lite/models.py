@@ -906,7 +906,7 @@ def build_transformer_model(
 
 
 def _check_activations(config, values, where):
-    """Raises if a config, made of `values`, names an activation that neither we nor Keras have."""
+    """Raises if a config, made of `values`, names an activation that cannot be one here."""
     for name in ("hidden_act", *HEADS):
         value = getattr(config, name)
         try:
@@ -915,7 +915,7 @@ def _check_activations(config, values, where):
         except ValueError:
             raise ValueError(
                 f"{where}: {key_of(values, name)} is {value!r:.200}; expected the name of an"
-                " activation, such as 'gelu' or 'relu'."
+                " activation that keeps the shape, such as 'gelu' or 'relu'."
             ) from None
 
 

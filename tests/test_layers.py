@@ -315,6 +315,24 @@ def test_buckets_of_distances(bidirectional, buckets, most):
     np.testing.assert_array_equal(found, [expected(int(d)) for d in distances])
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: L.RelativeBias(2, num_buckets=1), "num_buckets=1, .* at least 4 buckets"),
+        (lambda: L.RelativeBias(2, 1, bidirectional=False), "num_buckets=1, .* at least 2 buckets"),
+        (lambda: L.RelativeBias(2, 32, max_distance=8), "max_distance of more than 8"),
+        (lambda: L.RotaryAngles(5), "size=5: expected an even number"),
+        (lambda: L.RelativeVectors(5), "size=5: expected an even number"),
+        (lambda: L.PositionEmbedding(4, 2, hierarchical=1.0), "hierarchical=1.0: expected True"),
+        (lambda: L.get_activation("glu"), "activation='glu' gives half as many"),
+    ],
+)
+def test_positions_without_a_meaning(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 def test_relative_vectors_are_sinusoids_of_clipped_distances():
     found = ops.convert_to_numpy(L.RelativeVectors(6, 3)(np.arange(8)[None], np.arange(8)[None]))
     for query in range(8):

@@ -461,6 +461,39 @@ def test_unknown_option_suggests_the_nearest():
         (json.dumps(TINY | {"hidden_dropout_prob": 2}), "hidden_dropout_prob is 2; .* from 0 to 1"),
         (json.dumps(TINY | {"layer_norm_eps": 10**400}), r"layer_norm_eps is 10+; .* to 1e\+30"),
         (json.dumps(TINY | {"initializer_range": float("nan")}), "initializer_range is nan"),
+        (json.dumps(TINY | {"hidden_act": "glu"}), "hidden_act is 'glu'; .* that keeps the shape"),
+        (
+            json.dumps(TINY | {"hierarchical_position": 1.0}),
+            "hierarchical_position is 1.0; .* 0.999",
+        ),
+        (json.dumps(TINY | {"rotary_base": 0}), "rotary_base is 0; expected a number from 1"),
+        (
+            json.dumps(TINY | {"model_type": "nezha", "max_relative_position": 2**31 - 1}),
+            "max_relative_position is 2147483647; expected an integer from 1 to 65536",
+        ),
+        (
+            json.dumps(TINY | {"model_type": "t5", "relative_attention_num_buckets": 3}),
+            "relative_attention_num_buckets is 3; expected an integer from 4",
+        ),
+        (
+            json.dumps(TINY | {"model_type": "t5", "relative_attention_max_distance": 16}),
+            "relative_max_distance=16: .* expected more than 16",
+        ),
+        *(
+            (
+                json.dumps(TINY | {"model_type": model, "attention_head_size": 3} | more),
+                "expected an even size of a head, got 3",
+            )
+            for model, more in (
+                ("roformer", {}),
+                ("nezha", {}),
+                ("gau_alpha", {"attention_key_size": 3}),
+            )
+        ),
+        (
+            json.dumps(TINY | {"model_type": "nezha", "attention_key_size": 2}),
+            "attention_key_size=2: in this model the values have positions",
+        ),
         ('{"layer_types": ["full_attention", "sliding_attention"]}', "layer_types is .*sliding"),
         ('{"model_type": "modernbert", "vocab_size": 9}', "global_attn_every_n_layers is left out"),
         ('{"global_attn_every_n_layers": 3}', "global_attn_every_n_layers is 3"),

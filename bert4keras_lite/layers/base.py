@@ -38,8 +38,18 @@ ACTIVATIONS = {
 
 
 def get_activation(name):
-    """The activation function of a published config's name (`"gelu"` is the exact one)."""
-    return ACTIVATIONS.get(name) or keras.activations.get(name)
+    """The activation function of a published config's name (`"gelu"` is the exact one).
+
+    Raises:
+        ValueError: there is none, or it is Keras' `glu`, which gives half of its input.
+    """
+    function = ACTIVATIONS.get(name) or keras.activations.get(name)
+    if function is keras.activations.glu:
+        raise ValueError(
+            "activation='glu' gives half as many values as it gets; expected one that gives as"
+            " many, e.g. 'gelu', in a layer with gated=True."
+        )
+    return function
 
 
 @register

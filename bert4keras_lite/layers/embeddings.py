@@ -135,7 +135,7 @@ class PositionEmbedding(Layer):
     Args:
         input_dim: number of trained positions.
         output_dim: size of the vectors.
-        hierarchical: `True` (0.4) or a number `a` in (0, 1): position `i * input_dim + j` gets
+        hierarchical: `True` (0.4) or a number `a` from 0 (none) to 0.999: position `i * input_dim + j` gets
             `a * u[i] + (1 - a) * u[j]` with `u = (table - a * table[0]) / (1 - a)`, which leaves
             the trained positions as they are and reaches `input_dim ** 2` positions.
         initializer_range: standard deviation of the initial table.
@@ -148,7 +148,7 @@ class PositionEmbedding(Layer):
         `(batch, length, output_dim)`.
 
     Raises:
-        ValueError: see `TokenEmbedding`.
+        ValueError: see `TokenEmbedding`; or `hierarchical` is out of its range.
 
     Reference:
         For the hierarchical decomposition: https://kexue.fm/archives/7947
@@ -161,6 +161,10 @@ class PositionEmbedding(Layer):
         self.hierarchical = hierarchical
         self.initializer_range = initializer_range
         self.alpha = 0.4 if hierarchical is True else hierarchical
+        if not 0 <= (self.alpha or 0) <= 0.999:
+            raise ValueError(
+                f"hierarchical={hierarchical!r:.200}: expected True, or a number from 0 to 0.999."
+            )
 
     def build(self, x_shape):
         self.embeddings = self.add_weight(

@@ -74,6 +74,13 @@ class AttentionBias(Layer):
         return None
 
 
+def _check_pairs(size):
+    if size < 2 or size % 2:
+        raise ValueError(
+            f"size={size}: expected an even number, as pairs of entries have an angle."
+        )
+
+
 def sinusoids(positions, size, base=10000.0):
     """Angles `p / base ** (2 i / size)`: positions `(...)` to `(..., size / 2)`."""
     frequencies = base ** (-np.arange(0, size, 2, dtype="float32") / size)
@@ -94,12 +101,16 @@ class RotaryAngles(Layer):
     Returns:
         float32 `(batch or 1, length, size / 2)`.
 
+    Raises:
+        ValueError: `size` is odd.
+
     Reference:
         Su et al., "RoFormer", arXiv 2104.09864, equation 15.
     """
 
     def __init__(self, size, base=10000.0, **kwargs):
         super().__init__(**kwargs)
+        _check_pairs(size)
         self.size = size
         self.base = base
 
@@ -152,12 +163,16 @@ class RelativeVectors(Layer):
     Returns:
         `(queries, keys, size)`.
 
+    Raises:
+        ValueError: `size` is odd.
+
     Reference:
         Wei et al., "NEZHA", arXiv 1909.00204, equations 3 to 5.
     """
 
     def __init__(self, size, max_distance=64, **kwargs):
         super().__init__(**kwargs)
+        _check_pairs(size)
         self.size = size
         self.max_distance = max_distance
 
@@ -195,6 +210,9 @@ class RelativeBias(Layer):
     Returns:
         `(1, num_heads, queries, keys)`.
 
+    Raises:
+        ValueError: there are too few buckets, or the last distance has one of its own.
+
     Reference:
         Raffel et al., "T5", arXiv 1910.10683, section 2.1.
     """
@@ -214,6 +232,13 @@ class RelativeBias(Layer):
         self.max_distance = max_distance
         self.bidirectional = bidirectional
         self.initializer_range = initializer_range
+        exact = num_buckets // (4 if bidirectional else 2)
+        if not 0 < exact < max_distance:
+            raise ValueError(
+                f"num_buckets={num_buckets}, max_distance={max_distance}: expected at least"
+                f" {4 if bidirectional else 2} buckets, and a max_distance of more than {exact},"
+                " as so many distances have a bucket each."
+            )
 
     def build(self, query_positions_shape):
         self.embeddings = self.add_weight(
