@@ -1,9 +1,8 @@
 """What a function says of an option that it does not have, or that is out of its range."""
 
-import difflib
 import numbers
 
-from .parsing import shown
+from .parsing import nearest, shown
 
 # the least and the most of options of generation: none becomes 0 or infinite in float32. Those with
 # whole ends are whole numbers.
@@ -69,9 +68,9 @@ def check_options(function, options, known, other_names=None):
         if name in known:
             continue
         near = [name] if name in other_names else []
-        near = near or difflib.get_close_matches(name, [*known, *other_names], 1)
+        near = near or nearest(name, [*known, *other_names])
         raise TypeError(
-            f"{function} has no option {name!r}"
+            f"{function} has no option {name!r:.200}"
             + (
                 f"; did you mean {other_names.get(near[0], near[0])!r}?"
                 if near

@@ -3,7 +3,6 @@
 Knows no framework: reading a config and telling a family take no Keras.
 """
 
-import difflib
 import json
 import numbers
 import re
@@ -19,7 +18,7 @@ from . import mappings
 from .checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
 from .checkpoints.matching import gather, is_copy, locate, unknown_names
 from .files import complete, write_text
-from .parsing import expecting, read_bytes, read_json
+from .parsing import expecting, nearest, read_bytes, read_json, shown
 
 # in the values of a config
 NOT_UNDERSTOOD = "keys that are not understood"
@@ -594,11 +593,11 @@ def judge(values, where, names=(), all_known=False):
     ours = [*(f.name for f in fields(Config)), *mappings.CONFIG_KEYS]
     parts, said = {part for name in names for part in re.split("[./]", name)}, []
     for key, value in values.pop(NOT_UNDERSTOOD, {}).items():
-        what = f"the key {key!r:.200} (value {value!r:.200}) is not understood"
-        near = difflib.get_close_matches(key, ours, 1)
+        what = f"the key {shown(key)} (value {shown(value)}) is not understood"
+        near = nearest(key, ours)
         shapes = (
             re.fullmatch(mappings.CONFIG_GEOMETRY, key, re.DOTALL)
-            or difflib.get_close_matches(key, near, 1, cutoff=0.9)
+            or nearest(key, near, cutoff=0.9)
             or key in parts
         )
         if all_known and not shapes:

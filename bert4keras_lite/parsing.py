@@ -4,6 +4,7 @@ Whatever a file claims or repeats, reading it takes no more memory than its size
 wait for a pipe, and ends in one error. Knows no framework. See `docs/reliability.md`.
 """
 
+import difflib
 import json
 import os
 import re
@@ -98,6 +99,14 @@ def _pieces(value):
         yield f"<an integer of {value.bit_length()} bits>"
     else:
         yield repr(value)
+
+
+def nearest(name, names, cutoff=0.6):
+    """The one of `names` that a name is most like, in a list; an empty one if there is none.
+
+    None is like a name of more than 100 characters: difflib lists the places of each of them.
+    """
+    return difflib.get_close_matches(name, names, 1, cutoff) if len(name) <= 100 else []
 
 
 def size_of(path):

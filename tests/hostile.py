@@ -1721,6 +1721,12 @@ def config_pipe(folder):
     return folder / "config.json"
 
 
+@case(lambda path: configs.judge(configs.read_config(path), str(path)))
+def config_long_key(folder):
+    (folder / "config.json").write_text(json.dumps({"k" * 4_900_000: 1}))
+    return folder / "config.json"
+
+
 @case(read_config)
 def config_device(folder):
     (folder / "config.json").symlink_to("/dev/zero")
@@ -1903,6 +1909,17 @@ def tokenizer_json_long_token(folder):
 def tokenizer_json_long_word(folder):
     content = wordpiece({"[UNK]": 0}, max_input_chars_per_word=-1)
     return vocabulary(folder, tokenizer=content)
+
+
+@case(read_tokenizer)
+def tokenizer_json_long_words(folder):
+    content = wordpiece({"[UNK]": 0, "a" * 8000: 1}, max_input_chars_per_word=2**31 - 1)
+    return vocabulary(folder, tokenizer=content)
+
+
+@case(read_tokenizer)
+def tokenizer_config_long_words(folder):
+    return vocabulary(folder, tokenizer_config={"max_input_chars_per_word": 1001})
 
 
 @case(read_tokenizer)

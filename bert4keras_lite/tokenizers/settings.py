@@ -78,7 +78,9 @@ _ONLY = {
     "wordpieces_prefix": ("##",),
 }
 MAX_ID = 1 << 24  # no table of a model has so many rows
-MAX_WORD = (1 << 31) - 1  # characters of a word, where a file says that longer ones are unknown
+# characters of a word, where a file says that longer ones are unknown: models have 100 or 200, and
+# the time for a word grows with their square
+MAX_WORD = 1_000
 # Keys that are whole numbers, and the greatest; keys that are true or false
 _COUNTS = {"extra_ids": MAX_ADDED, "max_input_chars_per_word": MAX_WORD}
 _FLAGS = "do_lower_case|strip_accents|tokenize_chinese_chars|add_bos_token|add_eos_token"
