@@ -110,7 +110,12 @@ def parser():
         sub.add_argument(name, type=kind, default=default, metavar="N", help=what)
     _model_options(sub)
     sub = command("features", features, "Vectors of texts.", "texts")
-    sub.add_argument("--pool", choices=["cls", "mean", "none"], default="cls")
+    sub.add_argument(
+        "--pool",
+        choices=["cls", "mean", "none"],
+        default="cls",
+        help="the vector of the first token, the mean of those of the text, or all",
+    )
     sub.add_argument("--output", help="an .npz file: one array, or for 'none' one for each text")
     _model_options(sub)
     sub = command("doctor", doctor, "Look for silent wrong numbers by predicting everyday Chinese.")
@@ -551,11 +556,10 @@ def features(options):
         with _naming(shown(text)):
             item = ability.prepare(text)
             (states,) = ability.predicted([item])
-            rows.append(finite(states[: len(item.ids)].astype("float32")))
-    if options.pool == "cls":
-        rows = [row[0] for row in rows]
-    elif options.pool == "mean":
-        rows = [row.mean(0) for row in rows]
+            if options.pool == "none":
+                rows.append(finite(states[: len(item.ids)].astype("float32")))
+            else:
+                rows.append(ability.answer(item, states)[options.pool])
     if output:
         arrays = {f"text_{i}": row for i, row in enumerate(rows)}
         with replacing(output) as file:
