@@ -103,8 +103,11 @@ class Monitor(EachStep):
         """Draws the plot, and ends what was begun. Call it when the run is over."""
         if self.events:
             self.events.close()
-        if not plot(self.log.rows, self.directory / "loss.png") and self.stream:
-            self.stream.write("No plot: it needs matplotlib (bert4keras_lite[plots]).\n")
+        try:
+            plot(self.log.rows, self.directory / "loss.png")
+        except Exception as error:  # whatever it is: the model is not saved yet
+            if self.stream:
+                self.stream.write(f"No plot: {error!s:.200}\n")
 
 
 @dataclass(frozen=True)
@@ -229,25 +232,25 @@ def plot(rows, path):
     """Draws loss against tokens.
 
     Args:
-        rows: of a `Log`.
+        rows: of a `Log`. Those without one of the two are left out.
         path: of the picture, a PNG file.
 
-    Returns:
-        False if there is no matplotlib.
+    Raises:
+        ImportError: there is no matplotlib.
     """
     try:
         from matplotlib.figure import Figure
         from matplotlib.ticker import EngFormatter
     except ImportError:
-        return False
+        raise ImportError("it needs matplotlib: pip install 'bert4keras_lite[plots]'.") from None
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="tokens", ylabel="loss")
+    rows = [row for row in rows if {"tokens", "loss"} <= row.keys()]
     axes.plot([row["tokens"] for row in rows], [row["loss"] for row in rows])
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(alpha=0.3)
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=150)
-    return True
 
 
 def measured_flops(dtype, size=None, seconds=0.5):

@@ -129,8 +129,31 @@ def test_a_terminal_sees_one_line_that_changes(tmp_path):
 def test_the_plot_is_a_picture(tmp_path):
     pytest.importorskip("matplotlib")
     rows = [{"tokens": 10 * i, "loss": 1 / i} for i in range(1, 5)]
-    assert plot(rows, tmp_path / "loss.png")
+    plot(rows, tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "log", ["step\n4\n", "step,tokens,loss\n4,,1.0\n", "step,tokens,loss\n4,9,\n"]
+)
+def test_rows_without_loss_or_tokens_are_not_in_the_plot(tmp_path, log):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "log.csv").write_text(log)
+    stream = io.StringIO()
+    monitor = Monitor(tmp_path, 4, 6, WORK, stream=stream)
+    monitor.log.write({"step": 6, "tokens": 10, "loss": 1.0})
+    monitor.close()
+    assert (tmp_path / "loss.png").is_file() and not stream.getvalue()
+
+
+@pytest.mark.once
+def test_a_plot_that_fails_ends_no_run(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "loss.png").mkdir()
+    stream = io.StringIO()
+    Monitor(tmp_path, 0, 6, WORK, stream=stream).close()
+    assert stream.getvalue().startswith("No plot: ")
 
 
 def test_without_matplotlib_there_is_a_sentence(tmp_path, monkeypatch):
