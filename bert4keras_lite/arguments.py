@@ -45,8 +45,8 @@ def check_number(name, value, least, most):
 def expected_number(value, least, most):
     """The number that is expected, in words, if a value is none; else None: see `check_number`."""
     whole = isinstance(least, int)
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if number and least <= value <= most and not (whole and value != int(value)):
+    kind = numbers.Integral if whole else numbers.Real  # 2.0 counts nothing: a loop refuses it
+    if isinstance(value, kind) and not isinstance(value, bool) and least <= value <= most:
         return None
     return f"a {'whole ' if whole else ''}number from {least} to {most}"
 

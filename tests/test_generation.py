@@ -432,6 +432,8 @@ def test_streaming_begins_at_once(gpt2):
         ([1], {"max_new_tokens": 10**5000}, "max_new_tokens=<an integer of"),
         ([1], {"max_new_tokens": 1, "num_beams": math.inf}, "num_beams=inf: expected a whole"),
         ([1], {"max_new_tokens": 1, "num_beams": 100_000}, "num_beams=100000"),
+        ([1], {"max_new_tokens": 1, "num_beams": 2.0}, "num_beams=2.0: expected a whole"),
+        ([1], {"max_new_tokens": 1, "seed": 1.0, "do_sample": True}, "seed=1.0: expected a whole"),
         ([1], {"max_new_tokens": 1, "seed": -1, "do_sample": True}, "seed=-1"),
         ([1], {"max_new_tokens": 1, "top_k": 3}, "are for do_sample=True"),
         ([1], {"max_new_tokens": 1, "num_beams": 2, "do_sample": True}, "exclude each other"),

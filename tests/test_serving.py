@@ -365,6 +365,11 @@ def not_finite(response):
     return "not finite" in error(response, 500)["message"]
 
 
+def logged(caplog):
+    """What was logged, but for TensorFlow's advice on speed."""
+    return [record for record in caplog.records if record.name != "tensorflow"]
+
+
 @pytest.fixture(scope="module")
 def served_nan(tmp_path_factory, tokenizer):
     """What can do all, and has NaN as the vector of 大."""
@@ -400,7 +405,7 @@ def test_numbers_that_are_none_are_an_error(served_nan, path, body, caplog):
             response = client.post("/v1/generate", json=body | {"stream": True})
             ((kind, told),) = events(response.text)
             assert (kind, told["status"]) == ("error", 500) and "not finite" in told["message"]
-    assert caplog.records == []
+    assert logged(caplog) == []
 
 
 @pytest.mark.parametrize("kind", ["softmax", "CRF", "pointers"])
@@ -420,7 +425,7 @@ def test_scores_that_are_none_are_an_error_of_one_text(kind, tokenizer, caplog):
             transitions.assign(np.full((2, 2), np.nan))
             (wrong,) = run(worker, (ability, ability.prepare("天地")))
             assert isinstance(wrong, Failed) and "not finite" in str(wrong)
-    assert caplog.records == []
+    assert logged(caplog) == []
 
 
 def test_scores_of_what_cannot_be_are_none_of_an_error():
@@ -448,6 +453,49 @@ def test_an_answer_keeps_nothing_of_its_batch(served):
         states, *_ = run(worker, *[(vectors, vectors.prepare("天地不是人"))] * 8)
     assert held_by(weights) == weights.nbytes == 4 * 2 * 7 * 7
     assert held_by(states) == 2 * 4 * served.transformer.config.hidden_size
+
+
+def test_an_id_that_the_model_lacks_is_refused_for_its_text_alone(served_writer):
+    ability = served_writer.abilities["generate"]
+    longer = type("Longer", (), {"encode": lambda self, text: ([2, 10**6], [0, 0])})()
+    longer.token_end, longer.id_to_token = None, "token{}".format
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ability, "tokenizer", longer)
+        with pytest.raises(Refused, match="'token1000000' has the id 1000000; the model"):
+            ability.prepare("天")
+
+
+def fails_alone(ability, items, caplog):
+    """Whether the first of two texts of a batch has an answer, and the second one an error."""
+    with working(wait=5.0, batch=2) as worker:
+        right, wrong = run(worker, *((ability, item) for item in items))
+    told = isinstance(wrong, Failed) and "Error in the model" in str(wrong)
+    return told and not isinstance(right, Exception) and len(logged(caplog)) == 1
+
+
+def test_a_text_without_an_answer_fails_alone(served, caplog, monkeypatch):
+    ability = served.abilities["vectors"]
+    items = [ability.prepare(text) for text in ("天地", "大人")]
+    answer = ability.answer
+    monkeypatch.setattr(
+        ability, "answer", lambda item, y: answer(item, {items[0].text: y}[item.text])
+    )
+    assert fails_alone(ability, items, caplog)
+
+
+def test_a_text_that_cannot_be_decoded_fails_alone(served_writer, caplog, monkeypatch):
+    ability = served_writer.abilities["generate"]
+    items = [ability.prepare(text) for text in ("天地", "大人")]
+    streams = iter([abilities.TextStream(ability.tokenizer), abilities.TextStream(None)])
+    monkeypatch.setattr(abilities, "TextStream", lambda tokenizer: next(streams))
+    assert fails_alone(ability, items, caplog)
+
+
+def test_rows_without_token_are_no_candidates(served):
+    ability = served.abilities["fill-mask"]
+    size = ability.tokenizer.vocab_size
+    found = ability.candidates(np.arange(size + 5, dtype="float32"))
+    assert found[0] == (ability.tokenizer.id_to_token(size - 1), size - 1)
 
 
 def tags_of(model, tokenizer, text):
@@ -863,6 +911,8 @@ def test_closing_finishes_what_was_taken():
         ({"texts": 10**400}, "texts=<an integer of 1329 bits>: expected"),
         ({"texts": True}, "texts=True: expected"),
         ({"batch": 2.5}, "a whole number"),
+        ({"batch": 10.0}, "a whole number"),
+        ({"new_tokens": 32.0}, "a whole number"),
         ({"new_tokens": 2**30}, "to 1048576"),
         ({"seconds": "9"}, "expected a number"),
         ({"seconds": float("nan")}, "from 1.0 to 86400.0"),
@@ -1029,6 +1079,13 @@ def test_a_body_that_never_comes(bert, tokenizer):
         connection.sendall(f"{head}Content-Length: 99\r\n\r\n{{".encode())
         connection.settimeout(600)
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_the_warm_up_has_room_whatever_the_limit(served):
+    with asking(create_app(served, Limits(waiting=1), warm_up=True)) as client:
+        while client.get("/health").json()["waiting"]:
+            time.sleep(0.01)
+        assert len(answer(client, "vectors", texts=["天"])["vectors"]) == 1
 
 
 def test_the_example_asks(served, served_writer):

@@ -99,11 +99,8 @@ class OnePass:
     def fitting(self, ids):
         if self.longest is not None and len(ids) > self.longest:
             raise Refused(f"{len(ids)} tokens; at most {self.longest} fit.")
-        if self.vocab_size is not None and max(ids) >= self.vocab_size:
-            raise Refused(
-                f"token {self.tokenizer.id_to_token(max(ids))!r} has the id {max(ids)}; the model has "
-                f"vectors up to {self.vocab_size - 1}."
-            )
+        if self.vocab_size is not None:
+            check_ids(ids, self.vocab_size, self.tokenizer)
         return ids
 
     def key(self, item):
@@ -115,11 +112,8 @@ class OnePass:
 
     def program(self, jobs):
         for job, output in zip(jobs, self.predicted([job.item for job in jobs]), strict=True):
-            try:
+            with job.errors():
                 job.tell(self.answer(job.item, output))
-            except Failed as error:  # of this text alone
-                job.end(error)
-            else:
                 job.end()
         yield
 
@@ -138,6 +132,19 @@ class OnePass:
 def token_tables(model):
     """The layers that look up the vectors of tokens."""
     return [layer for layer in model.layers if isinstance(layer, TokenEmbedding)]
+
+
+def check_ids(ids, vocab_size, tokenizer):
+    """Raises where the model has no vector of a token.
+
+    Raises:
+        Refused: names the token.
+    """
+    if max(ids) >= vocab_size:
+        raise Refused(
+            f"token {tokenizer.id_to_token(max(ids))!r} has the id {max(ids)}; the model has "
+            f"vectors up to {vocab_size - 1}."
+        )
 
 
 def finite(array):
@@ -242,6 +249,7 @@ class FillMask(OnePass):
 
     def candidates(self, probs):
         """`(token, probability)` of the likeliest tokens, the best first."""
+        probs = probs[: self.tokenizer.vocab_size]  # the model may have more rows than tokens
         count = min(self.top, len(probs))
         best = np.argpartition(-probs, count - 1)[:count]
         best = best[np.argsort(-probs[best], kind="stable")]
@@ -394,6 +402,7 @@ class Writer:
         prompt = tuple(prompt_of(self.transformer, self.tokenizer, text))
         if not prompt:
             raise Refused("there is nothing to read in this text.")
+        check_ids(prompt, self.transformer.config.vocab_size, self.tokenizer)
         # room in a few sizes, so that compiled programs are few
         room = min(max(STEP, power_of_two(new_tokens)), max(self.new_tokens, new_tokens))
         if self.transformer.config.stacks == "one" and (longest := longest_of(self.transformer)):
@@ -427,23 +436,23 @@ class Writer:
             for i, ((found,), job) in enumerate(
                 zip(task.results(state)[: len(jobs)], jobs, strict=True)
             ):
-                if job.over:
-                    continue
-                try:
-                    finite(found.score)
-                except Failed as error:
-                    job.end(error)
-                    continue
-                job.tokens = len(found.ids)
-                ends = found.finished or count == job.item.new_tokens
-                if piece := texts[i].piece(found.ids, ends):
-                    job.tell(piece)
-                if ends:
-                    reason = "stop" if found.finished else "length"
-                    text = self.tokenizer.decode(found.ids)
-                    job.tell(Written(reason, len(found.ids), found.score, text))
-                    job.end()
+                if not job.over:
+                    with job.errors():
+                        self.tell(job, texts[i], found, count)
             yield
+
+    def tell(self, job, stream, found, count):
+        """Tells a job what is new after so many tokens."""
+        finite(found.score)
+        job.tokens = len(found.ids)
+        ends = found.finished or count == job.item.new_tokens
+        if piece := stream.piece(found.ids, ends):
+            job.tell(piece)
+        if ends:
+            reason = "stop" if found.finished else "length"
+            text = self.tokenizer.decode(found.ids)
+            job.tell(Written(reason, len(found.ids), found.score, text))
+            job.end()
 
 
 def steps(length):

@@ -62,12 +62,11 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
-        worker.start()
-        if warm_up:
-            for wanted in served.abilities.values():
-                with contextlib.suppress(Refused):  # by a model with hardly any positions
-                    item = wanted.prepare(wanted.example)
-                    worker.submit([Job(wanted, item, WARM_UP_SECONDS)])
+        jobs = []
+        for wanted in served.abilities.values() if warm_up else ():
+            with contextlib.suppress(Refused):  # by a model with hardly any positions
+                jobs.append(Job(wanted, wanted.prepare(wanted.example), WARM_UP_SECONDS))
+        worker.start(jobs)
         yield
         await asyncio.to_thread(worker.close)
 

@@ -1,6 +1,7 @@
 """One thread owns the model; requests that arrive together share its forward passes."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -89,6 +90,14 @@ class Failed(RuntimeError):
     """Something went wrong in the model."""
 
 
+def failure(error, ability):
+    """What a client is told of an error: itself, or its kind alone; then the log has the rest."""
+    if isinstance(error, Failed):
+        return error
+    logger.error("%s", type(ability).__name__, exc_info=error)
+    return Failed(f"{type(error).__name__} in the model")
+
+
 class Job:
     """One text on its way through the worker, awaited in the event loop that it was made in.
 
@@ -125,6 +134,14 @@ class Job:
         """All was told, or this happened instead."""
         self.over = True
         self.tell(*([] if error is None else [error]))
+
+    @contextlib.contextmanager
+    def errors(self):
+        """What goes wrong within ends this job, and no other one of its batch."""
+        try:
+            yield
+        except Exception as error:
+            self.end(failure(error, self.ability))
 
     def cancel(self):
         """Nobody waits for the answer any more."""
@@ -171,7 +188,9 @@ class Worker:
         """`"ready"`, `"closing"` or `"failed"`: its thread has ended by an error."""
         return "failed" if self.failed else "closing" if self.closing else "ready"
 
-    def start(self):
+    def start(self, jobs=()):
+        """Starts the thread, with jobs before all others, whatever the limits are."""
+        self.waiting.extend(jobs)
         self.thread.start()
 
     def check_room(self, count):
@@ -279,11 +298,8 @@ class Worker:
             return True
         except StopIteration:
             error = None
-        except Failed as caught:
-            error = caught
         except Exception as caught:
-            logger.exception("%s", type(jobs[0].ability).__name__)
-            error = Failed(f"{type(caught).__name__} in the model")
+            error = failure(caught, jobs[0].ability)
         for job in jobs:
             if not job.over:
                 job.end(error)
