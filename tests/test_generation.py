@@ -211,6 +211,37 @@ def test_samples_have_the_models_distribution(gpt2, options):
     assert chi_square < degrees + 4 * (2 * degrees) ** 0.5 + 6  # beyond p = 0.001
 
 
+@pytest.mark.parametrize("length_penalty", [-10.0, -3.0, -1.0, 0.0, 2.0, 10.0])
+def test_beams_for_all_sequences_are_those_of_the_formula(gpt2, length_penalty):
+    """With a beam for each sequence nothing is cut off: by enumeration, in double precision."""
+    prompt, stop, most = [3, 1, 4], 5, 3
+    expected, open_ = [], [((), 0.0)]
+    for ids, score in open_:
+        for token in (2, stop, 6):
+            text = (*ids, token)
+            total = score + math.log(shares_after(gpt2, [*prompt, *ids])[token])
+            if token == stop or len(text) == most:
+                expected.append((total / len(text) ** length_penalty, text))
+            else:
+                open_.append((text, total))
+    expected.sort(reverse=True)
+    found = generate(
+        gpt2, prompt, most, num_beams=16, num_return_sequences=16, stop_ids=stop,
+        allowed_tokens=[2, stop, 6], length_penalty=length_penalty,
+    )  # fmt: skip
+    assert len(found) == len(expected) == 15
+    for one, (score, text) in zip(found, expected, strict=True):
+        assert (*one.ids, *[stop] * one.finished) == text
+        assert one.score == pytest.approx(score, rel=1e-4)
+
+
+def test_a_length_penalty_beyond_float32_is_refused():
+    model = build_transformer_model(**TINY | {"max_position": 2048}, model="gpt2", with_lm="linear")
+    words = r"length_penalty=-10: expected -9\.97 to 9\.97 for max_new_tokens=1024"
+    with pytest.raises(ValueError, match=words):
+        generate(model, [1], 1024, num_beams=2, length_penalty=-10)
+
+
 def test_any_top_k_takes_the_same_program(gpt2):
     """What is sampled is what a program of just that size samples."""
     drawn, programs = {}, vars(transformer_of(gpt2)).setdefault("programs", {})

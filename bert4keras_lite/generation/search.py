@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from keras import ops
 
-HIDDEN = -1e9
+HIDDEN = -1e9  # far below every sum of log-probabilities: of tokens that are barred, of empty beams
+BARRED = -3e38  # what a sequence with such a token is worth, whatever the length penalty
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def first_state(search, batch, length, seen):
     if search.kind == "beams":  # all begin alike: the first choice is the first beam's
         state["score"] = ops.where(ops.arange(search.width)[None] == 0, state["score"], HIDDEN)
         state["ended_tokens"] = state["tokens"]
-        state["ended_scores"] = ops.full(shape, HIDDEN)
+        state["ended_scores"] = ops.full(shape, -float("inf"))
     if search.early_stopping == "best":
         state["places"] = ops.full((batch,), search.width, "int32")
     if search.penalized:
@@ -168,22 +169,24 @@ def _choose_beams(search, log_probs, state, limits):
     score, order = ops.top_k(ops.where(ends, value + HIDDEN, value), width)
 
     penalty = limits["length_penalty"]
-    worth = value / ops.cast(count, "float32") ** penalty
+
+    def worth(sums, length):
+        length = ops.cast(length, "float32")
+        return ops.where(sums > HIDDEN / 2, sums / length**penalty, BARRED)
+
     new = ops.logical_and(ends, ops.arange(token.shape[1])[None] < width)
-    counts = ops.logical_and(new, state["open"][:, None])
-    kept, place = ops.top_k(
-        ops.concatenate([state["ended_scores"], ops.where(counts, worth, worth + HIDDEN)], axis=1),
-        width,
-    )
+    new = ops.logical_and(new, state["open"][:, None])
+    new_scores = ops.where(new, worth(value, count), -float("inf"))
+    kept, place = ops.top_k(ops.concatenate([state["ended_scores"], new_scores], axis=1), width)
 
     def merged(old, new):
         return of_beams(ops.concatenate([old, new], axis=1), place)
 
     done = merged(state["done"], new)
     longest = limits["most"] if search.early_stopping == "never" else count
-    longest = ops.cast(ops.where(penalty > 0, longest, count), "float32")
-    worst = ops.where(done, ops.min(kept, axis=1, keepdims=True), HIDDEN)
-    is_open = ops.any(score[:, :1] / longest**penalty > worst, axis=1)
+    longest = ops.where(penalty > 0, longest, count)
+    worst = ops.where(done, ops.min(kept, axis=1, keepdims=True), -float("inf"))
+    is_open = ops.any(worth(score[:, :1], longest) > worst, axis=1)
     if search.early_stopping is True:
         is_open = ops.logical_and(is_open, ops.logical_not(ops.all(done, axis=1)))
     return state | {

@@ -1,6 +1,7 @@
 """Text from a model: `generate` on token ids, `generate_text` and `stream` on texts."""
 
 import inspect
+import math
 from dataclasses import dataclass, replace
 
 import keras
@@ -11,9 +12,10 @@ from .. import loading
 from ..arguments import check_options, check_ranges
 from ..data import sequence_padding
 from .program import Program
-from .search import HIDDEN, Search
+from .search import BARRED, HIDDEN, Search
 
 MOST = 512  # new tokens, where neither the caller nor the positions set a limit
+MOST_PENALTY = 1e30  # of a length to the power of the length penalty: float32 ends at 3e38
 PROGRAMS = 64  # compiled ones that a model keeps
 LEAST_LIKELIEST = 64  # tokens that are put in order to sample among the likeliest
 STEP = 32  # prompts and answers are given room in steps, so that near lengths share a program
@@ -59,7 +61,8 @@ def generate(model, inputs, max_new_tokens=None, **options):
         temperature: the scores are divided by it before drawing, 0.001 to 100. Not 0: without
             `do_sample`, the most likely token is taken.
         repetition_penalty: above 1 lowers the scores of tokens that occurred; 0.001 to 100.
-        length_penalty: of beam search: above 0 favours long sequences; -10 to 10.
+        length_penalty: of beam search: above 0 favours long sequences; -10 to 10, less for more
+            than 1000 tokens.
         min_new_tokens: how many to write at least.
         num_return_sequences: how many to return for each prompt.
         stop_ids: a token, or several, that end a sequence.
@@ -283,6 +286,12 @@ class Task:
             )
         self.most = self._most(max_new_tokens)
         beams = num_beams > 1 or early_stopping == "best"
+        if num_beams > 1 and self.most ** abs(length_penalty) > MOST_PENALTY:
+            end = math.log(MOST_PENALTY, self.most)
+            raise ValueError(
+                f"length_penalty={length_penalty}: expected {-end:.3g} to {end:.3g} for "
+                f"max_new_tokens={self.most}, as scores are float32."
+            )
         self.search = Search(
             kind="sample" if do_sample else "beams" if beams else "greedy",
             width=num_beams,
@@ -356,7 +365,7 @@ class Task:
                 ids = tokens[row, i, : lengths[row, i]]
                 finished = bool(len(ids)) and int(ids[-1]) in self.stop_ids
                 ids = ids[:-1] if finished else ids
-                if not ranked or scores[row, i] > HIDDEN / 1e3:  # else no such sequence is allowed
+                if not ranked or scores[row, i] > BARRED:  # else no such sequence is allowed
                     ranked.append(Generated(ids, float(scores[row, i]), finished))
             found.append(ranked)
         return found[0] if self.single else found
