@@ -532,6 +532,42 @@ def test_entities_of_a_saved_tagger(kind, tokenizer, tmp_path):
         assert all(one["text"] == text[one["start"] : one["end"]] for one in entities)
 
 
+TOPS = {
+    "dense": [keras.layers.Dropout(0.1), keras.layers.Dense(8, "relu")],
+    "softmax": [keras.layers.Activation("softmax")],
+    "recurrent": [keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=True))],
+    "convolution": [keras.layers.Conv1D(8, 5, padding="same")],
+    "norm over tokens": [keras.layers.UnitNormalization(axis=1)],
+    "no mask": [keras.layers.Reshape((-1, 16)), keras.layers.LSTM(8, return_sequences=True)],
+}
+
+
+@pytest.mark.parametrize("top", TOPS)
+def test_what_is_on_top_sees_no_filling(top, tokenizer):
+    base = build_transformer_model(TINY)
+    x = base.output
+    for layer in TOPS[top]:
+        x = type(layer).from_config(layer.get_config())(x)
+    model = keras.Model(base.inputs, keras.layers.Dense(3)(x))
+    ability = abilities.Entities(model, ["O", "B-人", "I-人"], tokenizer)
+    assert (ability.filler is not None) == (top in ("dense", "softmax", "recurrent"))
+    for text in ("天地不是人", "大"):
+        item = ability.prepare(text)
+        ((scores, _),) = ability.predicted([item])
+        _, alone = tags_of(model, tokenizer, text)
+        np.testing.assert_allclose(scores[: len(item.ids)], alone[0], atol=1e-5)
+
+
+def test_a_token_that_the_model_hides_has_no_tag(tokenizer):
+    base = build_transformer_model(TINY, return_keras_model=False)
+    scores = keras.layers.Dense(2)(base.model.output)
+    model = keras.Model(base.inputs, ConditionalRandomField()(scores))
+    ability = abilities.Entities(model, ["O", "B-人"], tokenizer)
+    item = ability.prepare("天地")
+    tags = np.array([0, -1, 0, 0])
+    assert ability.answer(item, (np.zeros((4, 2)), tags)) == []
+
+
 def test_a_tagger_that_does_not_fit_says_so(tokenizer, tmp_path):
     base = build_transformer_model(TINY)
     model = keras.Model(base.inputs, keras.layers.Dense(3)(base.output))

@@ -13,11 +13,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from .. import layers
 from ..checkpoints import CheckpointError
 from ..data import sequence_padding
 from ..generation.writing import STEP, Task, TextStream, prompt_of, text_options, transformer_of
 from ..hub import local_directory
-from ..layers import TokenEmbedding
 from ..metrics import bio_spans
 from ..models import build_transformer_model
 from ..tokenizers import load_tokenizer
@@ -30,6 +30,38 @@ MASKS = 16  # in one text
 CANDIDATES = 50  # for a mask
 SHORTEST = 16  # tokens of the shortest batches
 LONGEST_LOOK = 128  # tokens of a text whose attention is shown: the numbers grow with the square
+# layers of taggers that keep to the mask, do so if it comes to them, or look at each token by itself
+MASKED = {
+    layers.ConditionalRandomField,
+    layers.EfficientGlobalPointer,
+    layers.GlobalPointer,
+    layers.MaximumEntropyMarkovModel,
+    layers.TransformerBlock,
+}
+RECURRENT = {
+    keras.layers.Bidirectional,
+    keras.layers.GRU,
+    keras.layers.LSTM,
+    keras.layers.SimpleRNN,
+}
+TOKEN_BY_TOKEN = {
+    layers.Dropout,
+    layers.FeedForward,
+    layers.LayerNormalization,
+    layers.ScaleOffset,
+    keras.layers.Activation,
+    keras.layers.Add,
+    keras.layers.BatchNormalization,
+    keras.layers.Concatenate,
+    keras.layers.Dense,
+    keras.layers.Dropout,
+    keras.layers.GaussianNoise,
+    keras.layers.LayerNormalization,
+    keras.layers.LeakyReLU,
+    keras.layers.Multiply,
+    keras.layers.ReLU,
+    keras.layers.SpatialDropout1D,
+}
 
 
 class Unable(ValueError):
@@ -131,7 +163,7 @@ class OnePass:
 
 def token_tables(model):
     """The layers that look up the vectors of tokens."""
-    return [layer for layer in model.layers if isinstance(layer, TokenEmbedding)]
+    return [layer for layer in model.layers if isinstance(layer, layers.TokenEmbedding)]
 
 
 def check_ids(ids, vocab_size, tokenizer):
@@ -303,9 +335,10 @@ class Entities(OnePass):
         self.labels = labels
         tables = [layer for layer in model.layers if layer.name == "position_embedding"]
         longest = tables[0].input_dim if tables else None
-        # what was put on top may see more than the tokens do: only what is masked fills up
+        # what was put on top may see more than the tokens do: only what nothing sees fills up
         hidden = [table.pad_token_id for table in token_tables(model) if table.pad_token_id >= 0]
-        super().__init__(model, tokenizer, longest, hidden[0] if hidden else None)
+        filler = hidden[0] if hidden and sees_no_padding(model) else None
+        super().__init__(model, tokenizer, longest, filler)
 
     def predicted(self, items):
         """The scores of each item, and its likeliest tags; None if they are scores of spans."""
@@ -328,7 +361,8 @@ class Entities(OnePass):
             spans = self.spans(possible(scores[:, :size, :size]))
         else:
             possible(scores[:size])
-            spans = bio_spans([self.labels[tag] for tag in tags[:size]])
+            # -1 is the tag of a token that the model hides
+            spans = bio_spans([self.labels[tag] if tag >= 0 else "O" for tag in tags[:size]])
         return self.in_text(spans, item)
 
     def spans(self, scores):
@@ -347,6 +381,30 @@ class Entities(OnePass):
             for start, end, kind in spans
             if start < end and words[start] and words[end - 1]
         )
+
+
+def sees_no_padding(model):
+    """Whether what a tagger gives for a token is known not to depend on masked ones.
+
+    So it is if all that follows the Transformer keeps to the mask or looks at each token by itself.
+    """
+    above = set()
+    for operation in model.operations:
+        nodes = operation._inbound_nodes
+        origins = {x._keras_history.operation for node in nodes for x in node.input_tensors}
+        if not any(o in above or isinstance(o, layers.TransformerBlock) for o in origins):
+            continue
+        above.add(operation)
+        kind = type(operation)
+        masked = all(node.arguments.kwargs.get("mask") is not None for node in nodes)
+        last_axis = np.ravel(getattr(operation, "axis", -1)).tolist() in ([-1], [2])
+        if not (
+            kind in MASKED
+            or (kind in RECURRENT and masked)
+            or (kind in TOKEN_BY_TOKEN and last_axis)
+        ):
+            return False
+    return bool(above)
 
 
 def possible(scores):
