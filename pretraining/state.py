@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from math import isfinite
 from pathlib import Path
+from types import NoneType
 
 import google_crc32c
 import keras
@@ -240,6 +241,11 @@ class Checkpoints:
         for name, expected, fits in (
             ("metrics", "numbers or null by name", _are_metrics),
             ("files", f"size and crc32c of {VARIABLES}", _are_fingerprints),
+            ("step", f"{step}, as its directory says", lambda x: type(x) is int and x == step),
+            *(
+                (name, "a text", lambda x: isinstance(x, str | NoneType))
+                for name in ("backend", "keras")
+            ),
         ):
             value = state.get(name) if isinstance(state, dict) else state
             if not fits(value):

@@ -276,13 +276,17 @@ FILES = {state.VARIABLES: {"size": 10, "crc32c": "00000000"}}
         *[({"files": {state.VARIABLES: value}}, "files") for value in ({}, {"size": 10})],
         ({"files": {state.VARIABLES: {"size": "10", "crc32c": "00000000"}}}, "files"),
         ({"files": {state.VARIABLES: {"size": 10, "crc32c": "00000000", "sha": ""}}}, "files"),
+        *[({"step": value}, "step") for value in (None, "2", 2.0, True, 500)],
+        ({"backend": 5}, "backend"),
+        ({"keras": []}, "keras"),
     ],
 )
 def test_a_state_with_other_values_is_damaged(tmp_path, changed, told):
     model, checkpoints = small_model(), Checkpoints(tmp_path, best="loss")
     checkpoints.path(2).mkdir()
     (checkpoints.path(2) / state.VARIABLES).write_bytes(b"0123456789")
-    content = {"metrics": {"loss": 1.0}, "files": FILES, **changed}
+    content = {"step": 2, "metrics": {"loss": 1.0}, "files": FILES}
+    content |= {"backend": "jax", "keras": "3.0.0", **changed}
     (checkpoints.path(2) / state.STATE).write_text(json.dumps(content))
     assert checkpoints.best_step() is None
     with pytest.raises(CheckpointError, match=rf"state\.json: is damaged \({told}: expected"):
