@@ -198,7 +198,7 @@ REFUSED = {
     "shards_above": "names a shard outside of its directory: '..'",
     "shards_null": "names a shard outside of its directory: 'a\\x00b'",
     "shards_nothing": "it lists 0 tensors; expected 1 to 50000",
-    "shards_list": "'list' object has no attribute 'items'",
+    "shards_list": "'list' object has no attribute 'values'",
     "shards_deep": "a JSON text with 1000000 items in 1000000 bytes",
     "shards_long_name": "cannot be read: File name too long",
     "shards_hdf5": "is of format npz, which has no shards",
