@@ -56,14 +56,15 @@ def main(arguments=None):
     warnings.showwarning = _show_warning
     try:
         options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`; it is an OSError
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MISTAKES as error:
         say(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

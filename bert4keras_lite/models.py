@@ -22,7 +22,7 @@ from .checkpoints import open_checkpoint, saving_checkpoint
 from .checkpoints.base import release
 from .checkpoints.foreign import adapt
 from .checkpoints.keras_file import counted_anew, under_paths
-from .checkpoints.matching import layers_of, match, orthogonally_resize
+from .checkpoints.matching import check_rows, layers_of, match, orthogonally_resize
 from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
@@ -120,6 +120,11 @@ class Transformer:
     ):
         self.config = config
         self.remat = remat
+        if layer_norm_cond is not None and not keras.utils.is_keras_tensor(layer_norm_cond):
+            raise TypeError(
+                "layer_norm_cond: expected a keras.Input or what was made of one, got "
+                f"{layer_norm_cond!r:.200}."
+            )
         self.condition = layer_norm_cond
         self.common = {"initializer_range": config.initializer_range}
         self.norm_arguments = NORMS[config.norm] | {
@@ -882,6 +887,7 @@ def build_transformer_model(
     values = row | measured | values | {name: options[name] for name in given}
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
     keep, compound = options.get("keep_tokens"), options.get("compound_tokens")
+    check_rows(2**31, keep, compound)  # how many there are, loading knows
     if keep is not None:
         values["vocab_size"] = len(keep)
     if compound:

@@ -33,6 +33,7 @@ import numpy as np
 from bert4keras_lite.parsing import parse_json, shown
 
 from . import duplicates, files
+from .batches import read_manifest
 from .documents import UNITS, Format, Part, Selection, divide, find_inputs, read_documents
 from .packing import (
     COUNTS,
@@ -350,7 +351,18 @@ def _begin(settings, identity):
             f"{settings.output} holds a corpus of other settings ({changes}); expected a new or"
             " empty --output, or the settings it was begun with"
         )
-    return manifest if "shards" in manifest else None
+    if "shards" not in manifest:
+        return None
+    manifest, names = read_manifest(settings.output), [*COUNTS, "dropped", "padding"]
+    totals = manifest.get("totals")
+    if not isinstance(totals, dict) or not all(
+        type(totals.get(name)) in (int, float) for name in names
+    ):
+        raise ValueError(
+            f"{path}: totals: expected the numbers {', '.join(names)}, got {shown(totals)}; make the"
+            " corpus again"
+        )
+    return manifest
 
 
 def _without_duplicates(tasks):

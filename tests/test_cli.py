@@ -312,6 +312,30 @@ def test_an_argument_that_is_out_of_its_range(arguments, words, capsys):
     assert end.value.code == 2 and words in printed and len(printed.splitlines()[-1]) < 500
 
 
+@pytest.mark.once
+def test_a_reader_that_has_enough_is_no_mistake():
+    command = [sys.executable, "-m", "bert4keras_lite", "inspect", "--all", str(TINY)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("keep_tokens=[99999]", "keep_tokens: expected a list of ids"),
+        ("keep_tokens=[-1]", "keep_tokens: expected a list of ids"),
+        ("keep_tokens=3", "keep_tokens: expected a list"),
+        ("compound_tokens=[[0], [999999]]", "compound_tokens, number 1: expected a list of ids"),
+        ("compound_tokens=[[-1]]", "compound_tokens, number 0: expected a list of ids"),
+        ("layer_norm_cond=3", "layer_norm_cond: expected a keras.Input"),
+    ],
+)
+def test_options_that_are_no_rows_and_no_tensor(run, option, words):
+    status, _, told = run("fill-mask", TINY, "天[MASK]", "--set", option)
+    assert status == 1 and words in told
+
+
 def test_as_a_module():
     done = subprocess.run(
         [sys.executable, "-m", "bert4keras_lite", "tokenize", str(TINY), "天"],

@@ -1,6 +1,7 @@
 """The server: what it answers is what the model says, whoever asks at the same time."""
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
@@ -267,6 +268,7 @@ def test_text_that_later_tokens_change_is_not_told_before(tokenizer, gpt2, monke
     monkeypatch.setattr(abilities, "text_options", lambda *_: {})
     told = []
     job = SimpleNamespace(over=False, tell=told.append, end=lambda: told.append(None))
+    job.errors = contextlib.nullcontext
     job.item = abilities.Wanted((1,), 32, len(ids), 0, ())
     assert list(writer.program([job])) == [None] * len(ids)
     *pieces, end, _ = told
@@ -581,6 +583,8 @@ def test_a_tagger_that_does_not_fit_says_so(tokenizer, tmp_path):
         save_tagger(tmp_path, model, ["O", "B", 3], tokenizer)
     with pytest.raises(ValueError, match="labels: '人' is no tag; expected B, I"):
         save_tagger(tmp_path, model, ["O", "B-人", "人"], tokenizer)
+    with pytest.raises(ValueError, match=r"begins with keras\.Input"):
+        save_tagger(tmp_path, keras.Sequential([keras.layers.Dense(3)]), ["O"], tokenizer)
     assert list(tmp_path.iterdir()) == []
     save_tagger(tmp_path, model, ["O", "B", "I"], tokenizer)
     for wrong in ("{", '["O"]', '{"O": 1}', '["O", "B-人", "人"]'):

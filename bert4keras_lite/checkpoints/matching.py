@@ -12,7 +12,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from ..parsing import SHOWN, printable
+from ..parsing import SHOWN, printable, shown
 from .base import CheckpointError, release
 
 COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
@@ -193,6 +193,36 @@ def take_rows(array, keep_tokens=None, compound_tokens=None):
     return np.concatenate([array, np.asarray(appended, array.dtype)])
 
 
+def check_rows(count, keep_tokens=None, compound_tokens=None):
+    """Raises unless `keep_tokens` and `compound_tokens` are ids of rows.
+
+    Args:
+        count: of the rows that there are.
+        keep_tokens, compound_tokens: see `take_rows`.
+
+    Raises:
+        ValueError: names the argument.
+    """
+
+    def check(name, ids, count):
+        try:
+            found = np.asarray(list(ids))
+        except (TypeError, ValueError):
+            found = np.array(None)
+        whole = found.ndim == 1 and found.dtype.kind in "iu"
+        if not whole or not 0 <= found.min() <= found.max() < count:
+            raise ValueError(
+                f"{name}: expected a list of ids from 0 to {count - 1}, got {shown(ids)}."
+            )
+
+    if keep_tokens is not None:
+        check("keep_tokens", keep_tokens, count)
+        count = len(keep_tokens)
+    for number, item in enumerate(compound_tokens or ()):
+        ids = item[0] if isinstance(item, tuple) else item
+        check(f"compound_tokens, number {number}", ids, count)
+
+
 def orthogonally_resize(array, shape, window=2):
     """Cuts or repeats every axis to a new length, keeping the norm of the whole.
 
@@ -284,6 +314,7 @@ def match(
         loaded = slot.loaded_shape(stored)
         expected = shape
         if "rows" in slot.how and loaded and (keep_tokens is not None or compound_tokens):
+            check_rows(loaded[0], keep_tokens, compound_tokens)
             kept = loaded[0] if keep_tokens is None else len(keep_tokens)
             if kept + len(compound_tokens or ()) == shape[0]:
                 expected = (loaded[0], *shape[1:])

@@ -67,6 +67,11 @@ def load_tagger(directory):
 
 def check_labels(model, labels, where):
     """Raises unless a model scores so many labels, and tags among them are of BIO or its kin."""
+    if not getattr(model, "outputs", None):
+        raise ValueError(
+            f"{where}: the model's output has no shape yet; expected a model that begins with "
+            "keras.Input."
+        )
     shape = tuple(model.outputs[0].shape)
     scored = shape[1] if len(shape) == 4 else shape[-1]
     if len(model.outputs) != 1 or len(shape) not in (3, 4) or scored != len(labels):

@@ -160,6 +160,23 @@ def test_a_corpus_of_another_kind_is_an_error(texts, vocab, tmp_path, capsys):
         assert "corpus.json is not from here" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"shards": 5}, "corpus.json: shards: expected a list, got 5"),
+        ({"totals": None}, "corpus.json: totals: expected the numbers"),
+        ({"totals": {"tokens": "3"}}, "corpus.json: totals: expected the numbers"),
+    ],
+)
+def test_a_finished_corpus_that_was_changed(
+    texts, vocab, expected, tmp_path, capsys, changed, message
+):
+    content = json.loads(expected["corpus.json"]) | changed
+    (tmp_path / "corpus.json").write_text(json.dumps(content))
+    assert main(flags(texts, vocab, tmp_path)) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_duplicates_are_left_out(documents, vocab, tmp_path, capsys):
     distinct = sorted(set(documents), key=documents.index)[:60]
     longest = max(distinct, key=len)
