@@ -337,12 +337,38 @@ def test_gibbs_sampling_knows_probabilities_from_scores():
     np.testing.assert_array_equal(*outputs)
 
 
+def test_gibbs_sampling_leaves_padding_alone():
+    model = build_transformer_model(**TINY, with_mlm=True)
+    short, long = [1, 5, 3, 2, 0, 0], [1, 5, 3, 5, 6, 2]
+    rows = gibbs_sample(model, [short, long], 20, mask_id=4, forbidden_tokens=range(5), seed=0)
+    assert rows[0, [0, 3, 4, 5]].tolist() == [1, 2, 0, 0] and rows[1, [0, 5]].tolist() == [1, 2]
+    assert (rows[0, 1:3] >= 5).all() and (rows[1, 1:5] >= 5).all()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("temperature", [100.0, 0.5, 0.01, 0.001])
+@pytest.mark.parametrize("rtype", ["probas", "logits"])
+def test_probabilities_at_every_temperature(rtype, temperature):
+    probs = np.array([[0.3, 0.2, 0.5]], "float32")
+
+    class Fixed(AutoRegressiveDecoder):
+        @AutoRegressiveDecoder.wraps(default_rtype=rtype)
+        def predict(self, inputs, output_ids, states):
+            return probs if rtype == "probas" else np.log(probs)
+
+    found, _ = Fixed(None, 2, 3).predict([], [[]], None, temperature, "probas")
+    expected = np.exp(np.log(probs / 0.5).astype("float64") / temperature)
+    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-4, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "heads, options, message",
     [
         ({"with_mlm": True, "with_nsp": True}, {}, "2 outputs"),
         ({}, {}, "no scores of tokens"),
         ({"with_mlm": True}, {"forbidden_tokens": range(9)}, "forbidden_tokens leaves none"),
+        ({"with_mlm": True}, {"forbidden_tokens": [9]}, "forbidden_tokens=9: expected a whole"),
+        ({"with_mlm": True}, {"forbidden_tokens": [-1]}, "forbidden_tokens=-1: expected a whole"),
     ],
 )
 def test_gibbs_sampling_bad_input(heads, options, message):

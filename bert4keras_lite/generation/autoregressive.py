@@ -8,6 +8,20 @@ import numpy as np
 from ..arguments import RANGES, check_number, check_ranges
 
 
+def _tempered(scores, temperature, rtype):
+    """The probabilities of logits, or of probabilities, at a temperature; rows of 0 stay 0.
+
+    The largest becomes 1 before anything else: none of the powers is too small for all to be 0.
+    """
+    best = scores.max(1, keepdims=True)
+    if rtype == "logits":
+        scores = np.exp((scores - best) / temperature)
+    else:
+        scores = (scores / np.where(best > 0, best, 1)) ** (1 / temperature)
+    total = scores.sum(1, keepdims=True)
+    return scores / np.where(total > 0, total, 1)
+
+
 class AutoRegressiveDecoder(ABC):
     """Writes with any function that scores the next token.
 
@@ -79,12 +93,8 @@ class AutoRegressiveDecoder(ABC):
                     )
                 if np.isnan(scores).any():
                     raise ValueError("predict gave NaN: expected probabilities or logits.")
-                if default_rtype == "logits":
-                    scores = np.exp(scores / temperature - (scores / temperature).max(1)[:, None])
-                elif temperature != 1:
-                    scores = scores ** (1 / temperature)
                 if default_rtype == "logits" or temperature != 1:
-                    scores = scores / scores.sum(1, keepdims=True)
+                    scores = _tempered(scores.astype("float64"), temperature, default_rtype)
                 return (scores if rtype == "probas" else np.log(scores + 1e-12)), states
 
             return wrapped

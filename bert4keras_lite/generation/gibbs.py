@@ -26,8 +26,9 @@ def gibbs_sample(
         token_ids: where to begin, `(batch, length)`; or one row.
         steps: how many tokens of each row to draw.
         mask_id: the id of `[MASK]`.
-        positions: those to be drawn; all but the first and the last (`[CLS]`, `[SEP]`) when left
-            out. In each round they come in another order.
+        positions: those to be drawn; when left out, of each row all but the first and the last
+            (`[CLS]`, `[SEP]`) before the padding. In each round they come in another order; a row
+            of fewer is drawn again meanwhile.
         temperature: below 1 prefers likely tokens.
         top_k: draw among so many tokens.
         forbidden_tokens: ids that are never drawn.
@@ -53,9 +54,10 @@ def gibbs_sample(
     given = np.array(token_ids, "int64")
     rows = np.atleast_2d(given)
     length = rows.shape[1]
-    places = np.arange(1, length - 1) if positions is None else np.unique(positions)
-    if not len(places) or places.min() < 0 or places.max() >= length:
-        raise ValueError(f"positions={positions!r}: expected some from 0 to {length - 1}.")
+    if positions is not None:
+        positions = np.unique(positions)
+        if not len(positions) or positions.min() < 0 or positions.max() >= length:
+            raise ValueError(f"positions={positions}: expected some from 0 to {length - 1}.")
     check_ranges(temperature=temperature, top_k=top_k, seed=seed)
     check_number("steps", steps, 1, 2**31 - 1)
     if len(model.outputs) != 1:
@@ -72,11 +74,21 @@ def gibbs_sample(
             f"token_ids, mask_id: ids from {ids.min()} to {ids.max()}; expected 0 to "
             f"{config.vocab_size - 1}. Take the tokenizer of this checkpoint."
         )
+    size = model.outputs[0].shape[-1]
+    forbidden = list(forbidden_tokens)
+    for token in forbidden:
+        check_number("forbidden_tokens", token, 0, size - 1)
+    pad = -1 if config is None else config.pad_token_id
+    places = [_places(row, pad) if positions is None else positions for row in rows]
+    if not all(map(len, places)):
+        raise ValueError("token_ids: a row has nothing between its first and its last token.")
+    most = max(map(len, places))
+    places = np.stack([np.resize(row, most) for row in places])
     segments = np.broadcast_to(0 if segment_ids is None else segment_ids, rows.shape)
     random = np.random.default_rng(seed)
-    orders = random.permuted(np.tile(places, (len(rows), 1)), axis=1)
+    orders = random.permuted(places, axis=1)
     for step in range(steps):
-        turn = step % len(places)
+        turn = step % most
         if step and not turn:
             orders = random.permuted(orders, axis=1)
         here = (np.arange(len(rows)), orders[:, turn])
@@ -86,7 +98,7 @@ def gibbs_sample(
         scores = np.asarray(scores)[here].astype("float64")
         if scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=1e-2):
             scores = np.log(np.maximum(scores, 1e-30))  # the model gives probabilities
-        scores[:, list(forbidden_tokens)] = -np.inf
+        scores[:, forbidden] = -np.inf
         scores /= temperature
         best = scores.max(1, keepdims=True)
         if not np.isfinite(best).all():
@@ -98,3 +110,8 @@ def gibbs_sample(
         if callback is not None:
             callback(step, rows)
     return rows.reshape(given.shape)
+
+
+def _places(row, pad):
+    """All but the first and the last token of a row, which padding may follow."""
+    return np.arange(1, np.flatnonzero(row != pad)[-1:].sum())
