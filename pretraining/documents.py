@@ -353,7 +353,8 @@ def _of_paragraphs(part, layout, end):
 
 # Cleaning
 
-_TAGS = re.compile(r"<(?:/?[a-zA-Z][^<>]{0,200}|!--.{0,500}?--)>")
+# a tag, or how a comment begins
+_TAGS = re.compile(r"<(?:/?[a-zA-Z][^<>]{0,200}>|!--)")
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufff9-\uffff]"
     "|[\ue000-\uf8ff]"
@@ -373,7 +374,8 @@ def clean(text):
     HTML entities become characters and tags spaces; invisible, private-use and control characters
     go, runs of white space become one space or newline, and more than five of one sign three.
     """
-    text = _replaced(_TAGS, " ", _unescaped(text))
+    text = _unescaped(text)
+    text = _joined(text, _tags(text), " ")
     text = _replaced(_INVISIBLE, "", text.replace("\r", "\n"))
     text = _replaced(_EMPTY_LINES, "\n", _replaced(_SPACES, " ", text))
     return _without_runs(text).strip()
@@ -391,6 +393,24 @@ def _unescaped(text):
         result.write(html.unescape(_HUGE_ENTITY.sub("&amp;", text[start:end])))
         start = end
     return result.getvalue()
+
+
+def _tags(text):
+    """Where tags are, and comments of at most 500 characters in one line.
+
+    The end of a comment is looked for once for all that might begin before it.
+    """
+    at, close = 0, -1
+    while match := _TAGS.search(text, at):
+        start, at = match.span()
+        if match[0] == "<!--":
+            if close < at:
+                close = text.find("-->", at)
+                close = 2 * len(text) + 500 if close < 0 else close
+            if close > at + 500 or text.find("\n", at, close) >= 0:
+                continue
+            at = close + 3
+        yield start, at
 
 
 def _replaced(pattern, new, text):

@@ -278,6 +278,23 @@ def test_long_texts_are_cleaned_in_pieces(text, piece):
         assert documents.count_chinese(text) == letters.count("天") + letters.count("地")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a<!--" + "-" * 501 + "-->b", None),
+        ("a<!--" + "x" * 500 + "-->b", "a b"),
+        ("a<!--" + "x" * 501 + "-->b", None),
+        ("a<!--<!--x-->b", "a b"),
+        ("a<!--x\n-->b", "a<!--x\n-->b"),
+        ("<!--" * 100_000 + "-->", None),
+    ],
+    ids=["hyphens", "500", "501", "nested", "two lines", "many"],
+)
+def test_comments(text, expected):
+    """Of many that begin and do not end, all take linear time."""
+    assert clean(text) == (cleaned_at_once(text) if expected is None else expected)
+
+
 def test_selection():
     select = Selection(min_characters=3, min_chinese=0.5)
     assert select("天地人") == "天地人"
