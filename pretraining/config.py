@@ -3,15 +3,20 @@
 import contextlib
 import dataclasses
 import difflib
+import inspect
 import json
 import math
+import re
 import typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 
+from bert4keras_lite.arguments import check_number
 from bert4keras_lite.configs import ARCHITECTURES, Config
 from bert4keras_lite.parsing import RepeatedKeyError, parse_json, read_bytes, shown, size_of
+
+from .masking import OBJECTIVES
 
 RECIPES = Path(__file__).with_name("recipes")
 MAX_SIZE = 1 << 18  # bytes of a file of settings: PyYAML takes a thousand times as much
@@ -21,6 +26,35 @@ CHOICES = {
     "optimizer": ("adamw", "lamb", "adafactor"),
     "schedule": ("linear", "constant"),
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
+}
+COUNT = (1, 2**31 - 1)
+# the least and the most of numbers that are not null; `model` has those of `Config`
+RANGES = {
+    "seed": (0, 2**32 - 1),
+    "generator_size": (0.001, 1.0),
+    "discriminator_weight": (0.0, 1e6),
+    "batch_size": (1, 1 << 20),
+    "steps": (1, 1 << 40),
+    "learning_rate": (0.0, 1000.0),
+    "warmup_steps": (0, 1 << 40),
+    "final_rate": (0.0, 1.0),
+    "weight_decay": (0.0, 1000.0),
+    "beta_1": (0.0, 0.999999),
+    "beta_2": (0.0, 0.999999),
+    "epsilon": (1e-30, 1.0),
+    "clipnorm": (1e-12, 1e12),
+    "ema_momentum": (0.0, 1.0),
+    "accumulation_steps": (1, 1 << 20),
+    "nonfinite_limit": COUNT,
+    "vocabulary_chunk": COUNT,
+    "data_parallel": COUNT,
+    "model_parallel": COUNT,
+    "hosts": COUNT,
+    "process_id": (0, 2**31 - 1),
+    "log_every": (1, 1 << 40),
+    "save_every": (1, 1 << 40),
+    "keep": COUNT,
+    "peak_flops": (1.0, 1e30),
 }
 
 
@@ -100,9 +134,17 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value not in choices:
                 raise ValueError(f"{name}={value!r:.200}: expected one of {', '.join(choices)}.")
-        for name in ("batch_size", "steps", "accumulation_steps", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: expected 1 or more.")
+        for name, ends in RANGES.items():
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), *ends)
+        if self.jit_compile not in (True, False, "auto"):
+            raise ValueError(f"jit_compile={shown(self.jit_compile)}: expected a bool or 'auto'.")
+        if self.devices != "auto" and not (type(self.devices) is int and self.devices >= 1):
+            raise ValueError(
+                f"devices={shown(self.devices)}: expected a number from 1 on, or 'auto'."
+            )
+        check_patterns("exclude_from_weight_decay", self.exclude_from_weight_decay)
+        object.__setattr__(self, "masking", masking_options(self.objective, self.masking))
         if self.batch_size % self.accumulation_steps:
             raise ValueError(
                 f"batch_size={self.batch_size} cannot be cut into accumulation_steps="
@@ -146,6 +188,29 @@ def check_numbers(name, value):
         raise ValueError(
             f"{name}={shown(value)}: expected finite numbers, whole ones of at most 64 bits."
         )
+
+
+def check_patterns(name, patterns):
+    """Raises unless all are regular expressions."""
+    for pattern in patterns or ():
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError, RecursionError, OverflowError) as error:
+            raise ValueError(
+                f"{name}: {shown(pattern)}: expected a regular expression ({error!s:.100})."
+            ) from None
+
+
+def masking_options(objective, values):
+    """The `masking` settings, arguments of the objective's class, each of the kind of its default."""
+    kind = OBJECTIVES[objective]
+    known = dict(inspect.signature(kind.__init__).parameters)
+    if known.pop("options", None):  # `**options` are those of the class before it
+        known = inspect.signature(kind.__base__.__init__).parameters | known
+    known = {name: x.default for name, x in known.items() if name not in ("self", "manifest")}
+    check_names(values, known, f"masking of {objective}")
+    kinds = {name: int | None if x is None else type(x) for name, x in known.items()}
+    return {name: of_kind(f"masking.{name}", value, kinds[name]) for name, value in values.items()}
 
 
 def model_fields(values):
@@ -200,7 +265,8 @@ def load(config=None, flags=()):
         if not group:
             values[name] = value
         elif group in ("model", "masking"):
-            values[group] = {**(values.get(group) or {}), key: value}
+            before = values.get(group) or {}
+            values[group] = {**of_kind(group, before, dict), key: value}
         else:
             raise ValueError(f"--{name}: only model and masking have settings of their own.")
     known = [f.name for f in fields(Settings)]
@@ -261,6 +327,7 @@ def read(config):
         TypeError,
         LookupError,
         ArithmeticError,
+        AttributeError,
         RecursionError,
     ) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else error

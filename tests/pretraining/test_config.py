@@ -59,13 +59,28 @@ def test_flags_go_before_the_file(tmp_path):
         (["--steps", "true"], "steps=True: expected int"),
         (["--steps", "1.5"], "steps=1.5: expected int"),
         (["--learning_rate", "fast"], "learning_rate='fast': expected float"),
-        (["--steps", "0"], "steps=0: expected 1 or more"),
+        (["--steps", "0"], "steps=0: expected a whole number from 1"),
         (["--remat", "1"], "remat=1: expected bool"),
         (["--model", "bert"], "model='bert': expected dict"),
         (["--model.family", "brt"], "model.family='brt': expected one of bert"),
         (["--model.hidden_size", "wide"], "model.hidden_size='wide': expected int"),
         (["--objective", "nsp"], "objective='nsp': expected one of mlm"),
         (["--warmup_steps", "1000"], "warmup_steps=1000: expected fewer than steps=1000"),
+        (["--vocabulary_chunk", "-5"], "vocabulary_chunk=-5: expected a whole number from 1"),
+        (["--learning_rate", "-1"], "learning_rate=-1.0: expected a number from 0.0"),
+        (["--epsilon", "-1"], "epsilon=-1.0: expected a number"),
+        (["--final_rate", "-1"], "final_rate=-1.0: expected a number"),
+        (["--weight_decay", "-1"], "weight_decay=-1.0: expected a number"),
+        (["--peak_flops", "0"], "peak_flops=0.0: expected a number from 1.0"),
+        (["--batch_size", "1e9"], "batch_size=1000000000: expected a whole number"),
+        (["--jit_compile", "foo"], "jit_compile='foo': expected a bool or 'auto'"),
+        (["--devices", "foo"], "devices='foo': expected a number from 1 on"),
+        (["--exclude_from_weight_decay", '["("]'], "'(': expected a regular expression"),
+        (["--exclude_from_weight_decay", "[5]"], "5: expected a regular expression"),
+        (["--masking.foo", "1"], "masking of mlm: there is no setting 'foo'"),
+        (["--masking.seed", "3"], "masking of mlm: there is no setting 'seed'"),
+        (["--masking.rate", "x"], "masking.rate='x': expected float"),
+        (["--objective", "lm", "--masking.rate", "0.1"], "masking of lm: there is no setting"),
         (["--batch_size", "9", "--accumulation_steps", "2"], "cannot be cut into"),
     ],
 )
@@ -74,6 +89,18 @@ def test_what_is_wrong_is_one_sentence(flags, message):
         load(flags=flags)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["seed: !!timestamp foo\n", "model: 5\n", "masking: 5\n"])
+def test_odd_values_of_a_file_are_one_error(tmp_path, text):
+    pytest.importorskip("yaml")
+    with pytest.raises(ValueError, match="expected"):
+        load(write(tmp_path, text), ["--model.hidden_size", "32", "--masking.rate", "0.1"])
+
+
+def test_masking_of_electra_has_the_options_of_mlm():
+    flags = ["--objective", "electra", "--masking.rate", "0.2", "--masking.mask_share", "1"]
+    assert load(flags=flags).masking == {"rate": 0.2, "mask_share": 1.0}
 
 
 def test_what_is_wrong_with_a_file_names_it(tmp_path):
