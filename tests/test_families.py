@@ -401,6 +401,16 @@ def test_landmarks_follow_the_full_attention():
     assert errors[1] < 0.05 and errors[1] < errors[0] and errors[2] < 2 * errors[1]
 
 
+def test_a_text_of_as_many_tokens_as_landmarks_gets_full_attention_whatever_its_padding():
+    model = build("bert", attention="nystrom", num_landmarks=5).model
+    text, longer = [1, 5, 6, 7, 2], [1, 5, 6, 7, 8, 9, 7, 2]
+    alone, together = (
+        outputs_of(model, [np.array(rows), np.zeros_like(rows)])[0][0, :5]
+        for rows in ([text], [[*text, 0, 0, 0], longer])
+    )
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "options", [{"application": "lm"}, {"model": "nezha"}, {"residual_attention_scores": True}]
 )

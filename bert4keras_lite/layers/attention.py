@@ -137,8 +137,8 @@ class NystromAttention(MultiHeadAttention):
 
     A landmark is the mean of neighbouring queries (or keys); every visible token belongs to one.
     With `F` the softmax of all queries on the landmark keys, `A` of landmarks on landmarks and
-    `B` of the landmark queries on all keys, attention is about `F A^+ B V`. Up to `num_landmarks`
-    tokens, it is computed in full.
+    `B` of the landmark queries on all keys, attention is about `F A^+ B V`. For rows of at most
+    `num_landmarks` visible tokens, which then are the landmarks, it is full attention.
 
     Args:
         num_landmarks: how many.
@@ -185,7 +185,7 @@ class NystromAttention(MultiHeadAttention):
 
     def mix(self, query, key, value, bias):
         """`F A^+ B V`, each factor applied to what stands on its right."""
-        near, alive = self.landmarks(bias)
+        near, alive, each_alone = self.landmarks(bias)
         landmark_queries = ops.einsum("bmk,bkhd->bmhd", near, query)
         landmark_keys = ops.einsum("bmk,bhdk->bhdm", near, key)
         hidden = ops.cast(ops.where(alive, 0.0, ops.min(bias) - 1), query.dtype)
@@ -199,10 +199,12 @@ class NystromAttention(MultiHeadAttention):
         a = a * ops.cast(alive, a.dtype)[:, None, :, None]
         y = ops.einsum("bhmk,bhdk->bhmd", b, value)
         y = ops.matmul(self.pseudo_inverse(a), y)
+        y = ops.where(each_alone[:, :, None, None], ops.einsum("bmk,bhdk->bhmd", near, value), y)
         return ops.einsum("bhqm,bhmd->bqhd", f, y)
 
     def landmarks(self, bias):
-        """The averages `(batch, landmarks, length)`, and which landmarks have any token.
+        """The averages `(batch, landmarks, length)`, which landmarks have any token `(batch,
+        landmarks)`, and in which rows none has more than one `(batch, 1)`.
 
         The visible tokens of a row are dealt out evenly and in order, so that padding has no
         influence.
@@ -214,7 +216,8 @@ class NystromAttention(MultiHeadAttention):
         member = landmark[:, None, :] == ops.arange(self.num_landmarks, dtype="float32")[:, None]
         member = ops.cast(member, "float32") * visible[:, None, :]
         size = ops.sum(member, axis=-1, keepdims=True)
-        return ops.cast(member / ops.maximum(size, 1), bias.dtype), size[..., 0] > 0
+        averages = ops.cast(member / ops.maximum(size, 1), bias.dtype)
+        return averages, size[..., 0] > 0, count <= self.num_landmarks
 
     def pseudo_inverse(self, a):
         """Moore-Penrose inverse by the iteration of the paper's equation 14."""
