@@ -76,8 +76,8 @@ MUTANTS = (
     Mutant(
         "epsilons",
         "bert4keras_lite/configs.py",
-        '    "norm_epsilon": 1e-5,\n',
-        '    "norm_epsilon": 1e-12,\n',
+        '    "hidden_act": "gelu_tanh",\n    "norm_epsilon": 1e-5,\n',
+        '    "hidden_act": "gelu_tanh",\n    "norm_epsilon": 1e-12,\n',
     ),
     # epsilon is added to the standard deviation, not to the variance: GPT and T5 differ
     Mutant(
