@@ -111,8 +111,8 @@ MUTANTS = (
     Mutant(
         "positions",
         "bert4keras_lite/generation/gibbs.py",
-        "np.arange(1, length - 1) if positions is None",
-        "np.arange(1, length) if positions is None",
+        "np.arange(1, np.flatnonzero(row != pad)[-1:].sum())",
+        "np.arange(1, np.flatnonzero(row != pad)[-1:].sum() + 1)",
     ),
     # the bias is added to all logits but the label's: wrong losses, and the bias only decreases
     Mutant(
@@ -223,14 +223,14 @@ MUTANTS = (
     Mutant(
         "penalties",
         "bert4keras_lite/generation/search.py",
-        'worth = value / ops.cast(count, "float32") ** penalty',
-        'worth = value / ops.cast(ops.maximum(count - 1, 1), "float32") ** penalty',
+        "new_scores = ops.where(new, worth(value, count), ",
+        "new_scores = ops.where(new, worth(value, ops.maximum(count - 1, 1)), ",
     ),
     # beam search: running beams are compared without their length: the search ends too early
     Mutant(
         "penalties",
         "bert4keras_lite/generation/search.py",
-        "score[:, :1] / longest**penalty > worst",
+        "worth(score[:, :1], longest) > worst",
         "score[:, :1] > worst",
     ),
     # generate takes the wrong argument, which shows where the two penalties differ
