@@ -283,3 +283,10 @@ class Examples:
                 yield item
         finally:
             stopped.set()
+
+
+def fitting(batches, names):
+    """Batches with the inputs that a model has. (A next-token corpus knows nothing of segments.)"""
+    for inputs, targets, weights in batches:
+        blank = np.zeros_like(next(iter(inputs.values())))
+        yield {name: inputs.get(name, blank) for name in names}, targets, weights

@@ -53,6 +53,7 @@ RANGES = {
     "process_id": (0, 2**31 - 1),
     "log_every": (1, 1 << 40),
     "save_every": (1, 1 << 40),
+    "validate_every": (1, 1 << 40),
     "keep": COUNT,
     "peak_flops": (1.0, 1e30),
 }
@@ -70,6 +71,7 @@ class Settings:
     objective: str = "mlm"
     # a directory of python -m pretraining.corpus; or several: directory -> times in an epoch
     corpus: str | dict | None = None
+    validation: str | dict | None = None  # as corpus, of text held out: gives val_loss, and `best`
     output: str | None = None  # gets checkpoints, the log, the plot, and the model in the end
     vocab: str | None = None  # vocab.txt, or a directory with a tokenizer: goes with the model
     backend: str | None = None  # None: as KERAS_BACKEND or Keras' own settings say
@@ -122,6 +124,7 @@ class Settings:
     # what is seen and kept; all in steps
     log_every: int = 100
     save_every: int = 1000
+    validate_every: int | None = None  # a multiple of log_every; null: save_every
     keep: int = 3  # checkpoints, besides the best
     peak_flops: float | None = None  # of one device, a second; None: measured
     tensorboard: bool = False

@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from bert4keras_lite import optimizers
 from bert4keras_lite.files import write_text
+from bert4keras_lite.parsing import shown
 
 from . import distribution, objectives
-from .batches import Examples
+from .batches import ALIKE, Examples, fitting
 from .config import as_yaml
+from .files import join
 from .monitor import Monitor, Work, measured_flops
 from .packing import open_tokenizer, vocabulary_hash
 from .state import (
@@ -25,6 +26,7 @@ from .state import (
     gather,
     process,
 )
+from .validation import Validation
 
 TOKENIZER_FILES = (
     "vocab.txt", "vocab.json", "merges.txt", "*.model", "tokenizer.json", "tokenizer_config.json",
@@ -107,6 +109,7 @@ def run(settings, export_to=None, stream=sys.stdout):
             settings.cache,
             **settings.masking,
         )
+        validation = validation_of(settings, examples)
         vocabulary = Vocabulary(settings, examples.manifest)
         objective = objectives.build(settings, examples.manifest["vocab_size"])
         check(objective, settings, examples)
@@ -117,7 +120,8 @@ def run(settings, export_to=None, stream=sys.stdout):
             from .whole_step import compile_whole_steps
 
             compile_whole_steps(model)
-        checkpoints = Checkpoints(output / "checkpoints", keep=settings.keep, best="loss")
+        best = "val_loss" if settings.validation else "loss"
+        checkpoints = Checkpoints(output / "checkpoints", keep=settings.keep, best=best)
         start = checkpoints.restore(model)
         if export_to is not None:
             if not start:
@@ -134,7 +138,7 @@ def run(settings, export_to=None, stream=sys.stdout):
         monitor = None
         if process()[0] == 0:
             write_text(output / "settings.yaml", as_yaml(settings))
-            monitor = monitor_of(settings, objective, examples, start, stream)
+            monitor = monitor_of(settings, objective, examples, start, stream, validation)
             callbacks.insert(0, monitor)
         fit(objective, examples, settings, start, callbacks)
         if monitor:
@@ -176,7 +180,41 @@ def check(objective, settings, examples):
         )
 
 
-def monitor_of(settings, objective, examples, start, stream):
+def validation_of(settings, examples):
+    """The `Validation` that the settings ask for, or None.
+
+    Raises:
+        ValueError: as `Validation`; a corpus of other rows or another vocabulary; several hosts; a
+            time for it within the steps of a row of the log.
+    """
+    if settings.validation is None:
+        return None
+    if distribution.hosts()[0] > 1:
+        raise ValueError("validation: expected one host; with several, measure the model after.")
+    every = settings.validate_every or settings.save_every
+    if every % settings.log_every:
+        raise ValueError(
+            f"validate_every={every} (save_every, if it is null): expected a multiple of"
+            f" log_every={settings.log_every}."
+        )
+    validation = Validation(
+        settings.validation,
+        settings.objective,
+        settings.batch_size // settings.accumulation_steps,
+        settings.cache and join(settings.cache, "validation"),
+        **settings.masking,
+    )
+    for name in ALIKE:
+        here, there = examples.manifest[name], validation.examples.manifest[name]
+        if here != there:
+            raise ValueError(
+                f"validation: {settings.validation} has {name} {shown(there)}, and the corpus has"
+                f" {shown(here)}; expected corpora made with the same settings."
+            )
+    return validation
+
+
+def monitor_of(settings, objective, examples, start, stream, validation):
     """A `Monitor` that knows how much work a batch of these examples is."""
     hosts, _, devices = distribution.readers()
     inputs, (targets, _), _ = examples.spec
@@ -200,6 +238,8 @@ def monitor_of(settings, objective, examples, start, stream):
         settings.accumulation_steps,
         settings.tensorboard,
         stream,
+        validation,
+        (settings.validate_every or settings.save_every) * settings.accumulation_steps,
     )
 
 
@@ -226,13 +266,6 @@ def fit(objective, examples, settings, start, callbacks):
         if model.stop_training:
             return
         done += batches * epochs
-
-
-def fitting(batches, names):
-    """Batches with the inputs that a model has. (A next-token corpus knows nothing of segments.)"""
-    for inputs, targets, weights in batches:
-        blank = np.zeros_like(next(iter(inputs.values())))
-        yield {name: inputs.get(name, blank) for name in names}, targets, weights
 
 
 class Vocabulary:

@@ -36,13 +36,26 @@ class Monitor(EachStep):
         batches_a_step: how many make an update.
         tensorboard: whether to write for TensorBoard.
         stream: where lines go; None: nowhere.
+        validation: a `Validation`: what it measures goes into the rows, as `val_loss` and so on, and
+            to the callbacks that come after. None: there is none.
+        validate_every: batches between, a multiple of an epoch's; it is done at the end, too. Its time
+            does not count.
 
     Raises:
         ImportError: TensorBoard is wanted and not there.
     """
 
     def __init__(
-        self, directory, start, batches, work, batches_a_step=1, tensorboard=False, stream=None
+        self,
+        directory,
+        start,
+        batches,
+        work,
+        batches_a_step=1,
+        tensorboard=False,
+        stream=None,
+        validation=None,
+        validate_every=1,
     ):
         super().__init__(start)
         self.directory, self.stream = Path(directory), stream
@@ -50,6 +63,7 @@ class Monitor(EachStep):
         self.batches, self.batches_a_step, self.work = batches, batches_a_step, work
         self.log = Log(self.directory / "log.csv", start // batches_a_step)
         self.events = Events(self.directory / "tensorboard") if tensorboard else None
+        self.validation, self.validate_every = validation, validate_every
         self.waits = True  # for the compiler
         self.shown = 0.0
 
@@ -61,7 +75,9 @@ class Monitor(EachStep):
     def reach(self, step, logs=None):
         now = time.perf_counter()
         if logs is not None:
+            self.validate(step, logs)
             self.write(step, now, logs)
+            self.since = time.perf_counter(), step
         elif self.waits:
             self.since = self.begin = now, step
         elif self.stream and self.stream.isatty() and now - self.shown > 1:
@@ -70,10 +86,18 @@ class Monitor(EachStep):
             self.stream.flush()
         self.waits = False
 
+    def validate(self, step, logs):
+        """Adds what is measured on other text to the logs of an epoch, where it is time to."""
+        if self.validation and (step % self.validate_every == 0 or step == self.batches):
+            if self.stream and self.stream.isatty():
+                self.stream.write(f"\r{self.progress(step)}  validation\033[K")
+                self.stream.flush()
+            measured = self.validation(self.model)
+            logs |= {f"val_{name}": value for name, value in measured.items()}
+
     def write(self, step, now, logs):
         """A row and a line, at the end of an epoch."""
         then, before = self.since
-        self.since = now, step
         rate = (step - before) / (now - then)
         row = {"step": step // self.batches_a_step, "tokens": step * self.work.tokens}
         row |= {name: float(value) for name, value in logs.items()}
@@ -245,8 +269,11 @@ def plot(rows, path):
         raise ImportError("it needs matplotlib: pip install 'bert4keras_lite[plots]'.") from None
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="tokens", ylabel="loss")
-    rows = [row for row in rows if {"tokens", "loss"} <= row.keys()]
-    axes.plot([row["tokens"] for row in rows], [row["loss"] for row in rows])
+    for name, label, marker in (("loss", "training", None), ("val_loss", "validation", "o")):
+        points = [(row["tokens"], row[name]) for row in rows if {"tokens", name} <= row.keys()]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3)
+            axes.legend()
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(alpha=0.3)
     with replacing(path) as file:

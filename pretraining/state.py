@@ -346,6 +346,7 @@ class Save(EachStep):
         if every < 1:
             raise ValueError(f"every={every}: expected 1 step or more.")
         self.checkpoints, self.every = checkpoints, every
+        self._logs = None  # of the epoch that has ended with the step
 
     def on_train_begin(self, logs=None):
         self.step = self._begin = self.checkpoints.step
@@ -362,12 +363,13 @@ class Save(EachStep):
             set_random_state(self.checkpoints.random)
 
     def reach(self, step, logs=None):
+        self._logs = logs
         if step // self.every > self.checkpoints.step // self.every:
             self._save(step, logs, in_epoch=logs is None)
 
     def on_train_end(self, logs=None):
         if self.step > self.checkpoints.step:
-            self._save(self.step, logs, self.cut)
+            self._save(self.step, self._logs or logs, self.cut)  # with what callbacks added to them
         self.checkpoints.wait()
 
     def _save(self, step, logs, in_epoch):

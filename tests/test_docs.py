@@ -392,7 +392,7 @@ def check_module(name, words):
                 cli.parser().parse_args(words)
         except SystemExit:
             raise ValueError(said.getvalue()) from None
-    elif name == "pretraining.train":
+    elif name in ("pretraining.train", "pretraining.validation"):
         own, flags = train.split(words)
         config.load(own.get("config"), flags)
     elif name.startswith("pretraining."):

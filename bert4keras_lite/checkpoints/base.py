@@ -26,6 +26,10 @@ class CheckpointError(Exception):
     """A checkpoint that cannot be read or written: says which file, what is wrong, what to do."""
 
 
+class FormatError(CheckpointError, ValueError):
+    """A model that a format has no names for."""
+
+
 class MissingTensorError(CheckpointError, KeyError):
     """A name that a checkpoint does not hold; also a `KeyError`, as mappings promise."""
 

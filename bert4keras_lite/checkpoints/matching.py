@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from ..parsing import SHOWN, printable, shown
-from .base import CheckpointError, release
+from .base import CheckpointError, FormatError, release
 
 COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
 MOST_BLOCKS = 128  # that a checkpoint is searched for
@@ -449,7 +449,7 @@ def gather(arrays, table, roles, format, sizes):
         table, roles, sizes: see `match`.
 
     Raises:
-        CheckpointError: the format has no name for one of the arrays.
+        FormatError: the format has no name for one of the arrays.
     """
     places = {}
     for slot in slots(table, roles, format, sizes):
@@ -457,7 +457,7 @@ def gather(arrays, table, roles, format, sizes):
             places.setdefault(slot.names[0], []).append(slot)
     nameless = arrays.keys() - {slot.here for group in places.values() for slot in group}
     if nameless:
-        raise CheckpointError(
+        raise FormatError(
             f"format={format!r} has no name for {', '.join(sorted(nameless)[:5])}: use "
             + ("format='tf' or 'keras'." if format == "hf" else "format='hf' or 'keras'.")
         )

@@ -113,6 +113,16 @@ def test_a_run_leaves_what_was_promised(trained, settings):
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), expected, err_msg=path)
 
 
+def test_a_family_without_tensorflow_names_is_written_for_hugging_face(settings, tmp_path, capsys):
+    model = {"family": "modernbert", "hidden_size": 16, "num_hidden_layers": 1}
+    model |= {"num_attention_heads": 2, "intermediate_size": 16}
+    own = replace(settings, output=str(tmp_path), model=model, steps=3, log_every=1)
+    loop.run(own, stream=None)
+    assert "Not written as tf: format='tf' has no name for" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["hf"]
+    assert build_transformer_model(tmp_path / "model" / "hf").output_shape[-1] == 16
+
+
 def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(trained, settings, tmp_path, monkeypatch):
     """Steps 1 to 13 and then the rest, which begins within a row of the log."""
     objective, directory = trained
