@@ -10,10 +10,11 @@ licences. WORK gets
 - `texts/train-KIND.txt` and `texts/heldout-KIND.txt`, KIND being modern, laws, classical or poems:
   one of about fifty documents is held out, chosen by its own text, so that more texts change nothing;
 - `vocab.txt`: 7,000 entries;
-- `mlm` and `lm`: the corpora of the encoder and of the decoder, and `heldout-mlm`, `heldout-lm`.
+- `mlm` and `lm`: the corpora of the encoder and of the decoder, with rows of 128 and 256 tokens, and
+  `heldout-mlm`, `heldout-lm`.
 
 Then `python -m pretraining.train --config tiny_zh --corpus WORK/mlm --vocab WORK/vocab.txt --output
-RUN` trains the encoder; with `--config tiny_zh_writer` and `WORK/lm`, the decoder.
+RUN` trains the encoder; with `--config tiny_zh_gpt2` and `WORK/lm`, the decoder.
 """
 
 import argparse
@@ -33,6 +34,7 @@ VOCABULARY = 7000
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PUNCTUATION = "，。、；：？！“”‘’（）《》〈〉【】「」『』…—～·￥％"
 HELD_OUT = 50  # one document of so many
+LENGTHS = {"mlm": 128, "lm": 256}
 LINES = 100  # of a book whose chapters are not marked, in a document
 
 
@@ -149,12 +151,12 @@ def main(arguments=None):
     with replacing(work / "vocab.txt") as file:
         file.write("".join(f"{token}\n" for token in vocabulary(characters)).encode())
     for part, prefix, shards in (("train", "", 8), ("heldout", "heldout-", 1)):
-        for mode in ("mlm", "lm"):
+        for mode, length in LENGTHS.items():
             failed = corpus.main(
                 [
                     *("--input", str(work / "texts" / f"{part}-*.txt"), "--mode", mode),
                     *("--output", str(work / f"{prefix}{mode}"), "--shards", str(shards)),
-                    *("--vocab", str(work / "vocab.txt"), "--sequence-length", "128"),
+                    *("--vocab", str(work / "vocab.txt"), "--sequence-length", str(length)),
                     *("--clean", "--unique", "--min-characters", "4"),
                 ]
             )
