@@ -170,12 +170,17 @@ def read_varint(data, at):
     It has seven bits a byte, the lowest first.
 
     Raises:
-        ValueError: it has no end within ten bytes.
+        ValueError: it has no end within ten bytes, or more than 64 bits, of which other parsers
+            take some; or bytes of zeros at its end.
     """
     value = 0
     for i, byte in enumerate(data[at : at + 10]):
         value |= (byte & 0x7F) << 7 * i
         if byte < 0x80:
+            if value >= 1 << 64:
+                break
+            if not byte and i:
+                raise ValueError("an integer that takes more bytes than it needs")
             return value, at + i + 1
     raise ValueError("an integer that is cut off, or of more than 64 bits")
 
@@ -188,12 +193,15 @@ def read_fields(data):
         lies between `start` and `end`.
 
     Raises:
-        ValueError: it is damaged, or has groups, which are obsolete.
+        ValueError: it is damaged, or has groups, which are obsolete, or numbers of fields that no
+            field can have: other parsers take some of their bits.
     """
     end = 0
     while end < len(data):
         start = end
         tag, at = read_varint(data, start)
+        if not 8 <= tag < 1 << 32:
+            raise ValueError(f"field {tag >> 3} in a protocol buffer")
         wire = tag & 7
         if wire == 0:
             value, end = read_varint(data, at)

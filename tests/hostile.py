@@ -2036,6 +2036,14 @@ def sentencepiece_long_unknown(folder):
     return with_replacements(folder, tf._field(2, tf._field(44, b"x" * (16 << 20))))
 
 
+@case(lambda path: tokenizers.SpTokenizer(path, token_end=None).encode("a" * 40))
+def sentencepiece_wide_tag(folder):
+    """The number of a field, of which sentencepiece takes 32 bits: field 3 to it."""
+    normalizer = tf._field(2, charsmap(b"x" * (16 << 20)))
+    wide = tf._varint(1 << 32 | 3 << 3 | 2) + tf._varint(len(normalizer)) + normalizer
+    return with_replacements(folder, wide)
+
+
 @case(lambda path: tokenizers.SpTokenizer(path, token_end=None).vocab_size)
 def sentencepiece_no_text(folder):
     path = pieces(folder, "ab")

@@ -7,7 +7,14 @@ import pytest
 
 from bert4keras_lite.configs import read_config
 from bert4keras_lite.data import read_tsv
-from bert4keras_lite.parsing import parse_json, printable, read_bytes, read_json, shown
+from bert4keras_lite.parsing import (
+    parse_json,
+    printable,
+    read_bytes,
+    read_fields,
+    read_json,
+    shown,
+)
 from bert4keras_lite.tokenizers import ByteBPETokenizer, load_tokenizer
 from pretraining.config import load as load_recipe
 from pretraining.documents import Format, Part, read_documents
@@ -46,6 +53,30 @@ def test_printable(keep):
     shown = printable(text, keep)
     escapes = r"\x1b[2J\r\x9b\x00\u202e\ud800"
     assert shown == f"今天 é 😂\u3000{escapes}" + (r"\n", "\n")[bool(keep)] + "head: forged"
+
+
+def test_fields_of_protocol_buffers():
+    negative = b"\xff" * 9 + b"\x01"
+    assert [field[:2] for field in read_fields(b"\x0a\x01a\x10" + negative)] == [
+        (1, b"a"),
+        (2, (1 << 64) - 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"\x9a\x80\x80\x80\x10\x00", "field 536870915"),  # 3 in the lowest 32 bits
+        (b"\x02\x00", "field 0"),
+        (b"\x9a\x00\x00", "more bytes than it needs"),
+        (b"\x1a\x80\x00", "more bytes than it needs"),
+        (b"\x08" + b"\xff" * 9 + b"\x02", "more than 64 bits"),
+        (b"\x08" + b"\xff" * 10, "more than 64 bits"),
+    ],
+)
+def test_fields_that_other_parsers_read_otherwise(data, problem):
+    with pytest.raises(ValueError, match=problem):
+        list(read_fields(data))
 
 
 def test_keys_that_are_there_twice(tmp_path):

@@ -265,6 +265,7 @@ REFUSED = {
     "sentencepiece_long_replacement": "the text that replaces a character has more than 256 bytes",
     "sentencepiece_long_replacement_decoding": "the text that replaces a character has more than 256",
     "sentencepiece_long_unknown": "the text of the unknown piece has more than 256 bytes; expected",
+    "sentencepiece_wide_tag": "is no sentencepiece model (field 536870915 in a protocol buffer)",
     "sentencepiece_no_text": "expected pieces in UTF-8, got b'a\\xff'. Get or copy the file again",
     "extra_ids_too_many": "extra_ids is 1000000000; expected a whole number from 0 to 65536",
     "extra_ids_negative": "extra_ids is -5; expected a whole number from 0 to 65536",
