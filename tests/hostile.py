@@ -35,6 +35,7 @@ from bert4keras_lite import checkpoints, configs, tokenizers
 from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.foreign import adapt
+from bert4keras_lite.checkpoints.keras_file import read_keras
 from pretraining import documents, duplicates, texts
 from pretraining.config import load as load_recipe
 
@@ -791,6 +792,17 @@ def hdf5_many_groups(folder):
     return path
 
 
+@case(in_child=True)
+def hdf5_repeating_names(folder):
+    """A group with a long name, which all that is in it has in its path."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        group = file.create_group("n" * 60_000)
+        for i in range(200):
+            group.create_dataset(f"{i}", (0,), "f4")
+    return path
+
+
 # `.keras` archives
 
 
@@ -813,6 +825,118 @@ def keras_compressed(folder):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.weights.h5", bytes(1 << 24))
     return path
+
+
+def read_probed(path):
+    """What is looked at before Keras reads a `.keras` file."""
+    return f"{len(read_keras(path, probe=True)[0])} tensors"
+
+
+def keras_archive(folder, fill):
+    """An archive whose weights are in a file of HDF5 that `fill(file)` fills."""
+    with h5py.File(folder / "model.weights.h5", "w") as file:
+        fill(file)
+    with zipfile.ZipFile(folder / "m.keras", "w") as archive:
+        archive.write(folder / "model.weights.h5", "model.weights.h5")
+    (folder / "model.weights.h5").unlink()
+    return folder / "m.keras"
+
+
+@case(read_probed, in_child=True)
+def keras_probed(folder):
+    """All that Keras writes: numbers, bfloat16, and names of layers; here also in chunks."""
+
+    def fill(file):
+        file["layers/dense/vars/0"] = np.zeros((2, 3), "f4")
+        file["layers/dense/vars"].attrs["name"] = "dense_1"
+        file["vars/0"] = np.zeros(3, "V2")
+        file["vars/0"].attrs["dtype"] = "bfloat16"
+        file["vars/1"] = np.float64(1)
+        file["vars/2"] = np.array([True])
+        file.create_dataset("vars/3", data=np.arange(1000), chunks=(100,), compression="gzip")
+
+    return keras_archive(folder, fill)
+
+
+@case(read_probed, in_child=True)
+def keras_external(folder):
+    return keras_archive(
+        folder,
+        lambda file: file.create_dataset("a", (16,), "u1", external=[("/etc/passwd", 0, 16)]),
+    )
+
+
+@case(read_probed, in_child=True)
+def keras_compound(folder):
+    """Two gigabytes of nothing, each value of which has an array of them in it."""
+    kind = np.dtype([("a", "u1", (1 << 21,))])
+    return keras_archive(folder, lambda file: file.create_dataset("a", (1000,), kind))
+
+
+@case(read_probed, in_child=True)
+def keras_texts(folder):
+    """Texts that all lie at one place, as HDF5 allows."""
+
+    def fill(file):
+        file.create_dataset("a", data=["x" * 100_000] + [""] * 2000, dtype=h5py.string_dtype())
+
+    return keras_archive(folder, fill)
+
+
+@case(read_probed, in_child=True)
+def keras_references(folder):
+    return keras_archive(
+        folder, lambda file: file.create_dataset("a", data=file.ref, dtype=h5py.ref_dtype)
+    )
+
+
+@case(read_probed, in_child=True)
+def keras_nothing(folder):
+    """An array without a shape."""
+    return keras_archive(folder, lambda file: file.create_dataset("a", data=h5py.Empty("f4")))
+
+
+def told_dtype(folder, dtype, values):
+    """An array that tells a dtype, as Keras' of bfloat16 do."""
+
+    def fill(file):
+        file["a"] = values
+        file["a"].attrs["dtype"] = dtype
+
+    return keras_archive(folder, fill)
+
+
+@case(read_probed, in_child=True)
+def keras_told_dtype(folder):
+    """Floating point numbers, which Keras would read as bfloat16."""
+    return told_dtype(folder, "bfloat16", np.zeros(3, "f4"))
+
+
+@case(read_probed, in_child=True)
+def keras_told_dtypes(folder):
+    return told_dtype(folder, ["bfloat16"] * 3, np.zeros(3, "V2"))
+
+
+@case(read_probed, in_child=True)
+def keras_told_numbers(folder):
+    return told_dtype(folder, np.zeros((100, 100), "u1"), np.zeros(3, "f4"))
+
+
+@case(read_probed, in_child=True)
+def keras_soft_link(folder):
+    return keras_archive(folder, lambda file: file.update({"a": h5py.SoftLink("/b")}))
+
+
+@case(read_probed, in_child=True)
+def keras_external_link(folder):
+    link = h5py.ExternalLink("/etc/hostname", "/a")
+    return keras_archive(folder, lambda file: file.update({"a": link}))
+
+
+@case(read_probed, in_child=True)
+def keras_type(folder):
+    """A type with a name, which is neither a group nor an array."""
+    return keras_archive(folder, lambda file: file.update({"a": np.dtype("f4")}))
 
 
 def keras_shards(folder, groups, count=1, **options):

@@ -48,7 +48,8 @@ def read(path, parts, probe=False):
     Args:
         path: what they belong to, for messages.
         parts: the `Part` of each.
-        probe: read all of it, so that another library may be trusted to read it afterwards.
+        probe: read all of it, and refuse what Keras does not write, so that another library may be
+            trusted to read it afterwards.
 
     Returns:
         For each: name -> `Entry`, and group -> the name of the layer that it is of.

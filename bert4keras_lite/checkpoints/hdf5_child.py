@@ -70,7 +70,13 @@ def limit(room, seconds):
 
 
 class Inventory:
-    """What is in files, and how much room there is for what is not in one piece."""
+    """What is in files, and how much room there is for what is not in one piece.
+
+    Args:
+        room: bytes.
+        probe: whether another library is to read the files afterwards: all is read, and what Keras
+            does not write is an error.
+    """
 
     def __init__(self, room, probe):
         self.room, self.probe, self.count = room, probe, 0
@@ -78,6 +84,8 @@ class Inventory:
     def of(self, h5):
         """What is in one of them."""
         self.datasets, self.layers = [], {}
+        if self.probe and (link := h5.id.links.visit(link_elsewhere, info=True)):
+            raise ValueError(f"{str(link, errors='replace')!r:.200} is a link; expected none")
         h5.visititems(self.add)
         return {"datasets": self.datasets, "layers": self.layers}
 
@@ -87,7 +95,11 @@ class Inventory:
             raise ValueError(f"more than {MOST} datasets and groups")
         if hasattr(item, "shape"):
             self.datasets.append(self.dataset(path, item))
+            if self.probe:
+                self.approve(path, item, self.datasets[-1])
             return
+        if self.probe and not hasattr(item, "keys"):
+            raise ValueError(f"{path!r:.200} is a type; expected groups and arrays only")
         group, _, last = path.rpartition("/")
         if last == "vars":
             self.layers[group] = str(item.attrs.get("name", group.rpartition("/")[2]))
@@ -110,9 +122,17 @@ class Inventory:
         }
         if plain and told["offset"] is None:
             self.check(path, item)
-            if self.probe:
-                item[()]
         return told
+
+    def approve(self, path, item, told):
+        """Raises where an array is not of numbers, or damaged, or tells Keras of another dtype."""
+        expected = "bfloat16" if told["bfloat16"] else None
+        if not told["plain"] or str(item.attrs.get("dtype")) != str(expected):
+            raise ValueError(
+                f"{path!r:.200} is no array of numbers in this file, as Keras has them"
+            )
+        if told["offset"] is None:
+            item[()]
 
     def offset(self, item):
         """Where in the file its values are, in one piece and as NumPy has them; None: they are not.
@@ -135,6 +155,13 @@ class Inventory:
             raise ValueError(
                 f"{path!r:.200} of shape {item.shape} would take {max(whole, chunk)} bytes"
             )
+
+
+def link_elsewhere(path, info):
+    """The path of what is another name, or in another file; None of a group or an array."""
+    from h5py import h5l
+
+    return None if info.type == h5l.TYPE_HARD else path
 
 
 @contextmanager
@@ -177,7 +204,10 @@ class Reader:
         for file in self.files:
             with naming(file[0]), opened(*file) as h5:
                 told.append(inventory.of(h5))
-        return json.dumps(told).encode()
+        text = json.dumps(told).encode()
+        if len(text) > self.room // 8:
+            raise ValueError(f"names that take {len(text)} bytes")
+        return text
 
     def dataset(self, number, name):
         with naming(self.files[number][0]):
