@@ -480,6 +480,39 @@ def zip_members_at_one_place(folder):
     return path
 
 
+def torch_of_two(folder, change):
+    """A file with two storages of one size, whose list of members is changed."""
+    second = text("b") + tensor(storage=STORAGE.replace(text("0"), text("1")))
+    path = torch_zip(folder / "m.pt", b"\x80\x02}(" + text("a") + tensor() + second + b"u.")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("m/data/1", bytes(16))
+    content = path.read_bytes()
+    start = content.find(b"PK\1\2")
+    records = [b"PK\1\2" + rest for rest in content[start:].split(b"PK\1\2")[1:]]
+    path.write_bytes(content[:start] + b"".join(change(*map(bytearray, records))))
+    return path
+
+
+@case()
+def zip_another_member(folder):
+    """One whose place in the archive is that of another."""
+
+    def change(first, second, third):
+        third[42:46] = second[42:46]
+        return first, second, third
+
+    return torch_of_two(folder, change)
+
+
+@case()
+def zip_encrypted(folder):
+    def change(first, second, third):
+        second[8] |= 1
+        return first, second, third
+
+    return torch_of_two(folder, change)
+
+
 # NumPy
 
 
@@ -587,6 +620,40 @@ def packed_member(name, packed, claimed, method):
     listed = struct.pack("<4s6H3L5H2L", b"PK\1\2", 46, 46, 0, *fields, 0, 0, 0, 0, 0) + name
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(listed), len(local), 0)
     return local + listed + end
+
+
+def npz_packed(folder, data):
+    """An array of a million zeros whose member holds other bytes than it tells."""
+    header = npy(described("|i1", (1_000_000,)))
+    packer = zlib.compressobj(wbits=-15)
+    packed = packer.compress(header + data) + packer.flush()
+    claimed = header + bytes(1_000_000)
+    content = packed_member("a.npy", packed, claimed, zipfile.ZIP_DEFLATED)
+    (folder / "m.npz").write_bytes(content)
+    return folder / "m.npz"
+
+
+@case()
+def npz_packed_more(folder):
+    return npz_packed(folder, bytes(200_000_000))
+
+
+@case()
+def npz_packed_fewer(folder):
+    return npz_packed(folder, bytes(999_999))
+
+
+@case()
+def npz_packed_others(folder):
+    return npz_packed(folder, bytes(999_999) + b"\1")
+
+
+@case()
+def npz_packed_arrays(folder):
+    """More than any model has: the list of members is not read again for each of them."""
+    member = npy(described("<f4", (3,)), data=bytes(12))
+    members = [(f"{i}.npy", member) for i in range(10_000)]
+    return npz(folder / "m.npz", members, zipfile.ZIP_DEFLATED)
 
 
 @case()

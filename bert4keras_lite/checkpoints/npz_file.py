@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 
 from .base import Entry, MappedFile, checked_shape, damaged, unreadable
-from .zip_file import check_crc, open_zip, stored_at
+from .zip_file import check_crc, open_zip, stored_at, unpacked
 
 
 def read_entries(path, verify):
@@ -29,7 +29,6 @@ def read_entries(path, verify):
     return entries
 
 
-PIECE = 1 << 20  # bytes that are unpacked at a time
 MAX_HEADER = 10_000  # bytes, as in NumPy
 LEAST_HEADERS = 1 << 20  # bytes of all headers: NumPy takes microseconds for each
 
@@ -73,13 +72,12 @@ def _entry(file, archive, member, verify, header, header_size):
         return plain._replace(read=read_stored)
 
     def read():  # which checks it in any case
-        array = np.empty(shape, dtype, order)
+        array, place = np.empty(shape, dtype, order), -header_size
         values = memoryview(array.reshape(-1, order=order).view(np.uint8))
-        with open_zip(file) as archive, archive.open(member) as packed:
-            packed.read(header_size)
-            for start in range(0, size + 1, PIECE):  # at the end it sees the checksum
-                piece = packed.read(PIECE)
-                values[start : start + len(piece)] = piece
+        for piece in unpacked(file, member):
+            part = piece[max(0, -place) :]
+            place += len(piece)
+            values[place - len(part) : place] = part
         return array
 
     return Entry(shape, dtype, read)

@@ -12,7 +12,10 @@ MOST_LIST = 16 << 20  # bytes: more than any checkpoint has
 # bzip2 and LZMA unpack more than is asked for at once, whatever size they tell
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # what follows the bytes of a member: sizes and checksum if its flags say so, or the next record
-DESCRIPTOR, NEXT = (b"PK\7\x08",), (b"PK\3\4", b"PK\1\2")
+LOCAL = b"PK\3\4"
+DESCRIPTOR, NEXT = (b"PK\7\x08",), (LOCAL, b"PK\1\2")
+ENCRYPTED, UTF_8 = 0x1, 0x800  # flags of a member: its bytes, its name
+PIECE = 1 << 20  # bytes that are unpacked at a time
 
 
 def open_zip(file):
@@ -28,6 +31,8 @@ def open_zip(file):
             wrong = "there twice"
         elif member.compress_type not in METHODS:
             wrong = "compressed by a method other than deflate"
+        elif member.flag_bits & ENCRYPTED:
+            wrong = "encrypted"
         elif room < 0 or member.compress_size > file.size or (stored and _differs(member)):
             wrong = "larger than can be"
         if wrong:
@@ -89,8 +94,7 @@ def read_member(file, archive, name):
 def stored_at(file, archive, name):
     """The offset in `file` of the bytes of an uncompressed member.
 
-    A local header has a length of its own for an extra field, which the archive's directory does
-    not repeat; that the next record begins after the bytes shows that it is undamaged.
+    That the next record begins after the bytes shows that the local header is undamaged.
     """
     member = _member(file, archive, name)
     if member.compress_type != zipfile.ZIP_STORED:
@@ -98,11 +102,7 @@ def stored_at(file, archive, name):
             f"{file.path}: its member {name!r:.200} is compressed; expected one that is stored, which "
             "can be mapped. Pack the same files again without compression (zip -0), or save again."
         )
-    header = member.header_offset
-    name_length, extra_length = (
-        int.from_bytes(file.buffer[header + i : header + i + 2], "little") for i in (26, 28)
-    )
-    start = header + 30 + name_length + extra_length
+    start = _data_at(file, member)
     end = start + member.file_size
     following = DESCRIPTOR if member.flag_bits & 8 else NEXT
     if file.buffer[end : end + 4] not in following:
@@ -111,12 +111,57 @@ def stored_at(file, archive, name):
     return start
 
 
+def _data_at(file, member):
+    """The offset in `file` of the bytes of a member, once its local header has the same name.
+
+    That has a length of its own for an extra field, which the archive's directory does not repeat.
+    """
+    header = member.header_offset
+    name_length, extra_length = (
+        int.from_bytes(file.buffer[header + i : header + i + 2], "little") for i in (26, 28)
+    )
+    end = header + 30 + name_length
+    encoding = "utf-8" if member.flag_bits & UTF_8 else "cp437"
+    same = file.buffer[header + 30 : end] == member.orig_filename.encode(encoding)
+    if file.buffer[header : header + 4] != LOCAL or not same:
+        what = f"its member {member.filename!r:.200} should begin at byte {header}"
+        raise damaged(file.path, f"{what}, and does not")
+    return end + extra_length
+
+
+def unpacked(file, member):
+    """The bytes of a deflated member, piece by piece; raises if they are not what they were.
+
+    It opens nothing: each of many members takes the time that it explains.
+    """
+    start, unpacker = _data_at(file, member), zlib.decompressobj(-zlib.MAX_WBITS)
+    end, crc, size = start + member.compress_size, 0, 0
+
+    def pieces():
+        for begin in range(start, end, PIECE):
+            packed = file.buffer[begin : min(begin + PIECE, end)]
+            while packed and not unpacker.eof:
+                yield unpacker.decompress(packed, PIECE)
+                packed = unpacker.unconsumed_tail
+        yield unpacker.flush()
+
+    for piece in pieces():
+        crc, size = zlib.crc32(piece, crc), size + len(piece)
+        if size > member.file_size:
+            break
+        yield piece
+    if not unpacker.eof or size != member.file_size or crc != member.CRC:
+        raise damaged(
+            file.path, f"its member {member.filename!r:.200} has another size or checksum"
+        )
+
+
 def check_crc(file, member, start):
     """Raises if the bytes of a stored member, from `start` on, have another checksum."""
     crc = 0
     with memoryview(file.buffer) as whole:
-        for begin in range(start, start + member.file_size, 1 << 20):
-            end = min(begin + (1 << 20), start + member.file_size)
+        for begin in range(start, start + member.file_size, PIECE):
+            end = min(begin + PIECE, start + member.file_size)
             crc = zlib.crc32(whole[begin:end], crc)
     if crc != member.CRC:
         raise damaged(file.path, f"the checksum of its member {member.filename!r:.200} is wrong")
