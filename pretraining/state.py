@@ -44,6 +44,7 @@ NAME = re.compile("step-([0-9]{8}|[1-9][0-9]{8,})")  # of a checkpoint
 METRICS = "metrics/"  # where the names of their variables begin
 # what earlier versions left: half a checkpoint, and a whole one that another was about to replace
 OLD_TEMPORARY, OLD_REPLACED = ".tmp-step-", ".old-step-"
+OURS = re.compile(rf"{NAME.pattern}|{re.escape(OLD_TEMPORARY)}.*|{re.escape(OLD_REPLACED)}.*", re.S)
 EXIT_CODE_OF_SIGNALS = 128  # plus the number of the signal, as shells have it
 
 
@@ -61,6 +62,9 @@ class Checkpoints:
         direction: `"min"` or `"max"`: which value of the metric is best.
         asynchronous: `save` copies the variables and returns; a thread writes. One checkpoint is
             written at a time, so that at most one copy is in memory.
+
+    Raises:
+        CheckpointError: what has the name of a checkpoint there is a link.
 
     Example:
         >>> checkpoints = Checkpoints("run/checkpoints", keep=3, best="loss")
@@ -81,6 +85,9 @@ class Checkpoints:
         self._writer = ThreadPoolExecutor(1, "checkpoints") if asynchronous else None
         self._pending = None
         self.directory.mkdir(parents=True, exist_ok=True)
+        for path in self.directory.iterdir():
+            if OURS.fullmatch(path.name):
+                own(path)
         if process()[0] == 0:
             self._tidy()
 
@@ -93,7 +100,8 @@ class Checkpoints:
             for path in self.directory.glob(f"{prefix}*"):
                 discard(path)
         tidy(self.directory)
-        for path in filter(Path.is_dir, self.directory.glob("step-*")):
+        checkpoints = (path for path in self.directory.iterdir() if NAME.fullmatch(path.name))
+        for path in filter(Path.is_dir, checkpoints):
             tidy(path)
             if not any(path.iterdir()):
                 path.rmdir()
@@ -170,7 +178,7 @@ class Checkpoints:
             pending.result()
 
     def _write(self, state, arrays):
-        with saving_checkpoint(self.path(state["step"])) as stage:
+        with saving_checkpoint(own(self.path(state["step"]))) as stage:
             save_checkpoint(stage / VARIABLES, arrays, format="safetensors")
             files = {VARIABLES: fingerprint(stage / VARIABLES)}
             write_text(stage / STATE, json.dumps(state | {"files": files}, indent=1))
@@ -187,7 +195,7 @@ class Checkpoints:
         kept = {*steps[-self.keep :], self.best_step()}
         for step in steps:
             if step not in kept:
-                discard(self.path(step))
+                discard(own(self.path(step)))
 
     # Restoring
 
@@ -293,9 +301,17 @@ class Checkpoints:
                 + "\n".join(differences)
                 + "\nName another directory, or restore the settings that it was made with."
             )
+        random = {name: np.array(entries[name].read()) for name in random}
+        try:
+            check_random_state(random)
+        except (RuntimeError, TypeError) as error:
+            raise CheckpointError(
+                f"{path}: is damaged (states of random numbers that PyTorch does not take: "
+                f"{error!s:.200})"
+            ) from None
         for name, variable in variables.items():
             variable.assign(np.array(entries[name].read()))  # its own memory: JAX may give it away
-        self.random = {name: np.array(entries[name].read()) for name in random}
+        self.random = random
         self.metrics = {name: np.array(entry.read()) for name, entry in metrics.items()}
         set_random_state(self.random)
 
@@ -540,8 +556,8 @@ def metrics_of(model):
 def set_metrics(model, arrays):
     """Has the metrics go on with what `metrics_of` gave, if they are the same."""
     variables = metrics_of(model)
-    if arrays and {name: tuple(v.shape) for name, v in variables.items()} != {
-        name: array.shape for name, array in arrays.items()
+    if arrays and {name: kind(v.shape, v.dtype) for name, v in variables.items()} != {
+        name: kind(array.shape, array.dtype) for name, array in arrays.items()
     }:
         warnings.warn(
             "The checkpoint was saved with other metrics, in the middle of an epoch; expected "
@@ -552,6 +568,16 @@ def set_metrics(model, arrays):
         return
     for name, array in arrays.items():
         variables[name].assign(array)
+
+
+def own(path):
+    """A path at which to write, move or delete, which must not lead elsewhere."""
+    if path.is_symlink():
+        raise CheckpointError(
+            f"{path}: is a link; expected a directory of this training. Remove it, or put what it "
+            "leads to in its place."
+        )
+    return path
 
 
 def holds_files(directory):
@@ -647,6 +673,14 @@ def random_state():
     if torch.cuda.is_available():
         states["random/cuda"] = torch.cuda.get_rng_state().numpy().copy()
     return states
+
+
+def check_random_state(states):
+    """Raises if `set_random_state` would, as PyTorch does: a RuntimeError or TypeError."""
+    for name, state in states.items():
+        import torch
+
+        torch.Generator(name.removeprefix("random/")).set_state(torch.from_numpy(state))
 
 
 def set_random_state(states):

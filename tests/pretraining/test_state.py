@@ -19,6 +19,7 @@ import pytest
 from interrupted_training import STEPS, batch, batches, make_model, values
 
 from bert4keras_lite.checkpoints import CheckpointError
+from bert4keras_lite.files import COMMITTED
 from bert4keras_lite.optimizers import LossScaleOptimizer
 from pretraining import state
 from pretraining.state import Checkpoints, NonFinite, StopOnSignal
@@ -330,6 +331,38 @@ def test_other_things_beside_checkpoints(tmp_path):
     assert checkpoints.restore(model) == 6
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["step-00000001", ".old-step-00000001", ".tmp-step-00000001-a"])
+@pytest.mark.parametrize("content", [[], ["kept"], [".saving-1/kept"], [f"{COMMITTED}/kept"]])
+def test_links_lead_nowhere(tmp_path, name, content):
+    """Nothing is written, moved or deleted outside of the directory."""
+    for other in map((tmp_path / "other").joinpath, content):
+        other.parent.mkdir(parents=True)
+        other.write_bytes(b"a file")
+    (tmp_path / "other").mkdir(exist_ok=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "other")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(
+        CheckpointError, match=rf"{re.escape(name)}: is a link; expected a directory"
+    ):
+        Checkpoints(tmp_path / "run")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_link_that_comes_while_it_trains(tmp_path, step):
+    """In place of the checkpoint that is written, and of one that is removed."""
+    model, checkpoints = small_model(), Checkpoints(tmp_path / "run", keep=1, asynchronous=False)
+    checkpoints.save(1, model)
+    files = [*checkpoints.path(1).iterdir()]
+    checkpoints.path(1).rename(tmp_path / "other")
+    checkpoints.path(1).symlink_to(tmp_path / "other")
+    with pytest.raises(CheckpointError, match="step-00000001: is a link"):
+        checkpoints.save(step, model)
+    assert len([*(tmp_path / "other").iterdir()]) == len(files)
+
+
 def test_going_back(tmp_path):
     """What is saved on the new course stays, whatever there is of the old one."""
     model, checkpoints = small_model(), Checkpoints(tmp_path, keep=1)
@@ -363,6 +396,23 @@ def test_another_model_changes_nothing(tmp_path, change, told):
     for line in told:
         assert re.search(line, str(error.value))
     assert_same(values(other), before)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="other backends have no random state of their own")
+def test_damaged_random_state_changes_nothing(tmp_path, monkeypatch):
+    checkpoints, found = Checkpoints(tmp_path, asynchronous=False), state.random_state()
+    wrong = {name: np.full_like(array, 255) for name, array in found.items()}
+    with monkeypatch.context() as changed:
+        changed.setattr(state, "random_state", lambda: wrong)
+        checkpoints.save(1, small_model())
+    other = small_model()
+    before, random_before = values(other), state.random_state()
+    with pytest.raises(
+        CheckpointError, match=r"step-00000001: is damaged \(states of random numbers"
+    ):
+        checkpoints.restore(other)
+    assert_same(values(other), before)
+    assert_same(state.random_state(), random_before)
 
 
 def test_names_do_not_depend_on_what_was_made_before(tmp_path):
