@@ -57,6 +57,7 @@ from .shards import (
 
 # Changes when the same settings would give other examples than before.
 VERSION = 1
+MOST_COUNTED = 1 << 60  # documents or tokens of a shard
 
 
 @dataclass(frozen=True)
@@ -371,14 +372,14 @@ def _without_duplicates(tasks):
     for task in tasks:
         found = read_arrays(task.fingerprints_path)
         rows = found["digests"].shape[:1] if "digests" in found else ()
-        expected = {"digests": (*rows, 2)}
+        expected = {"digests": ("uint64", (*rows, 2))}
         if settings.near_duplicates is not None:
-            expected["signatures"] = (*rows, duplicates.ORDERS)
-        shapes = {name: array.shape for name, array in found.items()}
-        if shapes != expected:
+            expected["signatures"] = ("uint32", (*rows, duplicates.ORDERS))
+        kinds = {name: (array.dtype.name, array.shape) for name, array in found.items()}
+        if kinds != expected:
             raise ValueError(
-                f"{task.fingerprints_path}: expected arrays of shapes {expected}, got"
-                f" {shown(shapes)}. Remove the file: it is made again."
+                f"{task.fingerprints_path}: expected the arrays {expected}, got"
+                f" {shown(kinds)}. Remove the file: it is made again."
             )
         arrays.append(found)
     dropped = duplicates.repeated(np.concatenate([found["digests"] for found in arrays]))
@@ -391,6 +392,32 @@ def _without_duplicates(tasks):
         dataclasses.replace(task, dropped=tuple(np.flatnonzero(part).tolist()))
         for task, part in zip(tasks, parts, strict=True)
     ]
+
+
+def _counts(task, record_length):
+    """What was counted when a shard was made, once it is known to be of that shard."""
+    offsets, counts = read_index(task.path)
+    examples, dropped = len(offsets) - 1, len(task.dropped)
+    ranges = dict.fromkeys(COUNTS, (0, MOST_COUNTED)) | {
+        "examples": (examples, examples),
+        "places": (examples * record_length, examples * record_length),
+        "filled": (examples, examples * record_length),
+        "unknown": (0, counts.get("tokens", 0)),
+        "dropped": (dropped, dropped),
+    }
+    wrong = [
+        f"{name} from {least} to {most}, got {shown(counts.get(name))}"
+        for name, (least, most) in ranges.items()
+        if not least <= counts.get(name, -1) <= most
+    ]
+    if counts.keys() != ranges.keys():
+        wrong = [f"the numbers {', '.join(sorted(ranges))}, got {shown(sorted(counts))}"]
+    if wrong:
+        raise ValueError(
+            f"{index_name(task.path)}: expected {wrong[0]}. Remove it and its shard: they are made"
+            " again."
+        )
+    return counts
 
 
 def make_corpus(settings, inputs, run):
@@ -426,14 +453,7 @@ def make_corpus(settings, inputs, run):
     if missing:
         run(make_shard, missing, "shards    ")
 
-    counts = [read_index(task.path)[1] for task in tasks]
-    names = {*COUNTS, "dropped"}
-    for task, shard in zip(tasks, counts, strict=True):
-        if shard.keys() != names:
-            raise ValueError(
-                f"{index_name(task.path)}: expected the numbers {', '.join(sorted(names))}, got"
-                f" {shown(sorted(shard))}. Remove it and its shard: they are made again."
-            )
+    counts = [_counts(task, packer.record_length) for task in tasks]
     totals = {name: sum(shard[name] for shard in counts) for name in counts[0]}
     if not totals["examples"]:
         raise ValueError("--input: no document in it is to be taken; expected text")

@@ -261,8 +261,8 @@ def read_index(path):
         if offsets is None or not _are_offsets(offsets):
             raise ValueError("offsets: expected integers that ascend from 0")
         for key, value in counts.items():
-            if value.shape or value.dtype.kind not in "iu":
-                raise ValueError(f"{key!r:.200}: expected one integer")
+            if value.shape or value.dtype.kind not in "iu" or value < 0:
+                raise ValueError(f"{key!r:.200}: expected one integer, not below 0")
     except ValueError as error:
         raise ValueError(
             f"{name} is no index of a shard ({error!s:.300}); remove it and its shard and make the"

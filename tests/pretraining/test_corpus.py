@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pretraining.corpus import Task, main, run_processes
@@ -175,6 +176,41 @@ def test_a_finished_corpus_that_was_changed(
     (tmp_path / "corpus.json").write_text(json.dumps(content))
     assert main(flags(texts, vocab, tmp_path)) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("places", 0, "expected places from"),
+        ("examples", -5, "'examples': expected one integer, not below 0"),
+        ("examples", 1, "expected examples from"),
+        ("filled", 0, "expected filled from"),
+        ("filled", 1 << 40, "expected filled from"),
+        ("unknown", 1 << 40, "expected unknown from 0 to"),
+        ("tokens", (1 << 64) - 1, "expected tokens from 0 to"),
+        ("documents", np.iinfo(np.int64).min, "'documents': expected one integer, not below 0"),
+        ("dropped", 1, "expected dropped from 0 to 0, got 1"),
+        ("more", 1, "expected the numbers documents, dropped, examples"),
+        ("tokens", None, "expected the numbers documents, dropped, examples"),
+    ],
+)
+def test_an_index_of_another_shard_is_named(
+    texts, vocab, expected, tmp_path, capsys, name, value, told
+):
+    settings = json.loads(expected["corpus.json"])["settings"]
+    for file, content in {**expected, "corpus.json": json.dumps({"settings": settings})}.items():
+        (tmp_path / file).write_bytes(content.encode() if isinstance(content, str) else content)
+    path = tmp_path / "shard-00001-of-00005.index.npz"
+    with np.load(path) as archive:
+        arrays = {**archive, name: value}
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    assert main(flags(texts, vocab, tmp_path, "--workers", "1")) == 1
+    error = capsys.readouterr().err
+    assert f"error: {path}" in error and told in error and error.count("\n") == 1
+    for part in (path, tmp_path / "shard-00001-of-00005.tfrecord"):
+        part.unlink()
+    assert main(flags(texts, vocab, tmp_path, "--workers", "1")) == 0
+    assert contents(tmp_path) == expected
 
 
 def test_duplicates_are_left_out(documents, vocab, tmp_path, capsys):

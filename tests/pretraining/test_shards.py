@@ -158,6 +158,7 @@ SIZE = 1 << 62
         {"offsets": np.array([0, SIZE, -SIZE, 50])},
         {"offsets": np.array([0, 50]), "tokens": np.array([1, 2])},
         {"offsets": np.array([0, 50]), "tokens": np.array(np.inf)},
+        {"offsets": np.array([0, 50]), "tokens": np.array(-1)},
         {"offsets": np.array(["a"])},
     ],
 )
