@@ -2149,6 +2149,34 @@ def sentencepiece_many_pieces(folder):
     return pieces(folder, *(f"{i:x}" for i in range(300_000)))
 
 
+def short_pieces(folder, count):
+    """As many pieces of four letters, without scores: eight bytes each."""
+    letters = "".join(map(chr, range(0x30, 0x7F)))
+    texts = ("".join(letters[i // 79**n % 79] for n in range(4)) for i in range(count))
+    fields = (tf._field(1, tf._field(1, text.encode())) for text in texts)
+    path = pieces(folder)
+    path.write_bytes(path.read_bytes() + b"".join(fields))
+    return path
+
+
+@case(read_tokenizer)
+def sentencepiece_most_pieces(folder):
+    """As many as may be in so small a file; and all of them are put in another order."""
+    (folder / "keep_tokens.json").write_text(json.dumps([0, 2, 1, *range(270_002, 2, -1)]))
+    return short_pieces(folder, 270_000)
+
+
+@case(read_tokenizer)
+def sentencepiece_too_many_pieces(folder):
+    return short_pieces(folder, 700_000)
+
+
+@case(read_tokenizer)
+def sentencepiece_symbols(folder):
+    """Empty texts among the settings, each of which takes 13 times its bytes."""
+    return with_replacements(folder, tf._field(2, tf._field(31, b"") * 3_000_000))
+
+
 @case(read_tokenizer)
 def sentencepiece_of_xlm_r(folder):
     """As large as XLM-R's: 250,002 pairs of a piece and its score in 9 MB, and an emoji."""

@@ -10,12 +10,13 @@ tokenizer and detokenizer for Neural Text Processing", 2018, https://arxiv.org/a
 
 import operator
 import re
+from array import array
 from pathlib import Path
 
 import sentencepiece
 
 from ..files import complete
-from ..parsing import SURROGATES, read_bytes, read_fields, shown
+from ..parsing import FREE, SURROGATES, read_bytes, read_fields, shown
 from .added import MAX_ADDED, AddedToken
 from .base import TokenizerBase, byte_spans, locate
 from .words import jieba_new_words
@@ -28,6 +29,7 @@ _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 # What a text gets longer by: field of the model -> field in it
 _UNKNOWN, _CHARACTERS = "the text of the unknown piece", "the text that replaces a character"
 _REPLACEMENTS = {2: (44, _UNKNOWN), 3: (2, _CHARACTERS), 5: (2, _CHARACTERS)}
+PIECE = 290  # bytes that sentencepiece takes for a piece, or for another field, beside its bytes
 MAX_REPLACEMENT = 256  # bytes; the longest of NFKC has 33
 
 
@@ -41,13 +43,26 @@ def _fields(proto, path):
         ) from None
 
 
-def _check_replacements(proto, path):
-    """Raises if a model makes texts far longer than they are."""
-    for number, part, *_ in _fields(proto, path):
+def _check(proto, path):
+    """Raises if a model takes far more memory than its size explains, or makes texts far longer."""
+    most = left = (2 * FREE + 6 * len(proto)) // PIECE
+
+    def fields(part):
+        nonlocal left
+        for number, value, *_ in _fields(part, path):
+            left -= 1
+            if left < 0:
+                raise ValueError(
+                    f"{path}: has more than {most} pieces and settings; expected at most so many in "
+                    f"{len(proto)} bytes. Get or copy the file again."
+                )
+            yield number, value
+
+    for number, part in fields(proto):
         if number not in _REPLACEMENTS or not isinstance(part, bytes):
             continue
         wanted, name = _REPLACEMENTS[number]
-        for inner, value, *_ in _fields(part, path):
+        for inner, value in fields(part):
             if inner != wanted or not isinstance(value, bytes):
                 continue
             if name == _CHARACTERS:  # a trie after its size, and texts that end at a zero
@@ -65,20 +80,25 @@ def _reduced(proto, keep_tokens, path):
     Ids behind the last piece (rows that a model's table has beyond its vocabulary) stay without
     piece, and so must come last.
     """
-    pieces, rest = [], bytearray()
+    starts, ends, rest = array("q"), array("q"), bytearray()
     for number, value, start, end in _fields(proto, path):
         if number == 1 and isinstance(value, bytes):
-            pieces.append(proto[start:end])
+            starts.append(start)
+            ends.append(end)
         elif number != 4:  # a self test of the whole model, which the reduced one would fail
             rest += proto[start:end]
-    count = sum(i < len(pieces) for i in keep_tokens)
+    pieces = len(starts)
+    count = sum(i < pieces for i in keep_tokens)
     if len(set(keep_tokens)) < len(keep_tokens) or min(keep_tokens) < 0:
         raise ValueError("keep_tokens: expected ids of rows to keep, none negative, none twice")
-    if any(i >= len(pieces) for i in keep_tokens[:count]):
+    if any(i >= pieces for i in keep_tokens[:count]):
         raise ValueError(
-            f"keep_tokens: {path} has {len(pieces)} pieces; expected ids beyond them at the end"
+            f"keep_tokens: {path} has {pieces} pieces; expected ids beyond them at the end"
         )
-    return b"".join([*(pieces[i] for i in keep_tokens[:count]), rest])
+    reduced = bytearray()
+    for i in keep_tokens[:count]:
+        reduced += proto[starts[i] : ends[i]]
+    return bytes(reduced + rest)
 
 
 def _processor(proto, problem):
@@ -95,10 +115,12 @@ def _load(path, keep_tokens):
     """The sentencepiece processor of a model file, reduced to `keep_tokens` if it is not yet."""
     complete(Path(path).parent)
     proto = read_bytes(path)
-    _check_replacements(proto, path)  # before the self test of a model, which reads texts
+    _check(proto, path)  # before the self test of a model, which reads texts
     model = _processor(proto, f"{path} is no sentencepiece model")
+    pieces = model.get_piece_size()
     try:
-        model.id_to_piece(list(range(model.get_piece_size())))
+        for i in range(pieces):
+            model.id_to_piece(i)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: expected pieces in UTF-8, got {error.object!r:.200}. Get or copy the file again."
@@ -108,9 +130,9 @@ def _load(path, keep_tokens):
     if not keep_tokens:
         raise ValueError("keep_tokens is empty; expected the ids of the rows to keep")
     # The old ids that go with an already reduced model reach beyond its pieces.
-    pieces = model.get_piece_size()
     if len(keep_tokens) >= pieces and max(keep_tokens) >= pieces:
         return model
+    del model
     return _processor(
         _reduced(proto, keep_tokens, path),
         f"keep_tokens: expected the ids of <unk> and, if {path} has them, of all 256 bytes",
