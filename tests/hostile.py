@@ -36,6 +36,7 @@ from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.foreign import adapt
 from bert4keras_lite.checkpoints.keras_file import read_keras
+from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 from pretraining import documents, duplicates, texts
 from pretraining.config import load as load_recipe
 
@@ -2308,6 +2309,41 @@ def byte_bpe_long_line(folder):
     (folder / "merges.txt").write_text("ab " * 5_000_000)
     (folder / "vocab.json").write_text('{"a": 0}')
     return folder / "merges.txt"
+
+
+def four_letters(count, splits):
+    """A vocabulary with so many tokens of four letters, and merges of each at so many places."""
+    letters = "".join(map(chr, range(0x23, 0x5B)))
+    tokens = ["".join(letters[i // 56**n % 56] for n in range(4)) for i in range(count)]
+    vocab = {token: i for i, token in enumerate([*ALPHABET, *tokens])}
+    return vocab, [f"{t[:n]} {t[n:]}" for n in range(1, splits + 1) for t in tokens]
+
+
+def byte_bpe(folder, vocab, merges):
+    (folder / "merges.txt").write_text("\n".join(merges))
+    (folder / "vocab.json").write_text(json.dumps(vocab, separators=(",", ":")))
+    return folder / "vocab.json"
+
+
+@case(lambda path: tokenizers.ByteBPETokenizer(path, path.with_name("merges.txt")).vocab_size)
+def byte_bpe_most_merges(folder):
+    """Nearly as many as may be in so small files; their symbols are no tokens."""
+    return byte_bpe(folder, *four_letters(80_000, 2))
+
+
+@case(lambda path: tokenizers.ByteBPETokenizer(path.with_name("vocab.json"), path).vocab_size)
+def byte_bpe_too_many_merges(folder):
+    return byte_bpe(folder, *four_letters(130_000, 3)).with_name("merges.txt")
+
+
+@case(read_tokenizer)
+def tokenizer_json_too_many_merges(folder):
+    vocab, merges = four_letters(130_000, 3)
+    model = {"type": "BPE", "vocab": vocab, "merges": merges}
+    content = {"model": model, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}}
+    content["decoder"] = {"type": "ByteLevel"}
+    (folder / "tokenizer.json").write_text(json.dumps(content, separators=(",", ":")))
+    return folder / "tokenizer.json"
 
 
 # Corpora and recipes

@@ -23,7 +23,7 @@ import regex
 from ..files import complete
 from ..parsing import read_json, read_lines, shown
 from .base import DictTokenizer, Memo, byte_spans, locate
-from .settings import checked_vocab
+from .settings import checked_merges, checked_vocab
 from .wordpiece import load_vocab
 
 # English contractions, words, numbers, everything else, and spaces. Of several spaces the last
@@ -62,22 +62,24 @@ def read_vocab(path):
     return checked_vocab(path, read_json(path))
 
 
-def _load_merges(path):
+def _load_merges(path, vocab):
     try:
         lines = read_lines(path)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: expected text in UTF-8, got {error.reason} at byte {error.start}."
         ) from None
-    merges = []
-    for number, line in enumerate(lines, 1):
-        pair = tuple(line.split(None, 2))
-        if not pair or (number == 1 and line.startswith("#version")):
-            continue
-        if len(pair) != 2:
-            raise ValueError(f"{path}, line {number}: expected two symbols, got {shown(line)}.")
-        merges.append(pair)
-    return merges
+
+    def pairs():
+        for number, line in enumerate(lines, 1):
+            pair = line.split(None, 2)
+            if not pair or (number == 1 and line.startswith("#version")):
+                continue
+            if len(pair) != 2:
+                raise ValueError(f"{path}, line {number}: expected two symbols, got {shown(line)}.")
+            yield pair
+
+    return checked_merges(path, pairs(), vocab)
 
 
 class ByteBPETokenizer(DictTokenizer):
@@ -139,7 +141,7 @@ class ByteBPETokenizer(DictTokenizer):
         if not isinstance(vocab, dict):
             vocab = read_vocab(vocab)
         if isinstance(merges, str | Path):
-            merges = _load_merges(merges)
+            merges = _load_merges(merges, vocab)
         for first, second in merges:
             if first + second not in vocab:
                 raise ValueError(

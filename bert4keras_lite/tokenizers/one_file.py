@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 
 from ..parsing import expecting, shown
 from .byte_bpe import ALPHABET
-from .settings import MAX_WORD, check_count, checked_vocab, read_json, token_of
+from .settings import MAX_WORD, check_count, checked_merges, checked_vocab, read_json, token_of
 
 _KINDS = {"WordPiece": "WordPiece", "BPE": "byte-level BPE", "Unigram": "sentencepiece"}
 _PARTS = {
@@ -241,15 +241,21 @@ def _one_file(path, content, beside, cpm):
     vocab, merges = model["vocab"], model.get("merges") or []
     if kind == "sentencepiece":
         vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
-    merges = [pair.split(" ", 2) if isinstance(pair, str) else pair for pair in merges]
-    for pair in merges:
-        if len(pair) != 2 or not all(isinstance(symbol, str) for symbol in pair):
-            raise ValueError(f"{path}: the merges have {pair!r:.200}; expected pairs of symbols.")
     added = [token_of(path, "added_tokens", token) for token in content.get("added_tokens") or []]
-    one_file = OneFile(kind, checked_vocab(path, vocab), merges, added)
+    vocab = checked_vocab(path, vocab)
+    one_file = OneFile(kind, vocab, checked_merges(path, _pairs(path, merges), vocab), added)
     if not cpm:
         one_file.options = _options(path, content, one_file)
     return one_file
+
+
+def _pairs(path, merges):
+    """The pairs of symbols of BPE, which stand as lists or as texts."""
+    for pair in merges:
+        pair = pair.split(" ", 2) if isinstance(pair, str) else pair
+        if len(pair) != 2 or not all(isinstance(symbol, str) for symbol in pair):
+            raise ValueError(f"{path}: the merges have {pair!r:.200}; expected pairs of symbols.")
+        yield pair
 
 
 def _options(path, content, one_file):

@@ -25,6 +25,9 @@ CLASSES = {
     "byte-level BPE": r"GPT2Tokenizer|GPTNeoTokenizer",
     "sentencepiece": r"T5Tokenizer|MT5Tokenizer|CpmTokenizer",
 }
+# bytes that a token, a merge, and a symbol of it that is no token take in memory, and how many of
+# them a character explains
+TOKEN, MERGE, SYMBOL, TIMES = 255, 160, 85, 6
 # What Hugging Face calls the special tokens of a kind
 NAMES = {
     "WordPiece": {
@@ -115,6 +118,32 @@ def checked_vocab(path, vocab):
             " for each token."
         )
     return vocab
+
+
+def checked_merges(path, pairs, vocab):
+    """Pairs of symbols out of a file, as tuples of the strings that the vocabulary has.
+
+    Args:
+        path: the file, for the error.
+        pairs: iterable of pairs of strings.
+        vocab: dict token -> id.
+
+    Raises:
+        ValueError: vocabulary and merges would take far more memory than their characters explain.
+    """
+    shared, merges = {token: token for token in vocab}, []
+    room = 2 * parsing.FREE + sum(TIMES * (len(token) + 5) - TOKEN for token in vocab)
+    for pair in pairs:
+        known = tuple(shared.get(symbol, symbol) for symbol in pair)
+        merges.append(known)
+        room += TIMES * (sum(map(len, known)) + 2) - MERGE
+        room -= SYMBOL * sum(symbol not in shared for symbol in known)
+        if room < 0:
+            raise ValueError(
+                f"{path}: has {len(merges)} merges or more, and a vocabulary of {len(vocab)} tokens; "
+                "expected fewer, or longer ones. Get or copy the file again."
+            )
+    return merges
 
 
 def check_count(path, key, value, most):
