@@ -2,6 +2,8 @@
 
 import numbers
 
+import numpy as np
+
 from .parsing import nearest, shown
 
 # the least and the most of options of generation: none becomes 0 or infinite in float32. Those with
@@ -49,6 +51,41 @@ def expected_number(value, least, most):
     if isinstance(value, kind) and not isinstance(value, bool) and least <= value <= most:
         return None
     return f"a {'whole ' if whole else ''}number from {least} to {most}"
+
+
+def integers(name, values):
+    """Values as an array of integers.
+
+    Raises:
+        ValueError: some are no whole numbers, or rows differ in length; names the values.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name}: expected rows of one length, got {shown(values)}.") from None
+    if array.size and array.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name}: expected integers, got {array.dtype} of shape {array.shape}. Convert them."
+        )
+    return array.astype("int64")
+
+
+def check_right_padding(name, rows, pad_token_id):
+    """Raises where rows of token ids are padded on the left.
+
+    That one padding token begins each row is none: some models have it for a start token.
+
+    Raises:
+        ValueError: names the row.
+    """
+    starts = [int(np.argmax(np.append(row, pad_token_id - 1) != pad_token_id)) for row in rows]
+    least = min(starts)
+    for number, start in enumerate(starts):
+        if start > min(least, 1):
+            raise ValueError(
+                f"{name}, row {number}: begins with {start} times the padding id {pad_token_id}; "
+                'expected padding on the right. Use padding="right" in encode_batch.'
+            )
 
 
 def check_options(function, options, known, other_names=None):

@@ -207,6 +207,8 @@ def test_bad_input():
         (False, np.ones(5), "a row for each"),
         (False, np.ones((2, 5)), r"shape \(2, 5\): expected \(1, vocabulary\)"),
         (False, np.full((1, 5), np.nan), "NaN"),
+        (False, np.array([[0.5, np.inf, 0, 0, 0]]), "expected finite ones, at least 0"),
+        (False, np.array([[1.5, -0.5, 0, 0, 0]]), "expected finite ones, at least 0"),
         (False, (np.ones((1, 5)), 1), "scores alone"),
         (True, np.ones((2, 5)), r"expected \(scores, states\)"),
         (False, np.zeros((1, 5)), "all 0"),
@@ -346,6 +348,19 @@ def test_gibbs_sampling_leaves_padding_alone():
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("value", [-np.inf, np.inf])
+def test_logits_that_are_all_infinite(value):
+    class Wrong(AutoRegressiveDecoder):
+        @AutoRegressiveDecoder.wraps(default_rtype="logits")
+        def predict(self, inputs, output_ids, states):
+            return np.full((len(output_ids), 5), value)
+
+    for write in (lambda x: x.beam_search([[0]], 2), lambda x: x.random_sample([[0]], 2)):
+        with pytest.raises(ValueError, match="a row of logits whose largest is infinite"):
+            write(Wrong(None, 2, 3))
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("temperature", [100.0, 0.5, 0.01, 0.001])
 @pytest.mark.parametrize("rtype", ["probas", "logits"])
 def test_probabilities_at_every_temperature(rtype, temperature):
@@ -369,6 +384,10 @@ def test_probabilities_at_every_temperature(rtype, temperature):
         ({"with_mlm": True}, {"forbidden_tokens": range(9)}, "forbidden_tokens leaves none"),
         ({"with_mlm": True}, {"forbidden_tokens": [9]}, "forbidden_tokens=9: expected a whole"),
         ({"with_mlm": True}, {"forbidden_tokens": [-1]}, "forbidden_tokens=-1: expected a whole"),
+        ({"with_mlm": True}, {"segment_ids": [0, 0.9, 0, 0]}, "segment_ids: expected integers"),
+        ({"with_mlm": True}, {"segment_ids": [0, 9, 0, 0]}, "segment_ids: ids from 0 to 9"),
+        ({"with_mlm": True}, {"segment_ids": [0, 1]}, "segment_ids: expected the shape"),
+        ({"with_mlm": True}, {"positions": [1.5]}, "positions: expected integers"),
     ],
 )
 def test_gibbs_sampling_bad_input(heads, options, message):

@@ -442,7 +442,7 @@ def test_streaming_begins_at_once(gpt2):
         ([], {"max_new_tokens": 1}, "there is no prompt"),
         ([[1], []], {"max_new_tokens": 1}, "row 1: the prompt is empty"),
         ([1, 12], {"max_new_tokens": 1}, "ids must be from 0 to 11"),
-        ([1.5], {"max_new_tokens": 1}, "expected a list of token ids"),
+        ([1.5], {"max_new_tokens": 1}, "inputs, row 0: expected integers, got float64"),
         ([1], {"max_new_tokens": 0}, "max_new_tokens=0"),
         ([1], {"max_new_tokens": 1, "top_k": 0, "do_sample": True}, "top_k=0"),
         ([1], {"max_new_tokens": 1, "top_p": 0.0, "do_sample": True}, "top_p=0.0"),
@@ -543,6 +543,42 @@ def test_padding_of_an_array_is_no_prompt():
     rows = np.array([[3, 4, 5, 6], [7, 8, 0, 0]])
     found = [row[0].ids.tolist() for row in generate(model, rows, 5)]
     assert found == [row[0].ids.tolist() for row in generate(model, [[3, 4, 5, 6], [7, 8]], 5)]
+
+
+def test_segment_ids_have_the_shape_of_a_padded_array():
+    model = build_transformer_model(**TINY, application="lm", with_lm="linear")
+    options = {"max_new_tokens": 3}
+    rows, segments = np.array([[3, 4, 5, 6], [7, 8, 0, 0]]), np.array([[0, 1, 1, 1], [0, 1, 0, 0]])
+    expected = generate(
+        model, [[3, 4, 5, 6], [7, 8]], segment_ids=[[0, 1, 1, 1], [0, 1]], **options
+    )
+    for found, row in zip(
+        generate(model, rows, segment_ids=segments, **options), expected, strict=True
+    ):
+        assert found[0].ids.tolist() == row[0].ids.tolist() and found[0].score == row[0].score
+    with pytest.raises(ValueError, match="segment_ids, row 0: expected integers, got float64"):
+        generate(model, [3, 4], segment_ids=[0.0, 0.9], **options)
+    with pytest.raises(ValueError, match="segment_ids: expected as many"):
+        generate(model, rows, segment_ids=segments[:1], **options)
+
+
+@pytest.mark.parametrize(
+    "rows", [[[0, 0, 7, 8], [3, 4, 5, 6]], [[0, 7, 8], [4, 5, 6]], [[0, 0, 7]]]
+)
+def test_rows_that_are_padded_on_the_left(rows):
+    model = build_transformer_model(**TINY, application="lm", with_lm="linear")
+    bert = build_transformer_model(**TINY, with_mlm=True)
+    for write in (lambda: generate(model, rows, 2), lambda: gibbs_sample(bert, rows, 2, 4)):
+        with pytest.raises(ValueError, match=r"row 0: begins with [12] times the padding id 0"):
+            write()
+    generate(model, [[0, 7, 8], [0, 4, 5]], 2)  # a start token of that id begins all rows
+
+
+def test_stop_ids_that_are_none_are_named_whatever_is_allowed():
+    model = build_transformer_model(**TINY, application="lm", with_lm="linear")
+    for allowed in (None, [3], lambda ids: [3]):
+        with pytest.raises(ValueError, match="stop_ids: the ids must be"):
+            generate(model, [3], 2, stop_ids=10_000, allowed_tokens=allowed)
 
 
 def test_ids_without_an_embedding():

@@ -22,6 +22,22 @@ def _tempered(scores, temperature, rtype):
     return scores / np.where(total > 0, total, 1)
 
 
+def _check_scores(scores, rtype):
+    """Raises where logits, or probabilities, are none."""
+    if np.isnan(scores).any():
+        raise ValueError("predict gave NaN: expected probabilities or logits.")
+    if rtype == "logits" and not np.isfinite(scores.max(1)).all():
+        raise ValueError(
+            "predict gave a row of logits whose largest is infinite: expected at least one finite "
+            "number in each row, and no +inf."
+        )
+    if rtype == "probas" and not (np.isfinite(scores) & (scores >= 0)).all():
+        raise ValueError(
+            f"predict gave probabilities from {scores.min()} to {scores.max()}: expected finite "
+            'ones, at least 0. Say default_rtype="logits" if they are logits.'
+        )
+
+
 class AutoRegressiveDecoder(ABC):
     """Writes with any function that scores the next token.
 
@@ -91,8 +107,7 @@ class AutoRegressiveDecoder(ABC):
                         f"predict gave an array of shape {scores.shape}: expected "
                         f"({len(output_ids)}, vocabulary), a row for each of output_ids."
                     )
-                if np.isnan(scores).any():
-                    raise ValueError("predict gave NaN: expected probabilities or logits.")
+                _check_scores(scores, default_rtype)
                 if default_rtype == "logits" or temperature != 1:
                     scores = _tempered(scores.astype("float64"), temperature, default_rtype)
                 return (scores if rtype == "probas" else np.log(scores + 1e-12)), states

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arguments import check_number, check_ranges
+from ..arguments import check_number, check_ranges, check_right_padding, integers
 from .autoregressive import draw
 
 
@@ -51,11 +51,11 @@ def gibbs_sample(
         >>> ids, _ = tokenizer.encode("科学技术是第一生产力。")
         >>> gibbs_sample(bert, ids, 100, tokenizer.token_mask_id, positions=[1, 2, 3, 4])
     """
-    given = np.array(token_ids, "int64")
+    given = integers("token_ids", token_ids)
     rows = np.atleast_2d(given)
     length = rows.shape[1]
     if positions is not None:
-        positions = np.unique(positions)
+        positions = np.unique(integers("positions", positions))
         if not len(positions) or positions.min() < 0 or positions.max() >= length:
             raise ValueError(f"positions={positions}: expected some from 0 to {length - 1}.")
     check_ranges(temperature=temperature, top_k=top_k, seed=seed)
@@ -68,6 +68,7 @@ def gibbs_sample(
     config = getattr(getattr(model, "transformer", None), "config", None)
     if config is not None and not config.with_lm:
         raise ValueError(f"{model.name} gives no scores of tokens: build it with with_mlm=True.")
+    check_number("mask_id", mask_id, 0, 2**31 - 1)
     ids = np.append(rows, mask_id)
     if config is not None and not 0 <= ids.min() <= ids.max() < config.vocab_size:
         raise ValueError(
@@ -79,12 +80,13 @@ def gibbs_sample(
     for token in forbidden:
         check_number("forbidden_tokens", token, 0, size - 1)
     pad = -1 if config is None else config.pad_token_id
+    check_right_padding("token_ids", rows, pad)
     places = [_places(row, pad) if positions is None else positions for row in rows]
     if not all(map(len, places)):
         raise ValueError("token_ids: a row has nothing between its first and its last token.")
     most = max(map(len, places))
     places = np.stack([np.resize(row, most) for row in places])
-    segments = np.broadcast_to(0 if segment_ids is None else segment_ids, rows.shape)
+    segments = _segments(segment_ids, rows.shape, config)
     random = np.random.default_rng(seed)
     orders = random.permuted(places, axis=1)
     for step in range(steps):
@@ -110,6 +112,21 @@ def gibbs_sample(
         if callback is not None:
             callback(step, rows)
     return rows.reshape(given.shape)
+
+
+def _segments(segment_ids, shape, config):
+    """Segment ids for rows of a shape, once they are known to fit the model; 0 for None."""
+    segments = integers("segment_ids", 0 if segment_ids is None else segment_ids)
+    if segments.shape not in ((), shape[1:], shape):
+        raise ValueError(
+            f"segment_ids: expected the shape of token_ids, {shape}, got {segments.shape}."
+        )
+    size = config and (config.segment_vocab_size or config.vocab_size)
+    if size and not 0 <= segments.min() <= segments.max() < size:
+        raise ValueError(
+            f"segment_ids: ids from {segments.min()} to {segments.max()}; expected 0 to {size - 1}."
+        )
+    return np.broadcast_to(segments, shape)
 
 
 def _places(row, pad):

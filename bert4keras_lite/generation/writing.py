@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from .. import loading
-from ..arguments import check_options, check_ranges
+from ..arguments import check_options, check_ranges, check_right_padding, integers
 from ..data import sequence_padding
 from .program import Program
 from .search import BARRED, HIDDEN, Search
@@ -48,8 +48,10 @@ def generate(model, inputs, max_new_tokens=None, **options):
             encoder-decoder, or one stack that sees no later token (GPT, or `application="lm"` or
             `"unilm"`).
         inputs: token ids of a prompt, or a list of prompts of any lengths. For `"unilm"` and
-            encoder-decoders, the source.
-        max_new_tokens: how many to write at most; None: as many as there are positions, or 512.
+            encoder-decoders, the source. Padding on the right is left out.
+        max_new_tokens: how many to write at most; None: as many as there are positions for after
+            the longest prompt, at most 512. So give it where an answer is not to depend on the
+            other prompts.
         num_beams: width of the beam search; 1: none.
         early_stopping: when beam search closes a prompt. False: when the best running beam,
             judged by its length now, is worse than what ended; `"never"`: when it could not
@@ -263,8 +265,11 @@ class Task:
         self.config = self.transformer.config
         self.single = len(inputs) > 0 and np.ndim(inputs[0]) == 0
         self.copies = num_return_sequences if do_sample else 1  # samples are rows like any other
-        self.prompts = self._copied(self._rows(inputs, "inputs"))
-        self.stop_ids = [] if stop_ids is None else np.ravel(stop_ids).tolist()
+        rows = [inputs] if self.single else list(inputs)
+        self.given_lengths = self._copied(list(map(np.size, rows)))
+        self.prompts = self._copied(self._rows(rows))
+        stop_ids = [] if stop_ids is None else np.ravel(stop_ids)
+        self.stop_ids = self._ids(stop_ids, "stop_ids").tolist()
         self.count = num_return_sequences
         if early_stopping not in (False, True, "never", "best"):
             raise ValueError(
@@ -307,7 +312,7 @@ class Task:
             np.random.default_rng(seed).random(shape, "float32") if do_sample else np.zeros(shape)
         )
         stops = np.zeros(size, bool)
-        stops[self._ids(self.stop_ids, "stop_ids")] = True
+        stops[self.stop_ids] = True
         self.limits = {
             "most": np.int32(self.most),
             "least": np.int32(min_new_tokens),
@@ -395,36 +400,34 @@ class Task:
         programs[key] = program
         return program
 
-    def _rows(self, rows, name):
+    def _rows(self, rows):
         """Lists of ids; padding that fills up the rows of an array is taken off."""
-        rows = [rows] if self.single else list(rows)
         if not rows:
-            raise ValueError(f"{name}: there is no prompt.")
+            raise ValueError("inputs: there is no prompt.")
         found = []
         for number, row in enumerate(rows):
-            ids = self._ids(row, f"{name}, row {number}")
+            ids = self._ids(row, f"inputs, row {number}")
             while len(ids) > 1 and ids[-1] == self.config.pad_token_id:
                 ids = ids[:-1]
             if not len(ids):
                 raise ValueError(
-                    f"{name}, row {number}: the prompt is empty; begin with the start token."
+                    f"inputs, row {number}: the prompt is empty; begin with the start token."
                 )
             found.append(ids)
+        check_right_padding("inputs", found, self.config.pad_token_id)
         return found
 
-    def _ids(self, ids, name):
-        ids = np.asarray(ids, dtype=None if len(ids) else "int32")
-        if ids.ndim != 1 or ids.dtype.kind not in "iu":
-            raise ValueError(f"{name}: expected a list of token ids, got {ids.dtype} {ids.shape}.")
-        self._check_range(ids, self.config.vocab_size, name)
-        return ids.astype("int32")
-
-    @staticmethod
-    def _check_range(ids, size, name):
+    def _ids(self, ids, name, size=None):
+        """One row of ids below `size`, that of the vocabulary when left out."""
+        ids = integers(name, ids)
+        if ids.ndim != 1:
+            raise ValueError(f"{name}: expected a list of ids, got an array {ids.shape}.")
+        size = size or self.config.vocab_size
         if len(ids) and not 0 <= ids.min() <= ids.max() < size:
             raise ValueError(
                 f"{name}: the ids must be from 0 to {size - 1}; there are {ids.min()} to {ids.max()}."
             )
+        return ids.astype("int32")
 
     def _most(self, max_new_tokens):
         """How many tokens to write at most."""
@@ -519,13 +522,17 @@ class Task:
                 raise ValueError("segment_ids: this model takes tokens for them; give them.")
             rows = [np.zeros_like(row) for row in self.prompts]
         else:
-            rows = [segment_ids] if self.single else segment_ids
-            rows = [np.asarray(row, "int32") for row in self._copied(rows)]
-            if [len(row) for row in rows] != [len(row) for row in self.prompts]:
-                raise ValueError("segment_ids: expected as many as there are ids in each prompt.")
             size = c.vocab_size if c.shared_segment_embeddings else c.segment_vocab_size
-            for number, row in enumerate(rows):
-                self._check_range(row, size, f"segment_ids, row {number}")
+            rows = self._copied(
+                [
+                    self._ids(row, f"segment_ids, row {number}", size)
+                    for number, row in enumerate([segment_ids] if self.single else segment_ids)
+                ]
+            )
+            wanted, lengths = list(map(len, self.prompts)), list(map(len, rows))
+            if lengths not in (wanted, self.given_lengths):
+                raise ValueError("segment_ids: expected as many as there are ids in each prompt.")
+            rows = [row[:length] for row, length in zip(rows, wanted, strict=True)]
         length = self._room(max(map(len, rows)))
         segments = np.stack([np.pad(row, (length - len(row), 0)) for row in rows])
         following = np.ones_like(segments[:, -1:]) if c.attend == "unilm" else segments[:, -1:]
