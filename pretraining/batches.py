@@ -238,12 +238,12 @@ class Examples:
 
     def _decoded(self, records):
         """What `decode_examples` returns, once it is known to fit the corpus."""
-        size = self.manifest["vocab_size"]
         try:
             features, lengths = decode_examples(records, self._names)
-            ids = features["token_ids"]
-            if ids.min(initial=0) < 0 or ids.max(initial=0) >= size:
-                raise ValueError(f"token_ids: expected ids from 0 to {size - 1}")
+            for name, ids in features.items():
+                size = self.manifest["vocab_size"] if name == "token_ids" else 2
+                if ids.min(initial=0) < 0 or ids.max(initial=0) >= size:
+                    raise ValueError(f"{name}: expected numbers from 0 to {size - 1}")
             if lengths.max() > self._length:
                 raise ValueError(f"a record of {lengths.max()} tokens; expected {self._length}")
         except ValueError as error:

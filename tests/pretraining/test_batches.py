@@ -12,6 +12,7 @@ import pytest
 
 from pretraining import corpus
 from pretraining.batches import Examples
+from pretraining.masking import FEATURES
 from pretraining.shards import encode_examples, write_shard
 
 
@@ -237,21 +238,24 @@ def test_a_manifest_that_is_a_pipe_is_not_waited_for(tmp_path):
 
 @pytest.mark.once
 @pytest.mark.parametrize(
-    ("ids", "told"),
+    ("mode", "ids", "others", "told"),
     [
-        ([10**6], "expected ids from 0"),
-        ([-1], "expected ids from 0"),
-        ([5] * 500, "a record of 500 tokens"),
+        ("mlm", [10**6], [0], "token_ids: expected numbers from 0"),
+        ("mlm", [-1], [0], "token_ids: expected numbers from 0"),
+        ("mlm", [5] * 500, [1] * 500, "a record of 500 tokens"),
+        ("mlm", [5], [2], "word_starts: expected numbers from 0 to 1"),
+        ("unilm", [5, 5], [0, 7], "segment_ids: expected numbers from 0 to 1"),
+        ("unilm", [5, 5], [0, -1], "segment_ids: expected numbers from 0 to 1"),
     ],
 )
-def test_records_that_do_not_fit_the_corpus(make, tmp_path, ids, told):
-    shutil.copytree(make("mlm"), tmp_path / "copy")
-    features = {"token_ids": np.array(ids), "word_starts": np.array(ids)}
+def test_records_that_do_not_fit_the_corpus(make, tmp_path, mode, ids, others, told):
+    shutil.copytree(make(mode), tmp_path / "copy")
+    features = {"token_ids": np.array(ids), FEATURES[mode][1]: np.array(others)}
     write_shard(str(tmp_path / "copy" / "a.tfrecord"), encode_examples(features, [len(ids)]))
     shards = [{"name": "a.tfrecord", "examples": 1}]
     changed(tmp_path / "copy", lambda manifest: manifest.update(shards=shards))
     with pytest.raises(ValueError, match=f"copy: .*{told}.*make the corpus again"):
-        Examples(str(tmp_path / "copy"), "mlm", 8).batch(0)
+        Examples(str(tmp_path / "copy"), mode, 8).batch(0)
 
 
 def test_a_damaged_shard_ends_the_iterator(make, tmp_path):
