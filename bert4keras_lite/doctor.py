@@ -8,7 +8,6 @@ Reference: pseudo-perplexity: Salazar et al., "Masked Language Model Scoring", a
 """
 
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -20,6 +19,7 @@ from .models import build_transformer_model
 from .tokenizers import load_tokenizer
 
 SENTENCES = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").split()
+TOGETHER = 64  # rows in a forward pass
 MASK_EVERY = 6  # of the tokens of a sentence are masked at a time
 CLEAR = 4.0  # standard errors by which a reading must be better to be believed,
 LEAST = 0.02  # and nats for each token: below, a choice changes nothing that anybody would see
@@ -101,13 +101,13 @@ def examine(directory, progress=lambda what: None, sentences=SENTENCES, **option
             "look", "there is no language-model head: only weights and vocabulary were examined."
         )
         return report
-    filled_up = partial(sequence_padding, value=transformer.config.filler or 0)
+    filler = transformer.config.filler or 0
     if transformer.config.stacks != "one":
-        batch = _sequence_to_sequence(rows, tokenizer, filled_up)
+        batch = _sequence_to_sequence(rows, tokenizer, filler)
     elif transformer.config.attend == "lm":
-        batch = _next_tokens(rows, filled_up)
+        batch = _next_tokens(rows, filler)
     else:
-        batch = _masked_tokens(rows, tokenizer, filled_up)
+        batch = _masked_tokens(rows, tokenizer, filler)
     for reading in _readings(directory, transformer, batch, options, progress):
         report.readings.append(reading)
     _judge(report, transformer)
@@ -115,7 +115,8 @@ def examine(directory, progress=lambda what: None, sentences=SENTENCES, **option
 
 
 def _build(directory, options):
-    """The model with its language-model head if the files have one."""
+    """The model with its language-model head if the files have one, for texts of any length."""
+    options = options | {"sequence_length": None}
     try:
         return build_transformer_model(
             directory, return_keras_model=False, **({"with_lm": "linear"} | options)
@@ -176,14 +177,31 @@ class Batch:
         inputs: token ids, one array for each stack, `(rows, length)`.
         places: `(row, position)` of each predicted token, `(count, 2)`.
         targets: its id.
+        lengths: of the rows of the first array, without what fills them up, `(rows,)`.
     """
 
     inputs: list
     places: np.ndarray
     targets: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, inputs, places, targets, filler):
+        """The same, of lists of rows."""
+        padded = [sequence_padding(rows, value=filler) for rows in inputs]
+        lengths = np.array([len(row) for row in inputs[0]])
+        return cls(padded, np.array(places), np.array(targets), lengths)
+
+    def groups(self, by_length):
+        """`(rows, length)`: rows that are predicted together, of one length if so wanted."""
+        lengths = self.lengths if by_length else np.full_like(self.lengths, self.lengths.max())
+        for length in np.unique(lengths):
+            rows = np.flatnonzero(lengths == length)
+            for start in range(0, len(rows), TOGETHER):
+                yield rows[start : start + TOGETHER], length
 
 
-def _masked_tokens(rows, tokenizer, filled_up):
+def _masked_tokens(rows, tokenizer, filler):
     mask, inputs, places, targets = tokenizer.token_mask_id, [], [], []
     if mask is None:
         raise ValueError(
@@ -198,16 +216,15 @@ def _masked_tokens(rows, tokenizer, filled_up):
                 places.append((len(inputs), i))
                 targets.append(row[i])
             inputs.append(masked)
-    return Batch([filled_up(inputs)], np.array(places), np.array(targets))
+    return Batch.of([inputs], places, targets, filler)
 
 
-def _next_tokens(rows, filled_up):
+def _next_tokens(rows, filler):
     places = [(r, i) for r, row in enumerate(rows) for i in range(len(row) - 1)]
-    targets = [rows[r][i + 1] for r, i in places]
-    return Batch([filled_up(rows)], np.array(places), np.array(targets))
+    return Batch.of([rows], places, [rows[r][i + 1] for r, i in places], filler)
 
 
-def _sequence_to_sequence(rows, tokenizer, filled_up):
+def _sequence_to_sequence(rows, tokenizer, filler):
     """The second half of each sentence, from the first; behind a sentinel, if there are any."""
     sentinel = tokenizer.token_to_id("<extra_id_0>")
     gap = [] if sentinel == tokenizer.token_unk_id else [sentinel]
@@ -220,11 +237,7 @@ def _sequence_to_sequence(rows, tokenizer, filled_up):
         for i in range(half, len(row)):
             places.append((len(sentences) - 1, len(gap) + i - half))
             targets.append(row[i])
-    return Batch(
-        [filled_up(sources), filled_up(sentences)],
-        np.array(places),
-        np.array(targets),
-    )
+    return Batch.of([sources, sentences], places, targets, filler)
 
 
 # ---------------------------------------------------------------- readings
@@ -302,13 +315,17 @@ def _logits(transformer, batch, segment=0, offset=0):
             arrays.append(np.minimum(count, limit)[None] + 0 * batch.inputs[0])
         else:
             arrays.append(batch.inputs[-1 if name == "decoder_token_ids" else 0])
-    found = []
-    for start in range(0, len(arrays[0]), 64):
-        part = [array[start : start + 64] for array in arrays]
+    decoded = batch.inputs[-1] if len(batch.inputs) > 1 else None
+    numbers, found = [], []
+    for rows, length in batch.groups(by_length=transformer.config.filler is None):
+        # what fills up a decoder's rows comes after the tokens that could see it
+        part = [x[rows] if x is decoded else x[rows, :length] for x in arrays]
         outputs = keras.tree.flatten(transformer.model.predict_on_batch(part))[-1]
-        here = batch.places[(batch.places[:, 0] >= start) & (batch.places[:, 0] < start + 64)]
-        found.append(np.asarray(outputs)[here[:, 0] - start, here[:, 1]])
-    return np.concatenate(found).astype("float64")
+        here = np.flatnonzero(np.isin(batch.places[:, 0], rows))
+        row, place = batch.places[here].T
+        found.append(np.asarray(outputs)[np.searchsorted(rows, row), place])
+        numbers.append(here)
+    return np.concatenate(found)[np.argsort(np.concatenate(numbers))].astype("float64")
 
 
 def _losses(logits, targets):

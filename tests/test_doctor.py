@@ -114,6 +114,19 @@ def test_a_sound_model_is_sound(masked, causal):
         assert report.readings[0].perplexity < 60
 
 
+def test_rows_of_a_model_without_padding_see_nothing_of_their_neighbours(masked):
+    """Neither does it matter for which length the model was to be built."""
+    report, texts = {}, SENTENCES[:6]
+    for name, sentences in (("all", texts), *((text, [text]) for text in texts)):
+        reading, *_ = examined(
+            masked[0], sentences=sentences, pad_token_id=-1, sequence_length=5
+        ).readings
+        report[name] = reading.losses
+    assert len({*map(len, texts)}) > 1
+    alone = np.concatenate([report[text] for text in texts])
+    np.testing.assert_allclose(report["all"], alone, rtol=1e-4)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("changes", "config", "words"),
