@@ -37,6 +37,7 @@ from bert4keras_lite.metrics import bio_spans
 from bert4keras_lite.serving import Limits, abilities, attention_model, load, save_tagger
 from bert4keras_lite.serving.abilities import OnePass, Refused, Served, Writer, Written
 from bert4keras_lite.serving.worker import Busy, Failed, Job, Late, Worker
+from bert4keras_lite.tokenizers.added import AddedToken
 
 httpx = pytest.importorskip("httpx")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
@@ -538,26 +539,108 @@ TOPS = {
     "dense": [keras.layers.Dropout(0.1), keras.layers.Dense(8, "relu")],
     "softmax": [keras.layers.Activation("softmax")],
     "recurrent": [keras.layers.Bidirectional(keras.layers.LSTM(4, return_sequences=True))],
+    "backwards": [keras.layers.LSTM(4, return_sequences=True, go_backwards=True)],
     "convolution": [keras.layers.Conv1D(8, 5, padding="same")],
     "norm over tokens": [keras.layers.UnitNormalization(axis=1)],
     "no mask": [keras.layers.Reshape((-1, 16)), keras.layers.LSTM(8, return_sequences=True)],
 }
 
 
-@pytest.mark.parametrize("top", TOPS)
+def beside(base):
+    """What a convolution of the embeddings gives, beside what the blocks give."""
+    embedded = base.get_layer("embedding_dropout").output
+    near = keras.layers.Conv1D(8, 5, padding="same")(embedded)
+    return keras.layers.Concatenate()([base.output, near])
+
+
+def block_without_bias(base):
+    block = base.get_layer("block_0")
+    return type(block).from_config(block.get_config() | {"name": "block_on_top"})(base.output)
+
+
+def over_tokens(x):
+    return x - keras.ops.mean(x, axis=1, keepdims=True)
+
+
+GRAPHS = {
+    "beside": beside,
+    "block": block_without_bias,
+    "nested": lambda base: base(base.inputs),
+    "activation": lambda base: keras.layers.Activation(over_tokens)(base.output),
+}
+
+
+@pytest.mark.parametrize("top", [*TOPS, *GRAPHS])
 def test_what_is_on_top_sees_no_filling(top, tokenizer):
     base = build_transformer_model(TINY)
-    x = base.output
-    for layer in TOPS[top]:
+    x = GRAPHS[top](base) if top in GRAPHS else base.output
+    for layer in TOPS.get(top, []):
         x = type(layer).from_config(layer.get_config())(x)
     model = keras.Model(base.inputs, keras.layers.Dense(3)(x))
     ability = abilities.Entities(model, ["O", "B-人", "I-人"], tokenizer)
     assert (ability.filler is not None) == (top in ("dense", "softmax", "recurrent"))
+    assert ability.vocab_size == base.transformer.config.vocab_size
+    assert ability.longest == base.transformer.config.max_position
     for text in ("天地不是人", "大"):
         item = ability.prepare(text)
         ((scores, _),) = ability.predicted([item])
         _, alone = tags_of(model, tokenizer, text)
         np.testing.assert_allclose(scores[: len(item.ids)], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("top", ["dense", "convolution"])
+def test_models_for_texts_of_one_length(top, tokenizer):
+    """Whatever is on top: it sees as much padding as in training."""
+    base = build_transformer_model(TINY, sequence_length=12)
+    x = base.output
+    for layer in TOPS[top]:
+        x = type(layer).from_config(layer.get_config())(x)
+    model = keras.Model(base.inputs, keras.layers.Dense(3)(x))
+    ability = abilities.Entities(model, ["O", "B-人", "I-人"], tokenizer)
+    items = [ability.prepare(text) for text in ("天地不是人", "大")]
+    for item, (scores, _) in zip(items, ability.predicted(items), strict=True):
+        ids = np.array([item.ids + [0] * (12 - len(item.ids))])
+        alone = np.asarray(model.predict_on_batch([ids, ids * 0]))[0]
+        np.testing.assert_allclose(scores, alone, atol=CLOSE)
+    with pytest.raises(Refused, match="at most 12 fit"):
+        ability.prepare("天" * 11)
+    served = load(TINY, sequence_length=12)
+    vectors, others = served.abilities["vectors"], load(TINY).abilities["vectors"]
+    for found, expected in zip(
+        vectors.predicted([vectors.prepare("大人")]),
+        others.predicted([others.prepare("大人")]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found[:4], expected[:4], atol=CLOSE)
+    base = build_transformer_model(TINY, sequence_length=12, pad_token_id=-1)
+    model = keras.Model(base.inputs, keras.layers.Dense(3)(base.output))
+    with pytest.raises(abilities.Unable, match="for texts of 12 tokens and has no padding"):
+        abilities.Entities(model, ["O", "B-人", "I-人"], tokenizer)
+
+
+def test_a_tagger_that_takes_more_than_a_text(tokenizer):
+    base = build_transformer_model(TINY)
+    more = keras.Input((None, 4), name="words")
+    model = keras.Model([*base.inputs, more], keras.layers.Concatenate()([base.output, more]))
+    with pytest.raises(abilities.Unable, match=r"takes token_ids, segment_ids, words; expected"):
+        abilities.Entities(model, ["O"], tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("sides", "ids"),
+    [((), [5, 6, 4, 6, 5]), (("lstrip",), [5, 4, 6, 5]), (("lstrip", "rstrip"), [5, 4, 5])],
+)
+def test_a_mask_takes_the_white_space_beside_it(bert, sides, ids):
+    mask = AddedToken("[MASK]", **dict.fromkeys(sides, True))
+    tokenizer = SimpleNamespace(
+        token_mask="[MASK]",
+        token_mask_id=4,
+        token_start=None,
+        token_end=None,
+        added_tokens={"[MASK]": mask},
+        encode=lambda text: ([6 if character == " " else 5 for character in text], None),
+    )
+    assert abilities.FillMask(bert, tokenizer).prepare("a [MASK] a").ids == ids
 
 
 def test_a_token_that_the_model_hides_has_no_tag(tokenizer):
@@ -749,6 +832,20 @@ def test_whatever_is_typed_gets_an_answer(client, text):
 # ---------------------------------------------------------------- the worker
 
 
+class Characters(str):
+    """A text whose characters are its tokens."""
+
+    @property
+    def ids(self):
+        return list(self)
+
+
+class Vectors(dict):
+    """The vectors of a text without tokens, to be echoed."""
+
+    ids = ()
+
+
 class Echo:
     """Gives back what it gets, slowly if told to; keeps what shared a pass."""
 
@@ -760,7 +857,7 @@ class Echo:
     def prepare(self, text):
         if text == self.wrong:
             raise Refused("wrong")
-        return text
+        return Characters(text)
 
     def key(self, item):
         return len(item)
@@ -957,6 +1054,8 @@ def test_closing_finishes_what_was_taken():
         ({"seconds": "9"}, "expected a number"),
         ({"seconds": float("nan")}, "from 1.0 to 86400.0"),
         ({"wait": 1e10}, "from 0.0 to 86400.0"),
+        ({"wait": 9.0, "seconds": 9.0}, "wait=9.0: expected less than the limit seconds, 9.0"),
+        ({"tokens": 0}, "tokens=0: expected"),
         ({"idle_seconds": float("inf")}, "from 0.1 to 86400.0"),
     ],
 )
@@ -989,9 +1088,9 @@ def echoing(transformer, tokenizer, ability):
     """A checkpoint whose vectors, or texts, come from a stand-in."""
     name = "generate" if ability.writes else "vectors"
     if ability.writes:
-        ability.prepare = lambda text, **settings: text
+        ability.prepare = lambda text, **settings: Characters(text)
     else:
-        ability.prepare = lambda text: {"mean": np.ones(2)}
+        ability.prepare = lambda text: Vectors(mean=np.ones(2))
     return Served(transformer, tokenizer, {name: ability}, {})
 
 

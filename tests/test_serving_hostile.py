@@ -90,7 +90,7 @@ class Talker(Ability):
         super().__init__("x" * size)
 
     def prepare(self, text, **settings):
-        return text
+        return Encoded(text, [0])
 
     def program(self, jobs):
         for count in range(1, 10_000):
@@ -185,6 +185,24 @@ def until(condition):
 def matrices():
     """Attention of 24 blocks, 24 heads, 30 tokens."""
     return np.random.default_rng(0).random((24, 24, 30, 30), "float32")
+
+
+def test_a_text_has_a_limit_of_tokens_whatever_the_model(matrices):
+    tokens = Ability(VECTOR)
+    app = app_of(Limits(tokens=5), attention=Matrices(matrices), vectors=tokens, generate=Talker())
+    with asking(app) as client:
+        for path, body in (("attention", {"text": "a" * 6}), ("vectors", {"texts": ["a" * 6]})):
+            found = error(client.post(f"/v1/{path}", json=body), 422)
+            assert found["message"] == "6 tokens; at most 5 are read."
+        assert not tokens.began.is_set()
+        assert client.post("/v1/vectors", json={"texts": ["a" * 5]}).status_code == 200
+
+
+def test_more_texts_than_may_wait_are_no_reason_to_come_back():
+    with asking(vectors(Limits(waiting=2))) as client:
+        found = error(client.post("/v1/vectors", json={"texts": ["a"] * 3}), 422)
+        assert found["message"] == "3 texts; at most 2 are read at once."
+        assert client.post("/v1/vectors", json={"texts": ["a"] * 2}).status_code == 200
 
 
 @pytest.mark.parametrize("field", ["layers", "heads"])

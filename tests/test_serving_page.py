@@ -15,7 +15,7 @@ from goldens.recipes import FOLDER
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.layers import GlobalPointer
 from bert4keras_lite.serving import load, save_tagger
-from bert4keras_lite.serving.abilities import Served, Written
+from bert4keras_lite.serving.abilities import Encoded, Served, Written
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
@@ -40,7 +40,7 @@ class Poet:
         self.goes_on = threading.Event()
 
     def prepare(self, text, **settings):
-        return text
+        return Encoded(text, ())
 
     def key(self, item):
         return item

@@ -21,6 +21,7 @@ from ..hub import local_directory
 from ..metrics import bio_spans
 from ..models import build_transformer_model
 from ..tokenizers import load_tokenizer
+from ..tokenizers.added import AddedToken, Finder, parts
 from .attention import attention_model
 from .entities import load_tagger
 from .worker import Failed
@@ -32,11 +33,15 @@ SHORTEST = 16  # tokens of the shortest batches
 LONGEST_LOOK = 128  # tokens of a text whose attention is shown: the numbers grow with the square
 # layers of taggers that keep to the mask, do so if it comes to them, or look at each token by itself
 MASKED = {
+    keras.layers.InputLayer,
     layers.ConditionalRandomField,
     layers.EfficientGlobalPointer,
     layers.GlobalPointer,
     layers.MaximumEntropyMarkovModel,
-    layers.TransformerBlock,
+    layers.PositionEmbedding,
+    layers.Positions,
+    layers.RelativeVectors,
+    layers.RotaryAngles,
 }
 RECURRENT = {
     keras.layers.Bidirectional,
@@ -110,6 +115,9 @@ class OnePass:
         longest: how many tokens a text may have; None: any number.
         filler: the id that fills up batches, which the model's tokens do not see; None: there is
             none, and the texts of a batch have one length.
+
+    Raises:
+        Unable: the model takes texts of one length only, and nothing fills them up.
     """
 
     writes = False
@@ -117,6 +125,14 @@ class OnePass:
 
     def __init__(self, model, tokenizer, longest=None, filler=None):
         self.model, self.tokenizer, self.longest, self.filler = model, tokenizer, longest, filler
+        self.fixed = model.inputs[0].shape[1]  # the length of all texts; None: any
+        if self.fixed is not None:
+            if filler is None:
+                raise Unable(
+                    f"the model is for texts of {self.fixed} tokens and has no padding; build it "
+                    "without sequence_length."
+                )
+            self.longest = min(longest or self.fixed, self.fixed)
         tables = token_tables(model)
         self.vocab_size = tables[0].input_dim if tables else None
         if keras.backend.backend() == "tensorflow":
@@ -137,6 +153,8 @@ class OnePass:
 
     def key(self, item):
         """Lengths of batches are powers of two, so that compiled programs are few."""
+        if self.fixed is not None:
+            return self.fixed
         if self.filler is None:
             return len(item.ids)
         length = max(SHORTEST, power_of_two(len(item.ids)))
@@ -162,8 +180,8 @@ class OnePass:
 
 
 def token_tables(model):
-    """The layers that look up the vectors of tokens."""
-    return [layer for layer in model.layers if isinstance(layer, layers.TokenEmbedding)]
+    """The layers that look up the vectors of tokens, also those of models within the model."""
+    return [x for x in model._flatten_layers() if isinstance(x, layers.TokenEmbedding)]
 
 
 def check_ids(ids, vocab_size, tokenizer):
@@ -242,7 +260,9 @@ class FillMask(OnePass):
             raise Unable(f"{c.family}: there is no masked-language-model head.")
         if tokenizer.token_mask_id is None:
             raise Unable(f"the vocabulary has no {tokenizer.token_mask}.")
-        self.example = tokenizer.token_mask + EXAMPLE
+        mask = tokenizer.token_mask
+        self.finder = Finder({mask: tokenizer.added_tokens.get(mask, AddedToken(mask))})
+        self.example = f"{mask} {EXAMPLE}"
         states = encoder_of(transformer).output
         # the vocabulary is scored at the masks alone
         places = keras.Input((masks,), dtype="int32", name="places")
@@ -254,17 +274,18 @@ class FillMask(OnePass):
 
     def prepare(self, text):
         t = self.tokenizer
-        pieces = text.split(t.token_mask)
-        if not 1 <= len(pieces) - 1 <= self.most_masks:
+        masks = self.finder.find(text)
+        if not 1 <= len(masks) <= self.most_masks:
             raise Refused(
-                f"{len(pieces) - 1} times {t.token_mask}; expected 1 to {self.most_masks}, each "
+                f"{len(masks)} times {t.token_mask}; expected 1 to {self.most_masks}, each "
                 "where a token is to be found."
             )
         start = [] if t.token_start is None else [t.token_start_id]
         end = [] if t.token_end is None else [t.token_end_id]
-        encoded = [t.encode(piece)[0] for piece in pieces]
-        first, *others = [row[len(start) : len(row) - len(end)] for row in encoded]
-        inner = [*first, *(i for row in others for i in (t.token_mask_id, *row))]
+        inner = []
+        for begin, stop, mask in parts(text, masks):
+            row = t.encode(text[begin:stop])[0]
+            inner += [t.token_mask_id] if mask else row[len(start) : len(row) - len(end)]
         return Encoded(text, self.fitting([*start, *inner, *end]))
 
     def predicted(self, items):
@@ -311,6 +332,8 @@ class Attention(OnePass):
             model = attention_model(transformer)
         except ValueError as error:
             raise Unable(str(error)) from None
+        if (transformer.config.sequence_length or 0) > LONGEST_LOOK:
+            raise Unable(f"attention is shown of {LONGEST_LOOK} tokens; the model takes more.")
         longest = min(LONGEST_LOOK, longest_of(transformer) or LONGEST_LOOK)
         super().__init__(model, tokenizer, longest, transformer.config.filler)
         self.blocks, self.heads = model.output_shape[1:3]
@@ -329,16 +352,23 @@ class Entities(OnePass):
 
     Args:
         model, labels, tokenizer: see `save_tagger`.
+
+    Raises:
+        Unable: the model takes more than a text; or see `OnePass`.
     """
 
     def __init__(self, model, labels, tokenizer):
         self.labels = labels
-        tables = [layer for layer in model.layers if layer.name == "position_embedding"]
-        longest = tables[0].input_dim if tables else None
-        # what was put on top may see more than the tokens do: only what nothing sees fills up
-        hidden = [table.pad_token_id for table in token_tables(model) if table.pad_token_id >= 0]
-        filler = hidden[0] if hidden and sees_no_padding(model) else None
-        super().__init__(model, tokenizer, longest, filler)
+        if len(model.inputs) > 2:
+            names = ", ".join(x.name for x in model.inputs)
+            raise Unable(f"the model takes {names}; expected token ids and segment ids.")
+        fixed = model.inputs[0].shape[1] is not None
+        hidden = {table.pad_token_id for table in token_tables(model)}
+        filler = hidden.pop() if len(hidden) == 1 else -1
+        # layers beside and on top of the blocks may see more than the tokens do: only what nothing
+        # sees fills up, or what was seen in training, too
+        known = filler >= 0 and (fixed or sees_no_padding(model, filler))
+        super().__init__(model, tokenizer, positions_of(model), filler if known else None)
 
     def predicted(self, items):
         """The scores of each item, and its likeliest tags; None if they are scores of spans."""
@@ -383,28 +413,61 @@ class Entities(OnePass):
         )
 
 
-def sees_no_padding(model):
-    """Whether what a tagger gives for a token is known not to depend on masked ones.
+def positions_of(model):
+    """How many tokens a tagger has positions for; None: any number."""
+    tables = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, layers.PositionEmbedding) and layer.name.endswith("position_embedding")
+    ]
+    return min((x.input_dim ** (2 if x.alpha else 1) for x in tables), default=None)
 
-    So it is if all that follows the Transformer keeps to the mask or looks at each token by itself.
+
+def sees_no_padding(model, pad_token_id):
+    """Whether what a tagger gives for a token is known not to depend on padding.
+
+    So it is if all layers are known to keep to the mask or to look at each token by itself.
     """
-    above = set()
-    for operation in model.operations:
-        nodes = operation._inbound_nodes
-        origins = {x._keras_history.operation for node in nodes for x in node.input_tensors}
-        if not any(o in above or isinstance(o, layers.TransformerBlock) for o in origins):
+    waiting, seen = [origin(x) for x in model.outputs], set()
+    while waiting:
+        operation = waiting.pop()
+        if operation is None or operation in seen:
             continue
-        above.add(operation)
-        kind = type(operation)
-        masked = all(node.arguments.kwargs.get("mask") is not None for node in nodes)
-        last_axis = np.ravel(getattr(operation, "axis", -1)).tolist() in ([-1], [2])
-        if not (
-            kind in MASKED
-            or (kind in RECURRENT and masked)
-            or (kind in TOKEN_BY_TOKEN and last_axis)
-        ):
+        if not keeps_to_mask(operation, pad_token_id):
             return False
-    return bool(above)
+        seen.add(operation)
+        for node in operation._inbound_nodes:  # what makes masks is no layer
+            values = {k: v for k, v in node.arguments.kwargs.items() if k != "mask"}
+            waiting += map(origin, keras.tree.flatten((node.arguments.args, values)))
+    return True
+
+
+def keeps_to_mask(operation, pad_token_id):
+    """Whether what an operation gives for a token is known not to depend on padding."""
+    kind, calls = type(operation), [node.arguments.kwargs for node in operation._inbound_nodes]
+    if kind in (layers.TokenEmbedding, layers.AttentionBias):
+        return operation.pad_token_id == pad_token_id
+    if kind is layers.TransformerBlock:
+        return all(isinstance(origin(call.get("bias")), layers.AttentionBias) for call in calls)
+    if kind in RECURRENT:
+        # the inner layer of Bidirectional that reads backwards gives its states in order
+        reader = getattr(operation, "forward_layer", operation)
+        return not reader.go_backwards and all(call.get("mask") is not None for call in calls)
+    if kind in TOKEN_BY_TOKEN:
+        last_axis = np.ravel(getattr(operation, "axis", -1)).tolist() in ([-1], [2])
+        return last_axis and is_activation(getattr(operation, "activation", "linear"))
+    return kind in MASKED
+
+
+def is_activation(function):
+    """Whether a function, or its name, is one of Keras' or this toolkit's activations."""
+    name = getattr(function, "__name__", "")
+    return isinstance(function, str) or getattr(keras.activations, name, None) is function
+
+
+def origin(tensor):
+    """The operation that gives a tensor of a graph; None for what is none."""
+    return tensor._keras_history.operation if isinstance(tensor, keras.KerasTensor) else None
 
 
 def possible(scores):
@@ -418,14 +481,14 @@ class Wanted:
     """A text to be written.
 
     Attributes:
-        prompt: token ids.
+        ids: of the prompt's tokens.
         room: new tokens that there is room for.
         new_tokens: how many to write at most.
         seed: of random choices.
         settings: other arguments of `generate`, as pairs.
     """
 
-    prompt: tuple
+    ids: tuple
     room: int
     new_tokens: int
     seed: int
@@ -474,14 +537,14 @@ class Writer:
         return Wanted(prompt, room, new_tokens, seed, tuple(sorted(settings.items())))
 
     def key(self, item):
-        return item.settings, item.room, steps(len(item.prompt))
+        return item.settings, item.room, steps(len(item.ids))
 
     def program(self, jobs):
         items = [job.item for job in jobs]
         rows = filled_up(np.arange(len(items)))
         first = items[0]
         options = text_options(self.transformer, self.tokenizer, dict(first.settings))
-        prompts = [list(items[row].prompt) for row in rows]
+        prompts = [list(items[row].ids) for row in rows]
         task = Task(self.transformer, prompts, first.room, **options)
         if options.get("do_sample"):  # what a text gets must not depend on its neighbours
             shape = task.limits["noise"].shape[1:]

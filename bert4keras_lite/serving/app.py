@@ -106,9 +106,13 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise RequestProblem(field, "half of a surrogate pair; expected whole characters.")
         try:
-            return wanted.prepare(text, **settings)
+            item = wanted.prepare(text, **settings)
         except Refused as error:
             raise RequestProblem(field, str(error)) from None
+        if len(item.ids) > limits.tokens:
+            message = f"{len(item.ids)} tokens; at most {limits.tokens} are read."
+            raise RequestProblem(field, message)
+        return item
 
     async def prepared(name, texts, **settings):
         """A job of each text, looked at in another thread: tokenizing takes a while.
@@ -125,8 +129,9 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
 
     async def answers(request, name, texts):
         ability(name)
-        if len(texts) > limits.texts:
-            message = f"{len(texts)} texts; at most {limits.texts} are read at once."
+        most = min(limits.texts, limits.waiting)  # more could never wait together
+        if len(texts) > most:
+            message = f"{len(texts)} texts; at most {most} are read at once."
             raise RequestProblem("texts", message)
         jobs = await prepared(name, {f"texts[{i}]": text for i, text in enumerate(texts)})
         worker.submit(jobs)

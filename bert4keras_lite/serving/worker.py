@@ -27,6 +27,7 @@ class Limits:
 
     Attributes:
         characters: of one text.
+        tokens: of one text, the start and end tokens included.
         texts: in one request.
         body: bytes of one request.
         new_tokens: that may be written for one request.
@@ -44,6 +45,7 @@ class Limits:
     """
 
     characters: int = 2000
+    tokens: int = 1024
     texts: int = 32
     body: int = 1 << 20
     new_tokens: int = 256
@@ -76,6 +78,11 @@ class Limits:
             value = getattr(self, field.name)
             least, most = RANGES.get(field.name, usual)
             arguments.check_number(f"limit {field.name}", value, least, most)
+        if self.wait >= self.seconds:
+            raise ValueError(
+                f"limit wait={self.wait}: expected less than the limit seconds, {self.seconds}, "
+                "after which the time for a request is over."
+            )
 
 
 class Busy(Exception):
