@@ -643,6 +643,57 @@ def test_a_mask_takes_the_white_space_beside_it(bert, sides, ids):
     assert abilities.FillMask(bert, tokenizer).prepare("a [MASK] a").ids == ids
 
 
+def test_programs_for_many_lengths_are_not_all_kept(tokenizer, monkeypatch):
+    """Where nothing fills up texts, each length is a program of its own: clients choose them."""
+    monkeypatch.setattr(abilities, "PROGRAMS", 2)
+    transformer = build_transformer_model(TINY, pad_token_id=-1, return_keras_model=False)
+    ability, made = abilities.SentenceVectors(transformer, tokenizer), []
+    make = ability.model.make_predict_function
+    monkeypatch.setattr(
+        ability.model,
+        "make_predict_function",
+        lambda force=False: made.append(force) or make(force=force),
+    )
+    for length in (1, 2, 1, 3, 4, 3, 5):
+        item = ability.prepare("天" * length)
+        (states,) = ability.predicted([item])
+        assert len(states) == length + 2 and len(ability.shapes) <= 2
+    assert made.count(True) == 2
+
+
+def test_a_tagger_that_finds_a_span_everywhere(tokenizer, monkeypatch):
+    base = build_transformer_model(TINY)
+    model = keras.Model(base.inputs, GlobalPointer(2, 8)(base.output))
+    ability = abilities.Entities(model, ["人", "地"], tokenizer)
+    item = ability.prepare("天地")
+    monkeypatch.setattr(abilities, "SPANS", 31)
+    assert ability.answer(item, (np.zeros((2, 4, 4)), None)) == []
+    with pytest.raises(Failed, match="finds 32 spans in a text; at most 31"):
+        ability.answer(item, (np.ones((2, 4, 4)), None))
+
+
+def test_a_prompt_that_begins_with_padding_is_refused_before_it_has_neighbours():
+    transformer = build_transformer_model(
+        TINY, with_lm="linear", application="lm", return_keras_model=False
+    )
+    for start, text, fits in (
+        (None, "[PAD]天", False),
+        (None, "天[PAD]", True),
+        ("[PAD]", "天", True),
+    ):
+        tokenizer = load_tokenizer(
+            TINY, token_start=start, token_end=None, special_tokens_in_text=True
+        )
+        writer = Writer(transformer, tokenizer, 32)
+        with contextlib.nullcontext() if fits else pytest.raises(Refused, match="padding"):
+            writer.prepare(text, new_tokens=4)
+
+
+def test_a_token_that_is_none_is_refused(tokenizer):
+    with pytest.raises(Refused, match=r"not in the vocabulary, which has no \[UNK\]"):
+        abilities.check_ids([2, None], 9, tokenizer)
+
+
 def test_a_token_that_the_model_hides_has_no_tag(tokenizer):
     base = build_transformer_model(TINY, return_keras_model=False)
     scores = keras.layers.Dense(2)(base.model.output)

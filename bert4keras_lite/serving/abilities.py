@@ -16,7 +16,15 @@ from keras import ops
 from .. import layers
 from ..checkpoints import CheckpointError
 from ..data import sequence_padding
-from ..generation.writing import STEP, Task, TextStream, prompt_of, text_options, transformer_of
+from ..generation.writing import (
+    PROGRAMS,
+    STEP,
+    Task,
+    TextStream,
+    prompt_of,
+    text_options,
+    transformer_of,
+)
 from ..hub import local_directory
 from ..metrics import bio_spans
 from ..models import build_transformer_model
@@ -27,6 +35,7 @@ from .entities import load_tagger
 from .worker import Failed
 
 EXAMPLE = "今天天气真好"  # what a server tries at its start
+SPANS = 100_000  # that are looked at in one text
 MASKS = 16  # in one text
 CANDIDATES = 50  # for a mask
 SHORTEST = 16  # tokens of the shortest batches
@@ -135,6 +144,7 @@ class OnePass:
             self.longest = min(longest or self.fixed, self.fixed)
         tables = token_tables(model)
         self.vocab_size = tables[0].input_dim if tables else None
+        self.shapes = set()  # those of inputs for which there are compiled programs
         if keras.backend.backend() == "tensorflow":
             model.compile(jit_compile=False)  # XLA would compile for seconds at each new shape
 
@@ -176,6 +186,10 @@ class OnePass:
         ids = sequence_padding(rows, length=length, value=self.filler or 0)
         inputs = [ids, np.zeros_like(ids)][: len(self.model.inputs) - len(more)]
         inputs = [filled_up(x) for x in (*inputs, *more)]
+        self.shapes.add(inputs[0].shape)
+        if len(self.shapes) > PROGRAMS:  # clients choose the lengths, and a program takes megabytes
+            self.model.make_predict_function(force=True)
+            self.shapes = {inputs[0].shape}
         return ops.convert_to_numpy(self.model.predict_on_batch(inputs))[: len(rows)]
 
 
@@ -185,11 +199,13 @@ def token_tables(model):
 
 
 def check_ids(ids, vocab_size, tokenizer):
-    """Raises where the model has no vector of a token.
+    """Raises where the model has no vector of a token, or there is no token.
 
     Raises:
         Refused: names the token.
     """
+    if None in ids:
+        raise Refused(f"a character is not in the vocabulary, which has no {tokenizer.token_unk}.")
     if max(ids) >= vocab_size:
         raise Refused(
             f"token {tokenizer.id_to_token(max(ids))!r} has the id {max(ids)}; the model has "
@@ -397,10 +413,10 @@ class Entities(OnePass):
 
     def spans(self, scores):
         """Where the scores `(kinds, tokens, tokens)` are above 0."""
-        return {
-            (start, last + 1, self.labels[kind])
-            for kind, start, last in np.argwhere(scores > 0).tolist()
-        }
+        places = np.argwhere(scores > 0)
+        if len(places) > SPANS:
+            raise Failed(f"the model finds {len(places)} spans in a text; at most {SPANS} are read")
+        return {(start, last + 1, self.labels[kind]) for kind, start, last in places.tolist()}
 
     @staticmethod
     def in_text(spans, item):
@@ -524,6 +540,9 @@ class Writer:
         if not prompt:
             raise Refused("there is nothing to read in this text.")
         check_ids(prompt, self.transformer.config.vocab_size, self.tokenizer)
+        pad = self.transformer.config.pad_token_id
+        if prompt[0] == pad != self.tokenizer.token_start_id or prompt[:2] == (pad, pad):
+            raise Refused(f"begins with the model's padding, {self.tokenizer.id_to_token(pad)!r}.")
         # room in a few sizes, so that compiled programs are few
         room = min(max(STEP, power_of_two(new_tokens)), max(self.new_tokens, new_tokens))
         if self.transformer.config.stacks == "one" and (longest := longest_of(self.transformer)):
