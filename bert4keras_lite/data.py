@@ -402,6 +402,8 @@ class Batches(keras.utils.PyDataset):
         collate: makes a batch of a list of samples and the length to pad to, as
             `collate(samples, length)`. The default is `pad_samples`, for which all the data tell
             what is a sequence: a label such as `[1]`, or one number for each of 5 classes, is none.
+            It pads with 0: for a model that hides another id (`pad_token_id`), give a function of
+            your own, or rows of `encode_batch`, which pads as the vocabulary says.
         shuffle: whether to draw a new order at the end of each epoch.
         seed: of the shuffling; the order of an epoch depends on it and on the epoch's number
             only. The default is drawn from NumPy, so `keras.utils.set_random_seed` governs it.
