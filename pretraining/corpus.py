@@ -26,6 +26,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import zip_longest
 from multiprocessing import connection
 
 import numpy as np
@@ -112,8 +113,8 @@ class Task:
     settings: Settings
     number: int
     parts: tuple[Part, ...]
-    # numbers of the documents to leave out
-    dropped: tuple[int, ...] = ()
+    # a byte for each document: whether it is left out; empty: none is
+    dropped: bytes = b""
 
     @property
     def path(self):
@@ -130,6 +131,21 @@ class Task:
         select = Selection(settings.clean, settings.min_characters, settings.min_chinese)
         for part in self.parts:
             yield from filter(None, map(select, read_documents(part, layout, advance)))
+
+    def kept_documents(self, advance):
+        """The documents of the shard that are not left out."""
+        documents = self.documents(advance)
+        if not self.dropped:
+            yield from documents
+            return
+        for text, dropped in zip_longest(documents, self.dropped):
+            if text is None or dropped is None:
+                raise ValueError(
+                    f"{self.parts[0].path} has other documents than when duplicates were looked for;"
+                    f" remove {self.fingerprints_path}: it is made again"
+                )
+            if not dropped:
+                yield text
 
 
 # What a worker does
@@ -151,15 +167,14 @@ def _packer(settings):
 
 def make_shard(task, advance=lambda number: None):
     """Makes a shard, and returns what was counted."""
-    packer, dropped = _packer(task.settings), set(task.dropped)
+    packer = _packer(task.settings)
 
     def records():
-        documents = (text for i, text in enumerate(task.documents(advance)) if i not in dropped)
-        for features, lengths in packer.pack(documents, task.number):
+        for features, lengths in packer.pack(task.kept_documents(advance), task.number):
             yield from encode_examples(features, lengths)
 
     def counts():
-        return {**packer.counts, "dropped": len(dropped)}
+        return {**packer.counts, "dropped": sum(task.dropped)}
 
     write_shard(task.path, records(), counts)
     return counts()
@@ -167,19 +182,19 @@ def make_shard(task, advance=lambda number: None):
 
 def make_fingerprints(task, advance=lambda number: None):
     """Writes what tells duplicates among the documents of a shard."""
-    digests, signatures = [], []
+    digests, signatures = bytearray(), bytearray()  # arrays of their own take ten times as much
     for text in task.documents(advance):
-        digests.append(duplicates.digest(text))
+        digests += duplicates.digest(text).tobytes()
         if task.settings.near_duplicates is not None:
-            signatures.append(duplicates.signature(text))
-    arrays = {"digests": np.array(digests, np.uint64).reshape(-1, 2)}
+            signatures += duplicates.signature(text).tobytes()
+    arrays = {"digests": np.frombuffer(digests, np.uint64).reshape(-1, 2)}
     if task.settings.near_duplicates is not None:
         shape = (-1, duplicates.ORDERS)
-        arrays["signatures"] = np.array(signatures, np.uint32).reshape(shape)
+        arrays["signatures"] = np.frombuffer(signatures, np.uint32).reshape(shape)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     with files.replacing(task.fingerprints_path) as file:
-        file.write(buffer.getvalue())
+        file.write(buffer.getbuffer())
 
 
 # Who does it: processes here, or Apache Beam
@@ -389,7 +404,7 @@ def _without_duplicates(tasks):
     ends = np.cumsum([len(found["digests"]) for found in arrays])
     parts = np.split(dropped, ends[:-1])
     return [
-        dataclasses.replace(task, dropped=tuple(np.flatnonzero(part).tolist()))
+        dataclasses.replace(task, dropped=part.tobytes())
         for task, part in zip(tasks, parts, strict=True)
     ]
 

@@ -55,8 +55,14 @@ def repeated(digests):
     Returns:
         An array of bool.
     """
-    _, first, groups = np.unique(digests, axis=0, return_index=True, return_inverse=True)
-    return first[groups.ravel()] < np.arange(len(digests))
+    order = np.lexsort(digests.T)  # of equal ones, the first one is before the others
+    equal = np.ones(max(len(digests) - 1, 0), bool)
+    for column in digests.T:
+        in_order = column[order]
+        equal &= in_order[1:] == in_order[:-1]
+    found = np.zeros(len(digests), bool)
+    found[order[1:][equal]] = True
+    return found
 
 
 def nearly_repeated(signatures, threshold):

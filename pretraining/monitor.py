@@ -1,9 +1,7 @@
 """What one sees of a run: a line as it goes, a table, TensorBoard, and a plot in the end."""
 
-import csv
-import io
-import os
 import time
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +9,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4keras_lite.files import replacing, write_text
-from bert4keras_lite.parsing import read_lines, shown
+from bert4keras_lite.files import replacing
 
+from .log import Log
 from .state import EachStep
-
-FIRST_COLUMNS = ["step", "tokens", "loss"]
 
 
 class Monitor(EachStep):
@@ -151,79 +147,6 @@ class Work:
     said: str
 
 
-class Log:
-    """A table as a CSV file: a row for each step, none twice.
-
-    Args:
-        path: of the file. One that is there goes on.
-        last: rows of later steps are dropped.
-    """
-
-    def __init__(self, path, last):
-        self.path = Path(path)
-        self.rows = [row for row in read_log(path) if row["step"] <= last]
-        self.columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        if self.path.is_file():
-            self.write_all()
-
-    def write(self, row):
-        self.rows.append(row)
-        if row.keys() <= set(self.columns) and self.path.is_file():
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self.columns).writerow(row)
-                file.flush()
-                os.fsync(file.fileno())  # a checkpoint that comes after it stays no longer than it
-        else:
-            self.columns = list(dict.fromkeys([*FIRST_COLUMNS, *self.columns, *row]))
-            self.write_all()
-
-    def write_all(self):
-        """The file anew, in one piece: a run that is killed leaves the old or the new one."""
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self.columns)
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self.path, text.getvalue())
-
-
-def read_log(path):
-    """The rows of a `log.csv`, numbers by column; none if there is no file.
-
-    A last line that a killed run has not finished is left out.
-
-    Raises:
-        ValueError: it has other values than numbers, no step, or rows of other columns.
-    """
-    if not Path(path).exists():
-        return []
-    try:
-        *lines, _ = read_lines(path)  # what follows the last of them is not finished
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text in UTF-8 ({error}).") from None
-    reader, rows = csv.reader(lines, strict=True), []
-    try:
-        columns = next(reader, ["step"])
-        if "step" not in columns or len(set(columns)) < len(columns):
-            raise ValueError(f"the columns {shown(columns)}; expected step and others, each once")
-        for cells in reader:
-            if len(cells) != len(columns):
-                raise ValueError(f"{len(cells)} values; expected {len(columns)}, as in line 1")
-            row = {name: number(cell) for name, cell in zip(columns, cells, strict=True) if cell}
-            if type(row.get("step")) is not int:
-                raise ValueError(f"the step {shown(row.get('step'))}; expected a whole number")
-            rows.append(row)
-    except (ValueError, csv.Error) as error:
-        raise ValueError(
-            f"{path}, line {reader.line_num}: {error!s:.300}. Mend it, or move the file away: the run goes on"
-            " without these rows."
-        ) from None
-    return rows
-
-
-def number(text):
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else float(text)
-
-
 class Events:
     """Rows as TensorBoard reads them."""
 
@@ -256,7 +179,7 @@ def plot(rows, path):
     """Draws loss against tokens.
 
     Args:
-        rows: of a `Log`. Those without one of the two are left out.
+        rows: of a `Log`, in any iterable. Those without one of the two are left out.
         path: of the picture, a PNG file.
 
     Raises:
@@ -267,12 +190,19 @@ def plot(rows, path):
         from matplotlib.ticker import EngFormatter
     except ImportError:
         raise ImportError("it needs matplotlib: pip install 'bert4keras_lite[plots]'.") from None
+    series = {
+        "loss": (array("d"), {"label": "training"}),
+        "val_loss": (array("d"), {"label": "validation", "marker": "o", "markersize": 3}),
+    }
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="tokens", ylabel="loss")
-    for name, label, marker in (("loss", "training", None), ("val_loss", "validation", "o")):
-        points = [(row["tokens"], row[name]) for row in rows if {"tokens", name} <= row.keys()]
+    for row in rows:
+        for name, (points, _) in series.items():
+            if {"tokens", name} <= row.keys():
+                points.extend((row["tokens"], row[name]))
+    for points, look in series.values():
         if points:
-            axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3)
+            axes.plot(points[::2], points[1::2], **look)
             axes.legend()
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.grid(alpha=0.3)

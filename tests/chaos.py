@@ -377,7 +377,7 @@ def life(settings, folder, death=None):
 
 def results_of(output):
     """The exported files, and the rows of the log without speeds."""
-    from pretraining.monitor import read_log
+    from pretraining.log import read_log
 
     files = {
         str(path.relative_to(output)): path.read_bytes()

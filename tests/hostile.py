@@ -37,7 +37,7 @@ from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.foreign import adapt
 from bert4keras_lite.checkpoints.keras_file import read_keras
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
-from pretraining import documents, duplicates, texts
+from pretraining import corpus, documents, duplicates, log, texts
 from pretraining.config import load as load_recipe
 
 GOLDENS = Path(__file__).parent / "goldens" / "checkpoints"
@@ -2510,6 +2510,40 @@ def texts_deep(folder):
 @case(read_texts)
 def texts_surrogate(folder):
     return lines(folder, '{"text": "今天天气真不错\\ud800"}'.encode())
+
+
+def read_fingerprints(path):
+    settings = corpus.Settings(str(path.parent), "mlm", "", 8, 1, document="line", unique=True)
+    task = corpus.Task(settings, 0, (documents.Part(str(path)),))
+    corpus.make_fingerprints(task)
+    return f"{os.path.getsize(task.fingerprints_path)} bytes"
+
+
+@case(read_fingerprints)
+def corpus_short_lines(folder):
+    (folder / "a.txt").write_bytes(b"a\n" * 1_000_000)
+    return folder / "a.txt"
+
+
+def read_log(path):
+    table = log.Log(path, 10)
+    table.write({"step": 2, "another": 1.5})
+    return f"{sum(1 for _ in table.rows)} rows"
+
+
+def table(folder, content):
+    (folder / "log.csv").write_bytes(content)
+    return folder / "log.csv"
+
+
+@case(read_log)
+def log_short_rows(folder):
+    return table(folder, b"step,a,b,c\n" + b"1,1.5,1.5,1.5\n" * 400_000)
+
+
+@case(read_log)
+def log_many_columns(folder):
+    return table(folder, b"step" + b"".join(b",%d" % i for i in range(1_000_000)) + b"\n")
 
 
 def recipe(folder, content):

@@ -83,6 +83,8 @@ OPENED = {
     "texts_brackets": "1 texts",
     "texts_deep": "1 texts",
     "texts_surrogate": "1 texts",
+    "corpus_short_lines": "16000268 bytes",
+    "log_short_rows": "400001 rows",
 }
 
 # part of the error
@@ -305,6 +307,7 @@ REFUSED = {
     "corpus_packed_lines": "bytes, unpacked, in 183",
     "corpus_zstd_lines": "bytes, unpacked, in 6",
     "corpus_zstd_line": "bytes or more, which would take far more memory than the file",
+    "log_many_columns": "the line after it has 1000001 values; expected at most 1000",
     "recipe_references": "a reference (*) to another value, of which settings have none",
     "recipe_deep": "it is nested too deeply",
     "recipe_code": "could not determine a constructor for the tag",
@@ -322,7 +325,7 @@ REFUSED = {
 # of configs, tokenizers, corpora and recipes
 VALUE_ERRORS = (
     *("config", "tokenizer", "added", "special", "vocab", "sentencepiece", "byte_bpe"),
-    *("extra", "corpus", "recipe"),
+    *("extra", "corpus", "log", "recipe"),
 )
 
 # cases by what their names begin with: one run of the script each
@@ -330,7 +333,7 @@ GROUPS = [
     *(("hdf5", "keras"), ("torch_f", "torch_i", "torch_m"), ("torch",)),
     *(("zip", "npz", "tf"), ("shards",), ("sentencepiece_of",)),
     *(("tokenizer", "added", "special", "vocab", "byte_bpe", "sentencepiece", "extra"),),
-    *(("corpus", "texts"),),
+    *(("corpus", "log", "texts"),),
     *(("config", "recipe"), ("",)),
 ]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretraining.corpus import Task, main, run_processes
+from pretraining.corpus import Settings, Task, main, make_shard, run_processes
+from pretraining.documents import Part
 from pretraining.shards import Shard
 
 pytestmark = pytest.mark.once
@@ -211,6 +212,15 @@ def test_an_index_of_another_shard_is_named(
         part.unlink()
     assert main(flags(texts, vocab, tmp_path, "--workers", "1")) == 0
     assert contents(tmp_path) == expected
+
+
+def test_documents_that_changed_after_they_were_compared(vocab, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("天气\n天气", "utf-8")
+    settings = Settings(str(tmp_path), "mlm", vocab, 64, 1, words="tokens", document="line")
+    for dropped in (b"\0", b"\0\1\0"):
+        with pytest.raises(ValueError, match=r"a\.txt has other documents than when .*; remove "):
+            make_shard(Task(settings, 0, (Part(str(path)),), dropped))
 
 
 def test_duplicates_are_left_out(documents, vocab, tmp_path, capsys):

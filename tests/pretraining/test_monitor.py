@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretraining.monitor import Log, Monitor, Work, measured_flops, plot, read_log
+from pretraining.log import Log, read_log
+from pretraining.monitor import Monitor, Work, measured_flops, plot
 
 WORK = Work(tokens=100, flops=10**6, peak=1e9, said="the peak given")
 
@@ -95,6 +96,24 @@ def test_a_damaged_log_is_named(tmp_path, text, told):
     with pytest.raises(ValueError, match=rf"log\.csv, {told}") as caught:
         Log(tmp_path / "log.csv", 5)
     assert len(str(caught.value)) < 600
+
+
+@pytest.mark.once
+def test_a_run_that_is_killed_before_its_first_row_goes_on(tmp_path):
+    (tmp_path / "log.csv").write_text("step,loss\n5,1.5\n")
+    for _ in range(2):
+        Log(tmp_path / "log.csv", 0)
+    assert read_log(tmp_path / "log.csv") == []
+
+
+@pytest.mark.once
+def test_rows_outlive_their_file(tmp_path):
+    log = Log(tmp_path / "log.csv", 0)
+    log.write({"step": 1, "损失": 0.5})
+    (tmp_path / "log.csv").unlink()
+    log.write({"step": 2, "损失": 0.25})
+    assert read_log(tmp_path / "log.csv") == [*log.rows]
+    assert [row["损失"] for row in log.rows] == [0.5, 0.25]
 
 
 @pytest.mark.once

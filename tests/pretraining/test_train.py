@@ -20,7 +20,7 @@ from bert4keras_lite.tokenizers import load_tokenizer
 from pretraining import corpus, loop, train
 from pretraining.batches import Examples
 from pretraining.config import Settings
-from pretraining.monitor import read_log
+from pretraining.log import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
 SENTENCE = "今天天气很好，我们去公园里玩。"
