@@ -10,6 +10,7 @@ import base64
 import contextlib
 import dataclasses
 import functools
+import importlib
 import importlib.util
 import inspect
 import io
@@ -56,6 +57,12 @@ ON = {
     # on TensorFlow it takes long: tests/test_export.py
     ("docs/guide.md", "# on TensorFlow (needs tf2onnx) and PyTorch"): ["torch"],
     ("docs/guide.md", "# on JAX"): ["jax"] if importlib.util.find_spec("tensorflow") else [],
+}
+# Numbers of things that the tests make: (document, the words around one) -> module and name.
+COUNTS = {
+    ("docs/reliability.md", "opens {} files that were made to hurt"): ("hostile", "CASES"),
+    ("docs/reliability.md", "changes good files of {} formats"): ("fuzz", "FORMATS"),
+    ("CONTRIBUTING.md", "| {} planted defects"): ("mutants", "MUTANTS"),
 }
 # Programs that are not ours.
 OTHERS = {"git", "cd", ".", "gcloud"}
@@ -563,6 +570,17 @@ def links(prose):
 def test_links_lead_somewhere(document):
     cases = [(document, target) for target in links(parts(document)[1])]
     assert [*errors(lambda target: check_link(document, target), cases)] == []
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("document", "words"), COUNTS)
+def test_counts_are_those_of_the_code(document, words):
+    module, name = COUNTS[document, words]
+    count = len(getattr(importlib.import_module(module), name))
+    assert words.format(count) in (ROOT / document).read_text("utf-8")
 
 
 # ---------------------------------------------------------------- what these tests notice
