@@ -1,5 +1,7 @@
 """What a function says of an option that it does not have, or that is out of its range."""
 
+import argparse
+import contextlib
 import numbers
 
 import numpy as np
@@ -86,6 +88,20 @@ def check_right_padding(name, rows, pad_token_id):
                 f"{name}, row {number}: begins with {start} times the padding id {pad_token_id}; "
                 'expected padding on the right. Use padding="right" in encode_batch.'
             )
+
+
+def within(least, most):
+    """The type of a command line's argument that is a number of a range: see `check_number`."""
+
+    def number(text):
+        value = None
+        with contextlib.suppress(ValueError):
+            value = type(least)(text)
+        if expected := expected_number(value, least, most):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {shown(text)}.")
+        return value
+
+    return number
 
 
 def check_options(function, options, known, other_names=None):

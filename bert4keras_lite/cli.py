@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from . import hub, mappings
-from .arguments import RANGES, expected_number
+from .arguments import RANGES, within
 from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
 from .checkpoints.foreign import adapt
 from .checkpoints.matching import detect_format, locate
@@ -94,7 +94,7 @@ def parser():
     _model_options(sub)
     command("tokenize", tokenize, "The tokens of texts, and their ids.", "texts")
     sub = command("fill-mask", fill_mask, "What could stand at [MASK].", "texts")
-    sub.add_argument("--top", type=_within(1, 1000), default=5, help="how many to show (5)")
+    sub.add_argument("--top", type=within(1, 1000), default=5, help="how many to show (5)")
     _model_options(sub)
     sub = command("generate", generate, "Continue texts, or answer them.", "texts")
     sub.add_argument("--sample", action="store_true", help="draw at random, others each time")
@@ -107,7 +107,7 @@ def parser():
         ("--seed", "seed", None, "of --sample"),
         ("--repetition-penalty", "repetition_penalty", 1.0, "above 1"),
     ):
-        kind = _within(*RANGES[option])
+        kind = within(*RANGES[option])
         sub.add_argument(name, type=kind, default=default, metavar="N", help=what)
     _model_options(sub)
     sub = command("features", features, "Vectors of texts.", "texts")
@@ -124,7 +124,7 @@ def parser():
     sub = command("serve", serve, "Answer requests by HTTP, and show a page to try the model on.")
     sub.add_argument("--ner", metavar="DIR", help="a model that finds entities: see save_tagger")
     sub.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
-    sub.add_argument("--port", type=_within(1, 65535), default=8000, help="(8000)")
+    sub.add_argument("--port", type=within(1, 65535), default=8000, help="(8000)")
     sub.add_argument(
         "--limit",
         action="append",
@@ -149,20 +149,6 @@ def parser():
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
     sub.set_defaults(run=download)
     return main_parser
-
-
-def _within(least, most):
-    """The type of an argument that is a number of a range; a whole one, if these are."""
-
-    def number(text):
-        value = None
-        with contextlib.suppress(ValueError):
-            value = type(least)(text)
-        if expected := expected_number(value, least, most):
-            raise argparse.ArgumentTypeError(f"expected {expected}, got {shown(text)}.")
-        return value
-
-    return number
 
 
 def _model_options(sub):

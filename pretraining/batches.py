@@ -7,6 +7,7 @@ from itertools import accumulate, count
 
 import numpy as np
 
+from bert4keras_lite.arguments import check_number
 from bert4keras_lite.parsing import is_file_name, parse_json, shown
 
 from .draws import keys, permuted
@@ -121,8 +122,7 @@ def _manifests(corpora):
     if not corpora:
         raise ValueError("corpus={}; expected a directory")
     for directory, times in corpora.items():
-        if type(times) is not int or times < 1:
-            raise ValueError(f"corpus: {directory} {times!r} times; expected 1 or more")
+        check_number(f"corpus: times of {directory}", times, 1, 1000)
     manifests = {directory: read_manifest(directory) for directory in corpora}
     first = next(iter(manifests))
     for directory, manifest in manifests.items():

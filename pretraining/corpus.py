@@ -31,10 +31,11 @@ from multiprocessing import connection
 
 import numpy as np
 
+from bert4keras_lite.arguments import check_number, within
 from bert4keras_lite.parsing import parse_json, shown
 
 from . import duplicates, files
-from .batches import read_manifest
+from .batches import MOST, read_manifest
 from .documents import UNITS, Format, Part, Selection, divide, find_inputs, read_documents
 from .packing import (
     COUNTS,
@@ -59,6 +60,15 @@ from .shards import (
 # Changes when the same settings would give other examples than before.
 VERSION = 1
 MOST_COUNTED = 1 << 60  # documents or tokens of a shard
+# the least and the most of numbers
+RANGES = {
+    "sequence_length": (8, MOST),
+    "shards": (1, 99_999),
+    "seed": (0, 2**63 - 1),
+    "min_characters": (0, 2**31 - 1),
+    "min_chinese": (0.0, 1.0),
+    "near_duplicates": (0.001, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -89,17 +99,9 @@ class Settings:
             Format(encoding=self.encoding)
         except ValueError as error:
             raise ValueError(f"--{error}") from None
-        for name, least in (("shards", 1), ("sequence_length", 8)):
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise ValueError(f"--{flag} {getattr(self, name)}: expected at least {least}")
-        if self.seed < 0:
-            raise ValueError(f"--seed {self.seed}: expected 0 or more")
-        if self.near_duplicates is not None and not 0 < self.near_duplicates <= 1:
-            raise ValueError(
-                f"--near-duplicates {self.near_duplicates}: expected a share of what two documents"
-                " have in common, e.g. 0.8"
-            )
+        for name, ends in RANGES.items():
+            if getattr(self, name) is not None:
+                check_number(f"--{name.replace('_', '-')}", getattr(self, name), *ends)
 
     @property
     def looks_for_duplicates(self):
@@ -523,14 +525,20 @@ def _parser():
     add("--mode", required=True, choices=MODES)
     add("--vocab", required=True, help="a checkpoint's directory, vocab.txt or *.model")
     add("--cased", action="store_true", help="a vocab.txt of cased text")
-    add("--sequence-length", type=int, default=512)
-    add("--shards", type=int, default=16, help="files to write; each is made by one process")
+    kinds = {name: within(*ends) for name, ends in RANGES.items()}
+    add("--sequence-length", type=kinds["sequence_length"], default=512)
+    add(
+        "--shards",
+        type=kinds["shards"],
+        default=16,
+        help="files to write; each is made by one process",
+    )
     add("--words", choices=WORDS, default="jieba", help="what a whole word is (mlm, electra)")
     add("--apart", action="store_true", help="each document begins a sequence of its own")
     add(
         "--separator", metavar="TOKEN", help="between documents; default: the tokenizer's end token"
     )
-    add("--seed", type=int, default=0)
+    add("--seed", type=kinds["seed"], default=0)
     add("--document", choices=UNITS, default="paragraphs", help="what a document is in plain text")
     add("--text-key", default="text", help="of JSON lines")
     add("--encoding", default="utf-8")
@@ -539,16 +547,26 @@ def _parser():
         action="store_true",
         help="drop HTML, invisible characters, repeated signs, spaces",
     )
-    add("--min-characters", type=int, default=1, help="leave shorter documents out")
-    add("--min-chinese", type=float, default=0.0, help="least share of Chinese characters")
+    add(
+        "--min-characters",
+        type=kinds["min_characters"],
+        default=1,
+        help="leave shorter documents out",
+    )
+    add(
+        "--min-chinese",
+        type=kinds["min_chinese"],
+        default=0.0,
+        help="least share of Chinese characters",
+    )
     add("--unique", action="store_true", help="leave out documents that occurred before")
     add(
         "--near-duplicates",
-        type=float,
+        type=kinds["near_duplicates"],
         metavar="SHARE",
         help="and those so much like one, e.g. 0.8",
     )
-    add("--workers", type=int, default=os.cpu_count(), help="processes")
+    add("--workers", type=within(1, 1 << 16), default=os.cpu_count(), help="processes")
     add("--runner", help="of Apache Beam; further flags are its own")
     return parser
 

@@ -10,6 +10,8 @@ their keys; it gives `(inputs, targets, weights)`, as `keras.Model.fit` takes th
 
 import numpy as np
 
+from bert4keras_lite.arguments import check_number
+
 from .draws import uniform
 
 # What a key is used for; positions are far below 2**32.
@@ -89,6 +91,8 @@ class WholeWordMasking:
                 " sum of at most 1"
             )
         length = manifest["sequence_length"]
+        if max_predictions is not None:
+            check_number("max_predictions", max_predictions, 1, length)
         special = manifest["special_ids"]
         self._rate, self._mask_share, self._random_share = rate, mask_share, random_share
         self._whole_words = whole_words

@@ -10,6 +10,8 @@ import sys
 
 import numpy as np
 
+from bert4keras_lite.arguments import within
+
 from .batches import read_manifest
 from .files import join
 from .shards import Shard, decode_examples
@@ -125,10 +127,14 @@ def main(arguments=None):
     )
     parser.add_argument("--corpus", required=True, metavar="DIR")
     parser.add_argument("--heldout", required=True, metavar="DIR")
-    parser.add_argument("--order", type=int, default=5)
+    parser.add_argument("--order", type=within(1, 64), default=5)
     options = parser.parse_args(arguments)
-    rows, held_out = rows_of(options.corpus), rows_of(options.heldout)
-    vocab_size = read_manifest(options.corpus)["vocab_size"]
+    try:
+        rows, held_out = rows_of(options.corpus), rows_of(options.heldout)
+        vocab_size = read_manifest(options.corpus)["vocab_size"]
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     model = KneserNey(rows, vocab_size, options.order)
     print(
         f"{options.order}-grams of {(rows >= 0).sum():,} tokens: perplexity"

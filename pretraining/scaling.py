@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bert4keras_lite.arguments import within
 from bert4keras_lite.files import saving
 
 # bytes of an element
@@ -40,6 +41,7 @@ SIZES |= {"s64": 8, "u64": 8, "f64": 8}
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 CORES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 UPDATE_BYTES = 28
+MAX_DEVICES = 4096  # of a process: each is a thread
 
 
 @dataclass(frozen=True)
@@ -327,10 +329,16 @@ def parser():
     )
     parser.add_argument("--config", default="tiny", help="a YAML file or a recipe")
     parser.add_argument("--mesh", default="2x1", help="DATAxMODEL virtual devices (default 2x1)")
-    parser.add_argument("--sequence-length", type=int, default=512)
-    parser.add_argument("--predictions", type=int, help="masked tokens of a sequence (15 %%)")
-    parser.add_argument("--rows-per-core", type=int, default=32, help="sequences (default 32)")
-    parser.add_argument("--utilization", type=float, default=0.45, help="of the peak (0.45)")
+    parser.add_argument("--sequence-length", type=within(8, 1 << 24), default=512)
+    parser.add_argument(
+        "--predictions", type=within(1, 1 << 24), help="masked tokens of a sequence (15 %%)"
+    )
+    parser.add_argument(
+        "--rows-per-core", type=within(1, 1 << 20), default=32, help="sequences (32)"
+    )
+    parser.add_argument(
+        "--utilization", type=within(0.001, 1.0), default=0.45, help="of the peak (0.45)"
+    )
     parser.add_argument("--plot", help="a file for the efficiency by cores; needs matplotlib")
     return parser
 
@@ -356,10 +364,13 @@ def main(arguments=None):
 
 
 def mesh_of(text):
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if not match or int(match[1]) * int(match[2]) < 2:
-        raise ValueError(f"--mesh {text}: expected DATAxMODEL, such as 8x1, of 2 devices or more.")
-    return int(match[1]), int(match[2])
+    match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
+    data, model = map(int, match.groups()) if match else (0, 0)
+    if not 2 <= data * model <= MAX_DEVICES:
+        raise ValueError(
+            f"--mesh {text:.200}: expected DATAxMODEL, such as 8x1, of 2 to {MAX_DEVICES} devices."
+        )
+    return data, model
 
 
 def report(settings, options, data, model):

@@ -12,6 +12,7 @@ import io
 import re
 import sys
 
+from bert4keras_lite.arguments import within
 from bert4keras_lite.parsing import SURROGATES, RepeatedKeyError, naming, parse_json
 
 from . import files
@@ -131,7 +132,7 @@ def main(arguments=None):
     parser.add_argument("--input", nargs="+", required=True, metavar="GLOB")
     parser.add_argument("--without", nargs="+", default=[], metavar="GLOB")
     parser.add_argument("--output", required=True, metavar="FILE")
-    parser.add_argument("--min-chinese", type=int, default=6, metavar="CHARACTERS")
+    parser.add_argument("--min-chinese", type=within(0, 2**31 - 1), default=6, metavar="CHARACTERS")
     options = parser.parse_args(arguments)
     try:
         inputs, without = find(options.input), find(options.without)

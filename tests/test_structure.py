@@ -106,3 +106,22 @@ def test_light_modules_load_no_framework(module):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert not FRAMEWORKS & {name.split(".")[0] for name in done.stdout.split()}
+
+
+PROGRAMS = [
+    path for folder in (PACKAGE, ROOT / "pretraining") for path in sorted(folder.rglob("*.py"))
+]
+
+
+def test_numbers_of_command_lines_have_a_range():
+    """`type=int` takes any number, and repeats all of what is none: `arguments.within` does not."""
+    bare = [
+        f"{path.name}, line {node.lineno}"
+        for path in PROGRAMS
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.keyword)
+        and node.arg == "type"
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("int", "float")
+    ]
+    assert bare == []

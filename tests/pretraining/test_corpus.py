@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -250,9 +251,6 @@ def test_duplicates_are_left_out(documents, vocab, tmp_path, capsys):
     ("more", "message"),
     [
         (["--input", "no such*"], r"--input 'no such\*': no such file"),
-        (["--shards", "0"], "--shards 0: expected at least 1"),
-        (["--seed", "-1"], "--seed -1"),
-        (["--near-duplicates", "80"], "--near-duplicates 80.0: expected a share"),
         (["--encoding", "ascii"], "is no ascii text"),
         (["--encoding", "utf-16-be"], "--encoding='utf-16-be': expected one in which"),
         (["--encoding", "cp037"], "--encoding='cp037': expected one in which"),
@@ -266,6 +264,38 @@ def test_errors_are_one_line(texts, vocab, tmp_path, capsys, more, message):
     assert main(flags(texts, vocab, tmp_path / "corpus", "--workers", "1", *more)) == 1
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
     assert re.search(message, line)
+
+
+NUMBERS = {
+    "corpus": ["sequence-length", "shards", "seed", "min-chinese", "near-duplicates", "workers"],
+    "scaling": ["sequence-length", "predictions", "rows-per-core", "utilization"],
+    "texts": ["min-chinese"],
+    "ngrams": ["order"],
+}
+NEEDED = ["--corpus", "x", "--heldout", "x"], ["--input", "x", "--output", "x"]
+
+
+@pytest.mark.parametrize(
+    ("program", "option"), [(program, name) for program in NUMBERS for name in NUMBERS[program]]
+)
+@pytest.mark.parametrize("value", ["-1", "1" + "0" * 25, "nan", "inf", "", "1" * 5000])
+def test_numbers_are_of_a_range(program, option, value, capsys):
+    needed = {"ngrams": NEEDED[0], "scaling": []}.get(program, NEEDED[1])
+    needed = [*needed, "--mode", "mlm", "--vocab", "x"] if program == "corpus" else needed
+    with pytest.raises(SystemExit) as left:
+        import_module(f"pretraining.{program}").main([*needed, f"--{option}", value])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert left.value.code == 2 and len(line) < 400
+    assert re.search(
+        rf"argument --{option}: expected a (whole )?number from \S+ to \S+, got '", line
+    )
+
+
+def test_settings_that_nobody_typed_are_of_a_range(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"--sequence-length=9+: expected a whole number from 8 to"
+    ):
+        Settings(str(tmp_path), "mlm", "", 10**25 - 1, 1)
 
 
 def test_errors_of_other_processes_too(texts, vocab, tmp_path, capsys):

@@ -182,10 +182,16 @@ def test_masks_are_functions_of_the_keys():
 
 def test_a_word_without_room_is_not_hidden():
     rows = rows_of([[[CLS], *[[300, 301, 302]] * 8, [SEP]]])
-    for most, count in ((2, 0), (4, 3), (100, 12)):
+    for most, count in ((2, 0), (4, 3), (32, 12)):
         masking = WholeWordMasking(manifest(), rate=0.45, max_predictions=most)
         counts = [masking(rows, keys(i, [0]))[2].sum() for i in range(20)]
         assert min(counts) <= count <= max(counts) and max(counts) <= most
+
+
+@pytest.mark.parametrize("most", [0, -1, LENGTH + 1, 10**13])
+def test_room_for_predictions_is_that_of_a_row(most):
+    with pytest.raises(ValueError, match=f"max_predictions={most}: expected .* from 1 to {LENGTH}"):
+        WholeWordMasking(manifest(), max_predictions=most)
 
 
 def test_words_too_long_to_be_words_are_not_hidden():
