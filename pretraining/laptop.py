@@ -25,7 +25,7 @@ from pathlib import Path
 from bert4keras_lite.files import replacing
 
 from . import corpus, train
-from .texts import write_texts
+from .texts import rows_of_pairs, write_texts
 
 TEXTS = ("lm_laws/text.txt", "lm_modern_prose/text.txt")
 WEB = "lm_cluecorpus_sample/CLUECorpusSmall_bert_sampled.txt"
@@ -36,9 +36,8 @@ PAIRS = "classical_modern/pairs.tsv"
 
 def write_pairs(source, target):
     """The classical and the modern text of each book as a document, an empty line between them."""
-    with open(source, encoding="utf-8") as lines, replacing(target) as file:
-        rows = (line.rstrip("\n").split("\t") for line in lines)
-        for _, book in groupby(rows, key=lambda row: row[0]):
+    with replacing(target) as file:
+        for _, book in groupby(rows_of_pairs(source), key=lambda row: row[0]):
             for language in zip(*(row[1:3] for row in book), strict=True):
                 file.write(("\n".join(language) + "\n\n").encode())
 
@@ -56,6 +55,31 @@ def write_labelled(data, folders, target):
     write_texts([p for p in train if any(f in p.parents for f in folders)], held, target)
 
 
+def write_parts(data, output, labelled):
+    """Writes the texts of what is in `data`.
+
+    Args:
+        data: `Path` of the directory with all sets.
+        output: `Path` of the directory to write to.
+        labelled: name -> folders with labelled sets, and how often these are read.
+
+    Returns:
+        A list of name, files and how often these are read.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    texts = [data / name for name in TEXTS if (data / name).is_file()]
+    if (data / PAIRS).is_file():
+        texts.append(output / "classical_modern.txt")
+        write_pairs(data / PAIRS, texts[-1])
+    web = [data / WEB] if (data / WEB).is_file() else []
+    parts = [("corpus", texts, 1), ("web", web, WEB_TIMES)]
+    for name, (folders, times) in labelled.items():
+        if folders:
+            write_labelled(data, folders, output / f"{name}.txt")
+            parts.append((name, [output / f"{name}.txt"], times))
+    return parts
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -71,20 +95,15 @@ def main(arguments=None):
     for folder in options.tasks:
         if not (data / folder).is_dir():
             parser.error(f"--tasks {folder}: expected a folder in {data}.")
-    output.mkdir(parents=True, exist_ok=True)
-    texts = [data / name for name in TEXTS if (data / name).is_file()]
-    if (data / PAIRS).is_file():
-        texts.append(output / "classical_modern.txt")
-        write_pairs(data / PAIRS, texts[-1])
-    web = [data / WEB] if (data / WEB).is_file() else []
-    parts = [("corpus", texts, 1), ("web", web, WEB_TIMES)]
-    for name, folders, times in (
-        ("labelled", [data] if options.labelled else [], LABELLED_TIMES),
-        ("tasks", [data / folder for folder in options.tasks], TASKS_TIMES),
-    ):
-        if folders:
-            write_labelled(data, folders, output / f"{name}.txt")
-            parts.append((name, [output / f"{name}.txt"], times))
+    labelled = {
+        "labelled": ([data] if options.labelled else [], LABELLED_TIMES),
+        "tasks": ([data / folder for folder in options.tasks], TASKS_TIMES),
+    }
+    try:
+        parts = write_parts(data, output, labelled)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     corpora = {}
     for name, files, times in parts:
         if not files:

@@ -13,7 +13,7 @@ import re
 import sys
 
 from bert4keras_lite.arguments import within
-from bert4keras_lite.parsing import SURROGATES, RepeatedKeyError, naming, parse_json
+from bert4keras_lite.parsing import SURROGATES, RepeatedKeyError, naming, parse_json, size_of
 
 from . import files
 from .documents import count_chinese
@@ -83,6 +83,29 @@ def parsed(text):
     except ValueError:
         return None
     return found if isinstance(found, dict | list) else None
+
+
+def lines_of(path):
+    """The lines of a local text file in UTF-8, without their ends; errors name the file."""
+    size_of(path)
+    try:
+        with naming(path), open(path, encoding="utf-8") as file:
+            for line in file:
+                yield line.rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8 ({error!s:.200}).") from None
+
+
+def rows_of_pairs(path):
+    """The rows of a table of pairs: lists that begin with book, classical and modern text."""
+    for number, line in enumerate(lines_of(path), 1):
+        row = line.split("\t")
+        if len(row) < 3:
+            raise ValueError(
+                f"{path}, line {number}: {len(row)} columns; expected book, classical and modern text"
+                " between tabs."
+            )
+        yield row
 
 
 def find(patterns):

@@ -18,8 +18,8 @@ RUN` trains the encoder; with `--config tiny_zh_gpt2` and `WORK/lm`, the decoder
 """
 
 import argparse
+import contextlib
 import hashlib
-import json
 import string
 import sys
 from collections import Counter
@@ -27,8 +27,10 @@ from itertools import groupby
 from pathlib import Path
 
 from bert4keras_lite.files import replacing
+from bert4keras_lite.parsing import parse_json, shown
 
 from . import corpus
+from .texts import lines_of, rows_of_pairs
 
 VOCABULARY = 7000
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -40,27 +42,33 @@ LINES = 100  # of a book whose chapters are not marked, in a document
 
 def paragraphs(path):
     """The documents of a text: lists of lines between empty lines."""
-    with open(path, encoding="utf-8") as file:
-        for filled, lines in groupby(map(str.strip, file), key=bool):
-            if filled:
-                yield list(lines)
+    for filled, lines in groupby(map(str.strip, lines_of(path)), key=bool):
+        if filled:
+            yield list(lines)
 
 
 def columns(path, column):
     """The documents of pairs: a hundred lines after each other of one book."""
-    with open(path, encoding="utf-8") as file:
-        rows = (line.rstrip("\n").split("\t") for line in file)
-        for _, book in groupby(rows, key=lambda row: row[0]):
-            lines = [row[column] for row in book]
-            for begin in range(0, len(lines), LINES):
-                yield lines[begin : begin + LINES]
+    for _, book in groupby(rows_of_pairs(path), key=lambda row: row[0]):
+        lines = [row[column] for row in book]
+        for begin in range(0, len(lines), LINES):
+            yield lines[begin : begin + LINES]
 
 
 def poems(path):
     """The documents of JSON lines: title and lines of each poem."""
-    with open(path, encoding="utf-8") as file:
-        for row in map(json.loads, file):
-            yield [row["title"], *row["paragraphs"]]
+    for number, line in enumerate(lines_of(path), 1):
+        with contextlib.suppress(ValueError):
+            match parse_json(line.encode()):
+                case {"title": title, "paragraphs": [*paragraphs]} if all(
+                    isinstance(text, str) for text in (title, *paragraphs)
+                ):
+                    yield [title, *paragraphs]
+                    continue
+        raise ValueError(
+            f"{path}, line {number}: expected a JSON object with title, a text, and paragraphs, a list"
+            f" of texts; got {shown(line)}."
+        )
 
 
 SOURCES = [
@@ -91,6 +99,7 @@ def write_texts(data, folder):
 
     Raises:
         FileNotFoundError: none of the sources is there.
+        ValueError: one of them is not as described.
     """
     there = [source for source in SOURCES if (data / source[1]).is_file()]
     if not there:
@@ -146,10 +155,13 @@ def main(arguments=None):
     work = Path(options.output)
     try:
         characters = write_texts(Path(options.data), work / "texts")
+        with replacing(work / "vocab.txt") as file:
+            file.write("".join(f"{token}\n" for token in vocabulary(characters)).encode())
     except FileNotFoundError as error:
         parser.error(f"--data {error}")
-    with replacing(work / "vocab.txt") as file:
-        file.write("".join(f"{token}\n" for token in vocabulary(characters)).encode())
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     for part, prefix, shards in (("train", "", 8), ("heldout", "heldout-", 1)):
         for mode, length in LENGTHS.items():
             failed = corpus.main(

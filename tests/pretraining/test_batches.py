@@ -101,7 +101,7 @@ def test_corpora_are_read_as_often_as_they_should(make, tmp_path):
 def test_corpora_that_do_not_go_together(make, tmp_path):
     with pytest.raises(ValueError, match=r"lm has mode 'lm', and .*mlm has 'mlm'; expected"):
         Examples({make("mlm"): 1, make("lm"): 1}, "mlm", 1)
-    for corpora in ({make("mlm"): 0}, {make("mlm"): 1.5}, {}):
+    for corpora in ({make("mlm"): 0}, {make("mlm"): 1.5}, {make("mlm"): 10**10}, {}):
         with pytest.raises(ValueError, match=r"corpus.*expected"):
             Examples(corpora, "mlm", 1)
 

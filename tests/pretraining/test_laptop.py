@@ -74,6 +74,17 @@ def test_without_texts(tmp_path, vocab, capsys):
     assert "expected one of lm_laws/text.txt" in capsys.readouterr().err
 
 
+@pytest.mark.once
+def test_pairs_of_another_layout(data, vocab, capsys):
+    (data / "classical_modern/pairs.tsv").write_text("论语\t学而时习之\n", "utf-8")
+    flags = ["--data", str(data), "--vocab", vocab]
+    assert main([*flags, "--output", str(data / "run")]) == 1
+    assert "pairs.tsv, line 1: 2 columns; expected book" in capsys.readouterr().err
+    (data / "file").write_text("")
+    assert main([*flags, "--output", str(data / "file")]) == 1
+    assert "error: " in capsys.readouterr().err
+
+
 def test_a_task_without_a_folder(data, vocab, capsys):
     flags = ["--data", str(data), "--vocab", vocab, "--output", str(data / "run")]
     with pytest.raises(SystemExit):

@@ -61,6 +61,35 @@ def test_corpora(data, tmp_path):
         assert manifest["mode"] in name and manifest["vocab_size"] == tokenizer.vocab_size
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("lm_laws/text.txt", b"\xff\xfe", "text.txt: expected text in UTF-8"),
+        (
+            "classical_modern/pairs.tsv",
+            b"a\tb\tc\na\tb\n",
+            "pairs.tsv, line 2: 2 columns; expected",
+        ),
+        (
+            "poetry/song_ci.jsonl",
+            b"{}\n",
+            "song_ci.jsonl, line 1: expected a JSON object with title",
+        ),
+        ("poetry/song_ci.jsonl", b"[" * 5000, "song_ci.jsonl, line 1: expected a JSON object with"),
+        (
+            "poetry/song_ci.jsonl",
+            b'{"title": "a", "paragraphs": "b"}',
+            "song_ci.jsonl, line 1: expected a JSON object with title",
+        ),
+    ],
+)
+def test_texts_of_another_layout(data, tmp_path, capsys, name, content, told):
+    (data / name).write_bytes(content)
+    assert tiny_zh.main(["--data", str(data), "--output", str(tmp_path / "work")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and told in error and len(error) < 600
+
+
 def test_no_texts(tmp_path, capsys):
     with pytest.raises(SystemExit):
         tiny_zh.main(["--data", str(tmp_path), "--output", str(tmp_path / "work")])
