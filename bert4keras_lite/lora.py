@@ -8,12 +8,13 @@ Reference:
     Hu et al., "LoRA", arXiv 2106.09685.
 """
 
-import re
 from contextlib import ExitStack, contextmanager
 
 import keras
 import numpy as np
 from keras import ops
+
+from .patterns import search
 
 # a gated attention unit makes its values, with gate and queries, by one `input` kernel
 QUERY_AND_VALUE = r"(attention|cross)/(query|value|input)$"
@@ -58,7 +59,8 @@ def enable_lora(model, rank, pattern=QUERY_AND_VALUE, alpha=None, train_bias=Fal
         for layer in model._flatten_layers()
         if hasattr(layer, "enable_lora") and layer.trainable_variables
     }
-    chosen = {path: layer for path, layer in able.items() if re.search(pattern, path)}
+    fits = search("pattern", pattern, able)
+    chosen = {path: layer for (path, layer), fit in zip(able.items(), fits, strict=True) if fit}
     if not chosen:
         raise ValueError(
             f"pattern={pattern!r} fits none of the {len(able)} trainable layers that can have a "

@@ -6,7 +6,6 @@ import difflib
 import inspect
 import json
 import math
-import re
 import typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from types import NoneType
 from bert4keras_lite.arguments import check_number
 from bert4keras_lite.configs import ARCHITECTURES, Config
 from bert4keras_lite.parsing import RepeatedKeyError, parse_json, read_bytes, shown, size_of
+from bert4keras_lite.patterns import check_pattern
 
 from .masking import OBJECTIVES
 
@@ -146,7 +146,8 @@ class Settings:
             raise ValueError(
                 f"devices={shown(self.devices)}: expected a number from 1 on, or 'auto'."
             )
-        check_patterns("exclude_from_weight_decay", self.exclude_from_weight_decay)
+        for pattern in self.exclude_from_weight_decay or ():
+            check_pattern("exclude_from_weight_decay", pattern)
         object.__setattr__(self, "masking", masking_options(self.objective, self.masking))
         if self.batch_size % self.accumulation_steps:
             raise ValueError(
@@ -191,17 +192,6 @@ def check_numbers(name, value):
         raise ValueError(
             f"{name}={shown(value)}: expected finite numbers, whole ones of at most 64 bits."
         )
-
-
-def check_patterns(name, patterns):
-    """Raises unless all are regular expressions."""
-    for pattern in patterns or ():
-        try:
-            re.compile(pattern)
-        except (re.error, TypeError, RecursionError, OverflowError) as error:
-            raise ValueError(
-                f"{name}: {shown(pattern)}: expected a regular expression ({error!s:.100})."
-            ) from None
 
 
 def masking_options(objective, values):

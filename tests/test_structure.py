@@ -23,6 +23,8 @@ MAY_IMPORT = {
     "losses": {"layers"},
     "doctor": {"checkpoints", "data", "models", "tokenizers"},
     "claims": {"parsing"},
+    "lora": {"patterns"},
+    "patterns": {"parsing"},
     "loading": {
         *("checkpoints", "claims", "configs", "files", "layers", "losses", "models"),
         *("optimizers", "parsing", "training"),
@@ -38,6 +40,7 @@ WITHOUT_KERAS = [
     "checkpoints",
     "files",
     "parsing",
+    "patterns",
     "mappings",
     "configs",
     "hub",

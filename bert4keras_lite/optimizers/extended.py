@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..patterns import search
 from .backends import (
     all_finite,
     by_rows,
@@ -45,7 +46,7 @@ class Extended:
     """What `extend` puts before an optimizer of Keras.
 
     Patterns are regular expressions for the paths of variables (`block_0/ffn/input/kernel`;
-    capitals do not matter). One that fits no variable is an error, as it is a slip of the pen.
+    capitals do not matter), searched for within five seconds. One that fits no variable is an error, as it is a slip of the pen.
 
     Args:
         learning_rate: float or schedule.
@@ -639,7 +640,7 @@ def _patterns(patterns):
 
 def fits(argument, patterns, paths):
     """For each path, whether one of the patterns fits; each pattern must fit somewhere."""
-    fitting = [[bool(re.search(p, path, re.IGNORECASE)) for path in paths] for p in patterns]
+    fitting = [search(argument, pattern, paths, ignore_case=True) for pattern in patterns]
     for pattern, hits in zip(patterns, fitting, strict=True):
         if not any(hits):
             some = ", ".join(paths[:: max(1, len(paths) // 8)])

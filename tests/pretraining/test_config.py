@@ -77,6 +77,7 @@ def test_flags_go_before_the_file(tmp_path):
         (["--devices", "foo"], "devices='foo': expected a number from 1 on"),
         (["--exclude_from_weight_decay", '["("]'], "'(': expected a regular expression"),
         (["--exclude_from_weight_decay", "[5]"], "5: expected a regular expression"),
+        (["--exclude_from_weight_decay", '["((a{99}){99}){99}"]'], "no more than 1000 repeats"),
         (["--masking.foo", "1"], "masking of mlm: there is no setting 'foo'"),
         (["--masking.seed", "3"], "masking of mlm: there is no setting 'seed'"),
         (["--masking.rate", "x"], "masking.rate='x': expected float"),

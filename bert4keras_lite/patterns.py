@@ -1,0 +1,70 @@
+"""Regular expressions out of settings and files, searched for within limits. Knows no framework.
+
+What an expression may be is what Python's `re` says; `regex` searches, as it can be told to stop.
+"""
+
+import math
+import re
+from time import process_time
+
+import regex
+
+from .parsing import shown
+
+LONGEST = 1000  # characters of an expression
+MOST_REPEATS = 1000  # the product of the numbers in braces: `regex` writes such repeats out
+SECONDS = 5  # of processor time, for all names
+_COUNTS = re.compile(r"\{([0-9]*),?([0-9]*)\}")
+
+
+def check_pattern(argument, pattern):
+    """Raises unless a value is a regular expression.
+
+    Raises:
+        ValueError: names the argument, and what is wrong.
+    """
+    try:
+        if not isinstance(pattern, str) or len(pattern) > LONGEST:
+            raise ValueError(f"a text of at most {LONGEST} characters")
+        if "{" in _COUNTS.sub("", pattern):
+            raise ValueError("braces around numbers only")
+        counts = (
+            max(1, *(int(count[:9] or 1) for count in pair)) for pair in _COUNTS.findall(pattern)
+        )
+        if math.prod(counts) > MOST_REPEATS:
+            raise ValueError(f"no more than {MOST_REPEATS} repeats in braces")
+        re.compile(pattern)
+    except (re.error, ValueError, RecursionError, OverflowError) as error:
+        raise ValueError(
+            f"{argument}: {shown(pattern)}: expected a regular expression ({error!s:.100})."
+        ) from None
+
+
+def search(argument, pattern, names, ignore_case=False):
+    """Whether a regular expression is found in names, for each of them.
+
+    Args:
+        argument: what the expression was given as, for the message.
+        pattern: the expression.
+        names: a list of strings.
+        ignore_case: whether capitals do not matter.
+
+    Returns:
+        A list of bool.
+
+    Raises:
+        ValueError: it is no regular expression, or one that takes for ever.
+    """
+    check_pattern(argument, pattern)
+    expression = regex.compile(pattern, regex.IGNORECASE if ignore_case else 0)
+    end = process_time() + SECONDS
+    try:
+        return [
+            bool(expression.search(name, timeout=max(end - process_time(), 0.001)))
+            for name in names
+        ]
+    except TimeoutError:
+        raise ValueError(
+            f"{argument}: {shown(pattern)}: took more than {SECONDS} seconds; expected a simpler"
+            " regular expression, without repeats within repeats."
+        ) from None
