@@ -5,7 +5,10 @@ from functools import partial
 import keras
 import numpy as np
 
-from .parsing import naming
+from .arguments import check_number, expected_number
+from .parsing import naming, shown, size_of
+
+MOST = 2**31 - 1  # of a length, or of a number of things
 
 
 def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtype=None):
@@ -36,11 +39,16 @@ def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtyp
     """
     if mode not in ("post", "pre"):
         raise ValueError(f'mode must be "post" or "pre", not {mode!r}')
-    if len(inputs) == 0:
-        raise ValueError("sequence_padding needs at least one sequence, got none")
+    check_number("seq_dims", seq_dims, 1, 32)
+    if not hasattr(inputs, "__len__") or len(inputs) == 0:
+        raise ValueError(
+            f"sequence_padding needs at least one sequence, got none: inputs={shown(inputs)}"
+        )
     sequences = [_to_arrays(x, seq_dims) for x in inputs]
     if length is None:
         length = np.max([_extents(x, seq_dims) for x in sequences], axis=0)
+    for number in np.ravel(length):
+        check_number("length", number, 0, MOST)
     length = np.broadcast_to(length, seq_dims)
 
     kinds = {kind for x in sequences for kind in _kinds(x, seq_dims)}
@@ -52,10 +60,23 @@ def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtyp
         )
     if dtype is None:
         dtype = np.result_type(*{kind for _, kind in kinds} or {np.asarray(value).dtype})
+    _check_value(value, np.dtype(dtype))
     padded = np.full((len(sequences), *length, *trailing.pop()), value, dtype)
     for target, sequence in zip(padded, sequences, strict=True):
         _fill(target, sequence, seq_dims, mode)
     return padded
+
+
+def _check_value(value, dtype):
+    """Raises if sequences of a dtype cannot be filled with a value: integers with 1.5, say."""
+    try:
+        with np.errstate(invalid="ignore"):
+            kept = np.asarray(value).astype(dtype)
+        fits = dtype.kind not in "biu" or np.array_equal(kept, value)
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise ValueError(f"value={shown(value)}: expected one that sequences of {dtype} can hold.")
 
 
 def _to_arrays(x, depth):
@@ -121,14 +142,27 @@ def truncate_sequences(maxlen, indices, *sequences):
     truncate_sequences(5, -1, [1, 2, 3, 4], [5, 6, 7])  # [[1, 2], [5, 6, 7]]
     ```
     """
-    if maxlen < 0:
-        raise ValueError(f"maxlen must not be negative, got {maxlen}")
+    check_number("maxlen", maxlen, 0, MOST)
+    for sequence in sequences:
+        if not isinstance(sequence, list | None):
+            raise ValueError(f"sequences: expected lists, got {shown(sequence)}.")
     sequences = [s for s in sequences if s]
     if not isinstance(indices, (list, tuple)):
         indices = [indices] * len(sequences)
+    if len(indices) < len(sequences):
+        raise ValueError(
+            f"indices={shown(indices)}: expected one index for each of {len(sequences)} sequences."
+        )
+    for index in indices:
+        check_number("indices", index, -MOST, MOST)
     for _ in range(sum(map(len, sequences)) - maxlen):
         longest = max(range(len(sequences)), key=lambda i: len(sequences[i]))
-        sequences[longest].pop(indices[longest])
+        sequence, index = sequences[longest], indices[longest]
+        if not -len(sequence) <= index < len(sequence):
+            raise ValueError(
+                f"indices={shown(indices)}: expected one of the {len(sequence)} items of a sequence."
+            )
+        sequence.pop(index)
     return sequences
 
 
@@ -154,8 +188,14 @@ def text_segmentate(text, maxlen, seps="\n", strips=None, truncate=True):
     text_segmentate("今天下雨。我们在家看书，喝茶。", 8, "。，")  # ["今天下雨。", "我们在家看书，", "喝茶。"]
     ```
     """
-    if maxlen < 1:
-        raise ValueError(f"maxlen must be at least 1, got {maxlen}")
+    check_number("maxlen", maxlen, 1, MOST)
+    for name, value in (("text", text), ("strips", "" if strips is None else strips)):
+        if not isinstance(value, str):
+            raise ValueError(f"{name}={shown(value)}: expected a text.")
+    if not isinstance(seps, str | list | tuple | None) or not all(
+        isinstance(sep, str) and sep for sep in seps or ()
+    ):
+        raise ValueError(f"seps={shown(seps)}: expected a text, or texts that are not empty.")
     text = text.strip().strip(strips)
     if len(text) <= maxlen:
         return [text]
@@ -197,7 +237,10 @@ def read_tsv(path, types=(str, int), header=False):
     read_tsv("matching.train.tsv", (str, str, int))        # [("怎么退货？", "如何退货？", 1), ...]
     ```
     """
-    names = " TAB ".join(kind.__name__ for kind in types)
+    if not isinstance(types, list | tuple) or not types or not all(map(callable, types)):
+        raise ValueError(f"types={shown(types)}: expected one for each column, e.g. (str, int).")
+    names = " TAB ".join(getattr(kind, "__name__", str(kind)) for kind in types)
+    size_of(path)
     rows = []
     # Only LF ends a line: str.splitlines would also cut at U+2028 and other marks within a text.
     with naming(path), open(path, "rb") as file:
@@ -214,7 +257,7 @@ def read_tsv(path, types=(str, int), header=False):
             cells = line.split("\t", len(types))
             try:
                 rows.append(tuple(kind(cell) for kind, cell in zip(types, cells, strict=True)))
-            except ValueError:
+            except (ValueError, LookupError, TypeError, ArithmeticError):
                 raise ValueError(
                     f"{path}, line {number}: expected {names}, got {line!r:.80}"
                 ) from None
@@ -235,7 +278,12 @@ def choose_buckets(lengths, max_buckets=8, multiple=8):
         each sample is padded to the next length in it (for distributions with more than 256
         multiples, of the lists on a coarser grid).
     """
-    lengths = np.maximum(np.asarray(lengths), 1)
+    check_number("max_buckets", max_buckets, 1, MOST)
+    check_number("multiple", multiple, 1, MOST)
+    lengths = np.asarray(lengths)
+    if lengths.ndim != 1 or not lengths.size or lengths.dtype.kind not in "iu":
+        raise ValueError(f"lengths={shown(lengths)}: expected integers, one for each sample.")
+    lengths = np.maximum(lengths, 1)
     longest = int(lengths.max())
     while longest > 256 * multiple:
         multiple *= 2
@@ -277,6 +325,9 @@ def pad_samples(samples, length):
     Raises:
         ValueError: a sequence is longer than `length`, or other leaves differ in shape.
     """
+    if not isinstance(samples, list | tuple) or not samples:
+        raise ValueError(f"samples={shown(samples)}: expected a list of one or more.")
+    check_number("length", length, 0, MOST)
     return _padded(samples, length, sequence_leaves(samples))
 
 
@@ -446,10 +497,13 @@ class Batches(keras.utils.PyDataset):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if len(data) == 0:
-            raise ValueError("Batches needs at least one sample, got none")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not hasattr(data, "__getitem__") or isinstance(data, str | dict) or len(data) == 0:
+            raise ValueError(
+                f"Batches needs at least one sample in a list, got none: data={shown(data)}"
+            )
+        check_number("batch_size", batch_size, 1, MOST)
+        if seed is not None:
+            check_number("seed", seed, 0, 2**64 - 1)
         self.data = data
         self.batch_size = batch_size
         self.collate = collate or partial(_padded, sequences=sequence_leaves(data))
@@ -537,8 +591,9 @@ class Batches(keras.utils.PyDataset):
         """
         if self.shuffle:
             raise ValueError("the order of shuffled batches is lost: predict with shuffle=False")
-        if len(predictions) != len(self.data):
-            raise ValueError(f"expected {len(self.data)} predictions, got {len(predictions)}")
+        count = len(predictions) if hasattr(predictions, "__len__") else shown(predictions)
+        if count != len(self.data):
+            raise ValueError(f"expected {len(self.data)} predictions, got {count}")
         back = self.order.argsort()
         if isinstance(predictions, list):
             return [predictions[i] for i in back]
@@ -562,9 +617,13 @@ class Batches(keras.utils.PyDataset):
 
 def _fit_buckets(buckets, lengths):
     """The lengths to pad to, sorted, none longer than the longest sample needs."""
-    if not buckets or np.min(buckets) < 1:
-        raise ValueError(f"buckets must be positive lengths, or how many to choose, got {buckets}")
-    if isinstance(buckets, int):
+    several = isinstance(buckets, list | tuple | range | np.ndarray)
+    numbers = buckets if several else [buckets]
+    if len(numbers) == 0 or any(expected_number(number, 1, MOST) for number in numbers):
+        raise ValueError(
+            f"buckets must be positive lengths, or how many to choose, got {shown(buckets)}"
+        )
+    if not several:
         return choose_buckets(lengths, buckets)
     buckets = sorted(buckets)
     longest = int(lengths.argmax())

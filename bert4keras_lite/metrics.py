@@ -6,9 +6,12 @@ sacrebleu's standard one takes a sentence without spaces for a single word.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import regex
+
+from .parsing import shown
 
 CHARACTERS = regex.compile(
     r"\p{Latin}[\p{Latin}\p{M}]*(?:['’]\p{Latin}+)*"  # a Latin word
@@ -86,16 +89,32 @@ def triple_scores(true, predicted):
 
 def _scores(true, predicted, type_at):
     totals = [Counter(), Counter(), Counter()]
-    for truth, found in _pairs(true, predicted):
-        truth, found = set(map(tuple, truth)), set(map(tuple, found))
+    for pair in _pairs(true, predicted):
+        truth, found = map(_triples, pair)
         for total, items in zip(totals, (truth, found, truth & found), strict=True):
             total.update(item[type_at] for item in items)
-    types = sorted(totals[0].keys() | totals[1].keys())
+    types = sorted(totals[0].keys() | totals[1].keys(), key=str)
     by_type = {kind: Scores(*(total[kind] for total in totals)) for kind in types}
     return Scores(*(total.total() for total in totals), by_type)
 
 
+def _triples(items):
+    """The items of a text as a set of triples."""
+    try:
+        triples = [tuple(item) for item in items]
+        if isinstance(items, str | dict) or any(len(triple) != 3 for triple in triples):
+            raise TypeError
+        return set(triples)
+    except TypeError:
+        raise ValueError(
+            f"expected for each text its triples, of three parts each, got {shown(items)}."
+        ) from None
+
+
 def _pairs(true, predicted):
+    for name, texts in (("true", true), ("predicted", predicted)):
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise ValueError(f"{name}={shown(texts)}: expected one entry for each text.")
     true, predicted = list(true), list(predicted)
     if len(true) != len(predicted):
         raise ValueError(
@@ -125,12 +144,14 @@ def bio_spans(tags):
         >>> sorted(bio_spans(["B-PER", "I-PER", "O", "B-LOC"]))
         [(0, 2, 'PER'), (3, 4, 'LOC')]
     """
+    if not isinstance(tags, Iterable):
+        raise ValueError(f"tags={shown(tags)}: expected those of one text.")
     spans, start, open_type = set(), None, None
     for i, tag in enumerate([*tags, "O"]):
-        place, kind = tag[:1], tag[2:]
+        place, kind = (tag[:1], tag[2:]) if isinstance(tag, str) else ("", "")
         if place not in tuple("BIMESO") or (tag[1:] and tag[1] not in "-_"):
             raise ValueError(
-                f"tag {i} is {tag!r}; expected B, I, M, E, S or O, and for all but O a type "
+                f"tag {i} is {shown(tag)}; expected B, I, M, E, S or O, and for all but O a type "
                 "after a hyphen, such as 'B-PER'."
             )
         if start is not None and (place in "BSO" or kind != open_type):
@@ -151,14 +172,20 @@ def characters(text):
         >>> characters("用BERT打了99.5分")
         ['用', 'BERT', '打', '了', '99.5', '分']
     """
-    return CHARACTERS.findall(text)
+    return CHARACTERS.findall(_text(text))
 
 
 def words(text):
     """A text as jieba's words."""
     import jieba
 
-    return [word for word in jieba.lcut(text) if not word.isspace()]
+    return [word for word in jieba.lcut(_text(text)) if not word.isspace()]
+
+
+def _text(value):
+    if not isinstance(value, str):
+        raise ValueError(f"expected a text, got {shown(value)}.")
+    return value
 
 
 def bleu(true, predicted, segment=characters):
@@ -179,7 +206,7 @@ def bleu(true, predicted, segment=characters):
     Reference:
         Papineni et al., ACL 2002, https://aclanthology.org/P02-1040
     """
-    sacrebleu = _needed("sacrebleu")
+    sacrebleu, segment = _needed("sacrebleu"), _function(segment)
     references, texts = _segmented(true, predicted, lambda text: " ".join(segment(text)))
     most = max(map(len, references), default=0)
     # sacrebleu wants the first reference of every text, then the second, ...; None: no such
@@ -207,7 +234,9 @@ def rouge(true, predicted, segment=characters):
         Lin, 2004, https://aclanthology.org/W04-1013
     """
     kinds = ["rouge1", "rouge2", "rougeL"]
-    scorer = _needed("rouge_score.rouge_scorer").RougeScorer(kinds, tokenizer=_Segments(segment))
+    scorer = _needed("rouge_score.rouge_scorer").RougeScorer(
+        kinds, tokenizer=_Segments(_function(segment))
+    )
     references, texts = _segmented(true, predicted, lambda text: text)
     scores = [scorer.score_multi(*pair) for pair in zip(references, texts, strict=True)]
     return {kind: sum(s[kind].fmeasure for s in scores) / max(len(scores), 1) for kind in kinds}
@@ -220,11 +249,28 @@ class _Segments:
         self.tokenize = tokenize
 
 
+def _function(segment):
+    if not callable(segment):
+        raise ValueError(f"segment={shown(segment)}: expected a function from a text to a list.")
+    return segment
+
+
 def _segmented(true, predicted, segment):
     """For each text the references, as a list; and the texts."""
     pairs = list(_pairs(true, predicted))
-    references = [[segment(r) for r in ([t] if isinstance(t, str) else t)] for t, _ in pairs]
-    return references, [segment(text) for _, text in pairs]
+    references = [[t] if isinstance(t, str) else t for t, _ in pairs]
+    for number, (texts, (_, text)) in enumerate(zip(references, pairs, strict=True)):
+        if not isinstance(text, str):
+            raise ValueError(f"predicted[{number}]: expected a text, got {shown(text)}.")
+        if (
+            not isinstance(texts, list | tuple)
+            or not texts
+            or not all(isinstance(reference, str) for reference in texts)
+        ):
+            raise ValueError(
+                f"true[{number}]: expected a text, or a list of one or more, got {shown(texts)}."
+            )
+    return [[*map(segment, texts)] for texts in references], [segment(text) for _, text in pairs]
 
 
 def _needed(module):

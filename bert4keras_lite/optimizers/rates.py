@@ -1,9 +1,13 @@
 """Learning rates: over time, and over depth."""
 
+import math
 import re
 
 import keras
 from keras import ops
+
+from ..arguments import check_number
+from ..parsing import shown
 
 PACKAGE = "bert4keras_lite"
 
@@ -24,10 +28,15 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, rate, points):
-        points = {int(k): float(v) for k, v in points.items()}
-        if not points or min(points) < 0:
+        told = points
+        try:
+            points = {int(k): float(v) for k, v in told.items()}
+            whole = all(float(k) == int(k) >= 0 for k in told)
+        except (AttributeError, TypeError, ValueError, OverflowError):
+            points, whole = {}, False
+        if not points or not whole or not all(map(math.isfinite, points.values())):
             raise ValueError(
-                f"lr_schedule={points}: expected updates, 0 or later, with a factor each, such as "
+                f"lr_schedule={shown(told)}: expected updates, 0 or later, with a factor each, such as "
                 "{0: 0.0, 1000: 1.0}."
             )
         self.rate = rate
@@ -66,6 +75,7 @@ def layerwise_multipliers(model, decay):
         ELECTRA (arXiv 2003.10555, appendix B), with the exponents of its code:
         https://github.com/google-research/electra/blob/master/model/optimization.py
     """
+    check_number("decay", decay, 0.0, 1000.0)
     paths = [variable.path for variable in model.trainable_variables]
     layers = {
         match[1]: int(match[2]) for p in paths if (match := re.match(r"(.*?block_(\d+))/", p))
