@@ -6,6 +6,7 @@ import difflib
 import inspect
 import json
 import math
+import re
 import typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,13 +14,21 @@ from types import NoneType
 
 from bert4keras_lite.arguments import check_number
 from bert4keras_lite.configs import ARCHITECTURES, Config
-from bert4keras_lite.parsing import RepeatedKeyError, parse_json, read_bytes, shown, size_of
+from bert4keras_lite.parsing import (
+    SURROGATES,
+    RepeatedKeyError,
+    parse_json,
+    read_bytes,
+    shown,
+    size_of,
+)
 from bert4keras_lite.patterns import check_pattern
 
 from .masking import OBJECTIVES
 
 RECIPES = Path(__file__).with_name("recipes")
 MAX_SIZE = 1 << 18  # bytes of a file of settings: PyYAML takes a thousand times as much
+ODD_NUMBER = re.compile(r"[-+]?0[0-9_]|.*:", re.DOTALL)  # octal, or in parts of sixty
 CHOICES = {
     "objective": ("mlm", "lm", "unilm", "t5", "electra"),
     "backend": ("tensorflow", "jax", "torch"),
@@ -178,6 +187,8 @@ def of_kind(name, value, kind):
         expected = " or ".join("null" if k is NoneType else k.__name__ for k in kinds)
         raise ValueError(f"{name}={shown(value)}: expected {expected}.")
     check_numbers(name, value)
+    if isinstance(value, str) and ("\0" in value or SURROGATES.search(value)):
+        raise ValueError(f"{name}={shown(value)}: expected a text without null or half characters.")
     return value
 
 
@@ -297,6 +308,16 @@ def read(config):
                     "a reference (*) to another value, of which settings have none"
                 )
             return super().compose_node(parent, index)
+
+        def compose_scalar_node(self, anchor):
+            """Numbers as one reads them: YAML 1.1 takes 017 for 15, and 1:30 for 90."""
+            node = super().compose_scalar_node(anchor)
+            if node.tag.endswith((":int", ":float")) and ODD_NUMBER.match(node.value):
+                raise yaml.YAMLError(
+                    f"the number {node.value!r:.200}, which may be read in two ways; write it in"
+                    " decimal digits, or in quotes if it is a text"
+                )
+            return node
 
         def construct_mapping(self, node, deep=False):
             """No key may be there twice: PyYAML takes the last value."""

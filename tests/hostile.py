@@ -2609,6 +2609,28 @@ def recipe_sexagesimal(folder):
 
 
 @case(load_recipe)
+def recipe_minutes(folder):
+    """A number in parts of sixty: 90, for YAML 1.1."""
+    return recipe(folder, b"steps: 1:30")
+
+
+@case(load_recipe)
+def recipe_octal(folder):
+    """15, for YAML 1.1."""
+    return recipe(folder, b"steps: 017")
+
+
+@case(load_recipe)
+def recipe_null(folder):
+    return recipe(folder, b'output: "a\\0b"')
+
+
+@case(load_recipe)
+def recipe_surrogate(folder):
+    return recipe(folder, b'output: "a\\ud800b"')
+
+
+@case(load_recipe)
 def recipe_long(folder):
     return recipe(folder, b"steps: 1\n" * 100_000)
 

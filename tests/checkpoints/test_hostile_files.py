@@ -317,7 +317,11 @@ REFUSED = {
     "recipe_long_number_within": "masking=<an integer of 800000 bits>: expected finite numbers",
     "recipe_long_name": "expected names of settings, got <an integer of 800000 bits>",
     "recipe_infinity": "learning_rate=inf: expected finite numbers",
-    "recipe_sexagesimal": "expected YAML, but int too large to convert to float",
+    "recipe_sexagesimal": "the number '1:59:59:59",
+    "recipe_minutes": "the number '1:30', which may be read in two ways; write it in decimal digits",
+    "recipe_octal": "the number '017', which may be read in two ways; write it in decimal digits",
+    "recipe_null": "output='a\\x00b': expected a text without null or half characters",
+    "recipe_surrogate": "output='a\\ud800b': expected a text without null or half characters",
     "recipe_long": "has 900000 bytes; expected settings, at most 262144",
     "recipe_pipe": "no such file, and none of the recipes: bert4keras_lamb, bert_base_zh,",
 }
