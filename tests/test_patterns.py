@@ -85,6 +85,13 @@ def test_optimizers_do_not_wait(options, impatient):
         AdamW(0.1, **options).build([variable])
 
 
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), -1.0, None, "fast", [1]])
+def test_factors_of_rates_are_numbers(rate):
+    variable = keras.Variable(np.zeros(2), name="kernel")
+    with pytest.raises(ValueError, match=r"lr_multipliers: 'kernel'=.*: expected a number from 0"):
+        AdamW(0.1, lr_multipliers={"kernel": rate}).build([variable])
+
+
 def test_lora_does_not_wait(impatient):
     sizes = {"vocab_size": 9, "hidden_size": 4, "intermediate_size": 4, "num_attention_heads": 1}
     model = build_transformer_model(model="bert", num_hidden_layers=1, **sizes)

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..arguments import check_number
+from ..parsing import shown
 from ..patterns import search
 from .backends import (
     all_finite,
@@ -178,7 +180,11 @@ class Extended:
         paths = [variable.path for variable in variables]
         rates = [1.0] * len(paths)
         for pattern, rate in reversed(self.lr_multipliers.items()):
-            rate = PiecewiseLinear(1.0, rate) if isinstance(rate, dict) else float(rate)
+            if isinstance(rate, dict):
+                rate = PiecewiseLinear(1.0, rate)
+            else:
+                check_number(f"lr_multipliers: {shown(pattern)}", rate, 0.0, 1e12)
+                rate = float(rate)
             hits = fits("lr_multipliers", [pattern], paths)
             rates = [rate if hit else old for hit, old in zip(hits, rates, strict=True)]
         left_out = {
