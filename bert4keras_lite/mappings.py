@@ -327,6 +327,7 @@ TIED_HEADS = [
     r"(cls\.)?predictions\.decoder\.weight$",
     r"(generator_lm_head|lm_head|decoder)\.weight$",
     r"lm_head/embeddings$",  # in files of Keras
+    r"((cls|generator)(/|_)predictions/decoder|(gpt|newslm)/lm_head|decoder/logits)/kernel$",
 ]
 
 # How a family is known by the names of its weights: one name fits the first pattern and none the
@@ -411,6 +412,7 @@ CONFIG_KEYS = {
     "relative_attention_max_distance": "relative_max_distance",
     "max_relative_position": "relative_max_distance",
     "rotary_value": "rotate_values",
+    "tie_weights": "tie_word_embeddings",
     "with_mlm": "with_lm",
     "final_activation": "with_lm",
 }
@@ -464,7 +466,7 @@ CONFIG_NOTES = (
     r"tokenizer_class|tokenizer_type|use_cache|use_bfloat16|torchscript|tie_encoder_decoder|initializer_factor|"
     r"n_ctx|predict_special_tokens|classifier_.*|local_attention|local_rope_theta|deterministic_flash_attn|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
     # Tencent's UER
-    r"embedding|encoder|decoder|mask|target|tie_weights|data_processor|tgt_embedding|"
+    r"embedding|encoder|decoder|mask|target|data_processor|tgt_embedding|"
     r"share_embedding|word_embedding|"
     # generation
     r"do_sample|early_stopping|length_penalty|max_length|min_length|no_repeat_ngram_size|num_beams|"

@@ -14,7 +14,7 @@ from running import outputs_of
 
 from bert4keras_lite import mappings
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
-from bert4keras_lite.checkpoints.foreign import adapt
+from bert4keras_lite.checkpoints.foreign import DIALECTS, adapt
 from bert4keras_lite.checkpoints.matching import gather
 from bert4keras_lite.configs import ARCHITECTURES, Config, recognize, translate
 from bert4keras_lite.layers import MultiHeadAttention, NystromAttention
@@ -422,8 +422,8 @@ def test_landmarks_refuse_what_they_cannot_do(options):
 # ---------------------------------------------------------------- what can go wrong
 
 
-def saved(name, tmp_path, format="tf"):
-    transformer = build(name)
+def saved(name, tmp_path, format="tf", **options):
+    transformer = build(name, **options)
     transformer.save_checkpoint(tmp_path, format)
     return transformer
 
@@ -583,6 +583,63 @@ def test_uers_own_config(tmp_path):
         outputs_of(transformer.model, case.inputs[0]), case.outputs[0], strict=True
     ):
         np.testing.assert_allclose(output, golden, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "ours"),
+    [
+        ("encoders/uer_bert", "target.mlm.linear_2.weight", "cls/predictions/decoder/kernel"),
+        ("decoders/uer_gpt2", "target.output_layer.weight", "gpt/lm_head/kernel"),
+    ],
+)
+def test_a_head_of_its_own_in_uers_files(case, name, ours):
+    """It is read, or an error: UER ties it to the table with `tie_weights` alone."""
+    case = CASES[case]
+    table = case.weights["embedding.word.embedding.weight"]
+    load = functools.partial(build_transformer_model, return_keras_model=False, **case.options)
+    tied = load(case.config, case.weights | {name: table})
+    assert tied.config.tie_word_embeddings
+    for tells in ({}, {"tie_weights": False}):
+        own = load(case.config | tells, case.weights | {name: table + 1})
+        np.testing.assert_array_equal(own.variables["lm_head/embeddings"], table + 1)
+    with pytest.raises(
+        CheckpointError, match=f"! {ours}: differs from .*tie_word_embeddings=False"
+    ):
+        load(case.config | {"tie_weights": True}, case.weights | {name: table + 1})
+
+
+def test_a_decoders_table_of_its_own_in_uers_t5():
+    case = CASES["decoders/uer_t5"]
+    name = "tgt_embedding.word.embedding.weight"
+    with pytest.raises(
+        CheckpointError, match=r"! decoder\.embed_tokens\.weight: differs from shared"
+    ):
+        weights = case.weights | {name: case.weights[name] + 1}
+        build_transformer_model(case.config, weights, **case.options)
+
+
+@pytest.mark.parametrize("model", ["bert", "gpt", "gpt2_ml", "t5.1.1", "electra_generator"])
+def test_a_head_of_its_own_that_a_config_ties(model, tmp_path):
+    options = HEADS.get(model, {"with_lm": "linear"})
+    saved(model, tmp_path, tie_word_embeddings=False)
+    with pytest.raises(CheckpointError, match=r"decoder|head|logits.*: differs from"):
+        build_transformer_model(tmp_path, model=model, **(options | {"tie_word_embeddings": True}))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_dialect_leaves_an_array_out(dialect):
+    assert all(isinstance(there, str) for _, there, _ in dialect.rules)
+
+
+def test_the_second_stage_of_a_head_is_told():
+    name = "cls/predictions/output_bias"
+    built_here = built("bert", with_lm="linear")
+    arrays = {path: np.array(v) for path, v in built_here.variables.items()}
+    stored = gather(arrays, built_here.table, mappings.ROLES, "tf", {"i": 2})
+    stored = {n: give() for n, give in stored.items()}
+    stored |= {"cls/predictions/output_prev_bias": stored[name], name: stored[name] + 1}
+    with pytest.warns(UserWarning, match="unused, 1 arrays: cls/predictions/second_stage/output_b"):
+        built_here.load_checkpoint(stored)
 
 
 SHARED = FOLDER.parents[2] / "shared/checkpoints/index_only"

@@ -1,7 +1,8 @@
 """Checkpoints in a spelling of their own, presented under the names the tables know.
 
 A dialect is a sign (a name that only its files have) and rules: a pattern of names, what to call
-them instead (None: leave out), and what to do to the array. Nothing is read until it is asked for.
+them instead, and what to do to the array. No rule leaves an array out: what may be a copy gets the
+name of one, and is compared. Nothing is read until it is asked for.
 """
 
 import math
@@ -119,7 +120,7 @@ UER_BERT = Dialect(
             "same",
         ),
         (r"target\.(mlm\.linear_2|mlm_linear_2)\.bias$", "cls/predictions/output_bias", "same"),
-        (r"target\.(mlm\.linear_2|mlm_linear_2)\.weight$", None, "same"),  # tied
+        (r"target\.(mlm\.linear_2|mlm_linear_2)\.weight$", "cls/predictions/decoder/kernel", "turn"),
         (r"target\.(sp\.linear_1|nsp_linear_1)\.weight$", "bert/pooler/dense/kernel", "turn"),
         (r"target\.(sp\.linear_1|nsp_linear_1)\.bias$", "bert/pooler/dense/bias", "same"),
         (r"target\.(sp\.linear_2|nsp_linear_2)\.weight$", "cls/seq_relationship/output_weights", "same"),
@@ -145,7 +146,7 @@ UER_GPT2 = Dialect(
             "same",
         ),
         (r"encoder\.layer_norm\.(gamma|beta)$", r"gpt/output/LayerNorm/\1", "same"),
-        (r"target\.(lm\.)?output_layer\.weight$", None, "same"),  # tied
+        (r"target\.(lm\.)?output_layer\.weight$", "gpt/lm_head/kernel", "turn"),
     ],
 )
 
@@ -197,7 +198,7 @@ UER_T5 = Dialect(
     r"decoder\.transformer_decoder\.\d+\.context_attn\.",
     [
         (_WORD, "shared.weight", "same"),
-        (r"tgt_embedding\..*$", None, "same"),  # shared
+        (rf"tgt_{_WORD}", "decoder.embed_tokens.weight", "same"),
         *_uer_t5_stack("encoder", "transformer", [("self_attn", "layer_norm_1", "SelfAttention")]),
         *_uer_t5_stack(
             "decoder",
@@ -313,7 +314,7 @@ TWO_STAGE_HEAD = Dialect(
     r"cls/predictions/output_prev_bias$",
     [
         (r"cls/predictions/output_prev_bias$", "cls/predictions/output_bias", "same"),
-        (r"cls/predictions/(output_bias|(query|key|value)/.*)$", None, "same"),
+        (r"cls/predictions/output_bias$", "cls/predictions/second_stage/output_bias", "same"),
     ],
 )
 
@@ -430,8 +431,7 @@ def _translated(checkpoint, dialect):
         for pattern, there, change in dialect.rules:
             found = re.fullmatch(pattern, name)
             if found:
-                if there is not None:
-                    add(found.expand(there), name, change)
+                add(found.expand(there), name, change)
                 break
         else:
             add(name, name, "same")

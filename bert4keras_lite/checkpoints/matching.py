@@ -422,10 +422,13 @@ def _differing_spellings(checkpoint, name, slot, found):
 
 
 def is_copy(checkpoint, name, original):
-    """Whether two arrays of a checkpoint are equal."""
-    if tuple(_shape(checkpoint, name)) != tuple(_shape(checkpoint, original)):
+    """Whether two arrays of a checkpoint are equal; a kernel is held against a table turned."""
+    turned = name.endswith("/kernel") and not original.endswith("/kernel")
+    shape = tuple(_shape(checkpoint, name))
+    if (shape[::-1] if turned else shape) != tuple(_shape(checkpoint, original)):
         return False
     first, second = (np.asarray(checkpoint[n]) for n in (name, original))
+    first = first.T if turned else first
     equal = all(
         np.array_equal(*pieces) for pieces in zip(_pieces(first), _pieces(second), strict=True)
     )
