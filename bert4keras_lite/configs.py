@@ -808,6 +808,8 @@ def read_off(checkpoint, family, values):
     if found.get("embedding_size") == found.get("hidden_size"):
         found.pop("embedding_size", None)
         found["embedding_projection"] = "embedding_projection/kernel" in located
+    if getattr(checkpoint, "num_heads", None):
+        found["num_attention_heads"] = checkpoint.num_heads
     if counts.get("i"):
         found["num_hidden_layers"] = counts["i"]
     if counts.get("j"):

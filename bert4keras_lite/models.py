@@ -18,7 +18,7 @@ from keras import ops
 
 from . import mappings
 from .arguments import check_options
-from .checkpoints import open_checkpoint, saving_checkpoint
+from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
 from .checkpoints.base import release
 from .checkpoints.foreign import adapt
 from .checkpoints.keras_file import counted_anew, under_paths
@@ -538,6 +538,13 @@ class Transformer:
         """
         checkpoint, where = _opened(checkpoint)
         variables, c = self.variables, self.config
+        heads = getattr(checkpoint, "num_heads", None)
+        if heads not in (None, c.num_attention_heads):
+            raise CheckpointError(
+                f"{where}: its arrays have an axis for {heads} heads, and the model has "
+                f"num_attention_heads={c.num_attention_heads}; expected the same. Correct the "
+                "config or the option."
+            )
         chosen = {"vocab_size"} if keep_tokens is not None or compound_tokens else ()
         hint = partial(self.advice, chosen=chosen)
         copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]

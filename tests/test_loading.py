@@ -310,8 +310,8 @@ def test_other_axes_than_those_of_heads(tmp_path):
     again = build_transformer_model(tmp_path, arrays | fits, return_keras_model=False)
     assert_same_weights(again, load(tmp_path))
     for name, shape in (
-        (f"{attention}self/query/kernel", (2, 4, 8)),
-        (f"{attention}output/dense/kernel", (8, 2, 4)),
+        (f"{attention}self/query/kernel", (1, 8, 8, 1)),
+        (f"{attention}output/dense/kernel", (2, 2, 8)),
         (f"{attention}output/dense/bias", (2, 4)),
         ("bert/pooler/dense/kernel", (8, 2, 4)),
     ):
@@ -319,6 +319,23 @@ def test_other_axes_than_those_of_heads(tmp_path):
         options = {"with_pool": True} if "pooler" in name else {}
         with pytest.raises(CheckpointError, match=f"! {name}: "):
             build_transformer_model(tmp_path, arrays | {name: array}, **options)
+
+
+def test_axes_of_heads_are_held_against_the_config(tmp_path):
+    """Shapes that join to the same size would give other numbers without a word."""
+    small().save_checkpoint(tmp_path, "tf")
+    arrays = dict(open_checkpoint(tmp_path))
+    prefix = "bert/encoder/layer_{}/attention/self/query/kernel"
+    first, second = (prefix.format(i) for i in range(2))
+    four = {name: arrays[name].reshape(8, 4, 2) for name in (first, second)}
+    said = "axis for 4 heads, and the model has num_attention_heads=2"
+    with pytest.raises(CheckpointError, match=said):
+        build_transformer_model(tmp_path, arrays | four)
+    two = {second: arrays[second].reshape(8, 2, 4)}
+    with pytest.raises(CheckpointError, match=r"layer_0.* has 4 heads, .*layer_1.* has 2; expected"):
+        build_transformer_model(tmp_path, arrays | four | two)
+    measured = build_transformer_model(None, arrays | four, return_keras_model=False)
+    assert measured.config.num_attention_heads == 4
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,12 @@ class Checkpoint(Mapping):
         format: `"tf"`, `"safetensors"`, `"torch"`, `"npz"` or `"keras"`.
         dialect: what its names were translated from (see `foreign.py`), or None.
         layers: of a file of Keras: group -> the name of the layer that it is of.
+        num_heads: how many heads of attention its arrays had an axis for, or None.
     """
 
-    def __init__(self, path, format, entries, dialect=None, layers=None):
+    def __init__(self, path, format, entries, dialect=None, layers=None, num_heads=None):
         self.path, self.format, self._entries = Path(path), format, entries
-        self.dialect, self.layers = dialect, layers
+        self.dialect, self.layers, self.num_heads = dialect, layers, num_heads
 
     def entry(self, name):
         """The `Entry` of a tensor."""

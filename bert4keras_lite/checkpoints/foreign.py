@@ -350,11 +350,12 @@ OFFICIAL_BERT = Dialect(
     ],
 )
 
-# Its kernels have an axis for the heads, under Google's names, too: pattern, number of axes, change
+# Its kernels have an axis for the heads, under Google's names, too: pattern, number of axes, which
+# of them it is, change
 HEADS = [
-    (r"bert/encoder/layer_\d+/attention/self/(query|key|value)/kernel", 3, "join last axes"),
-    (r"bert/encoder/layer_\d+/attention/self/(query|key|value)/bias", 2, "join last axes"),
-    (r"bert/encoder/layer_\d+/attention/output/dense/kernel", 3, "join first axes"),
+    (r"bert/encoder/layer_\d+/attention/self/(query|key|value)/kernel", 3, 1, "join last axes"),
+    (r"bert/encoder/layer_\d+/attention/self/(query|key|value)/bias", 2, 0, "join last axes"),
+    (r"bert/encoder/layer_\d+/attention/output/dense/kernel", 3, 0, "join first axes"),
 ]
 
 DIALECTS = [
@@ -443,21 +444,33 @@ def _translated(checkpoint, dialect):
 
 
 def _with_joined_heads(checkpoint):
-    """A checkpoint without the axes of `HEADS`."""
-    changes = {
-        name: change
-        for name in checkpoint
-        for pattern, axes, change in HEADS
-        if re.fullmatch(pattern, name) and len(_shape(checkpoint, name)) == axes
-    }
+    """A checkpoint without the axes of `HEADS`, which tells how many heads they had.
+
+    Raises:
+        CheckpointError: two arrays have different numbers of heads.
+    """
+    changes, counted = {}, {}  # count of heads -> the first array that has it
+    for name in checkpoint:
+        for pattern, axes, axis, change in HEADS:
+            shape = _shape(checkpoint, name)
+            if re.fullmatch(pattern, name) and len(shape) == axes:
+                changes[name] = change
+                counted.setdefault(shape[axis], name)
     if not changes:
         return checkpoint
+    if len(counted) > 1:
+        (heads, name), (others, other) = list(counted.items())[:2]
+        raise CheckpointError(
+            f"{_path(checkpoint)}: {name!r:.200} has {heads} heads, {other!r:.200} has {others}; "
+            "expected the same. Get or copy the file again."
+        )
     entries = {name: _changed(checkpoint, name, changes.get(name, "same")) for name in checkpoint}
-    return _presented(checkpoint, entries, getattr(checkpoint, "dialect", None))
+    return _presented(checkpoint, entries, getattr(checkpoint, "dialect", None), *counted)
 
 
-def _presented(checkpoint, entries, dialect=None):
-    return Checkpoint(_path(checkpoint), getattr(checkpoint, "format", "npz"), entries, dialect)
+def _presented(checkpoint, entries, dialect=None, num_heads=None):
+    format = getattr(checkpoint, "format", "npz")
+    return Checkpoint(_path(checkpoint), format, entries, dialect, num_heads=num_heads)
 
 
 def _path(checkpoint):
