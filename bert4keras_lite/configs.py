@@ -34,6 +34,15 @@ CHOICES = {
     "norm_at": ("post", "pre", "pre_ffn", "gpt2_ml"),
     "attention": ("full", "nystrom", "gau"),
     "attend": ("all", "lm", "unilm"),
+    "scale_decoder_outputs": (False, True, "tied"),
+}
+# kinds of values in a config, in words
+_KINDS = {
+    bool: "true or false",
+    dict: "an object",
+    int: "a whole number",
+    list: "a list",
+    str: "a name",
 }
 # the least and the most of numbers, where that is not 1 to 2**31 - 1 or, of fractions, 0 to 1e30
 _RANGES = {
@@ -229,6 +238,12 @@ class Config:
             config = cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
+        if values.get("is_decoder") and config.stacks == "one" and config.attend == "all":
+            raise ValueError(
+                f"{where}: is_decoder is true, which means that a token sees only what came before; "
+                "expected application='lm', which computes that. Pass it, or take is_decoder out of "
+                "the file if it is wrong."
+            )
         usual = {
             "embedding_size": config.hidden_size,
             "attention_head_size": config.hidden_size / config.num_attention_heads,
@@ -321,6 +336,9 @@ class Config:
         return said.get(name, name)
 
 
+_FIELDS = {field.name: field for field in fields(Config)}
+
+
 def key_of(values, name):
     """What the file that values were read from calls a field; its name, if the value is no file's."""
     key, told = values.get(SPELLED, {}).get(name, (name, None))
@@ -337,7 +355,8 @@ def _expected(field, value):
     """What a field of `Config` expects, in words, if a value is not that; else None."""
     name, types = field.name, get_args(field.type) or (field.type,)
     if name in CHOICES:
-        return None if value in CHOICES[name] else f"one of {', '.join(CHOICES[name])}"
+        expected = f"one of {', '.join(map(str, CHOICES[name]))}"
+        return None if _is_one_of(value, CHOICES[name]) else expected
     if (type(None) in types and value is None) or (bool in types and isinstance(value, bool)):
         return None
     for kind, what, least, most in (
@@ -351,11 +370,23 @@ def _expected(field, value):
             return None if fits and least <= value <= most else f"{what} from {least} to {most}"
     if types == (bool,):
         return "True or False"
-    return "a name or a function" if types == (str,) and not _is_activation(value) else None
+    flag = "True, False, " if bool in types else ""
+    return None if isinstance(value, str) or callable(value) else f"{flag}a name or a function"
 
 
-def _is_activation(value):
-    return isinstance(value, str) or callable(value)
+def _is_one_of(value, choices):
+    """Whether a value is one of several, of the same type: `1` is not `True`."""
+    return any(type(value) is type(choice) and value == choice for choice in choices)
+
+
+def _unfit(value, only):
+    """What is wrong with a value of `mappings.CONFIG_ONLY`, in words, or None."""
+    kind = isinstance(only, type)
+    if value is None or (type(value) is only if kind else _is_one_of(value, only)):
+        return None
+    if kind:
+        return f"expected {_KINDS[only]}"
+    return f"here only {only or 'nothing'} is computed. Another value is another architecture"
 
 
 # fields that say how a model is used, not what it is
@@ -504,7 +535,6 @@ _SEVERAL_KINDS = ("with_lm",)  # `with_mlm` may be true, and `final_activation` 
 
 def translate(raw, where="the config"):
     """Published keys and values to ours; see `read_config`."""
-    ours = {f.name for f in fields(Config)}
     values, spelled, not_understood = {}, {}, {}
     for key, value in raw.items():
         name = mappings.CONFIG_KEYS.get(key, key)
@@ -513,13 +543,11 @@ def translate(raw, where="the config"):
         if key == "layer_norm_eps" and "norm_eps" in raw:
             continue  # in early configs of ModernBERT, with a value that nothing reads
         if key in mappings.CONFIG_ONLY:
-            only = mappings.CONFIG_ONLY[key]
-            if only is not None and value not in (None, *only):
-                raise ValueError(
-                    f"{where}: {key} is {value!r:.200}; here only {only or 'nothing'} is computed. "
-                    "Another value is another architecture."
-                )
-        elif name in ours:
+            if unfit := _unfit(value, mappings.CONFIG_ONLY[key]):
+                raise ValueError(f"{where}: {key} is {shown(value)}; {unfit}.")
+        elif name in _FIELDS:
+            if value is not None and not (name == "hidden_act" and isinstance(value, list)):
+                _check(_FIELDS[name], value, f"{where}: {key}")
             if values.get(name) is None:
                 values[name], spelled[name] = value, (key, value)
             elif value not in (None, values[name]) and name not in _SEVERAL_KINDS:
@@ -541,7 +569,8 @@ def translate(raw, where="the config"):
     values[SPELLED] = spelled
     if isinstance(raw.get("n_embd"), int) and "intermediate_size" not in values:
         values["intermediate_size"] = 4 * raw["n_embd"]  # GPT-2's n_inner: null
-    if "n_ctx" in raw:
+    if raw.get("n_ctx") is not None:
+        _check(_FIELDS["max_position"], raw["n_ctx"], f"{where}: n_ctx")
         values.setdefault("max_position", raw["n_ctx"])
     if "emb_size" in raw and "hidden_size" not in values:
         values["hidden_size"] = raw["emb_size"]
@@ -550,10 +579,7 @@ def translate(raw, where="the config"):
         _translate_kinds_of_layers(raw, values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    if raw.get("model_type"):
-        values["model_type"] = raw["model_type"]
-        if not isinstance(raw["model_type"], str):
-            raise ValueError(f"{where}: model_type is {raw['model_type']!r:.200}; expected a name.")
+    values |= {key: raw[key] for key in ("model_type", "is_decoder") if raw.get(key)}
     if raw.get("model_type") in ("t5", "mt5"):
         # transformers 5 keeps the old meaning of the tie flag in the second key
         tied = values.pop("tie_word_embeddings", True)
@@ -567,7 +593,7 @@ def translate(raw, where="the config"):
             f"{where}: is_encoder_decoder is true, but model_type={raw.get('model_type')!r:.200} is "
             "none of t5, mt5: no such model is known here."
         )
-    if raw.get("norm_type", "layer_norm") != "layer_norm":  # JunnyYu's RoFormerV2
+    if raw.get("norm_type") == "rms_norm":  # JunnyYu's RoFormerV2
         values["model_type"] = "roformer_v2"
     if raw.get("use_relative_position") and values.get("model_type", "bert") == "bert":
         values["model_type"] = "nezha"
@@ -612,7 +638,7 @@ def judge(values, where, names=(), all_known=False):
     return said
 
 
-def gate_of(activation):
+def gate_of(activation, name="hidden_act"):
     """bert4keras' `["gelu", "linear"]` for a gated layer, as fields of `Config`; or nothing."""
     if not isinstance(activation, (list, tuple)):
         return {}
@@ -622,21 +648,22 @@ def gate_of(activation):
         case [str() as name, "linear"]:
             return {"hidden_act": name, "gated": True}
     raise ValueError(
-        f"hidden_act is {activation!r:.200}; expected a name, or a list of one and 'linear' for a gate."
+        f"{name} is {activation!r:.200}; expected a name, or a list of one and 'linear' for a gate."
     )
 
 
 def _translate_activation(raw, values):
     """T5's `feed_forward_proj`, bert4keras' list, the tanh of GPT's "gelu"."""
-    proj = raw.get("feed_forward_proj") or raw.get("feed_forward")
-    if isinstance(proj, str) and proj != "dense":
+    said = [raw[key] for key in ("feed_forward_proj", "feed_forward") if raw.get(key) is not None]
+    proj = said[0] if said else "dense"
+    if proj != "dense":
         gate, _, act = proj.rpartition("-")
         if not act:
             raise ValueError(f"feed_forward_proj is {proj!r:.200}; expected e.g. 'gated-gelu'.")
         values["gated"] = bool(gate) or proj == "gated"
         if proj != "gated":
             values["hidden_act"] = "gelu_new" if proj == "gated-gelu" else act
-    values.update(gate_of(values.get("hidden_act")))
+    values.update(gate_of(values.get("hidden_act"), key_of(values, "hidden_act")))
     if raw.get("afn") == "gelu" or raw.get("hidden_act") == "gelu_fast":
         values["hidden_act"] = "gelu_tanh"
 
@@ -652,18 +679,29 @@ def _translate_kinds_of_layers(raw, values):
             "global_attn_every_n_layers is left out, which means 3: two of three layers see 128 "
             "tokens only; here only full attention, 1, is computed."
         )
-    rope = raw.get("rope_parameters")
-    if isinstance(rope, dict) and isinstance(rope.get(full), dict):
+    rope = raw.get("rope_parameters") or {}
+    if full in rope and rope.keys() <= {full, "sliding_attention"}:
         rope = rope[full]
-    if rope is None:
-        return
-    if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+    if not isinstance(rope, dict) or not all(map(_is_plain_rope, rope.keys(), rope.values())):
         raise ValueError(
-            f"rope_parameters is {rope!r:.200}; expected an object with rope_theta, and rope_type "
-            "'default': no other is computed here."
+            f"rope_parameters is {shown(raw['rope_parameters'])}; expected an object with rope_theta, "
+            "and rope_type 'default': no other is computed here."
         )
-    if rope.get("rope_theta") is not None:
-        values["rotary_base"] = rope["rope_theta"]
+    base = rope.get("rope_theta")
+    if base is not None and values.setdefault("rotary_base", base) != base:
+        raise ValueError(
+            f"rope_theta of rope_parameters is {shown(base)}, and {key_of(values, 'rotary_base')} is "
+            f"{values['rotary_base']!r:.200}; expected the same. Take the wrong one out of the file."
+        )
+
+
+def _is_plain_rope(key, value):
+    """Whether a key of `rope_parameters` says nothing that is not computed."""
+    if key == "rope_theta":
+        return value is None or not _expected(_FIELDS["rotary_base"], value)
+    return key in mappings.ROPE_ONLY and (
+        value is None or _is_one_of(value, mappings.ROPE_ONLY[key])
+    )
 
 
 # ---------------------------------------------------------------- reading a family off its files

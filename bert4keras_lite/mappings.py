@@ -417,11 +417,13 @@ CONFIG_KEYS = {
     "final_activation": "with_lm",
 }
 
-# Keys that change the architecture, and the values of them that this toolkit computes; None: all,
-# or those that `configs.translate` understands.
+# Keys that change the architecture, and the values of them that this toolkit computes; or their kind,
+# where `configs.translate` tells which it understands.
 CONFIG_ONLY = {
+    "model_type": str,
     "position_embedding_type": ["absolute"],
-    "is_encoder_decoder": None,
+    "is_decoder": bool,
+    "is_encoder_decoder": bool,
     "num_hidden_groups": [1],
     "inner_group_num": [1],
     "ln_type": ["postln"],
@@ -438,17 +440,20 @@ CONFIG_ONLY = {
     "global_attn_every_n_layers": [1],
     **{key: [False] for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")},
     "decoder_bias": [True],
-    "layer_types": None,
-    "rope_parameters": None,
-    "n_special": None,
-    "norm_type": None,
-    "pooler_activation": None,
-    "use_relative_position": None,
-    "is_gated_act": None,
-    "dense_act_fn": None,
-    "feed_forward_proj": None,
-    "feed_forward": None,
+    "layer_types": list,
+    "rope_parameters": dict,
+    "n_special": int,
+    "norm_type": ["layer_norm", "rms_norm"],
+    "pooler_activation": str,
+    "use_relative_position": bool,
+    "is_gated_act": bool,
+    "dense_act_fn": str,
+    "feed_forward_proj": str,
+    "feed_forward": str,
 }
+
+# what is understood of `rope_parameters` and what is in them, beside `rope_theta`
+ROPE_ONLY = {"rope_type": ["default"], "type": ["default"], "partial_rotary_factor": [1, 1.0]}
 
 # keys that shape a model, known or not (a pattern, of which `.` is to match all: a line break after
 # which `.*` has to begin again and again takes quadratic time)
@@ -462,7 +467,7 @@ CONFIG_NOTES = (
     r"_.*|.*token_ids?|.*_token|.*token_id.*|.*dropout.*|.*pdrop|summary_.*|pooler_.*|.*version|"
     r"architectures|attn_implementation|chunk_size_feed_forward|directionality|dtype|torch_dtype|"
     r"finetuning_task|task_specific_params|gradient_checkpointing|id2label|label2id|num_labels|"
-    r"language|is_decoder|model_type|model_name|name|name_or_path|output_.*|problem_type|return_dict.*|"
+    r"language|model_name|name|name_or_path|output_.*|problem_type|return_dict.*|"
     r"tokenizer_class|tokenizer_type|use_cache|use_bfloat16|torchscript|tie_encoder_decoder|initializer_factor|"
     r"n_ctx|predict_special_tokens|classifier_.*|local_attention|local_rope_theta|deterministic_flash_attn|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
     # Tencent's UER

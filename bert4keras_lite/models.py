@@ -379,7 +379,7 @@ class Transformer:
         c = self.config
         outputs = []
         if c.with_pool or c.with_nsp:
-            activation = c.with_pool if isinstance(c.with_pool, str) else "tanh"
+            activation = "tanh" if isinstance(c.with_pool, bool) else c.with_pool
             outputs.append(self.dense("pooler", c.hidden_size, activation)(x[:, 0]))
         if c.with_nsp:
             logits = self.dense("nsp", 2)(outputs.pop())

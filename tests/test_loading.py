@@ -332,7 +332,9 @@ def test_axes_of_heads_are_held_against_the_config(tmp_path):
     with pytest.raises(CheckpointError, match=said):
         build_transformer_model(tmp_path, arrays | four)
     two = {second: arrays[second].reshape(8, 2, 4)}
-    with pytest.raises(CheckpointError, match=r"layer_0.* has 4 heads, .*layer_1.* has 2; expected"):
+    with pytest.raises(
+        CheckpointError, match=r"layer_0.* has 4 heads, .*layer_1.* has 2; expected"
+    ):
         build_transformer_model(tmp_path, arrays | four | two)
     measured = build_transformer_model(None, arrays | four, return_keras_model=False)
     assert measured.config.num_attention_heads == 4

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import warnings
+from typing import get_args
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from goldens.recipes import FOLDER, load_cases
 from running import long_but, outputs_of
 
-from bert4keras_lite import models
+from bert4keras_lite import configs, mappings, models
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
 from bert4keras_lite.configs import CHOICES
 from bert4keras_lite.files import COMMITTED
@@ -499,6 +500,26 @@ def test_unknown_option_suggests_the_nearest():
         ('{"global_attn_every_n_layers": 3}', "global_attn_every_n_layers is 3"),
         ('{"rope_parameters": {"rope_type": "yarn"}}', "rope_parameters is {'rope_type': 'yarn'}"),
         ('{"rope_parameters": 7}', "rope_parameters is 7; expected an object"),
+        *(
+            (
+                json.dumps({"rope_parameters": rope}),
+                "rope_parameters is .*; expected an object with",
+            )
+            for rope in (
+                {"rope_theta": 1e4, "partial_rotary_factor": 0.5},
+                {"rope_theta": "10000"},
+                {"type": "linear", "factor": 2.0},
+                {"rope_type": "yarn", "full_attention": {"rope_theta": 1e4}},
+                {"full_attention": {"rope_theta": 1e4, "rope_type": "yarn"}},
+                {"full_attention": None},
+            )
+        ),
+        (
+            '{"global_rope_theta": 10000.0, "rope_parameters": {"rope_theta": 2e4}}',
+            "rope_theta of rope_parameters is 20000.0, and global_rope_theta is 10000.0; expected",
+        ),
+        ('{"norm_type": "batch"}', "norm_type is 'batch'; here only"),
+        (json.dumps(TINY | {"is_decoder": True}), "is_decoder is true.*expected application='lm'"),
         ('{"n_embd": 1e400}', "n_embd is inf; expected an integer from 1 to 2147483647"),
         (
             json.dumps(TINY | {f"no_{i}_key": 1 for i in range(201)}),
@@ -511,6 +532,39 @@ def test_bad_config_file(content, message, tmp_path):
     with pytest.raises(ValueError, match=message) as caught:
         build_transformer_model(tmp_path / "config.json")
     assert "config.json" in str(caught.value)
+
+
+def kinds_of(key):
+    """The types of values that a key of a config may have."""
+    only = mappings.CONFIG_ONLY.get(key)
+    if only is not None:
+        return {only} if isinstance(only, type) else {type(choice) for choice in only}
+    field = mappings.CONFIG_KEYS.get(key, "max_position" if key == "n_ctx" else key)
+    annotation = Config.__dataclass_fields__[field].type
+    kinds = {*(get_args(annotation) or [annotation])}
+    return kinds | {int} if float in kinds else kinds
+
+
+READ_KEYS = {*mappings.CONFIG_KEYS, *mappings.CONFIG_ONLY, *Config.__dataclass_fields__, "n_ctx"}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("value", ["false", None, [], {}, 1.5, -1, True, [1], {"a": 1}], ids=str)
+@pytest.mark.parametrize("model_type", ["bert", "t5", "mt5", "modernbert"])
+def test_every_key_of_a_config_has_a_kind(model_type, value):
+    """A value of another kind is an error that names the key; null is as if it were not there."""
+    base = {"model_type": model_type, "layer_types": ["full_attention"]}
+    not_read = base.keys() if model_type == "modernbert" else {*base, "pad_token_id"}
+    for key in READ_KEYS - not_read:
+        try:
+            values = configs.translate(base | {key: value})
+        except ValueError as error:
+            assert value is not None and f"the config: {key} is " in str(error)
+        else:
+            values.pop(configs.SPELLED)
+            told = {name: values[name] for name in values if values[name] is not None}
+            unchanged = told.items() <= configs.translate(base).items()
+            assert unchanged if value is None else type(value) in kinds_of(key)
 
 
 def test_no_config_and_no_checkpoint(tmp_path):
@@ -528,6 +582,9 @@ def test_no_config_and_no_checkpoint(tmp_path):
         ({"model": "bart"}, "expected 'auto', one of bert, roberta"),
         ({"hidden_size": 30}, "no multiple"),
         ({"hidden_size": True}, "the options: hidden_size is True; expected an integer"),
+        ({"with_nsp": []}, r"with_nsp is \[\]; expected True, False, a name or a function"),
+        ({"scale_decoder_outputs": "false"}, "is 'false'; expected one of False, True, tied"),
+        ({"scale_decoder_outputs": 1}, "is 1; expected one of False, True, tied"),
         ({"num_attention_heads": 0}, "heads is 0; expected an integer from 1 to 2147483647"),
         ({"norm_at": "before"}, "norm_at is 'before'; expected one of post, pre, pre_ffn, gpt2_ml"),
     ],
