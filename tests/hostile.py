@@ -2181,15 +2181,16 @@ def sentencepiece_symbols(folder):
 @case(read_tokenizer)
 def sentencepiece_of_xlm_r(folder):
     """As large as XLM-R's: 250,002 pairs of a piece and its score in 9 MB, and an emoji."""
-    scored = [["<unk>", 0.0], ["<s>", 0.0], ["</s>", 0.0], ["😂", -3.0]]
+    names = ["<unk>", "<s>", "</s>", "😂"]
     for i in range(249_998):
         digits = [i // 20**n % 20 for n in range(5)]
         letters = (
             "的一是在不了有和人这中大为上个国我以要他" if i % 4 == 0 else "etaoinsrhldcumfpgwyb"
         )
         piece = "".join(letters[n] for n in digits)
-        scored.append([f"▁{piece}", -8.123456789012345 - i / 1e5])
-    path = pieces(folder, *(piece for piece, _ in scored[3:]))
+        names.append(f"▁{piece}")
+    path = pieces(folder, *names[3:])
+    scored = [[name, float(np.float32(-i / 1e4))] for i, name in enumerate(names)]
     model = {"type": "Unigram", "unk_id": 0, "vocab": scored}
     content = {"model": model, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}}
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))

@@ -557,6 +557,50 @@ def test_options_of_one_file(directory):
     assert load_tokenizer(folder).tokenize("a") == ["a"]
 
 
+def scored(tokenizer):
+    """The pieces of a sentencepiece tokenizer, as `tokenizer.json` has them."""
+    model = tokenizer.sp_model
+    return [[model.id_to_piece(i), model.get_score(i)] for i in range(model.get_piece_size())]
+
+
+@pytest.mark.parametrize(
+    ("score", "message"),
+    [
+        (-1.5, r"spiece\.model gives .* the score .*tokenizer\.json -1\.5; expected the same"),
+        (None, "the score of .* is None; expected a number"),
+        ("-1", "the score of .* is '-1'; expected a number"),
+    ],
+)
+def test_scores_that_contradict_a_model(directory, score, message):
+    folder = directory("t5", tokenizer_config={"extra_ids": 0})
+    vocab = scored(load_tokenizer(folder))
+    model = {"type": "Unigram", "vocab": vocab}
+    content = {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}, "model": model}
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    load_tokenizer(folder)
+    vocab[-1][1] = score
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("change", [reversed, lambda merges: merges[:-1]])
+def test_merges_that_contradict_each_other(directory, change):
+    folder = directory("gpt2_one_file")
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    pairs = [
+        pair.split(" ") if isinstance(pair, str) else pair for pair in content["model"]["merges"]
+    ]
+    (folder / "vocab.json").write_text(json.dumps(content["model"]["vocab"]), "utf-8")
+    (folder / "merges.txt").write_text("\n".join(map(" ".join, pairs)), "utf-8")
+    load_tokenizer(folder)
+    (folder / "merges.txt").write_text("\n".join(map(" ".join, change(pairs))), "utf-8")
+    with pytest.raises(
+        ValueError, match=r"merges\.txt has .* as merge number .*tokenizer\.json .*same"
+    ):
+        load_tokenizer(folder)
+
+
 def test_what_is_around_a_text_of_sentencepiece(directory):
     """The post-processor of `tokenizer.json` says it, not the pieces of the model."""
     folder = directory("t5", tokenizer_config={"extra_ids": 0})
@@ -572,7 +616,7 @@ def test_what_is_around_a_text_of_sentencepiece(directory):
         },
         "model": {
             "type": "Unigram",
-            "vocab": [[tokenizer.id_to_token(i), 0.0] for i in range(tokenizer.vocab_size)],
+            "vocab": scored(tokenizer),
         },
     }  # fmt: skip
     (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")

@@ -62,7 +62,8 @@ def read_vocab(path):
     return checked_vocab(path, read_json(path))
 
 
-def _load_merges(path, vocab):
+def read_merges(path, vocab):
+    """The pairs of symbols of a file of merges, best first."""
     try:
         lines = read_lines(path)
     except UnicodeDecodeError as error:
@@ -141,7 +142,7 @@ class ByteBPETokenizer(DictTokenizer):
         if not isinstance(vocab, dict):
             vocab = read_vocab(vocab)
         if isinstance(merges, str | Path):
-            merges = _load_merges(merges, vocab)
+            merges = read_merges(merges, vocab)
         for first, second in merges:
             if first + second not in vocab:
                 raise ValueError(

@@ -1,11 +1,14 @@
 """Picks the tokenizer of a checkpoint by the files beside it."""
 
+import math
 import re
+from itertools import zip_longest
 from pathlib import Path
 
 from ..files import complete
 from ..hub import local_directory
-from .byte_bpe import ByteBPETokenizer, read_vocab
+from ..parsing import shown
+from .byte_bpe import ByteBPETokenizer, read_merges, read_vocab
 from .one_file import read_one_file
 from .sentencepiece import CpmTokenizer, SpTokenizer
 from .settings import NAMES, Settings, merged, read_dict, read_json
@@ -105,8 +108,10 @@ def _byte_bpe(path, merges, found, settings, one_file):
     for ours, theirs in (("token_start", "bos"), ("token_end", "eos")):
         if settings.values.get(f"add_{theirs}_token"):
             found[ours] = settings.names.get(f"{theirs}_token", "<|endoftext|>")
-    files = (read_vocab(path), merges) if path else (one_file.vocab, one_file.merges)
-    return ByteBPETokenizer, files, found
+    if path is None:
+        return ByteBPETokenizer, (one_file.vocab, one_file.merges), found
+    vocab = read_vocab(path)
+    return ByteBPETokenizer, (vocab, read_merges(merges, vocab)), found
 
 
 def _sentencepiece(path, found, settings, tokens, config, is_cpm):
@@ -141,6 +146,7 @@ def _added_to_pieces(path, make, found, tokens, one_path, one_file):
     if one_file:
         vocab = {plain.id_to_token(i): i for i in range(plain.vocab_size)}
         _check_agreement(path, vocab, one_path, one_file)
+        _check_scores(path, plain.sp_model, one_path, one_file.scores)
     return merged(tokens, plain.known_id, plain.vocab_size)
 
 
@@ -160,6 +166,32 @@ def _check_agreement(path, vocab, one_path, one_file):
             f"{path} gives {token!r:.200} the id {vocab.get(token)}, {one_path} {theirs.get(token)};"
             " expected the same. Delete the file that does not belong to the model."
         )
+
+
+def _check_scores(path, model, one_path, scores):
+    """Checks that a sentencepiece model and `tokenizer.json` have the same scores.
+
+    Those of pieces that stand for no text, as `</s>`, are never looked at.
+    """
+    for i in range(model.get_piece_size()):
+        piece, ours = model.id_to_piece(i), model.get_score(i)
+        theirs = scores.get(piece, ours)
+        plain = not (model.is_unknown(i) or model.is_control(i) or model.is_unused(i))
+        if plain and not math.isclose(ours, theirs, rel_tol=1e-5, abs_tol=1e-5):
+            raise ValueError(
+                f"{path} gives {piece!r:.200} the score {ours:.6g}, {one_path} {theirs:.6g}; expected"
+                " the same. Delete the file that does not belong to the model."
+            )
+
+
+def _check_merges(path, merges, one_path, theirs):
+    """Checks that a file of merges and `tokenizer.json` join the same symbols in the same order."""
+    for number, (pair, other) in enumerate(zip_longest(merges, map(tuple, theirs)), 1):
+        if pair != other:
+            raise ValueError(
+                f"{path} has {shown(pair)} as merge number {number}, {one_path} {shown(other)};"
+                " expected the same. Delete the file that does not belong to the model."
+            )
 
 
 def load_tokenizer(directory, **options):
@@ -256,5 +288,7 @@ def _load(folder, options):
         vocab = arguments[0]
         if one_file and path:
             _check_agreement(path, vocab, one_path, one_file)
+        if one_file and merges:
+            _check_merges(merges, arguments[1], one_path, one_file.merges)
         added = merged(tokens, vocab.get, max(vocab.values(), default=-1) + 1)
     return make(*arguments, **{**found, "added_tokens": added, **options})

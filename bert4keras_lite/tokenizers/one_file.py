@@ -82,6 +82,7 @@ class OneFile:
         kind: a key of `settings.CLASSES`.
         vocab: dict token -> id, without the added tokens.
         merges: list of pairs of symbols, of BPE.
+        scores: dict piece -> score, of sentencepiece.
         added: list of `AddedToken`.
         options: arguments of the tokenizer that the file gives; none of CPM's.
     """
@@ -89,6 +90,7 @@ class OneFile:
     kind: str
     vocab: dict
     merges: list = field(default_factory=list)
+    scores: dict = field(default_factory=dict)
     added: list = field(default_factory=list)
     options: dict = field(default_factory=dict)
 
@@ -238,12 +240,19 @@ def _one_file(path, content, beside, cpm):
         for name in _PARTS[kind]:
             _check_part(path, content, name, kind)
         _check_fields(path, "model", model)
-    vocab, merges = model["vocab"], model.get("merges") or []
+    vocab, merges, scores = model["vocab"], model.get("merges") or [], {}
     if kind == "sentencepiece":
+        scores = dict(vocab)
         vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
+        for piece, score in scores.items():
+            if type(score) not in (int, float):
+                raise ValueError(
+                    f"{path}: the score of {shown(piece)} is {shown(score)}; expected a number."
+                )
     added = [token_of(path, "added_tokens", token) for token in content.get("added_tokens") or []]
     vocab = checked_vocab(path, vocab)
-    one_file = OneFile(kind, vocab, checked_merges(path, _pairs(path, merges), vocab), added)
+    merges = checked_merges(path, _pairs(path, merges), vocab)
+    one_file = OneFile(kind, vocab, merges, scores, added)
     if not cpm:
         one_file.options = _options(path, content, one_file)
     return one_file
