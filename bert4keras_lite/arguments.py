@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import functools
+import inspect
 import numbers
 
 import numpy as np
@@ -23,6 +25,39 @@ RANGES = {
     "seed": (0, 2**64 - 1),
 }
 MAY_BE_NONE = {"max_new_tokens", "top_k", "top_p", "seed"}
+
+
+def checks_flags(function):
+    """Makes a function refuse anything but True and False for what is one of them by default.
+
+    A text such as "no" would count as True.
+    """
+
+    @functools.wraps(function)
+    def checked(*args, **kwargs):
+        check_flags(checked.flags, dict(zip(checked.flags, args, strict=False)) | kwargs)
+        return function(*args, **kwargs)
+
+    checked.flags = {
+        name: isinstance(parameter.default, bool)
+        for name, parameter in inspect.signature(function).parameters.items()
+    }
+    return checked
+
+
+def check_flags(flags, values):
+    """Raises where a value is neither True nor False.
+
+    Args:
+        flags: name -> whether that is what its value has to be.
+        values: name -> value.
+
+    Raises:
+        ValueError: names the argument.
+    """
+    for name, value in values.items():
+        if flags.get(name) and not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name}={shown(value)}: expected True or False.")
 
 
 def check_ranges(**options):

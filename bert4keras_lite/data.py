@@ -5,7 +5,7 @@ from functools import partial
 import keras
 import numpy as np
 
-from .arguments import check_number, expected_number
+from .arguments import check_number, checks_flags, expected_number
 from .parsing import naming, shown, size_of
 
 MOST = 2**31 - 1  # of a length, or of a number of things
@@ -166,6 +166,7 @@ def truncate_sequences(maxlen, indices, *sequences):
     return sequences
 
 
+@checks_flags
 def text_segmentate(text, maxlen, seps="\n", strips=None, truncate=True):
     """Cut a text into pieces of at most `maxlen` characters, at the best separators possible.
 
@@ -215,6 +216,7 @@ def text_segmentate(text, maxlen, seps="\n", strips=None, truncate=True):
     ]
 
 
+@checks_flags
 def read_tsv(path, types=(str, int), header=False):
     """Read a file of tab-separated columns, such as `text TAB label`.
 
@@ -485,6 +487,7 @@ class Batches(keras.utils.PyDataset):
 
     POOL_BATCHES = 64
 
+    @checks_flags
     def __init__(
         self,
         data,

@@ -9,8 +9,10 @@ from pathlib import Path
 import keras
 from keras.src.saving import saving_lib
 
-# Keras finds the classes and functions that a file names once these are imported
 from . import losses, optimizers, training  # noqa: F401
+
+# Keras finds the classes and functions that a file names once these are imported
+from .arguments import checks_flags
 from .checkpoints import CheckpointError
 from .checkpoints.base import MappedFile, reading
 from .checkpoints.keras_file import read_keras
@@ -24,6 +26,7 @@ from .models import Transformer, class_for
 from .parsing import parse_json
 
 
+@checks_flags
 def load_model(path, compile=True, custom_objects=None, prefix=None, return_keras_model=True):
     """Loads a model that `model.save` or `Transformer.save_checkpoint` wrote, with its `Transformer`.
 
@@ -66,6 +69,7 @@ def load_model(path, compile=True, custom_objects=None, prefix=None, return_kera
     return model if return_keras_model else transformer
 
 
+@checks_flags
 def read_keras_model(path, compile=True, custom_objects=None):
     """The model in a `.keras` file, no code of which is run, whatever Keras was told.
 

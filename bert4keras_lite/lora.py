@@ -14,12 +14,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from .arguments import checks_flags
 from .patterns import search
 
 # a gated attention unit makes its values, with gate and queries, by one `input` kernel
 QUERY_AND_VALUE = r"(attention|cross)/(query|value|input)$"
 
 
+@checks_flags
 def enable_lora(model, rank, pattern=QUERY_AND_VALUE, alpha=None, train_bias=False):
     """Freezes a model and adds a trainable product of low rank to some of its kernels.
 

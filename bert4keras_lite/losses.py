@@ -12,6 +12,7 @@ import keras
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
+from .arguments import checks_flags
 from .layers.values import extent, mark_wrong, whole_numbers
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
@@ -200,6 +201,7 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
 
 
 @register
+@checks_flags
 def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
     """`multilabel_categorical_crossentropy` of the ids of the positive classes.
 

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from . import mappings
-from .arguments import check_options
+from .arguments import check_flags, check_options, checks_flags
 from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
 from .checkpoints.base import release
 from .checkpoints.foreign import adapt
@@ -106,6 +106,7 @@ class Transformer:
         layers: name -> layer.
     """
 
+    @checks_flags
     def __init__(
         self,
         config,
@@ -517,6 +518,7 @@ class Transformer:
     def table(self):
         return mappings.WEIGHTS[self.config.family]
 
+    @checks_flags
     def load_checkpoint(
         self,
         checkpoint,
@@ -823,6 +825,7 @@ LOADING_OPTIONS = inspect.signature(Transformer.load_checkpoint).parameters.keys
 }
 
 
+@checks_flags
 def build_transformer_model(
     config_path=None,
     checkpoint_path=None,
@@ -880,6 +883,7 @@ def build_transformer_model(
     kind, family, row = _architecture(model, values, list(named), where)
     graph = inspect.signature(kind.__init__).parameters.keys() - {"self", "config", "kwargs"}
     known = {f.name for f in fields(Config)} | graph | LOADING_OPTIONS
+    check_flags(Transformer.load_checkpoint.flags, options)  # also where nothing is loaded
     others = {name: name for name in mappings.CONFIG_KEYS}  # they will do as well
     check_options("build_transformer_model", options, known, others)
     if application not in APPLICATIONS:

@@ -14,6 +14,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from ..arguments import checks_flags
 from ..files import SaveError, complete, saving
 from ..parsing import is_file_name
 from . import keras_file, megatron, npz_file, safetensor_file, tf_bundle, torch_file
@@ -42,6 +43,7 @@ LOOKED_FOR = (
 )
 
 
+@checks_flags
 def open_checkpoint(path, verify=True):
     """Opens a checkpoint of any format as a lazy mapping from name to NumPy array.
 

@@ -5,7 +5,7 @@ from functools import wraps
 
 import numpy as np
 
-from ..arguments import RANGES, check_number, check_ranges
+from ..arguments import RANGES, check_number, check_ranges, checks_flags
 
 
 def _tempered(scores, temperature, rtype):
@@ -137,6 +137,7 @@ class AutoRegressiveDecoder(ABC):
             self.models[id(model)] = model, last  # the model is kept, so that its id stays its own
         return self.models[id(model)][1]
 
+    @checks_flags
     def beam_search(
         self, inputs, topk, states=None, temperature=1, min_ends=1, batched=False, n_best=None
     ):
@@ -202,6 +203,7 @@ class AutoRegressiveDecoder(ABC):
             found = [[s[0], *sorted(s[1:], key=lambda one: -one[1])][:n_best] for s in closed]
         return found if batched else found[0]
 
+    @checks_flags
     def random_sample(
         self,
         inputs,

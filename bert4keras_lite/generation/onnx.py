@@ -8,12 +8,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..arguments import checks_flags
 from ..files import complete, saving
 from ..layers import Cache
 from .autoregressive import AutoRegressiveDecoder
 from .writing import transformer_of
 
 
+@checks_flags
 def export_writer(model, path, slots=512, int8=False):
     """Writes a model that writes as an ONNX file, for `OnnxWriter`.
 

@@ -9,7 +9,13 @@ import numpy as np
 from keras import ops
 
 from .. import loading
-from ..arguments import check_options, check_ranges, check_right_padding, integers
+from ..arguments import (
+    check_flags,
+    check_options,
+    check_ranges,
+    check_right_padding,
+    integers,
+)
 from ..data import sequence_padding
 from .program import Program
 from .search import BARRED, HIDDEN, Search
@@ -261,6 +267,7 @@ class Task:
             top_p=top_p,
             seed=seed,
         )
+        check_flags({"do_sample": True}, {"do_sample": do_sample})
         self.transformer = transformer_of(model)
         self.config = self.transformer.config
         self.single = len(inputs) > 0 and np.ndim(inputs[0]) == 0

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..arguments import check_flags
+
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
 
@@ -89,19 +91,33 @@ def deferred_initialization():
 class Layer(keras.layers.Layer):
     """A layer that keeps every constructor argument under its own name: that is its config."""
 
+    def __new__(cls, *args, **kwargs):
+        # Keras looks at the constructors themselves, so none may be wrapped by `checks_flags`
+        flags = {
+            name: isinstance(parameter.default, bool)
+            for name, parameter in cls._arguments().items()
+        }
+        names = list(inspect.signature(cls.__init__).parameters)[1:]
+        check_flags(flags, dict(zip(names, args, strict=False)) | kwargs)
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
 
     def get_config(self):
-        classes = [c for c in type(self).__mro__ if issubclass(c, Layer) and c is not Layer]
-        arguments = {
-            name
-            for c in classes
+        return super().get_config() | {n: getattr(self, n) for n in sorted(self._arguments())}
+
+    @classmethod
+    def _arguments(cls):
+        """Name -> parameter, of the constructors of the class and of those that it is made of."""
+        classes = [c for c in cls.__mro__ if issubclass(c, Layer) and c is not Layer]
+        return {
+            name: parameter
+            for c in reversed(classes)
             for name, parameter in inspect.signature(c.__init__).parameters.items()
             if name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         }
-        return super().get_config() | {name: getattr(self, name) for name in sorted(arguments)}
 
     # Sub-layers are made in `build`, in the parent's precision, so a `.keras` file has to tell
     # which of them were quantized.

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ..arguments import checks_flags
 from .base import Layer, WeightInitializer, register
 from .embeddings import count_positions, token_mask
 
@@ -121,6 +122,7 @@ class RotaryAngles(Layer):
         return keras.KerasTensor((*positions.shape, self.size // 2), "float32")
 
 
+@checks_flags
 def rotate(x, angles, halves=False):
     """Turns each pair of the last axis by an angle.
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..arguments import check_number
+from ..arguments import check_number, checks_flags
 from ..parsing import shown
 from ..patterns import search
 from .backends import (
@@ -97,6 +97,7 @@ class Extended:
         ...     lr_multipliers={"crf": 100}, lookahead=(5, 0.5), ema_momentum=0.999)
     """
 
+    @checks_flags
     def __init__(
         self,
         learning_rate=None,

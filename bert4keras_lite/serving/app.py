@@ -19,6 +19,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from ..arguments import checks_flags
 from . import guards, metrics, schemas
 from .abilities import Refused
 from .answers import (
@@ -40,6 +41,7 @@ USUAL_NEW_TOKENS = 64
 WARM_UP_SECONDS = 600  # what is tried at the start may take longer than a request
 
 
+@checks_flags
 def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token=None):
     """The application, for any ASGI server.
 

@@ -17,6 +17,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..arguments import checks_flags
 from .app import create_app
 from .guards import HEADERS, access, log_request
 from .reading import SLICE, Requests, Turns
@@ -367,6 +368,7 @@ def config(app, host="127.0.0.1", port=8000):
     )
 
 
+@checks_flags
 def run(
     served,
     host="127.0.0.1",

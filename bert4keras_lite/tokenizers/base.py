@@ -6,6 +6,7 @@ from sys import getsizeof
 
 import numpy as np
 
+from ..arguments import checks_flags
 from ..files import saving
 from .added import AddedToken, Finder, parts
 from .settings import write_settings
@@ -138,6 +139,7 @@ class TokenizerBase(ABC):
             tokens; by default they are text like any other.
     """
 
+    @checks_flags
     def __init__(
         self,
         token_start="[CLS]",
@@ -418,6 +420,7 @@ class TokenizerBase(ABC):
             mapping.append(list(range(*span)))
         return mapping
 
+    @checks_flags
     def encode(
         self,
         first_text,

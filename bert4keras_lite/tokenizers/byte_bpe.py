@@ -20,6 +20,7 @@ from pathlib import Path
 
 import regex
 
+from ..arguments import checks_flags
 from ..files import complete
 from ..parsing import read_json, read_lines, shown
 from .base import DictTokenizer, Memo, byte_spans, locate
@@ -117,6 +118,7 @@ class ByteBPETokenizer(DictTokenizer):
         'Hello 世界'
     """
 
+    @checks_flags
     def __init__(
         self,
         vocab,

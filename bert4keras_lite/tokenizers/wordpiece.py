@@ -40,6 +40,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
+from ..arguments import checks_flags
 from ..files import complete, write_text
 from ..parsing import check_encoding, read_lines
 from .added import parts
@@ -49,6 +50,7 @@ from .words import jieba_words
 # Vocabulary files
 
 
+@checks_flags
 def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
     """Reads a vocabulary file: one token a line, the line number is its id.
 
@@ -324,6 +326,7 @@ class Tokenizer(DictTokenizer):
         '语言模型bert'
     """
 
+    @checks_flags
     def __init__(
         self,
         token_dict,

@@ -5,11 +5,13 @@ from functools import partial
 import keras
 from keras import ops
 
+from ..arguments import checks_flags
 from .step import Step, replicas, value_and_gradients
 
 # Methods that move the embeddings
 
 
+@checks_flags
 def adversarial_training(model, embedding, epsilon=1.0, clean=True):
     """Trains on the embeddings as they are, and as they would be worst (FGM).
 
@@ -39,6 +41,7 @@ def adversarial_training(model, embedding, epsilon=1.0, clean=True):
     projected_adversarial_training(model, embedding, epsilon, epsilon, 1, clean)
 
 
+@checks_flags
 def projected_adversarial_training(
     model, embedding, epsilon=1.0, step_size=0.3, steps=3, clean=True
 ):
