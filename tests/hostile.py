@@ -1762,6 +1762,46 @@ def megatron_two_of_one_name(folder):
     return folder
 
 
+def megatron_ranks(folder, strides=(1, 1), **counters):
+    """Two ranks with a vector that both have, and with counters: name -> its value in each rank."""
+    for rank, stride in enumerate(strides):
+        module = b"}" + text("position_embeddings.weight") + tensor((2,), (stride,)) + b"s"
+        told = b"".join(text(name) + number(values[rank]) for name, values in counters.items())
+        torch_zip(
+            folder / f"mp_rank_{rank:02d}_model_states.pt",
+            b"\x80\x02}(" + text("module") + module + told + b"u.",
+        )
+    return folder
+
+
+@case()
+def megatron_one_checkpoint(folder):
+    counters = {"iteration": (5, 5), "mp_world_size": (2, 2), "checkpoint_version": (0, 0)}
+    return megatron_ranks(folder, **counters)
+
+
+@case()
+def megatron_two_checkpoints(folder):
+    """What is the same in all ranks of one checkpoint differs."""
+    return megatron_ranks(folder, (1, 3))
+
+
+@case()
+def megatron_two_iterations(folder):
+    return megatron_ranks(folder, iteration=(5, 6))
+
+
+@case()
+def megatron_rank_missing(folder):
+    return megatron_ranks(folder, mp_world_size=(4, 4))
+
+
+@case()
+def megatron_other_layout(folder):
+    """Since version 1, queries, keys and values lie otherwise in the file."""
+    return megatron_ranks(folder, checkpoint_version=(2, 2))
+
+
 @case()
 def megatron_shapes(folder):
     return megatron(folder, [(3, 1), (3,)])

@@ -169,7 +169,8 @@ def _open(path, verify, allowance=None):
         if format == "npz":
             read_entries = partial(read_entries, verify=verify)
         if format == "torch":
-            read_entries = partial(read_entries, allowance=allowance or torch_file.Allowance())
+            entries, counters = read_entries(path, allowance or torch_file.Allowance())
+            return Checkpoint(path, format, entries, counters=counters)
         return Checkpoint(path, format, read_entries(path))
 
 

@@ -66,11 +66,15 @@ class Checkpoint(Mapping):
         dialect: what its names were translated from (see `foreign.py`), or None.
         layers: of a file of Keras: group -> the name of the layer that it is of.
         num_heads: how many heads of attention its arrays had an axis for, or None.
+        counters: of a file of PyTorch: numbers beside the weights, see `torch_file.COUNTERS`.
     """
 
-    def __init__(self, path, format, entries, dialect=None, layers=None, num_heads=None):
+    def __init__(
+        self, path, format, entries, dialect=None, layers=None, num_heads=None, counters=None
+    ):
         self.path, self.format, self._entries = Path(path), format, entries
         self.dialect, self.layers, self.num_heads = dialect, layers, num_heads
+        self.counters = counters or {}
 
     def entry(self, name):
         """The `Entry` of a tensor."""

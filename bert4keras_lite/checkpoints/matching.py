@@ -396,7 +396,7 @@ def _unfit_numbers(checkpoint, name, dtype):
     if ml_dtypes.finfo(stored).max > ml_dtypes.finfo(dtype).max:
         array = np.asarray(checkpoint[name])
         with np.errstate(over="ignore"):
-            wide = any((np.isinf(p.astype(dtype)) & ~np.isinf(p)).any() for p in _pieces(array))
+            wide = any((np.isinf(p.astype(dtype)) & ~np.isinf(p)).any() for p in pieces(array))
         release(array)
         if wide:
             return f"holds numbers of dtype {stored} that are infinite in {dtype}"
@@ -429,15 +429,13 @@ def is_copy(checkpoint, name, original):
         return False
     first, second = (np.asarray(checkpoint[n]) for n in (name, original))
     first = first.T if turned else first
-    equal = all(
-        np.array_equal(*pieces) for pieces in zip(_pieces(first), _pieces(second), strict=True)
-    )
+    equal = all(np.array_equal(*pair) for pair in zip(pieces(first), pieces(second), strict=True))
     release(first)
     release(second)
     return equal
 
 
-def _pieces(array):
+def pieces(array):
     """The rows of an array, some at a time: what is computed of all values would take much memory."""
     array = np.atleast_1d(array)
     rows = max(1, PIECE * len(array) // max(1, array.size))

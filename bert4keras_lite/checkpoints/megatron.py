@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from .base import CheckpointError, Entry
+from .matching import pieces
 
 FILES = "mp_rank_*_model_states.pt"
 
@@ -21,6 +22,9 @@ SHARED = [
     (r".*\.mlp\.dense_h_to_4h\.(weight|bias)$", 0),
     (r".*\.(attention\.dense|mlp\.dense_4h_to_h)\.weight$", 1),
 ]
+# What is the same in every rank drifts apart a little in training; this share of the norm does not
+# come of that
+MOST_DRIFT = 0.1
 FUSED = re.compile(r"(.*\.query_key_value)\.(weight|bias)$")
 
 
@@ -31,6 +35,7 @@ def read_entries(ranks, path):
         ranks: the `Checkpoint` of each rank, in order.
         path: their directory, for messages.
     """
+    _check_counters(ranks, path)
     if any(set(rank) != set(ranks[0]) for rank in ranks):
         raise CheckpointError(
             f"{path}: the files {FILES} hold different names; expected all ranks of one model"
@@ -65,13 +70,51 @@ def read_entries(ranks, path):
             continue
         if axis is not None:
             shape = (*shape[:axis], shape[axis] * len(ranks), *shape[axis + 1 :])
-        add(name, Entry(shape, dtype, partial(_joined, ranks, name, axis)))
+        read = partial(_common, path) if axis is None else partial(_joined, axis=axis)
+        add(name, Entry(shape, dtype, partial(read, ranks=ranks, name=name)))
     return entries
 
 
+def _check_counters(ranks, path):
+    """Raises if what the ranks tell beside the weights is not that of one checkpoint."""
+    names = sorted({name for rank in ranks for name in rank.counters})
+    for name in names:
+        told = [rank.counters.get(name) for rank in ranks]
+        expected = {"mp_world_size": len(ranks), "checkpoint_version": 0}.get(name, told[0])
+        other = next((value for value in told if value != expected), expected)
+        if other != expected:
+            raise CheckpointError(
+                f"{path}: {name} is {other} in one of the files {FILES}; expected {expected} in "
+                f"each of these {len(ranks)}. Get all files of one checkpoint, in the layout of version 0."
+            )
+
+
+def _common(path, ranks, name):
+    """An array that is the same in every rank."""
+    first = ranks[0][name]
+    for rank in ranks[1:]:
+        if not _is_like(first, rank[name]):
+            raise CheckpointError(
+                f"{path}: {name!r:.200} is not the same in all of the files {FILES}; expected files "
+                "of one checkpoint. Get all of them again."
+            )
+    return first
+
+
+def _is_like(first, second):
+    """Whether two arrays differ by no more than what `MOST_DRIFT` allows."""
+    if first.dtype.kind in "biuc":
+        return np.array_equal(first, second)
+    difference = total = 0.0
+    for pair in zip(pieces(first), pieces(second), strict=True):
+        one, other = (np.nan_to_num(piece.astype("float32")) for piece in pair)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total += np.vdot(one, one)
+            difference += np.vdot(one - other, one - other)
+    return difference <= MOST_DRIFT**2 * total
+
+
 def _joined(ranks, name, axis):
-    if axis is None:
-        return ranks[0][name]
     return np.concatenate([rank[name] for rank in ranks], axis=axis)
 
 

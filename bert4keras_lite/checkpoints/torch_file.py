@@ -204,6 +204,10 @@ ITEM_SIZES = {
 }
 
 
+# numbers that trainers keep beside the weights, by which files of one checkpoint are told
+COUNTERS = ("iteration", "global_steps", "mp_world_size", "checkpoint_version")
+
+
 class Allowance:
     """What the descriptions in all PyTorch files of one checkpoint may take together.
 
@@ -230,7 +234,7 @@ class Allowance:
 
 
 def read_zip(path, allowance):
-    """Name -> `Entry` of a file by PyTorch 1.6 or later."""
+    """Name -> `Entry` of a file by PyTorch 1.6 or later, and what `COUNTERS` say in it."""
     file = MappedFile(path)
     machine, places = Unpickler(file, allowance), {}
     with open_zip(file) as archive:
@@ -243,16 +247,17 @@ def read_zip(path, allowance):
         root = next(name for name in names if name.endswith("/data.pkl")).removesuffix("data.pkl")
         if f"{root}byteorder" in names:
             _require_little(path, content(f"{root}byteorder") == b"little")
-        tensors = _weights(machine, machine.load(content(f"{root}data.pkl")))
+        value = machine.load(content(f"{root}data.pkl"))
+        tensors = _weights(machine, value)
         for key, storage in machine.storages.items():
             member = archive.getinfo(f"{root}data/{key}")
             _require_size(path, storage, member.file_size)
             places[key] = stored_at(file, archive, member.filename), member.file_size
-    return _entries(file, tensors, places, allowance)
+    return _entries(file, tensors, places, allowance), _counters(value)
 
 
 def read_legacy(path, allowance):
-    """Name -> `Entry` of a file by PyTorch before 1.6."""
+    """The same of a file by PyTorch before 1.6."""
     file = MappedFile(path)
     machine, stream = Unpickler(file, allowance), file.buffer
     stream.seek(0)
@@ -271,7 +276,11 @@ def read_legacy(path, allowance):
         position += 8 + size
     if position > file.size:
         raise damaged(path, f"it should have {position} bytes and has {file.size}")
-    return _entries(file, tensors, places, allowance)
+    return _entries(file, tensors, places, allowance), _counters(value)
+
+
+def _counters(value):
+    return {key: value[key] for key in COUNTERS if type(value.get(key)) in (int, float)}
 
 
 def _item_size(dtype):
