@@ -15,12 +15,13 @@ import shutil
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
 from . import hub, mappings
-from .arguments import RANGES, within
+from .arguments import RANGES, check_options, within
 from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
 from .checkpoints.foreign import adapt
 from .checkpoints.matching import detect_format, locate
@@ -36,6 +37,7 @@ from .configs import (
     recognize,
     refuse_roberta,
     settle,
+    under_our_names,
     without_place,
     write,
 )
@@ -255,7 +257,7 @@ class Description:
         if self.checkpoint:
             values = read_off(self.checkpoint, self.family, values) | values
             refuse_roberta(values, self.where)
-        self.values = row | values | (settings or {})
+        self.values = row | values | under_our_names(settings or {})[0]
         self.possible_heads = {path.split("/")[0] for _, path, *_ in table}
         self.said += cautions(self.family, self.values | {"with_lm": True}, self.checkpoint)
 
@@ -379,6 +381,9 @@ def convert(options):
         if options.dtype:
             raise ValueError("--dtype is for conversions between 'tf' and 'hf'.")
         built = _built(found, options)
+    else:
+        known = {field.name for field in fields(Config)} | mappings.CONFIG_KEYS.keys()
+        check_options("convert", _settings(options), known)
     with saving_checkpoint(target) as stage:
         if built:
             built.save_checkpoint(stage, options.to)
@@ -427,6 +432,10 @@ def _built(found, options):
 
     heads = heads_among(found.located)
     if found.raw.format == "keras":
+        if options.set:
+            raise ValueError(
+                f"--set {options.set[0]}: a .keras file has its graph. Leave --set out."
+            )
         return load_model(found.raw.path, compile=False, return_keras_model=False)
     return build_transformer_model(
         found.path if config_in(found.path) else None,

@@ -345,6 +345,17 @@ def key_of(values, name):
     return key if told is not None and values.get(name) is told else name
 
 
+def under_our_names(options):
+    """Options under the names of fields, and field -> what it was called here, and the value."""
+    ours, spelled = {}, {}
+    for key, value in options.items():
+        name = mappings.CONFIG_KEYS.get(key, key)
+        if name in ours:
+            raise TypeError(f"{spelled[name][0]} and {key} are both the {name}. Pass one of them.")
+        ours[name], spelled[name] = value, (key, value)
+    return ours, spelled
+
+
 def _check(field, value, name):
     """Raises unless a field of `Config`, which is to be called `name`, can have a value."""
     if expected := _expected(field, value):

@@ -7,6 +7,7 @@ an ordinary functional `keras.Model`.
 
 import inspect
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cached_property, partial
@@ -17,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from . import mappings
-from .arguments import check_flags, check_options, checks_flags
+from .arguments import check_flags, check_options, checks_flags, expected_number
 from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
 from .checkpoints.base import release
 from .checkpoints.foreign import adapt
@@ -28,6 +29,7 @@ from .configs import (
     ARCHITECTURES,
     HEADS,
     MEASURED,
+    SPELLED,
     WITHOUT,
     Config,
     cautions,
@@ -43,6 +45,7 @@ from .configs import (
     recognize,
     refuse_roberta,
     settle,
+    under_our_names,
     warn,
     without_place,
     write,
@@ -70,6 +73,7 @@ from .layers import (
     token_mask,
 )
 from .lora import folded, own_variables, start_anew
+from .parsing import shown
 from .tokenizers.base import TokenizerBase
 from .tokenizers.wordpiece import vocab_text
 
@@ -121,11 +125,17 @@ class Transformer:
     ):
         self.config = config
         self.remat = remat
-        if layer_norm_cond is not None and not keras.utils.is_keras_tensor(layer_norm_cond):
-            raise TypeError(
-                "layer_norm_cond: expected a keras.Input or what was made of one, got "
-                f"{layer_norm_cond!r:.200}."
-            )
+        more = [] if additional_input_layers is None else additional_input_layers
+        self.more_inputs = keras.tree.flatten(more)
+        _check_kinds(
+            layer_norm_cond=(layer_norm_cond, _is_tensor, "a keras.Input or what was made of one"),
+            layer_norm_cond_hidden_size=(layer_norm_cond_hidden_size, _is_size, "a whole number"),
+            layer_norm_cond_hidden_act=(layer_norm_cond_hidden_act, _is_activation, "a name"),
+            additional_input_layers=(more, _are_tensors, "a keras.Input, or a list of such"),
+            layers=(layers, _are_layers, "a dict name -> layer"),
+            prefix=(prefix, _is_text, "a text"),
+            name=(name, _is_text, "a text"),
+        )
         self.condition = layer_norm_cond
         self.common = {"initializer_range": config.initializer_range}
         self.norm_arguments = NORMS[config.norm] | {
@@ -139,8 +149,6 @@ class Transformer:
         self.hidden_states = []
 
         self.ids = self.make_inputs()
-        more = [] if additional_input_layers is None else additional_input_layers
-        self.more_inputs = keras.tree.flatten(more)
         self.inputs = [*self.ids.values(), *self.more_inputs]
         self.outputs = self.draw(**self.ids)
         self.model = self.keras_model(self.inputs, self.outputs, name)
@@ -800,6 +808,45 @@ class EncoderDecoder(Transformer):
         return self.keras_model([memory, token_ids], self.decode(token_ids, memory))
 
 
+def _check_kinds(**arguments):
+    """Raises where an argument is of another kind.
+
+    Args:
+        arguments: name -> its value, a function that tells whether it is of its kind, and the kind
+            in words. None is left alone.
+    """
+    for name, (value, is_of_kind, kind) in arguments.items():
+        if value is not None and not is_of_kind(value):
+            raise TypeError(f"{name}: expected {kind}, got {shown(value)}.")
+
+
+_is_tensor = keras.utils.is_keras_tensor
+
+
+def _are_tensors(values):
+    return all(map(_is_tensor, keras.tree.flatten(values)))
+
+
+def _are_layers(values):
+    return isinstance(values, dict) and all(isinstance(x, keras.Operation) for x in values.values())
+
+
+def _is_size(value):
+    return not expected_number(value, 1, 2**31 - 1)
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _is_activation(value):
+    return isinstance(value, str) or callable(value)
+
+
+def _is_place(value):
+    return isinstance(value, str | os.PathLike | Mapping)
+
+
 def plain_value(value):
     """A value of a config that JSON has no word for: a NumPy scalar, or a function by its name."""
     return value.item() if isinstance(value, np.generic) else value.__name__
@@ -871,12 +918,17 @@ def build_transformer_model(
         >>> bert = build_transformer_model("chinese_L-12_H-768_A-12", with_mlm=True)
         >>> bert.predict([token_ids, segment_ids])  # (batch, length, 21128)
     """
+    _check_kinds(
+        config_path=(config_path, _is_place, "a path, or a dict"),
+        checkpoint_path=(checkpoint_path, _is_place, "a path, or a dict name -> array"),
+        application=(application, _is_text, "a name"),
+    )
     config_path, checkpoint_path = map(local_directory, (config_path, checkpoint_path))
     values, checkpoint, where = find_files(config_path, checkpoint_path)
     if checkpoint is not None:
         checkpoint, weights_where = _opened(checkpoint)
         where = weights_where if where == "the options" else where
-    options = {mappings.CONFIG_KEYS.get(name, name): value for name, value in options.items()}
+    options, spelled = under_our_names(options)
     options |= gate_of(options.get("hidden_act"))
     # a Keras file names its arrays by the order of the layers, which tells nothing here
     named = {} if getattr(checkpoint, "format", None) == "keras" else checkpoint or {}
@@ -897,12 +949,13 @@ def build_transformer_model(
     refuse_roberta(values | measured, where)
     values = row | measured | values | {name: options[name] for name in given}
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
+    values[SPELLED] = values.get(SPELLED, {}) | spelled
     keep, compound = options.get("keep_tokens"), options.get("compound_tokens")
     check_rows(2**31, keep, compound)  # how many there are, loading knows
     if keep is not None:
         values["vocab_size"] = len(keep)
     if compound:
-        values["vocab_size"] += len(compound)
+        values["vocab_size"] = Config.from_values(values, where).vocab_size + len(compound)
     config = Config.from_values(values, where)
     _check_activations(config, values, where)
     if keep is None and not compound:

@@ -329,10 +329,28 @@ def test_a_reader_that_has_enough_is_no_mistake():
         ("compound_tokens=[[0], [999999]]", "compound_tokens, number 1: expected a list of ids"),
         ("compound_tokens=[[-1]]", "compound_tokens, number 0: expected a list of ids"),
         ("layer_norm_cond=3", "layer_norm_cond: expected a keras.Input"),
+        ("application=[]", "application: expected a name, got []"),
+        ("layers=5", "layers: expected a dict name -> layer, got 5"),
+        ("compound_tokens=5", "compound_tokens: expected a list of lists, got 5"),
+        ("prefix=5", "prefix: expected a text, got 5"),
+        ("hidden_sizes=5", "has no option 'hidden_sizes'"),
     ],
 )
 def test_options_that_are_no_rows_and_no_tensor(run, option, words):
     status, _, told = run("fill-mask", TINY, "天[MASK]", "--set", option)
+    assert status == 1 and words in told
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("n_embd=5", "hidden_size"),
+        ("hidden_sizes=5", "convert has no option 'hidden_sizes'; did you mean 'hidden_size'?"),
+        ("application=lm", "convert has no option 'application'"),
+    ],
+)
+def test_settings_of_convert(run, option, words, tmp_path):
+    status, _, told = run("convert", TINY, tmp_path / "out", "--to", "tf", "--set", option)
     assert status == 1 and words in told
 
 

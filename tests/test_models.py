@@ -1,6 +1,7 @@
 """The BERT graph against bert4keras 0.11.5 and transformers, and what can be done with it."""
 
 import errno
+import inspect
 import json
 import os
 import warnings
@@ -592,6 +593,43 @@ def test_no_config_and_no_checkpoint(tmp_path):
 def test_impossible_options(options, error):
     with pytest.raises(ValueError, match=error):
         build_transformer_model(**(TINY | options))
+
+
+OPTIONS = {*Config.__dataclass_fields__, *models.LOADING_OPTIONS, "with_mlm", "n_embd"}
+OPTIONS |= inspect.signature(Transformer.__init__).parameters.keys() - {"self", "config"}
+OPTIONS |= inspect.signature(build_transformer_model).parameters.keys() - {"options"}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_every_option_has_a_kind(name):
+    same = {"n_embd": "hidden_size"}.get(name, name)
+    sizes = {key: value for key, value in TINY.items() if key != same}
+    for value in (object(), [["a"]], {1.5}):
+        with pytest.raises((ValueError, TypeError), match=rf"\b{name}\b.*expected"):
+            build_transformer_model(**(sizes | {name: value}))
+
+
+def test_an_option_under_two_names():
+    with pytest.raises(TypeError, match="hidden_size and n_embd are both the hidden_size"):
+        build_transformer_model(**TINY, n_embd=32)
+
+
+@pytest.mark.parametrize(
+    ("compound", "message"),
+    [
+        (5, "compound_tokens: expected a list of lists, got 5"),
+        ([5], "number 0: expected a list of ids"),
+        ([[1], ([1, 2], [1])], "number 1: expected 2 weights whose sum is not 0, got"),
+        ([([1, 2], [1, -1])], "number 0: expected 2 weights"),
+        ([([1, 2], "ab")], "number 0: expected 2 weights"),
+    ],
+)
+def test_compound_tokens_that_are_none(compound, message):
+    with pytest.raises(ValueError, match=message):
+        build_transformer_model(**TINY, compound_tokens=compound)
+    with pytest.raises(ValueError, match="vocab_size is '11'; expected an integer"):
+        build_transformer_model(**(TINY | {"vocab_size": "11"}), compound_tokens=[[1]])
 
 
 def test_choices_are_those_of_the_layers():

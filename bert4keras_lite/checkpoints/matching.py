@@ -188,9 +188,13 @@ def take_rows(array, keep_tokens=None, compound_tokens=None):
         return array
     appended = []
     for item in compound_tokens:
-        ids, weights = item if isinstance(item, tuple) else (item, None)
+        ids, weights = _ids_and_weights(item)
         appended.append(np.average(array[list(ids)].astype("float32"), axis=0, weights=weights))
     return np.concatenate([array, np.asarray(appended, array.dtype)])
+
+
+def _ids_and_weights(item):
+    return item if isinstance(item, tuple) and len(item) == 2 else (item, None)
 
 
 def check_rows(count, keep_tokens=None, compound_tokens=None):
@@ -218,9 +222,28 @@ def check_rows(count, keep_tokens=None, compound_tokens=None):
     if keep_tokens is not None:
         check("keep_tokens", keep_tokens, count)
         count = len(keep_tokens)
+    if not isinstance(compound_tokens, list | tuple | None):
+        raise ValueError(
+            f"compound_tokens: expected a list of lists, got {shown(compound_tokens)}."
+        )
     for number, item in enumerate(compound_tokens or ()):
-        ids = item[0] if isinstance(item, tuple) else item
+        ids, weights = _ids_and_weights(item)
         check(f"compound_tokens, number {number}", ids, count)
+        if weights is not None and not _are_weights(weights, len(ids)):
+            raise ValueError(
+                f"compound_tokens, number {number}: expected {len(ids)} weights whose sum is not 0, "
+                f"got {shown(weights)}."
+            )
+
+
+def _are_weights(values, count):
+    """Whether values are numbers to average so many rows by."""
+    try:
+        found = np.asarray(list(values))
+    except (TypeError, ValueError):
+        return False
+    numbers = found.shape == (count,) and found.dtype.kind in "iuf"
+    return numbers and bool(np.isfinite(found).all() and found.sum())
 
 
 def orthogonally_resize(array, shape, window=2):
