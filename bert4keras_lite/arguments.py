@@ -60,6 +60,16 @@ def check_flags(flags, values):
             raise ValueError(f"{name}={shown(value)}: expected True or False.")
 
 
+def check_list(name, values):
+    """Raises where an argument is no list or array, or anything else to go through but a text or a dict.
+
+    Raises:
+        TypeError: names the argument.
+    """
+    if isinstance(values, str | bytes | dict) or not np.iterable(values):
+        raise TypeError(f"{name}: expected a list, got {shown(values)}.")
+
+
 def check_ranges(**options):
     """Raises where an option is not within its range in `RANGES`.
 

@@ -1,5 +1,6 @@
 """Writing: cached against uncached, the searches against others' code, options, bad input."""
 
+import inspect
 import json
 import math
 import re
@@ -479,6 +480,20 @@ def test_streaming_begins_at_once(gpt2):
 def test_bad_input(gpt2, inputs, options, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         generate(gpt2, inputs, **options)
+
+
+@pytest.mark.parametrize("value", ["false", "x", {}, {"a": 1}, 1.5j, [[1.5]], [True]], ids=str)
+def test_every_option_has_a_kind(gpt2, value):
+    for name in inspect.signature(Task.__init__).parameters.keys() - {"self", "model", "inputs"}:
+        with pytest.raises((ValueError, TypeError), match=name):
+            generate(gpt2, [1], **({"max_new_tokens": 1} | {name: value}))
+    with pytest.raises((ValueError, TypeError), match="inputs"):
+        generate(gpt2, value, 1)
+
+
+def test_segment_ids_that_are_no_whole_numbers():
+    with pytest.raises(ValueError, match="segment_ids, row 0: expected a list of token ids"):
+        generate(build("bert", application="lm"), [1, 2], 1, segment_ids=[0, 0.7])
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from bert4keras_lite import load_tokenizer
 from bert4keras_lite.hub import BESIDE_A_VOCABULARY, CONFIG, VOCABULARY
-from bert4keras_lite.tokenizers import Tokenizer, jieba_words
+from bert4keras_lite.tokenizers import Tokenizer, jieba_words, settings
 from bert4keras_lite.tokenizers.added import AddedToken, Finder, parts
 from bert4keras_lite.tokenizers.loading import FILES
 
@@ -358,12 +358,48 @@ def test_without_start_and_end_token(directory):
         ({"max_input_chars_per_word": "9"}, r"_word is '9'; expected a whole number"),
         ({"mask_token": 3}, r"mask_token is 3; expected a token"),
         ({"additional_special_tokens": [""]}, r"holds an empty token"),
-        ({"added_tokens_decoder": {"x": {"content": "<e>"}}}, r"'x' is no id"),
+        (
+            {"added_tokens_decoder": {"x": {"content": "<e>"}}},
+            r"'x' of added_tokens_decoder is no id",
+        ),
+        ({"added_tokens_decoder": []}, r"added_tokens_decoder is \[\]; expected an object id"),
+        ({"additional_special_tokens": "<e>"}, r"_special_tokens is '<e>'; expected a list"),
+        ({"extra_special_tokens": "<e>"}, r"extra_special_tokens is '<e>'; expected a list"),
+        ({"add_bos_token": "false"}, r"add_bos_token is 'false'; expected true or false"),
+        ({"add_eos_token": "false"}, r"add_eos_token is 'false'; expected true or false"),
+        ({"never_split": True}, r"never_split is True; expected a list of tokens"),
+        ({"never_split": [[]]}, r"the key 'never_split'"),
     ],
 )
 def test_settings_that_are_not_understood(directory, config, message):
     with pytest.raises(ValueError, match=rf"(tokenizer_config\.json|test_sett).*{message}"):
         load_tokenizer(directory("uncased", tokenizer_config=config))
+
+
+@pytest.mark.parametrize(
+    "value", ["false", [], {}, 1.5, -1, True, False, 0, "", [1], {"a": 1}, ["x"]]
+)
+def test_every_setting_has_a_kind(directory, value):
+    """A value of another kind is an error that names the key, or changes nothing."""
+    text = "天气 false É [MASK] 好"
+    ids = load_tokenizer(directory("uncased")).encode(text)
+    kinds = dict.fromkeys(settings._FLAGS.split("|"), bool) | dict.fromkeys(settings._COUNTS, int)
+    for key in {*kinds, *settings._KINDS, *settings._ONLY} - {"tokenizer_class"}:  # a name
+        folder = directory("uncased", tokenizer_config={key: value})
+        try:
+            found = load_tokenizer(folder).encode(text)
+        except ValueError as error:
+            assert key in str(error) and "settings of a tokenizer" not in str(error)
+        else:
+            assert found == ids or type(value) is kinds.get(key)
+
+
+@pytest.mark.parametrize("i", ["5", None, 1.5, True, -1, []])
+def test_ids_of_added_tokens(directory, i):
+    folder = directory("uncased")
+    (folder / "added_tokens.json").write_text(json.dumps({"<e>": i}), "utf-8")
+    with pytest.raises(ValueError, match=r"added_tokens\.json: <e> is .*; expected a whole number"):
+        load_tokenizer(folder)
 
 
 def test_bookkeeping_passes(directory):

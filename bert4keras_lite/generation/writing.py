@@ -11,6 +11,7 @@ from keras import ops
 from .. import loading
 from ..arguments import (
     check_flags,
+    check_list,
     check_options,
     check_ranges,
     check_right_padding,
@@ -270,6 +271,7 @@ class Task:
         check_flags({"do_sample": True}, {"do_sample": do_sample})
         self.transformer = transformer_of(model)
         self.config = self.transformer.config
+        check_list("inputs", inputs)
         self.single = len(inputs) > 0 and np.ndim(inputs[0]) == 0
         self.copies = num_return_sequences if do_sample else 1  # samples are rows like any other
         rows = [inputs] if self.single else list(inputs)
@@ -278,7 +280,7 @@ class Task:
         stop_ids = [] if stop_ids is None else np.ravel(stop_ids)
         self.stop_ids = self._ids(stop_ids, "stop_ids").tolist()
         self.count = num_return_sequences
-        if early_stopping not in (False, True, "never", "best"):
+        if not isinstance(early_stopping, bool) and early_stopping not in ("never", "best"):
             raise ValueError(
                 f"early_stopping={early_stopping!r}: expected False, True, 'never' or 'best'."
             )
@@ -426,6 +428,7 @@ class Task:
 
     def _ids(self, ids, name, size=None):
         """One row of ids below `size`, that of the vocabulary when left out."""
+        check_list(name, ids)
         ids = integers(name, ids)
         if ids.ndim != 1:
             raise ValueError(f"{name}: expected a list of ids, got an array {ids.shape}.")
@@ -465,7 +468,9 @@ class Task:
         self.choices, self.bias = None, np.zeros((1, 1, self.config.vocab_size), "float32")
         if allowed is None:
             return
-        allowed = list(allowed) if not callable(allowed) else allowed
+        if not callable(allowed):
+            check_list("allowed_tokens", allowed)
+            allowed = list(allowed)
         if callable(allowed):
             self.choices = [allowed] * len(self.prompts)
         elif allowed and all(map(callable, allowed)):
@@ -497,11 +502,10 @@ class Task:
 
     def _arrays(self, segment_ids, start_ids, more_inputs):
         """The inputs of `Program`."""
-        c = self.config
+        c, begin = self.config, self._ids(start_ids, "start_ids")
         if c.stacks == "both":
             lengths = np.array([[len(row)] for row in self.prompts], "int32")
             sources = sequence_padding(self.prompts, length=self._room(lengths.max()))
-            begin = self._ids(list(start_ids), "start_ids")
             arrays = {"source": sources, "lengths": lengths}
             arrays["tokens"] = np.tile(begin, (len(sources), 1))
             arrays["start"] = np.zeros((len(sources), 1), "int32")
@@ -529,12 +533,11 @@ class Task:
                 raise ValueError("segment_ids: this model takes tokens for them; give them.")
             rows = [np.zeros_like(row) for row in self.prompts]
         else:
+            rows = [segment_ids] if self.single else segment_ids
+            check_list("segment_ids", rows)
             size = c.vocab_size if c.shared_segment_embeddings else c.segment_vocab_size
             rows = self._copied(
-                [
-                    self._ids(row, f"segment_ids, row {number}", size)
-                    for number, row in enumerate([segment_ids] if self.single else segment_ids)
-                ]
+                [self._ids(row, f"segment_ids, row {i}", size) for i, row in enumerate(rows)]
             )
             wanted, lengths = list(map(len, self.prompts)), list(map(len, rows))
             if lengths not in (wanted, self.given_lengths):
@@ -548,6 +551,7 @@ class Task:
     def _condition(self, more_inputs):
         """What conditional normalization hangs on, computed once."""
         tensors = self.transformer.more_inputs
+        check_list("more_inputs", more_inputs)
         more = list(more_inputs)
         if len(more) != len(tensors):
             raise ValueError(

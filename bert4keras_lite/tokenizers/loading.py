@@ -4,6 +4,7 @@ import math
 import re
 from itertools import zip_longest
 from pathlib import Path
+from types import NoneType
 
 from ..files import complete
 from ..hub import local_directory
@@ -256,7 +257,7 @@ def _load(folder, options):
     kind, path, merges = _vocabulary_file(folder)
     settings, config = Settings(folder), read_dict(folder / "config.json")
     for key, kind_of_value in (("vocab_size", int), ("model_type", str), ("tokenizer_class", str)):
-        if not isinstance(config.get(key), kind_of_value | None):
+        if type(config.get(key)) not in (kind_of_value, NoneType):
             raise ValueError(
                 f"{folder / 'config.json'}: {key} is {config[key]!r:.200}; expected"
                 f" {'a whole number' if kind_of_value is int else 'a name'}."

@@ -240,6 +240,9 @@ def _one_file(path, content, beside, cpm):
         for name in _PARTS[kind]:
             _check_part(path, content, name, kind)
         _check_fields(path, "model", model)
+    for part, key in ((model, "merges"), (content, "added_tokens")):
+        if not isinstance(part.get(key), list | None):
+            raise ValueError(f"{path}: {key} is {shown(part[key])}; expected a list.")
     vocab, merges, scores = model["vocab"], model.get("merges") or [], {}
     if kind == "sentencepiece":
         scores = dict(vocab)

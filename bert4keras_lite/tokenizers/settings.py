@@ -84,9 +84,16 @@ MAX_ID = 1 << 24  # no table of a model has so many rows
 # characters of a word, where a file says that longer ones are unknown: models have 100 or 200, and
 # the time for a word grows with their square
 MAX_WORD = 1_000
-# Keys that are whole numbers, and the greatest; keys that are true or false
+# Keys that are whole numbers, and the greatest; keys that are true or false; kinds of others
 _COUNTS = {"extra_ids": MAX_ADDED, "max_input_chars_per_word": MAX_WORD}
 _FLAGS = "do_lower_case|strip_accents|tokenize_chinese_chars|add_bos_token|add_eos_token"
+_KINDS = {
+    "added_tokens_decoder": (dict, "an object id -> token"),
+    "additional_special_tokens": (list, "a list of tokens"),
+    "extra_special_tokens": (list | dict, "a list of tokens, or an object name -> token"),
+    "never_split": (list, "a list of tokens"),
+    "tokenizer_class": (str, "a name"),
+}
 
 
 def read_json(path):
@@ -150,8 +157,15 @@ def check_count(path, key, value, most):
     """Raises if a setting is no whole number from 0 to `most`."""
     if type(value) is not int or not 0 <= value <= most:
         raise ValueError(
-            f"{path}: {key} is {parsing.shown(value)}; expected a whole number from 0 to {most}."
+            f"{path}: {key:.200} is {parsing.shown(value)}; expected a whole number from 0 to {most}."
         )
+
+
+def check_kind(path, key, value):
+    """Raises if a setting that is not null is of another kind than `_KINDS` has."""
+    kind, expected = _KINDS.get(key, (object, ""))
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(f"{path}: {key} is {parsing.shown(value)}; expected {expected}.")
 
 
 def token_of(path, key, value, **defaults):
@@ -207,25 +221,28 @@ class Settings:
         self.values = {key: value for key, value in config.items() if value is not None}
         self.names, named = {}, []
         for key, (path, value) in special.items():
+            check_kind(path, key, value)
             if key in ("additional_special_tokens", "extra_special_tokens"):
                 items = value.values() if isinstance(value, dict) else value or []
                 named += [token_of(path, key, item, special=True) for item in items]
             elif re.fullmatch(_NAMED, key):
                 self.names[key] = None if value is None else token_of(path, key, value).content
+            elif re.fullmatch(_FLAGS, key):
+                continue
             elif key.endswith("_token") and isinstance(value, str | dict):
                 named.append(token_of(path, key, value, special=True))
                 self.values.pop(key, None)
         self._check()
 
         self._decoder = [
-            token_of(self.path, f"added_tokens_decoder[{i}]", value, id=_number(self.path, i))
+            token_of(self.path, f"added_tokens_decoder[{i}]", value, id=_number_of(self.path, i))
             for i, value in (decoder or {}).items()
         ]
         path = folder / "added_tokens.json"
         specials = {*filter(None, self.names.values()), *(token.content for token in named)}
         self._added = [
-            token_of(path, content, content, id=_number(path, i), special=content in specials)
-            for content, i in read_dict(path).items()
+            token_of(path, content, content, id=i, special=content in specials)
+            for content, i in _numbers(path, read_dict(path)).items()
         ]
         self._named = named
 
@@ -249,8 +266,6 @@ class Settings:
         for key, value in self.values.items():
             if re.fullmatch(_FLAGS, key) and not isinstance(value, bool):
                 raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected true or false.")
-            if key == "tokenizer_class" and not isinstance(value, str):
-                raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected a name.")
             if key in _COUNTS:
                 check_count(self.path, key, value, _COUNTS[key])
             if key in _ONLY:
@@ -259,7 +274,9 @@ class Settings:
                         f"{self.path}: {key} is {value!r:.200}; expected"
                         f" {' or '.join(map(repr, _ONLY[key]))}, as ids are computed no other way."
                     )
-            elif key == "never_split" and set(value) <= {*self.names.values(), *_DEFAULT_SPECIALS}:
+            elif key == "never_split" and all(
+                token in (*self.names.values(), *_DEFAULT_SPECIALS) for token in value
+            ):
                 continue
             elif value not in (False, [], {}, "", 0) and not re.fullmatch(_UNDERSTOOD, key):
                 raise ValueError(
@@ -302,11 +319,19 @@ class Settings:
 _DEFAULT_SPECIALS = ("[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]")
 
 
-def _number(path, value):
-    text = str(value)
-    if text.isdecimal() and len(text) < 20:
-        return int(text)
-    raise ValueError(f"{path}: {value!r:.200} is no id; expected a whole number.")
+def _number_of(path, key):
+    if key.isdecimal() and len(key) < 20:
+        return int(key)
+    raise ValueError(
+        f"{path}: the key {key!r:.200} of added_tokens_decoder is no id; expected a whole number."
+    )
+
+
+def _numbers(path, ids):
+    """A dict token -> id, once its values are known to be whole numbers."""
+    for token, i in ids.items():
+        check_count(path, token, i, MAX_ID - 1)
+    return ids
 
 
 def write_settings(folder, kind, values, tokenizer):
