@@ -186,6 +186,8 @@ def of_kind(name, value, kind):
     if type(value) not in kinds:
         expected = " or ".join("null" if k is NoneType else k.__name__ for k in kinds)
         raise ValueError(f"{name}={shown(value)}: expected {expected}.")
+    if value == "":
+        raise ValueError(f"{name}='': expected a text that is not empty.")
     check_numbers(name, value)
     if isinstance(value, str) and ("\0" in value or SURROGATES.search(value)):
         raise ValueError(f"{name}={shown(value)}: expected a text without null or half characters.")

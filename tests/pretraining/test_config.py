@@ -81,6 +81,7 @@ def test_flags_go_before_the_file(tmp_path):
         (["--masking.foo", "1"], "masking of mlm: there is no setting 'foo'"),
         (["--masking.seed", "3"], "masking of mlm: there is no setting 'seed'"),
         (["--masking.rate", "x"], "masking.rate='x': expected float"),
+        (["--checkpoint", '""'], "checkpoint='': expected a text that is not empty"),
         (["--objective", "lm", "--masking.rate", "0.1"], "masking of lm: there is no setting"),
         (["--batch_size", "9", "--accumulation_steps", "2"], "cannot be cut into"),
     ],

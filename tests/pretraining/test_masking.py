@@ -224,6 +224,9 @@ def test_electra_shows_no_random_tokens():
     "options", [{"rate": 0}, {"rate": 1.5}, {"mask_share": 0.9, "random_share": 0.2}]
 )
 def test_options_out_of_range(objective, options):
+    for most in (0, -1, 10_000, "8"):
+        with pytest.raises(ValueError, match=r"max_predictions=.*expected a whole number from 1"):
+            objective(manifest(), max_predictions=most)
     with pytest.raises(ValueError, match=r"expected (a share|shares)"):
         objective(manifest(), **options)
 
