@@ -9,7 +9,7 @@ from keras import ops
 
 from pretraining import corpus, loop, objectives, validation
 from pretraining.config import Settings
-from pretraining.monitor import read_log
+from pretraining.log import read_log
 from pretraining.state import Checkpoints
 from pretraining.validation import Validation
 
