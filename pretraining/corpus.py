@@ -414,7 +414,7 @@ def _without_duplicates(tasks):
 def _counts(task, record_length):
     """What was counted when a shard was made, once it is known to be of that shard."""
     offsets, counts = read_index(task.path)
-    examples, dropped = len(offsets) - 1, len(task.dropped)
+    examples, dropped = len(offsets) - 1, sum(task.dropped)
     ranges = dict.fromkeys(COUNTS, (0, MOST_COUNTED)) | {
         "examples": (examples, examples),
         "places": (examples * record_length, examples * record_length),
