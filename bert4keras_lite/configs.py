@@ -6,6 +6,7 @@ Knows no framework: reading a config and telling a family take no Keras.
 import json
 import numbers
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
@@ -1009,9 +1010,13 @@ def config_in(directory):
     )
 
 
-def warn(sentences, where, stacklevel=3):
+def warn(sentences, where):
+    """Warns in the line of whoever called this package."""
+    level, frame, package = 1, sys._getframe(), __name__.partition(".")[0]
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
     for sentence in sentences:
-        warnings.warn(f"{where}: {sentence}", stacklevel=stacklevel)
+        warnings.warn(f"{where}: {sentence}", stacklevel=level)
 
 
 def check_vocabulary(directory, config):

@@ -498,9 +498,10 @@ def test_a_gpt_config_in_bert4keras_form_means_tanh(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     del config["model_type"]
     (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_act": "gelu"}))
-    with pytest.warns(UserWarning, match="gelu_erf"):
+    with pytest.warns(UserWarning, match="gelu_erf") as warned:
         transformer = build_transformer_model(tmp_path, return_keras_model=False)
     assert transformer.config.hidden_act == "gelu_tanh"
+    assert {warning.filename for warning in warned} == {__file__}
 
 
 def test_an_untrained_head_is_told():

@@ -44,6 +44,7 @@ OPENED = {
     "hdf5_many_groups": "3000 tensors, 0 bytes",
     "keras_plain": "2 tensors, 32 bytes",
     "keras_probed": "5 tensors",
+    "megatron_one_checkpoint": "1 tensors, 8 bytes",
     "keras_shards_many": "500 tensors, 2000 bytes",
     "keras_shards_repeated": "1 tensors, 4 bytes",
     "safetensors_tiny_tensors": "49000 tensors, 49000 bytes",
