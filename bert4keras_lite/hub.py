@@ -20,12 +20,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
+from .parsing import SHOWN, is_file_name, printable
+
 __all__ = ["HubError", "Snapshot", "download", "is_name", "local_directory"]
 
 NAME = re.compile(
     r"((?P<hub>hf|modelscope):)?"
     r"(?P<model>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
-    r"(@(?P<revision>[A-Za-z0-9][\w./-]*))?",
+    r"(@(?P<revision>(?!.*\.\.)[A-Za-z0-9][\w./-]*))?",
     re.ASCII,
 )
 # the ends of a checkpoint's own files: a mistyped path to one of them is not a name
@@ -169,7 +171,7 @@ def needed_files(files):
         Two sorted lists: config and vocabulary; and the weights in the preferred format that is
         there, `[]` if none is.
     """
-    files = sorted(name for name in files if "/" not in name and len(name) <= LONGEST)
+    files = sorted(name for name in files if len(name) <= LONGEST and is_file_name(name))
     texts = [
         name
         for name in files
@@ -213,11 +215,12 @@ def _download(model):
         if not weights:
             raise HubError(
                 f"{model}: holds no weights that can be read (model.safetensors, a TensorFlow "
-                f"checkpoint or pytorch_model.bin); its files: {', '.join(sorted(files)[:20])}."
+                f"checkpoint or pytorch_model.bin); its files: {_listed(files)}."
             )
         # In two steps, so that weights come last. The second names all files: should a branch have
         # moved in between, one commit still gives them all.
-        model.fetch(texts)
+        if texts:  # for ModelScope's client no names are all names, wherever they lead
+            model.fetch(texts)
         return Snapshot(model.fetch(texts + weights), texts + weights)
     except HubError:
         raise
@@ -281,10 +284,10 @@ class _Model:
 
     def unreachable(self, why):
         directory = self.cached()
-        cached = sorted(_files_in(directory)) if directory else []
+        cached = _listed(_files_in(directory)) if directory else ""
         return HubError(
             f"{self}: cannot be fetched ({why}), and in the cache there is "
-            f"{', '.join(cached) or 'nothing'} of it. Try again when {self.endpoint} can be reached "
+            f"{cached or 'nothing'} of it. Try again when {self.endpoint} can be reached "
             f"(what has come so far is kept), set {self.mirror} to a mirror, or get config, "
             f"vocabulary and weights from {self.page} into a directory and give its path."
         )
@@ -388,4 +391,8 @@ class ModelScope(_Model):
 
 def _in_short(error):
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return ": ".join([type(error).__name__, *(printable(line)[:SHOWN] for line in lines[:1])])
+
+
+def _listed(names):
+    return printable(", ".join(sorted(names)))[:SHOWN]

@@ -93,6 +93,7 @@ def test_names_and_paths(tmp_path, monkeypatch):
         "",
         "hfl/",
         "https://huggingface.co/hfl/rbt3",
+        "hf:hfl/rbt3@a/../../b",
         "中文/模型",
         Path("hfl/rbt3"),
     ]
@@ -611,3 +612,18 @@ def test_a_token_goes_where_it_is_told_and_no_further(hub, tmp_path, certificate
         storage.stop()
     assert done.returncode == 0, done.stderr
     assert hub.tokens and storage.log and storage.tokens == []
+
+
+@pytest.mark.parametrize(
+    "texts", [TEXTS, pytest.param([], id="none, which is no leave to fetch all")]
+)
+def test_names_that_lead_out_of_the_cache_are_not_asked_for(hub, where, tmp_path, texts):
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"mine")
+    strange = [str(mine), "../../../../../../mine", f"..{os.sep}vocab.txt", "config\0.json"]
+    files = hub.publish("hfl/tiny", strange, texts, FORMATS["safetensors"])
+    wanted = [*texts, "model.safetensors"]
+    directory, names = download(hub.prefix + "hfl/tiny", **where)
+    assert sorted(names) == sorted(wanted) == sorted(hub.gets())
+    assert contents(directory) == {name: files[name] for name in wanted}
+    assert mine.read_bytes() == b"mine"
