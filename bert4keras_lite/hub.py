@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from .parsing import SHOWN, is_file_name, printable
+from .parsing import SHOWN, is_file_name, printable, read_bytes, shown, size_of
 
 __all__ = ["HubError", "Snapshot", "download", "is_name", "local_directory"]
 
@@ -42,6 +42,9 @@ BESIDE_A_VOCABULARY = re.compile(
     r".*merges.*\.txt|.*\.bpe|(added_tokens|special_tokens_map|tokenizer_config)\.json"
     r"|.*keep_tokens.*\.json"
 )
+COMMIT = re.compile(
+    rb"[0-9A-Za-z][\w.-]{0,254}"
+)  # what the cache has for a branch: of one directory
 LONGEST = 255  # characters of the name of a file: these patterns take the longer the longer it is
 SHARD = r"-\d{5}-of-\d{5}"
 # Formats of weights, the preferred one first: in each, what makes the format present, and all that
@@ -261,6 +264,23 @@ class _Model:
         trusted = {name.removesuffix(":443") for name in (*self.own_hosts, *named)}
         return bool(match) and f"{match[1]}{match[2] or ''}".removesuffix(":443") in trusted
 
+    def cached(self):
+        """The directory of the model in the cache, or None.
+
+        Raises:
+            HubError: the cache is damaged, or leads elsewhere.
+        """
+        try:
+            directory = self.find_cached()
+        except HubError:
+            raise
+        except Exception as error:  # whatever the client trips over there
+            raise HubError(
+                f"{self}: what the cache holds of it is damaged ({_in_short(error)}). Remove it: it "
+                "is fetched again."
+            ) from error
+        return directory if directory and directory.is_dir() else None
+
     def no_token(self):
         """What to add to a message if no token was sent, whether or not there is one."""
         if self.trusts(self.endpoint):
@@ -309,7 +329,7 @@ class HuggingFace(_Model):
     def page(self):
         return f"{self.endpoint}/{self.name}"
 
-    def cached(self):
+    def find_cached(self):
         try:
             return self._snapshot([], local_files_only=True)
         except (self.errors.LocalEntryNotFoundError, self.errors.HFValidationError):
@@ -322,7 +342,24 @@ class HuggingFace(_Model):
     def fetch(self, files):
         return self._snapshot([glob.escape(name) for name in files])
 
+    def _check_cache(self):
+        """Raises if the client would wait for a pipe in the cache, or go wherever a text leads."""
+        folder = "--".join(["models", *self.name.split("/")])
+        folder = Path(self.cache_dir or self.client.constants.HF_HUB_CACHE, folder)
+        commit, branch = self.revision, folder / "refs" / (self.revision or "main")
+        if branch.exists():
+            text = read_bytes(branch)
+            if not COMMIT.fullmatch(text):
+                raise HubError(
+                    f"{branch}: expected the hash of a commit, got {shown(text)}. Remove the file."
+                )
+            commit = text.decode()
+        listing = folder / "trees" / f"{commit}.json"
+        if listing.exists():
+            size_of(listing)
+
     def _snapshot(self, patterns, **options):
+        self._check_cache()
         return Path(
             self.api.snapshot_download(
                 self.name,
@@ -361,7 +398,7 @@ class ModelScope(_Model):
     def page(self):
         return f"{self.endpoint}/models/{self.name}"
 
-    def cached(self):
+    def find_cached(self):
         try:
             return self._snapshot(local_files_only=True)
         except self.client.CacheNotFound:

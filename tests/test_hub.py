@@ -627,3 +627,52 @@ def test_names_that_lead_out_of_the_cache_are_not_asked_for(hub, where, tmp_path
     assert sorted(names) == sorted(wanted) == sorted(hub.gets())
     assert contents(directory) == {name: files[name] for name in wanted}
     assert mine.read_bytes() == b"mine"
+
+
+def damage_by(text):
+    return lambda path: path.write_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("what", "damage", "message"),
+    [
+        ("refs/main", os.mkfifo, "expected a file, and it is a directory, a pipe or a device"),
+        ("refs/main", Path.mkdir, "expected a file, and it is a directory, a pipe or a device"),
+        ("refs/main", damage_by(b"\xff\xfe"), "expected the hash of a commit"),
+        ("refs/main", damage_by(b"a\0b"), "expected the hash of a commit"),
+        ("refs/main", damage_by(b""), "expected the hash of a commit"),
+        ("refs/main", damage_by(b"x" * 5000), "expected the hash of a commit"),
+        ("refs/main", damage_by(b"../../mine"), "expected the hash of a commit"),
+        (f"trees/{COMMIT}.json", os.mkfifo, "expected a file, and it is a directory, a pipe"),
+        (f"snapshots/{COMMIT}", damage_by(b"f"), "nothing of it"),
+    ],
+)
+def test_caches_of_strangers(tmp_path, monkeypatch, what, damage, message):
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = tmp_path / "models--hfl--tiny"
+    mine = tmp_path / "mine"
+    for directory in (model / "refs", model / "trees", model / "snapshots" / COMMIT, mine):
+        directory.mkdir(parents=True)
+    for name in (*TEXTS, *FORMATS["safetensors"]):
+        (mine / name).write_bytes(b"{}")
+    (model / "refs" / "main").write_text(COMMIT)
+    path = model / what
+    path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+    damage(path)
+    with pytest.raises(HubError, match=message) as error:
+        local_directory("hfl/tiny", cache_dir=tmp_path)
+    assert len(str(error.value)) < 1000
+
+
+def test_messages_about_caches_of_strangers(hub, where, monkeypatch):
+    hub.publish("hfl/tiny", TEXTS, FORMATS["safetensors"])
+    directory = local_directory(hub.prefix + "hfl/tiny", **where)
+    (directory / "model.safetensors").unlink()
+    for i in range(100):
+        (directory / f"{'z' * 200}\x1b[31m{i}").touch()
+    (directory / "a\x1b[31m").touch()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(HubError, match=r"there is a\\x1b\[31m, config\.json") as error:
+        local_directory(hub.prefix + "hfl/tiny", **where)
+    assert len(str(error.value)) < 1000
