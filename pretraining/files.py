@@ -9,6 +9,7 @@ import uuid
 from contextlib import contextmanager
 
 from bert4keras_lite import files as local
+from bert4keras_lite.checkpoints import CheckpointError
 from bert4keras_lite.parsing import size_of
 
 
@@ -61,6 +62,16 @@ def make_directory(path):
         _gfile(path).makedirs(path)
     else:
         os.makedirs(path, exist_ok=True)
+
+
+def own(path):
+    """A path at which to write, move or delete, which must not lead elsewhere."""
+    if path.is_symlink():
+        raise CheckpointError(
+            f"{path}: is a link; expected a directory of this training. Remove it, or put what it "
+            "leads to in its place."
+        )
+    return path
 
 
 def remove(path):

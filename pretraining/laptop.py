@@ -22,9 +22,11 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
+from bert4keras_lite.checkpoints import CheckpointError
 from bert4keras_lite.files import replacing
 
 from . import corpus, train
+from .files import own
 from .texts import rows_of_pairs, write_texts
 
 TEXTS = ("lm_laws/text.txt", "lm_modern_prose/text.txt")
@@ -101,17 +103,18 @@ def main(arguments=None):
     }
     try:
         parts = write_parts(data, output, labelled)
-    except (ValueError, OSError) as error:
+        folders = {name: str(own(output / name)) for name, _, _ in parts}
+    except (ValueError, OSError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     corpora = {}
     for name, files, times in parts:
         if not files:
             continue
-        corpora[str(output / name)] = times
+        corpora[folders[name]] = times
         failed = corpus.main(
             [
-                *("--input", *map(str, files), "--output", str(output / name)),
+                *("--input", *map(str, files), "--output", folders[name]),
                 *("--mode", "mlm", "--vocab", options.vocab, "--shards", "16"),
                 *("--sequence-length", options.sequence_length, "--clean", "--unique"),
             ]

@@ -14,7 +14,7 @@ from bert4keras_lite.parsing import shown
 from . import distribution, objectives
 from .batches import ALIKE, Examples, fitting
 from .config import as_yaml
-from .files import join
+from .files import join, own
 from .monitor import Monitor, Work, measured_flops
 from .packing import open_tokenizer, vocabulary_hash
 from .state import (
@@ -32,6 +32,8 @@ TOKENIZER_FILES = (
     "vocab.txt", "vocab.json", "merges.txt", "*.model", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
+# what a run writes into within its output, down to the folders of a model's parts
+FOLDERS = ("checkpoints", "nonfinite", "tensorboard", "model*", "model*/*", "model*/*/*")
 
 
 def optimizer(settings):
@@ -88,7 +90,8 @@ def run(settings, export_to=None, stream=sys.stdout):
 
     Raises:
         ValueError: settings that do not fit each other, the corpus or the machine.
-        CheckpointError: a checkpoint that is damaged, or is not of this model.
+        CheckpointError: a checkpoint that is damaged, or is not of this model; a folder of
+            `output` that is a link.
         FloatingPointError: see `NonFinite`.
         SystemExit: with code 143 after SIGTERM, when the checkpoint is written.
     """
@@ -121,6 +124,7 @@ def run(settings, export_to=None, stream=sys.stdout):
 
             compile_whole_steps(model)
         best = "val_loss" if settings.validation else "loss"
+        check_links(output)
         checkpoints = Checkpoints(output / "checkpoints", keep=settings.keep, best=best)
         start = checkpoints.restore(model)
         if export_to is not None:
@@ -158,6 +162,13 @@ def precision(policy):
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def check_links(output):
+    """Raises if a folder that a run writes into, of those that are there, leads elsewhere."""
+    for path in (path for pattern in FOLDERS for path in output.glob(pattern)):
+        if path.is_dir():
+            own(path)
 
 
 def check(objective, settings, examples):

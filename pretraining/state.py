@@ -38,6 +38,7 @@ from bert4keras_lite.optimizers import Extended, LossScaleOptimizer
 from bert4keras_lite.parsing import naming, parse_json, read_bytes, shown, size_of
 
 from . import distribution
+from .files import own
 
 STATE, VARIABLES = "state.json", "variables.safetensors"
 NAME = re.compile("step-([0-9]{8}|[1-9][0-9]{8,})")  # of a checkpoint
@@ -568,16 +569,6 @@ def set_metrics(model, arrays):
         return
     for name, array in arrays.items():
         variables[name].assign(array)
-
-
-def own(path):
-    """A path at which to write, move or delete, which must not lead elsewhere."""
-    if path.is_symlink():
-        raise CheckpointError(
-            f"{path}: is a link; expected a directory of this training. Remove it, or put what it "
-            "leads to in its place."
-        )
-    return path
 
 
 def holds_files(directory):

@@ -91,3 +91,13 @@ def test_a_task_without_a_folder(data, vocab, capsys):
         main([*flags, "--tasks", "reviews", "names"])
     assert "--tasks names: expected a folder" in capsys.readouterr().err
     assert not (data / "run").exists()
+
+
+@pytest.mark.once
+def test_a_corpus_that_is_a_link(data, vocab, capsys):
+    (data / "run").mkdir()
+    (data / "run" / "corpus").symlink_to(data / "more")
+    before = sorted(data.glob("more/*"))
+    assert main(["--data", str(data), "--vocab", vocab, "--output", str(data / "run")]) == 1
+    assert "run/corpus: is a link" in capsys.readouterr().err
+    assert sorted(data.glob("more/*")) == before

@@ -14,6 +14,7 @@ import pytest
 from keras import ops
 from running import long_but
 
+from bert4keras_lite.checkpoints import CheckpointError
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.optimizers import AdamW, LossScaleOptimizer
 from bert4keras_lite.tokenizers import load_tokenizer
@@ -246,3 +247,18 @@ def test_float16_counts_what_it_skips(settings):
     made = loop.optimizer(replace(settings, precision="mixed_float16"))
     assert type(made) is LossScaleOptimizer and made.inner_optimizer.skip_nonfinite
     assert type(loop.optimizer(settings)) is AdamW
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "name", ["checkpoints", "model", "model-3", "model/hf", "model/tf/generator", "tensorboard"]
+)
+def test_links_of_a_run_lead_nowhere(settings, tmp_path, name):
+    """A run that is begun again in a directory of strangers writes in no other one."""
+    mine, link = tmp_path / "mine", tmp_path / "run" / name
+    (mine / "step-00000001").mkdir(parents=True)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(mine)
+    with pytest.raises(CheckpointError, match=f"run/{name}: is a link; expected a directory"):
+        loop.run(replace(settings, output=str(tmp_path / "run"), steps=3), stream=None)
+    assert [path.name for path in mine.rglob("*")] == ["step-00000001"]
