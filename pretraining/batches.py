@@ -17,7 +17,9 @@ from .shards import MANIFEST, Shard, decode_examples, index_name
 
 # What keys are derived for.
 _ORDER, _MASKS = 0, 1
-MOST = 1 << 24  # tokens of a vocabulary or a row, examples of a shard
+MOST = 1 << 24  # tokens of a vocabulary, examples of a shard
+LONGEST = 1 << 20  # tokens of a row
+_NAMES, _PLACE = 1024, 16  # bytes of a record: in all, and for each of its tokens
 # What corpora that are read together have in common.
 ALIKE = ("mode", "sequence_length", "record_length", "vocabulary_sha256", "special_ids")
 
@@ -63,9 +65,13 @@ def _wrong_in(manifest):
     mode = manifest.get("mode")
     if mode not in list(FEATURES):
         return wrong("mode", f"one of {', '.join(FEATURES)}")
-    for name in ("sequence_length", "record_length", "vocab_size"):
-        if not _is_count(manifest.get(name), least=1):
-            return wrong(name, f"an integer from 1 to {MOST}")
+    for name, most in (
+        ("sequence_length", LONGEST),
+        ("record_length", LONGEST),
+        ("vocab_size", MOST),
+    ):
+        if not _is_count(manifest.get(name), 1, most):
+            return wrong(name, f"an integer from 1 to {most}")
     if not isinstance(manifest.get("vocabulary_sha256"), str):
         return wrong("vocabulary_sha256", "a string")
     special, sentinels = manifest.get("special_ids"), manifest.get("sentinel_ids")
@@ -96,8 +102,8 @@ def _wrong_in(manifest):
     return None
 
 
-def _is_count(value, least=0):
-    return type(value) is int and least <= value <= MOST
+def _is_count(value, least=0, most=MOST):
+    return type(value) is int and least <= value <= most
 
 
 def _local(directory, cache, names):
@@ -117,7 +123,7 @@ def _local(directory, cache, names):
     return cache
 
 
-def _manifests(corpora):
+def manifests_of(corpora):
     """directory -> manifest, of corpora that can be read together, so many times each."""
     if not corpora:
         raise ValueError("corpus={}; expected a directory")
@@ -129,13 +135,13 @@ def _manifests(corpora):
         for name in ALIKE:
             if manifest[name] != manifests[first][name]:
                 raise ValueError(
-                    f"{directory} has {name} {manifest[name]!r}, and {first} has"
-                    f" {manifests[first][name]!r}; expected corpora made with the same settings"
+                    f"{directory} has {name} {shown(manifest[name])}, and {first} has"
+                    f" {shown(manifests[first][name])}; expected corpora made with the same settings"
                 )
     return manifests
 
 
-def _shards(directory, manifest, cache):
+def shards_of(directory, manifest, cache=None):
     """The shards of a corpus, which have as many examples as they should."""
     names = [shard["name"] for shard in manifest["shards"]]
     local = _local(directory, cache, names)
@@ -147,6 +153,34 @@ def _shards(directory, manifest, cache):
             " many, and some"
         )
     return shards
+
+
+def decoded(records, names, manifest, corpus):
+    """What `decode_examples` returns, once it is known to fit the corpus.
+
+    Args:
+        records, names: see there.
+        manifest: of the corpus.
+        corpus: its name, for messages.
+
+    Raises:
+        ValueError: a record is damaged, or has more than the manifest says.
+    """
+    longest = manifest["record_length"]
+    try:
+        largest = max(map(len, records))
+        if largest > _NAMES + _PLACE * longest:
+            raise ValueError(f"a record of {largest} bytes; expected one of {longest} tokens")
+        features, lengths = decode_examples(records, names)
+        for name, ids in features.items():
+            size = manifest["vocab_size"] if name == "token_ids" else 2
+            if ids.min(initial=0) < 0 or ids.max(initial=0) >= size:
+                raise ValueError(f"{name}: expected numbers from 0 to {size - 1}")
+        if lengths.max() > longest:
+            raise ValueError(f"a record of {lengths.max()} tokens; expected {longest}")
+    except ValueError as error:
+        raise ValueError(f"{corpus}: {error}; make the corpus again") from None
+    return features, lengths
 
 
 class Examples:
@@ -191,7 +225,7 @@ class Examples:
             raise ValueError(f"objective={objective!r}; expected one of {', '.join(OBJECTIVES)}")
         corpora = corpus if isinstance(corpus, dict) else {corpus: 1}
         self._corpus = ", ".join(map(str, corpora))
-        manifests = _manifests(corpora)
+        manifests = manifests_of(corpora)
         self.manifest = next(iter(manifests.values()))
         mode = self.manifest["mode"]
         if objective != mode and {objective, mode} != {"mlm", "electra"}:
@@ -207,7 +241,7 @@ class Examples:
         self._shards = []
         for number, (directory, manifest) in enumerate(manifests.items()):
             place = cache if cache is None or len(corpora) == 1 else join(cache, str(number))
-            self._shards += _shards(directory, manifest, place) * corpora[directory]
+            self._shards += shards_of(directory, manifest, place) * corpora[directory]
         self._ends = list(accumulate(map(len, self._shards)))
         self._names = FEATURES[objective]
         self._objective = OBJECTIVES[objective](self.manifest, **masking_options)
@@ -232,23 +266,9 @@ class Examples:
             key = keys(self._seed, _ORDER, epoch)
             indices[of_epoch] = permuted(places[of_epoch], len(self), key)
         records = [self._record(index) for index in indices.tolist()]
-        features, lengths = self._decoded(records)
+        features, lengths = decoded(records, self._names, self.manifest, self._corpus)
         rows = Rows(features, lengths, self._length, self._pad_id)
         return self._objective(rows, keys(self._seed, _MASKS, epochs, indices))
-
-    def _decoded(self, records):
-        """What `decode_examples` returns, once it is known to fit the corpus."""
-        try:
-            features, lengths = decode_examples(records, self._names)
-            for name, ids in features.items():
-                size = self.manifest["vocab_size"] if name == "token_ids" else 2
-                if ids.min(initial=0) < 0 or ids.max(initial=0) >= size:
-                    raise ValueError(f"{name}: expected numbers from 0 to {size - 1}")
-            if lengths.max() > self._length:
-                raise ValueError(f"a record of {lengths.max()} tokens; expected {self._length}")
-        except ValueError as error:
-            raise ValueError(f"{self._corpus}: {error}; make the corpus again") from None
-        return features, lengths
 
     def _record(self, index):
         number = bisect_right(self._ends, index)

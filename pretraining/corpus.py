@@ -35,7 +35,7 @@ from bert4keras_lite.arguments import check_number, within
 from bert4keras_lite.parsing import parse_json, shown
 
 from . import duplicates, files
-from .batches import MOST, read_manifest
+from .batches import LONGEST, read_manifest
 from .documents import UNITS, Format, Part, Selection, divide, find_inputs, read_documents
 from .packing import (
     COUNTS,
@@ -62,7 +62,7 @@ VERSION = 1
 MOST_COUNTED = 1 << 60  # documents or tokens of a shard
 # the least and the most of numbers
 RANGES = {
-    "sequence_length": (8, MOST),
+    "sequence_length": (8, LONGEST // 2),  # of t5, a record is longer
     "shards": (1, 99_999),
     "seed": (0, 2**63 - 1),
     "min_characters": (0, 2**31 - 1),

@@ -2,7 +2,8 @@
 
     python -m pretraining.ngrams --corpus WORK/lm --heldout WORK/heldout-lm [--order 5]
 
-prints the perplexity of the rows held out, token by token, each row by itself.
+prints the perplexity of the rows held out, token by token, each row by itself. It takes some 50 bytes of
+memory for each token and length of n-grams.
 """
 
 import argparse
@@ -12,33 +13,41 @@ import numpy as np
 
 from bert4keras_lite.arguments import within
 
-from .batches import read_manifest
-from .files import join
-from .shards import Shard, decode_examples
+from .batches import decoded, manifests_of, shards_of
 
+AT_ONCE = 1000  # records that are decoded together
 BITS = 20  # of the id of a token
 UNKNOWN = (1 << 42) - 1  # a context that is in no row
 
 
-def rows_of(corpus):
-    """The rows of a corpus of mode `lm`, filled up with `-1`: `(rows, length)`."""
-    manifest = read_manifest(corpus)
-    rows = []
-    for described in manifest["shards"]:
-        shard = Shard(join(corpus, described["name"]))
-        records = [shard[i] for i in range(described["examples"])]
-        features, lengths = decode_examples(records, ("token_ids",))
-        filled = np.full((len(lengths), manifest["record_length"]), -1, "int64")
-        filled[np.arange(filled.shape[1]) < np.asarray(lengths)[:, None]] = features["token_ids"]
-        rows.append(filled)
-    return np.concatenate(rows)
+def rows_of(corpus, manifest):
+    """The rows of a corpus of mode `lm`, one behind the other: ids of tokens, and lengths.
+
+    Raises:
+        ValueError: the corpus is damaged, has no token, or ids of more than `BITS` bits.
+    """
+    if manifest["vocab_size"] > 1 << BITS:
+        raise ValueError(
+            f"{corpus}: vocab_size: expected at most {1 << BITS}, got {manifest['vocab_size']}."
+        )
+    ids, lengths = [], []
+    for shard in shards_of(corpus, manifest):
+        for begin in range(0, len(shard), AT_ONCE):
+            records = [shard[i] for i in range(begin, min(begin + AT_ONCE, len(shard)))]
+            features, some = decoded(records, ("token_ids",), manifest, corpus)
+            ids.append(features["token_ids"])
+            lengths.append(some)
+    ids = np.concatenate(ids)
+    if not len(ids):
+        raise ValueError(f"{corpus}: expected tokens, got empty rows only.")
+    return ids, np.concatenate(lengths)
 
 
 class KneserNey:
     """Interpolated Kneser-Ney smoothing with three discounts.
 
     Args:
-        rows: ids of tokens, `(rows, length)`, filled up with `-1`.
+        ids, lengths: see `rows_of`.
         vocab_size: of the tokens.
         order: tokens of an n-gram.
 
@@ -47,50 +56,48 @@ class KneserNey:
         Harvard TR-10-98, section 3: modified Kneser-Ney smoothing, interpolated.
     """
 
-    def __init__(self, rows, vocab_size, order=5):
+    def __init__(self, ids, lengths, vocab_size, order=5):
         self.vocab_size = vocab_size
         self.levels = []
-        places = rows >= 0
-        keys = _keys(rows, places)
+        keys = _keys(ids, lengths)
         for n in range(1, order + 1):
-            known, first, ids = np.unique(keys, return_index=True, return_inverse=True)
-            keys = _keys(rows, places, ids)
+            known, first, numbers = np.unique(keys, return_index=True, return_inverse=True)
+            keys = _keys(ids, lengths, numbers)
             if n == order:
-                counts = np.bincount(ids)
+                counts = np.bincount(numbers)
             else:  # how many tokens it follows, not how often it occurs
                 _, first = np.unique(keys, return_index=True)
-                counts = np.bincount(ids[first], minlength=len(known))
+                counts = np.bincount(numbers[first], minlength=len(known))
             self.levels.append(_Level(known, counts))
 
-    def probabilities(self, rows):
+    def probabilities(self, ids, lengths):
         """Of each token of some rows, given the tokens before it in its row: `(tokens,)`."""
-        places = rows >= 0
-        keys = _keys(rows, places)
+        keys = _keys(ids, lengths)
         p = np.full(len(keys), 1 / self.vocab_size)
         for level in self.levels:
-            ids = level.find(keys)
-            p = level.interpolated(keys >> BITS, ids, p)
-            keys = _keys(rows, places, ids)
+            numbers = level.find(keys)
+            p = level.interpolated(keys >> BITS, numbers, p)
+            keys = _keys(ids, lengths, numbers)
         return p
 
-    def perplexity(self, rows):
-        return float(np.exp(-np.log(self.probabilities(rows)).mean()))
+    def perplexity(self, ids, lengths):
+        return float(np.exp(-np.log(self.probabilities(ids, lengths)).mean()))
 
 
-def _keys(rows, places, ids=None):
+def _keys(ids, lengths, numbers=None):
     """A number for each token with what stands before it: `context << BITS | token`.
 
     Args:
-        rows, places: ids of tokens, and which there are.
-        ids: numbers of the n-grams that end at each token (-1: unknown), of which the one before it
+        ids, lengths: see `rows_of`.
+        numbers: of the n-grams that end at each token (-1: unknown), of which the one before it
             is its context; None: no context.
     """
-    contexts = np.zeros(rows.shape, "int64")
-    if ids is not None:
-        contexts[places] = np.where(ids < 0, UNKNOWN, ids + 1)
-        contexts = np.roll(contexts, 1, axis=1)
-        contexts[:, 0] = 0  # the beginning of a row
-    return contexts[places] << BITS | rows[places]
+    contexts = np.zeros(len(ids), "int64")
+    if numbers is not None:
+        contexts[1:] = np.where(numbers < 0, UNKNOWN, numbers + 1)[:-1]
+        begins = np.cumsum(lengths) - lengths
+        contexts[begins[lengths > 0]] = 0
+    return contexts << BITS | ids
 
 
 class _Level:
@@ -129,16 +136,17 @@ def main(arguments=None):
     parser.add_argument("--heldout", required=True, metavar="DIR")
     parser.add_argument("--order", type=within(1, 64), default=5)
     options = parser.parse_args(arguments)
+    corpora = options.corpus, options.heldout
     try:
-        rows, held_out = rows_of(options.corpus), rows_of(options.heldout)
-        vocab_size = read_manifest(options.corpus)["vocab_size"]
+        manifests = manifests_of(dict.fromkeys(corpora, 1))
+        train, held_out = (rows_of(corpus, manifests[corpus]) for corpus in corpora)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    model = KneserNey(rows, vocab_size, options.order)
+    model = KneserNey(*train, manifests[options.corpus]["vocab_size"], options.order)
     print(
-        f"{options.order}-grams of {(rows >= 0).sum():,} tokens: perplexity"
-        f" {model.perplexity(held_out):.2f} of {(held_out >= 0).sum():,} tokens"
+        f"{options.order}-grams of {len(train[0]):,} tokens: perplexity"
+        f" {model.perplexity(*held_out):.2f} of {len(held_out[0]):,} tokens"
     )
     return 0
 

@@ -13,7 +13,9 @@ https://protobuf.dev/programming-guides/encoding.
 
 import io
 import mmap
+import os
 import struct
+from functools import lru_cache
 
 import google_crc32c
 import numpy as np
@@ -27,6 +29,8 @@ MANIFEST = "corpus.json"
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 _OVERHEAD = _HEADER.size + _CRC.size
+_BLOCK = 1 << 16  # numbers that are decoded at a time
+_MAPPED = 100  # shards that are open at a time: processes have some hundreds of descriptors
 
 
 def shard_name(index, count):
@@ -84,12 +88,27 @@ def decode_varints(data):
         raise ValueError("a number is cut off")
     if len(ends) == len(data):
         return data.astype(np.int64), ends
-    begins = np.concatenate([[0], ends[:-1]])
-    at = np.arange(len(data)) - np.repeat(begins, ends - begins)
-    if at.max() > 9 or (data[at == 9] > 1).any():
+    values, begin = np.zeros(len(ends), np.uint64), 0
+    for first in range(0, len(ends), _BLOCK):
+        own_ends = ends[first : first + _BLOCK]
+        values[first : first + _BLOCK] = _varints_of_block(data[: own_ends[-1]], begin, own_ends)
+        begin = own_ends[-1]
+    return values.view(np.int64), ends
+
+
+def _varints_of_block(data, begin, ends):
+    """`decode_varints` of some numbers, of which the first one begins at `begin`, as uint64."""
+    begins = np.concatenate([[begin], ends[:-1]])
+    sizes = ends - begins
+    longest = sizes.max()
+    if longest > 10 or (data[begins[sizes == 10] + 9] > 1).any():
         raise ValueError("a number has more than 64 bits")
-    parts = (data & 0x7F).astype(np.uint64) << (7 * at).astype(np.uint64)
-    return np.add.reduceat(parts, begins).view(np.int64), ends
+    values = np.zeros(len(ends), np.uint64)
+    for i in range(longest):
+        having = sizes > i
+        septets = (data[begins[having] + i] & 0x7F).astype(np.uint64)
+        values[having] |= septets << np.uint64(7 * i)
+    return values
 
 
 def _varint(value):
@@ -132,24 +151,32 @@ def encode_examples(features, lengths):
     return records
 
 
-def _fields(data):
-    """Number and bytes of each field of a message that has such fields only."""
+def _fields(data, *numbers):
+    """Number and bytes of each field of a message that has fields of these numbers only."""
     for number, value, _, _ in read_fields(data):
-        if isinstance(value, int):
-            raise ValueError("no tf.train.Example of packed lists")
+        if isinstance(value, int) or number not in numbers:
+            raise ValueError("no tf.train.Example of packed lists of integers")
         yield number, value
 
 
-def _lists_of(record):
-    """Name -> encoded numbers of a serialized `tf.train.Example`."""
+def _each_once(data, *numbers):
+    """The bytes of the fields of these numbers, which a message has once, or not: then, none."""
     found = {}
-    for _, features in _fields(record):
-        for _, entry in _fields(features):
-            parts = dict(_fields(entry))
-            name, lists = parts.get(1, b"").decode(), list(_fields(parts.get(2, b"")))
-            if [kind for kind, _ in lists] != [3]:
-                raise ValueError(f"{name!r:.200} holds no integers")
-            found[name] = b"".join(data for _, data in _fields(lists[0][1]))
+    for number, value in _fields(data, *numbers):
+        if number in found:
+            raise ValueError("a field of a tf.train.Example is there twice")
+        found[number] = value
+    return [found.get(number, b"") for number in numbers]
+
+
+def _lists_of(record):
+    """Name -> encoded numbers of a serialized `tf.train.Example`, as views of it."""
+    found = {}
+    (features,) = _each_once(memoryview(record), 1)
+    for _, entry in _fields(features, 1):
+        name, lists = _each_once(entry, 1, 2)
+        (integers,) = _each_once(lists, 3)
+        (found[bytes(name).decode()],) = _each_once(integers, 1)
     return found
 
 
@@ -279,6 +306,22 @@ def _are_offsets(array):
     return bool((offsets >= 0).all() and (np.diff(offsets) >= _OVERHEAD).all())
 
 
+def _state(status):
+    """What changes when another file takes the name of one, or somebody writes in it."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@lru_cache(_MAPPED)
+def _mapped(path, state):
+    """The bytes of a file, which is as it was when `_state` told its state."""
+    size_of(path)
+    with naming(path), open(path, "rb") as file:
+        if _state(os.fstat(file.fileno())) != state:
+            raise ValueError(f"{path} was changed while it was read; begin again")
+        size = state[2]  # an empty file can't be mapped
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+
+
 class Shard:
     """The records of a TFRecord file, by number; the file is mapped, not loaded.
 
@@ -291,9 +334,7 @@ class Shard:
 
     def __init__(self, path):
         self.path, size = path, size_of(path)
-        with naming(path), open(path, "rb") as file:
-            # an empty file can't be mapped
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        self._state = _state(os.stat(path))
         self._offsets = read_index(path)[0] if exists(index_name(path)) else self._scan()
         if self._offsets[-1] != size:
             raise ValueError(
@@ -303,6 +344,10 @@ class Shard:
 
     def __len__(self):
         return len(self._offsets) - 1
+
+    @property
+    def _data(self):
+        return _mapped(self.path, self._state)
 
     def _scan(self):
         offsets = [0]

@@ -202,8 +202,8 @@ MUTANTS = (
     Mutant(
         "shards",
         "pretraining/batches.py",
-        "_shards(directory, manifest, place) * corpora[directory]",
-        "_shards(directory, manifest, place)",
+        "shards_of(directory, manifest, place) * corpora[directory]",
+        "shards_of(directory, manifest, place)",
     ),
     # several input files: the end of each, up to the boundary of a shard, is in no shard
     Mutant(

@@ -243,6 +243,7 @@ def test_a_manifest_that_is_a_pipe_is_not_waited_for(tmp_path):
         ("mlm", [10**6], [0], "token_ids: expected numbers from 0"),
         ("mlm", [-1], [0], "token_ids: expected numbers from 0"),
         ("mlm", [5] * 500, [1] * 500, "a record of 500 tokens"),
+        ("mlm", [5] * 5000, [1] * 5000, "a record of 10051 bytes; expected one of 32"),
         ("mlm", [5], [2], "word_starts: expected numbers from 0 to 1"),
         ("unilm", [5, 5], [0, 7], "segment_ids: expected numbers from 0 to 1"),
         ("unilm", [5, 5], [0, -1], "segment_ids: expected numbers from 0 to 1"),

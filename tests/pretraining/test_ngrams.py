@@ -1,11 +1,13 @@
 """The 5-gram model, against its formula in plain Python."""
 
+import json
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from pretraining.ngrams import KneserNey
+from pretraining.ngrams import KneserNey, main
+from pretraining.shards import MANIFEST, encode_examples, write_shard
 
 V = 6
 
@@ -20,6 +22,11 @@ def drawn(rows, seed):
             a, b = b, random.choice(V, p=table[a, b])
             row[i] = b
     return filled
+
+
+def flat(rows):
+    """Ids and lengths of rows that are filled up with -1."""
+    return rows[rows >= 0], (rows >= 0).sum(1)
 
 
 def reference(rows, order):
@@ -70,14 +77,59 @@ def test_as_the_formula_says(order):
     for row in test:
         text = ["<s>", *(int(x) for x in row if x >= 0)]
         expected += [p(text[i], text[:i]) for i in range(1, len(text))]
-    model = KneserNey(train, V, order)
-    np.testing.assert_allclose(model.probabilities(test), expected, rtol=1e-12)
+    model = KneserNey(*flat(train), V, order)
+    np.testing.assert_allclose(model.probabilities(*flat(test)), expected, rtol=1e-12)
 
 
 @pytest.mark.once
 def test_probabilities_of_all_tokens_sum_to_one():
-    model = KneserNey(drawn(40, 0), V, 5)
+    model = KneserNey(*flat(drawn(40, 0)), V, 5)
     context = drawn(1, 3)[0][:3]
     rows = np.concatenate([np.tile(context, (V, 1)), np.arange(V)[:, None]], axis=1)
-    p = model.probabilities(rows).reshape(V, 4)
+    p = model.probabilities(*flat(rows)).reshape(V, 4)
     np.testing.assert_allclose(p[:, 3].sum(), 1, rtol=1e-12)
+
+
+MANIFEST_OF_ROWS = {
+    "mode": "lm", "sequence_length": 64, "record_length": 64, "vocab_size": 300, "vocabulary_sha256": "x",
+    "special_ids": {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}, "sentinel_ids": [], "settings": {},
+}  # fmt: skip
+
+
+def corpus_of(folder, ids, lengths, **changes):
+    folder.mkdir()
+    shards = [{"name": "a.tfrecord", "examples": len(lengths)}]
+    (folder / MANIFEST).write_text(json.dumps(MANIFEST_OF_ROWS | {"shards": shards} | changes))
+    records = encode_examples({"token_ids": np.array(ids, np.int64)}, np.array(lengths))
+    write_shard(str(folder / "a.tfrecord"), records)
+    return str(folder)
+
+
+@pytest.mark.once
+def test_from_corpora_to_a_perplexity(tmp_path, capsys):
+    train = corpus_of(tmp_path / "a", [2, 5, 6, 7] * 60, [0, 60] * 4)
+    assert main(["--corpus", train, "--heldout", train]) == 0
+    assert "5-grams of 240 tokens: perplexity 1." in capsys.readouterr().out
+    other = corpus_of(tmp_path / "b", [2, 5], [2], vocabulary_sha256="y")
+    assert main(["--corpus", train, "--heldout", other]) == 1
+    assert "has vocabulary_sha256 'y'" in capsys.readouterr().err
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("ids", "lengths", "changes", "message"),
+    [
+        ([2, 5, 6, 7], [4], {"record_length": 1 << 24}, "record_length: expected an integer"),
+        ([2, 5, 1 << 62], [3], {}, "token_ids: expected numbers from 0 to 299"),
+        ([2, 5, 1 << 21], [3], {}, "token_ids: expected numbers from 0 to 299"),
+        ([2, 5], [2], {"vocab_size": 1 << 21}, "vocab_size: expected at most 1048576"),
+        ([2, 5], [2], {"shards": []}, "has 0 examples"),
+        ([2, 5], [2], {"shards": [{"name": "a.tfrecord", "examples": 3}]}, "has 1 examples"),
+        ([5] * 160, [160], {}, "a record of 160 tokens; expected 64"),
+        ([], [0, 0], {}, "expected tokens, got empty rows only"),
+    ],
+)
+def test_corpora_of_strangers(tmp_path, capsys, ids, lengths, changes, message):
+    corpus = corpus_of(tmp_path / "a", ids, lengths, **changes)
+    assert main(["--corpus", corpus, "--heldout", corpus]) == 1
+    assert message in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """TFRecord files without TensorFlow: roundtrips, damage, and what TensorFlow itself writes."""
 
 import os
+import tracemalloc
 from itertools import chain
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bert4keras_lite.parsing import read_fields
+from pretraining import shards
 from pretraining.shards import (
     Shard,
     decode_examples,
@@ -79,6 +82,74 @@ def test_a_missing_list_is_named():
     records = encode_examples({"token_ids": np.array([1])}, [1])
     with pytest.raises(ValueError, match="no list 'word_starts'"):
         decode_examples(records, ["token_ids", "word_starts"])
+
+
+def field(number, data):
+    return shards._field(number, data)
+
+
+def example(lists):
+    return field(1, field(1, field(1, b"token_ids") + field(2, lists)))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        example(field(3, b"") * 2),
+        example(field(3, field(1, b"\x01") * 2)),
+        example(field(2, field(1, b"\x01"))),
+        example(field(3, field(2, b"\x01"))),
+        example(field(3, b"\x08\x01")),
+        example(field(3, b"")) * 2,
+        field(1, field(1, field(1, b"token_ids") * 2 + field(2, field(3, b"")))),
+        field(1, b"\x08\x01"),
+        field(2, b""),
+    ],
+)
+def test_records_of_other_messages_are_errors_at_once(record, monkeypatch):
+    """Before the rest of what may be millions of fields is looked at."""
+    read = []
+
+    def reading(data):
+        for found in read_fields(data):
+            read.append(found)
+            yield found
+
+    monkeypatch.setattr(shards, "read_fields", reading)
+    with pytest.raises(ValueError, match=r"tf\.train\.Example"):
+        decode_examples([record + record * 100], ["token_ids"])
+    assert len(read) <= 7
+
+
+def test_many_numbers_take_little_memory():
+    data, _ = encode_varints(np.arange(1 << 20) % 30000)
+    tracemalloc.start()
+    try:
+        values, _ = decode_varints(data)
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(values, np.arange(1 << 20) % 30000)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts in /proc")
+def test_more_shards_than_a_process_may_have_files(tmp_path):
+    records = encode_examples(*examples_of([[1, 2]]))
+    for i in range(2 * shards._MAPPED):
+        write_shard(str(tmp_path / shard_name(i, 1)), records)
+    before = len(os.listdir("/proc/self/fd"))
+    opened = [Shard(str(path)) for path in tmp_path.glob("*.tfrecord")]
+    for _ in range(2):
+        assert all(shard[0] == records[0] for shard in opened)
+    assert len(os.listdir("/proc/self/fd")) <= before + shards._MAPPED
+
+
+def test_a_shard_that_another_one_replaces_meanwhile(shard):
+    path, rows = shard
+    opened = Shard(path)
+    write_shard(path, encode_examples(*examples_of(rows[::-1])))
+    with pytest.raises(ValueError, match="was changed while it was read"):
+        opened[0]
 
 
 @pytest.fixture
