@@ -5,10 +5,11 @@ import contextlib
 import functools
 import inspect
 import numbers
+import sys
 
 import numpy as np
 
-from .parsing import nearest, shown
+from .parsing import nearest, printable, shown
 
 # the least and the most of options of generation: none becomes 0 or infinite in float32. Those with
 # whole ends are whole numbers.
@@ -25,6 +26,11 @@ RANGES = {
     "seed": (0, 2**64 - 1),
 }
 MAY_BE_NONE = {"max_new_tokens", "top_k", "top_p", "seed"}
+
+
+def complain(error):
+    """Prints an error, in which names out of a file may be, as command lines do."""
+    print("error:", printable(error, keep="\n\t"), file=sys.stderr)
 
 
 def checks_flags(function):

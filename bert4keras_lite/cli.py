@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from . import hub, mappings
-from .arguments import RANGES, check_options, within
+from .arguments import RANGES, check_options, complain, within
 from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
 from .checkpoints.foreign import adapt
 from .checkpoints.matching import detect_format, locate
@@ -42,7 +42,7 @@ from .configs import (
     write,
 )
 from .files import replacing, tidy
-from .parsing import SHOWN, RepeatedKeyError, parse_json, printable, shown
+from .parsing import RepeatedKeyError, excerpt, parse_json, printable, shown
 from .tokenizers import load_tokenizer
 from .tokenizers.loading import FILES
 
@@ -62,7 +62,7 @@ def main(arguments=None):
     except BrokenPipeError:  # `| head`; it is an OSError
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MISTAKES as error:
-        say(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -314,7 +314,7 @@ def inspect(options):
         block = re.search(r"(?:layer|layers|block|h)[_./]?(\d{1,9})[./]", name)
         names_of_blocks |= {int(block[1])} if block else set()
         if options.all or not block or int(block[1]) == 0:
-            say(f"  {printable(name)[:SHOWN]:78} {raw.shape(name)!s:16} {raw.dtype(name)}")
+            say(f"  {excerpt(name):78} {raw.shape(name)!s:16} {raw.dtype(name)}")
     if not options.all and len(names_of_blocks) > 1:
         say("  ... and the same for each block (--all lists them)")
     say()
@@ -325,7 +325,7 @@ def inspect(options):
     for path in found.gaps():
         say(f"  missing: {path}")
     for name in found.unknown[:20]:
-        say(f"  not known: {printable(name)[:SHOWN]} {found.checkpoint.shape(name)}")
+        say(f"  not known: {excerpt(name)} {found.checkpoint.shape(name)}")
     for sentence in found.said:
         say(f"  note: {printable(sentence)}")
 

@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from .parsing import SHOWN, is_file_name, printable, read_bytes, shown, size_of
+from .parsing import excerpt, is_file_name, read_bytes, shown, size_of
 
 __all__ = ["HubError", "Snapshot", "download", "is_name", "local_directory"]
 
@@ -428,8 +428,8 @@ class ModelScope(_Model):
 
 def _in_short(error):
     lines = str(error).strip().splitlines()
-    return ": ".join([type(error).__name__, *(printable(line)[:SHOWN] for line in lines[:1])])
+    return ": ".join([type(error).__name__, *(excerpt(line) for line in lines[:1])])
 
 
 def _listed(names):
-    return printable(", ".join(sorted(names)))[:SHOWN]
+    return excerpt(", ".join(sorted(names)))

@@ -52,6 +52,17 @@ def printable(text, keep=""):
     return _CONTROLS.sub(escaped, str(text))
 
 
+def excerpt(text):
+    """A text out of a file as a message repeats it: `printable`, and cut at 200 characters."""
+    return printable(str(text)[:SHOWN])[:SHOWN]
+
+
+def first_lines(lines, most=40):
+    """The first ones of a list of lines, and how many more there are, as a text."""
+    left = len(lines) - most
+    return "\n".join(lines[:most] + [f"... and {left} more"] * (left > 0))
+
+
 @contextmanager
 def naming(path):
     """Gives an `OSError` of the system the name of its file, which one of `read` does not have."""

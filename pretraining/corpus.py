@@ -31,8 +31,8 @@ from multiprocessing import connection
 
 import numpy as np
 
-from bert4keras_lite.arguments import check_number, within
-from bert4keras_lite.parsing import parse_json, shown
+from bert4keras_lite.arguments import check_number, complain, within
+from bert4keras_lite.parsing import excerpt, parse_json, shown
 
 from . import duplicates, files
 from .batches import LONGEST, read_manifest
@@ -59,6 +59,7 @@ from .shards import (
 
 # Changes when the same settings would give other examples than before.
 VERSION = 1
+MOST_TOLD = 10  # settings that a message repeats
 MOST_COUNTED = 1 << 60  # documents or tokens of a shard
 # the least and the most of numbers
 RANGES = {
@@ -363,11 +364,12 @@ def _begin(settings, identity):
     differing = [k for k in {**found, **identity} if found.get(k) != identity.get(k)]
     if differing:
         changes = "; ".join(
-            f"{key}: {shown(found.get(key))} there, {identity.get(key)!r} now" for key in differing
+            f"{excerpt(key)}: {shown(found.get(key))} there, {identity.get(key)!r} now"
+            for key in differing[:MOST_TOLD]
         )
         raise ValueError(
-            f"{settings.output} holds a corpus of other settings ({changes}); expected a new or"
-            " empty --output, or the settings it was begun with"
+            f"{settings.output} holds a corpus of {len(differing)} other settings ({changes});"
+            " expected a new or empty --output, or the settings it was begun with"
         )
     if "shards" not in manifest:
         return None
@@ -586,7 +588,7 @@ def main(arguments=None):
         begun = time.monotonic()
         manifest = make_corpus(settings, options.input, run)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 1
     seconds = time.monotonic() - begun
     print(summary(manifest))

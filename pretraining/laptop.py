@@ -22,6 +22,7 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
+from bert4keras_lite.arguments import complain
 from bert4keras_lite.checkpoints import CheckpointError
 from bert4keras_lite.files import replacing
 
@@ -105,7 +106,7 @@ def main(arguments=None):
         parts = write_parts(data, output, labelled)
         folders = {name: str(own(output / name)) for name, _, _ in parts}
     except (ValueError, OSError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 1
     corpora = {}
     for name, files, times in parts:

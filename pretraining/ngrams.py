@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from bert4keras_lite.arguments import within
+from bert4keras_lite.arguments import complain, within
 
 from .batches import decoded, manifests_of, shards_of
 
@@ -141,7 +141,7 @@ def main(arguments=None):
         manifests = manifests_of(dict.fromkeys(corpora, 1))
         train, held_out = (rows_of(corpus, manifests[corpus]) for corpus in corpora)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 1
     model = KneserNey(*train, manifests[options.corpus]["vocab_size"], options.order)
     print(

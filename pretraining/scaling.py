@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bert4keras_lite.arguments import within
+from bert4keras_lite.arguments import complain, within
 from bert4keras_lite.files import saving
 
 # bytes of an element
@@ -358,7 +358,7 @@ def main(arguments=None):
         settings = config.load(options.config, flags)
         report(settings, options, data, model)
     except (ValueError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 2
     return 0
 

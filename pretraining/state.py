@@ -35,7 +35,15 @@ from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint, saving
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
 from bert4keras_lite.files import discard, replacing, tidy, write_text
 from bert4keras_lite.optimizers import Extended, LossScaleOptimizer
-from bert4keras_lite.parsing import naming, parse_json, read_bytes, shown, size_of
+from bert4keras_lite.parsing import (
+    excerpt,
+    first_lines,
+    naming,
+    parse_json,
+    read_bytes,
+    shown,
+    size_of,
+)
 
 from . import distribution
 from .files import own
@@ -233,8 +241,8 @@ class Checkpoints:
             raise CheckpointError(f"{damages[0]}. There are checkpoints of steps {self.steps()}.")
         if damages:
             raise CheckpointError(
-                "; ".join(damages) + ". No checkpoint before is whole; to begin anew, name another "
-                "directory or empty this one."
+                first_lines(damages) + ". No checkpoint before is whole; to begin anew, name "
+                "another directory or empty this one."
             )
         self.random, self.metrics = random_state(), {}
         return 0
@@ -276,7 +284,7 @@ class Checkpoints:
         for what, value in expected.items():
             if found[what] != value:
                 raise CheckpointError(
-                    f"{path}: is damaged: its {what} is {found[what]} and was {value}"
+                    f"{path}: is damaged: its {what} is {found[what]} and was {shown(value)}"
                 )
         return read_entries(path)
 
@@ -289,7 +297,11 @@ class Checkpoints:
         found = {name: kind(entry.shape, entry.dtype) for name, entry in entries.items()}
         differences = [
             *(f"- {name} {expected[name]}: missing" for name in expected if name not in found),
-            *(f"+ {name} {found[name]}: left over" for name in found if name not in expected),
+            *(
+                f"+ {excerpt(name)} {found[name]}: left over"
+                for name in found
+                if name not in expected
+            ),
             *(
                 f"! {name}: {found[name]}, the model has {expected[name]}"
                 for name in expected
@@ -299,7 +311,7 @@ class Checkpoints:
         if differences:
             raise CheckpointError(
                 f"{path}: was saved by another model, optimizer or backend:\n"
-                + "\n".join(differences)
+                + first_lines(differences)
                 + "\nName another directory, or restore the settings that it was made with."
             )
         random = {name: np.array(entries[name].read()) for name in random}
@@ -562,7 +574,7 @@ def set_metrics(model, arrays):
     }:
         warnings.warn(
             "The checkpoint was saved with other metrics, in the middle of an epoch; expected "
-            f"{', '.join(variables) or 'none'}, got {', '.join(arrays)}. What is shown for the rest "
+            f"{', '.join(variables) or 'none'}, got {excerpt(', '.join(arrays))}. What is shown for the rest "
             "of the epoch does not have the steps before.",
             stacklevel=2,
         )

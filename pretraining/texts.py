@@ -12,7 +12,7 @@ import io
 import re
 import sys
 
-from bert4keras_lite.arguments import within
+from bert4keras_lite.arguments import complain, within
 from bert4keras_lite.parsing import SURROGATES, RepeatedKeyError, naming, parse_json, size_of
 
 from . import files
@@ -161,7 +161,7 @@ def main(arguments=None):
         inputs, without = find(options.input), find(options.without)
         count = write_texts(inputs, without, options.output, options.min_chinese)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 1
     print(f"{count:,} texts of {len(inputs)} files in {options.output}")
     return 0

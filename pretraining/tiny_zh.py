@@ -26,6 +26,7 @@ from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
+from bert4keras_lite.arguments import complain
 from bert4keras_lite.files import replacing
 from bert4keras_lite.parsing import parse_json, shown
 
@@ -160,7 +161,7 @@ def main(arguments=None):
     except FileNotFoundError as error:
         parser.error(f"--data {error}")
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 1
     for part, prefix, shards in (("train", "", 8), ("heldout", "heldout-", 1)):
         for mode, length in LENGTHS.items():

@@ -11,6 +11,7 @@ checkpoint; so does SIGUSR1, to `RUN/model-<step>`, of a run that goes on.
 import os
 import sys
 
+from bert4keras_lite.arguments import complain
 from bert4keras_lite.checkpoints import CheckpointError
 
 from . import config
@@ -32,7 +33,7 @@ def main(arguments=None):
 
         loop.run(settings, own.get("export"))
     except (ValueError, ImportError, OSError, FloatingPointError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 2
     return 0
 

@@ -11,6 +11,7 @@ import math
 import os
 import sys
 
+from bert4keras_lite.arguments import complain
 from bert4keras_lite.checkpoints import CheckpointError
 
 from . import config
@@ -103,7 +104,7 @@ def main(arguments=None):
         objective.model.compile()
         measured = validation(objective.model, progress=print_progress)
     except (ValueError, ImportError, OSError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(error)
         return 2
     said = [f"{name} {measured[name]:.4f}" for name in sorted(measured, key=lambda n: n != "loss")]
     said.append(f"perplexity {math.exp(measured['loss']):.2f}")

@@ -8,6 +8,8 @@ import pytest
 from bert4keras_lite.configs import read_config
 from bert4keras_lite.data import read_tsv
 from bert4keras_lite.parsing import (
+    excerpt,
+    first_lines,
     parse_json,
     printable,
     read_bytes,
@@ -156,3 +158,10 @@ def test_an_error_of_reading_names_the_file(tmp_path, read):
     path.symlink_to("/proc/self/mem")
     with pytest.raises(OSError, match=r"Input/output error: '.*config\.json'"):
         read(path)
+
+
+def test_texts_of_files_in_messages():
+    assert excerpt("a\x1b[31m\n" + "x" * 1000) == ("a\\x1b[31m\\n" + "x" * 1000)[:200]
+    assert len(excerpt("\x1b" * 1000)) == 200
+    assert first_lines(["a", "b"], 2) == "a\nb"
+    assert first_lines(["a", "b", "c", "d"], 2) == "a\nb\n... and 2 more"

@@ -23,7 +23,13 @@ COMPARED = 10_000  # names, with one that is not there: more would take seconds
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be read or written: says which file, what is wrong, what to do."""
+    """A checkpoint that cannot be read or written: says which file, what is wrong, what to do.
+
+    Names in it may come out of a file: control characters are escaped.
+    """
+
+    def __str__(self):
+        return parsing.printable(super().__str__(), keep="\n\t")
 
 
 class FormatError(CheckpointError, ValueError):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from ..parsing import SHOWN, printable, shown
+from ..parsing import excerpt, first_lines, shown
 from .base import CheckpointError, FormatError, release
 
 COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
@@ -330,7 +330,7 @@ def match(
             continue
         used.add(name)
         if unfit := _unfit_numbers(checkpoint, name, dtypes.get(slot.here, "float32")):
-            wrong.append(f"! {_told(name)}: {unfit}")
+            wrong.append(f"! {excerpt(name)}: {unfit}")
             continue
         wrong += _differing_spellings(checkpoint, name, slot, found)
         shape, stored = tuple(variables[slot.here]), tuple(_shape(checkpoint, name))
@@ -344,7 +344,7 @@ def match(
         resizable = len(loaded) == len(expected) and all(n > 0 and n == int(n) for n in loaded)
         if loaded != expected and not (resize and resizable):
             wrong.append(
-                f"! {_told(name)}: {stored} in the checkpoint, {_stored(slot, expected)} in the model"
+                f"! {excerpt(name)}: {stored} in the checkpoint, {_stored(slot, expected)} in the model"
             )
             continue
 
@@ -369,7 +369,7 @@ def match(
             continue
         if tokens is not None and not is_copy(checkpoint, name, tokens):
             wrong.append(
-                f"! {_told(name)}: differs from {_told(tokens)}, of which it should be a copy; if it is a head of "
+                f"! {excerpt(name)}: differs from {excerpt(tokens)}, of which it should be a copy; if it is a head of "
                 "its own, build with tie_word_embeddings=False"
             )
 
@@ -379,29 +379,24 @@ def match(
         n for n in found if n not in names and not any(re.fullmatch(p, n) for p in known_elsewhere)
     ]
     deeper = [pattern for _, pattern in _block_patterns(table, format)]
-    too_deep = [f"+ {_told(found[n])}" for n in plus if any(p.match(n) for p in deeper)]
+    too_deep = [f"+ {excerpt(found[n])}" for n in plus if any(p.match(n) for p in deeper)]
 
     if (minus or wrong) and ignore_invalid:
         lines = [*minus.values(), *wrong]
         warnings.warn(f"{where}: ignored, as asked:\n" + "\n".join(lines), stacklevel=2)
     elif minus or wrong or too_deep:
-        lines = [*minus.values(), *wrong, *(too_deep or [f"+ {_told(found[n])}" for n in plus])]
+        lines = [*minus.values(), *wrong, *(too_deep or [f"+ {excerpt(found[n])}" for n in plus])]
         raise CheckpointError(
             f"{where} does not fit the model (- missing, + left over, ! another shape):\n"
-            + "\n".join(lines[:40] + [f"... and {len(lines) - 40} more"] * (len(lines) > 40))
+            + first_lines(lines)
             + (_too_deep(sizes) if too_deep else hint() or _hint(plan, minus, without))
         )
     elif plus or unbuilt:
         unused = sorted({*(found[n] for n in plus), *unbuilt} - used)
         if unused:
-            some = ", ".join(map(_told, unused[:8])) + ", ..." * (len(unused) > 8)
+            some = ", ".join(map(excerpt, unused[:8])) + ", ..." * (len(unused) > 8)
             warnings.warn(f"{where}: left unused, {len(unused)} arrays: {some}", stacklevel=2)
     return plan
-
-
-def _told(name):
-    """The name of an array as a message repeats it."""
-    return printable(name)[:SHOWN]
 
 
 def _unfit_numbers(checkpoint, name, dtype):
@@ -438,7 +433,7 @@ def _differing_spellings(checkpoint, name, slot, found):
     model = re.split(r"[./]", slot.names[0])[0]
     spelled = {found[n] for n in slot.names if n in found and re.split(r"[./]", n)[0] == model}
     return [
-        f"! {_told(name)}: differs from {_told(other)}, which is another name of it; leave out one of them"
+        f"! {excerpt(name)}: differs from {excerpt(other)}, which is another name of it; leave out one of them"
         for other in sorted(spelled - {name})
         if name in spelled and not is_copy(checkpoint, other, name)
     ]

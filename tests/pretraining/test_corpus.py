@@ -156,6 +156,14 @@ def test_other_settings_are_an_error(texts, vocab, expected, tmp_path, capsys, m
     assert message in capsys.readouterr().err
 
 
+def test_settings_of_strangers_are_told_in_short(texts, vocab, tmp_path, capsys):
+    names = [f"\x1b[31m{'k' * 500}{i}" for i in range(100)]
+    (tmp_path / "corpus.json").write_text(json.dumps({"settings": dict.fromkeys(names, names)}))
+    assert main(flags(texts, vocab, tmp_path)) == 1
+    told = capsys.readouterr().err
+    assert r"(\x1b[31mkk" in told and "\x1b" not in told and len(told) < 5000
+
+
 def test_a_corpus_of_another_kind_is_an_error(texts, vocab, tmp_path, capsys):
     for content in ("{", "[]", '{"files": 3}'):
         (tmp_path / "corpus.json").write_text(content)
