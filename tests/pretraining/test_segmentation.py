@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretraining.segmentation import LONGEST, Segmenter
+from pretraining.segmentation import CUT, LONGEST, Segmenter
 
 pytestmark = pytest.mark.once
 
@@ -90,3 +90,11 @@ def test_another_dictionary(tmp_path, new_words):
     for text in ("甲乙丙丁", "甲乙丙丁戊己庚甲", "戊丁丁甲乙", "甲乙丙丁戊己"):
         expected = starts_by_jieba(text, new_words, tokenizer)
         np.testing.assert_array_equal(segmenter.word_starts(text), expected, err_msg=text)
+
+
+def test_stretches_without_end_are_cut(segmenter):
+    """Rare characters, among which jieba would look for new words in quadratic time."""
+    text = "龘龖" * CUT
+    pieces = [text[i : i + CUT] for i in range(0, len(text), CUT)]
+    expected = np.concatenate([starts_by_jieba(piece, segmenter.new_words) for piece in pieces])
+    np.testing.assert_array_equal(segmenter.word_starts(f"{text}，北京")[: len(text)], expected)
