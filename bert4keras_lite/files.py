@@ -38,6 +38,7 @@ except ImportError:  # Windows: there, what an interrupted save leaves is not re
 
 STAGE, COMMITTED = ".saving-", ".saved-by-bert4keras_lite"
 MOST = 10_000  # files of a save
+PERMISSIONS = 0o777  # that a new file takes over: not to run as its owner or group
 OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)  # another save has begun
 # what earlier versions left when they were interrupted: NAME.PROCESS.tmp
 OLD_STRAY = re.compile(r"(checkpoint|.+\.(index|safetensors|data-\d{5}-of-\d{5}))\.\d+\.tmp")
@@ -113,7 +114,8 @@ def discard(directory):
     directory = Path(directory)
     hidden = directory.with_name(f"{STAGE}{uuid.uuid4().hex}")
     os.rename(directory, hidden)
-    shutil.rmtree(hidden, ignore_errors=True)  # what is left of it, the next save removes
+    with suppress(RecursionError):  # directories of strangers, a thousand deep
+        shutil.rmtree(hidden, ignore_errors=True)  # what is left of it, the next save removes
 
 
 def final(path):
@@ -421,13 +423,16 @@ def _commit(stage, around):
 
 
 def _take_over_mode(name, stage, around):
-    """Gives a file of a save the permissions of the one that it replaces."""
+    """Gives a file of a save the permissions of the one that it replaces, or that a link leads to."""
     with suppress(FileNotFoundError):
-        old = around.call(os.stat, name).st_mode
-        if stat.S_ISDIR(old):
+        if stat.S_ISDIR(around.call(os.lstat, name).st_mode):
             path = os.fspath(stage.path / name)
             raise IsADirectoryError(errno.EISDIR, "a directory has this name", path)
-        stage.call(os.chmod, name, stat.S_IMODE(old))
+    old = None
+    with suppress(OSError):  # a new name, or a link that leads nowhere
+        old = around.call(os.stat, name).st_mode
+    if old is not None and stat.S_ISREG(old):
+        stage.call(os.chmod, name, old & PERMISSIONS)
 
 
 def _failure(error, stage, directory):

@@ -5,6 +5,7 @@ import errno
 import multiprocessing
 import os
 import shutil
+import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -173,6 +174,40 @@ def test_permissions_stay(tmp_path):
     save(tmp_path, dict.fromkeys(("shared", "secret"), "new"))
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     assert modes == {"shared": 0o664, "secret": 0o400}
+
+
+def test_no_file_becomes_a_program_that_runs_as_its_owner(tmp_path):
+    (tmp_path / "program").write_text("old")
+    (tmp_path / "program").chmod(0o6755)
+    (tmp_path / "link").symlink_to("program")
+    save(tmp_path, dict.fromkeys(("link", "program"), "new"))
+    assert {path.lstat().st_mode & 0o7777 for path in tmp_path.iterdir()} == {0o755}
+
+
+@pytest.mark.parametrize("target", [".", "x", "/nowhere", "/dev/null"])
+def test_links_that_lead_to_no_file_are_replaced(tmp_path, target):
+    (tmp_path / "x").symlink_to(target)
+    save(tmp_path, {"x": "new"})
+    assert (tmp_path / "x").read_text() == "new" and not (tmp_path / "x").is_symlink()
+
+
+def test_directories_too_deep_to_be_removed(tmp_path):
+    """No exception, whatever is left: neither of what is discarded, nor in the next save."""
+    deepest = tmp_path / "out" / "old"
+    deepest.mkdir(parents=True)
+    before = Path.cwd()
+    try:
+        os.chdir(deepest)
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+    finally:
+        os.chdir(before)
+    discard(deepest)
+    assert not deepest.exists()
+    save(tmp_path / "out", {"x": "new"})
+    assert (tmp_path / "out" / "x").read_text() == "new"
+    subprocess.run(["rm", "-rf", tmp_path / "out"], check=True)  # pytest could not
 
 
 def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
