@@ -201,13 +201,14 @@ def test_directories_too_deep_to_be_removed(tmp_path):
         for _ in range(1500):
             os.mkdir("d")
             os.chdir("d")
+        os.chdir(before)
+        discard(deepest)
+        assert not deepest.exists()
+        save(tmp_path / "out", {"x": "new"})
+        assert (tmp_path / "out" / "x").read_text() == "new"
     finally:
         os.chdir(before)
-    discard(deepest)
-    assert not deepest.exists()
-    save(tmp_path / "out", {"x": "new"})
-    assert (tmp_path / "out" / "x").read_text() == "new"
-    subprocess.run(["rm", "-rf", tmp_path / "out"], check=True)  # pytest could not
+        subprocess.run(["rm", "-rf", tmp_path / "out"], check=True)  # pytest could not
 
 
 def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
