@@ -20,6 +20,7 @@ from .segmentation import codes_of
 SHINGLE = 5
 ORDERS = 128
 BANDS = 32
+AT_ONCE = 1 << 16  # shingles that are in memory together
 
 _MULTIPLIERS = keys(np.arange(ORDERS), 1) | np.uint64(1)
 _SUMMANDS = keys(np.arange(ORDERS), 2)
@@ -33,17 +34,24 @@ def digest(text):
 
 def signature(text):
     """The MinHash of a text: `ORDERS` numbers, uint32; white space does not count."""
-    codes = codes_of(without_space(text)).astype(np.uint64)
+    codes = codes_of(without_space(text))
     size = max(1, min(SHINGLE, len(codes)))
-    shingles = np.zeros(max(0, len(codes) - size + 1), np.uint64)
+    least = np.full(ORDERS, np.iinfo(np.uint32).max, np.uint32)
+    for begin in range(0, len(codes) - size + 1, AT_ONCE):
+        shingles = _shingles(codes[begin : begin + AT_ONCE + size - 1], size)
+        for first in range(0, len(shingles), 1024):
+            block = shingles[first : first + 1024, None] * _MULTIPLIERS + _SUMMANDS
+            least = np.minimum(least, (block >> np.uint64(32)).astype(np.uint32).min(0))
+    return least
+
+
+def _shingles(codes, size):
+    """The hashes of the different shingles of some characters."""
+    codes = codes.astype(np.uint64)
+    shingles = np.zeros(len(codes) - size + 1, np.uint64)
     for i in range(size):
         shingles = (shingles ^ codes[i : i + len(shingles)]) * np.uint64(0x9E3779B97F4A7C15)
-    shingles = np.unique(shingles ^ (shingles >> np.uint64(29)))
-    least = np.full(ORDERS, np.iinfo(np.uint32).max, np.uint32)
-    for begin in range(0, len(shingles), 1024):
-        block = shingles[begin : begin + 1024, None] * _MULTIPLIERS + _SUMMANDS
-        least = np.minimum(least, (block >> np.uint64(32)).astype(np.uint32).min(0))
-    return least
+    return np.unique(shingles ^ (shingles >> np.uint64(29)))
 
 
 def repeated(digests):

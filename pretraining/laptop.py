@@ -41,8 +41,11 @@ def write_pairs(source, target):
     """The classical and the modern text of each book as a document, an empty line between them."""
     with replacing(target) as file:
         for _, book in groupby(rows_of_pairs(source), key=lambda row: row[0]):
-            for language in zip(*(row[1:3] for row in book), strict=True):
-                file.write(("\n".join(language) + "\n\n").encode())
+            modern = bytearray()
+            for row in book:
+                file.write(f"{row[1]}\n".encode())
+                modern += f"{row[2]}\n".encode()
+            file.write(b"\n" + modern + b"\n")
 
 
 def write_labelled(data, folders, target):

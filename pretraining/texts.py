@@ -97,9 +97,12 @@ def lines_of(path):
 
 
 def rows_of_pairs(path):
-    """The rows of a table of pairs: lists that begin with book, classical and modern text."""
+    """The rows of a table of pairs: lists that begin with book, classical and modern text.
+
+    What is in further columns is one text.
+    """
     for number, line in enumerate(lines_of(path), 1):
-        row = line.split("\t")
+        row = line.split("\t", 3)
         if len(row) < 3:
             raise ValueError(
                 f"{path}, line {number}: {len(row)} columns; expected book, classical and modern text"

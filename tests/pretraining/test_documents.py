@@ -4,13 +4,14 @@ import gzip
 import html
 import json
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretraining import documents
+from pretraining import documents, duplicates
 from pretraining.documents import (
     Format,
     Part,
@@ -347,3 +348,17 @@ def test_near_duplicates(documents):
         ]
         assert max(common) > 0.6
     assert not nearly_repeated(signatures[: len(texts)], 1.01).any()
+
+
+@pytest.mark.once
+def test_signatures_of_long_texts(monkeypatch):
+    """In parts they are the same, and take little memory."""
+    text = "".join(map(chr, np.random.RandomState(0).randint(0x4E00, 0x4F00, 1_000_000)))
+    tracemalloc.start()
+    try:
+        whole = signature(text)
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr(duplicates, "AT_ONCE", len(text))
+    np.testing.assert_array_equal(signature(text), whole)

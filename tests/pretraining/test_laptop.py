@@ -1,6 +1,7 @@
 """From the folders of public texts to a model, with the one command."""
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -43,6 +44,20 @@ def test_pairs_become_a_document_a_book_and_language(data):
         "王何必曰利",
         "大王何必说利",
     ]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "rows", ["\t\t\n" * 300_000, "b\t中\t文\n" * 200_000, "中\t" * 300_000 + "\n"]
+)
+def test_pairs_take_little_memory(tmp_path, rows):
+    (tmp_path / "pairs.tsv").write_text(rows, "utf-8")
+    tracemalloc.start()
+    try:
+        write_pairs(tmp_path / "pairs.tsv", tmp_path / "out.txt")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.long
