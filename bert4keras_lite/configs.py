@@ -25,6 +25,7 @@ from .parsing import expecting, nearest, read_bytes, read_json, shown
 NOT_UNDERSTOOD = "keys that are not understood"
 SPELLED = "keys of the values"  # field -> how the file calls it
 MAX_NOT_UNDERSTOOD = 200
+ADAPTER = "adapter_config.json"  # of peft
 
 # fields of `Config` whose values are names
 CHOICES = {
@@ -1004,7 +1005,7 @@ def config_in(directory):
     complete(directory)
     names = ["bert_config.json", "config.json", "hparams.json"]
     names += sorted(path.name for path in directory.glob("*config*.json"))
-    unwanted = ("tokenizer_config.json", "generation_config.json")
+    unwanted = ("tokenizer_config.json", "generation_config.json", ADAPTER)
     return next(
         (directory / n for n in names if n not in unwanted and (directory / n).is_file()), None
     )
@@ -1043,6 +1044,17 @@ def check_vocabulary(directory, config):
                 f"attention: build it with pad_token_id={padding}, and fill up batches with that id."
             )
             warn([said], file)
+
+
+def check_adapter(directory):
+    """Warns if the directory of a checkpoint has an adapter, too, with which others load it."""
+    file = Path(directory) / ADAPTER if isinstance(directory, (str, Path)) else None
+    if file and file.exists():
+        said = (
+            "the adapter that it describes is left out, and transformers would add it to the "
+            "weights: merge it into them (merge_and_unload of peft), or remove it."
+        )
+        warn([said], file)
 
 
 def contradiction(model, values, where):

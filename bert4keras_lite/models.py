@@ -33,6 +33,7 @@ from .configs import (
     WITHOUT,
     Config,
     cautions,
+    check_adapter,
     check_vocabulary,
     contradiction,
     families_of,
@@ -960,6 +961,7 @@ def build_transformer_model(
     _check_activations(config, values, where)
     if keep is None and not compound:
         check_vocabulary(config_path, config)
+    check_adapter(config_path)
     arguments = {name: options[name] for name in graph & options.keys()}
 
     if checkpoint is None:

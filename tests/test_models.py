@@ -669,3 +669,20 @@ def test_remat_changes_nothing(options, jit):
         found.append([keras.ops.convert_to_numpy(v) for v in model.weights])
     for plain, again in zip(*found, strict=True):
         np.testing.assert_allclose(again, plain, atol=1e-6)
+
+
+@pytest.mark.once
+def test_an_adapter_beside_the_weights_is_told(tmp_path):
+    sizes = {"vocab_size": 50, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
+    sizes |= {"intermediate_size": 16, "max_position": 16}
+    built = build_transformer_model(model="bert", return_keras_model=False, **sizes)
+    built.save_checkpoint(tmp_path, "hf")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_transformer_model(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2}')
+    with pytest.warns(UserWarning, match=r"adapter_config\.json: the adapter .* is left out"):
+        build_transformer_model(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no bert_config\.json or config\.json"):
+        build_transformer_model(tmp_path)
