@@ -202,7 +202,7 @@ def test_attention_of_every_kind_of_block(family):
     inputs = [ids, ids * 0][: len(model.inputs)]
     before = model.predict_on_batch(inputs)
     heads = 1 if family == "gau_alpha" else 2
-    assert before.shape == (2, 2, heads, 5, 5)
+    assert before.shape == (2, 2, heads, 5, 5) == (2, *model.output_shape[1:3], 5, 5)
     np.testing.assert_allclose(np.asarray(before)[0].sum(axis=-1), 1, atol=CLOSE)
     if family != "gpt2":  # which has no padding of its own
         np.testing.assert_allclose(np.asarray(before)[1, ..., 3:], 0, atol=1e-6)

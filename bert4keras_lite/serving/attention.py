@@ -1,6 +1,7 @@
 """How much each token attends to each other one, of a model as it is."""
 
 import contextlib
+from itertools import chain
 
 import keras
 from keras import ops
@@ -41,7 +42,10 @@ class AttentionProbabilities(keras.layers.Layer):
     def __init__(self, model, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.model = model
-        blocks = [layer for layer in model.layers if isinstance(layer, TransformerBlock)]
+        # ALBERT calls one block again and again
+        nodes = chain.from_iterable(model._nodes_by_depth.values())
+        calls = [x.operation for x in nodes if isinstance(x.operation, TransformerBlock)]
+        self.blocks, blocks = len(calls), dict.fromkeys(calls)
         layers = [block.branches["attention"] for block in blocks]
         if not layers or any(isinstance(layer, NystromAttention) for layer in layers):
             raise ValueError(
@@ -59,7 +63,7 @@ class AttentionProbabilities(keras.layers.Layer):
         return ops.cast(ops.stack(seen, axis=1), "float32")
 
     def compute_output_spec(self, inputs):
-        return keras.KerasTensor((None, len(self.dropouts), self.heads, None, None), "float32")
+        return keras.KerasTensor((None, self.blocks, self.heads, None, None), "float32")
 
 
 @contextlib.contextmanager
