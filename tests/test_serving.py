@@ -36,6 +36,7 @@ from bert4keras_lite.layers import ConditionalRandomField, GlobalPointer
 from bert4keras_lite.metrics import bio_spans
 from bert4keras_lite.serving import Limits, abilities, attention_model, load, save_tagger
 from bert4keras_lite.serving.abilities import OnePass, Refused, Served, Writer, Written
+from bert4keras_lite.serving.entities import load_tagger
 from bert4keras_lite.serving.worker import Busy, Failed, Job, Late, Worker
 from bert4keras_lite.tokenizers.added import AddedToken
 
@@ -533,6 +534,51 @@ def test_entities_of_a_saved_tagger(kind, tokenizer, tmp_path):
         inside = {(i - 1, j - 1, k) for i, j, k in spans if i > 0 and j < ids.shape[1]}
         assert {(one["start"], one["end"], one["kind"]) for one in entities} == inside
         assert all(one["text"] == text[one["start"] : one["end"]] for one in entities)
+
+
+class Wrapped(keras.layers.Wrapper):
+    """A layer that runs a model of its own."""
+
+    def call(self, inputs):
+        return self.layer(inputs)
+
+    def compute_output_shape(self, shapes):
+        return (*shapes[0], 3)
+
+
+@pytest.mark.parametrize(
+    "end", ["nested", "in another type", "dropped", "hidden", "before the end"]
+)
+def test_tags_are_decoded_wherever_the_crf_is(end, tokenizer, tmp_path):
+    labels, base = ["O", "B-人", "I-人"], build_transformer_model(TINY)
+    varied = keras.initializers.RandomNormal(stddev=1.0, seed=0)
+    crf = ConditionalRandomField(name="crf")
+    scores = crf(keras.layers.Dense(3, kernel_initializer=varied)(base.output))
+    crf.weights[0].assign(np.random.default_rng(0).normal(size=(3, 3)) * 5)
+    flat = keras.Model(base.inputs, scores)
+    inputs = [keras.Input((None,), dtype="int32", name=name) for name in ("a", "b")]
+    model = {
+        "nested": lambda: keras.Model(inputs, flat(inputs)),
+        "in another type": lambda: keras.Model(
+            base.inputs, keras.layers.Activation("linear", dtype="float64")(scores)
+        ),
+        "dropped": lambda: keras.Model(
+            inputs, keras.layers.Identity()(keras.layers.Dropout(0.5)(flat(inputs)))
+        ),
+        "hidden": lambda: keras.Model(base.inputs, Wrapped(flat)(base.inputs)),
+        "before the end": lambda: keras.Model(base.inputs, keras.layers.Activation("tanh")(scores)),
+    }[end]()
+    if end in ("hidden", "before the end"):
+        with pytest.raises(ValueError, match="scores of 'crf' are not what the model gives"):
+            save_tagger(tmp_path, model, labels, tokenizer)
+        return
+    save_tagger(tmp_path, model, labels, tokenizer)
+    found = abilities.Entities(*load_tagger(tmp_path))
+    for text in TEXTS:
+        item = found.prepare(text)
+        ((_, tags),) = found.predicted([item])
+        _, plain = tags_of(flat, tokenizer, text)
+        np.testing.assert_array_equal(tags[: len(item.ids)], np.asarray(crf.decode(plain))[0])
 
 
 TOPS = {

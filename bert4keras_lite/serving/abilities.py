@@ -31,7 +31,7 @@ from ..models import build_transformer_model
 from ..tokenizers import load_tokenizer
 from ..tokenizers.added import AddedToken, Finder, parts
 from .attention import attention_model
-from .entities import load_tagger
+from .entities import decoder_of, load_tagger
 from .worker import Failed
 
 EXAMPLE = "今天天气真好"  # what a server tries at its start
@@ -374,7 +374,7 @@ class Entities(OnePass):
     """
 
     def __init__(self, model, labels, tokenizer):
-        self.labels = labels
+        self.labels, self.decoder = labels, decoder_of(model)
         if len(model.inputs) > 2:
             names = ", ".join(x.name for x in model.inputs)
             raise Unable(f"the model takes {names}; expected token ids and segment ids.")
@@ -393,13 +393,12 @@ class Entities(OnePass):
         return zip(scores, tags, strict=True)
 
     def tags(self, scores):
-        decoder = self.model.layers[-1]
-        if not hasattr(decoder, "decode"):
+        if self.decoder is None:
             return scores.argmax(-1)
-        for weight in decoder.weights:
+        for weight in self.decoder.weights:
             possible(ops.convert_to_numpy(weight))
         # for the NaN of one text, `decode` would refuse the whole batch
-        return ops.convert_to_numpy(decoder.decode(np.where(np.isnan(scores), 0, scores)))
+        return ops.convert_to_numpy(self.decoder.decode(np.where(np.isnan(scores), 0, scores)))
 
     def answer(self, item, output):
         (scores, tags), size = output, len(item.ids)

@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import keras
+
 from ..files import complete, saving, write_text
 from ..hub import local_directory
+from ..layers import Dropout
+from ..layers.crf import Tagger
 from ..loading import read_keras_model
 from ..metrics import bio_spans
 from ..parsing import read_json, shown
@@ -12,6 +16,8 @@ from ..tokenizers import load_tokenizer
 from ..tokenizers.base import TokenizerBase
 
 MODEL, LABELS = "model.keras", "labels.json"
+# layers that change no number when a model predicts, but perhaps its type
+PASSING = (Dropout, keras.layers.Dropout, keras.layers.Identity, keras.layers.SpatialDropout1D)
 
 
 def save_tagger(directory, model, labels, tokenizer):
@@ -27,8 +33,8 @@ def save_tagger(directory, model, labels, tokenizer):
         tokenizer: of the model.
 
     Raises:
-        ValueError: another number of labels than the model scores, or tags that are not of BIO,
-            BIOES or BMES.
+        ValueError: another number of labels than the model scores, tags that are not of BIO, BIOES
+            or BMES, or a `ConditionalRandomField` or its kin whose scores are not what is given.
         TypeError: the labels are not strings, or the tokenizer has no vocabulary of tokens.
         OSError: a file cannot be written; then what was there is unchanged.
     """
@@ -88,3 +94,35 @@ def check_labels(model, labels, where):
                     f"{where}: {shown(label)} is no tag; expected B, I, M, E, S or O, and a type "
                     "after a hyphen, such as 'B-PER'."
                 ) from None
+        decoder_of(model, where)
+
+
+def decoder_of(model, where="the model"):
+    """The layer whose `decode` gives the tags of a model's scores; None: the likeliest are taken.
+
+    It is looked for in models within the model, too, and before what changes no number.
+
+    Raises:
+        ValueError: the model has a tagger which does not give its output.
+    """
+    layer, output = None, model.outputs[0]
+    while output is not None:
+        layer, node, place = output._keras_history
+        output = passed_on(layer, node, place)
+    for tagger in model._flatten_layers():
+        if isinstance(tagger, Tagger) and tagger is not layer:
+            raise ValueError(
+                f"{where}: the scores of {shown(tagger.name)} are not what the model gives, so that "
+                "they cannot be decoded; expected this layer at the model's end."
+            )
+    return layer if hasattr(layer, "decode") else None
+
+
+def passed_on(layer, node, place):
+    """The tensor that a layer gives unchanged as one of its outputs; None if it computes."""
+    if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
+        return layer.outputs[place]
+    linear = getattr(layer, "activation", None) is keras.activations.linear
+    if isinstance(layer, PASSING) or (isinstance(layer, keras.layers.Activation) and linear):
+        return layer._inbound_nodes[node].input_tensors[0]
+    return None
