@@ -311,6 +311,26 @@ def test_offsets_are_those_of_rematch(text, second, maxlen):
         assert offsets == [(p[0], p[-1] + 1) if p else (0, 0) for p in positions]
 
 
+@given(text=texts, pre_tokenize=st.sampled_from([list, words_of_two]), lower=st.booleans())
+@example(text="天\x01地 a\u200b", pre_tokenize=list, lower=True)  # a token, and what is dropped
+@example(text="AΣ\x98caféŸ", pre_tokenize=words_of_two, lower=True)  # final in its word alone
+@example(text="ΑΣ\u200bβ İe\u0301", pre_tokenize=list, lower=True)
+def test_offsets_are_those_of_the_words_of_pre_tokenize(text, pre_tokenize, lower):
+    vocab = {**VOCAB, "\x01": len(VOCAB), "天\x01": len(VOCAB) + 1}
+    tokenizer = Tokenizer(vocab, lower, pre_tokenize=pre_tokenize)
+    ids, _, offsets = tokenizer.encode(text, return_offsets=True)
+    assert ids == tokenizer.encode(text)[0] and len(offsets) == len(ids)
+    positions = tokenizer.rematch(text, tokenizer.tokenize(text))
+    assert offsets == [(p[0], p[-1] + 1) if p else (0, 0) for p in positions]
+
+
+def test_a_word_with_a_character_that_cleaning_drops():
+    tokenizer = Tokenizer({**VOCAB, "\x01": len(VOCAB)}, pre_tokenize=list)
+    ids, _, offsets = tokenizer.encode("今\x01\x02天", return_offsets=True)
+    assert tokenizer.ids_to_tokens(ids)[1:-1] == ["今", "\x01", "天"]
+    assert offsets[1:-1] == [(0, 1), (1, 2), (3, 4)]
+
+
 def test_positions_of_marks_that_change_places():
     tokenizer = Tokenizer({t: i for i, t in enumerate(["[UNK]", "a", "##\u302e", "##\U0001d165"])},
                           token_start=None, token_end=None)  # fmt: skip

@@ -44,7 +44,7 @@ from ..arguments import checks_flags
 from ..files import complete, write_text
 from ..parsing import check_encoding, read_lines
 from .added import parts
-from .base import DictTokenizer, Memo
+from .base import DictTokenizer, Memo, locate
 from .words import jieba_words
 
 # Vocabulary files
@@ -232,6 +232,14 @@ def _normalize(text, rules):
         `text` of the character it came from.
     """
     pairs = [(c, i) for i, char in enumerate(text) for c in _clean(char, rules)]
+    pairs = _folded(pairs, rules)
+    if rules.punctuation:
+        pairs = [(new, i) for c, i in pairs for new in (f" {c} " if _is_punctuation(c) else c)]
+    return "".join(c for c, _ in pairs), [i for _, i in pairs]
+
+
+def _folded(pairs, rules):
+    """Step 3 for a whole text of `(character, position)`."""
     if rules.lower:
         # Only the whole text tells where a sigma is final; both its forms are one character.
         lowered = iter("".join(c for c, _ in pairs).lower())
@@ -239,9 +247,7 @@ def _normalize(text, rules):
     if rules.strip_accents:
         pairs = [(new, i) for c, i in pairs for new in unicodedata.normalize("NFD", c)]
         pairs = [(c, i) for c, i in _canonical_order(pairs) if unicodedata.category(c) != "Mn"]
-    if rules.punctuation:
-        pairs = [(new, i) for c, i in pairs for new in (f" {c} " if _is_punctuation(c) else c)]
-    return "".join(c for c, _ in pairs), [i for _, i in pairs]
+    return pairs
 
 
 def _canonical_order(pairs):
@@ -257,6 +263,11 @@ def _canonical_order(pairs):
 # Stands in the table of characters for those whose form depends on their neighbours. No form
 # contains it otherwise, as NUL is a character that cleaning drops.
 _CONTEXT = "\0"
+
+
+def _without_spaces(spaced, origins):
+    """The words of a text, and the positions of their characters alone."""
+    return spaced.split(), [i for c, i in zip(spaced, origins, strict=True) if not c.isspace()]
 
 
 def _char_form(char, rules):
@@ -594,6 +605,22 @@ class Tokenizer(DictTokenizer):
             return _normalize(text, self._rules)
         return "".join(forms), [i for i, form in enumerate(forms) for _ in form]
 
+    def _aligned_runs(self, text):
+        """The same as `_aligned_words` for a text without added tokens, run by run."""
+        if self._pre_tokenize is None:
+            yield _without_spaces(*self._aligned(text))
+            return
+        pairs = _folded([(c, i) for i, c in enumerate(text)], self._rules)
+        folded = "".join(c for c, _ in pairs)
+        words = self._pre_tokenize(folded)
+        for word, start in zip(words, locate(folded, words), strict=True):
+            at = [i for _, i in pairs[start : start + len(word)]]
+            if word in self._vocab:
+                yield [word], at
+            else:  # what cleaning makes of it alone: it may be another in the whole text
+                spaced, inner = self._aligned(word)
+                yield _without_spaces(spaced, [at[i] for i in inner])
+
     def _aligned_words(self, text):
         """The words of a text, and for each of their characters its position in the text."""
         words, origins = [], []
@@ -602,9 +629,9 @@ class Tokenizer(DictTokenizer):
                 words.append(added.content)
                 origins += [start + i for i in self._origins_of(added, text[start:end])]
                 continue
-            spaced, at = self._aligned(text[start:end])
-            words += spaced.split()
-            origins += [start + o for c, o in zip(spaced, at, strict=True) if not c.isspace()]
+            for some, at in self._aligned_runs(text[start:end]):
+                words += some
+                origins += [start + i for i in at]
         return words, origins
 
     def _origins_of(self, added, text):
