@@ -48,8 +48,8 @@ _KINDS = {
 }
 # the least and the most of numbers, where that is not 1 to 2**31 - 1 or, of fractions, 0 to 1e30
 _RANGES = {
-    "num_hidden_layers": (0, 10_000),
-    "num_decoder_layers": (0, 10_000),
+    "num_hidden_layers": (1, 10_000),
+    "num_decoder_layers": (1, 10_000),
     "segment_vocab_size": (0, 2**31 - 1),
     "pad_token_id": (-1, 2**31 - 1),
     "dropout_rate": (0, 1),
@@ -146,10 +146,12 @@ class Config:
                 f"embedding_size={self.embedding_size}: a language-model head without lm_transform "
                 f"needs token vectors of hidden_size={self.hidden_size}."
             )
-        if self.attend == "unilm" and not self.has_segments:
+        if self.attend == "unilm" and not (
+            self.segment_vocab_size > 1 or self.shared_segment_embeddings
+        ):
             raise ValueError(
                 "application='unilm' tells source from target by the segment ids: it needs a "
-                "segment_vocab_size of at least 1."
+                "segment_vocab_size of at least 2."
             )
         if self.stacks != "one" and self.attend != "all":
             raise ValueError(

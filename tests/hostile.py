@@ -1857,6 +1857,11 @@ def config_no_heads(folder):
 
 
 @case(read_config)
+def config_no_layers(folder):
+    return config(folder, SIZES | {"num_hidden_layers": 0})
+
+
+@case(read_config)
 def config_huge_size(folder):
     """Larger than any floating point number."""
     return config(folder, SIZES | {"hidden_size": 10**400})

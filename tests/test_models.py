@@ -578,7 +578,13 @@ def test_no_config_and_no_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"application": "unilm", "segment_vocab_size": 0}, "segment_vocab_size"),
+        ({"application": "unilm", "segment_vocab_size": 0}, "segment_vocab_size of at least 2"),
+        ({"application": "unilm", "segment_vocab_size": 1}, "segment_vocab_size of at least 2"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0; expected an integer from 1 to 10000"),
+        (
+            {"model": "t5.1.1", "num_decoder_layers": 0},
+            "num_decoder_layers is 0; expected an integer",
+        ),
         ({"application": "seq2seq"}, "expected one of encoder, lm, unilm"),
         ({"model": "bart"}, "expected 'auto', one of bert, roberta"),
         ({"hidden_size": 30}, "no multiple"),
