@@ -528,8 +528,9 @@ def serve(options):
     if token is None and options.host not in ("127.0.0.1", "localhost", "::1"):
         say(f"note: whoever reaches {options.host} is answered; see --token", file=sys.stderr)
     say(f"http://{options.host}:{options.port}/   (to stop: Ctrl+C)")
+    name = Path(os.path.abspath(options.path)).name or "model"  # of "." and "..", too
     run(
-        *(served, options.host, options.port, limits, Path(options.path).name),
+        *(served, options.host, options.port, limits, name),
         hosts=options.allow_host,
         token=token,
         access_log=not options.quiet,

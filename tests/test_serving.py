@@ -43,6 +43,7 @@ from bert4keras_lite.tokenizers.added import AddedToken
 httpx = pytest.importorskip("httpx")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
 create_app = pytest.importorskip("bert4keras_lite.serving.app").create_app
+from bert4keras_lite.serving import following, server  # noqa: E402
 from bert4keras_lite.serving.server import Server, config  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -1333,6 +1334,32 @@ def test_the_example_asks(served, served_writer):
 
 
 # ---------------------------------------------------------------- the command
+
+
+def test_no_character_ends_a_line_within_an_event():
+    data = {"text": "".join(map(chr, range(0x2100)))}
+    told = following.event("piece", data)
+    kind, line, nothing = told.splitlines()
+    assert (kind, nothing) == ("event: piece", "")
+    assert json.loads(line.removeprefix("data: ")) == data
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [(".", TINY.name), ("..", TINY.parent.name), ("/", "model")]
+)
+def test_a_model_is_called_as_its_directory(path, name, monkeypatch):
+    called = []
+    monkeypatch.chdir(TINY)
+    monkeypatch.setattr(abilities, "load", lambda *arguments, **more: Served(None, None, {}, {}))
+    monkeypatch.setattr(server, "run", lambda *arguments, **more: called.append(arguments[4]))
+    main(["serve", path])
+    assert called == [name]
+
+
+def test_a_model_without_a_name(served):
+    for name in ("", None):
+        with pytest.raises(ValueError, match="name: expected what to call the model, got"):
+            create_app(served, name=name)
 
 
 def test_the_command_serves_until_it_is_told_to_stop():

@@ -223,6 +223,15 @@ def test_attention_is_a_picture(page, address):
     )
 
 
+def test_the_attention_of_a_text_of_one_token(page):
+    told = {"tokens": [{"token": "天", "start": 0, "end": 1}], "layers": [0], "heads": [0]}
+    answer = told | {"weights": [[[[1.0]]]]}
+    page.route("**/v1/attention", lambda route: route.fulfill(json=answer))
+    page.fill("#attention-text", "天")
+    assert submit(page, "attention").get_by_role("alert").count() == 0
+    assert page.locator("#row").inner_text() == "“天” → 天 100.0%"
+
+
 def test_what_is_wrong_is_said(page):
     page.fill("#mask-text", "没有")
     shown = submit(page, "fill-mask")

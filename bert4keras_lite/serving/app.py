@@ -57,8 +57,10 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         A `FastAPI`, with the page at `/` and its description at `/openapi.json`.
 
     Raises:
-        ValueError: a name or the token cannot be one.
+        ValueError: a name, also of `hosts`, or the token cannot be one.
     """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"name: expected what to call the model, got {name!r:.200}.")
     limits = limits or Limits()
     worker, counts = Worker(limits), metrics.Metrics()
 

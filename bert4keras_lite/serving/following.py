@@ -11,6 +11,9 @@ from .abilities import Written
 from .answers import GONE, as_json
 from .worker import Failed, Late
 
+# what ends a line for many clients, but not in server-sent events, and how JSON may spell it
+LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
 
 async def updates(job, seed):
     """What a generating job tells: strings, and at last a `GenerateAnswer`."""
@@ -61,7 +64,7 @@ async def events(job, seed):
 
 
 def event(kind, data):
-    return f"event: {kind}\ndata: {as_json(data)}\n\n"
+    return f"event: {kind}\ndata: {as_json(data).translate(LINE_ENDS)}\n\n"
 
 
 async def results(jobs):

@@ -59,7 +59,7 @@ async function* events(response) {
     const parts = buffer.split("\n\n");
     buffer = parts.pop();
     for (const part of parts) {
-      const [, kind, data] = part.match(/^event: (.*)\ndata: (.*)$/);
+      const [kind, data] = part.split("\n").map((line) => line.slice(line.indexOf(": ") + 2));
       yield [kind, JSON.parse(data)];
     }
   }
@@ -244,7 +244,7 @@ onSubmit("attention", async (answer) => {
     start < end ? characters.slice(start, end).join("") : token,
   );
   const head = Math.min(picture?.head ?? 0, found.heads.length - 1);
-  picture = { labels, weights: found.weights[0], head, from: 1 };
+  picture = { labels, weights: found.weights[0], head, from: Math.min(1, labels.length - 1) };
   answer.replaceChildren();
   $("picture").hidden = false;
   draw();
