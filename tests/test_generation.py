@@ -16,6 +16,7 @@ from running import in_both_ways, long_but, operation_by_operation, outputs_of
 from test_families import build, writers
 
 from bert4keras_lite.generation import (
+    Trie,
     generate,
     generate_text,
     gibbs_sample,
@@ -594,6 +595,36 @@ def test_stop_ids_that_are_none_are_named_whatever_is_allowed():
     for allowed in (None, [3], lambda ids: [3]):
         with pytest.raises(ValueError, match="stop_ids: the ids must be"):
             generate(model, [3], 2, stop_ids=10_000, allowed_tokens=allowed)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"do_sample": True, "seed": 1, "temperature": 100.0},
+        {"num_beams": 3},
+        {"num_beams": 3, "early_stopping": "best"},
+    ],
+)
+def test_what_is_not_allowed_is_never_written_to_reach_a_length(gpt2, options):
+    options = {"stop_ids": 3, "min_new_tokens": 5, **options}
+    (found,) = generate(gpt2, [5], 6, allowed_tokens=Trie([[7, 8]], stop_id=3), **options)
+    assert (found.ids.tolist(), found.finished) == ([7, 8], True)
+    (found,) = generate(gpt2, [5], 6, allowed_tokens=[3], **options)
+    assert (found.ids.tolist(), found.finished) == ([], True)
+    (found,) = generate(gpt2, [5], 6, allowed_tokens=[3, 4], **options)
+    assert found.ids.tolist()[:5] == [4] * 5
+
+
+def test_rows_that_are_no_tokens_are_not_written(gpt2):
+    tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS[:6])})
+    size = transformer_of(gpt2).config.vocab_size
+    assert tokenizer.vocab_size == 6 < size
+    for options in ({}, {"allowed_tokens": None}, {"do_sample": True, "seed": 0, "top_k": size}):
+        (found,) = generate_text(gpt2, tokenizer, "你", 10, stop_ids=[], **options)
+        assert max(found.ids) < 6 and found.text == tokenizer.decode(found.ids)
+    with pytest.raises(ValueError, match="id 9 is not in the vocabulary of 6 tokens"):
+        generate_text(gpt2, tokenizer, "你", 2, stop_ids=[], allowed_tokens=[9])
 
 
 def test_ids_without_an_embedding():

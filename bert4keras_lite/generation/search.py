@@ -94,7 +94,10 @@ def processed(scores, state, limits):
         penalty = limits["repetition_penalty"]
         weaker = ops.where(scores < 0, scores * penalty, scores / penalty)
         scores = ops.where(state["seen"], weaker, scores)
-    too_early = ops.logical_and(limits["stops"], state["count"] < limits["least"])
+    others = ops.logical_and(limits["bias"] == 0, ops.logical_not(limits["stops"]))
+    # a stop token that is all that is allowed is never too early
+    least = ops.where(ops.any(others, axis=-1, keepdims=True), limits["least"], 0)
+    too_early = ops.logical_and(limits["stops"], state["count"] < least)
     return ops.where(too_early, HIDDEN, scores) + limits["bias"]
 
 

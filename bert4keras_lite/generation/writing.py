@@ -72,7 +72,8 @@ def generate(model, inputs, max_new_tokens=None, **options):
         repetition_penalty: above 1 lowers the scores of tokens that occurred; 0.001 to 100.
         length_penalty: of beam search: above 0 favours long sequences; -10 to 10, less for more
             than 1000 tokens.
-        min_new_tokens: how many to write at least.
+        min_new_tokens: how many to write at least; fewer where `allowed_tokens` allows a stop
+            token alone.
         num_return_sequences: how many to return for each prompt.
         stop_ids: a token, or several, that end a sequence.
         allowed_tokens: the ids that may be written; or a function of the new ids so far (a list)
@@ -105,7 +106,8 @@ def generate_text(model, tokenizer, texts, max_new_tokens=None, **options):
 
     Args:
         model, max_new_tokens, **options: see `generate`. `stop_ids` are the tokenizer's end
-            token when left out.
+            token when left out, and `allowed_tokens` all that the tokenizer has: the model may
+            have more rows.
         tokenizer: gives `encode`, `decode` and the ids of its special tokens.
         texts: a text, or a list of texts: beginnings, or sources.
 
@@ -209,8 +211,11 @@ def prompt_of(transformer, tokenizer, text):
 
 
 def text_options(transformer, tokenizer, options):
-    """Options with what a tokenizer knows: where sequences end, and what a decoder begins with."""
+    """Options with what a tokenizer knows: where sequences end, what begins and what is a text."""
     options = {"stop_ids": tokenizer.token_end_id, **options}
+    size = getattr(tokenizer, "vocab_size", transformer.config.vocab_size)
+    if options.get("allowed_tokens") is None and size < transformer.config.vocab_size:
+        options["allowed_tokens"] = np.arange(size)
     if transformer.config.stacks == "both" and tokenizer.token_start is not None:
         options.setdefault("start_ids", [tokenizer.token_start_id])
     return options
