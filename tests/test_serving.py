@@ -307,6 +307,21 @@ def test_masks_of_tokenizers_without_start_or_end(bert, marks):
 # ---------------------------------------------------------------- padding
 
 
+@pytest.mark.parametrize("name", ["unk", "pad", "start"])
+def test_a_mask_that_is_another_special_token_masks_nothing(bert, tokenizer, name):
+    token = tokenizer.special_tokens[name]
+    other = load_tokenizer(TINY, token_mask=token)
+    with pytest.raises(abilities.Unable, match=rf"not for masks alone: .* token_{name}\."):
+        abilities.FillMask(bert, other)
+
+
+def test_masks_are_those_that_were_found(bert, tokenizer, monkeypatch):
+    ability = abilities.FillMask(bert, tokenizer)
+    mask = ability.tokenizer.token_mask_id
+    monkeypatch.setattr(ability.tokenizer, "encode", lambda text: ([2, mask, 3], [0, 0, 0]))
+    assert ability.prepare("天[MASK]地").places == [2]
+
+
 @pytest.fixture(scope="module", params=[3, -1])
 def padded_otherwise(request, tokenizer, tmp_path_factory):
     """A directory with a model of that padding id, saved, and one with its tagger."""
@@ -685,6 +700,7 @@ def test_a_mask_takes_the_white_space_beside_it(bert, sides, ids):
         token_start=None,
         token_end=None,
         added_tokens={"[MASK]": mask},
+        special_tokens={"mask": "[MASK]"},
         encode=lambda text: ([6 if character == " " else 5 for character in text], None),
     )
     assert abilities.FillMask(bert, tokenizer).prepare("a [MASK] a").ids == ids
@@ -751,6 +767,15 @@ def test_a_token_that_the_model_hides_has_no_tag(tokenizer):
     assert ability.answer(item, (np.zeros((4, 2)), tags)) == []
 
 
+def test_an_entity_ends_before_a_special_token_that_has_its_tag(tokenizer):
+    base = build_transformer_model(TINY)
+    model = keras.Model(base.inputs, keras.layers.Dense(3)(base.output))
+    ability = abilities.Entities(model, ["O", "B-人", "I-人"], tokenizer)
+    item = ability.prepare("人天地")
+    for tags, start in [((0, 0, 1, 2, 2), 1), ((1, 2, 2, 2, 2), 0)]:
+        assert ability.answer(item, (np.zeros((5, 3)), np.array(tags))) == [(start, 3, "人")]
+
+
 def test_a_tagger_that_does_not_fit_says_so(tokenizer, tmp_path):
     base = build_transformer_model(TINY)
     model = keras.Model(base.inputs, keras.layers.Dense(3)(base.output))
@@ -772,6 +797,33 @@ def test_a_tagger_that_does_not_fit_says_so(tokenizer, tmp_path):
         (tmp_path / "labels.json").write_text(wrong)
         with pytest.raises(ValueError, match=r"labels\.json"):
             load(TINY, ner=tmp_path)
+
+
+LOSSY = {
+    "first and last": lambda x: x[:, 1:-1],
+    "convolution": keras.layers.Conv1D(3, 3, padding="valid"),
+    "pooling": keras.layers.MaxPooling1D(2),
+    "first": lambda x: x[:, :1],
+}
+
+
+@pytest.mark.parametrize("lossy", LOSSY)
+def test_a_tagger_that_scores_fewer_tokens_than_it_gets(lossy, tokenizer, tmp_path):
+    base = build_transformer_model(TINY)
+    model = keras.Model(base.inputs, keras.layers.Dense(3)(LOSSY[lossy](base.output)))
+    with pytest.raises(ValueError, match=r"labels: 3 labels .* for 5 tokens; expected logits"):
+        save_tagger(tmp_path, model, ["O", "B", "I"], tokenizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tagger_that_scores_fewer_tokens_of_long_texts_alone(tokenizer, tmp_path):
+    base = build_transformer_model(TINY)
+    model = keras.Model(base.inputs, keras.layers.Dense(3)(base.output[:, :10]))
+    save_tagger(tmp_path, model, ["O", "B", "I"], tokenizer)
+    with asking(create_app(load(TINY, ner=tmp_path))) as client:
+        answer(client, "entities", texts=["天地"])
+        response = client.post("/v1/entities", json={"texts": ["天地" * 6]})
+    assert "(10, 3) numbers for 14 tokens" in error(response, 500)["message"]
 
 
 def test_what_a_checkpoint_cannot_do(client, writer, bert, tmp_path):

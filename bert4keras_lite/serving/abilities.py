@@ -31,7 +31,7 @@ from ..models import build_transformer_model
 from ..tokenizers import load_tokenizer
 from ..tokenizers.added import AddedToken, Finder, parts
 from .attention import attention_model
-from .entities import decoder_of, load_tagger
+from .entities import are_logits, decoder_of, load_tagger
 from .worker import Failed
 
 EXAMPLE = "今天天气真好"  # what a server tries at its start
@@ -98,6 +98,19 @@ class Encoded(NamedTuple):
     text: str
     ids: list
     offsets: list | None = None
+
+
+class Masked(NamedTuple):
+    """A text with masks, in tokens.
+
+    Attributes:
+        text, ids: see `Encoded`.
+        places: which of the tokens are masks.
+    """
+
+    text: str
+    ids: list
+    places: list
 
 
 class Inspected(NamedTuple):
@@ -277,6 +290,8 @@ class FillMask(OnePass):
         if tokenizer.token_mask_id is None:
             raise Unable(f"the vocabulary has no {tokenizer.token_mask}.")
         mask = tokenizer.token_mask
+        if others := [k for k, v in tokenizer.special_tokens.items() if v == mask and k != "mask"]:
+            raise Unable(f"{mask} is not for masks alone: it is the tokenizer's token_{others[0]}.")
         self.finder = Finder({mask: tokenizer.added_tokens.get(mask, AddedToken(mask))})
         self.example = f"{mask} {EXAMPLE}"
         states = encoder_of(transformer).output
@@ -298,23 +313,19 @@ class FillMask(OnePass):
             )
         start = [] if t.token_start is None else [t.token_start_id]
         end = [] if t.token_end is None else [t.token_end_id]
-        inner = []
+        ids, places = [*start], []
         for begin, stop, mask in parts(text, masks):
             row = t.encode(text[begin:stop])[0]
-            inner += [t.token_mask_id] if mask else row[len(start) : len(row) - len(end)]
-        return Encoded(text, self.fitting([*start, *inner, *end]))
+            places += [len(ids)] if mask else []
+            ids += [t.token_mask_id] if mask else row[len(start) : len(row) - len(end)]
+        return Masked(text, self.fitting([*ids, *end]), places)
 
     def predicted(self, items):
-        places = [self.masks(item) for item in items]
-        padded = sequence_padding(places, length=self.most_masks)
+        padded = sequence_padding([item.places for item in items], length=self.most_masks)
         return self.outputs([item.ids for item in items], self.key(items[0]), padded)
 
     def answer(self, item, probs):
-        return [self.candidates(row) for row in finite(probs[: len(self.masks(item))])]
-
-    def masks(self, item):
-        """Where the masks are."""
-        return np.flatnonzero(np.equal(item.ids, self.tokenizer.token_mask_id))
+        return [self.candidates(row) for row in finite(probs[: len(item.places)])]
 
     def candidates(self, probs):
         """`(token, probability)` of the likeliest tokens, the best first."""
@@ -388,7 +399,9 @@ class Entities(OnePass):
 
     def predicted(self, items):
         """The scores of each item, and its likeliest tags; None if they are scores of spans."""
-        scores = super().predicted(items)
+        scores, tokens = super().predicted(items), self.key(items[0])
+        if not are_logits(scores.shape, len(self.labels), tokens):
+            raise Failed(f"the model gives {scores.shape[1:]} numbers for {tokens} tokens")
         tags = [None] * len(items) if scores.ndim == 4 else self.tags(scores)
         return zip(scores, tags, strict=True)
 
@@ -406,9 +419,15 @@ class Entities(OnePass):
             spans = self.spans(possible(scores[:, :size, :size]))
         else:
             possible(scores[:size])
-            # -1 is the tag of a token that the model hides
-            spans = bio_spans([self.labels[tag] if tag >= 0 else "O" for tag in tags[:size]])
+            spans = bio_spans(self.names(tags[:size], item))
         return self.in_text(spans, item)
+
+    def names(self, tags, item):
+        """The names of tags; `"O"` of special tokens, which belong to no span, and hidden ones."""
+        return [
+            self.labels[tag] if tag >= 0 and start < end else "O"
+            for tag, (start, end) in zip(tags, item.offsets, strict=True)
+        ]
 
     def spans(self, scores):
         """Where the scores `(kinds, tokens, tokens)` are above 0."""

@@ -18,6 +18,7 @@ from ..tokenizers.base import TokenizerBase
 MODEL, LABELS = "model.keras", "labels.json"
 # layers that change no number when a model predicts, but perhaps its type
 PASSING = (Dropout, keras.layers.Dropout, keras.layers.Identity, keras.layers.SpatialDropout1D)
+TOKENS = 5  # of the text for which the shape of a model's output is computed
 
 
 def save_tagger(directory, model, labels, tokenizer):
@@ -72,20 +73,24 @@ def load_tagger(directory):
 
 
 def check_labels(model, labels, where):
-    """Raises unless a model scores so many labels, and tags among them are of BIO or its kin."""
+    """Raises unless a model scores so many labels for each of its tokens, or pairs of them.
+
+    Tags must be of BIO or its kin.
+    """
     if not getattr(model, "outputs", None):
         raise ValueError(
             f"{where}: the model's output has no shape yet; expected a model that begins with "
             "keras.Input."
         )
-    shape = tuple(model.outputs[0].shape)
-    scored = shape[1] if len(shape) == 4 else shape[-1]
-    if len(model.outputs) != 1 or len(shape) not in (3, 4) or scored != len(labels):
+    tokens = model.inputs[0].shape[1] or TOKENS
+    shapes = output_shapes(model, tokens)
+    if len(shapes) != 1 or not are_logits(shapes[0], len(labels), tokens):
         raise ValueError(
-            f"{where}: {len(labels)} labels for a model whose output is {shape}; expected scores "
-            "(batch, length, tags) or (batch, kinds, length, length)."
+            f"{where}: {len(labels)} labels for a model whose output is "
+            f"{', '.join(map(str, shapes)):.200} for {tokens} tokens; expected logits (batch, "
+            "tokens, tags) or (batch, kinds, tokens, tokens), of all tokens, [CLS] and [SEP] too."
         )
-    if len(shape) == 3:
+    if len(shapes[0]) == 3:
         for label in labels:
             try:
                 bio_spans([label])
@@ -126,3 +131,24 @@ def passed_on(layer, node, place):
     if isinstance(layer, PASSING) or (isinstance(layer, keras.layers.Activation) and linear):
         return layer._inbound_nodes[node].input_tensors[0]
     return None
+
+
+def output_shapes(model, tokens):
+    """The shapes of a model's outputs for texts of so many tokens, as far as they are known."""
+    inputs = [
+        keras.KerasTensor((None, *(tokens if n is None else n for n in x.shape[1:])), x.dtype)
+        for x in model.inputs
+    ]
+    return [tuple(x.shape) for x in keras.tree.flatten(model.compute_output_spec(inputs))]
+
+
+def are_logits(shape, labels, tokens):
+    """Whether a shape, some of which may be unknown (None), is that of logits.
+
+    Of tags of each token, or of kinds of spans.
+    """
+    return any(
+        len(shape) == len(expected)
+        and all(n in (None, wanted) for n, wanted in zip(shape[1:], expected[1:], strict=True))
+        for expected in ((None, tokens, labels), (None, labels, tokens, tokens))
+    )
