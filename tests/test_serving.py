@@ -32,9 +32,10 @@ from bert4keras_lite import (
 )
 from bert4keras_lite.cli import main
 from bert4keras_lite.generation import Generated
+from bert4keras_lite.generation.writing import TextStream
 from bert4keras_lite.layers import ConditionalRandomField, GlobalPointer
 from bert4keras_lite.metrics import bio_spans
-from bert4keras_lite.serving import Limits, abilities, attention_model, load, save_tagger
+from bert4keras_lite.serving import Limits, abilities, attention_model, following, load, save_tagger
 from bert4keras_lite.serving.abilities import OnePass, Refused, Served, Writer, Written
 from bert4keras_lite.serving.entities import load_tagger
 from bert4keras_lite.serving.worker import Busy, Failed, Job, Late, Worker
@@ -1036,6 +1037,7 @@ class Counter(Echo):
             self.steps += 1
             for job in jobs:
                 job.tell(str(i))
+                job.so_far = lambda: Written("time", self.steps, -1.0, "")
             yield
 
 
@@ -1148,6 +1150,34 @@ def test_time_runs_out_waiting_and_writing():
     with working(writing=1) as worker:
         asyncio.run(late(worker))
     assert counter.batches == [["a"]]
+
+
+def test_a_text_whose_time_is_over_is_told_with_its_tokens_and_all_of_its_end(
+    served_writer, monkeypatch
+):
+    ability = served_writer.abilities["generate"]
+    monkeypatch.setattr(ability.tokenizer, "decode_stable", lambda ids: "")
+    ids = ability.tokenizer.tokens_to_ids(["天", "地"])
+
+    async def told(*found):
+        job = Job(ability, ability.prepare("天"), 0.2)
+        for one in found:
+            ability.tell(job, TextStream(ability.tokenizer), one, 2)
+        return [update async for update in following.updates(job, 7)]
+
+    text, end = asyncio.run(told(Generated(np.array(ids), -1.5, False)))
+    assert (text, end.text, end.reason) == ("天地", "天地", "time")
+    assert (end.tokens, end.score, end.seed) == (2, -1.5, 7)
+    with pytest.raises(Late):
+        asyncio.run(told())
+
+
+def test_an_application_whose_lifespan_does_not_run_says_so(served):
+    client = asking(create_app(served))  # not entered
+    health = client.get("/health")
+    assert (health.status_code, health.json()["status"]) == (503, "not started")
+    response = client.post("/v1/vectors", json={"texts": ["天"]})
+    assert "must run this application's lifespan" in error(response, 500)["message"]
 
 
 def test_a_thread_that_ends_by_an_error_is_noticed(bert, tokenizer, caplog, monkeypatch):

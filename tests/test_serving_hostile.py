@@ -298,6 +298,40 @@ def test_health_is_told_while_another_request_keeps_a_thread_busy(what):
     assert np.shape(found[0].json()["weights"]) == held.shape
 
 
+class Silent(Talker):
+    """Generates nothing before it is let on."""
+
+    def program(self, jobs):
+        self.held.wait(LONG)
+        yield
+
+
+def test_a_pass_that_takes_longer_than_a_request_may_is_told_in_time():
+    held = threading.Event()
+    silent = Silent()
+    silent.held = held
+    limits = Limits(seconds=1, wait=0)
+    bodies = [
+        ("vectors", {"texts": ["a"]}),
+        ("generate", {"text": "a"}),
+        ("generate", {"text": "a", "stream": True}),
+    ]
+    for first in ("vectors", "generate"):
+        held.clear()
+        app = app_of(limits, vectors=Ability(VECTOR, held), generate=silent)
+        with asking(app) as client:
+            try:
+                answers = [
+                    client.post(f"/v1/{path}", json=body)
+                    for path, body in sorted(bodies, key=lambda pair: pair[0] != first)
+                ]
+            finally:
+                held.set()
+        streamed = [one for one in answers if "event-stream" in one.headers["content-type"]]
+        assert len(streamed) == 1 and '"status":504' in streamed[0].text
+        assert sum(one.status_code == 504 for one in answers) == 2
+
+
 def test_cosines_of_large_vectors():
     with asking(app_of(vectors=Ability({"mean": np.full(3, 1e30, "float32")}))) as client:
         found = client.post("/v1/similarity", json={"texts": ["a", "b"]}).json()["similarity"]

@@ -7,6 +7,7 @@ Numbers are checked here: of what is not finite, no answer is made.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import keras
@@ -531,7 +532,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Written:
-    """The end of a text, and all of it: `reason` is `"stop"` (a stop token) or `"length"`."""
+    """The end of a text, and all of it: `reason` is `"stop"` (a stop token), `"length"` or `"time"`."""
 
     reason: str
     tokens: int
@@ -602,15 +603,17 @@ class Writer:
     def tell(self, job, stream, found, count):
         """Tells a job what is new after so many tokens."""
         finite(found.score)
-        job.tokens = len(found.ids)
+        job.tokens, job.so_far = len(found.ids), partial(self.written, found, "time")
         ends = found.finished or count == job.item.new_tokens
         if piece := stream.piece(found.ids, ends):
             job.tell(piece)
         if ends:
-            reason = "stop" if found.finished else "length"
-            text = self.tokenizer.decode(found.ids)
-            job.tell(Written(reason, len(found.ids), found.score, text))
+            job.tell(self.written(found, "stop" if found.finished else "length"))
             job.end()
+
+    def written(self, found, reason):
+        """The end of a text for that reason."""
+        return Written(reason, len(found.ids), found.score, self.tokenizer.decode(found.ids))
 
 
 def steps(length):

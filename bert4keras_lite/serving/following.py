@@ -16,7 +16,11 @@ LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
 async def updates(job, seed):
-    """What a generating job tells: strings, and at last a `GenerateAnswer`."""
+    """What a generating job tells: strings, and at last a `GenerateAnswer`.
+
+    Raises:
+        Late: the time was over before there was anything.
+    """
     text = ""
     try:
         async for update in job:
@@ -26,7 +30,12 @@ async def updates(job, seed):
                 text += update
                 yield update
     except Late:
-        yield schemas.GenerateAnswer(reason="time", text=text, seed=seed)
+        if job.so_far is None:
+            raise
+        written = job.so_far()
+        if rest := written.text[len(text) :]:
+            yield rest
+        yield schemas.GenerateAnswer(**asdict(written), seed=seed)
 
 
 async def whole(job, seed):
@@ -59,8 +68,9 @@ async def events(job, seed):
                 yield event("piece", schemas.Piece(text=update).model_dump())
             else:
                 yield event("end", update.model_dump(exclude={"text"}))
-    except Failed as error:
-        yield event("error", {"status": 500, "field": None, "message": f"{error}."})
+    except (Failed, Late) as error:
+        status = 504 if isinstance(error, Late) else 500
+        yield event("error", {"status": status, "field": None, "message": f"{error}."})
 
 
 def event(kind, data):

@@ -152,7 +152,7 @@ class Model(BaseModel):
 
 
 class Health(BaseModel):
-    status: Literal["ready", "closing", "failed"]
+    status: Literal["ready", "closing", "failed", "not started"]
     waiting: int = Field(description="texts that wait for the model, and for which a client waits")
     running: int = Field(description="texts that the model works on")
     abilities: list[str]

@@ -12,6 +12,12 @@ from .. import arguments
 
 logger = logging.getLogger(__name__)
 
+NOT_STARTED = (
+    "the thread of the model was not started: the ASGI server must run this application's lifespan, "
+    "or, if it is mounted, the lifespan of the outer application must enter it"
+)
+TIME_IS_OVER = "the time for this request is over"
+
 # the least and the most of limits, where it is not 1 to a day of seconds, or 1 to 2**31 - 1
 DAY = 86400.0
 RANGES = {
@@ -118,6 +124,8 @@ class Job:
     Attributes:
         over: whether all is told, or nobody waits for more.
         tokens: that were generated for it so far.
+        so_far: a function without arguments that gives, when the time is over, what of the answer
+            is there; None: nothing that is of use.
     """
 
     def __init__(self, ability, item, seconds):
@@ -126,7 +134,7 @@ class Job:
         self.since = time.monotonic()
         self.deadline = self.since + seconds
         self.over = False
-        self.tokens = 0
+        self.tokens, self.so_far = 0, None
         self.loop = asyncio.get_running_loop()
         self.updates = asyncio.Queue()
 
@@ -156,12 +164,26 @@ class Job:
 
     async def __aiter__(self):
         while True:
-            update = await self.updates.get()
+            update = await self._update()
             if not update:
                 return
             if isinstance(update[0], Exception):
                 raise update[0]
             yield update[0]
+
+    async def _update(self):
+        """What is told next, within the time that there is: a pass may take longer.
+
+        Raises:
+            Late: nothing is.
+        """
+        if not self.updates.empty():
+            return self.updates.get_nowait()
+        try:
+            return await asyncio.wait_for(self.updates.get(), self.deadline - time.monotonic())
+        except asyncio.TimeoutError:
+            self.cancel()
+            raise Late(TIME_IS_OVER) from None
 
     async def result(self):
         """The answer, if it is told at once."""
@@ -192,8 +214,12 @@ class Worker:
 
     @property
     def status(self):
-        """`"ready"`, `"closing"` or `"failed"`: its thread has ended by an error."""
-        return "failed" if self.failed else "closing" if self.closing else "ready"
+        """`"ready"`, `"closing"`, `"failed"` (its thread has ended by an error), `"not started"`."""
+        if self.failed:
+            return "failed"
+        if self.closing:
+            return "closing"
+        return "not started" if self.thread.ident is None else "ready"
 
     def start(self, jobs=()):
         """Starts the thread, with jobs before all others, whatever the limits are."""
@@ -205,8 +231,10 @@ class Worker:
 
         Raises:
             Busy: there is no room.
-            Failed: the thread of the model has ended.
+            Failed: the thread of the model has ended, or was never started.
         """
+        if self.status == "not started":
+            raise Failed(NOT_STARTED)
         if self.failed:
             raise Failed("the thread of the model has ended by an error; restart the server")
         if self.closing:
@@ -291,7 +319,7 @@ class Worker:
 
     def _alive(self, job, now):
         if not job.over and now > job.deadline:
-            job.end(Late("the time for this request is over"))
+            job.end(Late(TIME_IS_OVER))
         return not job.over
 
     def _goes_on(self, jobs, program):
