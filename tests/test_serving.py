@@ -832,12 +832,52 @@ def test_what_a_checkpoint_cannot_do(client, writer, bert, tmp_path):
     assert "cannot write" in error(client.post("/v1/generate", json={"text": "天"}), 404)["message"]
     assert "--ner" in error(client.post("/v1/entities", json={"texts": ["天"]}), 404)["message"]
     health = writer.get("/health").json()
-    assert health["status"] == "ready" and set(health["cannot"]) == {"fill-mask", "entities"}
+    assert (health["status"], health["abilities"]) == (
+        "ready",
+        ["generate", "vectors", "attention"],
+    )
     error(writer.post("/v1/fill-mask", json={"texts": ["[MASK]"]}), 404)
     headless = build_transformer_model(TINY, return_keras_model=False)
     headless.save_checkpoint(tmp_path, "hf")
     shutil.copy(TINY / "vocab.txt", tmp_path)
-    assert "lm_dense" in load(tmp_path).cannot["fill-mask"]
+    reason = load(tmp_path).cannot["fill-mask"]
+    assert "lm_dense" in reason and "model.safetensors" in reason and str(tmp_path) not in reason
+    assert "no masked-language-model head" in load(TINY, with_lm=False).cannot["fill-mask"]
+
+
+def test_a_model_that_can_have_no_head_gives_its_vectors(tokenizer, tmp_path):
+    transformer = build_transformer_model(
+        **{"model": "roformer_v2", "vocab_size": tokenizer.vocab_size, "hidden_size": 16},
+        **{"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
+        **{"embedding_size": 8, "return_keras_model": False},
+    )
+    transformer.save_checkpoint(tmp_path, "tf", vocab=tokenizer)
+    found = load(tmp_path)
+    assert {"vectors", "attention"} == set(found.abilities)
+    assert "needs token vectors of hidden_size" in found.cannot["fill-mask"]
+
+
+def test_what_has_no_place_in_utf_8_is_told_without(served):
+    halved = Served(served.transformer, served.tokenizer, {}, {"vectors": "no \udcff"})
+    with asking(create_app(halved, name="\udcff")) as client:
+        model = client.get("/v1/model").json()
+        assert (model["name"], model["cannot"]) == ("?", {"vectors": "no ?"})
+        assert client.get("/openapi.json").json()["info"]["title"] == "?"
+        assert client.get("/health").json().keys() == {"status", "waiting", "running", "abilities"}
+
+
+@pytest.mark.parametrize(("length", "fits"), [(10, 32), (40, 24), (63, 1)])
+def test_what_is_written_without_a_wish_fits_the_positions(served_writer, length, fits):
+    ability = served_writer.abilities["generate"]
+    text = "天" * (length - 1)  # the start token comes before it
+    assert ability.prepare(text, 32, shorten=True).new_tokens == fits
+    with pytest.raises(Refused, match="64 tokens and max_new_tokens=1"):
+        ability.prepare("天" * 63, 32, shorten=True)
+
+
+def test_a_request_without_a_wish_is_written(writer):
+    found = answer(writer, "generate", text="天" * 50)
+    assert found["reason"] in ("stop", "length") and found["tokens"] <= 13
 
 
 @pytest.mark.parametrize("application", ["unilm", "t5.1.1"])

@@ -6,6 +6,7 @@ may share a forward pass; `program` answers the jobs of a `Worker`.
 Numbers are checked here: of what is not finite, no answer is made.
 """
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -554,7 +555,8 @@ class Writer:
         encoder_of(transformer)
         self.tokenizer, self.new_tokens = tokenizer, new_tokens
 
-    def prepare(self, text, new_tokens=STEP, seed=0, **settings):
+    def prepare(self, text, new_tokens=STEP, seed=0, shorten=False, **settings):
+        """Looks at a text; `shorten` writes fewer tokens where there are positions for fewer."""
         prompt = tuple(prompt_of(self.transformer, self.tokenizer, text))
         if not prompt:
             raise Refused("there is nothing to read in this text.")
@@ -562,9 +564,13 @@ class Writer:
         pad = self.transformer.config.pad_token_id
         if prompt[0] == pad != self.tokenizer.token_start_id or prompt[:2] == (pad, pad):
             raise Refused(f"begins with the model's padding, {self.tokenizer.id_to_token(pad)!r}.")
+        one = self.transformer.config.stacks == "one"
+        longest = longest_of(self.transformer) if one else None
+        if shorten and longest is not None:
+            new_tokens = min(new_tokens, max(1, longest - len(prompt)))
         # room in a few sizes, so that compiled programs are few
         room = min(max(STEP, power_of_two(new_tokens)), max(self.new_tokens, new_tokens))
-        if self.transformer.config.stacks == "one" and (longest := longest_of(self.transformer)):
+        if longest is not None:
             if len(prompt) + new_tokens > longest:
                 raise Refused(
                     f"{len(prompt)} tokens and max_new_tokens={new_tokens}; together at most "
@@ -651,8 +657,8 @@ def load(path, ner=None, model="auto", new_tokens=256, **settings):
     path = local_directory(path)
     more, no_head = {"model": model, "return_keras_model": False, **settings}, None
     try:
-        transformer = build_transformer_model(path, with_lm=True, **more)
-    except CheckpointError as error:
+        transformer = build_transformer_model(path, **({"with_lm": True} | more))
+    except (CheckpointError, ValueError) as error:  # if it is not the head, it is raised again
         transformer, no_head = build_transformer_model(path, **more), error
     tokenizer = load_tokenizer(path)
     makers = {
@@ -668,7 +674,8 @@ def load(path, ner=None, model="auto", new_tokens=256, **settings):
             abilities[name] = make()
         except Unable as error:
             needs_head = no_head is not None and name in ("fill-mask", "generate")
-            cannot[name] = f"{error} {no_head}" if needs_head else str(error)
+            reason = f"{error} {no_head}" if needs_head else str(error)
+            cannot[name] = reason.replace(f"{path}{os.sep}", "")  # clients need not know it
     return Served(transformer, tokenizer, abilities, cannot)
 
 

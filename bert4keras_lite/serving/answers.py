@@ -19,17 +19,19 @@ class RequestProblem(Exception):
 
 def problem(status, message, field=None, headers=None):
     """A response that says what is wrong; what was sent is repeated in short only."""
-    # field and message may hold anything that was sent
-    field, message = (
-        None if text is None else text.encode("utf-8", "replace").decode()
-        for text in (cut(field), cut(message))
-    )
+    field = field and in_utf8(cut(field))  # field and message may hold anything that was sent
+    message = in_utf8(cut(message))
     error = schemas.Problem(status=status, field=field, message=message)
     return JSONResponse({"error": error.model_dump()}, status, headers)
 
 
+def in_utf8(text):
+    """The text with `?` in place of what UTF-8 has no bytes for, such as of names of other files."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def cut(text):
-    if text is None or len(text) <= 2 * CUT:
+    if len(text) <= 2 * CUT:
         return text
     return f"{text[:CUT]}...{text[-CUT:]}"
 

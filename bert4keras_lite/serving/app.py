@@ -26,6 +26,7 @@ from .answers import (
     RequestProblem,
     array_pieces,
     as_json,
+    in_utf8,
     list_pieces,
     object_pieces,
     problem,
@@ -61,7 +62,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
     """
     if not isinstance(name, str) or not name:
         raise ValueError(f"name: expected what to call the model, got {name!r:.200}.")
-    limits = limits or Limits()
+    limits, name = limits or Limits(), in_utf8(name)
     worker, counts = Worker(limits), metrics.Metrics()
 
     @contextlib.asynccontextmanager
@@ -155,7 +156,6 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
             waiting=waiting,
             running=running,
             abilities=list(served.abilities),
-            cannot=served.cannot,
         )
         return JSONResponse(found.model_dump(), 200 if found.status == "ready" else 503)
 
@@ -188,7 +188,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
             backend=keras.config.backend(),
             limits=asdict(limits),
             abilities=list(served.abilities),
-            cannot=served.cannot,
+            cannot={name: in_utf8(reason) for name, reason in served.cannot.items()},
         )
 
     @post("/v1/fill-mask", schemas.FillMaskRequest, schemas.FillMaskAnswer)
@@ -280,6 +280,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
             "generate",
             {"text": body.text},
             new_tokens=new_tokens,
+            shorten=body.max_new_tokens is None,
             seed=seed,
             do_sample=body.sample,
             temperature=body.temperature,

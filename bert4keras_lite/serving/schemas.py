@@ -53,7 +53,7 @@ class GenerateRequest(Request):
     """A beginning to continue, or a source to answer; see `generate` for the settings."""
 
     text: str
-    max_new_tokens: int | None = Field(None, ge=1, description="64, or what the server allows")
+    max_new_tokens: int | None = Field(None, ge=1, description="64, or what fits")
     sample: bool = Field(False, description="draw tokens at random; else the likeliest")
     temperature: float = ranged("temperature")
     top_k: int | None = Field(None, ge=1, le=MOST_TOP_K)
@@ -156,7 +156,6 @@ class Health(BaseModel):
     waiting: int = Field(description="texts that wait for the model, and for which a client waits")
     running: int = Field(description="texts that the model works on")
     abilities: list[str]
-    cannot: dict[str, str]
 
 
 class Problem(BaseModel):
