@@ -19,6 +19,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import sys
 import threading
 import time
@@ -61,6 +62,11 @@ from .shards import (
 VERSION = 1
 MOST_TOLD = 10  # settings that a message repeats
 MOST_COUNTED = 1 << 60  # documents or tokens of a shard
+# what a finished corpus no longer needs, and what a crash has left
+STRAY = re.compile(
+    r"fingerprints-\d{5}\.npz"
+    r"|(corpus\.json|fingerprints-\d{5}\.npz|shard-\d{5}-of-\d{5}\.(tfrecord|index\.npz))\.tmp-.*"
+)
 # the least and the most of numbers
 RANGES = {
     "sequence_length": (8, LONGEST // 2),  # of t5, a record is longer
@@ -494,9 +500,8 @@ def make_corpus(settings, inputs, run):
         "settings": identity,
     }
     _write_json(files.join(settings.output, MANIFEST), manifest)
-    for pattern in ("fingerprints-*.npz", "*.tmp-*"):
-        for path in files.find(files.join(settings.output, pattern)):
-            files.remove(path)
+    for name in filter(STRAY.fullmatch, files.names_in(settings.output)):
+        files.remove(files.join(settings.output, name))
     return manifest
 
 

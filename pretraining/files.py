@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from bert4keras_lite import files as local
 from bert4keras_lite.checkpoints import CheckpointError
@@ -49,11 +49,54 @@ def size(path):
 
 
 def find(pattern):
-    """The files that fit a glob pattern (`**` is any number of directories), sorted."""
+    """The files that fit a glob pattern (`**` is any number of directories), sorted.
+
+    The name of a file stands for this file alone, whatever signs of patterns it has.
+    """
     if is_remote(pattern):
         gfile = _gfile(pattern)
-        return sorted(path for path in gfile.glob(pattern) if not gfile.isdir(path))
-    return sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+        is_file = lambda path: gfile.exists(path) and not gfile.isdir(path)  # noqa: E731
+        search = gfile.glob
+    else:
+        is_file, search = os.path.isfile, _matches
+    return [pattern] if is_file(pattern) else sorted(filter(is_file, set(search(pattern))))
+
+
+def _matches(pattern):
+    """What fits a local glob pattern, without the same directory again where links lead to it."""
+    parts = pattern.replace(os.altsep or os.sep, os.sep).split(os.sep)
+    if "**" not in parts:
+        return glob.iglob(pattern)
+    at = parts.index("**")
+    above, rest = os.sep.join([*parts[:at], ""]), os.sep.join(parts[at + 1 :] or ["*"])
+    return (
+        path
+        for top in (glob.iglob(above) if above else [""])
+        for folder in _folders(top)
+        for path in _matches(glob.escape(folder) + rest)
+    )
+
+
+def _folders(top):
+    """A directory and those in it that are not hidden, each once, as what paths begin with."""
+    seen, left = set(), [top]
+    while left:
+        folder = left.pop()
+        with suppress(OSError):  # as for other patterns: what can't be looked into has no files
+            status = os.stat(folder or os.curdir)
+            inode = status.st_dev, status.st_ino
+            if inode in seen:
+                continue
+            seen.add(inode)
+            with os.scandir(folder or os.curdir) as entries:
+                names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+            yield folder
+            left += [os.path.join(folder, name, "") for name in sorted(names, reverse=True)]
+
+
+def names_in(directory):
+    """The names of what is in a directory."""
+    return _gfile(directory).listdir(directory) if is_remote(directory) else os.listdir(directory)
 
 
 def make_directory(path):

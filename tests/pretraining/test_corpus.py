@@ -114,6 +114,21 @@ def test_a_run_that_was_killed_goes_on(texts, vocab, expected, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in whole} == times
 
 
+def test_files_of_others_stay(texts, vocab, tmp_path):
+    output, other = tmp_path / "[1]", tmp_path / "1"
+    output.mkdir(), other.mkdir()
+    for folder, names in (
+        (output, ["notes.tmp-1", "shard-1.tmp-1", "fingerprints-mine.npz"]),
+        (other, ["fingerprints-00000.npz", "shard-00000-of-00005.tfrecord.tmp-0"]),
+    ):
+        for name in names:
+            (folder / name).write_text("mine")
+    left = [*output.iterdir(), *other.iterdir()]
+    assert main(flags(texts, vocab, output, "--workers", "1", "--unique")) == 0
+    assert all(path.exists() for path in left)
+    assert not (output / "fingerprints-00000.npz").exists()
+
+
 def die(task, advance):
     os._exit(3)
 

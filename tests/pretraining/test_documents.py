@@ -1,8 +1,10 @@
 """Documents out of files and parts of files; cleaning; duplicates."""
 
+import glob
 import gzip
 import html
 import json
+import os
 import re
 import tracemalloc
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretraining import documents, duplicates
+from pretraining import documents, duplicates, files
 from pretraining.documents import (
     Format,
     Part,
@@ -225,6 +227,41 @@ def test_a_file_counts_once(tmp_path):
     (tmp_path / "folder.txt").mkdir()
     patterns = [str(tmp_path / "*.txt"), str(tmp_path / "**" / "a.txt")]
     assert find_inputs(patterns) == [(str(tmp_path / "a.txt"), 3)]
+
+
+def test_the_name_of_a_file_is_no_pattern(tmp_path):
+    for name in ("a[1].txt", "a1.txt"):
+        (tmp_path / name).write_text("天")
+    assert files.find(str(tmp_path / "a[1].txt")) == [str(tmp_path / "a[1].txt")]
+
+
+def test_any_number_of_directories(tmp_path, monkeypatch):
+    for name in ("a.txt", "b/a.txt", "b/c/a.txt", "b/c/d.md", ".h/a.txt", "b[1]/a.txt", "b1/e.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("天")
+    monkeypatch.chdir(tmp_path)
+    for above in ("", f"{tmp_path}/", "b[[]1]/", "b?*/", "none/"):
+        for below in (
+            "**/*.txt",
+            "**",
+            "**/b/**/a.txt",
+            "*/**/*",
+            "b/**",
+            "**/c/../a.txt",
+            "**.txt",
+        ):
+            paths = filter(os.path.isfile, glob.glob(above + below, recursive=True))
+            assert files.find(above + below) == sorted({*paths}), above + below
+
+
+def test_links_to_directories_above(tmp_path):
+    deep = tmp_path.joinpath(*["d"] * 500)
+    deep.mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (tmp_path / name).symlink_to(".")
+        (deep / name).symlink_to(tmp_path)
+    (deep / "text.txt").write_text("天")
+    assert files.find(f"{tmp_path}/**/*.txt") == [str(deep / "text.txt")]
 
 
 def test_files_behind_a_scheme(tmp_path):

@@ -100,6 +100,15 @@ def test_pairs_of_another_layout(data, vocab, capsys):
     assert "error: " in capsys.readouterr().err
 
 
+@pytest.mark.once
+def test_a_name_with_the_signs_of_patterns(data, vocab):
+    (data / "run1").mkdir()
+    (data / "run1/classical_modern.txt").write_text("别处", "utf-8")
+    flags = ["--data", str(data), "--vocab", vocab, "--output", str(data / "run[1]")]
+    assert main([*flags, "--steps", "0"]) != 0  # after the corpora
+    assert read_manifest(str(data / "run[1]/corpus"))["totals"]["documents"] == 100 + 4
+
+
 def test_a_task_without_a_folder(data, vocab, capsys):
     flags = ["--data", str(data), "--vocab", vocab, "--output", str(data / "run")]
     with pytest.raises(SystemExit):
