@@ -12,13 +12,13 @@ from bert4keras_lite.parsing import is_file_name, parse_json, shown
 
 from .draws import keys, permuted
 from .files import copy, exists, is_remote, join, make_directory, open_binary
-from .masking import FEATURES, NEEDED, OBJECTIVES, Rows
+from .masking import FEATURES, NEEDED, OBJECTIVES, Rows, record_length
 from .shards import MANIFEST, Shard, decode_examples, index_name
 
 # What keys are derived for.
 _ORDER, _MASKS = 0, 1
 MOST = 1 << 24  # tokens of a vocabulary, examples of a shard
-LONGEST = 1 << 20  # tokens of a row
+LONGEST = 1 << 17  # tokens that a model sees of a row
 _NAMES, _PLACE = 1024, 16  # bytes of a record: in all, and for each of its tokens
 # What corpora that are read together have in common.
 ALIKE = ("mode", "sequence_length", "record_length", "vocabulary_sha256", "special_ids")
@@ -65,13 +65,12 @@ def _wrong_in(manifest):
     mode = manifest.get("mode")
     if mode not in list(FEATURES):
         return wrong("mode", f"one of {', '.join(FEATURES)}")
-    for name, most in (
-        ("sequence_length", LONGEST),
-        ("record_length", LONGEST),
-        ("vocab_size", MOST),
-    ):
+    for name, most in (("sequence_length", LONGEST), ("vocab_size", MOST)):
         if not _is_count(manifest.get(name), 1, most):
             return wrong(name, f"an integer from 1 to {most}")
+    length = record_length(mode, manifest["sequence_length"])
+    if not _is_count(manifest.get("record_length"), length, length):
+        return wrong("record_length", f"{length}, as of its mode and sequence_length")
     if not isinstance(manifest.get("vocabulary_sha256"), str):
         return wrong("vocabulary_sha256", "a string")
     special, sentinels = manifest.get("special_ids"), manifest.get("sentinel_ids")
@@ -142,7 +141,7 @@ def manifests_of(corpora):
 
 
 def shards_of(directory, manifest, cache=None):
-    """The shards of a corpus, which have as many examples as they should."""
+    """The shards of a corpus, which have as many examples as they should; `cache` as `Examples`'."""
     names = [shard["name"] for shard in manifest["shards"]]
     local = _local(directory, cache, names)
     shards = [Shard(join(local, name)) for name in names]
@@ -176,7 +175,7 @@ def decoded(records, names, manifest, corpus):
             size = manifest["vocab_size"] if name == "token_ids" else 2
             if ids.min(initial=0) < 0 or ids.max(initial=0) >= size:
                 raise ValueError(f"{name}: expected numbers from 0 to {size - 1}")
-        if lengths.max() > longest:
+        if lengths.max(initial=0) > longest:
             raise ValueError(f"a record of {lengths.max()} tokens; expected {longest}")
     except ValueError as error:
         raise ValueError(f"{corpus}: {error}; make the corpus again") from None

@@ -69,7 +69,7 @@ STRAY = re.compile(
 )
 # the least and the most of numbers
 RANGES = {
-    "sequence_length": (8, LONGEST // 2),  # of t5, a record is longer
+    "sequence_length": (8, LONGEST),
     "shards": (1, 99_999),
     "seed": (0, 2**63 - 1),
     "min_characters": (0, 2**31 - 1),

@@ -98,9 +98,8 @@ class WholeWordMasking:
         self._whole_words = whole_words
         self._most = max_predictions or most_predictions(rate, length)
         self._mask_id = special["mask"]
-        self._is_special = np.zeros(manifest["vocab_size"], bool)
-        self._is_special[[i for i in special.values() if i is not None]] = True
-        self._ordinary = np.flatnonzero(~self._is_special).astype("int32")
+        self._special = np.unique([i for i in special.values() if i is not None])
+        self._ordinary = manifest["vocab_size"] - len(self._special)  # so many others
         row, predictions = ((length,), "int32"), ((self._most,), "int32")
         self.spec = (
             {"token_ids": row, "segment_ids": row, "masked_positions": predictions},
@@ -120,9 +119,12 @@ class WholeWordMasking:
         targets[row, slot] = original = rows.token_ids[row, position]
 
         action = uniform(keys[row], _ACTIONS + position)
-        drawn = uniform(keys[row], _TOKENS + position) * len(self._ordinary)
+        drawn = (uniform(keys[row], _TOKENS + position) * self._ordinary).astype("int32")
+        # the ids of ordinary tokens in order, between those of special ones
+        between = self._special - np.arange(len(self._special))
+        drawn += np.searchsorted(between, drawn, "right").astype("int32")
         random = action < self._mask_share + self._random_share
-        instead = np.where(random, self._ordinary[drawn.astype(np.int64)], original)
+        instead = np.where(random, drawn, original)
         instead[action < self._mask_share] = self._mask_id
         token_ids = rows.token_ids.copy()
         token_ids[row, position] = instead
@@ -136,7 +138,7 @@ class WholeWordMasking:
     def _hidden(self, rows, keys):
         """Which tokens are to be predicted: whole words."""
         batch, length = rows.token_ids.shape
-        eligible = rows.real & ~self._is_special[rows.token_ids]
+        eligible = rows.real & ~np.isin(rows.token_ids, self._special)
         starts = rows.word_starts if self._whole_words else np.ones_like(rows.word_starts)
         word = np.cumsum(starts, axis=1) - starts[:, :1]
         flat = np.arange(batch)[:, None] * length + word
@@ -239,6 +241,11 @@ def uncorrupted_length(encoder_length, density=0.15, mean_span=3.0):
     while corrupted_lengths(length + 1, density, mean_span)[0] <= encoder_length:
         length += 1
     return length
+
+
+def record_length(mode, sequence_length):
+    """The length of the rows of a corpus whose model sees `sequence_length` tokens."""
+    return uncorrupted_length(sequence_length) if mode == "t5" else sequence_length
 
 
 class SpanCorruption:

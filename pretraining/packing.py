@@ -9,7 +9,7 @@ import numpy as np
 from bert4keras_lite.tokenizers import SpTokenizer, Tokenizer, load_tokenizer
 
 from .draws import keys, uniform
-from .masking import FEATURES, NEEDED, uncorrupted_length
+from .masking import FEATURES, NEEDED, record_length
 from .segmentation import Segmenter
 
 MODES = tuple(FEATURES)
@@ -128,7 +128,7 @@ class Packer:
         in_t5, in_lm = mode == "t5", mode == "lm"
         self._prefix = [] if in_t5 or special["cls"] is None else [special["cls"]]
         self._suffix = [] if in_t5 or in_lm else [self._sep_id]
-        self.record_length = uncorrupted_length(sequence_length) if in_t5 else sequence_length
+        self.record_length = record_length(mode, sequence_length)
         frame = len(self._prefix) + len(self._suffix) + (mode == "unilm")
         self._body = self.record_length - frame
         if self._body < 2:

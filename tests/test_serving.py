@@ -44,7 +44,7 @@ from bert4keras_lite.tokenizers.added import AddedToken
 httpx = pytest.importorskip("httpx")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
 create_app = pytest.importorskip("bert4keras_lite.serving.app").create_app
-from bert4keras_lite.serving import following, server  # noqa: E402
+from bert4keras_lite.serving import server  # noqa: E402
 from bert4keras_lite.serving.server import Server, config  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]

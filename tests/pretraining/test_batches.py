@@ -197,7 +197,8 @@ def changed(directory, change):
     [
         *[("mode", value) for value in (None, "bert", [])],
         *[("sequence_length", value) for value in ("128", 0, 128.5, True, 10**30)],
-        *[("record_length", None), ("vocab_size", 10**12), ("vocabulary_sha256", 1)],
+        *[("sequence_length", 2**17 + 1), ("record_length", None), ("record_length", 48)],
+        *[("vocab_size", 10**12), ("vocabulary_sha256", 1)],
         *[("special_ids", value) for value in ([], {}, {"pad": 0}, {"pad": "0", "mask": 1})],
         ("special_ids", {"pad": 0, "cls": 1, "sep": 2, "mask": 10**6}),
         *[("sentinel_ids", value) for value in (None, ["a"], [-1], [10**6])],

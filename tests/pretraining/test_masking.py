@@ -1,5 +1,6 @@
 """What is hidden, what is shown instead, and what is asked for."""
 
+import tracemalloc
 from itertools import chain
 
 import numpy as np
@@ -208,6 +209,22 @@ def test_a_row_of_special_tokens_asks_for_nothing():
     )
     assert not weights.any()
     assert inputs["token_ids"][0, :3].tolist() == [CLS, UNK, SEP]
+
+
+def test_all_ordinary_tokens_are_shown_instead():
+    rows, asked = many_rows(400, [1]), {"mask_share": 0, "random_share": 1, "rate": 0.5}
+    few = manifest(128) | {"vocab_size": 104}
+    rows.token_ids[rows.token_ids > MASK] = 7
+    inputs, _, weights = WholeWordMasking(few, **asked)(rows, keys(0, np.arange(400)))
+    shown = np.take_along_axis(inputs["token_ids"], inputs["masked_positions"], 1)[weights > 0]
+    assert set(shown.tolist()) == set(range(104)) - {PAD, UNK, CLS, SEP, MASK}
+
+
+def test_no_memory_for_the_vocabulary():
+    tracemalloc.start()
+    WholeWordMasking(manifest() | {"vocab_size": 1 << 24})(rows_of([[[CLS], [5]]]), keys(1, [1]))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def test_electra_shows_no_random_tokens():

@@ -119,7 +119,7 @@ def test_from_corpora_to_a_perplexity(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("ids", "lengths", "changes", "message"),
     [
-        ([2, 5, 6, 7], [4], {"record_length": 1 << 24}, "record_length: expected an integer"),
+        ([2, 5, 6, 7], [4], {"record_length": 1 << 24}, "record_length: expected 64"),
         ([2, 5, 1 << 62], [3], {}, "token_ids: expected numbers from 0 to 299"),
         ([2, 5, 1 << 21], [3], {}, "token_ids: expected numbers from 0 to 299"),
         ([2, 5], [2], {"vocab_size": 1 << 21}, "vocab_size: expected at most 1048576"),
