@@ -17,7 +17,7 @@ import numpy as np
 
 from . import mappings
 from .checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
-from .checkpoints.matching import gather, is_copy, locate, unknown_names
+from .checkpoints.matching import MOST_BLOCKS, gather, is_copy, locate, unknown_names
 from .files import complete, write_text
 from .parsing import expecting, nearest, read_bytes, read_json, shown
 
@@ -48,8 +48,8 @@ _KINDS = {
 }
 # the least and the most of numbers, where that is not 1 to 2**31 - 1 or, of fractions, 0 to 1e30
 _RANGES = {
-    "num_hidden_layers": (1, 10_000),
-    "num_decoder_layers": (1, 10_000),
+    "num_hidden_layers": (1, MOST_BLOCKS),
+    "num_decoder_layers": (1, MOST_BLOCKS),
     "segment_vocab_size": (0, 2**31 - 1),
     "pad_token_id": (-1, 2**31 - 1),
     "dropout_rate": (0, 1),

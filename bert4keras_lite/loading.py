@@ -16,7 +16,6 @@ from .arguments import checks_flags
 from .checkpoints import CheckpointError
 from .checkpoints.base import MappedFile, reading
 from .checkpoints.keras_file import read_keras
-from .checkpoints.matching import MOST_BLOCKS
 from .checkpoints.zip_file import open_zip, read_member
 from .claims import allocate, check_memory, check_names, unallocated
 from .configs import ARCHITECTURES, HEADS, Config, config_in, heads_among, read_config
@@ -238,7 +237,7 @@ def _of_part(config, names, where):
         where: the file, for the error.
 
     Raises:
-        ValueError: blocks are missing, or the config claims too many: they would all be built.
+        ValueError: blocks are missing.
     """
     has = {stack: any(n.startswith(f"{stack}_") for n in names) for stack in ("encoder", "decoder")}
     stacks = config.stacks
@@ -252,8 +251,6 @@ def _of_part(config, names, where):
     built = {"one": {"": "i"}, "both": {"encoder_": "i", "decoder_": "j"}}
     for stack, counter in built.get(stacks, {f"{stacks}_": "i"}).items():
         claimed = config.block_counts[counter]
-        if config.share_blocks and claimed > MOST_BLOCKS:
-            raise ValueError(f"{where}: claims {claimed} blocks; expected at most {MOST_BLOCKS}.")
         expected = range(counts.get(stack, 0 if config.share_blocks else min(1, claimed)))
         if missing := set(expected) - numbers.get(stack, set()):
             raise _lacks(where, f"{stack}block_{min(missing)}")

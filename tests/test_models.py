@@ -461,6 +461,11 @@ def test_unknown_option_suggests_the_nearest():
         (json.dumps(TINY | {"with_nsp": "nope"}), "with_nsp is 'nope'; expected the name of an"),
         (json.dumps(TINY | {"feed_forward_proj": "gated-"}), "feed_forward_proj is 'gated-'; exp"),
         (json.dumps(TINY | {"hidden_dropout_prob": 2}), "hidden_dropout_prob is 2; .* from 0 to 1"),
+        (json.dumps({"n_layer": 2000}), "n_layer is 2000; expected an integer from 0 to 128"),
+        (
+            json.dumps({"num_decoder_layers": 129}),
+            "layers is 129; expected an integer from 0 to 128",
+        ),
         (json.dumps(TINY | {"layer_norm_eps": 10**400}), r"layer_norm_eps is 10+; .* to 1e\+30"),
         (json.dumps(TINY | {"initializer_range": float("nan")}), "initializer_range is nan"),
         (json.dumps(TINY | {"hidden_act": "glu"}), "hidden_act is 'glu'; .* that keeps the shape"),

@@ -16,7 +16,7 @@ from ..parsing import excerpt, first_lines, shown
 from .base import CheckpointError, FormatError, release
 
 COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
-MOST_BLOCKS = 128  # that a checkpoint is searched for
+MOST_BLOCKS = 128  # of a stack, that a checkpoint is searched for and a model may have
 PIECE = 1 << 20  # values of an array that are looked at at a time
 STACKS = ("encoder_", "decoder_")  # begin the names of the layers of an encoder-decoder
 
