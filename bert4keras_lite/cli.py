@@ -28,21 +28,25 @@ from .checkpoints.matching import detect_format, locate
 from .configs import (
     ARCHITECTURES,
     Config,
+    advice,
     cautions,
     config_in,
     find_files,
     heads_among,
     judge,
+    match_weights,
     read_off,
     recognize,
     refuse_roberta,
     settle,
     under_our_names,
+    warn,
     without_place,
     write,
 )
 from .files import replacing, tidy
-from .parsing import RepeatedKeyError, excerpt, parse_json, printable, shown
+from .parsing import SHOWN, RepeatedKeyError, excerpt, parse_json, printable, shown
+from .shapes import shapes_of
 from .tokenizers import load_tokenizer
 from .tokenizers.loading import FILES
 
@@ -353,20 +357,51 @@ def _shape(found):
     ]
 
 
-class _Arrays(Mapping):
-    """path -> array of a located checkpoint, read when asked for."""
+WHOLE = (
+    "\nOnly a whole model is converted: get the file again, or leave a head out that is not whole, "
+    "such as by --set with_lm=False."
+)
 
-    def __init__(self, located):
-        self.located = located
+
+class _Arrays(Mapping):
+    """path -> array, read when asked for by a function of a plan: see `matching.match`."""
+
+    def __init__(self, plan):
+        self.plan = plan
 
     def __getitem__(self, path):
-        return self.located[path].read()
+        return self.plan[path]()
 
     def __iter__(self):
-        return iter(self.located)
+        return iter(self.plan)
 
     def __len__(self):
-        return len(self.located)
+        return len(self.plan)
+
+
+def _planned(found, settings):
+    """The config of a checkpoint with every head that it has, and all arrays of such a model.
+
+    Raises:
+        ValueError, CheckpointError: as `build_transformer_model`.
+    """
+    warn(found.said, found.where)
+    heads = heads_among(found.located)
+    values = found.values | heads | under_our_names(settings)[0]
+    config = Config.from_values(values, found.where)
+    shapes = shapes_of(config) | {
+        path: place.shape
+        for path, place in found.located.items()
+        if path.endswith(tuple(mappings.OPTIONAL))
+    }
+    plan = match_weights(
+        shapes,
+        found.checkpoint,
+        config,
+        str(found.raw.path),
+        hint=lambda: advice(config, found.checkpoint) or WHOLE,
+    )
+    return config, _Arrays(plan)
 
 
 def convert(options):
@@ -376,7 +411,7 @@ def convert(options):
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target}: is there already; give a new or empty directory.")
     found = Description(options.path, options.model, _settings(options))
-    built = None
+    built = config = arrays = None
     if "keras" in (options.to, found.raw.format):
         if options.dtype:
             raise ValueError("--dtype is for conversions between 'tf' and 'hf'.")
@@ -384,13 +419,13 @@ def convert(options):
     else:
         known = {field.name for field in fields(Config)} | mappings.CONFIG_KEYS.keys()
         check_options("convert", _settings(options), known)
+        config, arrays = _planned(found, _settings(options))
     with saving_checkpoint(target) as stage:
         if built:
             built.save_checkpoint(stage, options.to)
         else:
             progress = Progress("converting")
-            arrays = _Arrays(found.located)
-            write(stage, found.config, options.to, arrays, _dtype(options.dtype), progress)
+            write(stage, config, options.to, arrays, _dtype(options.dtype), progress)
         if found.path.is_dir():
             for pattern in FILES:
                 for file in filter(Path.is_file, found.path.glob(pattern)):

@@ -17,7 +17,15 @@ import numpy as np
 
 from . import mappings
 from .checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
-from .checkpoints.matching import MOST_BLOCKS, gather, is_copy, locate, unknown_names
+from .checkpoints.matching import (
+    MOST_BLOCKS,
+    gather,
+    is_copy,
+    locate,
+    match,
+    overflows,
+    unknown_names,
+)
 from .files import complete, write_text
 from .parsing import expecting, nearest, read_bytes, read_json, shown
 
@@ -1105,6 +1113,72 @@ def heads_among(names):
     return heads
 
 
+def match_weights(variables, checkpoint, config, where, **options):
+    """Pairs the variables of a model with the arrays of a checkpoint: see `matching.match`.
+
+    Args:
+        variables: path -> shape.
+        checkpoint: mapping name -> array, in the names of the tables.
+        config: the `Config` of the model.
+        where: the checkpoint, in messages.
+        **options: of `match`.
+
+    Raises:
+        CheckpointError: they do not fit, or have another number of heads.
+    """
+    c, heads = config, getattr(checkpoint, "num_heads", None)
+    if heads not in (None, c.num_attention_heads):
+        raise CheckpointError(
+            f"{where}: its arrays have an axis for {heads} heads, and the model has "
+            f"num_attention_heads={c.num_attention_heads}; expected the same. Correct the "
+            "config or the option."
+        )
+    copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
+    tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
+    (copies if tied else skippable).extend(mappings.TIED_HEADS)
+    return match(
+        variables,
+        checkpoint,
+        mappings.WEIGHTS[c.family],
+        mappings.ROLES,
+        c.block_counts,
+        optional=mappings.OPTIONAL,
+        skippable=skippable,
+        copies=copies,
+        without=WITHOUT,
+        elsewhere={row[1].split("/")[0] for t in mappings.WEIGHTS.values() for row in t},
+        where=where,
+        **options,
+    )
+
+
+def advice(config, checkpoint, chosen=()):
+    """What to say of a checkpoint that does not fit a model: whose it seems, or which sizes differ.
+
+    Sizes that are `chosen` differ on purpose.
+    """
+    c = config
+    families = families_of(checkpoint)
+    mine = {name for name, row in ARCHITECTURES.items() if row.get("family") == c.family}
+    mine.add(c.family)
+    if families and not mine & {*families}:
+        return f"\nThe names look like those of model={families[0]!r}."
+    measured = read_off(checkpoint, c.family, {})
+    ours = {name: getattr(c, name) for name in MEASURED} | {"embedding_size": c.token_size}
+    ours = {name: value for name, value in ours.items() if name not in chosen}
+    ours |= {"num_decoder_layers": c.block_counts["j"]} if c.stacks != "one" else {}
+    differ = [n for n, size in measured.items() if size and n in ours and size != ours[n]]
+    if "hidden_size" not in measured or not differ:
+        return ""
+    weights, model = (
+        ", ".join(f"{name}={sizes[name]}" for name in differ) for sizes in (measured, ours)
+    )
+    return (
+        f"\nThe weights are those of a model with {weights}; this one has {model}: correct the "
+        "config or the options, or take the weights that belong to them."
+    )
+
+
 class _Lazy(Mapping):
     """name -> array, made when it is asked for, in a dtype of choice."""
 
@@ -1113,7 +1187,14 @@ class _Lazy(Mapping):
 
     def __getitem__(self, name):
         array = np.asarray(self.functions[name]())
-        return array if self.dtype is None else array.astype(self.dtype)
+        if self.dtype is None:
+            return array
+        if overflows(array, self.dtype):
+            raise CheckpointError(
+                f"dtype={np.dtype(self.dtype)}: {name!r:.200} has numbers of dtype {array.dtype} that "
+                "are infinite in it; expected a wider one. Choose another dtype, or none."
+            )
+        return array.astype(self.dtype)
 
     def __iter__(self):
         return iter(self.progress(self.functions))

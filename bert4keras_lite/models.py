@@ -19,29 +19,28 @@ from keras import ops
 
 from . import mappings
 from .arguments import check_flags, check_options, checks_flags, expected_number
-from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
+from .checkpoints import open_checkpoint, saving_checkpoint
 from .checkpoints.base import release
 from .checkpoints.foreign import adapt
 from .checkpoints.keras_file import counted_anew, under_paths
-from .checkpoints.matching import check_rows, layers_of, match, orthogonally_resize
+from .checkpoints.matching import check_rows, layers_of, orthogonally_resize
 from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
     HEADS,
-    MEASURED,
     SPELLED,
-    WITHOUT,
     Config,
+    advice,
     cautions,
     check_adapter,
     check_vocabulary,
     contradiction,
-    families_of,
     file_names,
     find_files,
     gate_of,
     judge,
     key_of,
+    match_weights,
     read_off,
     recognize,
     refuse_roberta,
@@ -549,18 +548,8 @@ class Transformer:
         """
         checkpoint, where = _opened(checkpoint)
         variables, c = self.variables, self.config
-        heads = getattr(checkpoint, "num_heads", None)
-        if heads not in (None, c.num_attention_heads):
-            raise CheckpointError(
-                f"{where}: its arrays have an axis for {heads} heads, and the model has "
-                f"num_attention_heads={c.num_attention_heads}; expected the same. Correct the "
-                "config or the option."
-            )
         chosen = {"vocab_size"} if keep_tokens is not None or compound_tokens else ()
-        hint = partial(self.advice, chosen=chosen)
-        copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
-        tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
-        (copies if tied else skippable).extend(mappings.TIED_HEADS)
+        hint = partial(advice, c, chosen=chosen)
         of_keras = getattr(checkpoint, "format", None) == "keras"
         if of_keras:
             hint = quantized
@@ -569,17 +558,10 @@ class Transformer:
         dtypes = {path: variable.dtype for path, variable in variables.items()}
         if of_keras:
             checkpoint = under_paths(checkpoint, layers, dtypes, self.prefix)
-        plan = match(
+        plan = match_weights(
             {path: tuple(variable.shape) for path, variable in variables.items()},
             checkpoint,
-            self.table,
-            mappings.ROLES,
-            c.block_counts,
-            optional=mappings.OPTIONAL,
-            skippable=skippable,
-            copies=copies,
-            without=WITHOUT,
-            elsewhere={row[1].split("/")[0] for t in mappings.WEIGHTS.values() for row in t},
+            c,
             dtypes=dtypes,
             keep_tokens=keep_tokens,
             compound_tokens=compound_tokens,
@@ -595,32 +577,6 @@ class Transformer:
             release(array)
         start_anew(self.model)
         return plan.keys() | self.variables.keys() - variables.keys()
-
-    def advice(self, checkpoint, chosen=()):
-        """What to say of a checkpoint that does not fit: whose it seems, or which sizes differ.
-
-        Sizes that are `chosen` differ on purpose.
-        """
-        c = self.config
-        families = families_of(checkpoint)
-        mine = {name for name, row in ARCHITECTURES.items() if row.get("family") == c.family}
-        mine.add(c.family)
-        if families and not mine & {*families}:
-            return f"\nThe names look like those of model={families[0]!r}."
-        measured = read_off(checkpoint, c.family, {})
-        ours = {name: getattr(c, name) for name in MEASURED} | {"embedding_size": c.token_size}
-        ours = {name: value for name, value in ours.items() if name not in chosen}
-        ours |= {"num_decoder_layers": c.block_counts["j"]} if c.stacks != "one" else {}
-        differ = [n for n, size in measured.items() if size and n in ours and size != ours[n]]
-        if "hidden_size" not in measured or not differ:
-            return ""
-        weights, model = (
-            ", ".join(f"{name}={sizes[name]}" for name in differ) for sizes in (measured, ours)
-        )
-        return (
-            f"\nThe weights are those of a model with {weights}; this one has {model}: correct the "
-            "config or the options, or take the weights that belong to them."
-        )
 
     def resized(self, path, array, shape):
         """An array brought to another shape, scaled so that a block's output keeps its size."""

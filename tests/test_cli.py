@@ -122,6 +122,74 @@ def test_convert_and_back_is_bit_equal(run, tmp_path, to):
         np.testing.assert_array_equal(first[name], second[name])
 
 
+def tiny_weights():
+    checkpoint = open_checkpoint(TINY)
+    return {name: np.array(checkpoint[name]) for name in checkpoint}
+
+
+def without(weights, part):
+    return {name: array for name, array in weights.items() if part not in name}
+
+
+WORDS, NORM = "bert.embeddings.word_embeddings.weight", "bert.embeddings.LayerNorm.weight"
+
+
+@pytest.mark.parametrize(
+    "change, config, arguments, told",
+    [
+        (
+            lambda w: w | {NORM.replace("weight", "gamma"): w[NORM] + 1},
+            *({}, [], "differs from bert.embeddings.LayerNorm.gamma"),
+        ),
+        (
+            lambda w: without(w, "1.output.dense.bias"),
+            {},
+            [],
+            "(for block_1/ffn/output/bias)\nOnly a",
+        ),
+        (lambda w: without(w, "attention.self.key"), {}, [], "block_0/attention/key/kernel"),
+        (lambda w: without(w, "cls.predictions.transform.dense"), {}, [], "--set with_lm=False"),
+        (dict, {"num_hidden_layers": 3}, [], "this one has num_hidden_layers=3"),
+        (dict, {"num_hidden_layers": 1}, [], "has more blocks than the config's"),
+        (dict, {"hidden_size": 40}, [], "this one has hidden_size=40"),
+        (lambda w: w | {NORM: w[NORM].astype("int32")}, {}, [], "holds numbers of dtype int32"),
+        (
+            lambda w: w | {"cls.predictions.decoder.weight": w[WORDS] + 1},
+            *({}, [], f"differs from {WORDS}"),
+        ),
+        (lambda w: w | {WORDS: w[WORDS] + 1e6}, {}, ["--dtype", "float16"], "infinite in it"),
+    ],
+)
+def test_convert_checks_what_loading_checks(run, tmp_path, change, config, arguments, told):
+    (tmp_path / "in").mkdir()
+    np.savez(tmp_path / "in/model.npz", **change(tiny_weights()))
+    values = json.loads((TINY / "config.json").read_text()) | config
+    (tmp_path / "in/config.json").write_text(json.dumps(values))
+    status, _, err = run("convert", tmp_path / "in", tmp_path / "out", "--to", "tf", *arguments)
+    assert status == 1 and told in err
+    assert not any((tmp_path / "out").glob("*"))
+
+
+def test_convert_holds_the_axis_of_heads_against_the_config(run, tmp_path):
+    assert run("convert", TINY, tmp_path / "tf", "--to", "tf")[0] == 0
+    arrays = dict(open_checkpoint(tmp_path / "tf").items())
+    name = "bert/encoder/layer_0/attention/self/query/bias"
+    arrays[name] = arrays[name].reshape(1, -1)
+    (tmp_path / "in").mkdir()
+    np.savez(tmp_path / "in/model.npz", **arrays)
+    (tmp_path / "in/config.json").write_bytes((tmp_path / "tf/bert_config.json").read_bytes())
+    status, _, err = run("convert", tmp_path / "in", tmp_path / "out", "--to", "hf")
+    assert status == 1 and "have an axis for 1 heads" in err
+
+
+def test_convert_tells_what_it_leaves_out(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    np.savez(tmp_path / "in/model.npz", **tiny_weights(), **{"classifier.weight": np.ones((2, 4))})
+    (tmp_path / "in/config.json").write_bytes((TINY / "config.json").read_bytes())
+    status, _, err = run("convert", tmp_path / "in", tmp_path / "out", "--to", "tf")
+    assert status == 0 and "left unused, 1 arrays: classifier.weight" in err
+
+
 def test_convert_to_half_precision(run, tmp_path):
     run("convert", TINY, tmp_path / "half", "--to", "hf", "--dtype", "bfloat16")
     checkpoint = open_checkpoint(tmp_path / "half")

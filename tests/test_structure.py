@@ -28,7 +28,7 @@ MAY_IMPORT = {
     },
     "cli": {
         *("checkpoints", "configs", "data", "doctor", "files", "generation", "hub"),
-        *("loading", "mappings", "models", "serving", "tokenizers"),
+        *("loading", "mappings", "models", "serving", "shapes", "tokenizers"),
     },
     "__main__": {"cli"},
 }
@@ -43,6 +43,7 @@ WITHOUT_KERAS = [
     "hub",
     "cli",
     "metrics",
+    "shapes",
 ]
 
 

@@ -413,12 +413,17 @@ def _unfit_numbers(checkpoint, name, dtype):
         return f"holds numbers of dtype {stored}; expected floating point numbers"
     if ml_dtypes.finfo(stored).max > ml_dtypes.finfo(dtype).max:
         array = np.asarray(checkpoint[name])
-        with np.errstate(over="ignore"):
-            wide = any((np.isinf(p.astype(dtype)) & ~np.isinf(p)).any() for p in pieces(array))
+        wide = overflows(array, dtype)
         release(array)
         if wide:
             return f"holds numbers of dtype {stored} that are infinite in {dtype}"
     return None
+
+
+def overflows(array, dtype):
+    """Whether some finite values of an array are infinite in another dtype."""
+    with np.errstate(over="ignore"):
+        return any((np.isinf(p.astype(dtype)) & ~np.isinf(p)).any() for p in pieces(array))
 
 
 def _is_floating(dtype):

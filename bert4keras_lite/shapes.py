@@ -1,0 +1,144 @@
+"""The variables of a model and their shapes, as its config tells them, without the model.
+
+Knows no framework: a conversion is checked as loading is, and takes no Keras.
+"""
+
+# what the normalizations of `Config.norm` have, and those that a block has at `Config.norm_at`
+_NORMS = {
+    "layer": ("gamma", "beta"),
+    "rms": ("gamma",),
+    "plain_rms": (),
+    "bias_free": ("gamma",),
+}
+_NORM_SLOTS = {
+    "post": ("attention_out", "cross_out", "ffn_out"),
+    "pre": ("attention_in", "cross_in", "ffn_in"),
+    "pre_ffn": ("cross_in", "ffn_in"),
+    "gpt2_ml": ("ffn_in", "ffn_out"),
+}
+_STACKS = {
+    "one": {"": "i"},
+    "both": {"encoder_": "i", "decoder_": "j"},
+    "encoder": {"encoder_": "i"},
+    "decoder": {"decoder_": "j"},
+}
+
+
+def shapes_of(config):
+    """The shape of each variable of a model.
+
+    Args:
+        config: a `Config`.
+
+    Returns:
+        Path (as in `mappings.py`) -> shape.
+    """
+    layers = _embeddings(config) | (_heads(config) if config.stacks != "encoder" else {})
+    for stack, counter in _STACKS[config.stacks].items():
+        layers |= _stack(config, stack, config.block_counts[counter])
+    return {
+        f"{path}/{name}": shape
+        for path, variables in layers.items()
+        for name, shape in variables.items()
+    }
+
+
+def _table(rows, size):
+    return {"embeddings": (rows, size)}
+
+
+def _dense(c, size, units):
+    return {"kernel": (size, units)} | ({"bias": (units,)} if c.use_bias else {})
+
+
+def _norm(c, size):
+    return dict.fromkeys(_NORMS[c.norm], (size,))
+
+
+def _embeddings(c):
+    layers = {"token_embedding": _table(c.vocab_size, c.token_size)}
+    if c.segment_vocab_size and not c.shared_segment_embeddings:
+        layers["segment_embedding"] = _table(c.segment_vocab_size, c.token_size)
+    if c.position == "learned":
+        layers["position_embedding"] = _table(c.max_position, c.token_size)
+    if c.embedding_norm:
+        layers["embedding_norm"] = _norm(c, c.token_size)
+    if c.token_size != c.hidden_size or c.embedding_projection:
+        layers["embedding_projection"] = _dense(c, c.token_size, c.hidden_size)
+    return layers
+
+
+def _stack(c, stack, count):
+    layers = {}
+    for i in range(count):
+        name = "block" if c.share_blocks else f"{stack}block_{i}"
+        norm_at = "pre_ffn" if i == 0 and not c.first_norm else c.norm_at
+        block = _block(c, norm_at, stack == "decoder_")
+        layers |= {f"{name}/{part}": variables for part, variables in block.items()}
+    if c.final_norm:
+        layers[f"{stack}final_norm"] = _norm(c, c.hidden_size)
+    if c.position == "buckets":
+        layers[f"{stack}relative_bias"] = _table(c.relative_buckets, c.num_attention_heads)
+    return layers
+
+
+def _block(c, norm_at, with_memory):
+    branches = {"attention": _gau(c)} if c.attention == "gau" else {"attention": _attention(c)}
+    if with_memory:
+        branches["cross"] = _attention(c)
+    if c.attention != "gau":
+        branches["ffn"] = _feed_forward(c)
+    layers = {
+        f"{branch}/{part}": variables
+        for branch, parts in branches.items()
+        for part, variables in parts.items()
+    }
+    slots = (slot for slot in _NORM_SLOTS[norm_at] if slot.split("_")[0] in branches)
+    return layers | {f"{slot}_norm": _norm(c, c.hidden_size) for slot in slots}
+
+
+def _attention(c):
+    keys, values = (c.num_attention_heads * size for size in (c.key_size, c.head_size))
+    return {
+        "query": _dense(c, c.hidden_size, keys),
+        "key": _dense(c, c.hidden_size, keys),
+        "value": _dense(c, c.hidden_size, values),
+        "output": _dense(c, values, c.hidden_size),
+    }
+
+
+def _gau(c):
+    names = ("gamma", "beta") if c.use_bias else ("gamma",)
+    scale = dict.fromkeys(names, (c.key_size,))
+    return {
+        "input": _dense(c, c.hidden_size, 2 * c.intermediate_size + c.key_size),
+        "query_scale": scale,
+        "key_scale": scale,
+        "output": _dense(c, c.intermediate_size, c.hidden_size),
+    }
+
+
+def _feed_forward(c):
+    layers = {"input": _dense(c, c.hidden_size, c.intermediate_size)}
+    if c.gated:
+        layers["gate"] = _dense(c, c.hidden_size, c.intermediate_size)
+    return layers | {"output": _dense(c, c.intermediate_size, c.hidden_size)}
+
+
+def _heads(c):
+    layers = {}
+    if c.with_pool or c.with_nsp:
+        layers["pooler"] = _dense(c, c.hidden_size, c.hidden_size)
+    if c.with_nsp:
+        layers["nsp"] = _dense(c, c.hidden_size, 2)
+    if c.with_discriminator:
+        layers["discriminator_dense"] = _dense(c, c.hidden_size, c.hidden_size)
+        layers["discriminator_prediction"] = _dense(c, c.hidden_size, 1)
+    if c.with_lm and c.lm_transform:
+        layers["lm_dense"] = _dense(c, c.hidden_size, c.token_size)
+        layers["lm_norm"] = _norm(c, c.token_size)
+    if c.with_lm and not c.tie_word_embeddings:
+        layers["lm_head"] = _table(c.vocab_size, c.token_size)
+    if c.with_lm and c.lm_bias:
+        layers["lm_bias"] = {"beta": (c.vocab_size,)}
+    return layers

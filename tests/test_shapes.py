@@ -1,0 +1,38 @@
+"""`shapes.py` against the models that Keras builds."""
+
+import pytest
+
+from bert4keras_lite.configs import ARCHITECTURES
+from bert4keras_lite.models import build_transformer_model
+from bert4keras_lite.shapes import shapes_of
+
+SIZES = {
+    "vocab_size": 10,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position": 14,
+}
+ALL_HEADS = {"with_lm": True, "with_nsp": True, "with_discriminator": True}
+OPTIONS = [
+    *({"model": name} for name in ARCHITECTURES),
+    *({"norm": norm} for norm in ("rms", "plain_rms", "bias_free")),
+    *({"norm_at": norm_at} for norm_at in ("pre", "pre_ffn", "gpt2_ml")),
+    ALL_HEADS,
+    ALL_HEADS | {"embedding_size": 6, "use_bias": False, "tie_word_embeddings": False},
+    {"with_pool": True, "embedding_projection": True, "embedding_norm": False},
+    {"attention_head_size": 6, "attention_key_size": 4, "gated": True, "final_norm": True},
+    {"share_blocks": True, "segment_vocab_size": 0, "with_lm": True, "lm_bias": False},
+    {"position": "rotary", "shared_segment_embeddings": True, "attention": "nystrom"},
+    {"model": "modernbert", "with_lm": True},
+    {"model": "t5.1.1", "num_decoder_layers": 1, "relative_buckets": 8},
+    {"model": "gau_alpha", "use_bias": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_shapes_are_those_of_the_model(options):
+    transformer = build_transformer_model(**(SIZES | options), return_keras_model=False)
+    built = {path: tuple(v.shape) for path, v in transformer.variables.items()}
+    assert shapes_of(transformer.config) == built
