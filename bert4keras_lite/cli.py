@@ -45,7 +45,7 @@ from .configs import (
     write,
 )
 from .files import replacing, tidy
-from .parsing import SHOWN, RepeatedKeyError, excerpt, parse_json, printable, shown
+from .parsing import RepeatedKeyError, excerpt, parse_json, printable, shown
 from .shapes import shapes_of
 from .tokenizers import load_tokenizer
 from .tokenizers.loading import FILES

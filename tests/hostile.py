@@ -356,13 +356,73 @@ def torch_wide_names(folder):
 
 @case()
 def torch_memo(folder):
-    """One value that is remembered again and again, under numbers that take memory."""
+    """One value that is remembered again and again, which takes memory."""
     return torch_zip(folder / "m.pt", b"\x80\x04}" + b"\x94" * 1_200_000 + b".")
 
 
 @case()
 def torch_marks(folder):
     return torch_zip(folder / "m.pt", b"\x80\x02}" + b"(" * 1_200_000 + b".")
+
+
+@case()
+def torch_another_root(folder):
+    """Another checkpoint within the directory that PyTorch reads."""
+    with zipfile.ZipFile(folder / "m.pt", "w") as archive:
+        archive.writestr("m/inner/data.pkl", b"\x80\x02}" + text("b") + tensor() + b"s.")
+        archive.writestr("m/data.pkl", b"\x80\x02}" + text("a") + tensor() + b"s.")
+        for name in ("m/data/0", "m/inner/data/0"):
+            archive.writestr(name, bytes(16))
+    return folder / "m.pt"
+
+
+@case()
+def torch_two_roots(folder):
+    path = torch_zip(folder / "m.pt", b"\x80\x02}" + text("a") + tensor() + b"s.")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("n/data.pkl", b"\x80\x02}.")
+    return path
+
+
+def torch_weight(folder, instructions):
+    return torch_zip(folder / "m.pt", b"\x80\x04}" + text("a") + instructions + b"s.")
+
+
+@case()
+def torch_memo_numbers(folder):
+    """MEMOIZE counts what is remembered: the second tensor, of one value, has number 1."""
+    one = tensor(shape=(1,))
+    return torch_weight(folder, tensor() + b"q\x05" + one + b"\x94" + b"00" + b"h\x01")
+
+
+@case()
+def torch_attributes(folder):
+    """A tensor is given another storage in place of its own."""
+    return torch_weight(folder, tensor() + b"(" + STORAGE + sizes(4) + sizes(1) + b"tb")
+
+
+@case()
+def torch_attributes_of_parameter(folder):
+    state = b"}" + text("data") + tensor() + b"s"
+    call = b"ctorch._utils\n_rebuild_parameter_with_state\n("
+    return torch_weight(folder, call + tensor() + b"\x89)" + state + b"tR")
+
+
+@case()
+def torch_attributes_of_dictionary(folder):
+    state = b"}" + text("items") + b"Ns"
+    return torch_weight(folder, b"ccollections\nOrderedDict\n)R" + state + b"b")
+
+
+@case()
+def torch_items_of_default(folder):
+    items = b"}" + text("b") + tensor() + b"s"
+    return torch_weight(folder, b"ccollections\ndefaultdict\nN" + items + b"\x86R")
+
+
+@case()
+def torch_before_a_mark(folder):
+    return torch_weight(folder, tensor() + text("b") + b"(0" + b"0")
 
 
 @case()

@@ -113,12 +113,24 @@ def _view(storage, dtype, offset, shape, strides, metadata):
     return Tensor(storage, dtype, offset, shape, strides)
 
 
-def _parameter(tensor, *_):
+def _parameter(tensor, requires_grad, hooks, state=None):
+    _check_attributes(state)
     return tensor
 
 
-def _tensor_of_type(function, kind, arguments, *_):
+def _check_attributes(state):
+    """Raises where the attributes of a tensor hold tensors, of which one could be its values."""
+    for attributes in state if isinstance(state, tuple) and len(state) == 2 else (state,):
+        tensors = isinstance(attributes, dict) and any(
+            isinstance(value, TENSORS) for value in attributes.values()
+        )
+        if tensors or not isinstance(attributes, dict | None):
+            raise ValueError("attributes of a tensor that may change its values")
+
+
+def _tensor_of_type(function, kind, arguments, state=None):
     """A tensor of a subclass, or one that has attributes, such as a `torch.nn.Buffer`."""
+    _check_attributes(state)
     if function not in (_tensor, _tensor_of_dtype):
         return Unreadable(kind.name, ())
     tensor = function(*arguments)
@@ -171,7 +183,7 @@ _DTYPES = {  # dtype -> its names in torch, and its typed storage
 # all that a pickle may name and is given: functions, and dtypes
 GLOBALS = {
     "collections.OrderedDict": _dictionary,
-    "collections.defaultdict": lambda *_: {},
+    "collections.defaultdict": lambda factory=None: {},
     "torch.Size": _size,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
@@ -244,7 +256,9 @@ def read_zip(path, allowance):
             return read_member(file, archive, name)
 
         names = archive.namelist()
-        root = next(name for name in names if name.endswith("/data.pkl")).removesuffix("data.pkl")
+        root = names[0].partition("/")[0] + "/"  # as PyTorch finds it
+        if not all(name.startswith(root) for name in names):
+            raise ValueError(f"members outside of the directory {root!r:.200}")
         if f"{root}byteorder" in names:
             _require_little(path, content(f"{root}byteorder") == b"little")
         value = machine.load(content(f"{root}data.pkl"))
@@ -343,11 +357,11 @@ class Unpickler:
 
     def load(self, stream):
         """The value of one pickle: of bytes, or of a mapped file from its position on."""
-        self.stack, self.marks, self.memo = [], [], []
+        self.stack, self.marks, self.memo = [], [], {}
         for opcode, argument, _ in pickletools.genops(stream):
             self.spend(COSTS.get(opcode.name, LEAST))
             if opcode.name == "STOP":
-                return self.stack.pop()
+                return self._pop()
             self._run(opcode.name, argument)
         raise ValueError("a pickle without an end")
 
@@ -360,11 +374,11 @@ class Unpickler:
             case "MARK":
                 self.marks.append(len(stack))
             case "POP":
-                stack.pop()
+                self._pop()
             case "POP_MARK":
                 self._since_mark()
             case "DUP":
-                stack.append(stack[-1])
+                stack.append(self._top())
             case "PUT" | "BINPUT" | "LONG_BINPUT":
                 self._put(argument)
             case "MEMOIZE":
@@ -412,7 +426,7 @@ class Unpickler:
             case "STACK_GLOBAL":
                 stack.append(self._global(".".join(self._last(2))))
             case "BINPERSID":
-                stack.append(self._persistent(stack.pop()))
+                stack.append(self._persistent(self._pop()))
             case "REDUCE" | "NEWOBJ":
                 stack.append(self._call(*self._last(2)))
             case "NEWOBJ_EX":
@@ -424,8 +438,8 @@ class Unpickler:
             case "INST":
                 arguments = tuple(self._since_mark())
                 stack.append(self._call(self._global(argument.replace(" ", ".")), arguments))
-            case "BUILD":  # attributes: of an ordered dictionary of weights, the module's versions
-                stack.pop()
+            case "BUILD":
+                self._build(self._pop(), self._top())
             case _:
                 raise CheckpointError(
                     f"{self.path}: its pickle has the instruction {name}, and only tensors in "
@@ -439,30 +453,50 @@ class Unpickler:
         return items
 
     def _last(self, count):
+        """Takes what comes last off the stack: nothing from before a mark."""
+        if len(self.stack) - (self.marks[-1] if self.marks else 0) < count:
+            raise ValueError("an instruction without all of its operands")
         items = self.stack[-count:]
         del self.stack[-count:]
         return items
 
+    def _pop(self):
+        return self._last(1)[0]
+
+    def _top(self):
+        top = self._pop()
+        self.stack.append(top)
+        return top
+
     def _put(self, place):
-        """Remembers what comes last; places are numbered in order, and few are left out."""
-        missing = max(0, place + 1 - len(self.memo))
-        self.spend(LEAST * missing)
-        self.memo += [None] * missing
-        self.memo[place] = self.stack[-1]
+        """Remembers what comes last."""
+        if place not in self.memo:
+            self.spend(PAIR)
+        self.memo[place] = self._top()
+
+    def _build(self, state, target):
+        """Takes notice of attributes: an ordered dictionary has the versions of a module.
+
+        Those of a tensor would be another storage.
+        """
+        versions = isinstance(target, dict) and isinstance(state, dict)
+        if not isinstance(target, Foreign) and not (versions and state.keys() <= {"_metadata"}):
+            raise ValueError("attributes of what is no object of a class")
 
     def _extend(self, items):
         if self._holds(list):
-            self.stack[-1].extend(items)
+            self._top().extend(items)
 
     def _update(self, items):
         if self._holds(dict):
-            self.spend(PAIR * (len(items) // 2) + (0 if self.stack[-1] else FIRST))
+            target = self._top()
+            self.spend(PAIR * (len(items) // 2) + (0 if target else FIRST))
             for key, value in zip(items[::2], items[1::2], strict=True):
-                put(self.stack[-1], key, value)
+                put(target, key, value)
 
     def _holds(self, kind):
         """Whether what comes last is a container of a kind, and not a foreign one."""
-        target = self.stack[-1]
+        target = self._top()
         if not isinstance(target, kind | Foreign):
             raise ValueError(f"items put into what is no {kind.__name__}")
         return isinstance(target, kind)
