@@ -1258,13 +1258,50 @@ def tf_snappy_grows(folder):
     return tf_index(folder, snappy(10, b"\0x" + bytes([63 << 2 | 2, 1, 0]) * 100_000))
 
 
+def tf_described(folder, description):
+    """A tensor of six values, with other bytes in place of its dtype and shape."""
+    data = np.arange(6, dtype="f4").tobytes()
+    plain = tf_entry((6,), 0, len(data), data)
+    value = description + plain[plain.index(tf._field(5, len(data))) :]
+    return tf_index(folder, tf._block([HEADER, (b"a", value)]), data=data)
+
+
+def tf_shape(*sizes):
+    return tf._field(2, b"".join(tf._field(2, tf._field(1, size)) for size in sizes))
+
+
+@case()
+def tf_shape_twice(folder):
+    """Two messages, which TensorFlow makes one shape (1, 6) of."""
+    return tf_described(folder, tf._field(1, 1) + tf_shape(1) + tf_shape(6))
+
+
+@case()
+def tf_size_twice(folder):
+    sizes = tf._field(2, tf._field(2, tf._field(1, 3) + tf._field(1, 6)))
+    return tf_described(folder, tf._field(1, 1) + sizes)
+
+
+@case()
+def tf_type_of_field(folder):
+    """A second dtype in four bytes, which is none for TensorFlow."""
+    other = bytes([1 << 3 | 5]) + (3).to_bytes(4, "little")
+    return tf_described(folder, tf._field(1, 1) + other + tf_shape(6))
+
+
+@case()
+def tf_unknown_rank(folder):
+    shape = tf._field(2, tf._field(3, 1) + tf._field(2, tf._field(1, 6)))
+    return tf_described(folder, tf._field(1, 1) + shape)
+
+
 @case()
 def tf_many_fields(folder):
     """A description of a tensor with six million fields, compressed."""
     copies = 2000
-    value = b"\x08\x01" * 32 * (copies + 1)
+    value = b"\x78\x01" * 32 * (copies + 1)
     start, end = tf._block([HEADER, (b"a", value)])[:-5].split(value)
-    body = bytes([(len(start) + 1) << 2]) + start + b"\x08\x01"
+    body = bytes([(len(start) + 1) << 2]) + start + b"\x78\x01"
     body += bytes([61 << 2 | 2, 2, 0]) + bytes([63 << 2 | 2, 2, 0]) * copies
     body += bytes([(len(end) - 1) << 2]) + end
     return tf_index(folder, snappy(len(start) + 64 * (copies + 1) + len(end), body))

@@ -70,7 +70,19 @@ MOST_VALUES = 4 << 20  # bytes of what an index says of its tensors, beside its 
 MAX_EXTENTS = 1 << 18  # slices of one variable, times its axes
 # cells of the grid that all edges of the slices of a variable make: in any case, and for each slice
 MAX_CELLS, CELLS_OF_A_SLICE = 16 << 20, 4096
-MAX_FIELD = 15  # higher numbers of fields are in none of the messages here
+VARINT, MESSAGE, FIXED = 0, 2, 5  # types of fields in protocol buffers
+# number of a field -> its type, and whether it may be repeated; others are passed over
+HEADER = {1: (VARINT, False), 2: (VARINT, False)}
+ENTRY = {
+    **dict.fromkeys((1, 3, 4, 5), (VARINT, False)),
+    2: (MESSAGE, False),
+    6: (FIXED, False),
+    7: (MESSAGE, True),
+}
+SHAPE = {2: (MESSAGE, True), 3: (VARINT, False)}
+DIMENSION = {1: (VARINT, False)}
+SLICE = {1: (MESSAGE, True)}
+EXTENT = {1: (VARINT, False), 2: (VARINT, False)}
 ALIGNMENT = 64  # of the tensors in a data file: TensorFlow does not mind, mapped views gain by it
 
 
@@ -99,8 +111,8 @@ def read_entries(prefix, verify):
     index = Path(f"{prefix}.index")
     with reading(index):
         table = dict(_read_table(index))
-        header = _read_message(table.pop(b""))
-        if _last(header, 2) != 0:
+        header = _read_message(table.pop(b""), HEADER)
+        if _only(header, 2) != 0:
             raise CheckpointError(f"{index}: of a big-endian machine, which is not supported")
         stored, slices, room = {}, 0, _room_for_keys(size_of(index))
         for key, value in table.items():
@@ -109,7 +121,7 @@ def read_entries(prefix, verify):
             room -= len(key) * len(stored[key].slices)  # each slice has its own key, with that name
             if slices > len(table) or room < 0:
                 raise damaged(index, "it speaks of more slices than it has")
-        bundle = _Bundle(prefix, _last(header, 1), stored, verify)
+        bundle = _Bundle(prefix, _only(header, 1), stored, verify)
         bundle.check_sizes()
         # keys that start with a zero byte hold the slices of partitioned variables
         return {key.decode(): bundle.entry(key) for key in stored if not key.startswith(b"\0")}
@@ -350,38 +362,52 @@ def _decompress(data, most=FREE):
     return bytes(out)
 
 
-def _read_message(data):
-    """The fields of a protocol buffer: number -> list of ints and bytes."""
+def _read_message(data, kinds):
+    """The fields of a protocol buffer: number -> list of ints and bytes.
+
+    Raises:
+        ValueError: one has another type than in `kinds`, or is there twice and may not be: other
+            parsers pass the one over, and merge the others.
+    """
     fields = defaultdict(list)
-    for count, (number, value, _, _) in enumerate(read_fields(data)):
+    for count, (number, value, start, _) in enumerate(read_fields(data)):
         if count == MAX_TENSORS:
             raise ValueError(f"a message of more than {MAX_TENSORS} fields")
-        if number <= MAX_FIELD:
-            fields[number].append(value)
+        if number not in kinds:
+            continue
+        wire, repeated = kinds[number]
+        if data[start] & 7 != wire:
+            raise ValueError(f"field {number} of wire type {data[start] & 7}, expected {wire}")
+        if fields[number] and not repeated:
+            raise ValueError(f"field {number} twice in a message that has it once")
+        fields[number].append(value)
     return fields
 
 
 def _parse_entry(data):
-    fields = _read_message(data)
-    dimensions = _read_message(_last(fields, 2, b""))[2]
+    fields = _read_message(data, ENTRY)
+    shape = _read_message(_only(fields, 2, b""), SHAPE)
+    dimensions = shape[2]
+    if _only(shape, 3):
+        raise ValueError("a tensor of unknown rank")
     extents = len(fields[7]) * max(1, len(dimensions))
     if len(dimensions) > MAX_RANK or extents > MAX_EXTENTS:
         raise ValueError(f"a tensor of {len(dimensions)} axes in {len(fields[7])} slices")
-    dimensions = map(_read_message, dimensions)
+    dimensions = (_read_message(dimension, DIMENSION) for dimension in dimensions)
     return BundleEntry(
-        dtype=_last(fields, 1),
-        shape=tuple(_last(dimension, 1) for dimension in dimensions),
-        shard=_last(fields, 3),
-        offset=_last(fields, 4),
-        size=_last(fields, 5),
-        checksum=_last(fields, 6),
+        dtype=_only(fields, 1),
+        shape=tuple(_only(dimension, 1) for dimension in dimensions),
+        shard=_only(fields, 3),
+        offset=_only(fields, 4),
+        size=_only(fields, 5),
+        checksum=_only(fields, 6),
         slices=fields[7],
     )
 
 
 def _parse_slice(data):
     """The extents of a `TensorSliceProto`, one for each axis."""
-    extents = _read_message(data)[1]
+    extents = _read_message(data, SLICE)[1]
     if len(extents) > MAX_RANK:
         raise ValueError(f"a slice of {len(extents)} axes")
     return [_parse_extent(extent) for extent in extents]
@@ -389,16 +415,16 @@ def _parse_slice(data):
 
 def _parse_extent(data):
     """(start, length) of one axis of a slice; the length -1 stands for the whole axis."""
-    fields = _read_message(data)
-    start, length = _last(fields, 1), _last(fields, 2, -1)
+    fields = _read_message(data, EXTENT)
+    start, length = _only(fields, 1), _only(fields, 2, -1)
     if start >= 1 << 60 or length >= 1 << 60:
         raise ValueError("a slice that begins or ends nowhere")
     return start, length
 
 
-def _last(fields, number, default=0):
+def _only(fields, number, default=0):
     """The value of a field that occurs at most once; one that is not there has its default."""
-    return fields[number][-1] if fields[number] else default
+    return fields[number][0] if fields[number] else default
 
 
 def _slice_key(name, extents):

@@ -298,7 +298,7 @@ def test_real_indexes(shared, tmp_path, name):
     # TensorFlow writes the tensors of a shard one after the other, in the order of their names
     rng = np.random.default_rng(0)
     table = dict(tf_bundle._read_table(index))
-    shards = tf_bundle._read_message(table.pop(b""))[1][-1]
+    shards = tf_bundle._read_message(table.pop(b""), tf_bundle.HEADER)[1][-1]
     samples = {}
     for key, value in sorted(table.items()):
         entry = tf_bundle._parse_entry(value)
