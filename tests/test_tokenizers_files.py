@@ -289,6 +289,54 @@ def test_tokens_that_are_only_named_get_the_next_ids(directory):
     assert tokenizer.decode(tokenizer.encode("a<x>a")[0]) == "a a"
 
 
+# The directories of `NEXT_IDS` have this vocabulary; the ids are those of transformers 5.24
+FEW = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"]
+NEXT_IDS = {
+    "mask": ({"mask_token": "<m>"}, {"<m>": 6, "<x>": 7}),
+    "no_mask": ({"mask_token": None}, {"<x>": 6}),
+    "pad": ({"pad_token": "<p>", "cls_token": "<c>"}, {"<p>": 6, "<c>": 7, "<x>": 8}),
+    "order": ({"eos_token": "<e>", "bos_token": "<b>"}, {"<b>": 6, "<e>": 7, "<x>": 8}),
+    "twice": ({"eos_token": "<e>", "cls_token": "<e>"}, {"<e>": 6, "<x>": 7}),
+    "one_of_the_vocabulary": ({"eos_token": "a"}, {"<x>": 6}),
+    "models_own": ({"extra_special_tokens": {"image_token": "<i>"}}, {"<i>": 6, "<x>": 7}),
+    "models_own_key": ({"image_token": "<i>"}, {"<i>": 6, "<x>": 7}),
+    "numbered": (
+        {"mask_token": "<m>", "added_tokens_decoder": {"6": {"content": "<y>"}}},
+        {"<y>": 6, "<m>": 7, "<x>": 8},
+    ),
+}
+
+
+def few_tokens(folder, config, vocab=FEW):
+    (folder / "vocab.txt").write_text("\n".join(vocab) + "\n", "utf-8")
+    content = {"tokenizer_class": "BertTokenizer", "additional_special_tokens": ["<x>"]} | config
+    (folder / "tokenizer_config.json").write_text(json.dumps(content), "utf-8")
+    return load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("case", NEXT_IDS)
+def test_special_tokens_that_the_vocabulary_lacks_come_first(case, tmp_path):
+    config, ids = NEXT_IDS[case]
+    tokenizer = few_tokens(tmp_path, config)
+    assert {token: tokenizer.known_id(token) for token in tokenizer.added_tokens} == ids
+    assert tokenizer.tokenize("a<x>")[1:-1] == ["a", "<x>"]
+
+
+def test_special_tokens_of_a_class_that_the_vocabulary_lacks(tmp_path):
+    """They are numbered as well, where there are additional ones."""
+    no_mask = [*FEW[:4], "b", "a"]
+    assert few_tokens(tmp_path, {}, no_mask).tokens_to_ids(["[MASK]", "<x>"]) == [6, 7]
+    none = few_tokens(tmp_path, {"additional_special_tokens": []}, no_mask)
+    assert (none.vocab_size, none.token_mask_id) == (6, None)
+    with pytest.raises(ValueError, match="token_unk='<u>' is not in the vocabulary"):
+        few_tokens(tmp_path, {"unk_token": "<u>"})
+
+
+def test_special_tokens_of_cpm_are_its_own(directory):
+    folder = directory("cpm", tokenizer_config={"mask_token": "<no piece>"})
+    assert load_tokenizer(folder).known_id("<no piece>") is None
+
+
 # Writing
 
 

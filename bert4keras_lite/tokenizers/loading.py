@@ -138,7 +138,7 @@ def _sentencepiece(path, found, settings, tokens, config, is_cpm):
     return SpTokenizer, (path,), found
 
 
-def _added_to_pieces(path, make, found, tokens, one_path, one_file):
+def _added_to_pieces(path, make, found, tokens, special, one_path, one_file):
     """The added tokens with their ids; what is read of the model for them is dropped again.
 
     `one_file`: a `OneFile` that has to agree with the model, or None.
@@ -148,7 +148,7 @@ def _added_to_pieces(path, make, found, tokens, one_path, one_file):
         vocab = {plain.id_to_token(i): i for i in range(plain.vocab_size)}
         _check_agreement(path, vocab, one_path, one_file)
         _check_scores(path, plain.sp_model, one_path, one_file.scores)
-    return merged(tokens, plain.known_id, plain.vocab_size)
+    return merged(tokens, special, plain.known_id, plain.vocab_size)
 
 
 def _is_cpm(path, settings):
@@ -213,8 +213,8 @@ def load_tokenizer(directory, **options):
       lower-cased unless over 1 % of the vocabulary are capitalized words (`The`).
     - Special tokens have the names of `special_tokens_map.json` and `tokenizer_config.json`.
     - `added_tokens` are those of `tokenizer_config.json` (`added_tokens_decoder`),
-      `tokenizer.json` and `added_tokens.json`, and what is only named as an additional special
-      token. The special tokens among them are text like any other, unless
+      `tokenizer.json` and `added_tokens.json`, and what is only named as a special token: of these,
+      first what the vocabulary lacks of `bos_token` to `mask_token`, as in transformers. The special tokens among them are text like any other, unless
       `special_tokens_in_text=True`.
     - A WordPiece vocabulary of which over 1 % are Chinese words of several characters (WoBERT,
       WoNEZHA, word-level RoFormer, T5-PEGASUS) gets `pre_tokenize=jieba_words`. The
@@ -277,10 +277,11 @@ def _load(folder, options):
     if one_file:
         found |= one_file.options
     tokens = settings.added_tokens(one_file)
+    special = [] if is_cpm else settings.special_tokens(kind)  # CPM's own code names them
     if kind == "sentencepiece":
         make, arguments, found = _sentencepiece(path, found, settings, tokens, config, is_cpm)
         agreeing = None if is_cpm else one_file
-        added = _added_to_pieces(path, make, found, tokens, one_path, agreeing)
+        added = _added_to_pieces(path, make, found, tokens, special, one_path, agreeing)
     else:
         if kind == "WordPiece":
             make, arguments, found = _wordpiece(path, found, settings, one_file)
@@ -291,5 +292,5 @@ def _load(folder, options):
             _check_agreement(path, vocab, one_path, one_file)
         if one_file and merges:
             _check_merges(merges, arguments[1], one_path, one_file.merges)
-        added = merged(tokens, vocab.get, max(vocab.values(), default=-1) + 1)
+        added = merged(tokens, special, vocab.get, max(vocab.values(), default=-1) + 1)
     return make(*arguments, **{**found, "added_tokens": added, **options})

@@ -48,9 +48,21 @@ NAMES = {
         "token_pad": "pad_token",
     },
 }
+# What transformers' classes of a kind call their special tokens, unless a file names them
+DEFAULTS = {
+    "WordPiece": {
+        "sep_token": "[SEP]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "mask_token": "[MASK]",
+    },
+    "byte-level BPE": {"eos_token": "<|endoftext|>"},
+    "sentencepiece": {},
+}
 # These have no rules of their own: `tokenizer.json` says them
 _GENERIC = r"PreTrainedTokenizer|PythonBackend|TokenizersBackend"
 
+# In the order in which transformers adds those that the vocabulary lacks
 _NAMED = "bos_token|eos_token|unk_token|sep_token|pad_token|cls_token|mask_token"
 
 # Keys that are read here or by a kind, and keys that change no ids (patterns)
@@ -219,19 +231,24 @@ class Settings:
             special |= {key: (path, value) for key, value in read_dict(path).items()}
 
         self.values = {key: value for key, value in config.items() if value is not None}
-        self.names, named = {}, []
+        self.names, self._special, models_own, additional = {}, {}, [], []
         for key, (path, value) in special.items():
             check_kind(path, key, value)
             if key in ("additional_special_tokens", "extra_special_tokens"):
-                items = value.values() if isinstance(value, dict) else value or []
-                named += [token_of(path, key, item, special=True) for item in items]
+                place, items = additional, value or []
+                if isinstance(value, dict):
+                    place, items = models_own, value.values()
+                place += [token_of(path, key, item, special=True) for item in items]
             elif re.fullmatch(_NAMED, key):
-                self.names[key] = None if value is None else token_of(path, key, value).content
+                token = None if value is None else token_of(path, key, value, special=True)
+                self.names[key] = token and token.content
+                self._special[key] = token
             elif re.fullmatch(_FLAGS, key):
                 continue
             elif key.endswith("_token") and isinstance(value, str | dict):
-                named.append(token_of(path, key, value, special=True))
+                models_own.append(token_of(path, key, value, special=True))
                 self.values.pop(key, None)
+        self._named = models_own + additional
         self._check()
 
         self._decoder = [
@@ -239,12 +256,11 @@ class Settings:
             for i, value in (decoder or {}).items()
         ]
         path = folder / "added_tokens.json"
-        specials = {*filter(None, self.names.values()), *(token.content for token in named)}
+        specials = {*filter(None, self.names.values()), *(token.content for token in self._named)}
         self._added = [
             token_of(path, content, content, id=i, special=content in specials)
             for content, i in _numbers(path, read_dict(path)).items()
         ]
-        self._named = named
 
     def added_tokens(self, one_file):
         """All added tokens, of the files and of a `OneFile` or None; the better informed first.
@@ -261,6 +277,20 @@ class Settings:
                 f" {MAX_ADDED}. Put them into the vocabulary."
             )
         return tokens
+
+    def special_tokens(self, kind):
+        """The special tokens of a kind that `merged` is to number, in transformers' order.
+
+        Those that only a class of transformers names are among them where a file names additional
+        ones, which come after them. WordPiece has no unknown token but one of its vocabulary.
+        """
+        generic = re.fullmatch(_GENERIC, self.tokenizer_class)
+        defaults = DEFAULTS[kind] if self._named and not generic else {}
+        tokens = {key: AddedToken(token, special=True) for key, token in defaults.items()}
+        tokens |= self._special
+        if kind == "WordPiece":
+            tokens.pop("unk_token", None)
+        return [tokens[key] for key in _NAMED.split("|") if tokens.get(key)]
 
     def _check(self):
         for key, value in self.values.items():
@@ -357,23 +387,24 @@ def write_settings(folder, kind, values, tokenizer):
     (folder / "tokenizer_config.json").write_text(text + "\n", "utf-8")
 
 
-def merged(tokens, known, rows):
+def merged(tokens, special, known, rows):
     """One `AddedToken` for each content, with its id.
 
     Args:
         tokens: list of `AddedToken`, of which the first one of a content counts.
+        special: list of those that are added if the vocabulary lacks them.
         known: a function token -> id in the vocabulary, or None.
         rows: the number of ids of the vocabulary.
 
     Returns:
         A list. What is only named as special, and has no id anywhere, gets the ids after the
-        highest, as in transformers.
+        highest, those of `special` first, as in transformers.
 
     Raises:
         ValueError: two files give a token two ids.
     """
-    result = {}
-    for token in tokens:
+    result, special = {}, [token for token in special if known(token.content) is None]
+    for token in [*tokens, *special]:
         first = result.setdefault(token.content, token)
         ids = {i for i in (first.id, token.id, known(token.content)) if i is not None}
         if len(ids) > 1:
@@ -384,8 +415,8 @@ def merged(tokens, known, rows):
         if ids != {first.id}:
             result[token.content] = replace(first, id=next(iter(ids), None))
     after = max([rows - 1, *(t.id for t in result.values() if t.id is not None)]) + 1
-    for content, token in result.items():
-        if token.id is None:
-            result[content] = replace(token, id=after)
+    for content in dict.fromkeys(token.content for token in [*special, *tokens]):
+        if result[content].id is None:
+            result[content] = replace(result[content], id=after)
             after += 1
     return list(result.values())
