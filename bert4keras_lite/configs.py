@@ -602,7 +602,9 @@ def translate(raw, where="the config"):
         _translate_kinds_of_layers(raw, values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    values |= {key: raw[key] for key in ("model_type", "is_decoder") if raw.get(key)}
+    values |= {
+        key: raw[key] for key in ("model_type", "architectures", "is_decoder") if raw.get(key)
+    }
     if raw.get("model_type") in ("t5", "mt5"):
         # transformers 5 keeps the old meaning of the tie flag in the second key
         tied = values.pop("tie_word_embeddings", True)
@@ -753,15 +755,36 @@ def recognize(values, names=()):
             f"{', '.join(sorted({*mappings.MODEL_TYPES, *mappings.WEIGHTS}))}. If the graph is one "
             "of these, name it with model=."
         )
+    found = families_of(names)
+    if not model_type and (sign := _foreign(values, names, found)):
+        raise ValueError(
+            f"{sign}, whose graph is another one than BERT's or GPT-2's; expected a model_type that is "
+            "known. If the graph is nevertheless one of these, name it with model=."
+        )
     if not names:
         return allowed[0] if allowed else "bert"
-    family = _by_names(allowed, families_of(names), model_type)
+    family = _by_names(allowed, found, model_type)
     if ARCHITECTURES[family].get("stacks") == "both":
         if not any(re.match(r"decoder[./]", name) for name in names):
             return f"{family}_encoder"
         if not any(re.match(r"encoder[./]", name) for name in names):
             return f"{family}_decoder"
     return family
+
+
+def _foreign(values, names, found):
+    """A sign that a model is one of `mappings.FOREIGN`, in words, or None."""
+    for name in map(str, values.get("architectures", ())):
+        known = re.fullmatch(mappings.FOREIGN_CLASS, name)
+        if known and re.fullmatch(mappings.FOREIGN, known[1].lower()):
+            return f"architectures has {shown(name)}"
+    for name in names:
+        prefix, dot, _ = name.partition(".")
+        if not found and dot and re.fullmatch(mappings.FOREIGN, prefix.replace("_", "").lower()):
+            return f"the names of the weights begin with {prefix!r}"
+        if re.fullmatch(mappings.FOREIGN_HEAD, name, re.DOTALL):
+            return f"{shown(name)} is the head of a RoBERTa"
+    return None
 
 
 def _by_names(allowed, found, model_type):

@@ -353,6 +353,18 @@ FINGERPRINTS = [
     (r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])", None, ["bert", "albert_unshared"]),
 ]  # fmt: skip
 
+# Architectures of transformers whose weights are named like BERT's or GPT-2's, but for a prefix or a
+# head, and that compute otherwise: prefixes and classes, in small letters and without underscores.
+FOREIGN = (
+    r"align|altclip|bertgeneration|bigbird|bliptext|bridgetower|bros|camembert|chineseclip|clap|convbert|"
+    r"data2vectext|deberta|debertav2|decisiontransformer|ernie|erniem|esm|fnet|git|gptbigcode|ibert|imagegpt|"
+    r"layoutlm|layoutlmv2|layoutlmv3|lilt|longformer|luke|lxmert|markuplm|megatronbert|mobilebert|mpnet|mra|"
+    r"nystromformer|qdqbert|rembert|roberta|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
+    r"xlmroberta|xlmrobertaxl|xmod|yoso"
+)
+FOREIGN_CLASS = r"(?:TF|Flax)?(\w+?)(?:PreTrained)?(?:Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
+FOREIGN_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
+
 # ---------------------------------------------------------------- configs
 
 # `model_type` of a published config -> the families it may mean, the likeliest first. Our own
@@ -421,6 +433,7 @@ CONFIG_KEYS = {
 # where `configs.translate` tells which it understands.
 CONFIG_ONLY = {
     "model_type": str,
+    "architectures": list,
     "position_embedding_type": ["absolute"],
     "is_decoder": bool,
     "is_encoder_decoder": bool,
@@ -465,7 +478,7 @@ CONFIG_GEOMETRY = (
 # keys that change nothing of what is computed here (patterns)
 CONFIG_NOTES = (
     r"_.*|.*token_ids?|.*_token|.*token_id.*|.*dropout.*|.*pdrop|summary_.*|pooler_.*|.*version|"
-    r"architectures|attn_implementation|chunk_size_feed_forward|directionality|dtype|torch_dtype|"
+    r"attn_implementation|chunk_size_feed_forward|directionality|dtype|torch_dtype|"
     r"finetuning_task|task_specific_params|gradient_checkpointing|id2label|label2id|num_labels|"
     r"language|model_name|name|name_or_path|output_.*|problem_type|return_dict.*|"
     r"tokenizer_class|tokenizer_type|use_cache|use_bfloat16|torchscript|tie_encoder_decoder|initializer_factor|"

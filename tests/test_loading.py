@@ -520,6 +520,40 @@ def test_roberta_is_another_graph(rewritten):
             load(directory, model="roberta")
 
 
+@pytest.mark.parametrize("prefix", ["roberta", "xlm_roberta", "deberta", "ernie", "rembert"])
+def test_names_of_another_graph_are_no_bert(bert, rewritten, prefix):
+    """Their names are BERT's but for the prefix, their numbers are not."""
+
+    def directory(prefix, **arrays):
+        return rewritten(
+            lambda name: name.replace("bert.", f"{prefix}."), arrays, {"model_type": None}
+        )
+
+    with pytest.raises(ValueError, match=f"begin with '{prefix}'.*name it with model="):
+        load(directory(prefix))
+    assert_same_weights(load(directory(prefix), model="bert"), load(bert))
+    assert_same_weights(load(directory("our_own")), load(bert))
+    with pytest.warns(UserWarning, match=f"left unused, 1 arrays: {prefix}"):  # beside a BERT
+        load(directory("bert", **{f"{prefix}.pooler.dense.bias": np.ones(8, "float32")}))
+
+
+@pytest.mark.parametrize(
+    "name", ["RobertaModel", "TFXLMRobertaForMaskedLM", "BertGenerationEncoder", "ImageGPTModel"]
+)
+def test_classes_of_another_graph_are_no_bert(rewritten, name):
+    directory = rewritten(keys={"model_type": None, "architectures": [name]})
+    with pytest.raises(ValueError, match=f"architectures has '{name}'"):
+        load(directory)
+    load(directory, model="bert")
+    load(rewritten(keys={"model_type": None, "architectures": ["BertForMaskedLM", "Classifier"]}))
+
+
+def test_a_head_of_roberta_is_not_bert(rewritten):
+    arrays = {"lm_head.dense.weight": np.ones((8, 8), "float32")}
+    with pytest.raises(ValueError, match=r"'lm_head.dense.weight' is the head of a RoBERTa"):
+        load(rewritten(arrays=arrays, keys={"model_type": None}))
+
+
 # --- what a model is asked to be -------------------------------------------------------------------
 
 
