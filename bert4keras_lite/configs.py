@@ -678,19 +678,34 @@ def gate_of(activation, name="hidden_act"):
 
 
 def _translate_activation(raw, values):
-    """T5's `feed_forward_proj`, bert4keras' list, the tanh of GPT's "gelu"."""
-    said = [raw[key] for key in ("feed_forward_proj", "feed_forward") if raw.get(key) is not None]
-    proj = said[0] if said else "dense"
-    if proj != "dense":
-        gate, _, act = proj.rpartition("-")
-        if not act:
-            raise ValueError(f"feed_forward_proj is {proj!r:.200}; expected e.g. 'gated-gelu'.")
-        values["gated"] = bool(gate) or proj == "gated"
-        if proj != "gated":
-            values["hidden_act"] = "gelu_new" if proj == "gated-gelu" else act
+    """T5's and UER's keys for it, bert4keras' list, the tanh of GPT's "gelu"."""
     values.update(gate_of(values.get("hidden_act"), key_of(values, "hidden_act")))
+    for key, told in _told_of_feed_forward(raw):
+        for name, value in told.items():
+            if values.setdefault(name, value) != value:
+                raise ValueError(
+                    f"{key} is {shown(raw[key])}, which means {name}={value!r:.200}, and another key"
+                    f" {values[name]!r:.200}; expected the same. Take the wrong one out of the file."
+                )
     if raw.get("afn") == "gelu" or raw.get("hidden_act") == "gelu_fast":
         values["hidden_act"] = "gelu_tanh"
+
+
+def _told_of_feed_forward(raw):
+    """The keys of T5 and UER, and what they mean: `(key, fields of Config)`."""
+    for key in ("feed_forward_proj", "feed_forward"):
+        if raw.get(key) not in (None, "dense"):
+            gate, _, act = raw[key].rpartition("-")
+            if not act or gate not in ("", "gated"):
+                raise ValueError(f"{key} is {shown(raw[key])}; expected e.g. 'gated-gelu'.")
+            if act == "gated":  # UER's
+                yield key, {"gated": True}
+            else:
+                act = "gelu_new" if raw[key] == "gated-gelu" else act
+                yield key, {"gated": bool(gate), "hidden_act": act}
+    for key, name in (("is_gated_act", "gated"), ("dense_act_fn", "hidden_act")):
+        if raw.get(key) is not None:
+            yield key, {name: raw[key]}
 
 
 def _translate_kinds_of_layers(raw, values):
@@ -829,6 +844,7 @@ def settle(family, values, checkpoint=None):
     outdated = dialect.outdated if dialect else ()
     values = {name: value for name, value in values.items() if name not in outdated}
     model_type = values.pop("model_type", None)
+    values = mappings.LEFT_OUT.get(model_type, {}) | values
     base = family.removesuffix("_encoder").removesuffix("_decoder")
     tanh = base in ("albert", "albert_unshared", "gpt", "gpt2", "t5.1.1", "mt5.1.1")
     says_exactly = model_type in {*mappings.MODEL_TYPES, *mappings.WEIGHTS}

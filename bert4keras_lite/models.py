@@ -937,6 +937,11 @@ def _check_activations(config, values, where):
     """Raises if a config, made of `values`, names an activation that cannot be one here."""
     for name in ("hidden_act", *HEADS):
         value = getattr(config, name)
+        if value == "leaky_relu":
+            raise ValueError(
+                f"{where}: {key_of(values, name)} is 'leaky_relu', whose slope is 0.2 in Keras and 0.01"
+                f" in PyTorch. Pass the one that is meant as a function, {name}=."
+            )
         try:
             if isinstance(value, str):
                 get_activation(value)

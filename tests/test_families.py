@@ -16,7 +16,14 @@ from bert4keras_lite import mappings
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
 from bert4keras_lite.checkpoints.foreign import DIALECTS, adapt
 from bert4keras_lite.checkpoints.matching import gather
-from bert4keras_lite.configs import ARCHITECTURES, Config, recognize, translate
+from bert4keras_lite.configs import (
+    ARCHITECTURES,
+    MEASURED,
+    Config,
+    recognize,
+    settle,
+    translate,
+)
 from bert4keras_lite.layers import MultiHeadAttention, NystromAttention
 from bert4keras_lite.models import build_transformer_model
 
@@ -220,6 +227,34 @@ def test_transformers_reads_every_value(name, tmp_path):
     }
     for key in rates - {"classifier_dropout_prob"}:
         assert found[key] == 0.15, key
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("family", mappings.HUGGING_FACE)
+def test_keys_that_are_left_out_mean_what_they_mean_to_transformers(family):
+    """All but rates of dropout, and what the weights tell: sizes, and a head of its own."""
+    model_type, _, names = mappings.HUGGING_FACE[family]
+    family = mappings.MODEL_TYPES[model_type][0]
+    defaults = CONFIG_KEYS[model_type]["defaults"]
+    config = {"model_type": model_type, "global_attn_every_n_layers": 1}
+    values, _ = settle(family, translate(config))
+    ours = Config.from_values(SIZES | ARCHITECTURES[family] | values)
+    theirs = translate({key: defaults[key] for key in names.values() if key in defaults} | config)
+    told = names.keys() & theirs.keys() - MEASURED - SIZES.keys()
+    for name in told - {"attention_head_size", "num_decoder_layers", "tie_word_embeddings"}:
+        if not name.endswith("dropout_rate"):
+            expected, got = (
+                {"gelu_new": "gelu_tanh"}.get(x, x) for x in (theirs[name], getattr(ours, name))
+            )
+            assert got == expected, name
+
+
+@pytest.mark.once
+def test_what_t5_means_by_its_keys():
+    told = {"model_type": "t5", "dense_act_fn": "gelu_new", "is_gated_act": True}
+    for config in (told, told | {"feed_forward_proj": "gated-gelu"}):
+        values = translate(config)
+        assert (values["hidden_act"], values["gated"]) == ("gelu_new", True)
 
 
 def test_mt5_of_transformers_scales_nothing(tmp_path):

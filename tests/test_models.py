@@ -460,6 +460,19 @@ def test_unknown_option_suggests_the_nearest():
         ),
         (json.dumps(TINY | {"with_nsp": "nope"}), "with_nsp is 'nope'; expected the name of an"),
         (json.dumps(TINY | {"feed_forward_proj": "gated-"}), "feed_forward_proj is 'gated-'; exp"),
+        (json.dumps(TINY | {"hidden_act": "leaky_relu"}), "'leaky_relu', whose slope is 0.2 in"),
+        *(
+            (
+                json.dumps({"hidden_act": "gelu_new", "feed_forward_proj": "gated-gelu"} | change),
+                f"{key} is .*, which means .* expected the same",
+            )
+            for change, key in (
+                ({"hidden_act": "relu"}, "feed_forward_proj"),
+                ({"feed_forward": "gated-relu"}, "feed_forward"),
+                ({"dense_act_fn": "relu"}, "dense_act_fn"),
+                ({"is_gated_act": False}, "is_gated_act"),
+            )
+        ),
         (json.dumps(TINY | {"hidden_dropout_prob": 2}), "hidden_dropout_prob is 2; .* from 0 to 1"),
         (json.dumps({"n_layer": 2000}), "n_layer is 2000; expected an integer from 0 to 128"),
         (

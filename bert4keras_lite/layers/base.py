@@ -35,7 +35,6 @@ ACTIVATIONS = {
     "gelu_fast": gelu_tanh,
     "gelu_pytorch_tanh": gelu_tanh,
     "swish": keras.activations.silu,
-    "leaky_relu": keras.activations.leaky_relu,
 }
 
 
