@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from bert4keras_lite import load_tokenizer
 from bert4keras_lite.hub import BESIDE_A_VOCABULARY, CONFIG, VOCABULARY
 from bert4keras_lite.tokenizers import Tokenizer, jieba_words, settings
-from bert4keras_lite.tokenizers.added import AddedToken, Finder, parts
+from bert4keras_lite.tokenizers.added import WHITE_SPACE, AddedToken, Finder, parts
 from bert4keras_lite.tokenizers.loading import FILES
 
 pytestmark = pytest.mark.once
@@ -149,6 +149,16 @@ def test_white_space_of_added_tokens(contents, flags, text):
     if flags[2]:
         edges = {(text[:start][-1:], text[end:][:1]) for start, end, _ in found}
         assert not any(regex.search(r"\w", before + after) for before, after in edges)
+
+
+def test_white_space_is_that_of_unicode():
+    """Python counts four separators (U+001C to U+001F), which `tokenizers` leaves to the text."""
+    space = [c for c in map(chr, range(0x110000)) if regex.match(r"\p{White_Space}", c)]
+    assert sorted(WHITE_SPACE) == space
+    token = AddedToken("x", None, lstrip=True, rstrip=True)
+    text = "\x1f x\u3000\x1f"
+    found = parts(text, Finder({"x": token}).find(text))
+    assert [text[start:end] for start, end, _ in found] == ["\x1f", " x\u3000", "\x1f"]
 
 
 class CountingText(str):

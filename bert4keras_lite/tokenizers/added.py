@@ -8,7 +8,12 @@ import regex
 
 MAX_ADDED = 1 << 16  # tokens that are no part of the vocabulary proper
 MAX_LOOKED_AT = 10_000  # characters of a text, in looking for them at one place
-_SPACE, _WORD = re.compile(r"\s*"), regex.compile(r"\w")
+# Unicode's White_Space, as `tokenizers` has it: Python's `\s` and `strip` take U+001C to U+001F as well
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+_SPACE, _WORD = re.compile(f"[{WHITE_SPACE}]*"), regex.compile(r"\w")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,7 @@ def parts(text, found):
     result, done, space = [], 0, 0
     for start, end, token in found:
         if token.lstrip:
-            start = done + len(text[done:start].rstrip())
+            start = done + len(text[done:start].rstrip(WHITE_SPACE))
         if token.rstrip:
             if end > space:  # else this white space is known
                 space = _SPACE.match(text, end).end()
