@@ -39,7 +39,7 @@ FILE = re.compile(
 CONFIG = re.compile(r"(?!tokenizer_|generation_).*config.*\.json|hparams\.json")
 VOCABULARY = re.compile(r".*vocab.*\.txt|(vocab|encoder|tokenizer)\.json|.*\.model")
 BESIDE_A_VOCABULARY = re.compile(
-    r".*merges.*\.txt|.*\.bpe|(added_tokens|special_tokens_map|tokenizer_config)\.json"
+    r".*merges.*\.txt|.*\.bpe|(added_tokens|special_tokens_map|(tokenizer|generation)_config)\.json"
     r"|.*keep_tokens.*\.json"
 )
 COMMIT = re.compile(

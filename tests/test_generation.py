@@ -27,7 +27,7 @@ from bert4keras_lite.generation import (
 )
 from bert4keras_lite.generation.writing import Task, pieces, transformer_of
 from bert4keras_lite.models import build_transformer_model
-from bert4keras_lite.tokenizers import ByteBPETokenizer, Tokenizer
+from bert4keras_lite.tokenizers import ByteBPETokenizer, Tokenizer, load_tokenizer
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 
 PROMPTS = [[5, 9, 3, 17, 20], [7], [2, 30, 31, 0, 12, 9, 8, 44, 6]]
@@ -614,6 +614,24 @@ def test_what_is_not_allowed_is_never_written_to_reach_a_length(gpt2, options):
     assert (found.ids.tolist(), found.finished) == ([], True)
     (found,) = generate(gpt2, [5], 6, allowed_tokens=[3, 4], **options)
     assert found.ids.tolist()[:5] == [4] * 5
+
+
+def test_texts_end_where_the_checkpoint_says(gpt2, tmp_path):
+    tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS)})
+    options = {"max_new_tokens": 10, "allowed_tokens": range(3, len(TOKENS))}
+    (free,) = generate_text(gpt2, tokenizer, "你", stop_ids=[], **options)
+    stop = next(i for i in free.ids.tolist()[::-1] if i != 3)
+    gpt2.transformer.save_checkpoint(tmp_path, "hf", vocab=tokenizer)
+    config = json.loads((tmp_path / "config.json").read_text()) | {"eos_token_id": stop}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.stop_ids == [3, stop]
+    (found,) = generate_text(gpt2, tokenizer, "你", **options)
+    end = np.flatnonzero(np.isin(free.ids, (3, stop)))[0]
+    assert (found.ids.tolist(), found.finished) == (free.ids[:end].tolist(), True)
+    assert "".join(stream(gpt2, tokenizer, "你", **options)) == found.text
+    (same,) = generate_text(gpt2, tokenizer, "你", stop_ids=[], **options)
+    assert same.ids.tolist() == free.ids.tolist()
 
 
 def test_rows_that_are_no_tokens_are_not_written(gpt2):

@@ -51,7 +51,6 @@ NEVER = [
     "README.md",
     "bert_model.ckpt.meta",
     "flax_model.msgpack",
-    "generation_config.json",
     "model.fp16.safetensors",
     "onnx/model.onnx",
     "onnx/config.json",

@@ -452,6 +452,55 @@ def test_every_setting_has_a_kind(directory, value):
             assert found == ids or type(value) is kinds.get(key)
 
 
+@pytest.mark.parametrize(
+    ("config", "generation", "others"),
+    [
+        ({}, None, []),
+        ({"eos_token_id": None}, {}, []),
+        ({"eos_token_id": 7}, {}, [7]),
+        ({"eos_token_id": 7}, {"eos_token_id": [8, 9, 8]}, [8, 9]),
+        ({"eos_token_id": [50256, -1, 7]}, None, [7]),
+    ],
+)
+def test_what_ends_a_text(directory, tmp_path, config, generation, others):
+    folder = directory("uncased")
+    (folder / "config.json").write_text(json.dumps(config))
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.stop_ids == [tokenizer.token_end_id, *others]
+    tokenizer.save(tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again").stop_ids == tokenizer.stop_ids
+    smaller, keep_tokens = tokenizer.simplified()
+    assert {keep_tokens[i] for i in smaller.stop_ids} <= {*tokenizer.stop_ids}
+
+
+def test_the_end_of_bytes_is_their_unknown_token(directory):
+    folder = directory("gpt2_one_file")
+    end = load_tokenizer(folder).token_to_id("<|endoftext|>")
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": end}))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.stop_ids == [end] == [tokenizer.token_unk_id]
+
+
+def test_an_unknown_token_ends_no_text(directory):
+    folder = directory("uncased")
+    unknown = load_tokenizer(folder).token_unk_id
+    (folder / "config.json").write_text(json.dumps({"eos_token_id": unknown}))
+    assert load_tokenizer(folder).stop_ids == [load_tokenizer(folder).token_end_id]
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize("told", ["</s>", 1.0, True, [None], {"a": 1}])
+def test_ids_of_what_ends_a_text(directory, name, told):
+    folder = directory("uncased")
+    (folder / name).write_text(json.dumps({"eos_token_id": told}))
+    with pytest.raises(
+        ValueError, match=rf"/{name}: eos_token_id is .*; expected an id, or a list"
+    ):
+        load_tokenizer(folder)
+
+
 @pytest.mark.parametrize("i", ["5", None, 1.5, True, -1, []])
 def test_ids_of_added_tokens(directory, i):
     folder = directory("uncased")

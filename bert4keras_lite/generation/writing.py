@@ -105,9 +105,9 @@ def generate_text(model, tokenizer, texts, max_new_tokens=None, **options):
     """`generate` for texts.
 
     Args:
-        model, max_new_tokens, **options: see `generate`. `stop_ids` are the tokenizer's end
-            token when left out, and `allowed_tokens` all that the tokenizer has: the model may
-            have more rows.
+        model, max_new_tokens, **options: see `generate`. `stop_ids` are the tokenizer's
+            when left out, its end token and the checkpoint's `eos_token_id`, and `allowed_tokens`
+            all that the tokenizer has: the model may have more rows.
         tokenizer: gives `encode`, `decode` and the ids of its special tokens.
         texts: a text, or a list of texts: beginnings, or sources.
 
@@ -212,7 +212,7 @@ def prompt_of(transformer, tokenizer, text):
 
 def text_options(transformer, tokenizer, options):
     """Options with what a tokenizer knows: where sequences end, what begins and what is a text."""
-    options = {"stop_ids": tokenizer.token_end_id, **options}
+    options = {"stop_ids": getattr(tokenizer, "stop_ids", tokenizer.token_end_id), **options}
     size = getattr(tokenizer, "vocab_size", transformer.config.vocab_size)
     if options.get("allowed_tokens") is None and size < transformer.config.vocab_size:
         options["allowed_tokens"] = np.arange(size)

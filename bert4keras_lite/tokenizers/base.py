@@ -137,7 +137,13 @@ class TokenizerBase(ABC):
             they stand, as those that were added before fine-tuning.
         special_tokens_in_text: read the special tokens (`[MASK]`, `</s>`, ...) in a text as these
             tokens; by default they are text like any other.
+
+    Attributes:
+        other_stop_ids: ids at which a generated text ends, beside that of `token_end`;
+            `load_tokenizer` sets them.
     """
+
+    other_stop_ids = ()
 
     @checks_flags
     def __init__(
@@ -166,6 +172,11 @@ class TokenizerBase(ABC):
             added_tokens = [AddedToken(token, i) for token, i in added_tokens.items()]
         self.added_tokens = {token.content: token for token in added_tokens or []}
         self._special_tokens_in_text = special_tokens_in_text
+
+    @property
+    def stop_ids(self):
+        """All ids at which a generated text ends."""
+        return [*self._end_ids, *self.other_stop_ids]
 
     def _numbered(self, known):
         """The ids of the added tokens, with `known(token)` giving that of a vocabulary's, or None.

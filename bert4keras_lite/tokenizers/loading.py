@@ -12,7 +12,7 @@ from ..parsing import shown
 from .byte_bpe import ByteBPETokenizer, read_merges, read_vocab
 from .one_file import read_one_file
 from .sentencepiece import CpmTokenizer, SpTokenizer
-from .settings import NAMES, Settings, merged, read_dict, read_json
+from .settings import GENERATION, NAMES, Settings, merged, read_dict, read_json
 from .wordpiece import Tokenizer, load_vocab
 from .words import jieba_words
 
@@ -31,6 +31,7 @@ FILES = (
     "tokenizer*.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    GENERATION,
     "*keep_tokens*.json",
 )
 # Words of two or more Chinese characters; capitalized words, which lower-cased text never yields
@@ -221,6 +222,8 @@ def load_tokenizer(directory, **options):
       vocabularies of characters have none at all.
     - One with `[speaker1]` (CDial-GPT) gets `pre_tokenize=list`: English in single letters.
     - `*keep_tokens*.json` gives `keep_tokens`.
+    - `other_stop_ids`, at which generated texts end beside `token_end`, are the `eos_token_id` of
+      `generation_config.json`, else of `config.json`, if the vocabulary has them.
     - `extra_ids`, the number of T5's sentinels, is that of `tokenizer_config.json`; without
       one, 100 if `config.json` says `t5` and its `vocab_size` has room for them.
 
@@ -293,4 +296,26 @@ def _load(folder, options):
         if one_file and merges:
             _check_merges(merges, arguments[1], one_path, one_file.merges)
         added = merged(tokens, special, vocab.get, max(vocab.values(), default=-1) + 1)
-    return make(*arguments, **{**found, "added_tokens": added, **options})
+    tokenizer = make(*arguments, **{**found, "added_tokens": added, **options})
+    tokenizer.other_stop_ids = _other_stop_ids(folder, config, tokenizer)
+    return tokenizer
+
+
+def _other_stop_ids(folder, config, tokenizer):
+    """The `eos_token_id` of a checkpoint, one or several, as far as they are tokens that can end a text.
+
+    Configs hold the usual value of their family, too, which may be beyond the vocabulary.
+    """
+    path = folder / GENERATION
+    told = read_dict(path).get("eos_token_id")
+    if told is None:
+        path, told = folder / "config.json", config.get("eos_token_id")
+    ids = told if isinstance(told, list) else [] if told is None else [told]
+    if not all(type(i) is int for i in ids):
+        raise ValueError(
+            f"{path}: eos_token_id is {told!r:.200}; expected an id, or a list of ids."
+        )
+    # no text is unknown to bytes: what GPT-2 calls its unknown token is its end
+    unknown = None if isinstance(tokenizer, ByteBPETokenizer) else tokenizer.token_unk_id
+    no_end = (tokenizer.token_end_id, unknown)
+    return [i for i in dict.fromkeys(ids) if 0 <= i < tokenizer.vocab_size and i not in no_end]

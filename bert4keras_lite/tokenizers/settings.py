@@ -28,6 +28,8 @@ CLASSES = {
 # bytes that a token, a merge, and a symbol of it that is no token take in memory, and how many of
 # them a character explains
 TOKEN, MERGE, SYMBOL, TIMES = 255, 160, 85, 6
+# The file in which Hugging Face keeps what ends a text, beside `config.json`
+GENERATION = "generation_config.json"
 # What Hugging Face calls the special tokens of a kind
 NAMES = {
     "WordPiece": {
@@ -367,6 +369,8 @@ def _numbers(path, ids):
 def write_settings(folder, kind, values, tokenizer):
     """Writes `tokenizer_config.json`, which `Settings` reads, and transformers too.
 
+    If there are `other_stop_ids`, they go into `generation_config.json`, with that of `token_end`.
+
     Args:
         folder: the `Path` of a directory.
         kind: a key of `NAMES`.
@@ -385,6 +389,9 @@ def write_settings(folder, kind, values, tokenizer):
     content = {**values, **names, "added_tokens_decoder": added}
     text = json.dumps(content, ensure_ascii=False, indent=2)
     (folder / "tokenizer_config.json").write_text(text + "\n", "utf-8")
+    if tokenizer.other_stop_ids:
+        content = {"eos_token_id": tokenizer.stop_ids}
+        (folder / GENERATION).write_text(json.dumps(content) + "\n", "utf-8")
 
 
 def merged(tokens, special, known, rows):

@@ -400,7 +400,10 @@ class Tokenizer(DictTokenizer):
             **{f"token_{name}": token for name, token in self.special_tokens.items()},
         }
         vocab = {token: i for token, i in token_dict.items() if token not in names}
-        return Tokenizer(vocab, **{**rules, **changes})
+        tokenizer = Tokenizer(vocab, **{**rules, **changes})
+        stops = self.ids_to_tokens(self.other_stop_ids)
+        tokenizer.other_stop_ids = [token_dict[t] for t in stops if t in token_dict]
+        return tokenizer
 
     def simplified(self):
         """The same tokenizer without the tokens that no Chinese text yields: a third of Google's.
