@@ -2142,6 +2142,16 @@ def tokenizer_config_lists(folder):
 
 
 @case(read_tokenizer)
+def generation_config_deep(folder):
+    return vocabulary(folder, generation_config=DEEP)
+
+
+@case(read_tokenizer)
+def generation_config_end(folder):
+    return vocabulary(folder, generation_config={"eos_token_id": ["x" * 100_000]})
+
+
+@case(read_tokenizer)
 def tokenizer_config_class(folder):
     return vocabulary(folder, tokenizer_config={"tokenizer_class": 0.5})
 
