@@ -111,8 +111,8 @@ MUTANTS = (
     Mutant(
         "positions",
         "bert4keras_lite/generation/gibbs.py",
-        "np.arange(1, np.flatnonzero(row != pad)[-1:].sum())",
-        "np.arange(1, np.flatnonzero(row != pad)[-1:].sum() + 1)",
+        "np.arange(1, _last(row, pad))",
+        "np.arange(1, _last(row, pad) + 1)",
     ),
     # the bias is added to all logits but the label's: wrong losses, and the bias only decreases
     Mutant(

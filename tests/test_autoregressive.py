@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections import namedtuple
 
 import keras
 import numpy as np
@@ -394,3 +395,15 @@ def test_gibbs_sampling_bad_input(heads, options, message):
     model = build_transformer_model(**TINY, **heads)
     with pytest.raises(ValueError, match=message):
         gibbs_sample(model, [1, 5, 3, 2], 3, mask_id=4, **options)
+
+
+def test_states_may_be_a_named_tuple():
+    kind = namedtuple("States", "rows count")
+
+    class Writer(AutoRegressiveDecoder):
+        @AutoRegressiveDecoder.wraps(use_states=True)
+        def predict(self, inputs, output_ids, states):
+            assert states is None or states.rows.shape == (len(output_ids), 2)
+            return np.full((len(output_ids), 6), 1 / 6), kind(np.zeros((len(output_ids), 2)), 1)
+
+    assert len(Writer(1, 2, 4).beam_search([[1]], 3)) > 1

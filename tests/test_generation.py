@@ -655,3 +655,34 @@ def test_ids_without_an_embedding():
     for ids, mask_id in (([2, 9, 3], 4), ([2, -1, 3], 4), ([2, 5, 3], 9)):
         with pytest.raises(ValueError, match=r"token_ids, mask_id: .* expected 0 to 8"):
             gibbs_sample(bert, ids, 1, mask_id)
+
+
+@pytest.mark.parametrize("stop_ids", [list(range(TINY["vocab_size"])), [3] * 40])
+def test_stop_ids_may_be_many_or_repeated(gpt2, stop_ids):
+    (found,) = generate(gpt2, [5], 3, num_beams=2, stop_ids=stop_ids)
+    once = generate(gpt2, [5], 3, num_beams=2, stop_ids=sorted(set(stop_ids)))
+    np.testing.assert_array_equal(found.ids, once[0].ids)
+    assert found.score == once[0].score and (len(stop_ids) == 40 or len(found.ids) == 0)
+
+
+def test_a_decoder_begins_with_something():
+    model = build_transformer_model(**TINY, model="t5.1.1", with_lm="linear")
+    with pytest.raises(ValueError, match="start_ids: expected at least one id"):
+        generate(model, [5], 3, start_ids=[])
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5.1.1"])
+def test_gibbs_sampling_needs_tokens_that_see_what_follows(family):
+    model = build_transformer_model(**TINY, model=family, with_lm="linear")
+    with pytest.raises(ValueError, match="whose tokens see those that follow"):
+        gibbs_sample(model, [2, 5, 6, 3], 3, 1)
+
+
+def test_gibbs_sampling_of_rows_with_padding():
+    model = build_transformer_model(**TINY, with_mlm=True)
+    rows = [[2, 5, 3, 0, 0, 0], [2, 5, 6, 7, 8, 3]]
+    with pytest.raises(ValueError, match=r"positions: 4 is in the padding of a row; .* at most 2"):
+        gibbs_sample(model, rows, 4, 1, positions=[1, 4])
+    with pytest.raises(ValueError, match=r"token_ids: expected one row, .* got \(1, 1, 3\)"):
+        gibbs_sample(model, [[[1, 2, 3]]], 3, 1)
+    assert gibbs_sample(model, rows, 4, 1, positions=[1], seed=0)[0, 2:].tolist() == [3, 0, 0, 0]

@@ -279,7 +279,8 @@ def of_rows(states, rows, count):
     if isinstance(states, dict):
         return {name: of_rows(x, rows, count) for name, x in states.items()}
     if isinstance(states, (list, tuple)):
-        return type(states)(of_rows(x, rows, count) for x in states)
+        make = getattr(states, "_make", type(states))  # a named tuple takes its fields one by one
+        return make(of_rows(x, rows, count) for x in states)
     if hasattr(states, "shape") and len(states.shape) and states.shape[0] == count:
         return np.asarray(states)[rows]
     return states

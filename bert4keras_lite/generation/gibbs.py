@@ -22,11 +22,12 @@ def gibbs_sample(
     """Gibbs sampling: in each step one position of each row is masked and drawn from the model.
 
     Args:
-        model: a Keras model of `build_transformer_model(..., with_mlm=True)`, or `"linear"`.
+        model: a Keras model of `build_transformer_model(..., with_mlm=True)`, or `"linear"`, each of
+            whose tokens sees those that follow.
         token_ids: where to begin, `(batch, length)`; or one row.
         steps: how many tokens of each row to draw.
         mask_id: the id of `[MASK]`.
-        positions: those to be drawn; when left out, of each row all but the first and the last
+        positions: those to be drawn, of each row, before its padding; when left out, of each row all but the first and the last
             (`[CLS]`, `[SEP]`) before the padding. In each round they come in another order; a row
             of fewer is drawn again meanwhile.
         temperature: below 1 prefers likely tokens.
@@ -52,6 +53,8 @@ def gibbs_sample(
         >>> gibbs_sample(bert, ids, 100, tokenizer.token_mask_id, positions=[1, 2, 3, 4])
     """
     given = integers("token_ids", token_ids)
+    if given.ndim not in (1, 2):
+        raise ValueError(f"token_ids: expected one row, or (batch, length), got {given.shape}.")
     rows = np.atleast_2d(given)
     length = rows.shape[1]
     if positions is not None:
@@ -68,6 +71,11 @@ def gibbs_sample(
     config = getattr(getattr(model, "transformer", None), "config", None)
     if config is not None and not config.with_lm:
         raise ValueError(f"{model.name} gives no scores of tokens: build it with with_mlm=True.")
+    if config is not None and (config.stacks != "one" or config.attend == "lm"):
+        raise ValueError(
+            f"{config.family}: expected a model of one stack whose tokens see those that follow, as "
+            "BERT's do. Use generate."
+        )
     check_number("mask_id", mask_id, 0, 2**31 - 1)
     ids = np.append(rows, mask_id)
     if config is not None and not 0 <= ids.min() <= ids.max() < config.vocab_size:
@@ -81,6 +89,10 @@ def gibbs_sample(
         check_number("forbidden_tokens", token, 0, size - 1)
     pad = -1 if config is None else config.pad_token_id
     check_right_padding("token_ids", rows, pad)
+    if positions is not None and max(positions) > (last := min(_last(row, pad) for row in rows)):
+        raise ValueError(
+            f"positions: {max(positions)} is in the padding of a row; expected at most {last}."
+        )
     places = [_places(row, pad) if positions is None else positions for row in rows]
     if not all(map(len, places)):
         raise ValueError("token_ids: a row has nothing between its first and its last token.")
@@ -131,4 +143,9 @@ def _segments(segment_ids, shape, config):
 
 def _places(row, pad):
     """All but the first and the last token of a row, which padding may follow."""
-    return np.arange(1, np.flatnonzero(row != pad)[-1:].sum())
+    return np.arange(1, _last(row, pad))
+
+
+def _last(row, pad):
+    """Where the last token of a row is, which padding may follow."""
+    return np.flatnonzero(row != pad)[-1:].sum()

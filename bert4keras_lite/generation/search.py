@@ -233,10 +233,10 @@ def _choose_until_best_ends(search, log_probs, state, limits):
 
 
 def _candidates(state, log_probs, number):
-    """The best continuations of a row: scores, tokens, and the beams they continue."""
+    """The best continuations of a row, at most `number`: scores, tokens, the beams they continue."""
     batch, width, vocab_size = log_probs.shape
     total = ops.reshape(log_probs + state["score"][..., None], (batch, width * vocab_size))
-    value, place = ops.top_k(total, number)
+    value, place = ops.top_k(total, min(number, width * vocab_size))
     place = ops.cast(place, "int32")
     return value, place % vocab_size, place // vocab_size
 

@@ -68,7 +68,7 @@ def generate(model, inputs, max_new_tokens=None, **options):
         top_k: draw among the `top_k` most likely tokens.
         top_p: draw among the fewest tokens that together have this probability, 0.001 to 1.
         temperature: the scores are divided by it before drawing, 0.001 to 100. Not 0: without
-            `do_sample`, the most likely token is taken.
+            `do_sample`, the most likely token is taken, whatever it is.
         repetition_penalty: above 1 lowers the scores of tokens that occurred; 0.001 to 100.
         length_penalty: of beam search: above 0 favours long sequences; -10 to 10, less for more
             than 1000 tokens.
@@ -283,7 +283,7 @@ class Task:
         self.given_lengths = self._copied(list(map(np.size, rows)))
         self.prompts = self._copied(self._rows(rows))
         stop_ids = [] if stop_ids is None else np.ravel(stop_ids)
-        self.stop_ids = self._ids(stop_ids, "stop_ids").tolist()
+        self.stop_ids = sorted(set(self._ids(stop_ids, "stop_ids").tolist()))
         self.count = num_return_sequences
         if not isinstance(early_stopping, bool) and early_stopping not in ("never", "best"):
             raise ValueError(
@@ -508,6 +508,8 @@ class Task:
     def _arrays(self, segment_ids, start_ids, more_inputs):
         """The inputs of `Program`."""
         c, begin = self.config, self._ids(start_ids, "start_ids")
+        if not len(begin):
+            raise ValueError("start_ids: expected at least one id, with which a decoder begins.")
         if c.stacks == "both":
             lengths = np.array([[len(row)] for row in self.prompts], "int32")
             sources = sequence_padding(self.prompts, length=self._room(lengths.max()))
