@@ -3,12 +3,14 @@
     python -m bert4keras_lite serve DIR &
     python examples/basic_serving_client.py [--address http://127.0.0.1:8000]
 
+If the server asks for a token, set the variable BERT4KERAS_LITE_TOKEN, or give --token.
 Needs `pip install "bert4keras_lite[serve]"`. What the server's model cannot do is left out.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import time
 
 import httpx
@@ -17,7 +19,15 @@ parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
 parser.add_argument("--address", default="http://127.0.0.1:8000")
-address = parser.parse_args().address
+parser.add_argument("--token", default=os.environ.get("BERT4KERAS_LITE_TOKEN"))
+args = parser.parse_args()
+headers = {"Authorization": f"Bearer {args.token}"} if args.token else {}
+
+
+def check(response):
+    """Ends the program with what the server says is wrong."""
+    if response.is_error:
+        raise SystemExit(response.json()["error"]["message"])
 
 
 async def ask(client, path, **body):
@@ -27,14 +37,15 @@ async def ask(client, path, **body):
         if response.status_code != 503:
             break
         await asyncio.sleep(float(response.headers.get("Retry-After", 1)))
-    if response.is_error:
-        raise SystemExit(response.json()["error"]["message"])
+    check(response)
     return response.json()
 
 
 async def main():
-    async with httpx.AsyncClient(base_url=address, timeout=120) as client:
-        model = (await client.get("/v1/model")).json()
+    async with httpx.AsyncClient(base_url=args.address, headers=headers, timeout=120) as client:
+        response = await client.get("/v1/model")
+        check(response)
+        model = response.json()
         print(f"{model['name']}: {model['family']}, {', '.join(model['abilities'])}")
 
         if "fill-mask" in model["abilities"]:
@@ -49,12 +60,18 @@ async def main():
                 )
 
         if "generate" in model["abilities"]:
-            body = {"text": "今天天气", "max_new_tokens": 40, "sample": True, "stream": True}
+            body = {"text": "今天天气", "sample": True, "stream": True}
             print("\n今天天气", end="", flush=True)
             async with client.stream("POST", "/v1/generate", json=body) as response:
+                if response.is_error:
+                    await response.aread()
+                check(response)
                 async for line in response.aiter_lines():
                     if line.startswith("data: "):
-                        print(json.loads(line[6:]).get("text", ""), end="", flush=True)
+                        data = json.loads(line[6:])
+                        if "message" in data:  # of the event `error`
+                            raise SystemExit(data["message"])
+                        print(data.get("text", ""), end="", flush=True)
             print()
 
 

@@ -1452,7 +1452,26 @@ def test_the_example_asks(served, served_writer):
     for what, expected in ((served, "7 requests at once"), (served_writer, "\n今天天气")):
         with listening(create_app(what, Limits(new_tokens=40))) as (address, _):
             done = subprocess.run([*command, address], capture_output=True, encoding="utf-8")
-        assert expected in done.stdout, done.stderr
+        assert expected in done.stdout and done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("token", ["12345678", ""])
+def test_the_example_brings_the_token_and_tells_what_is_wrong(bert, tokenizer, token):
+    class Broken(Counter):
+        def program(self, jobs):
+            raise Failed("wrong")
+            yield
+
+    app = create_app(echoing(bert, tokenizer, Broken()), token="12345678")
+    with listening(app) as (address, _):
+        command = [sys.executable, str(ROOT / "examples/basic_serving_client.py")]
+        done = subprocess.run(
+            [*command, "--address", address, "--token", token],
+            capture_output=True,
+            encoding="utf-8",
+        )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert ("wrong" if token else "with the token of this server") in done.stderr
 
 
 # ---------------------------------------------------------------- the command

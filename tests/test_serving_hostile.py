@@ -446,6 +446,14 @@ def test_a_body_that_goes_on_after_its_answer_ends():
     assert end.startswith(b"HTTP/1.1 404 ") and app.state.metrics.cut == {"body": 1}
 
 
+def test_a_connection_on_which_nothing_is_sent_is_idle():
+    app = vectors(Limits(header_seconds=LONG, idle_seconds=0.3))
+    with listening(app) as port:
+        begin = time.monotonic()
+        assert rest_of(connect(port)) == b"" and time.monotonic() - begin < LONG / 2
+        assert app.state.metrics.cut["header"] == 0
+
+
 def test_a_connection_without_a_request_ends():
     limits = Limits(header_seconds=1, idle_seconds=0.3)
     with listening(vectors(limits)) as port:

@@ -69,7 +69,7 @@ class Connection(H11Protocol):
             self.metrics.cut["too many"] += 1
             self.send_problem(503, "too many connections; try again later.", "Retry-After: 1\r\n")
         else:
-            self.start("header", self.limits.header_seconds, self.header_is_late)
+            self.start("idle", self.limits.idle_seconds, self.transport.close)
 
     def connection_lost(self, exc):
         for name in list(self.timers):
@@ -79,6 +79,7 @@ class Connection(H11Protocol):
     def data_received(self, data):
         if self.transport.is_closing():
             return  # of what the client still sends, nothing counts
+        self.stop("idle")
         self.pending += data
         if not self.is_answering():
             self.start("header", self.limits.header_seconds, self.header_is_late)
