@@ -37,7 +37,7 @@ from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.foreign import adapt
 from bert4keras_lite.checkpoints.keras_file import read_keras
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
-from pretraining import corpus, documents, duplicates, log, texts
+from pretraining import batches, corpus, documents, duplicates, laptop, log, shards, texts
 from pretraining.config import load as load_recipe
 
 GOLDENS = Path(__file__).parent / "goldens" / "checkpoints"
@@ -80,6 +80,16 @@ def read_corpus(path):
 def read_lines(path):
     layout = documents.Format("line")
     return f"{sum(1 for _ in documents.read_documents(documents.Part(str(path)), layout))} lines"
+
+
+def read_examples(path):
+    inputs, _, _ = batches.Examples(str(path.parent), "lm", 1).batch(0)
+    return f"{inputs['token_ids'].size} tokens"
+
+
+def read_pairs(path):
+    laptop.write_pairs(path, path.with_suffix(".out"))
+    return f"{path.with_suffix('.out').stat().st_size} bytes"
 
 
 def read_texts(path):
@@ -2518,6 +2528,53 @@ def corpus_brackets(folder):
 @case(read_corpus)
 def corpus_surrogate(folder):
     return lines(folder, b'{"text": "a\\ud800b"}', b'{"text": "\\ud834\\udd1e"}')
+
+
+def shard_of(folder, lists):
+    """A corpus of one row, as long as one may be, with such lists in its record."""
+    field, length = shards._field, batches.LONGEST
+    described = {"mode": "lm", "sequence_length": length, "record_length": length, "settings": {}}
+    described |= {"vocab_size": 300, "vocabulary_sha256": "", "sentinel_ids": []}
+    described |= {"special_ids": dict.fromkeys(("pad", "unk", "cls", "sep", "mask"), 0)}
+    described |= {"shards": [{"name": "a.tfrecord", "examples": 1}]}
+    (folder / shards.MANIFEST).write_text(json.dumps(described))
+    entry = field(1, b"token_ids") + field(2, lists)
+    shards.write_shard(str(folder / "a.tfrecord"), [field(1, field(1, entry))])
+    return folder / "a.tfrecord"
+
+
+@case(read_examples)
+def shard_of_a_long_row(folder):
+    numbers = b"\xff\x01" * batches.LONGEST
+    return shard_of(folder, shards._field(3, shards._field(1, numbers)))
+
+
+@case(read_examples)
+def shard_of_a_longer_row(folder):
+    numbers = b"\xff\x01" * (batches.LONGEST * 4)
+    return shard_of(folder, shards._field(3, shards._field(1, numbers)))
+
+
+@case(read_examples)
+def shard_of_empty_lists(folder):
+    return shard_of(folder, b"\x1a\x00" * (batches.LONGEST * 4))
+
+
+@case(read_examples)
+def shard_of_pieces(folder):
+    return shard_of(folder, shards._field(3, b"\x0a\x02\xff\x01" * (batches.LONGEST * 3)))
+
+
+@case(read_pairs)
+def pairs_of_short_rows(folder):
+    (folder / "a.tsv").write_bytes(b"\t\t\n" * 1_600_000)
+    return folder / "a.tsv"
+
+
+@case(read_pairs)
+def pairs_of_many_columns(folder):
+    (folder / "a.tsv").write_bytes("中\t".encode() * 4_000_000 + b"\n")
+    return folder / "a.tsv"
 
 
 @case(read_corpus)

@@ -72,6 +72,9 @@ OPENED = {
     "sentencepiece_many_pieces": "300003 tokens",
     "sentencepiece_most_pieces": "270003 tokens",
     "sentencepiece_of_xlm_r": "250002 tokens",
+    "shard_of_a_long_row": "131072 tokens",
+    "pairs_of_short_rows": "3200002 bytes",
+    "pairs_of_many_columns": "10 bytes",
     "corpus_packed_most": "1 documents",
     "corpus_huge_entity": "1111; & b",
     "corpus_run_of_signs": "3 characters, 0 Chinese, 1 texts",
@@ -316,6 +319,9 @@ REFUSED = {
     "byte_bpe_long_line": "line 1: expected two symbols, got 'ab ab ",
     "byte_bpe_deep": "lists or objects more than 100 deep within each other",
     "byte_bpe_binary_merges": "expected text in UTF-8, got invalid start byte at byte 0",
+    "shard_of_a_longer_row": "a record of 524288 tokens; expected 131072",
+    "shard_of_empty_lists": "a field of a tf.train.Example is there twice",
+    "shard_of_pieces": "a field of a tf.train.Example is there twice",
     "corpus_brackets": "byte 31: expected a JSON object with the key 'text'",
     "corpus_wide": "byte 0: expected a JSON object with the key 'text' (ValueError: a JSON text with",
     "corpus_packed_line": "bytes or more, which would take far more memory than the file",
@@ -346,7 +352,7 @@ REFUSED = {
 # of configs, tokenizers, corpora and recipes
 VALUE_ERRORS = (
     *("config", "tokenizer", "added", "special", "vocab", "sentencepiece", "byte_bpe"),
-    *("extra", "corpus", "log", "recipe"),
+    *("extra", "corpus", "log", "recipe", "shard_"),
 )
 
 # cases by what their names begin with: one run of the script each
@@ -354,7 +360,7 @@ GROUPS = [
     *(("hdf5", "keras"), ("torch_f", "torch_i", "torch_m"), ("torch",)),
     *(("zip", "npz", "tf"), ("shards",), ("sentencepiece_of",)),
     *(("tokenizer", "added", "special", "vocab", "byte_bpe", "sentencepiece", "extra"),),
-    *(("corpus", "log", "texts"),),
+    *(("corpus", "log", "texts", "shard_", "pairs"),),
     *(("config", "recipe"), ("",)),
 ]
 
