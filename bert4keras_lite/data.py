@@ -1,14 +1,16 @@
 """From lists of samples to padded batches: padding, truncation, segmentation, length bucketing."""
 
+import sys
 from functools import partial
 
 import keras
 import numpy as np
 
 from .arguments import check_number, checks_flags, expected_number
-from .parsing import naming, shown, size_of
+from .parsing import FREE, naming, shown, size_of
 
 MOST = 2**31 - 1  # of a length, or of a number of things
+_SLOT = 24  # bytes for a place in a list that grows, and between things
 
 
 def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtype=None):
@@ -230,8 +232,8 @@ def read_tsv(path, types=(str, int), header=False):
         A list of tuples, one for each line.
 
     Raises:
-        ValueError: a line that has another number of columns, or a value that its type refuses;
-            the message names file and line.
+        ValueError: a line that has another number of columns, or a value that its type refuses,
+            or more short lines than the file explains; the message names file and line.
 
     Example:
     ```python
@@ -242,8 +244,8 @@ def read_tsv(path, types=(str, int), header=False):
     if not isinstance(types, list | tuple) or not types or not all(map(callable, types)):
         raise ValueError(f"types={shown(types)}: expected one for each column, e.g. (str, int).")
     names = " TAB ".join(getattr(kind, "__name__", str(kind)) for kind in types)
-    size_of(path)
-    rows = []
+    size = size_of(path)
+    rows, room = [], 2 * FREE + 8 * size
     # Only LF ends a line: str.splitlines would also cut at U+2028 and other marks within a text.
     with naming(path), open(path, "rb") as file:
         for number, content in enumerate(file, 1):
@@ -258,12 +260,24 @@ def read_tsv(path, types=(str, int), header=False):
                 continue
             cells = line.split("\t", len(types))
             try:
-                rows.append(tuple(kind(cell) for kind, cell in zip(types, cells, strict=True)))
+                row = tuple(kind(cell) for kind, cell in zip(types, cells, strict=True))
             except (ValueError, LookupError, TypeError, ArithmeticError):
                 raise ValueError(
                     f"{path}, line {number}: expected {names}, got {line!r:.80}"
                 ) from None
+            rows.append(row)
+            room -= _SLOT + sys.getsizeof(row) + sum(map(_size, row))
+            if room < 0:
+                raise ValueError(
+                    f"{path}, line {number}: expected rows that take no more memory than {size}"
+                    " bytes explain, got too many short ones. Join them, or cut the file."
+                )
     return rows
+
+
+def _size(value):
+    """The bytes of memory of a cell; small integers are there once for all."""
+    return 0 if type(value) is int and -5 <= value <= 256 else sys.getsizeof(value)
 
 
 def choose_buckets(lengths, max_buckets=8, multiple=8):

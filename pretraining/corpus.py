@@ -382,10 +382,11 @@ def _begin(settings, identity):
     manifest, names = read_manifest(settings.output), [*COUNTS, "dropped", "padding"]
     totals = manifest.get("totals")
     if not isinstance(totals, dict) or not all(
-        type(totals.get(name)) in (int, float) for name in names
+        type(totals.get(name)) in (int, float) and 0 <= totals[name] <= MOST_COUNTED
+        for name in names
     ):
         raise ValueError(
-            f"{path}: totals: expected the numbers {', '.join(names)}, got {shown(totals)}; make the"
+            f"{path}: totals: expected the numbers {', '.join(names)}, not below 0, got {shown(totals)}; make the"
             " corpus again"
         )
     return manifest

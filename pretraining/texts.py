@@ -19,6 +19,7 @@ from . import files
 from .documents import count_chinese
 
 _COLUMN = re.compile(r"[^\t]+")
+_LINE = re.compile("[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # as `str.splitlines` ends them
 
 
 def strings(value):
@@ -146,8 +147,9 @@ def write_texts(inputs, without, output, min_chinese=6):
     kept = [text for text in dict.fromkeys(read) if text not in out]
     with files.replacing(output) as file:
         for text in kept:
-            lines = filter(None, (line.strip() for line in text.splitlines()))
-            file.write(("\n".join(lines) + "\n\n").encode())
+            for line in filter(None, (match[0].strip() for match in _LINE.finditer(text))):
+                file.write(f"{line}\n".encode())
+            file.write(b"\n")
     return len(kept)
 
 

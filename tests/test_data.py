@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -217,6 +218,24 @@ def test_tsv_of_another_encoding_names_file_and_line(tmp_path):
         ValueError, match=r"bad\.tsv, line 2: expected text in UTF-8, got .* at byte"
     ):
         read_tsv(path)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("line", "types"), [("中\t1\n", (str, int)), ("中\n", (str,))])
+def test_short_rows_take_no_more_memory_than_the_file_explains(tmp_path, line, types):
+    path = tmp_path / "short.tsv"
+    path.write_text(line * 750_000, encoding="utf-8")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"short\.tsv, line \d+: expected rows that take no more"):
+        read_tsv(path, types)
+    assert tracemalloc.get_traced_memory()[1] < (64 << 20) + 8 * path.stat().st_size
+    tracemalloc.stop()
+
+
+def test_many_rows_of_ordinary_length(tmp_path):
+    path = tmp_path / "long.tsv"
+    path.write_text("这家店的菜很好\t1\n" * 300_000, encoding="utf-8")
+    assert len(read_tsv(path)) == 300_000
 
 
 # --- choose_buckets ------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Models that leave Keras: SavedModel and ONNX, with any batch size and length."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -99,3 +101,56 @@ def test_writing_with_onnxruntime(family, tmp_path):
 def test_writing_with_onnxruntime_needs_torch(tmp_path):
     with pytest.raises(RuntimeError, match="KERAS_BACKEND=torch"):
         export_writer(None, tmp_path / "writer.onnx")
+
+
+FLOAT, INT, BOOL = "tensor(float)", "tensor(int32)", "tensor(bool)"
+FRONT = [(INT, [None, None]), (INT, [1, None]), (BOOL, [None, None, 8])]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        (None, "from onnxruntime"),
+        ([(INT, [None, None])], "and 1 outputs"),
+        ([*FRONT, *[(FLOAT, [None, "x", 4, "slots"])] * 2], "explain"),
+        ([*FRONT, *[(FLOAT, [])] * 2], "explain"),
+        ([*FRONT, *[(FLOAT, [None, 1, 1, 1 << 40])] * 2], "explain"),
+        ([*FRONT, (FLOAT, [None, 2, 4, 8]), (FLOAT, [None, 2, 4, 9])], "explain"),
+        ([*FRONT, *[(FLOAT, [None, 2, 4, 8])] * 2], None),
+    ],
+)
+def test_onnx_files_of_strangers(tmp_path, inputs, told):
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    path = tmp_path / "writer.onnx"
+    path.write_bytes(b"hello" if inputs is None else onnx_model(onnx.helper, inputs))
+    with pytest.raises(ValueError, match=rf"writer\.onnx: expected .*{told or 'logits of shape'}"):
+        writer = OnnxWriter(path, end_id=-1, maxlen=4)
+        assert told is None  # only what comes out of it is none of a writer
+        writer.beam_search([[2, 3]], topk=1)
+
+
+@pytest.mark.once
+def test_an_onnx_file_that_is_a_pipe_is_not_waited_for(tmp_path):
+    pytest.importorskip("onnxruntime")
+    os.mkfifo(tmp_path / "writer.onnx")
+    with pytest.raises(ValueError, match="expected a file"):
+        OnnxWriter(tmp_path / "writer.onnx", end_id=-1, maxlen=4)
+
+
+def onnx_model(helper, inputs):
+    """A model that gives back what it got, as many times as a writer has outputs."""
+    types = {FLOAT: 1, INT: 6, BOOL: 9}
+    names = [f"in{i}" for i in range(len(inputs))]
+    outputs = [f"out{i}" for i in range(max(len(inputs) - 2, 1))]
+    values = [
+        helper.make_tensor_value_info(name, types[kind], shape)
+        for name, (kind, shape) in zip(names, inputs, strict=True)
+    ]
+    nodes = [helper.make_node("Cast", [names[0]], [name], to=1) for name in outputs]
+    results = [helper.make_tensor_value_info(name, 1, None) for name in outputs]
+    graph = helper.make_graph(nodes, "graph", values, results)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    return model.SerializeToString()

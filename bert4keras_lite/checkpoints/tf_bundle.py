@@ -12,6 +12,7 @@ import math
 import re
 import warnings
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -527,11 +528,15 @@ def write(prefix, tensors):
 
 
 def remove_unused(prefix):
-    """Removes the data files that a checkpoint of more shards had before it was replaced."""
+    """Removes the data files that a checkpoint of more shards had, as far as that can be.
+
+    It has been replaced, and they do no harm.
+    """
     digits = "[0-9]" * 5
     files = glob.glob(f"{glob.escape(str(prefix))}.data-{digits}-of-{digits}")
     for path in set(map(Path, files)) - {data_path(prefix, 0, 1)}:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _write_data(prefix, file, tensors):

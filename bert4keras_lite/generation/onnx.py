@@ -1,7 +1,9 @@
 """Writing with onnxruntime, which needs no Keras and multiplies 8-bit integers fast on a CPU."""
 
 import copy
+import math
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
@@ -11,6 +13,7 @@ from keras import ops
 from ..arguments import checks_flags
 from ..files import complete, saving
 from ..layers import Cache
+from ..parsing import FREE, shown, size_of
 from .autoregressive import AutoRegressiveDecoder
 from .writing import transformer_of
 
@@ -124,6 +127,11 @@ class OnnxWriter(AutoRegressiveDecoder):
         pad_token_id: of the model's config: what no later token sees; -1 (GPT, GPT-2): all is seen.
         options: `onnxruntime.SessionOptions`, or None.
 
+    Raises:
+        ValueError: the file is no model of `export_writer`; also when it is asked to generate.
+        ImportError: onnxruntime is missing.
+        OSError: the file is not there.
+
     Example:
         >>> export_writer(gpt, "gpt.onnx", slots=256, int8=True)
         >>> writer = OnnxWriter("gpt.onnx", tokenizer.token_end_id, maxlen=100)
@@ -135,12 +143,24 @@ class OnnxWriter(AutoRegressiveDecoder):
 
         super().__init__(None, end_id, maxlen)
         self.pad_token_id = pad_token_id
+        self.path = path
         complete(Path(path).parent)
-        self.session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
-        self.names = [node.name for node in self.session.get_inputs()]
-        self.shapes = [node.shape[1:] for node in self.session.get_inputs()[3:]]
+        size = size_of(path)
+        with _errors_of(path):
+            self.session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        inputs = self.session.get_inputs()
+        self.names = [node.name for node in inputs]
+        self.shapes = [node.shape[1:] for node in inputs[3:]]
+        outputs = len(self.session.get_outputs())
+        if not _is_writer(inputs, outputs) or _bytes_of(self.shapes) > 2 * FREE + 8 * size:
+            described = [(node.name, node.type, node.shape) for node in inputs]
+            raise ValueError(
+                f"{path}: expected the inputs and outputs of a model of export_writer, with keys and"
+                f" values that {size} bytes explain, got {shown(described)} and {outputs} outputs."
+                " Export the model again."
+            )
         self.slots = self.shapes[0][-1]
 
     @AutoRegressiveDecoder.wraps(default_rtype="logits", use_states=True)
@@ -163,7 +183,41 @@ class OnnxWriter(AutoRegressiveDecoder):
         text = np.concatenate([inputs[0], output_ids], axis=1)
         visible[:, :, 1 : text.shape[1]] &= text[:, None, 1:] != self.pad_token_id
         feed = [tokens.astype("int32"), places, visible, *caches]
-        scores, *new = self.session.run(None, dict(zip(self.names, feed, strict=True)))
-        for slots, columns in zip(caches, new, strict=True):
-            slots[..., begin:end] = columns
+        with _errors_of(self.path):
+            scores, *new = self.session.run(None, dict(zip(self.names, feed, strict=True)))
+            if scores.ndim != 3 or scores.shape[:2] != tokens.shape:
+                raise ValueError(f"logits of shape {scores.shape} for tokens of {tokens.shape}")
+            for slots, columns in zip(caches, new, strict=True):
+                slots[..., begin:end] = columns
         return scores[:, -1], {"count": end, "caches": caches}
+
+
+@contextmanager
+def _errors_of(path):
+    """Turns errors of onnxruntime, each of a type of its own, and of what it gives into one."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(
+            f"{path}: expected a model of export_writer, got from onnxruntime:"
+            f" {error!s:.200}. Export the model again."
+        ) from error
+
+
+def _is_writer(inputs, outputs):
+    """Whether a model takes and returns what that of `export_writer` does."""
+    if len(inputs) < 5 or outputs != len(inputs) - 2:
+        return False
+    slots = inputs[3].shape[-1:]
+    kinds = [(node.type, len(node.shape)) for node in inputs[:3]]
+    return (
+        kinds == [("tensor(int32)", 2), ("tensor(int32)", 2), ("tensor(bool)", 3)]
+        and all(node.type == "tensor(float)" for node in inputs[3:])
+        and all(len(node.shape) > 2 and node.shape[-1:] == slots for node in inputs[3:])
+        and all(type(n) is int and n > 0 for node in inputs[3:] for n in node.shape[1:])
+    )
+
+
+def _bytes_of(shapes):
+    """What keys and values of these shapes take for one row."""
+    return 4 * sum(map(math.prod, shapes))

@@ -116,6 +116,12 @@ def test_shards_of_an_older_checkpoint_are_removed(tmp_path, goldens, assert_sam
     assert_same(old, kept)  # what was open stays readable
 
 
+def test_a_directory_with_the_name_of_an_old_shard_stays(tmp_path, assert_same):
+    (tmp_path / "model.ckpt.data-00001-of-00002").mkdir()
+    save_checkpoint(tmp_path / "model.ckpt", TENSORS)
+    assert_same(open_checkpoint(tmp_path, verify=True), TENSORS)
+
+
 # interruption
 
 

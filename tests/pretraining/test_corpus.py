@@ -186,12 +186,26 @@ def test_a_corpus_of_another_kind_is_an_error(texts, vocab, tmp_path, capsys):
         assert "corpus.json is not from here" in capsys.readouterr().err
 
 
+TOTALS = ("documents", "tokens", "unknown", "examples", "places", "filled", "dropped", "padding")
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"shards": 5}, "corpus.json: shards: expected a list, got 5"),
         ({"totals": None}, "corpus.json: totals: expected the numbers"),
-        ({"totals": {"tokens": "3"}}, "corpus.json: totals: expected the numbers"),
+        *[
+            (
+                {"totals": dict.fromkeys(TOTALS, 3) | odd},
+                "corpus.json: totals: expected the numbers",
+            )
+            for odd in (
+                {"tokens": "3"},
+                {"tokens": float("nan")},
+                {"padding": 10**400},
+                {"unknown": -1},
+            )
+        ],
     ],
 )
 def test_a_finished_corpus_that_was_changed(

@@ -1,6 +1,7 @@
 """The texts of labelled data sets, whatever file they stand in."""
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -64,6 +65,17 @@ def test_documents_without_those_of_the_test(tmp_path, capsys):
     assert main([*patterns, "--output", str(out)]) == 0
     assert capsys.readouterr().out == f"3 texts of 2 files in {out}\n"
     assert out.read_text("utf-8") == f"第一行文字很长\n第二行\n\n{LONG}\n\n{LONG}多\n\n"
+
+
+def test_a_text_of_many_lines_is_not_kept_as_a_list(tmp_path):
+    ends = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+    text = "".join(f"中{end}" for end in ends) * 100_000
+    (tmp_path / "a.txt").write_text(json.dumps([text]), "utf-8")
+    tracemalloc.start()
+    assert write_texts([tmp_path / "a.txt"], [], tmp_path / "out.txt") == 1
+    assert tracemalloc.get_traced_memory()[1] < (64 << 20)
+    tracemalloc.stop()
+    assert (tmp_path / "out.txt").read_text("utf-8") == "中\n" * 1_000_000 + "\n"
 
 
 def test_errors_name_the_file(tmp_path, capsys):
