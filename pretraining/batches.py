@@ -1,5 +1,6 @@
 """The batches of a corpus: which examples a step is trained on, and how they are masked."""
 
+import os
 import queue
 import threading
 from bisect import bisect_right
@@ -127,6 +128,8 @@ def manifests_of(corpora):
     if not corpora:
         raise ValueError("corpus={}; expected a directory")
     for directory, times in corpora.items():
+        if not isinstance(directory, str | os.PathLike):
+            raise ValueError(f"corpus: expected names of directories, got {shown(directory)}")
         check_number(f"corpus: times of {directory}", times, 1, 1000)
     manifests = {directory: read_manifest(directory) for directory in corpora}
     first = next(iter(manifests))

@@ -260,6 +260,13 @@ def test_records_that_do_not_fit_the_corpus(make, tmp_path, mode, ids, others, t
         Examples(str(tmp_path / "copy"), mode, 8).batch(0)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("name", [1, None, True, 1.5])
+def test_corpora_have_names_of_directories(name):
+    with pytest.raises(ValueError, match="corpus: expected names of directories"):
+        Examples({name: 1}, "mlm", 8)
+
+
 def test_a_damaged_shard_ends_the_iterator(make, tmp_path):
     shutil.copytree(make("mlm"), tmp_path / "copy")
     (path, *_) = sorted((tmp_path / "copy").glob("*.tfrecord"))
