@@ -2,7 +2,7 @@
 
 import json
 
-from bert4keras_lite.parsing import parse_json
+from bert4keras_lite.parsing import parse_json, size_of
 
 
 def read_lines(path, read, expected):
@@ -17,12 +17,17 @@ def read_lines(path, read, expected):
         One list of all that was told.
 
     Raises:
-        SystemExit: `read` does not understand a line; file, line and reason are named.
+        SystemExit: `read` does not understand a line, or it is a pipe; file, line and reason are
+            named.
 
     Example:
         >>> read_lines("a.json", lambda row: [row["text"]], 'a line {"text": ...}')
     """
     found = []
+    try:
+        size_of(path)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             try:

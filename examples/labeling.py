@@ -47,10 +47,6 @@ def read_splits(directory, read):
     return samples
 
 
-def read_json(path):
-    return read_lines(path, lambda row: [row], '{"text": ..., ...}')
-
-
 def read_blocks(path):
     """The sentences of a file that has a word a line, and an empty line after each sentence."""
     blocks = re.split("\n\n+", path.read_text(encoding="utf-8").strip("\n"))
@@ -60,19 +56,7 @@ def read_blocks(path):
 def read_entities(path):
     """(text, set of (start, end, type)) of CLUENER's JSON lines, or of lines `character BIO-tag`."""
     if path.suffix == ".json":
-        return [
-            (
-                row["text"],
-                {
-                    (start, end + 1, kind)
-                    for kind, mentions in row["label"].items()
-                    for spans in mentions.values()
-                    for start, end in spans
-                },
-            )
-            for row in read_json(path)
-            if "label" in row
-        ]
+        return read_lines(path, entities_of, '{"text": ..., "label": {type: {words: spans}}}')
     blocks = [[line.split() for line in block] for block in read_blocks(path)]
     for cells in (cells for block in blocks for cells in block if len(cells) != 2):
         raise SystemExit(f"{path}: expected lines of a character and its tag, found {cells}.")
@@ -86,6 +70,19 @@ def read_entities(path):
         spans = {(ends[start], ends[end], kind) for start, end, kind in spans}
         samples.append(("".join(characters), spans))
     return samples
+
+
+def entities_of(row):
+    """The text of a line of CLUENER with its entities; nothing where these are not told."""
+    if "label" not in row:
+        return []
+    entities = {
+        (start, end + 1, kind)
+        for kind, mentions in row["label"].items()
+        for spans in mentions.values()
+        for start, end in spans
+    }
+    return [(row["text"], entities)]
 
 
 def read_words(path):
@@ -111,11 +108,15 @@ def join_words(words):
 
 def read_triples(path):
     """(text, set of (subject, predicate, object)) of DuIE's JSON lines."""
-    return [
-        (row["text"], {(t["subject"], t["predicate"], t["object"]) for t in row["spo_list"]})
-        for row in read_json(path)
-        if row.get("spo_list")
-    ]
+    return read_lines(path, triples_of, '{"text": ..., "spo_list": [...]}')
+
+
+def triples_of(row):
+    """The text of a line of DuIE with its triples; nothing where there are none."""
+    if not row.get("spo_list"):
+        return []
+    triples = {(t["subject"], t["predicate"], t["object"]) for t in row["spo_list"]}
+    return [(row["text"], triples)]
 
 
 # --- spans of characters, spans of tokens ----------------------------------------------------------

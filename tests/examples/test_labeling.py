@@ -1,5 +1,6 @@
 """The examples of sequence labelling and relations: on one batch, and until they learn the sample."""
 
+import importlib
 import inspect
 import json
 import re
@@ -459,3 +460,19 @@ def test_real_data(labeling, directory, read, sizes, labels):
     if place == 2:
         for text, spans in splits["train"]:
             assert all(text[start:end].strip() for start, end, _ in spans)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("reader", "line"),
+    [
+        *[("read_entities", line) for line in ('["label"]', '{"label": {}}', '{"label": [1]}')],
+        ("read_entities", '{"text": "a", "label": {"x": {"y": [[1, 2, 3]]}}}'),
+        ("read_triples", '{"text": "a", "spo_list": [{"a": 1}]}'),
+    ],
+)
+def test_lines_of_another_form_are_named(tmp_path, monkeypatch, reader, line):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    (tmp_path / "train.json").write_text(line)
+    with pytest.raises(SystemExit, match=r"train\.json, line 1: expected \{"):
+        getattr(importlib.import_module("labeling"), reader)(tmp_path / "train.json")
