@@ -24,10 +24,7 @@ def read_lines(path, read, expected):
         >>> read_lines("a.json", lambda row: [row["text"]], 'a line {"text": ...}')
     """
     found = []
-    try:
-        size_of(path)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
+    check_file(path)
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -38,6 +35,23 @@ def read_lines(path, read, expected):
                     f"{path}, line {number}: expected {expected}; {reason(error)}: {line[:80]!r}"
                 ) from None
     return found
+
+
+def check_file(path):
+    """Ends with a message if a path is that of no file; a pipe would be waited for."""
+    try:
+        size_of(path)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+
+
+def read_text(path):
+    """The text of a UTF-8 file, whose lines end in LF; ends with a message if it is none."""
+    check_file(path)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SystemExit(f"{path}: expected text in UTF-8 ({error!s:.200}).") from None
 
 
 def parsed(line):

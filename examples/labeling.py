@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from json_lines import read_lines
+from json_lines import read_lines, read_text
 
 from bert4keras_lite.data import Batches, pad_samples
 from bert4keras_lite.metrics import bio_spans, span_scores, triple_scores
@@ -49,7 +49,7 @@ def read_splits(directory, read):
 
 def read_blocks(path):
     """The sentences of a file that has a word a line, and an empty line after each sentence."""
-    blocks = re.split("\n\n+", path.read_text(encoding="utf-8").strip("\n"))
+    blocks = re.split("\n\n+", read_text(path).strip("\n"))
     return [block.split("\n") for block in blocks]
 
 
@@ -91,7 +91,7 @@ def read_words(path):
         rows = [[line.split("\t") for line in block] for block in read_blocks(path)]
         sentences = [[cells[1] for cells in row if cells[0].isdigit()] for row in rows]
     else:
-        sentences = map(str.split, path.read_text(encoding="utf-8").strip("\n").split("\n"))
+        sentences = map(str.split, read_text(path).strip("\n").split("\n"))
     return [join_words(words) for words in sentences if words]
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from json_lines import parsed, read_lines, reason
+from json_lines import parsed, read_lines, read_text, reason
 
 
 def read_triples(path):
@@ -17,7 +17,7 @@ def read_triples(path):
     path = Path(path)
     if path.is_dir():
         return [triple for file in sorted(path.glob("*.json")) for triple in read_triples(file)]
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     first, _, rest = text.strip().partition("\n")
     if rest and is_json(first):
         triples = read_lines(path, dureader, '{"context": ..., "answer": ..., "question": ...}')
@@ -52,11 +52,13 @@ def read_whole(path, text):
         ) from None
     if isinstance(data, dict):
         data = data.get("data", [*data.values()])
+    if not isinstance(data, list):
+        raise SystemExit(f"{path}: expected a list of entries, found {data!s:.80}.")
     triples = []
     for number, item in enumerate(data, 1):
         try:
             triples += entry(item)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError) as error:
             raise SystemExit(
                 f"{path}, entry {number}: expected the form of DuReader-QG, CMRC 2018 or WebQA; "
                 f"{reason(error)}: {item!s:.80}"

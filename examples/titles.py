@@ -5,7 +5,9 @@ A set is a file, or a directory with train, valid (or dev) and test files, whose
 with `title` and `abst`.
 """
 
-from json_lines import read_lines
+import io
+
+from json_lines import read_lines, read_text
 
 
 def read_titles(path):
@@ -14,16 +16,15 @@ def read_titles(path):
         form = '{"title": "...", "abst": "..."}'
         return read_lines(path, lambda row: [(row["abst"], row["title"])], form)
     pairs = []
-    with open(path, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            match line.rstrip("\n").split("\t"):
-                case [title, abstract] | ["to title", abstract, title]:
-                    pairs.append((abstract, title))
-                case [_, _, _]:
-                    pass  # another task of the benchmark
-                case _:
-                    raise SystemExit(
-                        f"{path}, line {number}: expected title TAB abstract, or "
-                        f"to title TAB abstract TAB title, found {line.strip()[:60]!r}."
-                    )
+    for number, line in enumerate(io.StringIO(read_text(path)), 1):
+        match line.rstrip("\n").split("\t"):
+            case [title, abstract] | ["to title", abstract, title]:
+                pairs.append((abstract, title))
+            case [_, _, _]:
+                pass  # another task of the benchmark
+            case _:
+                raise SystemExit(
+                    f"{path}, line {number}: expected title TAB abstract, or "
+                    f"to title TAB abstract TAB title, found {line.strip()[:60]!r}."
+                )
     return pairs

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -476,3 +477,25 @@ def test_lines_of_another_form_are_named(tmp_path, monkeypatch, reader, line):
     (tmp_path / "train.json").write_text(line)
     with pytest.raises(SystemExit, match=r"train\.json, line 1: expected \{"):
         getattr(importlib.import_module("labeling"), reader)(tmp_path / "train.json")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("module", "reader", "name"),
+    [
+        ("labeling", "read_entities", "a.train"),
+        ("labeling", "read_words", "a.train"),
+        ("question_answers", "read_triples", "a.json"),
+        ("titles", "read_titles", "a.tsv"),
+    ],
+)
+def test_files_that_are_no_text_are_named(tmp_path, monkeypatch, module, reader, name):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    read, path = getattr(importlib.import_module(module), reader), tmp_path / name
+    path.write_bytes(b"\xff")
+    with pytest.raises(SystemExit, match="expected text in UTF-8"):
+        read(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(SystemExit, match="expected a file"):
+        read(path)
