@@ -89,6 +89,8 @@ def read_words(path):
     """(text, set of (start, end, "word")) of CoNLL-U, or of lines of words parted by spaces."""
     if path.suffix.startswith(".conll"):
         rows = [[line.split("\t") for line in block] for block in read_blocks(path)]
+        if any(len(cells) < 2 for row in rows for cells in row if cells[0].isdigit()):
+            raise SystemExit(f"{path}: expected words in the second column, between tabs.")
         sentences = [[cells[1] for cells in row if cells[0].isdigit()] for row in rows]
     else:
         sentences = map(str.split, read_text(path).strip("\n").split("\n"))

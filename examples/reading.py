@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+from json_lines import reason
 from seq2seq import BUCKETS, show
 
 from bert4keras_lite.data import Batches, pad_samples
@@ -44,8 +45,8 @@ def read_cmrc(path):
                 for k, row in enumerate(paragraph["qas"]):
                     place = f"data[{i}].paragraphs[{j}].qas[{k}]"
                     questions.append(_question(paragraph["context"], row))
-    except (KeyError, TypeError, IndexError) as error:
-        raise SystemExit(f"{path}, {place}: expected CMRC 2018's form; missing: {error}.") from None
+    except (AttributeError, LookupError, TypeError) as error:
+        raise SystemExit(f"{path}, {place}: expected CMRC 2018's form; {reason(error)}.") from None
     return questions
 
 

@@ -499,3 +499,17 @@ def test_files_that_are_no_text_are_named(tmp_path, monkeypatch, module, reader,
     os.mkfifo(path)
     with pytest.raises(SystemExit, match="expected a file"):
         read(path)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("context", [[1], None])
+def test_passages_and_columns_of_another_form_are_named(tmp_path, monkeypatch, context):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    (tmp_path / "a.conllu").write_text("1\n2\n")
+    with pytest.raises(SystemExit, match="expected words in the second column"):
+        importlib.import_module("labeling").read_words(tmp_path / "a.conllu")
+    question = {"question": "q", "id": "1", "answers": [{"text": "a", "answer_start": 0}]}
+    passages = [{"context": context, "qas": [question]}]
+    (tmp_path / "a.json").write_text(json.dumps({"data": [{"paragraphs": passages}]}))
+    with pytest.raises(SystemExit, match="expected CMRC 2018's form"):
+        importlib.import_module("reading").read_cmrc(tmp_path / "a.json")
