@@ -9,6 +9,7 @@ Keras is imported by the commands that run a model, and by no other.
 
 import argparse
 import contextlib
+import math
 import os
 import re
 import shutil
@@ -240,7 +241,7 @@ class Description:
     def __init__(self, path, model="auto", settings=None):
         self.path = Path(hub.local_directory(path))
         directory = self.path if self.path.is_dir() else self.path.parent
-        values, _, where = find_files(config_in(directory), None)
+        values, _, where = find_files(directory if config_in(directory) else None, None)
         self.where = where if values else str(self.path)
         self.raw = open_checkpoint(self.path)
         self.checkpoint = {} if self.raw.format == "keras" else adapt(self.raw)
@@ -299,7 +300,7 @@ HEADS = {
 def inspect(options):
     found = Description(options.path)
     raw = found.raw
-    sizes = {name: int(np.prod(raw.shape(name))) for name in raw}
+    sizes = {name: math.prod(raw.shape(name)) for name in raw}
     stored = sum(size * np.dtype(raw.dtype(name)).itemsize for name, size in sizes.items())
     dialect = getattr(found.checkpoint, "dialect", None)
     names = dialect.name if dialect else f"{detect_format(raw)} names"
@@ -307,7 +308,10 @@ def inspect(options):
         ("file", raw.path),
         ("format", f"{raw.format}, {names}"),
         ("family", found.family),
-        ("parameters", f"{sum(sizes.values()):,} in {len(raw)} arrays, {stored / 2**20:,.0f} MiB"),
+        (
+            "parameters",
+            f"{sum(sizes.values()):,} in {len(raw)} arrays, {(stored + (1 << 19)) >> 20:,} MiB",
+        ),
         ("dtype", ", ".join(sorted({str(raw.dtype(name)) for name in raw}))),
         *_shape(found),
     ):

@@ -419,6 +419,12 @@ _OF_USE = {
     "shared_segment_embeddings",
 }  # fmt: skip
 
+# fields that change no prediction
+_OF_TRAINING = {"dropout_rate", "attention_dropout_rate", "initializer_range"}
+
+# what "gelu" may mean in a config that says no model_type
+_GELUS = ("gelu", "gelu_new", "gelu_tanh")
+
 _PLAIN = {"norm": "plain_rms", "use_bias": False, "position": "rotary"}
 _LANGUAGE_MODEL = {"with_lm": True, "lm_transform": False, "lm_bias": False}
 _GPT = _LANGUAGE_MODEL | {
@@ -1045,7 +1051,26 @@ def find_files(config_path, checkpoint_path):
             raise FileNotFoundError(
                 f"{config_path}: no bert_config.json or config.json in this directory."
             )
+        return _of_directory(path), checkpoint_path, str(path)
     return read_config(path), checkpoint_path, str(path)
+
+
+def _of_directory(path):
+    """The values of the config of a directory: `config.json` and `bert_config.json` shape one model."""
+    values, other = read_config(path), path.with_name("config.json")
+    if path.name != "bert_config.json" or not other.is_file():
+        return values
+    others = read_config(other)
+    for name in sorted(_FIELDS.keys() & values.keys() & others.keys() - _OF_USE - _OF_TRAINING):
+        pair = [values[name], others[name]]
+        vague = name == "hidden_act" and "model_type" not in values  # see `settle`
+        if pair[0] != pair[1] and not (vague and all(act in _GELUS for act in pair)):
+            raise ValueError(
+                f"{path}: {key_of(values, name)} is {shown(values[name])}, and "
+                f"{key_of(others, name)} of {other.name} is {shown(others[name])}; expected the same. "
+                "Delete the file that does not belong to the weights, or name the other."
+            )
+    return values
 
 
 def config_in(directory):

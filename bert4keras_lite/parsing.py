@@ -112,6 +112,11 @@ def _pieces(value):
         yield repr(value)
 
 
+def listed(names):
+    """Names as a message lists them: at most five, cut at 200 characters."""
+    return ", ".join(names[:5])[:SHOWN]
+
+
 def nearest(name, names, cutoff=0.6):
     """The one of `names` that a name is most like, in a list; an empty one if there is none.
 

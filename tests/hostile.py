@@ -1707,9 +1707,9 @@ def shards_of_short_names(folder):
     return sharded(folder, [f"{i:048d}" for i in range(60_000)], 5, "{}.safetensors")
 
 
-def many_names(path):
-    """A file of PyTorch, compressed: one tensor under 49,000 names."""
-    group = b"".join(text(f"{i}") + b"h\x05" for i in range(49_000))
+def many_names(path, first=0):
+    """A file of PyTorch, compressed: one tensor under 49,000 names, numbers from `first` on."""
+    group = b"".join(text(f"{i}") + b"h\x05" for i in range(first, first + 49_000))
     pickled = b"\x80\x02" + tensor() + b"q\x050}(" + group + b"u."
     return torch_zip(path, pickled, zipfile.ZIP_DEFLATED)
 
@@ -1718,15 +1718,16 @@ def many_names(path):
 def shards_of_torch_names(folder):
     """Many names in each shard, of which one is listed."""
     for i in range(8):
-        many_names(folder / f"{i}.bin")
-    return shard_index(folder, {f"{i}": f"{i}.bin" for i in range(8)})
+        many_names(folder / f"{i}.bin", 49_000 * i)
+    return shard_index(folder, {f"{49_000 * i}": f"{i}.bin" for i in range(8)})
 
 
 @case()
 def shards_of_unlisted_names(folder):
     """More names in the shards than are listed: only those are kept."""
-    names = [f"{i}" for i in range(49_000)]
+    unlisted = [f"{i}" for i in range(5, 49_000)]
     for i in range(5):
+        names = [f"{i}", *unlisted]
         header = {n: {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for n in names}
         safetensors(folder / f"{i}.safetensors", header)
     return shard_index(folder, {f"{i}": f"{i}.safetensors" for i in range(5)})

@@ -97,6 +97,17 @@ def test_inspect_and_convert_need_no_framework(tmp_path):
     assert done.stdout.rstrip().endswith("LOADED")
 
 
+def test_inspect_counts_beyond_64_bits(run, tmp_path):
+    """Of arrays that cannot be read, shapes are as a file tells them."""
+    tensors = {"w": {"dtype": "F4", "shape": [1 << 59, 1 << 59], "data_offsets": [0, 8]}}
+    header = json.dumps(tensors).encode()
+    (tmp_path / "model.safetensors").write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(8)
+    )
+    _, out, _ = run("inspect", tmp_path)
+    assert f"{1 << 118:,} in 1 arrays" in out and "MiB" in out
+
+
 def test_inspect_tells_what_is_missing(run, tmp_path):
     transformer = build_transformer_model(TINY, with_mlm=True, return_keras_model=False)
     transformer.save_checkpoint(tmp_path / "whole", "hf")

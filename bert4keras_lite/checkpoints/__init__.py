@@ -9,6 +9,7 @@ Example:
     save_checkpoint("model.safetensors", with_names, format="safetensors")
 """
 
+import warnings
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from ..arguments import checks_flags
 from ..files import SaveError, complete, saving
-from ..parsing import is_file_name
+from ..parsing import is_file_name, listed
 from . import keras_file, megatron, npz_file, safetensor_file, tf_bundle, torch_file
 from .base import (
     MAX_TENSORS,
@@ -37,8 +38,8 @@ LEAST_NAME = 64  # bytes of an index for each tensor, if it lists more than one 
 # what the names of descriptions of checkpoints in several files end with
 INDEX = (".index.json", "weights.json")
 LOOKED_FOR = (
-    "model.safetensors, model.safetensors.index.json, one *.safetensors, a TensorFlow checkpoint "
-    "('checkpoint' or one *.index), pytorch_model.bin, pytorch_model.bin.index.json, one *.npz, "
+    "model.safetensors, model.safetensors.index.json, a TensorFlow checkpoint ('checkpoint' or one "
+    "*.index), pytorch_model.bin, pytorch_model.bin.index.json, one *.safetensors, one *.npz, "
     "one *.weights.json, one *.weights.h5, one *.keras, mp_rank_*_model_states.pt"
 )
 
@@ -122,7 +123,7 @@ def _find(directory):
         if len(found) > 1:
             raise CheckpointError(
                 f"{directory}: holds {len(found)} files {pattern}; name one of them: "
-                + ", ".join(file.name for file in found[:5])
+                + listed([file.name for file in found])
             )
         return found[0] if found else None
 
@@ -132,10 +133,10 @@ def _find(directory):
     path = (
         named("model.safetensors")
         or named("model.safetensors.index.json")
-        or only("*.safetensors")
         or tf_bundle.prefix_in(directory)
         or named("pytorch_model.bin")
         or named("pytorch_model.bin.index.json")
+        or only("*.safetensors")
         or only("*.npz")
         or only("*.weights.json")
         or only("*.weights.h5")
@@ -181,17 +182,41 @@ def _open_sharded(path, verify):
     shards = _shards(path, files.values())
     for name, file in files.items():
         names.setdefault(shards[file], []).append(name)
-    for place, listed in names.items():
+    for place, own in names.items():
         shard = _open(place, verify, allowance)
         if shard.format not in ("safetensors", "torch"):
             raise CheckpointError(
                 f"{shard.path}: is of format {shard.format}, which has no shards."
             )
-        entries.update(_listed(shard, listed, path))
+        _check_index(
+            shard, [name for name in shard if shards.get(files.get(name)) != place], files, path
+        )
+        entries.update(_of_index(shard, own, path))
     return Checkpoint(path, shard.format, entries)
 
 
-def _listed(shard, names, index):
+def _check_index(shard, others, files, index):
+    """Raises if a shard holds a tensor that an index lists of another, and tells what it does not list.
+
+    Args:
+        others: names of its tensors that the index does not say to be here.
+        files: name -> shard of the index.
+    """
+    twice = next((name for name in others if name in files), None)
+    if twice is not None:
+        raise CheckpointError(
+            f"{shard.path}: holds {twice!r:.200}, which is in {files[twice]!r:.200}, as {index} says; "
+            "expected it in one shard. Get or copy the files again."
+        )
+    if others:
+        warnings.warn(
+            f"{shard.path}: {len(others)} tensors, such as {others[0]!r:.200}, are not listed in "
+            f"{index}, and left out.",
+            stacklevel=2,
+        )
+
+
+def _of_index(shard, names, index):
     """Name -> `Entry` of what an index lists of a shard: no more of it is kept."""
     absent = next((name for name in names if name not in shard), None)
     if absent is not None:

@@ -21,7 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from ..files import final
-from ..parsing import FREE, read_fields, read_varint
+from ..parsing import FREE, listed, read_fields, read_varint
 from .base import (
     MAX_RANK,
     MAX_TENSORS,
@@ -462,7 +462,7 @@ def prefix_of(path):
 def prefix_in(directory):
     """The prefix that the state file of a directory names, or that its only index has, or None."""
     state, indexes = directory / "checkpoint", sorted(directory.glob("*.index"))
-    stems = ", ".join(index.stem for index in indexes[:5])
+    stems = listed([index.stem for index in indexes])
     named = _named_in(state) if state.is_file() else None
     if named is not None:
         inside = not named.is_absolute() and ".." not in named.parts

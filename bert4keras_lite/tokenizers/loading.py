@@ -8,7 +8,7 @@ from types import NoneType
 
 from ..files import complete
 from ..hub import local_directory
-from ..parsing import shown
+from ..parsing import listed, shown
 from .byte_bpe import ByteBPETokenizer, read_merges, read_vocab
 from .one_file import read_one_file
 from .sentencepiece import CpmTokenizer, SpTokenizer
@@ -44,9 +44,9 @@ def _find(folder, *patterns):
     for pattern in patterns:
         found = sorted(path for path in folder.glob(pattern) if path.is_file())
         if len(found) > 1:
-            names = ", ".join(path.name for path in found)
+            names = listed([path.name for path in found])
             raise ValueError(
-                f"{folder} holds several files of one kind ({names}); give the right one to"
+                f"{folder} holds {len(found)} files of one kind ({names}); give the right one to"
                 " Tokenizer, SpTokenizer or ByteBPETokenizer"
             )
         if found:

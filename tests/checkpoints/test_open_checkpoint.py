@@ -101,6 +101,13 @@ def test_several_bundles_need_a_state_file(goldens, tmp_path):
     assert open_checkpoint(tmp_path).path.name == "b.ckpt"
 
 
+def test_two_files_of_one_kind(goldens, tmp_path):
+    for name in ("first", "second"):
+        shutil.copy(goldens / "brain.safetensors", tmp_path / f"{name}.safetensors")
+    with pytest.raises(CheckpointError, match="2 files"):
+        open_checkpoint(tmp_path)
+
+
 def test_order_of_preference_in_a_directory(goldens, tmp_path):
     with pytest.raises(CheckpointError, match=r"holds no checkpoint; looked for model.safetensors"):
         open_checkpoint(tmp_path)
@@ -109,15 +116,12 @@ def test_order_of_preference_in_a_directory(goldens, tmp_path):
     for source, target, format in [
         ("dense.weights.h5", "any.weights.h5", "keras"),
         ("arrays.npz", "any.npz", "npz"),
+        ("brain.safetensors", "any.safetensors", "safetensors"),
         ("torch_module.bin", "pytorch_model.bin", "torch"),
         ("partitioned/model.ckpt.index", "model.ckpt.index", "tf"),
-        ("brain.safetensors", "any.safetensors", "safetensors"),
     ]:
         shutil.copy(goldens / source, tmp_path / target)
         assert open_checkpoint(tmp_path).format == format
-    shutil.copy(goldens / "brain.safetensors", tmp_path / "second.safetensors")
-    with pytest.raises(CheckpointError, match="2 files"):
-        open_checkpoint(tmp_path)
     shutil.copy(goldens / "brain.safetensors", tmp_path / "model.safetensors")
     assert open_checkpoint(tmp_path).path == tmp_path / "model.safetensors"
 
