@@ -187,15 +187,16 @@ class Config:
                 f"distance each; expected more than {self.relative_buckets // 2}, half of "
                 "relative_buckets. Correct one of them."
             )
-        if self.attention == "nystrom" and (
-            self.attend != "all"
+        if self.attention != "full" and (
+            (self.attention == "nystrom" and self.attend != "all")
             or self.stacks != "one"
             or self.position not in ("learned", "rotary")
             or self.residual_attention_scores
         ):
+            models = "encoders" if self.attention == "nystrom" else "models of one stack"
             raise ValueError(
-                "attention='nystrom' is for encoders with absolute or rotary positions, without "
-                "residual attention scores; this model is another: use attention='full'."
+                f"attention={self.attention!r} is for {models} with absolute or rotary positions, "
+                "without residual attention scores; this model is another: use attention='full'."
             )
 
     @property

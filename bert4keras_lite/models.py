@@ -943,13 +943,20 @@ def _check_activations(config, values, where):
                 f" in PyTorch. Pass the one that is meant as a function, {name}=."
             )
         try:
-            if isinstance(value, str):
-                get_activation(value)
-        except ValueError:
+            keeps = not isinstance(value, str) or _keeps_shape(get_activation(value))
+        except (TypeError, ValueError):
+            keeps = False
+        if not keeps:
             raise ValueError(
                 f"{where}: {key_of(values, name)} is {value!r:.200}; expected the name of an"
                 " activation that keeps the shape, such as 'gelu' or 'relu'."
-            ) from None
+            )
+
+
+def _keeps_shape(function):
+    """Whether an activation takes one array, and gives one of that shape."""
+    array = ops.zeros((1, 2))
+    return function(array).shape == array.shape
 
 
 def _architecture(model, values, names, where):

@@ -454,6 +454,21 @@ def test_landmarks_refuse_what_they_cannot_do(options):
         build_transformer_model(attention="nystrom", **(SIZES | options))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": "gau_alpha", "residual_attention_scores": True},
+        {"model": "gau_alpha", "position": "buckets"},
+        {"model": "t5.1.0", "attention": "gau"},
+    ],
+)
+def test_gated_attention_refuses_what_it_cannot_do(options):
+    with pytest.raises(
+        ValueError, match="attention='gau' is for models of one stack with absolute"
+    ):
+        build_transformer_model(**(SIZES | options))
+
+
 # ---------------------------------------------------------------- what can go wrong
 
 

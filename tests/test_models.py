@@ -483,6 +483,10 @@ def test_unknown_option_suggests_the_nearest():
         (json.dumps(TINY | {"initializer_range": float("nan")}), "initializer_range is nan"),
         (json.dumps(TINY | {"hidden_act": "glu"}), "hidden_act is 'glu'; .* that keeps the shape"),
         (
+            json.dumps(TINY | {"hidden_act": "threshold"}),
+            "hidden_act is 'threshold'; .* that keeps the shape",
+        ),
+        (
             json.dumps(TINY | {"hierarchical_position": 1.0}),
             "hierarchical_position is 1.0; .* 0.999",
         ),
