@@ -867,6 +867,16 @@ def hdf5_cycle(folder):
 
 
 @case(in_child=True)
+def hdf5_two_names(folder):
+    """A group under two names, of which a walk through the file meets one."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["a/vars/0"] = np.zeros(3, "f4")
+        file["b"] = file["a"]
+    return path
+
+
+@case(in_child=True)
 def hdf5_external(folder):
     """Values out of a file that the sender could not read."""
     path = folder / "m.weights.h5"

@@ -82,9 +82,10 @@ class Inventory:
         self.room, self.probe, self.count = room, probe, 0
 
     def of(self, h5):
-        """What is in one of them."""
+        """What is in one of them, under one name each: h5py reads it under all that it has."""
         self.datasets, self.layers = [], {}
-        if self.probe and (link := h5.id.links.visit(link_elsewhere, info=True)):
+        check_names("/", h5)
+        if link := h5.id.links.visit(link_elsewhere, info=True):
             raise ValueError(f"{str(link, errors='replace')!r:.200} is a link; expected none")
         h5.visititems(self.add)
         return {"datasets": self.datasets, "layers": self.layers}
@@ -93,6 +94,8 @@ class Inventory:
         self.count += 1
         if self.count > MOST:
             raise ValueError(f"more than {MOST} datasets and groups")
+        if hasattr(item, "shape") or hasattr(item, "keys"):
+            check_names(path, item)
         if hasattr(item, "shape"):
             self.datasets.append(self.dataset(path, item))
             if self.probe:
@@ -155,6 +158,14 @@ class Inventory:
             raise ValueError(
                 f"{path!r:.200} of shape {item.shape} would take {max(whole, chunk)} bytes"
             )
+
+
+def check_names(path, item):
+    """Raises if a group or an array has two names."""
+    from h5py import h5o
+
+    if h5o.get_info(item.id).rc > 1:
+        raise ValueError(f"{path!r:.200} has another name; expected one for each group and array")
 
 
 def link_elsewhere(path, info):
