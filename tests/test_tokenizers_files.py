@@ -800,6 +800,33 @@ def test_fairseq(directory):
         load_tokenizer(folder)
 
 
+@pytest.mark.parametrize(
+    ("case", "model_type"),
+    [("t5", "albert"), ("t5", "xlnet"), ("t5", "pegasus"), ("uncased", "funnel")],
+)
+def test_the_model_tells_the_class_of_a_tokenizer(directory, case, model_type):
+    """ALBERT changes letters, XLNet ends a text in `<sep> <cls>`: with the same files."""
+    no_class = {"config": {"model_type": model_type}, "tokenizer_config": {"tokenizer_class": None}}
+    folder = directory(case, **no_class)
+    with pytest.raises(ValueError, match=f"its tokenizer is '{model_type}'"):
+        load_tokenizer(folder)
+    for known in ("t5", "mt5") if case == "t5" else ("bert", "albert", "our-bert"):
+        (folder / "config.json").write_text(json.dumps({"model_type": known}), "utf-8")
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("place", ["config", "tokenizer_config"])
+def test_a_class_without_rules_leaves_them_to_one_file(directory, place):
+    text = "ABC É天 abc"
+    rules = {"do_lower_case": False, "tokenize_chinese_chars": False, "max_input_chars_per_word": 1}
+    named = directory("one_file", tokenizer_config=rules | {"tokenizer_class": "BertTokenizerFast"})
+    theirs = load_tokenizer(named).encode(text)
+    ours = load_tokenizer(directory("one_file")).encode(text)
+    files = {"tokenizer_config": rules | {"tokenizer_class": None}}
+    files[place] = files.get(place, {}) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    assert load_tokenizer(directory("one_file", **files)).encode(text) == ours != theirs
+
+
 def test_lower_case_is_no_setting_of_sentencepiece(directory):
     with pytest.raises(ValueError, match="do_lower_case is true; expected false"):
         load_tokenizer(directory("t5", tokenizer_config={"do_lower_case": True}))

@@ -91,14 +91,20 @@ def _vocabulary_file(folder):
     return ("sentencepiece", model, None) if model else (None, None, None)
 
 
-def _wordpiece(path, found, settings, one_file):
+_RULES = {
+    "do_lower_case": "do_lower_case",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "tokenize_chinese_chars",
+    "max_input_chars_per_word": "word_maxlen",
+}
+
+
+def _wordpiece(path, found, settings, one_file, config):
     token_dict = load_vocab(path) if path else one_file.vocab
     found = {"do_lower_case": not _many(_CAPITALIZED, token_dict), **found}
-    for key in ("do_lower_case", "strip_accents", "tokenize_chinese_chars"):
-        if key in settings.values:
-            found[key] = settings.values[key]
-    if "max_input_chars_per_word" in settings.values:
-        found["word_maxlen"] = settings.values["max_input_chars_per_word"]
+    if not (one_file and settings.is_generic(config)):  # whose rules are those of the one file
+        rules = {ours: settings.values.get(theirs) for theirs, ours in _RULES.items()}
+        found |= {ours: value for ours, value in rules.items() if value is not None}
     if settings.tokenizer_class == "RoFormerTokenizer" or _many(_CHINESE_WORD, token_dict):
         found["pre_tokenize"] = jieba_words
     elif "[speaker1]" in token_dict:
@@ -211,7 +217,8 @@ def load_tokenizer(directory, **options):
 
     - `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` are those of
       `tokenizer_config.json`, else of `tokenizer.json`. Where neither has the first, text is
-      lower-cased unless over 1 % of the vocabulary are capitalized words (`The`).
+      lower-cased unless over 1 % of the vocabulary are capitalized words (`The`). With a class
+      that has no rules of its own (`PreTrainedTokenizerFast`), those of `tokenizer.json` count.
     - Special tokens have the names of `special_tokens_map.json` and `tokenizer_config.json`.
     - `added_tokens` are those of `tokenizer_config.json` (`added_tokens_decoder`),
       `tokenizer.json` and `added_tokens.json`, and what is only named as a special token: of these,
@@ -280,14 +287,14 @@ def _load(folder, options):
     if one_file:
         found |= one_file.options
     tokens = settings.added_tokens(one_file)
-    special = [] if is_cpm else settings.special_tokens(kind)  # CPM's own code names them
+    special = [] if is_cpm else settings.special_tokens(kind, config)  # CPM's own code names them
     if kind == "sentencepiece":
         make, arguments, found = _sentencepiece(path, found, settings, tokens, config, is_cpm)
         agreeing = None if is_cpm else one_file
         added = _added_to_pieces(path, make, found, tokens, special, one_path, agreeing)
     else:
         if kind == "WordPiece":
-            make, arguments, found = _wordpiece(path, found, settings, one_file)
+            make, arguments, found = _wordpiece(path, found, settings, one_file, config)
         else:
             make, arguments, found = _byte_bpe(path, merges, found, settings, one_file)
         vocab = arguments[0]

@@ -25,6 +25,12 @@ CLASSES = {
     "byte-level BPE": r"GPT2Tokenizer|GPTNeoTokenizer",
     "sentencepiece": r"T5Tokenizer|MT5Tokenizer|CpmTokenizer",
 }
+# Where no class is named: the `model_type` of configs whose tokenizers cut texts as a kind does
+MODEL_TYPES = {
+    "WordPiece": r"(?!(funnel|mpnet|bert-japanese|canine)$).*",
+    "byte-level BPE": r"gpt2",
+    "sentencepiece": r"bert|u?mt5.*|t5.*|gpt.*|cpm.*|pangu.*",
+}
 # bytes that a token, a merge, and a symbol of it that is no token take in memory, and how many of
 # them a character explains
 TOKEN, MERGE, SYMBOL, TIMES = 255, 160, 85, 6
@@ -280,14 +286,13 @@ class Settings:
             )
         return tokens
 
-    def special_tokens(self, kind):
+    def special_tokens(self, kind, config):
         """The special tokens of a kind that `merged` is to number, in transformers' order.
 
         Those that only a class of transformers names are among them where a file names additional
         ones, which come after them. WordPiece has no unknown token but one of its vocabulary.
         """
-        generic = re.fullmatch(_GENERIC, self.tokenizer_class)
-        defaults = DEFAULTS[kind] if self._named and not generic else {}
+        defaults = DEFAULTS[kind] if self._named and not self.is_generic(config) else {}
         tokens = {key: AddedToken(token, special=True) for key, token in defaults.items()}
         tokens |= self._special
         if kind == "WordPiece":
@@ -324,13 +329,13 @@ class Settings:
             config: the contents of `config.json`.
             has_one_file: whether a `tokenizer.json` says the rules.
         """
-        name = self.values.get("tokenizer_class") or config.get("tokenizer_class")
-        if not name and kind == "byte-level BPE" and not has_one_file:
-            # Other models with such files cut words by another pattern, or add tokens.
-            name = config.get("model_type")
-            name = None if name == "gpt2" else name
-        generic = rf"|{_GENERIC}" if has_one_file else ""
-        if name and not re.fullmatch(rf"({CLASSES[kind]}{generic})(Fast)?", name):
+        name, known = self.class_name(config), CLASSES[kind]
+        if has_one_file:
+            known += rf"|{_GENERIC}"
+        elif not name:
+            # Others with such files cut words by another pattern, change letters, or add tokens.
+            name, known = config.get("model_type"), MODEL_TYPES[kind]
+        if name and not re.fullmatch(rf"({known})(Fast)?", name, re.DOTALL):
             raise ValueError(
                 f"{self.path.parent}: its tokenizer is {name!r:.200}, whose rules are not known; expected"
                 f" for {kind} one of {CLASSES[kind].replace('|', ', ')}. If it has the same rules,"
@@ -341,6 +346,14 @@ class Settings:
                 f"{self.path}: do_lower_case is true; expected false, as ids of {kind} are computed"
                 " no other way."
             )
+
+    def class_name(self, config):
+        """The class that `tokenizer_config.json` names, or a `config.json`; or None."""
+        return self.values.get("tokenizer_class") or config.get("tokenizer_class")
+
+    def is_generic(self, config):
+        """Whether the class that is named leaves all rules to `tokenizer.json`."""
+        return bool(re.fullmatch(rf"({_GENERIC})(Fast)?", self.class_name(config) or ""))
 
     @property
     def tokenizer_class(self):
