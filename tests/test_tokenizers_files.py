@@ -1,5 +1,6 @@
 """What stands beside a vocabulary: added tokens, settings, names of special tokens."""
 
+import base64
 import json
 import shutil
 
@@ -706,6 +707,37 @@ def scored(tokenizer):
     return [[model.id_to_piece(i), model.get_score(i)] for i in range(model.get_piece_size())]
 
 
+def charsmap(tokenizer):
+    """How a sentencepiece tokenizer normalizes, as `tokenizer.json` has it."""
+    encoded = base64.b64encode(tokenizer.rules()["precompiled_charsmap"]).decode()
+    return {"type": "Precompiled", "precompiled_charsmap": encoded}
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"normalizer": None}, "precompiled_charsmap"),
+        ({"model": {"unk_id": 5}}, "unk_id"),
+        ({"model": {"byte_fallback": True}}, "byte_fallback"),
+    ],
+)
+def test_rules_that_contradict_a_model(directory, change, name):
+    folder = directory("t5", tokenizer_config={"extra_ids": 0})
+    tokenizer = load_tokenizer(folder)
+    model = {"type": "Unigram", "vocab": scored(tokenizer), "unk_id": tokenizer.token_unk_id}
+    content = {
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"},
+        "normalizer": charsmap(tokenizer),
+        "model": model,
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    load_tokenizer(folder)
+    content |= change | {"model": model | change.get("model", {})}
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ValueError, match=rf"tokenizer\.json: {name} is .*expected the same"):
+        load_tokenizer(folder)
+
+
 @pytest.mark.parametrize(
     ("score", "message"),
     [
@@ -716,9 +748,13 @@ def scored(tokenizer):
 )
 def test_scores_that_contradict_a_model(directory, score, message):
     folder = directory("t5", tokenizer_config={"extra_ids": 0})
-    vocab = scored(load_tokenizer(folder))
-    model = {"type": "Unigram", "vocab": vocab}
-    content = {"pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}, "model": model}
+    tokenizer = load_tokenizer(folder)
+    vocab = scored(tokenizer)
+    content = {
+        "normalizer": charsmap(tokenizer),
+        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"},
+        "model": {"type": "Unigram", "vocab": vocab},
+    }
     (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     load_tokenizer(folder)
     vocab[-1][1] = score
@@ -752,6 +788,7 @@ def test_what_is_around_a_text_of_sentencepiece(directory):
     texts = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
     after = {"SpecialToken": {"id": "</s>", "type_id": 0}}
     content = {
+        "normalizer": charsmap(tokenizer),
         "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"},
         "post_processor": {
             "type": "TemplateProcessing", "special_tokens": {"</s>": end},

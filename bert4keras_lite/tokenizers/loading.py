@@ -155,6 +155,7 @@ def _added_to_pieces(path, make, found, tokens, special, one_path, one_file):
         vocab = {plain.id_to_token(i): i for i in range(plain.vocab_size)}
         _check_agreement(path, vocab, one_path, one_file)
         _check_scores(path, plain.sp_model, one_path, one_file.scores)
+        _check_rules(path, plain.rules(), one_path, one_file.rules)
     return merged(tokens, special, plain.known_id, plain.vocab_size)
 
 
@@ -188,6 +189,16 @@ def _check_scores(path, model, one_path, scores):
         if plain and not math.isclose(ours, theirs, rel_tol=1e-5, abs_tol=1e-5):
             raise ValueError(
                 f"{path} gives {piece!r:.200} the score {ours:.6g}, {one_path} {theirs:.6g}; expected"
+                " the same. Delete the file that does not belong to the model."
+            )
+
+
+def _check_rules(path, rules, one_path, theirs):
+    """Checks that `tokenizer.json` treats characters as the sentencepiece model does."""
+    for name, value in theirs.items():
+        if type(value) is not type(rules[name]) or value != rules[name]:
+            raise ValueError(
+                f"{one_path}: {name} is {shown(value)}, and {shown(rules[name])} in {path}; expected"
                 " the same. Delete the file that does not belong to the model."
             )
 

@@ -17,6 +17,7 @@ segment of the second text and what is after it is 1. All bytes of byte-level BP
 vocabulary, or it has an `unk_token`.
 """
 
+import base64
 from dataclasses import dataclass, field
 
 from ..parsing import expecting, shown
@@ -84,6 +85,7 @@ class OneFile:
         merges: list of pairs of symbols, of BPE.
         scores: dict piece -> score, of sentencepiece.
         added: list of `AddedToken`.
+        rules: what else has to be as in a sentencepiece model, by the names of `_rules`.
         options: arguments of the tokenizer that the file gives; none of CPM's.
     """
 
@@ -92,6 +94,7 @@ class OneFile:
     merges: list = field(default_factory=list)
     scores: dict = field(default_factory=dict)
     added: list = field(default_factory=list)
+    rules: dict = field(default_factory=dict)
     options: dict = field(default_factory=dict)
 
 
@@ -258,7 +261,19 @@ def _one_file(path, content, beside, cpm):
     one_file = OneFile(kind, vocab, merges, scores, added)
     if not cpm:
         one_file.options = _options(path, content, one_file)
+        one_file.rules = _rules(content) if kind == "sentencepiece" else {}
     return one_file
+
+
+def _rules(content):
+    """What the file says of unknown pieces, bytes, and the characters that are replaced."""
+    model = content["model"]
+    maps = [part.get("precompiled_charsmap") for part in _components(content, "normalizer")]
+    rules = {
+        "byte_fallback": bool(model.get("byte_fallback")),
+        "precompiled_charsmap": base64.b64decode(next(filter(None, maps), "")),
+    }
+    return rules | ({} if model.get("unk_id") is None else {"unk_id": model["unk_id"]})
 
 
 def _pairs(path, merges):

@@ -43,6 +43,11 @@ def _fields(proto, path):
         ) from None
 
 
+def _numbered(proto, path):
+    """The numbers and values of its fields."""
+    return ((number, value) for number, value, *_ in _fields(proto, path))
+
+
 def _check(proto, path):
     """Raises if a model takes far more memory than its size explains, or makes texts far longer."""
     most = left = (2 * FREE + 6 * len(proto)) // PIECE
@@ -248,6 +253,16 @@ class SpTokenizer(TokenizerBase):
     def is_known(self, token):
         """Whether the vocabulary has a token."""
         return self.known_id(token) is not None
+
+    def rules(self):
+        """What a `tokenizer.json` of this model has to say, beside its pieces and their scores."""
+        proto = self.sp_model.serialized_model_proto()
+        normalizer = dict(_numbered(proto, self._model_path)).get(3, b"")
+        return {
+            "unk_id": self._unk_id,
+            "byte_fallback": any(map(self.sp_model.is_byte, range(self._pieces))),
+            "precompiled_charsmap": dict(_numbered(normalizer, self._model_path)).get(2, b""),
+        }
 
     def _first_piece(self, *tokens):
         return next(filter(self.is_known, tokens), None)
