@@ -264,6 +264,7 @@ REFUSED = {
     "config_long_key": "is not understood, and may change the architecture. If it does not, take",
     "config_no_heads": "num_attention_heads is 0; expected an integer from 1 to 2147483647",
     "config_huge_size": "hidden_size is 1000000",
+    "config_no_layers": "num_hidden_layers is 0; expected an integer from 1 to 128",
     "config_infinite_rate": "initializer_range is inf; expected a number from 0 to 1e+30",
     "config_dropout_of_two": "hidden_dropout_prob is 2; expected a number from 0 to 1",
     "config_huge_gpt": "n_embd is [0, 0, 0,",
@@ -291,6 +292,8 @@ REFUSED = {
     "tokenizer_json_huge_id": "expected ids from 0 to 16777215",
     "tokenizer_config_deep": "lists or objects more than 100 deep within each other",
     "tokenizer_config_lists": "the key 'never_split' (value [[[]]]) is not understood",
+    "generation_config_deep": "lists or objects more than 100 deep",
+    "generation_config_end": "eos_token_id is ['xxxx",
     "tokenizer_config_class": "tokenizer_class is 0.5; expected a name",
     "tokenizer_config_long_key": "is not understood, and may change ids",
     "added_tokens_too_many": "its files add 200000 tokens; expected at most 65536",
@@ -352,6 +355,7 @@ REFUSED = {
 
 # of configs, tokenizers, corpora and recipes
 VALUE_ERRORS = (
+    "generation_config",
     *("config", "tokenizer", "added", "special", "vocab", "sentencepiece", "byte_bpe"),
     *("extra", "corpus", "log", "recipe", "shard_"),
 )
