@@ -493,7 +493,7 @@ def test_every_option_has_a_kind(gpt2, value):
 
 
 def test_segment_ids_that_are_no_whole_numbers():
-    with pytest.raises(ValueError, match="segment_ids, row 0: expected a list of token ids"):
+    with pytest.raises(ValueError, match="segment_ids, row 0: expected integers"):
         generate(build("bert", application="lm"), [1, 2], 1, segment_ids=[0, 0.7])
 
 

@@ -667,7 +667,7 @@ def test_what_a_table_of_tokens_tells_takes_no_memory(tmp_path):
     [
         ("gpt2", 2, "block_1999", "has a part of a Transformer, without block_1"),
         ("gpt2", 128, None, "has a part of a Transformer, without block_0"),
-        ("albert", 10_000, None, "num_hidden_layers is 10000; expected an integer from 0 to 128"),
+        ("albert", 10_000, None, "num_hidden_layers is 10000; expected an integer from 1 to 128"),
     ],
 )
 def test_blocks_that_a_model_does_not_have_are_not_built(family, blocks, added, told, tmp_path):

@@ -474,10 +474,10 @@ def test_unknown_option_suggests_the_nearest():
             )
         ),
         (json.dumps(TINY | {"hidden_dropout_prob": 2}), "hidden_dropout_prob is 2; .* from 0 to 1"),
-        (json.dumps({"n_layer": 2000}), "n_layer is 2000; expected an integer from 0 to 128"),
+        (json.dumps({"n_layer": 2000}), "n_layer is 2000; expected an integer from 1 to 128"),
         (
             json.dumps({"num_decoder_layers": 129}),
-            "layers is 129; expected an integer from 0 to 128",
+            "layers is 129; expected an integer from 1 to 128",
         ),
         (json.dumps(TINY | {"layer_norm_eps": 10**400}), r"layer_norm_eps is 10+; .* to 1e\+30"),
         (json.dumps(TINY | {"initializer_range": float("nan")}), "initializer_range is nan"),
@@ -602,7 +602,7 @@ def test_no_config_and_no_checkpoint(tmp_path):
     [
         ({"application": "unilm", "segment_vocab_size": 0}, "segment_vocab_size of at least 2"),
         ({"application": "unilm", "segment_vocab_size": 1}, "segment_vocab_size of at least 2"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers is 0; expected an integer from 1 to 10000"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0; expected an integer from 1 to 128"),
         (
             {"model": "t5.1.1", "num_decoder_layers": 0},
             "num_decoder_layers is 0; expected an integer",
