@@ -547,7 +547,7 @@ def test_entities_of_a_saved_tagger(kind, tokenizer, tmp_path):
         else:
             decode = model.layers[-1].decode if kind == "CRF" else lambda x: x.argmax(axis=-1)
             rows = keras.ops.convert_to_numpy(decode(scores))
-            spans = bio_spans([labels[tag] for tag in rows[0]])
+            spans = bio_spans(["O", *(labels[tag] for tag in rows[0][1:-1]), "O"])
         inside = {(i - 1, j - 1, k) for i, j, k in spans if i > 0 and j < ids.shape[1]}
         assert {(one["start"], one["end"], one["kind"]) for one in entities} == inside
         assert all(one["text"] == text[one["start"] : one["end"]] for one in entities)
@@ -1395,7 +1395,8 @@ def test_a_client_that_leaves_stops_its_text(bert, tokenizer):
             time.sleep(0.02)
         before = counter.steps
         time.sleep(0.1)
-    assert counter.steps == before and len(counter.batches) == 2
+    # the pass that runs when a text is given up runs to its end
+    assert counter.steps <= before + 1 and len(counter.batches) == 2
 
 
 def test_too_many_are_told_to_come_back(bert, tokenizer):
