@@ -150,7 +150,7 @@ class Saved:
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         tokens = special + [f"{name}{i}" for i in range(vocab_size - len(special))]
         self.tokenizer = Tokenizer({token: i for i, token in enumerate(tokens)})
-        self.labels = [f"{name}{i}" for i in range(5)]
+        self.labels = [f"B-{name}{i}" for i in range(5)]
         self.transformer = build_transformer_model(
             vocab_size=vocab_size, hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
             intermediate_size=128, max_position=16, return_keras_model=False,

@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import chaos
 import pytest
 
 from bert4keras_lite import files
@@ -614,3 +615,11 @@ def test_readers_give_their_own_error(tmp_path, read, error):
     (tmp_path / "vocab.txt").mkdir()
     with pytest.raises(error, match=r"vocab\.txt: a save was interrupted .* no directory has the"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("format", chaos.FORMATS)
+def test_make_chaos_can_save_what_it_kills(format, tmp_path):
+    saved = chaos.Saved("A", 60)
+    saved.save(tmp_path, format)
+    assert saved.differences(tmp_path, format) == []
+    assert chaos.Saved("B", 70).differences(tmp_path, format) != []
