@@ -23,7 +23,7 @@ from .checkpoints import open_checkpoint, saving_checkpoint
 from .checkpoints.base import release
 from .checkpoints.foreign import adapt
 from .checkpoints.keras_file import counted_anew, under_paths
-from .checkpoints.matching import check_rows, layers_of, orthogonally_resize
+from .checkpoints.matching import check_rows, has_names, layers_of, orthogonally_resize
 from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
@@ -74,6 +74,7 @@ from .layers import (
 )
 from .lora import folded, own_variables, start_anew
 from .parsing import shown
+from .shapes import shapes_of
 from .tokenizers.base import TokenizerBase
 from .tokenizers.wordpiece import vocab_text
 
@@ -548,11 +549,9 @@ class Transformer:
         """
         checkpoint, where = _opened(checkpoint)
         variables, c = self.variables, self.config
-        chosen = {"vocab_size"} if keep_tokens is not None or compound_tokens else ()
-        hint = partial(advice, c, chosen=chosen)
+        hint = _hint(c, checkpoint, keep_tokens, compound_tokens)
         of_keras = getattr(checkpoint, "format", None) == "keras"
         if of_keras:
-            hint = quantized
             layers, variables = self.saved_variables()
             layers = layers_of(self.table, mappings.ROLES) | layers
         dtypes = {path: variable.dtype for path, variable in variables.items()}
@@ -809,6 +808,53 @@ def plain_value(value):
     return value.item() if isinstance(value, np.generic) else value.__name__
 
 
+def _hint(config, checkpoint, keep_tokens=None, compound_tokens=None):
+    """A function that tells of a checkpoint what may be wrong if it does not fit a model."""
+    if getattr(checkpoint, "format", None) == "keras":
+        return quantized
+    chosen = {"vocab_size"} if keep_tokens is not None or compound_tokens else ()
+    return partial(advice, config, chosen=chosen)
+
+
+def _check_names(
+    config,
+    checkpoint,
+    prefix,
+    keep_tokens=None,
+    compound_tokens=None,
+    autoresize_weights=False,
+    ignore_invalid_weights=False,
+):
+    """Raises what loading would if the names of a checkpoint are not those of a model.
+
+    So no block is built that a config claims and the checkpoint does not have.
+
+    Args: see `Transformer` and `Transformer.load_checkpoint`.
+    """
+    table, shapes = mappings.WEIGHTS[config.family], shapes_of(config)
+    sizes, where = config.block_counts, str(getattr(checkpoint, "path", "the checkpoint"))
+    if ignore_invalid_weights:
+        return
+    if getattr(checkpoint, "format", None) == "keras":
+        checkpoint = under_paths(checkpoint, layers_of(table, mappings.ROLES), {}, prefix)
+        blocks = {path.split("/")[0] for path in shapes if "block" in path}
+        if blocks <= {name.split("/")[0] for name in checkpoint}:
+            return
+    elif has_names(shapes, checkpoint, table, mappings.ROLES, sizes, mappings.OPTIONAL):
+        return
+    hint = _hint(config, checkpoint, keep_tokens, compound_tokens)
+    match_weights(
+        shapes,
+        checkpoint,
+        config,
+        keep_tokens=keep_tokens,
+        compound_tokens=compound_tokens,
+        resize=(lambda path, array, shape: array) if autoresize_weights else None,
+        where=where,
+        hint=lambda: hint(checkpoint),
+    )
+
+
 def quantized(checkpoint):
     """What to say of a file of Keras that does not fit, if it is of a quantized model."""
     if not any(checkpoint.dtype(name) == "int8" for name in checkpoint):
@@ -924,11 +970,12 @@ def build_transformer_model(
         transformer = kind(config, **arguments)
     else:
         warn([*said, *ambiguous, *cautions(family, values, named)], where)
+        loading = {name: options[name] for name in LOADING_OPTIONS & options.keys()}
+        if kind is class_for(config.stacks) and "layers" not in arguments:
+            _check_names(config, checkpoint, arguments.get("prefix") or "", **loading)
         with deferred_initialization():
             transformer = kind(config, **arguments)
-        loaded = transformer.load_checkpoint(
-            checkpoint, **{name: options[name] for name in LOADING_OPTIONS & options.keys()}
-        )
+        loaded = transformer.load_checkpoint(checkpoint, **loading)
         _initialize_rest(transformer, loaded)
     return transformer.model if return_keras_model else transformer
 

@@ -14,6 +14,7 @@ from bert4keras_lite.checkpoints.foreign import adapt
 from bert4keras_lite.checkpoints.matching import is_copy
 from bert4keras_lite.checkpoints.torch_file import Storage, Tensor, named_tensors
 from bert4keras_lite.mappings import SKIPPABLE
+from bert4keras_lite.models import Transformer
 
 pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore:.*never trained")]
 
@@ -608,3 +609,25 @@ def test_a_directory_holds_one_format(tmp_path, formats):
     with pytest.raises(ValueError, match="of a checkpoint in another format"):
         second.save_checkpoint(tmp_path, formats[1])
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+# --- blocks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["tf", "hf", "keras"])
+@pytest.mark.parametrize("model", ["bert", "t5.1.1"])
+def test_blocks_that_the_weights_lack_are_not_built(monkeypatch, tmp_path, model, format):
+    small(model).save_checkpoint(tmp_path, format)
+    claims = {"model": model} | ({"num_decoder_layers": 128} if model != "bert" else {})
+    with pytest.warns(UserWarning, match="ignored, as asked"):  # which is another wish
+        load(tmp_path, model=model, num_hidden_layers=3, ignore_invalid_weights=True)
+
+    def block(self, name, **options):
+        raise AssertionError(f"{name} is built")
+
+    monkeypatch.setattr(Transformer, "block", block)
+    with pytest.raises(CheckpointError, match=r"does not fit the model .*\n- .*block_2") as error:
+        load(tmp_path, num_hidden_layers=128, **claims)
+    assert str(tmp_path) in str(error.value) and "... and" in str(error.value)
+    size = "num_decoder_layers" if "num_decoder_layers" in claims else "num_hidden_layers"
+    assert format == "keras" or f"{size}=128: correct" in str(error.value)

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "configs": {"checkpoints", "files", "mappings"},
     "models": {
         *("checkpoints", "configs", "files", "hub", "layers", "lora", "mappings"),
-        "tokenizers",
+        *("shapes", "tokenizers"),
     },
     "losses": {"layers"},
     "doctor": {"checkpoints", "data", "models", "tokenizers"},

@@ -153,6 +153,21 @@ def locate(checkpoint, table, roles):
     return located, block_counts(table, format, found)
 
 
+def has_names(paths, checkpoint, table, roles, sizes, optional=()):
+    """Whether a checkpoint has a name for each of these variables that a table has a place for.
+
+    Args:
+        paths: of the variables; table, roles, sizes, optional: see `match`.
+    """
+    known = list(slots(table, roles, detect_format(checkpoint), sizes))
+    found = canonical_names(checkpoint, known)
+    return all(
+        any(name in found for name in slot.names)
+        for slot in known
+        if slot.here in paths and not slot.here.endswith(tuple(optional))
+    )
+
+
 def unknown_names(checkpoint, table, roles, known_elsewhere):
     """The names of a checkpoint that neither a table nor the patterns of `known_elsewhere` have."""
     format = detect_format(checkpoint)
