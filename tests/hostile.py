@@ -877,6 +877,25 @@ def hdf5_two_names(folder):
 
 
 @case(in_child=True)
+def hdf5_name_of_bytes(folder):
+    """Of a group, which h5py cannot open by the name that it gives."""
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        group = h5py.h5g.create(file.id, b"layers\xff")
+        h5py.h5d.create(group, b"0", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((3,)))
+    return path
+
+
+@case(in_child=True)
+def hdf5_layer_of_bytes(folder):
+    path = folder / "m.weights.h5"
+    with h5py.File(path, "w") as file:
+        file["layers/dense/vars/0"] = np.zeros(3, "f4")
+        file["layers/dense/vars"].attrs["name"] = b"dense\xff"
+    return path
+
+
+@case(in_child=True)
 def hdf5_external(folder):
     """Values out of a file that the sender could not read."""
     path = folder / "m.weights.h5"

@@ -85,8 +85,8 @@ class Inventory:
         """What is in one of them, under one name each: h5py reads it under all that it has."""
         self.datasets, self.layers = [], {}
         check_names("/", h5)
-        if link := h5.id.links.visit(link_elsewhere, info=True):
-            raise ValueError(f"{str(link, errors='replace')!r:.200} is a link; expected none")
+        if link := h5.id.links.visit(odd_link, info=True):
+            raise ValueError(f"{as_text(link)!r:.200} is a link; expected none")
         h5.visititems(self.add)
         return {"datasets": self.datasets, "layers": self.layers}
 
@@ -105,7 +105,8 @@ class Inventory:
             raise ValueError(f"{path!r:.200} is a type; expected groups and arrays only")
         group, _, last = path.rpartition("/")
         if last == "vars":
-            self.layers[group] = str(item.attrs.get("name", group.rpartition("/")[2]))
+            name = item.attrs.get("name", group.rpartition("/")[2])
+            self.layers[group] = as_text(name if isinstance(name, bytes) else str(name))
 
     def dataset(self, path, item):
         try:
@@ -168,11 +169,25 @@ def check_names(path, item):
         raise ValueError(f"{path!r:.200} has another name; expected one for each group and array")
 
 
-def link_elsewhere(path, info):
-    """The path of what is another name, or in another file; None of a group or an array."""
+def odd_link(path, info):
+    """The path of what is another name, in another file, or not in UTF-8, where h5py trips."""
     from h5py import h5l
 
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        return path
     return None if info.type == h5l.TYPE_HARD else path
+
+
+def as_text(name):
+    """A name of HDF5, of which h5py gives bytes, or text with half characters, as text."""
+    content = name if isinstance(name, bytes) else name.encode(errors="surrogateescape")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        told = content.decode(errors="backslashreplace")
+        raise ValueError(f"the name '{told:.200}' is not in UTF-8; expected text") from None
 
 
 @contextmanager

@@ -158,6 +158,8 @@ REFUSED = {
     "hdf5_fill": "'a' of shape (134217728,) would take 536870912 bytes",
     "hdf5_many_fills": "'23' of shape (1048576,) would take 4194304 bytes",
     "hdf5_unknown_filter": "damaged or truncated",
+    "hdf5_name_of_bytes": "the name 'layers\\xff' is not in UTF-8; expected text",
+    "hdf5_layer_of_bytes": "the name 'dense\\xff' is not in UTF-8; expected text",
     "hdf5_external": "'a' holds values of dtype uint8, or from other files, and only numbers",
     "hdf5_virtual": "'a' holds values of dtype uint8, or from other files, and only numbers",
     "hdf5_times": "'a' holds values of dtype object, or from other files, and only numbers",
