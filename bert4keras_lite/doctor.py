@@ -208,6 +208,11 @@ def _masked_tokens(rows, tokenizer, filler):
             f"the vocabulary has no {tokenizer.token_mask}, which this model fills in: is it this "
             "checkpoint's?"
         )
+    if others := tokenizer.other_uses_of_mask():
+        raise ValueError(
+            f"{tokenizer.token_mask} is not for masks alone: it is the tokenizer's token_{others[0]}, "
+            "too; expected a token of its own. Correct the mask_token of the tokenizer's files."
+        )
     for row in rows:
         for start in range(MASK_EVERY):
             masked = list(row)

@@ -83,6 +83,9 @@ def _wrong_in(manifest):
     ):
         named = ", ".join(["pad (or null)", *NEEDED[mode]])
         return wrong("special_ids", f"ids below vocab_size, among them {named}")
+    others = [name for name, i in special.items() if name != "mask" and i == special.get("mask")]
+    if "mask" in NEEDED[mode] and others:
+        return wrong("special_ids", f"another id for mask than for {others[0]:.20}")
     if not isinstance(sentinels, list) or not all(map(is_id, sentinels)):
         return wrong("sentinel_ids", "a list of ids below vocab_size")
     shards = manifest.get("shards")

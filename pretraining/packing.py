@@ -147,6 +147,12 @@ class Packer:
                 raise ValueError(
                     f"--mode {self._mode} needs {_NAMES[name]}, which the vocabulary lacks"
                 )
+        if "mask" in NEEDED[self._mode] and (others := self.tokenizer.other_uses_of_mask()):
+            raise ValueError(
+                f"--mode {self._mode} needs a mask token of its own, and "
+                f"{self.tokenizer.token_mask!r:.200} is the vocabulary's token_{others[0]}, too. Name "
+                "another one in the tokenizer's files."
+            )
         if self._mode == "t5" and not sentinel_ids(self.tokenizer):
             raise ValueError(
                 "--mode t5 needs sentinels in the vocabulary: <extra_id_0>, ... or [unused1], ..."

@@ -9,7 +9,7 @@ from running import without_tracing
 
 from bert4keras_lite.doctor import SENTENCES, examine
 from bert4keras_lite.models import build_transformer_model
-from bert4keras_lite.tokenizers import Tokenizer, save_vocab
+from bert4keras_lite.tokenizers import Tokenizer, load_vocab, save_vocab
 
 pytestmark = pytest.mark.once
 
@@ -202,6 +202,14 @@ def test_a_vocabulary_of_another_language(masked, tmp_path):
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     save_vocab(tmp_path / "vocab.txt", {t: i for i, t in enumerate([*special, *"abcdefgh"])})
     assert "unknown" in wrong(examined(tmp_path))
+
+
+def test_a_mask_that_is_the_unknown_token(masked, tmp_path):
+    _, transformer = masked
+    transformer.save_checkpoint(tmp_path, vocab=load_vocab(masked[0] / "vocab.txt"))
+    (tmp_path / "tokenizer_config.json").write_text('{"mask_token": "[UNK]"}')
+    with pytest.raises(ValueError, match=r"\[UNK\] is not for masks alone: .* token_unk, too"):
+        examine(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")

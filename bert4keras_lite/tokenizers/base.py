@@ -178,6 +178,12 @@ class TokenizerBase(ABC):
         """All ids at which a generated text ends."""
         return [*self._end_ids, *self.other_stop_ids]
 
+    def other_uses_of_mask(self):
+        """The names of special tokens that have the id of the mask token, too: `["unk"]`; or `[]`."""
+        ids = {name: getattr(self, f"token_{name}_id") for name in self.special_tokens}
+        mask = ids.pop("mask")
+        return [name for name, i in ids.items() if i == mask and mask is not None]
+
     def _numbered(self, known):
         """The ids of the added tokens, with `known(token)` giving that of a vocabulary's, or None.
 

@@ -201,6 +201,7 @@ def changed(directory, change):
         *[("vocab_size", 10**12), ("vocabulary_sha256", 1)],
         *[("special_ids", value) for value in ([], {}, {"pad": 0}, {"pad": "0", "mask": 1})],
         ("special_ids", {"pad": 0, "cls": 1, "sep": 2, "mask": 10**6}),
+        ("special_ids", {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 1}),
         *[("sentinel_ids", value) for value in (None, ["a"], [-1], [10**6])],
         *[("shards", value) for value in (None, {}, ["a"], [{}], [{"name": "a.tfrecord"}])],
         ("shards", [{"name": "a.tfrecord", "examples": -1}]),

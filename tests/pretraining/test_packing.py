@@ -254,6 +254,18 @@ def test_bad_settings(mode, options, message):
         Packer(tokenizer, mode, **{"sequence_length": 32, **options})
 
 
+@pytest.mark.parametrize("mode", ["mlm", "electra"])
+def test_a_mask_token_is_one_of_its_own(mode):
+    vocab = {t: i for i, t in enumerate(VOCAB)}
+    for name in ("UNK", "PAD", "SEP"):
+        tokenizer = Tokenizer(vocab, token_mask=f"[{name}]")
+        with pytest.raises(
+            ValueError, match=r"needs a mask token of its own, and '\[\w+\]' is the"
+        ):
+            Packer(tokenizer, mode, 32)
+    Packer(tokenizer, "unilm", 32)  # without masks
+
+
 def test_a_vocabulary_must_have_what_the_mode_needs(sp_tokenizer, byte_tokenizer):
     with pytest.raises(ValueError, match=r"--mode mlm needs a start token such as \[CLS\]"):
         Packer(sp_tokenizer, "mlm", 32)
