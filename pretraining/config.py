@@ -27,7 +27,8 @@ from bert4keras_lite.patterns import check_pattern
 from .masking import OBJECTIVES
 
 RECIPES = Path(__file__).with_name("recipes")
-MAX_SIZE = 1 << 18  # bytes of a file of settings: PyYAML takes a thousand times as much
+# bytes of a file of settings, and keys and values in it: PyYAML takes 600 bytes for each of these
+MAX_SIZE, MAX_VALUES = 1 << 17, 1 << 16
 ODD_NUMBER = re.compile(r"[-+]?0[0-9_]|.*:", re.DOTALL)  # octal, or in parts of sixty
 CHOICES = {
     "objective": ("mlm", "lm", "unilm", "t5", "electra"),
@@ -303,8 +304,13 @@ def read(config):
         raise ValueError(f"{path}: has {size} bytes; expected settings, at most {MAX_SIZE}.")
 
     class Loader(yaml.SafeLoader):
+        count = 0
+
         def compose_node(self, parent, index):
             """Nodes that are not repeated by name: of a few, such references make billions."""
+            self.count += 1
+            if self.count > MAX_VALUES:
+                raise yaml.YAMLError(f"more than {MAX_VALUES} keys and values")
             if self.check_event(yaml.AliasEvent):
                 raise yaml.YAMLError(
                     "a reference (*) to another value, of which settings have none"

@@ -2876,6 +2876,17 @@ def recipe_long(folder):
 
 
 @case(load_recipe)
+def recipe_of_short_values(folder):
+    return recipe(folder, b"exclude_from_weight_decay: [%s]" % (b"1," * 110_000))
+
+
+@case(load_recipe)
+def recipe_of_key_marks(folder):
+    """Each of which begins a mapping of nothing to nothing."""
+    return recipe(folder, b"exclude_from_weight_decay: [%s]" % (b"?," * 65_000))
+
+
+@case(load_recipe)
 def recipe_pipe(folder):
     os.mkfifo(folder / "r.yaml")
     return folder / "r.yaml"

@@ -351,7 +351,9 @@ REFUSED = {
     "recipe_octal": "the number '017', which may be read in two ways; write it in decimal digits",
     "recipe_null": "output='a\\x00b': expected a text without null or half characters",
     "recipe_surrogate": "output='a\\ud800b': expected a text without null or half characters",
-    "recipe_long": "has 900000 bytes; expected settings, at most 262144",
+    "recipe_long": "has 900000 bytes; expected settings, at most 131072",
+    "recipe_of_short_values": "has 220029 bytes; expected settings, at most 131072",
+    "recipe_of_key_marks": "expected YAML, but more than 65536 keys and values",
     "recipe_pipe": "no such file, and none of the recipes: bert4keras_lamb, bert_base_zh,",
 }
 
