@@ -19,6 +19,7 @@ import argparse
 import json
 import re
 import sys
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 
@@ -35,6 +36,7 @@ WEB = "lm_cluecorpus_sample/CLUECorpusSmall_bert_sampled.txt"
 WEB_TIMES, LABELLED_TIMES, TASKS_TIMES = 16, 6, 32
 TRAIN, HELD_BACK = re.compile(r"(?<![a-z])train"), re.compile(r"(?<![a-z])(dev|valid|test)")
 PAIRS = "classical_modern/pairs.tsv"
+DEEPEST = 100  # directories within each other
 
 
 def write_pairs(source, target):
@@ -48,6 +50,31 @@ def write_pairs(source, target):
             file.write(b"\n" + modern + b"\n")
 
 
+def files_within(data):
+    """All files in a directory and those within it, sorted; links to directories are passed over.
+
+    Raises:
+        ValueError: directories are more than `DEEPEST` deep within each other.
+    """
+    found, left = [], [(data, 0)]
+    while left:
+        folder, depth = left.pop()
+        if depth > DEEPEST:
+            raise ValueError(
+                f"{data}: has directories more than {DEEPEST} deep within each other; expected data "
+                f"sets. Remove {str(folder.relative_to(data))[:60]!r}..., or move the data sets away."
+            )
+        entries = []
+        with suppress(PermissionError):
+            entries = sorted(folder.iterdir())
+        for path in entries:
+            if path.is_dir() and not path.is_symlink():
+                left.append((path, depth + 1))
+            elif path.is_file():
+                found.append(path)
+    return sorted(found)
+
+
 def write_labelled(data, folders, target):
     """Writes the texts of all files for training in some folders, but what is in a file for testing.
 
@@ -56,7 +83,7 @@ def write_labelled(data, folders, target):
         folders: `Path`s within `data`, or `data` itself.
         target: path to write to: texts, an empty line after each.
     """
-    paths = [path for path in sorted(data.rglob("*")) if path.is_file()]
+    paths = files_within(data)
     train, held = ([p for p in paths if word.search(p.name)] for word in (TRAIN, HELD_BACK))
     write_texts([p for p in train if any(f in p.parents for f in folders)], held, target)
 

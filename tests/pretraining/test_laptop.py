@@ -1,13 +1,14 @@
 """From the folders of public texts to a model, with the one command."""
 
 import json
+import os
 import tracemalloc
 
 import pytest
 
 from bert4keras_lite import build_transformer_model
 from pretraining.batches import read_manifest
-from pretraining.laptop import main, write_pairs
+from pretraining.laptop import files_within, main, write_pairs
 
 ROWS = [
     ("论语", "学而时习之", "学了又时常温习"),
@@ -115,6 +116,36 @@ def test_a_task_without_a_folder(data, vocab, capsys):
         main([*flags, "--tasks", "reviews", "names"])
     assert "--tasks names: expected a folder" in capsys.readouterr().err
     assert not (data / "run").exists()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("depth", [101, 400])
+def test_directories_deep_within_each_other(data, vocab, capsys, monkeypatch, depth):
+    files = files_within(data)
+    assert files == sorted(path for path in data.rglob("*") if path.is_file())
+    (data / "itself").symlink_to(data)
+    assert files_within(data) == files
+    monkeypatch.chdir(data)
+    for _ in range(depth):
+        os.mkdir("d")
+        os.chdir("d")
+    flags = [
+        "--data",
+        str(data),
+        "--vocab",
+        vocab,
+        "--output",
+        str(data / "run"),
+        "--labelled",
+        "--steps",
+        "0",
+    ]
+    assert main(flags) == 1
+    err = capsys.readouterr().err
+    assert f"{data}: has directories more than 100 deep" in err and len(err) < len(str(data)) + 300
+    for _ in range(depth):  # which whoever removes the directory could not
+        os.chdir("..")
+        os.rmdir("d")
 
 
 @pytest.mark.once
