@@ -332,6 +332,14 @@ def test_a_pass_that_takes_longer_than_a_request_may_is_told_in_time():
         assert sum(one.status_code == 504 for one in answers) == 2
 
 
+def test_tokenizing_takes_of_the_seconds_of_a_request():
+    ability = Ability(VECTOR)
+    prepare = ability.prepare
+    ability.prepare = lambda text: time.sleep(1.2) or prepare(text)
+    with asking(app_of(Limits(seconds=1), vectors=ability)) as client:
+        assert client.post("/v1/vectors", json={"texts": ["a"]}).status_code == 504
+
+
 def test_cosines_of_large_vectors():
     with asking(app_of(vectors=Ability({"mean": np.full(3, 1e30, "float32")}))) as client:
         found = client.post("/v1/similarity", json={"texts": ["a", "b"]}).json()["similarity"]

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 import re
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -127,10 +128,12 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         """
         wanted = ability(name)
         worker.check_room(len(texts))
+        begin = time.monotonic()
         items = await asyncio.to_thread(
             lambda: [prepare(wanted, field, text, settings) for field, text in texts.items()]
         )
-        return [Job(wanted, item, limits.seconds) for item in items]
+        left = begin + limits.seconds - time.monotonic()
+        return [Job(wanted, item, left) for item in items]
 
     async def answers(request, name, texts):
         ability(name)

@@ -37,7 +37,7 @@ class Limits:
         texts: in one request.
         body: bytes of one request.
         new_tokens: that may be written for one request.
-        seconds: from a request to the last of its answer.
+        seconds: from a request, once its body is there, to the last of its answer.
         waiting: texts that wait for the model; more are turned away.
         batch: texts in one forward pass.
         wait: seconds that a text waits for others to share its pass.
