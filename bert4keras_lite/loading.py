@@ -20,9 +20,17 @@ from .checkpoints.zip_file import open_zip, read_member
 from .claims import allocate, check_memory, check_names, unallocated
 from .configs import ARCHITECTURES, HEADS, Config, config_in, heads_among, read_config
 from .files import complete
-from .layers import TokenEmbedding
+from .layers import TokenEmbedding, get_activation
 from .models import Transformer, class_for
-from .parsing import parse_json
+from .parsing import parse_json, shown
+
+# arguments of layers: those that everybody may change later, or that no config tells; and sizes, the
+# only ones that the configs of version 0.1.0 tell as they are
+FREE = {
+    *("dropout", "rate", "remat", "initializer_range", "name", "dtype", "trainable"),
+    *("hidden_units", "hidden_activation", "kernel_initializer", "embeddings_initializer"),
+}
+SIZES = {"input_dim", "output_dim", "units", "num_heads"}
 
 
 @checks_flags
@@ -146,7 +154,9 @@ def transformer_of(model, prefix=None, path=None):
     if known is not None and prefix in (None, known.prefix):
         return known
     where = path or getattr(model, "name", model)
-    found = list(_described(model)) or _described_beside(model, path)
+    found, beside = list(_described(model)), None
+    if not found:
+        found, beside = _described_beside(model, path), path and config_in(path.parent)
     prefixes = ", ".join(repr(told["prefix"]) for _, told in found)
     if found and prefix is not None:
         found = [(part, told) for part, told in found if told["prefix"] == prefix]
@@ -160,7 +170,7 @@ def transformer_of(model, prefix=None, path=None):
     if len(found) > 1:
         raise ValueError(f"{where}: has several transformers; pass prefix=, one of {prefixes}.")
     ((part, told),) = found
-    transformer = _built_again(part, told, where)
+    transformer = _built_again(part, told, where, beside)
     if {layer.name for layer in model.layers} == {layer.name for layer in transformer.model.layers}:
         transformer.model = model
     model.transformer = transformer
@@ -193,8 +203,8 @@ def _described_beside(model, path):
     return [(model, told)]
 
 
-def _built_again(model, told, where):
-    """A `Transformer` of the layers of a model."""
+def _built_again(model, told, where, beside):
+    """A `Transformer` of the layers of a model; `beside` is the config that tells of it, or None."""
     operations = {operation.name: operation for operation in model.operations}
     inputs = {operation.name for operation in map(_operation, model.inputs)}
     ours = inputs.union(told["layers"]) & operations.keys()
@@ -216,10 +226,55 @@ def _built_again(model, told, where):
     lacking = [n for n, layer in transformer.layers.items() if n not in layers and layer.weights]
     if lacking:
         raise _lacks(where, ", ".join(lacking))
+    if kind is class_for(config.stacks):
+        _compare(transformer.asked_for, layers, beside, where)
     allocate(variables)
     for name in inputs & transformer.layers.keys():
         del transformer.layers[name]
     return transformer
+
+
+def _compare(asked_for, layers, beside, where):
+    """Raises if layers are others than a config says, by which they are generated with and saved.
+
+    Args:
+        asked_for: name -> arguments of a layer, as the config says.
+        layers: name -> layer of the file.
+        beside: the config, if it is not in the file.
+        where: the file.
+    """
+    said = beside or "its table of tokens"
+    for name, arguments in asked_for.items():
+        if name not in layers:
+            continue
+        has = layers[name].get_config()
+        for key, expected, value in _both(arguments, has):
+            if (key not in SIZES if beside else key in FREE) or _same(key, expected, value):
+                continue
+            raise ValueError(
+                f"{where}: {said} says {key}={shown(expected)} of the layer {name!r:.80}, which has "
+                f"{shown(value)}; expected the same. "
+                + ("Take the config that is the model's." if beside else "Save the model again.")
+            )
+
+
+def _both(first, second):
+    """The keys that two dicts have, also within dicts of them, and the two values."""
+    for key in filter(second.__contains__, first):
+        if isinstance(first[key], dict) and isinstance(second[key], dict):
+            yield from _both(first[key], second[key])
+        else:
+            yield key, first[key], second[key]
+
+
+def _same(key, expected, value):
+    """Whether an argument of a layer is what was expected; functions cannot be told by names."""
+    if not key.endswith("activation"):
+        return expected == value
+    try:
+        return get_activation(expected) is get_activation(value)
+    except (TypeError, ValueError):
+        return True
 
 
 def _lacks(where, what):

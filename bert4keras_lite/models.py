@@ -146,6 +146,7 @@ class Transformer:
             **self.common,
         }
         self.layers = {} if layers is None else layers
+        self.asked_for = {}  # name -> arguments of a layer, also of one that is shared
         self.prefix = prefix or ""
         self.hidden_states = []
 
@@ -205,6 +206,7 @@ class Transformer:
         name = self.prefix + name
         if name not in self.layers:
             self.layers[name] = kind(name=name, **arguments)
+        self.asked_for.setdefault(name, arguments)
         return self.layers[name]
 
     def dense(self, name, units, activation=None):

@@ -220,6 +220,14 @@ def test_file_of_version_1(family, tmp_path):
     transformer = load_model(tmp_path / family, compile=False, return_keras_model=False)
     transformer.save_checkpoint(tmp_path / "tf")
     assert len(open_checkpoint(tmp_path / "tf")) == len(transformer.model.weights)
+    config = tmp_path / family / "config.json"
+    values = json.loads(config.read_text())
+    for key in ("vocab_size", "intermediate_size"):
+        config.write_text(json.dumps(values | {key: values[key] + 2}))
+        with pytest.raises(
+            ValueError, match=r"model\.keras: .*config\.json says .*; expected the same"
+        ):
+            load_model(tmp_path / family, compile=False)
     (tmp_path / family / "config.json").rename(tmp_path / "config.json")
     with pytest.raises(ValueError, match=r"model\.keras: expected a model of"):
         load_model(tmp_path / family, compile=False)
@@ -784,6 +792,51 @@ def test_a_table_of_tokens_that_tells_nonsense(told, tmp_path):
     with pytest.raises(ValueError, match=r"m\.keras: ") as error:
         load_model(rewritten(tmp_path / "m.keras", change))
     assert len(str(error.value)) - len(str(tmp_path)) < 400
+
+
+@pytest.mark.parametrize(
+    ("family", "values", "told"),
+    [
+        ("bert", {"hidden_size": 16}, "output_dim=16 of the layer 'token_embedding', which has 8"),
+        ("bert", {"vocab_size": 70}, "input_dim=70 of the layer 'token_embedding', which has 20"),
+        ("bert", {"num_attention_heads": 4}, "num_heads=4 of the layer 'block_0', which has 2"),
+        (
+            "bert",
+            {"hidden_act": "relu"},
+            "activation='relu' of the layer 'block_0', which has 'gelu'",
+        ),
+        (
+            "bert",
+            {"norm_epsilon": 0.1},
+            "epsilon=0.1 of the layer 'embedding_norm', which has 1e-12",
+        ),
+        ("bert", {"pad_token_id": 3}, "pad_token_id=3 of the layer 'token_embedding', which has 0"),
+        ("gpt2", {"attend": "all"}, "attend='all' of the layer 'attention_bias', which has 'lm'"),
+        ("roformer", {"rotary_base": 5.0}, "base=5.0 of the layer 'rotary', which has 10000.0"),
+    ],
+)
+def test_a_table_of_tokens_that_tells_of_another_model(family, values, told, tmp_path):
+    build(family).model.save(tmp_path / "m.keras")
+
+    def change(config):
+        tokens = layer_of(config, "token_embedding")["config"]
+        table = json.loads(tokens["transformer"])
+        table["config"] |= values
+        table["beside"] = "config.json"  # means nothing
+        tokens["transformer"] = json.dumps(table)
+
+    with pytest.raises(ValueError, match=rf"m\.keras: its table of tokens says {told}; expected"):
+        load_model(rewritten(tmp_path / "m.keras", change))
+
+
+def test_what_is_changed_after_building_is_believed(tmp_path):
+    model = build(dropout_rate=0.1).model
+    for layer in model._flatten_layers():
+        for name in ("rate", "dropout"):
+            if isinstance(getattr(layer, name, None), float):
+                setattr(layer, name, 0.3)
+    model.save(tmp_path / "m.keras")
+    load_model(tmp_path / "m.keras")
 
 
 def test_a_name_that_means_another_format(tmp_path):
