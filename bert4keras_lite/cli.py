@@ -3,7 +3,9 @@
     python -m bert4keras_lite inspect chinese_L-12_H-768_A-12
     python -m bert4keras_lite convert chinese_L-12_H-768_A-12 out --to hf
     python -m bert4keras_lite fill-mask hfl/chinese-roberta-wwm-ext "今天[MASK]气很好"
+    python -m bert4keras_lite fill-mask "今天[MASK]气很好"
 
+Where no checkpoint is named, `tiny-zh` is taken, which comes with the toolkit (docs/tiny-zh.md).
 Keras is imported by the commands that run a model, and by no other.
 """
 
@@ -62,6 +64,8 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     warnings.showwarning = _show_warning
     try:
+        if options.path is None:
+            options.path = _small(options)
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # `| head`; it is an OSError
@@ -82,20 +86,22 @@ def parser():
     )
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name, run, summary, *texts):
+    def command(name, run, summary, *texts, small="tiny-zh"):
         sub = commands.add_parser(name, help=summary, description=summary)
-        sub.add_argument(
-            "path",
-            help="a directory, a checkpoint's file or prefix, or a name on a hub (owner/name)",
-        )
+        places = "a directory, a checkpoint's file or prefix, or a name on a hub (owner/name)"
+        if small:
+            sub.add_argument("path", nargs="?", help=f"{places}; {small}")
+        else:
+            sub.add_argument("path", help=f"{places}, or tiny-zh")
         for text in texts:
             sub.add_argument(text, nargs="+" if text == "texts" else None)
-        sub.set_defaults(run=run)
+        sub.set_defaults(run=run, small=small)
         return sub
 
     sub = command("inspect", inspect, "What a checkpoint is and what it holds.")
     sub.add_argument("--all", action="store_true", help="every block, not the first alone")
-    sub = command("convert", convert, "Write a checkpoint in another format.", "target")
+    said = "Write a checkpoint in another format."
+    sub = command("convert", convert, said, "target", small=None)
     sub.add_argument("--to", required=True, choices=["tf", "hf", "keras"])
     sub.add_argument("--dtype", choices=["float32", "float16", "bfloat16"])
     _model_options(sub)
@@ -103,7 +109,8 @@ def parser():
     sub = command("fill-mask", fill_mask, "What could stand at [MASK].", "texts")
     sub.add_argument("--top", type=within(1, 1000), default=5, help="how many to show (5)")
     _model_options(sub)
-    sub = command("generate", generate, "Continue texts, or answer them.", "texts")
+    said = "Continue texts, or answer them."
+    sub = command("generate", generate, said, "texts", small="tiny-zh-gpt2")
     sub.add_argument("--sample", action="store_true", help="draw at random, others each time")
     for name, option, default, what in (
         ("--max-new-tokens", "max_new_tokens", 128, "at most (128)"),
@@ -156,6 +163,18 @@ def parser():
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
     sub.set_defaults(run=download)
     return main_parser
+
+
+def _small(options):
+    """The model of the toolkit that a command takes by itself.
+
+    Raises:
+        ValueError: what stands in the place of a text is a checkpoint.
+    """
+    for text in getattr(options, "texts", []):
+        if os.path.exists(text) or hub.is_name(text) or hub.included(text):
+            raise ValueError(f"{text:.200}: a checkpoint, and no text? Write both, the text last.")
+    return options.small
 
 
 def _model_options(sub):

@@ -1,4 +1,5 @@
-"""Checkpoints by name: `owner/name` on Hugging Face or ModelScope, where a directory may stand.
+"""Checkpoints by name, where a directory may stand: `tiny-zh`, which comes with the toolkit, or
+`owner/name` on Hugging Face or ModelScope.
 
 A path is never mistaken for a name, and what is in the cache is used without any request. The
 transfer itself (cache, resuming, progress bars, tokens, proxies) is left to the hubs' own clients,
@@ -7,6 +8,7 @@ transfer itself (cache, resuming, progress bars, tokens, proxies) is left to the
 Example:
 
     local_directory("chinese_L-12_H-768_A-12")              # a path: returned as it is
+    local_directory("tiny-zh")                              # comes with the toolkit
     local_directory("hfl/chinese-roberta-wwm-ext")          # fetched once, then from the cache
     local_directory("modelscope:dienstag/chinese-bert-wwm@v1.0")
 """
@@ -22,7 +24,9 @@ from typing import NamedTuple
 
 from .parsing import excerpt, is_file_name, read_bytes, shown, size_of
 
-__all__ = ["HubError", "Snapshot", "download", "is_name", "local_directory"]
+__all__ = ["HubError", "Snapshot", "download", "included", "is_name", "local_directory"]
+
+INCLUDED = Path(__file__).parent / "included"  # docs/tiny-zh.md
 
 NAME = re.compile(
     r"((?P<hub>hf|modelscope):)?"
@@ -88,15 +92,34 @@ def is_name(text):
     return not (os.path.isdir(text.split("/")[0]) or FILE.search(text))
 
 
-def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
-    """The directory of a checkpoint that is given by its path or by its name on a hub.
+def included(name):
+    """The directory of a model that comes with the toolkit, or None.
 
-    A name is first looked up in the hub's cache, and no request is made if the model is there;
+    A file or directory of that name goes first.
+
+    Args:
+        name: `"tiny-zh"`, an encoder, or `"tiny-zh-gpt2"`, a decoder.
+
+    Example:
+        >>> included("tiny-zh") / "vocab.txt"
+    """
+    is_one = isinstance(name, str) and name in _names_of_included() and not os.path.lexists(name)
+    return INCLUDED / name if is_one else None
+
+
+def _names_of_included():
+    return [path.name for path in INCLUDED.glob("*/") if (path / "config.json").is_file()]
+
+
+def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
+    """The directory of a checkpoint that is given by its path or its name, here or on a hub.
+
+    A name on a hub is first looked up in the hub's cache, and no request is made if the model is there;
     otherwise `download` fetches it.
 
     Args:
         path_or_name: a path, which is returned as it is, whether or not it exists; or a name as
-            `is_name` says. A revision is a branch, tag or commit.
+            `included` or `is_name` say. A revision is a branch, tag or commit.
         cache_dir: the cache; by default the hub's own (`HF_HOME`, `HF_HUB_CACHE` or
             `MODELSCOPE_CACHE`).
         endpoint: the hub's address, for a mirror; by default `HF_ENDPOINT` or
@@ -105,7 +128,7 @@ def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
             host; never without encryption.
 
     Returns:
-        `path_or_name` itself, or the `Path` of the directory in the cache.
+        `path_or_name` itself, or the `Path` of the directory in the toolkit or in the cache.
 
     Raises:
         HubError: as in `download`.
@@ -115,7 +138,7 @@ def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
         open_checkpoint(local_directory("hfl/chinese-roberta-wwm-ext"))
     """
     if not is_name(path_or_name):
-        return path_or_name
+        return included(path_or_name) or path_or_name
     model = _model(path_or_name, cache_dir, endpoint)
     directory = model.cached()
     if directory and _is_whole(_files_in(directory)):

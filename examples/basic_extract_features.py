@@ -2,19 +2,18 @@
 
     python examples/basic_extract_features.py [--checkpoint DIR]
 
-DIR: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained first.
+DIR: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 """
 
 import argparse
 
 import numpy as np
-from tiny_bert import tiny_bert
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
-checkpoint = parser.parse_args().checkpoint or tiny_bert()
+checkpoint = parser.parse_args().checkpoint or "tiny-zh"
 
 tokenizer = load_tokenizer(checkpoint)
 bert = build_transformer_model(checkpoint)

@@ -3,13 +3,11 @@
     python examples/basic_language_model_cpm_lm.py [--checkpoint DIR] [--text "问题:..."]
 
 DIR: CPM-LM's files (https://github.com/TsinghuaAI/CPM-1-Generate); its tokenizer needs jieba and
-sentencepiece. Without it, a small GPT-2 is trained first, which knows the sample corpus and no
-more.
+sentencepiece. Without it, tiny-zh-gpt2, which is too small to learn from examples and goes on
+with other texts.
 """
 
 import argparse
-
-from tiny_writer import tiny_writer
 
 from bert4keras_lite import build_transformer_model, load_tokenizer, stream
 
@@ -17,7 +15,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
 parser.add_argument("--text", nargs="*")
 args = parser.parse_args()
-checkpoint = args.checkpoint or tiny_writer("gpt2")
+checkpoint = args.checkpoint or "tiny-zh-gpt2"
 # what came before shows the model what is wanted; nothing is trained
 examples = ["问题:中国的首都是哪里?\n答案:北京。\n问题:美国的首都是哪里?\n答案:"]
 texts = args.text or (examples if args.checkpoint else ["周末天气", "老师", "小猫"])

@@ -3,12 +3,10 @@
     python examples/basic_language_model_gpt2_ml.py [--checkpoint DIR] [--text "今天天气不错"]
 
 DIR: config, checkpoint and vocabulary of GPT2-ML (https://github.com/imcaspar/gpt2-ml). Without
-it, a small model of the same kind is trained first.
+it, tiny-zh-gpt2.
 """
 
 import argparse
-
-from tiny_writer import tiny_writer
 
 from bert4keras_lite import build_transformer_model, generate_text, load_tokenizer
 
@@ -16,7 +14,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
 parser.add_argument("--text", nargs="*")
 args = parser.parse_args()
-checkpoint = args.checkpoint or tiny_writer("gpt2_ml")
+checkpoint = args.checkpoint or "tiny-zh-gpt2"
 texts = args.text or ["这家饭店", "明天气温", "从前"]
 
 # GPT2-ML was trained on bare text: no [CLS] before it, no [SEP] behind it; ours has both

@@ -7,8 +7,8 @@ BERT has a vector for each of its n positions (512), and none beyond. With
 from n, and the first n stay as they were. Compared are texts cut to n tokens, positions counted from 0
 again after each n, and hierarchical positions.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained,
-    whose pretraining has seen 32 positions.
+--checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, tiny-zh,
+    whose rotary positions make way for a table of 32 new ones.
 --data: a directory with the train, valid and test files of sentiment.py. Without it, the sample in
     examples/data, whose texts say only at their end whether something was good.
 
@@ -20,8 +20,7 @@ from functools import partial
 import keras
 import numpy as np
 from sentiment import read
-from tiny_bert import DATA
-from trials import arguments, compare
+from trials import DATA, arguments, compare
 
 from bert4keras_lite import (
     Transformer,
@@ -30,6 +29,7 @@ from bert4keras_lite import (
     open_checkpoint,
 )
 from bert4keras_lite.data import Batches
+from bert4keras_lite.hub import local_directory
 from bert4keras_lite.layers import GlobalMaxPooling1D
 
 args = arguments(
@@ -45,8 +45,12 @@ args = arguments(
 tokenizer = load_tokenizer(args.checkpoint)
 train, test = read(args.data, "train"), read(args.data, "test")
 
-# the first n positions; of the small model's 128 the others are as they were at random
-weights = dict(open_checkpoint(args.checkpoint))
+# the first n positions
+weights = dict(open_checkpoint(local_directory(args.checkpoint)))
+if args.checkpoint == "tiny-zh":  # a BERT but for its positions, which are new here
+    weights = {name.replace("roformer.", "bert."): array for name, array in weights.items()}
+    table = "bert.embeddings.position_embeddings.weight"
+    weights[table] = np.random.default_rng(0).normal(0.0, 0.02, (args.positions, 256))
 (table,) = (name for name in weights if "position_embeddings" in name)
 weights[table] = weights[table][: args.positions]
 
@@ -63,7 +67,7 @@ def batches(rows, maxlen, **options):
     return Batches(samples, args.batch_size, buckets=2, **options)
 
 
-def fit(maxlen, kind="auto"):
+def fit(maxlen, kind="bert"):
     bert = build_transformer_model(
         args.checkpoint,
         weights,

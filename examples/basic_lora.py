@@ -7,7 +7,7 @@ they are trained, and the classifier on top. It is compared with training everyt
 products are folded into the kernels, and the result is saved to examples/output/lora: the BERT as a
 checkpoint that anyone can read, and the whole model as a Keras file that needs no LoRA any more.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with the train, valid and test files of sentiment.py. Without it, the sample in
     examples/data.
 
@@ -19,8 +19,7 @@ from functools import partial
 import keras
 import numpy as np
 from sentiment import read
-from tiny_bert import DATA, OUTPUT
-from trials import arguments, compare
+from trials import DATA, OUTPUT, arguments, compare
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches

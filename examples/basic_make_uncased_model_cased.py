@@ -7,13 +7,13 @@ its own (`compound_tokens`). So nothing is lost to begin with: the new model see
 capitals as the old one saw it in small letters. What capitals mean is then learned in fine-tuning.
 The model is saved to examples/output/cased, as published ones are.
 
-DIR: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained first.
+DIR: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 """
 
 import argparse
 
 import numpy as np
-from tiny_bert import OUTPUT, tiny_bert
+from trials import OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 
@@ -21,7 +21,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
 parser.add_argument("--text", default="欢迎来到北京，Welcome to BEIJING.")
 args = parser.parse_args()
-checkpoint = args.checkpoint or tiny_bert()
+checkpoint = args.checkpoint or "tiny-zh"
 
 uncased = load_tokenizer(checkpoint)
 old_dict = uncased.token_dict

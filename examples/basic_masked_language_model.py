@@ -2,13 +2,12 @@
 
     python examples/basic_masked_language_model.py [--checkpoint DIR] [--text "中国的首都是[MASK]京。"]
 
-DIR: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained first.
+DIR: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 """
 
 import argparse
 
 import numpy as np
-from tiny_bert import tiny_bert
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 
@@ -16,7 +15,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
 parser.add_argument("--text", nargs="*")
 args = parser.parse_args()
-checkpoint = args.checkpoint or tiny_bert()
+checkpoint = args.checkpoint or "tiny-zh"
 texts = args.text or [
     "中国的首都是[MASK]京。",
     "广东的省会是[MASK][MASK]。",

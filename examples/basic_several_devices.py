@@ -7,7 +7,7 @@ On JAX `keras.distribution` does so, on TensorFlow `tf.distribute`; in both, wha
 stands before the model is built, and the rest of a script stays as it is. PyTorch gets one device
 here: Keras leaves its `DistributedDataParallel` to the user.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with the train, valid and test files of sentiment.py. Without it, the sample in
     examples/data.
 --pretend N: let a processor pass for N devices, to try it without any. On TensorFlow and JAX.
@@ -18,7 +18,7 @@ from contextlib import nullcontext
 
 import keras
 from sentiment import read
-from tiny_bert import DATA, tiny_bert
+from trials import DATA
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
@@ -32,7 +32,7 @@ parser.add_argument("--pretend", type=int, metavar="N")
 parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=32, help="of all devices together: 32")
 parser.add_argument("--epochs", type=int, default=3)
-parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for the small model")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
 args = parser.parse_args()
 learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
 
@@ -73,7 +73,7 @@ print(f"{len(devices)} device(s):", *devices)
 if args.batch_size % len(devices):
     raise SystemExit(f"--batch-size {args.batch_size} is no multiple of {len(devices)} devices.")
 
-checkpoint = args.checkpoint or tiny_bert()
+checkpoint = args.checkpoint or "tiny-zh"
 tokenizer = load_tokenizer(checkpoint)
 
 

@@ -9,7 +9,7 @@ a text ends: there the gap is always the end.
 
 import argparse
 
-from tiny_writer import tiny_writer
+from small_t5 import small_t5
 
 from bert4keras_lite import build_transformer_model, generate_text, load_tokenizer
 from bert4keras_lite.generation import Trie
@@ -18,7 +18,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
 parser.add_argument("--text", nargs="*")
 args = parser.parse_args()
-checkpoint = args.checkpoint or tiny_writer("t5.1.1")
+checkpoint = args.checkpoint or small_t5()
 gap = " <extra_id_0>" if args.checkpoint else ""
 texts = args.text or [
     f"这家饭店的{gap}",

@@ -7,7 +7,7 @@ text of train is judged by a model that has not seen it, in folds. If that canno
 the curve near 0.5), any split will do. If it can, the texts of train that look most like test are
 the better validation set, and what is chosen on them will hold on test sooner.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with train and test of sentiment.py's formats. Without it, the sample in
     examples/data, whose test speaks in other words than its train.
 --share: of train, how much is put aside.
@@ -22,7 +22,7 @@ import numpy as np
 from iflytek import classifier
 from sentence_vectors import ranks
 from sentiment import read
-from tiny_bert import DATA, OUTPUT, tiny_bert
+from trials import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
@@ -36,11 +36,11 @@ parser.add_argument("--folds", type=int, default=4)
 parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=32)
 parser.add_argument("--epochs", type=int, default=2)
-parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for the small model")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
 args = parser.parse_args()
 if not 0 < args.share < 1:
     parser.error(f"--share {args.share}: expected more than 0 and less than 1.")
-checkpoint = args.checkpoint or tiny_bert()
+checkpoint = args.checkpoint or "tiny-zh"
 learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
 
 keras.utils.set_random_seed(0)

@@ -22,8 +22,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import ops
-from tiny_bert import DATA
-from trials import KeepBest
+from trials import DATA, KeepBest
 
 from bert4keras_lite.data import Batches, sequence_padding
 

@@ -25,8 +25,7 @@ import jieba
 import keras
 import numpy as np
 from sentiment import read
-from tiny_bert import DATA
-from trials import compare
+from trials import DATA, compare
 
 from bert4keras_lite.data import Batches, sequence_padding
 

@@ -14,7 +14,7 @@ the cosine of the two texts' vectors, trained to put the pairs in order (CoSENT)
 for each: the fewer labels there are, the more the model has to know before. `--tasks` takes some of
 the tasks, as each wants sizes of its own; `--keep 1` shows what was found of other tasks and sizes before.
 
-Without options: the small BERT of the other examples, on the samples in examples/data.
+Without options: tiny-zh, on the samples in examples/data.
 """
 
 import json
@@ -25,8 +25,7 @@ import keras
 import numpy as np
 from labeling import Spans, read_entities, read_splits, straight_down, without_padding
 from sentiment import read
-from tiny_bert import DATA, OUTPUT
-from trials import arguments, compare
+from trials import DATA, OUTPUT, arguments, compare
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.configs import config_in

@@ -1,65 +1,93 @@
-"""From a corpus to a fine-tuned classifier, with nothing but this repository.
+"""From a pretrained model to a classifier, and on with the pretraining: a tour of the toolkit.
 
     make quickstart
     make quickstart CHECKPOINT=/path/to/chinese_L-12_H-768_A-12 DATA=/path/to/reviews
 
-Pretrains a small Chinese BERT, saves it as Google does, and from there on does what one does with
-a downloaded checkpoint: load it, fill in masks, fine-tune, save, reload, predict.
+Loads tiny-zh, which comes with the toolkit, fills in masks, fine-tunes a classifier beside one that
+starts from random weights, saves, reloads, predicts. Then tiny-zh reads on for half a minute and
+learns the task again. The picture of all this is examples/output/quickstart.svg.
 """
 
 import argparse
+import csv
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
-from tiny_bert import DATA, OUTPUT, pretrain
+import pictures
+from trials import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.configs import config_in
 from bert4keras_lite.data import Batches, read_tsv
 from bert4keras_lite.files import saving
+from bert4keras_lite.hub import local_directory
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--checkpoint", help="a Chinese BERT instead of the small one made here")
+parser.add_argument("--checkpoint", default="tiny-zh", help="another Chinese BERT")
 parser.add_argument("--data", default=DATA, help="with sentiment.{train,valid,test}.tsv or .data")
 args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+learning_rate, epochs = (5e-4, 4) if is_small else (2e-5, 2)
+name = Path(args.checkpoint).name
+checkpoint = local_directory(args.checkpoint)
 start = time.time()
 
 
 def headline(text):
-    print(f"\n\033[1m{text}\033[0m  ({time.time() - start:.0f} s)")
+    print(f"\n\033[1m{text}\033[0m  ({time.time() - start:.0f} s)", flush=True)
 
 
-if args.checkpoint:
-    checkpoint, learning_rate, epochs = args.checkpoint, 2e-5, 2
-else:
-    headline("1. Pretraining a small BERT on examples/data/corpus.txt")
-    checkpoint, learning_rate, epochs = OUTPUT / "tiny_bert", 1e-3, 8
-    pretrain(checkpoint)
-
-headline(f"2. Loading {Path(checkpoint).name} and filling in masks")
+headline(f"1. Loading {name} and filling in masks")
 tokenizer = load_tokenizer(checkpoint, special_tokens_in_text=True)
 model = build_transformer_model(checkpoint, with_mlm=True)
-for text in ["中国的首都是[MASK]京。", "广东的省会是广[MASK]。", "法国的首都是[MASK]黎。"]:
-    token_ids, segment_ids = tokenizer.encode(text)
-    probabilities = model.predict([np.array([token_ids]), np.array([segment_ids])], verbose=0)[0]
-    guesses = probabilities[token_ids.index(tokenizer.token_mask_id)]
-    best = guesses.argsort()[::-1][:4]
-    print(" ", text, " ".join(f"{tokenizer.id_to_token(i)} {guesses[i]:.2f}" for i in best))
 
-headline("3. Fine-tuning: is a review positive or negative?")
+
+def fill(texts):
+    """What the model expects at the [MASK] of each text: probabilities `(texts, vocabulary)`."""
+    token_ids, segment_ids = tokenizer.encode_batch(texts)
+    places = np.argmax(token_ids == tokenizer.token_mask_id, axis=1)
+    probabilities = model.predict([token_ids, segment_ids], verbose=0)
+    return probabilities[np.arange(len(texts)), places]
+
+
+texts = [
+    "中华人民[MASK]和国",
+    "学而时习[MASK]，不亦说乎？",
+    "他高兴得跳了[MASK]来。",
+    "春夏[MASK]冬",
+]
+for text, probabilities in zip(texts, fill(texts), strict=True):
+    best = probabilities.argsort()[::-1][:4]
+    print(" ", text, " ".join(f"{tokenizer.id_to_token(i)} {probabilities[i]:.2f}" for i in best))
+
+lines = []  # for the picture: texts, each character of which is hidden in turn
+for text in [
+    "床前明月光，疑是地上霜。举头望明月，低头思故乡。",
+    "天已经黑了，孩子们还在院子里玩，谁也不想回家。",
+    "公民的合法权益受法律保护，任何人不得侵犯。",
+]:
+    rows = fill([f"{text[:i]}[MASK]{text[i + 1 :]}" for i in range(len(text))])
+    chances = rows[np.arange(len(text)), tokenizer.tokens_to_ids(list(text))]
+    guesses = tokenizer.ids_to_tokens(rows.argmax(axis=1))
+    lines.append(list(zip(text, chances, guesses, strict=True)))
+
+headline("2. Fine-tuning: is a review positive or negative?")
 
 
 def batches(split, **options):
     path = Path(args.data) / f"sentiment.{split}.tsv"
     path = path if path.is_file() else path.with_suffix(".data")
     samples = [(tokenizer.encode(text, maxlen=128), label) for text, label in read_tsv(path)]
-    return Batches(samples, 32, buckets=4, **options)
+    return Batches(samples, 32, buckets=2, **options)
 
 
-def classifier(bert):
-    """A BERT with two logits on its mean vector, compiled."""
+def fine_tune(bert):
+    """A model with two logits on a BERT's mean vector, trained; and its test accuracies."""
     x = keras.layers.GlobalAveragePooling1D()(bert.output)  # over the tokens that are no padding
     x = keras.layers.Dropout(0.1)(x)
     model = keras.Model(bert.inputs, keras.layers.Dense(2, name="classifier")(x))
@@ -71,32 +99,19 @@ def classifier(bert):
         jit_compile="auto" if keras.config.backend() == "jax" else False,
     )
     model.optimizer.build(model.trainable_variables)  # one trace
-    return model
+    before = model.evaluate(test, verbose=0)[1]
+    log = model.fit(train, validation_data=test, epochs=epochs, verbose=2)
+    return model, list(enumerate([before, *log.history["val_accuracy"]]))
 
 
-train, test = batches("train", shuffle=True), batches("test")
-accuracy = {}
-bert = build_transformer_model(checkpoint, dropout_rate=0.1)
-if not args.checkpoint:
-    # So few labels name only half of the opinion words that the test uses. The token vectors stay
-    # where pretraining put them, so that what is learned of one word holds for its like.
-    bert.get_layer("token_embedding").trainable = False
-model = classifier(bert)
-accuracy["pretrained, before"] = model.evaluate(test, verbose=0)[1]
-model.fit(train, epochs=epochs)
-accuracy["pretrained, fine-tuned"] = model.evaluate(test, verbose=0)[1]
+train, test, curves = batches("train", shuffle=True), batches("test"), {}
+print("From random weights:", flush=True)
+scratch = build_transformer_model(config_in(checkpoint), dropout_rate=0.1)
+_, curves["random weights"] = fine_tune(scratch)
+print(f"From {name}:", flush=True)
+model, curves[name] = fine_tune(build_transformer_model(checkpoint, dropout_rate=0.1))
 
-print("The same model from random weights, all of them trained:")
-config = config_in(checkpoint)
-scratch = classifier(build_transformer_model(config, dropout_rate=0.1))
-scratch.fit(train, epochs=epochs)
-accuracy["from scratch, trained"] = scratch.evaluate(test, verbose=0)[1]
-
-print("\nAccuracy on the test reviews")
-for name, value in accuracy.items():
-    print(f"  {name:24s} {value:6.1%} {'█' * round(40 * value)}")
-
-headline("4. Saving, reloading, predicting")
+headline("3. Saving, reloading, predicting")
 with saving(OUTPUT) as folder:  # interrupted, it leaves what was there before
     model.save(folder / "sentiment.keras")
 reloaded = keras.saving.load_model(OUTPUT / "sentiment.keras")
@@ -108,4 +123,48 @@ texts = [
 scores = reloaded.predict(tokenizer.encode_batch(texts), verbose=0)
 for text, (negative, positive) in zip(texts, scores, strict=True):
     print(f"  {1 / (1 + np.exp(negative - positive)):.2f} positive  {text}")
-print(f"\nDone in {time.time() - start:.0f} s. The model is {OUTPUT / 'sentiment.keras'}.")
+
+reading = []
+if is_small:
+    headline("4. Half a minute of pretraining on examples/data/corpus.txt")
+    folder = OUTPUT / "reading"
+    shutil.rmtree(folder, ignore_errors=True)  # of an earlier tour
+    for command in (
+        f"pretraining.corpus --mode mlm --input {DATA}/corpus.txt --vocab {checkpoint} "
+        f"--output {folder}/corpus --sequence-length 32 --words tokens",
+        f"pretraining.train --corpus {folder}/corpus --checkpoint {checkpoint} --output {folder}/run "
+        "--objective mlm --masking.whole_words false --batch_size 32 --steps 300 --log_every 20 "
+        "--save_every 300 --optimizer adamw --learning_rate 1e-3 --warmup_steps 30",
+    ):
+        print(f"\n  python -m {command}\n", flush=True)
+        python = [sys.executable, "-m", *command.split()]
+        subprocess.run(python, cwd=Path(__file__).parents[1], check=True)
+    with open(folder / "run/log.csv", encoding="utf-8") as file:
+        reading = [(int(row["step"]), float(row["accuracy"])) for row in csv.DictReader(file)]
+    print("\nThe same task, from what has read on:", flush=True)
+    read_on = build_transformer_model(folder / "run/model/hf", dropout_rate=0.1)
+    _, curves[f"{name}, read on"] = fine_tune(read_on)
+
+print("\nAccuracy on the test reviews")
+for way, points in curves.items():
+    print(f"  {way:18s} {points[-1][1]:6.1%} {'█' * round(40 * points[-1][1])}")
+
+title = (
+    f"{name}: each character hidden in turn. Green: it is found; below, what was expected instead"
+)
+parts = [pictures.said(30, 36, title, 17)]
+for row, line in enumerate(lines):
+    marks = [
+        (text, pictures.green(chance), guess if guess != text else "")
+        for text, chance, guess in line
+    ]
+    parts.append(pictures.cells(30, 55 + 56 * row, marks)[0])
+title = "Reviews: accuracy on 400 of them, after each epoch"
+parts.append(pictures.curves(70, 270, 250, 180, curves, title, "epochs of fine-tuning", low=0.4))
+if reading:
+    title = "Reading on: hidden characters found"
+    lines = {"in the corpus": reading}
+    parts.append(pictures.curves(560, 270, 200, 180, lines, title, "batches of 32 rows"))
+pictures.save(OUTPUT / "quickstart.svg", 900, 500, parts)
+print(f"\nDone in {time.time() - start:.0f} s. The model is {OUTPUT / 'sentiment.keras'},")
+print(f"the picture {OUTPUT / 'quickstart.svg'}.")

@@ -7,7 +7,7 @@ is moved by it. Nothing is added to the text. So the model knows what it is to w
 every text a probability under either label, it also classifies: the likelier label is the answer,
 which the example measures.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships, or
     of ChnSentiCorp: see sentiment.py. Without it, the sample in examples/data.
 
@@ -19,8 +19,7 @@ import keras
 import numpy as np
 from sentiment import read
 from seq2seq import BUCKETS, log_likelihoods, next_tokens, simplified, train, write_several
-from tiny_bert import DATA
-from trials import arguments, show_scores
+from trials import DATA, arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.data import Batches, pad_samples

@@ -11,7 +11,7 @@ reading: how often the name meant this entry, how many words and objects text an
 
 Printed are F1 of the mentions, of linking the true mentions, and of both in a row.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory of CCKS 2019, KgCLUE or NLPCC 2016 KBQA, or what prepare_entity_linking.py made of
     it. Without it, the sample in examples/data.
 
@@ -27,8 +27,7 @@ from keras import ops
 from labeling import character_spans, straight_down, token_spans
 from pairs import compared
 from prepare_entity_linking import load
-from tiny_bert import DATA
-from trials import KeepBest, arguments
+from trials import DATA, KeepBest, arguments
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, sequence_padding

@@ -5,7 +5,7 @@
 Each batch is learnt twice: as it is, and with the token vectors moved, by `epsilon` in all, in the
 direction that hurts the most (FGM: Miyato et al., arXiv 1605.07725).
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory in the format of CLUE's IFLYTEK or TNEWS: see iflytek.py.
 """
 
@@ -13,8 +13,7 @@ from functools import partial
 
 import keras
 from iflytek import batches, classifier, read, show
-from tiny_bert import DATA
-from trials import arguments, compare, save
+from trials import DATA, arguments, compare, save
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.training import adversarial_training

@@ -7,7 +7,7 @@ by group, by the layers of a small model, which so learn to do their work, until
 model is left and is trained a little more (Xu et al., arXiv 2002.02925). It is compared with the
 large one, and with the same first layers of the checkpoint trained as usual, for as many epochs.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory in the format of CLUE's IFLYTEK or TNEWS: see iflytek.py.
 """
 
@@ -15,8 +15,7 @@ from dataclasses import replace
 
 import keras
 from iflytek import batches, classifier, read, show
-from tiny_bert import DATA
-from trials import arguments, compare, save
+from trials import DATA, arguments, compare, save
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.training import theseus

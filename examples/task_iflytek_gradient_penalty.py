@@ -5,7 +5,7 @@
 Half the square of the loss's gradient in the token vectors, times `weight`, is added to the loss:
 a text whose words change a little shall cost about the same (Su, https://kexue.fm/archives/7234).
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory in the format of CLUE's IFLYTEK or TNEWS: see iflytek.py.
 """
 
@@ -13,8 +13,7 @@ from functools import partial
 
 import keras
 from iflytek import batches, classifier, read, show
-from tiny_bert import DATA
-from trials import arguments, compare, save
+from trials import DATA, arguments, compare, save
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.training import gradient_penalty

@@ -5,7 +5,7 @@
 A small convolutional network makes a vector of the picture; every layer normalization of the language
 model is moved by it. Both are trained together, the network from nothing, at a rate of its own.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: captions, a JSON file as AI Challenger gives it out, a list of {"image_id": "a.jpg",
     "caption": ["...", ...]}, or COCO's, an object with `images` and `annotations`; --pictures: the
     directory of their files (needs Pillow). Without them, shapes are drawn: see shapes.py.

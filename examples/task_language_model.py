@@ -6,7 +6,7 @@ Under `application="lm"` no token sees a later one, and a BERT trained to fill g
 the next token. What it has learned is measured as perplexity: as many tokens seem equally likely to
 follow, on average, in texts that it was not trained on.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a .txt file (a novel), a .jsonl file of poems (objects with `paragraphs`, a list of lines), or
     a directory of such files. Without it, the sample in examples/data.
 """
@@ -16,8 +16,7 @@ from functools import partial
 import numpy as np
 from json_lines import read_lines
 from seq2seq import log_likelihoods, read_or_cut, simplified, text_batches, train, write_several
-from tiny_bert import DATA
-from trials import arguments
+from trials import DATA, arguments
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.data import text_segmentate

@@ -7,7 +7,7 @@ no board. How well it follows the game is measured on games that it has not seen
 moves that are legal, though nothing forbids the others, and the share that are the very move that
 was played. When it plays, only legal moves can be written (`Trie`).
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: JSON lines with `iccs`, the moves, and `fen`, empty where a game starts as usual
     (gpt_cchess): a file, or a directory with train and valid (and test) files. Without it, the
     sample in examples/data.
@@ -22,8 +22,7 @@ import re
 
 from json_lines import read_lines
 from seq2seq import generate_all, read_or_cut, text_batches, train
-from tiny_bert import DATA
-from trials import arguments, show_scores
+from trials import DATA, arguments, show_scores
 from xiangqi import Board, squares
 
 from bert4keras_lite import build_transformer_model, load_tokenizer

@@ -7,7 +7,7 @@ pairs with a score above 0 are the answer. Rotary positions tell the scores how 
 tokens are; the first of the three rows does without. The efficient form finds the pairs once for
 all types, and tells these apart by two numbers a token.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with the train and dev files of CLUENER (JSON lines), or of People's Daily,
     Weibo or MSRA (a character and its tag a line). Without it, the sample in examples/data.
 
@@ -19,8 +19,7 @@ from functools import partial
 import keras
 import numpy as np
 from labeling import Spans, read_entities, read_splits, show, straight_down
-from tiny_bert import DATA, OUTPUT
-from trials import KeepBest, arguments, compare
+from trials import DATA, OUTPUT, KeepBest, arguments, compare
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.layers import EfficientGlobalPointer, GlobalPointer

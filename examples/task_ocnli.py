@@ -2,7 +2,7 @@
 
     python examples/task_ocnli.py [--checkpoint DIR] [--data DIR] [--seeds N]
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory of OCNLI's or CMNLI's files: train.json (or train.50k.json, .30k, .10k), dev.json;
     JSON lines with sentence1, sentence2 and label. Rows on which the annotators did not agree ("-")
     are left out. Without it, the sample in examples/data/inference.
@@ -16,8 +16,7 @@ from functools import partial
 import keras
 from iflytek import classifier
 from json_lines import read_lines
-from tiny_bert import DATA
-from trials import arguments, compare, save, train_and_test
+from trials import DATA, arguments, compare, save, train_and_test
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches

@@ -10,7 +10,7 @@ Printed are BLEU and ROUGE of the questions that are written for the true answer
 answers drawn stand in the passage; and whether a second model, a reader that has learned to find
 answers, gets the same answer when it is asked the question that was written.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with files for train, dev and test, or one file, of DuReader-QG, CMRC 2018 or
     WebQA (see question_answers.py). Without it, the sample in examples/data.
 
@@ -32,8 +32,7 @@ from seq2seq import (
     train,
     unilm_batches,
 )
-from tiny_bert import DATA
-from trials import arguments, show_scores
+from trials import DATA, arguments, show_scores
 
 from bert4keras_lite import build_transformer_model, generate
 from bert4keras_lite.data import Batches, pad_samples

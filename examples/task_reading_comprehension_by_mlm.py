@@ -9,7 +9,7 @@ was trained to fill masks does it in one pass. For each run of the passage the p
 multiplied with which the masks hold its tokens; the likeliest run is the answer. A window of a long
 passage without the answer has nothing but [SEP] to fill in.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: CMRC 2018 or another set in SQuAD's form: a directory with train, dev (and test) files, or one
     file. Without it, the sample in examples/data.
 
@@ -20,8 +20,7 @@ import keras
 import numpy as np
 from reading import best_answers, cmrc_scores, read_cmrc, row_batches, show_answers, windows
 from seq2seq import read_or_cut, simplified, train
-from tiny_bert import DATA
-from trials import arguments, show_scores
+from trials import DATA, arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 

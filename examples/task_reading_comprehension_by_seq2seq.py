@@ -7,7 +7,7 @@ tokens follow as make a run of the passage, so nothing is made up. A long passag
 of a window without the answer the model learns to write nothing, so that the answer with the highest
 probability among all windows is taken.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: CMRC 2018 or another set in SQuAD's form: a directory with train, dev (and test) files, or one
     file. Without it, the sample in examples/data.
 
@@ -16,8 +16,7 @@ Reference: https://kexue.fm/archives/7115
 
 from reading import best_answers, cmrc_scores, read_cmrc, show_answers, windows
 from seq2seq import generate_all, read_or_cut, simplified, train, unilm_batches
-from tiny_bert import DATA
-from trials import arguments, show_scores
+from trials import DATA, arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.generation import Substrings

@@ -7,7 +7,7 @@ move scale and offset of a layer normalization (a conditional one) over the whol
 for each predicate, begin and end of the objects are marked. In training the subject is drawn.
 F1 is printed for the weights as they are trained, and for their moving average (EMA).
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with the train and dev files of DuIE (JSON lines). Without it, the sample in
     examples/data.
 
@@ -21,8 +21,7 @@ import keras
 import numpy as np
 from keras import ops
 from labeling import Triples, read_splits, read_triples, without_padding
-from tiny_bert import DATA, OUTPUT
-from trials import arguments, compare
+from trials import DATA, OUTPUT, arguments, compare
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import pad_samples

@@ -8,7 +8,7 @@ which the last ones. A triple is what all of these agree on. Almost all of the p
 so the loss gets the few others by their numbers (sparse multilabel cross entropy). F1 is printed
 for the weights as they are trained, and for their moving average (EMA).
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with the train and dev files of DuIE (JSON lines). Without it, the sample in
     examples/data.
 
@@ -18,8 +18,7 @@ Reference: https://kexue.fm/archives/8888; the loss: arXiv 2208.02955.
 import keras
 import numpy as np
 from labeling import Triples, read_splits, read_triples
-from tiny_bert import DATA, OUTPUT
-from trials import arguments, compare
+from trials import DATA, OUTPUT, arguments, compare
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import sequence_padding

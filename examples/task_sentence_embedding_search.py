@@ -6,7 +6,7 @@ A sentence is its mean token vector. In a BERT that was not trained for it all v
 the same way; whitening, a shift and a matrix found from the vectors themselves, makes their
 coordinates independent and alike in size (Su et al., arXiv 2103.15316), with fewer of them on demand.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --weights: what task_sentence_embedding_simcse.py or task_text_matching_cosent.py saved.
 --data: a directory of STS-B's, LCQMC's or AFQMC's files: see sentence_vectors.py. All their sentences
     are searched.
@@ -17,7 +17,7 @@ import argparse
 
 import numpy as np
 from sentence_vectors import read, sentence_model, spearman
-from tiny_bert import DATA, tiny_bert
+from trials import DATA
 
 from bert4keras_lite import load_tokenizer
 from bert4keras_lite.data import Batches
@@ -27,11 +27,11 @@ parser.add_argument("--checkpoint")
 parser.add_argument("--weights")
 parser.add_argument("--data", default=DATA / "sts")
 parser.add_argument("--query", nargs="*")
-parser.add_argument("--size", type=int, help="256, or 64 for the small model")
+parser.add_argument("--size", type=int, help="256, or 64 for tiny-zh")
 parser.add_argument("--maxlen", type=int, default=64)
 parser.add_argument("--batch-size", type=int, default=64)
 args = parser.parse_args()
-checkpoint = args.checkpoint or tiny_bert()
+checkpoint = args.checkpoint or "tiny-zh"
 size = args.size or (256 if args.checkpoint else 64)
 
 tokenizer = load_tokenizer(checkpoint)

@@ -6,7 +6,7 @@ Each sentence goes through the model twice, and dropout makes two vectors of it:
 another among those of all other sentences of the batch (Gao et al., arXiv 2104.08821). The vectors
 are tested on scored pairs, before and after.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory of STS-B's, LCQMC's or AFQMC's files: see sentence_vectors.py.
 """
 
@@ -14,8 +14,7 @@ from functools import partial
 
 import keras
 from sentence_vectors import read, sentence_model, show, test_score
-from tiny_bert import DATA
-from trials import arguments, compare, save
+from trials import DATA, arguments, compare, save
 
 from bert4keras_lite import load_tokenizer
 from bert4keras_lite.data import Batches

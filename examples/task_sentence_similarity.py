@@ -2,7 +2,7 @@
 
     python examples/task_sentence_similarity.py [--checkpoint DIR] [--data DIR]
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with train, valid (or dev) and, if it has labels, test files of LCQMC or AFQMC,
     whose lines are `text TAB text TAB label`. Without it, the sample in examples/data.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from tiny_bert import DATA, OUTPUT, tiny_bert
+from trials import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, read_tsv
@@ -23,9 +23,9 @@ parser.add_argument("--data", default=DATA)
 parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=64)
 parser.add_argument("--epochs", type=int, default=5)
-parser.add_argument("--learning-rate", type=float, help="2e-5, or 5e-4 for the small model")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 5e-4 for tiny-zh")
 args = parser.parse_args()
-checkpoint = args.checkpoint or tiny_bert()
+checkpoint = args.checkpoint or "tiny-zh"
 learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 5e-4)
 tokenizer = load_tokenizer(checkpoint)
 

@@ -5,8 +5,8 @@
 All blocks of an ALBERT are the same block, so that it is small on disk, and every step of training
 moves all of it at once: hence the warm-up.
 
---checkpoint: an ALBERT, Google's, brightmart's or Hugging Face's files. Without it, a small one is
-    trained first.
+--checkpoint: an ALBERT, Google's, brightmart's or Hugging Face's files. Without it,
+    tiny-zh, each of whose blocks has weights of its own.
 --data: reviews as task_sentiment_classification.py reads them. Without it, the sample in examples/data.
 """
 
@@ -14,7 +14,7 @@ import argparse
 
 import keras
 from sentiment import read
-from tiny_bert import DATA, OUTPUT, tiny_bert
+from trials import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
@@ -25,10 +25,10 @@ parser.add_argument("--checkpoint")
 parser.add_argument("--data", default=DATA)
 parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=32)
-parser.add_argument("--epochs", type=int, help="10, or 8 for the small model")
-parser.add_argument("--learning-rate", type=float, help="1e-4, or 1e-3 for the small model")
+parser.add_argument("--epochs", type=int, help="10, or 8 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="1e-4, or 1e-3 for tiny-zh")
 args = parser.parse_args()
-checkpoint = args.checkpoint or tiny_bert("albert")
+checkpoint = args.checkpoint or "tiny-zh"
 learning_rate = args.learning_rate or (1e-4 if args.checkpoint else 1e-3)
 epochs = args.epochs or (10 if args.checkpoint else 8)
 
@@ -46,8 +46,6 @@ train, valid, test = (
 
 # the model
 albert = build_transformer_model(checkpoint, dropout_rate=0.1)
-# the small model sees few labels: its token vectors stay where pretraining put them
-albert.get_layer("token_embedding").trainable = bool(args.checkpoint)
 x = keras.layers.Dropout(0.1)(albert.output[:, 0])  # the [CLS] vector
 model = keras.Model(albert.inputs, keras.layers.Dense(2, name="classifier")(x))
 

@@ -2,7 +2,7 @@
 
     python examples/task_sentiment_classification.py [--checkpoint DIR] [--data DIR]
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships, or
     of ChnSentiCorp: see sentiment.py. Without it, the sample in examples/data.
 """
@@ -11,7 +11,7 @@ import argparse
 
 import keras
 from sentiment import read
-from tiny_bert import DATA, OUTPUT, tiny_bert
+from trials import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
@@ -21,10 +21,10 @@ parser.add_argument("--checkpoint")
 parser.add_argument("--data", default=DATA)
 parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=32)
-parser.add_argument("--epochs", type=int, help="3, or 8 for the small model")
-parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for the small model")
+parser.add_argument("--epochs", type=int, help="3, or 8 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
 args = parser.parse_args()
-checkpoint = args.checkpoint or tiny_bert()
+checkpoint = args.checkpoint or "tiny-zh"
 learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
 epochs = args.epochs or (3 if args.checkpoint else 8)
 
@@ -40,8 +40,6 @@ for name, splits in (("train", ["train"]), ("valid", ["valid", "dev"]), ("test",
 
 # the model
 bert = build_transformer_model(checkpoint, dropout_rate=0.1)
-# the small model sees few labels: its token vectors stay where pretraining put them
-bert.get_layer("token_embedding").trainable = bool(args.checkpoint)
 x = bert.output[:, 0]  # the [CLS] vector
 x = keras.layers.Dropout(0.1)(x)
 x = keras.layers.Dense(2, name="classifier")(x)

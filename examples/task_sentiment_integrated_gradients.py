@@ -16,13 +16,13 @@ against it.
 """
 
 import argparse
-from html import escape
 
 import keras
 import numpy as np
+import pictures
 from keras import ops
 from sentiment import read
-from tiny_bert import DATA, OUTPUT, tiny_bert
+from trials import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
@@ -34,14 +34,13 @@ parser.add_argument("--data", default=DATA)
 parser.add_argument("--text", nargs="*", help="what to explain; without it, reviews of the test")
 parser.add_argument("--steps", type=int, default=50)
 parser.add_argument("--maxlen", type=int, default=128)
-parser.add_argument("--epochs", type=int, help="3, or 8 for the small model")
+parser.add_argument("--epochs", type=int, help="3, or 8 for tiny-zh")
 args = parser.parse_args()
-checkpoint = args.checkpoint or tiny_bert()
+checkpoint = args.checkpoint or "tiny-zh"
 tokenizer = load_tokenizer(checkpoint)
 
 # the classifier
 bert = build_transformer_model(checkpoint, dropout_rate=0.1)
-bert.get_layer("token_embedding").trainable = bool(args.checkpoint)
 x = keras.layers.Dropout(0.1)(bert.output[:, 0])
 model = keras.Model(bert.inputs, keras.layers.Dense(2, name="classifier")(x))
 trained = OUTPUT / "sentiment.weights.h5"
@@ -86,36 +85,23 @@ def contributions(text):
     return added, full, nothing
 
 
-def colour(share):
-    """White at 0, red at 1, blue at -1."""
-    pale = round(255 * (1 - min(abs(share), 1)))
-    return f"rgb(255,{pale},{pale})" if share > 0 else f"rgb({pale},{pale},255)"
-
-
 texts = args.text or [text for text, _ in read(args.data, "test")[:8]]
-lines, rows, errors = [], [], []
+parts, ends, errors = [], [], []
 for row, text in enumerate(texts):
     added, full, nothing = contributions(text)
     errors.append(abs(added.sum() - (full - nothing)))
     strongest = np.abs(added[1:-1]).max()
     tokens = tokenizer.tokenize(text, maxlen=args.maxlen)[1:-1]
-    lines.append(f'<text x="10" y="{40 * row + 27}" fill="black">{full:+.1f}</text>')
-    shown, x = f"{full:+5.1f} ", 70
-    for token, weight in zip(tokens, added[1:-1], strict=True):
-        token = token.removeprefix("##")
-        share, width = weight / strongest, 11 * max(len(token.encode("gb18030")), 2) + 2
-        box = f'x="{x}" y="{40 * row + 6}" width="{width}" height="30" fill="{colour(share)}"'
-        lines.append(f"<rect {box}/>")
-        lines.append(f'<text x="{x + 1}" y="{40 * row + 27}">{escape(token)}</text>')
-        x += width
-        code = 41 if share > 0.3 else 44 if share < -0.3 else 0
-        shown += f"\033[{code}m{token}\033[0m"
-    rows.append(x)
-    print(shown)
+    tokens = [token.removeprefix("##") for token in tokens]
+    shares = added[1:-1] / strongest
+    marks = [(t, pictures.shade(share), "") for t, share in zip(tokens, shares, strict=True)]
+    boxes, end = pictures.cells(70, 40 * row + 6, marks)
+    parts += [pictures.said(10, 40 * row + 27, f"{full:+.1f}", 20), boxes]
+    ends.append(end)
+    codes = [41 if share > 0.3 else 44 if share < -0.3 else 0 for share in shares]
+    shown = (f"\033[{code}m{token}\033[0m" for code, token in zip(codes, tokens, strict=True))
+    print(f"{full:+5.1f} {''.join(shown)}")
 
-OUTPUT.mkdir(exist_ok=True)
 picture = OUTPUT / "integrated_gradients.svg"
-size = f'width="{max(rows) + 10}" height="{40 * len(texts) + 10}"'
-head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-size="20" font-family="sans-serif">'
-picture.write_text("\n".join([head, *lines, "</svg>"]), encoding="utf-8")
+pictures.save(picture, max(ends) + 10, 40 * len(texts) + 10, parts)
 print(f"the sums miss the scores by {max(errors):.4f} at most; the picture is {picture}")

@@ -6,7 +6,7 @@ Virtual adversarial training (Miyato et al., arXiv 1704.03976) needs no label: t
 a text move in the direction in which the prediction changes the most, and the prediction shall not
 change. So besides the labelled batches it learns from texts that nobody has labelled.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory of ChnSentiCorp's or bert4keras' reviews: see sentiment.py. Labels of the first
     `labelled` texts of train are used; the other texts of train, and those of valid, are not told.
 """
@@ -15,8 +15,7 @@ from functools import partial
 
 import keras
 from sentiment import read
-from tiny_bert import DATA
-from trials import arguments, compare, save
+from trials import DATA, arguments, compare, save
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches

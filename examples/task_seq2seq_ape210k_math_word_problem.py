@@ -10,7 +10,7 @@ So the model says what is to be done with which number; it need not copy digits,
 large the numbers are. What it writes is read by arithmetic.py, never by Python. Of the beams the
 first that is an expression at all counts; it is right if its value is the answer.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: Ape210K: a directory with its train.ape.json, valid.ape.json and test.ape.json, or one of
     these files. Without it, the sample in examples/data.
 
@@ -24,8 +24,7 @@ from string import ascii_lowercase
 from arithmetic import NotArithmetic, value
 from json_lines import read_lines
 from seq2seq import encode_pairs, read_or_cut, show, simplified, train, unilm_batches, write_several
-from tiny_bert import DATA
-from trials import arguments
+from trials import DATA, arguments
 
 from bert4keras_lite import build_transformer_model
 

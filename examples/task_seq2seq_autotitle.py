@@ -6,7 +6,7 @@ Article and headline stand in one row. The article's tokens see one another, the
 article and what comes before them: `application="unilm"` is nothing but that mask. So a BERT that
 was trained to fill gaps learns to write, and its weights are all used.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: THUCNews as it is given out, a directory of directories of .txt files, whose first line is the
     headline; or a directory with train, valid and test files of JSON lines with `title` and `content`.
     Without it, the sample in examples/data.
@@ -25,8 +25,7 @@ from seq2seq import (
     unilm_batches,
     write,
 )
-from tiny_bert import DATA
-from trials import arguments, show_scores
+from trials import DATA, arguments, show_scores
 
 from bert4keras_lite import build_transformer_model, stream
 

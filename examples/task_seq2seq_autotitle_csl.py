@@ -5,7 +5,7 @@
 See task_seq2seq_autotitle.py for how a BERT writes. Titles are scored by ROUGE and BLEU on
 characters (Latin words and numbers count as one), with beam search.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: CSL as CLGE, as the CSL benchmark or as JSON lines: see titles.py. Without it, the sample in
     examples/data.
 
@@ -22,9 +22,8 @@ from seq2seq import (
     unilm_batches,
     write,
 )
-from tiny_bert import DATA
 from titles import read_titles
-from trials import arguments, show_scores
+from trials import DATA, arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 

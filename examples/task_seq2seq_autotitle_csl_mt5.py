@@ -13,14 +13,12 @@ PromptCLUE, UER's T5.
 Reference: Xue et al., "mT5", arXiv 2010.11934.
 """
 
-from functools import partial
 from pathlib import Path
 
 from seq2seq import BUCKETS, encode_pairs, next_tokens, read_or_cut, show, text_scores, train, write
-from tiny_bert import DATA
-from tiny_writer import tiny_writer
+from small_t5 import small_t5
 from titles import read_titles
-from trials import arguments, show_scores
+from trials import DATA, arguments, show_scores
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, sequence_padding
@@ -28,7 +26,7 @@ from bert4keras_lite.parsing import read_json
 
 args = arguments(
     __doc__,
-    partial(tiny_writer, "t5.1.1"),
+    small=None,
     data=f"{DATA}/papers",
     maxlen=(256, 96),
     max_new_tokens=32,
@@ -38,12 +36,13 @@ args = arguments(
     num_beams=3,
     scored=500,
 )
+checkpoint = args.checkpoint or small_t5()
 
 # the model, and what its vocabulary is cut down to
-keep = [read_json(path) for path in Path(args.checkpoint).glob("*keep_tokens.json")]
+keep = [read_json(path) for path in Path(checkpoint).glob("*keep_tokens.json")]
 reduced = {"keep_tokens": keep[0]} if keep else {}
-tokenizer = load_tokenizer(args.checkpoint, **reduced)
-model = build_transformer_model(args.checkpoint, with_lm="linear", dropout_rate=0.1, **reduced)
+tokenizer = load_tokenizer(checkpoint, **reduced)
+model = build_transformer_model(checkpoint, with_lm="linear", dropout_rate=0.1, **reduced)
 start = [] if tokenizer.token_start is None else [tokenizer.token_start_id]
 begin = start or [0]  # what a decoder begins with
 

@@ -7,7 +7,7 @@ the first repeats and nowhere else, and takes no character from it. The model le
 while writing it is enforced by a function that gives the tokens which may follow (`allowed_tokens`).
 Lines are scored with and without it: BLEU on characters, and the share that keep the form.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with in.txt and out.txt, whose lines answer each other, characters parted by
     spaces; or with two such directories, train and test. Without it, the sample in examples/data.
 """
@@ -16,8 +16,7 @@ import re
 from pathlib import Path
 
 from seq2seq import encode_pairs, read_or_cut, show, simplified, train, unilm_batches, write
-from tiny_bert import DATA
-from trials import arguments, show_scores
+from trials import DATA, arguments, show_scores
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.metrics import bleu

@@ -8,7 +8,7 @@ others; a maximum entropy Markov model (MEMM) predicts each tag from its neighbo
 cheaper to train. All three are trained; F1 of words, the time of an epoch and the speed of
 decoding are printed.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with the train and dev files of a treebank in CoNLL-U, or with words parted by
     spaces, as SIGHAN's. Without it, the sample in examples/data.
 
@@ -22,8 +22,7 @@ from itertools import pairwise
 import keras
 import numpy as np
 from labeling import Spans, read_splits, read_words, straight_down, without_padding
-from tiny_bert import DATA
-from trials import KeepBest, arguments, compare
+from trials import DATA, KeepBest, arguments, compare
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.layers import ConditionalRandomField, MaximumEntropyMarkovModel

@@ -6,7 +6,7 @@ Each token gets a tag, B-name where a name begins, I-name where it goes on, O ou
 every token decides for itself; the field learns which tag may follow which, and decides for all
 tokens at once. Both are trained, with as many seeds as you like, and their F1 is printed.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory with the train and dev files of CLUENER (JSON lines), or of People's Daily,
     Weibo or MSRA (a character and its tag a line). Without it, the sample in examples/data.
 
@@ -25,8 +25,7 @@ from labeling import (
     straight_down,
     without_padding,
 )
-from tiny_bert import DATA, OUTPUT
-from trials import KeepBest, arguments, compare
+from trials import DATA, OUTPUT, KeepBest, arguments, compare
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.layers import ConditionalRandomField

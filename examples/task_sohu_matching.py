@@ -11,7 +11,7 @@ few, so from which score on a pair is called matching is chosen for each sub-tas
 What is too long is shortened to whole sentences: the first, then those that share most with the
 other text, in their order.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory of the Sohu 2021 contest, with a folder a sub-task (`短短匹配A类/train.txt`), or
     of the short-short files as `A_train.jsonl`. Lines are {"source": ..., "target": ..., "labelA":
     "1"}; "label" and "labelB" are known too. Where there is no test file with labels, every second
@@ -30,8 +30,7 @@ import numpy as np
 from json_lines import read_lines
 from labeling import straight_down
 from pairs import compared
-from tiny_bert import DATA
-from trials import KeepBest, arguments, compare
+from trials import DATA, KeepBest, arguments, compare
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches

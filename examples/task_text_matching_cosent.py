@@ -7,7 +7,7 @@ than another shall have the larger cosine. It is compared with the vectors befor
 with the usual regression, whose cosine shall be the score itself (Reimers and Gurevych, arXiv
 1908.10084).
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory of STS-B's, LCQMC's or AFQMC's files: see sentence_vectors.py.
 """
 
@@ -15,8 +15,7 @@ from functools import partial
 
 import keras
 from sentence_vectors import read, sentence_model, show, test_score
-from tiny_bert import DATA
-from trials import arguments, compare, save
+from trials import DATA, arguments, compare, save
 
 from bert4keras_lite import load_tokenizer
 from bert4keras_lite.data import Batches

@@ -4,7 +4,7 @@
 
 Read as two texts, headline and keywords, and, for comparison, without the keywords.
 
---checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, a small one is trained.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
 --data: a directory in the format of CLUE's TNEWS (train.json, dev.json, labels.json): see iflytek.py.
     Without it, the sample in examples/data/headlines.
 """
@@ -16,8 +16,7 @@ import keras
 import numpy as np
 from iflytek import classifier
 from json_lines import read_lines
-from tiny_bert import DATA
-from trials import arguments, compare, save, train_and_test
+from trials import DATA, arguments, compare, save, train_and_test
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches

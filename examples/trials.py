@@ -5,20 +5,21 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from tiny_bert import OUTPUT, tiny_bert
 
 from bert4keras_lite.files import saving
 
+DATA = Path(__file__).parent / "data"
+OUTPUT = Path(__file__).parent / "output"
 
-def arguments(doc, small=None, seeds=None, **defaults):
+
+def arguments(doc, seeds=None, small="tiny-zh", **defaults):
     """The command line: `--checkpoint DIR`, `--seed N`, and an option for each default.
 
     Args:
         doc: of the script, for `--help`.
-        small: a function that gives the directory of a small model, where no checkpoint is given;
-            None: `tiny_bert`.
         seeds: of a script that trains several times, from as many seeds: it has `--seeds N` in
             place of `--seed N`. Otherwise the random choices that follow hang on the seed.
+        small: `checkpoint`, where none is given.
         **defaults: option -> value, or a pair: with a checkpoint, and with the small model.
 
     Returns:
@@ -36,14 +37,14 @@ def arguments(doc, small=None, seeds=None, **defaults):
         parser.add_argument("--seeds", type=int, default=seeds, help=said)
     pairs = {k: v if isinstance(v, tuple) else (v, v) for k, v in defaults.items()}
     for name, (usual, little) in pairs.items():
-        said = f"{usual}" if usual == little else f"{usual}, or {little} for the small model"
+        said = f"{usual}" if usual == little else f"{usual}, or {little} for tiny-zh"
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(usual), help=said)
     args = parser.parse_args()
     for name, pair in pairs.items():
         if getattr(args, name) is None:
             setattr(args, name, pair[not args.checkpoint])
     args.jit_compile = "auto" if args.checkpoint or keras.config.backend() == "jax" else False
-    args.checkpoint = args.checkpoint or (small or tiny_bert)()
+    args.checkpoint = args.checkpoint or small
     if seeds is None:
         keras.utils.set_random_seed(args.seed)
     return args

@@ -9,6 +9,7 @@ import keras
 
 from bert4keras_lite import optimizers
 from bert4keras_lite.files import write_text
+from bert4keras_lite.hub import local_directory
 from bert4keras_lite.parsing import shown
 
 from . import distribution, objectives
@@ -293,7 +294,7 @@ class Vocabulary:
 
     def __init__(self, settings, manifest):
         self.files = {}
-        path = Path(settings.vocab or settings.checkpoint or "")
+        path = Path(local_directory(settings.vocab or settings.checkpoint or ""))
         if settings.vocab and not path.exists():
             raise ValueError(f"vocab={settings.vocab}: no such file or directory.")
         if path.is_file() and settings.vocab:

@@ -36,6 +36,7 @@ from .texts import lines_of, rows_of_pairs
 VOCABULARY = 7000
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PUNCTUATION = "，。、；：？！“”‘’（）《》〈〉【】「」『』…—～·￥％"
+TODAY = "圳鑫雯嗨咔喽嘞呃诶唔噗哔"  # in what people write today, and hardly in these texts
 HELD_OUT = 50  # one document of so many
 LENGTHS = {"mlm": 128, "lm": 256}
 LINES = 100  # of a book whose chapters are not marked, in a document
@@ -129,7 +130,7 @@ def usual_characters():
 
 
 def vocabulary(characters, size=VOCABULARY):
-    """Special tokens, ASCII, punctuation, the usual characters, then the commonest of the texts.
+    """Special tokens, ASCII, punctuation, the usual characters, and the commonest of the texts.
 
     Args:
         characters: a `Counter` of those in the texts.
@@ -142,7 +143,7 @@ def vocabulary(characters, size=VOCABULARY):
     inner = [f"##{c}" for c in string.ascii_lowercase + string.digits]
     usual = sorted(filter(None, usual_characters()), key=lambda c: -characters[c])
     rest = (c for c, _ in characters.most_common() if len(c.encode()) > 1 and c.isprintable())
-    tokens = [*SPECIAL, *ascii_signs, *inner, *PUNCTUATION, *usual, *rest]
+    tokens = [*SPECIAL, *ascii_signs, *inner, *PUNCTUATION, *usual, *TODAY, *rest]
     return list(dict.fromkeys(tokens))[:size]
 
 

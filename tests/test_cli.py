@@ -214,6 +214,12 @@ def test_tokenize(run):
     assert ids.split()[0] == "2" and len(ids.split()) == 7
 
 
+def test_without_a_checkpoint_it_is_that_of_the_toolkit(run):
+    for text in ("天地不是人", "2024年5月"):
+        assert run("tokenize", text)[1] == run("tokenize", "tiny-zh", text)[1] != ""
+    assert "tiny-zh" in run("inspect")[1] and "tiny-zh-gpt2" not in run("inspect")[1]
+
+
 def test_fill_mask_gives_the_models_probabilities(run):
     status, out, _ = run("fill-mask", TINY, "天[MASK]不是人", "--top", 3)
     assert status == 0 and out.splitlines()[0] == "天[MASK]不是人"
@@ -347,6 +353,10 @@ def test_a_conversion_that_was_interrupted_begins_again(run, tmp_path, monkeypat
         (["inspect", "no/such/place"], "no/such/place"),
         (["inspect", str(FOLDER / "README.md")], "README.md"),
         (["tokenize", str(FOLDER), "a"], str(FOLDER)),
+        (["tokenize", str(TINY)], "a checkpoint, and no text? Write both, the text last."),
+        (["features", "hfl/rbt3"], "hfl/rbt3: a checkpoint, and no text?"),
+        (["fill-mask", "tiny-zh"], "tiny-zh: a checkpoint, and no text?"),
+        (["tokenize", "天", "地"], "天"),
         (["fill-mask", str(TINY), "没有"], "0 times [MASK]"),
         (["features", str(TINY), "天", "--set", "hidden_act"], "expected NAME=VALUE"),
         (["features", str(TINY), "天", "--set", "hiden_act=relu"], "did you mean 'hidden_act'"),

@@ -45,10 +45,10 @@ class Runner:
         self.patch, self.losses, self.traces = patch, [], {}
         import labeling
         import seq2seq
-        import tiny_bert
+        import small_t5
         import trials
 
-        for module in (tiny_bert, trials):
+        for module in (small_t5, trials):
             patch.setattr(module, "OUTPUT", output)
         # so little training does not pay for several lengths of batches, nor for XLA
         patch.setattr("bert4keras_lite.data.choose_buckets", lambda lengths, _: [max(lengths)])

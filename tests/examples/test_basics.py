@@ -1,6 +1,5 @@
 """The first steps, the basics and the classics: on one batch, and until they learn their sample."""
 
-import functools
 import itertools
 import os
 import re
@@ -8,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ import pytest
 import bert4keras_lite
 from bert4keras_lite import Tokenizer, build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, read_tsv
+from bert4keras_lite.hub import included
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -76,139 +77,40 @@ def corpus(tmp_path):
     return directory
 
 
-@pytest.fixture
-def learn_corpus(corpus, tmp_path, monkeypatch):
-    """Makes a module of the examples train smaller models, on that corpus."""
+def test_small_t5(quick, corpus, tmp_path, monkeypatch, capsys):
+    import small_t5
+
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     sizes["intermediate_size"] = 32
-
-    def build(**options):
-        return build_transformer_model(**options | sizes)
-
-    def learn_corpus(module):
-        monkeypatch.setattr(module, "DATA", corpus)
-        monkeypatch.setattr(module, "OUTPUT", tmp_path / "output")
-        monkeypatch.setattr(module, "build_transformer_model", build)
-
-    return learn_corpus
-
-
-def test_tiny_bert(quick, learn_corpus, tmp_path, monkeypatch, capsys):
-    import tiny_bert
-
-    learn_corpus(tiny_bert)
-    # in each epoch the same words are masked
-    batch = functools.cache(tiny_bert.MaskedSentences.__getitem__)
-    monkeypatch.setattr(tiny_bert.MaskedSentences, "__getitem__", batch)
-    # the learning rate rises for fifty steps: see the first ones of each phase
-    fit, pretrain, families = keras.Model.fit, tiny_bert.pretrain, []
-    monkeypatch.setattr(keras.Model, "fit", lambda model, rows, epochs: fit(model, rows, epochs=5))
-
-    def pretrain_little(directory, family):
-        families.append(family)
-        pretrain(directory, family, phases=((20, 4, 40), (20, 4, 12)), learning_rate=0.2)
-
-    monkeypatch.setattr(tiny_bert, "pretrain", pretrain_little)
-    directory = tmp_path / "output" / "tiny_bert"
+    monkeypatch.setattr(small_t5, "DATA", corpus)
+    monkeypatch.setattr(small_t5, "EPOCHS", 60)  # the rate rises for fifty steps
+    monkeypatch.setattr(small_t5, "RATE", 3e-2)
+    monkeypatch.setattr(
+        small_t5,
+        "build_transformer_model",
+        lambda **options: build_transformer_model(**options | sizes),
+    )
     for _ in range(2):
-        assert tiny_bert.tiny_bert() == directory
-    assert families == ["bert"]  # the second time it is there
-    assert capsys.readouterr().out.startswith("No checkpoint given: pretraining a small bert")
-    assert [len(losses) for losses in quick.losses] == [5, 5]
-    assert {path.name for path in directory.iterdir()} >= {"bert_config.json", "vocab.txt"}
-    model = build_transformer_model(directory, with_mlm=True)
-    assert model.output_shape[-1] == load_tokenizer(directory).vocab_size
-
-
-def test_the_rows_of_tiny_bert(corpus):
-    from tiny_bert import pack
-
-    tokenizer = Tokenizer(corpus / "vocab.txt")
-    first, second, _, third, fourth, _ = TEXT.split("\n")
-
-    def row(text, length):
-        ids = tokenizer.encode(text)[0]
-        return ids + [0] * (length - len(ids))
-
-    # two sentences of a document in a row, and none of the next one
-    rows = pack(corpus / "corpus.txt", tokenizer, 24)
-    assert rows.tolist() == [row(text, 24) for text in (first + second, third, fourth)]
-    # what is too long is cut
-    rows = pack(corpus / "corpus.txt", tokenizer, 10)
-    assert rows.tolist() == [row(text[:8], 10) for text in (first, second, third, fourth)]
-
-
-def test_the_masks_of_tiny_bert(corpus):
-    from tiny_bert import MaskedSentences
-
-    tokenizer = Tokenizer(corpus / "vocab.txt")
-    mask, size = tokenizer.token_mask_id, tokenizer.vocab_size
-    rows = np.random.default_rng(0).integers(mask + 1, size, (1000, 20))
-    rows[:, 0], rows[:, -1] = tokenizer.token_start_id, tokenizer.token_end_id
-    rows[7, 2:] = 0  # one word, the rest is padding
-    data = MaskedSentences(rows, tokenizer, 500)
-    assert len(data) == 2 and sorted(data.order) == list(range(1000))
-    (inputs, segments, positions), targets, weights = data[1]
-    tokens = rows[data.order[500:]]
-    assert segments.shape == inputs.shape and not segments.any()
-    # 15 % of 20 positions, each once; what is elsewhere stays
-    assert positions.shape == (500, 3) and (np.diff(np.sort(positions)) > 0).all()
-    np.testing.assert_array_equal(targets, np.take_along_axis(tokens, positions, 1))
-    np.put_along_axis(tokens, positions, np.take_along_axis(inputs, positions, 1), 1)
-    np.testing.assert_array_equal(inputs, tokens)
-    # 80 % masked, 10 % as they were, 10 % others, which are the same word by chance
-    shown = np.take_along_axis(inputs, positions, 1)
-    kept = 0.1 + 0.1 / (size - mask - 1)
-    assert np.mean(shown == mask) == pytest.approx(0.8, abs=0.04)
-    assert np.mean(shown == targets) == pytest.approx(kept, abs=0.04)
-    # words first; what is no word weighs nothing, and stays
-    assert weights.sum() == weights.size - 2 * (7 in data.order[500:])
-    data.order = np.array([7] * 500)
-    (inputs, _, positions), _, weights = data[0]
-    assert (weights.sum(axis=1) == 1).all() and (positions[:, 0] == 1).all()
-    assert (inputs[:, 2:] == 0).all()
-
-
-@pytest.mark.parametrize("family", ["gpt2", "t5.1.1"])
-def test_tiny_writer(family, quick, learn_corpus, tmp_path, monkeypatch, capsys):
-    import tiny_writer
-
-    learn_corpus(tiny_writer)
-    train, directory = tiny_writer.train, tmp_path / "output" / f"tiny_{family}"
-    little = functools.partial(train, epochs=5, learning_rate=3e-2)
-    monkeypatch.setattr(tiny_writer, "train", little)
-    for _ in range(2):
-        assert tiny_writer.tiny_writer(family) == directory
+        assert small_t5.small_t5() == tmp_path / "output" / "small_t5"
     assert len(quick.losses) == 1  # the second time it is there
-    assert capsys.readouterr().out.startswith(f"No checkpoint given: training a small {family} on")
-    model = build_transformer_model(directory, with_lm="linear")
-    assert model.output_shape[-1] == load_tokenizer(directory).vocab_size
+    assert capsys.readouterr().out.startswith("No checkpoint given: training a small T5 on")
+    model = build_transformer_model(tmp_path / "output" / "small_t5", with_lm="linear")
+    assert model.output_shape[-1] == load_tokenizer(corpus).vocab_size
 
 
-def test_what_tiny_writer_learns_from(corpus, monkeypatch):
-    import tiny_writer
+def test_what_small_t5_learns_from(corpus, monkeypatch):
+    import small_t5
 
-    monkeypatch.setattr(tiny_writer, "DATA", corpus)
+    monkeypatch.setattr(small_t5, "DATA", corpus)
     tokenizer = Tokenizer(corpus / "vocab.txt")
-    inputs, targets = tiny_writer.continued(tokenizer)
-    assert inputs.shape == targets.shape == (2, tiny_writer.LENGTH)
-    np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
-    first, second, _, third, fourth, _ = TEXT.split("\n")
-    for row, last, text in zip(
-        inputs, targets[:, -1], (first + second, third + fourth), strict=True
-    ):
-        ids = [*row, last]
-        assert [i for i in ids if i] == tokenizer.encode(text)[0]
-
-    (sources, inputs), targets = tiny_writer.halves(tokenizer)
+    sources, targets = small_t5.halves(tokenizer)
     start, end = tokenizer.token_start_id, tokenizer.token_end_id
-    for source, row, target, text in zip(
-        sources, inputs, targets, (first, second, third, fourth), strict=True
-    ):
+    texts = [text for text in TEXT.split("\n") if text]
+    for source, target, text in zip(sources, targets, texts, strict=True):
         source, target = source[source > 0].tolist(), target[target > 0].tolist()
-        assert (source[0], source[-1], row[0], target[-1]) == (start, end, start, end)
+        assert (source[0], source[-1], target[0], target[-1]) == (start, end, start, end)
         assert min(len(source), len(target)) > 2
-        assert [start, *source[1:-1], *target] == tokenizer.encode(text)[0]
+        assert [start, *source[1:-1], *target[1:]] == tokenizer.encode(text)[0]
 
 
 # --- quickstart ----------------------------------------------------------------------------------
@@ -218,21 +120,21 @@ def test_quickstart(quick, one_label, checkpoint, tmp_path, monkeypatch, capsys)
     # its two epochs bring little at the rate of a published checkpoint
     adam = keras.optimizers.AdamW
     monkeypatch.setattr(keras.optimizers, "AdamW", lambda rate: adam(50 * rate))
-    example = quick(
-        "quickstart", checkpoint=checkpoint(with_mlm=True), data=one_label("sentiment.*")
-    )
+    directory = checkpoint(with_mlm=True)
+    example = quick("quickstart", checkpoint=directory, data=one_label("sentiment.*"))
     assert [len(losses) for losses in quick.losses] == [2, 2]
     shown = capsys.readouterr().out
-    assert "Pretraining" not in shown
-    filled = re.findall(r"^  (\S+\[MASK\]\S+) (.*)$", shown, re.M)
+    assert "pretraining" not in shown
+    filled = re.findall(r"^  (\S*\[MASK\]\S+) (.*)$", shown, re.M)
     assert [text for text, _ in filled] == [
-        "中国的首都是[MASK]京。", "广东的省会是广[MASK]。", "法国的首都是[MASK]黎。"
+        "中华人民[MASK]和国", "学而时习[MASK]，不亦说乎？", "他高兴得跳了[MASK]来。", "春夏[MASK]冬"
     ]  # fmt: skip
     assert all(re.fullmatch(r"(\S+ \d\.\d\d ?){4}", guesses) for _, guesses in filled)
-    for name, value in example["accuracy"].items():
-        assert f"  {name:24s} {value:6.1%} {'█' * round(40 * value)}\n" in shown
-    ways = ["pretrained, before", "pretrained, fine-tuned", "from scratch, trained"]
-    assert list(example["accuracy"]) == ways
+    assert list(example["curves"]) == ["random weights", directory.name]
+    for way, points in example["curves"].items():
+        assert [epoch for epoch, _ in points] == [0, 1, 2]
+        value = points[-1][1]
+        assert f"  {way:18s} {value:6.1%} {'█' * round(40 * value)}\n" in shown
 
     model, texts = example["model"], example["texts"]
     assert all(layer.trainable for layer in model.layers)
@@ -241,31 +143,51 @@ def test_quickstart(quick, one_label, checkpoint, tmp_path, monkeypatch, capsys)
     for text, logits in zip(texts, example["scores"], strict=True):
         assert f"  {probability(logits):.2f} positive  {text}\n" in shown
     file = tmp_path / "output" / "sentiment.keras"
-    assert file.is_file() and f"The model is {file}." in shown
+    assert file.is_file() and f"The model is {file}," in shown
     assert accuracies(model, example["test"]) == [0.5, 1]
 
+    # in the picture stands what the model said: below a character that it missed, its guess
+    root = ElementTree.parse(tmp_path / "output" / "quickstart.svg").getroot()
+    texts = [
+        (element.text, float(element.get("font-size"))) for element in root.findall(".//{*}text")
+    ]
+    lines = example["lines"]
+    large = [text for line in lines for text, *_ in line]
+    assert [text for text, size in texts if size == pytest.approx(20.1)] == large
+    small = [guess for line in lines for text, _, guess in line if guess != text]
+    assert [text for text, size in texts if size == 13.5] == small and small
+    assert len(root.findall(".//{*}rect")) == 1 + len(large)
+    ends = [text for text, _ in texts if text.startswith(("random weights ", directory.name + " "))]
+    assert sorted(ends) == sorted(
+        f"{way} {points[-1][1]:.0%}" for way, points in example["curves"].items()
+    )
+    assert len(list(root.findall(".//{*}polyline"))) == 2
 
-def test_quickstart_pretrains_first(quick, rows, checkpoint, tmp_path, monkeypatch, capsys):
-    class Enough(Exception):
-        pass
 
-    def evaluate(model, *arguments, **options):
-        raise Enough(model)
+def test_quickstart_reads_on(quick, one_label, tmp_path, monkeypatch, capsys):
+    """Its commands are ones that `pretraining` understands; what they write is what it goes on with."""
+    from pretraining import config, corpus
 
-    def pretrain(directory):
-        shutil.copytree(checkpoint(with_mlm=True), directory)
+    commands = []
 
-    monkeypatch.setattr("tiny_bert.pretrain", pretrain)
-    monkeypatch.setattr(keras.Model, "evaluate", evaluate)
-    with pytest.raises(Enough) as raised:
-        quick("quickstart", data=rows("sentiment.*"))
-    assert (tmp_path / "output" / "tiny_bert" / "vocab.txt").is_file()
-    (model,) = raised.value.args
-    frozen = [layer.name for layer in model.layers if not layer.trainable]
-    assert frozen == ["token_embedding"]
-    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
+    def pretend(command, cwd, check):
+        commands.append(command[1:])
+        if "pretraining.train" in command:
+            shutil.copytree(included("tiny-zh"), tmp_path / "output/reading/run/model/hf")
+            log = "step,accuracy\n20,0.25\n40,0.5\n"
+            (tmp_path / "output/reading/run/log.csv").write_text(log)
+
+    monkeypatch.setattr(subprocess, "run", pretend)
+    example = quick("quickstart", data=one_label("sentiment.*"))
+    assert list(example["curves"]) == ["random weights", "tiny-zh", "tiny-zh, read on"]
+    assert example["reading"] == [(20, 0.25), (40, 0.5)]
+    (_, first, *flags), (_, second, *settings) = commands
+    assert (first, second) == ("pretraining.corpus", "pretraining.train")
     shown = capsys.readouterr().out
-    assert shown.index("1. Pretraining a small BERT") < shown.index("2. Loading tiny_bert")
+    assert all(f"  python {' '.join(command)}\n" in shown for command in commands)
+    made, read = corpus._parser().parse_args(flags), config.load(None, settings)
+    assert made.output == read.corpus and made.vocab == read.checkpoint
+    assert Path(made.vocab).name == "tiny-zh"
 
 
 # --- basics --------------------------------------------------------------------------------------

@@ -373,17 +373,16 @@ def test_defaults_with_a_checkpoint_and_without(monkeypatch):
         monkeypatch.setattr(sys, "argv", ["script", *words])
         return trials.arguments("A script.", **options)
 
-    monkeypatch.setattr(trials, "tiny_bert", lambda: "tiny")
     xla = "auto" if keras.backend.backend() == "jax" else False
     args = parse(seeds=3, maxlen=64, epochs=(2, 9))
     assert vars(args) == {
-        "checkpoint": "tiny", "seeds": 3, "maxlen": 64, "epochs": 9, "jit_compile": xla
+        "checkpoint": "tiny-zh", "seeds": 3, "maxlen": 64, "epochs": 9, "jit_compile": xla
     }  # fmt: skip
     args = parse("--checkpoint=large", "--seeds=1", seeds=3, maxlen=64, epochs=(2, 9))
     assert vars(args) == {
         "checkpoint": "large", "seeds": 1, "maxlen": 64, "epochs": 2, "jit_compile": "auto"
     }  # fmt: skip
-    args = parse("--epochs=5", small=lambda: "other", epochs=(2, 9))
+    args = parse("--epochs=5", small="other", epochs=(2, 9))
     assert vars(args) == {"checkpoint": "other", "seed": 0, "epochs": 5, "jit_compile": xla}
 
 

@@ -52,22 +52,25 @@ def test_albert_quickly(quick, rows, checkpoint, tmp_path, capsys):
     assert model.evaluate(inputs, np.ones_like(labels), verbose=0)[1] == 1
 
 
-def test_integrated_gradients_add_up_to_the_score(quick, rows, checkpoint, tmp_path):
+def test_integrated_gradients_add_up_to_the_score(quick, rows, checkpoint, tmp_path, monkeypatch):
     texts = ["房间很干净，服务也很好。", "质量真的很差，非常失望。"]
     # not `--checkpoint`, for which the rate is too low to learn in so few steps
-    quick.patch.setattr("tiny_bert.tiny_bert", lambda: checkpoint(**LARGE_WEIGHTS))
+    small = checkpoint(**LARGE_WEIGHTS)
+    monkeypatch.setattr("bert4keras_lite.hub.included", lambda _: small)
     options = {"data": rows("sentiment.*"), "maxlen": 16, "epochs": 8, "steps": 100}
     names = quick("task_sentiment_integrated_gradients", "--text", *texts, **options)
-    contributions, colour = names["contributions"], names["colour"]
+    contributions, shade = names["contributions"], names["pictures"].shade
     added, full, nothing = contributions(texts[0])
     assert added.shape == (14,)
     assert full != nothing
     np.testing.assert_allclose(added.sum(), full - nothing, rtol=0.02, atol=2e-3)
     path = tmp_path / "output" / "integrated_gradients.svg"
     picture = ElementTree.parse(path).getroot()
-    shown = "".join(text.text for text in picture.iter() if text.get("fill") is None and text.text)
+    shown = "".join(
+        text.text for text in picture.findall(".//{*}text") if text.get("text-anchor") == "middle"
+    )
     assert shown.strip() == "".join(texts)
-    assert [colour(x) for x in (0, 1, -1)] == ["rgb(255,255,255)", "rgb(255,0,0)", "rgb(0,0,255)"]
+    assert [shade(x) for x in (0, 1, -1)] == ["rgb(255,255,255)", "rgb(255,0,0)", "rgb(0,0,255)"]
     # a model that reads nothing
     predict_always(names["model"], 1)
     added, full, nothing = contributions(texts[0])
