@@ -19,7 +19,7 @@ PYTEST  := KERAS_BACKEND=$(BACKEND) $(PY) -m pytest --numprocesses auto --maxpro
 
 .PHONY: quickstart smoke test test-all timings mutants chaos fuzz load check format bench clean
 
-quickstart: $(VENV)/.installed-$(BACKEND)
+quickstart: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-pretraining
 	KERAS_BACKEND=$(BACKEND) $(PY) examples/quickstart.py $(if $(CHECKPOINT),--checkpoint "$(CHECKPOINT)") $(if $(DATA),--data "$(DATA)")
 
 # a minute: imports, a small model, a fine-tuning, a generation
