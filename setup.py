@@ -30,7 +30,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    package_data={"bert4keras_lite": ["everyday.txt", "serving/page/*", "included/NOTICE.txt", "included/*/*"]},
+    package_data={
+        "bert4keras_lite": ["everyday.txt", "serving/page/*", "included/NOTICE.txt", "included/*/*"]
+    },
     entry_points={"console_scripts": ["bert4keras_lite = bert4keras_lite.cli:main"]},
     packages=find_packages(include=["bert4keras_lite", "bert4keras_lite.*"]),
     install_requires=[

@@ -26,7 +26,7 @@ import numpy as np
 from . import hub, mappings
 from .arguments import RANGES, check_options, complain, within
 from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
-from .checkpoints.foreign import adapt
+from .checkpoints.dialects import adapt
 from .checkpoints.matching import detect_format, locate
 from .configs import (
     ARCHITECTURES,

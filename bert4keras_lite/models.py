@@ -21,7 +21,7 @@ from . import mappings
 from .arguments import check_flags, check_options, checks_flags, expected_number
 from .checkpoints import open_checkpoint, saving_checkpoint
 from .checkpoints.base import release
-from .checkpoints.foreign import adapt
+from .checkpoints.dialects import adapt
 from .checkpoints.keras_file import counted_anew, under_paths
 from .checkpoints.matching import check_rows, has_names, layers_of, orthogonally_resize
 from .configs import (

@@ -11,10 +11,10 @@ import numpy as np
 from bert4keras_lite.arguments import check_number
 from bert4keras_lite.parsing import is_file_name, parse_json, shown
 
-from .draws import keys, permuted
 from .files import copy, exists, is_remote, join, make_directory, open_binary
 from .masking import FEATURES, NEEDED, OBJECTIVES, Rows, record_length
 from .shards import MANIFEST, Shard, decode_examples, index_name
+from .stateless_random import keys, permuted
 
 # What keys are derived for.
 _ORDER, _MASKS = 0, 1

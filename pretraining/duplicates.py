@@ -14,8 +14,8 @@ import hashlib
 import numpy as np
 
 from .documents import without_space
-from .draws import keys
 from .segmentation import codes_of
+from .stateless_random import keys
 
 SHINGLE = 5
 ORDERS = 128

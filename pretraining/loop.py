@@ -14,11 +14,7 @@ from bert4keras_lite.parsing import shown
 
 from . import distribution, objectives
 from .batches import ALIKE, Examples, fitting
-from .config import as_yaml
-from .files import join, own
-from .monitor import Monitor, Work, measured_flops
-from .packing import open_tokenizer, vocabulary_hash
-from .state import (
+from .checkpointing import (
     Checkpoints,
     EachStep,
     NonFinite,
@@ -27,6 +23,10 @@ from .state import (
     gather,
     process,
 )
+from .config import as_yaml
+from .files import join, own
+from .monitor import Monitor, Work, measured_flops
+from .packing import open_tokenizer, vocabulary_hash
 from .validation import Validation
 
 TOKENIZER_FILES = (
@@ -121,7 +121,7 @@ def run(settings, export_to=None, stream=sys.stdout):
         model.compile(optimizer(settings), jit_compile=settings.jit_compile)
         model.optimizer.build(model.trainable_variables)  # one trace
         if keras.backend.backend() == "torch" and model.jit_compile and not settings.remat:
-            from .whole_step import compile_whole_steps
+            from .torch_compile import compile_whole_steps
 
             compile_whole_steps(model)
         best = "val_loss" if settings.validation else "loss"

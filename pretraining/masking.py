@@ -12,7 +12,7 @@ import numpy as np
 
 from bert4keras_lite.arguments import check_number
 
-from .draws import uniform
+from .stateless_random import uniform
 
 # What a key is used for; positions are far below 2**32.
 _WORDS, _AIMS, _ACTIONS, _TOKENS, _NOISE, _CLEAN = (i << 32 for i in range(6))

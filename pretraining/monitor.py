@@ -11,8 +11,8 @@ from keras import ops
 
 from bert4keras_lite.files import replacing
 
+from .checkpointing import EachStep
 from .log import Log
-from .state import EachStep
 
 
 class Monitor(EachStep):

@@ -8,9 +8,9 @@ import numpy as np
 
 from bert4keras_lite.tokenizers import SpTokenizer, Tokenizer, load_tokenizer
 
-from .draws import keys, uniform
 from .masking import FEATURES, NEEDED, record_length
 from .segmentation import Segmenter
+from .stateless_random import keys, uniform
 
 MODES = tuple(FEATURES)
 WORDS = ("jieba", "dictionary", "tokens")

@@ -34,7 +34,7 @@ import numpy as np
 from bert4keras_lite import checkpoints, configs, tokenizers
 from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.checkpoints import tf_bundle as tf
-from bert4keras_lite.checkpoints.foreign import adapt
+from bert4keras_lite.checkpoints.dialects import adapt
 from bert4keras_lite.checkpoints.keras_file import read_keras
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 from pretraining import batches, corpus, documents, duplicates, laptop, log, shards, texts

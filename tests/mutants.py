@@ -103,7 +103,7 @@ MUTANTS = (
     # generation with a cache: the position of every new token is one too large
     Mutant(
         "positions",
-        "bert4keras_lite/generation/program.py",
+        "bert4keras_lite/generation/compiled_loop.py",
         'ops.zeros((1, width), "int32") + length + last,',
         'ops.zeros((1, width), "int32") + length + state["count"],',
     ),
@@ -152,7 +152,7 @@ MUTANTS = (
     # layer-wise learning rates decrease from the lowest block to the highest
     Mutant(
         "optimizers",
-        "bert4keras_lite/optimizers/rates.py",
+        "bert4keras_lite/optimizers/schedules.py",
         "decay ** (blocks + 1 - i)",
         "decay ** (i + 2)",
     ),
@@ -236,14 +236,14 @@ MUTANTS = (
     # generate takes the wrong argument, which shows where the two penalties differ
     Mutant(
         "penalties",
-        "bert4keras_lite/generation/writing.py",
+        "bert4keras_lite/generation/generate.py",
         '"length_penalty": np.float32(length_penalty)',
         '"length_penalty": np.float32(repetition_penalty)',
     ),
     # pretraining: the checkpoint with the best metric is removed like other old ones
     Mutant(
         "weights",
-        "pretraining/state.py",
+        "pretraining/checkpointing.py",
         "kept = {*steps[-self.keep :], self.best_step()}",
         "kept = {*steps[-self.keep :]}",
     ),

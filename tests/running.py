@@ -1,13 +1,14 @@
 """How the tests run a model on one batch, and which parameters of a test `make test` runs."""
 
 import contextlib
+import sys
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from bert4keras_lite.generation import program
+from bert4keras_lite.generation import compiled_loop
 
 
 def outputs_of(model, inputs, compiled=False):
@@ -45,13 +46,16 @@ def predict_always(model, label):
 def operation_by_operation(monkeypatch):
     """Within the test, generation compiles nothing, as in `outputs_of`."""
 
-    class Uncompiled(program.Program):
+    class Uncompiled(compiled_loop.Program):
         def __init__(self, transformer, search):
             super().__init__(transformer, search)
             self.begin, self.step, self.run = self._begin, self._step, self._run_step_by_step
 
-    monkeypatch.setattr(program, "Program", Uncompiled)
-    monkeypatch.setattr("bert4keras_lite.generation.writing.Program", Uncompiled)
+    monkeypatch.setattr(compiled_loop, "Program", Uncompiled)
+    module = sys.modules[
+        "bert4keras_lite.generation.generate"
+    ]  # the package has a function of that name
+    monkeypatch.setattr(module, "Program", Uncompiled)
 
 
 # the argument `compiled`: `make test` runs a test with False, `make test-all` also with True

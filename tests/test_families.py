@@ -14,7 +14,7 @@ from running import outputs_of
 
 from bert4keras_lite import mappings
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
-from bert4keras_lite.checkpoints.foreign import DIALECTS, adapt
+from bert4keras_lite.checkpoints.dialects import DIALECTS, adapt
 from bert4keras_lite.checkpoints.matching import gather
 from bert4keras_lite.configs import (
     ARCHITECTURES,

@@ -17,15 +17,14 @@ from test_families import build, writers
 
 from bert4keras_lite.generation import (
     Trie,
+    compiled_loop,
     generate,
     generate_text,
     gibbs_sample,
-    program,
     search,
     stream,
-    writing,
 )
-from bert4keras_lite.generation.writing import Task, pieces, transformer_of
+from bert4keras_lite.generation.generate import Task, pieces, transformer_of
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.tokenizers import ByteBPETokenizer, Tokenizer, load_tokenizer
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
@@ -73,9 +72,9 @@ def test_cached_scores_are_the_uncached(name, application, options, compiled, mo
         now = [ops.cast(x, "int32") for x in now]
         return state | search._written(state, *now) | {"scores": scores}
 
-    monkeypatch.setattr(program, "choose", choose)
+    monkeypatch.setattr(compiled_loop, "choose", choose)
     task = Task(transformer, PROMPTS, 5, num_beams=2)
-    writer = program.Program(transformer, task.search)
+    writer = compiled_loop.Program(transformer, task.search)
     prompt, limits = task._tensors(task.arrays, task.limits | {"bias": task.bias})
     fixed, state = writer.begin(prompt, limits)
     found = [np.repeat(ops.convert_to_numpy(state["scores"]), 2, axis=1)]
@@ -270,8 +269,8 @@ def test_any_top_k_takes_the_same_program(gpt2):
 
 def test_few_programs_are_kept(gpt2, monkeypatch):
     """Each is for arrays of one shape; which was used last is not dropped."""
-    monkeypatch.setattr(writing, "PROGRAMS", 2)
-    monkeypatch.setattr(writing, "Program", lambda *_: object())
+    monkeypatch.setattr(generate, "PROGRAMS", 2)
+    monkeypatch.setattr(generate, "Program", lambda *_: object())
     monkeypatch.setattr(transformer_of(gpt2), "programs", {}, raising=False)
     program = {rows: Task(gpt2, [[1]] * rows, 1)._program() for rows in (1, 2, 1, 3)}
     assert list(transformer_of(gpt2).programs.values()) == [program[1], program[3]]
@@ -531,7 +530,7 @@ def test_models_that_cannot_write():
 def test_which_tokens_occur():
     tokens = np.array([[4, 4, 0, 2], [5, 1, 1, 3]], "int32")
     is_token = np.array([[1, 1, 1, 0], [0, 1, 1, 1]], bool)
-    found = program.which_occur(*map(ops.convert_to_tensor, (tokens, is_token)), 6)
+    found = compiled_loop.which_occur(*map(ops.convert_to_tensor, (tokens, is_token)), 6)
     expected = [[True, False, False, False, True, False], [False, True, False, True, False, False]]
     assert ops.convert_to_numpy(found).tolist() == expected
 
@@ -550,7 +549,7 @@ def test_a_penalty_takes_no_room_of_prompts_times_vocabulary():
 
     tokens, is_token = ops.zeros((2, 300), "int32"), ops.ones((2, 300), "bool")
     with Watched():
-        program.which_occur(tokens, is_token, 1000)
+        compiled_loop.which_occur(tokens, is_token, 1000)
     assert 0 < max(largest) <= 2 * 1001
 
 

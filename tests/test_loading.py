@@ -10,7 +10,7 @@ import pytest
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
-from bert4keras_lite.checkpoints.foreign import adapt
+from bert4keras_lite.checkpoints.dialects import adapt
 from bert4keras_lite.checkpoints.matching import is_copy
 from bert4keras_lite.checkpoints.torch_file import Storage, Tensor, named_tensors
 from bert4keras_lite.mappings import SKIPPABLE

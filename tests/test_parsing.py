@@ -18,9 +18,9 @@ from bert4keras_lite.parsing import (
     shown,
 )
 from bert4keras_lite.tokenizers import ByteBPETokenizer, load_tokenizer
+from pretraining.checkpointing import fingerprint
 from pretraining.config import load as load_recipe
 from pretraining.documents import Format, Part, read_documents
-from pretraining.state import fingerprint
 from pretraining.texts import read_texts
 
 pytestmark = pytest.mark.once

@@ -32,7 +32,7 @@ from bert4keras_lite import (
 )
 from bert4keras_lite.cli import main
 from bert4keras_lite.generation import Generated
-from bert4keras_lite.generation.writing import TextStream
+from bert4keras_lite.generation.generate import TextStream
 from bert4keras_lite.layers import ConditionalRandomField, GlobalPointer
 from bert4keras_lite.metrics import bio_spans
 from bert4keras_lite.serving import Limits, abilities, attention_model, following, load, save_tagger

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bert4keras_lite import load_tokenizer
 from bert4keras_lite.checkpoints import tf_bundle
-from bert4keras_lite.generation.writing import pieces
+from bert4keras_lite.generation.generate import pieces
 from bert4keras_lite.tokenizers import (
     ByteBPETokenizer,
     CpmTokenizer,

@@ -798,7 +798,7 @@ def test_find_learning_rate_puts_everything_back(tmp_path):
 
 
 def test_find_learning_rate_without_matplotlib(monkeypatch):
-    monkeypatch.setattr("bert4keras_lite.training.rates.find_spec", lambda name: None)
+    monkeypatch.setattr("bert4keras_lite.training.lr_finder.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"bert4keras_lite\[plots\]"):
         training.find_learning_rate(None, None, picture="rates.png")
 

@@ -69,7 +69,7 @@ class Checkpoint(Mapping):
     Attributes:
         path: the file that was opened (for TensorFlow the prefix, for shards their index).
         format: `"tf"`, `"safetensors"`, `"torch"`, `"npz"` or `"keras"`.
-        dialect: what its names were translated from (see `foreign.py`), or None.
+        dialect: what its names were translated from (see `dialects.py`), or None.
         layers: of a file of Keras: group -> the name of the layer that it is of.
         num_heads: how many heads of attention its arrays had an axis for, or None.
         counters: of a file of PyTorch: numbers beside the weights, see `torch_file.COUNTERS`.

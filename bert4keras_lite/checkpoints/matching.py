@@ -89,7 +89,7 @@ def canonical_names(names, slots):
     """Maps the spelling of the tables to the names in the file.
 
     Files of a bare model lack the prefix (`bert.`) that task models carry, and files of some ports
-    carry another family's. (For those of wrappers see `foreign.unwrapped`.) One prefix counts for a
+    carry another family's. (For those of wrappers see `dialects.unwrapped`.) One prefix counts for a
     whole file: what stands behind others is another model, and keeps its names.
     """
     slots = list(slots)

@@ -2,9 +2,9 @@
 
 from .autoregressive import AutoRegressiveDecoder
 from .constraints import Substrings, Trie
+from .generate import Generated, generate, generate_text, stream
 from .gibbs import gibbs_sample
 from .onnx import OnnxWriter, export_writer
-from .writing import Generated, generate, generate_text, stream
 
 __all__ = [
     "AutoRegressiveDecoder",

@@ -15,7 +15,7 @@ from ..files import complete, saving
 from ..layers import Cache
 from ..parsing import FREE, shown, size_of
 from .autoregressive import AutoRegressiveDecoder
-from .writing import transformer_of
+from .generate import transformer_of
 
 
 @checks_flags

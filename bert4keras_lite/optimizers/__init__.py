@@ -14,7 +14,7 @@ doors to the same.
 """
 
 from .averages import EvaluateAverages
-from .doors import (
+from .bert4keras_names import (
     extend_with_exponential_moving_average,
     extend_with_gradient_accumulation,
     extend_with_layer_adaptation,
@@ -36,7 +36,7 @@ from .extended import (
     extend,
 )
 from .loss_scale import LossScaleOptimizer
-from .rates import PiecewiseLinear, layerwise_multipliers
+from .schedules import PiecewiseLinear, layerwise_multipliers
 from .tiger import Tiger
 
 __all__ = [

@@ -28,7 +28,7 @@ from .backends import (
     where,
     write_rows,
 )
-from .rates import PACKAGE, PiecewiseLinear
+from .schedules import PACKAGE, PiecewiseLinear
 
 OWN_WEIGHTS = "own_weights_"  # in files, beside the numbers of variables
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from .rates import PACKAGE
+from .schedules import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -7,7 +7,7 @@ from keras import ops
 
 from .backends import where
 from .extended import Extended
-from .rates import PACKAGE
+from .schedules import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

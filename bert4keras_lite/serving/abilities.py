@@ -18,7 +18,7 @@ from keras import ops
 from .. import layers
 from ..checkpoints import CheckpointError
 from ..data import sequence_padding
-from ..generation.writing import (
+from ..generation.generate import (
     PROGRAMS,
     STEP,
     Task,

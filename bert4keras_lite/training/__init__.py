@@ -11,13 +11,14 @@ Each is written once, for all backends, as a function of the values of the varia
 so that a loss can be taken at weights that the model does not have, and with the same dropout.
 """
 
-from .divergences import (
+from .kl import (
     divergence_of,
     kl_of_binary_probabilities,
     kl_of_binary_scores,
     kl_of_probabilities,
     kl_of_scores,
 )
+from .lr_finder import LearningRates, find_learning_rate
 from .methods import (
     adversarial_training,
     dropout_pairs,
@@ -26,8 +27,7 @@ from .methods import (
     r_drop,
     virtual_adversarial_training,
 )
-from .rates import LearningRates, find_learning_rate
-from .tasks import TaskBatches
+from .multitask import TaskBatches
 from .theseus import ModuleReplacement, theseus
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from .divergences import Divergence, divergence_of
+from .kl import Divergence, divergence_of
 
 
 class Batch(NamedTuple):

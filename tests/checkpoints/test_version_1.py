@@ -15,7 +15,7 @@ import bert4keras_lite.optimizers  # noqa: F401 - Keras finds the classes that a
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
 from bert4keras_lite.serving.entities import load_tagger
-from pretraining.state import Checkpoints, variables_of
+from pretraining.checkpointing import Checkpoints, variables_of
 
 BACKEND = keras.backend.backend()
 in_every_family = pytest.mark.parametrize("family", version_1.FAMILIES)

@@ -62,11 +62,11 @@ class Runner:
     def without_xla(self):
         import tensorflow as tf
 
-        from bert4keras_lite.generation import program
+        from bert4keras_lite.generation import compiled_loop
 
         self.patch.setattr("keras.src.trainers.trainer.model_supports_jit", lambda model: False)
         self.patch.setattr(
-            program, "compiled", lambda _, function: tf.function(function, autograph=False)
+            compiled_loop, "compiled", lambda _, function: tf.function(function, autograph=False)
         )
 
     def watch(self):

@@ -1,5 +1,6 @@
 """The examples that generate text: with a checkpoint, and without one, with a small model."""
 
+import importlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.generation import writing
 
 ROOT = Path(__file__).resolve().parents[2]
+generate_module = importlib.import_module("bert4keras_lite.generation.generate")
 EXAMPLES = ROOT / "examples"
 TOKENIZERS = ROOT.parent / "shared" / "tokenizers"
 FAMILIES = {
@@ -33,7 +34,7 @@ SMALL = {
 def tasks(monkeypatch):
     """Every task that is run, cut to five tokens; `generated` has its results, prompt by prompt."""
     seen = []
-    init, results = writing.Task.__init__, writing.Task.results
+    init, results = generate_module.Task.__init__, generate_module.Task.results
 
     def short(self, model, inputs, max_new_tokens=None, **options):
         init(self, model, inputs, 5, **{**options, "min_new_tokens": 0})
@@ -44,8 +45,8 @@ def tasks(monkeypatch):
         self.generated = [generated] if self.single else generated
         return generated
 
-    monkeypatch.setattr(writing.Task, "__init__", short)
-    monkeypatch.setattr(writing.Task, "results", noted)
+    monkeypatch.setattr(generate_module.Task, "__init__", short)
+    monkeypatch.setattr(generate_module.Task, "results", noted)
     return seen
 
 

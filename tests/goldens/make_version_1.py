@@ -96,7 +96,7 @@ def make_family(directory, family, results):
     import keras
 
     from bert4keras_lite import build_transformer_model
-    from pretraining.state import Checkpoints
+    from pretraining.checkpointing import Checkpoints
 
     keras.utils.set_random_seed(0)
     transformer = build_transformer_model(return_keras_model=False, **options_of(family))

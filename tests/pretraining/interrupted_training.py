@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from bert4keras_lite.optimizers import AdamW
-from pretraining import state
+from pretraining import checkpointing
 
 STEPS, SAVE_EVERY, BROKEN = 20, 2, 7
 JIT = keras.backend.backend() != "torch"  # there it takes a minute
@@ -61,7 +61,7 @@ def say(line):
     os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
-class Losses(state.EachStep):
+class Losses(checkpointing.EachStep):
     """Writes down the loss of each step, and says that it is done."""
 
     def __init__(self, step, path):
@@ -77,7 +77,7 @@ class Losses(state.EachStep):
 def train(model, directory, callbacks=()):
     """Goes on to `STEPS`, from the last checkpoint in a directory."""
     keras.utils.set_random_seed(2)
-    checkpoints = state.Checkpoints(directory, keep=2, best="loss")
+    checkpoints = checkpointing.Checkpoints(directory, keep=2, best="loss")
     start = checkpoints.restore(model)
     model.fit(
         batches(start),
@@ -95,7 +95,7 @@ def train(model, directory, callbacks=()):
 
 
 def values(model):
-    return {name: state.gather(v) for name, v in state.variables_of(model).items()}
+    return {name: checkpointing.gather(v) for name, v in checkpointing.variables_of(model).items()}
 
 
 def block_writes(step):
@@ -104,7 +104,7 @@ def block_writes(step):
 
     def stuck(descriptor):
         path = os.readlink(f"/proc/self/fd/{descriptor}")
-        if f"step-{step:08d}" in path and state.VARIABLES in path:
+        if f"step-{step:08d}" in path and checkpointing.VARIABLES in path:
             os.truncate(path, os.fstat(descriptor).st_size // 2)
             say(f"writing in {threading.current_thread().name}")
             time.sleep(600)
@@ -120,6 +120,6 @@ if __name__ == "__main__":
         torch.set_num_threads(1)  # as in the tests
     if len(sys.argv) > 2:
         block_writes(int(sys.argv[2]))
-    stop = state.StopOnSignal()
+    stop = checkpointing.StopOnSignal()
     train(make_model(), sys.argv[1], [stop])
     sys.exit(stop.exit_code)

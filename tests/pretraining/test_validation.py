@@ -8,9 +8,9 @@ import pytest
 from keras import ops
 
 from pretraining import corpus, loop, objectives, validation
+from pretraining.checkpointing import Checkpoints
 from pretraining.config import Settings
 from pretraining.log import read_log
-from pretraining.state import Checkpoints
 from pretraining.validation import Validation
 
 MODEL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -32,7 +32,7 @@ import numpy as np
 
 from bert4keras_lite.optimizers import AdamW
 from pretraining import distribution, loop, objectives
-from pretraining.state import Checkpoints, gather
+from pretraining.checkpointing import Checkpoints, gather
 
 LENGTH, PREDICTIONS, VOCABULARY = 12, 3, 32
 ALONE = {"devices": "auto", "data_parallel": None, "model_parallel": 1}

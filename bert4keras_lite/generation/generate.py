@@ -18,7 +18,7 @@ from ..arguments import (
     integers,
 )
 from ..data import sequence_padding
-from .program import Program
+from .compiled_loop import Program
 from .search import BARRED, HIDDEN, Search
 
 MOST = 512  # new tokens, where neither the caller nor the positions set a limit

@@ -15,7 +15,7 @@ if keras.backend.backend() != "torch":
 
 import torch
 
-from pretraining.whole_step import compile_whole_steps
+from pretraining.torch_compile import compile_whole_steps
 
 LENGTH, PREDICTIONS, VOCABULARY = 10, 3, 40
 MODEL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}

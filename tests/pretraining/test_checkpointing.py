@@ -21,8 +21,8 @@ from interrupted_training import STEPS, batch, batches, make_model, values
 from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint
 from bert4keras_lite.files import COMMITTED
 from bert4keras_lite.optimizers import LossScaleOptimizer
-from pretraining import state
-from pretraining.state import Checkpoints, NonFinite, StopOnSignal
+from pretraining import checkpointing
+from pretraining.checkpointing import Checkpoints, NonFinite, StopOnSignal
 
 BACKEND = keras.backend.backend()
 SCRIPT = interrupted.__file__
@@ -74,7 +74,7 @@ def compiled():
 @pytest.fixture
 def model(compiled):
     model, first = compiled
-    for name, variable in state.variables_of(model).items():
+    for name, variable in checkpointing.variables_of(model).items():
         variable.assign(np.array(first[name]))
     return model
 
@@ -109,7 +109,7 @@ def test_saved_in_an_epoch(tmp_path, model):
     save = checkpoints.callback(3)
     model.fit(batches(0), epochs=2, steps_per_epoch=5, callbacks=[save], verbose=0)
     assert checkpoints.steps() == [3, 6, 9, 10]
-    metrics = json.loads((checkpoints.path(3) / state.STATE).read_text())["metrics"]
+    metrics = json.loads((checkpoints.path(3) / checkpointing.STATE).read_text())["metrics"]
     assert metrics["loss"] > 0
     straight = values(model)
     for step in (3, 6):
@@ -130,22 +130,22 @@ def test_the_metrics_of_an_epoch_go_on(tmp_path, model):
     assert checkpoints.restore(model, 4) == 4
     assert model.fit(batches(4), steps_per_epoch=2, **fit).history["loss"] == whole
     with pytest.warns(UserWarning, match=r"other metrics.* got metrics/0/sum"):
-        state.set_metrics(model, {"metrics/0/sum": np.zeros(())})
+        checkpointing.set_metrics(model, {"metrics/0/sum": np.zeros(())})
 
 
 def test_what_earlier_versions_left(tmp_path):
     for name in (".tmp-step-00000001", ".old-step-00000002", ".old-step-00000003", "step-00000003"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / state.STATE).write_text(name)
+        (tmp_path / name / checkpointing.STATE).write_text(name)
     (tmp_path / "step-00000004" / ".saving-0").mkdir(parents=True)
     assert Checkpoints(tmp_path).steps() == [2, 3]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
-    assert (tmp_path / "step-00000003" / state.STATE).read_text() == "step-00000003"
+    assert (tmp_path / "step-00000003" / checkpointing.STATE).read_text() == "step-00000003"
 
 
 def small_model(**options):
     model = make_model(units=2, **options)
-    state.variables_of(model)
+    checkpointing.variables_of(model)
     return model
 
 
@@ -226,21 +226,21 @@ def test_the_last_and_the_best_stay(tmp_path):
 
 
 def damage_size(path):
-    os.truncate(path / state.VARIABLES, 100)
+    os.truncate(path / checkpointing.VARIABLES, 100)
 
 
 def damage_bit(path):
-    content = bytearray((path / state.VARIABLES).read_bytes())
+    content = bytearray((path / checkpointing.VARIABLES).read_bytes())
     content[-1] ^= 1
-    (path / state.VARIABLES).write_bytes(content)
+    (path / checkpointing.VARIABLES).write_bytes(content)
 
 
 DAMAGES = {
     "size": damage_size,
     "crc32c": damage_bit,
-    "variables.safetensors: is missing": lambda path: (path / state.VARIABLES).unlink(),
-    "state.json: is missing": lambda path: (path / state.STATE).unlink(),
-    "state.json: is damaged": lambda path: os.truncate(path / state.STATE, 20),
+    "variables.safetensors: is missing": lambda path: (path / checkpointing.VARIABLES).unlink(),
+    "checkpointing.json: is missing": lambda path: (path / checkpointing.STATE).unlink(),
+    "checkpointing.json: is damaged": lambda path: os.truncate(path / checkpointing.STATE, 20),
 }
 
 
@@ -264,7 +264,7 @@ def test_the_one_before_a_damaged_one(tmp_path, told):
     assert checkpoints.restore(model) == 2
 
 
-FILES = {state.VARIABLES: {"size": 10, "crc32c": "00000000"}}
+FILES = {checkpointing.VARIABLES: {"size": 10, "crc32c": "00000000"}}
 
 
 @pytest.mark.once
@@ -273,10 +273,13 @@ FILES = {state.VARIABLES: {"size": 10, "crc32c": "00000000"}}
     [
         *[({"metrics": value}, "metrics") for value in (None, [], {"loss": "1"}, {"loss": True})],
         ({"metrics": {"loss": 10**400}}, "metrics"),
-        *[({"files": value}, "files") for value in (None, [], {}, {state.VARIABLES: []})],
-        *[({"files": {state.VARIABLES: value}}, "files") for value in ({}, {"size": 10})],
-        ({"files": {state.VARIABLES: {"size": "10", "crc32c": "00000000"}}}, "files"),
-        ({"files": {state.VARIABLES: {"size": 10, "crc32c": "00000000", "sha": ""}}}, "files"),
+        *[({"files": value}, "files") for value in (None, [], {}, {checkpointing.VARIABLES: []})],
+        *[({"files": {checkpointing.VARIABLES: value}}, "files") for value in ({}, {"size": 10})],
+        ({"files": {checkpointing.VARIABLES: {"size": "10", "crc32c": "00000000"}}}, "files"),
+        (
+            {"files": {checkpointing.VARIABLES: {"size": 10, "crc32c": "00000000", "sha": ""}}},
+            "files",
+        ),
         *[({"step": value}, "step") for value in (None, "2", 2.0, True, 500)],
         ({"backend": 5}, "backend"),
         ({"keras": []}, "keras"),
@@ -285,10 +288,10 @@ FILES = {state.VARIABLES: {"size": 10, "crc32c": "00000000"}}
 def test_a_state_with_other_values_is_damaged(tmp_path, changed, told):
     model, checkpoints = small_model(), Checkpoints(tmp_path, best="loss")
     checkpoints.path(2).mkdir()
-    (checkpoints.path(2) / state.VARIABLES).write_bytes(b"0123456789")
+    (checkpoints.path(2) / checkpointing.VARIABLES).write_bytes(b"0123456789")
     content = {"step": 2, "metrics": {"loss": 1.0}, "files": FILES}
     content |= {"backend": "jax", "keras": "3.0.0", **changed}
-    (checkpoints.path(2) / state.STATE).write_text(json.dumps(content))
+    (checkpoints.path(2) / checkpointing.STATE).write_text(json.dumps(content))
     assert checkpoints.best_step() is None
     with pytest.raises(CheckpointError, match=rf"state\.json: is damaged \({told}: expected"):
         checkpoints.restore(model)
@@ -299,14 +302,14 @@ def test_a_state_with_other_values_is_damaged(tmp_path, changed, told):
 def test_a_state_of_another_kind_is_damaged(tmp_path, content):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.path(2).mkdir()
-    (checkpoints.path(2) / state.STATE).write_text(content)
+    (checkpoints.path(2) / checkpointing.STATE).write_text(content)
     with pytest.raises(CheckpointError, match=r"state\.json: is damaged"):
         checkpoints.restore(small_model())
 
 
 @pytest.mark.once
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
-@pytest.mark.parametrize("name", [state.STATE, state.VARIABLES])
+@pytest.mark.parametrize("name", [checkpointing.STATE, checkpointing.VARIABLES])
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
 def test_what_is_no_file_is_not_waited_for(tmp_path, name, make):
     model, checkpoints = small_model(), Checkpoints(tmp_path)
@@ -402,11 +405,14 @@ def test_names_and_checksums_of_strangers_are_told_in_short(tmp_path):
     """Control characters as escapes, values cut at 200 characters, no more than 40 differences."""
     checkpoints, model = Checkpoints(tmp_path, asynchronous=False), small_model()
     checkpoints.save(1, model)
-    variables, described = checkpoints.path(1) / state.VARIABLES, checkpoints.path(1) / state.STATE
+    variables, described = (
+        checkpoints.path(1) / checkpointing.VARIABLES,
+        checkpoints.path(1) / checkpointing.STATE,
+    )
     content = json.loads(described.read_text())
 
     def told(**changes):
-        content["files"][state.VARIABLES] = state.fingerprint(variables) | changes
+        content["files"][checkpointing.VARIABLES] = checkpointing.fingerprint(variables) | changes
         described.write_text(json.dumps(content))
         with pytest.raises(CheckpointError) as error:
             checkpoints.restore(model, 1)
@@ -423,23 +429,23 @@ def test_names_and_checksums_of_strangers_are_told_in_short(tmp_path):
 
 @pytest.mark.skipif(BACKEND != "torch", reason="other backends have no random state of their own")
 def test_damaged_random_state_changes_nothing(tmp_path, monkeypatch):
-    checkpoints, found = Checkpoints(tmp_path, asynchronous=False), state.random_state()
+    checkpoints, found = Checkpoints(tmp_path, asynchronous=False), checkpointing.random_state()
     wrong = {name: np.full_like(array, 255) for name, array in found.items()}
     with monkeypatch.context() as changed:
-        changed.setattr(state, "random_state", lambda: wrong)
+        changed.setattr(checkpointing, "random_state", lambda: wrong)
         checkpoints.save(1, small_model())
     other = small_model()
-    before, random_before = values(other), state.random_state()
+    before, random_before = values(other), checkpointing.random_state()
     with pytest.raises(
         CheckpointError, match=r"step-00000001: is damaged \(states of random numbers"
     ):
         checkpoints.restore(other)
     assert_same(values(other), before)
-    assert_same(state.random_state(), random_before)
+    assert_same(checkpointing.random_state(), random_before)
 
 
 def test_names_do_not_depend_on_what_was_made_before(tmp_path):
-    names = [list(state.variables_of(small_model())) for _ in range(2)]
+    names = [list(checkpointing.variables_of(small_model())) for _ in range(2)]
     assert names[0] == names[1]
     seeds = [name for name in names[0] if "seed" in name]
     assert len(seeds) == 2
@@ -450,14 +456,14 @@ def test_saving_copies_before_it_returns(tmp_path, monkeypatch, model):
     """Later steps, which may write to the same memory, change nothing in what is being saved."""
     checkpoints = Checkpoints(tmp_path)
     started, go_on = threading.Event(), threading.Event()
-    write = state.save_checkpoint
+    write = checkpointing.save_checkpoint
 
     def slow(*args, **kwargs):
         started.set()
         assert go_on.wait(60)
         write(*args, **kwargs)
 
-    monkeypatch.setattr(state, "save_checkpoint", slow)
+    monkeypatch.setattr(checkpointing, "save_checkpoint", slow)
     expected = values(model)
     checkpoints.save(0, model)
     assert started.wait(60)
@@ -493,7 +499,7 @@ def test_errors_of_the_thread_surface(tmp_path, monkeypatch, how):
     assert checkpoints.steps() == [3]
 
 
-class Send(state.EachStep):
+class Send(checkpointing.EachStep):
     def reach(self, step, logs=None):
         if step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -540,7 +546,7 @@ def test_batches_that_are_not_finite(tmp_path, monkeypatch, model):
     assert list(tmp_path.iterdir()) == []
     data, before = broken_from(5, 99), []
     watch = NonFinite(3, tmp_path, data, every=4)
-    keep = state.EachStep()
+    keep = checkpointing.EachStep()
     keep.reach = lambda step, logs=None: step == 5 and before.append(values(keep.model))
     with pytest.raises(FloatingPointError, match=r"3 in a row .limit=3.*from step 5"):
         model.fit(feed(data), steps_per_epoch=50, callbacks=[keep, watch], verbose=0)
