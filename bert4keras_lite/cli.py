@@ -32,16 +32,16 @@ from .configs import (
     ARCHITECTURES,
     Config,
     advice,
-    cautions,
     config_in,
     find_files,
     heads_among,
+    infer_from_weights,
     judge,
+    known_issues,
     match_weights,
-    read_off,
     recognize,
     refuse_roberta,
-    settle,
+    resolve_ambiguities,
     under_our_names,
     warn,
     without_place,
@@ -276,14 +276,14 @@ class Description:
             self.unknown = without_place(self.checkpoint, row)
         all_known = bool(self.checkpoint) and not self.unknown
         self.said = judge(values, self.where, self.checkpoint, all_known)
-        values, ambiguous = settle(self.family, values, self.checkpoint)
+        values, ambiguous = resolve_ambiguities(self.family, values, self.checkpoint)
         self.said += ambiguous
         if self.checkpoint:
-            values = read_off(self.checkpoint, self.family, values) | values
+            values = infer_from_weights(self.checkpoint, self.family, values) | values
             refuse_roberta(values, self.where)
         self.values = row | values | under_our_names(settings or {})[0]
         self.possible_heads = {path.split("/")[0] for _, path, *_ in table}
-        self.said += cautions(self.family, self.values | {"with_lm": True}, self.checkpoint)
+        self.said += known_issues(self.family, self.values | {"with_lm": True}, self.checkpoint)
 
     @property
     def config(self):

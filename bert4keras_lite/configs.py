@@ -841,7 +841,7 @@ def families_of(names):
     return []
 
 
-def settle(family, values, checkpoint=None):
+def resolve_ambiguities(family, values, checkpoint=None):
     """Config values as the family and the file mean them, and sentences on what was decided.
 
     Files in bert4keras' form say "gelu" where the published weights were trained with the tanh
@@ -878,7 +878,7 @@ _MEASURES = [
 MEASURED = [name for *_, name in _MEASURES] + ["num_hidden_layers"]
 
 
-def read_off(checkpoint, family, values):
+def infer_from_weights(checkpoint, family, values):
     """What the arrays of a checkpoint say that the config does not.
 
     Args:
@@ -985,7 +985,7 @@ def _own_head(checkpoint, table):
     return not is_copy(checkpoint, head, tokens)
 
 
-def cautions(family, values, checkpoint):
+def known_issues(family, values, checkpoint):
     """Sentences on what is ambiguous in these files, and what to do about it.
 
     Args:
@@ -1064,7 +1064,7 @@ def _of_directory(path):
     others = read_config(other)
     for name in sorted(_FIELDS.keys() & values.keys() & others.keys() - _OF_USE - _OF_TRAINING):
         pair = [values[name], others[name]]
-        vague = name == "hidden_act" and "model_type" not in values  # see `settle`
+        vague = name == "hidden_act" and "model_type" not in values  # see `resolve_ambiguities`
         if pair[0] != pair[1] and not (vague and all(act in _GELUS for act in pair)):
             raise ValueError(
                 f"{path}: {key_of(values, name)} is {shown(values[name])}, and "
@@ -1132,7 +1132,7 @@ def check_adapter(directory):
         warn([said], file)
 
 
-def contradiction(model, values, where):
+def check_family(model, values, where):
     """Raises if a config names another family than the one asked for."""
     model_type = values.get("model_type")
     if model_type not in {*mappings.MODEL_TYPES, *mappings.WEIGHTS}:
@@ -1228,7 +1228,7 @@ def advice(config, checkpoint, chosen=()):
     mine.add(c.family)
     if families and not mine & {*families}:
         return f"\nThe names look like those of model={families[0]!r}."
-    measured = read_off(checkpoint, c.family, {})
+    measured = infer_from_weights(checkpoint, c.family, {})
     ours = {name: getattr(c, name) for name in MEASURED} | {"embedding_size": c.token_size}
     ours = {name: value for name, value in ours.items() if name not in chosen}
     ours |= {"num_decoder_layers": c.block_counts["j"]} if c.stacks != "one" else {}

@@ -17,7 +17,7 @@ from .layers.values import extent, mark_wrong, whole_numbers
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
-HIDDEN = -1e9  # next to it, any score is large; and it is finite
+NEG_INF = -1e9  # next to it, any score is large; and it is finite
 HIDDEN_SPAN = -2.9e4  # above what `GlobalPointer` gives hidden spans, in float16, too
 
 
@@ -103,7 +103,7 @@ def focal(y_true, y_pred, gamma=2.0, alpha=None):
         Lin et al., "Focal Loss for Dense Object Detection", arXiv 1708.02002, equation 5.
     """
     labels, scores = _labels_and_scores(y_true, y_pred)
-    others = ops.where(_is_label(labels, scores), HIDDEN, scores)
+    others = ops.where(_is_label(labels, scores), NEG_INF, scores)
     total = ops.logsumexp(scores, axis=-1)
     # log(1 - p) as a sum of the other classes: 1 - p itself would round to 0
     fading = ops.exp(gamma * (ops.logsumexp(others, axis=-1) - total))
@@ -143,7 +143,7 @@ def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096
     total = _log_sums(
         ops.reshape(x, (-1, dim)),
         ops.pad(table, [(0, fill), (0, 0)]),
-        ops.pad(ops.cast(bias, "float32"), [(0, fill)], constant_values=HIDDEN),
+        ops.pad(ops.cast(bias, "float32"), [(0, fill)], constant_values=NEG_INF),
         parts,
     )
     total = ops.reshape(total, ops.shape(labels))
@@ -345,7 +345,7 @@ def _log_sums(x, table, bias, parts):
             _, scores = part(i, x, table, bias)
             return ops.logaddexp(total, ops.logsumexp(scores, axis=-1))
 
-        total = ops.fori_loop(0, parts, add_part, ops.full_like(x[:, 0], HIDDEN, dtype="float32"))
+        total = ops.fori_loop(0, parts, add_part, ops.full_like(x[:, 0], NEG_INF, dtype="float32"))
 
         def gradient(*upstream_last, upstream=None):
             upstream = upstream_last[-1] if upstream is None else upstream

@@ -8,6 +8,7 @@ an ordinary functional `keras.Model`.
 import inspect
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cached_property, partial
@@ -31,20 +32,20 @@ from .configs import (
     SPELLED,
     Config,
     advice,
-    cautions,
     check_adapter,
+    check_family,
     check_vocabulary,
-    contradiction,
     file_names,
     find_files,
     gate_of,
+    infer_from_weights,
     judge,
     key_of,
+    known_issues,
     match_weights,
-    read_off,
     recognize,
     refuse_roberta,
-    settle,
+    resolve_ambiguities,
     under_our_names,
     warn,
     without_place,
@@ -85,10 +86,13 @@ WRITTEN = {
 }
 
 
+RENAMED = {"draw": "build_graph", "heads": "output_heads"}  # since version 0.1
+
+
 class Transformer:
     """The graph of a model, as Keras layers, and the way its weights go in and out.
 
-    Subclass it and pass the class as `model=` to change a part: `embed`, `encode` and `heads`
+    Subclass it and pass the class as `model=` to change a part: `embed`, `encode` and `output_heads`
     take tensors and give tensors.
 
     Args:
@@ -110,6 +114,18 @@ class Transformer:
         hidden_states: one tensor `(batch, length, hidden_size)` a block.
         layers: name -> layer.
     """
+
+    def __init_subclass__(cls, **kwargs):
+        """Takes methods of a subclass under their names of version 0.1, too."""
+        super().__init_subclass__(**kwargs)
+        for old, new in RENAMED.items():
+            if old in vars(cls) and new not in vars(cls):
+                warnings.warn(
+                    f"{cls.__name__}.{old} is called {new} now. Rename the method.",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+                setattr(cls, new, vars(cls)[old])
 
     @checks_flags
     def __init__(
@@ -152,7 +168,7 @@ class Transformer:
 
         self.ids = self.make_inputs()
         self.inputs = [*self.ids.values(), *self.more_inputs]
-        self.outputs = self.draw(**self.ids)
+        self.outputs = self.build_graph(**self.ids)
         self.model = self.keras_model(self.inputs, self.outputs, name)
         self.model.transformer = self
         table = self.layers.get(f"{self.prefix}token_embedding")
@@ -193,13 +209,15 @@ class Transformer:
             return self.layers[name].output
         return keras.Input((self.config.sequence_length, *dims), dtype=dtype, name=name)
 
-    def draw(self, token_ids, segment_ids=None, position_ids=None):
+    def build_graph(self, token_ids, segment_ids=None, position_ids=None):
         """From inputs to outputs, as a list."""
         positions = self.positions(token_ids) if position_ids is None else position_ids
         x = self.embed(token_ids, positions, segment_ids)
         context = {"bias": self.attention_bias(token_ids, segment_ids)}
         x = self.encode(x, context | self.position_context(positions))
-        return self.heads(x) or [x]
+        return self.output_heads(x) or [x]
+
+    draw = build_graph  # its name in version 0.1
 
     def layer(self, kind, name, **arguments):
         """The layer of that name: a shared one, or a new `kind(**arguments)`."""
@@ -381,7 +399,7 @@ class Transformer:
             remat=self.remat,
         )
 
-    def heads(self, x):
+    def output_heads(self, x):
         """The outputs asked for, in bert4keras' order; none: the last hidden state is the output.
 
         `with_pool`: `(batch, hidden_size)`; `with_nsp`, in its place: `(batch, 2)`, entry 0 for
@@ -403,6 +421,8 @@ class Transformer:
         if c.with_lm:
             outputs.append(self.probabilities("lm", c.with_lm, self.token_scores(x)))
         return outputs
+
+    heads = output_heads  # its name in version 0.1
 
     def token_scores(self, x):
         """`(batch, length, hidden_size)` to `(batch, length, vocab_size)`."""
@@ -441,11 +461,11 @@ class Transformer:
             for block in keys_and_values or empty
         ]
 
-    def read_source(self, token_ids, lengths):
+    def encode_prompt(self, token_ids, lengths):
         """What a decoder attends to, and where: nothing, with one stack."""
         return None, None
 
-    def next_scores(
+    def decode_step(
         self,
         caches,
         token_ids,
@@ -470,7 +490,7 @@ class Transformer:
             slots, key_slots: of the queries and of the keys, `(1, queries)` and `(1, keys)`.
             visible: which keys each query may see, `(batch, queries, keys)`; None: these are
                 the prompts, of which a token sees what `application` says.
-            memory, memory_bias: from `read_source`.
+            memory, memory_bias: from `encode_prompt`.
 
         Returns:
             `(batch, queries, vocab_size)`, of the last query alone where `visible` is None.
@@ -669,7 +689,7 @@ class EncoderDecoder(Transformer):
     def memory_input(self):
         return self.input("memory", self.config.hidden_size, dtype=keras.config.floatx())
 
-    def draw(self, token_ids=None, decoder_token_ids=None, memory=None):
+    def build_graph(self, token_ids=None, decoder_token_ids=None, memory=None):
         memory_bias = None
         if token_ids is not None:
             memory_bias = self.attention_bias(token_ids, stack="encoder_")
@@ -680,6 +700,8 @@ class EncoderDecoder(Transformer):
             else self.decode(decoder_token_ids, memory, memory_bias)
         )
 
+    draw = build_graph  # its name in version 0.1
+
     def encode_source(self, token_ids, bias):
         positions = self.positions(token_ids)
         bias = bias + self.relative_bias("encoder_")(positions, positions)
@@ -687,14 +709,14 @@ class EncoderDecoder(Transformer):
         return self.layer(Dropout, "encoder_dropout", rate=self.config.dropout_rate)(x)
 
     def decode(self, token_ids, memory, memory_bias=None):
-        """The decoder's outputs: see `heads`."""
+        """The decoder's outputs: see `output_heads`."""
         positions = self.positions(token_ids)
         bias = self.attention_bias(token_ids, attend="lm", stack="decoder_")
         source_positions = self.positions(memory) if self.config.cross_position_bias else None
         x = self.decoded(
             token_ids, bias, positions, positions, memory, memory_bias, source_positions
         )
-        return self.heads(x) or [x]
+        return self.output_heads(x) or [x]
 
     def decoded(
         self,
@@ -718,14 +740,14 @@ class EncoderDecoder(Transformer):
         x = self.layer(Dropout, "decoder_dropout", rate=self.config.dropout_rate)(x)
         return x * self.config.hidden_size**-0.5 if self.config.rescales else x
 
-    def read_source(self, token_ids, lengths):
+    def encode_prompt(self, token_ids, lengths):
         """The encoder's states of rows of ids of these `lengths` `(batch, 1)`, and their bias."""
         is_token = self.positions(token_ids) < lengths
         visible = ops.logical_and(is_token, token_mask(token_ids, self.config.pad_token_id))
         bias = self.attention_bias_layer(stack="encoder_")(token_ids, visible=visible)
         return self.encode_source(token_ids, bias), bias
 
-    def next_scores(
+    def decode_step(
         self,
         caches,
         token_ids,
@@ -912,7 +934,7 @@ def build_transformer_model(
 
     Returns:
         A `keras.Model`. BERT's inputs are `token_ids` and `segment_ids`, integers `(batch,
-        length)`, its outputs those of `Transformer.heads`; for T5 see `EncoderDecoder`.
+        length)`, its outputs those of `Transformer.output_heads`; for T5 see `EncoderDecoder`.
 
     Raises:
         TypeError: an option that does not exist; the nearest name is suggested.
@@ -949,8 +971,8 @@ def build_transformer_model(
     given = {name for name, value in options.items() if value is not None}
     said = judge(values, where, named, bool(named) and not without_place(named, row))
     values = {name: value for name, value in values.items() if name not in given}
-    values, ambiguous = settle(family, values, checkpoint)
-    measured = read_off(named, family, values) if named else {}
+    values, ambiguous = resolve_ambiguities(family, values, checkpoint)
+    measured = infer_from_weights(named, family, values) if named else {}
     refuse_roberta(values | measured, where)
     values = row | measured | values | {name: options[name] for name in given}
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
@@ -971,7 +993,7 @@ def build_transformer_model(
     if checkpoint is None:
         transformer = kind(config, **arguments)
     else:
-        warn([*said, *ambiguous, *cautions(family, values, named)], where)
+        warn([*said, *ambiguous, *known_issues(family, values, named)], where)
         loading = {name: options[name] for name in LOADING_OPTIONS & options.keys()}
         if kind is class_for(config.stacks) and "layers" not in arguments:
             _check_names(config, checkpoint, arguments.get("prefix") or "", **loading)
@@ -1014,7 +1036,7 @@ def _architecture(model, values, names, where):
         row = {f.name: getattr(model, f.name) for f in fields(model)}
         return class_for(model.stacks), model.family, row
     if isinstance(model, str) and model in ARCHITECTURES:
-        contradiction(model, values, where)
+        check_family(model, values, where)
         row = ARCHITECTURES[model]
         return class_for(row.get("stacks", "one")), model, row
     given_kind = model if inspect.isclass(model) and issubclass(model, Transformer) else None

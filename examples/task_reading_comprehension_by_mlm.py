@@ -65,7 +65,7 @@ transformer = build_transformer_model(
     return_keras_model=False,
 )
 masks = transformer.hidden_states[-1][:, 1 : 1 + args.maxanswer]
-model = keras.Model(transformer.inputs, transformer.heads(masks))
+model = keras.Model(transformer.inputs, transformer.output_heads(masks))
 
 
 def likeliest(part, scores):

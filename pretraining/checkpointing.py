@@ -34,7 +34,7 @@ from keras import ops
 from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
 from bert4keras_lite.files import discard, replacing, tidy, write_text
-from bert4keras_lite.optimizers import Extended, LossScaleOptimizer
+from bert4keras_lite.optimizers import LossScaleOptimizer, OptimizerExtensions
 from bert4keras_lite.parsing import (
     excerpt,
     first_lines,
@@ -557,7 +557,7 @@ def variables_of(model):
 def own_weights(model):
     """Within, moving averages that are being evaluated are not in the model."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    return optimizer.own_weights() if isinstance(optimizer, Extended) else nullcontext()
+    return optimizer.own_weights() if isinstance(optimizer, OptimizerExtensions) else nullcontext()
 
 
 def metrics_of(model):

@@ -222,10 +222,10 @@ def electra(settings, discriminator):
     )
     graph = Predicting(generator, masked=True)
     ids = graph.ids
-    guesses = Guesses(seed=settings.seed, name="guesses")(graph.outputs[0])
+    guesses = GumbelSample(seed=settings.seed, name="guesses")(graph.outputs[0])
     positions = ids.pop("masked_positions")
     read = Replaced(name="replaced")(ids["token_ids"], guesses, positions)
-    (judged,) = discriminator.draw(**ids | {"token_ids": read})
+    (judged,) = discriminator.build_graph(**ids | {"token_ids": read})
     model = ReplacedTokenDetection(
         graph.inputs,
         {"scores": graph.outputs[0], "guesses": guesses, "judged": judged},
@@ -264,15 +264,15 @@ class Predicting(Transformer):
             ids["masked_positions"] = keras.Input((None,), dtype="int32", name="masked_positions")
         return ids
 
-    def draw(self, masked_positions=None, **ids):
+    def build_graph(self, masked_positions=None, **ids):
         self.masked_positions = masked_positions
-        return super().draw(**ids)
+        return super().build_graph(**ids)
 
-    def heads(self, x):
+    def output_heads(self, x):
         if self.masked:
             x = self.layer(AtPositions, "at_positions")(x, self.masked_positions)
         if self.scored:
-            return super().heads(x)
+            return super().output_heads(x)
         for name in ("lm_dense", "lm_norm"):
             x = self.layers[name](x) if name in self.layers else x
         return [x]
@@ -311,7 +311,7 @@ class AtPositions(keras.layers.Layer):
         return keras.KerasTensor((*positions.shape, x.shape[-1]), x.dtype)
 
 
-class Guesses(keras.layers.Layer):
+class GumbelSample(keras.layers.Layer):
     """Tokens drawn from the distribution that scores stand for, without a gradient.
 
     The largest of scores and Gumbel noise, which is a sample of their softmax (Gumbel, 1954).

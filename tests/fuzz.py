@@ -518,7 +518,7 @@ def read_config(path):
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     configs.judge(values, where)
-    values, _ = configs.settle(family, values)
+    values, _ = configs.resolve_ambiguities(family, values)
     configs.refuse_roberta(values, where)
     configs.Config.from_values(configs.ARCHITECTURES[family] | values, where)
 

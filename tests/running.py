@@ -46,16 +46,16 @@ def predict_always(model, label):
 def operation_by_operation(monkeypatch):
     """Within the test, generation compiles nothing, as in `outputs_of`."""
 
-    class Uncompiled(compiled_loop.Program):
+    class Uncompiled(compiled_loop.CompiledLoop):
         def __init__(self, transformer, search):
             super().__init__(transformer, search)
             self.begin, self.step, self.run = self._begin, self._step, self._run_step_by_step
 
-    monkeypatch.setattr(compiled_loop, "Program", Uncompiled)
+    monkeypatch.setattr(compiled_loop, "CompiledLoop", Uncompiled)
     module = sys.modules[
         "bert4keras_lite.generation.generate"
     ]  # the package has a function of that name
-    monkeypatch.setattr(module, "Program", Uncompiled)
+    monkeypatch.setattr(module, "CompiledLoop", Uncompiled)
 
 
 # the argument `compiled`: `make test` runs a test with False, `make test-all` also with True

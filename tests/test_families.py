@@ -21,7 +21,7 @@ from bert4keras_lite.configs import (
     MEASURED,
     Config,
     recognize,
-    settle,
+    resolve_ambiguities,
     translate,
 )
 from bert4keras_lite.layers import MultiHeadAttention, NystromAttention
@@ -237,7 +237,7 @@ def test_keys_that_are_left_out_mean_what_they_mean_to_transformers(family):
     family = mappings.MODEL_TYPES[model_type][0]
     defaults = CONFIG_KEYS[model_type]["defaults"]
     config = {"model_type": model_type, "global_attn_every_n_layers": 1}
-    values, _ = settle(family, translate(config))
+    values, _ = resolve_ambiguities(family, translate(config))
     ours = Config.from_values(SIZES | ARCHITECTURES[family] | values)
     theirs = translate({key: defaults[key] for key in names.values() if key in defaults} | config)
     told = names.keys() & theirs.keys() - MEASURED - SIZES.keys()

@@ -24,7 +24,11 @@ MODULES = [
 ]
 # `training` may be a tensor; the others are told by code of the toolkit or of Keras alone
 OF_LAYERS = {"call", "quantized_call", "quantize", "compute_output_spec"}
-INNER = {"Transformer.block", "EncoderDecoder.relative_bias", "Extended.apply_ema_weights"}
+INNER = {
+    "Transformer.block",
+    "EncoderDecoder.relative_bias",
+    "OptimizerExtensions.apply_ema_weights",
+}
 
 
 def public_functions():

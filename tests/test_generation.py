@@ -1,5 +1,6 @@
 """Writing: cached against uncached, the searches against others' code, options, bad input."""
 
+import importlib
 import inspect
 import json
 import math
@@ -24,11 +25,12 @@ from bert4keras_lite.generation import (
     search,
     stream,
 )
-from bert4keras_lite.generation.generate import Task, pieces, transformer_of
+from bert4keras_lite.generation.generate import GenerationRequest, pieces, transformer_of
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.tokenizers import ByteBPETokenizer, Tokenizer, load_tokenizer
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 
+generate_module = importlib.import_module("bert4keras_lite.generation.generate")
 PROMPTS = [[5, 9, 3, 17, 20], [7], [2, 30, 31, 0, 12, 9, 8, 44, 6]]
 KINDS = [(*w, {}) for w in writers() if not w[0].endswith("_decoder")] + [
     ("bert", "lm", {"residual_attention_scores": True}),
@@ -73,8 +75,8 @@ def test_cached_scores_are_the_uncached(name, application, options, compiled, mo
         return state | search._written(state, *now) | {"scores": scores}
 
     monkeypatch.setattr(compiled_loop, "choose", choose)
-    task = Task(transformer, PROMPTS, 5, num_beams=2)
-    writer = compiled_loop.Program(transformer, task.search)
+    task = GenerationRequest(transformer, PROMPTS, 5, num_beams=2)
+    writer = compiled_loop.CompiledLoop(transformer, task.search)
     prompt, limits = task._tensors(task.arrays, task.limits | {"bias": task.bias})
     fixed, state = writer.begin(prompt, limits)
     found = [np.repeat(ops.convert_to_numpy(state["scores"]), 2, axis=1)]
@@ -261,7 +263,7 @@ def test_any_top_k_takes_the_same_program(gpt2):
     for top_k in range(2, 13):
         limits = {"top_k": top_k, "top_p": np.inf}
         few, all_of_them = (
-            search.sample(scores, noise, search.Search("sample", likeliest=size), limits)
+            search.sample(scores, noise, search.DecodingConfig("sample", likeliest=size), limits)
             for size in (top_k, 12)
         )
         np.testing.assert_array_equal(*map(ops.convert_to_numpy, (few, all_of_them)))
@@ -269,12 +271,12 @@ def test_any_top_k_takes_the_same_program(gpt2):
 
 def test_few_programs_are_kept(gpt2, monkeypatch):
     """Each is for arrays of one shape; which was used last is not dropped."""
-    monkeypatch.setattr(generate, "PROGRAMS", 2)
-    monkeypatch.setattr(generate, "Program", lambda *_: object())
+    monkeypatch.setattr(generate_module, "PROGRAMS", 2)
+    monkeypatch.setattr(generate_module, "CompiledLoop", lambda *_: object())
     monkeypatch.setattr(transformer_of(gpt2), "programs", {}, raising=False)
-    program = {rows: Task(gpt2, [[1]] * rows, 1)._program() for rows in (1, 2, 1, 3)}
+    program = {rows: GenerationRequest(gpt2, [[1]] * rows, 1)._program() for rows in (1, 2, 1, 3)}
     assert list(transformer_of(gpt2).programs.values()) == [program[1], program[3]]
-    assert Task(gpt2, [[1, 2]], 5)._program() is program[1]  # of the same shape
+    assert GenerationRequest(gpt2, [[1, 2]], 5)._program() is program[1]  # of the same shape
 
 
 def test_a_seed_repeats_and_is_the_same_on_every_backend(gpt2):
@@ -305,7 +307,7 @@ def test_prompts_of_near_lengths_share_a_program(gpt2, monkeypatch):
     generate(gpt2, [[1, 2, 3]], 20)
     transformer = gpt2.transformer
     monkeypatch.setattr(
-        type(transformer), "next_scores", lambda *a, **k: pytest.fail("compiled again")
+        type(transformer), "decode_step", lambda *a, **k: pytest.fail("compiled again")
     )
     generate(gpt2, [[5] * 11], 12)
     generate(gpt2, [[2, 9]], 8, temperature=1.0, stop_ids=4)  # a stop token changes no shape
@@ -426,7 +428,7 @@ def test_a_stream_has_no_half_characters(text):
 def test_streaming_begins_at_once(gpt2):
     """The first piece comes before the second token is computed."""
     tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS)})
-    task = Task(gpt2, [2, 4], 10)
+    task = GenerationRequest(gpt2, [2, 4], 10)
     states = task.steps()
     assert int(ops.convert_to_numpy(next(states)["count"])) == 1
     with pytest.raises(ValueError, match="num_beams=1"):
@@ -484,7 +486,11 @@ def test_bad_input(gpt2, inputs, options, words):
 
 @pytest.mark.parametrize("value", ["false", "x", {}, {"a": 1}, 1.5j, [[1.5]], [True]], ids=str)
 def test_every_option_has_a_kind(gpt2, value):
-    for name in inspect.signature(Task.__init__).parameters.keys() - {"self", "model", "inputs"}:
+    for name in inspect.signature(GenerationRequest.__init__).parameters.keys() - {
+        "self",
+        "model",
+        "inputs",
+    }:
         with pytest.raises((ValueError, TypeError), match=name):
             generate(gpt2, [1], **({"max_new_tokens": 1} | {name: value}))
     with pytest.raises((ValueError, TypeError), match="inputs"):

@@ -198,7 +198,7 @@ def test_values_that_json_has_no_word_for(tmp_path):
 
 
 class Scaled(Transformer):
-    def heads(self, x):
+    def output_heads(self, x):
         return [x * 2.0]
 
 

@@ -714,3 +714,22 @@ def test_an_adapter_beside_the_weights_is_told(tmp_path):
     (tmp_path / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no bert_config\.json or config\.json"):
         build_transformer_model(tmp_path)
+
+
+def test_parts_under_their_names_of_version_0_1():
+    from bert4keras_lite.models import Transformer
+
+    with pytest.warns(DeprecationWarning, match=r"Old\.heads is called output_heads now"):
+
+        class Old(Transformer):
+            def heads(self, x):
+                return [2 * y for y in super().heads(x)]
+
+    sizes = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 4, "max_position": 4, "with_pool": True}
+    old = build_transformer_model(model=Old, **sizes)
+    new = build_transformer_model(**sizes)
+    new.set_weights(old.get_weights())
+    ids = np.array([[1, 2, 3]])
+    twice, once = (model.predict([ids, 0 * ids], verbose=0) for model in (old, new))
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-6)

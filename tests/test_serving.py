@@ -36,9 +36,9 @@ from bert4keras_lite.generation.generate import TextStream
 from bert4keras_lite.layers import ConditionalRandomField, GlobalPointer
 from bert4keras_lite.metrics import bio_spans
 from bert4keras_lite.serving import Limits, abilities, attention_model, following, load, save_tagger
-from bert4keras_lite.serving.abilities import OnePass, Refused, Served, Writer, Written
+from bert4keras_lite.serving.abilities import InvalidRequest, OnePass, Served, Writer, Written
 from bert4keras_lite.serving.entities import load_tagger
-from bert4keras_lite.serving.worker import Busy, Failed, Job, Late, Worker
+from bert4keras_lite.serving.worker import Failed, Job, Overloaded, Timeout, Worker
 from bert4keras_lite.tokenizers.added import AddedToken
 
 httpx = pytest.importorskip("httpx")
@@ -268,7 +268,7 @@ def test_text_that_later_tokens_change_is_not_told_before(tokenizer, gpt2, monke
         def results(self, count):
             return [[Generated(np.array(ids[:count]), -1.0, False)]]
 
-    monkeypatch.setattr(abilities, "Task", Told)
+    monkeypatch.setattr(abilities, "GenerationRequest", Told)
     monkeypatch.setattr(abilities, "text_options", lambda *_: {})
     told = []
     job = SimpleNamespace(over=False, tell=told.append, end=lambda: told.append(None))
@@ -312,7 +312,7 @@ def test_masks_of_tokenizers_without_start_or_end(bert, marks):
 def test_a_mask_that_is_another_special_token_masks_nothing(bert, tokenizer, name):
     token = tokenizer.special_tokens[name]
     other = load_tokenizer(TINY, token_mask=token)
-    with pytest.raises(abilities.Unable, match=rf"not for masks alone: .* token_{name}\."):
+    with pytest.raises(abilities.UnsupportedTask, match=rf"not for masks alone: .* token_{name}\."):
         abilities.FillMask(bert, other)
 
 
@@ -482,7 +482,7 @@ def test_an_id_that_the_model_lacks_is_refused_for_its_text_alone(served_writer)
     longer.token_end, longer.id_to_token = None, "token{}".format
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ability, "tokenizer", longer)
-        with pytest.raises(Refused, match="'token1000000' has the id 1000000; the model"):
+        with pytest.raises(InvalidRequest, match="'token1000000' has the id 1000000; the model"):
             ability.prepare("天")
 
 
@@ -665,7 +665,7 @@ def test_models_for_texts_of_one_length(top, tokenizer):
         ids = np.array([item.ids + [0] * (12 - len(item.ids))])
         alone = np.asarray(model.predict_on_batch([ids, ids * 0]))[0]
         np.testing.assert_allclose(scores, alone, atol=CLOSE)
-    with pytest.raises(Refused, match="at most 12 fit"):
+    with pytest.raises(InvalidRequest, match="at most 12 fit"):
         ability.prepare("天" * 11)
     served = load(TINY, sequence_length=12)
     vectors, others = served.abilities["vectors"], load(TINY).abilities["vectors"]
@@ -677,7 +677,9 @@ def test_models_for_texts_of_one_length(top, tokenizer):
         np.testing.assert_allclose(found[:4], expected[:4], atol=CLOSE)
     base = build_transformer_model(TINY, sequence_length=12, pad_token_id=-1)
     model = keras.Model(base.inputs, keras.layers.Dense(3)(base.output))
-    with pytest.raises(abilities.Unable, match="for texts of 12 tokens and has no padding"):
+    with pytest.raises(
+        abilities.UnsupportedTask, match="for texts of 12 tokens and has no padding"
+    ):
         abilities.Entities(model, ["O", "B-人", "I-人"], tokenizer)
 
 
@@ -685,7 +687,9 @@ def test_a_tagger_that_takes_more_than_a_text(tokenizer):
     base = build_transformer_model(TINY)
     more = keras.Input((None, 4), name="words")
     model = keras.Model([*base.inputs, more], keras.layers.Concatenate()([base.output, more]))
-    with pytest.raises(abilities.Unable, match=r"takes token_ids, segment_ids, words; expected"):
+    with pytest.raises(
+        abilities.UnsupportedTask, match=r"takes token_ids, segment_ids, words; expected"
+    ):
         abilities.Entities(model, ["O"], tokenizer)
 
 
@@ -749,12 +753,12 @@ def test_a_prompt_that_begins_with_padding_is_refused_before_it_has_neighbours()
             TINY, token_start=start, token_end=None, special_tokens_in_text=True
         )
         writer = Writer(transformer, tokenizer, 32)
-        with contextlib.nullcontext() if fits else pytest.raises(Refused, match="padding"):
+        with contextlib.nullcontext() if fits else pytest.raises(InvalidRequest, match="padding"):
             writer.prepare(text, new_tokens=4)
 
 
 def test_a_token_that_is_none_is_refused(tokenizer):
-    with pytest.raises(Refused, match=r"not in the vocabulary, which has no \[UNK\]"):
+    with pytest.raises(InvalidRequest, match=r"not in the vocabulary, which has no \[UNK\]"):
         abilities.check_ids([2, None], 9, tokenizer)
 
 
@@ -871,7 +875,7 @@ def test_what_is_written_without_a_wish_fits_the_positions(served_writer, length
     ability = served_writer.abilities["generate"]
     text = "天" * (length - 1)  # the start token comes before it
     assert ability.prepare(text, 32, shorten=True).new_tokens == fits
-    with pytest.raises(Refused, match="64 tokens and max_new_tokens=1"):
+    with pytest.raises(InvalidRequest, match="64 tokens and max_new_tokens=1"):
         ability.prepare("天" * 63, 32, shorten=True)
 
 
@@ -1047,7 +1051,7 @@ class Echo:
 
     def prepare(self, text):
         if text == self.wrong:
-            raise Refused("wrong")
+            raise InvalidRequest("wrong")
         return Characters(text)
 
     def key(self, item):
@@ -1130,7 +1134,7 @@ def test_a_full_queue_turns_all_of_a_request_away():
             await asyncio.sleep(0.01)
         waiting = [Job(ability, "b", 30) for _ in range(3)]
         worker.submit(waiting)
-        with pytest.raises(Busy):
+        with pytest.raises(Overloaded):
             worker.submit([Job(ability, "c", 30), Job(ability, "c", 30)])
         worker.submit([Job(ability, "d", 30)])
         await asyncio.gather(*(job.result() for job in waiting))
@@ -1180,11 +1184,11 @@ def test_time_runs_out_waiting_and_writing():
         jobs = [Job(counter, "a", 0.3), Job(counter, "bb", 0.3)]
         worker.submit(jobs)
         told = []
-        with pytest.raises(Late):
+        with pytest.raises(Timeout):
             async for update in jobs[0]:
                 told.append(update)
         assert told[:3] == ["0", "1", "2"]
-        with pytest.raises(Late):
+        with pytest.raises(Timeout):
             await jobs[1].result()
 
     with working(writing=1) as worker:
@@ -1208,7 +1212,7 @@ def test_a_text_whose_time_is_over_is_told_with_its_tokens_and_all_of_its_end(
     text, end = asyncio.run(told(Generated(np.array(ids), -1.5, False)))
     assert (text, end.text, end.reason) == ("天地", "天地", "time")
     assert (end.tokens, end.score, end.seed) == (2, -1.5, 7)
-    with pytest.raises(Late):
+    with pytest.raises(Timeout):
         asyncio.run(told())
 
 
@@ -1251,7 +1255,7 @@ def test_closing_finishes_what_was_taken():
         worker.submit(jobs)
         closing = asyncio.create_task(asyncio.to_thread(worker.close))
         await asyncio.sleep(0.05)
-        with pytest.raises(Busy, match="shutting down"):
+        with pytest.raises(Overloaded, match="shutting down"):
             worker.submit([Job(ability, "z", 30)])
         assert [await job.result() for job in jobs] == ["a", "aa", "aaa", "aaaa"]
         await closing

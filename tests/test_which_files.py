@@ -63,7 +63,7 @@ def test_long_names_of_files_are_cut(tmp_path, ending):
     "theirs, told",
     [
         ({}, None),
-        ({"hidden_act": "gelu_new", "hidden_dropout_prob": 0.2}, None),  # see `settle`
+        ({"hidden_act": "gelu_new", "hidden_dropout_prob": 0.2}, None),  # see `resolve_ambiguities`
         ({"hidden_act": "relu"}, "hidden_act is 'gelu', and hidden_act of config.json is 'relu'"),
         ({"hidden_size": 8}, "hidden_size is 4, and hidden_size of config.json is 8; expected"),
         ({"layer_norm_eps": 1e-3}, "layer_norm_eps is 1e-12, and layer_norm_eps of config.json"),

@@ -14,14 +14,14 @@ from keras import ops
 from .search import choose, first_state
 
 
-class Program:
+class CompiledLoop:
     """Reads prompts and writes, with one compiled function for each.
 
     A call with other values but the same shapes compiles nothing.
 
     Args:
         transformer: a `Transformer`.
-        search: a `Search`.
+        search: a `DecodingConfig`.
     """
 
     def __init__(self, transformer, search):
@@ -32,7 +32,7 @@ class Program:
         in_python = keras.backend.backend() == "torch"
         self.run = self._run_step_by_step if in_python else compiled(transformer, self._run)
 
-    def drawing(self, condition):
+    def with_condition(self, condition):
         """The transformer, to be called on tensors."""
         transformer = copy.copy(self.transformer)
         transformer.condition, transformer.hidden_states = condition, []
@@ -50,16 +50,16 @@ class Program:
         Returns:
             What stays as it is while writing, and the state; see `search.py`.
         """
-        transformer = self.drawing(prompt.get("condition"))
+        transformer = self.with_condition(prompt.get("condition"))
         tokens, start = prompt["tokens"], prompt["start"]
         batch, length = tokens.shape
         room = limits["noise"].shape[2]
         slots = ops.arange(length, dtype="int32")[None]
-        memory, memory_bias = transformer.read_source(prompt.get("source"), prompt.get("lengths"))
+        memory, memory_bias = transformer.encode_prompt(prompt.get("source"), prompt.get("lengths"))
         caches = transformer.caches()
         with warnings.catch_warnings():  # a decoder's first token sees itself and nothing else
             warnings.filterwarnings("ignore", "You are using a softmax over axis -1")
-            scores = transformer.next_scores(
+            scores = transformer.decode_step(
                 caches,
                 tokens,
                 prompt.get("segments"),
@@ -96,7 +96,7 @@ class Program:
 
     def _step(self, fixed, state, limits):
         """Writes one token more to every sequence."""
-        transformer = self.drawing(fixed.get("condition"))
+        transformer = self.with_condition(fixed.get("condition"))
         width, last = self.search.width, state["count"] - 1
         tokens = ops.take(state["tokens"], last, axis=2)
         length, room = fixed["visible"].shape[1], state["tokens"].shape[2]
@@ -107,7 +107,7 @@ class Program:
         ]
         caches = transformer.caches(pairs, index=length + last * width)
         segments = fixed.get("next_segment")
-        scores = transformer.next_scores(
+        scores = transformer.decode_step(
             caches,
             tokens,
             None if segments is None else segments + ops.zeros_like(tokens),

@@ -18,8 +18,8 @@ from ..arguments import (
     integers,
 )
 from ..data import sequence_padding
-from .compiled_loop import Program
-from .search import BARRED, HIDDEN, Search
+from .compiled_loop import CompiledLoop
+from .search import BARRED, NEG_INF, DecodingConfig
 
 MOST = 512  # new tokens, where neither the caller nor the positions set a limit
 MOST_PENALTY = 1e30  # of a length to the power of the length penalty: float32 ends at 3e38
@@ -97,7 +97,7 @@ def generate(model, inputs, max_new_tokens=None, **options):
         >>> generate(gpt, tokenizer.encode("今天天气")[0], 20, stop_ids=tokenizer.token_end_id)
     """
     check_options("generate", options, OPTIONS, OTHER_NAMES)
-    task = Task(model, inputs, max_new_tokens, **options)
+    task = GenerationRequest(model, inputs, max_new_tokens, **options)
     return task.results(task.run())
 
 
@@ -144,7 +144,7 @@ def stream(model, tokenizer, text, max_new_tokens=None, **options):
     transformer = transformer_of(model)
     options = text_options(transformer, tokenizer, options)
     prompt = prompt_of(transformer, tokenizer, text)
-    task = Task(transformer, prompt, max_new_tokens, **options)
+    task = GenerationRequest(transformer, prompt, max_new_tokens, **options)
     if task.search.kind == "beams" or task.copies > 1:
         raise ValueError(
             "stream: what beams will choose is known at the end only, and several samples cannot "
@@ -187,7 +187,7 @@ def transformer_of(model):
     Raises:
         ValueError: it cannot.
     """
-    transformer = model if hasattr(model, "next_scores") else loading.transformer_of(model)
+    transformer = model if hasattr(model, "decode_step") else loading.transformer_of(model)
     config = transformer.config
     if config.stacks in ("encoder", "decoder"):
         raise ValueError(f"{config.family}: only half of the model is here; load it whole.")
@@ -235,7 +235,7 @@ OTHER_NAMES = {
 }
 
 
-class Task:
+class GenerationRequest:
     """One call of `generate`: its arguments looked at, as arrays; and the way through it."""
 
     def __init__(
@@ -311,7 +311,7 @@ class Task:
                 f"length_penalty={length_penalty}: expected {-end:.3g} to {end:.3g} for "
                 f"max_new_tokens={self.most}, as scores are float32."
             )
-        self.search = Search(
+        self.search = DecodingConfig(
             kind="sample" if do_sample else "beams" if beams else "greedy",
             width=num_beams,
             early_stopping=beams and early_stopping,
@@ -408,7 +408,7 @@ class Task:
         programs = vars(self.transformer).setdefault("programs", {})
         shapes = tuple((name, np.shape(x)) for name, x in (self.arrays | self.limits).items())
         key = (self.search, shapes, tuple(map(id, self.transformer.model.variables)))
-        program = programs.pop(key, None) or Program(self.transformer, self.search)
+        program = programs.pop(key, None) or CompiledLoop(self.transformer, self.search)
         while len(programs) >= PROGRAMS:
             del programs[next(iter(programs))]
         programs[key] = program
@@ -489,12 +489,12 @@ class Task:
             ids = self._ids(allowed, "allowed_tokens")
             if not len(ids):
                 raise ValueError("allowed_tokens: no token is allowed.")
-            self.bias += HIDDEN
+            self.bias += NEG_INF
             self.bias[..., [*ids, *self.stop_ids]] = 0
 
     def _bias_of(self, tokens):
         """What the functions allow after `tokens` `(batch, width, length)`, to add to scores."""
-        bias = np.full((*tokens.shape[:2], self.config.vocab_size), HIDDEN, "float32")
+        bias = np.full((*tokens.shape[:2], self.config.vocab_size), NEG_INF, "float32")
         for row, choice in enumerate(self.choices):
             for beam in range(tokens.shape[1]):
                 ids = list(choice(tokens[row, beam].tolist()))
@@ -506,7 +506,7 @@ class Task:
         return ops.convert_to_tensor(bias)
 
     def _arrays(self, segment_ids, start_ids, more_inputs):
-        """The inputs of `Program`."""
+        """The inputs of `CompiledLoop`."""
         c, begin = self.config, self._ids(start_ids, "start_ids")
         if not len(begin):
             raise ValueError("start_ids: expected at least one id, with which a decoder begins.")
@@ -581,4 +581,8 @@ class Task:
         return [{name: ops.convert_to_tensor(x) for name, x in d.items()} for d in dicts]
 
 
-OPTIONS = inspect.signature(Task).parameters.keys() - {"model", "inputs", "max_new_tokens"}
+OPTIONS = inspect.signature(GenerationRequest).parameters.keys() - {
+    "model",
+    "inputs",
+    "max_new_tokens",
+}

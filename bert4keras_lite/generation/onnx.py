@@ -95,7 +95,7 @@ class OneStep(keras.Model):
         transformer.hidden_states = []
         pairs = zip(arrays[::2], arrays[1::2], strict=True)
         caches = [{"attention": RecordingCache(*pair, slots[0, 0])} for pair in pairs]
-        scores = transformer.next_scores(
+        scores = transformer.decode_step(
             caches,
             tokens,
             ops.zeros_like(tokens) if transformer.config.has_segments else None,

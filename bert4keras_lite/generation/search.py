@@ -18,12 +18,14 @@ from dataclasses import dataclass
 
 from keras import ops
 
-HIDDEN = -1e9  # far below every sum of log-probabilities: of tokens that are barred, of empty beams
+NEG_INF = (
+    -1e9
+)  # far below every sum of log-probabilities: of tokens that are barred, of empty beams
 BARRED = -3e38  # what a sequence with such a token is worth, whatever the length penalty
 
 
 @dataclass(frozen=True)
-class Search:
+class DecodingConfig:
     """What decides which program is compiled; everything else is an argument of it.
 
     Attributes:
@@ -57,7 +59,7 @@ def first_state(search, batch, length, seen):
         "lengths": ops.zeros(shape, "int32"),
     }
     if search.kind == "beams":  # all begin alike: the first choice is the first beam's
-        state["score"] = ops.where(ops.arange(search.width)[None] == 0, state["score"], HIDDEN)
+        state["score"] = ops.where(ops.arange(search.width)[None] == 0, state["score"], NEG_INF)
         state["ended_tokens"] = state["tokens"]
         state["ended_scores"] = ops.full(shape, -float("inf"))
     if search.early_stopping == "best":
@@ -98,7 +100,7 @@ def processed(scores, state, limits):
     # a stop token that is all that is allowed is never too early
     least = ops.where(ops.any(others, axis=-1, keepdims=True), limits["least"], 0)
     too_early = ops.logical_and(limits["stops"], state["count"] < least)
-    return ops.where(too_early, HIDDEN, scores) + limits["bias"]
+    return ops.where(too_early, NEG_INF, scores) + limits["bias"]
 
 
 def _choose_alone(search, scores, state, limits):
@@ -128,7 +130,7 @@ def sample(scores, noise, search, limits):
     Args:
         scores: `(..., vocab_size)`.
         noise: uniform in [0, 1), `(...)`.
-        search: a `Search`: `likeliest` is looked at.
+        search: a `DecodingConfig`: `likeliest` is looked at.
         limits: `top_k`, at most `likeliest`; `top_p` of the nucleus: the fewest tokens that
             together are so likely.
 
@@ -169,13 +171,13 @@ def _choose_beams(search, log_probs, state, limits):
     width, count = search.width, state["count"] + 1
     value, token, parent = _candidates(state, log_probs, width * search.candidates)
     ends = ops.logical_or(ops.take(limits["stops"], token), count >= limits["most"])
-    score, order = ops.top_k(ops.where(ends, value + HIDDEN, value), width)
+    score, order = ops.top_k(ops.where(ends, value + NEG_INF, value), width)
 
     penalty = limits["length_penalty"]
 
     def worth(sums, length):
         length = ops.cast(length, "float32")
-        return ops.where(sums > HIDDEN / 2, sums / length**penalty, BARRED)
+        return ops.where(sums > NEG_INF / 2, sums / length**penalty, BARRED)
 
     new = ops.logical_and(ends, ops.arange(token.shape[1])[None] < width)
     new = ops.logical_and(new, state["open"][:, None])
@@ -222,7 +224,7 @@ def _choose_until_best_ends(search, log_probs, state, limits):
 
     return state | {
         **written,
-        "score": ops.where(runs, value, HIDDEN),
+        "score": ops.where(runs, value, NEG_INF),
         "places": state["places"] - ops.sum(ops.cast(ops.logical_and(taken, stops), "int32"), 1),
         "open": ops.logical_and(state["open"], ops.logical_not(closes)),
         "done": settled("done", stops),

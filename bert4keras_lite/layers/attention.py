@@ -185,10 +185,10 @@ class NystromAttention(MultiHeadAttention):
 
     def mix(self, query, key, value, bias):
         """`F A^+ B V`, each factor applied to what stands on its right."""
-        near, alive, each_alone = self.landmarks(bias)
+        near, padding_mask, each_alone = self.landmarks(bias)
         landmark_queries = ops.einsum("bmk,bkhd->bmhd", near, query)
         landmark_keys = ops.einsum("bmk,bhdk->bhdm", near, key)
-        hidden = ops.cast(ops.where(alive, 0.0, ops.min(bias) - 1), query.dtype)
+        hidden = ops.cast(ops.where(padding_mask, 0.0, ops.min(bias) - 1), query.dtype)
 
         def softmax(queries, keys, bias):
             return ops.softmax(ops.einsum("bqhd,bhdk->bhqk", queries, keys) + bias, axis=-1)
@@ -196,7 +196,7 @@ class NystromAttention(MultiHeadAttention):
         f = softmax(query, landmark_keys, hidden[:, None, None, :])
         b = softmax(landmark_queries, key, bias)
         a = softmax(landmark_queries, landmark_keys, hidden[:, None, None, :])
-        a = a * ops.cast(alive, a.dtype)[:, None, :, None]
+        a = a * ops.cast(padding_mask, a.dtype)[:, None, :, None]
         y = ops.einsum("bhmk,bhdk->bhmd", b, value)
         y = ops.matmul(self.pseudo_inverse(a), y)
         y = ops.where(each_alone[:, :, None, None], ops.einsum("bmk,bhdk->bhmd", near, value), y)

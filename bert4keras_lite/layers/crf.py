@@ -1,6 +1,6 @@
 """Tags of a sequence that depend on their neighbours: CRF, MEMM, and decoding both.
 
-Tags are numbers from 0 on. A token that takes no part, padding above all, holds `HIDDEN` in scores
+Tags are numbers from 0 on. A token that takes no part, padding above all, holds `NEG_INF` in scores
 and -1 in tags; the tokens to either side of it are then neighbours.
 """
 
@@ -15,7 +15,7 @@ from .base import Layer, register
 from .embeddings import count_positions
 from .values import extent, mark_wrong, whole_numbers
 
-HIDDEN = -1e9
+NEG_INF = -1e9
 NO_NUMBERS = "decode: the scores are NaN; expected numbers. Look at the inputs of the model, and at its weights."
 LOADED = weakref.WeakValueDictionary()  # name -> tagger, the last one made from a config
 
@@ -97,7 +97,7 @@ class Tagger(Layer):
         visible = mask if visible is None else visible
         if visible is None:
             return scores
-        return ops.where(ops.cast(visible, "bool")[..., None], scores, HIDDEN)
+        return ops.where(ops.cast(visible, "bool")[..., None], scores, NEG_INF)
 
     def compute_mask(self, scores, previous_mask=None):
         return None
@@ -177,7 +177,7 @@ class ConditionalRandomField(Tagger):
             when left out.
 
     Returns:
-        The scores in float32 at least, `HIDDEN` at tokens that are not visible.
+        The scores in float32 at least, `NEG_INF` at tokens that are not visible.
 
     Reference:
         Lafferty et al., "Conditional Random Fields", ICML 2001; the multiplier:
@@ -325,7 +325,7 @@ def at_least_float32(x):
 
 def shown_in(scores):
     """Which tokens a layer did not mark as hidden, `(batch, length)`; those with NaN are shown."""
-    return ops.any(ops.logical_not(at_least_float32(scores) <= HIDDEN / 2), axis=-1)
+    return ops.any(ops.logical_not(at_least_float32(scores) <= NEG_INF / 2), axis=-1)
 
 
 def labels_of(one_hot):
@@ -633,7 +633,7 @@ class ViterbiDecoder:
         """
         nodes, trans = ops.convert_to_numpy(nodes), ops.convert_to_numpy(self.trans)
         if visible is None:
-            visible = ~(nodes <= HIDDEN / 2).all(-1)
+            visible = ~(nodes <= NEG_INF / 2).all(-1)
         visible = np.asarray(visible, bool)
         if np.isnan(nodes[visible]).any():
             raise ValueError(NO_NUMBERS)

@@ -2,7 +2,7 @@
 
 `extend(keras.optimizers.AdamW)` is an AdamW with more keyword arguments; `AdamW`, `Lion` and
 others here are made by it. Each of the options acts at its place in one update, which
-`Extended.update_step` spells out, so they may be combined as one likes:
+`OptimizerExtensions.update_step` spells out, so they may be combined as one likes:
 
     gradients, skipped where not finite -> summed over micro-batches and replicas
     -> clipped -> centralized
@@ -29,10 +29,10 @@ from .extended import (
     Adafactor,
     Adam,
     AdamW,
-    Extended,
     Lazy,
     Lion,
     Lookahead,
+    OptimizerExtensions,
     extend,
 )
 from .loss_scale import LossScaleOptimizer
@@ -45,11 +45,11 @@ __all__ = [
     "Adam",
     "AdamW",
     "EvaluateAverages",
-    "Extended",
     "Lazy",
     "Lion",
     "Lookahead",
     "LossScaleOptimizer",
+    "OptimizerExtensions",
     "PiecewiseLinear",
     "Tiger",
     "extend",

@@ -2,7 +2,7 @@
 
 import keras
 
-from .extended import Extended
+from .extended import OptimizerExtensions
 
 
 class EvaluateAverages(keras.callbacks.Callback):
@@ -12,7 +12,7 @@ class EvaluateAverages(keras.callbacks.Callback):
     the epoch: what `ModelCheckpoint` saves and `EarlyStopping` restores is what was validated,
     whatever the order of the callbacks. Training goes on from the weights themselves, and so does a
     training that is resumed, with this callback, from such a file: it has both (see
-    `Extended.apply_ema_weights`). At the end of an epoch without validation (`validation_freq`),
+    `OptimizerExtensions.apply_ema_weights`). At the end of an epoch without validation (`validation_freq`),
     and in the middle of one, callbacks find the weights themselves.
 
     When a validation is interrupted (an error, Ctrl-C), the averages are still in the model (not on
@@ -34,7 +34,7 @@ class EvaluateAverages(keras.callbacks.Callback):
     def set_model(self, model):
         super().set_model(model)
         self._fitting = self._put_in = False
-        if not (isinstance(self._optimizer, Extended) and self._optimizer.use_ema):
+        if not (isinstance(self._optimizer, OptimizerExtensions) and self._optimizer.use_ema):
             raise ValueError(
                 "EvaluateAverages: the optimizer keeps no moving averages; expected one of "
                 f"bert4keras_lite.optimizers with ema_momentum, got {type(self._optimizer).__name__}."

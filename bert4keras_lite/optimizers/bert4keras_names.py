@@ -31,7 +31,7 @@ def _from_old_names(
 
 
 def extend_with_weight_decay(base, name=None):
-    """`weight_decay_rate` (0.01) and `exclude_from_weight_decay`; see `Extended`."""
+    """`weight_decay_rate` (0.01) and `exclude_from_weight_decay`; see `OptimizerExtensions`."""
     return _door(base, weight_decay=0.01)
 
 

@@ -44,7 +44,7 @@ class Plan:
     lazy: bool = False
 
 
-class Extended:
+class OptimizerExtensions:
     """What `extend` puts before an optimizer of Keras.
 
     Patterns are regular expressions for the paths of variables (`block_0/ffn/input/kernel`;
@@ -116,7 +116,7 @@ class Extended:
         **kwargs,
     ):
         if learning_rate is None:
-            base = type(self).__mro__[type(self).__mro__.index(Extended) + 1]
+            base = type(self).__mro__[type(self).__mro__.index(OptimizerExtensions) + 1]
             learning_rate = inspect.signature(base).parameters["learning_rate"].default
         if lr_schedule is not None:
             if not isinstance(learning_rate, (int, float)):
@@ -657,7 +657,7 @@ def fits(argument, patterns, paths):
 
 @cache
 def extend(base):
-    """A class of Keras optimizers with the options of `Extended`.
+    """A class of Keras optimizers with the options of `OptimizerExtensions`.
 
     Args:
         base: a subclass of `keras.optimizers.Optimizer`.
@@ -666,15 +666,17 @@ def extend(base):
         A subclass of it. Those of Keras' own come with this module, so that a `.keras` file
         with one loads anywhere; another must be extended before its files are loaded.
     """
-    if isinstance(base, type) and issubclass(base, Extended):
+    if isinstance(base, type) and issubclass(base, OptimizerExtensions):
         return base
     if not (isinstance(base, type) and issubclass(base, keras.optimizers.Optimizer)):
         raise ValueError(f"extend takes a class of Keras optimizers, not {base!r}.")
-    doc = f"`keras.optimizers.{base.__name__}` with the options of `Extended`."
+    doc = f"`keras.optimizers.{base.__name__}` with the options of `OptimizerExtensions`."
     own = base
     if keras.backend.backend() == "torch" and base.__module__.startswith("keras."):
         own = type(base())  # PyTorch has faster classes behind these, which only instances show
-    extended = type(base.__name__, (Extended, own), {"__doc__": doc, "__module__": __name__})
+    extended = type(
+        base.__name__, (OptimizerExtensions, own), {"__doc__": doc, "__module__": __name__}
+    )
     return keras.saving.register_keras_serializable(PACKAGE)(extended)
 
 

@@ -6,12 +6,12 @@ import keras
 from keras import ops
 
 from .backends import where
-from .extended import Extended
+from .extended import OptimizerExtensions
 from .schedules import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class Tiger(Extended, keras.optimizers.Optimizer):
+class Tiger(OptimizerExtensions, keras.optimizers.Optimizer):
     """Signs of momentum, at rates that go with the size of the variables.
 
     A gradient with NaN changes no momentum and shrinks the variable a little instead.
@@ -22,7 +22,7 @@ class Tiger(Extended, keras.optimizers.Optimizer):
         beta: of the momentum.
         shrink: the factor of what is left of a variable (of its distance to 1, for scales of
             normalizations) when its gradient has NaN.
-        kwargs: see `Extended`.
+        kwargs: see `OptimizerExtensions`.
 
     Reference:
         Su, "Tiger: a tight-fisted optimizer", kexue.fm/archives/9512.

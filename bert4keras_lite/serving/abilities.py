@@ -1,7 +1,7 @@
 """What a checkpoint can do for a request: each ability looks at texts, and answers batches of them.
 
-An ability is made of a model or says why it cannot be (`Unable`). `prepare` turns a text into what
-the model needs to know of it, or says what is wrong with it (`Refused`); `key` tells which of these
+An ability is made of a model or says why it cannot be (`UnsupportedTask`). `prepare` turns a text into what
+the model needs to know of it, or says what is wrong with it (`InvalidRequest`); `key` tells which of these
 may share a forward pass; `program` answers the jobs of a `Worker`.
 Numbers are checked here: of what is not finite, no answer is made.
 """
@@ -21,7 +21,7 @@ from ..data import sequence_padding
 from ..generation.generate import (
     PROGRAMS,
     STEP,
-    Task,
+    GenerationRequest,
     TextStream,
     prompt_of,
     text_options,
@@ -80,11 +80,11 @@ TOKEN_BY_TOKEN = {
 }
 
 
-class Unable(ValueError):
+class UnsupportedTask(ValueError):
     """What this checkpoint cannot do, and why."""
 
 
-class Refused(ValueError):
+class InvalidRequest(ValueError):
     """What is wrong with a text or a setting."""
 
 
@@ -152,7 +152,7 @@ class OnePass:
         self.fixed = model.inputs[0].shape[1]  # the length of all texts; None: any
         if self.fixed is not None:
             if filler is None:
-                raise Unable(
+                raise UnsupportedTask(
                     f"the model is for texts of {self.fixed} tokens and has no padding; build it "
                     "without sequence_length."
                 )
@@ -166,12 +166,12 @@ class OnePass:
     def prepare(self, text):
         ids, _, offsets = self.tokenizer.encode(text, return_offsets=True)
         if not any(start < end for start, end in offsets):
-            raise Refused("there is nothing to read in this text.")
+            raise InvalidRequest("there is nothing to read in this text.")
         return Encoded(text, self.fitting(ids), offsets)
 
     def fitting(self, ids):
         if self.longest is not None and len(ids) > self.longest:
-            raise Refused(f"{len(ids)} tokens; at most {self.longest} fit.")
+            raise InvalidRequest(f"{len(ids)} tokens; at most {self.longest} fit.")
         if self.vocab_size is not None:
             check_ids(ids, self.vocab_size, self.tokenizer)
         return ids
@@ -220,9 +220,11 @@ def check_ids(ids, vocab_size, tokenizer):
         Refused: names the token.
     """
     if None in ids:
-        raise Refused(f"a character is not in the vocabulary, which has no {tokenizer.token_unk}.")
+        raise InvalidRequest(
+            f"a character is not in the vocabulary, which has no {tokenizer.token_unk}."
+        )
     if max(ids) >= vocab_size:
-        raise Refused(
+        raise InvalidRequest(
             f"token {tokenizer.id_to_token(max(ids))!r} has the id {max(ids)}; the model has "
             f"vectors up to {vocab_size - 1}."
         )
@@ -261,9 +263,9 @@ def encoder_of(transformer):
     """A model from token ids and segment ids to the last hidden states."""
     c = transformer.config
     if transformer.more_inputs or c.custom_position_ids or c.shared_segment_embeddings:
-        raise Unable("this model takes more than a text.")
+        raise UnsupportedTask("this model takes more than a text.")
     if c.stacks == "decoder":
-        raise Unable(f"{c.family}: a decoder without its encoder reads no text.")
+        raise UnsupportedTask(f"{c.family}: a decoder without its encoder reads no text.")
     if c.stacks != "one":
         model = transformer.model if c.stacks == "encoder" else transformer.encoder
         return keras.Model(model.inputs, model.output)
@@ -286,14 +288,18 @@ class FillMask(OnePass):
         self.most_masks, self.top = masks, top
         c = transformer.config
         if c.stacks != "one" or c.attend == "lm":
-            raise Unable(f"{c.family}: this model sees nothing of what follows a mask; it writes.")
+            raise UnsupportedTask(
+                f"{c.family}: this model sees nothing of what follows a mask; it writes."
+            )
         if not c.with_lm:
-            raise Unable(f"{c.family}: there is no masked-language-model head.")
+            raise UnsupportedTask(f"{c.family}: there is no masked-language-model head.")
         if tokenizer.token_mask_id is None:
-            raise Unable(f"the vocabulary has no {tokenizer.token_mask}.")
+            raise UnsupportedTask(f"the vocabulary has no {tokenizer.token_mask}.")
         mask = tokenizer.token_mask
         if others := [k for k, v in tokenizer.special_tokens.items() if v == mask and k != "mask"]:
-            raise Unable(f"{mask} is not for masks alone: it is the tokenizer's token_{others[0]}.")
+            raise UnsupportedTask(
+                f"{mask} is not for masks alone: it is the tokenizer's token_{others[0]}."
+            )
         self.finder = Finder({mask: tokenizer.added_tokens.get(mask, AddedToken(mask))})
         self.example = f"{mask} {EXAMPLE}"
         states = encoder_of(transformer).output
@@ -309,7 +315,7 @@ class FillMask(OnePass):
         t = self.tokenizer
         masks = self.finder.find(text)
         if not 1 <= len(masks) <= self.most_masks:
-            raise Refused(
+            raise InvalidRequest(
                 f"{len(masks)} times {t.token_mask}; expected 1 to {self.most_masks}, each "
                 "where a token is to be found."
             )
@@ -360,9 +366,11 @@ class Attention(OnePass):
         try:
             model = attention_model(transformer)
         except ValueError as error:
-            raise Unable(str(error)) from None
+            raise UnsupportedTask(str(error)) from None
         if (transformer.config.sequence_length or 0) > LONGEST_LOOK:
-            raise Unable(f"attention is shown of {LONGEST_LOOK} tokens; the model takes more.")
+            raise UnsupportedTask(
+                f"attention is shown of {LONGEST_LOOK} tokens; the model takes more."
+            )
         longest = min(LONGEST_LOOK, longest_of(transformer) or LONGEST_LOOK)
         super().__init__(model, tokenizer, longest, transformer.config.filler)
         self.blocks, self.heads = model.output_shape[1:3]
@@ -390,7 +398,7 @@ class Entities(OnePass):
         self.labels, self.decoder = labels, decoder_of(model)
         if len(model.inputs) > 2:
             names = ", ".join(x.name for x in model.inputs)
-            raise Unable(f"the model takes {names}; expected token ids and segment ids.")
+            raise UnsupportedTask(f"the model takes {names}; expected token ids and segment ids.")
         fixed = model.inputs[0].shape[1] is not None
         hidden = {table.pad_token_id for table in token_tables(model)}
         filler = hidden.pop() if len(hidden) == 1 else -1
@@ -551,7 +559,7 @@ class Writer:
         try:
             self.transformer = transformer_of(transformer)
         except ValueError as error:
-            raise Unable(str(error)) from None
+            raise UnsupportedTask(str(error)) from None
         encoder_of(transformer)
         self.tokenizer, self.new_tokens = tokenizer, new_tokens
 
@@ -559,11 +567,13 @@ class Writer:
         """Looks at a text; `shorten` writes fewer tokens where there are positions for fewer."""
         prompt = tuple(prompt_of(self.transformer, self.tokenizer, text))
         if not prompt:
-            raise Refused("there is nothing to read in this text.")
+            raise InvalidRequest("there is nothing to read in this text.")
         check_ids(prompt, self.transformer.config.vocab_size, self.tokenizer)
         pad = self.transformer.config.pad_token_id
         if prompt[0] == pad != self.tokenizer.token_start_id or prompt[:2] == (pad, pad):
-            raise Refused(f"begins with the model's padding, {self.tokenizer.id_to_token(pad)!r}.")
+            raise InvalidRequest(
+                f"begins with the model's padding, {self.tokenizer.id_to_token(pad)!r}."
+            )
         one = self.transformer.config.stacks == "one"
         longest = longest_of(self.transformer) if one else None
         if shorten and longest is not None:
@@ -572,7 +582,7 @@ class Writer:
         room = min(max(STEP, power_of_two(new_tokens)), max(self.new_tokens, new_tokens))
         if longest is not None:
             if len(prompt) + new_tokens > longest:
-                raise Refused(
+                raise InvalidRequest(
                     f"{len(prompt)} tokens and max_new_tokens={new_tokens}; together at most "
                     f"{longest} fit."
                 )
@@ -589,7 +599,7 @@ class Writer:
         first = items[0]
         options = text_options(self.transformer, self.tokenizer, dict(first.settings))
         prompts = [list(items[row].ids) for row in rows]
-        task = Task(self.transformer, prompts, first.room, **options)
+        task = GenerationRequest(self.transformer, prompts, first.room, **options)
         if options.get("do_sample"):  # what a text gets must not depend on its neighbours
             shape = task.limits["noise"].shape[1:]
             noise = [
@@ -672,7 +682,7 @@ def load(path, ner=None, model="auto", new_tokens=256, **settings):
     for name, make in makers.items():
         try:
             abilities[name] = make()
-        except Unable as error:
+        except UnsupportedTask as error:
             needs_head = no_head is not None and name in ("fill-mask", "generate")
             reason = f"{error} {no_head}" if needs_head else str(error)
             cannot[name] = reason.replace(f"{path}{os.sep}", "")  # clients need not know it
@@ -681,5 +691,7 @@ def load(path, ner=None, model="auto", new_tokens=256, **settings):
 
 def tagger_of(directory):
     if directory is None:
-        raise Unable("a checkpoint finds no entities by itself; start with --ner DIRECTORY.")
+        raise UnsupportedTask(
+            "a checkpoint finds no entities by itself; start with --ner DIRECTORY."
+        )
     return Entities(*load_tagger(directory))

@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from ..arguments import checks_flags
 from . import guards, metrics, schemas
-from .abilities import Refused
+from .abilities import InvalidRequest
 from .answers import (
     RequestProblem,
     array_pieces,
@@ -35,7 +35,7 @@ from .answers import (
 )
 from .bodies import parsed
 from .following import Events, results, while_there, whole
-from .worker import Busy, Failed, Job, Late, Limits, Worker
+from .worker import Failed, Job, Limits, Overloaded, Timeout, Worker
 
 PAGE = Path(__file__).with_name("page")
 RETRY_AFTER = {"Retry-After": "1"}
@@ -70,7 +70,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
     async def lifespan(app):
         jobs = []
         for wanted in served.abilities.values() if warm_up else ():
-            with contextlib.suppress(Refused):  # by a model with hardly any positions
+            with contextlib.suppress(InvalidRequest):  # by a model with hardly any positions
                 jobs.append(Job(wanted, wanted.prepare(wanted.example), WARM_UP_SECONDS))
         worker.start(jobs)
         yield
@@ -113,7 +113,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
             raise RequestProblem(field, "half of a surrogate pair; expected whole characters.")
         try:
             item = wanted.prepare(text, **settings)
-        except Refused as error:
+        except InvalidRequest as error:
             raise RequestProblem(field, str(error)) from None
         if len(item.ids) > limits.tokens:
             message = f"{len(item.ids)} tokens; at most {limits.tokens} are read."
@@ -367,7 +367,7 @@ async def failed(request, error):
 HANDLERS = {
     StarletteHTTPException: http_problem,
     RequestProblem: unfit,
-    Busy: busy,
-    Late: late,
+    Overloaded: busy,
+    Timeout: late,
     Failed: failed,
 }

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 from . import schemas
 from .abilities import Written
 from .answers import GONE, as_json
-from .worker import Failed, Late
+from .worker import Failed, Timeout
 
 # what ends a line for many clients, but not in server-sent events, and how JSON may spell it
 LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
@@ -29,7 +29,7 @@ async def updates(job, seed):
             else:
                 text += update
                 yield update
-    except Late:
+    except Timeout:
         if job.so_far is None:
             raise
         written = job.so_far()
@@ -68,8 +68,8 @@ async def events(job, seed):
                 yield event("piece", schemas.Piece(text=update).model_dump())
             else:
                 yield event("end", update.model_dump(exclude={"text"}))
-    except (Failed, Late) as error:
-        status = 504 if isinstance(error, Late) else 500
+    except (Failed, Timeout) as error:
+        status = 504 if isinstance(error, Timeout) else 500
         yield event("error", {"status": status, "field": None, "message": f"{error}."})
 
 

@@ -91,11 +91,11 @@ class Limits:
             )
 
 
-class Busy(Exception):
+class Overloaded(Exception):
     """There is no room for this request now."""
 
 
-class Late(Exception):
+class Timeout(Exception):
     """The time for this request is over."""
 
 
@@ -183,7 +183,7 @@ class Job:
             return await asyncio.wait_for(self.updates.get(), self.deadline - time.monotonic())
         except asyncio.TimeoutError:
             self.cancel()
-            raise Late(TIME_IS_OVER) from None
+            raise Timeout(TIME_IS_OVER) from None
 
     async def result(self):
         """The answer, if it is told at once."""
@@ -238,9 +238,9 @@ class Worker:
         if self.failed:
             raise Failed("the thread of the model has ended by an error; restart the server")
         if self.closing:
-            raise Busy("the server is shutting down")
+            raise Overloaded("the server is shutting down")
         if self.counts()[0] + count > self.limits.waiting:
-            raise Busy("too many requests are waiting")
+            raise Overloaded("too many requests are waiting")
 
     def submit(self, jobs):
         """All of these jobs, or none.
@@ -319,7 +319,7 @@ class Worker:
 
     def _alive(self, job, now):
         if not job.over and now > job.deadline:
-            job.end(Late(TIME_IS_OVER))
+            job.end(Timeout(TIME_IS_OVER))
         return not job.over
 
     def _goes_on(self, jobs, program):

@@ -149,7 +149,7 @@ def test_body_of_a_fine_tuned_model(saved, tmp_path):
 class WithDense(Transformer):
     """Has a layer that is in no table, under a name of its own."""
 
-    def heads(self, x):
+    def output_heads(self, x):
         return [self.layer(keras.layers.Dense, "mine", units=2)(x)]
 
 

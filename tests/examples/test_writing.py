@@ -34,7 +34,10 @@ SMALL = {
 def tasks(monkeypatch):
     """Every task that is run, cut to five tokens; `generated` has its results, prompt by prompt."""
     seen = []
-    init, results = generate_module.Task.__init__, generate_module.Task.results
+    init, results = (
+        generate_module.GenerationRequest.__init__,
+        generate_module.GenerationRequest.results,
+    )
 
     def short(self, model, inputs, max_new_tokens=None, **options):
         init(self, model, inputs, 5, **{**options, "min_new_tokens": 0})
@@ -45,8 +48,8 @@ def tasks(monkeypatch):
         self.generated = [generated] if self.single else generated
         return generated
 
-    monkeypatch.setattr(generate_module.Task, "__init__", short)
-    monkeypatch.setattr(generate_module.Task, "results", noted)
+    monkeypatch.setattr(generate_module.GenerationRequest, "__init__", short)
+    monkeypatch.setattr(generate_module.GenerationRequest, "results", noted)
     return seen
 
 

@@ -207,13 +207,13 @@ def test_no_gradient_goes_through_the_guesses():
 
 def test_guesses_are_drawn_from_the_softmax():
     scores = np.log(np.array([0.6, 0.3, 0.1, 1e-9], "float32"))
-    layer = objectives.Guesses(seed=0)
+    layer = objectives.GumbelSample(seed=0)
     drawn = ops.convert_to_numpy(layer(np.broadcast_to(scores, (20, 500, 4))))
     shares = np.bincount(drawn.ravel(), minlength=4) / drawn.size
     np.testing.assert_allclose(shares, [0.6, 0.3, 0.1, 0], atol=0.02)
     next_ones = ops.convert_to_numpy(layer(np.broadcast_to(scores, (20, 500, 4))))
     assert (next_ones != drawn).any()
-    same = objectives.Guesses(seed=0)(np.broadcast_to(scores, (20, 500, 4)))
+    same = objectives.GumbelSample(seed=0)(np.broadcast_to(scores, (20, 500, 4)))
     np.testing.assert_array_equal(ops.convert_to_numpy(same), drawn)
 
 
