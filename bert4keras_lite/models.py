@@ -314,7 +314,7 @@ class Transformer:
             segments_are_tokens=c.shared_segment_embeddings,
         )
 
-    def position_context(self, positions, slots=None, key_slots=None):
+    def position_context(self, positions, cache_positions=None, key_cache_positions=None):
         """What attention learns about positions, computed once for all blocks.
 
         Args:
@@ -332,8 +332,13 @@ class Transformer:
                 size=c.head_size,
                 max_distance=c.relative_max_distance,
             )
-            slots = positions if slots is None else slots
-            return {"distances": distances(slots, slots if key_slots is None else key_slots)}
+            cache_positions = positions if cache_positions is None else cache_positions
+            return {
+                "distances": distances(
+                    cache_positions,
+                    cache_positions if key_cache_positions is None else key_cache_positions,
+                )
+            }
         return {}
 
     def encode(self, x, context, stack="", memory=None, memory_bias=None, caches=None):
@@ -471,8 +476,8 @@ class Transformer:
         token_ids,
         segment_ids,
         start,
-        slots,
-        key_slots,
+        cache_positions,
+        key_cache_positions,
         visible=None,
         memory=None,
         memory_bias=None,
@@ -495,20 +500,26 @@ class Transformer:
         Returns:
             `(batch, queries, vocab_size)`, of the last query alone where `visible` is None.
         """
-        positions = ops.maximum(slots - start, 0)
+        positions = ops.maximum(cache_positions - start, 0)
         x = self.embed(token_ids, positions, segment_ids)
-        context = {"bias": self.writing_bias(token_ids, segment_ids, start, slots, visible)}
-        context |= self.position_context(positions, slots, key_slots)
+        context = {
+            "bias": self.generation_bias(token_ids, segment_ids, start, cache_positions, visible)
+        }
+        context |= self.position_context(positions, cache_positions, key_cache_positions)
         x = self.encode(x, context, caches=caches)
         return self.token_scores(x[:, -1:] if visible is None else x)
 
-    def writing_bias(self, token_ids, segment_ids, start, slots, visible, attend=None, stack=""):
+    def generation_bias(
+        self, token_ids, segment_ids, start, cache_positions, visible, attend=None, stack=""
+    ):
         layer = self.attention_bias_layer(attend, stack)
         if visible is not None:
             return layer.from_visible(visible[:, None])
         visible = ops.logical_and(
-            slots >= start,
-            ops.logical_or(slots == start, ops.not_equal(token_ids, self.config.pad_token_id)),
+            cache_positions >= start,
+            ops.logical_or(
+                cache_positions == start, ops.not_equal(token_ids, self.config.pad_token_id)
+            ),
         )
         return layer(token_ids, segment_ids, visible)
 
@@ -753,16 +764,25 @@ class EncoderDecoder(Transformer):
         token_ids,
         segment_ids,
         start,
-        slots,
-        key_slots,
+        cache_positions,
+        key_cache_positions,
         visible=None,
         memory=None,
         memory_bias=None,
     ):
-        bias = self.writing_bias(token_ids, None, start, slots, visible, "lm", "decoder_")
-        source_slots = ops.arange(memory_bias.shape[-1])[None]
+        bias = self.generation_bias(
+            token_ids, None, start, cache_positions, visible, "lm", "decoder_"
+        )
+        source_positions = ops.arange(memory_bias.shape[-1])[None]
         x = self.decoded(
-            token_ids, bias, slots, key_slots, memory, memory_bias, source_slots, caches
+            token_ids,
+            bias,
+            cache_positions,
+            key_cache_positions,
+            memory,
+            memory_bias,
+            source_positions,
+            caches,
         )
         return self.token_scores(x[:, -1:] if visible is None else x)
 

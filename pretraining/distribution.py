@@ -2,13 +2,13 @@
 
 Everything that depends on the number of devices is here. A script opens `scope` around building,
 compiling and fitting, asks `hosts` which rows of the global batch to read, and gives `fit` what
-`feed` makes of its batches:
+`make_dataset` makes of its batches:
 
     with distribution.scope(settings):
         model = ...
         model.compile(...)
         examples = Examples(directory, "mlm", batch_size, *distribution.hosts())
-        model.fit(distribution.feed(examples.from_step, start), ...)
+        model.fit(distribution.make_dataset(examples.from_step, start), ...)
 
 The engines are Keras' own: `keras.distribution` on JAX, `tf.distribute` on TensorFlow. A model
 trains alike on any number of devices as long as the global batch is the same, up to the order in
@@ -354,7 +354,7 @@ def tensorflow_strategy():
     return tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
 
 
-def feed(from_step, step):
+def make_dataset(from_step, step):
     """What `fit` takes, from this host's rows of each global batch.
 
     Args:

@@ -268,7 +268,7 @@ def fit(objective, examples, settings, start, callbacks):
         batches = min(every - done % every, end - done)
         epochs = max(1, (end - done) // every) if batches == every else 1
         model.fit(
-            distribution.feed(lambda step: fitting(examples.from_step(step), names), done),
+            distribution.make_dataset(lambda step: fitting(examples.from_step(step), names), done),
             steps_per_epoch=batches,
             epochs=epochs,
             callbacks=callbacks,

@@ -21,10 +21,10 @@ PIECE = 1 << 20  # values of an array that are looked at at a time
 STACKS = ("encoder_", "decoder_")  # begin the names of the layers of an encoder-decoder
 
 
-class Slot(NamedTuple):
+class WeightEntry(NamedTuple):
     """A place a table names: a variable here, and how a checkpoint holds it."""
 
-    here: str
+    path: str
     names: tuple  # spellings, the one we write first
     how: str  # "same", "turn", "rows" or "turned rows"
     part: tuple | None  # (which, of how many) equal parts of the last axis, turned
@@ -39,8 +39,8 @@ class Slot(NamedTuple):
         return (*shape[:-1], shape[-1] / self.part[1]) if self.part and shape else shape
 
 
-def slots(table, roles, format, sizes):
-    """All `Slot`s of a table, in the spelling of `format`.
+def weight_entries(table, roles, format, sizes):
+    """All `WeightEntry`s of a table, in the spelling of `format`.
 
     Args:
         sizes: how many blocks each counter of the table runs over, e.g. `{"i": 12}`.
@@ -55,7 +55,7 @@ def slots(table, roles, format, sizes):
             count = {counter[1]: n} if counter else {}
             prefixes = [prefix.format(**count) for prefix in spelled]
             for variable, endings, how, *part in roles[format][role]:
-                yield Slot(
+                yield WeightEntry(
                     f"{here.format(**count)}/{variable}",
                     tuple(prefix + ending for prefix in prefixes for ending in endings),
                     how,
@@ -70,10 +70,10 @@ def layers_of(table, roles):
         Path of a layer -> key in the file -> path of the variable.
     """
     layers = {}
-    for slot in slots(table, roles, "keras", {"i": MOST_BLOCKS, "j": MOST_BLOCKS}):
-        paths = layers.setdefault(slot.here.rpartition("/")[0], {})
-        if slot.here not in paths.values():
-            paths[str(len(paths))] = slot.here
+    for entry in weight_entries(table, roles, "keras", {"i": MOST_BLOCKS, "j": MOST_BLOCKS}):
+        paths = layers.setdefault(entry.path.rpartition("/")[0], {})
+        if entry.path not in paths.values():
+            paths[str(len(paths))] = entry.path
     return layers
 
 
@@ -85,16 +85,16 @@ def detect_format(names):
     return "hf" if sum("." in n for n in names) > sum("/" in n for n in names) else "tf"
 
 
-def canonical_names(names, slots):
+def canonical_names(names, weight_entries):
     """Maps the spelling of the tables to the names in the file.
 
     Files of a bare model lack the prefix (`bert.`) that task models carry, and files of some ports
     carry another family's. (For those of wrappers see `dialects.unwrapped`.) One prefix counts for a
     whole file: what stands behind others is another model, and keeps its names.
     """
-    slots = list(slots)
-    prefix = slots[0].names[0].split(".")[0] + "." if slots else ""
-    body = {n for slot in slots for n in slot.names if n.startswith(prefix)}
+    weight_entries = list(weight_entries)
+    prefix = weight_entries[0].names[0].split(".")[0] + "." if weight_entries else ""
+    body = {n for entry in weight_entries for n in entry.names if n.startswith(prefix)}
     exact, bare, others = {}, {}, {}
     for name in names:
         first, _, rest = name.partition(".")
@@ -141,15 +141,15 @@ def locate(checkpoint, table, roles):
         path -> `Located`, and the count of blocks for each counter of the table.
     """
     format = detect_format(checkpoint)
-    known = list(slots(table, roles, format, {"i": MOST_BLOCKS, "j": MOST_BLOCKS}))
+    known = list(weight_entries(table, roles, format, {"i": MOST_BLOCKS, "j": MOST_BLOCKS}))
     found = canonical_names(checkpoint, known)
     located = {}
-    for slot in known:
-        name = next((found[n] for n in slot.names if n in found), None)
+    for entry in known:
+        name = next((found[n] for n in entry.names if n in found), None)
         if name is not None:
             stored = tuple(_shape(checkpoint, name))
-            read = partial(_loaded, checkpoint, name, slot)
-            located[slot.here] = Located(name, stored, slot.loaded_shape(stored), read)
+            read = partial(_loaded, checkpoint, name, entry)
+            located[entry.path] = Located(name, stored, entry.loaded_shape(stored), read)
     return located, block_counts(table, format, found)
 
 
@@ -159,20 +159,20 @@ def has_names(paths, checkpoint, table, roles, sizes, optional=()):
     Args:
         paths: of the variables; table, roles, sizes, optional: see `match`.
     """
-    known = list(slots(table, roles, detect_format(checkpoint), sizes))
+    known = list(weight_entries(table, roles, detect_format(checkpoint), sizes))
     found = canonical_names(checkpoint, known)
     return all(
-        any(name in found for name in slot.names)
-        for slot in known
-        if slot.here in paths and not slot.here.endswith(tuple(optional))
+        any(name in found for name in entry.names)
+        for entry in known
+        if entry.path in paths and not entry.path.endswith(tuple(optional))
     )
 
 
 def unknown_names(checkpoint, table, roles, known_elsewhere):
     """The names of a checkpoint that neither a table nor the patterns of `known_elsewhere` have."""
     format = detect_format(checkpoint)
-    known = list(slots(table, roles, format, {"i": MOST_BLOCKS, "j": MOST_BLOCKS}))
-    spelled = {name for slot in known for name in slot.names}
+    known = list(weight_entries(table, roles, format, {"i": MOST_BLOCKS, "j": MOST_BLOCKS}))
+    spelled = {name for entry in known for name in entry.names}
     return [
         name
         for there, name in canonical_names(checkpoint, known).items()
@@ -180,8 +180,8 @@ def unknown_names(checkpoint, table, roles, known_elsewhere):
     ]
 
 
-def _loaded(checkpoint, name, slot):
-    return slot.loaded(np.asarray(checkpoint[name]))
+def _loaded(checkpoint, name, entry):
+    return entry.loaded(np.asarray(checkpoint[name]))
 
 
 def _shape(checkpoint, name):
@@ -322,36 +322,36 @@ def match(
             size (`+`) and what has another shape, or other numbers (`!`).
     """
     format = detect_format(checkpoint)
-    known = list(slots(table, roles, format, sizes))
+    known = list(weight_entries(table, roles, format, sizes))
     if format == "keras":  # which also holds what is in no table
-        own = (Slot(path, (path,), "same", None) for path in variables)
-        known = list({slot.here: slot for slot in (*own, *known)}.values())
+        own = (WeightEntry(path, (path,), "same", None) for path in variables)
+        known = list({entry.path: entry for entry in (*own, *known)}.values())
     found = canonical_names(checkpoint, known)
     minus, wrong, plan, used = {}, [], {}, set()
 
     unbuilt = []
-    for slot in known:
-        name = next((found[n] for n in slot.names if n in found), None)
-        if slot.here not in variables:
-            layer = slot.here.split("/")[0]
+    for entry in known:
+        name = next((found[n] for n in entry.names if n in found), None)
+        if entry.path not in variables:
+            layer = entry.path.split("/")[0]
             if name is not None and layer not in without and not layer.startswith(STACKS):
                 unbuilt.append(name)
             continue
-        if name is None and slot.here.endswith(tuple(optional)):
+        if name is None and entry.path.endswith(tuple(optional)):
             continue
         if name is None:
-            place = f"  (for {slot.here})" if slot.names[0] != slot.here else ""
-            minus[slot.here] = f"- {slot.names[0]}{place}"
+            place = f"  (for {entry.path})" if entry.names[0] != entry.path else ""
+            minus[entry.path] = f"- {slot.names[0]}{place}"
             continue
         used.add(name)
-        if unfit := _unfit_numbers(checkpoint, name, dtypes.get(slot.here, "float32")):
+        if unfit := _unfit_numbers(checkpoint, name, dtypes.get(entry.path, "float32")):
             wrong.append(f"! {excerpt(name)}: {unfit}")
             continue
-        wrong += _differing_spellings(checkpoint, name, slot, found)
-        shape, stored = tuple(variables[slot.here]), tuple(_shape(checkpoint, name))
-        loaded = slot.loaded_shape(stored)
+        wrong += _differing_spellings(checkpoint, name, entry, found)
+        shape, stored = tuple(variables[entry.path]), tuple(_shape(checkpoint, name))
+        loaded = entry.loaded_shape(stored)
         expected = shape
-        if "rows" in slot.how and loaded and (keep_tokens is not None or compound_tokens):
+        if "rows" in entry.how and loaded and (keep_tokens is not None or compound_tokens):
             check_rows(loaded[0], keep_tokens, compound_tokens)
             kept = loaded[0] if keep_tokens is None else len(keep_tokens)
             if kept + len(compound_tokens or ()) == shape[0]:
@@ -363,22 +363,22 @@ def match(
             )
             continue
 
-        def read(name=name, slot=slot, shape=shape):
-            array = _loaded(checkpoint, name, slot)
-            if "rows" in slot.how:
+        def read(name=name, entry=entry, shape=shape):
+            array = _loaded(checkpoint, name, entry)
+            if "rows" in entry.how:
                 array = take_rows(array, keep_tokens, compound_tokens)
-            return array if array.shape == shape else resize(slot.here, array, shape)
+            return array if array.shape == shape else resize(entry.path, array, shape)
 
-        plan[slot.here] = read
+        plan[entry.path] = read
 
-    placed = {slot.here for slot in known}
+    placed = {entry.path for entry in known}
     minus |= {
         path: f"- {path}: checkpoints of this family and format have no such weights"
         for path in variables
         if path not in placed and path.split("/")[0] in elsewhere
     }
 
-    tokens = next((found[n] for slot in known[:1] for n in slot.names if n in found), None)
+    tokens = next((found[n] for entry in known[:1] for n in entry.names if n in found), None)
     for name in checkpoint:
         if name in used or not any(re.fullmatch(pattern, name) for pattern in copies):
             continue
@@ -388,7 +388,7 @@ def match(
                 "its own, build with tie_word_embeddings=False"
             )
 
-    names = {n for slot in known for n in slot.names}
+    names = {n for entry in known for n in entry.names}
     known_elsewhere = [*skippable, *copies]
     plus = [
         n for n in found if n not in names and not any(re.fullmatch(p, n) for p in known_elsewhere)
@@ -445,13 +445,13 @@ def _is_floating(dtype):
     return re.match("b?float", dtype.name) is not None  # NumPy has no kind for all of ml_dtypes'
 
 
-def _differing_spellings(checkpoint, name, slot, found):
+def _differing_spellings(checkpoint, name, entry, found):
     """What to say of a slot's array that is there under other spellings, too, with other values.
 
     Names that begin otherwise are not its spellings: Google's ELECTRA holds a generator as well.
     """
-    model = re.split(r"[./]", slot.names[0])[0]
-    spelled = {found[n] for n in slot.names if n in found and re.split(r"[./]", n)[0] == model}
+    model = re.split(r"[./]", entry.names[0])[0]
+    spelled = {found[n] for n in entry.names if n in found and re.split(r"[./]", n)[0] == model}
     return [
         f"! {excerpt(name)}: differs from {excerpt(other)}, which is another name of it; leave out one of them"
         for other in sorted(spelled - {name})
@@ -491,10 +491,10 @@ def gather(arrays, table, roles, format, sizes):
         FormatError: the format has no name for one of the arrays.
     """
     places = {}
-    for slot in slots(table, roles, format, sizes):
-        if slot.here in arrays:
-            places.setdefault(slot.names[0], []).append(slot)
-    nameless = arrays.keys() - {slot.here for group in places.values() for slot in group}
+    for entry in weight_entries(table, roles, format, sizes):
+        if entry.path in arrays:
+            places.setdefault(entry.names[0], []).append(entry)
+    nameless = arrays.keys() - {entry.path for group in places.values() for entry in group}
     if nameless:
         raise FormatError(
             f"format={format!r} has no name for {', '.join(sorted(nameless)[:5])}: use "
@@ -502,17 +502,17 @@ def gather(arrays, table, roles, format, sizes):
         )
 
     def stored(group):
-        parts = [np.asarray(arrays[slot.here]) for slot in group]
+        parts = [np.asarray(arrays[entry.path]) for entry in group]
         array = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
         return array.T if "turn" in group[0].how else array
 
     return {name: partial(stored, group) for name, group in places.items()}
 
 
-def _stored(slot, shape):
+def _stored(entry, shape):
     """The shape that a checkpoint would have to hold for a variable."""
-    shape = (*shape[:-1], shape[-1] * slot.part[1]) if slot.part else shape
-    return shape[::-1] if "turn" in slot.how else shape
+    shape = (*shape[:-1], shape[-1] * entry.part[1]) if entry.part else shape
+    return shape[::-1] if "turn" in entry.how else shape
 
 
 def _block_patterns(table, format):

@@ -54,7 +54,7 @@ class CompiledLoop:
         tokens, start = prompt["tokens"], prompt["start"]
         batch, length = tokens.shape
         room = limits["noise"].shape[2]
-        slots = ops.arange(length, dtype="int32")[None]
+        cache_positions = ops.arange(length, dtype="int32")[None]
         memory, memory_bias = transformer.encode_prompt(prompt.get("source"), prompt.get("lengths"))
         caches = transformer.caches()
         with warnings.catch_warnings():  # a decoder's first token sees itself and nothing else
@@ -64,19 +64,19 @@ class CompiledLoop:
                 tokens,
                 prompt.get("segments"),
                 start,
-                slots,
-                slots,
+                cache_positions,
+                cache_positions,
                 memory=memory,
                 memory_bias=memory_bias,
             )
         pairs = [
             {name: (cache.keys, cache.values) for name, cache in block.items()} for block in caches
         ]
-        is_token = slots >= start
+        is_token = cache_positions >= start
         fixed = {
             "visible": ops.logical_and(
                 is_token,
-                ops.logical_or(slots == start, tokens != transformer.config.pad_token_id),
+                ops.logical_or(cache_positions == start, tokens != transformer.config.pad_token_id),
             ),
             "start": start,
             "memories": [block.pop("cross", ()) for block in pairs],
@@ -163,9 +163,9 @@ def goes_on(state, limits):
     return ops.logical_and(ops.any(state["open"]), state["count"] < limits["most"])
 
 
-def with_room(x, slots):
+def with_room(x, count):
     """An array of a cache, with so many empty slots more."""
-    return ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, slots)])
+    return ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, count)])
 
 
 def compiled(transformer, function):

@@ -308,14 +308,16 @@ def test_one_device_feeds_from_the_step_asked_for():
 
     with distribution.scope(settings(devices=1)):
         assert distribution.hosts() == (1, 0)
-        batches = distribution.feed(from_step, 5)
+        batches = distribution.make_dataset(from_step, 5)
         assert [int(next(batches)[0][0, 0]) for _ in range(3)] == [5, 6, 7]
 
 
 def test_a_batch_that_does_not_divide_is_one_error(monkeypatch):
     monkeypatch.setattr(distribution, "readers", lambda: (2, 0, 4))  # two hosts of four devices
     with pytest.raises(ValueError, match="batch of 12 rows does not divide by the 8 devices"):
-        distribution.feed(lambda step: iter([({"token_ids": np.ones((6, 3))}, None, None)]), 0)
+        distribution.make_dataset(
+            lambda step: iter([({"token_ids": np.ones((6, 3))}, None, None)]), 0
+        )
 
 
 @pytest.mark.parametrize("steps_per_epoch", [1, 3])
@@ -332,7 +334,7 @@ def test_fit_trains_every_batch_once_and_in_order(steps_per_epoch):
         model.compile("sgd", lambda y, x: keras.ops.mean(y + 0 * x, axis=-1))
         losses = []
         model.fit(
-            distribution.feed(from_step, 4),
+            distribution.make_dataset(from_step, 4),
             epochs=3,
             steps_per_epoch=steps_per_epoch,
             verbose=0,

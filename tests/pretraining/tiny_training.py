@@ -77,7 +77,7 @@ def train(run):
         states = Checkpoints(run["state"]) if "state" in run else None
         begin = states.restore(model) if states else 0
         arguments = run.get("rows", 8), run.get("broken"), *distribution.hosts()
-        data = distribution.feed(lambda step: batches(step, *arguments), begin)
+        data = distribution.make_dataset(lambda step: batches(step, *arguments), begin)
         log = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: losses.append(logs))
         callbacks = [log]
         if "export" in run:
