@@ -319,7 +319,7 @@ class Transformer:
 
         Args:
             positions: of the queries, `(batch or 1, queries)`.
-            slots, key_slots: where queries and keys stand to one another, `(1, queries)` and
+            cache_positions, key_cache_positions: where queries and keys stand to one another, `(1, queries)` and
                 `(1, keys)`; at `positions` when left out.
         """
         c = self.config
@@ -492,7 +492,7 @@ class Transformer:
             token_ids, segment_ids: `(batch, queries)`: a prompt, filled up on the left; or, one
                 for each beam, the token last chosen.
             start: the slot in which each row's first token stands, `(batch, 1)`.
-            slots, key_slots: of the queries and of the keys, `(1, queries)` and `(1, keys)`.
+            cache_positions, key_cache_positions: of the queries and of the keys, `(1, queries)` and `(1, keys)`.
             visible: which keys each query may see, `(batch, queries, keys)`; None: these are
                 the prompts, of which a token sees what `application` says.
             memory, memory_bias: from `encode_prompt`.

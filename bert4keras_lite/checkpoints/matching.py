@@ -341,7 +341,7 @@ def match(
             continue
         if name is None:
             place = f"  (for {entry.path})" if entry.names[0] != entry.path else ""
-            minus[entry.path] = f"- {slot.names[0]}{place}"
+            minus[entry.path] = f"- {entry.names[0]}{place}"
             continue
         used.add(name)
         if unfit := _unfit_numbers(checkpoint, name, dtypes.get(entry.path, "float32")):
@@ -359,7 +359,7 @@ def match(
         resizable = len(loaded) == len(expected) and all(n > 0 and n == int(n) for n in loaded)
         if loaded != expected and not (resize and resizable):
             wrong.append(
-                f"! {excerpt(name)}: {stored} in the checkpoint, {_stored(slot, expected)} in the model"
+                f"! {excerpt(name)}: {stored} in the checkpoint, {_stored(entry, expected)} in the model"
             )
             continue
 

@@ -141,7 +141,7 @@ class OnePass:
             none, and the texts of a batch have one length.
 
     Raises:
-        Unable: the model takes texts of one length only, and nothing fills them up.
+        UnsupportedTask: the model takes texts of one length only, and nothing fills them up.
     """
 
     writes = False
@@ -217,7 +217,7 @@ def check_ids(ids, vocab_size, tokenizer):
     """Raises where the model has no vector of a token, or there is no token.
 
     Raises:
-        Refused: names the token.
+        InvalidRequest: names the token.
     """
     if None in ids:
         raise InvalidRequest(
@@ -391,7 +391,7 @@ class Entities(OnePass):
         model, labels, tokenizer: see `save_tagger`.
 
     Raises:
-        Unable: the model takes more than a text; or see `OnePass`.
+        UnsupportedTask: the model takes more than a text; or see `OnePass`.
     """
 
     def __init__(self, model, labels, tokenizer):

@@ -19,7 +19,7 @@ async def updates(job, seed):
     """What a generating job tells: strings, and at last a `GenerateAnswer`.
 
     Raises:
-        Late: the time was over before there was anything.
+        Timeout: the time was over before there was anything.
     """
     text = ""
     try:

@@ -175,7 +175,7 @@ class Job:
         """What is told next, within the time that there is: a pass may take longer.
 
         Raises:
-            Late: nothing is.
+            Timeout: nothing is.
         """
         if not self.updates.empty():
             return self.updates.get_nowait()
@@ -230,7 +230,7 @@ class Worker:
         """Looks whether so many jobs could be submitted now.
 
         Raises:
-            Busy: there is no room.
+            Overloaded: there is no room.
             Failed: the thread of the model has ended, or was never started.
         """
         if self.status == "not started":
@@ -246,7 +246,7 @@ class Worker:
         """All of these jobs, or none.
 
         Raises:
-            Busy, Failed: see `check_room`.
+            Overloaded, Failed: see `check_room`.
         """
         with self.changed:
             self.check_room(len(jobs))
