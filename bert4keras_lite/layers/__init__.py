@@ -1,9 +1,9 @@
-"""The layers a Transformer is made of.
+"""Layers of a Transformer.
 
-Shapes are written as `(batch, length, dim)`. What a query may see travels as an additive `bias` on
-the attention scores (`AttentionBias` makes it). Keras' own implicit mask only marks padding for
-what a user puts on top: taggers, pointers and poolings, which take it, as `mask`, where `visible`
-is not given, and losses. No other layer has a call argument of that name.
+Shapes are written as `(batch, length, dim)`. Attention masks are passed as an additive `bias` on
+the attention scores (see `AttentionBias`). Keras' implicit mask only marks padding, for the layers
+that users put on top (taggers, pointers, poolings) and for losses. These layers take it as `mask`
+when `visible` is not passed; no other layer has a call argument of that name.
 """
 
 from .attention import GatedAttentionUnit, MultiHeadAttention, NystromAttention

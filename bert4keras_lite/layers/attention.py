@@ -1,4 +1,4 @@
-"""Attention: in full, by landmarks, and with a gate of its own."""
+"""Attention layers: multi-head, Nyström, and the gated attention unit."""
 
 import numpy as np
 from keras import ops
@@ -12,36 +12,37 @@ from .positions import rotate
 
 @register
 class MultiHeadAttention(Layer):
-    """Multi-head attention: `softmax(Q K^T / sqrt(d) + bias) V`, projected back.
+    """Multi-head attention: `softmax(Q K^T / sqrt(d) + bias) V` and an output projection.
 
     Args:
         num_heads: number of heads.
-        head_size: size of a head's values.
-        key_size: size of a head's queries and keys; `head_size` when left out.
-        dropout: rate on the attention probabilities.
+        head_size: size of the values of a head.
+        key_size: size of the queries and keys of a head. Defaults to `head_size`.
+        dropout: dropout rate of the attention probabilities.
         use_bias: whether the projections have a bias.
-        scale: whether scores are divided by `sqrt(key_size)`.
-        rotate_values: whether `angles` turn the values, too.
-        rotary_halves: which pairs they turn: see `rotate`.
-        return_scores: whether to give the scores (before `bias`) as well.
+        scale: whether to divide the scores by `sqrt(key_size)`.
+        rotate_values: whether to rotate the values by `angles`, too.
+        rotary_halves: which entries form the rotated pairs; see `rotate`.
+        return_scores: whether to also return the attention scores (before `bias` is added).
         initializer_range: standard deviation of the initial kernels.
 
     Call arguments:
-        x: queries come from here, `(batch, length, dim)`.
-        memory: keys and values come from here, `(batch, keys, dim)`; `x` when left out.
+        x: source of the queries, `(batch, length, dim)`.
+        memory: source of the keys and values, `(batch, keys, dim)`. Defaults to `x`.
         bias: added to the scores; broadcasts to `(batch, num_heads, length, keys)`.
-        scores: scores of the block below to add, `(batch, num_heads, length, keys)`.
-        angles: from `RotaryAngles`.
-        distances: from `RelativeVectors`; added to the keys, and to the values, of each query.
-        cache: a `Cache` of earlier keys and values, to which those of this call are added.
+        scores: attention scores of the previous block, added to the scores of this one,
+            `(batch, num_heads, length, keys)`.
+        angles: output of `RotaryAngles`.
+        distances: output of `RelativeVectors`; added to the keys and to the values of each query.
+        cache: `Cache` of earlier keys and values; those of this call are added to it.
 
     Returns:
-        `(batch, length, dim)`, and the scores with `return_scores`.
+        `(batch, length, dim)`; with `return_scores`, a tuple of it and the scores.
 
     Reference:
         Vaswani et al., "Attention Is All You Need", arXiv 1706.03762, section 3.2. Residual
         scores: He et al., "RealFormer", arXiv 2012.11747; as in bert4keras, a block adds the
-        scores of the block below alone, where the paper adds the running sum. Distances: Shaw
+        scores of the previous block only, where the paper adds the running sum. Distances: Shaw
         et al., arXiv 1803.02155, equations 3 and 4.
     """
 
@@ -97,9 +98,9 @@ class MultiHeadAttention(Layer):
         return (y, scores) if self.return_scores else y
 
     def keys_and_values(self, memory, angles=None):
-        """Of every position of a memory, `(batch, num_heads, size, keys)` each.
+        """Returns the keys and values of a memory, `(batch, num_heads, size, keys)` each.
 
-        The positions come last: so products with few queries run along memory.
+        Positions are the last axis, so that products with few queries read memory contiguously.
         """
         key = self.split_heads(self.key(memory), self.key_size)
         value = self.split_heads(self.value(memory), self.head_size)
@@ -110,19 +111,28 @@ class MultiHeadAttention(Layer):
         return ops.transpose(key, (0, 2, 3, 1)), ops.transpose(value, (0, 2, 3, 1))
 
     def attend(self, query, key, value, bias=None, scores=None, distances=None):
-        """From queries `(batch, length, num_heads, size)`: the heads' outputs, and the scores."""
-        own = ops.einsum("bqhd,bhdk->bhqk", query, key)
+        """Returns the output of each head, and the attention scores.
+
+        Args:
+            query: `(batch, length, num_heads, size)`.
+            key, value: `(batch, num_heads, size, keys)`.
+            bias, scores, distances: see the call arguments.
+
+        Returns:
+            `(batch, length, num_heads, size)`, and the scores without `bias` and `scores`.
+        """
+        attention_scores = ops.einsum("bqhd,bhdk->bhqk", query, key)
         if distances is not None:
-            own = own + ops.einsum("bqhd,qkd->bhqk", query, distances)
+            attention_scores = attention_scores + ops.einsum("bqhd,qkd->bhqk", query, distances)
         addends = [addend for addend in (scores, bias) if addend is not None]
-        probabilities = self.dropout_layer(ops.softmax(sum(addends, own), axis=-1))
-        y = ops.einsum("bhqk,bhdk->bqhd", probabilities, value)
+        probs = self.dropout_layer(ops.softmax(sum(addends, attention_scores), axis=-1))
+        y = ops.einsum("bhqk,bhdk->bqhd", probs, value)
         if distances is not None:
-            y = y + ops.einsum("bhqk,qkd->bqhd", probabilities, distances)
-        return y, own
+            y = y + ops.einsum("bhqk,qkd->bqhd", probs, distances)
+        return y, attention_scores
 
     def split_heads(self, x, size):
-        """`(batch, length, num_heads * size)` to `(batch, length, num_heads, size)`."""
+        """Reshapes `(batch, length, num_heads * size)` to `(batch, length, num_heads, size)`."""
         return ops.reshape(x, (-1, ops.shape(x)[1], self.num_heads, size))
 
     def compute_output_shape(self, x_shape, memory_shape=None):
@@ -133,24 +143,27 @@ class MultiHeadAttention(Layer):
 
 @register
 class NystromAttention(MultiHeadAttention):
-    """Attention by way of a few landmarks; its cost grows with the length, not with its square.
+    """Nyström attention: approximates softmax attention by a few landmarks, in linear time.
 
-    A landmark is the mean of neighbouring queries (or keys); every visible token belongs to one.
+    A landmark is the mean of neighbouring queries (or keys); each visible token belongs to one.
     With `F` the softmax of all queries on the landmark keys, `A` of landmarks on landmarks and
     `B` of the landmark queries on all keys, attention is about `F A^+ B V`. For rows of at most
-    `num_landmarks` visible tokens, which then are the landmarks, it is full attention.
+    `num_landmarks` visible tokens, each of which is a landmark, it equals full attention.
 
     Args:
-        num_landmarks: how many.
-        iterations: steps to the pseudo-inverse `A^+`.
+        num_landmarks: number of landmarks.
+        iterations: number of iterations for the pseudo-inverse `A^+`.
         **kwargs: see `MultiHeadAttention`.
 
     Call arguments:
-        x, bias, angles: see `MultiHeadAttention`. The bias says which keys are visible, alike
-            for all queries: `(batch, 1, 1, length)`.
+        x, bias, angles: see `MultiHeadAttention`. All queries share one mask: `bias` is
+            `(batch, 1, 1, length)`.
 
     Returns:
         `(batch, length, dim)`.
+
+    Raises:
+        ValueError: `scores`, `distances` or a bias that differs between queries is passed.
 
     Reference:
         Xiong et al., "Nyströmformer", arXiv 2102.03902, equations 13 and 14; without the optional
@@ -165,8 +178,9 @@ class NystromAttention(MultiHeadAttention):
     def attend(self, query, key, value, bias=None, scores=None, distances=None):
         if scores is not None or distances is not None or (bias is not None and bias.shape[2] != 1):
             raise ValueError(
-                f"{self.name}: landmarks serve encoders with absolute or rotary positions only "
-                "(no residual scores, no relative positions, no application='lm' or 'unilm')."
+                f"{self.name}: Nyström attention supports only encoders with absolute or rotary "
+                "positions; expected no residual scores, no relative positions, and no "
+                "application='lm' or 'unilm'."
             )
         if bias is None:
             bias = ops.zeros_like(key[:, :1, :1, :])
@@ -184,43 +198,49 @@ class NystromAttention(MultiHeadAttention):
         return y, None
 
     def mix(self, query, key, value, bias):
-        """`F A^+ B V`, each factor applied to what stands on its right."""
-        near, padding_mask, each_alone = self.landmarks(bias)
-        landmark_queries = ops.einsum("bmk,bkhd->bmhd", near, query)
-        landmark_keys = ops.einsum("bmk,bhdk->bhdm", near, key)
-        hidden = ops.cast(ops.where(padding_mask, 0.0, ops.min(bias) - 1), query.dtype)
+        """Returns `F A^+ B V`, multiplied from right to left."""
+        averages, landmark_mask, is_short = self.landmarks(bias)
+        landmark_queries = ops.einsum("bmk,bkhd->bmhd", averages, query)
+        landmark_keys = ops.einsum("bmk,bhdk->bhdm", averages, key)
+        landmark_bias = ops.cast(ops.where(landmark_mask, 0.0, ops.min(bias) - 1), query.dtype)
 
         def softmax(queries, keys, bias):
             return ops.softmax(ops.einsum("bqhd,bhdk->bhqk", queries, keys) + bias, axis=-1)
 
-        f = softmax(query, landmark_keys, hidden[:, None, None, :])
+        f = softmax(query, landmark_keys, landmark_bias[:, None, None, :])
         b = softmax(landmark_queries, key, bias)
-        a = softmax(landmark_queries, landmark_keys, hidden[:, None, None, :])
-        a = a * ops.cast(padding_mask, a.dtype)[:, None, :, None]
+        a = softmax(landmark_queries, landmark_keys, landmark_bias[:, None, None, :])
+        a = a * ops.cast(landmark_mask, a.dtype)[:, None, :, None]
         y = ops.einsum("bhmk,bhdk->bhmd", b, value)
         y = ops.matmul(self.pseudo_inverse(a), y)
-        y = ops.where(each_alone[:, :, None, None], ops.einsum("bmk,bhdk->bhmd", near, value), y)
+        y = ops.where(is_short[:, :, None, None], ops.einsum("bmk,bhdk->bhmd", averages, value), y)
         return ops.einsum("bhqm,bhmd->bqhd", f, y)
 
     def landmarks(self, bias):
-        """The averages `(batch, landmarks, length)`, which landmarks have any token `(batch,
-        landmarks)`, and in which rows none has more than one `(batch, 1)`.
+        """Returns the matrix that averages tokens to landmarks, and two masks.
 
-        The visible tokens of a row are dealt out evenly and in order, so that padding has no
-        influence.
+        The visible tokens of a row are split evenly and in order, so padding has no influence.
+
+        Args:
+            bias: `(batch, 1, 1, length)`.
+
+        Returns:
+            Averages `(batch, landmarks, length)`; which landmarks have any token, bool
+            `(batch, landmarks)`; and which rows have at most one token per landmark, bool
+            `(batch, 1)`.
         """
-        visible = ops.cast(bias[:, 0, 0, :] > -1, "float32")
-        rank = ops.cumsum(visible, axis=1) - 1
-        count = ops.sum(visible, axis=1, keepdims=True)
+        mask = ops.cast(bias[:, 0, 0, :] > -1, "float32")
+        rank = ops.cumsum(mask, axis=1) - 1
+        count = ops.sum(mask, axis=1, keepdims=True)
         landmark = ops.floor(rank * (self.num_landmarks / ops.maximum(count, self.num_landmarks)))
         member = landmark[:, None, :] == ops.arange(self.num_landmarks, dtype="float32")[:, None]
-        member = ops.cast(member, "float32") * visible[:, None, :]
+        member = ops.cast(member, "float32") * mask[:, None, :]
         size = ops.sum(member, axis=-1, keepdims=True)
         averages = ops.cast(member / ops.maximum(size, 1), bias.dtype)
         return averages, size[..., 0] > 0, count <= self.num_landmarks
 
     def pseudo_inverse(self, a):
-        """Moore-Penrose inverse by the iteration of the paper's equation 14."""
+        """Returns the Moore-Penrose inverse of `a`, by the iteration of the paper's equation 14."""
         z = ops.transpose(a, (0, 1, 3, 2)) / (
             ops.max(ops.sum(a, axis=-1, keepdims=True), axis=-2, keepdims=True)
             * ops.max(ops.sum(a, axis=-2, keepdims=True), axis=-1, keepdims=True)
@@ -235,23 +255,26 @@ class NystromAttention(MultiHeadAttention):
 
 @register
 class GatedAttentionUnit(Layer):
-    """Attention and gated feed-forward in one: `W_o (U * A V)`, with a single head.
+    """Gated attention unit: single-head attention and a gated feed-forward layer in one.
+
+    Computes `W_o (U * A V)`, where `A` are the attention probabilities.
 
     Args:
         units: size of `U` and `V`.
-        key_size: size of queries and keys, which are one shared vector, scaled twice.
-        activation: of the input projection.
-        normalization: `"softmax"`; `"softmax_plus"`, a softmax whose temperature depends on how
-            many keys are visible; `"squared_relu"`, divided by their number.
-        dropout: rate on the attention probabilities.
-        use_bias: whether there are biases and offsets.
-        scale: whether scores are divided by `sqrt(key_size)`.
+        key_size: size of queries and keys, which are one shared projection, scaled twice.
+        activation: activation of the input projection.
+        normalization: `"softmax"`; `"softmax_plus"`, a softmax whose temperature depends on the
+            number of visible keys; or `"squared_relu"`, divided by that number.
+        dropout: dropout rate of the attention probabilities.
+        use_bias: whether projections have biases, and queries and keys have offsets.
+        scale: whether to divide the scores by `sqrt(key_size)`.
         initializer_range: standard deviation of the initial kernels.
 
     Call arguments:
         x: `(batch, length, dim)`.
-        bias: what is visible, from `AttentionBias`: `(batch, 1, 1 or length, length)`.
-        angles: from `RotaryAngles`.
+        bias: attention mask as a bias, from `AttentionBias`:
+            `(batch, 1, 1 or length, length)`.
+        angles: output of `RotaryAngles`.
         cache: see `MultiHeadAttention`.
 
     Returns:
@@ -311,16 +334,16 @@ class GatedAttentionUnit(Layer):
         key, value = (cache or Cache()).extend(lambda: keys_and_values)
         scores = ops.einsum("bqd,bdk->bqk", query, key)
         bias = ops.zeros_like(scores) if bias is None else bias[:, 0]
-        probabilities = self.dropout_layer(self.normalize(scores, bias))
-        return self.output_dense(gate * ops.einsum("bqk,bdk->bqd", probabilities, value))
+        probs = self.dropout_layer(self.normalize(scores, bias))
+        return self.output_dense(gate * ops.einsum("bqk,bdk->bqd", probs, value))
 
     def normalize(self, scores, bias):
-        visible = ops.cast(bias > -1, "float32")
-        count = ops.sum(visible, axis=-1, keepdims=True)
+        mask = ops.cast(bias > -1, "float32")
+        count = ops.sum(mask, axis=-1, keepdims=True)
         if self.normalization == "squared_relu":
-            shares = ops.square(ops.relu(scores)) * ops.cast(visible, scores.dtype)
-            return shares / ops.cast(ops.maximum(count, 1), scores.dtype)
-        if self.normalization == "softmax_plus":  # 16: very short texts need no cooling
+            weights = ops.square(ops.relu(scores)) * ops.cast(mask, scores.dtype)
+            return weights / ops.cast(ops.maximum(count, 1), scores.dtype)
+        if self.normalization == "softmax_plus":  # with fewer than 16 keys as with 16
             temperature = ops.log(ops.maximum(count, 16)) / np.log(512).astype("float32")
             scores = scores * ops.cast(temperature, scores.dtype)
         return ops.softmax(scores + bias, axis=-1)

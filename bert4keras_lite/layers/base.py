@@ -1,4 +1,4 @@
-"""What all layers share: activations, initialization, configs from constructor arguments."""
+"""Base class of the layers, activations, and weight initialization."""
 
 import contextlib
 import inspect
@@ -14,19 +14,20 @@ register = keras.saving.register_keras_serializable("bert4keras_lite")
 
 @register
 def gelu_erf(x):
-    """`x * Phi(x)` with the exact normal distribution function (arXiv 1606.08415)."""
-    if keras.backend.backend() == "tensorflow":  # its own has no ONNX, and is a fifth slower
+    """Exact GELU: `x * Phi(x)` with the normal distribution function (arXiv 1606.08415)."""
+    # Keras' version cannot be exported to ONNX on TensorFlow, and is a fifth slower
+    if keras.backend.backend() == "tensorflow":
         return x * (0.5 + 0.5 * ops.erf(x * 0.5**0.5))
     return keras.activations.gelu(x, approximate=False)
 
 
 @register
 def gelu_tanh(x):
-    """GELU with the tanh approximation of the normal distribution (arXiv 1606.08415, section 2)."""
+    """GELU with the tanh approximation (arXiv 1606.08415, section 2)."""
     return keras.activations.gelu(x, approximate=True)
 
 
-# the names found in published configs; every other name is Keras' own
+# names in published configs; all other names are those of Keras
 ACTIVATIONS = {
     "gelu": gelu_erf,
     "gelu_erf": gelu_erf,
@@ -39,23 +40,23 @@ ACTIVATIONS = {
 
 
 def get_activation(name):
-    """The activation function of a published config's name (`"gelu"` is the exact one).
+    """Returns the activation function for a name of a published config; `"gelu"` is the exact one.
 
     Raises:
-        ValueError: there is none, or it is Keras' `glu`, which gives half of its input.
+        ValueError: the name is unknown, or it is Keras' `glu`, which halves the last axis.
     """
     function = ACTIVATIONS.get(name) or keras.activations.get(name)
     if function is keras.activations.glu:
         raise ValueError(
-            "activation='glu' gives half as many values as it gets; expected one that gives as"
-            " many, e.g. 'gelu', in a layer with gated=True."
+            "activation='glu' gives half as many values as it gets; expected one that keeps the "
+            "size. Use e.g. 'gelu' in a layer with gated=True."
         )
     return function
 
 
 @register
 class WeightInitializer(keras.initializers.TruncatedNormal):
-    """Truncated normal, as BERT initializes; nothing yet inside `deferred_initialization()`."""
+    """Truncated normal initializer, as in BERT; skipped inside `deferred_initialization()`."""
 
     deferred = False
 
@@ -69,16 +70,17 @@ class WeightInitializer(keras.initializers.TruncatedNormal):
             import tensorflow as tf
 
             return tf.raw_ops.Empty(shape=shape, dtype=dtype)
-        # zeros that the system gives when they are first read; hosts must not differ in garbage
+        # The system provides these zeros on first access, so they cost nothing. They must not be
+        # uninitialized: hosts would differ.
         return ops.convert_to_tensor(np.zeros(shape, dtype))
 
 
 @contextlib.contextmanager
 def deferred_initialization():
-    """Layers built in here get memory but no values, for weights a checkpoint will overwrite.
+    """Skips the initialization of layers built inside, for weights that a checkpoint overwrites.
 
-    Drawing a hundred million random numbers would take most of the loading time, and even
-    filling them with zeros a good part of it.
+    The layers get memory but no values. Drawing a hundred million random numbers would take most of
+    the loading time, and even filling them with zeros a good part of it.
     """
     WeightInitializer.deferred = True
     try:
@@ -88,10 +90,10 @@ def deferred_initialization():
 
 
 class Layer(keras.layers.Layer):
-    """A layer that keeps every constructor argument under its own name: that is its config."""
+    """Base layer whose config is its constructor arguments, each kept under its own name."""
 
     def __new__(cls, *args, **kwargs):
-        # Keras looks at the constructors themselves, so none may be wrapped by `checks_flags`
+        # Keras inspects the constructors, so they must not be wrapped by `checks_flags`
         flags = {
             name: isinstance(parameter.default, bool)
             for name, parameter in cls._arguments().items()
@@ -109,7 +111,7 @@ class Layer(keras.layers.Layer):
 
     @classmethod
     def _arguments(cls):
-        """Name -> parameter, of the constructors of the class and of those that it is made of."""
+        """Returns name -> parameter, of the constructors of the class and of its bases."""
         classes = [c for c in cls.__mro__ if issubclass(c, Layer) and c is not Layer]
         return {
             name: parameter
@@ -118,7 +120,7 @@ class Layer(keras.layers.Layer):
             if name != "self" and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         }
 
-    # Sub-layers are made in `build`, in the parent's precision, so a `.keras` file has to tell
+    # Sub-layers are created in `build`, in the parent's precision, so a `.keras` file has to store
     # which of them were quantized.
 
     def get_build_config(self):
@@ -134,7 +136,7 @@ class Layer(keras.layers.Layer):
 
 
 def dense(parent, name, input_shape, units, activation=None, **kwargs):
-    """A built dense sub-layer of `parent`, in its precision and with its `initializer_range`."""
+    """Returns a built dense sub-layer of `parent`, with its precision and `initializer_range`."""
     kwargs.setdefault("kernel_initializer", WeightInitializer(stddev=parent.initializer_range))
     layer = keras.layers.Dense(
         units, get_activation(activation), dtype=parent.dtype_policy, name=name, **kwargs

@@ -1,4 +1,4 @@
-"""The feed-forward layer, and the block that every model is a stack of."""
+"""Feed-forward layer and Transformer block."""
 
 import keras
 
@@ -11,13 +11,13 @@ from .remat import rematerialized
 
 @register
 class FeedForward(Layer):
-    """Two dense layers with an activation between them, at every position alike.
+    """Position-wise feed-forward layer: two dense layers with an activation between them.
 
     Args:
-        units: size in the middle.
-        activation: its name, as configs spell it.
-        gated: whether the middle is multiplied by a second, linear projection.
-        use_bias: whether the layers have a bias.
+        units: size of the intermediate vectors.
+        activation: name of the activation, as in configs.
+        gated: whether to multiply the intermediate vectors by a second, linear projection.
+        use_bias: whether the dense layers have a bias.
         initializer_range: standard deviation of the initial kernels.
 
     Call arguments:
@@ -69,7 +69,7 @@ ATTENTIONS = {
     "gau": GatedAttentionUnit,
 }
 
-# kinds of normalization, as arguments of `LayerNormalization`
+# types of normalization, as arguments of `LayerNormalization`
 NORMS = {
     "layer": {},
     "rms": {"zero_mean": False, "offset": False},
@@ -77,41 +77,42 @@ NORMS = {
     "bias_free": {"offset": False},
 }
 
-# where a block normalizes: what goes into, or what comes out of, a residual branch
+# where a block normalizes: the input or the output of a residual branch
 NORM_SLOTS = {
     "post": ("attention_out", "cross_out", "ffn_out"),
     "pre": ("attention_in", "cross_in", "ffn_in"),
-    "pre_ffn": ("cross_in", "ffn_in"),  # what comes into the block is normalized already
+    "pre_ffn": ("cross_in", "ffn_in"),  # the input of the block is normalized already
     "gpt2_ml": ("ffn_in", "ffn_out"),
 }
 
 
 @register
 class TransformerBlock(Layer):
-    """One block: attention, attention to a memory if there is one, feed-forward, each residual.
+    """Transformer block: self-attention, optional cross-attention, feed-forward, each residual.
 
     Args:
-        attention: arguments of the attention, as a dict; `"kind"` is a key of `ATTENTIONS`.
+        attention: arguments of the attention, as a dict; its `"kind"` is a key of `ATTENTIONS`.
         ffn: arguments of `FeedForward`, or None (a gated attention unit needs none).
         cross: arguments of the `MultiHeadAttention` to a memory, or None.
         norm: arguments of `LayerNormalization`.
         norm_at: a key of `NORM_SLOTS`.
-        dropout: rate on what each branch adds to the residual.
-        remat: in training, keep only what goes into the block, and compute all within again on
-            the way back.
+        dropout: dropout rate of the output of each branch, before it is added to the residual.
+        remat: whether to recompute the block in the backward pass of training and keep only its
+            inputs (gradient checkpointing).
 
     Call arguments:
         x: `(batch, length, dim)`.
-        bias: what is visible, from `AttentionBias`.
-        memory: `(batch, keys, dim)`, for `cross`.
-        memory_bias: what is visible of the memory.
+        bias: attention mask as a bias, from `AttentionBias`.
+        memory: source of keys and values of `cross`, `(batch, keys, dim)`.
+        memory_bias: mask of the memory, as a bias.
         condition: `(batch, size)`, for conditional normalization.
-        scores: attention scores of the block below.
+        scores: attention scores of the previous block.
         angles, distances: see `MultiHeadAttention`.
-        caches: name of a branch (`"attention"`, `"cross"`) -> its `Cache`.
+        caches: branch (`"attention"`, `"cross"`) -> `Cache`.
 
     Returns:
-        `(batch, length, dim)`, and the attention scores if `attention` has `return_scores`.
+        `(batch, length, dim)`; if `attention` has `return_scores`, a tuple of it and the attention
+        scores.
 
     Reference:
         Devlin et al., "BERT", arXiv 1810.04805; Vaswani et al., arXiv 1706.03762, figure 1. On
@@ -140,8 +141,8 @@ class TransformerBlock(Layer):
         self.return_scores = self.attention.get("return_scores", False)
 
     def build(self, x_shape, memory_shape=None, condition_shape=None):
-        def part(kind, name, arguments):
-            return kind(name=name, dtype=self.dtype_policy, **arguments)
+        def part(cls, name, arguments):
+            return cls(name=name, dtype=self.dtype_policy, **arguments)
 
         arguments = dict(self.attention)
         attention = part(ATTENTIONS[arguments.pop("kind", "full")], "attention", arguments)
@@ -160,8 +161,8 @@ class TransformerBlock(Layer):
             if slot.split("_")[0] in self.branches:
                 self.norms[slot] = part(LayerNormalization, f"{slot}_norm", self.norm)
                 self.norms[slot].build(x_shape, condition_shape)
-        # tf.train.Checkpoint does not look into dicts; in the order of names, in which Keras saves
-        # a layer's attributes, these come after the two dicts, where its files have the parts
+        # tf.train.Checkpoint does not look into dicts. Keras saves attributes in alphabetical order:
+        # these names come after the two dicts, so its files keep the parts where they were
         for part_of_block in (*self.branches.values(), *self.norms.values()):
             setattr(self, f"part_{part_of_block.name}", part_of_block)
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
@@ -194,8 +195,8 @@ class TransformerBlock(Layer):
             y = self.branches[name](
                 normalize(f"{name}_in", x), **{k: v for k, v in context.items() if v is not None}
             )
-            y, more = y if isinstance(y, tuple) else (y, None)
-            return normalize(f"{name}_out", x + self.dropout_layer(y)), more
+            y, attention_scores = y if isinstance(y, tuple) else (y, None)
+            return normalize(f"{name}_out", x + self.dropout_layer(y)), attention_scores
 
         x, scores = residual(
             "attention", x, bias=bias, scores=scores, angles=angles, distances=distances

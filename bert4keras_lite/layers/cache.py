@@ -1,27 +1,32 @@
-"""What attention has seen, kept from one step of writing to the next."""
+"""Key/value cache for autoregressive decoding."""
 
 import keras
 from keras import ops
 
 
 class Cache:
-    """Keys and values of one attention layer, so that those of each token are computed once.
+    """Key/value cache of one attention layer: keys and values of a token are computed once.
 
-    The first call fills an empty cache; later ones write into it, from slot `index` on, and see
-    all of it, also the slots that nothing was written to: a bias must hide these. The arrays
-    keep their shape, so that a compiled loop can carry them.
+    The first call fills an empty cache. Later calls write from position `index` on and attend to
+    the whole cache, including positions not written yet; a bias has to mask these. The arrays keep
+    their shape, so that a compiled loop can carry them.
 
     Args:
-        keys, values: `(batch, ..., slots)`; None: nothing yet.
-        index: the first slot to write to, an integer tensor; None: the cache never grows (that
-            of a decoder's attention to its memory).
+        keys, values: `(batch, ..., cache positions)`; None: empty.
+        index: first position to write to, an integer tensor; None: the cache never grows (as in
+            the cross-attention of a decoder).
     """
 
     def __init__(self, keys=None, values=None, index=None):
         self.keys, self.values, self.index = keys, values, index
 
     def extend(self, compute):
-        """All keys and values to attend to; `compute()` gives those of this call, if needed."""
+        """Returns all keys and values to attend to.
+
+        Args:
+            compute: function without arguments that returns the keys and values of this call; it is
+                called only if they are needed.
+        """
         if self.keys is None:
             self.keys, self.values = compute()
         elif self.index is not None:
@@ -31,9 +36,10 @@ class Cache:
             )
         return self.keys, self.values
 
-    def written(self, slots, new):
+    def written(self, cached, new):
+        """Returns `cached` with `new` written from position `index` on."""
         if keras.backend.backend() == "torch":  # in place: slice_update would copy the whole cache
-            places = ops.cast(self.index, "int64") + ops.arange(new.shape[-1], dtype="int64")
-            return slots.index_copy_(-1, places, ops.cast(new, slots.dtype))
-        start = (0,) * (len(slots.shape) - 1) + (self.index,)
-        return ops.slice_update(slots, start, new)
+            positions = ops.cast(self.index, "int64") + ops.arange(new.shape[-1], dtype="int64")
+            return cached.index_copy_(-1, positions, ops.cast(new, cached.dtype))
+        start = (0,) * (len(cached.shape) - 1) + (self.index,)
+        return ops.slice_update(cached, start, new)

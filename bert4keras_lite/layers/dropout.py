@@ -1,4 +1,4 @@
-"""Dropout, whose random numbers are cheap."""
+"""Dropout with a faster random mask for PyTorch on a CPU."""
 
 from math import prod
 
@@ -9,18 +9,18 @@ from .base import register
 
 @register
 class Dropout(keras.layers.Dropout):
-    """`keras.layers.Dropout`, but that PyTorch draws its mask with fewer random bits on a CPU.
+    """`keras.layers.Dropout` with fewer random bits per number for PyTorch on a CPU.
 
-    There 16 random bits decide whether a number stays, so the rate is rounded to 1/65,536; what
-    stays is divided by the rounded share, and the mean is kept. A layer with a seed of its own,
-    and a step that is compiled, do as Keras does.
+    There 16 random bits decide whether a number is kept, so the rate is rounded to 1/65,536; kept
+    numbers are divided by the rounded fraction, which preserves the mean. A layer with its own
+    seed, and a compiled step, use Keras' implementation.
 
     Call arguments:
-        x: a tensor of any shape, of floating point numbers.
-        training: whether to drop anything.
+        x: floating-point tensor of any shape.
+        training: whether to apply dropout.
 
     Returns:
-        The shape of `x`.
+        A tensor of the shape of `x`.
     """
 
     LEVELS = 2**16
@@ -38,10 +38,10 @@ class Dropout(keras.layers.Dropout):
         return x * mask.mul_(self.LEVELS / (self.LEVELS - dropped))
 
     def fast(self, x):
-        """Whether PyTorch computes with `x` on a CPU at once, and Keras' way has no more to offer."""
+        """Returns whether `x` is an eager PyTorch tensor on a CPU, without options of Keras' dropout."""
         if keras.backend.backend() != "torch" or self.seed is not None or self.noise_shape:
             return False
         import torch
 
-        here = type(x) is torch.Tensor and x.device.type == "cpu"
-        return here and 0 < self.rate < 1 and not torch.compiler.is_compiling()
+        eager_on_cpu = type(x) is torch.Tensor and x.device.type == "cpu"
+        return eager_on_cpu and 0 < self.rate < 1 and not torch.compiler.is_compiling()
