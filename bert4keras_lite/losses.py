@@ -13,7 +13,7 @@ from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
 from .arguments import checks_flags
-from .layers.values import extent, mark_wrong, whole_numbers
+from .layers.values import integer_labels, raise_or_nan, value_range
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
@@ -135,7 +135,7 @@ def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096
     Example:
         >>> losses = projected_crossentropy(token_ids[:, 1:], x[:, :-1], embedding.embeddings)
     """
-    labels, table = whole_numbers(y_true), ops.convert_to_tensor(table)
+    labels, table = integer_labels(y_true), ops.convert_to_tensor(table)
     classes, dim = table.shape
     bias = ops.zeros((classes,)) if bias is None else ops.convert_to_tensor(bias)
     parts = -(-classes // chunk)
@@ -181,7 +181,7 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
     y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
     finite = ops.not_equal(y_pred, -float("inf"))
     hidden = ops.logical_and(finite, y_pred <= HIDDEN_SPAN)
-    mark = mark_wrong(
+    mark = raise_or_nan(
         ops.any(ops.logical_and(hidden, y_true > 0), axis=-1),
         lambda: (
             "y_true: a class is meant whose score is hidden; expected none of padding, of what was "
@@ -220,7 +220,7 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
     Reference:
         https://kexue.fm/archives/7359
     """
-    ids, classes = whole_numbers(y_true), ops.shape(y_pred)[-1]
+    ids, classes = integer_labels(y_true), ops.shape(y_pred)[-1]
     mark = _mark_beyond(ids, classes, axis=-1)
     ids = ops.where(ids >= (1 if mask_zero else 0), ids, classes)  # a column more, for filling
     rows = ops.reshape(ids, (-1, ops.shape(ids)[-1]))
@@ -374,7 +374,7 @@ def _log_sums(x, table, bias, parts):
 
 def _labels_and_scores(y_true, y_pred):
     """Integers `(...)` and float32 scores `(..., classes)`; one score is that of class 1 of 2."""
-    labels, scores = whole_numbers(y_true), ops.cast(y_pred, "float32")
+    labels, scores = integer_labels(y_true), ops.cast(y_pred, "float32")
     ranks = len(labels.shape), len(scores.shape)
     if ranks[0] == ranks[1] and scores.shape[-1] != 1 and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, axis=-1)  # as Keras hands over labels `(batch,)`
@@ -389,11 +389,11 @@ def _labels_and_scores(y_true, y_pred):
 def _mark_beyond(labels, classes, axis=None):
     """See `mark_wrong`: for labels, or rows of them along an axis, that are no class."""
     wrong = labels >= classes
-    return mark_wrong(
+    return raise_or_nan(
         wrong if axis is None else ops.any(wrong, axis=axis),
         lambda: (
             f"y_true: labels beyond the classes; expected at most {int(classes) - 1}, got "
-            f"{extent(labels)}. Give the last layer as many units as there are classes."
+            f"{value_range(labels)}. Give the last layer as many units as there are classes."
         ),
     )
 

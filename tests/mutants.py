@@ -125,8 +125,8 @@ MUTANTS = (
     Mutant(
         "biases",
         "bert4keras_lite/layers/pointers.py",
-        "common + kinds[:, 1::2, :, None] + kinds[:, ::2, None, :]",
-        "common + kinds[:, 1::2, :, None]",
+        "common + biases[:, 1::2, :, None] + biases[:, ::2, None, :]",
+        "common + biases[:, 1::2, :, None]",
     ),
     # checkpoints load without a warning, but the biases of the values are left out
     Mutant(

@@ -354,7 +354,7 @@ def test_labels_of_another_kind_or_shape(kind):
     expected = numpy(layer.sparse_loss(labels, scores))
     for same in (labels[..., None], labels.astype("float32"), np.where(labels < 0, -100, labels)):
         np.testing.assert_array_equal(numpy(layer.sparse_loss(same, scores)), expected)
-    with pytest.raises(ValueError, match="y_true: labels that are no whole numbers"):
+    with pytest.raises(ValueError, match="y_true: labels that are not whole numbers"):
         layer.sparse_loss(labels + 0.5, scores)
     for other in (labels.T, labels[:, :3], labels.reshape(-1)):
         with pytest.raises(ValueError, match=r"y_true: labels of shape .* expected \(2, 4\)"):

@@ -498,7 +498,7 @@ def test_a_label_beyond_the_classes(loss):
     with pytest.raises(ValueError, match=r"y_true: .* expected at most 2, got 1 to 3"):
         loss(targets, scores)
     with pytest.raises(
-        ValueError, match=r"y_true: labels that are no whole numbers; got 0\.5 to 1"
+        ValueError, match=r"y_true: labels that are not whole numbers; expected ids, got 0\.5 to 1"
     ):
         loss(np.array([[0.5], [1.0]]), scores)
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])

@@ -13,7 +13,7 @@ from keras import ops
 
 from .base import Layer, register
 from .embeddings import count_positions
-from .values import extent, mark_wrong, whole_numbers
+from .values import integer_labels, raise_or_nan, value_range
 
 NEG_INF = -1e9
 NO_NUMBERS = "decode: the scores are NaN; expected numbers. Look at the inputs of the model, and at its weights."
@@ -148,7 +148,9 @@ class Tagger(Layer):
         shown = shown_in(scores)
         if visible is not None:
             shown = ops.logical_and(shown, ops.cast(ops.convert_to_tensor(visible), "bool"))
-        mark_wrong(ops.logical_and(ops.any(ops.isnan(scores), axis=-1), shown), lambda: NO_NUMBERS)
+        raise_or_nan(
+            ops.logical_and(ops.any(ops.isnan(scores), axis=-1), shown), lambda: NO_NUMBERS
+        )
         program = decoder(type(self), scores.shape[-1], n_best)
         paths = program(scores, shown, ops.convert_to_tensor(self.trans))
         return paths[:, 0] if n_best == 1 else paths
@@ -351,14 +353,14 @@ def prepared(y_true, y_pred):
             f"y_true: labels of shape {got}; expected {expected}, one for each token. Pad them as "
             "the token ids are padded, with -1."
         )
-    labels = whole_numbers(ops.reshape(y_true, ops.shape(scores)[:-1]))
+    labels = integer_labels(ops.reshape(y_true, ops.shape(scores)[:-1]))
     visible = ops.logical_and(shown_in(scores), labels >= 0)
     tags = scores.shape[-1]
-    mark = mark_wrong(
+    mark = raise_or_nan(
         ops.any(ops.logical_and(visible, labels >= tags), axis=1),
         lambda: (
             f"y_true: labels without a tag; expected 0 to {tags - 1}, or -1 for tokens that do not "
-            f"count, got {extent(labels)}. Give the layer before as many units as there are tags."
+            f"count, got {value_range(labels)}. Give the layer before as many units as there are tags."
         ),
     )
     labels = ops.where(visible, labels, -1)

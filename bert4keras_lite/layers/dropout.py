@@ -38,7 +38,7 @@ class Dropout(keras.layers.Dropout):
         return x * mask.mul_(self.LEVELS / (self.LEVELS - dropped))
 
     def fast(self, x):
-        """Returns whether `x` is an eager PyTorch tensor on a CPU, without options of Keras' dropout."""
+        """Returns whether the fast mask applies: an eager PyTorch tensor on a CPU, no options."""
         if keras.backend.backend() != "torch" or self.seed is not None or self.noise_shape:
             return False
         import torch

@@ -1,35 +1,36 @@
-"""Ids to vectors: tokens, positions, segments."""
+"""Embedding layers: tokens, positions, segments."""
 
 import keras
 from keras import ops
 
 from .base import Layer, WeightInitializer, register
-from .values import extent, mark_wrong
+from .values import raise_or_nan, value_range
 
 
 @register
 class TokenEmbedding(keras.layers.ReversibleEmbedding):
-    """Token vectors, and, with `reverse=True`, the scores of all tokens by the same table.
+    """Token embedding; with `reverse=True`, logits over the vocabulary from the same table.
 
-    The mask leaves position 0 visible whatever stands there, as bert4keras does, so that no row
-    is ever wholly hidden (decoders may begin with the padding token).
+    The mask always keeps position 0, as in bert4keras, so that no row is masked completely
+    (decoders may begin with the padding token).
 
     Args:
         input_dim: vocabulary size.
         output_dim: size of the vectors.
-        pad_token_id: the id that is padding; -1: no id is.
-        transformer: of which `Transformer` it is the table, in JSON, for `load_model`.
+        pad_token_id: id of the padding token; -1: there is no padding.
+        transformer: description of the `Transformer` that the table belongs to, in JSON, for
+            `load_model`.
 
     Call arguments:
-        inputs: integer ids of shape `(batch, length)`; with `reverse`, vectors of shape
+        inputs: integer ids `(batch, length)`; with `reverse`, vectors
             `(batch, length, output_dim)`.
 
     Returns:
         `(batch, length, output_dim)`; with `reverse`, `(batch, length, input_dim)`.
 
     Raises:
-        ValueError: ids below 0, or beyond the table, in an eager call; in a compiled program
-            their vectors are NaN, or the backend raises.
+        ValueError: an id is below 0 or not in the table, in an eager call. In a compiled program
+            the vectors of such ids are NaN, or the backend raises an error.
 
     Reference:
         Press and Wolf, "Using the Output Embedding to Improve Language Models",
@@ -43,21 +44,22 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         self.supports_masking = True
 
     def get_config(self):
-        own = {"pad_token_id": self.pad_token_id, "transformer": self.transformer}
-        return super().get_config() | own
+        config = {"pad_token_id": self.pad_token_id, "transformer": self.transformer}
+        return super().get_config() | config
 
     def call(self, inputs, reverse=False):
-        return self.looked_up(super().call, inputs, reverse)
+        return self.lookup(super().call, inputs, reverse)
 
     def quantized_call(self, inputs, reverse=False):
-        return self.looked_up(super().quantized_call, inputs, reverse)
+        return self.lookup(super().quantized_call, inputs, reverse)
 
-    def looked_up(self, call, inputs, reverse):
+    def lookup(self, call, inputs, reverse):
+        """Returns `call(inputs)`, after a check of the ids."""
         if reverse:
             return call(inputs, reverse=True)
         advice = "Take the tokenizer of this checkpoint, or resize its embeddings."
-        mark = mark_outside(self, inputs, self.input_dim, advice)
-        return mark(call(inputs))
+        nan_where_wrong = check_ids(self, inputs, self.input_dim, advice)
+        return nan_where_wrong(call(inputs))
 
     def compute_mask(self, inputs, mask=None):
         if len(inputs.shape) != 2:
@@ -68,43 +70,56 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         super().quantize(mode, type_check=False, config=config)
 
 
-def mark_outside(layer, ids, size, advice):
-    """See `mark_wrong`: for ids that have no row in a table of that size. `advice` ends the message."""
-    ids = ops.cast(ids, "int32")  # in 8 bits there is no such size to compare with
+def check_ids(layer, ids, size, advice):
+    """Checks that each id has a row in a table; see `raise_or_nan`.
+
+    Args:
+        layer: named in the error message.
+        ids: integers of any shape.
+        size: number of rows of the table.
+        advice: last sentence of the error message.
+    """
+    ids = ops.cast(ids, "int32")  # 8-bit ids cannot be compared with a larger size
     outside = ops.logical_or(ops.less(ids, 0), ops.greater_equal(ids, size))
-    return mark_wrong(
+    return raise_or_nan(
         outside[..., None],
         lambda: (
-            f"{layer.name}: ids without a vector; expected 0 to {size - 1}, got {extent(ids)}. "
+            f"{layer.name}: ids without a vector; expected 0 to {size - 1}, got {value_range(ids)}. "
             f"{advice}"
         ),
     )
 
 
 def token_mask(token_ids, pad_token_id=0):
-    """True where a token is no padding; position 0 always is. `(batch, length)` in and out."""
+    """Returns True where a token is not padding, and always at position 0; `(batch, length)`."""
     return ops.logical_or(
         ops.not_equal(token_ids, pad_token_id), ops.equal(count_positions(token_ids), 0)
     )
 
 
 def count_positions(ids):
-    """0, 1, 2, ... along the second axis. Counted: an exported graph may not know the length."""
+    """Returns 0, 1, 2, ... along the second axis.
+
+    Counted, because the length may be unknown in an exported graph.
+    """
     return ops.cumsum(ops.ones_like(ids, dtype="int32"), axis=1) - 1
 
 
 @register
 class Positions(Layer):
-    """The positions 0, 1, 2, ... of a sequence.
+    """Returns the positions 0, 1, 2, ... of a sequence.
 
     Args:
-        limit: how many there may be at most; None: any number.
+        limit: maximum number of positions; None: unlimited.
 
     Call arguments:
         x: token ids `(batch, length)` or vectors `(batch, length, dim)`.
 
     Returns:
         Integers of shape `(1, length)`.
+
+    Raises:
+        ValueError: the input is longer than `limit`.
     """
 
     def __init__(self, limit=None, **kwargs):
@@ -130,14 +145,15 @@ class Positions(Layer):
 
 @register
 class PositionEmbedding(Layer):
-    """Adds a learned vector for each position, or for each of other small integers (segments).
+    """Adds a learned vector for each position, or for other small integers (such as segments).
 
     Args:
         input_dim: number of trained positions.
         output_dim: size of the vectors.
-        hierarchical: `True` (0.4) or a number `a` from 0 (none) to 0.999: position `i * input_dim + j` gets
-            `a * u[i] + (1 - a) * u[j]` with `u = (table - a * table[0]) / (1 - a)`, which leaves
-            the trained positions as they are and reaches `input_dim ** 2` positions.
+        hierarchical: None, `True` (means 0.4), or a number `a` from 0 (off) to 0.999. Position
+            `i * input_dim + j` gets `a * u[i] + (1 - a) * u[j]` with
+            `u = (table - a * table[0]) / (1 - a)`, which keeps the trained positions unchanged and
+            extends them to `input_dim ** 2` positions.
         initializer_range: standard deviation of the initial table.
 
     Call arguments:
@@ -176,7 +192,7 @@ class PositionEmbedding(Layer):
     def call(self, x, positions):
         table, size = ops.convert_to_tensor(self.embeddings), self.input_dim
         advice = "Correct the ids, or build the model with a larger table."
-        mark = mark_outside(self, positions, size**2 if self.alpha else size, advice)
+        nan_where_wrong = check_ids(self, positions, size**2 if self.alpha else size, advice)
         if self.alpha:
             table = (table - self.alpha * table[:1]) / (1 - self.alpha)
             coarse = ops.take(table, positions // size, axis=0)
@@ -184,7 +200,7 @@ class PositionEmbedding(Layer):
             added = self.alpha * coarse + (1 - self.alpha) * fine
         else:
             added = ops.take(table, positions, axis=0)
-        return x + mark(ops.cast(added, x.dtype))
+        return x + nan_where_wrong(ops.cast(added, x.dtype))
 
     def compute_output_spec(self, x, positions):
         return keras.KerasTensor(x.shape, x.dtype)

@@ -1,4 +1,4 @@
-"""Normalization, optionally moved by a condition."""
+"""Normalization layers, optionally conditional."""
 
 import keras
 from keras import ops
@@ -8,16 +8,16 @@ from .base import Layer, dense, register
 
 @register
 class ScaleOffset(Layer):
-    """`gamma * x + beta` along the last axis, both optionally moved by a condition.
+    """Scales and shifts the last axis: `gamma * x + beta`, both optionally conditional.
 
-    With a condition `c`: `gamma + W_g c` and `beta + W_b c`. The two maps start at zero, so
-    that training begins at the unconditioned (pretrained) layer.
+    With a condition `c` it is `gamma + W_g c` and `beta + W_b c`. Both matrices are initialized to
+    zero, so that training starts from the unconditional (pretrained) layer.
 
     Args:
         scale: whether there is a `gamma`.
         offset: whether there is a `beta`.
-        hidden_units: when given, `c` first goes through a dense layer of that size.
-        hidden_activation: of that layer.
+        hidden_units: size of a dense layer applied to `c` first; None: there is none.
+        hidden_activation: activation of that layer.
         initializer_range: standard deviation of its initial weights.
 
     Call arguments:
@@ -25,7 +25,7 @@ class ScaleOffset(Layer):
         condition: `(batch, size)`, or a tensor with as many axes as `x`.
 
     Returns:
-        The shape of `x`.
+        A tensor of the shape of `x`.
 
     Reference:
         Conditional layer normalization, https://kexue.fm/archives/7124
@@ -97,18 +97,18 @@ class ScaleOffset(Layer):
 class LayerNormalization(ScaleOffset):
     """Layer normalization, optionally conditional (see `ScaleOffset`).
 
-    Mean and variance are taken in float32 at least, so half precision does not lose them.
+    Mean and variance are computed in float32 at least, for accuracy in half precision.
 
     Args:
         epsilon: added to the variance.
-        zero_mean: whether the mean is taken away; without, this is RMS normalization.
+        zero_mean: whether to subtract the mean; False is RMS normalization.
 
     Call arguments:
         x: `(batch, ..., dim)`.
         condition: `(batch, size)` or None.
 
     Returns:
-        The shape of `x`.
+        A tensor of the shape of `x`.
 
     Reference:
         Ba et al., "Layer Normalization", arXiv 1607.06450, equation 4; Zhang and Sennrich, "Root
@@ -122,7 +122,7 @@ class LayerNormalization(ScaleOffset):
 
     def call(self, x, condition=None):
         y = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
-        if self.zero_mean and keras.backend.backend() == "torch":  # which fuses nothing by itself
+        if self.zero_mean and keras.backend.backend() == "torch":  # eager: use its fused kernel
             from torch.nn.functional import layer_norm
 
             y = layer_norm(y, (self.dim,), eps=self.epsilon)

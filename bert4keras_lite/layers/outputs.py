@@ -1,4 +1,4 @@
-"""The end of a graph: sequences side by side, and losses that are a part of it."""
+"""Output layers: sequence concatenation, and losses as layers."""
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ from .base import Layer, register
 
 @register
 class Concatenate1D(Layer):
-    """Sequences one after the other, and their masks, also where only some have one.
+    """Concatenates sequences along the length, and their masks, even if only some have one.
 
     Call arguments:
         inputs: a list of `(batch, length_i, dim)`.
@@ -35,65 +35,67 @@ class Concatenate1D(Layer):
 
 @register
 class Loss(Layer):
-    """A loss as a layer: for losses that need more than one target and one prediction.
+    """A loss as a layer, for losses that need more than one target and one prediction.
 
-    Give a function, or derive a class and write `compute_loss`. What it gives is added to the
-    loss that the model trains on, so `model.compile` needs none:
+    Pass a function, or subclass and override `compute_loss`. Its result is added to the training
+    loss of the model, so `model.compile` needs no loss:
 
         @keras.saving.register_keras_serializable()
         class MaskedLanguageModel(Loss):
             def compute_loss(self, inputs):
-                y_true, visible, scores = inputs
-                each = ops.sparse_categorical_crossentropy(y_true, scores, from_logits=True)
-                self.add_metric(ops.mean(y_true == ops.argmax(scores, -1)), name="accuracy")
-                return ops.sum(each * visible) / ops.sum(visible)
+                y_true, mask, logits = inputs
+                losses = ops.sparse_categorical_crossentropy(y_true, logits, from_logits=True)
+                self.add_metric(ops.mean(y_true == ops.argmax(logits, -1)), name="accuracy")
+                return ops.sum(losses * mask) / ops.sum(mask)
 
-        scores = MaskedLanguageModel(output_axis=2)([y_true, visible, bert.output])
-        model = keras.Model([*bert.inputs, y_true, visible], scores)
+        logits = MaskedLanguageModel(output_axis=2)([y_true, mask, bert.output])
+        model = keras.Model([*bert.inputs, y_true, mask], logits)
         model.compile("adam")
         model.fit(data)  # all arrays are inputs
 
     Args:
-        output_axis: which of the inputs, by number, the layer hands on; a list of numbers: those;
-            None: all.
-        function: from the inputs to what `compute_loss` gives. Register it with
-            `keras.saving.register_keras_serializable`, if the model is to be saved.
+        output_axis: index of the input that the layer returns, or a list of indices; None: all.
+        function: function of the inputs, used as `compute_loss`. Register it with
+            `keras.saving.register_keras_serializable` if the model is to be saved.
 
     Call arguments:
         inputs: a tensor, or a list of them.
 
     Returns:
-        The chosen inputs, unchanged.
+        The selected inputs, unchanged.
+
+    Raises:
+        NotImplementedError: there is neither a `function` nor a `compute_loss`.
     """
 
     def __init__(self, output_axis=None, function=None, **kwargs):
-        # single precision always, for the metrics' sake; the inputs stay what they are
+        # always float32, so that metrics are accurate; the inputs are not cast
         super().__init__(autocast=False, **kwargs | {"dtype": "float32"})
         self.output_axis = output_axis
-        if isinstance(function, dict):  # out of a file
+        if isinstance(function, dict):  # from a file
             function = keras.saving.deserialize_keras_object(function)
         self.function = function
         self.means = Means()
 
     def compute_loss(self, inputs):
-        """The loss of a batch.
+        """Computes the loss of a batch.
 
         Args:
-            inputs: what the layer is called with.
+            inputs: the inputs of the layer.
 
         Returns:
-            A tensor, of which the mean counts; or a dict of several by name, which are summed,
-            and each shown as a metric.
+            A tensor, whose mean is the loss; or a dict of name -> tensor, which are summed and each
+            reported as a metric.
         """
         if self.function is None:
             raise NotImplementedError(
-                f"{self.name} has no loss: write compute_loss(self, inputs) in a class derived "
-                "from Loss, or give Loss(function=...)."
+                f"{self.name}: the layer has no loss function. Override compute_loss(self, inputs) "
+                "in a subclass of Loss, or pass Loss(function=...)."
             )
         return self.function(inputs)
 
     def add_metric(self, value, name):
-        """Shows the mean of a tensor over the batches seen, under a name, while training."""
+        """Reports the mean of a tensor, averaged over the batches, as a metric called `name`."""
         self.means.update(name, ops.stop_gradient(ops.mean(ops.cast(value, "float32"))))
 
     @property
@@ -123,7 +125,7 @@ class Loss(Layer):
 
 
 class Means:
-    """Running means by name, made when a name first appears (in the symbolic call)."""
+    """Running means by name, created when a name first appears (in the symbolic call)."""
 
     def __init__(self):
         self.metrics = {}
@@ -133,15 +135,15 @@ class Means:
 
     def update(self, name, value):
         if name not in self.metrics:
-            kind = HostMean if keras.backend.backend() == "jax" else keras.metrics.Mean
-            self.metrics[name] = kind(name=name)
+            cls = HostMean if keras.backend.backend() == "jax" else keras.metrics.Mean
+            self.metrics[name] = cls(name=name)
         self.metrics[name].update_state(value)
 
 
 class HostMean(keras.metrics.Metric):
-    """A running mean kept on the host, which a compiled JAX step reports to and asks.
+    """Running mean kept on the host; a compiled JAX step updates and reads it by callbacks.
 
-    Keras' JAX trainer drops what a layer writes into a metric's variables in the forward pass.
+    Keras' JAX trainer discards what a layer writes to a metric's variables in the forward pass.
     """
 
     def __init__(self, **kwargs):

@@ -1,4 +1,4 @@
-"""Scores of all spans of a text, for entities that may nest."""
+"""Span-scoring layers for nested entities: GlobalPointer and its efficient form."""
 
 import keras
 from keras import ops
@@ -10,27 +10,29 @@ from .positions import rotate, sinusoids
 
 @register
 class GlobalPointer(Layer):
-    """A score for each kind of entity and each span, from its first token to its last.
+    """Returns a logit for each entity type and each span, given by its first and last token.
 
-    A span is predicted where its score is above 0; train with
+    A span is predicted where its logit is above 0; train with
     `multilabel_categorical_crossentropy` or its sparse form.
 
     Args:
-        heads: number of kinds.
-        head_size: size of a kind's queries (of first tokens) and keys (of last tokens).
-        RoPE: whether rotary positions turn them, so that scores know how long a span is.
+        heads: number of entity types.
+        head_size: size of the queries (of first tokens) and keys (of last tokens) of a type.
+        RoPE: whether to apply rotary position embedding, so that logits depend on the span length.
         use_bias: whether the projections have a bias.
-        tril_mask: whether spans that end before they begin are hidden.
-        kernel_initializer: of the projections.
+        tril_mask: whether to mask spans that end before they begin.
+        kernel_initializer: initializer of the projections.
 
     Call arguments:
         x: `(batch, length, dim)`.
-        visible: booleans `(batch, length)`, which tokens count; those of Keras' own mask when
-            left out.
+        visible: bool `(batch, length)`, True at tokens to use. Defaults to Keras' implicit mask.
 
     Returns:
-        `(batch, heads, length, length)`: kinds, first tokens, last tokens. Hidden spans hold a
-        large negative number, finite in the layer's precision.
+        `(batch, heads, length, length)`: types, first tokens, last tokens. Masked spans have a
+        large negative value that is finite in the layer's precision.
+
+    Raises:
+        ValueError: `head_size` is odd, with `RoPE`.
 
     Example:
 
@@ -55,8 +57,8 @@ class GlobalPointer(Layer):
         super().__init__(**kwargs)
         if RoPE and head_size % 2:
             raise ValueError(
-                f"{self.name}: rotary positions turn pairs of numbers, but head_size={head_size} "
-                "is odd. Choose an even one, or RoPE=False."
+                f"{self.name}: rotary position embedding needs pairs; expected an even head_size, "
+                f"got head_size={head_size}. Use an even number, or RoPE=False."
             )
         self.heads = heads
         self.head_size = head_size
@@ -81,27 +83,27 @@ class GlobalPointer(Layer):
 
     def call(self, x, visible=None, mask=None):
         visible = mask if visible is None else visible
-        spans = []
+        span_masks = []
         if visible is not None:
             visible = ops.cast(visible, "bool")
-            spans += [visible[:, None, :, None], visible[:, None, None, :]]
+            span_masks += [visible[:, None, :, None], visible[:, None, None, :]]
         if self.tril_mask:
             positions = self.positions(x)
-            spans.append(positions[:, None, :, None] <= positions[:, None, None, :])
-        scores = self.score(x)
-        hidden = -3e4 if self.compute_dtype == "float16" else -1e9
-        for shown in spans:
-            scores = ops.where(shown, scores, ops.cast(hidden, scores.dtype))
-        return scores
+            span_masks.append(positions[:, None, :, None] <= positions[:, None, None, :])
+        logits = self.span_logits(x)
+        neg_inf = -3e4 if self.compute_dtype == "float16" else -1e9
+        for span_mask in span_masks:
+            logits = ops.where(span_mask, logits, ops.cast(neg_inf, logits.dtype))
+        return logits
 
-    def score(self, x):
-        """Of all spans, `(batch, heads, length, length)`."""
+    def span_logits(self, x):
+        """Returns the logits of all spans, `(batch, heads, length, length)`."""
         y = self.dense(x)
         y = ops.reshape(y, (-1, ops.shape(x)[1], self.heads, 2 * self.head_size))
         return self.products(*ops.split(y, 2, axis=-1))
 
     def products(self, query, key):
-        """Of queries and keys `(batch, length, heads, size)`, turned and scaled."""
+        """Returns the scaled products of rotated queries and keys."""
         if self.RoPE:
             angles = sinusoids(self.positions(query[..., 0]), self.head_size)
             query, key = rotate(query, angles), rotate(key, angles)
@@ -109,7 +111,7 @@ class GlobalPointer(Layer):
 
     @staticmethod
     def positions(x):
-        """0, 1, 2, ... along the second of three axes: `(1, length)`."""
+        """Returns 0, 1, 2, ... along the second of three axes: `(1, length)`."""
         return count_positions(x[:1, :, 0])
 
     def compute_output_spec(self, x, visible=None, mask=None):
@@ -122,9 +124,9 @@ class GlobalPointer(Layer):
 
 @register
 class EfficientGlobalPointer(GlobalPointer):
-    """A `GlobalPointer` with far fewer weights: whether there is an entity, then of which kind.
+    """`GlobalPointer` with far fewer weights: span detection shared by all types, and a type bias.
 
-    All kinds share one product of query and key; each adds a number for the first token and one
+    All types share one product of query and key. Each type adds a bias for the first token and one
     for the last.
 
     Args:
@@ -134,7 +136,7 @@ class EfficientGlobalPointer(GlobalPointer):
         x, visible: see `GlobalPointer`.
 
     Returns:
-        `(batch, heads, length, length)`, as `GlobalPointer`.
+        `(batch, heads, length, length)`, see `GlobalPointer`.
 
     Reference:
         Su et al., "Global Pointer", arXiv 2208.03054, section 3.2;
@@ -146,8 +148,8 @@ class EfficientGlobalPointer(GlobalPointer):
         shape = (*x_shape[:-1], 2 * self.head_size)
         self.q_dense = self.projection("q_dense", shape, 2 * self.heads)
 
-    def score(self, x):
+    def span_logits(self, x):
         shared = self.p_dense(x)
         common = self.products(shared[:, :, None, ::2], shared[:, :, None, 1::2])
-        kinds = ops.transpose(self.q_dense(shared), (0, 2, 1)) / 2
-        return common + kinds[:, 1::2, :, None] + kinds[:, ::2, None, :]
+        biases = ops.transpose(self.q_dense(shared), (0, 2, 1)) / 2
+        return common + biases[:, 1::2, :, None] + biases[:, ::2, None, :]

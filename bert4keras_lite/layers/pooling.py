@@ -1,4 +1,4 @@
-"""From the vectors of a sequence to one vector."""
+"""Pooling layers: one vector for a sequence."""
 
 import keras
 from keras import ops
@@ -7,7 +7,7 @@ from .base import Layer, register
 
 
 class GlobalPooling1D(Layer):
-    """What poolings share: shapes, and that a hidden token has no influence."""
+    """Base class of the poolings: shapes, and masks."""
 
     def call(self, x, visible=None, mask=None):
         visible = mask if visible is None else visible
@@ -24,15 +24,14 @@ class GlobalPooling1D(Layer):
 
 @register
 class GlobalAveragePooling1D(GlobalPooling1D):
-    """The mean of a sequence's visible vectors, summed in float32 at least.
+    """Averages the vectors of the unmasked tokens of a sequence, in float32 at least.
 
     Call arguments:
         x: `(batch, length, dim)`.
-        visible: booleans `(batch, length)`, which tokens count; those of Keras' own mask when
-            left out.
+        visible: bool `(batch, length)`, True at tokens to use. Defaults to Keras' implicit mask.
 
     Returns:
-        `(batch, dim)`; zeros where no token is visible.
+        `(batch, dim)`; zeros if all tokens are masked.
 
     Example:
 
@@ -48,15 +47,14 @@ class GlobalAveragePooling1D(GlobalPooling1D):
 
 @register
 class GlobalMaxPooling1D(GlobalPooling1D):
-    """The largest number of a sequence's visible vectors, in each place.
+    """Takes the element-wise maximum of the vectors of the unmasked tokens of a sequence.
 
     Call arguments:
         x: `(batch, length, dim)`.
-        visible: booleans `(batch, length)`, which tokens count; those of Keras' own mask when
-            left out.
+        visible: bool `(batch, length)`, True at tokens to use. Defaults to Keras' implicit mask.
 
     Returns:
-        `(batch, dim)`; zeros where no token is visible.
+        `(batch, dim)`; zeros if all tokens are masked.
 
     Example:
 

@@ -1,6 +1,6 @@
-"""What attention is told beside the vectors: what is visible, and where everything stands.
+"""Attention masks and position encodings.
 
-Each is computed once and handed to every block.
+Each is computed once and passed to every block.
 """
 
 import keras
@@ -14,24 +14,25 @@ from .embeddings import count_positions, token_mask
 
 @register
 class AttentionBias(Layer):
-    """What a query sees, as numbers to add to attention scores: 0 if visible, else very negative.
+    """Attention mask as a bias on attention scores: 0 where attention is allowed, else very
+    negative.
 
-    The numbers are finite, so a row that sees nothing gives an even average and never NaN, and
-    they fit into the layer's precision.
+    The negative number is finite and fits into the layer's precision. A query with all keys masked
+    therefore attends to all of them evenly, and never gives NaN.
 
     Args:
-        attend: `"all"`: every token that is no padding (an encoder); `"lm"`: also no later token
-            (a language model); `"unilm"`: a token sees the first segment and what precedes it
-            in the second (a sequence-to-sequence model in one stack).
-        pad_token_id: the id that is padding; -1: no id is.
-        segments_are_tokens: segment ids come from the vocabulary, so that there, too, the
-            padding id hides its token (what bert4keras does with shared segment embeddings).
+        attend: `"all"`: every token that is not padding (encoder); `"lm"`: in addition, no later
+            token (language model); `"unilm"`: the first segment, and in the second segment the
+            tokens up to the query (sequence-to-sequence in one stack).
+        pad_token_id: id of the padding token; -1: there is no padding.
+        segments_are_tokens: whether segment ids come from the vocabulary. If so, the padding id
+            masks tokens there, too (as bert4keras does with shared segment embeddings).
 
     Call arguments:
         token_ids: `(batch, length)`.
         segment_ids: `(batch, length)`; for `"unilm"` 0 in the source and 1 in the target.
-        visible: booleans `(batch, length)`, which tokens are no padding, where the ids do not
-            tell.
+        visible: bool `(batch, length)`, True at tokens that are not padding, if the ids do not
+            tell. Defaults to a comparison with `pad_token_id`.
 
     Returns:
         `(batch, 1, 1 or length, length)`: batch, heads, queries, keys.
@@ -51,20 +52,20 @@ class AttentionBias(Layer):
             visible = token_mask(token_ids, self.pad_token_id)
         if self.segments_are_tokens:
             visible = ops.logical_and(visible, token_mask(segment_ids, self.pad_token_id))
-        visible = visible[:, None, None, :]
+        attention_mask = visible[:, None, None, :]
         if self.attend != "all":
             if self.attend == "lm":
                 order = count_positions(token_ids)
             else:
                 order = ops.cumsum(segment_ids, axis=1)
             no_later = order[:, None, None, :] <= order[:, None, :, None]
-            visible = ops.logical_and(visible, no_later)
-        return self.from_visible(visible)
+            attention_mask = ops.logical_and(attention_mask, no_later)
+        return self.from_visible(attention_mask)
 
-    def from_visible(self, visible):
-        """Booleans of any shape, to numbers to add."""
-        hidden = -3e4 if self.compute_dtype == "float16" else -1e9
-        return ops.cast(ops.where(visible, 0.0, hidden), self.compute_dtype)
+    def from_visible(self, attention_mask):
+        """Converts a boolean attention mask of any shape to a bias."""
+        neg_inf = -3e4 if self.compute_dtype == "float16" else -1e9
+        return ops.cast(ops.where(attention_mask, 0.0, neg_inf), self.compute_dtype)
 
     def compute_output_spec(self, token_ids, segment_ids=None, visible=None):
         batch, length = token_ids.shape
@@ -78,23 +79,24 @@ class AttentionBias(Layer):
 def _check_pairs(size):
     if size < 2 or size % 2:
         raise ValueError(
-            f"size={size}: expected an even number, as pairs of entries have an angle."
+            f"size={size}: expected an even number, because each pair of entries has an angle."
         )
 
 
 def sinusoids(positions, size, base=10000.0):
-    """Angles `p / base ** (2 i / size)`: positions `(...)` to `(..., size / 2)`."""
+    """Returns the angles `p / base ** (2 i / size)`: positions `(...)` to `(..., size / 2)`."""
     frequencies = base ** (-np.arange(0, size, 2, dtype="float32") / size)
     return ops.cast(positions, "float32")[..., None] * ops.convert_to_tensor(frequencies)
 
 
 @register
 class RotaryAngles(Layer):
-    """The angles by which rotary position embedding turns queries and keys.
+    """Angles of the rotary position embedding of queries and keys.
 
     Args:
-        size: of a head's queries and keys.
-        base: the longest wave is about so many tokens, times 2 pi.
+        size: size of the queries and keys of a head.
+        base: base of the geometric progression; the longest wavelength is about
+            `2 pi * base` tokens.
 
     Call arguments:
         positions: integers `(batch or 1, length)`.
@@ -124,39 +126,39 @@ class RotaryAngles(Layer):
 
 @checks_flags
 def rotate(x, angles, halves=False):
-    """Turns each pair of the last axis by an angle.
+    """Rotates each pair of entries of the last axis by an angle.
 
     Args:
         x: `(batch, length, heads, size)`.
-        angles: in radians, `(batch or 1, length, size / 2)`; of a `RotaryAngles`.
-        halves: whether an entry of the first half pairs with that of the second, as in GPT-NeoX;
-            else neighbours do, (0, 1), (2, 3), ..., as in the paper.
+        angles: in radians, `(batch or 1, length, size / 2)`; see `RotaryAngles`.
+        halves: whether to pair the first half of the entries with the second half, as in GPT-NeoX.
+            False pairs neighbours, (0, 1), (2, 3), ..., as in the paper.
 
     Returns:
-        As `x`.
+        A tensor of the shape of `x`.
     """
     cos, sin = ops.cos(angles), ops.sin(angles)
     if halves:
         cos, sin = (ops.cast(y, x.dtype)[:, :, None] for y in (cos, sin))
         first, second = ops.split(x, 2, axis=-1)
-        turned = [first * cos - second * sin, second * cos + first * sin]
-        return ops.concatenate(turned, axis=-1)
+        rotated = [first * cos - second * sin, second * cos + first * sin]
+        return ops.concatenate(rotated, axis=-1)
     cos, sin = (
         ops.cast(ops.stack(pair, axis=-1), x.dtype)[:, :, None]
         for pair in ((cos, cos), (-sin, sin))
     )
     pairs = ops.reshape(x, (-1, *ops.shape(x)[1:-1], x.shape[-1] // 2, 2))
-    turned = pairs * cos + ops.flip(pairs, axis=-1) * sin
-    return ops.reshape(turned, (-1, ops.shape(x)[1], *x.shape[2:]))
+    rotated = pairs * cos + ops.flip(pairs, axis=-1) * sin
+    return ops.reshape(rotated, (-1, ops.shape(x)[1], *x.shape[2:]))
 
 
 @register
 class RelativeVectors(Layer):
-    """A fixed sinusoidal vector for each distance between a query and a key, clipped.
+    """Fixed sinusoidal vectors of the clipped distances between queries and keys.
 
     Args:
-        size: of the vectors; that of a head.
-        max_distance: distances beyond it count as it.
+        size: size of the vectors, the same as that of a head.
+        max_distance: larger distances are clipped to it.
 
     Call arguments:
         query_positions: integers `(1, queries)`.
@@ -193,7 +195,7 @@ class RelativeVectors(Layer):
 
 @register
 class RelativeBias(Layer):
-    """A learned bias on the attention scores for each head and each bucket of distances.
+    """Learned bias on the attention scores, for each head and each bucket of distances.
 
     Half of the buckets hold one distance each, the others grow logarithmically.
 
@@ -201,8 +203,8 @@ class RelativeBias(Layer):
         num_heads: number of heads.
         num_buckets: number of rows of the table.
         max_distance: distances from here on share the last bucket.
-        bidirectional: whether keys after the query have buckets of their own; else they fall
-            into the bucket of distance 0.
+        bidirectional: whether keys after the query have their own buckets. False puts them into the
+            bucket of distance 0.
         initializer_range: standard deviation of the initial table.
 
     Call arguments:
@@ -213,7 +215,8 @@ class RelativeBias(Layer):
         `(1, num_heads, queries, keys)`.
 
     Raises:
-        ValueError: there are too few buckets, or the last distance has one of its own.
+        ValueError: there are too few buckets, or `max_distance` is within the buckets of one
+            distance each.
 
     Reference:
         Raffel et al., "T5", arXiv 1910.10683, section 2.1.
@@ -239,7 +242,7 @@ class RelativeBias(Layer):
             raise ValueError(
                 f"num_buckets={num_buckets}, max_distance={max_distance}: expected at least"
                 f" {4 if bidirectional else 2} buckets, and a max_distance of more than {exact},"
-                " as so many distances have a bucket each."
+                " the number of distances with a bucket each."
             )
 
     def build(self, query_positions_shape):
@@ -255,7 +258,7 @@ class RelativeBias(Layer):
         return ops.cast(ops.transpose(bias, (2, 0, 1))[None], self.compute_dtype)
 
     def bucket(self, distance):
-        """Key position minus query position, to the row of the table."""
+        """Returns the row of the table for a distance (key position minus query position)."""
         buckets, offset = self.num_buckets, 0
         if self.bidirectional:
             buckets //= 2
@@ -267,11 +270,11 @@ class RelativeBias(Layer):
         return offset + ops.take(rows, ops.minimum(distance, self.max_distance))
 
     def rows_of_distances(self, buckets):
-        """The bucket of each distance from 0 to `max_distance`."""
+        """Returns the bucket of each distance from 0 to `max_distance`."""
         exact = buckets // 2
         distance = np.arange(self.max_distance + 1)
         steps = np.log(np.maximum(distance, exact) / exact) / np.log(self.max_distance / exact)
-        # a little more than the logarithm: where it is a whole number, rounding must not take one
+        # 1e-6: where the logarithm is a whole number, rounding errors must not make it smaller
         far = exact + (steps * (buckets - exact) + 1e-6).astype("int32")
         return np.where(distance < exact, distance, np.minimum(far, buckets - 1))
 

@@ -1,54 +1,55 @@
-"""Arguments that are out of range: an error where values can be looked at, NaN in a program."""
+"""Checks of tensor values: an error where they are known, NaN in compiled programs."""
 
 import keras
 import numpy as np
 from keras import ops
 
 
-def mark_wrong(wrong, error):
-    """Raises an error if anything is wrong, or returns a function that puts NaN there.
+def raise_or_nan(wrong, error):
+    """Raises an error if any value is wrong, or returns a function that sets wrong values to NaN.
 
     Args:
-        wrong: booleans, a tensor.
-        error: function of nothing that gives the message.
+        wrong: boolean tensor.
+        error: function without arguments that returns the message.
 
     Returns:
-        A function of a tensor of floats, to which `wrong` broadcasts. If the values of `wrong` are
-        at hand, it gives the tensor as it is.
+        A function of a float tensor, to which `wrong` broadcasts. If the values of `wrong` are
+        known, it returns the tensor unchanged.
 
     Raises:
-        ValueError: the values are at hand, and some are true.
+        ValueError: the values are known, and some are True.
     """
-    if not at_hand(wrong):
+    if not is_concrete(wrong):
         return lambda x: ops.where(wrong, float("nan"), x)
     if bool(ops.any(wrong)):
         raise ValueError(error())
     return lambda x: x
 
 
-def whole_numbers(labels):
-    """Labels as int32; one that is no whole number is made larger than any.
+def integer_labels(labels):
+    """Returns labels as int32. A label that is not a whole number becomes larger than any class.
 
     Raises:
-        ValueError: there is such a label, and the values are at hand.
+        ValueError: there is such a label, and the values are known.
     """
     labels = ops.convert_to_tensor(labels)
     if keras.backend.is_float_dtype(keras.backend.standardize_dtype(labels.dtype)):
         fractional = ops.not_equal(labels, ops.floor(labels))
-        mark_wrong(
+        raise_or_nan(
             fractional,
             lambda: (
-                f"y_true: labels that are no whole numbers; got {extent(labels)}. Expected ids."
+                "y_true: labels that are not whole numbers; expected ids, got "
+                f"{value_range(labels)}."
             ),
         )
         labels = ops.where(fractional, 1 << 30, labels)
     return ops.cast(labels, "int32")
 
 
-def at_hand(x):
-    """Whether the values of a tensor are known now, and no other device is waited for.
+def is_concrete(x):
+    """Returns whether the values of a tensor are known now, without waiting for a device.
 
-    They are not while a program is being traced or compiled, nor, on PyTorch, on a GPU.
+    They are unknown while a program is traced or compiled, and on PyTorch on a GPU.
     """
     if isinstance(x, np.ndarray | np.generic | bool):
         return True
@@ -64,11 +65,11 @@ def at_hand(x):
     from torch.utils._python_dispatch import _get_current_dispatch_mode
 
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    recorded = _get_current_dispatch_mode() is not None  # as `make_fx` and `torch.export` do
+    recorded = _get_current_dispatch_mode() is not None  # by `make_fx` or `torch.export`
     return type(x) is torch.Tensor and x.device.type == "cpu" and not (tracing or recorded)
 
 
-def extent(x):
-    """The least and the greatest of an array, for messages."""
+def value_range(x):
+    """Returns the minimum and the maximum of an array, for messages."""
     x = ops.convert_to_numpy(x)
     return f"{x.min()} to {x.max()}"
