@@ -174,8 +174,8 @@ MUTANTS = (
     Mutant(
         "labels",
         "bert4keras_lite/layers/crf.py",
-        "previous, _ = neighbours(visible)",
-        "_, previous = neighbours(visible)",
+        "previous, _ = neighbours(mask)",
+        "_, previous = neighbours(mask)",
     ),
     # symbols such as "℃" are split off like punctuation, which Google's code does not do
     Mutant(

@@ -11,7 +11,7 @@ from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.lora import enable_lora, folded, merge_lora
 from bert4keras_lite.models import build_transformer_model
 
-NEG_INF, MIDDLE = 32, 128  # of `build`
+HIDDEN_SIZE, MIDDLE = 32, 128  # of `build`
 
 
 def values(model):
@@ -37,10 +37,10 @@ def set_factors(model, scale=0.05):
 def expected_weights(config, rank):
     """How many numbers the products of queries and values hold."""
     if config.attention == "gau":
-        return config.block_counts["i"] * rank * (NEG_INF + 2 * MIDDLE + config.key_size)
+        return config.block_counts["i"] * rank * (HIDDEN_SIZE + 2 * MIDDLE + config.key_size)
     heads = config.num_attention_heads
-    query = rank * (NEG_INF + heads * config.key_size)
-    value = rank * (NEG_INF + heads * config.head_size)
+    query = rank * (HIDDEN_SIZE + heads * config.key_size)
+    value = rank * (HIDDEN_SIZE + heads * config.head_size)
     blocks = 1 if config.share_blocks else config.block_counts["i"]
     if config.stacks == "both":
         blocks += 2 * config.block_counts["j"]  # a decoder attends twice
@@ -101,7 +101,7 @@ def test_the_product_is_the_papers():
     enable_lora(model, 4, pattern="block_1/ffn/output", alpha=2)
     set_factors(model)
     a, b = (np.array(ops.convert_to_numpy(v)) for v in model.trainable_variables)
-    assert a.shape == (MIDDLE, 4) and b.shape == (4, NEG_INF)
+    assert a.shape == (MIDDLE, 4) and b.shape == (4, HIDDEN_SIZE)
     merge_lora(model)
     path = "block_1/ffn/output/kernel"
     np.testing.assert_allclose(values(model)[path], old[path] + 2 / 4 * a @ b, atol=1e-6)

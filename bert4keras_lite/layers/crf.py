@@ -1,7 +1,7 @@
-"""Tags of a sequence that depend on their neighbours: CRF, MEMM, and decoding both.
+"""Sequence tagging layers: CRF, MEMM, and Viterbi decoding.
 
-Tags are numbers from 0 on. A token that takes no part, padding above all, holds `NEG_INF` in scores
-and -1 in tags; the tokens to either side of it are then neighbours.
+Tags are integers from 0. A token that is ignored, such as padding, has `NEG_INF` in logits and -1
+in tags; the tokens before and after it are then neighbours.
 """
 
 import functools
@@ -16,26 +16,28 @@ from .embeddings import count_positions
 from .values import integer_labels, raise_or_nan, value_range
 
 NEG_INF = -1e9
-NO_NUMBERS = "decode: the scores are NaN; expected numbers. Look at the inputs of the model, and at its weights."
-LOADED = weakref.WeakValueDictionary()  # name -> tagger, the last one made from a config
+NAN_MESSAGE = (
+    "decode: the scores are NaN; expected numbers. Check the inputs and the weights of the model."
+)
+LOADED = weakref.WeakValueDictionary()  # name -> the last tagger created from a config
 
 
 @register
 class OfTagger(keras.losses.Loss):
-    """A tagger's method as a loss or a metric, which a saved model finds again in its layer.
+    """Serializable wrapper of a tagger's method as a Keras loss or metric.
 
-    Called with labels and scores it gives a value for each sequence; with weights, as Keras calls
-    a loss, the mean.
+    A saved model finds the method again through the name of its layer. Called with labels and
+    logits, it returns a value for each sequence; with weights, as Keras calls a loss, their mean.
 
     Raises:
-        ValueError: weights of tokens.
+        ValueError: there are weights for each token.
     """
 
     def __init__(self, tagger, name):
         super().__init__(name=name)
-        # no attribute that Keras would walk through, back to the layer, when it saves a model
+        # a partial: Keras would follow an attribute that is the layer when it saves a model
         self.call = functools.partial(getattr(type(tagger), name), tagger)
-        self.of = tagger.name
+        self.tagger_name = tagger.name
 
     def __call__(self, y_true, y_pred, *sample_weight):
         if not sample_weight:
@@ -43,16 +45,16 @@ class OfTagger(keras.losses.Loss):
         (weight,) = sample_weight
         if weight is None:
             return super().__call__(y_true, y_pred)
-        rank = ops.ndim(weight)  # not known in `fit` on TensorFlow, where `reshape` refuses them
+        rank = ops.ndim(weight)  # unknown in `fit` on TensorFlow, where `reshape` raises
         if rank is not None and rank > 1 and weight.shape[-1] != 1:
             raise ValueError(
-                f"sample_weight: expected one for each sequence, which {self.name} gives a single "
-                f"value, got the shape {tuple(weight.shape)}. Tokens are left out by the label -1."
+                f"sample_weight: expected one for each sequence, as {self.name} returns one value "
+                f"per sequence, got shape {tuple(weight.shape)}. To ignore tokens, use label -1."
             )
         return super().__call__(y_true, y_pred, ops.reshape(weight, ops.shape(y_pred)[:1]))
 
     def get_config(self):
-        return {"tagger": self.of, "name": self.name}
+        return {"tagger": self.tagger_name, "name": self.name}
 
     @classmethod
     def from_config(cls, config):
@@ -60,20 +62,20 @@ class OfTagger(keras.losses.Loss):
 
 
 class loss_or_metric:
-    """Makes a method of a tagger, once it is looked up there, an `OfTagger`."""
+    """Descriptor that turns a tagger's method into an `OfTagger` when it is looked up."""
 
     def __init__(self, method):
         self.method = method
         self.__doc__ = method.__doc__
 
-    def __get__(self, tagger, kind):
+    def __get__(self, tagger, owner):
         return self.method if tagger is None else OfTagger(tagger, self.method.__name__)
 
 
 class Tagger(Layer):
-    """What both kinds of taggers share: marking hidden tokens, accuracy, decoding.
+    """Base class of the taggers: masking, accuracy, decoding.
 
-    The call only marks hidden tokens. Transitions enter in losses and in `decode`.
+    The call only masks tokens. Transitions are used in losses and in `decode`.
     """
 
     def __init__(self, lr_multiplier=1, **kwargs):
@@ -87,7 +89,7 @@ class Tagger(Layer):
         return tagger
 
     def add_transitions(self, name, shape):
-        """A weight stored `lr_multiplier` times too small, so that it moves so much faster."""
+        """Adds transitions, stored divided by `lr_multiplier` to make them learn faster."""
         limit = (6 / sum(shape)) ** 0.5 / self.lr_multiplier
         initializer = keras.initializers.RandomUniform(-limit, limit)
         return self.add_weight(name=name, shape=shape, initializer=initializer)
@@ -105,81 +107,80 @@ class Tagger(Layer):
     @loss_or_metric
     def dense_loss(self, y_true, y_pred):
         """`sparse_loss` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
-        return self.sparse_loss(labels_of(y_true), y_pred)
+        return self.sparse_loss(one_hot_to_labels(y_true), y_pred)
 
     @loss_or_metric
     def sparse_accuracy(self, y_true, y_pred):
-        """How often the best tag by the scores alone, without transitions, is right.
+        """Returns the accuracy of the tags with the largest logits, without transitions.
 
         A metric has no access to transitions: Keras' JAX trainer hides weights from it.
 
         Args:
             y_true: integers `(batch, length)`; tokens with -1 (or less) are ignored.
-            y_pred: what the layer gives, `(batch, length, tags)`.
+            y_pred: output of the layer, `(batch, length, tags)`.
 
         Returns:
-            `(batch,)`, of which the mean is the share of the batch's tokens.
+            `(batch,)`; the mean is the accuracy over the tokens of the batch.
         """
-        labels, scores, visible, mark = prepared(y_true, y_pred)
-        best = ops.cast(ops.argmax(scores, axis=-1), labels.dtype)
-        return mark(share_of_tokens(ops.equal(best, labels), visible))
+        labels, logits, mask, nan_where_wrong = prepare(y_true, y_pred)
+        best = ops.cast(ops.argmax(logits, axis=-1), labels.dtype)
+        return nan_where_wrong(mean_over_tokens(ops.equal(best, labels), mask))
 
     @loss_or_metric
     def dense_accuracy(self, y_true, y_pred):
         """`sparse_accuracy` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
-        return self.sparse_accuracy(labels_of(y_true), y_pred)
+        return self.sparse_accuracy(one_hot_to_labels(y_true), y_pred)
 
     def decode(self, scores, visible=None, n_best=1):
-        """The likeliest tags of each row, found on the device for the whole batch.
+        """Returns the most likely tags of each row, computed on the device for the whole batch.
 
         Args:
-            scores: what the layer gives, `(batch, length, tags)`, an array or a tensor.
-            visible: booleans `(batch, length)`, for scores in which hidden tokens are not marked.
-            n_best: how many ways to tag a row to give.
+            scores: output of the layer, `(batch, length, tags)`, an array or a tensor.
+            visible: bool `(batch, length)`, for logits in which no tokens are masked.
+            n_best: number of paths per row.
 
         Returns:
-            Integers `(batch, length)`, -1 at hidden tokens; with `n_best` above 1
-            `(batch, n_best, length)`, the best first, all -1 where there are no more ways.
+            Integers `(batch, length)`, -1 at masked tokens; with `n_best` above 1
+            `(batch, n_best, length)`, the best first, all -1 where there are no more paths.
 
         Raises:
-            ValueError: visible scores are NaN.
+            ValueError: unmasked logits are NaN.
         """
         scores = ops.convert_to_tensor(scores)
-        shown = shown_in(scores)
+        mask = unmasked_tokens(scores)
         if visible is not None:
-            shown = ops.logical_and(shown, ops.cast(ops.convert_to_tensor(visible), "bool"))
+            mask = ops.logical_and(mask, ops.cast(ops.convert_to_tensor(visible), "bool"))
         raise_or_nan(
-            ops.logical_and(ops.any(ops.isnan(scores), axis=-1), shown), lambda: NO_NUMBERS
+            ops.logical_and(ops.any(ops.isnan(scores), axis=-1), mask), lambda: NAN_MESSAGE
         )
-        program = decoder(type(self), scores.shape[-1], n_best)
-        paths = program(scores, shown, ops.convert_to_tensor(self.trans))
+        program = viterbi_program(type(self), scores.shape[-1], n_best)
+        paths = program(scores, mask, ops.convert_to_tensor(self.trans))
         return paths[:, 0] if n_best == 1 else paths
 
 
 @register
 class ConditionalRandomField(Tagger):
-    """A linear-chain conditional random field: scores of tags, and of each tag after another.
+    """Linear-chain conditional random field: logits of tags, and a score of each tag after another.
 
     The probability of tags `y` is `exp(sum_t s[t, y_t] + sum_t A[y_(t-1), y_t]) / Z`. Losses,
     accuracy and decoding are methods:
 
-        scores = keras.layers.Dense(num_tags)(bert.output)
+        logits = keras.layers.Dense(num_tags)(bert.output)
         crf = ConditionalRandomField(lr_multiplier=100)
-        model = keras.Model(bert.inputs, crf(scores))
+        model = keras.Model(bert.inputs, crf(logits))
         model.compile(optimizer, loss=crf.sparse_loss, metrics=[crf.sparse_accuracy])
         tags = crf.decode(model.predict(batch))
 
     Args:
-        lr_multiplier: how many times as fast as the other weights the transitions learn (with an
-            optimizer of Adam's kind). They are stored divided by it; `trans` has the true ones.
+        lr_multiplier: factor of the learning rate of the transitions (with an Adam-like optimizer).
+            They are stored divided by it; `trans` has the true values.
 
     Call arguments:
-        scores: `(batch, length, tags)`.
-        visible: booleans `(batch, length)`, which tokens are no padding; those of Keras' own mask
-            when left out.
+        scores: logits of the tags (emission scores), `(batch, length, tags)`.
+        visible: bool `(batch, length)`, True at tokens to tag. Defaults to Keras' implicit mask.
 
     Returns:
-        The scores in float32 at least, `NEG_INF` at tokens that are not visible.
+        The logits in float32 at least, `NEG_INF` at masked tokens.
 
     Reference:
         Lafferty et al., "Conditional Random Fields", ICML 2001; the multiplier:
@@ -191,50 +192,52 @@ class ConditionalRandomField(Tagger):
 
     @property
     def trans(self):
-        """The scores of tags (columns) after tags (rows)."""
+        """Transition scores, `(tags, tags)`: of tags (columns) after tags (rows)."""
         return self.lr_multiplier * ops.convert_to_tensor(self._trans)
 
     @loss_or_metric
     def sparse_loss(self, y_true, y_pred):
-        """Minus the log-probability of each row's tags.
+        """Returns the negative log-likelihood of the tags of each row.
 
         Args:
-            y_true: integers `(batch, length)`; tokens with -1 (or less) are left out of the sequence.
-            y_pred: what the layer gives, `(batch, length, tags)`.
+            y_true: integers `(batch, length)`; tokens with -1 (or less) are removed from the
+                sequence.
+            y_pred: output of the layer, `(batch, length, tags)`.
 
         Returns:
             `(batch,)`; 0 for a row without any tag.
         """
-        labels, scores, visible, mark = prepared(y_true, y_pred)
-        trans = ops.cast(self.trans, scores.dtype)
-        previous, _ = neighbours(visible)
-        own = one_hot(labels, scores)
-        before = one_hot(take(labels, previous), scores)
-        found = ops.sum(own * (scores + ops.matmul(before, trans)), axis=(1, 2))
-        return mark(log_partition(scores, visible, trans) - found)
+        labels, logits, mask, nan_where_wrong = prepare(y_true, y_pred)
+        trans = ops.cast(self.trans, logits.dtype)
+        previous, _ = neighbours(mask)
+        current = one_hot(labels, logits)
+        preceding = one_hot(take_labels(labels, previous), logits)
+        path_score = ops.sum(current * (logits + ops.matmul(preceding, trans)), axis=(1, 2))
+        return nan_where_wrong(log_partition(logits, mask, trans) - path_score)
 
     @staticmethod
-    def nodes(scores, visible, trans):
-        """The scores that Viterbi's algorithm adds along a path, beside the transitions."""
-        return scores
+    def nodes(logits, mask, trans):
+        """Returns the scores that Viterbi adds at each token, in addition to the transitions."""
+        return logits
 
 
 @register
 class MaximumEntropyMarkovModel(Tagger):
-    """A Markov model of tags, read forward and backward; trains faster than a CRF.
+    """Bidirectional maximum-entropy Markov model of tags; trains faster than a CRF.
 
-    Each tag is a softmax given its neighbour's: `p(y_t | y_(t-1)) = softmax((s[t] + A[y_(t-1)])
-    / 2)`, and backward the same with `A` transposed. Methods as of `ConditionalRandomField`.
+    Each tag is a softmax given the tag of its neighbour: `p(y_t | y_(t-1)) = softmax((s[t] +
+    A[y_(t-1)]) / 2)`, and backward the same with `A` transposed. The methods are those of
+    `ConditionalRandomField`.
 
     Args:
         lr_multiplier: see `ConditionalRandomField`.
-        hidden_dim: when given, `A` is a product of two matrices so narrow, for many tags.
+        hidden_dim: if given, `A` is a product of two matrices of this rank, for many tags.
 
     Call arguments:
         scores, visible: see `ConditionalRandomField`.
 
     Returns:
-        As `ConditionalRandomField`.
+        See `ConditionalRandomField`.
 
     Reference:
         McCallum et al., "Maximum Entropy Markov Models", ICML 2000; both directions:
@@ -255,217 +258,226 @@ class MaximumEntropyMarkovModel(Tagger):
 
     @property
     def trans(self):
-        """The scores of tags (columns) after tags (rows)."""
+        """Transition scores, `(tags, tags)`: of tags (columns) after tags (rows)."""
         if self.hidden_dim is None:
             return self.lr_multiplier * ops.convert_to_tensor(self._trans)
         return ops.matmul(self.l_trans, ops.transpose(self.r_trans))
 
     @property
     def l_trans(self):
-        """The left factor of `trans`, `(tags, hidden_dim)`."""
+        """Left factor of `trans`, `(tags, hidden_dim)`."""
         return self.lr_multiplier * ops.convert_to_tensor(self._l_trans)
 
     @property
     def r_trans(self):
-        """The right factor of `trans`, transposed, `(tags, hidden_dim)`."""
+        """Right factor of `trans`, transposed, `(tags, hidden_dim)`."""
         return self.lr_multiplier * ops.convert_to_tensor(self._r_trans)
 
     @loss_or_metric
     def sparse_loss(self, y_true, y_pred):
-        """The mean cross entropy of the batch's tokens, over both directions.
+        """Returns the cross entropy of the tokens, averaged over both directions.
 
         Args:
-            y_true: integers `(batch, length)`; tokens with -1 (or less) are left out of the sequence.
-            y_pred: what the layer gives, `(batch, length, tags)`.
+            y_true: integers `(batch, length)`; tokens with -1 (or less) are removed from the
+                sequence.
+            y_pred: output of the layer, `(batch, length, tags)`.
 
         Returns:
-            `(batch,)`, of which the mean is the batch's.
+            `(batch,)`; the mean is that of all tokens of the batch.
         """
-        labels, scores, visible, mark = prepared(y_true, y_pred)
-        own = one_hot(labels, scores)
+        labels, logits, mask, nan_where_wrong = prepare(y_true, y_pred)
+        current = one_hot(labels, logits)
 
-        def cross_entropy(logits):
-            return share_of_tokens(-ops.sum(own * ops.log_softmax(logits), axis=-1), visible)
+        def cross_entropy(conditional_logits):
+            return mean_over_tokens(
+                -ops.sum(current * ops.log_softmax(conditional_logits), axis=-1), mask
+            )
 
-        return mark(sum(map(cross_entropy, self.conditional(labels, scores, visible))) / 2)
+        return nan_where_wrong(sum(map(cross_entropy, self.conditional(labels, logits, mask))) / 2)
 
-    def conditional(self, labels, scores, visible):
-        """Logits given the tag before, and given the tag after, `(batch, length, tags)` each."""
-        for direction, places in zip((1, -1), neighbours(visible), strict=True):
-            known = take(labels, places)
-            moved = ops.cast(self.moves(ops.maximum(known, 0), direction), scores.dtype)
-            yield (scores + ops.where(known[..., None] >= 0, moved, scores)) / 2
+    def conditional(self, labels, logits, mask):
+        """Yields the logits given the preceding tag, then those given the following tag.
 
-    def moves(self, known, direction):
-        """Rows (1) or columns (-1) of the transitions, for the tags that are known."""
+        Both are `(batch, length, tags)`.
+        """
+        for direction, positions in zip((1, -1), neighbours(mask), strict=True):
+            neighbour = take_labels(labels, positions)
+            trans = ops.cast(self.take_trans(ops.maximum(neighbour, 0), direction), logits.dtype)
+            yield (logits + ops.where(neighbour[..., None] >= 0, trans, logits)) / 2
+
+    def take_trans(self, labels, direction):
+        """Returns rows (1) or columns (-1) of the transitions, for given labels."""
         if self.hidden_dim is None:
             trans = self.trans if direction == 1 else ops.transpose(self.trans)
-            return ops.take(trans, known, axis=0)
+            return ops.take(trans, labels, axis=0)
         left, right = (self.l_trans, self.r_trans)[::direction]
-        return ops.matmul(ops.take(left, known, axis=0), ops.transpose(right))
+        return ops.matmul(ops.take(left, labels, axis=0), ops.transpose(right))
 
     @staticmethod
-    def nodes(scores, visible, trans):
-        """What Viterbi's algorithm adds along a path, beside the transitions.
+    def nodes(logits, mask, trans):
+        """Returns the scores that Viterbi adds at each token, in addition to the transitions.
 
-        The normalizer of each softmax depends on a token and on one neighbour's tag; it is
-        counted with that neighbour. So both directions together are a chain like a CRF's.
+        The normalizer of each softmax depends on a token and on the tag of one neighbour; it is
+        added at that neighbour. So both directions together form a chain, as in a CRF.
         """
-        before, after = neighbours(visible)
+        before, after = neighbours(mask)
 
-        def normalizers(trans, places):
-            total = log_matmul(scores / 2, trans / 2)
-            beside = ops.take_along_axis(total, ops.maximum(places, 0)[..., None], axis=1)
-            return ops.where(places[..., None] >= 0, beside, -scores / 2)
+        def normalizers(trans, positions):
+            total = log_matmul(logits / 2, trans / 2)
+            neighbour = ops.take_along_axis(total, ops.maximum(positions, 0)[..., None], axis=1)
+            return ops.where(positions[..., None] >= 0, neighbour, -logits / 2)
 
-        return scores - normalizers(ops.transpose(trans), after) - normalizers(trans, before)
+        return logits - normalizers(ops.transpose(trans), after) - normalizers(trans, before)
 
 
 def at_least_float32(x):
+    """Casts to float32, unless the precision is higher."""
     return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 
-def shown_in(scores):
-    """Which tokens a layer did not mark as hidden, `(batch, length)`; those with NaN are shown."""
-    return ops.any(ops.logical_not(at_least_float32(scores) <= NEG_INF / 2), axis=-1)
+def unmasked_tokens(logits):
+    """Returns which tokens a tagger did not mask, `(batch, length)`; NaN counts as unmasked."""
+    return ops.any(ops.logical_not(at_least_float32(logits) <= NEG_INF / 2), axis=-1)
 
 
-def labels_of(one_hot):
-    """One-hot tags to integers; -1 where all is zero."""
+def one_hot_to_labels(one_hot):
+    """Converts one-hot tags to integers; -1 where all are zero."""
     return ops.where(ops.any(one_hot > 0, axis=-1), ops.argmax(one_hot, axis=-1), -1)
 
 
-def prepared(y_true, y_pred):
-    """Of a loss's arguments: labels (-1 where they do not count), scores (0 there), which count.
+def prepare(y_true, y_pred):
+    """Prepares the arguments of a loss.
 
-    The fourth puts NaN into what is computed of rows with labels beyond the tags.
+    Returns:
+        Labels, -1 where ignored; logits, 0 there; a mask of the tokens that count; and a function
+        that sets results of rows with labels beyond the tags to NaN.
 
     Raises:
-        ValueError: there are such labels, or some that are no whole numbers, in an eager call; or
-            their shape is another.
+        ValueError: labels are not tags or not whole numbers, in an eager call; or their shape does
+            not match that of `y_pred`.
     """
-    scores = at_least_float32(y_pred)
-    expected, got = tuple(scores.shape[:-1]), tuple(y_true.shape)
+    logits = at_least_float32(y_pred)
+    expected, got = tuple(logits.shape[:-1]), tuple(y_true.shape)
     if got[2:] not in ((), (1,)) or any(
         None not in sizes and sizes[0] != sizes[1] for sizes in zip(expected, got, strict=False)
     ):
         raise ValueError(
-            f"y_true: labels of shape {got}; expected {expected}, one for each token. Pad them as "
-            "the token ids are padded, with -1."
+            f"y_true: labels of shape {got}; expected {expected}, one for each token. Pad them to "
+            "the length of the token ids, with -1."
         )
-    labels = integer_labels(ops.reshape(y_true, ops.shape(scores)[:-1]))
-    visible = ops.logical_and(shown_in(scores), labels >= 0)
-    tags = scores.shape[-1]
-    mark = raise_or_nan(
-        ops.any(ops.logical_and(visible, labels >= tags), axis=1),
+    labels = integer_labels(ops.reshape(y_true, ops.shape(logits)[:-1]))
+    mask = ops.logical_and(unmasked_tokens(logits), labels >= 0)
+    tags = logits.shape[-1]
+    nan_where_wrong = raise_or_nan(
+        ops.any(ops.logical_and(mask, labels >= tags), axis=1),
         lambda: (
-            f"y_true: labels without a tag; expected 0 to {tags - 1}, or -1 for tokens that do not "
-            f"count, got {value_range(labels)}. Give the layer before as many units as there are tags."
+            f"y_true: labels that are not tags; expected 0 to {tags - 1}, or -1 to ignore a token, "
+            f"got {value_range(labels)}. Give the previous layer one unit for each tag."
         ),
     )
-    labels = ops.where(visible, labels, -1)
-    return labels, ops.where(visible[..., None], scores, 0.0), visible, mark
+    labels = ops.where(mask, labels, -1)
+    return labels, ops.where(mask[..., None], logits, 0.0), mask, nan_where_wrong
 
 
-def one_hot(labels, scores):
-    """`(batch, length, tags)`, like the scores; zeros for -1."""
-    tags = ops.arange(scores.shape[-1], dtype=labels.dtype)
-    return ops.cast(ops.equal(labels[..., None], tags), scores.dtype)
+def one_hot(labels, logits):
+    """Returns one-hot labels `(batch, length, tags)` in the dtype of the logits; zeros for -1."""
+    tags = ops.arange(logits.shape[-1], dtype=labels.dtype)
+    return ops.cast(ops.equal(labels[..., None], tags), logits.dtype)
 
 
-def take(values, places):
-    """Values `(batch, length)` at places `(batch, length)`; -1 where the place is -1."""
-    taken = ops.take_along_axis(values, ops.maximum(places, 0), axis=1)
-    return ops.where(places >= 0, taken, -1)
+def take_labels(labels, positions):
+    """Returns the labels at positions, both `(batch, length)`; -1 where the position is -1."""
+    taken = ops.take_along_axis(labels, ops.maximum(positions, 0), axis=1)
+    return ops.where(positions >= 0, taken, -1)
 
 
-def share_of_tokens(values, visible):
-    """Values `(batch, length)` to `(batch,)` whose mean is that of the visible tokens."""
+def mean_over_tokens(values, mask):
+    """Returns `(batch,)` numbers whose mean is the mean of `(batch, length)` values over tokens."""
     values = at_least_float32(values)
-    total = ops.sum(ops.where(visible, values, 0.0), axis=1)
-    rows, tokens = (ops.sum(ops.cast(x, values.dtype)) for x in (total * 0 + 1, visible))
+    total = ops.sum(ops.where(mask, values, 0.0), axis=1)
+    rows, tokens = (ops.sum(ops.cast(x, values.dtype)) for x in (total * 0 + 1, mask))
     return total * rows / ops.maximum(tokens, 1.0)
 
 
-def neighbours(visible):
-    """Where the visible tokens before and after each visible one stand; -1: there is none."""
+def neighbours(mask):
+    """Returns the positions of the unmasked tokens before and after each unmasked one; -1: none."""
     nowhere = 1 << 30
-    order = ops.sort(ops.where(visible, count_positions(visible), nowhere), axis=1)
+    order = ops.sort(ops.where(mask, count_positions(mask), nowhere), axis=1)
     order = ops.where(order < nowhere, order, -1)
     order = ops.pad(order, ((0, 0), (1, 1)), constant_values=-1)
-    rank = ops.cumsum(ops.cast(visible, "int32"), axis=1)
+    rank = ops.cumsum(ops.cast(mask, "int32"), axis=1)
     before = ops.take_along_axis(order, ops.maximum(rank - 1, 0), axis=1)
     return before, ops.take_along_axis(order, rank + 1, axis=1)
 
 
 def log_matmul(x, y):
-    """`log(exp(x) @ exp(y))`, for `x` of `(..., n)` and `y` of `(n, m)`."""
+    """Returns `log(exp(x) @ exp(y))`, for `x` of `(..., n)` and `y` of `(n, m)`."""
     x_max, y_max = ops.max(x, axis=-1, keepdims=True), ops.max(y, axis=0)
     product = ops.matmul(ops.exp(x - x_max), ops.exp(y - y_max))
     return ops.log(ops.maximum(product, 1e-37)) + x_max + y_max
 
 
-def by_time(scores, visible):
-    """What a recursion reads at each token, `(length, batch, tags + 2)`; see `split`.
+def time_major(logits, mask):
+    """Returns the inputs of a recursion over tokens, `(length, batch, tags + 2)`; see `split_step`.
 
-    One tensor: under TensorFlow, `ops.scan` takes several only if their length is known.
+    It is one tensor: on TensorFlow, `ops.scan` takes several only if their length is known.
     """
-    count = ops.cumsum(ops.cast(visible, "int32"), axis=1)
-    first = ops.logical_and(visible, count == 1)
-    flags = ops.cast(ops.stack([visible, first], axis=-1), scores.dtype)
-    return ops.swapaxes(ops.concatenate([scores, flags], axis=-1), 0, 1)
+    count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
+    first = ops.logical_and(mask, count == 1)
+    flags = ops.cast(ops.stack([mask, first], axis=-1), logits.dtype)
+    return ops.swapaxes(ops.concatenate([logits, flags], axis=-1), 0, 1)
 
 
-def split(now):
-    """Scores `(batch, tags)`, whether the token is visible and the first that is, `(batch, 1)`."""
-    return now[:, :-2], now[:, -2:-1] > 0, now[:, -1:] > 0
+def split_step(inputs):
+    """Splits an input into logits `(batch, tags)`, mask and first-token flag, `(batch, 1)` each."""
+    return inputs[:, :-2], inputs[:, -2:-1] > 0, inputs[:, -1:] > 0
 
 
-def log_partition(scores, visible, trans):
-    """The logarithm of the sum over all paths, by the forward algorithm.
+def log_partition(logits, mask, trans):
+    """Returns the log of the sum over all paths, by the forward algorithm.
 
-    A step sums over the tag before. As a product of matrices that takes `tags` exponentials a
-    row instead of `tags ** 2`. It loses nothing, unless a transition is so much less likely than
+    A step sums over the previous tag. As a matrix product that takes `tags` exponentials a row
+    instead of `tags ** 2`. The product is exact unless a transition is so much less likely than
     another to the same tag (a forbidden one) that float32 cannot hold both; then each sum is
-    taken by itself.
+    computed separately.
 
     Args:
-        scores: `(batch, length, tags)`, finite everywhere.
-        visible: booleans `(batch, length)`.
+        logits: `(batch, length, tags)`, finite everywhere.
+        mask: bool `(batch, length)`.
         trans: `(tags, tags)`.
 
     Returns:
-        `(batch,)`; 0 for a row with no visible token.
+        `(batch,)`; 0 for a row without unmasked tokens.
     """
-    start, inputs = ops.zeros_like(scores[:, 0]), by_time(scores, visible)
+    start, inputs = ops.zeros_like(logits[:, 0]), time_major(logits, mask)
 
     def run(sums, when):
-        def step(state, now):
-            score, visible, first = split(now)
-            return ops.where(visible, score + ops.where(first, 0.0, sums(state, trans)), state)
+        def step(state, step_input):
+            logits, mask, first = split_step(step_input)
+            return ops.where(mask, logits + ops.where(first, 0.0, sums(state, trans)), state)
 
         return last_state(step, start, inputs, when)
 
     spread = ops.max(ops.max(trans, axis=0) - ops.min(trans, axis=0))
     narrow = spread < 60
     state = ops.where(narrow, run(log_matmul, narrow), run(log_sums, ops.logical_not(narrow)))
-    return ops.where(ops.any(visible, axis=1), ops.logsumexp(state, axis=1), 0.0)
+    return ops.where(ops.any(mask, axis=1), ops.logsumexp(state, axis=1), 0.0)
 
 
 @keras.remat
 def log_sums(x, y):
-    """`log_matmul`, whatever the range of the numbers."""
+    """Computes `log_matmul` for numbers of any range."""
     return ops.logsumexp(x[:, :, None] + y, axis=1)
 
 
 def last_state(step, state, inputs, when):
-    """The state after a step for each entry of the first axis of inputs, or as it was.
+    """Returns the state after all steps, or the first state if `when` is False.
 
-    This is `ops.scan`, of which XLA cannot compile the gradient under TensorFlow, and which takes
-    quadratic time under PyTorch.
+    Used instead of `ops.scan`, whose gradient XLA cannot compile on TensorFlow, and which takes
+    quadratic time on PyTorch.
 
     Args:
-        step: from a state and an entry to the next state.
+        step: function of a state and an entry of `inputs` that returns the next state.
         state: the first state.
         inputs: `(steps, ...)`.
         when: boolean scalar, whether to take the steps at all.
@@ -474,12 +486,14 @@ def last_state(step, state, inputs, when):
     if backend == "jax":
         return ops.cond(
             when,
-            lambda: ops.scan(lambda state, now: (step(state, now), None), state, inputs)[0],
+            lambda: ops.scan(
+                lambda state, step_input: (step(state, step_input), None), state, inputs
+            )[0],
             lambda: state,
         )
     if backend == "torch":
-        for now in ops.unstack(inputs) if when else ():
-            state = step(state, now)
+        for step_input in ops.unstack(inputs) if when else ():
+            state = step(state, step_input)
         return state
 
     import tensorflow as tf
@@ -493,78 +507,79 @@ def last_state(step, state, inputs, when):
     )[1]
 
 
-def best_paths(scores, visible, trans, n_best=1):
-    """The paths with the largest sums of scores and transitions, by Viterbi's algorithm.
+def best_paths(logits, mask, trans, n_best=1):
+    """Returns the paths with the largest sums of logits and transitions, by the Viterbi algorithm.
 
-    A state is one of the `n_best` ways to a tag, numbered `tag * n_best + rank`.
+    A state is one of the `n_best` paths to a tag, numbered `tag * n_best + rank`.
 
     Args:
-        scores: `(batch, length, tags)`, finite everywhere.
-        visible: booleans `(batch, length)`.
+        logits: `(batch, length, tags)`, finite everywhere.
+        mask: bool `(batch, length)`.
         trans: `(tags, tags)`.
-        n_best: how many paths.
+        n_best: number of paths.
 
     Returns:
-        Tags `(batch, n_best, length)`, -1 at hidden tokens and where there is no path.
+        Tags `(batch, n_best, length)`, -1 at masked tokens and where there is no path.
     """
-    tags = scores.shape[-1]
-    one_way = ops.convert_to_tensor([0.0] + [-np.inf] * (n_best - 1), dtype=scores.dtype)
-    after = ops.repeat(ops.transpose(trans), n_best, axis=1)  # tags, states before
+    tags = logits.shape[-1]
+    only_first = ops.convert_to_tensor([0.0] + [-np.inf] * (n_best - 1), dtype=logits.dtype)
+    trans_to = ops.repeat(ops.transpose(trans), n_best, axis=1)  # tags, states before
 
-    def step(old, now):
-        score, visible, first = (x[..., None] for x in split(now))
-        best = highest(ops.reshape(old, (-1, 1, tags * n_best)) + after, n_best)
-        new = ops.where(visible, score + ops.where(first, one_way, best), old)
+    def step(old, step_input):
+        logits, mask, first = (x[..., None] for x in split_step(step_input))
+        best = top_values(ops.reshape(old, (-1, 1, tags * n_best)) + trans_to, n_best)
+        new = ops.where(mask, logits + ops.where(first, only_first, best), old)
         return new, new
 
-    def back(state, now):
-        # found again for one tag a path: cheaper than to keep where all tags came from
-        old, visible, first = split(now)
-        ways = old[:, None] + ops.take(after, state // n_best, axis=0)
-        earlier = places_of_highest(ways, n_best)
+    def back(state, step_input):
+        # recomputed for one tag of each path: cheaper than to store backpointers of all tags
+        old, mask, first = split_step(step_input)
+        candidates = old[:, None] + ops.take(trans_to, state // n_best, axis=0)
+        earlier = top_indices(candidates, n_best)
         earlier = ops.take_along_axis(earlier, (state % n_best)[..., None], axis=-1)[..., 0]
-        stays = ops.logical_or(first, ops.logical_not(visible))
+        stays = ops.logical_or(first, ops.logical_not(mask))
         return ops.where(stays, state, earlier), state
 
-    inputs = by_time(scores, visible)
-    start = ops.repeat(ops.zeros_like(scores[:, 0])[..., None], n_best, axis=-1)
+    inputs = time_major(logits, mask)
+    start = ops.repeat(ops.zeros_like(logits[:, 0])[..., None], n_best, axis=-1)
     total, totals = ops.scan(step, start, inputs)
     totals = ops.concatenate([start[None], totals[:-1]], axis=0)
     totals = ops.reshape(totals, (ops.shape(totals)[0], -1, tags * n_best))
     total = ops.reshape(total, (-1, tags * n_best))
-    last, total = places_of_highest(total, n_best), highest(total, n_best)
+    last, total = top_indices(total, n_best), top_values(total, n_best)
     _, path = ops.scan(
         back, last, ops.concatenate([totals, inputs[..., -2:]], axis=-1), reverse=True
     )
-    found = ops.logical_and(visible[:, None], (total > -np.inf)[..., None])
-    return ops.where(found, ops.transpose(path, (1, 2, 0)) // n_best, -1)
+    valid = ops.logical_and(mask[:, None], (total > -np.inf)[..., None])
+    return ops.where(valid, ops.transpose(path, (1, 2, 0)) // n_best, -1)
 
 
-def highest(x, count):
-    """The largest numbers of the last axis, the largest first."""
+def top_values(x, count):
+    """Returns the largest numbers of the last axis, the largest first."""
     if count == 1:  # top_k sorts
         return ops.max(x, axis=-1, keepdims=True)
     return ops.top_k(x, count)[0]
 
 
-def places_of_highest(x, count):
-    """Where the largest numbers of the last axis stand, the largest first."""
+def top_indices(x, count):
+    """Returns the indices of the largest numbers of the last axis, the largest first."""
     if count == 1:
         return ops.argmax(x, axis=-1, keepdims=True)
     return ops.cast(ops.top_k(x, count)[1], "int32")
 
 
 @functools.cache
-def decoder(kind, tags, n_best):
-    """Viterbi's algorithm for a kind of tagger, as one program where the backend has such.
+def viterbi_program(cls, tags, n_best):
+    """Returns the Viterbi algorithm for a tagger class, compiled where the backend can.
 
-    There is one for each number of tags, so that TensorFlow's serves every batch and length.
+    There is one program for each number of tags, so that TensorFlow's serves all batch sizes and
+    lengths.
     """
 
-    def decode(scores, visible, trans):
-        scores = ops.where(visible[..., None], at_least_float32(scores), 0.0)
-        trans = ops.cast(trans, scores.dtype)
-        return best_paths(kind.nodes(scores, visible, trans), visible, trans, n_best)
+    def decode(logits, mask, trans):
+        logits = ops.where(mask[..., None], at_least_float32(logits), 0.0)
+        trans = ops.cast(trans, logits.dtype)
+        return best_paths(cls.nodes(logits, mask, trans), mask, trans, n_best)
 
     backend = keras.backend.backend()
     if backend == "jax":
@@ -582,12 +597,13 @@ def decoder(kind, tags, n_best):
 
 
 class ViterbiDecoder:
-    """Viterbi's algorithm in NumPy, for a text or a batch.
+    """Viterbi algorithm in NumPy, for a text or a batch.
 
     Args:
-        trans: `(tags, tags)`, the scores of tags (columns) after tags (rows). May be set anew.
+        trans: `(tags, tags)`, the scores of tags (columns) after tags (rows). The attribute may be
+            assigned later.
         starts: the tags that a text may begin with; None: any.
-        ends: the tags that it may end with; None: any.
+        ends: the tags that a text may end with; None: any.
 
     Example:
 
@@ -602,16 +618,16 @@ class ViterbiDecoder:
         self.ends = self.barred(ends)
 
     def barred(self, allowed):
-        """0 for each tag that is allowed, minus infinity for the others."""
+        """Returns 0 for each allowed tag, minus infinity for the others."""
         if allowed is None:
             return np.zeros(self.num_labels)
         return np.where(np.isin(np.arange(self.num_labels), list(allowed)), 0.0, -np.inf)
 
     def decode(self, nodes):
-        """The best tags of one text.
+        """Returns the best tags of one text.
 
         Args:
-            nodes: scores, `(length, tags)`.
+            nodes: logits, `(length, tags)`.
 
         Returns:
             Integers `(length,)`.
@@ -619,67 +635,68 @@ class ViterbiDecoder:
         return self.decode_batch(nodes[None], np.ones((1, len(nodes)), bool))[0]
 
     def decode_batch(self, nodes, visible=None, n_best=1):
-        """The best tags of each text.
+        """Returns the best tags of each text.
 
         Args:
-            nodes: scores, `(batch, length, tags)`.
-            visible: booleans `(batch, length)`; None: all but what a layer marked as hidden.
-            n_best: how many ways to tag a text to give.
+            nodes: logits, `(batch, length, tags)`.
+            visible: bool `(batch, length)`; None: all tokens that a tagger did not mask.
+            n_best: number of paths per text.
 
         Returns:
-            Integers `(batch, length)`, -1 at hidden tokens; with `n_best` above 1
-            `(batch, n_best, length)`, the best first. All -1 where there is no (other) way.
+            Integers `(batch, length)`, -1 at masked tokens; with `n_best` above 1
+            `(batch, n_best, length)`, the best first. All -1 where there is no (other) path.
 
         Raises:
-            ValueError: visible scores are NaN.
+            ValueError: unmasked logits are NaN.
         """
         nodes, trans = ops.convert_to_numpy(nodes), ops.convert_to_numpy(self.trans)
         if visible is None:
             visible = ~(nodes <= NEG_INF / 2).all(-1)
         visible = np.asarray(visible, bool)
         if np.isnan(nodes[visible]).any():
-            raise ValueError(NO_NUMBERS)
+            raise ValueError(NAN_MESSAGE)
         order = np.argsort(~visible, axis=1, kind="stable")
         nodes = np.take_along_axis(nodes, order[..., None], axis=1)
         path = self.paths(nodes, visible.sum(1), trans, n_best)
-        found = np.empty_like(path)
-        np.put_along_axis(found, np.broadcast_to(order[:, None], path.shape), path, axis=2)
-        return found[:, 0] if n_best == 1 else found
+        tags = np.empty_like(path)
+        np.put_along_axis(tags, np.broadcast_to(order[:, None], path.shape), path, axis=2)
+        return tags[:, 0] if n_best == 1 else tags
 
     def paths(self, nodes, counts, trans, n_best):
-        """Of the first so many tokens of each row: `(batch, n_best, length)`, -1 beyond.
+        """Returns paths `(batch, n_best, length)` of the first `counts` tokens of each row, -1
+        beyond.
 
-        A state is one of the `n_best` ways to a tag, numbered `tag * n_best + rank`.
+        A state is one of the `n_best` paths to a tag, numbered `tag * n_best + rank`.
         """
         batch, length, tags = nodes.shape
         states = np.arange(tags * n_best).reshape(tags, n_best)
         total = np.full((batch, tags, n_best), -np.inf)
         total[:, :, 0] = nodes[:, 0] + self.starts
-        came_from = np.empty((length, batch, tags, n_best), int)
+        backpointers = np.empty((length, batch, tags, n_best), int)
         for t in range(1, length):
-            ways = (total[:, None] + trans.T[:, :, None]).reshape(batch, tags, -1)
-            best = largest(ways, n_best)
+            candidates = (total[:, None] + trans.T[:, :, None]).reshape(batch, tags, -1)
+            best = np_top_indices(candidates, n_best)
             inside = (t < counts)[:, None, None]
-            came_from[t] = np.where(inside, best, states)
-            grown = np.take_along_axis(ways, best, axis=-1) + nodes[:, t, :, None]
-            total = np.where(inside, grown, total)
+            backpointers[t] = np.where(inside, best, states)
+            extended = np.take_along_axis(candidates, best, axis=-1) + nodes[:, t, :, None]
+            total = np.where(inside, extended, total)
 
         total = (total + self.ends[:, None]).reshape(batch, -1)
-        state = largest(total, n_best)
+        state = np_top_indices(total, n_best)
         possible = np.take_along_axis(total, state, axis=-1) > -np.inf
         path = np.full((batch, n_best, length), -1)
         for t in reversed(range(length)):
             inside = possible & (t < counts)[:, None]
             path[:, :, t] = np.where(inside, state // n_best, -1)
             if t:
-                state = np.take_along_axis(came_from[t].reshape(batch, -1), state, axis=1)
+                state = np.take_along_axis(backpointers[t].reshape(batch, -1), state, axis=1)
         return path
 
 
-def largest(x, count):
-    """Where the largest numbers of the last axis stand, the largest first."""
+def np_top_indices(x, count):
+    """Returns the indices of the largest numbers of the last axis, the largest first."""
     if count == 1:
         return x.argmax(-1)[..., None]
-    places = np.argpartition(x, -count, axis=-1)[..., -count:]
-    order = np.argsort(-np.take_along_axis(x, places, axis=-1), axis=-1)
-    return np.take_along_axis(places, order, axis=-1)
+    indices = np.argpartition(x, -count, axis=-1)[..., -count:]
+    order = np.argsort(-np.take_along_axis(x, indices, axis=-1), axis=-1)
+    return np.take_along_axis(indices, order, axis=-1)
