@@ -1,16 +1,16 @@
-"""Optimizers: what Keras' lack, added to any of them.
+"""Optimizers: Keras' optimizers with more options, Tiger, learning rate schedules.
 
-`extend(keras.optimizers.AdamW)` is an AdamW with more keyword arguments; `AdamW`, `Lion` and
-others here are made by it. Each of the options acts at its place in one update, which
-`OptimizerExtensions.update_step` spells out, so they may be combined as one likes:
+`extend(keras.optimizers.AdamW)` is AdamW with more keyword arguments; `AdamW`, `Lion` and others in
+this package are made by it. Each option acts at its place in one update, as
+`OptimizerExtensions.update_step` spells out, so options may be combined freely:
 
     gradients, skipped where not finite -> summed over micro-batches and replicas
     -> clipped -> centralized
     -> decayed and updated at the rate of the variable, or only the rows with a gradient
     -> adapted to the norm of the variable -> Lookahead -> moving average
 
-Everything counts updates, not micro-batches. The names of bert4keras, `extend_with_...`, are
-doors to the same.
+All counts are of updates, not of micro-batches. `extend_with_...` are aliases compatible with
+bert4keras.
 """
 
 from .averages import EvaluateAverages

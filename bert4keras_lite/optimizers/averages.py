@@ -1,4 +1,4 @@
-"""The moving averages of the weights, in `fit`."""
+"""Callback that evaluates with the moving averages of the weights."""
 
 import keras
 
@@ -6,24 +6,25 @@ from .extended import OptimizerExtensions
 
 
 class EvaluateAverages(keras.callbacks.Callback):
-    """Validation, evaluation and prediction with the moving averages of the weights.
+    """Evaluates, validates and predicts with the moving averages of the weights.
 
     After a validation, the averages stay in the model until all callbacks have seen the end of
     the epoch: what `ModelCheckpoint` saves and `EarlyStopping` restores is what was validated,
-    whatever the order of the callbacks. Training goes on from the weights themselves, and so does a
-    training that is resumed, with this callback, from such a file: it has both (see
-    `OptimizerExtensions.apply_ema_weights`). At the end of an epoch without validation (`validation_freq`),
-    and in the middle of one, callbacks find the weights themselves.
+    whatever the order of the callbacks. Training continues from the raw weights. So does a training
+    resumed from such a file with this callback, because the file has both (see
+    `OptimizerExtensions.apply_ema_weights`). At the end of an epoch without validation
+    (`validation_freq`), and in the middle of an epoch, callbacks find the raw weights.
 
-    When a validation is interrupted (an error, Ctrl-C), the averages are still in the model (not on
-    JAX): the next `fit` with this callback takes them out, and so does
-    `optimizer.reset_old_weights()`. An `evaluate` within `fit` needs an instance of its own.
+    If a validation is interrupted (an error, Ctrl-C), the averages are still in the model (not on
+    JAX): the next `fit` with this callback removes them, and so does
+    `optimizer.reset_old_weights()`. An `evaluate` within `fit` needs its own instance.
 
-    (`keras.callbacks.SwapEMAWeights` loses the weights on PyTorch on a CPU, where the copy that it
-    keeps shares their memory.)
+    (`keras.callbacks.SwapEMAWeights` loses the weights on PyTorch on a CPU, where its copy shares
+    their memory.)
 
     Raises:
-        ValueError: when `fit`, `evaluate` or `predict` begins: the optimizer keeps no averages.
+        ValueError: when `fit`, `evaluate` or `predict` begins: the optimizer has no moving
+            averages.
 
     Example:
         >>> model.compile(AdamW(1e-4, ema_momentum=0.999), ...)

@@ -1,4 +1,4 @@
-"""What of an update differs between backends."""
+"""Backend-specific parts of the optimizer update."""
 
 from contextlib import nullcontext
 
@@ -7,12 +7,12 @@ from keras import ops
 
 
 def where(condition, yes, no):
-    """`ops.where`, which on JAX does not take variables."""
+    """`ops.where`, also for variables, which JAX does not accept."""
     return ops.where(condition, ops.convert_to_tensor(yes), ops.convert_to_tensor(no))
 
 
 def fill(variables, sources):
-    """Copies the values of variables into others, also while a program is being traced."""
+    """Copies the values of variables to others, also while a program is traced."""
     scope = nullcontext()
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -20,17 +20,17 @@ def fill(variables, sources):
         scope = tf.init_scope()
     with scope:
         for variable, source in zip(variables, sources, strict=True):
-            variable.assign(ops.copy(source))  # JAX may give the memory of one away
+            variable.assign(ops.copy(source))  # JAX may donate the memory of one
 
 
-def either(condition, yes, no, tensors, variables):
-    """Calls `yes` or `no` on tensors; variables may change in both.
+def cond_with_variables(condition, yes, no, tensors, variables):
+    """Like `ops.cond`, for branches that assign to variables.
 
     Args:
-        condition: function of nothing that gives a boolean tensor.
+        condition: function without arguments that returns a boolean tensor.
         yes, no: functions of the tensors.
-        tensors: list.
-        variables: all that they read or change.
+        tensors: list of arguments of the branches.
+        variables: all variables that the branches read or assign to.
     """
     if keras.backend.backend() == "jax":
 
@@ -63,26 +63,32 @@ def either(condition, yes, no, tensors, variables):
 
 
 def is_sparse(gradient):
-    """Whether TensorFlow gave a gradient as rows and their numbers."""
+    """Returns whether a gradient is sparse: TensorFlow's `IndexedSlices`."""
     return hasattr(gradient, "indices") and hasattr(gradient, "dense_shape")
 
 
 def all_finite(gradients):
-    """Whether they are, on all replicas: a sum is finite only if all that it adds up is."""
+    """Returns whether all gradients are finite, on all replicas.
+
+    It tests sums: a sum is finite only if all terms are.
+    """
     parts = [g.values if is_sparse(g) else g for g in gradients]
     sums = [ops.sum(ops.cast(part, "float32")) for part in parts]
     finite = ops.all(ops.isfinite(ops.stack(sums)))
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        broken = tf.cast(tf.logical_not(finite), "int32")
+        nonfinite = tf.cast(tf.logical_not(finite), "int32")
         replica = tf.distribute.get_replica_context()
-        finite = tf.equal(replica.all_reduce(tf.distribute.ReduceOp.SUM, broken), 0)
+        finite = tf.equal(replica.all_reduce(tf.distribute.ReduceOp.SUM, nonfinite), 0)
     return finite
 
 
 def dense(gradient):
-    """A gradient as an array. Keras squares the rows of sparse ones before it adds them up."""
+    """Converts a gradient to a dense tensor.
+
+    Keras would square the rows of sparse ones before summing them.
+    """
     if is_sparse(gradient):
         import tensorflow as tf
 
@@ -91,7 +97,7 @@ def dense(gradient):
 
 
 def each_row_once(gradient):
-    """The same with each row's sum at its first place, and zeros where it comes again."""
+    """Sums duplicate rows of a sparse gradient at their first occurrence, and zeros the others."""
     if not is_sparse(gradient):
         return gradient
     import tensorflow as tf
@@ -102,7 +108,7 @@ def each_row_once(gradient):
 
 
 def row_sums(gradient):
-    """Numbers of rows, sorted; the sum of all that have the number; and whether it is the first."""
+    """Returns sorted row indices, the sum of all rows with that index, and which are the first."""
     import tensorflow as tf
 
     order = tf.argsort(gradient.indices)
@@ -115,7 +121,10 @@ def row_sums(gradient):
 
 
 def by_rows(gradient, rows, whole):
-    """Calls `rows(ids, gradients)` where that is possible, else `whole(gradient)`."""
+    """Calls `rows(ids, gradients)` for the rows with a gradient, or `whole(gradient)`.
+
+    The second is for `rows=None`, and for backends whose gradients have all rows.
+    """
     if rows is None:
         whole(dense(gradient))
     elif is_sparse(gradient):
@@ -132,6 +141,7 @@ def by_rows(gradient, rows, whole):
 
 
 def write_rows(optimizer, table, ids, rows):
+    """Assigns rows of a variable."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -140,11 +150,11 @@ def write_rows(optimizer, table, ids, rows):
         table.value.index_copy_(0, ids, rows)
 
 
-# PyTorch, which fuses nothing by itself
+# Fused operations of PyTorch
 
 
 def clip_by_global_norm(gradients, limit):
-    """What Keras does for `global_clipnorm`, but reads a gradient once and makes no copy of it."""
+    """Clips like Keras, but reads each gradient once and makes no copy of it."""
     import torch
 
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
@@ -152,7 +162,7 @@ def clip_by_global_norm(gradients, limit):
 
 
 def may_be_fused(gradient, variable):
-    """Whether `fused_adam` takes them: the kernel wants float32, one number after the other."""
+    """Returns whether `fused_adam` can update a variable: eager, float32 and contiguous."""
     import torch
 
     if type(gradient) is not torch.Tensor or torch.compiler.is_compiling():
@@ -164,15 +174,15 @@ def may_be_fused(gradient, variable):
 def fused_adam(
     optimizer, gradients, variables, momentums, velocities, *, rate, correction, decay, finite
 ):
-    """Updates many variables as Keras' Adam does, going over memory once.
+    """Updates many variables like Keras' Adam, in one pass over memory.
 
     Args:
         optimizer: has the constants `beta_1`, `beta_2` and `epsilon`.
         gradients: tensors of the shapes of the variables.
         variables, momentums, velocities: lists of `keras.Variable`.
-        rate, correction: scalars; the learning rate, and what the bias correction makes of it.
-        decay: float, of the weights.
-        finite: a boolean scalar, whether anything is updated at all; None: it is.
+        rate, correction: scalars; the learning rate, and its factor for the bias correction.
+        decay: float, the weight decay.
+        finite: boolean scalar, whether to update at all; None: update.
     """
     import torch
 
@@ -182,8 +192,8 @@ def fused_adam(
     if decay:
         kept = 1 - rate * decay
         torch._foreach_mul_(values, kept if finite is None else torch.where(finite, kept, 1))
-    # the kernel's epsilon counts before the correction of the bias, Keras' after it: so the rate has
-    # the correction, and the kernel is told that all steps are over
+    # The kernel adds epsilon before the bias correction, Keras after it. So the rate includes the
+    # correction, and an infinite step count turns off that of the kernel.
     torch._fused_adam_(
         values,
         [gradient.contiguous() for gradient in gradients],
@@ -203,7 +213,7 @@ def fused_adam(
 
 
 def clear(sums, finite):
-    """Sets variables to zero, unless `finite` is there and false."""
+    """Sets variables to zero, unless `finite` is given and False."""
     import torch
 
     values = [variable.value for variable in sums]

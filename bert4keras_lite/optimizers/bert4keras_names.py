@@ -1,4 +1,4 @@
-"""The doors of bert4keras: its old names, and what each adds when its class is called without them."""
+"""bert4keras-compatible names: `extend_with_...`, and the defaults that each of them adds."""
 
 from functools import partial
 
@@ -12,8 +12,8 @@ OLD_NAMES = {
 }
 
 
-def _door(base, **defaults):
-    if isinstance(base, partial):  # what another door gave
+def _extend_with(base, **defaults):
+    if isinstance(base, partial):  # the result of another `extend_with_...`
         base, defaults = base.args[0], base.keywords | defaults
     return partial(_from_old_names, extend(base), **defaults)
 
@@ -31,40 +31,40 @@ def _from_old_names(
 
 
 def extend_with_weight_decay(base, name=None):
-    """`weight_decay_rate` (0.01) and `exclude_from_weight_decay`; see `OptimizerExtensions`."""
-    return _door(base, weight_decay=0.01)
+    """Adds `weight_decay_rate` (0.01) and `exclude_from_weight_decay`."""
+    return _extend_with(base, weight_decay=0.01)
 
 
 def extend_with_layer_adaptation(base, name=None):
-    """`exclude_from_layer_adaptation`: LAMB, when `base` is Adam with weight decay."""
-    return _door(base, layer_adaptation=True)
+    """Adds `exclude_from_layer_adaptation`: LAMB, if `base` is Adam with weight decay."""
+    return _extend_with(base, layer_adaptation=True)
 
 
 def extend_with_piecewise_linear_lr(base, name=None):
-    """`lr_schedule`: points such as `{1000: 1, 10000: 0.1}`, by default `{0: 1}`."""
-    return _door(base, lr_schedule={0: 1.0})
+    """Adds `lr_schedule`: points such as `{1000: 1, 10000: 0.1}`, by default `{0: 1}`."""
+    return _extend_with(base, lr_schedule={0: 1.0})
 
 
 def extend_with_gradient_accumulation(base, name=None):
-    """`grad_accum_steps`: one update for so many batches."""
-    return _door(base)
+    """Adds `grad_accum_steps`: the number of batches per update."""
+    return _extend_with(base)
 
 
 def extend_with_lookahead(base, name=None):
-    """`steps_per_slow_update` (5) and `slow_step_size` (0.5)."""
-    return _door(base, lookahead=(5, 0.5))
+    """Adds `steps_per_slow_update` (5) and `slow_step_size` (0.5)."""
+    return _extend_with(base, lookahead=(5, 0.5))
 
 
 def extend_with_lazy_optimization(base, name=None):
-    """`include_in_lazy_optimization`: patterns of embeddings."""
-    return _door(base)
+    """Adds `include_in_lazy_optimization`: patterns of embeddings."""
+    return _extend_with(base)
 
 
 def extend_with_exponential_moving_average(base, name=None):
-    """`ema_momentum` (0.999), `apply_ema_weights` and `reset_old_weights`."""
-    return _door(base, ema_momentum=0.999)
+    """Adds `ema_momentum` (0.999), `apply_ema_weights` and `reset_old_weights`."""
+    return _extend_with(base, ema_momentum=0.999)
 
 
 def extend_with_parameter_wise_lr(base, name=None):
-    """`paramwise_lr_schedule`: pattern -> factor or points."""
-    return _door(base)
+    """Adds `paramwise_lr_schedule`: pattern -> factor or points."""
+    return _extend_with(base)

@@ -1,4 +1,4 @@
-"""What is added to an optimizer of Keras, and the optimizers it is added to here."""
+"""Options added to Keras' optimizers, and the extended optimizers."""
 
 import inspect
 import re
@@ -19,9 +19,9 @@ from .backends import (
     by_rows,
     clear,
     clip_by_global_norm,
+    cond_with_variables,
     dense,
     each_row_once,
-    either,
     fill,
     fused_adam,
     may_be_fused,
@@ -30,12 +30,12 @@ from .backends import (
 )
 from .schedules import PACKAGE, PiecewiseLinear
 
-OWN_WEIGHTS = "own_weights_"  # in files, beside the numbers of variables
+OWN_WEIGHTS = "own_weights_"  # prefix of keys in files, before the index of a variable
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What applies to one variable."""
+    """The options that apply to one variable."""
 
     multiplier: float | PiecewiseLinear = 1.0
     decayed: bool = False
@@ -45,51 +45,51 @@ class Plan:
 
 
 class OptimizerExtensions:
-    """What `extend` puts before an optimizer of Keras.
+    """Mixin that adds options to a Keras optimizer; see `extend`.
 
-    Patterns are regular expressions for the paths of variables (`block_0/ffn/input/kernel`;
-    capitals do not matter), searched for within five seconds. One that fits no variable is an error, as it is a slip of the pen.
+    Patterns are case-insensitive regular expressions, searched for in the paths of variables
+    (`block_0/ffn/input/kernel`), within five seconds. A pattern that matches no variable raises a
+    `ValueError`, as it is usually a typo.
 
     Args:
         learning_rate: float or schedule.
         lr_schedule: points of a `PiecewiseLinear` by which `learning_rate` is multiplied.
         lr_multipliers: dict of pattern -> factor of the learning rate, or points of a
-            `PiecewiseLinear`; the first pattern that fits counts. See `layerwise_multipliers`.
-        weight_decay: float; each update takes `rate * weight_decay * variable` away (arXiv
+            `PiecewiseLinear`; the first matching pattern applies. See `layerwise_multipliers`.
+        weight_decay: float; each update subtracts `rate * weight_decay * variable` (arXiv
             1711.05101, Algorithm 2, whose schedule multiplier is our rate).
-        exclude_from_weight_decay: patterns. The default leaves out biases and all of
+        exclude_from_weight_decay: patterns. Defaults to biases and all variables of
             normalizations.
         bias_correction: `False`: Adam without it, as the original BERT was trained.
-        layer_adaptation: scale each variable's update by the norm of the variable over that of the
-            update (LAMB, arXiv 1904.00962, Algorithm 2, when put on AdamW).
-        exclude_from_layer_adaptation: patterns; the default as above.
-        gradient_centralization: take the mean over their inputs from gradients of matrices,
-            embeddings excepted (arXiv 2004.01461, equation 1).
-        lazy: patterns of embeddings. Rows without a gradient stay as they are, moments and
-            decay included. TensorFlow and PyTorch do not touch them, so an update costs what the
-            rows of the batch cost; on JAX, whose gradients have all rows, it costs more than a
+        layer_adaptation: whether to scale the update of each variable by the norm of the variable
+            over that of the update (LAMB, arXiv 1904.00962, Algorithm 2, if used with AdamW).
+        exclude_from_layer_adaptation: patterns. Defaults as above.
+        gradient_centralization: whether to subtract the mean over their inputs from gradients of
+            matrices, except embeddings (arXiv 2004.01461, equation 1).
+        lazy: patterns of embeddings. Rows without a gradient stay unchanged, including their
+            moments and decay. TensorFlow and PyTorch do not touch them, so an update costs only the
+            rows of the batch; on JAX, whose gradients have all rows, it costs more than a
             plain one (benchmarks/optimizers.py).
-        lookahead: `(sync_period, slow_step)` (arXiv 1907.08610, Algorithm 1): after each
-            `sync_period` updates the slow weights, which are the weights before the first update,
-            go `slow_step` of the way to the weights, and these go on from there. That holds for
-            all trainable variables, with a gradient in that update or without.
-        ema_momentum: keep a moving average of all trainable variables, which is the variables
-            themselves up to the first update and right after it (so weights may be loaded after
-            `build`). It enters the model only by `averaged_weights` or the callback
-            `EvaluateAverages`; unlike in Keras not at the end of `fit`, so that a second `fit`
-            continues the first.
-        gradient_accumulation_steps: one update for so many batches, from the mean of their
+        lookahead: `(sync_period, slow_step)` (arXiv 1907.08610, Algorithm 1). After every
+            `sync_period` updates, the slow weights (initially the weights before the first update)
+            move `slow_step` of the way to the weights, and the weights are set to them. This holds
+            for all trainable variables, with or without a gradient in that update.
+        ema_momentum: momentum of a moving average of all trainable variables. Until the end of the
+            first update it equals the variables (so weights may be loaded after `build`). It enters
+            the model only by `averaged_weights` or the callback `EvaluateAverages`; unlike in Keras
+            not at the end of `fit`, so that a second `fit` continues the first.
+        gradient_accumulation_steps: number of batches per update, which uses the mean of their
             gradients, for all variables that have one in any of these batches.
-        skip_nonfinite: a batch with a gradient that is not finite counts as if it had not come:
-            weights, moments, averages, sums and `iterations` stay as they are. (With
-            accumulation, the update waits for another batch.) The variables `skipped` and
-            `skipped_in_a_row` count such batches. All on the device: nothing waits for it. (In
-            `mixed_float16` take `optimizers.LossScaleOptimizer`, or nothing is counted: Keras'
-            loss scaling leaves such batches out by itself.)
-        kwargs: of the Keras optimizer.
+        skip_nonfinite: whether to skip batches with a gradient that is not finite: weights,
+            moments, averages, sums and `iterations` stay unchanged. (With accumulation, the update
+            waits for another batch.) The variables `skipped` and `skipped_in_a_row` count such
+            batches. All of this stays on the device, without synchronization. (In `mixed_float16`
+            use `optimizers.LossScaleOptimizer`, or nothing is counted: Keras' loss scaling skips
+            such batches itself.)
+        kwargs: arguments of the Keras optimizer.
 
     Raises:
-        ValueError: a pattern that fits no variable, or an option out of its range.
+        ValueError: a pattern matches no variable, or an option is out of its range.
 
     Example:
         >>> optimizer = AdamW(
@@ -120,7 +120,9 @@ class OptimizerExtensions:
             learning_rate = inspect.signature(base).parameters["learning_rate"].default
         if lr_schedule is not None:
             if not isinstance(learning_rate, (int, float)):
-                raise ValueError("lr_schedule needs a learning_rate that is a number.")
+                raise ValueError(
+                    f"lr_schedule: expected a number as learning_rate, got {learning_rate!r:.200}."
+                )
             learning_rate = PiecewiseLinear(float(learning_rate), lr_schedule)
         if isinstance(learning_rate, int):
             learning_rate = float(learning_rate)
@@ -128,18 +130,21 @@ class OptimizerExtensions:
             kwargs |= {"use_ema": True, "ema_momentum": ema_momentum}
         super().__init__(learning_rate, **kwargs)
         if not bias_correction and not isinstance(self, keras.optimizers.Adam):
-            raise ValueError(f"bias_correction: {type(self).__name__} has none, only Adam has.")
+            raise ValueError(
+                "bias_correction=False: expected an optimizer with bias correction, such as Adam, "
+                f"got {type(self).__name__}."
+            )
         if self.ema_overwrite_frequency:
             raise ValueError(
-                f"ema_overwrite_frequency is {self.ema_overwrite_frequency}; expected None: averages "
-                "enter the model by apply_ema_weights or the callback EvaluateAverages."
+                f"ema_overwrite_frequency is {self.ema_overwrite_frequency}; expected None. To use "
+                "the averages, call apply_ema_weights or pass the callback EvaluateAverages."
             )
         if lookahead is not None:
             lookahead = _period_and_step(lookahead)
         if skip_nonfinite and isinstance(self, keras.optimizers.Nadam):
             raise ValueError(
-                "skip_nonfinite: Nadam multiplies its momentum up for all variables at once; take "
-                "Adam or AdamW."
+                "skip_nonfinite: not supported by Nadam, whose momentum schedule is shared by all "
+                "variables. Use Adam or AdamW."
             )
         self.lr_multipliers = {
             pattern: {str(k): v for k, v in rate.items()} if isinstance(rate, dict) else rate
@@ -153,9 +158,9 @@ class OptimizerExtensions:
         self.lazy = _patterns(lazy)
         self.lookahead = lookahead
         self.skip_nonfinite = skip_nonfinite
-        self._own_weights = None  # what the moving averages have taken the place of
-        self._averages_at = None  # at which step that was
-        self._in_fit = False  # whether it was within `fit`
+        self._own_weights = None  # the raw weights, while the averages are in the variables
+        self._averages_at = None  # the step at which they were exchanged
+        self._in_fit = False  # whether that was within `fit`
 
     def get_config(self):
         config = super().get_config()
@@ -188,7 +193,7 @@ class OptimizerExtensions:
                 rate = float(rate)
             hits = fits("lr_multipliers", [pattern], paths)
             rates = [rate if hit else old for hit, old in zip(hits, rates, strict=True)]
-        left_out = {
+        excluded = {
             name: [bool(re.search("norm|bias", path)) for path in paths]
             if patterns is None
             else fits(name, patterns, paths)
@@ -201,8 +206,8 @@ class OptimizerExtensions:
         self._plans = [
             Plan(
                 multiplier=rates[i],
-                decayed=bool(self.weight_decay) and not left_out["exclude_from_weight_decay"][i],
-                adapted=self.layer_adaptation and not left_out["exclude_from_layer_adaptation"][i],
+                decayed=bool(self.weight_decay) and not excluded["exclude_from_weight_decay"][i],
+                adapted=self.layer_adaptation and not excluded["exclude_from_layer_adaptation"][i],
                 centralized=self.gradient_centralization
                 and len(variable.shape) > 1
                 and "embedding" not in variable.path,
@@ -226,11 +231,11 @@ class OptimizerExtensions:
     # One update
 
     def _backend_apply_gradients(self, grads, trainable_variables):
-        """All of it: adds up micro-batches, or updates with what they add up to."""
+        """Accumulates the gradients, or applies the update on the last micro-batch."""
         rate = ops.convert_to_tensor(self.learning_rate)
         if self.skip_nonfinite:
             finite = all_finite(grads)
-            # a rate that is not finite tells each replica and each variable to stay
+            # a rate that is not finite makes each replica and each variable skip the update
             rate = ops.where(finite, rate, float("nan"))
         if self.gradient_accumulation_steps or self.lookahead or self.use_ema:
             grads, trainable_variables = self._with_absent(grads, trainable_variables)
@@ -242,7 +247,7 @@ class OptimizerExtensions:
             self._iterations.assign_sub(skipped)  # Keras is going to add 1
 
     def _with_absent(self, grads, variables):
-        """Adds the variables without a gradient: sums, slow weights and averages are of all."""
+        """Adds variables without a gradient: sums, slow weights and averages cover them, too."""
         present = {self._get_variable_index(variable) for variable in variables}
         absent = {
             i: variable
@@ -276,7 +281,9 @@ class OptimizerExtensions:
             self._backend_increment_gradient_accumulators(grads, present_sums)
 
         is_last = partial(ops.equal, (self._iterations + 1) % steps, 0)
-        either(is_last, update, add, [rate, *grads], [*trainable_variables, *self.variables])
+        cond_with_variables(
+            is_last, update, add, [rate, *grads], [*trainable_variables, *self.variables]
+        )
 
     def _update(self, grads, variables, rate):
         if keras.backend.backend() != "tensorflow":
@@ -284,7 +291,7 @@ class OptimizerExtensions:
         self._backend_update_step(grads, variables, rate)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        """TensorFlow: only the sum over all replicas has the norm that is to be clipped."""
+        """Clips on TensorFlow: the norm to clip is that of the sum over all replicas."""
         absent = [(g, v) for g, v in grads_and_vars if g is None]
         reduced = super()._all_reduce_sum_gradients(
             [(g, v) for g, v in grads_and_vars if g is not None]
@@ -314,27 +321,27 @@ class OptimizerExtensions:
                 self.update_step(gradient, variable, learning_rate)
 
     def _update_at_once(self, pairs, learning_rate):
-        """PyTorch: Adam for all variables to which nothing else is done, by its fused kernel.
+        """Updates variables with plain Adam by PyTorch's fused kernel.
 
-        It goes once over memory, where one operation after the other goes many times. A compiler
-        that is recording the step fuses them by itself.
+        The kernel goes over memory once, where separate operations go over it many times. A
+        compiler that is recording the step fuses operations itself.
 
         Args:
-            pairs: of gradients and variables of their shapes, iterated once.
-            learning_rate: a scalar tensor; with `skip_nonfinite` one that is not finite says that
-                all stay as they are.
+            pairs: gradients and variables of the same shapes, iterated once.
+            learning_rate: a scalar tensor; with `skip_nonfinite`, a rate that is not finite leaves
+                all unchanged.
 
         Returns:
-            list of those pairs that are not done.
+            list of the pairs that are not updated yet.
         """
         is_adam = super().update_step.__func__ is keras.optimizers.Adam.update_step
         plain = is_adam and not (self.amsgrad or self.lookahead or self.use_ema)
         groups, others = {}, []
         for gradient, variable in pairs:
             plan = self._plan(variable)
-            alone = plain and not (plan.lazy or plan.centralized or plan.adapted)
-            alone = alone and self._get_variable_index(variable) not in self._absent
-            if alone and may_be_fused(gradient, variable):
+            fusable = plain and not (plan.lazy or plan.centralized or plan.adapted)
+            fusable = fusable and self._get_variable_index(variable) not in self._absent
+            if fusable and may_be_fused(gradient, variable):
                 groups.setdefault(plan, []).append((gradient, variable))
             else:
                 others.append((gradient, variable))
@@ -359,10 +366,12 @@ class OptimizerExtensions:
         return others
 
     def update_step(self, gradient, variable, learning_rate):
-        """Updates one variable. On TensorFlow that is a `tf.Variable`.
+        """Updates one variable (on TensorFlow a `tf.Variable`).
 
         Args:
             gradient: None: only the slow weights and the average of the variable are updated.
+            variable: the variable.
+            learning_rate: scalar.
         """
         if self.skip_nonfinite:
             with self._unchanged_unless(ops.isfinite(learning_rate), variable):
@@ -372,7 +381,7 @@ class OptimizerExtensions:
 
     @contextmanager
     def _unchanged_unless(self, condition, variable):
-        """Within, a variable and all that is kept for it change only where the condition holds."""
+        """Reverts changes to a variable and its state made inside, unless the condition holds."""
         tables = self._tables(variable)
         before = [ops.copy(table) for table in tables]
         yield
@@ -380,7 +389,7 @@ class OptimizerExtensions:
             self.assign(table, where(condition, table, old))
 
     def _tables(self, variable):
-        """A variable and all that is kept for it."""
+        """Returns a variable and all optimizer variables that belong to it."""
         index, count = self._get_variable_index(variable), len(self._trainable_variables)
         columns = [
             column
@@ -395,7 +404,7 @@ class OptimizerExtensions:
         if gradient is None:
             pass
         elif self._get_variable_index(variable) in self._absent:
-            # its gradient is of earlier micro-batches, if it had any there
+            # its gradient, if any, is from earlier micro-batches
             with self._unchanged_unless(ops.any(ops.not_equal(gradient, 0)), variable):
                 self._descend(gradient, variable, learning_rate)
         else:
@@ -434,32 +443,32 @@ class OptimizerExtensions:
         return plan.multiplier
 
     def _change(self, gradient, variable, rate, plan):
-        """Decays a variable and lets the optimizer of Keras update it."""
+        """Applies weight decay to a variable, and the update of the Keras optimizer."""
         if plan.decayed:
             self.assign_sub(variable, ops.multiply(variable, rate * self.weight_decay))
         if not self.bias_correction:
             rate = rate / self._bias_correction(variable.dtype)
-        if hasattr(super(), "_parallel_update_step"):  # PyTorch: fused operations, in place
+        if hasattr(super(), "_parallel_update_step"):  # PyTorch: fused in-place operations
             super()._parallel_update_step([gradient], [variable], rate)
         else:
             super().update_step(gradient, variable, rate)
 
     def _bias_correction(self, dtype):
-        """What Adam multiplies the rate by (arXiv 1412.6980, end of section 2)."""
+        """Returns Adam's factor of the learning rate (arXiv 1412.6980, end of section 2)."""
         step = ops.cast(self.iterations + 1, dtype)
         beta_1, beta_2 = (ops.power(ops.cast(b, dtype), step) for b in (self.beta_1, self.beta_2))
         return ops.sqrt(1 - beta_2) / (1 - beta_1)
 
     def _change_rows(self, gradient, variable, rate, plan):
-        """The same for the rows with a gradient; others are not touched."""
-        own = super().update_step.__func__
-        if own is keras.optimizers.Adam.update_step and not self.amsgrad:
+        """Updates the rows with a gradient and leaves the others unchanged."""
+        base_update_step = super().update_step.__func__
+        if base_update_step is keras.optimizers.Adam.update_step and not self.amsgrad:
             index = self._get_variable_index(variable)
-            slots = [self._momentums[index], self._velocities[index]]
+            moments = [self._momentums[index], self._velocities[index]]
             alpha = rate * self._bias_correction(variable.dtype) if self.bias_correction else rate
 
             def adam(ids, rows):
-                tables = [variable, *slots]
+                tables = [variable, *moments]
                 old, m, v = (ops.take(table, ids, axis=0) for table in tables)
                 m = m + (rows - m) * (1 - self.beta_1)
                 v = v + (rows * rows - v) * (1 - self.beta_2)
@@ -469,10 +478,10 @@ class OptimizerExtensions:
                     write_rows(self, table, ids, values)
 
         else:
-            adam, slots = None, self._slots(variable)
+            adam, moments = None, self._base_variables(variable)
 
         def whole(gradient):
-            tables = [variable, *slots]
+            tables = [variable, *moments]
             before = [ops.copy(table) for table in tables]
             has_gradient = ops.any(ops.not_equal(gradient, 0), axis=1, keepdims=True)
             self._change(gradient, variable, rate, plan)
@@ -481,8 +490,8 @@ class OptimizerExtensions:
 
         by_rows(gradient, adam, whole)
 
-    def _slots(self, variable):
-        """The tables that the optimizer of Keras keeps for a variable."""
+    def _base_variables(self, variable):
+        """Returns the variables of the same shape that the Keras optimizer keeps for a variable."""
         index = self._get_variable_index(variable)
         known = self._trainable_variables[index]
         ours = [
@@ -515,18 +524,21 @@ class OptimizerExtensions:
         self.assign(average, ops.add(momentum * average, ops.multiply(1 - momentum, variable)))
 
     def _get_current_learning_rate(self):
-        """Of the update, where Keras asks a schedule for the rate of the micro-batch."""
+        """Returns the rate of the update; Keras would evaluate a schedule at the micro-batch."""
         if isinstance(self._learning_rate, keras.optimizers.schedules.LearningRateSchedule):
             return self._learning_rate(self.iterations)
         return super()._get_current_learning_rate()
 
-    # What Keras does for these is done above
+    # Overridden, because the updates above do this
 
     def _apply_weight_decay(self, variables):
         pass
 
     def finalize_variable_values(self, var_list):
-        """What `fit` calls when it ends, before callbacks may put the best weights back."""
+        """Restores the raw weights at the end of `fit`.
+
+        Keras calls it before callbacks may restore the best weights.
+        """
         if self._in_fit and self.averages_are_in:
             self.reset_old_weights()
 
@@ -534,18 +546,18 @@ class OptimizerExtensions:
 
     @property
     def averages_are_in(self):
-        """Whether the variables are their moving averages: put there, and not changed since."""
+        """Whether the variables hold their moving averages: exchanged, and not changed since."""
         if self._own_weights is None or self._averages_at != self._step():
             return False
-        put_in = self._model_variables_moving_average if self._step() else self._own_weights
-        return all(map(_equal, self._trainable_variables, put_in))
+        expected = self._model_variables_moving_average if self._step() else self._own_weights
+        return all(map(_equal, self._trainable_variables, expected))
 
     def _step(self):
         return int(ops.convert_to_numpy(self._iterations))
 
     @contextmanager
     def averaged_weights(self):
-        """Within, the variables have the values of their moving averages.
+        """Context in which the variables have the values of their moving averages.
 
         Example:
             >>> with optimizer.averaged_weights():
@@ -562,7 +574,7 @@ class OptimizerExtensions:
 
     @contextmanager
     def own_weights(self):
-        """Within, the variables have the values that training goes on from."""
+        """Context in which the variables have the raw weights, with which training continues."""
         if not self.averages_are_in:
             yield
             return
@@ -574,53 +586,66 @@ class OptimizerExtensions:
             self.apply_ema_weights(in_fit)
 
     def apply_ema_weights(self, in_fit=False):
-        """Puts the moving averages into the variables; `reset_old_weights` takes them out.
+        """Puts the moving averages into the variables, until `reset_old_weights`.
 
-        A file of the model that is saved in between has both: the averages as its weights and,
-        with the state of the optimizer, the variables' own values. So when it is loaded,
-        `reset_old_weights`, or `fit` with `EvaluateAverages`, goes on from these.
+        A file of the model saved in between has both: the averages as its weights, and the raw
+        weights in the state of the optimizer. After it is loaded, `reset_old_weights`, or `fit`
+        with `EvaluateAverages`, continues from the raw weights.
 
         Args:
-            in_fit: whether the end of `fit` takes them out, too.
+            in_fit: whether the end of `fit` restores the raw weights, too.
 
         Raises:
-            ValueError: there are none, or they are in already.
+            ValueError: there are no averages yet, or they are in the variables already.
         """
         if not self.use_ema or not self.built:
-            raise ValueError("There is no moving average yet: give ema_momentum, and train.")
+            raise ValueError(
+                "apply_ema_weights: there is no moving average yet. Pass ema_momentum to the "
+                "optimizer, and train."
+            )
         if self.averages_are_in:
-            raise ValueError("The moving averages are in the variables already.")
+            raise ValueError(
+                "apply_ema_weights: the moving averages are in the variables already. Call "
+                "reset_old_weights first."
+            )
         self._own_weights = [ops.convert_to_numpy(v) + 0 for v in self._trainable_variables]
         self._averages_at, self._in_fit = self._step(), in_fit
         if int(ops.convert_to_numpy(self.iterations)):
             fill(self._trainable_variables, self._model_variables_moving_average)
 
     def reset_old_weights(self):
-        """Puts back what `apply_ema_weights` took out.
+        """Restores the raw weights that `apply_ema_weights` replaced.
 
         Raises:
-            ValueError: they are not in, or the model was trained since.
+            ValueError: the averages are not in the variables, or the model was trained since.
         """
         if not self.averages_are_in:
-            raise ValueError("The moving averages are not in the variables.")
-        for variable, own in zip(self._trainable_variables, self._own_weights, strict=True):
-            variable.assign(own)
+            raise ValueError(
+                "reset_old_weights: the moving averages are not in the variables. Call "
+                "apply_ema_weights first."
+            )
+        for variable, weights in zip(self._trainable_variables, self._own_weights, strict=True):
+            variable.assign(weights)
         self._own_weights = None
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
         if self.averages_are_in:
-            for i, own in enumerate(self._own_weights):
-                store[f"{OWN_WEIGHTS}{i}"] = own
+            for i, weights in enumerate(self._own_weights):
+                store[f"{OWN_WEIGHTS}{i}"] = weights
 
     def load_own_variables(self, store):
-        # Keras' store of HDF5 cannot be iterated
+        # Keras' HDF5 store is not iterable
         values = {name: store[name] for name in store.keys()}  # noqa: SIM118
-        own = {name: values.pop(name) for name in list(values) if name.startswith(OWN_WEIGHTS)}
+        own_weights = {
+            name: values.pop(name) for name in list(values) if name.startswith(OWN_WEIGHTS)
+        }
         super().load_own_variables(values)
         self._own_weights = None
-        if self.built and len(own) == len(self._trainable_variables):
-            self._own_weights = [np.array(own[f"{OWN_WEIGHTS}{i}"]) for i in range(len(own))]
+        if self.built and len(own_weights) == len(self._trainable_variables):
+            self._own_weights = [
+                np.array(own_weights[f"{OWN_WEIGHTS}{i}"]) for i in range(len(own_weights))
+            ]
             self._averages_at, self._in_fit = self._step(), False
 
 
@@ -631,8 +656,8 @@ def _period_and_step(lookahead):
         ):
             return int(period), float(step)
     raise ValueError(
-        f"lookahead={lookahead!r}: expected a period of 1 update or more and a step above 0, at "
-        "most 1."
+        f"lookahead={lookahead!r}: expected a period of at least 1 update and a step above 0 and "
+        "at most 1."
     )
 
 
@@ -646,36 +671,47 @@ def _patterns(patterns):
 
 
 def fits(argument, patterns, paths):
-    """For each path, whether one of the patterns fits; each pattern must fit somewhere."""
+    """Returns, for each path, whether any pattern matches.
+
+    Raises:
+        ValueError: a pattern matches none of the paths.
+    """
     fitting = [search(argument, pattern, paths, ignore_case=True) for pattern in patterns]
     for pattern, hits in zip(patterns, fitting, strict=True):
         if not any(hits):
-            some = ", ".join(paths[:: max(1, len(paths) // 8)])
-            raise ValueError(f"{argument}: {pattern!r} fits no variable. There are {some}.")
+            examples = ", ".join(paths[:: max(1, len(paths) // 8)])
+            raise ValueError(
+                f"{argument}: {pattern!r} matches no variable; expected a part of a path such as "
+                f"{examples}."
+            )
     return [any(column) for column in zip(*fitting, strict=True)] or [False] * len(paths)
 
 
 @cache
 def extend(base):
-    """A class of Keras optimizers with the options of `OptimizerExtensions`.
+    """Returns a subclass of a Keras optimizer with the options of `OptimizerExtensions`.
 
     Args:
         base: a subclass of `keras.optimizers.Optimizer`.
 
     Returns:
-        A subclass of it. Those of Keras' own come with this module, so that a `.keras` file
-        with one loads anywhere; another must be extended before its files are loaded.
+        A subclass of `base`. Those of Keras' optimizers that this module defines are registered
+        when it is imported, so a `.keras` file with one loads anywhere. Others must be extended
+        before such a file is loaded.
+
+    Raises:
+        ValueError: `base` is not a class of Keras optimizers.
     """
     if isinstance(base, type) and issubclass(base, OptimizerExtensions):
         return base
     if not (isinstance(base, type) and issubclass(base, keras.optimizers.Optimizer)):
-        raise ValueError(f"extend takes a class of Keras optimizers, not {base!r}.")
+        raise ValueError(f"extend: expected a class of Keras optimizers, got {base!r:.200}.")
     doc = f"`keras.optimizers.{base.__name__}` with the options of `OptimizerExtensions`."
-    own = base
+    parent = base
     if keras.backend.backend() == "torch" and base.__module__.startswith("keras."):
-        own = type(base())  # PyTorch has faster classes behind these, which only instances show
+        parent = type(base())  # on PyTorch, instances are of a faster class
     extended = type(
-        base.__name__, (OptimizerExtensions, own), {"__doc__": doc, "__module__": __name__}
+        base.__name__, (OptimizerExtensions, parent), {"__doc__": doc, "__module__": __name__}
     )
     return keras.saving.register_keras_serializable(PACKAGE)(extended)
 
@@ -688,15 +724,18 @@ Lion = extend(keras.optimizers.Lion)
 
 
 def Lookahead(inner, sync_period=5, slow_step=0.5):
-    """A Keras optimizer (not used yet) with Lookahead (arXiv 1907.08610).
+    """Returns a Keras optimizer with Lookahead (arXiv 1907.08610).
 
     Args:
-        inner: an instance, extended or not.
-        sync_period: updates between two moves of the slow weights.
-        slow_step: how much of the way they go.
+        inner: an optimizer that was not used yet, extended or not.
+        sync_period: number of updates between two moves of the slow weights.
+        slow_step: fraction of the way that they move.
 
     Returns:
         A new optimizer.
+
+    Raises:
+        ValueError: `inner` is not such an optimizer.
 
     Example:
         >>> optimizer = Lookahead(keras.optimizers.AdamW(1e-3), sync_period=5, slow_step=0.5)
@@ -705,23 +744,31 @@ def Lookahead(inner, sync_period=5, slow_step=0.5):
 
 
 def Lazy(inner, patterns=("embedding",)):
-    """A Keras optimizer (not used yet) that leaves rows without a gradient alone.
+    """Returns a Keras optimizer that leaves rows without a gradient unchanged.
 
     Args:
-        inner: an instance, extended or not.
-        patterns: which variables have rows, by their paths.
+        inner: an optimizer that was not used yet, extended or not.
+        patterns: patterns of the paths of variables whose rows are updated separately.
 
     Returns:
         A new optimizer.
+
+    Raises:
+        ValueError: `inner` is not such an optimizer.
     """
     return _with(inner, lazy=patterns)
 
 
 def _with(inner, **options):
     if not isinstance(inner, keras.optimizers.Optimizer) or inner.built:
-        raise ValueError(f"expected an optimizer of Keras that is not built yet, not {inner!r}.")
+        raise ValueError(
+            f"inner: expected a Keras optimizer that is not built yet, got {inner!r:.200}."
+        )
     if isinstance(inner, keras.optimizers.LossScaleOptimizer):
-        raise ValueError("Put the loss scaling around it: LossScaleOptimizer(Lookahead(inner)).")
-    # PyTorch has classes of its own behind those of Keras
+        raise ValueError(
+            "inner: expected an optimizer without loss scaling. Put the loss scaling around it: "
+            "LossScaleOptimizer(Lookahead(inner))."
+        )
+    # on PyTorch, Keras' optimizers are instances of backend-specific subclasses
     base = next(c for c in type(inner).__mro__ if ".backend." not in c.__module__)
     return extend(base).from_config(inner.get_config() | options)

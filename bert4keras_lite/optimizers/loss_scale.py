@@ -1,4 +1,4 @@
-"""Loss scaling that counts."""
+"""Loss scaling that counts skipped steps."""
 
 import keras
 
@@ -7,19 +7,19 @@ from .schedules import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
-    """Keras' loss scaling for float16, with a count of the steps that it leaves out.
+    """Keras' loss scaling for float16, with a count of the skipped steps.
 
-    A step whose gradients are not finite never comes to the inner optimizer, so that its own
-    `skipped` and `skipped_in_a_row` would stay at 0, as they do in the `LossScaleOptimizer` that
-    Keras' `compile` puts around by itself. Some steps overflow whenever the scale is sought (from
-    2 ** 15 on, it is halved each time). What is saved is what Keras' class saves.
+    A step whose gradients are not finite does not reach the inner optimizer, so its own `skipped`
+    and `skipped_in_a_row` would stay at 0, as in the `LossScaleOptimizer` that Keras' `compile`
+    adds. Some steps always overflow while the scale is adjusted (starting at 2 ** 15, it is halved
+    each time). Saved files are those of Keras' class.
 
     Args:
         inner_optimizer: one of `bert4keras_lite.optimizers` with `skip_nonfinite=True`.
-        kwargs: of `keras.optimizers.LossScaleOptimizer`.
+        kwargs: arguments of `keras.optimizers.LossScaleOptimizer`.
 
     Raises:
-        ValueError: `inner_optimizer` does not count.
+        ValueError: `inner_optimizer` does not count skipped steps.
 
     Example:
         >>> keras.config.set_dtype_policy("mixed_float16")
@@ -32,7 +32,7 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     def __init__(self, inner_optimizer, *args, **kwargs):
         if not getattr(inner_optimizer, "skip_nonfinite", False):
             raise ValueError(
-                "LossScaleOptimizer: the inner_optimizer does not count steps; expected one of "
+                "LossScaleOptimizer: inner_optimizer does not count skipped steps; expected one of "
                 f"bert4keras_lite.optimizers with skip_nonfinite=True, got {inner_optimizer!r:.200}."
             )
         super().__init__(inner_optimizer, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Learning rates: over time, and over depth."""
+"""Learning rate schedules, and layer-wise learning rates."""
 
 import math
 import re
@@ -14,12 +14,15 @@ PACKAGE = "bert4keras_lite"
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that goes in straight lines from point to point.
+    """Piecewise linear learning rate schedule.
 
     Args:
-        rate: float, what the factors are multiplied with.
+        rate: float, multiplied by the factors.
         points: dict of update -> factor. `{0: 0.0, 1000: 1.0, 10000: 0.1}` rises for 1,000
-            updates, falls for 9,000, and stays. Without an update 0, it begins at 0.
+            updates, falls for 9,000, and stays constant. Without an update 0, it starts at 0.
+
+    Raises:
+        ValueError: `points` is not a dict of whole numbers from 0 to finite factors, or is empty.
 
     Example:
         >>> schedule = PiecewiseLinear(2e-5, {100: 1.0, 1000: 0.0})
@@ -28,15 +31,15 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, rate, points):
-        told = points
+        given = points
         try:
-            points = {int(k): float(v) for k, v in told.items()}
-            whole = all(float(k) == int(k) >= 0 for k in told)
+            points = {int(k): float(v) for k, v in given.items()}
+            whole = all(float(k) == int(k) >= 0 for k in given)
         except (AttributeError, TypeError, ValueError, OverflowError):
             points, whole = {}, False
         if not points or not whole or not all(map(math.isfinite, points.values())):
             raise ValueError(
-                f"lr_schedule={shown(told)}: expected updates, 0 or later, with a factor each, such as "
+                f"lr_schedule={shown(given)}: expected a dict of update, from 0, to factor, such as "
                 "{0: 0.0, 1000: 1.0}."
             )
         self.rate = rate
@@ -47,8 +50,8 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         (begin, factor), *others = self.points.items()
         value = ops.zeros_like(step) + factor
         for end, goal in others:
-            share = ops.clip((step - begin) / (end - begin), 0, 1)
-            value = ops.where(step > begin, (1 - share) * factor + share * goal, value)
+            fraction = ops.clip((step - begin) / (end - begin), 0, 1)
+            value = ops.where(step > begin, (1 - fraction) * factor + fraction * goal, value)
             begin, factor = end, goal
         return self.rate * value
 
@@ -57,19 +60,20 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def layerwise_multipliers(model, decay):
-    """Returns learning rate factors that fall from the heads down to the embeddings.
+    """Returns learning rate factors that decrease from the heads down to the embeddings.
 
     Args:
-        model: a model with blocks named `block_0`, `block_1`, ... (each stack on its own).
+        model: a model with blocks named `block_0`, `block_1`, ... (each stack is counted
+            separately).
         decay: float, the factor from one depth to the one below. Of n blocks, block i has
-            `decay ** (n + 1 - i)`, so the top one `decay ** 2`; what is below all blocks has
+            `decay ** (n + 1 - i)`, so the top one `decay ** 2`; layers below all blocks have
             `decay ** (n + 2)`, heads have 1.
 
     Returns:
         dict for `lr_multipliers`.
 
     Raises:
-        ValueError: the model has no such blocks (ALBERT's are one).
+        ValueError: the model has no numbered blocks (ALBERT's are one shared block).
 
     Reference:
         ELECTRA (arXiv 2003.10555, appendix B), with the exponents of its code:
@@ -81,7 +85,10 @@ def layerwise_multipliers(model, decay):
         match[1]: int(match[2]) for p in paths if (match := re.match(r"(.*?block_(\d+))/", p))
     }
     if not layers:
-        raise ValueError(f"{model.name} has no blocks with numbers, so no depth to go by.")
+        raise ValueError(
+            f"{model.name}: the model has no numbered blocks; expected layers named block_0, "
+            "block_1 and so on."
+        )
     multipliers = {}
     for name, i in layers.items():
         stack = name.removesuffix(f"block_{i}")

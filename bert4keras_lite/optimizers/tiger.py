@@ -1,4 +1,4 @@
-"""Tiger."""
+"""Tiger optimizer: sign momentum, weights shrunk on NaN."""
 
 import re
 
@@ -12,16 +12,16 @@ from .schedules import PACKAGE
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Tiger(OptimizerExtensions, keras.optimizers.Optimizer):
-    """Signs of momentum, at rates that go with the size of the variables.
+    """Tiger optimizer: the sign of the momentum, at a rate relative to the size of the variable.
 
-    A gradient with NaN changes no momentum and shrinks the variable a little instead.
+    A gradient with NaN leaves the momentum unchanged and shrinks the variable a little instead.
 
     Args:
         learning_rate: relative to the root mean square of a matrix (of each row of embeddings);
-            half of it itself for biases and normalizations.
-        beta: of the momentum.
-        shrink: the factor of what is left of a variable (of its distance to 1, for scales of
-            normalizations) when its gradient has NaN.
+            biases and normalizations use half of it as an absolute rate.
+        beta: decay rate of the momentum.
+        shrink: factor applied to a variable (for scales of normalizations, to its distance
+            to 1) when its gradient has NaN.
         kwargs: see `OptimizerExtensions`.
 
     Reference:
@@ -57,9 +57,9 @@ class Tiger(OptimizerExtensions, keras.optimizers.Optimizer):
         else:
             axis = -1 if "embedding" in path else None
             rate = rate * ops.sqrt(ops.mean(ops.square(variable), axis, keepdims=axis is not None))
-        broken = ops.any(ops.isnan(gradient))
-        moved = self.beta * m + (1 - self.beta) * gradient
-        self.assign(m, where(broken, m, moved))
+        has_nan = ops.any(ops.isnan(gradient))
+        new_m = self.beta * m + (1 - self.beta) * gradient
+        self.assign(m, where(has_nan, m, new_m))
         step = ops.sign(m) + (ops.multiply(variable, self.weight_decay) if plan.decayed else 0)
         shrunk = (variable - target) * self.shrink + target
-        self.assign(variable, ops.where(broken, shrunk, variable - rate * step))
+        self.assign(variable, ops.where(has_nan, shrunk, variable - rate * step))
