@@ -1,14 +1,15 @@
-"""Training methods: one line each, before or after `compile`; then `fit` works as ever.
+"""Training methods: one line each, before or after `compile`, for use with `fit`.
 
     adversarial_training(model, "token_embedding", epsilon=1.0)
     model.fit(...)
 
-A method changes how a model is trained, and nothing else: its layers, `evaluate`, `predict` and the
-files saved are those of the plain model. Several methods may be joined (R-Drop with adversarial
-training, for instance); of those that perturb the gradient's place, FGM and PGD, there is one.
+A method changes only how a model is trained: its layers, `evaluate`, `predict` and saved files are
+those of the plain model. Several methods may be combined (R-Drop with adversarial training, for
+instance), but only one of those that change where the gradient is taken, FGM and PGD.
 
-Each is written once, for all backends, as a function of the values of the variables (`step.Step`),
-so that a loss can be taken at weights that the model does not have, and with the same dropout.
+Each is implemented once for all backends, as a function of the values of the variables
+(`step.Step`). So a loss can be computed at weights that the model does not have, and with the same
+dropout.
 """
 
 from .kl import (

@@ -1,57 +1,58 @@
-"""How much one prediction differs from another (Kullback and Leibler)."""
+"""Kullback-Leibler divergences between predictions."""
 
 import keras
 from keras import ops
 
 
 def kl_of_scores(p, q):
-    """Divergence of `softmax(q)` from `softmax(p)`, `(batch, ..., dim)` to `(batch, ...)`."""
+    """Returns KL(p || q) of two distributions, from logits `(batch, ..., dim)` to `(batch, ...)`."""
     log_p, log_q = ops.log_softmax(p, axis=-1), ops.log_softmax(q, axis=-1)
     return ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
 
 
 def kl_of_probabilities(p, q):
-    """Divergence of `q` from `p`, which sum to 1, `(batch, ..., dim)` to `(batch, ...)`."""
+    """Returns KL(p || q) of probabilities that sum to 1, `(batch, ..., dim)` to `(batch, ...)`."""
     p, q = (ops.clip(x, keras.config.epsilon(), 1) for x in (p, q))
     return ops.sum(p * (ops.log(p) - ops.log(q)), axis=-1)
 
 
 def kl_of_binary_scores(p, q):
-    """The mean over `dim` yes-or-no questions whose scores (before the sigmoid) are given."""
+    """Returns the mean divergence of `dim` binary predictions given by logits."""
     p, q = (ops.stack([x, ops.zeros_like(x)], axis=-1) for x in (p, q))
     return ops.mean(kl_of_scores(p, q), axis=-1)
 
 
 def kl_of_binary_probabilities(p, q):
-    """The mean over `dim` yes-or-no questions whose probabilities are given."""
+    """Returns the mean divergence of `dim` binary predictions given by probabilities."""
     p, q = (ops.stack([x, 1 - x], axis=-1) for x in (p, q))
     return ops.mean(kl_of_probabilities(p, q), axis=-1)
 
 
 def divergence_of(loss):
-    """The divergence that belongs to one of Keras' cross entropies.
+    """Returns the divergence that matches one of Keras' cross entropies.
 
     Raises:
         ValueError: it is another loss.
     """
     k, given = keras.losses, loss
     loss = k.get(loss)
-    from_scores = getattr(loss, "from_logits", False)
+    from_logits = getattr(loss, "from_logits", False)
     if isinstance(loss, (k.SparseCategoricalCrossentropy, k.CategoricalCrossentropy)) or loss in (
         k.sparse_categorical_crossentropy,
         k.categorical_crossentropy,
     ):
-        return kl_of_scores if from_scores else kl_of_probabilities
+        return kl_of_scores if from_logits else kl_of_probabilities
     if isinstance(loss, k.BinaryCrossentropy) or loss is k.binary_crossentropy:
-        return kl_of_binary_scores if from_scores else kl_of_binary_probabilities
+        return kl_of_binary_scores if from_logits else kl_of_binary_probabilities
     raise ValueError(
-        f"From loss={given!r} one cannot tell how predictions differ: give divergence=, such as "
-        "kl_of_scores or kl_of_probabilities (see bert4keras_lite.training)."
+        f"loss={given!r:.200}: no divergence is known for this loss; expected a cross entropy of "
+        "Keras. Pass divergence=, such as kl_of_scores or kl_of_probabilities (see "
+        "bert4keras_lite.training)."
     )
 
 
 class Divergence(keras.losses.Loss):
-    """A function of two outputs, averaged as Keras averages losses, masks and weights included."""
+    """Wraps a function of two outputs as a Keras loss, with masks and weights applied by Keras."""
 
     def __init__(self, function):
         super().__init__(name="divergence")

@@ -1,4 +1,4 @@
-"""How fast to learn: a learning rate range test."""
+"""Learning rate range test."""
 
 import math
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from keras import ops
 
 @dataclass(frozen=True)
 class LearningRates:
-    """What `find_learning_rate` found.
+    """Result of `find_learning_rate`.
 
     Attributes:
-        rates: the learning rates tried, in their order.
-        losses: the loss at each, before the step with it, smoothed.
-        best: where the loss falls the fastest.
+        rates: the learning rates tried, in order.
+        losses: the smoothed loss at each rate, before the step with it.
+        best: the rate at which the loss falls fastest.
     """
 
     rates: list
@@ -24,7 +24,14 @@ class LearningRates:
     best: float
 
     def plot(self, path):
-        """Draws losses over rates into a picture file. Needs matplotlib."""
+        """Plots losses over rates into an image file. Needs matplotlib.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
         _check_matplotlib()
         from matplotlib.figure import Figure
 
@@ -40,26 +47,28 @@ class LearningRates:
 def find_learning_rate(
     model, data, lowest=1e-7, highest=1.0, steps=100, smoothing=0.9, picture=None
 ):
-    """Tries ever higher learning rates, and puts everything back as it was.
+    """Trains with increasing learning rates, and restores the model afterwards.
 
-    The rate grows by the same factor each step, until the smoothed loss is four times its least
-    or no number.
+    The rate grows by the same factor each step, until the smoothed loss is four times its minimum
+    or not finite.
 
     Args:
-        model: compiled, with a number for a learning rate.
-        data: batches as `fit` takes them: a `PyDataset`, or an iterable that can be gone through
-            again, of `(inputs, labels)` or `(inputs, labels, weights)`.
-        lowest, highest: the first and the last learning rate.
-        steps: how many rates.
-        smoothing: how much of the loss so far remains at each step, from 0 to below 1.
-        picture: a file to draw the curve into, such as `"rates.png"`; needs matplotlib.
+        model: compiled, with a number as learning rate.
+        data: batches as `fit` takes them: a `PyDataset`, or an iterable of `(inputs, labels)` or
+            `(inputs, labels, weights)` that can be iterated several times.
+        lowest, highest: first and last learning rate.
+        steps: number of rates.
+        smoothing: momentum of the smoothed loss, from 0 to below 1.
+        picture: file to plot the curve into, such as `"rates.png"`; needs matplotlib.
 
     Returns:
-        A `LearningRates`. Its `best` is a start: less is often better with pretrained weights.
+        A `LearningRates`. Its `best` is a starting point: a lower rate is often better with
+        pretrained weights.
 
     Raises:
-        ImportError: `picture` was given and matplotlib is missing.
-        ValueError: the model's learning rate follows a schedule, or arguments out of range.
+        ImportError: `picture` is given and matplotlib is not installed.
+        ValueError: the model's learning rate is a schedule, an argument is out of its range, `data`
+            is empty, or the loss diverges at `lowest`.
 
     Example:
         >>> find_learning_rate(model, batches, picture="rates.png").best
@@ -98,12 +107,14 @@ def find_learning_rate(
             variable.assign(value)
         model.reset_metrics()
     if len(losses) < 2:
-        raise ValueError(f"The loss explodes at lowest={lowest} already: try less.")
+        raise ValueError(
+            f"lowest={lowest}: the loss diverges at this learning rate already. Use a lower one."
+        )
     slopes = np.gradient(losses, np.log(rates))
-    found = LearningRates(rates, losses, rates[int(np.argmin(slopes))])
+    result = LearningRates(rates, losses, rates[int(np.argmin(slopes))])
     if picture is not None:
-        found.plot(picture)
-    return found
+        result.plot(picture)
+    return result
 
 
 def _forever(data):
@@ -114,7 +125,7 @@ def _forever(data):
             empty = False
             yield batch
         if empty:
-            raise ValueError("data: expected batches, got none, or an iterator at its end.")
+            raise ValueError("data: expected batches, got none or an exhausted iterator.")
 
 
 def _set_rate(optimizer, rate):
@@ -122,12 +133,13 @@ def _set_rate(optimizer, rate):
         optimizer.learning_rate = rate
     except TypeError:
         raise ValueError(
-            "The learning rate follows a schedule; compile with a number to try rates."
+            "learning_rate: expected a number, got a schedule. Compile the model with a number."
         ) from None
 
 
 def _check_matplotlib():
     if find_spec("matplotlib") is None:
         raise ImportError(
-            "A picture needs matplotlib: python -m pip install 'bert4keras_lite[plots]'"
+            "plot: matplotlib is not installed. Install it with python -m pip install "
+            "'bert4keras_lite[plots]'."
         )

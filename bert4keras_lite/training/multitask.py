@@ -1,29 +1,29 @@
-"""Several tasks, one model."""
+"""Multi-task batches: interleaves the batches of several datasets."""
 
 import keras
 import numpy as np
 
 
 class TaskBatches(keras.utils.PyDataset):
-    """Batches of several tasks by turns, for a model with an output for each of them.
+    """Batches of several tasks in random order, for a model with one output for each task.
 
-    Each batch is of one task: its number goes to the model as the last input, so that, by way of an
-    embedding, it can be the condition of every normalization; the outputs of the other tasks get
-    weight 0 (so give metrics as `weighted_metrics`). Each task's batches come in their order, the
-    tasks mixed at random.
+    Each batch is of one task. The index of the task is added as the last input of the model, so
+    that an embedding of it can be the condition of all normalizations. The outputs of the other
+    tasks get weight 0 (so pass metrics as `weighted_metrics`). The batches of a task come in their
+    own order; the tasks are mixed at random.
 
     Args:
         tasks: dict of output name -> `PyDataset` (such as `data.Batches`) of `(inputs, labels)` or
             `(inputs, labels, weights)`. Tasks are numbered from 0 in this order. Inputs are a
             tuple, list or dict of arrays (to a dict, `"task"` is added).
-        proportions: dict of output name -> share of the batches. When left out, each batch of each
-            task comes once in an epoch.
-        steps: batches an epoch; when left out, as many as all tasks have.
-        seed: of the mixing; drawn from NumPy when left out.
-        **kwargs: of `PyDataset`.
+        proportions: dict of output name -> proportion of the batches. By default, each batch of
+            each task comes once in an epoch.
+        steps: batches per epoch. Defaults to the number of batches of all tasks.
+        seed: seed of the mixing; drawn from NumPy by default.
+        **kwargs: arguments of `PyDataset`.
 
     Raises:
-        ValueError: names in `proportions` that are no task's, or shares that are negative.
+        ValueError: the names in `proportions` are not those of the tasks, or one is negative.
 
     Example:
         >>> task = keras.Input((), dtype="int32", name="task")
@@ -47,19 +47,19 @@ class TaskBatches(keras.utils.PyDataset):
         proportions = proportions or {name: len(batches) for name, batches in self.tasks.items()}
         if proportions.keys() != self.tasks.keys() or min(proportions.values()) < 0:
             raise ValueError(
-                f"proportions={proportions}: expected a share, 0 or more, for each of "
+                f"proportions={proportions}: expected a number, 0 or more, for each of "
                 f"{', '.join(self.tasks)}."
             )
         steps = steps or sum(len(batches) for batches in self.tasks.values())
-        self.counts = _deal([proportions[name] for name in self.tasks], steps)
+        self.counts = _split_in_proportion([proportions[name] for name in self.tasks], steps)
         self.seed = np.random.randint(2**31) if seed is None else seed
         self.epoch = 0
         self.used = [0] * len(self.tasks)
         self.arrange()
-        self.show_lengths()
+        self.put_different_shapes_first()
 
     def arrange(self):
-        """The (task, batch) pairs of this epoch."""
+        """Draws the order of the (task, batch) pairs of this epoch."""
         random = np.random.default_rng([self.seed, self.epoch])
         turns = random.permutation(np.repeat(np.arange(len(self.tasks)), self.counts))
         following = list(self.used)
@@ -68,10 +68,10 @@ class TaskBatches(keras.utils.PyDataset):
             self.order.append((list(self.tasks)[task], following[task]))
             following[task] += 1
 
-    def show_lengths(self):
-        """Begins with two batches of different lengths, if there are.
+    def put_different_shapes_first(self):
+        """Puts two batches of different lengths first, if there are any.
 
-        On TensorFlow, Keras takes the shapes of a whole `fit` from the first two batches.
+        On TensorFlow, Keras infers the shapes of a whole `fit` from the first two batches.
         """
         candidates = [i for i, (_, number) in enumerate(self.order) if number < 2]
         shapes = self.shapes(0)
@@ -83,7 +83,7 @@ class TaskBatches(keras.utils.PyDataset):
         return [x.shape[1:] for x in keras.tree.flatten(self[index])]
 
     def part(self, name, number):
-        """Inputs, labels and weights of a task's batch; after the last comes the first."""
+        """Returns inputs, labels and weights of a batch of a task; the first follows the last."""
         batches = self.tasks[name]
         return keras.utils.unpack_x_y_sample_weight(batches[number % len(batches)])
 
@@ -94,23 +94,25 @@ class TaskBatches(keras.utils.PyDataset):
         name, number = self.order[index]
         x, y, weight = self.part(name, number)
         rows, length = _extent(x)
-        labels = {other: self.blank(other, rows, length) for other in self.tasks} | {name: y}
-        weights = {other: np.zeros(self.weighed(other, labels[other])) for other in self.tasks}
-        weights[name] = np.ones(self.weighed(name, y)) if weight is None else weight
+        labels = {other: self.dummy_labels(other, rows, length) for other in self.tasks} | {name: y}
+        weights = {
+            other: np.zeros(self.weights_shape(other, labels[other])) for other in self.tasks
+        }
+        weights[name] = np.ones(self.weights_shape(name, y)) if weight is None else weight
         task = np.full(rows, list(self.tasks).index(name), "int32")
         return (x | {"task": task} if isinstance(x, dict) else (*x, task)), labels, weights
 
     def per_token(self, name):
-        """Whether a task's labels are one a token."""
+        """Returns whether a task has one label per token."""
         x, y, _ = self.samples[name]
         return y.ndim > 1 and y.shape[1] == _extent(x)[1]
 
-    def weighed(self, name, y):
-        """The shape of weights: where Keras has a mask, it wants one a token."""
+    def weights_shape(self, name, y):
+        """Returns the shape of the weights; where Keras has a mask, it expects one per token."""
         return y.shape[:2] if self.per_token(name) else y.shape[:1]
 
-    def blank(self, name, rows, length):
-        """Labels that count for nothing."""
+    def dummy_labels(self, name, rows, length):
+        """Returns labels of weight 0."""
         _, y, _ = self.samples[name]
         shape = (rows, length, *y.shape[2:]) if self.per_token(name) else (rows, *y.shape[1:])
         return np.zeros(shape, y.dtype)
@@ -124,13 +126,13 @@ class TaskBatches(keras.utils.PyDataset):
 
 
 def _extent(x):
-    """Rows and length of the first input."""
+    """Returns the number of rows and the length of the first input."""
     return keras.tree.flatten(x)[0].shape[:2]
 
 
-def _deal(shares, total):
-    """How many of `total` each gets, in proportion; what remains goes to the largest fractions."""
-    exact = np.array(shares, float) * total / sum(shares)
+def _split_in_proportion(proportions, total):
+    """Splits `total` in proportion into integers; remainders go to the largest fractions."""
+    exact = np.array(proportions, float) * total / sum(proportions)
     counts = np.floor(exact).astype(int)
     for i in np.argsort(counts - exact, kind="stable")[: total - counts.sum()]:
         counts[i] += 1

@@ -1,4 +1,4 @@
-"""The training step that all methods share, in functions of the values of variables."""
+"""The training step shared by all methods, as functions of the values of variables."""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -12,7 +12,7 @@ from .kl import Divergence, divergence_of
 
 
 class Batch(NamedTuple):
-    """What a training step is given: data, state before it, and what the loss is multiplied by."""
+    """Input of a training step: data, the state before it, and the loss scale."""
 
     data: Any
     state: Any
@@ -20,7 +20,7 @@ class Batch(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Loss (not scaled), prediction, and the state after."""
+    """Loss (not scaled), prediction, and the state after the step."""
 
     loss: Any
     y_pred: Any
@@ -28,18 +28,21 @@ class Result(NamedTuple):
 
 
 class Step:
-    """A training step in functions of values, which methods wrap one around the other.
+    """A training step as functions of values, which methods wrap.
 
-    `objective(values, batch)` gives a `Result`; `gradients(values, batch)` gives a `Result` and
-    the gradients of the scaled loss, None where it does not depend on a value. Values are a list, one
-    for each of `variables`. A state is a pair: the values of `state_variables` (seeds, metrics,
-    ...), and on torch, whose dropout has none of Keras' seeds, the state of its random numbers.
-    Whoever passes the same state twice gets the same dropout twice.
+    `objective(values, batch)` returns a `Result`; `gradients(values, batch)` returns a `Result` and
+    the gradients of the scaled loss, None where it does not depend on a value. Values are a list
+    with one entry for each of `variables`. A state is a pair: the values of `state_variables`
+    (seeds, metrics, ...), and on torch, whose dropout does not use Keras' seeds, the state of its
+    random number generators. Passing the same state twice reproduces the same dropout masks.
     """
 
     def __init__(self, model):
         if type(model).train_step is not keras.Model.train_step:
-            raise ValueError(f"{type(model).__name__} has a train_step of its own, left untouched.")
+            raise ValueError(
+                f"{type(model).__name__}: the model has a custom train_step; expected that of "
+                "keras.Model, which training methods replace."
+            )
         self.model = model
         self.tables = []
         self.objective = self.plain_objective
@@ -48,42 +51,45 @@ class Step:
 
     @classmethod
     def of(cls, model):
-        """The step of a model that has a method already, or a new one."""
-        model.train_function = None  # to be made anew
+        """Returns the step of a model that has a method already, or a new one."""
+        model.train_function = None  # `make_train_function` creates a new one
         step = getattr(model.make_train_function, "__self__", None)
         return step if isinstance(step, cls) else cls(model)
 
     def make_train_function(self, force=False):
-        """What `fit` calls after each `compile`."""
+        """Replaces the method of the model that `fit` calls after each `compile`."""
         model = self.model
         if not model.optimizer.built:
-            # before the first step, which TensorFlow would trace again for each new variable
+            # before the first step: TensorFlow would trace it again when variables are added
             model.optimizer.build(model.trainable_variables)
         if force or model.train_function is None:
-            # each time another function, as JAX remembers what it compiled
-            jax = keras.backend.backend() == "jax"
-            model.train_step = partial(self.train_functionally if jax else self.train_in_place)
+            # a new function each time, because JAX caches compiled functions
+            functional = keras.backend.backend() == "jax"
+            model.train_step = partial(
+                self.train_functionally if functional else self.train_in_place
+            )
         return type(model).make_train_function(model, force)
 
     def add_table(self, name):
-        """The matrix of the embedding layer of that name, which is now among `variables`."""
+        """Returns the matrix of the embedding layer of that name, and adds it to `variables`."""
         tables = {}
         for variable in self.model.weights:
-            *_, layer, kind = ["", *variable.path.split("/")]
-            if kind == "embeddings":
+            *_, layer, weight_name = ["", *variable.path.split("/")]
+            if weight_name == "embeddings":
                 tables.setdefault(layer, []).append(variable)
-        found = tables.get(name, [])
-        if len(found) != 1:
+        matches = tables.get(name, [])
+        if len(matches) != 1:
             raise ValueError(
-                f"{len(found) or 'No'} embedding layers of the model are called {name!r}. It has: "
+                f"embedding={name!r}: expected the name of one embedding layer, got "
+                f"{len(matches)} matches. The model has: "
                 f"{', '.join(tables) or 'none (build the model first)'}."
             )
-        self.tables += found
-        return found[0]
+        self.tables += matches
+        return matches[0]
 
     @property
     def variables(self):
-        """The trainable ones, in Keras' order, and frozen embeddings that a method moves."""
+        """The trainable variables, in Keras' order, and frozen embeddings that methods perturb."""
         trainable = self.model.trainable_variables
         known = {id(v) for v in trainable}
         frozen = {id(v): v for v in self.tables if id(v) not in known}
@@ -97,25 +103,25 @@ class Step:
         return next(i for i, v in enumerate(self.variables) if v is table)
 
     @staticmethod
-    def moved(values, here, by):
-        """The values, of which one is moved."""
-        there = values[here] + ops.cast(by, values[here].dtype)
-        return [*values[:here], there, *values[here + 1 :]]
+    def shifted(values, index, by):
+        """Returns the values, with `by` added to one of them."""
+        value = values[index] + ops.cast(by, values[index].dtype)
+        return [*values[:index], value, *values[index + 1 :]]
 
     def run(self, values, state, function):
-        """`function()` with the variables at these values, and the state that it leaves."""
-        seen, random = state
+        """Returns `function()` with the variables at these values, and the state after it."""
+        old_values, random = state
         variables, others = self.variables, self.state_variables
         _set_random_state(random)
-        pairs = [*zip(others, seen, strict=True), *zip(variables, values, strict=True)]
+        pairs = [*zip(others, old_values, strict=True), *zip(variables, values, strict=True)]
         with keras.StatelessScope(pairs, collect_losses=True) as scope:
             result = function()
-        moved = {id(v) for v in variables}
-        left = [
-            old if id(v) in moved else scope.get_current_value(v)
-            for v, old in zip(others, seen, strict=True)
+        variable_ids = {id(v) for v in variables}
+        new_values = [
+            old if id(v) in variable_ids else scope.get_current_value(v)
+            for v, old in zip(others, old_values, strict=True)
         ]
-        return result, (left, _random_state())
+        return result, (new_values, _random_state())
 
     def plain_objective(self, values, batch):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch.data)
@@ -132,21 +138,21 @@ class Step:
         (_, result), gradients = value_and_gradients(partial(self.scaled, batch=batch), values)
         return result, gradients
 
-    def gradient_of_one(self, here, values, batch):
-        """The gradient by one value alone, in its place among nothings."""
+    def gradient_of_value(self, index, values, batch):
+        """Returns the gradient with respect to one value; the other entries are None."""
 
-        def scaled(moved):
-            return self.scaled([*values[:here], *moved, *values[here + 1 :]], batch)
+        def scaled(value):
+            return self.scaled([*values[:index], *value, *values[index + 1 :]], batch)
 
-        (_, result), (gradient,) = value_and_gradients(scaled, [values[here]])
-        return result, [gradient if i == here else None for i in range(len(values))]
+        (_, result), (gradient,) = value_and_gradients(scaled, [values[index]])
+        return result, [gradient if i == index else None for i in range(len(values))]
 
     def scaled(self, values, batch):
         result = self.objective(values, batch)
         return result.loss * batch.scale, result
 
     def divergence(self, p, q, function=None, sample_weight=None):
-        """How outputs `q` differ from outputs `p`, over all outputs that have a loss."""
+        """Returns the divergence of outputs `q` from `p`, summed over all outputs with a loss."""
         rows = zip(
             *(_by_output(self.model, x) for x in (p, q, self.model.loss, sample_weight)),
             strict=True,
@@ -159,15 +165,15 @@ class Step:
         return sum(losses[1:], losses[0])
 
     def train_in_place(self, data):
-        """`train_step` of TensorFlow and torch."""
+        """Is the `train_step` of TensorFlow and torch."""
         model = self.model
-        model._symbolic_build(data_batch=data)  # metrics that are missing from the state get lost
+        model._symbolic_build(data_batch=data)  # metrics not in the state would be lost
         others = self.state_variables
-        seen = _values(others)
+        old_values = _values(others)
         scale = model.optimizer.scale_loss(1.0)
-        batch = Batch(data, (seen, _random_state()), scale)
+        batch = Batch(data, (old_values, _random_state()), scale)
         result, gradients = self.gradients(_values(self.variables), batch)
-        for variable, old, new in zip(others, seen, result.state[0], strict=True):
+        for variable, old, new in zip(others, old_values, result.state[0], strict=True):
             if new is not old:
                 variable.assign(new)
         trainable = model.trainable_variables
@@ -176,7 +182,7 @@ class Step:
         return self.report(data, result)
 
     def train_functionally(self, state, data):
-        """`train_step` of JAX."""
+        """Is the `train_step` of JAX."""
         model = self.model
         trainable, non_trainable, optimizer, metrics = state
         known = {
@@ -187,8 +193,8 @@ class Step:
             scale = model.optimizer.scale_loss(1.0)
         batch = Batch(data, ([*non_trainable, *metrics], None), scale)
         result, gradients = self.gradients([*trainable, *frozen], batch)
-        left = result.state[0]
-        non_trainable, metrics = left[: len(non_trainable)], left[len(non_trainable) :]
+        new_state = result.state[0]
+        non_trainable, metrics = new_state[: len(non_trainable)], new_state[len(non_trainable) :]
         trainable, optimizer = model.optimizer.stateless_apply(
             optimizer, gradients[: len(trainable)], trainable
         )
@@ -199,12 +205,12 @@ class Step:
         return logs, (trainable, non_trainable, optimizer, metrics)
 
     def report(self, data, result):
-        """Updates the metrics; the logs of the step."""
+        """Updates the metrics, and returns the logs of the step."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         loss = result.loss * replicas()
         rows = ops.shape(next(x for x in keras.tree.flatten(x) if x is not None))[0]
         if isinstance(self.model.optimizer, keras.optimizers.LossScaleOptimizer):
-            # which leaves steps out whose gradients, here part of the loss, overflow
+            # it skips steps whose gradients, which can be a part of the loss here, overflow
             rows = ops.where(ops.isfinite(loss), ops.cast(rows, loss.dtype), 0)
             loss = ops.where(ops.isfinite(loss), loss, 0)
         self.model._loss_tracker.update_state(loss, sample_weight=rows)
@@ -212,7 +218,7 @@ class Step:
 
 
 def _by_output(model, structure):
-    """One item for each output: of a dict by name, of a list in order, or the same for all."""
+    """Returns a list with one item per output, from a dict by name, a list, or one item for all."""
     if isinstance(structure, Mapping):
         return [structure.get(name) for name in model.output_names]
     if isinstance(structure, (list, tuple)):
@@ -221,24 +227,24 @@ def _by_output(model, structure):
 
 
 def _copied(weights):
-    """On torch, Keras multiplies the weights it is given by the mask, in place."""
+    """Copies weights, because Keras on torch multiplies them by the mask in place."""
     return keras.tree.map_structure(lambda x: None if x is None else ops.copy(x), weights)
 
 
-# What differs between backends
+# Backend-specific functions
 
 
 def value_and_gradients(function, values, create_graph=False):
-    """A function's value, and the gradients of the first part of it.
+    """Returns a function's value, and the gradients of its first part.
 
     Args:
-        function: takes a list of tensors, gives a scalar and something else.
+        function: function of a list of tensors that returns a scalar and something else.
         values: the tensors.
-        create_graph: whether a derivative will be taken of the gradients (torch needs to know).
+        create_graph: whether the gradients will be differentiated (needed on torch).
 
     Returns:
-        What the function gave, and a list of gradients, None where nothing depends on a value (on
-        JAX, zeros).
+        The result of the function, and a list of gradients, None where it does not depend on a
+        value (zeros on JAX).
     """
     backend = keras.backend.backend()
     if backend == "jax":
@@ -252,7 +258,7 @@ def value_and_gradients(function, values, create_graph=False):
             tape.watch(values)
             result = function(values)
         gradients = tape.gradient(result[0], values)
-        # those of embeddings come as slices, which cannot be added
+        # gradients of embeddings are IndexedSlices, which cannot be added
         return result, [None if g is None else tf.convert_to_tensor(g) for g in gradients]
     import torch
 
@@ -280,7 +286,7 @@ def _without_gradients():
 
 
 def _random_state():
-    """That of torch; the other backends draw from Keras' seeds alone."""
+    """Returns the state of torch's generators; the other backends use Keras' seeds only."""
     if keras.backend.backend() != "torch":
         return None
     import torch
@@ -297,7 +303,7 @@ def _set_random_state(state):
 
 
 def replicas():
-    """Among how many devices TensorFlow divides a batch, and Keras its loss."""
+    """Returns the number of devices among which TensorFlow splits a batch, and Keras its loss."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf

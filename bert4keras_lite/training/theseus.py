@@ -1,4 +1,4 @@
-"""Blocks replaced, at random and then for good, by fewer ones."""
+"""BERT-of-Theseus: compresses a model by randomly replacing blocks during training."""
 
 from dataclasses import fields
 
@@ -8,21 +8,21 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("bert4keras_lite")
 class ModuleReplacement(keras.layers.Layer):
-    """Some blocks, or the one that learns to do their work: in training chance decides.
+    """Randomly replaces a group of predecessor blocks by its successor block during training.
 
-    One draw holds for the whole batch. In inference the successor alone is at work.
+    One random choice holds for the whole batch. Inference uses the successor only.
 
     Args:
-        predecessors: layers, one after the other.
-        successor: the layer to replace them.
-        rate: how often the successor is taken; the variable `rate` begins there.
-        growth: is added to `rate` after each training step, until it is 1.
+        predecessors: layers, applied in this order.
+        successor: the layer that replaces them.
+        rate: initial probability of the successor, kept in the variable `rate`.
+        growth: added to `rate` after each training step, up to 1.
 
     Call arguments:
-        x, ...: those of `TransformerBlock`.
+        x, ...: see `TransformerBlock`.
 
     Returns:
-        What a block returns.
+        See `TransformerBlock`.
 
     Reference:
         Xu et al., "BERT-of-Theseus", arXiv 2002.02925, section 3.
@@ -44,13 +44,13 @@ class ModuleReplacement(keras.layers.Layer):
         new = self.successor(x, scores=scores, **context)
         if not training:
             return new
-        old, more = x, ()
+        old, attention_scores = x, ()
         for block in self.predecessors:
             old = block(old, scores=scores, **context)
             if isinstance(old, tuple):
-                old, *more = old
-                scores = more[0]
-        old = (old, *more) if more else old
+                old, *attention_scores = old
+                scores = attention_scores[0]
+        old = (old, *attention_scores) if attention_scores else old
         replaced = keras.random.uniform((), seed=self.seed) < self.rate
         self.rate.assign(ops.minimum(self.rate + self.growth, 1.0))
         return keras.tree.map_structure(lambda new, old: ops.where(replaced, new, old), new, old)
@@ -80,23 +80,24 @@ class ModuleReplacement(keras.layers.Layer):
 
 
 def theseus(predecessor, successor, rate=0.5, growth=0.0):
-    """A model in which blocks of a small model take, at random, the place of those of a large one.
+    """Returns a model in which blocks of a small model randomly replace those of a large one.
 
-    The large one, already trained for the task, is frozen, its embeddings included, whose values
-    the small one adopts; its blocks are grouped, and each group has a successor. Trained with the
-    frozen head on top, `successor.model` is what remains; train it some more by itself.
+    The large model, already trained for the task, is frozen, embeddings included; the small one
+    starts with its embedding values. The blocks of the large model are grouped, and each group has
+    a successor. After training with the frozen head on top, `successor.model` is the result; train
+    it some more by itself.
 
     Args:
-        predecessor, successor: `Transformer`s (`return_keras_model=False`) that differ in
-            `num_hidden_layers` alone, of which the first is a multiple of the second.
+        predecessor, successor: `Transformer`s (`return_keras_model=False`) that differ only in
+            `num_hidden_layers`, where the first is a multiple of the second.
         rate, growth: see `ModuleReplacement`.
 
     Returns:
-        A `keras.Model` from the inputs of `predecessor` to the last hidden state, or what heads
-        the config has.
+        A `keras.Model` from the inputs of `predecessor` to the last hidden state, or to the heads
+        of the config.
 
     Raises:
-        ValueError: the two do not fit.
+        ValueError: the two models do not match.
 
     Example:
         >>> large = build_transformer_model(directory, return_keras_model=False)
@@ -124,34 +125,34 @@ def theseus(predecessor, successor, rate=0.5, growth=0.0):
     ]
     if differing:
         raise ValueError(
-            f"theseus: the two models differ in {', '.join(differing)}; expected one config, "
-            "num_hidden_layers aside."
+            f"theseus: the two models differ in {', '.join(differing)}; expected the same config, "
+            "except for num_hidden_layers."
         )
     if large.stacks != "one" or large.share_blocks:
         raise ValueError("theseus: expected one stack of blocks that do not share their weights.")
     group, rest = divmod(large.num_hidden_layers, small.num_hidden_layers)
     if rest:
         raise ValueError(
-            f"theseus: {large.num_hidden_layers} blocks cannot be dealt out among "
-            f"{small.num_hidden_layers}."
+            f"theseus: {large.num_hidden_layers} blocks cannot be split evenly into "
+            f"{small.num_hidden_layers}; expected a divisor as num_hidden_layers of successor."
         )
 
     layers = {k.removeprefix(predecessor.prefix): v for k, v in predecessor.layers.items()}
-    heirs = {k.removeprefix(successor.prefix): v for k, v in successor.layers.items()}
+    successors = {k.removeprefix(successor.prefix): v for k, v in successor.layers.items()}
     for layer in layers.values():
         layer.trainable = False
-    for name in heirs.keys() & layers.keys():
+    for name in successors.keys() & layers.keys():
         if not name.startswith("block_"):
-            heirs[name].set_weights(layers[name].get_weights())
+            successors[name].set_weights(layers[name].get_weights())
     blocks = [layers.pop(f"block_{i}") for i in range(large.num_hidden_layers)]
     for i in range(small.num_hidden_layers):
         layers[f"block_{i}"] = ModuleReplacement(
             blocks[i * group : (i + 1) * group],
-            heirs[f"block_{i}"],
+            successors[f"block_{i}"],
             rate,
             growth,
             name=f"block_{i}",
-            dtype=heirs[f"block_{i}"].dtype_policy,
+            dtype=successors[f"block_{i}"].dtype_policy,
         )
     mixed = type(successor)(
         small,
