@@ -1,11 +1,11 @@
-"""Losses: of sequences, of several labels at once, of sentence vectors, for rare classes.
+"""Losses for sequences, multi-label classification, sentence vectors and rare classes.
 
 Plain functions `(y_true, y_pred)` of Keras tensors, for `model.compile(loss=...)`, for a `Loss`
-layer or for a loss of your own (see docs/losses.md), which can be saved inside a `.keras` file.
+layer or for your own loss (see docs/losses.md). They can be saved inside a `.keras` file.
 
-Every loss takes scores: no softmax, no sigmoid before it. It is computed in float32 whatever the
-model's precision. An integer label of -1 does not count: what is computed there is 0, without
-gradient, and marked, so that the mean Keras takes is the mean over the labels that count.
+All losses take logits, without softmax or sigmoid, and are computed in float32 whatever the
+model's precision. An integer label of -1 is ignored: the loss there is 0, without gradient, and
+masked, so that the mean that Keras takes is over the other labels.
 """
 
 import keras
@@ -17,22 +17,22 @@ from .layers.values import integer_labels, raise_or_nan, value_range
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
-NEG_INF = -1e9  # next to it, any score is large; and it is finite
-HIDDEN_SPAN = -2.9e4  # above what `GlobalPointer` gives hidden spans, in float16, too
+NEG_INF = -1e9  # finite, and smaller than any logit
+MASKED_LOGIT = -2.9e4  # greater than the logit of masked spans of `GlobalPointer`, float16 too
 
 
 def masked_mean(values, counted=None):
-    """The mean of the values that count; 0 when none does.
+    """Returns the mean of the values that count; 0 if none does.
 
     Args:
         values: any shape.
-        counted: which ones count, booleans or numbers (weights) of the same shape; None: all.
+        counted: bool mask or weights of the same shape; None: all values count.
 
     Returns:
         A scalar, float32.
 
     Example:
-        >>> loss = masked_mean(sequence_crossentropy(labels, scores), labels >= 0)
+        >>> loss = masked_mean(sequence_crossentropy(labels, logits), labels >= 0)
     """
     values = ops.cast(values, "float32")
     if counted is None:
@@ -45,33 +45,36 @@ def masked_mean(values, counted=None):
 def sequence_crossentropy(y_true, y_pred, weights=None):
     """Cross entropy of integer labels, such as the next token at each position.
 
-    Probabilities are never made: it is the logarithm of the sum of exponentials, less the
-    label's score.
+    Computed as the log-sum-exp of the logits minus the logit of the label, without probabilities.
 
     Args:
-        y_true: integers `(...)`; -1 does not count.
-        y_pred: scores `(..., classes)`; or `(...)` or `(..., 1)`, one score for two classes.
-        weights: what each label counts, `(...)`, numbers or booleans; what weighs 0 is left out
-            of the mean.
+        y_true: integers `(...)`; -1 is ignored.
+        y_pred: logits `(..., classes)`; or `(...)` or `(..., 1)`, one logit for two classes.
+        weights: weight of each label, `(...)`, numbers or booleans; labels of weight 0 are
+            ignored.
 
     Returns:
-        `(...)`, 0 where nothing counts.
+        `(...)`, 0 where ignored.
+
+    Raises:
+        ValueError: labels are not classes or not whole numbers, in an eager call; in a compiled
+            program the loss is NaN.
 
     Example:
         >>> model = build_transformer_model(directory, application="lm", with_lm="linear")
         >>> model.compile("adam", sequence_crossentropy)
     """
-    labels, scores = _labels_and_scores(y_true, y_pred)
-    return _where_counted(_crossentropy(labels, scores), labels, weights)
+    labels, logits = _labels_and_logits(y_true, y_pred)
+    return _mask_ignored(_crossentropy(labels, logits), labels, weights)
 
 
 @register
 def label_smoothed(y_true, y_pred, smoothing=0.1):
-    """Cross entropy with a target that leaves a share of the probability to all classes alike.
+    """Cross entropy with label smoothing.
 
     Args:
         y_true, y_pred: see `sequence_crossentropy`.
-        smoothing: that share.
+        smoothing: fraction of the probability that is spread evenly over all classes.
 
     Returns:
         `(...)`, 0 where the label is -1.
@@ -79,22 +82,22 @@ def label_smoothed(y_true, y_pred, smoothing=0.1):
     Reference:
         Szegedy et al., "Rethinking the Inception Architecture", arXiv 1512.00567, section 7.
     """
-    labels, scores = _labels_and_scores(y_true, y_pred)
-    expected = (1 - smoothing) * _score_of(labels, scores)
-    expected = expected + smoothing * ops.mean(scores, axis=-1)
-    return _where_counted(ops.logsumexp(scores, axis=-1) - expected, labels)
+    labels, logits = _labels_and_logits(y_true, y_pred)
+    expected = (1 - smoothing) * _label_logits(labels, logits)
+    expected = expected + smoothing * ops.mean(logits, axis=-1)
+    return _mask_ignored(ops.logsumexp(logits, axis=-1) - expected, labels)
 
 
 @register
 def focal(y_true, y_pred, gamma=2.0, alpha=None):
-    """Cross entropy that fades for examples that are classified well already.
+    """Focal loss: cross entropy that down-weights examples classified well.
 
     `-alpha_t (1 - p_t) ** gamma log(p_t)`, where `p_t` is the probability of the true class.
 
     Args:
         y_true, y_pred: see `sequence_crossentropy`.
-        gamma: how much it fades; 0 gives cross entropy.
-        alpha: the weight of each class, a list of numbers; None: 1.
+        gamma: strength of the down-weighting; 0 gives cross entropy.
+        alpha: weight of each class, a list of numbers; None: 1.
 
     Returns:
         `(...)`, 0 where the label is -1.
@@ -102,35 +105,36 @@ def focal(y_true, y_pred, gamma=2.0, alpha=None):
     Reference:
         Lin et al., "Focal Loss for Dense Object Detection", arXiv 1708.02002, equation 5.
     """
-    labels, scores = _labels_and_scores(y_true, y_pred)
-    others = ops.where(_is_label(labels, scores), NEG_INF, scores)
-    total = ops.logsumexp(scores, axis=-1)
+    labels, logits = _labels_and_logits(y_true, y_pred)
+    others = ops.where(_is_label(labels, logits), NEG_INF, logits)
+    total = ops.logsumexp(logits, axis=-1)
     # log(1 - p) as a sum of the other classes: 1 - p itself would round to 0
-    fading = ops.exp(gamma * (ops.logsumexp(others, axis=-1) - total))
-    losses = fading * (total - _score_of(labels, scores))
+    factor = ops.exp(gamma * (ops.logsumexp(others, axis=-1) - total))
+    losses = factor * (total - _label_logits(labels, logits))
     if alpha is not None:
         alpha = ops.convert_to_tensor(alpha, dtype="float32")
         losses = losses * ops.take(alpha, ops.maximum(labels, 0), axis=0)
-    return _where_counted(losses, labels)
+    return _mask_ignored(losses, labels)
 
 
 def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096):
-    """`sequence_crossentropy` of the scores `x @ table.T + bias`, without ever holding them.
+    """`sequence_crossentropy` of the logits `x @ table.T + bias`, computed in chunks to save
+    memory.
 
-    The scores, and their gradient, are made for one part of the vocabulary at a time and thrown
-    away; the backward pass makes them again. So they take as much memory as one part of them, at
-    the price of computing them twice. The gradient cannot be differentiated again.
+    The logits and their gradient are computed for one chunk of the vocabulary at a time; the
+    backward pass computes them again. So they need the memory of one chunk, at the price of
+    computing them twice. The gradient cannot be differentiated again.
 
     Args:
-        y_true: integers `(...)`; -1 does not count.
-        x: what would be projected to scores, `(..., dim)`.
+        y_true: integers `(...)`; -1 is ignored.
+        x: hidden states to project to logits, `(..., dim)`.
         table: `(classes, dim)`, such as the `embeddings` of a `TokenEmbedding`.
         bias: `(classes,)` or None.
         weights: see `sequence_crossentropy`.
-        chunk: how many classes at a time.
+        chunk: number of classes per chunk.
 
     Returns:
-        `(...)`, as `sequence_crossentropy`.
+        `(...)`, see `sequence_crossentropy`.
 
     Example:
         >>> losses = projected_crossentropy(token_ids[:, 1:], x[:, :-1], embedding.embeddings)
@@ -139,40 +143,40 @@ def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096
     classes, dim = table.shape
     bias = ops.zeros((classes,)) if bias is None else ops.convert_to_tensor(bias)
     parts = -(-classes // chunk)
-    fill = -classes % parts  # all parts have one size; what is filled in scores nothing
+    padding = -classes % parts  # all parts have one size; the padding has probability 0
     total = _log_sums(
         ops.reshape(x, (-1, dim)),
-        ops.pad(table, [(0, fill), (0, 0)]),
-        ops.pad(ops.cast(bias, "float32"), [(0, fill)], constant_values=NEG_INF),
+        ops.pad(table, [(0, padding), (0, 0)]),
+        ops.pad(ops.cast(bias, "float32"), [(0, padding)], constant_values=NEG_INF),
         parts,
     )
     total = ops.reshape(total, ops.shape(labels))
-    mark = _mark_beyond(labels, classes)
-    known = ops.clip(labels, 0, classes - 1)
-    own = ops.cast(ops.take(table, known, axis=0), x.dtype)
-    own = ops.sum(ops.cast(x * own, "float32"), axis=-1)
-    own = own + ops.cast(ops.take(bias, known, axis=0), "float32")
-    return _where_counted(mark(total - own), labels, weights)
+    nan_where_wrong = _check_labels(labels, classes)
+    ids = ops.clip(labels, 0, classes - 1)
+    label_logits = ops.cast(ops.take(table, ids, axis=0), x.dtype)
+    label_logits = ops.sum(ops.cast(x * label_logits, "float32"), axis=-1)
+    label_logits = label_logits + ops.cast(ops.take(bias, ids, axis=0), "float32")
+    return _mask_ignored(nan_where_wrong(total - label_logits), labels, weights)
 
 
 @register
 def multilabel_categorical_crossentropy(y_true, y_pred):
-    """Any number of classes out of many: those with a score above 0.
+    """Multi-label loss (ZLPR): the predicted classes are those with a logit above 0.
 
     `log(1 + sum of e^s over the negative classes) + log(1 + sum of e^-s over the positive ones)`:
-    every positive score is pushed above every negative one, and 0 between them.
+    every positive logit is pushed above every negative one, with 0 between them.
 
     Args:
-        y_true: `(..., classes)`, 1 for each class that is meant, 0 for the others, or the
-            probability in between; -1: this class does not count.
-        y_pred: scores `(..., classes)`; a class whose score is minus infinity does not count.
+        y_true: `(..., classes)`, 1 for positive classes, 0 for negative ones, or a probability;
+            -1: the class is ignored.
+        y_pred: logits `(..., classes)`; a class whose logit is minus infinity is ignored.
 
     Returns:
         `(...)`.
 
     Raises:
-        ValueError: a class is meant that `GlobalPointer` hides (a span in the padding, cut off, or
-            that ends before it begins), in an eager call; in a compiled program the loss is NaN.
+        ValueError: a positive class is a span that `GlobalPointer` masks (in padding, cut off, or
+            ending before it begins), in an eager call; in a compiled program the loss is NaN.
 
     Reference:
         Su et al., "ZLPR", arXiv 2208.02955; https://kexue.fm/archives/7359, and for
@@ -180,24 +184,24 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
     """
     y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
     finite = ops.not_equal(y_pred, -float("inf"))
-    hidden = ops.logical_and(finite, y_pred <= HIDDEN_SPAN)
-    mark = raise_or_nan(
-        ops.any(ops.logical_and(hidden, y_true > 0), axis=-1),
+    masked = ops.logical_and(finite, y_pred <= MASKED_LOGIT)
+    nan_where_wrong = raise_or_nan(
+        ops.any(ops.logical_and(masked, y_true > 0), axis=-1),
         lambda: (
-            "y_true: a class is meant whose score is hidden; expected none of padding, of what was "
-            "cut off, or that ends before it begins. Leave such spans out of the labels."
+            "y_true: a label is a masked span; expected no span in padding, in text that was cut "
+            "off, or that ends before it begins. Remove such spans from the labels."
         ),
     )
     counted = ops.logical_and(y_true >= 0, finite)
-    # behind `where`, also the gradient of what does not count is 0, and not "infinity times 0"
+    # after `where`, the gradient of ignored classes is 0, not "infinity times 0"
     y_true, y_pred = ops.where(counted, y_true, 0.0), ops.where(counted, y_pred, 0.0)
 
-    def one_and(exponents, shares):
-        exponents = exponents + ops.log(shares)
+    def log_one_and_sum(exponents, probs):
+        exponents = exponents + ops.log(probs)
         return _log_one_and_sum(ops.where(counted, exponents, -float("inf")))
 
-    losses = one_and(y_pred, 1 - y_true) + one_and(-y_pred, y_true)
-    return _marked(mark(losses), ops.any(counted, axis=-1))
+    losses = log_one_and_sum(y_pred, 1 - y_true) + log_one_and_sum(-y_pred, y_true)
+    return _with_mask(nan_where_wrong(losses), ops.any(counted, axis=-1))
 
 
 @register
@@ -205,48 +209,50 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
 def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
     """`multilabel_categorical_crossentropy` of the ids of the positive classes.
 
-    The negative classes are summed as they are, where bert4keras subtracts the positive ones from
-    the sum of all: there, once the positive scores are large, nothing is left of the others.
+    The negative classes are summed directly, where bert4keras subtracts the positive ones from the
+    sum of all: there, with large positive logits, the negative ones are lost to rounding.
 
     Args:
-        y_true: ids `(..., positives)`, in any order, filled up with -1; a repeated one counts
-            once.
-        y_pred: scores `(..., classes)`.
-        mask_zero: whether the ids are filled up with 0, and class 0 is none.
+        y_true: ids `(..., positives)`, in any order, padded with -1; a repeated id counts once.
+        y_pred: logits `(..., classes)`.
+        mask_zero: whether the ids are padded with 0, and class 0 is not used.
 
     Returns:
         `(...)`.
+
+    Raises:
+        ValueError: see `multilabel_categorical_crossentropy` and `sequence_crossentropy`.
 
     Reference:
         https://kexue.fm/archives/7359
     """
     ids, classes = integer_labels(y_true), ops.shape(y_pred)[-1]
-    mark = _mark_beyond(ids, classes, axis=-1)
-    ids = ops.where(ids >= (1 if mask_zero else 0), ids, classes)  # a column more, for filling
+    nan_where_wrong = _check_labels(ids, classes, axis=-1)
+    ids = ops.where(ids >= (1 if mask_zero else 0), ids, classes)  # an extra column for padding
     rows = ops.reshape(ids, (-1, ops.shape(ids)[-1]))
-    numbers = ops.broadcast_to(ops.arange(ops.shape(rows)[0])[:, None], ops.shape(rows))
-    places = ops.stack([ops.reshape(numbers, (-1,)), ops.reshape(rows, (-1,))], axis=-1)
+    row_indices = ops.broadcast_to(ops.arange(ops.shape(rows)[0])[:, None], ops.shape(rows))
+    indices = ops.stack([ops.reshape(row_indices, (-1,)), ops.reshape(rows, (-1,))], axis=-1)
     labels = ops.zeros((ops.shape(rows)[0], classes + 1), "float32")
-    labels = ops.scatter_update(labels, places, ops.ones_like(places[:, 0], dtype="float32"))
+    labels = ops.scatter_update(labels, indices, ops.ones_like(indices[:, 0], dtype="float32"))
     labels = ops.reshape(labels[:, :classes], ops.shape(y_pred))
     if mask_zero:
         labels = ops.where(ops.arange(classes) == 0, -1.0, labels)
     losses = multilabel_categorical_crossentropy(labels, y_pred)
-    return _marked(mark(losses), get_keras_mask(losses))
+    return _with_mask(nan_where_wrong(losses), get_keras_mask(losses))
 
 
 @register
 def cosent(y_true, y_pred, scale=20.0):
-    """Cosines in the order of the labels: for each two pairs, the one more alike comes first.
+    """CoSENT loss: cosine similarities must be in the order of the labels.
 
     `log(1 + sum of e^(scale (cos_j - cos_i)) over all i, j with label_i > label_j)`.
 
     Args:
-        y_true: how alike each pair is, numbers of any scale, `(pairs,)` or `(pairs, 1)`; beside
-            vectors `(2 pairs, 1)`, of which every second is read.
-        y_pred: cosines `(pairs,)` or `(pairs, 1)`; or vectors `(2 pairs, dim)`, where each two
-            rows are a pair.
-        scale: of the cosines.
+        y_true: similarity of each pair, numbers on any scale, `(pairs,)` or `(pairs, 1)`; with
+            vectors `(2 pairs, 1)`, of which every second is used.
+        y_pred: cosines `(pairs,)` or `(pairs, 1)`; or vectors `(2 pairs, dim)`, where two
+            consecutive rows are a pair.
+        scale: factor of the cosines.
 
     Returns:
         A scalar.
@@ -266,13 +272,13 @@ def cosent(y_true, y_pred, scale=20.0):
 
 @register
 def info_nce(y_true, y_pred, temperature=0.05):
-    """Each vector's own key against the keys of the others.
+    """InfoNCE: contrastive loss of each vector's key against all other keys of the batch.
 
     Args:
         y_true: keys `(keys, dim)`, at least as many as vectors: row `i` belongs to vector `i`,
-            every other row is a negative (rows beyond the vectors are hard negatives).
+            all other rows are negatives (rows beyond the vectors are hard negatives).
         y_pred: vectors `(batch, dim)`.
-        temperature: divides the cosines.
+        temperature: divisor of the cosines.
 
     Returns:
         `(batch,)`.
@@ -287,12 +293,12 @@ def info_nce(y_true, y_pred, temperature=0.05):
 
 @register
 def simcse(y_true, y_pred, temperature=0.05):
-    """Each text's vector against those of the others, computed a second time with other dropout.
+    """SimCSE: contrastive loss of two vectors of the same text, computed with different dropout.
 
     Args:
-        y_true: is not used (Keras asks for one).
-        y_pred: vectors `(2 texts, dim)`, where each two rows are the same text.
-        temperature: divides the cosines.
+        y_true: not used (Keras requires it).
+        y_pred: vectors `(2 texts, dim)`, where two consecutive rows are of the same text.
+        temperature: divisor of the cosines.
 
     Returns:
         `(texts,)`.
@@ -304,14 +310,14 @@ def simcse(y_true, y_pred, temperature=0.05):
 
 
 def electra_loss(y_true, y_pred, weight=50.0):
-    """The generator's loss, and `weight` times the discriminator's.
+    """Returns the generator's loss plus `weight` times the discriminator's.
 
     Args:
-        y_true: two of integers `(batch, length)`: the original tokens where they were masked, -1
+        y_true: two integer arrays `(batch, length)`: the original tokens where masked, -1
             elsewhere; and 1 where the generator replaced a token, 0 where not, -1 at padding.
-        y_pred: the generator's scores `(batch, length, vocab_size)`, and the discriminator's,
+        y_pred: logits of the generator, `(batch, length, vocab_size)`, and of the discriminator,
             `(batch, length)` or `(batch, length, 1)`.
-        weight: of the discriminator.
+        weight: weight of the discriminator.
 
     Returns:
         A scalar.
@@ -320,30 +326,30 @@ def electra_loss(y_true, y_pred, weight=50.0):
         Clark et al., "ELECTRA", arXiv 2003.10555, section 2 and, for the weight, appendix A.
     """
     generator, discriminator = (
-        masked_mean(sequence_crossentropy(labels, scores), labels >= 0)
-        for labels, scores in zip(y_true, y_pred, strict=True)
+        masked_mean(sequence_crossentropy(labels, logits), labels >= 0)
+        for labels, logits in zip(y_true, y_pred, strict=True)
     )
     return generator + weight * discriminator
 
 
 def _log_sums(x, table, bias, parts):
-    """`logsumexp(x @ table.T + bias)`, `(tokens,)`, made in equal parts of the vocabulary.
+    """Returns `logsumexp(x @ table.T + bias)`, `(tokens,)`, in equal parts of the vocabulary.
 
-    A loop, and its gradient by hand: the compilers run the parts of an unrolled loop, or of its
-    own gradient, all at once, or keep every part for the way back.
+    A loop with a custom gradient: the compilers run the parts of an unrolled loop, or of its
+    own gradient, all at once, or keep every part for the backward pass.
     """
     dim, size = table.shape[1], table.shape[0] // parts
 
     def part(i, x, table, bias):
         rows = ops.cast(ops.slice(table, (i * size, 0), (size, dim)), x.dtype)
-        scores = ops.cast(ops.matmul(x, ops.transpose(rows)), "float32")
-        return rows, scores + ops.slice(bias, (i * size,), (size,))
+        logits = ops.cast(ops.matmul(x, ops.transpose(rows)), "float32")
+        return rows, logits + ops.slice(bias, (i * size,), (size,))
 
     @ops.custom_gradient
     def log_sums(x, table, bias):
         def add_part(i, total):
-            _, scores = part(i, x, table, bias)
-            return ops.logaddexp(total, ops.logsumexp(scores, axis=-1))
+            _, logits = part(i, x, table, bias)
+            return ops.logaddexp(total, ops.logsumexp(logits, axis=-1))
 
         total = ops.fori_loop(0, parts, add_part, ops.full_like(x[:, 0], NEG_INF, dtype="float32"))
 
@@ -351,43 +357,46 @@ def _log_sums(x, table, bias, parts):
             upstream = upstream_last[-1] if upstream is None else upstream
 
             def add_gradient(i, gradients):
-                of_x, of_table, of_bias = gradients
-                rows, scores = part(i, x, table, bias)
-                shares = ops.exp(scores - total[:, None]) * upstream[:, None]
-                of_rows = ops.cast(
-                    ops.matmul(ops.transpose(shares), ops.cast(x, "float32")), table.dtype
+                x_gradient, table_gradient, bias_gradient = gradients
+                rows, logits = part(i, x, table, bias)
+                logits_gradient = ops.exp(logits - total[:, None]) * upstream[:, None]
+                rows_gradient = ops.cast(
+                    ops.matmul(ops.transpose(logits_gradient), ops.cast(x, "float32")), table.dtype
                 )
                 return (
-                    of_x + ops.matmul(shares, ops.cast(rows, "float32")),
-                    ops.slice_update(of_table, (i * size, 0), of_rows),
-                    ops.slice_update(of_bias, (i * size,), ops.sum(shares, axis=0)),
+                    x_gradient + ops.matmul(logits_gradient, ops.cast(rows, "float32")),
+                    ops.slice_update(table_gradient, (i * size, 0), rows_gradient),
+                    ops.slice_update(bias_gradient, (i * size,), ops.sum(logits_gradient, axis=0)),
                 )
 
             zeros = ops.zeros_like(x, dtype="float32"), ops.zeros_like(table), ops.zeros_like(bias)
-            of_x, of_table, of_bias = ops.fori_loop(0, parts, add_gradient, zeros)
-            return ops.cast(of_x, x.dtype), of_table, of_bias
+            x_gradient, table_gradient, bias_gradient = ops.fori_loop(0, parts, add_gradient, zeros)
+            return ops.cast(x_gradient, x.dtype), table_gradient, bias_gradient
 
         return total, gradient
 
     return log_sums(x, table, bias)
 
 
-def _labels_and_scores(y_true, y_pred):
-    """Integers `(...)` and float32 scores `(..., classes)`; one score is that of class 1 of 2."""
-    labels, scores = integer_labels(y_true), ops.cast(y_pred, "float32")
-    ranks = len(labels.shape), len(scores.shape)
-    if ranks[0] == ranks[1] and scores.shape[-1] != 1 and labels.shape[-1] == 1:
-        labels = ops.squeeze(labels, axis=-1)  # as Keras hands over labels `(batch,)`
+def _labels_and_logits(y_true, y_pred):
+    """Returns integers `(...)` and float32 logits `(..., classes)`.
+
+    A single logit is that of class 1 of 2.
+    """
+    labels, logits = integer_labels(y_true), ops.cast(y_pred, "float32")
+    ranks = len(labels.shape), len(logits.shape)
+    if ranks[0] == ranks[1] and logits.shape[-1] != 1 and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, axis=-1)  # Keras adds an axis to labels `(batch,)`
     elif ranks[0] == ranks[1]:
-        scores = scores[..., None]
-    if scores.shape[-1] == 1:
-        scores = ops.concatenate([ops.zeros_like(scores), scores], axis=-1)
-    mark = _mark_beyond(labels[..., None], scores.shape[-1])
-    return labels, mark(scores)
+        logits = logits[..., None]
+    if logits.shape[-1] == 1:
+        logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
+    nan_where_wrong = _check_labels(labels[..., None], logits.shape[-1])
+    return labels, nan_where_wrong(logits)
 
 
-def _mark_beyond(labels, classes, axis=None):
-    """See `mark_wrong`: for labels, or rows of them along an axis, that are no class."""
+def _check_labels(labels, classes, axis=None):
+    """Checks that labels, or rows of them along an axis, are classes; see `raise_or_nan`."""
     wrong = labels >= classes
     return raise_or_nan(
         wrong if axis is None else ops.any(wrong, axis=axis),
@@ -398,36 +407,36 @@ def _mark_beyond(labels, classes, axis=None):
     )
 
 
-def _crossentropy(labels, scores):
-    return ops.logsumexp(scores, axis=-1) - _score_of(labels, scores)
+def _crossentropy(labels, logits):
+    return ops.logsumexp(logits, axis=-1) - _label_logits(labels, logits)
 
 
-def _score_of(labels, scores):
-    known = ops.maximum(labels, 0)[..., None]
-    return ops.squeeze(ops.take_along_axis(scores, known, axis=-1), axis=-1)
+def _label_logits(labels, logits):
+    ids = ops.maximum(labels, 0)[..., None]
+    return ops.squeeze(ops.take_along_axis(logits, ids, axis=-1), axis=-1)
 
 
-def _is_label(labels, scores):
-    return ops.arange(scores.shape[-1]) == labels[..., None]
+def _is_label(labels, logits):
+    return ops.arange(logits.shape[-1]) == labels[..., None]
 
 
-def _where_counted(losses, labels, weights=None):
-    """The losses, 0 and marked as hidden where the label is -1 or weighs nothing."""
+def _mask_ignored(losses, labels, weights=None):
+    """Returns the losses, 0 and masked where the label is -1 or has weight 0."""
     counted = labels >= 0
     if weights is not None:
         weights = ops.cast(weights, "float32")
         counted, losses = ops.logical_and(counted, weights != 0), losses * weights
-    return _marked(ops.where(counted, losses, 0.0), counted)
+    return _with_mask(ops.where(counted, losses, 0.0), counted)
 
 
-def _marked(losses, counted):
-    """The losses, which Keras will average over what counts alone."""
+def _with_mask(losses, counted):
+    """Attaches a mask to the losses, which Keras uses when it averages."""
     set_keras_mask(losses, counted)
     return losses
 
 
 def _log_one_and_sum(exponents):
-    """`log(1 + sum(e ** exponents))` along the last axis."""
+    """Returns `log(1 + sum(e ** exponents))` along the last axis."""
     zero = ops.zeros_like(exponents[..., :1])
     return ops.logsumexp(ops.concatenate([exponents, zero], axis=-1), axis=-1)
 

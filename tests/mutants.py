@@ -118,7 +118,7 @@ MUTANTS = (
     Mutant(
         "biases",
         "bert4keras_lite/losses.py",
-        '    own = own + ops.cast(ops.take(bias, known, axis=0), "float32")\n',
+        '    label_logits = label_logits + ops.cast(ops.take(bias, ids, axis=0), "float32")\n',
         "",
     ),
     # EfficientGlobalPointer: the first token's bias is left out of the logits of each type
