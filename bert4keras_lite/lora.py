@@ -1,8 +1,8 @@
-"""Low-rank adaptation: a model is frozen, and small products beside its kernels are trained.
+"""Low-rank adaptation (LoRA): freezes a model, and trains low-rank products added to its kernels.
 
-The products are Keras' own (`Dense.enable_lora`, `Embedding.enable_lora`). What is added here:
-layers chosen by path, all else frozen, and files that hold a plain model with the products
-folded in.
+The products are those of Keras (`Dense.enable_lora`, `Embedding.enable_lora`). Added here: layers
+chosen by path, everything else frozen, and saved files that hold a plain model with the products
+merged.
 
 Reference:
     Hu et al., "LoRA", arXiv 2106.09685.
@@ -17,35 +17,36 @@ from keras import ops
 from .arguments import checks_flags
 from .patterns import search
 
-# a gated attention unit makes its values, with gate and queries, by one `input` kernel
+# in a gated attention unit, one `input` kernel projects to values, gate and queries
 QUERY_AND_VALUE = r"(attention|cross)/(query|value|input)$"
 
 
 @checks_flags
 def enable_lora(model, rank, pattern=QUERY_AND_VALUE, alpha=None, train_bias=False):
-    """Freezes a model and adds a trainable product of low rank to some of its kernels.
+    """Freezes a model and adds trainable low-rank products to some of its kernels.
 
-    A kernel `W` becomes `W + alpha / rank * A B`, where `A` is `(inputs, rank)`, at random, and
-    `B` is `(rank, outputs)`, zero: before training, nothing changes. Call it before `compile`.
-    Layers that are put on the model afterwards are trained as usual; so a classifier goes there.
+    A kernel `W` becomes `W + alpha / rank * A B`, where `A` is `(inputs, rank)`, initialized
+    randomly, and `B` is `(rank, outputs)`, initialized to zero: before training, nothing changes.
+    Call it before `compile`. Layers added to the model afterwards, such as a classifier, are
+    trained as usual.
 
-    What is saved, by `Transformer.save_checkpoint`, `model.save` or `model.save_weights`, has
-    the products folded in, and loads as a model without them.
+    `Transformer.save_checkpoint`, `model.save` and `model.save_weights` save kernels with the
+    products merged, which load as a model without LoRA.
 
     Args:
         model: a `keras.Model`.
-        rank: of the products.
+        rank: rank of the products.
         pattern: regular expression, searched in the path of each layer, such as
-            `"block_0/attention/query"`; the default: the projections to queries and values, of
-            every family.
-        alpha: of the factor `alpha / rank`; `rank` when left out.
+            `"block_0/attention/query"`. Defaults to the projections to queries and values, of all
+            families.
+        alpha: numerator of the factor `alpha / rank`. Defaults to `rank`.
         train_bias: whether the biases of dense layers are trained as well.
 
     Returns:
-        The paths of the layers that got a product.
+        The sorted paths of the layers with a product.
 
     Raises:
-        ValueError: no trainable layer fits the pattern, the model has products already, or
+        ValueError: no trainable layer matches the pattern, the model has products already, or
             layers are quantized.
 
     Example:
@@ -55,24 +56,31 @@ def enable_lora(model, rank, pattern=QUERY_AND_VALUE, alpha=None, train_bias=Fal
         >>> model = keras.Model(bert.inputs, y)
     """
     if _adapted(model):
-        raise ValueError("The model has LoRA products already; merge_lora(model) folds them in.")
-    able = {
+        raise ValueError(
+            "enable_lora: the model has LoRA products already. Call merge_lora(model) first."
+        )
+    candidates = {
         layer.path: layer
         for layer in model._flatten_layers()
         if hasattr(layer, "enable_lora") and layer.trainable_variables
     }
-    fits = search("pattern", pattern, able)
-    chosen = {path: layer for (path, layer), fit in zip(able.items(), fits, strict=True) if fit}
+    matches = search("pattern", pattern, candidates)
+    chosen = {
+        path: layer
+        for (path, layer), matched in zip(candidates.items(), matches, strict=True)
+        if matched
+    }
     if not chosen:
         raise ValueError(
-            f"pattern={pattern!r} fits none of the {len(able)} trainable layers that can have a "
-            f"LoRA product. Some of them: {', '.join(list(able)[:: max(len(able) // 8, 1)])}."
+            f"pattern={pattern!r} matches none of the {len(candidates)} trainable layers that "
+            "support LoRA; expected a part of a path such as "
+            f"{', '.join(list(candidates)[:: max(len(candidates) // 8, 1)])}."
         )
     quantized = [path for path, layer in chosen.items() if layer.quantization_mode]
     if quantized:
         raise ValueError(
-            f"{quantized[0]} is quantized, and products cannot be folded into it; enable LoRA on "
-            "the model as it was before, and quantize after merge_lora(model)."
+            f"{quantized[0]} is quantized; LoRA products cannot be merged into it. Enable LoRA on "
+            "the model before quantization, and quantize after merge_lora(model)."
         )
     for variable in model.trainable_variables:
         if not (train_bias and variable.path.endswith("/bias")):
@@ -85,20 +93,20 @@ def enable_lora(model, rank, pattern=QUERY_AND_VALUE, alpha=None, train_bias=Fal
 
 
 def merge_lora(model):
-    """Folds the products into the kernels, and makes trainable again what LoRA had frozen.
+    """Merges the products into the kernels, and makes the weights that LoRA froze trainable again.
 
-    The model computes the same as before, to rounding, as fast as without LoRA. Compile it
-    again before training goes on.
+    The model computes the same as before, up to rounding, as fast as without LoRA. Compile it again
+    before further training.
 
     Args:
-        model: a `keras.Model` that went through `enable_lora`, or one that contains it.
+        model: a `keras.Model` after `enable_lora`, or one that contains it.
 
     Raises:
-        ValueError: it has no products.
+        ValueError: the model has no products.
     """
     layers = _adapted(model)
     if not layers:
-        raise ValueError("The model has no LoRA products to merge.")
+        raise ValueError("merge_lora: the model has no LoRA products. Call enable_lora first.")
     for layer in layers:
         kernel, factors = _kernel(layer), _factors(layer)
         kernel.assign(_sum(layer))
@@ -116,25 +124,25 @@ def merge_lora(model):
 
 @contextmanager
 def folded(model):
-    """Inside, the kernels hold the products, for whoever reads them; afterwards all is as before."""
+    """Context in which the kernels include the products, for code that reads them."""
     with ExitStack() as stack:
         for layer in _adapted(model):
             stack.enter_context(_folded(layer))
         yield
 
 
-def start_anew(model):
-    """Brings the products back to zero, for kernels that have got the values of a whole model."""
+def reset_lora(model):
+    """Resets the products to zero, after the kernels got the values of a whole model."""
     for layer in _adapted(model):
-        second = _factors(layer)[1]
-        second.assign(ops.zeros(second.shape))
+        factor = _factors(layer)[1]
+        factor.assign(ops.zeros(factor.shape))
 
 
 def own_variables(layer):
-    """What Keras saves of a layer itself: key in its files -> variable, the products left out."""
+    """Returns the variables that Keras saves of a layer itself, without products, by key in its files."""
     if getattr(layer, "lora_enabled", False):
-        some = layer._trainable_variables + layer._non_trainable_variables
-        plain = [variable for variable in some if "/lora_" not in variable.path]
+        variables = layer._trainable_variables + layer._non_trainable_variables
+        plain = [variable for variable in variables if "/lora_" not in variable.path]
         return {str(i): variable for i, variable in enumerate(plain)}
     store = {}
     layer.save_own_variables(store)
@@ -144,14 +152,14 @@ def own_variables(layer):
 @contextmanager
 def _folded(layer):
     kernel = _kernel(layer)
-    own = np.array(ops.convert_to_numpy(kernel))  # a copy: it may be the variable's own memory
+    values = np.array(ops.convert_to_numpy(kernel))  # a copy: it may be the variable's own memory
     kernel.assign(_sum(layer))
     layer.lora_enabled = False
     try:
         yield
     finally:
         layer.lora_enabled = True
-        kernel.assign(own)
+        kernel.assign(values)
 
 
 def _adapted(model):
@@ -163,7 +171,7 @@ def _of_embedding(layer):
 
 
 def _kernel(layer):
-    """The frozen variable; `layer.kernel` is the sum already."""
+    """Returns the frozen variable; `layer.kernel` includes the product."""
     return layer._embeddings if _of_embedding(layer) else layer._kernel
 
 
@@ -174,7 +182,7 @@ def _factors(layer):
 
 
 def _sum(layer):
-    """The kernel with the product, in float32: Keras' own sum is rounded to half precision."""
+    """Returns the kernel plus the product, in float32: Keras' sum is rounded to half precision."""
     product = layer.lora_alpha / layer.lora_rank * ops.matmul(*_factors(layer))
     return ops.cast(_kernel(layer), "float32") + product
 
@@ -183,30 +191,30 @@ OVERRIDDEN = "get_config", "save_own_variables", "load_own_variables"
 
 
 def _save_folded(layer):
-    """Lets the layer be saved as if it had no product, and be loaded into with one.
+    """Makes a layer save itself as if it had no product, and load such files.
 
-    Left to itself, Keras saves the sum in the precision of the computation, and asks for LoRA
-    when the file is loaded, which then sets both factors to zero: they could not be trained.
+    Otherwise Keras saves the sum in the precision of the computation, and enables LoRA when the
+    file is loaded, with both factors zero: they could not be trained.
     """
-    kind = type(layer)
+    cls = type(layer)
 
     def get_config():
-        config = kind.get_config(layer)
+        config = cls.get_config(layer)
         return {name: config[name] for name in config if name not in ("lora_rank", "lora_alpha")}
 
     def save_own_variables(store):
         with _folded(layer):
-            kind.save_own_variables(layer, store)
+            cls.save_own_variables(layer, store)
 
     def load_own_variables(store):
-        first = np.array(ops.convert_to_numpy(_factors(layer)[0]))
-        kind.load_own_variables(layer, store)
-        _factors(layer)[0].assign(first)
+        factor = np.array(ops.convert_to_numpy(_factors(layer)[0]))
+        cls.load_own_variables(layer, store)
+        _factors(layer)[0].assign(factor)
 
     for method in (get_config, save_own_variables, load_own_variables):
         setattr(layer, method.__name__, method)
 
 
 def _forget_programs(model):
-    """What Keras has compiled would go on with the layers as they were."""
+    """Discards compiled functions, which would use the layers as they were before."""
     model.train_function = model.test_function = model.predict_function = None

@@ -1,8 +1,8 @@
-"""What was found against what is true: spans, triples, and texts.
+"""Evaluation metrics: span and triple F1, BLEU, ROUGE.
 
-`bleu` and `rouge` count with `sacrebleu` and `rouge-score` (`pip install bert4keras_lite[metrics]`),
-but cut the texts themselves: rouge-score's own tokenizer drops every Chinese character, and
-sacrebleu's standard one takes a sentence without spaces for a single word.
+`bleu` and `rouge` use `sacrebleu` and `rouge-score` (`pip install bert4keras_lite[metrics]`), but
+their own tokenization: rouge-score's tokenizer drops all Chinese characters, and sacrebleu's
+standard one takes a sentence without spaces for a single word.
 """
 
 from collections import Counter
@@ -22,13 +22,13 @@ CHARACTERS = regex.compile(
 
 @dataclass(frozen=True)
 class Scores:
-    """How many were found, and how many of those are right.
+    """Counts of true, predicted and correct items, and the metrics derived from them.
 
     Attributes:
-        true, predicted, correct: how many there are, were found, and were found rightly.
-        by_type: type -> `Scores` of that type alone.
-        precision, recall, f1: from 0 to 1. Where nothing is to be found and nothing was found,
-            all are 1.
+        true, predicted, correct: number of true items, predicted items, and correct predictions.
+        by_type: type -> `Scores` of that type only.
+        precision, recall, f1: from 0 to 1. If there are neither true nor predicted items, all
+            are 1.
     """
 
     true: int
@@ -51,7 +51,7 @@ class Scores:
 
 
 def span_scores(true, predicted):
-    """Precision, recall and F1 of spans: right is what agrees in start, end and type.
+    """Computes precision, recall and F1 of spans; start, end and type must all be correct.
 
     Args:
         true, predicted: for each text its spans, `(start, end, type)`; nested ones too, in any
@@ -61,7 +61,7 @@ def span_scores(true, predicted):
         `Scores` over all spans (micro average), with `by_type`.
 
     Raises:
-        ValueError: not the same number of texts.
+        ValueError: the numbers of texts differ, or an item is not a triple.
 
     Example:
         >>> scores = span_scores([{(0, 2, "PER"), (5, 7, "LOC")}], [{(0, 2, "PER")}])
@@ -72,7 +72,7 @@ def span_scores(true, predicted):
 
 
 def triple_scores(true, predicted):
-    """Precision, recall and F1 of relations: right is what agrees in all three parts.
+    """Computes precision, recall and F1 of relations; all three parts must be correct.
 
     Args:
         true, predicted: for each text its triples `(subject, predicate, object)`, in any order;
@@ -82,7 +82,7 @@ def triple_scores(true, predicted):
         `Scores` over all triples (micro average); `by_type` is by predicate.
 
     Raises:
-        ValueError: not the same number of texts.
+        ValueError: the numbers of texts differ, or an item is not a triple.
     """
     return _scores(true, predicted, type_at=1)
 
@@ -90,16 +90,16 @@ def triple_scores(true, predicted):
 def _scores(true, predicted, type_at):
     totals = [Counter(), Counter(), Counter()]
     for pair in _pairs(true, predicted):
-        truth, found = map(_triples, pair)
-        for total, items in zip(totals, (truth, found, truth & found), strict=True):
+        truth, prediction = map(_triples, pair)
+        for total, items in zip(totals, (truth, prediction, truth & prediction), strict=True):
             total.update(item[type_at] for item in items)
     types = sorted(totals[0].keys() | totals[1].keys(), key=str)
-    by_type = {kind: Scores(*(total[kind] for total in totals)) for kind in types}
+    by_type = {type_: Scores(*(total[type_] for total in totals)) for type_ in types}
     return Scores(*(total.total() for total in totals), by_type)
 
 
 def _triples(items):
-    """The items of a text as a set of triples."""
+    """Returns the items of a text as a set of triples."""
     try:
         triples = [tuple(item) for item in items]
         if isinstance(items, str | dict) or any(len(triple) != 3 for triple in triples):
@@ -107,7 +107,7 @@ def _triples(items):
         return set(triples)
     except TypeError:
         raise ValueError(
-            f"expected for each text its triples, of three parts each, got {shown(items)}."
+            f"true, predicted: expected a list of tuples of length 3 for each text, got {shown(items)}."
         ) from None
 
 
@@ -125,48 +125,48 @@ def _pairs(true, predicted):
 
 
 def bio_spans(tags):
-    """The spans that tags mark: BIO, BIOES, BMES and what is like them.
+    """Returns the spans marked by tags in BIO, BIOES, BMES or similar schemes.
 
-    As in the CoNLL evaluation, a span also begins where an `I` (`M`, `E`) follows nothing or
-    another type, and ends where its type does.
+    As in the CoNLL evaluation, a span also begins where an `I` (`M`, `E`) follows `O` or another
+    type, or begins the text; and a span ends where its type does.
 
     Args:
-        tags: of one text, strings such as `"B-PER"`, `"I-PER"`, `"O"`; or, without types, `"B"`,
-            `"M"`, `"E"`, `"S"` (word segmentation).
+        tags: tags of one text, strings such as `"B-PER"`, `"I-PER"`, `"O"`; or, without types,
+            `"B"`, `"M"`, `"E"`, `"S"` (word segmentation).
 
     Returns:
         A set of `(start, end, type)`, the end excluded; without types, the type is `""`.
 
     Raises:
-        ValueError: a tag that begins with none of B, I, M, E, S, O.
+        ValueError: a tag does not begin with B, I, M, E, S or O.
 
     Example:
         >>> sorted(bio_spans(["B-PER", "I-PER", "O", "B-LOC"]))
         [(0, 2, 'PER'), (3, 4, 'LOC')]
     """
     if not isinstance(tags, Iterable):
-        raise ValueError(f"tags={shown(tags)}: expected those of one text.")
+        raise ValueError(f"tags={shown(tags)}: expected a list of the tags of one text.")
     spans, start, open_type = set(), None, None
     for i, tag in enumerate([*tags, "O"]):
-        place, kind = (tag[:1], tag[2:]) if isinstance(tag, str) else ("", "")
-        if place not in tuple("BIMESO") or (tag[1:] and tag[1] not in "-_"):
+        prefix, type_ = (tag[:1], tag[2:]) if isinstance(tag, str) else ("", "")
+        if prefix not in tuple("BIMESO") or (tag[1:] and tag[1] not in "-_"):
             raise ValueError(
                 f"tag {i} is {shown(tag)}; expected B, I, M, E, S or O, and for all but O a type "
                 "after a hyphen, such as 'B-PER'."
             )
-        if start is not None and (place in "BSO" or kind != open_type):
+        if start is not None and (prefix in "BSO" or type_ != open_type):
             spans.add((start, i, open_type))
             start = None
-        if place != "O" and start is None:
-            start, open_type = i, kind
-        if place in "ES":
+        if prefix != "O" and start is None:
+            start, open_type = i, type_
+        if prefix in "ES":
             spans.add((start, i + 1, open_type))
             start = None
     return spans
 
 
 def characters(text):
-    """A text as Chinese characters and punctuation marks, but Latin words and numbers whole.
+    """Splits a text into Chinese characters, punctuation marks, Latin words and numbers.
 
     Example:
         >>> characters("用BERT打了99.5分")
@@ -176,7 +176,7 @@ def characters(text):
 
 
 def words(text):
-    """A text as jieba's words."""
+    """Splits a text into words with jieba."""
     import jieba
 
     return [word for word in jieba.lcut(_text(text)) if not word.isspace()]
@@ -184,24 +184,24 @@ def words(text):
 
 def _text(value):
     if not isinstance(value, str):
-        raise ValueError(f"expected a text, got {shown(value)}.")
+        raise ValueError(f"text: expected a string, got {shown(value)}.")
     return value
 
 
 def bleu(true, predicted, segment=characters):
-    """BLEU of a whole corpus, by `sacrebleu`.
+    """Computes corpus-level BLEU with `sacrebleu`.
 
     Args:
         true: for each text the reference, or a list of references.
         predicted: the texts.
-        segment: text -> list of tokens: `characters`, `words`, or a function of your own.
+        segment: function from a text to a list of tokens: `characters`, `words`, or your own.
 
     Returns:
-        From 0 to 100; texts of less than four tokens count with the n-grams that they have.
+        A number from 0 to 100. Texts shorter than four tokens count with the n-grams they have.
 
     Raises:
         ImportError: `sacrebleu` is not installed.
-        ValueError: not the same number of texts.
+        ValueError: the numbers of texts differ.
 
     Reference:
         Papineni et al., ACL 2002, https://aclanthology.org/P02-1040
@@ -209,41 +209,41 @@ def bleu(true, predicted, segment=characters):
     sacrebleu, segment = _needed("sacrebleu"), _function(segment)
     references, texts = _segmented(true, predicted, lambda text: " ".join(segment(text)))
     most = max(map(len, references), default=0)
-    # sacrebleu wants the first reference of every text, then the second, ...; None: no such
+    # sacrebleu takes the first references of all texts, then the second, ...; None: missing
     streams = [[r[i] if i < len(r) else None for r in references] for i in range(most)]
     metric = sacrebleu.BLEU(tokenize="none", effective_order=True, force=True)
     return metric.corpus_score(texts, streams).score if texts else 0.0
 
 
 def rouge(true, predicted, segment=characters):
-    """ROUGE-1, ROUGE-2 and ROUGE-L, the mean F1 over the texts, by `rouge-score`.
+    """Computes ROUGE-1, ROUGE-2 and ROUGE-L with `rouge-score`: the mean F1 over the texts.
 
     Args:
         true: for each text the reference, or a list of references, of which the best counts.
         predicted: the texts.
-        segment: text -> list of tokens: `characters`, `words`, or a function of your own.
+        segment: function from a text to a list of tokens: `characters`, `words`, or your own.
 
     Returns:
         A dict `"rouge1"`, `"rouge2"`, `"rougeL"` -> number from 0 to 1.
 
     Raises:
         ImportError: `rouge-score` is not installed.
-        ValueError: not the same number of texts.
+        ValueError: the numbers of texts differ.
 
     Reference:
         Lin, 2004, https://aclanthology.org/W04-1013
     """
-    kinds = ["rouge1", "rouge2", "rougeL"]
+    names = ["rouge1", "rouge2", "rougeL"]
     scorer = _needed("rouge_score.rouge_scorer").RougeScorer(
-        kinds, tokenizer=_Segments(_function(segment))
+        names, tokenizer=_Segments(_function(segment))
     )
     references, texts = _segmented(true, predicted, lambda text: text)
     scores = [scorer.score_multi(*pair) for pair in zip(references, texts, strict=True)]
-    return {kind: sum(s[kind].fmeasure for s in scores) / max(len(scores), 1) for kind in kinds}
+    return {name: sum(s[name].fmeasure for s in scores) / max(len(scores), 1) for name in names}
 
 
 class _Segments:
-    """What `rouge-score` takes for a tokenizer."""
+    """Tokenizer interface of `rouge-score`."""
 
     def __init__(self, tokenize):
         self.tokenize = tokenize
@@ -251,12 +251,14 @@ class _Segments:
 
 def _function(segment):
     if not callable(segment):
-        raise ValueError(f"segment={shown(segment)}: expected a function from a text to a list.")
+        raise ValueError(
+            f"segment={shown(segment)}: expected a function from a text to a list of tokens."
+        )
     return segment
 
 
 def _segmented(true, predicted, segment):
-    """For each text the references, as a list; and the texts."""
+    """Returns the segmented references of each text, as a list, and the segmented texts."""
     pairs = list(_pairs(true, predicted))
     references = [[t] if isinstance(t, str) else t for t, _ in pairs]
     for number, (texts, (_, text)) in enumerate(zip(references, pairs, strict=True)):
@@ -280,5 +282,5 @@ def _needed(module):
         return import_module(module)
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"{error.name} is not installed; it comes with: pip install bert4keras_lite[metrics]"
+            f"{error.name} is not installed. Install it with pip install bert4keras_lite[metrics]."
         ) from error

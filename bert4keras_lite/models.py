@@ -73,7 +73,7 @@ from .layers import (
     get_activation,
     token_mask,
 )
-from .lora import folded, own_variables, start_anew
+from .lora import folded, own_variables, reset_lora
 from .parsing import shown
 from .shapes import shapes_of
 from .tokenizers.base import TokenizerBase
@@ -607,7 +607,7 @@ class Transformer:
             # a copy for JAX, which would otherwise go on using the memory of the mapped file
             variables[path].assign(np.array(array) if keras.backend.backend() == "jax" else array)
             release(array)
-        start_anew(self.model)
+        reset_lora(self.model)
         return plan.keys() | self.variables.keys() - variables.keys()
 
     def resized(self, path, array, shape):

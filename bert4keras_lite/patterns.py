@@ -1,6 +1,7 @@
-"""Regular expressions out of settings and files, searched for within limits. Knows no framework.
+"""Regular expressions from settings and files, with limits on length and time.
 
-What an expression may be is what Python's `re` says; `regex` searches, as it can be told to stop.
+Needs no framework. Expressions have the syntax of Python's `re`; `regex` searches, because its
+searches can be stopped.
 """
 
 import math
@@ -12,13 +13,17 @@ import regex
 from .parsing import shown
 
 LONGEST = 1000  # characters of an expression
-MOST_REPEATS = 1000  # the product of the numbers in braces: `regex` writes such repeats out
-SECONDS = 5  # of processor time, for all names
+MOST_REPEATS = 1000  # product of the numbers in braces: `regex` expands such repeats
+SECONDS = 5  # processor time of a search in all names
 _COUNTS = re.compile(r"\{([0-9]*),?([0-9]*)\}")
 
 
 def check_pattern(argument, pattern):
-    """Raises unless a value is a regular expression.
+    """Raises an error unless a value is a regular expression within the limits.
+
+    Args:
+        argument: name of the argument, for the message.
+        pattern: the value.
 
     Raises:
         ValueError: names the argument, and what is wrong.
@@ -41,19 +46,19 @@ def check_pattern(argument, pattern):
 
 
 def search(argument, pattern, names, ignore_case=False):
-    """Whether a regular expression is found in names, for each of them.
+    """Returns, for each name, whether a regular expression occurs in it.
 
     Args:
-        argument: what the expression was given as, for the message.
+        argument: name of the argument with the expression, for the message.
         pattern: the expression.
         names: a list of strings.
-        ignore_case: whether capitals do not matter.
+        ignore_case: whether to ignore case.
 
     Returns:
         A list of bool.
 
     Raises:
-        ValueError: it is no regular expression, or one that takes for ever.
+        ValueError: it is not a regular expression, or takes more than five seconds.
     """
     check_pattern(argument, pattern)
     expression = regex.compile(pattern, regex.IGNORECASE if ignore_case else 0)

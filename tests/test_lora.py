@@ -235,7 +235,9 @@ def test_what_keras_compiled_before_is_compiled_anew():
 def test_a_pattern_that_fits_nothing_names_some_layers():
     model = build("t5.1.1").model
     trainable = len(model.trainable_variables)
-    with pytest.raises(ValueError, match=r"'query_dense' fits none .*encoder_block_0/attention/"):
+    with pytest.raises(
+        ValueError, match=r"'query_dense' matches none .*encoder_block_0/attention/"
+    ):
         enable_lora(model, 2, pattern="query_dense")
     assert len(model.trainable_variables) == trainable
 
