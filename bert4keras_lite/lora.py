@@ -139,7 +139,11 @@ def reset_lora(model):
 
 
 def own_variables(layer):
-    """Returns the variables that Keras saves of a layer itself, without products, by key in its files."""
+    """Returns the variables that Keras saves of a layer itself, without products.
+
+    Returns:
+        A dict of key in Keras' files -> variable.
+    """
     if getattr(layer, "lora_enabled", False):
         variables = layer._trainable_variables + layer._non_trainable_variables
         plain = [variable for variable in variables if "/lora_" not in variable.path]

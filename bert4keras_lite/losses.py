@@ -43,7 +43,7 @@ def masked_mean(values, counted=None):
 
 @register
 def sequence_crossentropy(y_true, y_pred, weights=None):
-    """Cross entropy of integer labels, such as the next token at each position.
+    """Computes the cross entropy of integer labels, such as the next token at each position.
 
     Computed as the log-sum-exp of the logits minus the logit of the label, without probabilities.
 
@@ -70,7 +70,7 @@ def sequence_crossentropy(y_true, y_pred, weights=None):
 
 @register
 def label_smoothed(y_true, y_pred, smoothing=0.1):
-    """Cross entropy with label smoothing.
+    """Computes the cross entropy with label smoothing.
 
     Args:
         y_true, y_pred: see `sequence_crossentropy`.
@@ -90,7 +90,7 @@ def label_smoothed(y_true, y_pred, smoothing=0.1):
 
 @register
 def focal(y_true, y_pred, gamma=2.0, alpha=None):
-    """Focal loss: cross entropy that down-weights examples classified well.
+    """Computes the focal loss: cross entropy that down-weights examples classified well.
 
     `-alpha_t (1 - p_t) ** gamma log(p_t)`, where `p_t` is the probability of the true class.
 
@@ -118,7 +118,7 @@ def focal(y_true, y_pred, gamma=2.0, alpha=None):
 
 
 def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096):
-    """`sequence_crossentropy` of the logits `x @ table.T + bias`, computed in chunks to save
+    """Computes `sequence_crossentropy` of the logits `x @ table.T + bias` in chunks, to save
     memory.
 
     The logits and their gradient are computed for one chunk of the vocabulary at a time; the
@@ -161,7 +161,7 @@ def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096
 
 @register
 def multilabel_categorical_crossentropy(y_true, y_pred):
-    """Multi-label loss (ZLPR): the predicted classes are those with a logit above 0.
+    """Computes a multi-label loss (ZLPR): classes with a logit above 0 are predicted.
 
     `log(1 + sum of e^s over the negative classes) + log(1 + sum of e^-s over the positive ones)`:
     every positive logit is pushed above every negative one, with 0 between them.
@@ -207,7 +207,7 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
 @register
 @checks_flags
 def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
-    """`multilabel_categorical_crossentropy` of the ids of the positive classes.
+    """Computes `multilabel_categorical_crossentropy` from the ids of the positive classes.
 
     The negative classes are summed directly, where bert4keras subtracts the positive ones from the
     sum of all: there, with large positive logits, the negative ones are lost to rounding.
@@ -243,13 +243,13 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
 
 @register
 def cosent(y_true, y_pred, scale=20.0):
-    """CoSENT loss: cosine similarities must be in the order of the labels.
+    """Computes the CoSENT loss, which orders cosine similarities as the labels.
 
     `log(1 + sum of e^(scale (cos_j - cos_i)) over all i, j with label_i > label_j)`.
 
     Args:
         y_true: similarity of each pair, numbers on any scale, `(pairs,)` or `(pairs, 1)`; with
-            vectors `(2 pairs, 1)`, of which every second is used.
+            vectors `(2 pairs, 1)`, where only the first of two rows is used.
         y_pred: cosines `(pairs,)` or `(pairs, 1)`; or vectors `(2 pairs, dim)`, where two
             consecutive rows are a pair.
         scale: factor of the cosines.
@@ -272,7 +272,7 @@ def cosent(y_true, y_pred, scale=20.0):
 
 @register
 def info_nce(y_true, y_pred, temperature=0.05):
-    """InfoNCE: contrastive loss of each vector's key against all other keys of the batch.
+    """Computes the InfoNCE loss of each vector's key against all other keys of the batch.
 
     Args:
         y_true: keys `(keys, dim)`, at least as many as vectors: row `i` belongs to vector `i`,
@@ -293,7 +293,7 @@ def info_nce(y_true, y_pred, temperature=0.05):
 
 @register
 def simcse(y_true, y_pred, temperature=0.05):
-    """SimCSE: contrastive loss of two vectors of the same text, computed with different dropout.
+    """Computes the SimCSE loss of two vectors of each text, obtained with different dropout.
 
     Args:
         y_true: not used (Keras requires it).

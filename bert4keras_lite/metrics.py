@@ -107,7 +107,8 @@ def _triples(items):
         return set(triples)
     except TypeError:
         raise ValueError(
-            f"true, predicted: expected a list of tuples of length 3 for each text, got {shown(items)}."
+            "true, predicted: expected a list of tuples of length 3 for each text, got "
+            f"{shown(items)}."
         ) from None
 
 

@@ -14,7 +14,7 @@ register = keras.saving.register_keras_serializable("bert4keras_lite")
 
 @register
 def gelu_erf(x):
-    """Exact GELU: `x * Phi(x)` with the normal distribution function (arXiv 1606.08415)."""
+    """Computes the exact GELU `x * Phi(x)`, with the normal distribution function (arXiv 1606.08415)."""
     # Keras' version cannot be exported to ONNX on TensorFlow, and is a fifth slower
     if keras.backend.backend() == "tensorflow":
         return x * (0.5 + 0.5 * ops.erf(x * 0.5**0.5))
@@ -23,7 +23,7 @@ def gelu_erf(x):
 
 @register
 def gelu_tanh(x):
-    """GELU with the tanh approximation (arXiv 1606.08415, section 2)."""
+    """Computes GELU with the tanh approximation (arXiv 1606.08415, section 2)."""
     return keras.activations.gelu(x, approximate=True)
 
 

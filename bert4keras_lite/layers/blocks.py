@@ -161,8 +161,8 @@ class TransformerBlock(Layer):
             if slot.split("_")[0] in self.branches:
                 self.norms[slot] = part(LayerNormalization, f"{slot}_norm", self.norm)
                 self.norms[slot].build(x_shape, condition_shape)
-        # tf.train.Checkpoint does not look into dicts. Keras saves attributes in alphabetical order:
-        # these names come after the two dicts, so its files keep the parts where they were
+        # tf.train.Checkpoint does not look into dicts. Keras saves attributes in alphabetical
+        # order: these names come after the two dicts, so its files keep the parts where they were
         for part_of_block in (*self.branches.values(), *self.norms.values()):
             setattr(self, f"part_{part_of_block.name}", part_of_block)
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)

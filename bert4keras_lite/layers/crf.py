@@ -106,7 +106,7 @@ class Tagger(Layer):
 
     @loss_or_metric
     def dense_loss(self, y_true, y_pred):
-        """`sparse_loss` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
+        """Computes `sparse_loss` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
         return self.sparse_loss(one_hot_to_labels(y_true), y_pred)
 
     @loss_or_metric
@@ -128,7 +128,7 @@ class Tagger(Layer):
 
     @loss_or_metric
     def dense_accuracy(self, y_true, y_pred):
-        """`sparse_accuracy` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
+        """Computes `sparse_accuracy` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
         return self.sparse_accuracy(one_hot_to_labels(y_true), y_pred)
 
     def decode(self, scores, visible=None, n_best=1):
@@ -618,7 +618,7 @@ class ViterbiDecoder:
         self.ends = self.barred(ends)
 
     def barred(self, allowed):
-        """Returns 0 for each allowed tag, minus infinity for the others."""
+        """Returns 0 for allowed tags, minus infinity for the others."""
         if allowed is None:
             return np.zeros(self.num_labels)
         return np.where(np.isin(np.arange(self.num_labels), list(allowed)), 0.0, -np.inf)
@@ -663,10 +663,12 @@ class ViterbiDecoder:
         return tags[:, 0] if n_best == 1 else tags
 
     def paths(self, nodes, counts, trans, n_best):
-        """Returns paths `(batch, n_best, length)` of the first `counts` tokens of each row, -1
-        beyond.
+        """Returns the best paths of the first `counts` tokens of each row.
 
         A state is one of the `n_best` paths to a tag, numbered `tag * n_best + rank`.
+
+        Returns:
+            Tags `(batch, n_best, length)`, -1 after the end of a row.
         """
         batch, length, tags = nodes.shape
         states = np.arange(tags * n_best).reshape(tags, n_best)

@@ -84,8 +84,8 @@ def check_ids(layer, ids, size, advice):
     return raise_or_nan(
         outside[..., None],
         lambda: (
-            f"{layer.name}: ids without a vector; expected 0 to {size - 1}, got {value_range(ids)}. "
-            f"{advice}"
+            f"{layer.name}: ids without a vector; expected 0 to {size - 1}, "
+            f"got {value_range(ids)}. {advice}"
         ),
     )
 

@@ -111,9 +111,10 @@ class Loss(Layer):
             losses = {"loss": losses}
         for loss in losses.values():
             self.add_loss(ops.mean(loss))
-        return self.chosen(inputs)
+        return self.selected(inputs)
 
-    def chosen(self, inputs):
+    def selected(self, inputs):
+        """Returns the inputs, or masks, that `output_axis` selects."""
         if self.output_axis is None:
             return inputs
         if isinstance(self.output_axis, (list, tuple)):
@@ -121,7 +122,7 @@ class Loss(Layer):
         return inputs[self.output_axis]
 
     def compute_mask(self, inputs, previous_mask=None):
-        return None if previous_mask is None else self.chosen(previous_mask)
+        return None if previous_mask is None else self.selected(previous_mask)
 
 
 class Means:

@@ -14,8 +14,7 @@ from .embeddings import count_positions, token_mask
 
 @register
 class AttentionBias(Layer):
-    """Attention mask as a bias on attention scores: 0 where attention is allowed, else very
-    negative.
+    """Attention mask as a bias on scores: 0 where attention is allowed, else very negative.
 
     The negative number is finite and fits into the layer's precision. A query with all keys masked
     therefore attends to all of them evenly, and never gives NaN.

@@ -38,7 +38,8 @@ class EvaluateAverages(keras.callbacks.Callback):
         if not (isinstance(self._optimizer, OptimizerExtensions) and self._optimizer.use_ema):
             raise ValueError(
                 "EvaluateAverages: the optimizer keeps no moving averages; expected one of "
-                f"bert4keras_lite.optimizers with ema_momentum, got {type(self._optimizer).__name__}."
+                "bert4keras_lite.optimizers with ema_momentum, got "
+                f"{type(self._optimizer).__name__}."
             )
 
     def on_train_begin(self, logs=None):

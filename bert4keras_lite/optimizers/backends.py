@@ -7,7 +7,7 @@ from keras import ops
 
 
 def where(condition, yes, no):
-    """`ops.where`, also for variables, which JAX does not accept."""
+    """Computes `ops.where`, also for variables, which JAX does not accept."""
     return ops.where(condition, ops.convert_to_tensor(yes), ops.convert_to_tensor(no))
 
 
@@ -24,7 +24,7 @@ def fill(variables, sources):
 
 
 def cond_with_variables(condition, yes, no, tensors, variables):
-    """Like `ops.cond`, for branches that assign to variables.
+    """Works like `ops.cond`, for branches that assign to variables.
 
     Args:
         condition: function without arguments that returns a boolean tensor.

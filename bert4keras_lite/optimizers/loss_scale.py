@@ -33,7 +33,8 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         if not getattr(inner_optimizer, "skip_nonfinite", False):
             raise ValueError(
                 "LossScaleOptimizer: inner_optimizer does not count skipped steps; expected one of "
-                f"bert4keras_lite.optimizers with skip_nonfinite=True, got {inner_optimizer!r:.200}."
+                "bert4keras_lite.optimizers with skip_nonfinite=True, got "
+                f"{inner_optimizer!r:.200}."
             )
         super().__init__(inner_optimizer, *args, **kwargs)
 

@@ -39,8 +39,8 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
             points, whole = {}, False
         if not points or not whole or not all(map(math.isfinite, points.values())):
             raise ValueError(
-                f"lr_schedule={shown(given)}: expected a dict of update, from 0, to factor, such as "
-                "{0: 0.0, 1000: 1.0}."
+                f"lr_schedule={shown(given)}: expected a dict of update (0 or later) to factor, "
+                "such as {0: 0.0, 1000: 1.0}."
             )
         self.rate = rate
         self.points = dict(sorted(({0: 0.0} | points).items()))

@@ -5,7 +5,7 @@ from keras import ops
 
 
 def kl_of_scores(p, q):
-    """Returns KL(p || q) of two distributions, from logits `(batch, ..., dim)` to `(batch, ...)`."""
+    """Returns KL(p || q) of distributions, from logits `(batch, ..., dim)` to `(batch, ...)`."""
     log_p, log_q = ops.log_softmax(p, axis=-1), ops.log_softmax(q, axis=-1)
     return ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
 

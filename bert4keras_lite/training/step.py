@@ -97,9 +97,11 @@ class Step:
 
     @property
     def state_variables(self):
+        """The variables that a step may change, other than weights of the optimizer."""
         return [*self.model.non_trainable_variables, *self.model.metrics_variables]
 
     def index(self, table):
+        """Returns the position of a variable in `variables`."""
         return next(i for i, v in enumerate(self.variables) if v is table)
 
     @staticmethod
@@ -124,6 +126,7 @@ class Step:
         return result, (new_values, _random_state())
 
     def plain_objective(self, values, batch):
+        """Computes the compiled loss, as `fit` does without methods."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch.data)
 
         def function():
@@ -135,6 +138,7 @@ class Step:
         return Result(loss, y_pred, state)
 
     def plain_gradients(self, values, batch):
+        """Computes the gradients of the scaled loss with respect to all values."""
         (_, result), gradients = value_and_gradients(partial(self.scaled, batch=batch), values)
         return result, gradients
 
@@ -148,6 +152,7 @@ class Step:
         return result, [gradient if i == index else None for i in range(len(values))]
 
     def scaled(self, values, batch):
+        """Returns the scaled loss and the `Result` of the objective."""
         result = self.objective(values, batch)
         return result.loss * batch.scale, result
 
