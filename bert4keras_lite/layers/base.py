@@ -14,7 +14,7 @@ register = keras.saving.register_keras_serializable("bert4keras_lite")
 
 @register
 def gelu_erf(x):
-    """Computes the exact GELU `x * Phi(x)`, with the normal distribution function (arXiv 1606.08415)."""
+    """Computes the exact GELU, `x * Phi(x)`, Phi the normal distribution (arXiv 1606.08415)."""
     # Keras' version cannot be exported to ONNX on TensorFlow, and is a fifth slower
     if keras.backend.backend() == "tensorflow":
         return x * (0.5 + 0.5 * ops.erf(x * 0.5**0.5))

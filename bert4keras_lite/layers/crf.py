@@ -128,7 +128,7 @@ class Tagger(Layer):
 
     @loss_or_metric
     def dense_accuracy(self, y_true, y_pred):
-        """Computes `sparse_accuracy` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
+        """Computes `sparse_accuracy` of one-hot tags; all zeros: ignored."""
         return self.sparse_accuracy(one_hot_to_labels(y_true), y_pred)
 
     def decode(self, scores, visible=None, n_best=1):
