@@ -156,9 +156,9 @@ def virtual_adversarial_training(
     Args:
         model, embedding: see `adversarial_training`.
         unlabelled: texts without labels: one array for each input of the model, as a list, tuple or
-            dict like the inputs of `fit`, all with the same number of rows. Each training step
-            draws `batch_size` rows. To use the labelled texts as well, include them. None: the
-            labelled texts of the batch are used.
+            dict like the inputs of `fit`, all with the same number of rows, padded to one length.
+            Each training step draws `batch_size` rows. To use the labelled texts as well, include
+            them. None: the labelled texts of the batch are used.
         batch_size: number of rows of `unlabelled` per step.
         epsilon: norm of the perturbation of the embedding matrix (Euclidean).
         weight: weight of the divergence relative to the loss.
