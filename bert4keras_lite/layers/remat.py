@@ -15,21 +15,21 @@ def rematerialized(layer, x, context):
         Chen et al., "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
     """
     weights = {id(v) for v in layer.weights}
-    random_state = [v for v in layer.variables if id(v) not in weights]
-    state = [keras.ops.copy(v) for v in random_state]  # before this call
+    seeds = [v for v in layer.variables if id(v) not in weights]
+    seed_values = [keras.ops.copy(v) for v in seeds]  # before this call
 
     def pure(values, x, context):
-        variables_and_values = zip([*layer.weights, *random_state], [*values, *state], strict=True)
-        with keras.StatelessScope(variables_and_values) as scope:
+        pairs = zip([*layer.weights, *seeds], [*values, *seed_values], strict=True)
+        with keras.StatelessScope(pairs) as scope:
             layer.inside_remat = True
             try:
                 y = layer(x, training=True, **context)
             finally:
                 layer.inside_remat = False
-        return y, [scope.get_current_value(v) for v in random_state]
+        return y, [scope.get_current_value(v) for v in seeds]
 
     values = [keras.ops.convert_to_tensor(v) for v in layer.weights]
-    y, new_random_state = keras.remat(pure)(values, x, context)
-    for variable, value in zip(random_state, new_random_state, strict=True):
+    y, new_seed_values = keras.remat(pure)(values, x, context)
+    for variable, value in zip(seeds, new_seed_values, strict=True):
         variable.assign(value)
     return y

@@ -170,7 +170,7 @@ class Step:
         return sum(losses[1:], losses[0])
 
     def train_in_place(self, data):
-        """Is the `train_step` of TensorFlow and torch."""
+        """Runs a training step on TensorFlow and torch; replaces `train_step`."""
         model = self.model
         model._symbolic_build(data_batch=data)  # metrics not in the state would be lost
         others = self.state_variables
@@ -187,7 +187,7 @@ class Step:
         return self.report(data, result)
 
     def train_functionally(self, state, data):
-        """Is the `train_step` of JAX."""
+        """Runs a training step on JAX; replaces `train_step`."""
         model = self.model
         trainable, non_trainable, optimizer, metrics = state
         known = {
