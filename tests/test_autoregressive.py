@@ -206,7 +206,7 @@ def test_bad_input():
     "use_states, found, message",
     [
         (False, np.ones(5), "a row for each"),
-        (False, np.ones((2, 5)), r"shape \(2, 5\): expected \(1, vocabulary\)"),
+        (False, np.ones((2, 5)), r"shape \(2, 5\); expected \(1, vocabulary\)"),
         (False, np.full((1, 5), np.nan), "NaN"),
         (False, np.array([[0.5, np.inf, 0, 0, 0]]), "expected finite ones, at least 0"),
         (False, np.array([[1.5, -0.5, 0, 0, 0]]), "expected finite ones, at least 0"),
@@ -272,7 +272,7 @@ def test_copying_n_grams():
         Substrings([1], n=0)
     with pytest.raises(ValueError, match="begins with another"):
         Trie([[1], [1, 2]])
-    with pytest.raises(ValueError, match="no sequence"):
+    with pytest.raises(ValueError, match="Trie, sequences: expected at least one"):
         Trie([])
 
 
