@@ -72,12 +72,12 @@ def test_cached_scores_are_the_uncached(name, application, options, compiled, mo
     def choose(search_, scores, state, limits):
         now = [ops.take(ops.convert_to_tensor(x), state["count"], 0) for x in (tokens, parents)]
         now = [ops.cast(x, "int32") for x in now]
-        return state | search._written(state, *now) | {"scores": scores}
+        return state | search._append_tokens(state, *now) | {"scores": scores}
 
     monkeypatch.setattr(compiled_loop, "choose", choose)
     task = GenerationRequest(transformer, PROMPTS, 5, num_beams=2)
     writer = compiled_loop.CompiledLoop(transformer, task.search)
-    prompt, limits = task._tensors(task.arrays, task.limits | {"bias": task.bias})
+    prompt, limits = task._tensors(task.arrays, task.sampling_params | {"bias": task.bias})
     fixed, state = writer.begin(prompt, limits)
     found = [np.repeat(ops.convert_to_numpy(state["scores"]), 2, axis=1)]
     for _ in range(4):

@@ -260,7 +260,7 @@ def test_text_that_later_tokens_change_is_not_told_before(tokenizer, gpt2, monke
 
     class Told:
         def __init__(self, *_, **__):
-            self.limits = {}
+            self.sampling_params = {}
 
         def steps(self):
             return range(1, len(ids) + 1)

@@ -327,7 +327,7 @@ class GenerationRequest:
         )
         stops = np.zeros(size, bool)
         stops[self.stop_ids] = True
-        self.limits = {
+        self.sampling_params = {
             "most": np.int32(self.most),
             "least": np.int32(min_new_tokens),
             "stops": stops,
@@ -346,26 +346,30 @@ class GenerationRequest:
             *_, state = self.steps()
             return state
         program = self._program()
-        prompt, limits = self._tensors(self.arrays, self.limits | {"bias": self.bias})
-        fixed, state = program.begin(prompt, limits)
-        return program.run(fixed, state, limits)
+        prompt, sampling_params = self._tensors(
+            self.arrays, self.sampling_params | {"bias": self.bias}
+        )
+        fixed, state = program.begin(prompt, sampling_params)
+        return program.run(fixed, state, sampling_params)
 
     def steps(self):
         """The state after each token."""
         program = self._program()
-        prompt, limits = self._tensors(self.arrays, self.limits | {"bias": self.bias})
+        prompt, sampling_params = self._tensors(
+            self.arrays, self.sampling_params | {"bias": self.bias}
+        )
         if self.choices:
             nothing = np.zeros((len(self.prompts), self.search.width, 0), "int32")
-            limits["bias"] = self._bias_of(nothing)
-        fixed, state = program.begin(prompt, limits)
+            sampling_params["bias"] = self._bias_of(nothing)
+        fixed, state = program.begin(prompt, sampling_params)
         yield state
         for count in range(1, self.most):
             if not ops.convert_to_numpy(state["open"]).any():
                 return
             if self.choices:
                 tokens = ops.convert_to_numpy(state["tokens"])[:, :, :count]
-                limits["bias"] = self._bias_of(tokens)
-            state = program.step(fixed, state, limits)
+                sampling_params["bias"] = self._bias_of(tokens)
+            state = program.step(fixed, state, sampling_params)
             yield state
 
     def results(self, state):
@@ -406,7 +410,9 @@ class GenerationRequest:
         Of these, the `PROGRAMS` that were used last are kept, each for arrays of one shape.
         """
         programs = vars(self.transformer).setdefault("programs", {})
-        shapes = tuple((name, np.shape(x)) for name, x in (self.arrays | self.limits).items())
+        shapes = tuple(
+            (name, np.shape(x)) for name, x in (self.arrays | self.sampling_params).items()
+        )
         key = (self.search, shapes, tuple(map(id, self.transformer.model.variables)))
         program = programs.pop(key, None) or CompiledLoop(self.transformer, self.search)
         while len(programs) >= PROGRAMS:

@@ -601,11 +601,11 @@ class Writer:
         prompts = [list(items[row].ids) for row in rows]
         task = GenerationRequest(self.transformer, prompts, first.room, **options)
         if options.get("do_sample"):  # what a text gets must not depend on its neighbours
-            shape = task.limits["noise"].shape[1:]
+            shape = task.sampling_params["noise"].shape[1:]
             noise = [
                 np.random.default_rng(items[row].seed).random(shape, "float32") for row in rows
             ]
-            task.limits["noise"] = np.stack(noise)
+            task.sampling_params["noise"] = np.stack(noise)
         texts = [TextStream(self.tokenizer) for _ in jobs]
         for count, state in enumerate(task.steps(), 1):
             for i, ((found,), job) in enumerate(
