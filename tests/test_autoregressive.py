@@ -295,7 +295,7 @@ def test_constraints_in_generate():
         assert written in text
     only = generate(model, [2], 6, allowed_tokens=[3, 5])[0]
     assert set(only.ids) <= {3, 5}
-    with pytest.raises(ValueError, match="nothing more"):
+    with pytest.raises(ValueError, match="allows no further token"):
         generate(model, [2], 6, allowed_tokens=Trie([[3]]))
 
 
