@@ -325,7 +325,7 @@ def test_gibbs_sampling_options():
     assert row.shape == (5,) and row[0] == 1 and row[-1] == 2
     assert len(seen) == 30 and (np.array(seen)[3:, 0, 1:4] >= 5).all()
     assert {tuple(r[0]) for r in seen} != {tuple(row)}
-    with pytest.raises(ValueError, match="expected some from 0 to 4"):
+    with pytest.raises(ValueError, match="expected one or more from 0 to 4"):
         gibbs_sample(model, [1, 5, 3, 5, 2], 30, mask_id=4, positions=[5])
 
 
@@ -381,8 +381,8 @@ def test_probabilities_at_every_temperature(rtype, temperature):
     "heads, options, message",
     [
         ({"with_mlm": True, "with_nsp": True}, {}, "2 outputs"),
-        ({}, {}, "no scores of tokens"),
-        ({"with_mlm": True}, {"forbidden_tokens": range(9)}, "forbidden_tokens leaves none"),
+        ({}, {}, "no language-model head"),
+        ({"with_mlm": True}, {"forbidden_tokens": range(9)}, "forbidden_tokens: no token can be"),
         ({"with_mlm": True}, {"forbidden_tokens": [9]}, "forbidden_tokens=9: expected a whole"),
         ({"with_mlm": True}, {"forbidden_tokens": [-1]}, "forbidden_tokens=-1: expected a whole"),
         ({"with_mlm": True}, {"segment_ids": [0, 0.9, 0, 0]}, "segment_ids: expected integers"),
