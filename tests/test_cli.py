@@ -241,7 +241,7 @@ def test_a_model_that_writes_fills_no_mask(run, tmp_path):
     )
     transformer.save_checkpoint(tmp_path, vocab=Tokenizer(TINY / "vocab.txt"))
     status, _, err = run("fill-mask", tmp_path, "天[MASK]不是人")
-    assert status == 1 and "sees nothing of what follows a mask" in err
+    assert status == 1 and "fill-mask needs a bidirectional model" in err
 
 
 def test_generate(run, tmp_path, monkeypatch):
@@ -367,7 +367,7 @@ def test_a_conversion_that_was_interrupted_begins_again(run, tmp_path, monkeypat
         (["fill-mask", str(TINY), "天[MASK]" * 300], "tokens; at most"),
         (["fill-mask", str(TINY), ""], "'': 0 times [MASK]"),
         (["features", str(TINY), "天", "大" * 600], "tokens; at most"),
-        (["features", str(TINY), "天", ""], "'': there is nothing to read"),
+        (["features", str(TINY), "天", ""], "'': the text is empty"),
         (["serve", str(TINY), "--limit", f"texts=1{'0' * 400}"], "limit texts=<an integer of"),
         (["serve", str(TINY), "--limit", "wait=1e10"], "limit wait=10000000000.0"),
     ],

@@ -34,7 +34,7 @@ from .answers import (
     respond,
 )
 from .bodies import parsed
-from .following import Events, results, while_there, whole
+from .following import Events, results, until_disconnect, whole
 from .worker import Failed, Job, Limits, Overloaded, Timeout, Worker
 
 PAGE = Path(__file__).with_name("page")
@@ -143,7 +143,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
             raise RequestProblem("texts", message)
         jobs = await prepared(name, {f"texts[{i}]": text for i, text in enumerate(texts)})
         worker.submit(jobs)
-        return await while_there(request, jobs, results(jobs))
+        return await until_disconnect(request, jobs, results(jobs))
 
     def check_size(field, numbers, advice):
         if numbers > limits.numbers:
@@ -250,14 +250,14 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
     async def attention(request, body):
         """How much each token of a text attends to each other one."""
         wanted = ability("attention")
-        layers = chosen("layers", body.layers, wanted.blocks)
-        heads = chosen("heads", body.heads, wanted.heads)
+        layers = selected("layers", body.layers, wanted.blocks)
+        heads = selected("heads", body.heads, wanted.heads)
         jobs = await prepared("attention", {"text": body.text}, layers=layers, heads=heads)
         item = jobs[0].item
         numbers = len(layers) * len(heads) * len(item.ids) ** 2
         check_size("layers", numbers, "Ask for fewer layers or heads, or send a shorter text.")
         worker.submit(jobs)
-        (weights,) = await while_there(request, jobs, results(jobs))
+        (weights,) = await until_disconnect(request, jobs, results(jobs))
         tokens = served.tokenizer.ids_to_tokens(item.ids)
         places = [
             {"token": token, "start": start, "end": end}
@@ -296,7 +296,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         if body.stream:
             return Events(job, seed, counts)
         try:
-            answer = await while_there(request, [job], whole(job, seed))
+            answer = await until_disconnect(request, [job], whole(job, seed))
         finally:
             counts.tokens += job.tokens
         return Response(answer.model_dump_json(), media_type="application/json")
@@ -326,7 +326,7 @@ def size_of(found):
     return sum(2 + end - start for spans in found for start, end, _ in spans)
 
 
-def chosen(field, wanted, count):
+def selected(field, wanted, count):
     """Which blocks or heads, of so many."""
     if wanted is None:
         return list(range(count))
@@ -347,16 +347,16 @@ async def http_problem(request, error):
     return problem(error.status_code, str(error.detail), headers=error.headers)
 
 
-async def unfit(request, error):
+async def invalid_request(request, error):
     field, message = error.args
     return problem(422, message, field)
 
 
-async def busy(request, error):
+async def overloaded(request, error):
     return problem(503, f"{error}; try again later.", headers=RETRY_AFTER)
 
 
-async def late(request, error):
+async def timed_out(request, error):
     return problem(504, f"{error}.", headers=RETRY_AFTER)
 
 
@@ -366,8 +366,8 @@ async def failed(request, error):
 
 HANDLERS = {
     StarletteHTTPException: http_problem,
-    RequestProblem: unfit,
-    Overloaded: busy,
-    Timeout: late,
+    RequestProblem: invalid_request,
+    Overloaded: overloaded,
+    Timeout: timed_out,
     Failed: failed,
 }

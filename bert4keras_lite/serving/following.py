@@ -7,7 +7,7 @@ from fastapi import HTTPException
 from fastapi.responses import StreamingResponse
 
 from . import schemas
-from .abilities import Written
+from .abilities import GeneratedText
 from .answers import GONE, as_json
 from .worker import Failed, Timeout
 
@@ -24,7 +24,7 @@ async def updates(job, seed):
     text = ""
     try:
         async for update in job:
-            if isinstance(update, Written):
+            if isinstance(update, GeneratedText):
                 yield schemas.GenerateAnswer(**asdict(update), seed=seed)
             else:
                 text += update
@@ -82,9 +82,9 @@ async def results(jobs):
     return [await job.result() for job in jobs]
 
 
-async def while_there(request, jobs, answer):
+async def until_disconnect(request, jobs, answer):
     """What `answer` gives; if the client leaves before, its jobs are dropped."""
-    answer, gone = asyncio.ensure_future(answer), asyncio.ensure_future(has_left(request))
+    answer, gone = asyncio.ensure_future(answer), asyncio.ensure_future(disconnected(request))
     try:
         await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
@@ -101,6 +101,6 @@ async def while_there(request, jobs, answer):
                 task.exception()
 
 
-async def has_left(request):
+async def disconnected(request):
     while (await request.receive())["type"] != "http.disconnect":
         pass

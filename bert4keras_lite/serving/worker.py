@@ -117,7 +117,7 @@ class Job:
     Args:
         ability: gives `key(item)`: jobs of one ability and one key may share a pass; and
             `program(jobs)`: a generator that takes them on step by step, and says what it has by
-            `job.tell` and `job.end`.
+            `job.emit` and `job.end`.
         item: what the ability needs to know of the text.
         seconds: that there are for it.
 
@@ -138,7 +138,7 @@ class Job:
         self.loop = asyncio.get_running_loop()
         self.updates = asyncio.Queue()
 
-    def tell(self, *update):
+    def emit(self, *update):
         """A part of the answer; from the worker's thread."""
         try:
             self.loop.call_soon_threadsafe(self.updates.put_nowait, update)
@@ -148,7 +148,7 @@ class Job:
     def end(self, error=None):
         """All was told, or this happened instead."""
         self.over = True
-        self.tell(*([] if error is None else [error]))
+        self.emit(*([] if error is None else [error]))
 
     @contextlib.contextmanager
     def errors(self):
@@ -286,7 +286,7 @@ class Worker:
                 return
             for _ in range(len(self.runs)):
                 run = self.runs.popleft()
-                if self._goes_on(*run):
+                if self._advance(*run):
                     self.runs.append(run)
                 else:
                     with self.changed:
@@ -310,9 +310,9 @@ class Worker:
 
     def _first_batch(self):
         """The job that waits the longest and may begin, and those that can share its pass."""
-        writing = sum(jobs[0].ability.writes for jobs, _ in self.runs)
+        writing = sum(jobs[0].ability.generates for jobs, _ in self.runs)
         full = writing >= self.limits.writing
-        first = next((job for job in self.waiting if not (full and job.ability.writes)), None)
+        first = next((job for job in self.waiting if not (full and job.ability.generates)), None)
         if first is None:
             return []
         return [job for job in self.waiting if job.key == first.key][: self.limits.batch]
@@ -322,7 +322,7 @@ class Worker:
             job.end(Timeout(TIME_IS_OVER))
         return not job.over
 
-    def _goes_on(self, jobs, program):
+    def _advance(self, jobs, program):
         """Brings a batch a step further; whether there is more to do."""
         now = time.monotonic()
         if not [job for job in jobs if self._alive(job, now)]:
