@@ -1512,7 +1512,7 @@ def test_a_model_is_called_as_its_directory(path, name, monkeypatch):
 
 def test_a_model_without_a_name(served):
     for name in ("", None):
-        with pytest.raises(ValueError, match="name: expected what to call the model, got"):
+        with pytest.raises(ValueError, match="name: expected a name for the model, got"):
             create_app(served, name=name)
 
 

@@ -110,8 +110,8 @@ def check_labels(model, labels, where):
                 bio_spans([label])
             except ValueError:
                 raise ValueError(
-                    f"{where}: {shown(label)} is not a tag; expected O, or B, I, M, E or S with a "
-                    "type after a hyphen, such as 'B-PER'."
+                    f"{where}: {shown(label)} is not a tag; expected O, or B, I, M, E or S, if "
+                    "need be with a type after a hyphen, such as 'B-PER'."
                 ) from None
         decoder_of(model, where)
 
