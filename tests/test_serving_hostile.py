@@ -1043,7 +1043,7 @@ def test_an_error_that_nobody_foresaw(caplog):
     ability.prepare = lambda text: 1 / 0
     with asking(app_of(vectors=ability)) as client:
         response = client.post("/v1/vectors", json={"texts": ["天地"]})
-        assert error(response, 500)["message"] == "an error of the server."
+        assert error(response, 500)["message"] == "internal server error."
     assert response.headers["x-request-id"] in caplog.text and "天地" not in caplog.text
 
 
