@@ -119,7 +119,7 @@ def listed(names):
 
 
 def nearest(name, names, cutoff=0.6):
-    """Returns the most similar of `names` to a name, in a list; an empty list if none is similar.
+    """Returns a list with the most similar of `names` to a name; empty if none is similar.
 
     Names of more than 100 characters are similar to none, as difflib indexes every character.
     """
@@ -145,8 +145,8 @@ def check_encoding(encoding):
         "\n".encode(encoding)
     except (LookupError, ValueError):
         raise ValueError(
-            f"encoding={encoding!r:.200}: no encoding of characters has this name; expected one, e.g."
-            " 'utf-8' or 'gb18030'."
+            f"encoding={encoding!r:.200}: no encoding of characters has this name; expected one "
+            "such as 'utf-8' or 'gb18030'."
         ) from None
 
 
