@@ -156,7 +156,7 @@ def _look_at_weights(report, transformer):
 
 def _look_at_vocabulary(report, tokenizer, rows, config):
     ids = np.concatenate(rows)
-    share = float(np.mean(ids == tokenizer.token_unk_id))
+    unknown = float(np.mean(ids == tokenizer.token_unk_id))
     largest = int(ids.max())
     if largest >= config.vocab_size:
         report.add(
@@ -164,14 +164,14 @@ def _look_at_vocabulary(report, tokenizer, rows, config):
             f"the vocabulary has the id {largest}, but the token table has {config.vocab_size} "
             "rows: the vocabulary belongs to another checkpoint.",
         )
-    elif share > 0.05:
+    elif unknown > 0.05:
         report.add(
             "wrong",
-            f"{share:.0%} of the tokens of everyday sentences are unknown: the vocabulary is not "
+            f"{unknown:.0%} of the tokens of everyday sentences are unknown: the vocabulary is not "
             "for Chinese, or was loaded as one of another type.",
         )
     else:
-        report.add("ok", f"{share:.1%} of the tokens are unknown.")
+        report.add("ok", f"{unknown:.1%} of the tokens are unknown.")
 
 
 # ---------------------------------------------------------------- batches
@@ -183,22 +183,22 @@ class Batch:
 
     Attributes:
         inputs: token ids, an array `(rows, length)` for each stack.
-        places: `(row, position)` of each token to predict, `(count, 2)`.
+        positions: `(row, position)` of each token to predict, `(count, 2)`.
         targets: the ids of these tokens, `(count,)`.
         lengths: lengths of the rows of the first array without padding, `(rows,)`.
     """
 
     inputs: list
-    places: np.ndarray
+    positions: np.ndarray
     targets: np.ndarray
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, inputs, places, targets, filler):
+    def of(cls, inputs, positions, targets, filler):
         """Makes a batch from lists of rows, padded with `filler`."""
         padded = [sequence_padding(rows, value=filler) for rows in inputs]
         lengths = np.array([len(row) for row in inputs[0]])
-        return cls(padded, np.array(places), np.array(targets), lengths)
+        return cls(padded, np.array(positions), np.array(targets), lengths)
 
     def groups(self, by_length):
         """Yields `(rows, length)`: rows for one forward pass, of equal lengths if `by_length`."""
@@ -210,7 +210,7 @@ class Batch:
 
 
 def _masked_tokens(rows, tokenizer, filler):
-    mask, inputs, places, targets = tokenizer.token_mask_id, [], [], []
+    mask, inputs, positions, targets = tokenizer.token_mask_id, [], [], []
     if mask is None:
         raise ValueError(
             f"the vocabulary has no {tokenizer.token_mask}, which this model needs. Use the "
@@ -227,15 +227,15 @@ def _masked_tokens(rows, tokenizer, filler):
             masked = list(row)
             for i in range(1 + start, len(row) - 1, MASK_EVERY):
                 masked[i] = mask
-                places.append((len(inputs), i))
+                positions.append((len(inputs), i))
                 targets.append(row[i])
             inputs.append(masked)
-    return Batch.of([inputs], places, targets, filler)
+    return Batch.of([inputs], positions, targets, filler)
 
 
 def _next_tokens(rows, filler):
-    places = [(r, i) for r, row in enumerate(rows) for i in range(len(row) - 1)]
-    return Batch.of([rows], places, [rows[r][i + 1] for r, i in places], filler)
+    positions = [(r, i) for r, row in enumerate(rows) for i in range(len(row) - 1)]
+    return Batch.of([rows], positions, [rows[r][i + 1] for r, i in positions], filler)
 
 
 def _sequence_to_sequence(rows, tokenizer, filler):
@@ -246,15 +246,15 @@ def _sequence_to_sequence(rows, tokenizer, filler):
     sentinel = tokenizer.token_to_id("<extra_id_0>")
     gap = [] if sentinel == tokenizer.token_unk_id else [sentinel]
     start = 0 if tokenizer.token_start_id is None else tokenizer.token_start_id
-    sources, sentences, places, targets = [], [], [], []
+    sources, sentences, positions, targets = [], [], [], []
     for row in rows:
         half = len(row) // 2
         sources.append([*row[:half], *gap, row[-1]])
         sentences.append([start, *gap, *row[half:]])
         for i in range(half, len(row)):
-            places.append((len(sentences) - 1, len(gap) + i - half))
+            positions.append((len(sentences) - 1, len(gap) + i - half))
             targets.append(row[i])
-    return Batch.of([sources, sentences], places, targets, filler)
+    return Batch.of([sources, sentences], positions, targets, filler)
 
 
 # ---------------------------------------------------------------- readings
@@ -320,7 +320,7 @@ def _swap(ids):
 
 
 def _logits(transformer, batch, segment=0, offset=0):
-    """Computes the logits at the places to predict, float64 `(count, vocab_size)`."""
+    """Computes the logits at the positions to predict, float64 `(count, vocab_size)`."""
     arrays = []
     for tensor in transformer.inputs:
         name = tensor.name.removeprefix(transformer.prefix)
@@ -338,8 +338,8 @@ def _logits(transformer, batch, segment=0, offset=0):
         # causal attention: no token of a decoder attends to the padding after it
         part = [x[rows] if x is decoder_inputs else x[rows, :length] for x in arrays]
         outputs = keras.tree.flatten(transformer.model.predict_on_batch(part))[-1]
-        of_rows = np.flatnonzero(np.isin(batch.places[:, 0], rows))
-        row, position = batch.places[of_rows].T
+        of_rows = np.flatnonzero(np.isin(batch.positions[:, 0], rows))
+        row, position = batch.positions[of_rows].T
         logits.append(np.asarray(outputs)[np.searchsorted(rows, row), position])
         indices.append(of_rows)
     return np.concatenate(logits)[np.argsort(np.concatenate(indices))].astype("float64")

@@ -41,7 +41,7 @@ FILE = re.compile(
 # files from which a model and its tokenizer can be read
 CONFIG = re.compile(r"(?!tokenizer_|generation_).*config.*\.json|hparams\.json")
 VOCABULARY = re.compile(r".*vocab.*\.txt|(vocab|encoder|tokenizer)\.json|.*\.model")
-BESIDE_A_VOCABULARY = re.compile(
+TOKENIZER_FILE = re.compile(
     r".*merges.*\.txt|.*\.bpe|(added_tokens|special_tokens_map|(tokenizer|generation)_config)\.json"
     r"|.*keep_tokens.*\.json"
 )
@@ -138,7 +138,7 @@ def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
         return included(path_or_name) or path_or_name
     model = _model(path_or_name, cache_dir, endpoint)
     directory = model.cached()
-    if directory and _is_whole(_files_in(directory)):
+    if directory and _is_complete(_files_in(directory)):
         return directory
     try:
         return _download(model).directory
@@ -197,7 +197,7 @@ def needed_files(files):
     texts = [
         name
         for name in files
-        if any(kind.fullmatch(name) for kind in (CONFIG, VOCABULARY, BESIDE_A_VOCABULARY))
+        if any(pattern.fullmatch(name) for pattern in (CONFIG, VOCABULARY, TOKENIZER_FILE))
     ]
     for mark, members in WEIGHTS:
         if any(re.fullmatch(mark, name) for name in files):
@@ -218,9 +218,9 @@ def _has_weights(files):
     return bool(weights) and len(shards) == indices and complete
 
 
-def _is_whole(files):
+def _is_complete(files):
     return _has_weights(files) and all(
-        any(kind.fullmatch(name) for name in files) for kind in (CONFIG, VOCABULARY)
+        any(pattern.fullmatch(name) for name in files) for pattern in (CONFIG, VOCABULARY)
     )
 
 

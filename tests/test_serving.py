@@ -326,7 +326,7 @@ def test_masks_are_those_that_were_found(bert, tokenizer, monkeypatch):
     ability = abilities.FillMask(bert, tokenizer)
     mask = ability.tokenizer.token_mask_id
     monkeypatch.setattr(ability.tokenizer, "encode", lambda text: ([2, mask, 3], [0, 0, 0]))
-    assert ability.prepare("天[MASK]地").places == [2]
+    assert ability.prepare("天[MASK]地").positions == [2]
 
 
 @pytest.fixture(scope="module", params=[3, -1])

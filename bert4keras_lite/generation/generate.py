@@ -102,8 +102,8 @@ def generate(model, inputs, max_new_tokens=None, **options):
         >>> generate(gpt, tokenizer.encode("今天天气")[0], 20, stop_ids=tokenizer.token_end_id)
     """
     check_options("generate", options, OPTIONS, OTHER_NAMES)
-    task = GenerationRequest(model, inputs, max_new_tokens, **options)
-    return task.results(task.run())
+    request = GenerationRequest(model, inputs, max_new_tokens, **options)
+    return request.results(request.run())
 
 
 def generate_text(model, tokenizer, texts, max_new_tokens=None, **options):
@@ -156,13 +156,13 @@ def stream(model, tokenizer, text, max_new_tokens=None, **options):
     transformer = transformer_of(model)
     options = text_options(transformer, tokenizer, options)
     prompt = prompt_of(transformer, tokenizer, text)
-    task = GenerationRequest(transformer, prompt, max_new_tokens, **options)
-    if task.search.kind == "beams" or task.copies > 1:
+    request = GenerationRequest(transformer, prompt, max_new_tokens, **options)
+    if request.search.kind == "beams" or request.copies > 1:
         raise ValueError(
             "stream: streaming supports one sequence without beam search. Use num_beams=1, "
             "num_return_sequences=1 and another early_stopping than 'best'."
         )
-    yield from pieces(tokenizer, (task.results(state)[0].ids for state in task.steps()))
+    yield from pieces(tokenizer, (request.results(state)[0].ids for state in request.steps()))
 
 
 def pieces(tokenizer, sequences):

@@ -69,10 +69,10 @@ def export_writer(model, path, slots=512, int8=False):
     signature += [((None, *shape[1:]), "float32") for shape in shapes]
     signature = [[keras.InputSpec(shape=shape, dtype=dtype) for shape, dtype in signature]]
     with saving(path.parent) as stage, tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder if int8 else stage) / path.name
-        step.export(whole, format="onnx", input_signature=signature, verbose=False)
+        exported = Path(folder if int8 else stage) / path.name
+        step.export(exported, format="onnx", input_signature=signature, verbose=False)
         if int8:
-            quantize_dynamic(whole, stage / path.name, extra_options={"MatMulConstBOnly": True})
+            quantize_dynamic(exported, stage / path.name, extra_options={"MatMulConstBOnly": True})
 
 
 class OneStep(keras.Model):

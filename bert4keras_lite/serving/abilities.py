@@ -107,12 +107,12 @@ class Masked(NamedTuple):
 
     Attributes:
         text, ids: see `Encoded`.
-        places: positions of the masks among the tokens.
+        positions: positions of the masks among the tokens.
     """
 
     text: str
     ids: list
-    places: list
+    positions: list
 
 
 class Inspected(NamedTuple):
@@ -331,11 +331,11 @@ class FillMask(SinglePass):
         self.example = f"{mask} {EXAMPLE}"
         states = encoder_of(transformer).output
         # logits of the vocabulary are computed at the masks only
-        places = keras.Input((masks,), dtype="int32", name="places")
-        states = ops.take_along_axis(states, ops.expand_dims(places, -1), axis=1)
+        positions = keras.Input((masks,), dtype="int32", name="places")
+        states = ops.take_along_axis(states, ops.expand_dims(positions, -1), axis=1)
         logits = transformer.token_scores(states)
         probs = keras.layers.Softmax(dtype="float32")(logits)
-        model = keras.Model([*transformer.inputs, places], probs)
+        model = keras.Model([*transformer.inputs, positions], probs)
         super().__init__(model, tokenizer, longest_of(transformer), c.filler)
 
     def prepare(self, text):
@@ -348,19 +348,19 @@ class FillMask(SinglePass):
             )
         start = [] if t.token_start is None else [t.token_start_id]
         end = [] if t.token_end is None else [t.token_end_id]
-        ids, places = [*start], []
+        ids, positions = [*start], []
         for begin, stop, mask in parts(text, masks):
             row = t.encode(text[begin:stop])[0]
-            places += [len(ids)] if mask else []
+            positions += [len(ids)] if mask else []
             ids += [t.token_mask_id] if mask else row[len(start) : len(row) - len(end)]
-        return Masked(text, self.checked_ids([*ids, *end]), places)
+        return Masked(text, self.checked_ids([*ids, *end]), positions)
 
     def predicted(self, items):
-        padded = sequence_padding([item.places for item in items], length=self.most_masks)
+        padded = sequence_padding([item.positions for item in items], length=self.most_masks)
         return self.outputs([item.ids for item in items], self.key(items[0]), padded)
 
     def answer(self, item, probs):
-        return [self.candidates(row) for row in finite(probs[: len(item.places)])]
+        return [self.candidates(row) for row in finite(probs[: len(item.positions)])]
 
     def candidates(self, probs):
         """Returns `(token, probability)` of the most likely tokens, best first."""

@@ -33,7 +33,7 @@ from .answers import (
     respond,
 )
 from .bodies import parsed
-from .following import Events, results, until_disconnect, whole
+from .following import Events, complete_answer, results, until_disconnect
 from .worker import Failed, Job, Limits, Overloaded, Timeout, Worker
 
 PAGE = Path(__file__).with_name("page")
@@ -299,7 +299,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         if body.stream:
             return Events(job, seed, counts)
         try:
-            answer = await until_disconnect(request, [job], whole(job, seed))
+            answer = await until_disconnect(request, [job], complete_answer(job, seed))
         finally:
             counts.tokens += job.tokens
         return Response(answer.model_dump_json(), media_type="application/json")

@@ -38,7 +38,7 @@ async def updates(job, seed):
         yield schemas.GenerateAnswer(**asdict(generated), seed=seed)
 
 
-async def whole(job, seed):
+async def complete_answer(job, seed):
     """Returns the complete answer of a generation job."""
     async for update in updates(job, seed):
         answer = update

@@ -257,11 +257,11 @@ class BodyLimits:
             await problem(413, self.too_large())(scope, receive, send)
             return
         loop = asyncio.get_running_loop()
-        size, whole, deadline = 0, False, loop.time() + self.limits.body_seconds
+        size, complete, deadline = 0, False, loop.time() + self.limits.body_seconds
 
         async def limited():
-            nonlocal size, whole
-            if whole:
+            nonlocal size, complete
+            if complete:
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), max(0, deadline - loop.time()))
@@ -269,7 +269,7 @@ class BodyLimits:
                 message = f"the body did not arrive within {self.limits.body_seconds:g} seconds."
                 raise HTTPException(408, message, {"Connection": "close"}) from None
             size += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
+            complete = not message.get("more_body", False)
             if size > self.limits.body:
                 raise HTTPException(413, self.too_large())
             return message
