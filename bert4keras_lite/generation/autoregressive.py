@@ -9,9 +9,9 @@ from ..arguments import RANGES, check_number, check_ranges, checks_flags
 
 
 def _apply_temperature(scores, temperature, rtype):
-    """Returns the probabilities of logits or probabilities at a temperature; rows of 0 stay 0.
+    """Applies a temperature to logits or probabilities; returns probabilities. Rows of 0 stay 0.
 
-    The largest value of a row is scaled to 1 first, so that no row underflows to zeros.
+    Each row is first scaled so that its largest probability is 1, and cannot underflow to zeros.
     """
     best = scores.max(1, keepdims=True)
     if rtype == "logits":
@@ -234,8 +234,8 @@ class AutoRegressiveDecoder(ABC):
                 `keras.utils.set_random_seed` determine it.
 
         Returns:
-            List of `n` int64 arrays, the first that ended first; with `batched`, a list of such
-            lists.
+            List of `n` int64 arrays, in the order in which they ended; with `batched`, a list of
+            such lists.
 
         Raises:
             ValueError: an option is out of its range, or `predict` returned invalid values.

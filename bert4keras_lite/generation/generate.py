@@ -52,8 +52,8 @@ def generate(model, inputs, max_new_tokens=None, **options):
 
     Args:
         model: a model of `build_transformer_model` with a language-model head: an
-            encoder-decoder, or one stack with causal attention (GPT, or `application="lm"` or
-            `"unilm"`).
+            encoder-decoder, or one stack that is causal (GPT, or `application="lm"`) or a prefix
+            language model (`"unilm"`).
         inputs: token ids of a prompt, or a list of prompts of any lengths. For `"unilm"` and
             encoder-decoders, the source. Padding on the right is removed.
         max_new_tokens: maximum number of new tokens. By default as many as there are positions
