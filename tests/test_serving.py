@@ -1250,7 +1250,7 @@ def test_a_thread_that_ends_by_an_error_is_noticed(bert, tokenizer, caplog, monk
         assert client.get("/health").status_code == 503
         assert client.get("/health").json()["status"] == "failed"
         assert (
-            "restart" in error(client.post("/v1/vectors", json={"texts": ["天"]}), 500)["message"]
+            "Restart" in error(client.post("/v1/vectors", json={"texts": ["天"]}), 500)["message"]
         )
     assert "OverflowError" in caplog.text
 

@@ -252,7 +252,7 @@ def finite(array):
         Failed: some are not.
     """
     if not np.isfinite(array).all():
-        raise Failed("the model's output is not finite: its weights may contain NaN")
+        raise Failed("the model's output is not finite: its weights may contain NaN.")
     return array
 
 
@@ -442,7 +442,7 @@ class Entities(SinglePass):
         if not are_logits(logits.shape, len(self.labels), tokens):
             raise Failed(
                 f"the model's output has the shape {logits.shape[1:]} for {tokens} tokens; "
-                "expected logits of tags or spans"
+                "expected logits of tags or spans."
             )
         tags = [None] * len(items) if logits.ndim == 4 else self.tags(logits)
         return zip(logits, tags, strict=True)
@@ -476,7 +476,7 @@ class Entities(SinglePass):
         indices = np.argwhere(logits > 0)
         if len(indices) > SPANS:
             raise Failed(
-                f"the model finds {len(indices)} spans in a text; at most {SPANS} are read"
+                f"the model finds {len(indices)} spans in a text; at most {SPANS} are read."
             )
         return {(start, last + 1, self.labels[kind]) for kind, start, last in indices.tolist()}
 

@@ -356,15 +356,15 @@ async def invalid_request(request, error):
 
 
 async def overloaded(request, error):
-    return problem(503, f"{error}. Try again later.", headers=RETRY_AFTER)
+    return problem(503, f"{error} Try again later.", headers=RETRY_AFTER)
 
 
 async def timed_out(request, error):
-    return problem(504, f"{error}.", headers=RETRY_AFTER)
+    return problem(504, str(error), headers=RETRY_AFTER)
 
 
 async def failed(request, error):
-    return problem(500, f"{error}.")
+    return problem(500, str(error))
 
 
 HANDLERS = {

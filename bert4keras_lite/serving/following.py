@@ -70,7 +70,7 @@ async def events(job, seed):
                 yield event("end", update.model_dump(exclude={"text"}))
     except (Failed, Timeout) as error:
         status = 504 if isinstance(error, Timeout) else 500
-        yield event("error", {"status": status, "field": None, "message": f"{error}."})
+        yield event("error", {"status": status, "field": None, "message": str(error)})
 
 
 def event(name, data):

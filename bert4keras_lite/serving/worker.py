@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 NOT_STARTED = (
     "the model's thread was not started: the ASGI server must run this application's lifespan, or, "
-    "if it is mounted, the lifespan of the outer application must enter it"
+    "if it is mounted, the lifespan of the outer application must enter it."
 )
-TIME_IS_OVER = "the time for this request is over"
+TIME_IS_OVER = "the time for this request is over."
 
 # ranges of limits; the others are 1 second to a day, or 1 to 2**31 - 1
 DAY = 86400.0
@@ -113,7 +113,7 @@ def failure(error, ability):
     if isinstance(error, Failed):
         return error
     logger.error("%s", type(ability).__name__, exc_info=error)
-    return Failed(f"{type(error).__name__} in the model")
+    return Failed(f"{type(error).__name__} in the model.")
 
 
 class Job:
@@ -240,11 +240,11 @@ class Worker:
         if self.status == "not started":
             raise Failed(NOT_STARTED)
         if self.failed:
-            raise Failed("the model's thread has ended with an error; restart the server")
+            raise Failed("the model's thread has ended with an error. Restart the server.")
         if self.closing:
-            raise Overloaded("the server is shutting down")
+            raise Overloaded("the server is shutting down.")
         if self.counts()[0] + count > self.limits.waiting:
-            raise Overloaded("too many requests are waiting")
+            raise Overloaded("too many requests are waiting.")
 
     def submit(self, jobs):
         """Submits all of these jobs, or none.
@@ -279,7 +279,7 @@ class Worker:
                 self.failed = True
                 for job in [*self.waiting, *self.running]:
                     if not job.over:
-                        job.end(Failed(f"{type(error).__name__} in the model's thread"))
+                        job.end(Failed(f"{type(error).__name__} in the model's thread."))
 
     def _take_turns(self):
         while True:
