@@ -27,5 +27,7 @@ def __getattr__(name):
         try:
             return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
         except ModuleNotFoundError as error:
-            raise ImportError(f'{error}: pip install "bert4keras_lite[serve]"') from None
+            raise ImportError(
+                f'{error}. Install it: pip install "bert4keras_lite[serve]".'
+            ) from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
