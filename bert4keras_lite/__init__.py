@@ -1,7 +1,7 @@
-"""Chinese Transformer checkpoints in Keras 3: load, use, fine-tune, on three backends.
+"""Chinese Transformer checkpoints in Keras 3: load, use and fine-tune them on three backends.
 
-Nothing heavy is imported here: `bert4keras_lite.tokenizers` and `.checkpoints` work without
-Keras, and `build_transformer_model` brings Keras in when it is first asked for.
+Submodules are imported lazily: `bert4keras_lite.tokenizers` and `.checkpoints` work without
+Keras, which is imported at the first use of `build_transformer_model`.
 """
 
 import os
@@ -36,14 +36,14 @@ _HOME = {
 __all__ = sorted(_HOME)
 
 
-BACKENDS = ("tensorflow", "jax", "torch")  # as Keras calls them, and as their packages are called
+BACKENDS = ("tensorflow", "jax", "torch")  # names in Keras, which are also those of the packages
 
 
 def _choose_backend():
-    """Lets Keras take the one backend that is installed, where nobody has said which."""
+    """Sets `KERAS_BACKEND` if one backend only is installed and none is configured."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    said = "KERAS_BACKEND" in os.environ or (home / "keras.json").exists()
-    if said or "keras" in sys.modules:
+    is_configured = "KERAS_BACKEND" in os.environ or (home / "keras.json").exists()
+    if is_configured or "keras" in sys.modules:
         return
     installed = [name for name in BACKENDS if find_spec(name)]
     if len(installed) == 1:

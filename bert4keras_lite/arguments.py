@@ -1,4 +1,4 @@
-"""What a function says of an option that it does not have, or that is out of its range."""
+"""Checks of arguments: unknown options, ranges, lists of ids, padding."""
 
 import argparse
 import contextlib
@@ -11,8 +11,8 @@ import numpy as np
 
 from .parsing import nearest, printable, shown
 
-# the least and the most of options of generation: none becomes 0 or infinite in float32. Those with
-# whole ends are whole numbers.
+# ranges of generation options, in which no value becomes 0 or infinite in float32. Options with
+# integer bounds are integers.
 RANGES = {
     "max_new_tokens": (1, 1 << 20),
     "min_new_tokens": (0, 1 << 20),
@@ -29,14 +29,14 @@ MAY_BE_NONE = {"max_new_tokens", "top_k", "top_p", "seed"}
 
 
 def complain(error):
-    """Prints an error, in which names out of a file may be, as command lines do."""
+    """Prints an error to stderr, with control characters escaped, as it may quote a file."""
     print("error:", printable(error, keep="\n\t"), file=sys.stderr)
 
 
 def checks_flags(function):
-    """Makes a function refuse anything but True and False for what is one of them by default.
+    """Decorates a function to raise if an argument whose default is a bool is not a bool.
 
-    A text such as "no" would count as True.
+    A string such as "no" would otherwise count as True.
     """
 
     @functools.wraps(function)
@@ -52,11 +52,11 @@ def checks_flags(function):
 
 
 def check_flags(flags, values):
-    """Raises where a value is neither True nor False.
+    """Raises if the value of a flag is neither True nor False.
 
     Args:
-        flags: name -> whether that is what its value has to be.
-        values: name -> value.
+        flags: dict of argument name -> whether it is a flag.
+        values: dict of argument name -> value.
 
     Raises:
         ValueError: names the argument.
@@ -67,7 +67,7 @@ def check_flags(flags, values):
 
 
 def check_list(name, values):
-    """Raises where an argument is no list or array, or anything else to go through but a text or a dict.
+    """Raises if an argument is not an iterable such as a list; strings and dicts are rejected.
 
     Raises:
         TypeError: names the argument.
@@ -77,10 +77,10 @@ def check_list(name, values):
 
 
 def check_ranges(**options):
-    """Raises where an option is not within its range in `RANGES`.
+    """Raises if an option is not within its range in `RANGES`.
 
     Raises:
-        ValueError: names the option, and what was expected.
+        ValueError: names the option and its range.
     """
     for name, value in options.items():
         if value is not None or name not in MAY_BE_NONE:
@@ -88,29 +88,29 @@ def check_ranges(**options):
 
 
 def check_number(name, value, least, most):
-    """Raises where a value is no number from `least` to `most`, or no whole one if these are whole.
+    """Raises if a value is not a number from `least` to `most`; integer bounds require an integer.
 
     Raises:
-        ValueError: names the value, and what was expected.
+        ValueError: names the argument and its range.
     """
     if expected := expected_number(value, least, most):
         raise ValueError(f"{name}={shown(value)}: expected {expected}.")
 
 
 def expected_number(value, least, most):
-    """The number that is expected, in words, if a value is none; else None: see `check_number`."""
+    """Returns None if a value is valid for `check_number`, else a description of valid values."""
     whole = isinstance(least, int)
-    kind = numbers.Integral if whole else numbers.Real  # 2.0 counts nothing: a loop refuses it
-    if isinstance(value, kind) and not isinstance(value, bool) and least <= value <= most:
+    cls = numbers.Integral if whole else numbers.Real  # not 2.0, which `range` does not accept
+    if isinstance(value, cls) and not isinstance(value, bool) and least <= value <= most:
         return None
     return f"a {'whole ' if whole else ''}number from {least} to {most}"
 
 
 def integers(name, values):
-    """Values as an array of integers.
+    """Converts values to an int64 array.
 
     Raises:
-        ValueError: some are no whole numbers, or rows differ in length; names the values.
+        ValueError: some are not integers, or rows differ in length; names the argument.
     """
     try:
         array = np.asarray(values)
@@ -124,9 +124,10 @@ def integers(name, values):
 
 
 def check_right_padding(name, rows, pad_token_id):
-    """Raises where rows of token ids are padded on the left.
+    """Raises if rows of token ids are padded on the left.
 
-    That one padding token begins each row is none: some models have it for a start token.
+    A single padding token at the start of every row is allowed, as it is the start token of some
+    models.
 
     Raises:
         ValueError: names the row.
@@ -142,7 +143,7 @@ def check_right_padding(name, rows, pad_token_id):
 
 
 def within(least, most):
-    """The type of a command line's argument that is a number of a range: see `check_number`."""
+    """Returns an argparse type for numbers of a range; see `check_number`."""
 
     def number(text):
         value = None
@@ -156,16 +157,16 @@ def within(least, most):
 
 
 def check_options(function, options, known, other_names=None):
-    """Raises where an option does not exist.
+    """Raises if a function does not have an option.
 
     Args:
-        function: its name, for the message.
-        options: those that were given.
-        known: names of those that there are.
-        other_names: dict of what others call an option -> ours.
+        function: name of the function, for the message.
+        options: names of the given options.
+        known: names of the function's options.
+        other_names: dict of names in other libraries -> our name.
 
     Raises:
-        TypeError: names the option, and suggests the nearest.
+        TypeError: names the option, and suggests a similar one.
     """
     other_names = other_names or {}
     for name in options:

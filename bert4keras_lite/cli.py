@@ -1,12 +1,12 @@
-"""The command line: look into a checkpoint, convert it, try it, examine it.
+"""The command line: inspects, converts, runs, examines and serves checkpoints.
 
     python -m bert4keras_lite inspect chinese_L-12_H-768_A-12
     python -m bert4keras_lite convert chinese_L-12_H-768_A-12 out --to hf
     python -m bert4keras_lite fill-mask hfl/chinese-roberta-wwm-ext "今天[MASK]气很好"
     python -m bert4keras_lite fill-mask "今天[MASK]气很好"
 
-Where no checkpoint is named, `tiny-zh` is taken, which comes with the toolkit (docs/tiny-zh.md).
-Keras is imported by the commands that run a model, and by no other.
+Without a checkpoint, `tiny-zh` is used, which is included in the toolkit (docs/tiny-zh.md). Only
+commands that run a model import Keras.
 """
 
 import argparse
@@ -53,22 +53,22 @@ from .shapes import shapes_of
 from .tokenizers import load_tokenizer
 from .tokenizers.loading import FILES
 
-TOKEN = "BERT4KERAS_LITE_TOKEN"  # the variable with the token of a server
+TOKEN = "BERT4KERAS_LITE_TOKEN"  # environment variable with the token of a server
 
-# what a user can do wrong: one line, no traceback
+# errors of a user: printed in one line, without a traceback
 MISTAKES = (CheckpointError, hub.HubError, OSError, ValueError, TypeError, ImportError)
 
 
 def main(arguments=None):
-    """Runs one command; gives the exit status."""
+    """Runs one command; returns the exit status."""
     options = parser().parse_args(arguments)
     warnings.showwarning = _show_warning
     try:
         if options.path is None:
-            options.path = _small(options)
+            options.path = _default_checkpoint(options)
         options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head`; it is an OSError
+    except BrokenPipeError:  # `| head`; before MISTAKES, as it is an OSError
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MISTAKES as error:
         complain(error)
@@ -82,61 +82,63 @@ def main(arguments=None):
 def parser():
     main_parser = argparse.ArgumentParser(
         prog="bert4keras_lite",
-        description="Chinese Transformer checkpoints: look into them, convert them, try them.",
+        description="Chinese Transformer checkpoints: inspect, convert, run, examine, serve.",
     )
     commands = main_parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name, run, summary, *texts, small="tiny-zh"):
+    def command(name, run, summary, *texts, default_checkpoint="tiny-zh"):
         sub = commands.add_parser(name, help=summary, description=summary)
-        places = "a directory, a checkpoint's file or prefix, or a name on a hub (owner/name)"
-        if small:
-            sub.add_argument("path", nargs="?", help=f"{places}; {small}")
+        forms = "a directory, a checkpoint's file or prefix, or a name on a hub (owner/name)"
+        if default_checkpoint:
+            sub.add_argument("path", nargs="?", help=f"{forms}; default: {default_checkpoint}")
         else:
-            sub.add_argument("path", help=f"{places}, or tiny-zh")
+            sub.add_argument("path", help=f"{forms}, or tiny-zh")
         for text in texts:
             sub.add_argument(text, nargs="+" if text == "texts" else None)
-        sub.set_defaults(run=run, small=small)
+        sub.set_defaults(run=run, default_checkpoint=default_checkpoint)
         return sub
 
-    sub = command("inspect", inspect, "What a checkpoint is and what it holds.")
-    sub.add_argument("--all", action="store_true", help="every block, not the first alone")
-    said = "Write a checkpoint in another format."
-    sub = command("convert", convert, said, "target", small=None)
+    sub = command("inspect", inspect, "Show family, sizes and weights of a checkpoint.")
+    sub.add_argument("--all", action="store_true", help="show all blocks, not only the first")
+    summary = "Write a checkpoint in another format."
+    sub = command("convert", convert, summary, "target", default_checkpoint=None)
     sub.add_argument("--to", required=True, choices=["tf", "hf", "keras"])
     sub.add_argument("--dtype", choices=["float32", "float16", "bfloat16"])
     _model_options(sub)
-    command("tokenize", tokenize, "The tokens of texts, and their ids.", "texts")
-    sub = command("fill-mask", fill_mask, "What could stand at [MASK].", "texts")
-    sub.add_argument("--top", type=within(1, 1000), default=5, help="how many to show (5)")
+    command("tokenize", tokenize, "Show tokens and ids of texts.", "texts")
+    sub = command("fill-mask", fill_mask, "Predict the tokens at [MASK].", "texts")
+    sub.add_argument("--top", type=within(1, 1000), default=5, help="number of candidates (5)")
     _model_options(sub)
-    said = "Continue texts, or answer them."
-    sub = command("generate", generate, said, "texts", small="tiny-zh-gpt2")
-    sub.add_argument("--sample", action="store_true", help="draw at random, others each time")
-    for name, option, default, what in (
-        ("--max-new-tokens", "max_new_tokens", 128, "at most (128)"),
-        ("--beams", "num_beams", 1, "beam search of this width"),
-        ("--top-k", "top_k", None, "of --sample"),
-        ("--top-p", "top_p", None, "of --sample"),
-        ("--temperature", "temperature", None, "of --sample, above 0"),
-        ("--seed", "seed", None, "of --sample"),
-        ("--repetition-penalty", "repetition_penalty", 1.0, "above 1"),
+    summary = "Continue texts, or answer them."
+    sub = command("generate", generate, summary, "texts", default_checkpoint="tiny-zh-gpt2")
+    sub.add_argument("--sample", action="store_true", help="sample tokens at random")
+    for name, option, default, description in (
+        ("--max-new-tokens", "max_new_tokens", 128, "maximum number of new tokens (128)"),
+        ("--beams", "num_beams", 1, "width of the beam search"),
+        ("--top-k", "top_k", None, "with --sample"),
+        ("--top-p", "top_p", None, "with --sample"),
+        ("--temperature", "temperature", None, "with --sample, above 0"),
+        ("--seed", "seed", None, "with --sample"),
+        ("--repetition-penalty", "repetition_penalty", 1.0, "above 1: fewer repetitions"),
     ):
-        kind = within(*RANGES[option])
-        sub.add_argument(name, type=kind, default=default, metavar="N", help=what)
+        number = within(*RANGES[option])
+        sub.add_argument(name, type=number, default=default, metavar="N", help=description)
     _model_options(sub)
-    sub = command("features", features, "Vectors of texts.", "texts")
+    sub = command("features", features, "Compute vectors of texts.", "texts")
     sub.add_argument(
         "--pool",
         choices=["cls", "mean", "none"],
         default="cls",
-        help="the vector of the first token, the mean of those of the text, or all",
+        help="the vector of the first token, the mean over the tokens of the text, or all vectors",
     )
     sub.add_argument("--output", help="an .npz file: one array, or for 'none' one for each text")
     _model_options(sub)
-    sub = command("doctor", doctor, "Look for silent wrong numbers by predicting everyday Chinese.")
+    sub = command(
+        "doctor", doctor, "Detect silently wrong checkpoints by predicting Chinese texts."
+    )
     _model_options(sub)
-    sub = command("serve", serve, "Answer requests by HTTP, and show a page to try the model on.")
-    sub.add_argument("--ner", metavar="DIR", help="a model that finds entities: see save_tagger")
+    sub = command("serve", serve, "Answer HTTP requests, with a web page to try the model.")
+    sub.add_argument("--ner", metavar="DIR", help="a tagger for entities, see save_tagger")
     sub.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
     sub.add_argument("--port", type=within(1, 65535), default=8000, help="(8000)")
     sub.add_argument(
@@ -151,30 +153,32 @@ def parser():
         action="append",
         default=[],
         metavar="NAME",
-        help="a name of this server, besides localhost and --host; may be repeated",
+        help="a host name of this server, besides localhost and --host; may be repeated",
     )
     sub.add_argument(
         "--token",
-        help=f"what requests must bring; better given by {TOKEN}, as others see command lines",
+        help=f"token that requests must have; safer in {TOKEN}, as others can see command lines",
     )
-    sub.add_argument("--quiet", action="store_true", help="no line for each request")
+    sub.add_argument("--quiet", action="store_true", help="do not log requests")
     _model_options(sub)
-    sub = commands.add_parser("download", help="Fetch a model from a hub.")
+    sub = commands.add_parser("download", help="Download a model from a hub.")
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
     sub.set_defaults(run=download)
     return main_parser
 
 
-def _small(options):
-    """The model of the toolkit that a command takes by itself.
+def _default_checkpoint(options):
+    """Returns the included model that a command uses by default.
 
     Raises:
-        ValueError: what stands in the place of a text is a checkpoint.
+        ValueError: a text is the path or name of a checkpoint.
     """
     for text in getattr(options, "texts", []):
         if os.path.exists(text) or hub.is_name(text) or hub.included(text):
-            raise ValueError(f"{text:.200}: a checkpoint, and no text? Write both, the text last.")
-    return options.small
+            raise ValueError(
+                f"{text:.200}: expected a text, got a checkpoint. Write both, the text last."
+            )
+    return options.default_checkpoint
 
 
 def _model_options(sub):
@@ -189,20 +193,22 @@ def _model_options(sub):
 
 
 def _settings(options):
-    """The `--set` options as keyword arguments."""
+    """Returns the `--set` options as keyword arguments."""
     return _pairs("--set", options.set, "hidden_act=relu")
 
 
 def _pairs(option, items, example):
-    """The `NAME=VALUE` items of an option as a dict."""
+    """Parses the `NAME=VALUE` items of an option; returns a dict."""
     settings = {}
     for item in items:
         name, equals, value = item.partition("=")
         if not equals:
-            raise ValueError(f"{option} {item}: expected NAME=VALUE, e.g. {option} {example}")
+            raise ValueError(
+                f"{option} {item:.200}: expected NAME=VALUE, such as {option} {example}."
+            )
         try:
-            spelled = value.lower() if value in ("True", "False") else value
-            settings[name] = parse_json(spelled.encode())
+            json_text = value.lower() if value in ("True", "False") else value
+            settings[name] = parse_json(json_text.encode())
         except RepeatedKeyError as error:
             raise ValueError(f"{option} {item:.200}: {error}.") from None
         except ValueError:
@@ -211,7 +217,7 @@ def _pairs(option, items, example):
 
 
 class Progress:
-    """A bar on the terminal; nothing where the output is not one."""
+    """A progress bar on stderr; shows nothing if that is not a terminal."""
 
     def __init__(self, label):
         self.label, self.shown = label, sys.stderr.isatty()
@@ -223,11 +229,11 @@ class Progress:
             yield item
         self.show(1.0, end="\n")
 
-    def show(self, share, what="", end=""):
+    def show(self, fraction, step="", end=""):
         if self.shown:
-            bar = "#" * round(30 * share)
+            bar = "#" * round(30 * fraction)
             print(
-                f"\r{self.label} [{bar:30}] {share:4.0%} {what:30}",
+                f"\r{self.label} [{bar:30}] {fraction:4.0%} {step:30}",
                 end=end,
                 file=sys.stderr,
                 flush=True,
@@ -235,7 +241,7 @@ class Progress:
 
 
 def say(text="", end="\n", file=None):
-    """Prints a text, which a checkpoint, a vocabulary or a model may have a part in."""
+    """Prints a text with control characters escaped, as parts of it may be untrusted."""
     print(printable(text, keep="\n\t"), end=end, file=file, flush=True)
 
 
@@ -247,14 +253,14 @@ def _show_warning(message, *_, **__):
 
 
 class Description:
-    """A checkpoint and what can be said of it before a model is built.
+    """A checkpoint and its properties that are known before a model is built.
 
     Attributes:
-        raw, checkpoint: as it is in the file; under the names of the tables.
+        raw, checkpoint: the checkpoint as in the file, and with the names of the weight tables.
         family: a key of `ARCHITECTURES`.
-        located: path -> `Located`, of all weights that have a place in the family's table.
-        unknown: names of the others.
-        said: sentences on what is ambiguous.
+        located: dict of path -> `Located`, for the weights in the family's table.
+        unknown: names of the other weights.
+        notes: sentences on ambiguities and known issues.
     """
 
     def __init__(self, path, model="auto", settings=None):
@@ -275,35 +281,35 @@ class Description:
             self.located, _ = locate(self.checkpoint, table, mappings.ROLES)
             self.unknown = without_place(self.checkpoint, row)
         all_known = bool(self.checkpoint) and not self.unknown
-        self.said = judge(values, self.where, self.checkpoint, all_known)
-        values, ambiguous = resolve_ambiguities(self.family, values, self.checkpoint)
-        self.said += ambiguous
+        self.notes = judge(values, self.where, self.checkpoint, all_known)
+        values, ambiguities = resolve_ambiguities(self.family, values, self.checkpoint)
+        self.notes += ambiguities
         if self.checkpoint:
             values = infer_from_weights(self.checkpoint, self.family, values) | values
             refuse_roberta(values, self.where)
         self.values = row | values | under_our_names(settings or {})[0]
         self.possible_heads = {path.split("/")[0] for _, path, *_ in table}
-        self.said += known_issues(self.family, self.values | {"with_lm": True}, self.checkpoint)
+        self.notes += known_issues(self.family, self.values | {"with_lm": True}, self.checkpoint)
 
     @property
     def config(self):
         return Config.from_values(self.values, self.where)
 
     def gaps(self):
-        """Variables that some blocks have and others lack."""
+        """Returns the paths of variables that some blocks have and others lack."""
         inner = {}
         for path in self.located:
             match = re.match(r"(\w*?)block_(\d+)/(.*)", path)
             if match:
                 inner.setdefault((match[1], match[3]), set()).add(int(match[2]))
         counts = {}
-        for (stack, _), there in inner.items():
-            counts[stack] = max([counts.get(stack, 0), *(i + 1 for i in there)])
+        for (stack, _), blocks in inner.items():
+            counts[stack] = max([counts.get(stack, 0), *(i + 1 for i in blocks)])
         return [
             f"{stack}block_{i}/{rest}"
-            for (stack, rest), there in sorted(inner.items())
+            for (stack, rest), blocks in sorted(inner.items())
             for i in range(counts[stack])
-            if i not in there
+            if i not in blocks
         ]
 
 
@@ -312,62 +318,62 @@ HEADS = {
     "nsp": "next sentence (or order)",
     "discriminator_dense": "replaced tokens",
     "lm_dense": "masked language model",
-    "lm_head": "token scores of its own",
+    "lm_head": "untied output weights",
 }
 
 
 def inspect(options):
-    found = Description(options.path)
-    raw = found.raw
+    description = Description(options.path)
+    raw = description.raw
     sizes = {name: math.prod(raw.shape(name)) for name in raw}
     stored = sum(size * np.dtype(raw.dtype(name)).itemsize for name, size in sizes.items())
-    dialect = getattr(found.checkpoint, "dialect", None)
+    dialect = getattr(description.checkpoint, "dialect", None)
     names = dialect.name if dialect else f"{detect_format(raw)} names"
     for label, value in (
         ("file", raw.path),
         ("format", f"{raw.format}, {names}"),
-        ("family", found.family),
+        ("family", description.family),
         (
             "parameters",
             f"{sum(sizes.values()):,} in {len(raw)} arrays, {(stored + (1 << 19)) >> 20:,} MiB",
         ),
         ("dtype", ", ".join(sorted({str(raw.dtype(name)) for name in raw}))),
-        *_shape(found),
+        *_shape(description),
     ):
         say(f"{label:14}{printable(value)}")
     say()
-    names_of_blocks = set()
+    block_numbers = set()
     for name in raw:
         block = re.search(r"(?:layer|layers|block|h)[_./]?(\d{1,9})[./]", name)
-        names_of_blocks |= {int(block[1])} if block else set()
+        block_numbers |= {int(block[1])} if block else set()
         if options.all or not block or int(block[1]) == 0:
             say(f"  {excerpt(name):78} {raw.shape(name)!s:16} {raw.dtype(name)}")
-    if not options.all and len(names_of_blocks) > 1:
+    if not options.all and len(block_numbers) > 1:
         say("  ... and the same for each block (--all lists them)")
     say()
-    there = {path.split("/")[0] for path in found.located}
+    layers = {path.split("/")[0] for path in description.located}
     for name, label in HEADS.items():
-        if name in found.possible_heads and found.located:
-            say(f"  head: {label:26}{'there' if name in there else 'not there'}")
-    for path in found.gaps():
+        if name in description.possible_heads and description.located:
+            say(f"  head: {label:26}{'present' if name in layers else 'absent'}")
+    for path in description.gaps():
         say(f"  missing: {path}")
-    for name in found.unknown[:20]:
-        say(f"  not known: {excerpt(name)} {found.checkpoint.shape(name)}")
-    for sentence in found.said:
+    for name in description.unknown[:20]:
+        say(f"  not known: {excerpt(name)} {description.checkpoint.shape(name)}")
+    for sentence in description.notes:
         say(f"  note: {printable(sentence)}")
 
 
-def _shape(found):
-    """Rows on the shape of a model, or one on what is not known of it."""
+def _shape(description):
+    """Returns rows `(label, value)` with the sizes of a model, or its config error."""
     try:
-        config = found.config
+        config = description.config
     except ValueError as error:
         return [("config", error)]
     counts = config.block_counts
     blocks = f"{counts['i']} + {counts['j']}" if config.stacks == "both" else counts["i"]
     return [
         ("vocabulary", config.vocab_size),
-        ("blocks", f"{blocks}{' of one set of weights' if config.share_blocks else ''}"),
+        ("blocks", f"{blocks}{' with shared weights' if config.share_blocks else ''}"),
         ("hidden size", f"{config.hidden_size} in {config.num_attention_heads} heads"),
         (
             "feed-forward",
@@ -381,13 +387,13 @@ def _shape(found):
 
 
 WHOLE = (
-    "\nOnly a whole model is converted: get the file again, or leave a head out that is not whole, "
-    "such as by --set with_lm=False."
+    "\nOnly a complete model is converted. Get the file again, or omit an incomplete head, such as "
+    "by --set with_lm=False."
 )
 
 
 class _Arrays(Mapping):
-    """path -> array, read when asked for by a function of a plan: see `matching.match`."""
+    """A lazy mapping of path -> array, read by the functions of a plan; see `matching.match`."""
 
     def __init__(self, plan):
         self.plan = plan
@@ -402,27 +408,27 @@ class _Arrays(Mapping):
         return len(self.plan)
 
 
-def _planned(found, settings):
-    """The config of a checkpoint with every head that it has, and all arrays of such a model.
+def _planned(description, settings):
+    """Returns the config of a checkpoint with all of its heads, and a mapping of its arrays.
 
     Raises:
-        ValueError, CheckpointError: as `build_transformer_model`.
+        ValueError, CheckpointError: see `build_transformer_model`.
     """
-    warn(found.said, found.where)
-    heads = heads_among(found.located)
-    values = found.values | heads | under_our_names(settings)[0]
-    config = Config.from_values(values, found.where)
+    warn(description.notes, description.where)
+    heads = heads_among(description.located)
+    values = description.values | heads | under_our_names(settings)[0]
+    config = Config.from_values(values, description.where)
     shapes = shapes_of(config) | {
         path: place.shape
-        for path, place in found.located.items()
+        for path, place in description.located.items()
         if path.endswith(tuple(mappings.OPTIONAL))
     }
     plan = match_weights(
         shapes,
-        found.checkpoint,
+        description.checkpoint,
         config,
-        str(found.raw.path),
-        hint=lambda: advice(config, found.checkpoint) or WHOLE,
+        str(description.raw.path),
+        hint=lambda: advice(config, description.checkpoint) or WHOLE,
     )
     return config, _Arrays(plan)
 
@@ -432,29 +438,31 @@ def convert(options):
     if target.is_dir():
         tidy(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target}: is there already; give a new or empty directory.")
-    found = Description(options.path, options.model, _settings(options))
+        raise ValueError(f"{target}: it exists already; expected a new or empty directory.")
+    description = Description(options.path, options.model, _settings(options))
     built = config = arrays = None
-    if "keras" in (options.to, found.raw.format):
+    if "keras" in (options.to, description.raw.format):
         if options.dtype:
-            raise ValueError("--dtype is for conversions between 'tf' and 'hf'.")
-        built = _built(found, options)
+            raise ValueError(
+                f"--dtype {options.dtype}: it is for conversions between 'tf' and 'hf'. Omit it."
+            )
+        built = _built(description, options)
     else:
         known = {field.name for field in fields(Config)} | mappings.CONFIG_KEYS.keys()
         check_options("convert", _settings(options), known)
-        config, arrays = _planned(found, _settings(options))
+        config, arrays = _planned(description, _settings(options))
     with saving_checkpoint(target) as stage:
         if built:
             built.save_checkpoint(stage, options.to)
         else:
             progress = Progress("converting")
             write(stage, config, options.to, arrays, _dtype(options.dtype), progress)
-        if found.path.is_dir():
+        if description.path.is_dir():
             for pattern in FILES:
-                for file in filter(Path.is_file, found.path.glob(pattern)):
+                for file in filter(Path.is_file, description.path.glob(pattern)):
                     shutil.copy(file, stage / file.name)
     written = ", ".join(sorted(path.name for path in target.iterdir()))
-    say(f"{target}: {found.family} as {options.to}: {printable(written)}")
+    say(f"{target}: {description.family} as {options.to}: {printable(written)}")
 
 
 def _dtype(name):
@@ -483,32 +491,32 @@ def download(options):
 # ---------------------------------------------------------------- with Keras
 
 
-def _built(found, options):
-    """The `Transformer` of a checkpoint, with every head that it has."""
+def _built(description, options):
+    """Builds the `Transformer` of a checkpoint, with all of its heads."""
     from .loading import load_model
     from .models import build_transformer_model
 
-    heads = heads_among(found.located)
-    if found.raw.format == "keras":
+    heads = heads_among(description.located)
+    if description.raw.format == "keras":
         if options.set:
             raise ValueError(
-                f"--set {options.set[0]}: a .keras file has its graph. Leave --set out."
+                f"--set {options.set[0]:.200}: a .keras file has a fixed graph. Omit --set."
             )
-        return load_model(found.raw.path, compile=False, return_keras_model=False)
+        return load_model(description.raw.path, compile=False, return_keras_model=False)
     return build_transformer_model(
-        found.path if config_in(found.path) else None,
-        found.raw,
-        found.family,
+        description.path if config_in(description.path) else None,
+        description.raw,
+        description.family,
         return_keras_model=False,
         **(heads | _settings(options)),
     )
 
 
-def _model_and_tokenizer(options, **more):
+def _model_and_tokenizer(options, **defaults):
     from .models import build_transformer_model
 
     path = hub.local_directory(options.path)
-    settings = more | _settings(options)
+    settings = defaults | _settings(options)
     transformer = build_transformer_model(
         path, model=options.model, return_keras_model=False, **settings
     )
@@ -526,47 +534,53 @@ def fill_mask(options):
         with _naming(shown(text)):
             item = ability.prepare(text)
             (output,) = ability.predicted([item])
-            found = ability.answer(item, output)
+            masks_of_text = ability.answer(item, output)
         say(text)
-        for candidates in found:
-            for name, share in candidates:
-                say(f"  {printable(name):8} {share:6.1%} {'#' * round(40 * share)}")
+        for candidates in masks_of_text:
+            for name, prob in candidates:
+                say(f"  {printable(name):8} {prob:6.1%} {'#' * round(40 * prob)}")
             say()
 
 
 @contextlib.contextmanager
-def _naming(what):
-    """Says of what it is that the server's abilities refuse, or fail at."""
+def _naming(subject):
+    """Prefixes errors of the server's abilities with the checkpoint or text they are about."""
     from .serving.worker import Failed
 
     try:
         yield
     except (ValueError, Failed) as error:
-        raise ValueError(f"{what}: {error}") from None
+        raise ValueError(f"{subject}: {error}") from None
 
 
 def generate(options):
     from .generation import generate_text, stream
 
     transformer, tokenizer = _model_and_tokenizer(options, with_lm="linear")
-    more = {"num_beams": options.beams, "repetition_penalty": options.repetition_penalty}
+    sampling_params = {
+        "num_beams": options.beams,
+        "repetition_penalty": options.repetition_penalty,
+    }
     if options.sample:
-        more |= {"do_sample": True, "seed": options.seed}
-        more |= {} if options.temperature is None else {"temperature": options.temperature}
-        more |= {"top_k": options.top_k, "top_p": options.top_p}
+        sampling_params |= {"do_sample": True, "seed": options.seed}
+        if options.temperature is not None:
+            sampling_params["temperature"] = options.temperature
+        sampling_params |= {"top_k": options.top_k, "top_p": options.top_p}
     elif (options.top_k, options.top_p, options.temperature, options.seed) != (None,) * 4:
-        raise ValueError("--top-k, --top-p, --temperature and --seed belong to --sample.")
-    continued = transformer.config.stacks == "one" and transformer.config.attend == "lm"
+        raise ValueError("--top-k, --top-p, --temperature, --seed: expected --sample with them.")
+    continues = transformer.config.stacks == "one" and transformer.config.attend == "lm"
     for text in options.texts:
-        say(text, end="" if continued else "\n")
+        say(text, end="" if continues else "\n")
         arguments = (transformer, tokenizer, text, options.max_new_tokens)
         if options.beams == 1:
-            for piece in stream(*arguments, **more):
+            for piece in stream(*arguments, **sampling_params):
                 say(piece, end="")
             say("\n")
         else:
-            for one in generate_text(*arguments, num_return_sequences=options.beams, **more):
-                say(f"  {one.score:8.3f} {one.text}")
+            for sequence in generate_text(
+                *arguments, num_return_sequences=options.beams, **sampling_params
+            ):
+                say(f"  {sequence.score:8.3f} {sequence.text}")
 
 
 def serve(options):
@@ -584,9 +598,12 @@ def serve(options):
         say(f"note: no {name}: {printable(reason)}", file=sys.stderr)
     token = os.environ.get(TOKEN) if options.token is None else options.token
     if token is None and options.host not in ("127.0.0.1", "localhost", "::1"):
-        say(f"note: whoever reaches {options.host} is answered; see --token", file=sys.stderr)
+        say(
+            f"note: every client that can reach {options.host} is answered; see --token",
+            file=sys.stderr,
+        )
     say(f"http://{options.host}:{options.port}/   (to stop: Ctrl+C)")
-    name = Path(os.path.abspath(options.path)).name or "model"  # of "." and "..", too
+    name = Path(os.path.abspath(options.path)).name or "model"  # also for "." and ".."
     run(
         *(served, options.host, options.port, limits, name),
         hosts=options.allow_host,
@@ -632,9 +649,9 @@ def doctor(options):
     path = hub.local_directory(options.path)
     bar, steps = Progress("examining"), []
 
-    def progress(what):
-        steps.append(what)
-        bar.show(min(1.0, len(steps) / 11), what)
+    def progress(step):
+        steps.append(step)
+        bar.show(min(1.0, len(steps) / 11), step)
 
     report = examine(path, progress, model=options.model, **_settings(options))
     bar.show(1.0, end="\n")
@@ -643,6 +660,6 @@ def doctor(options):
         for reading in report.readings:
             say(f"{reading.name:40}{reading.perplexity:12.5g}")
         say()
-    signs = {"ok": "  ", "look": "? ", "wrong": "! "}
+    marks = {"ok": "  ", "look": "? ", "wrong": "! "}
     for level, sentence in report.findings:
-        say(signs[level] + printable(sentence))
+        say(marks[level] + printable(sentence))

@@ -1,10 +1,12 @@
-"""Looks for silent wrong numbers: runs a checkpoint on everyday Chinese under every plausible reading.
+"""Detects silently wrong checkpoints: compares perplexities under plausible interpretations.
 
-A checkpoint read with the wrong activation, swapped rows or a head at another scale gives no
-error, only worse predictions. So fifty sentences are predicted under each reading (masked tokens
-one by one, or every next token), and what predicts best is held against what the config says.
+A checkpoint that is loaded with a wrong activation, swapped rows or a head of another scale raises
+no error; its predictions are just worse. So fifty everyday Chinese sentences are predicted under
+each interpretation of the files ("reading"), masked tokens one by one or every next token, and the
+best reading is compared with that of the config.
 
-Reference: pseudo-perplexity: Salazar et al., "Masked Language Model Scoring", arXiv 1910.14659.
+Reference:
+    Pseudo-perplexity: Salazar et al., "Masked Language Model Scoring", arXiv 1910.14659.
 """
 
 from dataclasses import dataclass, field, replace
@@ -20,20 +22,20 @@ from .tokenizers import load_tokenizer
 
 SENTENCES = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").split()
 TOGETHER = 64  # rows in a forward pass
-MASK_EVERY = 6  # of the tokens of a sentence are masked at a time
-CLEAR = 4.0  # standard errors by which a reading must be better to be believed,
-LEAST = 0.02  # and nats for each token: below, a choice changes nothing that anybody would see
-LEAST_SCALE = 0.7  # many a sound model would gain a little from sharper scores
+MASK_EVERY = 6  # every sixth token of a sentence is masked at a time
+CLEAR = 4.0  # a reading is better if its loss is lower by this many standard errors,
+LEAST = 0.02  # and by this many nats per token: smaller differences have no visible effect
+LEAST_SCALE = 0.7  # the same for scaled logits: many correct models gain a little by sharper ones
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to understand the files, and how well it predicts.
+    """An interpretation of the files, and how well it predicts.
 
     Attributes:
-        name: what is read otherwise than the config says; `"as the config says"`.
+        name: how it differs from the config; `"as the config says"` if it does not.
         remedy: how to get this reading.
-        losses: of each predicted token, in nats.
+        losses: loss of each predicted token, in nats.
     """
 
     name: str
@@ -45,13 +47,13 @@ class Reading:
         return float(np.exp(min(self.losses.mean(), 80)))
 
     def beats(self, other):
-        """Whether it clearly predicts better than another reading."""
-        least = LEAST_SCALE if self.name.startswith("scores") else LEAST
+        """Returns whether it clearly predicts better than another reading."""
+        least = LEAST_SCALE if self.name.startswith("logits") else LEAST
         gain = other.losses.mean() - self.losses.mean()
         return bool(gain > least and self.advantage(other) > CLEAR)
 
     def advantage(self, other):
-        """By how many standard errors it predicts better than another reading."""
+        """Returns by how many standard errors it predicts better than another reading."""
         difference = other.losses - self.losses
         error = difference.std() / len(difference) ** 0.5
         return float(difference.mean() / error) if error else 0.0
@@ -59,7 +61,13 @@ class Reading:
 
 @dataclass
 class Report:
-    """What was found. `findings`: `(level, sentence)`, level `"ok"`, `"look"` or `"wrong"`."""
+    """The results of an examination.
+
+    Attributes:
+        directory: the examined directory.
+        readings: list of `Reading`.
+        findings: list of `(level, sentence)`; the level is `"ok"`, `"look"` or `"wrong"`.
+    """
 
     directory: str
     readings: list = field(default_factory=list)
@@ -74,19 +82,19 @@ class Report:
 
 
 def examine(directory, progress=lambda what: None, sentences=SENTENCES, **options):
-    """Examines a directory with config, weights and vocabulary.
+    """Examines a checkpoint: its weights, its vocabulary, and how well it predicts.
 
     Args:
-        directory: of the checkpoint.
-        progress: is called with a few words before each step.
+        directory: directory with config, weights and vocabulary.
+        progress: called with a short description before each step.
         sentences: the texts to predict.
-        **options: of `build_transformer_model`, e.g. `model=`.
+        **options: options of `build_transformer_model`, e.g. `model=`.
 
     Returns:
         A `Report`.
 
     Raises:
-        ValueError, CheckpointError: the directory lacks a part, or its files do not fit together.
+        ValueError, CheckpointError: a file is missing, or the files do not match.
     """
     report = Report(str(directory))
     progress("reading the weights")
@@ -115,13 +123,13 @@ def examine(directory, progress=lambda what: None, sentences=SENTENCES, **option
 
 
 def _build(directory, options):
-    """The model with its language-model head if the files have one, for texts of any length."""
+    """Builds the model for texts of any length, with its language-model head if there is one."""
     options = options | {"sequence_length": None}
     try:
         return build_transformer_model(
             directory, return_keras_model=False, **({"with_lm": "linear"} | options)
         )
-    except CheckpointError:  # no such head; whatever else is missing is raised again
+    except CheckpointError:  # no such head; any other problem is raised again below
         return build_transformer_model(directory, return_keras_model=False, **options)
 
 
@@ -135,7 +143,7 @@ def _look_at_weights(report, transformer):
             count = int((~np.isfinite(array)).sum())
             report.add("wrong", f"{path}: {count} values are not finite; the file is damaged.")
         elif array.ndim > 1 and not array.any() and not path.endswith("dense/kernel"):
-            report.add("wrong", f"{path}: all zeros; these weights were never trained or got lost.")
+            report.add("wrong", f"{path}: all zeros; these weights were never trained, or lost.")
         elif array.ndim > 1 and path.endswith("kernel"):
             dead = int((~array.any(axis=0)).sum())
             if dead:
@@ -143,57 +151,57 @@ def _look_at_weights(report, transformer):
                     "look", f"{path}: {dead} of {array.shape[1]} units are dead (all zeros)."
                 )
     if not report.findings:
-        report.add("ok", "all weights are finite, none is dead.")
+        report.add("ok", "all weights are finite, and no units are dead.")
 
 
 def _look_at_vocabulary(report, tokenizer, rows, config):
     ids = np.concatenate(rows)
-    share = float(np.mean(ids == tokenizer.token_unk_id))
+    unknown = float(np.mean(ids == tokenizer.token_unk_id))
     largest = int(ids.max())
     if largest >= config.vocab_size:
         report.add(
             "wrong",
-            f"the vocabulary gives id {largest}, the token table has {config.vocab_size} rows: it "
-            "belongs to another checkpoint.",
+            f"the vocabulary has the id {largest}, but the token table has {config.vocab_size} "
+            "rows: the vocabulary belongs to another checkpoint.",
         )
-    elif share > 0.05:
+    elif unknown > 0.05:
         report.add(
             "wrong",
-            f"{share:.0%} of the tokens of everyday sentences are unknown: this vocabulary is not "
-            "for Chinese, or is read as another kind than it is.",
+            f"{unknown:.0%} of the tokens of everyday sentences are unknown: the vocabulary is not "
+            "for Chinese, or was loaded as one of another type.",
         )
     else:
-        report.add("ok", f"{share:.1%} of the tokens are unknown.")
+        report.add("ok", f"{unknown:.1%} of the tokens are unknown.")
 
 
-# ---------------------------------------------------------------- what is predicted
+# ---------------------------------------------------------------- batches
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows to feed, and where which token is to be predicted.
+    """Input rows, and the tokens to predict.
 
     Attributes:
-        inputs: token ids, one array for each stack, `(rows, length)`.
-        places: `(row, position)` of each predicted token, `(count, 2)`.
-        targets: its id.
-        lengths: of the rows of the first array, without what fills them up, `(rows,)`.
+        inputs: token ids, an array `(rows, length)` for each stack.
+        positions: `(row, position)` of each token to predict, `(count, 2)`.
+        targets: the ids of these tokens, `(count,)`.
+        lengths: lengths of the rows of the first array without padding, `(rows,)`.
     """
 
     inputs: list
-    places: np.ndarray
+    positions: np.ndarray
     targets: np.ndarray
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, inputs, places, targets, filler):
-        """The same, of lists of rows."""
+    def of(cls, inputs, positions, targets, filler):
+        """Makes a batch from lists of rows, padded with `filler`."""
         padded = [sequence_padding(rows, value=filler) for rows in inputs]
         lengths = np.array([len(row) for row in inputs[0]])
-        return cls(padded, np.array(places), np.array(targets), lengths)
+        return cls(padded, np.array(positions), np.array(targets), lengths)
 
     def groups(self, by_length):
-        """`(rows, length)`: rows that are predicted together, of one length if so wanted."""
+        """Yields `(rows, length)`: rows for one forward pass, of equal lengths if `by_length`."""
         lengths = self.lengths if by_length else np.full_like(self.lengths, self.lengths.max())
         for length in np.unique(lengths):
             rows = np.flatnonzero(lengths == length)
@@ -202,54 +210,58 @@ class Batch:
 
 
 def _masked_tokens(rows, tokenizer, filler):
-    mask, inputs, places, targets = tokenizer.token_mask_id, [], [], []
+    mask, inputs, positions, targets = tokenizer.token_mask_id, [], [], []
     if mask is None:
         raise ValueError(
-            f"the vocabulary has no {tokenizer.token_mask}, which this model fills in: is it this "
-            "checkpoint's?"
+            f"the vocabulary has no {tokenizer.token_mask}, which this model needs. Use the "
+            "vocabulary of this checkpoint."
         )
     if others := tokenizer.other_uses_of_mask():
         raise ValueError(
-            f"{tokenizer.token_mask} is not for masks alone: it is the tokenizer's token_{others[0]}, "
-            "too; expected a token of its own. Correct the mask_token of the tokenizer's files."
+            f"{tokenizer.token_mask} is not for masks alone: it is the tokenizer's "
+            f"token_{others[0]}, too; expected a separate token. Correct mask_token in "
+            "the files of the tokenizer."
         )
     for row in rows:
         for start in range(MASK_EVERY):
             masked = list(row)
             for i in range(1 + start, len(row) - 1, MASK_EVERY):
                 masked[i] = mask
-                places.append((len(inputs), i))
+                positions.append((len(inputs), i))
                 targets.append(row[i])
             inputs.append(masked)
-    return Batch.of([inputs], places, targets, filler)
+    return Batch.of([inputs], positions, targets, filler)
 
 
 def _next_tokens(rows, filler):
-    places = [(r, i) for r, row in enumerate(rows) for i in range(len(row) - 1)]
-    return Batch.of([rows], places, [rows[r][i + 1] for r, i in places], filler)
+    positions = [(r, i) for r, row in enumerate(rows) for i in range(len(row) - 1)]
+    return Batch.of([rows], positions, [rows[r][i + 1] for r, i in positions], filler)
 
 
 def _sequence_to_sequence(rows, tokenizer, filler):
-    """The second half of each sentence, from the first; behind a sentinel, if there are any."""
+    """Makes a batch to predict the second half of each sentence from the first.
+
+    The second half follows the first sentinel if the vocabulary has sentinels.
+    """
     sentinel = tokenizer.token_to_id("<extra_id_0>")
     gap = [] if sentinel == tokenizer.token_unk_id else [sentinel]
     start = 0 if tokenizer.token_start_id is None else tokenizer.token_start_id
-    sources, sentences, places, targets = [], [], [], []
+    sources, sentences, positions, targets = [], [], [], []
     for row in rows:
         half = len(row) // 2
         sources.append([*row[:half], *gap, row[-1]])
         sentences.append([start, *gap, *row[half:]])
         for i in range(half, len(row)):
-            places.append((len(sentences) - 1, len(gap) + i - half))
+            positions.append((len(sentences) - 1, len(gap) + i - half))
             targets.append(row[i])
-    return Batch.of([sources, sentences], places, targets, filler)
+    return Batch.of([sources, sentences], positions, targets, filler)
 
 
 # ---------------------------------------------------------------- readings
 
 
 def _readings(directory, transformer, batch, options, progress):
-    """Every plausible reading; the config's own first."""
+    """Yields every plausible reading, first that of the config."""
     config = transformer.config
     progress("as the config says")
     logits = _logits(transformer, batch)
@@ -262,16 +274,16 @@ def _readings(directory, transformer, batch, options, progress):
             if config.stacks != "one"
             else ("the head was rescaled: divide its weights by that factor")
         )
-        yield Reading(f"scores {name}", remedy, _losses(logits * factor, batch.targets))
+        yield Reading(f"logits {name}", remedy, _losses(logits * factor, batch.targets))
 
-    if config.pad_token_id != 0:  # elsewhere row 0 is padding, and no text has it
+    if config.pad_token_id != 0:  # otherwise row 0 is padding, which no text contains
         progress("rows 0 and 1 swapped")
         swapped = replace(
             batch, inputs=[_swap(x) for x in batch.inputs], targets=_swap(batch.targets)
         )
         yield Reading(
             "token rows 0 and 1 swapped",
-            "use the vocab.txt that came with these weights, or swap its first two lines",
+            "use the vocab.txt of these weights, or swap its first two lines",
             _losses(_logits(transformer, swapped), swapped.targets),
         )
     if config.segment_vocab_size > 1 and not config.shared_segment_embeddings:
@@ -308,7 +320,7 @@ def _swap(ids):
 
 
 def _logits(transformer, batch, segment=0, offset=0):
-    """Scores of all tokens at the places to predict, `(count, vocab_size)`."""
+    """Computes the logits at the positions to predict, float64 `(count, vocab_size)`."""
     arrays = []
     for tensor in transformer.inputs:
         name = tensor.name.removeprefix(transformer.prefix)
@@ -320,17 +332,17 @@ def _logits(transformer, batch, segment=0, offset=0):
             arrays.append(np.minimum(count, limit)[None] + 0 * batch.inputs[0])
         else:
             arrays.append(batch.inputs[-1 if name == "decoder_token_ids" else 0])
-    decoded = batch.inputs[-1] if len(batch.inputs) > 1 else None
-    numbers, found = [], []
+    decoder_inputs = batch.inputs[-1] if len(batch.inputs) > 1 else None
+    indices, logits = [], []
     for rows, length in batch.groups(by_length=transformer.config.filler is None):
-        # what fills up a decoder's rows comes after the tokens that could see it
-        part = [x[rows] if x is decoded else x[rows, :length] for x in arrays]
+        # causal attention: no token of a decoder attends to the padding after it
+        part = [x[rows] if x is decoder_inputs else x[rows, :length] for x in arrays]
         outputs = keras.tree.flatten(transformer.model.predict_on_batch(part))[-1]
-        here = np.flatnonzero(np.isin(batch.places[:, 0], rows))
-        row, place = batch.places[here].T
-        found.append(np.asarray(outputs)[np.searchsorted(rows, row), place])
-        numbers.append(here)
-    return np.concatenate(found)[np.argsort(np.concatenate(numbers))].astype("float64")
+        of_rows = np.flatnonzero(np.isin(batch.positions[:, 0], rows))
+        row, position = batch.positions[of_rows].T
+        logits.append(np.asarray(outputs)[np.searchsorted(rows, row), position])
+        indices.append(of_rows)
+    return np.concatenate(logits)[np.argsort(np.concatenate(indices))].astype("float64")
 
 
 def _losses(logits, targets):
@@ -340,33 +352,35 @@ def _losses(logits, targets):
 
 
 def _judge(report, transformer):
-    """Plain words on which reading fits."""
-    config, (own, *others) = transformer.config, report.readings
+    """Adds the findings on which reading predicts best."""
+    config, (configured, *others) = transformer.config, report.readings
     chance = np.log(config.vocab_size)
     if transformer.config.lm_transform and _random_head(transformer):
         report.add(
             "wrong",
             "the MLM head was never trained (its normalization is exactly 1 and 0): fine-tune it, "
-            "or take another checkpoint, before masked words or generation are believed.",
+            "or use another checkpoint, before you rely on fill-mask or generation.",
         )
-    better = [reading for reading in others if reading.beats(own)]
-    best = min(better or [own], key=lambda reading: reading.losses.mean())
-    if min(own.losses.mean(), best.losses.mean()) > 0.9 * chance:
+    better = [reading for reading in others if reading.beats(configured)]
+    best = min(better or [configured], key=lambda reading: reading.losses.mean())
+    if min(configured.losses.mean(), best.losses.mean()) > 0.9 * chance:
         report.add(
             "wrong",
-            f"it predicts no better than chance (perplexity {own.perplexity:.4g}, vocabulary "
-            f"{config.vocab_size}) under any reading: the head is not trained, or the vocabulary "
-            "or the weights belong to something else.",
+            f"the model predicts no better than chance (perplexity {configured.perplexity:.4g}, "
+            f"vocabulary {config.vocab_size}) under any reading: the head is not trained, or "
+            "vocabulary and weights belong to different checkpoints.",
         )
     elif better:
         report.add(
             "wrong",
-            f"read with {best.name} it predicts better: perplexity {best.perplexity:.4g} instead of "
-            f"{own.perplexity:.4g}. Remedy: {best.remedy}.",
+            f"the model predicts better with {best.name}: perplexity {best.perplexity:.4g} instead "
+            f"of {configured.perplexity:.4g}. Remedy: {best.remedy}.",
         )
     else:
-        report.add("ok", f"perplexity {own.perplexity:.4g}; no other reading is clearly better.")
-        near = [r.name for r in others if not (own.beats(r) or r.name.startswith("scores"))]
+        report.add(
+            "ok", f"perplexity {configured.perplexity:.4g}; no other reading is clearly better."
+        )
+        near = [r.name for r in others if not (configured.beats(r) or r.name.startswith("logits"))]
         if near:
             report.add("ok", "could not be told apart from it: " + ", ".join(near) + ".")
 

@@ -1,24 +1,24 @@
-"""Writes files so that nothing is lost: whenever a save is interrupted, the old or the new is whole.
+"""Atomic saves: if a save is interrupted, either all old files or all new files are complete.
 
-    with saving("out") as stage:  # a directory in `out` that nobody looks into
+    with saving("out") as stage:  # a hidden directory in `out`
         model.save(stage / "model.keras")
         write_text(stage / "labels.json", text)
 
-The files of one `saving` are one unit, and take their names together:
+The files of one `saving` get their names together:
 
-1. All are written to `.saving-<random>` in the directory, and brought to the disk. When this is
-   interrupted, nothing has changed; the next save removes what is left.
-2. `.saving-<random>` is renamed to `.saved-by-bert4keras_lite`. At this stroke the new save takes the
-   place of the old one. It fails as long as there is such a directory with files in it, so that
-   saves of several threads or processes come one after the other.
-3. The files move from there to their names. When this is interrupted, whoever reads or saves in
-   the directory next goes on with it: every reader of the toolkit begins with `complete`.
+1. All are written to `.saving-<random>` in the directory and synced to disk. If this is
+   interrupted, nothing has changed; the next save removes the rest.
+2. `.saving-<random>` is renamed to `.saved-by-bert4keras_lite`, which commits the save. The rename
+   fails while such a directory with files exists, so saves of several threads or processes run one
+   after another.
+3. The files are moved from there to their names. If this is interrupted, the next reader or save
+   in the directory completes it: every reader of the toolkit first calls `complete`.
 
-A directory may come from strangers: no link is followed, no pipe is waited for, and a save of
-another user is not completed. Its owner may change it meanwhile: it is opened once, and all goes by
-its descriptor. Only the body of `saving` writes by a path.
+A directory may be untrusted: links are not followed, pipes are not waited for, and a save of
+another user is not completed. As its owner may change it meanwhile, it is opened once and accessed
+by its descriptor; only the body of `saving` writes by path.
 
-Knows no framework.
+This module imports no framework.
 """
 
 import errno
@@ -33,38 +33,38 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: there, what an interrupted save leaves is not removed
+except ImportError:  # Windows, where the rest of an interrupted save is not removed
     fcntl = None
 
 STAGE, COMMITTED = ".saving-", ".saved-by-bert4keras_lite"
-MOST = 10_000  # files of a save
-PERMISSIONS = 0o777  # that a new file takes over: not to run as its owner or group
-OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)  # another save has begun
-# what earlier versions left when they were interrupted: NAME.PROCESS.tmp
+MOST = 10_000  # maximum number of files of a save
+PERMISSIONS = 0o777  # bits that a new file takes over from the old one: not setuid and setgid
+OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST)  # another save is committed but not completed
+# temporary files of earlier versions that were interrupted: NAME.PROCESS.tmp
 OLD_STRAY = re.compile(r"(checkpoint|.+\.(index|safetensors|data-\d{5}-of-\d{5}))\.\d+\.tmp")
 
 
 class SaveError(OSError):
-    """A save that failed, and changed nothing: says which file cannot be written, and why."""
+    """A save failed and changed nothing; the message names the file and the reason."""
 
 
 class IncompleteSaveError(SaveError, ValueError):
-    """An interrupted save that cannot be completed; a `ValueError`, as readers promise."""
+    """An interrupted save cannot be completed; a `ValueError`, as documented for readers."""
 
 
 @contextmanager
 def saving(directory):
-    """Makes a directory for the files of a save, which take their names together at its end.
+    """Creates a directory for the files of a save, which get their names together at its end.
 
-    When the body raises, nothing has changed.
+    If the body raises, nothing is changed.
 
     Args:
-        directory: where the files belong; is made if missing.
+        directory: directory of the files; created if missing.
 
     Returns:
         A context manager that gives the `Path` of an empty directory. Files in it replace those of
-        the same name in `directory`, whose permissions they take over, and new directories are
-        added to it; others there stay. It may be used for another `saving`.
+        the same name in `directory` and take over their permissions; new directories are added;
+        other files in `directory` stay. The empty directory may itself be used for `saving`.
 
     Raises:
         SaveError: a file cannot be written.
@@ -75,9 +75,12 @@ def saving(directory):
 
 @contextmanager
 def replacing(path):
-    """A file, open for writing bytes, that takes the place of `path` when it is complete.
+    """Opens a file for writing bytes that replaces `path` when the body ends.
 
-    When the body raises, what was there stays. Raises `SaveError` like `saving`.
+    If the body raises, the old file stays.
+
+    Raises:
+        SaveError: the file cannot be written.
     """
     path = Path(path)
     with _staging(path.parent) as stage, stage.create(path.name) as file:
@@ -85,18 +88,18 @@ def replacing(path):
 
 
 def write_text(path, text, encoding="utf-8"):
-    """Writes a text file in one piece: see `replacing`."""
+    """Writes a text file atomically; see `replacing`."""
     content = text.encode(encoding)
     with replacing(path) as file:
         file.write(content)
 
 
 def complete(directory):
-    """Gives the files of an interrupted save their names. Without one, does nothing.
+    """Completes an interrupted save in a directory, if there is one: gives its files their names.
 
     Raises:
-        IncompleteSaveError: there is one, and the directory cannot be written; or it is of another
-            user, or holds a link or other things that no save leaves.
+        IncompleteSaveError: the directory cannot be written, the save is of another user, or it has
+            links or other entries that no save makes.
     """
     if os.path.lexists(Path(directory) / COMMITTED):
         with suppress(FileNotFoundError), _Directory(directory) as around:
@@ -104,33 +107,33 @@ def complete(directory):
 
 
 def tidy(directory):
-    """Completes an interrupted save, and removes what others have left of which nothing came."""
+    """Completes an interrupted save, and removes the files of aborted ones."""
     with _Directory(directory) as around:
         _tidy(around)
 
 
 def discard(directory):
-    """Removes a directory with all in it, in one stroke for whoever looks at it meanwhile."""
+    """Removes a directory with its contents; for others it disappears at once."""
     directory = Path(directory)
     hidden = directory.with_name(f"{STAGE}{uuid.uuid4().hex}")
     os.rename(directory, hidden)
-    with suppress(RecursionError):  # directories of strangers, a thousand deep
-        shutil.rmtree(hidden, ignore_errors=True)  # what is left of it, the next save removes
+    with suppress(RecursionError):  # untrusted directories may be nested a thousand deep
+        shutil.rmtree(hidden, ignore_errors=True)  # the next save removes the rest
 
 
 def final(path):
-    """The `Path` that a file in the directory of a `saving` has in the end."""
+    """Returns the final `Path` of a file in the directory of a `saving`."""
     return Path(*(part for part in Path(path).parts if not part.startswith(STAGE)))
 
 
 class _Directory:
-    """A directory that is held open: whatever takes the name of its path meanwhile is not touched.
+    """An open directory: another directory that gets its path meanwhile is not touched.
 
-    Where directories have no descriptors (Windows), its path stands for it.
+    On Windows, where directories have no descriptors, the path is used.
 
     Args:
-        path: its path.
-        within: the `_Directory` around it, in which it must not be a link; None: by its path.
+        path: path of the directory.
+        within: its parent `_Directory`, in which it must not be a link; None: opened by path.
     """
 
     def __init__(self, path, within=None):
@@ -151,7 +154,7 @@ class _Directory:
             os.close(self.descriptor)
 
     def call(self, function, name, *arguments, **options):
-        """What a function of `os` returns for a name in the directory; errors tell its path."""
+        """Calls a function of `os` for a name in the directory; errors have the full path."""
         try:
             return function(self._place(name), *arguments, dir_fd=self.descriptor, **options)
         except OSError as error:
@@ -160,7 +163,7 @@ class _Directory:
             raise
 
     def move(self, function, name, target, new):
-        """Calls `os.rename` or `os.replace` for a name here and a new one in another directory."""
+        """Calls `os.rename` or `os.replace` for a name and a new name in another directory."""
         descriptors = {"src_dir_fd": self.descriptor, "dst_dir_fd": target.descriptor}
         try:
             function(self._place(name), target._place(new), **descriptors)
@@ -175,31 +178,31 @@ class _Directory:
         return os.fspath(self.path / name) if self.descriptor is None else name
 
     def entries(self):
-        """An iterator over what is in it, as `os.scandir` gives it."""
+        """Returns an iterator over its entries, like `os.scandir`."""
         return os.scandir(self.path if self.descriptor is None else self.descriptor)
 
     def create(self, name):
-        """A new file in it, open for writing bytes."""
+        """Creates a file in it, opened for writing bytes."""
 
         def opened(name, flags):
             return self.call(os.open, name, flags | os.O_EXCL, 0o666)
 
         return open(name, "wb", opener=opened)
 
-    def is_in(self, around):
-        """Whether it still has its name in the `_Directory` around it."""
+    def is_in(self, parent):
+        """Returns whether it still has its name in its parent `_Directory`."""
         with suppress(FileNotFoundError):
-            there = around.call(os.lstat, self.path.name)
-            return self.descriptor is None or os.path.samestat(there, os.fstat(self.descriptor))
+            status = parent.call(os.lstat, self.path.name)
+            return self.descriptor is None or os.path.samestat(status, os.fstat(self.descriptor))
         return False
 
     def sync(self):
-        """Brings its names to the disk."""
+        """Syncs its list of names to disk."""
         if self.descriptor is not None:
             os.fsync(self.descriptor)
 
     def sync_all(self):
-        """Brings its names to the disk, and all files and directories in it."""
+        """Syncs its list of names and all files and directories in it to disk."""
         with self.entries() as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
@@ -216,42 +219,42 @@ class _Directory:
         finally:
             os.close(descriptor)
 
-    def remove(self, around):
-        """Removes it from the `_Directory` around it, with all in it, as far as that can be."""
+    def remove(self, parent):
+        """Removes it with its contents from its parent `_Directory`, as far as possible."""
         with suppress(OSError, RecursionError):
             with self.entries() as entries:
-                inside = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-            for name, is_directory in inside:
+                names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+            for name, is_directory in names:
                 if is_directory:
                     with _Directory(self.path / name, self) as inner:
                         inner.remove(self)
                 else:
                     self.call(os.unlink, name)
-            around.call(os.rmdir, self.path.name)
+            parent.call(os.rmdir, self.path.name)
 
 
 @contextmanager
 def _staging(directory):
-    """`saving`, which gives the `_Directory` for the files."""
-    directory = Path(directory).absolute()  # the body may go elsewhere
-    around, made, stage = None, [], None
+    """Does `saving`, but gives the `_Directory` for the files."""
+    directory = Path(directory).absolute()  # the body may change the working directory
+    around, created, stage = None, [], None
     try:
-        made = [path for path in (directory, *directory.parents) if not path.exists()]
+        created = [path for path in (directory, *directory.parents) if not path.exists()]
         directory.mkdir(parents=True, exist_ok=True)
         around = _Directory(directory)
         _tidy(around)
         stage = _make_stage(around)
         yield stage
         if not _is_of_a_save(directory):
-            for path in made:
+            for path in created:
                 with _Directory(path.parent) as parent:
                     parent.sync()
         _commit(stage, around)
     except BaseException as error:
         failure = _failure(error, stage, directory)
-        if stage and stage.is_in(around):  # else it is committed
+        if stage and stage.is_in(around):  # not committed
             stage.remove(around)
-        for path in made:
+        for path in created:
             with suppress(OSError):
                 path.rmdir()
         if failure is error:
@@ -260,21 +263,21 @@ def _staging(directory):
     else:
         _complete(around)
     finally:
-        for held in filter(None, (stage, around)):
-            held.__exit__()
+        for opened in filter(None, (stage, around)):
+            opened.__exit__()
 
 
 def _is_of_a_save(directory):
-    """Whether a save goes on around a directory, at whose end all comes to the disk."""
+    """Returns whether a directory is in the stage of an outer save, which syncs all at its end."""
     return final(directory) != directory
 
 
 def _complete(around):
-    """`complete`, of a `_Directory`."""
+    """Does `complete` for a `_Directory`."""
     while True:
         try:
             _take_names(around)
-        except FileNotFoundError:  # nothing is left, or another process does the same
+        except FileNotFoundError:  # done, or another process is completing it
             if not _has_committed(around):
                 return
             continue
@@ -289,7 +292,7 @@ def _complete(around):
         try:
             around.call(os.rmdir, COMMITTED)
         except OSError as error:
-            if error.errno not in OCCUPIED:  # it is empty: nothing is missing
+            if error.errno not in OCCUPIED:  # it is empty: no file is missing
                 return
 
 
@@ -301,7 +304,7 @@ def _has_committed(around):
 
 
 def _take_names(around):
-    """Moves what is in the directory of a save to its names, and nothing that a link leads to."""
+    """Moves the files of a committed save to their names, without following links."""
     path = around.path / COMMITTED
     if not stat.S_ISDIR(around.call(os.lstat, COMMITTED).st_mode):
         raise IncompleteSaveError(
@@ -323,11 +326,11 @@ def _sync_names(around):
 
 
 def _names_to_take(committed, around):
-    """The names in the directory of a save, once these are known to be of one."""
+    """Returns the names in the directory of a committed save, after checks that they are of one."""
     path = committed.path
     if committed.descriptor is not None:
         owner = os.fstat(committed.descriptor).st_uid
-        # the owner of the directory around it may do there what he likes anyway
+        # the owner of the parent directory can change it in any way without this
         if owner not in (os.geteuid(), os.fstat(around.descriptor).st_uid):
             raise IncompleteSaveError(
                 f"{path}: was left by an interrupted save of another user, {owner}. Let that user "
@@ -351,18 +354,18 @@ def _names_to_take(committed, around):
 
 def _take_name(name, committed, around):
     try:
-        there, ours = around.call(os.lstat, name), committed.call(os.lstat, name)
-        same = os.path.samestat(there, ours)
+        old, new = around.call(os.lstat, name), committed.call(os.lstat, name)
+        same = os.path.samestat(old, new)
     except FileNotFoundError:  # a new name
         same = False
-    if same:  # two names of one file, of which `os.replace` would leave both
+    if same:  # two hard links to one file, both of which `os.replace` would leave
         committed.call(os.unlink, name)
     else:
         committed.move(os.replace, name, around, name)
 
 
 def _tidy(around):
-    """`tidy`, of a `_Directory`."""
+    """Does `tidy` for a `_Directory`."""
     _complete(around)
     with around.entries() as entries:
         names = [entry.name for entry in entries]
@@ -375,14 +378,14 @@ def _tidy(around):
 
 
 def _make_stage(around):
-    """A new `_Directory`, whose lock says that its owner lives."""
+    """Creates the `_Directory` of a save, locked while its process is running."""
     while True:
         path = around.path / f"{STAGE}{uuid.uuid4().hex}"
         around.call(os.mkdir, path.name)
         with suppress(FileNotFoundError):  # removed before it was locked
             stage = _Directory(path, around)
             if fcntl is not None:
-                with suppress(OSError):  # a file system without locks: nobody removes anything
+                with suppress(OSError):  # a file system without locks: stages are never removed
                     fcntl.flock(stage.descriptor, fcntl.LOCK_SH)
             if stage.is_in(around):
                 return stage
@@ -393,7 +396,7 @@ def _remove_if_abandoned(name, around):
     if fcntl is None:
         return
     with (
-        suppress(OSError),  # it is locked, or no directory, or another process removes it
+        suppress(OSError),  # it is locked, not a directory, or another process removes it
         _Directory(around.path / name, around) as stage,
     ):
         fcntl.flock(stage.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -423,30 +426,30 @@ def _commit(stage, around):
 
 
 def _take_over_mode(name, stage, around):
-    """Gives a file of a save the permissions of the one that it replaces, or that a link leads to."""
+    """Gives a file of a save the permissions of the file it replaces, or of a link's target."""
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(around.call(os.lstat, name).st_mode):
             path = os.fspath(stage.path / name)
             raise IsADirectoryError(errno.EISDIR, "a directory has this name", path)
     old = None
-    with suppress(OSError):  # a new name, or a link that leads nowhere
+    with suppress(OSError):  # a new name, or a broken link
         old = around.call(os.stat, name).st_mode
     if old is not None and stat.S_ISREG(old):
         stage.call(os.chmod, name, old & PERMISSIONS)
 
 
 def _failure(error, stage, directory):
-    """What to raise for an error: where a file cannot be written, that, under its final name."""
+    """Returns the error to raise: a `SaveError` with the final name if a file cannot be written."""
     if not isinstance(error, OSError) or isinstance(
         error, SaveError | ConnectionError | TimeoutError
     ):
         return error
-    if error.errno is None:  # not of the system: something that the body reads says so
+    if error.errno is None:  # not from the operating system, but from code in the body
         return error
     path = None if error.filename is None else Path(os.fsdecode(error.filename))
     if stage and path and stage.path not in (path, *path.parents):
-        return error  # of something else that the body does, such as reading
-    if stage and not path:  # a full disk does not say: the file that was written last
+        return error  # from another operation of the body, such as reading
+    if stage and not path:  # a full disk gives no name: it is the file that was written last
         files = stage.path.rglob("*")
         path = max(files, key=lambda path: path.lstat().st_mtime_ns, default=None)
     failure = SaveError(

@@ -1,15 +1,14 @@
-"""Checkpoints by name, where a directory may stand: `tiny-zh`, which comes with the toolkit, or
-`owner/name` on Hugging Face or ModelScope.
+"""Checkpoints by name: models included in the toolkit, and models on Hugging Face and ModelScope.
 
-A path is never mistaken for a name, and what is in the cache is used without any request. The
-transfer itself (cache, resuming, progress bars, tokens, proxies) is left to the hubs' own clients,
-`huggingface_hub` and `modelscope-hub`, which are imported only when a name is given.
+A path is never taken for a name, and models in the cache are used without a request. The transfer
+itself (cache, resuming, progress bars, tokens, proxies) is done by the clients of the hubs,
+`huggingface_hub` and `modelscope-hub`, which are imported only for such a name.
 
 Example:
 
-    local_directory("chinese_L-12_H-768_A-12")              # a path: returned as it is
-    local_directory("tiny-zh")                              # comes with the toolkit
-    local_directory("hfl/chinese-roberta-wwm-ext")          # fetched once, then from the cache
+    local_directory("chinese_L-12_H-768_A-12")              # a path: returned unchanged
+    local_directory("tiny-zh")                              # included in the toolkit
+    local_directory("hfl/chinese-roberta-wwm-ext")          # downloaded once, then cached
     local_directory("modelscope:dienstag/chinese-bert-wwm@v1.0")
 """
 
@@ -34,25 +33,24 @@ NAME = re.compile(
     r"(@(?P<revision>(?!.*\.\.)[A-Za-z0-9][\w./-]*))?",
     re.ASCII,
 )
-# the ends of a checkpoint's own files: a mistyped path to one of them is not a name
+# endings of checkpoint files: a mistyped path to one of them is not a name
 FILE = re.compile(
     r"\.(ckpt(-\d+)?|index|data-\d+-of-\d+|safetensors|bin|h5|npz|keras|json|txt|model)$"
 )
 
-# what a model and its tokenizer are read from, each in any of these
+# files from which a model and its tokenizer can be read
 CONFIG = re.compile(r"(?!tokenizer_|generation_).*config.*\.json|hparams\.json")
 VOCABULARY = re.compile(r".*vocab.*\.txt|(vocab|encoder|tokenizer)\.json|.*\.model")
-BESIDE_A_VOCABULARY = re.compile(
+TOKENIZER_FILE = re.compile(
     r".*merges.*\.txt|.*\.bpe|(added_tokens|special_tokens_map|(tokenizer|generation)_config)\.json"
     r"|.*keep_tokens.*\.json"
 )
-COMMIT = re.compile(
-    rb"[0-9A-Za-z][\w.-]{0,254}"
-)  # what the cache has for a branch: of one directory
-LONGEST = 255  # characters of the name of a file: these patterns take the longer the longer it is
+# content of the cache's file for a branch: the name of a single directory
+COMMIT = re.compile(rb"[0-9A-Za-z][\w.-]{0,254}")
+LONGEST = 255  # characters of a file name: limits the time that these patterns take
 SHARD = r"-\d{5}-of-\d{5}"
-# Formats of weights, the preferred one first: in each, what makes the format present, and all that
-# belongs to it. `checkpoints` looks for them in the same order.
+# Formats of weights, the preferred one first: a pattern of the file that marks the format, and one
+# of all its files. `checkpoints` looks for them in the same order.
 WEIGHTS = [
     (r"model\.safetensors", r"model\.safetensors"),
     (
@@ -65,26 +63,26 @@ WEIGHTS = [
 ]
 
 
-# hosts, besides a hub's own, that may get its token
+# environment variable with hosts that may get a hub's token, besides its own
 TOKEN_HOSTS = "BERT4KERAS_LITE_TOKEN_HOSTS"
 
 
 class HubError(Exception):
-    """A name that cannot be turned into files; the sentence says why and what to do."""
+    """A model cannot be found or downloaded; the message says why and what to do."""
 
 
 class Snapshot(NamedTuple):
-    """What `download` fetched: the directory, and the names of the model's files in it."""
+    """A downloaded model: its directory, and the names of its files in it."""
 
     directory: Path
     files: list
 
 
 def is_name(text):
-    """Whether a string names a model on a hub: `[hf:|modelscope:]owner/name[@revision]`.
+    """Returns whether a string is a name on a hub: `[hf:|modelscope:]owner/name[@revision]`.
 
-    Without a prefix, whatever begins with a directory that exists, or ends as a file of a
-    checkpoint does, is a path; a `Path` always is.
+    Without a prefix, a string that begins with an existing directory, or ends like a checkpoint
+    file, is a path. A `Path` is always a path.
     """
     match = NAME.fullmatch(text) if isinstance(text, str) else None
     if match is None or match["hub"]:
@@ -93,9 +91,9 @@ def is_name(text):
 
 
 def included(name):
-    """The directory of a model that comes with the toolkit, or None.
+    """Returns the directory of a model included in the toolkit, or None.
 
-    A file or directory of that name goes first.
+    A file or directory with that name takes precedence.
 
     Args:
         name: `"tiny-zh"`, an encoder, or `"tiny-zh-gpt2"`, a decoder.
@@ -103,8 +101,8 @@ def included(name):
     Example:
         >>> included("tiny-zh") / "vocab.txt"
     """
-    is_one = isinstance(name, str) and name in _names_of_included() and not os.path.lexists(name)
-    return INCLUDED / name if is_one else None
+    exists = isinstance(name, str) and name in _names_of_included() and not os.path.lexists(name)
+    return INCLUDED / name if exists else None
 
 
 def _names_of_included():
@@ -112,26 +110,25 @@ def _names_of_included():
 
 
 def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
-    """The directory of a checkpoint that is given by its path or its name, here or on a hub.
+    """Returns the directory of a checkpoint given by path or name; downloads it if needed.
 
-    A name on a hub is first looked up in the hub's cache, and no request is made if the model is there;
-    otherwise `download` fetches it.
+    A name on a hub is first looked up in the hub's cache. If the model is there, no request is
+    made; otherwise it is downloaded, see `download`.
 
     Args:
-        path_or_name: a path, which is returned as it is, whether or not it exists; or a name as
-            `included` or `is_name` say. A revision is a branch, tag or commit.
-        cache_dir: the cache; by default the hub's own (`HF_HOME`, `HF_HUB_CACHE` or
+        path_or_name: a path, which is returned unchanged, whether or not it exists; or a name, see
+            `included` and `is_name`. A revision is a branch, tag or commit.
+        cache_dir: directory of the cache; by default that of the hub (`HF_HOME`, `HF_HUB_CACHE` or
             `MODELSCOPE_CACHE`).
-        endpoint: the hub's address, for a mirror; by default `HF_ENDPOINT` or
-            `MODELSCOPE_ENDPOINT`, and else the hub itself. Tokens (`HF_TOKEN`, a login, ...) are
-            sent to the hub itself, and to a mirror only if `BERT4KERAS_LITE_TOKEN_HOSTS` names its
-            host; never without encryption.
+        endpoint: address of a mirror; by default `HF_ENDPOINT` or `MODELSCOPE_ENDPOINT`, or else
+            the hub itself. Tokens (`HF_TOKEN`, a login, ...) are sent to the hub itself, and to a
+            mirror only if `BERT4KERAS_LITE_TOKEN_HOSTS` names its host; never without encryption.
 
     Returns:
         `path_or_name` itself, or the `Path` of the directory in the toolkit or in the cache.
 
     Raises:
-        HubError: as in `download`.
+        HubError: see `download`.
 
     Example:
 
@@ -141,39 +138,38 @@ def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
         return included(path_or_name) or path_or_name
     model = _model(path_or_name, cache_dir, endpoint)
     directory = model.cached()
-    if directory and _is_whole(_files_in(directory)):
+    if directory and _is_complete(_files_in(directory)):
         return directory
     try:
         return _download(model).directory
     except HubError as error:
-        # a model that is published without its vocabulary never looks whole
+        # a model that is published without a vocabulary is never complete
         if directory is None or not _has_weights(_files_in(directory)):
             raise
-        warnings.warn(f"{error} What is in the cache is used: {directory}", stacklevel=2)
+        warnings.warn(f"{error} The files in the cache are used: {directory}.", stacklevel=2)
         return directory
 
 
 def download(name, *, cache_dir=None, endpoint=None):
-    """Fetches a model from a hub, or what has changed in it since it was fetched.
+    """Downloads a model from a hub, or updates it in the cache.
 
-    Only what is needed: config, vocabulary, and one format of weights (safetensors, else a
-    TensorFlow checkpoint, else `pytorch_model.bin`). Weights come last, so that a directory whose
-    weights are whole has everything; a file gets its name only when all of it is there. A broken
-    connection is resumed where it broke; whether a stopped program's half of a file is continued
-    is up to the hub's client (recent ones of Hugging Face begin that file again).
+    Only the needed files are downloaded: config, vocabulary, and one format of weights
+    (safetensors, else a TensorFlow checkpoint, else `pytorch_model.bin`). Weights come last, so a
+    directory with complete weights is complete; a file gets its name when it is complete. After a
+    lost connection the download is resumed. After a stopped program, it depends on the hub's client
+    whether a partial file is continued (recent clients of Hugging Face start it again).
 
     Args:
         name: `[hf:|modelscope:]owner/name[@revision]`.
-        cache_dir: as in `local_directory`.
-        endpoint: as in `local_directory`.
+        cache_dir, endpoint: see `local_directory`.
 
     Returns:
         A `Snapshot`.
 
     Raises:
-        HubError: the hub's client is not installed, no such model or revision, no access to it, no
-            weights in it that can be read, no network (or `HF_HUB_OFFLINE` is set), or the
-            transfer broke off.
+        HubError: the hub's client is not installed, the model or revision does not exist, access is
+            denied, the model has no weights that can be read, there is no network (or
+            `HF_HUB_OFFLINE` is set), or the transfer failed.
 
     Example:
 
@@ -181,27 +177,27 @@ def download(name, *, cache_dir=None, endpoint=None):
     """
     if not is_name(name):
         raise HubError(
-            f"{name!r} is no name of a model on a hub, or may be a path: "
-            "hf:owner/name[@revision] or modelscope:owner/name[@revision] is expected."
+            f"{name!r:.200}: not the name of a model on a hub, or possibly a path; expected "
+            "hf:owner/name[@revision] or modelscope:owner/name[@revision]."
         )
     return _download(_model(name, cache_dir, endpoint))
 
 
 def needed_files(files):
-    """Which of a model's files to fetch.
+    """Selects the files of a model to download.
 
     Args:
-        files: all names, those in subdirectories with `/`.
+        files: names of all files, with `/` in subdirectories.
 
     Returns:
-        Two sorted lists: config and vocabulary; and the weights in the preferred format that is
-        there, `[]` if none is.
+        Two sorted lists: config and vocabulary files; and the weights in the preferred available
+        format, `[]` if there are none.
     """
     files = sorted(name for name in files if len(name) <= LONGEST and is_file_name(name))
     texts = [
         name
         for name in files
-        if any(kind.fullmatch(name) for kind in (CONFIG, VOCABULARY, BESIDE_A_VOCABULARY))
+        if any(pattern.fullmatch(name) for pattern in (CONFIG, VOCABULARY, TOKENIZER_FILE))
     ]
     for mark, members in WEIGHTS:
         if any(re.fullmatch(mark, name) for name in files):
@@ -210,7 +206,7 @@ def needed_files(files):
 
 
 def _has_weights(files):
-    """Whether one format of weights is there with all of its shards."""
+    """Returns whether one format of weights is complete, with all of its shards."""
     weights = needed_files(files)[1]
     shards = Counter(
         (match[1], int(match[2]))
@@ -218,13 +214,13 @@ def _has_weights(files):
         if match
     )
     indices = sum(name.endswith((".index", ".index.json")) for name in weights)
-    complete = all(there == count for (_, count), there in shards.items())
+    complete = all(available == count for (_, count), available in shards.items())
     return bool(weights) and len(shards) == indices and complete
 
 
-def _is_whole(files):
+def _is_complete(files):
     return _has_weights(files) and all(
-        any(kind.fullmatch(name) for name in files) for kind in (CONFIG, VOCABULARY)
+        any(pattern.fullmatch(name) for name in files) for pattern in (CONFIG, VOCABULARY)
     )
 
 
@@ -240,28 +236,28 @@ def _download(model):
         texts, weights = needed_files(files)
         if not weights:
             raise HubError(
-                f"{model}: holds no weights that can be read (model.safetensors, a TensorFlow "
-                f"checkpoint or pytorch_model.bin); its files: {_listed(files)}."
+                f"{model}: holds no weights that can be read; expected model.safetensors, a "
+                f"TensorFlow checkpoint or pytorch_model.bin, got {_listed(files)}."
             )
-        # In two steps, so that weights come last. The second names all files: should a branch have
-        # moved in between, one commit still gives them all.
-        if texts:  # for ModelScope's client no names are all names, wherever they lead
+        # In two steps, so that weights come last. The second has all files, so that they are of
+        # one commit even if the branch has moved in between.
+        if texts:  # an empty list would mean all files to ModelScope's client
             model.fetch(texts)
         return Snapshot(model.fetch(texts + weights), texts + weights)
     except HubError:
         raise
-    except Exception as error:  # each client, and each version of it, has HTTP errors of its own
+    except Exception as error:  # the classes of HTTP errors differ between clients and versions
         raise model.failure(error) from error
 
 
 def _model(name, cache_dir, endpoint):
     match = NAME.fullmatch(name)
-    kind = ModelScope if match["hub"] == "modelscope" else HuggingFace
-    return kind(match["model"], match["revision"], cache_dir, endpoint)
+    cls = ModelScope if match["hub"] == "modelscope" else HuggingFace
+    return cls(match["model"], match["revision"], cache_dir, endpoint)
 
 
 class _Model:
-    """A model on a hub. A subclass says how its hub's client lists, fetches and fails."""
+    """A model on a hub; subclasses adapt the clients of the hubs."""
 
     def __init__(self, name, revision, cache_dir, endpoint):
         self.name, self.revision, self.cache_dir = name, revision, cache_dir
@@ -269,8 +265,8 @@ class _Model:
             self.client = import_module(self.module)
         except ImportError as error:
             raise HubError(
-                f"{name!r} is no path here, and to fetch it from {self.hub} {self.package} is "
-                "needed: pip install 'bert4keras_lite[hub]'."
+                f"{name!r}: there is no such path, and {self.package} is missing to download it "
+                f"from {self.hub}. Install it: pip install 'bert4keras_lite[hub]'."
             ) from error
         self.endpoint = self.connect(endpoint)
 
@@ -278,8 +274,8 @@ class _Model:
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
     def trusts(self, endpoint):
-        """Whether a token may be sent to an address."""
-        # strict: what one library takes for the host of an odd address is not so for another
+        """Returns whether a token may be sent to an address."""
+        # strict, as libraries differ in what they take for the host of an unusual address
         match = re.fullmatch(
             r"https://([a-z0-9.-]+)(:\d+)?(/[\w./-]*)?", endpoint.lower(), re.ASCII
         )
@@ -288,40 +284,40 @@ class _Model:
         return bool(match) and f"{match[1]}{match[2] or ''}".removesuffix(":443") in trusted
 
     def cached(self):
-        """The directory of the model in the cache, or None.
+        """Returns the directory of the model in the cache, or None.
 
         Raises:
-            HubError: the cache is damaged, or leads elsewhere.
+            HubError: the cache is damaged, or points to another directory.
         """
         try:
             directory = self.find_cached()
         except HubError:
             raise
-        except Exception as error:  # whatever the client trips over there
+        except Exception as error:  # any error of the client in a damaged cache
             raise HubError(
-                f"{self}: what the cache holds of it is damaged ({_in_short(error)}). Remove it: it "
-                "is fetched again."
+                f"{self}: its files in the cache are damaged ({_in_short(error)}). Remove them, to "
+                "download them again."
             ) from error
         return directory if directory and directory.is_dir() else None
 
     def no_token(self):
-        """What to add to a message if no token was sent, whether or not there is one."""
+        """Returns a sentence for messages if tokens are not sent to the endpoint, else ""."""
         if self.trusts(self.endpoint):
             return ""
         return (
-            f" No token is sent to {self.endpoint}: that takes https, and its host in the variable "
-            f"{TOKEN_HOSTS}."
+            f" No token is sent to {self.endpoint}: that requires https, and its host in the "
+            f"variable {TOKEN_HOSTS}."
         )
 
     def unknown(self):
         return HubError(
-            f"{self}: no such path here, and no such model at {self.endpoint} (or a private one). "
+            f"{self}: no such path, and no such model at {self.endpoint} (or a private one). "
             f"Check the name; for a private model log in with `{self.login}`.{self.no_token()}"
         )
 
     def forbidden(self):
         return HubError(
-            f"{self}: its owners let only some people fetch it. Ask for access at {self.page}, then "
+            f"{self}: access is restricted by its owners. Ask for access at {self.page}, then "
             f"log in with `{self.login}` or set {self.token}.{self.no_token()}"
         )
 
@@ -329,10 +325,10 @@ class _Model:
         directory = self.cached()
         cached = _listed(_files_in(directory)) if directory else ""
         return HubError(
-            f"{self}: cannot be fetched ({why}), and in the cache there is "
-            f"{cached or 'nothing'} of it. Try again when {self.endpoint} can be reached "
-            f"(what has come so far is kept), set {self.mirror} to a mirror, or get config, "
-            f"vocabulary and weights from {self.page} into a directory and give its path."
+            f"{self}: cannot be downloaded ({why}), and the cache has {cached or 'nothing'} of it. "
+            f"Try again when {self.endpoint} can be reached (partial downloads are kept), set "
+            f"{self.mirror} to a mirror, or download config, vocabulary and weights from "
+            f"{self.page} into a directory and pass its path."
         )
 
 
@@ -344,7 +340,7 @@ class HuggingFace(_Model):
     def connect(self, endpoint):
         self.errors = import_module("huggingface_hub.errors")
         endpoint = self.client.HfApi(endpoint=endpoint).endpoint
-        token = None if self.trusts(endpoint) else False  # None: what the client finds
+        token = None if self.trusts(endpoint) else False  # None: the client's configured token
         self.api = self.client.HfApi(endpoint=endpoint, token=token)
         return endpoint
 
@@ -366,7 +362,12 @@ class HuggingFace(_Model):
         return self._snapshot([glob.escape(name) for name in files])
 
     def _check_cache(self):
-        """Raises if the client would wait for a pipe in the cache, or go wherever a text leads."""
+        """Raises if the client would wait for a pipe in the cache, or leave the cache.
+
+        Raises:
+            HubError: the file of a branch does not hold the hash of a commit.
+            ValueError: a file is a directory, a pipe or a device.
+        """
         folder = "--".join(["models", *self.name.split("/")])
         folder = Path(self.cache_dir or self.client.constants.HF_HUB_CACHE, folder)
         commit, branch = self.revision, folder / "refs" / (self.revision or "main")
@@ -396,7 +397,7 @@ class HuggingFace(_Model):
     def failure(self, error):
         errors = self.errors
         no_such = errors.RepositoryNotFoundError, errors.RevisionNotFoundError
-        if isinstance(error, errors.GatedRepoError):  # which is a RepositoryNotFoundError as well
+        if isinstance(error, errors.GatedRepoError):  # a subclass of RepositoryNotFoundError
             return self.forbidden()
         if isinstance(error, (*no_such, errors.HFValidationError)):
             return self.unknown()
@@ -413,7 +414,7 @@ class ModelScope(_Model):
     def connect(self, endpoint):
         config = self.client.HubConfig(endpoint=endpoint)
         if not self.trusts(config.endpoint):
-            config = self.client.HubConfig(endpoint=endpoint, token="")  # none, whatever there is
+            config = self.client.HubConfig(endpoint=endpoint, token="")  # ignores saved tokens
         self.api = self.client.HubApi(config)
         return config.endpoint
 
@@ -440,7 +441,7 @@ class ModelScope(_Model):
         )
 
     def failure(self, error):
-        # of several files, the error of the first
+        # if several files failed, the error of the first
         cause = next(iter(getattr(error, "failed_files", {}).values()), error)
         if isinstance(cause, self.client.NotExistError):
             return self.unknown()

@@ -1,7 +1,8 @@
-"""Reads JSON and text of strangers within limits: for configs, vocabularies, tokenizers, headers.
+"""Reads untrusted JSON and text within limits: configs, vocabularies, tokenizers, headers.
 
-Whatever a file claims or repeats, reading it takes no more memory than its size explains, does not
-wait for a pipe, and ends in one error. Knows no framework. See `docs/reliability.md`.
+Whatever a file contains, reading it takes memory in proportion to its size, does not wait for a
+pipe, and raises a single clear error if it is invalid. This module imports no framework. See
+`docs/reliability.md`.
 """
 
 import difflib
@@ -14,35 +15,35 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
-FREE = 32 << 20  # bytes of memory that reading a description may take in any case
-MAX_DEPTH = 100  # of lists and objects within each other
-_ITEM = 64  # bytes that the least thing in a list or object takes
-_OBJECT = 240  # bytes that an object with one key takes
-_PAIR = 96  # bytes that a key and its value take until an object is made of them and looked through
-_LINE = 200  # bytes that a line takes as a string and a key
-# an escape that is half of a character beyond U+FFFF, alone or with its other half
+FREE = 32 << 20  # bytes of memory that reading a description may always take
+MAX_DEPTH = 100  # maximum nesting of lists and objects
+_ITEM = 64  # bytes of the smallest item of a list or object
+_OBJECT = 240  # bytes of an object with one key
+_PAIR = 96  # bytes of a key and its value while their object is built and checked
+_LINE = 200  # bytes of a line as a string and a key
+# an escape of a surrogate (half of a character beyond U+FFFF), alone or with the other half
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 SURROGATES = re.compile("[\ud800-\udfff]")
-_WIDTHS = {1: 8, 5: 4}  # bytes of a number in a protocol buffer, by the type of its field
-SHOWN = 200  # characters of a value that a message repeats
+_WIDTHS = {1: 8, 5: 4}  # bytes of a number in a protocol buffer, by wire type
+SHOWN = 200  # characters of a value that a message quotes
 
 
 class RepeatedKeyError(ValueError):
-    """A JSON object that has a key twice."""
+    """A JSON object has a key twice."""
 
 
-# what moves the cursor of a terminal, ends a line, or turns the direction of what follows
+# characters that move the cursor of a terminal, end a line, or change the text direction
 _CONTROLS = re.compile(
     "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def printable(text, keep=""):
-    """A text out of a file as a terminal or a log may show it: control characters are escaped.
+    """Escapes control characters, so that untrusted text can be shown in a terminal or log.
 
     Args:
-        text: a string, or what is made one.
-        keep: control characters that stay.
+        text: a string, or a value to convert to one.
+        keep: control characters to keep.
     """
 
     def escaped(match):
@@ -53,19 +54,19 @@ def printable(text, keep=""):
 
 
 def excerpt(text):
-    """A text out of a file as a message repeats it: `printable`, and cut at 200 characters."""
+    """Prepares untrusted text for a message: `printable`, cut at 200 characters."""
     return printable(str(text)[:SHOWN])[:SHOWN]
 
 
 def first_lines(lines, most=40):
-    """The first ones of a list of lines, and how many more there are, as a text."""
+    """Joins the first lines of a list, and says how many more there are."""
     left = len(lines) - most
     return "\n".join(lines[:most] + [f"... and {left} more"] * (left > 0))
 
 
 @contextmanager
 def naming(path):
-    """Gives an `OSError` of the system the name of its file, which one of `read` does not have."""
+    """Adds a file name to `OSError`s in the context, as those of `read` have none."""
     try:
         yield
     except OSError as error:
@@ -75,9 +76,9 @@ def naming(path):
 
 
 def shown(value):
-    """The `repr` of a value out of a file, cut at 200 characters; no more than that is ever made.
+    """Returns the `repr` of an untrusted value, cut at 200 characters, without computing the rest.
 
-    That of a tuple which holds another twice, and so on, would never end.
+    The full `repr` of tuples that hold another tuple twice, and so on, would never end.
     """
     text = ""
     for piece in _pieces(value):
@@ -88,7 +89,7 @@ def shown(value):
 
 
 def _pieces(value):
-    """The parts of a `repr`, one after the other."""
+    """Yields the parts of a `repr`."""
     if isinstance(value, dict):
         yield "{"
         for i, (key, item) in enumerate(value.items()):
@@ -106,31 +107,31 @@ def _pieces(value):
         yield f",{last}" if last == ")" and len(value) == 1 else last
     elif isinstance(value, str | bytes | bytearray):
         yield repr(value[:SHOWN])
-    elif isinstance(value, int) and value.bit_length() > 1000:  # Python refuses to print some
+    elif isinstance(value, int) and value.bit_length() > 1000:  # Python may raise for these
         yield f"<an integer of {value.bit_length()} bits>"
     else:
         yield repr(value)
 
 
 def listed(names):
-    """Names as a message lists them: at most five, cut at 200 characters."""
+    """Lists names for a message: at most five, cut at 200 characters."""
     return ", ".join(names[:5])[:SHOWN]
 
 
 def nearest(name, names, cutoff=0.6):
-    """The one of `names` that a name is most like, in a list; an empty one if there is none.
+    """Returns a list with the most similar of `names` to a name; empty if none is similar.
 
-    None is like a name of more than 100 characters: difflib lists the places of each of them.
+    Names of more than 100 characters are similar to none, as difflib indexes every character.
     """
     return difflib.get_close_matches(name, names, 1, cutoff) if len(name) <= 100 else []
 
 
 def size_of(path):
-    """The size of a file in bytes, once it is known to be one: a pipe would never end.
+    """Returns the size of a file in bytes, after a check that it is a regular file.
 
     Raises:
-        ValueError: it is a directory, a pipe or a device.
-        OSError: it is not there.
+        ValueError: it is a directory, a pipe (which would never end) or a device.
+        OSError: it does not exist.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -139,36 +140,37 @@ def size_of(path):
 
 
 def check_encoding(encoding):
-    """Raises a `ValueError` if there is no such encoding of characters."""
+    """Raises a `ValueError` if a character encoding does not exist."""
     try:
         "\n".encode(encoding)
     except (LookupError, ValueError):
         raise ValueError(
-            f"encoding={encoding!r:.200}: no encoding of characters has this name; expected one, e.g."
-            " 'utf-8' or 'gb18030'."
+            f"encoding={encoding!r:.200}: no encoding of characters has this name; expected one "
+            "such as 'utf-8' or 'gb18030'."
         ) from None
 
 
 def is_file_name(name):
-    """Whether what a file tells is the name of another one beside it: no path, and not `..`."""
+    """Returns whether an untrusted value is a plain file name: no path, and not `..`."""
     if not isinstance(name, str) or name == ".." or "\0" in name:
         return False
     return Path(name).name == name
 
 
 def read_bytes(path):
-    """The bytes of a file; raises like `size_of`."""
+    """Returns the bytes of a file; raises like `size_of`."""
     size_of(path)
     with naming(path):
         return Path(path).read_bytes()
 
 
 def read_lines(path, encoding="utf-8"):
-    """The lines of a text file, which end at `"\\n"` alone.
+    """Returns the lines of a text file, split at `"\\n"` only.
 
     Raises:
         UnicodeDecodeError: it has another encoding.
-        ValueError: it is no file, or has so many short lines that they would take far more memory.
+        ValueError: it is not a regular file, or has so many short lines that they would take far
+            more memory than the file.
         OSError: it cannot be opened.
     """
     content = read_bytes(path)
@@ -181,13 +183,14 @@ def read_lines(path, encoding="utf-8"):
 
 
 def read_varint(data, at):
-    """The integer at `at` of a protocol buffer, and the position after it.
+    """Reads the varint at position `at` of a protocol buffer: seven bits a byte, lowest first.
 
-    It has seven bits a byte, the lowest first.
+    Returns:
+        The integer, and the position after it.
 
     Raises:
-        ValueError: it has no end within ten bytes, or more than 64 bits, of which other parsers
-            take some; or bytes of zeros at its end.
+        ValueError: it does not end within ten bytes, has more than 64 bits (other parsers truncate
+            it), or has zero bytes at its end.
     """
     value = 0
     for i, byte in enumerate(data[at : at + 10]):
@@ -202,15 +205,15 @@ def read_varint(data, at):
 
 
 def read_fields(data):
-    """The fields of a protocol buffer, in order.
+    """Yields the fields of a protocol buffer, in order.
 
     Yields:
-        `(number, value, start, end)`: the value is an int or bytes, and the field, with its number,
-        lies between `start` and `end`.
+        `(number, value, start, end)`: the value is an int or bytes; the field, with its number, is
+        `data[start:end]`.
 
     Raises:
-        ValueError: it is damaged, or has groups, which are obsolete, or numbers of fields that no
-            field can have: other parsers take some of their bits.
+        ValueError: the data is damaged, has groups, which are obsolete, or invalid field numbers,
+            which other parsers truncate.
     """
     end = 0
     while end < len(data):
@@ -236,24 +239,27 @@ def read_fields(data):
 
 
 def parse_json(text, repeats="equal", halves=False):
-    """What a JSON text holds.
+    """Parses a JSON text.
 
     Args:
         text: bytes, in UTF-8.
-        repeats: of a key that is there twice, `"equal"`: other values than the first are an
-            error; `"none"`: that is one in any case.
-        halves: whether half of a character, such as `"\\ud800"` alone, may be in it.
+        repeats: whether an object may have a key twice: `"equal"` (the default): with equal values
+            only; `"none"`: never.
+        halves: whether a lone surrogate, such as `"\\ud800"`, is allowed; False by default.
+
+    Returns:
+        The value.
 
     Raises:
-        RepeatedKeyError: a `ValueError`: a key is there twice.
-        ValueError: it is no JSON, is nested too deeply, holds half a character, or would take far
-            more memory than its length explains. The messages name no file.
+        RepeatedKeyError: a `ValueError`: a key occurs twice.
+        ValueError: the text is not JSON, is nested too deeply, has a lone surrogate, or would take
+            far more memory than its length explains. Messages do not name a file.
     """
     objects = text.count(b"{")
     items = text.count(b",") + text.count(b"[") + objects
     decoded = text.decode("utf-8-sig")
     needed = _ITEM * (items - objects) + _OBJECT * objects + sys.getsizeof(decoded)
-    if repeats == "equal":  # the reader of the others allows few names in one object
+    if repeats == "equal":  # with "none", callers allow few keys in an object
         needed += _PAIR * text.count(b":")
     if needed > FREE + 6 * len(text):
         raise ValueError(f"a JSON text with {items} items in {len(text)} bytes")
@@ -269,9 +275,10 @@ def parse_json(text, repeats="equal", halves=False):
 
 
 def read_json(path):
-    """What a JSON file holds; a key may be there twice with equal values only.
+    """Parses a JSON file; a key may occur twice with equal values only.
 
-    Raises like `parse_json` and `size_of`, with the file's name.
+    Raises:
+        ValueError, OSError: see `parse_json` and `size_of`; messages name the file.
     """
     text = read_bytes(path)
     try:
@@ -282,7 +289,7 @@ def read_json(path):
 
 @contextmanager
 def expecting(path, what):
-    """Turns whatever code trips over in values of other types than expected into one `ValueError`."""
+    """Turns the errors that code raises for values of unexpected types into a `ValueError`."""
     try:
         yield
     except (AttributeError, LookupError, TypeError, RecursionError, OverflowError) as error:
@@ -293,20 +300,20 @@ def expecting(path, what):
 
 
 def texts_in(value):
-    """All strings within what JSON can hold, in order, those that are keys among them."""
-    left = [value]
-    while left:
-        value = left.pop()
+    """Yields all strings in a JSON value, in order, including keys."""
+    stack = [value]
+    while stack:
+        value = stack.pop()
         if isinstance(value, str):
             yield value
         elif isinstance(value, list):
-            left += reversed(value)
+            stack += reversed(value)
         elif isinstance(value, dict):
-            left += (part for pair in reversed(value.items()) for part in reversed(pair))
+            stack += (part for pair in reversed(value.items()) for part in reversed(pair))
 
 
 def _depth(value):
-    """How deep lists and objects are within each other; no more than one over the limit."""
+    """Returns the nesting depth of lists and objects, at most `MAX_DEPTH + 1`."""
     level = [value] if isinstance(value, list | dict) else []
     for depth in range(MAX_DEPTH + 1):
         if not level:
@@ -323,8 +330,8 @@ def _depth(value):
 def _without_repeats(pairs):
     result = dict(pairs)
     if len(result) < len(pairs):
-        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise RepeatedKeyError(f"the key {twice!r:.200} is there twice")
+        key, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise RepeatedKeyError(f"the key {key!r:.200} is there twice")
     return result
 
 

@@ -206,7 +206,7 @@ def test_bad_input():
     "use_states, found, message",
     [
         (False, np.ones(5), "a row for each"),
-        (False, np.ones((2, 5)), r"shape \(2, 5\): expected \(1, vocabulary\)"),
+        (False, np.ones((2, 5)), r"shape \(2, 5\); expected \(1, vocabulary\)"),
         (False, np.full((1, 5), np.nan), "NaN"),
         (False, np.array([[0.5, np.inf, 0, 0, 0]]), "expected finite ones, at least 0"),
         (False, np.array([[1.5, -0.5, 0, 0, 0]]), "expected finite ones, at least 0"),
@@ -272,7 +272,7 @@ def test_copying_n_grams():
         Substrings([1], n=0)
     with pytest.raises(ValueError, match="begins with another"):
         Trie([[1], [1, 2]])
-    with pytest.raises(ValueError, match="no sequence"):
+    with pytest.raises(ValueError, match="Trie, sequences: expected at least one"):
         Trie([])
 
 
@@ -295,7 +295,7 @@ def test_constraints_in_generate():
         assert written in text
     only = generate(model, [2], 6, allowed_tokens=[3, 5])[0]
     assert set(only.ids) <= {3, 5}
-    with pytest.raises(ValueError, match="nothing more"):
+    with pytest.raises(ValueError, match="allows no further token"):
         generate(model, [2], 6, allowed_tokens=Trie([[3]]))
 
 
@@ -325,7 +325,7 @@ def test_gibbs_sampling_options():
     assert row.shape == (5,) and row[0] == 1 and row[-1] == 2
     assert len(seen) == 30 and (np.array(seen)[3:, 0, 1:4] >= 5).all()
     assert {tuple(r[0]) for r in seen} != {tuple(row)}
-    with pytest.raises(ValueError, match="expected some from 0 to 4"):
+    with pytest.raises(ValueError, match="expected one or more from 0 to 4"):
         gibbs_sample(model, [1, 5, 3, 5, 2], 30, mask_id=4, positions=[5])
 
 
@@ -381,8 +381,8 @@ def test_probabilities_at_every_temperature(rtype, temperature):
     "heads, options, message",
     [
         ({"with_mlm": True, "with_nsp": True}, {}, "2 outputs"),
-        ({}, {}, "no scores of tokens"),
-        ({"with_mlm": True}, {"forbidden_tokens": range(9)}, "forbidden_tokens leaves none"),
+        ({}, {}, "no language-model head"),
+        ({"with_mlm": True}, {"forbidden_tokens": range(9)}, "forbidden_tokens: no token can be"),
         ({"with_mlm": True}, {"forbidden_tokens": [9]}, "forbidden_tokens=9: expected a whole"),
         ({"with_mlm": True}, {"forbidden_tokens": [-1]}, "forbidden_tokens=-1: expected a whole"),
         ({"with_mlm": True}, {"segment_ids": [0, 0.9, 0, 0]}, "segment_ids: expected integers"),

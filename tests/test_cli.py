@@ -119,7 +119,7 @@ def test_inspect_tells_what_is_missing(run, tmp_path):
     _, out, _ = run("inspect", tmp_path / "half")
     assert "missing: block_1/ffn/output/kernel" in out
     assert "not known: odd (3,)" in out
-    assert "next sentence (or order)  not there" in out
+    assert "next sentence (or order)  absent" in out
 
 
 @pytest.mark.parametrize("to", ["tf", "keras"])
@@ -241,7 +241,7 @@ def test_a_model_that_writes_fills_no_mask(run, tmp_path):
     )
     transformer.save_checkpoint(tmp_path, vocab=Tokenizer(TINY / "vocab.txt"))
     status, _, err = run("fill-mask", tmp_path, "天[MASK]不是人")
-    assert status == 1 and "sees nothing of what follows a mask" in err
+    assert status == 1 and "fill-mask needs a bidirectional model" in err
 
 
 def test_generate(run, tmp_path, monkeypatch):
@@ -353,21 +353,21 @@ def test_a_conversion_that_was_interrupted_begins_again(run, tmp_path, monkeypat
         (["inspect", "no/such/place"], "no/such/place"),
         (["inspect", str(FOLDER / "README.md")], "README.md"),
         (["tokenize", str(FOLDER), "a"], str(FOLDER)),
-        (["tokenize", str(TINY)], "a checkpoint, and no text? Write both, the text last."),
-        (["features", "hfl/rbt3"], "hfl/rbt3: a checkpoint, and no text?"),
-        (["fill-mask", "tiny-zh"], "tiny-zh: a checkpoint, and no text?"),
+        (["tokenize", str(TINY)], "expected a text, got a checkpoint. Write both, the text"),
+        (["features", "hfl/rbt3"], "hfl/rbt3: expected a text, got a checkpoint"),
+        (["fill-mask", "tiny-zh"], "tiny-zh: expected a text, got a checkpoint"),
         (["tokenize", "天", "地"], "天"),
         (["fill-mask", str(TINY), "没有"], "0 times [MASK]"),
         (["features", str(TINY), "天", "--set", "hidden_act"], "expected NAME=VALUE"),
         (["features", str(TINY), "天", "--set", "hiden_act=relu"], "did you mean 'hidden_act'"),
         (["features", str(TINY), "天", "--set", 'x={"a": 1, "a": 2}'], "'a' is there twice"),
         (["features", str(TINY), "天", "--output", str(FOLDER)], "--output"),
-        (["convert", str(TINY), str(FOLDER), "--to", "tf"], "is there already"),
+        (["convert", str(TINY), str(FOLDER), "--to", "tf"], "it exists already"),
         (["fill-mask", str(TINY), "天[MASK]", "--model", "t5.1.0"], "model_type is 'bert'"),
         (["fill-mask", str(TINY), "天[MASK]" * 300], "tokens; at most"),
         (["fill-mask", str(TINY), ""], "'': 0 times [MASK]"),
         (["features", str(TINY), "天", "大" * 600], "tokens; at most"),
-        (["features", str(TINY), "天", ""], "'': there is nothing to read"),
+        (["features", str(TINY), "天", ""], "'': the text is empty"),
         (["serve", str(TINY), "--limit", f"texts=1{'0' * 400}"], "limit texts=<an integer of"),
         (["serve", str(TINY), "--limit", "wait=1e10"], "limit wait=10000000000.0"),
     ],

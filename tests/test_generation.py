@@ -72,12 +72,12 @@ def test_cached_scores_are_the_uncached(name, application, options, compiled, mo
     def choose(search_, scores, state, limits):
         now = [ops.take(ops.convert_to_tensor(x), state["count"], 0) for x in (tokens, parents)]
         now = [ops.cast(x, "int32") for x in now]
-        return state | search._written(state, *now) | {"scores": scores}
+        return state | search._append_tokens(state, *now) | {"scores": scores}
 
     monkeypatch.setattr(compiled_loop, "choose", choose)
     task = GenerationRequest(transformer, PROMPTS, 5, num_beams=2)
     writer = compiled_loop.CompiledLoop(transformer, task.search)
-    prompt, limits = task._tensors(task.arrays, task.limits | {"bias": task.bias})
+    prompt, limits = task._tensors(task.arrays, task.sampling_params | {"bias": task.bias})
     fixed, state = writer.begin(prompt, limits)
     found = [np.repeat(ops.convert_to_numpy(state["scores"]), 2, axis=1)]
     for _ in range(4):
@@ -441,10 +441,10 @@ def test_streaming_begins_at_once(gpt2):
         ([1] * 33, {"max_new_tokens": 1}, "33 tokens and max_new_tokens=1 need more than the 32"),
         ([1] * 30, {"max_new_tokens": 3}, "need more than the 32 positions"),
         ([1] * 32, {"stop_ids": 1}, "a prompt of 32 tokens need more than the 32"),
-        ([1], {}, "there is no end"),
-        ([], {"max_new_tokens": 1}, "there is no prompt"),
+        ([1], {}, "max_new_tokens, stop_ids: both are missing"),
+        ([], {"max_new_tokens": 1}, "inputs: expected at least one prompt"),
         ([[1], []], {"max_new_tokens": 1}, "row 1: the prompt is empty"),
-        ([1, 12], {"max_new_tokens": 1}, "ids must be from 0 to 11"),
+        ([1, 12], {"max_new_tokens": 1}, "inputs, row 0: expected ids from 0 to 11"),
         ([1.5], {"max_new_tokens": 1}, "inputs, row 0: expected integers, got float64"),
         ([1], {"max_new_tokens": 0}, "max_new_tokens=0"),
         ([1], {"max_new_tokens": 1, "top_k": 0, "do_sample": True}, "top_k=0"),
@@ -471,10 +471,14 @@ def test_streaming_begins_at_once(gpt2):
         ([1], {"max_new_tokens": 1, "seed": -1, "do_sample": True}, "seed=-1"),
         ([1], {"max_new_tokens": 1, "top_k": 3}, "are for do_sample=True"),
         ([1], {"max_new_tokens": 1, "num_beams": 2, "do_sample": True}, "exclude each other"),
-        ([1], {"max_new_tokens": 1, "num_return_sequences": 2}, "there are 1 beams"),
+        ([1], {"max_new_tokens": 1, "num_return_sequences": 2}, "expected at most num_beams=1"),
         ([1], {"max_new_tokens": 1, "early_stopping": "soon"}, "early_stopping='soon'"),
-        ([1], {"max_new_tokens": 1, "stop_ids": 12}, "stop_ids: the ids must be"),
-        ([1], {"max_new_tokens": 1, "allowed_tokens": []}, "no token is allowed"),
+        ([1], {"max_new_tokens": 1, "stop_ids": 12}, "stop_ids: expected ids from 0"),
+        (
+            [1],
+            {"max_new_tokens": 1, "allowed_tokens": []},
+            "allowed_tokens: expected at least one id",
+        ),
         ([1], {"max_new_tokens": 1, "segment_ids": [0]}, "has no segments"),
         ([1], {"max_new_tokens": 1, "more_inputs": [[1]]}, "more_inputs: expected 0 arrays"),
     ],
@@ -526,7 +530,10 @@ def test_models_that_cannot_write():
     for model, words in (
         (build_transformer_model(**TINY), "application='lm' or 'unilm'"),
         (build_transformer_model(**TINY, model="gpt2", with_lm=False), "no language-model head"),
-        (build_transformer_model(**TINY, model="t5.1.1_encoder"), "only half of the model"),
+        (
+            build_transformer_model(**TINY, model="t5.1.1_encoder"),
+            "only the encoder of an encoder-decoder",
+        ),
         (keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), "found no layers of one"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -598,7 +605,7 @@ def test_rows_that_are_padded_on_the_left(rows):
 def test_stop_ids_that_are_none_are_named_whatever_is_allowed():
     model = build_transformer_model(**TINY, application="lm", with_lm="linear")
     for allowed in (None, [3], lambda ids: [3]):
-        with pytest.raises(ValueError, match="stop_ids: the ids must be"):
+        with pytest.raises(ValueError, match="stop_ids: expected ids from"):
             generate(model, [3], 2, stop_ids=10_000, allowed_tokens=allowed)
 
 
@@ -655,7 +662,7 @@ def test_ids_without_an_embedding():
         vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, max_position=16,
         intermediate_size=8, segment_vocab_size=2, application="unilm", with_mlm=True,
     )  # fmt: skip
-    with pytest.raises(ValueError, match=r"segment_ids, row 0: .* from 0 to 1; there are 0 to 2"):
+    with pytest.raises(ValueError, match=r"segment_ids, row 0: .* from 0 to 1, got 0 to 2"):
         generate(bert, [2, 5, 3], 2, segment_ids=[0, 2, 0])
     for ids, mask_id in (([2, 9, 3], 4), ([2, -1, 3], 4), ([2, 5, 3], 9)):
         with pytest.raises(ValueError, match=r"token_ids, mask_id: .* expected 0 to 8"):
@@ -679,7 +686,7 @@ def test_a_decoder_begins_with_something():
 @pytest.mark.parametrize("family", ["gpt2", "t5.1.1"])
 def test_gibbs_sampling_needs_tokens_that_see_what_follows(family):
     model = build_transformer_model(**TINY, model=family, with_lm="linear")
-    with pytest.raises(ValueError, match="whose tokens see those that follow"):
+    with pytest.raises(ValueError, match="expected a bidirectional model of one stack"):
         gibbs_sample(model, [2, 5, 6, 3], 3, 1)
 
 
@@ -688,6 +695,6 @@ def test_gibbs_sampling_of_rows_with_padding():
     rows = [[2, 5, 3, 0, 0, 0], [2, 5, 6, 7, 8, 3]]
     with pytest.raises(ValueError, match=r"positions: 4 is in the padding of a row; .* at most 2"):
         gibbs_sample(model, rows, 4, 1, positions=[1, 4])
-    with pytest.raises(ValueError, match=r"token_ids: expected one row, .* got \(1, 1, 3\)"):
+    with pytest.raises(ValueError, match=r"token_ids: expected one row .* shape \(1, 1, 3\)"):
         gibbs_sample(model, [[[1, 2, 3]]], 3, 1)
     assert gibbs_sample(model, rows, 4, 1, positions=[1], seed=0)[0, 2:].tolist() == [3, 0, 0, 0]

@@ -400,7 +400,7 @@ def test_what_is_cached_is_used_when_the_rest_cannot_be_fetched(hub, where):
     files = hub.publish("hfl/no-vocabulary", ["config.json"], FORMATS["safetensors"])
     directory = local_directory(name, **where)
     del hub.models["hfl/no-vocabulary"]
-    with pytest.warns(UserWarning, match="What is in the cache is used"):
+    with pytest.warns(UserWarning, match="The files in the cache are used"):
         assert local_directory(name, **where) == directory
     assert contents(directory) == files
 
@@ -408,9 +408,7 @@ def test_what_is_cached_is_used_when_the_rest_cannot_be_fetched(hub, where):
 def test_unknown_names(hub, where):
     hub.publish("hfl/tiny", TEXTS, FORMATS["safetensors"])
     for name in ["hfl/tinny", "hfl/tiny@no-such-branch", "hfl/tiny--"]:
-        with pytest.raises(
-            HubError, match=f"^{name}: no such path here, and no such model at"
-        ) as error:
+        with pytest.raises(HubError, match=f"^{name}: no such path, and no such model at") as error:
             local_directory(hub.prefix + name, **where)
         assert hub.address in str(error.value)
 
@@ -418,7 +416,7 @@ def test_unknown_names(hub, where):
 def test_closed_models(hub, where):
     hub.publish("hfl/closed", TEXTS, FORMATS["safetensors"])
     hub.closed.add("hfl/closed")
-    with pytest.raises(HubError, match=r"^hfl/closed: its owners .*access at .*hfl/closed.*log in"):
+    with pytest.raises(HubError, match=r"^hfl/closed: access is .*access at .*hfl/closed.*log in"):
         local_directory(hub.prefix + "hfl/closed", **where)
 
 
@@ -440,11 +438,11 @@ def test_offline(hub, where, monkeypatch):
     hub.log.clear()
     assert local_directory(name, **where) == directory
     with pytest.raises(
-        HubError, match=r"HF_HUB_OFFLINE is set.*there is config\.json.*vocab\.txt of"
+        HubError, match=r"HF_HUB_OFFLINE is set.*cache has config\.json.*vocab\.txt of"
     ):
         local_directory(hub.prefix + "hfl/half", **where)
     with pytest.raises(
-        HubError, match=r"there is nothing of it.*into a directory and give its path"
+        HubError, match=r"cache has nothing of it.*into a directory and pass its path"
     ):
         local_directory(hub.prefix + "hfl/other", **where)
     assert hub.log == []
@@ -453,7 +451,7 @@ def test_offline(hub, where, monkeypatch):
 def test_no_network(hub, where):
     hub.stop()
     with pytest.raises(
-        HubError, match=r"^hfl/tiny: cannot be fetched \(.*set \w+_ENDPOINT to a mirror"
+        HubError, match=r"^hfl/tiny: cannot be downloaded \(.*set \w+_ENDPOINT to a mirror"
     ):
         local_directory(hub.prefix + "hfl/tiny", **where)
 
@@ -672,6 +670,6 @@ def test_messages_about_caches_of_strangers(hub, where, monkeypatch):
         (directory / f"{'z' * 200}\x1b[31m{i}").touch()
     (directory / "a\x1b[31m").touch()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(HubError, match=r"there is a\\x1b\[31m, config\.json") as error:
+    with pytest.raises(HubError, match=r"cache has a\\x1b\[31m, config\.json") as error:
         local_directory(hub.prefix + "hfl/tiny", **where)
     assert len(str(error.value)) < 1000

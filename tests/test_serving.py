@@ -36,7 +36,13 @@ from bert4keras_lite.generation.generate import TextStream
 from bert4keras_lite.layers import ConditionalRandomField, GlobalPointer
 from bert4keras_lite.metrics import bio_spans
 from bert4keras_lite.serving import Limits, abilities, attention_model, following, load, save_tagger
-from bert4keras_lite.serving.abilities import InvalidRequest, OnePass, Served, Writer, Written
+from bert4keras_lite.serving.abilities import (
+    GeneratedText,
+    InvalidRequest,
+    Served,
+    SinglePass,
+    TextGenerator,
+)
 from bert4keras_lite.serving.entities import load_tagger
 from bert4keras_lite.serving.worker import Failed, Job, Overloaded, Timeout, Worker
 from bert4keras_lite.tokenizers.added import AddedToken
@@ -254,13 +260,13 @@ def test_streamed_pieces_are_the_text(writer):
 def test_text_that_later_tokens_change_is_not_told_before(tokenizer, gpt2, monkeypatch):
     """Contractions of English lose a space when a word follows them."""
     words = {word: i for i, word in enumerate(["[UNK]", "it", "'", "s", "good"])}
-    writer = Writer.__new__(Writer)
+    writer = TextGenerator.__new__(TextGenerator)
     writer.transformer, writer.tokenizer = None, Tokenizer(words, token_start=None, token_end=None)
     ids = [1, 2, 3, 4, 2, 3]
 
     class Told:
         def __init__(self, *_, **__):
-            self.limits = {}
+            self.sampling_params = {}
 
         def steps(self):
             return range(1, len(ids) + 1)
@@ -271,13 +277,13 @@ def test_text_that_later_tokens_change_is_not_told_before(tokenizer, gpt2, monke
     monkeypatch.setattr(abilities, "GenerationRequest", Told)
     monkeypatch.setattr(abilities, "text_options", lambda *_: {})
     told = []
-    job = SimpleNamespace(over=False, tell=told.append, end=lambda: told.append(None))
+    job = SimpleNamespace(over=False, emit=told.append, end=lambda: told.append(None))
     job.errors = contextlib.nullcontext
-    job.item = abilities.Wanted((1,), 32, len(ids), 0, ())
+    job.item = abilities.GenerationInput((1,), 32, len(ids), 0, ())
     assert list(writer.program([job])) == [None] * len(ids)
     *pieces, end, _ = told
     assert pieces == ["it", "'", "s good", "'", " s"]
-    assert end == Written("length", 6, -1.0, "it's good' s") and end.text == "".join(pieces)
+    assert end == GeneratedText("length", 6, -1.0, "it's good' s") and end.text == "".join(pieces)
 
 
 @pytest.mark.parametrize(("length", "new_tokens"), [(30, 30), (40, 4), (56, 4)])
@@ -320,7 +326,7 @@ def test_masks_are_those_that_were_found(bert, tokenizer, monkeypatch):
     ability = abilities.FillMask(bert, tokenizer)
     mask = ability.tokenizer.token_mask_id
     monkeypatch.setattr(ability.tokenizer, "encode", lambda text: ([2, mask, 3], [0, 0, 0]))
-    assert ability.prepare("天[MASK]地").places == [2]
+    assert ability.prepare("天[MASK]地").positions == [2]
 
 
 @pytest.fixture(scope="module", params=[3, -1])
@@ -451,10 +457,10 @@ def test_scores_that_are_none_are_an_error_of_one_text(kind, tokenizer, caplog):
 
 def test_scores_of_what_cannot_be_are_none_of_an_error():
     scores = np.array([[-np.inf, 1.0]])
-    assert abilities.possible(scores) is scores
+    assert abilities.check_logits(scores) is scores
     for wrong in (np.inf, np.nan):
         with pytest.raises(Failed, match="not finite"):
-            abilities.possible(np.array([[wrong, 1.0]]))
+            abilities.check_logits(np.array([[wrong, 1.0]]))
 
 
 def held_by(answer):
@@ -586,7 +592,7 @@ def test_tags_are_decoded_wherever_the_crf_is(end, tokenizer, tmp_path):
         "before the end": lambda: keras.Model(base.inputs, keras.layers.Activation("tanh")(scores)),
     }[end]()
     if end in ("hidden", "before the end"):
-        with pytest.raises(ValueError, match="scores of 'crf' are not what the model gives"):
+        with pytest.raises(ValueError, match="logits of 'crf' are not the model's output"):
             save_tagger(tmp_path, model, labels, tokenizer)
         return
     save_tagger(tmp_path, model, labels, tokenizer)
@@ -752,7 +758,7 @@ def test_a_prompt_that_begins_with_padding_is_refused_before_it_has_neighbours()
         tokenizer = load_tokenizer(
             TINY, token_start=start, token_end=None, special_tokens_in_text=True
         )
-        writer = Writer(transformer, tokenizer, 32)
+        writer = TextGenerator(transformer, tokenizer, 32)
         with contextlib.nullcontext() if fits else pytest.raises(InvalidRequest, match="padding"):
             writer.prepare(text, new_tokens=4)
 
@@ -792,7 +798,7 @@ def test_a_tagger_that_does_not_fit_says_so(tokenizer, tmp_path):
         save_tagger(tmp_path, model, ["O", "B", "I"], "vocab.txt")
     with pytest.raises(TypeError, match="labels: expected a list of strings"):
         save_tagger(tmp_path, model, ["O", "B", 3], tokenizer)
-    with pytest.raises(ValueError, match="labels: '人' is no tag; expected B, I"):
+    with pytest.raises(ValueError, match="labels: '人' is not a tag; expected O, or B, I"):
         save_tagger(tmp_path, model, ["O", "B-人", "人"], tokenizer)
     with pytest.raises(ValueError, match=r"begins with keras\.Input"):
         save_tagger(tmp_path, keras.Sequential([keras.layers.Dense(3)]), ["O"], tokenizer)
@@ -828,12 +834,14 @@ def test_a_tagger_that_scores_fewer_tokens_of_long_texts_alone(tokenizer, tmp_pa
     with asking(create_app(load(TINY, ner=tmp_path))) as client:
         answer(client, "entities", texts=["天地"])
         response = client.post("/v1/entities", json={"texts": ["天地" * 6]})
-    assert "(10, 3) numbers for 14 tokens" in error(response, 500)["message"]
+    assert "the shape (10, 3) for 14 tokens" in error(response, 500)["message"]
 
 
 def test_what_a_checkpoint_cannot_do(client, writer, bert, tmp_path):
     assert set(client.get("/v1/model").json()["cannot"]) == {"generate", "entities"}
-    assert "cannot write" in error(client.post("/v1/generate", json={"text": "天"}), 404)["message"]
+    assert (
+        "cannot generate" in error(client.post("/v1/generate", json={"text": "天"}), 404)["message"]
+    )
     assert "--ner" in error(client.post("/v1/entities", json={"texts": ["天"]}), 404)["message"]
     health = writer.get("/health").json()
     assert (health["status"], health["abilities"]) == (
@@ -846,7 +854,7 @@ def test_what_a_checkpoint_cannot_do(client, writer, bert, tmp_path):
     shutil.copy(TINY / "vocab.txt", tmp_path)
     reason = load(tmp_path).cannot["fill-mask"]
     assert "lm_dense" in reason and "model.safetensors" in reason and str(tmp_path) not in reason
-    assert "no masked-language-model head" in load(TINY, with_lm=False).cannot["fill-mask"]
+    assert "has no masked-language-model head" in load(TINY, with_lm=False).cannot["fill-mask"]
 
 
 def test_a_model_that_can_have_no_head_gives_its_vectors(tokenizer, tmp_path):
@@ -918,7 +926,7 @@ def test_models_that_answer(application, tokenizer, tmp_path):
         ("fill-mask", {"texts": ["[MASK]" + "天" * 2001]}, "texts[0]", "at most 2000"),
         ("fill-mask", {"texts": ["[MASK]" + "天" * 600]}, "texts[0]", "tokens; at most"),
         ("vectors", {"texts": ["天"] * 33}, "texts", "at most 32"),
-        ("vectors", {"texts": ["天", " \n"]}, "texts[1]", "nothing to read"),
+        ("vectors", {"texts": ["天", " \n"]}, "texts[1]", "the text is empty"),
         ("vectors", {"texts": ["天"], "pooling": "max"}, "pooling", "'mean' or 'cls'"),
         ("attention", {"text": "天", "layers": [0, 2]}, "layers[1]", "expected 0 to 1"),
         ("attention", {"text": "天", "heads": [-1]}, "heads[0]", "expected 0 to 3"),
@@ -1044,7 +1052,7 @@ class Vectors(dict):
 class Echo:
     """Gives back what it gets, slowly if told to; keeps what shared a pass."""
 
-    writes, example = False, "a"
+    generates, example = False, "a"
 
     def __init__(self, seconds=0.0, wrong=None):
         self.seconds, self.wrong, self.batches = seconds, wrong, []
@@ -1063,7 +1071,7 @@ class Echo:
         if self.wrong in self.batches[-1]:
             raise KeyError("inside")
         for job in jobs:
-            job.tell(job.item)
+            job.emit(job.item)
             job.end()
         yield
 
@@ -1071,7 +1079,7 @@ class Echo:
 class Counter(Echo):
     """Tells 0, 1, 2, ... to each job, one a step."""
 
-    writes = True
+    generates = True
     steps = 0
 
     def program(self, jobs):
@@ -1080,8 +1088,8 @@ class Counter(Echo):
             time.sleep(self.seconds)
             self.steps += 1
             for job in jobs:
-                job.tell(str(i))
-                job.so_far = lambda: Written("time", self.steps, -1.0, "")
+                job.emit(str(i))
+                job.so_far = lambda: GeneratedText("time", self.steps, -1.0, "")
             yield
 
 
@@ -1180,7 +1188,7 @@ def test_one_pass_does_not_wait_for_long_texts():
 def test_time_runs_out_waiting_and_writing():
     counter = Counter(seconds=0.01)
 
-    async def late(worker):
+    async def timed_out(worker):
         jobs = [Job(counter, "a", 0.3), Job(counter, "bb", 0.3)]
         worker.submit(jobs)
         told = []
@@ -1192,7 +1200,7 @@ def test_time_runs_out_waiting_and_writing():
             await jobs[1].result()
 
     with working(writing=1) as worker:
-        asyncio.run(late(worker))
+        asyncio.run(timed_out(worker))
     assert counter.batches == [["a"]]
 
 
@@ -1206,7 +1214,7 @@ def test_a_text_whose_time_is_over_is_told_with_its_tokens_and_all_of_its_end(
     async def told(*found):
         job = Job(ability, ability.prepare("天"), 0.2)
         for one in found:
-            ability.tell(job, TextStream(ability.tokenizer), one, 2)
+            ability.emit(job, TextStream(ability.tokenizer), one, 2)
         return [update async for update in following.updates(job, 7)]
 
     text, end = asyncio.run(told(Generated(np.array(ids), -1.5, False)))
@@ -1233,7 +1241,7 @@ def test_a_thread_that_ends_by_an_error_is_noticed(bert, tokenizer, caplog, monk
         def overflow(jobs):
             raise OverflowError
 
-        monkeypatch.setattr(worker, "_goes_on", lambda *run: overflow(run))
+        monkeypatch.setattr(worker, "_advance", lambda *run: overflow(run))
         assert (
             "OverflowError"
             in error(client.post("/v1/vectors", json={"texts": ["天"]}), 500)["message"]
@@ -1242,7 +1250,7 @@ def test_a_thread_that_ends_by_an_error_is_noticed(bert, tokenizer, caplog, monk
         assert client.get("/health").status_code == 503
         assert client.get("/health").json()["status"] == "failed"
         assert (
-            "restart" in error(client.post("/v1/vectors", json={"texts": ["天"]}), 500)["message"]
+            "Restart" in error(client.post("/v1/vectors", json={"texts": ["天"]}), 500)["message"]
         )
     assert "OverflowError" in caplog.text
 
@@ -1310,8 +1318,8 @@ def listening(app):
 
 def echoing(transformer, tokenizer, ability):
     """A checkpoint whose vectors, or texts, come from a stand-in."""
-    name = "generate" if ability.writes else "vectors"
-    if ability.writes:
+    name = "generate" if ability.generates else "vectors"
+    if ability.generates:
         ability.prepare = lambda text, **settings: Characters(text)
     else:
         ability.prepare = lambda text: Vectors(mean=np.ones(2))
@@ -1338,10 +1346,10 @@ def test_many_at_once_lose_nothing_and_get_their_own_answers(served, client):
 
     app = create_app(served)
     passes = []
-    outputs = OnePass.outputs
+    outputs = SinglePass.outputs
     with pytest.MonkeyPatch.context() as patch, listening(app) as (address, _):
         patch.setattr(
-            OnePass,
+            SinglePass,
             "outputs",
             lambda self, rows, *more: passes.append(len(rows)) or outputs(self, rows, *more),
         )
@@ -1368,10 +1376,10 @@ def test_texts_written_side_by_side_are_those_written_alone(served_writer, write
             posts = (client.post("/v1/generate", json=body) for body in bodies)
             return await asyncio.gather(*posts)
 
-    batches, program = [], Writer.program
+    batches, program = [], TextGenerator.program
     with pytest.MonkeyPatch.context() as patch:
         counted = lambda self, jobs: batches.append(len(jobs)) or program(self, jobs)  # noqa: E731
-        patch.setattr(Writer, "program", counted)
+        patch.setattr(TextGenerator, "program", counted)
         with listening(create_app(served_writer, Limits(wait=0.5))) as (address, _):
             together = [response.json() for response in asyncio.run(crowd(address))]
     assert batches == [4]
@@ -1504,7 +1512,7 @@ def test_a_model_is_called_as_its_directory(path, name, monkeypatch):
 
 def test_a_model_without_a_name(served):
     for name in ("", None):
-        with pytest.raises(ValueError, match="name: expected what to call the model, got"):
+        with pytest.raises(ValueError, match="name: expected a name for the model, got"):
             create_app(served, name=name)
 
 

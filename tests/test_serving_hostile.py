@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from bert4keras_lite.cli import main
 from bert4keras_lite.serving import Limits
-from bert4keras_lite.serving.abilities import Encoded, Served, Written
+from bert4keras_lite.serving.abilities import Encoded, GeneratedText, Served
 
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
@@ -48,7 +48,7 @@ class Ability:
         held: an event, for which a forward pass waits.
     """
 
-    writes, example = False, "a"
+    generates, example = False, "a"
 
     def __init__(self, value, held=None):
         self.value, self.held, self.began = value, held, threading.Event()
@@ -64,7 +64,7 @@ class Ability:
         if self.held is not None:
             self.held.wait(LONG)
         for job in jobs:
-            job.tell(self.value)
+            job.emit(self.value)
             job.end()
         yield
 
@@ -84,7 +84,7 @@ class Matrices(Ability):
 class Talker(Ability):
     """Generates a text in many pieces, of so many characters, as long as somebody listens."""
 
-    writes = True
+    generates = True
 
     def __init__(self, size=1):
         super().__init__("x" * size)
@@ -96,7 +96,7 @@ class Talker(Ability):
         for count in range(1, 10_000):
             for job in jobs:
                 job.tokens = count
-                job.tell(self.value)
+                job.emit(self.value)
             time.sleep(0.005)
             yield
 
@@ -546,13 +546,15 @@ def test_a_body_that_is_no_http(caplog):
 def test_that_there_are_no_descriptors_is_one_line(caplog):
     asked = []
     loop = SimpleNamespace(time=lambda: 7.0, default_exception_handler=asked.append)
-    tell = OneLine()
+    handle = OneLine()
     for _ in range(100):
-        tell(loop, {"message": "", "exception": OSError(errno.EMFILE, "Too many open files")})
-        tell(loop, {"message": "Exception in callback _start_serving()", "exception": ValueError()})
+        handle(loop, {"message": "", "exception": OSError(errno.EMFILE, "Too many open files")})
+        handle(
+            loop, {"message": "Exception in callback _start_serving()", "exception": ValueError()}
+        )
     (record,) = caplog.records
     assert "no connection is accepted for a second: Too many" in record.getMessage()
-    tell(loop, other := {"message": "other", "exception": ValueError()})
+    handle(loop, other := {"message": "other", "exception": ValueError()})
     assert asked == [other]
 
 
@@ -1041,7 +1043,7 @@ def test_an_error_that_nobody_foresaw(caplog):
     ability.prepare = lambda text: 1 / 0
     with asking(app_of(vectors=ability)) as client:
         response = client.post("/v1/vectors", json={"texts": ["天地"]})
-        assert error(response, 500)["message"] == "an error of the server."
+        assert error(response, 500)["message"] == "internal server error."
     assert response.headers["x-request-id"] in caplog.text and "天地" not in caplog.text
 
 
@@ -1089,8 +1091,8 @@ def test_a_written_end_counts_its_tokens():
         def program(self, jobs):
             for job in jobs:
                 job.tokens = 3
-                job.tell("abc")
-                job.tell(Written("stop", 3, -1.0, "abc"))
+                job.emit("abc")
+                job.emit(GeneratedText("stop", 3, -1.0, "abc"))
                 job.end()
             yield
 

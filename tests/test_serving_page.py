@@ -15,7 +15,7 @@ from goldens.recipes import FOLDER
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.layers import GlobalPointer
 from bert4keras_lite.serving import load, save_tagger
-from bert4keras_lite.serving.abilities import Encoded, Served, Written
+from bert4keras_lite.serving.abilities import Encoded, GeneratedText, Served
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
@@ -34,7 +34,7 @@ WAITS_AT = 4
 class Poet:
     """Writes the same poem for everybody, a character at a time; waits within it to be let on."""
 
-    writes, example = True, "天"
+    generates, example = True, "天"
 
     def __init__(self):
         self.goes_on = threading.Event()
@@ -50,10 +50,10 @@ class Poet:
             if i == WAITS_AT:
                 self.goes_on.wait(60)
             for job in jobs:
-                job.tell(character)
+                job.emit(character)
             yield
         for job in jobs:
-            job.tell(Written("stop", len(POEM), -1.5, POEM))
+            job.emit(GeneratedText("stop", len(POEM), -1.5, POEM))
 
 
 @pytest.fixture(scope="module")

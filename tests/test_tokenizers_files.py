@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert4keras_lite import load_tokenizer
-from bert4keras_lite.hub import BESIDE_A_VOCABULARY, CONFIG, VOCABULARY
+from bert4keras_lite.hub import CONFIG, TOKENIZER_FILE, VOCABULARY
 from bert4keras_lite.tokenizers import Tokenizer, jieba_words, settings
 from bert4keras_lite.tokenizers.added import WHITE_SPACE, AddedToken, Finder, parts
 from bert4keras_lite.tokenizers.loading import FILES
@@ -384,7 +384,7 @@ def test_files_that_belong_to_a_tokenizer(case, directory):
     """What the command line copies to a converted checkpoint, and the hub downloads."""
     for path in directory(case).iterdir():
         assert path.name == "config.json" or any(path.match(pattern) for pattern in FILES)
-        patterns = (CONFIG, VOCABULARY, BESIDE_A_VOCABULARY)
+        patterns = (CONFIG, VOCABULARY, TOKENIZER_FILE)
         assert any(pattern.fullmatch(path.name) for pattern in patterns)
 
 

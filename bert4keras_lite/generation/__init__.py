@@ -1,4 +1,4 @@
-"""Text from models that can write: cached, compiled, on every backend."""
+"""Text generation with a key/value cache, compiled, on every backend."""
 
 from .autoregressive import AutoRegressiveDecoder
 from .constraints import Substrings, Trie

@@ -1,12 +1,15 @@
-"""What may be written: `allowed_tokens` of `generate`, as functions of what was written so far."""
+"""Constraints on generated text: functions for `allowed_tokens` of `generate`."""
 
 
 class Trie:
-    """Only the given sequences may be written.
+    """Allows only the given sequences.
 
     Args:
         sequences: lists of ids.
-        stop_id: the token that ends a sequence; needed where one is the beginning of another.
+        stop_id: the token that ends a sequence; required if one sequence is a prefix of another.
+
+    Raises:
+        ValueError: there are no sequences, or `stop_id` is required and missing.
 
     Example:
         >>> names = Trie([tokenizer.encode(name)[0][1:-1] for name in entities], stop_id=102)
@@ -20,16 +23,17 @@ class Trie:
             node = self.root
             for token in sequence:
                 node = node.setdefault(int(token), {})
-            node[None] = {}  # here a sequence ends
+            node[None] = {}  # the end of a sequence
         if not self.root:
-            raise ValueError("Trie: there is no sequence to be written.")
+            raise ValueError("Trie, sequences: expected at least one sequence of ids, got none.")
         if stop_id is None and any(None in node and len(node) > 1 for node in _nodes(self.root)):
             raise ValueError(
-                "Trie: a sequence begins with another; give stop_id, which ends the shorter one."
+                "Trie, sequences: a sequence begins with another. Pass stop_id, which ends the "
+                "shorter one."
             )
 
     def __call__(self, prefix):
-        """The ids that may follow, sorted; none after a whole sequence without `stop_id`."""
+        """Returns the allowed next ids, sorted; none after a complete one without `stop_id`."""
         node = self.root
         for token in prefix:
             node = node.get(token, {})
@@ -38,21 +42,24 @@ class Trie:
 
 
 def _nodes(root):
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
+    stack = [root]
+    while stack:
+        node = stack.pop()
         yield node
-        waiting += node.values()
+        stack += node.values()
 
 
 class Substrings:
-    """What is written must occur in a source as one run: an answer taken from a passage.
+    """Allows only contiguous parts of a source, such as an answer taken from a passage.
 
     Args:
-        source_ids: the passage.
-        stop_id: the token that may end the answer, at any place.
-        n: look at so many tokens only: every `n` that are written in a row must occur in a row.
-            None: all.
+        source_ids: the ids of the passage.
+        stop_id: the token that may end the answer, at any position after the first.
+        n: compare n-grams only: every `n` consecutive tokens must occur in the source.
+            None: the whole text must occur.
+
+    Raises:
+        ValueError: `n` is below 1.
 
     Example:
         >>> generate(model, [question + passage], stop_ids=102,
@@ -61,24 +68,24 @@ class Substrings:
 
     def __init__(self, source_ids, stop_id=None, n=None):
         if n is not None and n < 1:
-            raise ValueError(f"Substrings: n={n}: expected at least 1, or None.")
+            raise ValueError(f"Substrings, n={n}: expected at least 1, or None.")
         self.source = [int(token) for token in source_ids]
         self.stop_id, self.n = stop_id, n
-        self.ends = {(): range(len(self.source))}  # run -> the places right behind it
+        self.ends = {(): range(len(self.source))}  # run -> end positions of its occurrences
 
     def __call__(self, prefix):
-        """The ids that may follow, sorted."""
+        """Returns the allowed next ids, sorted."""
         run = tuple(prefix if self.n is None else prefix[max(0, len(prefix) - self.n + 1) :])
-        following = {self.source[i] for i in self.places(run) if i < len(self.source)}
+        allowed = {self.source[i] for i in self.places(run) if i < len(self.source)}
         if prefix and self.stop_id is not None:
-            following.add(self.stop_id)
-        return sorted(following)
+            allowed.add(self.stop_id)
+        return sorted(allowed)
 
     def places(self, run):
-        """The places right behind each occurrence of a run."""
+        """Returns the position after each occurrence of a run of ids in the source."""
         known = next(size for size in range(len(run), -1, -1) if run[:size] in self.ends)
-        places = self.ends[run[:known]]
+        ends = self.ends[run[:known]]
         for size, token in enumerate(run[known:], known + 1):
-            places = [i + 1 for i in places if i < len(self.source) and self.source[i] == token]
-            self.ends[run[:size]] = places
-        return places
+            ends = [i + 1 for i in ends if i < len(self.source) and self.source[i] == token]
+            self.ends[run[:size]] = ends
+        return ends

@@ -1,4 +1,4 @@
-"""Text from a model: `generate` on token ids, `generate_text` and `stream` on texts."""
+"""Text generation: `generate` on token ids, `generate_text` and `stream` on texts."""
 
 import inspect
 import math
@@ -21,24 +21,24 @@ from ..data import sequence_padding
 from .compiled_loop import CompiledLoop
 from .search import BARRED, NEG_INF, DecodingConfig
 
-MOST = 512  # new tokens, where neither the caller nor the positions set a limit
-MOST_PENALTY = 1e30  # of a length to the power of the length penalty: float32 ends at 3e38
-PROGRAMS = 64  # compiled ones that a model keeps
-LEAST_LIKELIEST = 64  # tokens that are put in order to sample among the likeliest
-STEP = 32  # prompts and answers are given room in steps, so that near lengths share a program
+MOST = 512  # new tokens, if neither the caller nor the positions set a limit
+MOST_PENALTY = 1e30  # largest length ** length_penalty: float32 ends at 3e38
+PROGRAMS = 64  # compiled loops kept by a model
+LEAST_LIKELIEST = 64  # at least this many tokens are sorted for top_k, so that few sizes compile
+STEP = 32  # lengths are rounded up to a multiple, so that similar lengths share a compiled loop
 
 
 @dataclass(frozen=True)
 class Generated:
-    """One sequence that was written.
+    """One generated sequence.
 
     Attributes:
         ids: the new tokens, without the stop token; int32 `(length,)`.
-        score: the sum of the log-probabilities that the model gives the new tokens, the stop
-            token included; of beam search, after the repetition penalty, and over the length to
-            the power of the length penalty.
+        score: sum of the model's log-probabilities of the new tokens, the stop token included.
+            In beam search, they are taken after the repetition penalty, and the sum is divided by
+            length**length_penalty.
         finished: whether it ended with a stop token.
-        text: the same as text; None where no tokenizer took part.
+        text: the decoded text; None without a tokenizer.
     """
 
     ids: np.ndarray
@@ -48,71 +48,79 @@ class Generated:
 
 
 def generate(model, inputs, max_new_tokens=None, **options):
-    """Continues prompts, or answers sources.
+    """Generates token ids that continue prompts, or that an encoder-decoder predicts for sources.
 
     Args:
-        model: what `build_transformer_model` gave: a model with a language-model head that is an
-            encoder-decoder, or one stack that sees no later token (GPT, or `application="lm"` or
-            `"unilm"`).
+        model: a model of `build_transformer_model` with a language-model head: an
+            encoder-decoder, or one stack that is causal (GPT, or `application="lm"`) or a prefix
+            language model (`"unilm"`).
         inputs: token ids of a prompt, or a list of prompts of any lengths. For `"unilm"` and
-            encoder-decoders, the source. Padding on the right is left out.
-        max_new_tokens: how many to write at most; None: as many as there are positions for after
-            the longest prompt, at most 512. So give it where an answer is not to depend on the
+            encoder-decoders, the source. Padding on the right is removed.
+        max_new_tokens: maximum number of new tokens. By default as many as there are positions
+            after the longest prompt, at most 512; pass it if a result must not depend on the
             other prompts.
-        num_beams: width of the beam search; 1: none.
-        early_stopping: when beam search closes a prompt. False: when the best running beam,
-            judged by its length now, is worse than what ended; `"never"`: when it could not
-            become better; True: as soon as `num_beams` sequences ended; these are transformers'
-            rules. `"best"`: bert4keras': when the best beam ends; others that end are dropped.
-        do_sample: draw each token at random instead of taking the best.
-        top_k: draw among the `top_k` most likely tokens.
-        top_p: draw among the fewest tokens that together have this probability, 0.001 to 1.
-        temperature: the scores are divided by it before drawing, 0.001 to 100. Not 0: without
-            `do_sample`, the most likely token is taken, whatever it is.
-        repetition_penalty: above 1 lowers the scores of tokens that occurred; 0.001 to 100.
-        length_penalty: of beam search: above 0 favours long sequences; -10 to 10, less for more
-            than 1000 tokens.
-        min_new_tokens: how many to write at least; fewer where `allowed_tokens` allows a stop
-            token alone.
-        num_return_sequences: how many to return for each prompt.
+        num_beams: width of the beam search; 1 (the default): no beam search.
+        early_stopping: when beam search closes a prompt. False (the default): when the best
+            running beam, scored at its current length, is worse than the sequences that ended;
+            `"never"`: when it could not become better; True: as soon as `num_beams` sequences
+            ended. These are the rules of transformers. `"best"`, the rule of bert4keras: when the
+            best beam ends; others that end are dropped.
+        do_sample: sample each token instead of taking the most likely one; False by default.
+        top_k: sample from the `top_k` most likely tokens; None: from all.
+        top_p: sample from the smallest set of tokens whose probability is at least this, 0.001
+            to 1; None: from all.
+        temperature: divides the logits before sampling, 0.001 to 100; 1 by default. It cannot be
+            0: without `do_sample`, the most likely token is taken at any temperature.
+        repetition_penalty: above 1 (the default) lowers the logits of tokens that occurred; 0.001
+            to 100.
+        length_penalty: for beam search: above 0 favours long sequences; 1 by default, -10 to 10,
+            a smaller range above 1000 tokens.
+        min_new_tokens: minimum number of new tokens, 0 by default; fewer if `allowed_tokens`
+            allows stop tokens only.
+        num_return_sequences: number of sequences to return for each prompt; 1 by default.
         stop_ids: a token, or several, that end a sequence.
-        allowed_tokens: the ids that may be written; or a function of the new ids so far (a list)
-            that gives them, such as a `Trie`; or a list of such functions, one for each prompt.
-        segment_ids: of the prompts, in the shape of `inputs`; 0 when left out. New tokens get
-            the last one, and for `"unilm"` 1.
-        start_ids: what a decoder begins with; `[0]`.
+        allowed_tokens: the ids that may be generated; or a function of the new ids so far (a
+            list) that returns them, such as a `Trie`; or a list of such functions, one for each
+            prompt.
+        segment_ids: segment ids of the prompts, in the shape of `inputs`; 0 by default. New
+            tokens get the last one, and 1 for `"unilm"`.
+        start_ids: first ids of a decoder; `[0]` by default.
         more_inputs: arrays for the model's additional inputs.
-        seed: of the random choices, which are the same on every backend up to rounding.
+        seed: seed of the samples, which are the same on every backend up to rounding.
 
     Returns:
-        For each prompt a list of `num_return_sequences` `Generated`, best first; a single prompt
-        gives its list.
+        For each prompt a list of `num_return_sequences` `Generated`, best first; for a single
+        prompt, its list.
 
     Raises:
-        TypeError: an option that does not exist.
-        ValueError: an option out of its range, a prompt too long, a model that cannot write.
+        TypeError: an option does not exist.
+        ValueError: an option is out of its range, a prompt is too long, or the model cannot
+            generate.
 
     Example:
         >>> gpt = build_transformer_model("cpm-lm")
         >>> generate(gpt, tokenizer.encode("今天天气")[0], 20, stop_ids=tokenizer.token_end_id)
     """
     check_options("generate", options, OPTIONS, OTHER_NAMES)
-    task = GenerationRequest(model, inputs, max_new_tokens, **options)
-    return task.results(task.run())
+    request = GenerationRequest(model, inputs, max_new_tokens, **options)
+    return request.results(request.run())
 
 
 def generate_text(model, tokenizer, texts, max_new_tokens=None, **options):
-    """`generate` for texts.
+    """Generates texts from texts; like `generate`, with a tokenizer.
 
     Args:
-        model, max_new_tokens, **options: see `generate`. `stop_ids` are the tokenizer's
-            when left out, its end token and the checkpoint's `eos_token_id`, and `allowed_tokens`
-            all that the tokenizer has: the model may have more rows.
-        tokenizer: gives `encode`, `decode` and the ids of its special tokens.
-        texts: a text, or a list of texts: beginnings, or sources.
+        model, max_new_tokens, **options: see `generate`. By default, `stop_ids` are those of the
+            tokenizer (its end token and the checkpoint's `eos_token_id`), and `allowed_tokens` all
+            ids of the tokenizer, as the model's vocabulary may be larger.
+        tokenizer: has `encode`, `decode` and the ids of its special tokens.
+        texts: a text or a list of texts: prompts, or sources.
 
     Returns:
-        As `generate`, with `Generated.text`.
+        The same as `generate`, with `Generated.text`.
+
+    Raises:
+        TypeError, ValueError: see `generate`.
 
     Example:
         >>> generate_text(gpt, tokenizer, "今天天气", 20)[0].text
@@ -122,39 +130,43 @@ def generate_text(model, tokenizer, texts, max_new_tokens=None, **options):
     transformer = transformer_of(model)
     prompts = [prompt_of(transformer, tokenizer, text) for text in ([texts] if single else texts)]
     options = text_options(transformer, tokenizer, options)
-    found = [
-        [replace(one, text=tokenizer.decode(one.ids)) for one in row]
+    results = [
+        [replace(sequence, text=tokenizer.decode(sequence.ids)) for sequence in row]
         for row in generate(transformer, prompts, max_new_tokens, **options)
     ]
-    return found[0] if single else found
+    return results[0] if single else results
 
 
 def stream(model, tokenizer, text, max_new_tokens=None, **options):
-    """Writes like `generate_text`, and gives the text in pieces, as soon as they are decided.
+    """Generates like `generate_text`, and yields the text in pieces as soon as they are final.
 
     Args:
-        text: one beginning, or source.
-        others: see `generate_text`; one sequence, without beam search.
+        model, tokenizer, max_new_tokens, **options: see `generate_text`; one sequence, without
+            beam search.
+        text: one prompt, or source.
 
     Yields:
-        Strings, never half a character nor what a later token changes; together they are the text
-        that `generate_text` gives.
+        Strings. None has half a character, or text that a later token changes; joined, they are
+        the text that `generate_text` returns.
+
+    Raises:
+        TypeError, ValueError: see `generate`.
     """
     check_options("stream", options, OPTIONS, OTHER_NAMES)
     transformer = transformer_of(model)
     options = text_options(transformer, tokenizer, options)
     prompt = prompt_of(transformer, tokenizer, text)
-    task = GenerationRequest(transformer, prompt, max_new_tokens, **options)
-    if task.search.kind == "beams" or task.copies > 1:
+    request = GenerationRequest(transformer, prompt, max_new_tokens, **options)
+    if request.search.kind == "beams" or request.copies > 1:
         raise ValueError(
-            "stream: what beams will choose is known at the end only, and several samples cannot "
-            "be told apart in one stream. Use num_beams=1 and num_return_sequences=1."
+            "stream: streaming supports one sequence without beam search. Use num_beams=1, "
+            "num_return_sequences=1 and another early_stopping than 'best'."
         )
-    yield from pieces(tokenizer, (task.results(state)[0].ids for state in task.steps()))
+    yield from pieces(tokenizer, (request.results(state)[0].ids for state in request.steps()))
 
 
 def pieces(tokenizer, sequences):
-    """The text in pieces, from sequences of ids each of which continues the last."""
+    """Yields the text in pieces, from sequences of ids of which each continues the last."""
     text, ids = TextStream(tokenizer), []
     for ids in sequences:
         if piece := text.piece(ids):
@@ -164,17 +176,17 @@ def pieces(tokenizer, sequences):
 
 
 class TextStream:
-    """The text of ids that grow, in pieces that no later id changes.
+    """Decodes a growing sequence of ids into pieces of text that no later id changes.
 
     Args:
-        tokenizer: gives `decode` and `decode_stable`.
+        tokenizer: has `decode` and `decode_stable`.
     """
 
     def __init__(self, tokenizer):
         self.tokenizer, self.length = tokenizer, 0
 
     def piece(self, ids, last=False):
-        """What is new in the text of `ids`, all so far; with the `last` ones, all of the rest."""
+        """Returns the new text of `ids`, which are all so far; with `last`, all the rest."""
         text = self.tokenizer.decode(ids) if last else self.tokenizer.decode_stable(ids)
         piece = text[self.length :]
         self.length += len(piece)
@@ -182,36 +194,41 @@ class TextStream:
 
 
 def transformer_of(model):
-    """The `Transformer` of a model that can write.
+    """Returns the `Transformer` of a model that can generate text.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: the model cannot generate text.
     """
     transformer = model if hasattr(model, "decode_step") else loading.transformer_of(model)
     config = transformer.config
     if config.stacks in ("encoder", "decoder"):
-        raise ValueError(f"{config.family}: only half of the model is here; load it whole.")
+        raise ValueError(
+            f"{config.family}: this is only the {config.stacks} of an encoder-decoder. Build the "
+            "full model to generate."
+        )
     if config.stacks == "one" and config.attend == "all":
         raise ValueError(
-            f"{config.family}: every token sees the later ones, so that it cannot write. Build it "
-            "with application='lm' or 'unilm'; or fill in masks with gibbs_sample."
+            f"{config.family}: a bidirectional encoder cannot generate text. Build it with "
+            "application='lm' or 'unilm', or fill in masks with gibbs_sample."
         )
     if not config.with_lm:
-        raise ValueError(f"{config.family}: there is no language-model head; with_lm=True has it.")
+        raise ValueError(
+            f"{config.family}: the model has no language-model head. Build it with with_lm=True."
+        )
     return transformer
 
 
 def prompt_of(transformer, tokenizer, text):
-    """The ids of a text that is a source, or of one to be continued."""
+    """Returns the ids of a source or prompt; a prompt for a causal model has no end token."""
     ids = list(tokenizer.encode(text)[0])
-    continued = transformer.config.stacks == "one" and transformer.config.attend == "lm"
-    if continued and tokenizer.token_end is not None and ids[-1] == tokenizer.token_end_id:
+    causal = transformer.config.stacks == "one" and transformer.config.attend == "lm"
+    if causal and tokenizer.token_end is not None and ids[-1] == tokenizer.token_end_id:
         ids.pop()
     return ids
 
 
 def text_options(transformer, tokenizer, options):
-    """Options with what a tokenizer knows: where sequences end, what begins and what is a text."""
+    """Fills in the tokenizer's defaults of `stop_ids`, `allowed_tokens` and `start_ids`."""
     options = {"stop_ids": getattr(tokenizer, "stop_ids", tokenizer.token_end_id), **options}
     size = getattr(tokenizer, "vocab_size", transformer.config.vocab_size)
     if options.get("allowed_tokens") is None and size < transformer.config.vocab_size:
@@ -221,7 +238,7 @@ def text_options(transformer, tokenizer, options):
     return options
 
 
-# names that transformers and bert4keras give to what is an option here
+# names of transformers and bert4keras -> our option
 OTHER_NAMES = {
     "max_length": "max_new_tokens",
     "max_tokens": "max_new_tokens",
@@ -236,7 +253,7 @@ OTHER_NAMES = {
 
 
 class GenerationRequest:
-    """One call of `generate`: its arguments looked at, as arrays; and the way through it."""
+    """One call of `generate`: checks its arguments, makes arrays of them, and runs the loop."""
 
     def __init__(
         self,
@@ -278,7 +295,7 @@ class GenerationRequest:
         self.config = self.transformer.config
         check_list("inputs", inputs)
         self.single = len(inputs) > 0 and np.ndim(inputs[0]) == 0
-        self.copies = num_return_sequences if do_sample else 1  # samples are rows like any other
+        self.copies = num_return_sequences if do_sample else 1  # each sample is a row of the batch
         rows = [inputs] if self.single else list(inputs)
         self.given_lengths = self._copied(list(map(np.size, rows)))
         self.prompts = self._copied(self._rows(rows))
@@ -290,34 +307,37 @@ class GenerationRequest:
                 f"early_stopping={early_stopping!r}: expected False, True, 'never' or 'best'."
             )
         if do_sample and num_beams > 1:
-            raise ValueError("do_sample and num_beams > 1 exclude each other: choose one.")
+            raise ValueError(
+                "do_sample, num_beams: sampling and beam search exclude each other. Choose one."
+            )
         if not do_sample and (top_k or top_p):
-            raise ValueError("top_k and top_p are for do_sample=True.")
+            raise ValueError("top_k, top_p: they are for do_sample=True. Set it, or omit them.")
         most = 1 if early_stopping == "best" else num_beams
         if num_return_sequences > most and not do_sample:
             raise ValueError(
                 f"num_return_sequences={num_return_sequences}: "
                 + (
-                    "early_stopping='best' gives one sequence."
+                    "early_stopping='best' returns one sequence."
                     if early_stopping == "best"
-                    else f"there are {num_beams} beams; raise num_beams, or use do_sample=True."
+                    else f"expected at most num_beams={num_beams}. Raise num_beams, or use "
+                    "do_sample=True."
                 )
             )
         self.most = self._most(max_new_tokens)
-        beams = num_beams > 1 or early_stopping == "best"
+        with_beams = num_beams > 1 or early_stopping == "best"
         if num_beams > 1 and self.most ** abs(length_penalty) > MOST_PENALTY:
-            end = math.log(MOST_PENALTY, self.most)
+            limit = math.log(MOST_PENALTY, self.most)
             raise ValueError(
-                f"length_penalty={length_penalty}: expected {-end:.3g} to {end:.3g} for "
+                f"length_penalty={length_penalty}: expected {-limit:.3g} to {limit:.3g} for "
                 f"max_new_tokens={self.most}, as scores are float32."
             )
         self.search = DecodingConfig(
-            kind="sample" if do_sample else "beams" if beams else "greedy",
+            kind="sample" if do_sample else "beams" if with_beams else "greedy",
             width=num_beams,
-            early_stopping=beams and early_stopping,
+            early_stopping=with_beams and early_stopping,
             likeliest=self._likeliest(top_k, top_p),
             penalized=repetition_penalty != 1,
-            candidates=max(2, 1 + len(self.stop_ids)) if beams else 2,
+            candidates=max(2, 1 + len(self.stop_ids)) if with_beams else 2,
         )
         self._constrain(allowed_tokens)
         size = self.config.vocab_size
@@ -327,7 +347,7 @@ class GenerationRequest:
         )
         stops = np.zeros(size, bool)
         stops[self.stop_ids] = True
-        self.limits = {
+        self.sampling_params = {
             "most": np.int32(self.most),
             "least": np.int32(min_new_tokens),
             "stops": stops,
@@ -341,72 +361,78 @@ class GenerationRequest:
         self.arrays = self._arrays(segment_ids, start_ids, more_inputs)
 
     def run(self):
-        """The last state."""
+        """Generates all tokens; returns the last state."""
         if self.choices:
             *_, state = self.steps()
             return state
-        program = self._program()
-        prompt, limits = self._tensors(self.arrays, self.limits | {"bias": self.bias})
-        fixed, state = program.begin(prompt, limits)
-        return program.run(fixed, state, limits)
+        loop = self._program()
+        prompt, sampling_params = self._tensors(
+            self.arrays, self.sampling_params | {"bias": self.bias}
+        )
+        fixed, state = loop.begin(prompt, sampling_params)
+        return loop.run(fixed, state, sampling_params)
 
     def steps(self):
-        """The state after each token."""
-        program = self._program()
-        prompt, limits = self._tensors(self.arrays, self.limits | {"bias": self.bias})
+        """Generates token by token; yields the state after each."""
+        loop = self._program()
+        prompt, sampling_params = self._tensors(
+            self.arrays, self.sampling_params | {"bias": self.bias}
+        )
         if self.choices:
-            nothing = np.zeros((len(self.prompts), self.search.width, 0), "int32")
-            limits["bias"] = self._bias_of(nothing)
-        fixed, state = program.begin(prompt, limits)
+            no_tokens = np.zeros((len(self.prompts), self.search.width, 0), "int32")
+            sampling_params["bias"] = self._bias_of(no_tokens)
+        fixed, state = loop.begin(prompt, sampling_params)
         yield state
         for count in range(1, self.most):
             if not ops.convert_to_numpy(state["open"]).any():
                 return
             if self.choices:
                 tokens = ops.convert_to_numpy(state["tokens"])[:, :, :count]
-                limits["bias"] = self._bias_of(tokens)
-            state = program.step(fixed, state, limits)
+                sampling_params["bias"] = self._bias_of(tokens)
+            state = loop.step(fixed, state, sampling_params)
             yield state
 
     def results(self, state):
-        """What a state holds, as `generate` returns it."""
-        beams = self.search.kind == "beams"
-        names = ("ended_tokens", "ended_scores") if beams else ("tokens", "score")
+        """Converts a state to the `Generated` sequences that `generate` returns."""
+        with_beams = self.search.kind == "beams"
+        names = ("ended_tokens", "ended_scores") if with_beams else ("tokens", "score")
         tokens, scores, lengths = (ops.convert_to_numpy(state[n]) for n in (*names, "lengths"))
         tokens, scores, lengths = (  # all sequences of a prompt in one row
             x.reshape(-1, self.copies * self.search.width, *x.shape[2:])
             for x in (tokens, scores, lengths)
         )
-        found = []
+        results = []
         for row in range(len(scores)):
             ranked = []
             for i in np.argsort(-scores[row], kind="stable")[: self.count]:
                 ids = tokens[row, i, : lengths[row, i]]
                 finished = bool(len(ids)) and int(ids[-1]) in self.stop_ids
                 ids = ids[:-1] if finished else ids
-                if not ranked or scores[row, i] > BARRED:  # else no such sequence is allowed
+                if not ranked or scores[row, i] > BARRED:  # drops sequences that are not allowed
                     ranked.append(Generated(ids, float(scores[row, i]), finished))
-            found.append(ranked)
-        return found[0] if self.single else found
+            results.append(ranked)
+        return results[0] if self.single else results
 
     def _copied(self, rows):
-        """Each row as often as it is to be sampled."""
+        """Repeats each row as often as it is sampled."""
         return [row for row in rows for _ in range(self.copies)]
 
     def _likeliest(self, top_k, top_p):
-        """How many tokens `top_k` and `top_p` need in order: few sizes, as each is compiled."""
+        """Returns how many tokens to sort for `top_k` and `top_p`: few sizes, as each compiles."""
         size = self.config.vocab_size
         if top_k is None:
             return None if top_p in (None, 1) else size
         return min(max(LEAST_LIKELIEST, 1 << (int(top_k) - 1).bit_length()), size)
 
     def _program(self):
-        """The compiled program, kept on the transformer while its variables are the same.
+        """Returns the compiled loop, cached on the transformer while its variables are the same.
 
-        Of these, the `PROGRAMS` that were used last are kept, each for arrays of one shape.
+        The cache has the `PROGRAMS` most recently used ones, each for arrays of one set of shapes.
         """
         programs = vars(self.transformer).setdefault("programs", {})
-        shapes = tuple((name, np.shape(x)) for name, x in (self.arrays | self.limits).items())
+        shapes = tuple(
+            (name, np.shape(x)) for name, x in (self.arrays | self.sampling_params).items()
+        )
         key = (self.search, shapes, tuple(map(id, self.transformer.model.variables)))
         program = programs.pop(key, None) or CompiledLoop(self.transformer, self.search)
         while len(programs) >= PROGRAMS:
@@ -415,37 +441,37 @@ class GenerationRequest:
         return program
 
     def _rows(self, rows):
-        """Lists of ids; padding that fills up the rows of an array is taken off."""
+        """Converts prompts to arrays of ids, without padding on the right."""
         if not rows:
-            raise ValueError("inputs: there is no prompt.")
-        found = []
+            raise ValueError("inputs: expected at least one prompt, got none.")
+        prompts = []
         for number, row in enumerate(rows):
             ids = self._ids(row, f"inputs, row {number}")
             while len(ids) > 1 and ids[-1] == self.config.pad_token_id:
                 ids = ids[:-1]
             if not len(ids):
                 raise ValueError(
-                    f"inputs, row {number}: the prompt is empty; begin with the start token."
+                    f"inputs, row {number}: the prompt is empty. Begin with the start token."
                 )
-            found.append(ids)
-        check_right_padding("inputs", found, self.config.pad_token_id)
-        return found
+            prompts.append(ids)
+        check_right_padding("inputs", prompts, self.config.pad_token_id)
+        return prompts
 
     def _ids(self, ids, name, size=None):
-        """One row of ids below `size`, that of the vocabulary when left out."""
+        """Converts a list of ids to an int32 array, all below `size` (default: `vocab_size`)."""
         check_list(name, ids)
         ids = integers(name, ids)
         if ids.ndim != 1:
-            raise ValueError(f"{name}: expected a list of ids, got an array {ids.shape}.")
+            raise ValueError(f"{name}: expected a list of ids, got an array of shape {ids.shape}.")
         size = size or self.config.vocab_size
         if len(ids) and not 0 <= ids.min() <= ids.max() < size:
             raise ValueError(
-                f"{name}: the ids must be from 0 to {size - 1}; there are {ids.min()} to {ids.max()}."
+                f"{name}: expected ids from 0 to {size - 1}, got {ids.min()} to {ids.max()}."
             )
         return ids.astype("int32")
 
     def _most(self, max_new_tokens):
-        """How many tokens to write at most."""
+        """Returns the maximum number of new tokens."""
         c = self.config
         room = None
         if c.position == "learned" and c.stacks == "one":
@@ -453,14 +479,16 @@ class GenerationRequest:
             longest = max(map(len, self.prompts))
             room = positions - longest
             if room < 1 or (max_new_tokens or 0) > room:
-                wanted = f" and max_new_tokens={max_new_tokens}" if max_new_tokens else ""
+                requested = f" and max_new_tokens={max_new_tokens}" if max_new_tokens else ""
                 raise ValueError(
-                    f"a prompt of {longest} tokens{wanted} need more than the {positions} positions "
-                    "of this model: shorten it, or build with hierarchical_position=True."
+                    f"inputs: a prompt of {longest} tokens{requested} need more than the "
+                    f"{positions} positions of this model. Shorten it, or build with "
+                    "hierarchical_position=True."
                 )
         if max_new_tokens is None and not self.stop_ids:
             raise ValueError(
-                "there is no end: give max_new_tokens, or stop_ids (the id of the end token)."
+                "max_new_tokens, stop_ids: both are missing, so generation would never stop. Pass "
+                "max_new_tokens, or the id of the end token as stop_ids."
             )
         return int(max_new_tokens or (MOST if room is None else min(room, MOST)))
 
@@ -469,7 +497,7 @@ class GenerationRequest:
         return -(-length // STEP) * STEP
 
     def _constrain(self, allowed):
-        """Sets `bias`, or, for functions, `choices`: one for each prompt."""
+        """Sets `bias`, or, for functions, `choices`: a function for each prompt."""
         self.choices, self.bias = None, np.zeros((1, 1, self.config.vocab_size), "float32")
         if allowed is None:
             return
@@ -482,34 +510,42 @@ class GenerationRequest:
             self.choices = self._copied(allowed)
             if len(self.choices) != len(self.prompts):
                 raise ValueError(
-                    f"allowed_tokens: {len(allowed)} functions for "
-                    f"{len(self.prompts) // self.copies} prompts."
+                    f"allowed_tokens: expected {len(self.prompts) // self.copies} functions, one "
+                    f"for each prompt, got {len(allowed)}."
                 )
         else:
             ids = self._ids(allowed, "allowed_tokens")
             if not len(ids):
-                raise ValueError("allowed_tokens: no token is allowed.")
+                raise ValueError("allowed_tokens: expected at least one id, got none.")
             self.bias += NEG_INF
             self.bias[..., [*ids, *self.stop_ids]] = 0
 
     def _bias_of(self, tokens):
-        """What the functions allow after `tokens` `(batch, width, length)`, to add to scores."""
+        """Returns the bias on logits that allows what the functions return for the new tokens.
+
+        Args:
+            tokens: the new tokens so far, `(batch, width, length)`.
+
+        Returns:
+            float32 `(batch, width, vocab_size)`: 0 for allowed tokens, `NEG_INF` for others.
+        """
         bias = np.full((*tokens.shape[:2], self.config.vocab_size), NEG_INF, "float32")
         for row, choice in enumerate(self.choices):
             for beam in range(tokens.shape[1]):
                 ids = list(choice(tokens[row, beam].tolist()))
                 if not ids and not self.stop_ids:
                     raise ValueError(
-                        "allowed_tokens allows nothing more: give stop_ids, which then end the text."
+                        "allowed_tokens: the function allows no further token. Pass stop_ids, one "
+                        "of which then ends the text."
                     )
                 bias[row, beam, self._ids(ids or self.stop_ids, "allowed_tokens")] = 0
         return ops.convert_to_tensor(bias)
 
     def _arrays(self, segment_ids, start_ids, more_inputs):
-        """The inputs of `CompiledLoop`."""
+        """Returns the input arrays of `CompiledLoop`, by name."""
         c, begin = self.config, self._ids(start_ids, "start_ids")
         if not len(begin):
-            raise ValueError("start_ids: expected at least one id, with which a decoder begins.")
+            raise ValueError("start_ids: expected at least one id to start a decoder, got none.")
         if c.stacks == "both":
             lengths = np.array([[len(row)] for row in self.prompts], "int32")
             sources = sequence_padding(self.prompts, length=self._room(lengths.max()))
@@ -517,27 +553,30 @@ class GenerationRequest:
             arrays["tokens"] = np.tile(begin, (len(sources), 1))
             arrays["start"] = np.zeros((len(sources), 1), "int32")
         else:
-            arrays = self._filled_up(self.prompts)
+            arrays = self._left_padded(self.prompts)
         if c.has_segments:
             arrays |= self._segments(segment_ids)
         elif segment_ids is not None:
-            raise ValueError(f"segment_ids: {c.family} has no segments.")
+            raise ValueError(f"segment_ids: {c.family} has no segments. Omit them.")
         return arrays | self._condition(more_inputs)
 
-    def _filled_up(self, rows):
-        """Rows that end at the same slot, and where each begins."""
+    def _left_padded(self, rows):
+        """Pads rows on the left; returns the tokens and the position where each row starts."""
         length = self._room(max(map(len, rows)))
         tokens = np.zeros((len(rows), length), "int32")
         start = np.array([[length - len(row)] for row in rows], "int32")
-        for into, row in zip(tokens, rows, strict=True):
-            into[length - len(row) :] = row
+        for padded, row in zip(tokens, rows, strict=True):
+            padded[length - len(row) :] = row
         return {"tokens": tokens, "start": start}
 
     def _segments(self, segment_ids):
         c = self.config
         if segment_ids is None:
             if c.shared_segment_embeddings:
-                raise ValueError("segment_ids: this model takes tokens for them; give them.")
+                raise ValueError(
+                    "segment_ids: they are missing, and this model has token ids as segment ids. "
+                    "Pass them."
+                )
             rows = [np.zeros_like(row) for row in self.prompts]
         else:
             rows = [segment_ids] if self.single else segment_ids
@@ -546,35 +585,36 @@ class GenerationRequest:
             rows = self._copied(
                 [self._ids(row, f"segment_ids, row {i}", size) for i, row in enumerate(rows)]
             )
-            wanted, lengths = list(map(len, self.prompts)), list(map(len, rows))
-            if lengths not in (wanted, self.given_lengths):
+            expected, lengths = list(map(len, self.prompts)), list(map(len, rows))
+            if lengths not in (expected, self.given_lengths):
                 raise ValueError("segment_ids: expected as many as there are ids in each prompt.")
-            rows = [row[:length] for row, length in zip(rows, wanted, strict=True)]
+            rows = [row[:length] for row, length in zip(rows, expected, strict=True)]
         length = self._room(max(map(len, rows)))
         segments = np.stack([np.pad(row, (length - len(row), 0)) for row in rows])
         following = np.ones_like(segments[:, -1:]) if c.attend == "unilm" else segments[:, -1:]
         return {"segments": segments, "next_segment": following}
 
     def _condition(self, more_inputs):
-        """What conditional normalization hangs on, computed once."""
+        """Computes the condition of conditional layer normalization from the additional inputs."""
         tensors = self.transformer.more_inputs
         check_list("more_inputs", more_inputs)
-        more = list(more_inputs)
-        if len(more) != len(tensors):
+        arrays = list(more_inputs)
+        if len(arrays) != len(tensors):
             raise ValueError(
                 f"more_inputs: expected {len(tensors)} arrays "
-                f"({', '.join(t.name for t in tensors) or 'none'}), got {len(more)}."
+                f"({', '.join(t.name for t in tensors) or 'none'}), got {len(arrays)}."
             )
         if self.transformer.condition is None:
             return {}
-        more = [np.repeat(np.asarray(x), self.copies, axis=0) for x in more]
-        for tensor, x in zip(tensors, more, strict=True):
+        arrays = [np.repeat(np.asarray(x), self.copies, axis=0) for x in arrays]
+        for tensor, x in zip(tensors, arrays, strict=True):
             if len(x) != len(self.prompts):
                 raise ValueError(
-                    f"more_inputs, {tensor.name}: {len(x)} rows for {len(self.prompts)} sequences."
+                    f"more_inputs, {tensor.name}: expected {len(self.prompts)} rows, one for each "
+                    f"sequence, got {len(x)}."
                 )
         model = keras.Model(tensors, self.transformer.condition)
-        return {"condition": model.predict_on_batch(more)}
+        return {"condition": model.predict_on_batch(arrays)}
 
     @staticmethod
     def _tensors(*dicts):

@@ -1,4 +1,4 @@
-"""Text from a masked language model: one token after the other is forgotten and drawn anew."""
+"""Text generation with a masked language model, by Gibbs sampling."""
 
 import numpy as np
 
@@ -19,69 +19,76 @@ def gibbs_sample(
     callback=None,
     seed=None,
 ):
-    """Gibbs sampling: in each step one position of each row is masked and drawn from the model.
+    """Samples rows of tokens: each step masks one position of each row and samples its token.
 
     Args:
-        model: a Keras model of `build_transformer_model(..., with_mlm=True)`, or `"linear"`, each of
-            whose tokens sees those that follow.
-        token_ids: where to begin, `(batch, length)`; or one row.
-        steps: how many tokens of each row to draw.
+        model: a bidirectional Keras model of `build_transformer_model(..., with_mlm=True)` or
+            `with_mlm="linear"`.
+        token_ids: initial ids, `(batch, length)`, or one row.
+        steps: number of tokens to sample in each row.
         mask_id: the id of `[MASK]`.
-        positions: those to be drawn, of each row, before its padding; when left out, of each row all but the first and the last
-            (`[CLS]`, `[SEP]`) before the padding. In each round they come in another order; a row
-            of fewer is drawn again meanwhile.
-        temperature: below 1 prefers likely tokens.
-        top_k: draw among so many tokens.
-        forbidden_tokens: ids that are never drawn.
-        segment_ids: in the shape of `token_ids`; 0 when left out.
-        callback: is called with the number of the step and the rows, after each step. The rows
-            change in the next step: copy what is to be kept.
-        seed: of the draws.
+        positions: the positions to sample, the same in each row, before its padding. By default
+            all of a row but the first and last token (`[CLS]`, `[SEP]`) before its padding. Each
+            round over the positions has a new order; rows with fewer positions than others sample
+            theirs more than once.
+        temperature: below 1 (the default) prefers likely tokens.
+        top_k: sample from this many most likely tokens; None: from all.
+        forbidden_tokens: ids that are never sampled.
+        segment_ids: in the shape of `token_ids`; 0 by default.
+        callback: called with the number of the step and the rows, after each step. The rows
+            change in the next step, so copy what you keep.
+        seed: seed of the samples.
 
     Returns:
         int64 array in the shape of `token_ids`.
 
     Raises:
-        ValueError: an option out of its range, or a model that does not give scores of tokens.
-
-    Reference:
-        Wang and Cho, "BERT has a Mouth, and It Must Speak", arXiv 1902.04094, section 3; rounds
-        over all positions mix faster than positions at random.
+        ValueError: an option is out of its range, or the model has no language-model output.
 
     Example:
         >>> ids, _ = tokenizer.encode("科学技术是第一生产力。")
         >>> gibbs_sample(bert, ids, 100, tokenizer.token_mask_id, positions=[1, 2, 3, 4])
+
+    Reference:
+        Wang and Cho, "BERT has a Mouth, and It Must Speak", arXiv 1902.04094, section 3. Rounds
+        over all positions mix faster than random positions.
     """
     given = integers("token_ids", token_ids)
     if given.ndim not in (1, 2):
-        raise ValueError(f"token_ids: expected one row, or (batch, length), got {given.shape}.")
+        raise ValueError(
+            f"token_ids: expected one row or (batch, length), got an array of shape {given.shape}."
+        )
     rows = np.atleast_2d(given)
     length = rows.shape[1]
     if positions is not None:
         positions = np.unique(integers("positions", positions))
         if not len(positions) or positions.min() < 0 or positions.max() >= length:
-            raise ValueError(f"positions={positions}: expected some from 0 to {length - 1}.")
+            raise ValueError(
+                f"positions={positions!s:.200}: expected one or more from 0 to {length - 1}."
+            )
     check_ranges(temperature=temperature, top_k=top_k, seed=seed)
     check_number("steps", steps, 1, 2**31 - 1)
     if len(model.outputs) != 1:
         raise ValueError(
-            f"{model.name} has {len(model.outputs)} outputs: expected the scores of tokens alone; "
-            "build it with with_mlm=True and no other head."
+            f"{model.name}: the model has {len(model.outputs)} outputs; expected one, the "
+            "logits of tokens. Build it with with_mlm=True and no other head."
         )
     config = getattr(getattr(model, "transformer", None), "config", None)
     if config is not None and not config.with_lm:
-        raise ValueError(f"{model.name} gives no scores of tokens: build it with with_mlm=True.")
+        raise ValueError(
+            f"{model.name}: the model has no language-model head. Build it with with_mlm=True."
+        )
     if config is not None and (config.stacks != "one" or config.attend == "lm"):
         raise ValueError(
-            f"{config.family}: expected a model of one stack whose tokens see those that follow, as "
-            "BERT's do. Use generate."
+            f"{config.family}: expected a bidirectional model of one stack, such as BERT. Use "
+            "generate for this one."
         )
     check_number("mask_id", mask_id, 0, 2**31 - 1)
     ids = np.append(rows, mask_id)
     if config is not None and not 0 <= ids.min() <= ids.max() < config.vocab_size:
         raise ValueError(
             f"token_ids, mask_id: ids from {ids.min()} to {ids.max()}; expected 0 to "
-            f"{config.vocab_size - 1}. Take the tokenizer of this checkpoint."
+            f"{config.vocab_size - 1}. Use the tokenizer of this checkpoint."
         )
     size = model.outputs[0].shape[-1]
     forbidden = list(forbidden_tokens)
@@ -93,41 +100,42 @@ def gibbs_sample(
         raise ValueError(
             f"positions: {max(positions)} is in the padding of a row; expected at most {last}."
         )
-    places = [_places(row, pad) if positions is None else positions for row in rows]
-    if not all(map(len, places)):
-        raise ValueError("token_ids: a row has nothing between its first and its last token.")
-    most = max(map(len, places))
-    places = np.stack([np.resize(row, most) for row in places])
+    row_positions = [_positions(row, pad) if positions is None else positions for row in rows]
+    if not all(map(len, row_positions)):
+        raise ValueError(
+            "token_ids: a row has no tokens between its first and its last. Pass positions."
+        )
+    most = max(map(len, row_positions))
+    row_positions = np.stack([np.resize(row, most) for row in row_positions])
     segments = _segments(segment_ids, rows.shape, config)
     random = np.random.default_rng(seed)
-    orders = random.permuted(places, axis=1)
+    orders = random.permuted(row_positions, axis=1)
     for step in range(steps):
         turn = step % most
         if step and not turn:
             orders = random.permuted(orders, axis=1)
-        here = (np.arange(len(rows)), orders[:, turn])
-        rows[here] = mask_id
+        index = (np.arange(len(rows)), orders[:, turn])
+        rows[index] = mask_id
         inputs = [rows, segments][: len(model.inputs)]
-        scores = model.predict_on_batch(inputs if len(inputs) > 1 else rows)
-        scores = np.asarray(scores)[here].astype("float64")
-        if scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=1e-2):
-            scores = np.log(np.maximum(scores, 1e-30))  # the model gives probabilities
-        scores[:, forbidden] = -np.inf
-        scores /= temperature
-        best = scores.max(1, keepdims=True)
+        logits = model.predict_on_batch(inputs if len(inputs) > 1 else rows)
+        logits = np.asarray(logits)[index].astype("float64")
+        if logits.min() >= 0 and np.allclose(logits.sum(-1), 1, atol=1e-2):
+            logits = np.log(np.maximum(logits, 1e-30))  # the model's output is probabilities
+        logits[:, forbidden] = -np.inf
+        logits /= temperature
+        best = logits.max(1, keepdims=True)
         if not np.isfinite(best).all():
             raise ValueError(
-                "No token can be drawn: forbidden_tokens leaves none, or scores are NaN."
+                "forbidden_tokens: no token can be drawn; all are forbidden, or the logits are NaN."
             )
-        shares = np.exp(scores - best)
-        rows[here] = draw(shares, top_k, None, random)
+        rows[index] = draw(np.exp(logits - best), top_k, None, random)
         if callback is not None:
             callback(step, rows)
     return rows.reshape(given.shape)
 
 
 def _segments(segment_ids, shape, config):
-    """Segment ids for rows of a shape, once they are known to fit the model; 0 for None."""
+    """Checks segment ids and broadcasts them to the shape of the rows; None gives 0."""
     segments = integers("segment_ids", 0 if segment_ids is None else segment_ids)
     if segments.shape not in ((), shape[1:], shape):
         raise ValueError(
@@ -141,11 +149,11 @@ def _segments(segment_ids, shape, config):
     return np.broadcast_to(segments, shape)
 
 
-def _places(row, pad):
-    """All but the first and the last token of a row, which padding may follow."""
+def _positions(row, pad):
+    """Returns all positions of a row but the first, the last before the padding, and padding."""
     return np.arange(1, _last(row, pad))
 
 
 def _last(row, pad):
-    """Where the last token of a row is, which padding may follow."""
+    """Returns the position of the last token before the padding of a row."""
     return np.flatnonzero(row != pad)[-1:].sum()

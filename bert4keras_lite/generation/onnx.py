@@ -1,4 +1,4 @@
-"""Writing with onnxruntime, which needs no Keras and multiplies 8-bit integers fast on a CPU."""
+"""Generation with onnxruntime, which needs no Keras and has fast 8-bit arithmetic on a CPU."""
 
 import copy
 import math
@@ -20,27 +20,28 @@ from .generate import transformer_of
 
 @checks_flags
 def export_writer(model, path, slots=512, int8=False):
-    """Writes a model that writes as an ONNX file, for `OnnxWriter`.
+    """Exports one decode step of a causal language model as an ONNX file, for `OnnxWriter`.
 
     Args:
-        model: a language model of one stack (GPT, or `application="lm"`). Keras must run on
-            PyTorch, whose exporter is the only one that knows all of its operations: save the
-            model, and load it there.
-        path: of the file.
-        slots: how many tokens a prompt and what is written may have together.
-        int8: weights and activations as 8-bit integers, by onnxruntime's dynamic quantization:
-            a quarter of the size, and faster on a CPU.
+        model: a causal language model of one stack (GPT, or `application="lm"`). Keras must run
+            on PyTorch, as only its exporter supports all operations of the model: save the model,
+            and load it there.
+        path: path of the file.
+        slots: number of cache positions: the maximum length of a prompt and the new tokens
+            together.
+        int8: quantize weights and activations to 8-bit integers, with onnxruntime's dynamic
+            quantization: a quarter of the size, and faster on a CPU.
 
     Raises:
         RuntimeError: Keras runs on another backend.
-        ValueError: the model is another, or the path a directory.
+        ValueError: the model is not supported, or the path is a directory.
         ImportError: `int8` needs onnxruntime.
-        OSError: the file cannot be written; then what was there is unchanged.
+        OSError: the file cannot be written; an existing file is unchanged.
     """
     if keras.backend.backend() != "torch":
         raise RuntimeError(
-            "export_writer needs Keras on PyTorch: save the model, set KERAS_BACKEND=torch, load "
-            "it again."
+            "export_writer: it needs the PyTorch backend of Keras. Save the model, set "
+            "KERAS_BACKEND=torch and load it again."
         )
     if int8:
         from onnxruntime.quantization import quantize_dynamic
@@ -50,7 +51,10 @@ def export_writer(model, path, slots=512, int8=False):
     if path.is_dir():
         raise ValueError(f"path={str(path)!r}: expected the name of a file, got a directory.")
     if c.stacks != "one" or c.attend != "lm" or transformer.condition is not None:
-        raise ValueError(f"{c.family}: only a language model of one stack can be exported so far.")
+        raise ValueError(
+            f"{c.family}: expected a causal language model of one stack without conditional layer "
+            "normalization. Others cannot be exported."
+        )
     keys, values = [
         (1, c.key_size, slots), (1, c.intermediate_size, slots)
     ] if c.attention == "gau" else [
@@ -65,72 +69,73 @@ def export_writer(model, path, slots=512, int8=False):
     signature += [((None, *shape[1:]), "float32") for shape in shapes]
     signature = [[keras.InputSpec(shape=shape, dtype=dtype) for shape, dtype in signature]]
     with saving(path.parent) as stage, tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder if int8 else stage) / path.name
-        step.export(whole, format="onnx", input_signature=signature, verbose=False)
+        exported = Path(folder if int8 else stage) / path.name
+        step.export(exported, format="onnx", input_signature=signature, verbose=False)
         if int8:
-            quantize_dynamic(whole, stage / path.name, extra_options={"MatMulConstBOnly": True})
+            quantize_dynamic(exported, stage / path.name, extra_options={"MatMulConstBOnly": True})
 
 
 class OneStep(keras.Model):
-    """Tokens, their slots, what each sees, and all keys and values, to scores and what is new.
+    """A decode step as a Keras model, with the cache as inputs and outputs.
 
     Call arguments:
-        inputs: list of `tokens` `(rows, length)`, `slots` `(1, length)`, `visible`
-            `(rows, length, all slots)`, and of each block the keys and the values
-            `(rows, ..., all slots)`.
+        inputs: list of `tokens` `(rows, length)`, their cache positions `(1, length)`, an
+            attention mask `(rows, length, slots)`, and the keys and values of each block,
+            `(rows, ..., slots)`.
 
     Returns:
-        A list: scores `(rows, length, vocab_size)`, and of each block the keys and the values of
-        these tokens, `(rows, ..., length)`.
+        A list: logits `(rows, length, vocab_size)`, and the keys and values of these tokens in
+        each block, `(rows, ..., length)`.
     """
 
     def __init__(self, transformer):
         super().__init__()
-        self.model = transformer.model  # whose weights are exported
+        self.model = transformer.model  # so that its weights are exported
         self.transformer = transformer
 
     def call(self, inputs):
-        tokens, slots, visible, *arrays = inputs
+        tokens, cache_positions, attention_mask, *arrays = inputs
         transformer = copy.copy(self.transformer)
         transformer.hidden_states = []
         pairs = zip(arrays[::2], arrays[1::2], strict=True)
-        caches = [{"attention": RecordingCache(*pair, slots[0, 0])} for pair in pairs]
-        scores = transformer.decode_step(
+        caches = [{"attention": RecordingCache(*pair, cache_positions[0, 0])} for pair in pairs]
+        logits = transformer.decode_step(
             caches,
             tokens,
             ops.zeros_like(tokens) if transformer.config.has_segments else None,
-            ops.zeros_like(slots[:, :1]),
-            slots,
-            ops.arange(visible.shape[2], dtype="int32")[None],
-            visible=visible,
+            ops.zeros_like(cache_positions[:, :1]),
+            cache_positions,
+            ops.arange(attention_mask.shape[2], dtype="int32")[None],
+            visible=attention_mask,
         )
-        return [scores, *(x for block in caches for x in block["attention"].new)]
+        return [logits, *(x for block in caches for x in block["attention"].new)]
 
 
 class RecordingCache(Cache):
-    """A cache that also keeps what was written last by itself."""
+    """A cache that also keeps the keys and values of the last step, in `new`."""
 
     new = ()
 
     def written(self, slots, new):
         self.new = (*self.new, new)
-        return super().written(slots + 0, new)  # the graph's inputs stay as they are
+        return super().written(slots + 0, new)  # a copy: inputs of the graph must not be modified
 
 
 class OnnxWriter(AutoRegressiveDecoder):
-    """Writes with a file of `export_writer`: `beam_search` and `random_sample` on token ids.
+    """Generates with a file of `export_writer`: `beam_search` and `random_sample` on token ids.
 
     Args:
-        path: of the file.
+        path: path of the file.
         end_id: the token that ends a sequence; -1: none.
-        maxlen: how many tokens to write at most.
-        pad_token_id: of the model's config: what no later token sees; -1 (GPT, GPT-2): all is seen.
+        maxlen: maximum number of new tokens.
+        pad_token_id: that of the model's config: later tokens do not attend to it; -1 (GPT,
+            GPT-2): no token is masked.
         options: `onnxruntime.SessionOptions`, or None.
 
     Raises:
-        ValueError: the file is no model of `export_writer`; also when it is asked to generate.
+        ValueError: the file is not a model of `export_writer`; also raised when generating.
         ImportError: onnxruntime is missing.
-        OSError: the file is not there.
+        OSError: the file does not exist.
 
     Example:
         >>> export_writer(gpt, "gpt.onnx", slots=256, int8=True)
@@ -157,9 +162,9 @@ class OnnxWriter(AutoRegressiveDecoder):
         if not _is_writer(inputs, outputs) or _bytes_of(self.shapes) > 2 * FREE + 8 * size:
             described = [(node.name, node.type, node.shape) for node in inputs]
             raise ValueError(
-                f"{path}: expected the inputs and outputs of a model of export_writer, with keys and"
-                f" values that {size} bytes explain, got {shown(described)} and {outputs} outputs."
-                " Export the model again."
+                f"{path}: expected the inputs and outputs of export_writer, and a cache of a size "
+                f"that a file of {size} bytes explains; got {shown(described)} and {outputs} "
+                "outputs. Export the model again."
             )
         self.slots = self.shapes[0][-1]
 
@@ -174,27 +179,27 @@ class OnnxWriter(AutoRegressiveDecoder):
         end = begin + tokens.shape[1]
         if end > self.slots:
             raise ValueError(
-                f"the prompt and what is written have more than the {self.slots} tokens that the "
-                "file has room for: export it with more slots."
+                f"{self.path}: the prompt and the new tokens are more than the {self.slots} tokens "
+                "of its cache. Export the model with more slots."
             )
-        places = np.arange(begin, end, dtype="int32")[None]
-        visible = np.arange(self.slots) <= places[0][:, None]
-        visible = np.repeat(visible[None], len(tokens), axis=0)
+        cache_positions = np.arange(begin, end, dtype="int32")[None]
+        attention_mask = np.arange(self.slots) <= cache_positions[0][:, None]
+        attention_mask = np.repeat(attention_mask[None], len(tokens), axis=0)
         text = np.concatenate([inputs[0], output_ids], axis=1)
-        visible[:, :, 1 : text.shape[1]] &= text[:, None, 1:] != self.pad_token_id
-        feed = [tokens.astype("int32"), places, visible, *caches]
+        attention_mask[:, :, 1 : text.shape[1]] &= text[:, None, 1:] != self.pad_token_id
+        feed = [tokens.astype("int32"), cache_positions, attention_mask, *caches]
         with _errors_of(self.path):
-            scores, *new = self.session.run(None, dict(zip(self.names, feed, strict=True)))
-            if scores.ndim != 3 or scores.shape[:2] != tokens.shape:
-                raise ValueError(f"logits of shape {scores.shape} for tokens of {tokens.shape}")
-            for slots, columns in zip(caches, new, strict=True):
-                slots[..., begin:end] = columns
-        return scores[:, -1], {"count": end, "caches": caches}
+            logits, *new = self.session.run(None, dict(zip(self.names, feed, strict=True)))
+            if logits.ndim != 3 or logits.shape[:2] != tokens.shape:
+                raise ValueError(f"logits of shape {logits.shape} for tokens of {tokens.shape}")
+            for array, columns in zip(caches, new, strict=True):
+                array[..., begin:end] = columns
+        return logits[:, -1], {"count": end, "caches": caches}
 
 
 @contextmanager
 def _errors_of(path):
-    """Turns errors of onnxruntime, each of a type of its own, and of what it gives into one."""
+    """Turns all errors of onnxruntime, and of using its outputs, into a `ValueError`."""
     try:
         yield
     except Exception as error:
@@ -205,13 +210,13 @@ def _errors_of(path):
 
 
 def _is_writer(inputs, outputs):
-    """Whether a model takes and returns what that of `export_writer` does."""
+    """Returns whether a model has the inputs and outputs of a file of `export_writer`."""
     if len(inputs) < 5 or outputs != len(inputs) - 2:
         return False
     slots = inputs[3].shape[-1:]
-    kinds = [(node.type, len(node.shape)) for node in inputs[:3]]
+    types = [(node.type, len(node.shape)) for node in inputs[:3]]
     return (
-        kinds == [("tensor(int32)", 2), ("tensor(int32)", 2), ("tensor(bool)", 3)]
+        types == [("tensor(int32)", 2), ("tensor(int32)", 2), ("tensor(bool)", 3)]
         and all(node.type == "tensor(float)" for node in inputs[3:])
         and all(len(node.shape) > 2 and node.shape[-1:] == slots for node in inputs[3:])
         and all(type(n) is int and n > 0 for node in inputs[3:] for n in node.shape[1:])
@@ -219,5 +224,5 @@ def _is_writer(inputs, outputs):
 
 
 def _bytes_of(shapes):
-    """What keys and values of these shapes take for one row."""
+    """Returns the number of bytes of keys and values of these shapes, for one row."""
     return 4 * sum(map(math.prod, shapes))

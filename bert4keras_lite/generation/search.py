@@ -1,41 +1,41 @@
-"""Which tokens to write, given the scores of all: greedy, sampling and beam search.
+"""Choosing the next tokens from logits: greedy, sampling and beam search.
 
-A state is a dict of tensors of fixed shapes, so that a compiled loop can carry it; `batch` rows
+A state is a dict of tensors of fixed shapes, so that a compiled loop can carry it. `batch` rows
 (prompts) have `width` beams each, and room for `length` tokens:
 
-- `count`: how many tokens were written, a scalar;
-- `tokens`: `(batch, width, length)`;
-- `ancestors`: of each token, in which beam it was written, `(batch, width, length)`;
-- `score`: the sum of log-probabilities, `(batch, width)`;
-- `open`: rows that are still written, `(batch,)`;
-- `done`, `lengths`: which sequences ended, and how long they are, stop token included,
-  `(batch, width)`; with beams, `ended_tokens`, `ended_scores` and these two tell of the best
+- `count`: number of new tokens so far, a scalar;
+- `tokens`: the new tokens, `(batch, width, length)`;
+- `ancestors`: the beam in which each token was appended, `(batch, width, length)`;
+- `score`: sum of log-probabilities, `(batch, width)`;
+- `open`: rows that are not complete yet, `(batch,)`;
+- `done`, `lengths`: which sequences ended, and their lengths with the stop token,
+  `(batch, width)`. In beam search these two, `ended_tokens` and `ended_scores` describe the best
   sequences that ended so far;
-- `seen`: which tokens occurred, `(batch, width, vocab_size)`, if these are penalized.
+- `widths`: number of running beams of each row, `(batch,)`, with `early_stopping="best"`;
+- `seen`: which tokens occurred, `(batch, width, vocab_size)`, with a repetition penalty.
 """
 
 from dataclasses import dataclass
 
 from keras import ops
 
-NEG_INF = (
-    -1e9
-)  # far below every sum of log-probabilities: of tokens that are barred, of empty beams
-BARRED = -3e38  # what a sequence with such a token is worth, whatever the length penalty
+# log-probability of tokens that are not allowed, and score of empty beams: below every possible sum
+NEG_INF = -1e9
+BARRED = -3e38  # score of a sequence with such a token, for any length penalty
 
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """What decides which program is compiled; everything else is an argument of it.
+    """Static options: each combination is compiled once; all other options are tensors.
 
     Attributes:
         kind: `"greedy"`, `"sample"` or `"beams"`.
-        width: beams of each row.
+        width: number of beams of each row.
         early_stopping: when a row's beam search ends; see `generate`.
-        likeliest: how many tokens are put in order, so that `top_k` and `top_p` can choose some to
-            sample among; None: none are, and all may be drawn.
-        penalized: whether tokens that occurred are penalized.
-        candidates: how many continuations are looked at for each beam.
+        likeliest: number of most likely tokens to sort, for `top_k` and `top_p`; None: no sorting,
+            all tokens may be sampled.
+        penalized: whether a repetition penalty is applied.
+        candidates: number of continuations to consider for each beam.
     """
 
     kind: str = "greedy"
@@ -47,7 +47,14 @@ class DecodingConfig:
 
 
 def first_state(search, batch, length, seen):
-    """Nothing is written yet. `seen`: `(batch, vocab_size)`, the tokens of the prompts."""
+    """Returns the state without new tokens.
+
+    Args:
+        search: a `DecodingConfig`.
+        batch: number of rows.
+        length: room for new tokens.
+        seen: bool `(batch, vocab_size)`, the tokens of the prompts; None without a penalty.
+    """
     shape = (batch, search.width)
     state = {
         "count": ops.zeros((), "int32"),
@@ -58,81 +65,99 @@ def first_state(search, batch, length, seen):
         "done": ops.zeros(shape, "bool"),
         "lengths": ops.zeros(shape, "int32"),
     }
-    if search.kind == "beams":  # all begin alike: the first choice is the first beam's
+    if search.kind == "beams":  # all beams are equal: only the first takes part in the first step
         state["score"] = ops.where(ops.arange(search.width)[None] == 0, state["score"], NEG_INF)
         state["ended_tokens"] = state["tokens"]
         state["ended_scores"] = ops.full(shape, -float("inf"))
     if search.early_stopping == "best":
-        state["places"] = ops.full((batch,), search.width, "int32")
+        state["widths"] = ops.full((batch,), search.width, "int32")
     if search.penalized:
         state["seen"] = ops.repeat(seen[:, None], search.width, axis=1)
     return state
 
 
-def choose(search, scores, state, limits):
-    """Writes one token to every sequence.
+def choose(search, logits, state, sampling_params):
+    """Appends one token to every sequence.
 
     Args:
-        scores: of the model, `(batch, 1 or width, vocab_size)`.
-        limits: a dict of tensors: `most` and `least`, the numbers of new tokens; `stops`,
-            booleans `(vocab_size,)`; `bias` on the scores, which broadcasts to them;
+        search: a `DecodingConfig`.
+        logits: of the model, `(batch, 1 or width, vocab_size)`.
+        state: the state; see the module.
+        sampling_params: dict of tensors: `most` and `least`, the numbers of new tokens; `stops`,
+            bool `(vocab_size,)`; `bias`, added to the logits, to which it broadcasts;
             `temperature`, `top_k`, `top_p` (infinite: all), `repetition_penalty`,
-            `length_penalty`; `noise`, uniform numbers `(batch, width, length)`.
+            `length_penalty`; `noise`, uniform random numbers `(batch, width, length)`.
 
     Returns:
         The next state.
     """
-    scores = ops.cast(scores, "float32")
-    scores = ops.broadcast_to(scores, (*state["score"].shape, scores.shape[-1]))
+    logits = ops.cast(logits, "float32")
+    logits = ops.broadcast_to(logits, (*state["score"].shape, logits.shape[-1]))
     if search.kind != "beams":
-        return _choose_alone(search, scores, state, limits)
+        return _choose_alone(search, logits, state, sampling_params)
     step = _choose_until_best_ends if search.early_stopping == "best" else _choose_beams
-    return step(search, processed(ops.log_softmax(scores), state, limits), state, limits)
+    log_probs = processed(ops.log_softmax(logits), state, sampling_params)
+    return step(search, log_probs, state, sampling_params)
 
 
-def processed(scores, state, limits):
-    """Scores after the repetition penalty (arXiv 1909.05858, section 4.1) and all that is barred."""
+def processed(scores, state, sampling_params):
+    """Applies the repetition penalty, the minimum length and the bias of allowed tokens.
+
+    Args:
+        scores: logits or log-probabilities, `(batch, width, vocab_size)`.
+        state: the state; see the module.
+        sampling_params: see `choose`.
+
+    Reference:
+        Repetition penalty: Keskar et al., "CTRL", arXiv 1909.05858, section 4.1.
+    """
     if "seen" in state:
-        penalty = limits["repetition_penalty"]
-        weaker = ops.where(scores < 0, scores * penalty, scores / penalty)
-        scores = ops.where(state["seen"], weaker, scores)
-    others = ops.logical_and(limits["bias"] == 0, ops.logical_not(limits["stops"]))
-    # a stop token that is all that is allowed is never too early
-    least = ops.where(ops.any(others, axis=-1, keepdims=True), limits["least"], 0)
-    too_early = ops.logical_and(limits["stops"], state["count"] < least)
-    return ops.where(too_early, NEG_INF, scores) + limits["bias"]
+        penalty = sampling_params["repetition_penalty"]
+        lowered = ops.where(scores < 0, scores * penalty, scores / penalty)
+        scores = ops.where(state["seen"], lowered, scores)
+    others = ops.logical_and(
+        sampling_params["bias"] == 0, ops.logical_not(sampling_params["stops"])
+    )
+    # where only stop tokens are allowed, the minimum length does not apply
+    least = ops.where(ops.any(others, axis=-1, keepdims=True), sampling_params["least"], 0)
+    too_early = ops.logical_and(sampling_params["stops"], state["count"] < least)
+    return ops.where(too_early, NEG_INF, scores) + sampling_params["bias"]
 
 
-def _choose_alone(search, scores, state, limits):
-    """Every sequence for itself: the most likely token, or a random one."""
-    wanted = processed(scores, state, limits)
+def _choose_alone(search, logits, state, sampling_params):
+    """Chooses for each sequence the most likely token, or a random one."""
+    processed_logits = processed(logits, state, sampling_params)
     if search.kind == "greedy":
-        token = ops.cast(ops.argmax(wanted, axis=-1), "int32")
+        token = ops.cast(ops.argmax(processed_logits, axis=-1), "int32")
     else:
-        noise = ops.take(limits["noise"], state["count"], axis=2)
-        token = sample(wanted / limits["temperature"], noise, search, limits)
-    going = ops.logical_not(state["done"])
-    gain = ops.take_along_axis(ops.log_softmax(scores), token[..., None], axis=-1)[..., 0]
-    token = ops.where(going, token, 0)
-    stops = ops.logical_or(ops.take(limits["stops"], token), state["done"])
+        noise = ops.take(sampling_params["noise"], state["count"], axis=2)
+        token = sample(
+            processed_logits / sampling_params["temperature"], noise, search, sampling_params
+        )
+    running = ops.logical_not(state["done"])
+    gain = ops.take_along_axis(ops.log_softmax(logits), token[..., None], axis=-1)[..., 0]
+    token = ops.where(running, token, 0)
+    stops = ops.logical_or(ops.take(sampling_params["stops"], token), state["done"])
     return state | {
-        **_written(state, token, ops.zeros_like(token) + ops.arange(search.width, dtype="int32")),
-        "score": state["score"] + ops.where(going, gain, 0.0),
+        **_append_tokens(
+            state, token, ops.zeros_like(token) + ops.arange(search.width, dtype="int32")
+        ),
+        "score": state["score"] + ops.where(running, gain, 0.0),
         "done": stops,
-        "lengths": state["lengths"] + ops.cast(going, "int32"),
+        "lengths": state["lengths"] + ops.cast(running, "int32"),
         "open": ops.logical_not(ops.all(stops, axis=1)),
     }
 
 
-def sample(scores, noise, search, limits):
-    """A token from the distribution of the scores, by the inverse of its distribution function.
+def sample(logits, noise, search, sampling_params):
+    """Samples a token from the distribution of the logits, by inverse transform sampling.
 
     Args:
-        scores: `(..., vocab_size)`.
+        logits: `(..., vocab_size)`.
         noise: uniform in [0, 1), `(...)`.
-        search: a `DecodingConfig`: `likeliest` is looked at.
-        limits: `top_k`, at most `likeliest`; `top_p` of the nucleus: the fewest tokens that
-            together are so likely.
+        search: a `DecodingConfig`, for its `likeliest`.
+        sampling_params: `top_k`, at most `likeliest`; `top_p`: nucleus sampling, from the smallest
+            set of tokens whose probability is at least this.
 
     Returns:
         int32 `(...)`.
@@ -143,37 +168,38 @@ def sample(scores, noise, search, limits):
     """
     ids = None
     if search.likeliest:
-        scores, ids = ops.top_k(scores, search.likeliest)
+        logits, ids = ops.top_k(logits, search.likeliest)
         rank = ops.arange(search.likeliest, dtype="int32")
-        scores = ops.where(rank < limits["top_k"], scores, -float("inf"))
-    shares = ops.softmax(scores, axis=-1)
+        logits = ops.where(rank < sampling_params["top_k"], logits, -float("inf"))
+    probs = ops.softmax(logits, axis=-1)
     if search.likeliest:
-        before = ops.cumsum(shares, axis=-1) - shares
-        shares = ops.where(before < limits["top_p"], shares, 0.0)
-    sums = ops.cumsum(shares, axis=-1)
+        before = ops.cumsum(probs, axis=-1) - probs
+        probs = ops.where(before < sampling_params["top_p"], probs, 0.0)
+    sums = ops.cumsum(probs, axis=-1)
     total = sums[..., -1:]
-    # just below the total: rounding must not lead beyond the last token that has a share
+    # just below the total: rounding must not select a token after the last possible one
     drawn = ops.minimum(noise[..., None] * total, total * (1 - 1e-6))
-    place = ops.sum(ops.cast(sums <= drawn, "int32"), axis=-1)
+    index = ops.sum(ops.cast(sums <= drawn, "int32"), axis=-1)
     if ids is None:
-        return place
-    return ops.cast(ops.take_along_axis(ids, place[..., None], axis=-1)[..., 0], "int32")
+        return index
+    return ops.cast(ops.take_along_axis(ids, index[..., None], axis=-1)[..., 0], "int32")
 
 
-def _choose_beams(search, log_probs, state, limits):
-    """The best continuations of all beams of a row together.
+def _choose_beams(search, log_probs, state, sampling_params):
+    """Chooses the best continuations of all beams of a row together.
 
-    More candidates than beams are looked at, so that enough remain when some of them end. What
-    ends among the best `width` is kept aside, by its score over its length to the power of the
-    length penalty. A row is closed when what runs can no longer beat what was kept, as
-    transformers judges it.
+    More candidates than beams are considered, so that enough remain when some of them end. Those
+    that end among the best `width` are kept apart, ranked by score / length**length_penalty. A
+    row is closed when no running beam can beat the kept ones, by the rules of transformers.
     """
     width, count = search.width, state["count"] + 1
     value, token, parent = _candidates(state, log_probs, width * search.candidates)
-    ends = ops.logical_or(ops.take(limits["stops"], token), count >= limits["most"])
+    ends = ops.logical_or(
+        ops.take(sampling_params["stops"], token), count >= sampling_params["most"]
+    )
     score, order = ops.top_k(ops.where(ends, value + NEG_INF, value), width)
 
-    penalty = limits["length_penalty"]
+    penalty = sampling_params["length_penalty"]
 
     def worth(sums, length):
         length = ops.cast(length, "float32")
@@ -182,20 +208,20 @@ def _choose_beams(search, log_probs, state, limits):
     new = ops.logical_and(ends, ops.arange(token.shape[1])[None] < width)
     new = ops.logical_and(new, state["open"][:, None])
     new_scores = ops.where(new, worth(value, count), -float("inf"))
-    kept, place = ops.top_k(ops.concatenate([state["ended_scores"], new_scores], axis=1), width)
+    kept, ranks = ops.top_k(ops.concatenate([state["ended_scores"], new_scores], axis=1), width)
 
     def merged(old, new):
-        return of_beams(ops.concatenate([old, new], axis=1), place)
+        return of_beams(ops.concatenate([old, new], axis=1), ranks)
 
     done = merged(state["done"], new)
-    longest = limits["most"] if search.early_stopping == "never" else count
+    longest = sampling_params["most"] if search.early_stopping == "never" else count
     longest = ops.where(penalty > 0, longest, count)
     worst = ops.where(done, ops.min(kept, axis=1, keepdims=True), -float("inf"))
     is_open = ops.any(worth(score[:, :1], longest) > worst, axis=1)
     if search.early_stopping is True:
         is_open = ops.logical_and(is_open, ops.logical_not(ops.all(done, axis=1)))
     return state | {
-        **_written(state, of_beams(token, order), of_beams(parent, order)),
+        **_append_tokens(state, of_beams(token, order), of_beams(parent, order)),
         "score": score,
         "open": ops.logical_and(state["open"], is_open),
         "done": done,
@@ -205,67 +231,67 @@ def _choose_beams(search, log_probs, state, limits):
     }
 
 
-def _choose_until_best_ends(search, log_probs, state, limits):
-    """bert4keras' beam search: a row is closed when its best beam ends; others that end are dropped.
+def _choose_until_best_ends(search, log_probs, state, sampling_params):
+    """Beam search of bert4keras: a row is closed when its best beam ends.
 
-    A dropped beam leaves its place empty, so that the search becomes narrower.
+    Other beams that end are dropped, and the search becomes narrower.
     """
     value, token, parent = _candidates(state, log_probs, search.width)
-    stops = ops.take(limits["stops"], token)
-    taken = ops.arange(search.width)[None] < state["places"][:, None]
-    runs = ops.logical_and(taken, ops.logical_not(stops))
-    written = _written(state, token, parent)
-    first = ops.logical_or(stops[:, 0], written["count"] >= limits["most"])
-    closes = ops.logical_and(state["open"], first)
+    stops = ops.take(sampling_params["stops"], token)
+    in_use = ops.arange(search.width)[None] < state["widths"][:, None]
+    running = ops.logical_and(in_use, ops.logical_not(stops))
+    updates = _append_tokens(state, token, parent)
+    best_ends = ops.logical_or(stops[:, 0], updates["count"] >= sampling_params["most"])
+    closes = ops.logical_and(state["open"], best_ends)
 
-    def settled(name, new):
-        which = ops.reshape(closes, (-1,) + (1,) * (len(new.shape) - 1))
-        return ops.where(which, new, state[name])
+    def where_closed(name, new):
+        condition = ops.reshape(closes, (-1,) + (1,) * (len(new.shape) - 1))
+        return ops.where(condition, new, state[name])
 
     return state | {
-        **written,
-        "score": ops.where(runs, value, NEG_INF),
-        "places": state["places"] - ops.sum(ops.cast(ops.logical_and(taken, stops), "int32"), 1),
+        **updates,
+        "score": ops.where(running, value, NEG_INF),
+        "widths": state["widths"] - ops.sum(ops.cast(ops.logical_and(in_use, stops), "int32"), 1),
         "open": ops.logical_and(state["open"], ops.logical_not(closes)),
-        "done": settled("done", stops),
-        "lengths": settled("lengths", ops.zeros_like(token) + written["count"]),
-        "ended_tokens": settled("ended_tokens", written["tokens"]),
-        "ended_scores": settled("ended_scores", value),
+        "done": where_closed("done", stops),
+        "lengths": where_closed("lengths", ops.zeros_like(token) + updates["count"]),
+        "ended_tokens": where_closed("ended_tokens", updates["tokens"]),
+        "ended_scores": where_closed("ended_scores", value),
     }
 
 
 def _candidates(state, log_probs, number):
-    """The best continuations of a row, at most `number`: scores, tokens, the beams they continue."""
+    """Returns scores, tokens and parent beams of the best continuations, at most `number` a row."""
     batch, width, vocab_size = log_probs.shape
     total = ops.reshape(log_probs + state["score"][..., None], (batch, width * vocab_size))
-    value, place = ops.top_k(total, min(number, width * vocab_size))
-    place = ops.cast(place, "int32")
-    return value, place % vocab_size, place // vocab_size
+    value, index = ops.top_k(total, min(number, width * vocab_size))
+    index = ops.cast(index, "int32")
+    return value, index % vocab_size, index // vocab_size
 
 
 def _appended(state, token, parent):
-    """The sequences of the beams `parent`, each with its token."""
-    here = ops.arange(state["tokens"].shape[2], dtype="int32") == state["count"]
-    return ops.where(here, token[..., None], of_beams(state["tokens"], parent))
+    """Returns the sequences of the beams `parent`, each followed by its new token."""
+    is_new = ops.arange(state["tokens"].shape[2], dtype="int32") == state["count"]
+    return ops.where(is_new, token[..., None], of_beams(state["tokens"], parent))
 
 
-def _written(state, token, parent):
-    """What changes when beam `i` becomes beam `parent[i]` and its token."""
-    here = ops.arange(state["tokens"].shape[2], dtype="int32") == state["count"]
-    own = ops.arange(parent.shape[1], dtype="int32")[None, :, None]
-    changed = {
+def _append_tokens(state, token, parent):
+    """Returns the state's updates when beam `i` becomes beam `parent[i]` followed by `token[i]`."""
+    is_new = ops.arange(state["tokens"].shape[2], dtype="int32") == state["count"]
+    beams = ops.arange(parent.shape[1], dtype="int32")[None, :, None]
+    updates = {
         "count": state["count"] + 1,
         "tokens": _appended(state, token, parent),
-        "ancestors": ops.where(here, own, of_beams(state["ancestors"], parent)),
+        "ancestors": ops.where(is_new, beams, of_beams(state["ancestors"], parent)),
     }
     if "seen" in state:
         now = ops.arange(state["seen"].shape[-1], dtype="int32") == token[..., None]
-        changed["seen"] = ops.logical_or(of_beams(state["seen"], parent), now)
-    return changed
+        updates["seen"] = ops.logical_or(of_beams(state["seen"], parent), now)
+    return updates
 
 
 def of_beams(x, beams):
-    """`x[row, beams[row]]` for each row: `(batch, m, ...)` and `(batch, n)` to `(batch, n, ...)`."""
+    """Gathers `x[row, beams[row]]`: `(batch, m, ...)` and `(batch, n)` to `(batch, n, ...)`."""
     index = ops.reshape(beams, (*beams.shape, *[1] * (len(x.shape) - 2)))
     index = ops.broadcast_to(index, (*beams.shape, *x.shape[2:]))
     return ops.take_along_axis(x, ops.cast(index, "int32"), axis=1)

@@ -1,6 +1,7 @@
-"""PyTorch: a function recorded once as a list of its tensor operations, and replayed.
+"""Records a function's tensor operations once, and replays them (PyTorch).
 
-A Keras layer costs some 50 microseconds of Python a call, more than the arithmetic of one token.
+A Keras layer costs about 50 microseconds of Python per call, more than the arithmetic of one
+token.
 """
 
 import warnings
@@ -12,12 +13,12 @@ from torch.utils import _pytree as pytree
 
 
 def traced(variables, function):
-    """The function, recorded for each set of shapes at its first call.
+    """Returns the function, recorded at its first call with each set of shapes.
 
     Args:
-        variables: list of Keras variables that it uses; their values are read at each call.
-        function: of nested dicts and lists of tensors, giving such. What depends on the value
-            of a tensor must be an operation on it.
+        variables: list of the Keras variables it uses; their values are read at each call.
+        function: takes and returns nested dicts and lists of tensors. Its control flow must not
+            depend on the values of tensors.
     """
     recordings = {}
 
@@ -35,15 +36,15 @@ def traced(variables, function):
 
 
 def _recorded(variables, function, values, tensors, structure):
-    """The operations on flat tensors, and how their results are nested."""
-    shape_of_results = []
+    """Returns the operations on flat tensors, and the nested structure of their results."""
+    structures = []
 
     def flat(*everything):
         values, tensors = everything[: len(variables)], everything[len(variables) :]
         with keras.StatelessScope(list(zip(variables, values, strict=True))):
             results = function(*pytree.tree_unflatten(list(tensors), structure))
         results, nested = pytree.tree_flatten(results)
-        shape_of_results.append(nested)
+        structures.append(nested)
         return tuple(results)
 
     everything = [*values, *tensors]
@@ -51,4 +52,4 @@ def _recorded(variables, function, values, tensors, structure):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         operations = torch.jit.trace(operations, everything, check_trace=False)
-    return operations, shape_of_results[0]
+    return operations, structures[0]

@@ -1,12 +1,12 @@
-"""A checkpoint behind HTTP: typed JSON endpoints, batching, and a page to look at.
+"""HTTP server for a checkpoint: typed JSON endpoints, dynamic batching, and a web page.
 
     python -m bert4keras_lite serve chinese_L-12_H-768_A-12
 
-`abilities.py` says what a checkpoint can do and does it, `worker.py` lets requests share forward
-passes, `page/` is for people. The rest speaks HTTP (`pip install "bert4keras_lite[serve]"`): `app.py`
-has the endpoints, `bodies.py` reads requests, held against `schemas.py`, `answers.py` makes JSON,
-`guards.py` stands before all that, `metrics.py` counts, and `server.py` has the connections, from which
-`reading.py` takes requests.
+`abilities.py` has the tasks of a checkpoint, `worker.py` batches requests, and `page/` is the web
+page. The other modules need `pip install "bert4keras_lite[serve]"`: `app.py` has the endpoints,
+`bodies.py` parses request bodies by `schemas.py`, `answers.py` makes JSON, `following.py` waits for
+results, `guards.py` is the middleware, `metrics.py` counts, `server.py` handles connections, and
+`reading.py` parses HTTP requests.
 """
 
 _HOME = {
@@ -27,5 +27,7 @@ def __getattr__(name):
         try:
             return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
         except ModuleNotFoundError as error:
-            raise ImportError(f'{error}: pip install "bert4keras_lite[serve]"') from None
+            raise ImportError(
+                f'{error}. Install it: pip install "bert4keras_lite[serve]".'
+            ) from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

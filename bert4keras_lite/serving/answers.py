@@ -1,4 +1,4 @@
-"""Answers: JSON in pieces, made outside the event loop, and problems in their one form."""
+"""Responses: JSON that is streamed in pieces, and the common form of errors."""
 
 import json
 
@@ -6,43 +6,44 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from . import schemas
 
-SMALL = 4096  # numbers of an answer that is made at once, in the event loop
-PIECE = 8192  # numbers that are made into JSON at a time: other threads wait meanwhile
+SMALL = 4096  # numbers of a response that is encoded at once, in the event loop
+PIECE = 8192  # numbers that are encoded at a time: other threads cannot run meanwhile
 CHUNK = 1 << 16  # characters that are sent at a time
-CUT = 200  # characters of what was sent that a message repeats
-GONE = 499  # who would read it has left
+CUT = 200  # characters of a request that a message quotes
+GONE = 499  # status of requests whose client has disconnected
 
 
 class RequestProblem(Exception):
-    """Something in a request: `field` and what is wrong with it."""
+    """A field of a request is invalid; arguments: `field`, or None, and the message."""
 
 
 def problem(status, message, field=None, headers=None):
-    """A response that says what is wrong; what was sent is repeated in short only."""
-    field = field and in_utf8(cut(field))  # field and message may hold anything that was sent
+    """Returns the error response of a status; long quotes from the request are shortened."""
+    field = field and in_utf8(cut(field))  # field and message may quote the request
     message = in_utf8(cut(message))
     error = schemas.Problem(status=status, field=field, message=message)
     return JSONResponse({"error": error.model_dump()}, status, headers)
 
 
 def in_utf8(text):
-    """The text with `?` in place of what UTF-8 has no bytes for, such as of names of other files."""
+    """Replaces what UTF-8 cannot encode, such as parts of some file names, by `?`."""
     return text.encode("utf-8", "replace").decode()
 
 
 def cut(text):
+    """Shortens a text to its first and last `CUT` characters."""
     if len(text) <= 2 * CUT:
         return text
     return f"{text[:CUT]}...{text[-CUT:]}"
 
 
 def respond(pieces, numbers):
-    """A response of JSON that comes in pieces.
+    """Returns a response of JSON that is generated in pieces.
 
     Args:
-        pieces: a generator of strings. Large answers are made in other threads, chunk by chunk, as
-            fast as the client reads them.
-        numbers: how many there are in all of it, or as much.
+        pieces: a generator of strings. For large responses it runs in other threads, chunk by
+            chunk, as fast as the client reads.
+        numbers: total count of numbers in the response, as a measure of its size.
     """
     if numbers <= SMALL:
         return Response("".join(pieces), media_type="application/json")
@@ -50,7 +51,7 @@ def respond(pieces, numbers):
 
 
 def chunks(pieces):
-    """Longer strings."""
+    """Joins strings to chunks of at least `CHUNK` characters (the last may be shorter)."""
     parts, size = [], 0
     for piece in pieces:
         parts.append(piece)
@@ -66,7 +67,7 @@ def as_json(value):
 
 
 def list_pieces(items):
-    """JSON of a list, from that of its items, each of which comes in pieces."""
+    """Yields the JSON of a list in pieces, from generators of the JSON of its items."""
     yield "["
     for i, pieces in enumerate(items):
         if i:
@@ -76,10 +77,11 @@ def list_pieces(items):
 
 
 def array_pieces(array, digits=None):
-    """JSON of an array as lists in lists.
+    """Yields the JSON of an array as nested lists, in pieces.
 
     Args:
-        digits: of the numbers; None: all.
+        array: a NumPy array.
+        digits: digits after the decimal point; None: all.
     """
     if array.ndim > 1 and array.size > PIECE:
         yield from list_pieces(array_pieces(part, digits) for part in array)
@@ -89,7 +91,7 @@ def array_pieces(array, digits=None):
 
 
 def object_pieces(name, pieces, **others):
-    """JSON of an object: `others` first, then a value that comes in pieces."""
+    """Yields the JSON of an object in pieces: `others` first, then `name` with its pieces."""
     begin = as_json(others)[:-1]
     yield f"{begin}{',' if others else ''}{as_json(name)}:"
     yield from pieces

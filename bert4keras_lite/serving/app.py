@@ -1,8 +1,7 @@
-"""The application: what comes by HTTP is looked at here, given to the worker, and answered.
+"""The ASGI application: validates requests, submits them to the worker, and answers.
 
-Requests are looked at and answered in one event loop, but for what takes long, which other threads do.
-A problem is always `{"error": {"status", "field", "message"}}`, whose status says whose fault it is:
-docs/serving.md lists them.
+Requests are handled in one event loop; what takes long runs in other threads. Errors have the form
+`{"error": {"status", "field", "message"}}`; docs/serving.md lists the statuses.
 """
 
 import asyncio
@@ -34,85 +33,85 @@ from .answers import (
     respond,
 )
 from .bodies import parsed
-from .following import Events, results, while_there, whole
+from .following import Events, complete_answer, results, until_disconnect
 from .worker import Failed, Job, Limits, Overloaded, Timeout, Worker
 
 PAGE = Path(__file__).with_name("page")
 RETRY_AFTER = {"Retry-After": "1"}
 USUAL_NEW_TOKENS = 64
-WARM_UP_SECONDS = 600  # what is tried at the start may take longer than a request
+WARM_UP_SECONDS = 600  # the warm-up compiles, so it may take longer than a request
 
 
 @checks_flags
 def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token=None):
-    """The application, for any ASGI server.
+    """Creates the application, for any ASGI server.
 
     Args:
-        served: from `load`; its model belongs to this application alone while that runs.
-        limits: `Limits`.
-        name: what to call the model.
-        warm_up: whether to compile at the start, instead of at the first requests.
-        hosts: names under which clients ask for it, besides those of loopback.
-        token: what requests must bring in `Authorization: Bearer`; None: nothing.
+        served: a `Served` of `load`; only this application may use its model while it runs.
+        limits: `Limits`; None: the defaults.
+        name: name of the model.
+        warm_up: compile at the start instead of at the first requests.
+        hosts: host names of the server, besides those of loopback.
+        token: token that requests must have in `Authorization: Bearer`; None: no token.
 
     Returns:
-        A `FastAPI`, with the page at `/` and its description at `/openapi.json`.
+        A `FastAPI`, with the web page at `/` and its description at `/openapi.json`.
 
     Raises:
-        ValueError: a name, also of `hosts`, or the token cannot be one.
+        ValueError: `name`, a host name or the token is invalid.
     """
     if not isinstance(name, str) or not name:
-        raise ValueError(f"name: expected what to call the model, got {name!r:.200}.")
+        raise ValueError(f"name: expected a name for the model, got {name!r:.200}.")
     limits, name = limits or Limits(), in_utf8(name)
     worker, counts = Worker(limits), metrics.Metrics()
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
         jobs = []
-        for wanted in served.abilities.values() if warm_up else ():
-            with contextlib.suppress(InvalidRequest):  # by a model with hardly any positions
-                jobs.append(Job(wanted, wanted.prepare(wanted.example), WARM_UP_SECONDS))
+        for ability in served.abilities.values() if warm_up else ():
+            with contextlib.suppress(InvalidRequest):  # a model with very few positions
+                jobs.append(Job(ability, ability.prepare(ability.example), WARM_UP_SECONDS))
         worker.start(jobs)
         yield
         await asyncio.to_thread(worker.close)
 
     codes = (400, 401, 404, 408, 413, 421, 422, 503, 504)
     problems = {status: {"model": schemas.ProblemAnswer} for status in codes}
-    # FastAPI's own pages of documentation load scripts from elsewhere
+    # FastAPI's documentation pages would load scripts from other servers
     app = FastAPI(title=name, lifespan=lifespan, docs_url=None, redoc_url=None, responses=problems)
     app.state.worker, app.state.limits, app.state.metrics = worker, limits, counts
-    for kind, handler in HANDLERS.items():
-        app.add_exception_handler(kind, handler)
+    for error_class, handler in HANDLERS.items():
+        app.add_exception_handler(error_class, handler)
 
-    def post(path, wanted, given):
-        """Registers a coroutine of a request and its body, a `wanted`, that answers a `given`."""
-        schema = {"application/json": {"schema": wanted.model_json_schema()}}
+    def post(path, request_schema, answer_schema):
+        """Registers an endpoint: a coroutine of a request and its body, parsed by a schema."""
+        schema = {"application/json": {"schema": request_schema.model_json_schema()}}
 
         def register(function):
             async def endpoint(request: Request):
-                return await function(request, await parsed(request, wanted))
+                return await function(request, await parsed(request, request_schema))
 
             endpoint.__name__, endpoint.__doc__ = function.__name__, function.__doc__
             body = {"requestBody": {"required": True, "content": schema}}
-            app.post(path, response_model=given, openapi_extra=body)(endpoint)
+            app.post(path, response_model=answer_schema, openapi_extra=body)(endpoint)
             return function
 
         return register
 
-    def ability(name):
+    def ability_of(name):
         if name not in served.abilities:
             raise HTTPException(404, f"{name}: {served.cannot[name]}")
         return served.abilities[name]
 
-    def prepare(wanted, field, text, settings):
-        """What an ability needs to know of a text; `field` is where it stands in the request."""
+    def prepare(ability, field, text, settings):
+        """Prepares a text for an ability; `field` is its place in the request."""
         if len(text) > limits.characters:
             message = f"{len(text)} characters; at most {limits.characters} are read."
             raise RequestProblem(field, message)
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise RequestProblem(field, "half of a surrogate pair; expected whole characters.")
         try:
-            item = wanted.prepare(text, **settings)
+            item = ability.prepare(text, **settings)
         except InvalidRequest as error:
             raise RequestProblem(field, str(error)) from None
         if len(item.ids) > limits.tokens:
@@ -121,29 +120,32 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         return item
 
     async def prepared(name, texts, **settings):
-        """A job of each text, looked at in another thread: tokenizing takes a while.
+        """Makes a job of each text; tokenizes in another thread, as that takes long.
 
         Args:
+            name: name of the ability.
             texts: dict of field -> text.
+            **settings: arguments of the ability's `prepare`.
         """
-        wanted = ability(name)
+        ability = ability_of(name)
         worker.check_room(len(texts))
         begin = time.monotonic()
         items = await asyncio.to_thread(
-            lambda: [prepare(wanted, field, text, settings) for field, text in texts.items()]
+            lambda: [prepare(ability, field, text, settings) for field, text in texts.items()]
         )
         left = begin + limits.seconds - time.monotonic()
-        return [Job(wanted, item, left) for item in items]
+        return [Job(ability, item, left) for item in items]
 
     async def answers(request, name, texts):
-        ability(name)
-        most = min(limits.texts, limits.waiting)  # more could never wait together
+        """Submits a job for each text and returns their results."""
+        ability_of(name)
+        most = min(limits.texts, limits.waiting)  # more can never be in the queue
         if len(texts) > most:
             message = f"{len(texts)} texts; at most {most} are read at once."
             raise RequestProblem("texts", message)
         jobs = await prepared(name, {f"texts[{i}]": text for i, text in enumerate(texts)})
         worker.submit(jobs)
-        return await while_there(request, jobs, results(jobs))
+        return await until_disconnect(request, jobs, results(jobs))
 
     def check_size(field, numbers, advice):
         if numbers > limits.numbers:
@@ -152,29 +154,29 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
 
     @app.get("/health")
     async def health() -> schemas.Health:
-        """Whether the server takes requests; 503 when it is closing, or its model has failed."""
+        """Whether the server takes requests; 503 if it is closing, or its model has failed."""
         waiting, running = worker.counts()
-        found = schemas.Health(
+        state = schemas.Health(
             status=worker.status,
             waiting=waiting,
             running=running,
             abilities=list(served.abilities),
         )
-        return JSONResponse(found.model_dump(), 200 if found.status == "ready" else 503)
+        return JSONResponse(state.model_dump(), 200 if state.status == "ready" else 503)
 
     @app.get("/metrics", response_class=Response)
     async def figures():
-        """Counts and durations, in the text form of Prometheus."""
+        """Counts and durations, in the text format of Prometheus."""
         waiting, running = worker.counts()
         text = counts.text(
-            texts_waiting=("Texts that wait for the model.", waiting),
-            texts_running=("Texts that the model works on.", running),
+            texts_waiting=("Texts waiting for the model.", waiting),
+            texts_running=("Texts being processed by the model.", running),
         )
         return Response(text, media_type=metrics.CONTENT_TYPE)
 
     @app.get("/v1/model")
     async def model() -> schemas.Model:
-        """What is served, what it can do, and how much at once."""
+        """The served model, its abilities, and the limits."""
         c = served.transformer.config
         entities = served.abilities.get("entities")
         return schemas.Model(
@@ -196,9 +198,9 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
 
     @post("/v1/fill-mask", schemas.FillMaskRequest, schemas.FillMaskAnswer)
     async def fill_mask(request, body):
-        """What could stand at each mask of the texts."""
-        found = await answers(request, "fill-mask", body.texts)
-        numbers = body.top * sum(map(len, found))
+        """The most likely tokens at each mask of the texts."""
+        predictions = await answers(request, "fill-mask", body.texts)
+        numbers = body.top * sum(map(len, predictions))
         check_size("top", numbers, "Ask for fewer candidates.")
 
         def mask_pieces(candidates):
@@ -207,35 +209,35 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
 
         filled = (
             object_pieces("masks", list_pieces(map(mask_pieces, masks)), text=text)
-            for text, masks in zip(body.texts, found, strict=True)
+            for text, masks in zip(body.texts, predictions, strict=True)
         )
         return respond(object_pieces("results", list_pieces(filled)), numbers)
 
     async def vectors_of(request, body):
-        found = await answers(request, "vectors", body.texts)
-        return np.stack([vectors[body.pooling] for vectors in found])
+        results_by_pooling = await answers(request, "vectors", body.texts)
+        return np.stack([vectors[body.pooling] for vectors in results_by_pooling])
 
     @post("/v1/vectors", schemas.VectorsRequest, schemas.VectorsAnswer)
     async def vectors(request, body):
-        """A vector of each text."""
-        found = await vectors_of(request, body)
-        check_size("texts", found.size, "Send fewer texts.")
-        return respond(object_pieces("vectors", array_pieces(found)), found.size)
+        """A vector for each text."""
+        array = await vectors_of(request, body)
+        check_size("texts", array.size, "Send fewer texts.")
+        return respond(object_pieces("vectors", array_pieces(array)), array.size)
 
     @post("/v1/similarity", schemas.VectorsRequest, schemas.SimilarityAnswer)
     async def similarity(request, body):
-        """The cosines of the texts' vectors."""
+        """The cosine similarities of the texts' vectors."""
         check_size("texts", len(body.texts) ** 2, "Send fewer texts.")
-        found = (await vectors_of(request, body)).astype("float64")  # squares are no infinity there
-        found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-        found = await asyncio.to_thread(np.matmul, found, found.T)
-        return respond(object_pieces("similarity", array_pieces(found)), found.size)
+        array = (await vectors_of(request, body)).astype("float64")  # squares cannot overflow
+        array = array / np.maximum(np.linalg.norm(array, axis=1, keepdims=True), 1e-12)
+        array = await asyncio.to_thread(np.matmul, array, array.T)
+        return respond(object_pieces("similarity", array_pieces(array)), array.size)
 
     @post("/v1/entities", schemas.EntitiesRequest, schemas.EntitiesAnswer)
     async def entities(request, body):
-        """What the model of `--ner` finds in the texts."""
-        found = await answers(request, "entities", body.texts)
-        numbers = await asyncio.to_thread(size_of, found)  # there may be millions of spans
+        """Entities that the model of `--ner` finds in the texts."""
+        spans_of_texts = await answers(request, "entities", body.texts)
+        numbers = await asyncio.to_thread(size_of, spans_of_texts)  # may be millions of spans
         check_size("texts", numbers, "Send fewer texts, or shorter ones.")
 
         def span_pieces(text, spans):
@@ -243,41 +245,42 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
                 part = text[start:end]
                 yield [as_json({"start": start, "end": end, "text": part, "kind": kind})]
 
-        marked = (list_pieces(span_pieces(*pair)) for pair in zip(body.texts, found, strict=True))
+        pairs = zip(body.texts, spans_of_texts, strict=True)
+        marked = (list_pieces(span_pieces(*pair)) for pair in pairs)
         return respond(object_pieces("results", list_pieces(marked)), numbers)
 
     @post("/v1/attention", schemas.AttentionRequest, schemas.AttentionAnswer)
     async def attention(request, body):
-        """How much each token of a text attends to each other one."""
-        wanted = ability("attention")
-        layers = chosen("layers", body.layers, wanted.blocks)
-        heads = chosen("heads", body.heads, wanted.heads)
+        """The attention probabilities between the tokens of a text."""
+        ability = ability_of("attention")
+        layers = selected("layers", body.layers, ability.blocks)
+        heads = selected("heads", body.heads, ability.heads)
         jobs = await prepared("attention", {"text": body.text}, layers=layers, heads=heads)
         item = jobs[0].item
         numbers = len(layers) * len(heads) * len(item.ids) ** 2
         check_size("layers", numbers, "Ask for fewer layers or heads, or send a shorter text.")
         worker.submit(jobs)
-        (weights,) = await while_there(request, jobs, results(jobs))
+        (weights,) = await until_disconnect(request, jobs, results(jobs))
         tokens = served.tokenizer.ids_to_tokens(item.ids)
-        places = [
+        tokens = [
             {"token": token, "start": start, "end": end}
             for token, (start, end) in zip(tokens, item.offsets, strict=True)
         ]
         rows = array_pieces(weights, digits=4)
-        pieces = object_pieces("weights", rows, tokens=places, layers=layers, heads=heads)
+        pieces = object_pieces("weights", rows, tokens=tokens, layers=layers, heads=heads)
         return respond(pieces, numbers)
 
     @post("/v1/generate", schemas.GenerateRequest, schemas.GenerateAnswer)
     async def generate(request, body):
-        """A text's continuation or answer; with `stream`, piece by piece as it is written."""
-        ability("generate")
+        """A text's continuation or answer; with `stream`, piece by piece as it is generated."""
+        ability_of("generate")
         new_tokens = body.max_new_tokens or min(USUAL_NEW_TOKENS, limits.new_tokens)
         if new_tokens > limits.new_tokens:
-            message = f"{new_tokens}; at most {limits.new_tokens} are written at once."
+            message = f"{new_tokens}; at most {limits.new_tokens} are generated per request."
             raise RequestProblem("max_new_tokens", message)
         for field in ("top_k", "top_p"):
             if getattr(body, field) is not None and not body.sample:
-                raise RequestProblem(field, "belongs to sample=true.")
+                raise RequestProblem(field, "expected none without sample=true.")
         seed = random.getrandbits(32) if body.seed is None else body.seed
         (job,) = await prepared(
             "generate",
@@ -296,7 +299,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         if body.stream:
             return Events(job, seed, counts)
         try:
-            answer = await while_there(request, [job], whole(job, seed))
+            answer = await until_disconnect(request, [job], complete_answer(job, seed))
         finally:
             counts.tokens += job.tokens
         return Response(answer.model_dump_json(), media_type="application/json")
@@ -306,7 +309,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         return FileResponse(PAGE / "index.html")
 
     app.mount("/page", StaticFiles(directory=PAGE))
-    for route in app.routes:  # starlette's `$` also matches before a line break at the end
+    for route in app.routes:  # the `$` of starlette's patterns also matches before a final newline
         route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z")
     paths = [route.path for route in app.routes]
     for guard, settings in (  # from the inside out
@@ -321,53 +324,53 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
     return app
 
 
-def size_of(found):
-    """Numbers and characters of spans."""
-    return sum(2 + end - start for spans in found for start, end, _ in spans)
+def size_of(spans_of_texts):
+    """Returns the size of an answer with spans: their numbers and characters."""
+    return sum(2 + end - start for spans in spans_of_texts for start, end, _ in spans)
 
 
-def chosen(field, wanted, count):
-    """Which blocks or heads, of so many."""
-    if wanted is None:
+def selected(field, indices, count):
+    """Returns the requested indices of layers or heads, after a check; None: all of them."""
+    if indices is None:
         return list(range(count))
     seen = set()
-    for i, number in enumerate(wanted):
+    for i, number in enumerate(indices):
         if not 0 <= number < count:
             raise RequestProblem(f"{field}[{i}]", f"{number}; expected 0 to {count - 1}.")
         if number in seen:
             raise RequestProblem(f"{field}[{i}]", f"{number} again; expected each once.")
         seen.add(number)
-    return wanted
+    return indices
 
 
-# ---------------------------------------------------------------- problems
+# ---------------------------------------------------------------- errors
 
 
 async def http_problem(request, error):
     return problem(error.status_code, str(error.detail), headers=error.headers)
 
 
-async def unfit(request, error):
+async def invalid_request(request, error):
     field, message = error.args
     return problem(422, message, field)
 
 
-async def busy(request, error):
-    return problem(503, f"{error}; try again later.", headers=RETRY_AFTER)
+async def overloaded(request, error):
+    return problem(503, f"{error} Try again later.", headers=RETRY_AFTER)
 
 
-async def late(request, error):
-    return problem(504, f"{error}.", headers=RETRY_AFTER)
+async def timed_out(request, error):
+    return problem(504, str(error), headers=RETRY_AFTER)
 
 
 async def failed(request, error):
-    return problem(500, f"{error}.")
+    return problem(500, str(error))
 
 
 HANDLERS = {
     StarletteHTTPException: http_problem,
-    RequestProblem: unfit,
-    Overloaded: busy,
-    Timeout: late,
+    RequestProblem: invalid_request,
+    Overloaded: overloaded,
+    Timeout: timed_out,
     Failed: failed,
 }

@@ -1,4 +1,4 @@
-"""How much each token attends to each other one, of a model as it is."""
+"""Attention probabilities of a built model."""
 
 import contextlib
 from itertools import chain
@@ -10,18 +10,17 @@ from ..layers import NystromAttention, TransformerBlock
 
 
 def attention_model(transformer):
-    """A model of a `Transformer`'s attention, which shares its layers.
+    """Returns a model that outputs a `Transformer`'s attention probabilities, sharing its layers.
 
     Args:
-        transformer: of an encoder-decoder, the encoder is meant.
+        transformer: a `Transformer`; for an encoder-decoder, its encoder is used.
 
     Returns:
-        A `keras.Model` that takes the inputs of the transformer (or encoder) and gives the
-        probabilities `(batch, blocks, heads, queries, keys)`, float32. A gated attention unit has
-        one head.
+        A `keras.Model` with the inputs of the transformer (or encoder) and the output
+        `(batch, blocks, heads, queries, keys)`, float32. A gated attention unit has one head.
 
     Raises:
-        ValueError: the attention is one that computes no such matrix.
+        ValueError: the attention does not compute such a matrix (Nyström attention).
 
     Example:
         >>> transformer = build_transformer_model(directory, return_keras_model=False)
@@ -33,52 +32,52 @@ def attention_model(transformer):
 
 
 class AttentionProbabilities(keras.layers.Layer):
-    """Runs a model and gives, instead of its outputs, what `attention_model` describes.
+    """Runs a model and outputs its attention probabilities; see `attention_model`.
 
-    Whatever a layer's kind of attention, its probabilities pass through its dropout, which does
-    nothing outside of training: there they are seen.
+    In every attention layer they are the input of its dropout layer, where they are recorded;
+    dropout itself is not active in inference.
     """
 
     def __init__(self, model, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.model = model
-        # ALBERT calls one block again and again
+        # ALBERT calls one block several times
         nodes = chain.from_iterable(model._nodes_by_depth.values())
         calls = [x.operation for x in nodes if isinstance(x.operation, TransformerBlock)]
         self.blocks, blocks = len(calls), dict.fromkeys(calls)
         layers = [block.branches["attention"] for block in blocks]
         if not layers or any(isinstance(layer, NystromAttention) for layer in layers):
             raise ValueError(
-                f"{model.name}: there is no matrix of attention to look at, as in blocks that "
-                "attend by landmarks; build it with attention='full'."
+                f"{model.name}: the model computes no attention matrix, such as with Nyström "
+                "attention. Build it with attention='full'."
             )
         self.dropouts = [layer.dropout_layer for layer in layers]
         self.heads = getattr(layers[0], "num_heads", 1)
 
     def call(self, inputs):
-        with seeing(self.dropouts) as seen:
+        with recording_inputs(self.dropouts) as probs:
             self.model(inputs, training=False)
         # a gated attention unit has no axis of heads
-        seen = [x if len(x.shape) == 4 else x[:, None] for x in seen]
-        return ops.cast(ops.stack(seen, axis=1), "float32")
+        probs = [x if len(x.shape) == 4 else x[:, None] for x in probs]
+        return ops.cast(ops.stack(probs, axis=1), "float32")
 
     def compute_output_spec(self, inputs):
         return keras.KerasTensor((None, self.blocks, self.heads, None, None), "float32")
 
 
 @contextlib.contextmanager
-def seeing(layers):
-    """A list to which, in here, each call of these layers appends its input."""
-    seen = []
+def recording_inputs(layers):
+    """Gives a list to which each call of these layers in the context appends its input."""
+    recorded = []
 
-    def see(x, training=False):
-        seen.append(x)
+    def record(x, training=False):
+        recorded.append(x)
         return x
 
     for layer in layers:
-        layer.call = see
+        layer.call = record
     try:
-        yield seen
+        yield recorded
     finally:
         for layer in layers:
             del layer.call

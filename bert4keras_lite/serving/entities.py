@@ -1,4 +1,4 @@
-"""A fine-tuned tagger on disk: a model, its tokenizer's files, and what its numbers are called."""
+"""Saves and loads fine-tuned taggers: a model, its labels, and the files of its tokenizer."""
 
 import json
 from pathlib import Path
@@ -16,28 +16,28 @@ from ..tokenizers import load_tokenizer
 from ..tokenizers.base import TokenizerBase
 
 MODEL, LABELS = "model.keras", "labels.json"
-# layers that change no number when a model predicts, but perhaps its type
+# layers that change no values in inference, except perhaps their dtype
 PASSING = (Dropout, keras.layers.Dropout, keras.layers.Identity, keras.layers.SpatialDropout1D)
-TOKENS = 5  # of the text for which the shape of a model's output is computed
+TOKENS = 5  # length of the text for which the shape of a model's output is computed
 
 
 def save_tagger(directory, model, labels, tokenizer):
-    """Saves what finds entities, for `load_tagger` and the server's `--ner`.
+    """Saves a tagger for `load_tagger` and the server's `--ner`.
 
     Args:
-        directory: is made if missing; gets `model.keras`, `labels.json` and the tokenizer's files,
-            together: see `files.saving`.
-        model: a `keras.Model` from token ids and segment ids to scores of tags `(batch, length,
-            tags)`, which a `ConditionalRandomField` or its kin may decode; or to scores of spans
-            `(batch, kinds, length, length)`, above 0 where there is one.
+        directory: directory for `model.keras`, `labels.json` and the tokenizer's files, which are
+            written atomically (see `files.saving`); created if missing.
+        model: a `keras.Model` from token ids and segment ids to logits of tags `(batch, length,
+            tags)`, which a `ConditionalRandomField` or `MaximumEntropyMarkovModel` may decode; or
+            to logits of spans `(batch, kinds, length, length)`, above 0 for spans.
         labels: the tags, such as `["O", "B-name", "I-name"]`; or the kinds of spans.
-        tokenizer: of the model.
+        tokenizer: the `Tokenizer` of the model.
 
     Raises:
-        ValueError: another number of labels than the model scores, tags that are not of BIO, BIOES
-            or BMES, or a `ConditionalRandomField` or its kin whose scores are not what is given.
-        TypeError: the labels are not strings, or the tokenizer has no vocabulary of tokens.
-        OSError: a file cannot be written; then what was there is unchanged.
+        ValueError: the number of labels differs from the model's output, tags are not BIO, BIOES
+            or BMES, or the model does not output the logits of its CRF or MEMM layer.
+        TypeError: the labels are not strings, or the tokenizer is not one of this toolkit.
+        OSError: a file cannot be written; existing files are unchanged.
     """
     if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
         raise TypeError(f"labels: expected a list of strings, got {repr(labels)[:200]}.")
@@ -51,36 +51,50 @@ def save_tagger(directory, model, labels, tokenizer):
 
 
 def load_tagger(directory):
-    """The model, labels and tokenizer that `save_tagger` wrote.
+    """Loads a tagger of `save_tagger`.
+
+    Args:
+        directory: its directory, or a name on a hub.
+
+    Returns:
+        `(model, labels, tokenizer)`.
 
     Raises:
-        FileNotFoundError, ValueError: a file is missing, or does not fit the others.
+        FileNotFoundError, ValueError: a file is missing, or does not match the others.
     """
     directory = Path(local_directory(directory))
     complete(directory)
     for name in (MODEL, LABELS):
         if not (directory / name).is_file():
             raise FileNotFoundError(
-                f"{directory}: expected {MODEL}, {LABELS} and vocab.txt, as save_tagger writes "
-                f"them; there is no {name}."
+                f"{directory}: there is no {name}; expected {MODEL}, {LABELS} and vocab.txt, as "
+                "written by save_tagger."
             )
     labels = read_json(directory / LABELS)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f"{directory / LABELS}: expected a JSON list of names.")
+        raise ValueError(
+            f"{directory / LABELS}: expected a JSON list of names, got {shown(labels)}."
+        )
     model = read_keras_model(directory / MODEL, compile=False)
     check_labels(model, labels, directory / LABELS)
     return model, labels, load_tokenizer(directory)
 
 
 def check_labels(model, labels, where):
-    """Raises unless a model scores so many labels for each of its tokens, or pairs of them.
+    """Raises if a model's output does not match the labels, or tags are not BIO, BIOES or BMES.
 
-    Tags must be of BIO or its kin.
+    Args:
+        model: a `keras.Model`.
+        labels: list of strings.
+        where: begins messages: what the labels are from.
+
+    Raises:
+        ValueError: see above.
     """
     if not getattr(model, "outputs", None):
         raise ValueError(
-            f"{where}: the model's output has no shape yet; expected a model that begins with "
-            "keras.Input."
+            f"{where}: the shape of the model's output is unknown; expected a model that begins "
+            "with keras.Input."
         )
     tokens = model.inputs[0].shape[1] or TOKENS
     shapes = output_shapes(model, tokens)
@@ -88,7 +102,7 @@ def check_labels(model, labels, where):
         raise ValueError(
             f"{where}: {len(labels)} labels for a model whose output is "
             f"{', '.join(map(str, shapes)):.200} for {tokens} tokens; expected logits (batch, "
-            "tokens, tags) or (batch, kinds, tokens, tokens), of all tokens, [CLS] and [SEP] too."
+            "tokens, tags) or (batch, kinds, tokens, tokens), with [CLS] and [SEP]."
         )
     if len(shapes[0]) == 3:
         for label in labels:
@@ -96,37 +110,37 @@ def check_labels(model, labels, where):
                 bio_spans([label])
             except ValueError:
                 raise ValueError(
-                    f"{where}: {shown(label)} is no tag; expected B, I, M, E, S or O, and a type "
-                    "after a hyphen, such as 'B-PER'."
+                    f"{where}: {shown(label)} is not a tag; expected O, or B, I, M, E or S, if "
+                    "need be with a type after a hyphen, such as 'B-PER'."
                 ) from None
         decoder_of(model, where)
 
 
 def decoder_of(model, where="the model"):
-    """The layer whose `decode` gives the tags of a model's scores; None: the likeliest are taken.
+    """Returns the layer that decodes a model's logits; None: each token gets its best tag.
 
-    It is looked for in models within the model, too, and before what changes no number.
+    The layer may be in a nested model, and before layers that change no values.
 
     Raises:
-        ValueError: the model has a tagger which does not give its output.
+        ValueError: the model has a CRF or MEMM layer whose logits are not its output.
     """
     layer, output = None, model.outputs[0]
     while output is not None:
-        layer, node, place = output._keras_history
-        output = passed_on(layer, node, place)
+        layer, node, index = output._keras_history
+        output = unchanged_input(layer, node, index)
     for tagger in model._flatten_layers():
         if isinstance(tagger, Tagger) and tagger is not layer:
             raise ValueError(
-                f"{where}: the scores of {shown(tagger.name)} are not what the model gives, so that "
-                "they cannot be decoded; expected this layer at the model's end."
+                f"{where}: the logits of {shown(tagger.name)} are not the model's output, so they "
+                "cannot be decoded; expected this layer at the end of the model."
             )
     return layer if hasattr(layer, "decode") else None
 
 
-def passed_on(layer, node, place):
-    """The tensor that a layer gives unchanged as one of its outputs; None if it computes."""
+def unchanged_input(layer, node, index):
+    """Returns the tensor that is a layer's output `index` unchanged; None if the layer computes."""
     if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
-        return layer.outputs[place]
+        return layer.outputs[index]
     linear = getattr(layer, "activation", None) is keras.activations.linear
     if isinstance(layer, PASSING) or (isinstance(layer, keras.layers.Activation) and linear):
         return layer._inbound_nodes[node].input_tensors[0]
@@ -134,7 +148,7 @@ def passed_on(layer, node, place):
 
 
 def output_shapes(model, tokens):
-    """The shapes of a model's outputs for texts of so many tokens, as far as they are known."""
+    """Returns the shapes of a model's outputs for texts of so many tokens; unknown sizes: None."""
     inputs = [
         keras.KerasTensor((None, *(tokens if n is None else n for n in x.shape[1:])), x.dtype)
         for x in model.inputs
@@ -143,12 +157,9 @@ def output_shapes(model, tokens):
 
 
 def are_logits(shape, labels, tokens):
-    """Whether a shape, some of which may be unknown (None), is that of logits.
-
-    Of tags of each token, or of kinds of spans.
-    """
+    """Returns whether a shape is that of logits of tags, or of spans; unknown sizes are None."""
     return any(
         len(shape) == len(expected)
-        and all(n in (None, wanted) for n, wanted in zip(shape[1:], expected[1:], strict=True))
+        and all(n in (None, size) for n, size in zip(shape[1:], expected[1:], strict=True))
         for expected in ((None, tokens, labels), (None, labels, tokens, tokens))
     )

@@ -1,4 +1,4 @@
-"""Waits for what the worker makes of jobs, as long as a client waits for it."""
+"""Waits for the results of jobs while their client is connected; server-sent events."""
 
 import asyncio
 from dataclasses import asdict
@@ -7,24 +7,24 @@ from fastapi import HTTPException
 from fastapi.responses import StreamingResponse
 
 from . import schemas
-from .abilities import Written
+from .abilities import GeneratedText
 from .answers import GONE, as_json
 from .worker import Failed, Timeout
 
-# what ends a line for many clients, but not in server-sent events, and how JSON may spell it
+# characters that end a line for many clients, but not in server-sent events, and their JSON escapes
 LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
 async def updates(job, seed):
-    """What a generating job tells: strings, and at last a `GenerateAnswer`.
+    """Yields the updates of a generation job: strings, and at the end a `GenerateAnswer`.
 
     Raises:
-        Timeout: the time was over before there was anything.
+        Timeout: the time was over before the first token.
     """
     text = ""
     try:
         async for update in job:
-            if isinstance(update, Written):
+            if isinstance(update, GeneratedText):
                 yield schemas.GenerateAnswer(**asdict(update), seed=seed)
             else:
                 text += update
@@ -32,21 +32,21 @@ async def updates(job, seed):
     except Timeout:
         if job.so_far is None:
             raise
-        written = job.so_far()
-        if rest := written.text[len(text) :]:
+        generated = job.so_far()
+        if rest := generated.text[len(text) :]:
             yield rest
-        yield schemas.GenerateAnswer(**asdict(written), seed=seed)
+        yield schemas.GenerateAnswer(**asdict(generated), seed=seed)
 
 
-async def whole(job, seed):
-    """All that a generating job tells, as one answer."""
+async def complete_answer(job, seed):
+    """Returns the complete answer of a generation job."""
     async for update in updates(job, seed):
         answer = update
     return answer
 
 
 class Events(StreamingResponse):
-    """All that a generating job tells, as server-sent events. Leaving early stops the job."""
+    """The updates of a generation job as server-sent events; a disconnect stops the job."""
 
     def __init__(self, job, seed, metrics):
         headers = {"Cache-Control": "no-store"}
@@ -56,7 +56,7 @@ class Events(StreamingResponse):
     async def __call__(self, scope, receive, send):
         try:
             await super().__call__(scope, receive, send)
-        finally:  # not in the generator: of a client that leaves at once, it never begins
+        finally:  # not in the generator, which never starts if the client disconnects at once
             self.job.cancel()
             self.metrics.tokens += self.job.tokens
 
@@ -70,37 +70,42 @@ async def events(job, seed):
                 yield event("end", update.model_dump(exclude={"text"}))
     except (Failed, Timeout) as error:
         status = 504 if isinstance(error, Timeout) else 500
-        yield event("error", {"status": status, "field": None, "message": f"{error}."})
+        yield event("error", {"status": status, "field": None, "message": str(error)})
 
 
-def event(kind, data):
-    return f"event: {kind}\ndata: {as_json(data).translate(LINE_ENDS)}\n\n"
+def event(name, data):
+    return f"event: {name}\ndata: {as_json(data).translate(LINE_ENDS)}\n\n"
 
 
 async def results(jobs):
-    """The answers of jobs that have one each."""
+    """Returns the results of jobs that have one each."""
     return [await job.result() for job in jobs]
 
 
-async def while_there(request, jobs, answer):
-    """What `answer` gives; if the client leaves before, its jobs are dropped."""
-    answer, gone = asyncio.ensure_future(answer), asyncio.ensure_future(has_left(request))
+async def until_disconnect(request, jobs, answer):
+    """Awaits `answer`; cancels its jobs if the client disconnects before.
+
+    Raises:
+        HTTPException: the client has disconnected.
+    """
+    answer, disconnect = asyncio.ensure_future(answer), asyncio.ensure_future(disconnected(request))
     try:
-        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((answer, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
-            raise HTTPException(GONE, "the client has left.")
+            raise HTTPException(GONE, "the client has disconnected.")
         return answer.result()
     finally:
         for job in jobs:
             job.cancel()
-        for task in (answer, gone):
+        for task in (answer, disconnect):
             task.cancel()
-        await asyncio.wait((answer, gone))
-        for task in (answer, gone):  # or asyncio tells of errors that nobody wanted to know
+        await asyncio.wait((answer, disconnect))
+        for task in (answer, disconnect):  # or asyncio logs that exceptions were never retrieved
             if not task.cancelled():
                 task.exception()
 
 
-async def has_left(request):
+async def disconnected(request):
+    """Returns when the client has disconnected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

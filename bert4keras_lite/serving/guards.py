@@ -1,6 +1,6 @@
-"""What stands between a server and its application: each class is ASGI middleware with one job.
+"""ASGI middleware of the application.
 
-From the outside in: `Watch` (ids of requests, headers, access log, metrics), `HeadAsGet`,
+From the outside in: `Watch` (request ids, headers, access log, metrics), `HeadAsGet`,
 `JsonProblems`, `KnownHosts`, `BearerToken`, `BodyLimits`.
 """
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 access = logging.getLogger(f"{__package__}.access")
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-OPEN_PATHS = ("/", "/health")  # and the files of the page: they hold nothing of the model
+OPEN_PATHS = ("/", "/health")  # and the page's files: they reveal nothing about the model
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 HOST = re.compile(r"(\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[^\s:/@\[\]]+))(:\d{1,5})?", re.ASCII)
@@ -39,31 +39,31 @@ HEADERS = {
 
 
 def request_id(headers):
-    """The id that a request brings, if it has the form of one, or a new one."""
+    """Returns the id in a request's headers if it is valid, or a new one."""
     given = headers.get("x-request-id", "")
     return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 def log_request(client, method, path, status, seconds, name):
-    """Writes a line of the access log: nothing in it may be what a client has made up."""
+    """Writes a line of the access log; no argument may be free text of a client."""
     access.info("%s %s %s %d %.3f s %s", client, method, path, status, seconds, name)
 
 
 def path_of(scope):
-    """The path of a request within the application."""
+    """Returns the path of a request within the application."""
     return scope["path"].removeprefix(scope.get("root_path", ""))
 
 
 class Watch:
-    """Gives every answer an id and the headers of security; logs and counts it.
+    """Adds an id and security headers to every answer; logs and counts requests.
 
-    Neither texts nor anything else that was sent gets into the log: of paths, those that the
-    application has. An error that nobody has foreseen is logged, and answered 500.
+    Neither texts nor other content of requests gets into the log, and only paths of the
+    application. Unexpected errors are logged and answered with 500.
 
     Args:
-        app: the ASGI application within.
+        app: the inner ASGI application.
         metrics: `Metrics`.
-        paths: of the application; all others are `other`.
+        paths: paths of the application; all others are logged as `other`.
     """
 
     def __init__(self, app, metrics, paths):
@@ -74,7 +74,7 @@ class Watch:
             await self.app(scope, receive, send)
             return
         begin, status, name = time.perf_counter(), 0, request_id(Headers(scope=scope))
-        path = self.label(path_of(scope))  # now: routing changes the scope
+        path = self.label(path_of(scope))  # before routing, which changes the scope
         method = scope["method"] if scope["method"] in METHODS else "other"
 
         async def watched(message):
@@ -93,8 +93,8 @@ class Watch:
         except Exception:
             logger.exception("request %s", name)
             if status:
-                raise  # the answer has begun: the server cuts it
-            await problem(500, "an error of the server.")(scope, receive, watched)
+                raise  # the answer has started: the server aborts it
+            await problem(500, "internal server error.")(scope, receive, watched)
         finally:
             seconds = time.perf_counter() - begin
             self.metrics.request(path, status, seconds)
@@ -125,7 +125,7 @@ class HeadAsGet:
 
 
 class JsonProblems:
-    """Answers as all problems what starlette answers in plain text, such as a wrong `Range`."""
+    """Converts starlette's plain-text errors, such as for a wrong `Range`, to the JSON form."""
 
     def __init__(self, app):
         self.app = app
@@ -153,13 +153,13 @@ class JsonProblems:
 
 
 class KnownHosts:
-    """Turns away requests to another name than the server's.
+    """Rejects requests for another host name than the server's.
 
-    A page from elsewhere can have its own name lead to this machine (DNS rebinding), and would be
-    taken for a page of this server; but the `Host` of its requests gives it away.
+    A foreign web page can make its own host name resolve to this machine (DNS rebinding), so that
+    browsers treat it as a page of this server; but the `Host` of its requests is that name.
 
     Args:
-        app: the ASGI application within.
+        app: the inner ASGI application.
         hosts: from `host_names`.
     """
 
@@ -177,33 +177,33 @@ class KnownHosts:
 
 
 def host_names(hosts):
-    """Names and addresses of a server, those of loopback among them, as they are compared.
+    """Returns the normalized names and addresses of a server, including those of loopback.
 
     Raises:
-        ValueError: one cannot be a name.
+        ValueError: one is not a host name or address.
     """
     names = set()
     for host in (*LOOPBACK, *hosts):
         bare_address = host.count(":") > 1 and not host.startswith("[")
         name = host_name(f"[{host}]" if bare_address else host)
         if name is None:
-            raise ValueError(f"hosts: expected names or addresses, got {host!r:.200}.")
+            raise ValueError(f"hosts: expected host names or addresses, got {host!r:.200}.")
         names.add(name)
     return names
 
 
 def host_name(host):
-    """A host's name without its port; None if there is none."""
+    """Returns the host name of `HOST[:PORT]`, normalized; None if it is invalid."""
     match = HOST.fullmatch(host)
     return match and (match["address"] or match["name"].removesuffix(".")).lower()
 
 
 class BearerToken:
-    """Asks for `Authorization: Bearer TOKEN`, but for the page itself and `/health`.
+    """Requires `Authorization: Bearer TOKEN`, except for the page itself and `/health`.
 
     Args:
-        app: the ASGI application within.
-        token: from `token_bytes`; None: nobody is asked.
+        app: the inner ASGI application.
+        token: from `token_bytes`; None: no token is required.
     """
 
     def __init__(self, app, token):
@@ -227,21 +227,21 @@ class BearerToken:
 
 
 def token_bytes(token):
-    """A token as it is compared; None for None.
+    """Returns a token as bytes, to be compared; None for None.
 
     Raises:
-        ValueError: it cannot be one.
+        ValueError: the token is too short or has other characters.
     """
-    if token is not None and not TOKEN.fullmatch(token):  # not to be shown
+    if token is not None and not TOKEN.fullmatch(token):  # a secret: the message must not quote it
         raise ValueError("token: expected at least 8 visible ASCII characters, without spaces.")
     return token and token.encode()
 
 
 class BodyLimits:
-    """Turns away bodies that are too large, or not there in time.
+    """Rejects bodies that are too large or arrive too late.
 
     Args:
-        app: the ASGI application within.
+        app: the inner ASGI application.
         limits: `Limits`.
     """
 
@@ -257,11 +257,11 @@ class BodyLimits:
             await problem(413, self.too_large())(scope, receive, send)
             return
         loop = asyncio.get_running_loop()
-        size, whole, deadline = 0, False, loop.time() + self.limits.body_seconds
+        size, complete, deadline = 0, False, loop.time() + self.limits.body_seconds
 
         async def limited():
-            nonlocal size, whole
-            if whole:
+            nonlocal size, complete
+            if complete:
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), max(0, deadline - loop.time()))
@@ -269,7 +269,7 @@ class BodyLimits:
                 message = f"the body did not arrive within {self.limits.body_seconds:g} seconds."
                 raise HTTPException(408, message, {"Connection": "close"}) from None
             size += len(message.get("body", b""))
-            whole = not message.get("more_body", False)
+            complete = not message.get("more_body", False)
             if size > self.limits.body:
                 raise HTTPException(413, self.too_large())
             return message

@@ -1,7 +1,7 @@
-"""What a server counts, in the text form of Prometheus.
+"""Metrics of a server, in the text format of Prometheus.
 
-All is counted in the event loop. Values of labels are bounded: paths that the application has, or
-`other`; statuses; a few reasons.
+They are updated in the event loop only. The values of labels are bounded: paths of the application
+or `other`; statuses; a few reasons.
 """
 
 from bisect import bisect_left
@@ -14,27 +14,27 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Requests, their durations, tokens that were generated, and connections that were cut."""
+    """Counts of requests, their durations, generated tokens, and aborted connections."""
 
     def __init__(self):
-        self.requests = Counter()  # of (path, status)
-        self.durations = {}  # path -> numbers of requests in the buckets, the last one unbounded
-        self.seconds = Counter()  # of path
+        self.requests = Counter()  # by (path, status)
+        self.durations = {}  # path -> numbers of requests in each bucket, the last one unbounded
+        self.seconds = Counter()  # by path
         self.tokens = 0
-        self.cut = Counter()  # of reasons
+        self.cut = Counter()  # by reason
 
     def request(self, path, status, seconds):
-        """Counts a request that is over."""
+        """Counts a completed request."""
         self.requests[path, status] += 1
         buckets = self.durations.setdefault(path, [0] * (len(BUCKETS) + 1))
         buckets[bisect_left(BUCKETS, seconds)] += 1
         self.seconds[path] += seconds
 
     def text(self, **gauges):
-        """All of it.
+        """Returns all metrics as text.
 
         Args:
-            **gauges: name -> `(help, value)`: what is measured now.
+            **gauges: name -> `(help, value)`: current values.
         """
         return "".join(f"{line}\n" for line in self._lines(gauges))
 
@@ -59,11 +59,13 @@ class Metrics:
             yield line(name, value)
 
 
-def head(name, kind, text):
+def head(name, metric_type, text):
+    """Yields the two comment lines of a metric."""
     yield f"# HELP {PREFIX}_{name} {text}"
-    yield f"# TYPE {PREFIX}_{name} {kind}"
+    yield f"# TYPE {PREFIX}_{name} {metric_type}"
 
 
 def line(name, value, **labels):
+    """Returns the line of a value."""
     inner = ",".join(f'{label}="{text}"' for label, text in labels.items())
     return f"{PREFIX}_{name}{{{inner}}} {value}" if inner else f"{PREFIX}_{name} {value}"

@@ -1,7 +1,7 @@
-"""What clients send is read in turns, a slice at a time: none of them keeps the others waiting.
+"""Parses HTTP requests in slices, connection by connection, so that no client blocks the others.
 
-h11 parses at once all that it is given, and a body in chunks of one byte takes it a thousand times
-as long as one in a single piece.
+h11 parses all data it gets at once, and a body in chunks of one byte takes it a thousand times as
+long as one in a single chunk.
 """
 
 import asyncio
@@ -11,16 +11,16 @@ from collections import deque
 
 import h11
 
-SLICE = 1024  # bytes that are parsed at a time, but for bodies whose length is known
-TURN = 0.002  # seconds of parsing, after which everything else gets its turn
-HEADER = 1 << 14  # bytes of a request's header, of a chunk's, and of what follows the last chunk
-FRAMING = 1 << 14  # bytes beside its content that a body may have, and an eighth of its content
+SLICE = 1024  # bytes that are parsed at a time, except for bodies of known length
+TURN = 0.002  # seconds of parsing before the event loop runs other tasks
+HEADER = 1 << 14  # maximum bytes of a request header, a chunk header, and the trailer
+FRAMING = 1 << 14  # maximum bytes of chunk headers in a body, plus an eighth of its content
 
 ABSOLUTE = re.compile(rb"https?://([^/?#]*)([^#]*)", re.IGNORECASE)
 
 
 class Turns:
-    """Gives connections their turns, and the event loop time in between.
+    """A queue of connections that parse one slice per turn, with time for the event loop between.
 
     A connection has `take_slice()`, in which it may `add` itself again.
     """
@@ -48,16 +48,16 @@ class Turns:
 
 
 class Requests(h11.Connection):
-    """h11's parser of requests, which refuses more, and takes targets in absolute form.
+    """h11's request parser with stricter rules, and support of targets in absolute form.
 
     Attributes:
-        refusal: what is wrong, if it is this class that has raised `h11.RemoteProtocolError`.
+        refusal: message for the client if this class raised `h11.RemoteProtocolError`; else None.
     """
 
     def __init__(self):
         super().__init__(h11.SERVER, HEADER)
         self.refusal = None
-        self.received = self.content = 0  # bytes since the header of a request, and of its body
+        self.received = self.content = 0  # bytes after the header of a request, and of its content
 
     def receive_data(self, data):
         self.received += len(data)
@@ -71,15 +71,15 @@ class Requests(h11.Connection):
         if isinstance(event, h11.Data):
             self.content += len(event.data)
         if in_body and self.received - self.content > FRAMING + self.content // 8:
-            self.refuse("the body comes in too small chunks; send larger ones.")
+            self.refuse("the body has too small chunks. Send larger ones.")
         return event
 
     def begun(self, request):
-        """A request as it is to be seen by the application; its body is still to come."""
+        """Checks a request whose header is complete, and returns it in origin form."""
         self.received, self.content = len(self.trailing_data[0]), 0
         if not request.http_version.startswith(b"1."):
             version = request.http_version.decode("ascii")
-            self.refuse(f"HTTP/{version}: this server speaks HTTP/1.1; send requests of HTTP/1.1.")
+            self.refuse(f"HTTP/{version}: expected HTTP/1.1 or HTTP/1.0.")
         names = {name for name, _ in request.headers}
         if names >= {b"transfer-encoding", b"content-length"}:
             self.refuse("Transfer-Encoding and Content-Length: expected at most one of them.")
@@ -91,9 +91,10 @@ class Requests(h11.Connection):
 
 
 def in_origin_form(request):
-    """The request with a target such as `/health`; a target with a host has it instead of `Host`.
+    """Converts a target in absolute form to `Host` and a target such as `/health`.
 
-    Reference: RFC 9112, section 3.2.2.
+    Reference:
+        RFC 9112, section 3.2.2.
     """
     match = ABSOLUTE.match(request.target)
     if not match:

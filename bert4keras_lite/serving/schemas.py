@@ -1,4 +1,4 @@
-"""What requests and answers look like. Unknown fields and values of another type are errors."""
+"""Schemas of requests and answers. Unknown fields and values of another type are errors."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from ..arguments import RANGES
 from .abilities import CANDIDATES
 
-MOST_LAYERS = 256  # layers, or heads, that may be named
+MOST_LAYERS = 256  # maximum number of layers, or of heads, in a request
 MOST_TOP_K = 1000
 
 
@@ -16,21 +16,21 @@ class Request(BaseModel):
 
 
 def ranged(name, default=1.0):
-    """A field of the range that the option of `generate` has."""
+    """Returns a field with the range of an option of `generate`."""
     least, most = RANGES[name]
     return Field(default, ge=least, le=most)
 
 
-Some = Field(None, max_length=MOST_LAYERS, description="which, each once; all when left out")
+Some = Field(None, max_length=MOST_LAYERS, description="indices, each once; all by default")
 
 
 class Texts(Request):
-    # FailFast: the first item that is wrong ends the search
-    texts: Annotated[list[str], FailFast()] = Field(min_length=1, description="each by itself")
+    # FailFast: validation ends at the first wrong item
+    texts: Annotated[list[str], FailFast()] = Field(min_length=1, description="separate texts")
 
 
 class FillMaskRequest(Texts):
-    """Texts with `[MASK]` where a token is to be found."""
+    """Texts with `[MASK]` where a token is to be predicted."""
 
     top: int = Field(5, ge=1, le=CANDIDATES, description="candidates for each mask")
 
@@ -42,7 +42,7 @@ class Candidate(BaseModel):
 
 class FilledText(BaseModel):
     text: str
-    masks: list[list[Candidate]] = Field(description="for each mask, the likeliest first")
+    masks: list[list[Candidate]] = Field(description="for each mask, most likely first")
 
 
 class FillMaskAnswer(BaseModel):
@@ -50,16 +50,16 @@ class FillMaskAnswer(BaseModel):
 
 
 class GenerateRequest(Request):
-    """A beginning to continue, or a source to answer; see `generate` for the settings."""
+    """A prompt to continue, or a source to answer; see `generate` for the options."""
 
     text: str
-    max_new_tokens: int | None = Field(None, ge=1, description="64, or what fits")
-    sample: bool = Field(False, description="draw tokens at random; else the likeliest")
+    max_new_tokens: int | None = Field(None, ge=1, description="64, or fewer if fewer fit")
+    sample: bool = Field(False, description="sample tokens; else take the most likely ones")
     temperature: float = ranged("temperature")
     top_k: int | None = Field(None, ge=1, le=MOST_TOP_K)
     top_p: float | None = ranged("top_p", None)
     repetition_penalty: float = ranged("repetition_penalty")
-    seed: int | None = Field(None, ge=0, lt=2**32, description="drawn, and told, if left out")
+    seed: int | None = Field(None, ge=0, lt=2**32, description="random, and returned, by default")
     stream: bool = Field(False, description="server-sent events: piece, ..., piece, end (or error)")
 
 
@@ -83,7 +83,9 @@ class GenerateAnswer(Ending):
 
 
 class VectorsRequest(Texts):
-    pooling: Literal["mean", "cls"] = Field("mean", description="of the tokens, or the first state")
+    pooling: Literal["mean", "cls"] = Field(
+        "mean", description="mean of the tokens, or the first state"
+    )
 
 
 class VectorsAnswer(BaseModel):
@@ -91,7 +93,7 @@ class VectorsAnswer(BaseModel):
 
 
 class SimilarityAnswer(BaseModel):
-    similarity: list[list[float]] = Field(description="cosines, of each text with each other one")
+    similarity: list[list[float]] = Field(description="cosines of all pairs of texts")
 
 
 class EntitiesRequest(Texts):
@@ -118,7 +120,7 @@ class AttentionRequest(Request):
 
 
 class Token(BaseModel):
-    """`text[start:end]`; a special token is nowhere in the text."""
+    """`text[start:end]`, in characters; a special token has an empty span."""
 
     token: str
     start: int
@@ -130,7 +132,7 @@ class AttentionAnswer(BaseModel):
     layers: list[int]
     heads: list[int]
     weights: list[list[list[list[float]]]] = Field(
-        description="[layer][head][from][to], to 4 digits; each row adds up to about 1"
+        description="[layer][head][from][to], rounded to 4 digits; each row sums to about 1"
     )
 
 
@@ -143,24 +145,24 @@ class Model(BaseModel):
     vocabulary: int
     parameters: int
     mask: str | None
-    continues: bool = Field(description="whether generate continues a text, or answers it")
-    entities: list[str] = Field(description="labels of the model that finds them")
+    continues: bool = Field(description="whether generate continues a text (else answers it)")
+    entities: list[str] = Field(description="labels of the tagger")
     backend: str
     limits: dict[str, float]
     abilities: list[str]
-    cannot: dict[str, str] = Field(description="ability -> why there is none")
+    cannot: dict[str, str] = Field(description="missing ability -> reason")
 
 
 class Health(BaseModel):
     status: Literal["ready", "closing", "failed", "not started"]
-    waiting: int = Field(description="texts that wait for the model, and for which a client waits")
-    running: int = Field(description="texts that the model works on")
+    waiting: int = Field(description="texts in the queue whose client is connected")
+    running: int = Field(description="texts being processed whose client is connected")
     abilities: list[str]
 
 
 class Problem(BaseModel):
     status: int
-    field: str | None = Field(None, description="of the request, such as texts[0]")
+    field: str | None = Field(None, description="field of the request, such as texts[0]")
     message: str
 
 

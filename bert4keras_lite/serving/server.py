@@ -1,7 +1,7 @@
-"""The server by itself: uvicorn, whose connections end when a client is too slow.
+"""The server: uvicorn with deadlines for slow clients.
 
-An application cannot see a client that is slow with the header of a request, nor one that does not read
-its answer, nor one that sends nothing: `Connection` can.
+An ASGI application cannot detect clients that send a request header slowly, do not read their
+answer, or send nothing; `Connection` can.
 """
 
 import asyncio
@@ -25,26 +25,24 @@ from .worker import Limits
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 128  # connections that may wait to be accepted
-PATIENCE = 1.9  # times `body_seconds`: the application has said 408 long before
-LINGER = 2.0  # seconds, at most, for what a client still sends when its answer is there
-PROBES = 0.5  # seconds between signs of life to a client of which nothing else is seen
-READ_AHEAD = (
-    1 << 16
-)  # bytes that a connection keeps before they can be taken; then it reads no more
+BACKLOG = 128  # connections waiting to be accepted
+PATIENCE = 1.9  # times `body_seconds`: the application answers 408 long before
+LINGER = 2.0  # maximum seconds of reading what a client still sends after its answer
+PROBES = 0.5  # seconds between probes of a client that may have disconnected
+READ_AHEAD = 1 << 16  # bytes that a connection buffers before it stops reading
 NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Connection(H11Protocol):
-    """A connection with deadlines, which takes what it reads in turns; all else is uvicorn's.
+    """A connection of uvicorn with deadlines, which parses what it reads in turns.
 
-    It goes on reading while a request is answered, since only then is it seen that a client leaves.
+    It keeps reading while a request is answered, as a disconnect is detected by reading only.
 
     Args:
         limits: `Limits`.
         metrics: `Metrics`.
-        turns: `Turns`, the same for all connections.
-        **kwargs: of uvicorn.
+        turns: `Turns`, shared by all connections.
+        **kwargs: arguments of uvicorn's class.
     """
 
     def __init__(self, limits, metrics, turns, **kwargs):
@@ -52,22 +50,22 @@ class Connection(H11Protocol):
         self.conn = Requests()
         self.limits, self.metrics, self.turns = limits, metrics, turns
         self.timers = {}
-        self.pending, self.in_turn = bytearray(), False  # what was read and is not taken yet
-        self.followed, self.body_left = None, 0  # the cycle that `follow` has seen
+        self.pending, self.in_turn = bytearray(), False  # bytes that are read but not parsed yet
+        self.followed, self.body_left = None, 0  # the cycle that `follow` has processed
         self.read_left, self.stalled_since = limits.read_seconds, None
         self.client_closed = False
-        self.within_body = False  # whether what is taken now begins within a body
-        self.unfinished = False  # whether the client is within a request that gets no answer
+        self.within_body = False  # whether the current slice starts within a body
+        self.unfinished = False  # whether the client is sending a request that gets no answer
 
-    # ------------------------------------------------------------ what uvicorn and asyncio call
+    # ------------------------------------------------------------ called by uvicorn and asyncio
 
     def connection_made(self, transport):
-        transport.set_write_buffer_limits(high=0)  # writing is paused until a client has read all
+        transport.set_write_buffer_limits(high=0)  # pauses writing until the client has read all
         self.wire = transport
         super().connection_made(Lingering(transport, self.linger, self.go_on))
         if len(self.connections) > self.limits.connections:
             self.metrics.cut["too many"] += 1
-            self.send_problem(503, "too many connections; try again later.", "Retry-After: 1\r\n")
+            self.send_problem(503, "too many connections. Try again later.", "Retry-After: 1\r\n")
         else:
             self.start("idle", self.limits.idle_seconds, self.transport.close)
 
@@ -78,7 +76,7 @@ class Connection(H11Protocol):
 
     def data_received(self, data):
         if self.transport.is_closing():
-            return  # of what the client still sends, nothing counts
+            return  # the rest of the client's data is ignored
         self.stop("idle")
         self.pending += data
         if not self.is_answering():
@@ -87,14 +85,14 @@ class Connection(H11Protocol):
 
     def on_response_complete(self):
         if self.conn.our_state is self.conn.their_state is h11.DONE:
-            self.pending[:0] = self.conn.trailing_data[0]  # of the next request
+            self.pending[:0] = self.conn.trailing_data[0]  # the start of the next request
             self.conn = Requests()
         super().on_response_complete()
         self.follow()
         self.go_on()
 
     def eof_received(self):
-        """The client sends no more, or has left: that shows when something is sent to it."""
+        """Notes that the client has closed its side; only writing shows if it has left."""
         if self.transport.is_closing() or self.scheme == "https":
             return None  # closes
         self.client_closed = True
@@ -115,7 +113,7 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg):
         self.metrics.cut["no HTTP"] += 1
-        if self.is_answering():  # what is wrong is the body: the application need not wait for it
+        if self.is_answering():  # the body is wrong: the application must not wait for it
             self.cycle.disconnected = True
             self.cycle.message_event.set()
             if self.cycle.response_started:
@@ -123,20 +121,20 @@ class Connection(H11Protocol):
                 return
         self.unfinished = True
         if self.within_body and not self.is_answering():
-            self.transport.close()  # the request has its answer
+            self.transport.close()  # the request is already answered
         else:
             self.send_problem(400, self.conn.refusal or "expected a request in HTTP/1.1.")
 
-    # ------------------------------------------------------------ taking what was read
+    # ------------------------------------------------------------ parsing in turns
 
     def can_take(self):
-        """Whether there is something to take, and it belongs to what is to be read now."""
-        answers = self.is_answering() and not self.body_is_coming()
+        """Returns whether there are bytes to parse, and no complete request is being answered."""
+        waits = self.is_answering() and not self.body_is_coming()
         paused = self.flow.read_paused or self.transport.is_closing()
-        return bool(self.pending) and not answers and not paused
+        return bool(self.pending) and not waits and not paused
 
     def go_on(self):
-        """Does what is to be done next: waits for a turn, reads on, looks after the client."""
+        """Queues for a turn, pauses or resumes reading, and probes the client, as needed."""
         if self.transport.is_closing():
             return
         if self.can_take() and not self.in_turn:
@@ -155,6 +153,7 @@ class Connection(H11Protocol):
             self.wire.resume_reading()
 
     def take_slice(self):
+        """Parses the next slice."""
         self.in_turn = False
         if not self.can_take():
             return
@@ -171,7 +170,7 @@ class Connection(H11Protocol):
         self.go_on()
 
     def begin(self):
-        """A request is there; its body waits until the application asks for it, or answers."""
+        """Starts a request: pauses its body until the application reads it, or answers."""
         self.followed = self.cycle
         length = dict(self.headers).get(b"content-length", b"0")
         self.body_left = int(length) if self.body_is_coming() else 0
@@ -187,16 +186,16 @@ class Connection(H11Protocol):
         return self.conn.their_state is h11.SEND_BODY
 
     def follow(self):
-        """Starts and stops timers, by what the client is to do now."""
+        """Starts and stops timers, by what the client has to do now."""
         if self.transport.is_closing():
-            return  # only `linger` ends it
+            return  # only the timer `linger` is left
         if self.cycle is not self.followed:
             self.begin()
         if self.is_answering():
-            if "header" in self.timers:  # of this request: it is there
+            if "header" in self.timers:  # the header of this request is complete
                 self.stop("header")
                 self.read_left = self.limits.read_seconds
-        elif self.conn.trailing_data[0] or self.pending:  # the next request has begun to come
+        elif self.conn.trailing_data[0] or self.pending:  # the next request has started
             self._unset_keepalive_if_required()
             self.start("header", self.limits.header_seconds, self.header_is_late)
         if not self.body_is_coming():
@@ -208,7 +207,7 @@ class Connection(H11Protocol):
             self.start("linger", self.linger_seconds(), self.cut, "body")
 
     def linger(self):
-        """Whether the connection stays open for a moment, to be read from, when it is closed."""
+        """Returns whether a closed connection is read for a while longer, and starts that timer."""
         if not self.unfinished and not self.body_is_coming():
             return False
         self.stop("linger")
@@ -222,7 +221,7 @@ class Connection(H11Protocol):
         return min(LINGER, self.limits.header_seconds / 2, self.limits.body_seconds / 2)
 
     def start(self, name, seconds, act, *args):
-        """Starts a timer, unless it runs."""
+        """Starts a timer if it is not running: calls `act` after `seconds`."""
         if name not in self.timers and not self.transport.is_closing():
             self.timers[name] = self.loop.call_later(seconds, self.ring, name, act, *args)
 
@@ -246,18 +245,18 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def cut(self, reason):
-        """Ends the connection at once, whatever is still to be sent."""
+        """Aborts the connection, even if data is still to be sent."""
         self.metrics.cut[reason] += 1
         self.transport.abort()
 
     def is_told_of_progress(self):
-        """Whether the client understands a sign of life."""
+        """Returns whether the client understands interim responses (HTTP/1.1)."""
         return self.scope["http_version"] == "1.1"
 
     def probe(self):
-        """Sends a sign of life: if the client has left, the second one fails.
+        """Sends an interim response: if the client has left, the second one fails.
 
-        Clients of HTTP/1.0 know none: they are taken for gone.
+        Clients of HTTP/1.0 do not know interim responses, and are treated as disconnected.
         """
         waits = self.is_answering() and not self.cycle.response_started
         if not waits or self.transport.is_closing():
@@ -269,7 +268,7 @@ class Connection(H11Protocol):
             self.cut("left")
 
     def send_problem(self, status, message, headers=""):
-        """Answers what is no request, and closes."""
+        """Answers an invalid request with an error, and closes."""
         error = {"error": {"status": status, "field": None, "message": message}}
         body, name = json.dumps(error), secrets.token_hex(8)
         log_request(self.client[0] if self.client else "-", "-", "-", status, 0.0, name)
@@ -282,14 +281,16 @@ class Connection(H11Protocol):
 
 
 class Lingering:
-    """A transport that may stay open for reading when it is closed, and whose reading is not paused.
+    """A transport that may be read for a while after it is closed.
 
-    A client that sends into a connection that is closed may lose the answer to what it sent before.
+    If a client is still sending when its connection is closed, it may lose the answer to what it
+    sent before.
 
     Args:
-        transport: of asyncio.
-        lingers: a function without arguments: whether to stay open. Who says so will `abort`.
-        resumes: a function without arguments, called when reading is to be resumed.
+        transport: a transport of asyncio.
+        lingers: function without arguments that returns whether to keep reading; if so, its owner
+            calls `abort` later.
+        resumes: function without arguments, called to resume reading.
     """
 
     def __init__(self, transport, lingers, resumes):
@@ -300,11 +301,11 @@ class Lingering:
         return getattr(self.transport, name)
 
     def write(self, data):
-        if not self.is_closing():  # of data for a connection that is lost, asyncio complains
+        if not self.is_closing():  # asyncio logs a warning for data to a lost connection
             self.transport.write(data)
 
     def pause_reading(self):
-        """Nothing: `flow.read_paused` tells that nothing more is to be taken."""
+        """Does nothing: `flow.read_paused` stops parsing, while reading detects a disconnect."""
 
     def is_closing(self):
         return self.closed or self.transport.is_closing()
@@ -314,14 +315,14 @@ class Lingering:
             self.closed = True
             try:
                 self.transport.write_eof()
-            except OSError:  # the client has gone
+            except OSError:  # the client has disconnected
                 self.transport.abort()
         elif not self.closed:
             self.transport.close()
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which says in one line that there are no more file descriptors."""
+    """uvicorn's server, with a short log message when file descriptors run out."""
 
     async def startup(self, sockets=None):
         asyncio.get_running_loop().set_exception_handler(OneLine())
@@ -329,9 +330,10 @@ class Server(uvicorn.Server):
 
 
 class OneLine:
-    """A loop's exception handler: asyncio says a hundred times a second that it cannot accept.
+    """Exception handler of an event loop that logs resource errors once a second.
 
-    And, if the server is closed within that second, as often that it cannot begin again.
+    asyncio reports about a hundred times a second that it cannot accept a connection, and, if the
+    server is closed within that second, as often that it cannot start accepting again.
     """
 
     last = -1.0
@@ -339,9 +341,9 @@ class OneLine:
     def __call__(self, loop, context):
         error = context.get("exception")
         if "_start_serving" in context.get("message", ""):
-            return  # it would accept again, a second later, but the server has been closed since
+            return  # accepting should resume after a second, but the server is closed
         if isinstance(error, OSError) and error.errno == errno.ENOTCONN:
-            return  # the side of a client that has gone was to be closed
+            return  # one side was closed after the client had disconnected
         if not (isinstance(error, OSError) and error.errno in NO_RESOURCES):
             loop.default_exception_handler(context)
         elif loop.time() > self.last + 1:
@@ -350,7 +352,7 @@ class OneLine:
 
 
 def config(app, host="127.0.0.1", port=8000):
-    """uvicorn's configuration for an application of `create_app`."""
+    """Returns uvicorn's configuration for an application of `create_app`."""
     limits = app.state.limits
     return uvicorn.Config(
         app,
@@ -360,7 +362,7 @@ def config(app, host="127.0.0.1", port=8000):
         ws="none",
         lifespan="on",
         backlog=BACKLOG,
-        log_level="error",  # what clients do wrong is counted, and not told line by line
+        log_level="error",  # errors of clients are counted, not logged one by one
         access_log=False,
         proxy_headers=False,
         server_header=False,
@@ -380,13 +382,16 @@ def run(
     token=None,
     access_log=True,
 ):
-    """Serves until interrupted; then what has begun is finished.
+    """Serves until interrupted; then finishes the running requests.
 
     Args:
         served, limits, name, token: see `create_app`.
-        host, port: where to listen.
-        hosts: names of the server, besides `host` and those of loopback.
-        access_log: whether each request is a line on stderr.
+        host, port: address to listen at.
+        hosts: host names of the server, besides `host` and those of loopback.
+        access_log: write a line to stderr for each request.
+
+    Raises:
+        ValueError: see `create_app`.
     """
     app = create_app(served, limits or Limits(), name, True, (host, *hosts), token)
     if access_log:
@@ -395,6 +400,7 @@ def run(
 
 
 def log_requests():
+    """Writes the access log to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     access.addHandler(handler)

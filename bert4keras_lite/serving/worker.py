@@ -1,4 +1,4 @@
-"""One thread owns the model; requests that arrive together share its forward passes."""
+"""The model's thread, with dynamic batching: requests that arrive together share forward passes."""
 
 import asyncio
 import contextlib
@@ -13,12 +13,12 @@ from .. import arguments
 logger = logging.getLogger(__name__)
 
 NOT_STARTED = (
-    "the thread of the model was not started: the ASGI server must run this application's lifespan, "
-    "or, if it is mounted, the lifespan of the outer application must enter it"
+    "the model's thread was not started: the ASGI server must run this application's lifespan, or, "
+    "if it is mounted, the lifespan of the outer application must enter it."
 )
-TIME_IS_OVER = "the time for this request is over"
+TIME_IS_OVER = "the time for this request is over."
 
-# the least and the most of limits, where it is not 1 to a day of seconds, or 1 to 2**31 - 1
+# ranges of limits; the others are 1 second to a day, or 1 to 2**31 - 1
 DAY = 86400.0
 RANGES = {
     "wait": (0.0, DAY),
@@ -29,25 +29,28 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server takes on.
+    """Limits of a server.
 
     Attributes:
-        characters: of one text.
-        tokens: of one text, the start and end tokens included.
-        texts: in one request.
-        body: bytes of one request.
-        new_tokens: that may be written for one request.
-        seconds: from a request, once its body is there, to the last of its answer.
-        waiting: texts that wait for the model; more are turned away.
-        batch: texts in one forward pass.
-        wait: seconds that a text waits for others to share its pass.
-        writing: batches of texts that are written side by side.
-        numbers: in one answer; of entities, characters too.
-        connections: that are open at the same time; more are turned away.
-        header_seconds: in which the header of a request must arrive, all of it.
-        body_seconds: in which its body must arrive, all of it.
-        read_seconds: that the server waits for a client to read an answer, all of them together.
-        idle_seconds: that a connection stays open without a request.
+        characters: characters of a text.
+        tokens: tokens of a text, with start and end tokens.
+        texts: texts in a request.
+        body: bytes of a request.
+        new_tokens: new tokens generated for a request.
+        seconds: time from the end of a request's body to the end of its answer.
+        waiting: texts that wait for the model; more are rejected.
+        batch: texts in a forward pass.
+        wait: seconds that a text waits for others to share its forward pass.
+        writing: batches of texts that are generated concurrently.
+        numbers: numbers in an answer; for entities, characters count as well.
+        connections: open connections; more are rejected.
+        header_seconds: time in which a complete request header must arrive.
+        body_seconds: time in which a complete request body must arrive.
+        read_seconds: total time that the server waits for a client to read an answer.
+        idle_seconds: time that a connection stays open without a request.
+
+    Raises:
+        ValueError: a limit is out of its range.
     """
 
     characters: int = 2000
@@ -69,10 +72,13 @@ class Limits:
 
     @classmethod
     def of(cls, values):
-        """Limits of that name, and the usual ones.
+        """Returns the given limits, and the defaults of the others.
+
+        Args:
+            values: dict of name -> value.
 
         Raises:
-            ValueError: there is no limit of a name, or a value is out of its range.
+            ValueError: a name is unknown, or a value is out of its range.
         """
         for name in values.keys() - (known := [field.name for field in fields(cls)]):
             raise ValueError(f"limit {name}: expected one of {', '.join(known)}.")
@@ -80,52 +86,51 @@ class Limits:
 
     def __post_init__(self):
         for field in fields(self):
-            usual = (1, 2**31 - 1) if field.type is int else (1.0, DAY)
+            default = (1, 2**31 - 1) if field.type is int else (1.0, DAY)
             value = getattr(self, field.name)
-            least, most = RANGES.get(field.name, usual)
+            least, most = RANGES.get(field.name, default)
             arguments.check_number(f"limit {field.name}", value, least, most)
         if self.wait >= self.seconds:
             raise ValueError(
-                f"limit wait={self.wait}: expected less than the limit seconds, {self.seconds}, "
-                "after which the time for a request is over."
+                f"limit wait={self.wait}: expected less than the limit seconds, {self.seconds}."
             )
 
 
 class Overloaded(Exception):
-    """There is no room for this request now."""
+    """The server cannot accept a request now."""
 
 
 class Timeout(Exception):
-    """The time for this request is over."""
+    """The time for a request is over."""
 
 
 class Failed(RuntimeError):
-    """Something went wrong in the model."""
+    """The model failed."""
 
 
 def failure(error, ability):
-    """What a client is told of an error: itself, or its kind alone; then the log has the rest."""
+    """Returns the error for the client; details of unexpected errors are logged only."""
     if isinstance(error, Failed):
         return error
     logger.error("%s", type(ability).__name__, exc_info=error)
-    return Failed(f"{type(error).__name__} in the model")
+    return Failed(f"{type(error).__name__} in the model.")
 
 
 class Job:
-    """One text on its way through the worker, awaited in the event loop that it was made in.
+    """One text in the worker; its result is awaited in the event loop that created it.
 
     Args:
-        ability: gives `key(item)`: jobs of one ability and one key may share a pass; and
-            `program(jobs)`: a generator that takes them on step by step, and says what it has by
-            `job.tell` and `job.end`.
-        item: what the ability needs to know of the text.
-        seconds: that there are for it.
+        ability: has `key(item)`: jobs of an ability with equal keys may share a forward pass; and
+            `program(jobs)`: a generator that processes jobs step by step, and reports by
+            `job.emit` and `job.end`.
+        item: the prepared text, as returned by the ability's `prepare`.
+        seconds: time limit.
 
     Attributes:
-        over: whether all is told, or nobody waits for more.
-        tokens: that were generated for it so far.
-        so_far: a function without arguments that gives, when the time is over, what of the answer
-            is there; None: nothing that is of use.
+        over: whether all results were emitted, or the client no longer waits.
+        tokens: number of tokens generated so far.
+        so_far: function without arguments that returns the partial result when the time is over;
+            None: there is none.
     """
 
     def __init__(self, ability, item, seconds):
@@ -138,28 +143,28 @@ class Job:
         self.loop = asyncio.get_running_loop()
         self.updates = asyncio.Queue()
 
-    def tell(self, *update):
-        """A part of the answer; from the worker's thread."""
+    def emit(self, *update):
+        """Passes a part of the result to the event loop; called in the worker's thread."""
         try:
             self.loop.call_soon_threadsafe(self.updates.put_nowait, update)
-        except RuntimeError:  # the loop is closed: nobody listens
+        except RuntimeError:  # the loop is closed
             self.over = True
 
     def end(self, error=None):
-        """All was told, or this happened instead."""
+        """Ends the job, with an error or after its last result."""
         self.over = True
-        self.tell(*([] if error is None else [error]))
+        self.emit(*([] if error is None else [error]))
 
     @contextlib.contextmanager
     def errors(self):
-        """What goes wrong within ends this job, and no other one of its batch."""
+        """Makes exceptions in the context end this job only, not its whole batch."""
         try:
             yield
         except Exception as error:
             self.end(failure(error, self.ability))
 
     def cancel(self):
-        """Nobody waits for the answer any more."""
+        """Marks that the client no longer waits."""
         self.over = True
 
     async def __aiter__(self):
@@ -172,10 +177,10 @@ class Job:
             yield update[0]
 
     async def _update(self):
-        """What is told next, within the time that there is: a pass may take longer.
+        """Returns the next update within the time limit, even during a long forward pass.
 
         Raises:
-            Timeout: nothing is.
+            Timeout: there is none in time.
         """
         if not self.updates.empty():
             return self.updates.get_nowait()
@@ -186,18 +191,17 @@ class Job:
             raise Timeout(TIME_IS_OVER) from None
 
     async def result(self):
-        """The answer, if it is told at once."""
+        """Returns the last update, the result of jobs that have a single one."""
         async for update in self:
             result = update
         return result
 
 
 class Worker:
-    """Takes jobs in the order in which they come, several at a time.
+    """Runs jobs in batches, in the order of their arrival, in one thread.
 
-    Each turn begins at most one batch of jobs and brings every one that has begun a step further,
-    so that those who wait for a long text and those who wait for one pass do not wait for each
-    other.
+    Each turn starts at most one batch of jobs and advances every running batch by one step, so
+    that long generations and single forward passes do not block each other.
 
     Args:
         limits: `Limits`.
@@ -214,7 +218,7 @@ class Worker:
 
     @property
     def status(self):
-        """`"ready"`, `"closing"`, `"failed"` (its thread has ended by an error), `"not started"`."""
+        """`"ready"`, `"closing"`, `"failed"` (its thread ended with an error), `"not started"`."""
         if self.failed:
             return "failed"
         if self.closing:
@@ -222,28 +226,28 @@ class Worker:
         return "not started" if self.thread.ident is None else "ready"
 
     def start(self, jobs=()):
-        """Starts the thread, with jobs before all others, whatever the limits are."""
+        """Starts the thread, with initial jobs that ignore the limits."""
         self.waiting.extend(jobs)
         self.thread.start()
 
     def check_room(self, count):
-        """Looks whether so many jobs could be submitted now.
+        """Checks that so many jobs could be submitted now.
 
         Raises:
-            Overloaded: there is no room.
-            Failed: the thread of the model has ended, or was never started.
+            Overloaded: the queue has no room for them, or the server is shutting down.
+            Failed: the model's thread has ended, or was never started.
         """
         if self.status == "not started":
             raise Failed(NOT_STARTED)
         if self.failed:
-            raise Failed("the thread of the model has ended by an error; restart the server")
+            raise Failed("the model's thread has ended with an error. Restart the server.")
         if self.closing:
-            raise Overloaded("the server is shutting down")
+            raise Overloaded("the server is shutting down.")
         if self.counts()[0] + count > self.limits.waiting:
-            raise Overloaded("too many requests are waiting")
+            raise Overloaded("too many requests are waiting.")
 
     def submit(self, jobs):
-        """All of these jobs, or none.
+        """Submits all of these jobs, or none.
 
         Raises:
             Overloaded, Failed: see `check_room`.
@@ -254,13 +258,13 @@ class Worker:
             self.changed.notify()
 
     def counts(self):
-        """How many jobs wait, and how many run, for which somebody waits."""
+        """Returns the numbers of waiting and of running jobs that are not over."""
         with self.changed:
             waiting, running = list(self.waiting), list(self.running)
         return tuple(sum(not job.over for job in jobs) for jobs in (waiting, running))
 
     def close(self):
-        """Takes no more jobs, finishes those that it has, and ends the thread."""
+        """Rejects new jobs, finishes the submitted ones, and ends the thread."""
         with self.changed:
             self.closing = True
             self.changed.notify()
@@ -269,13 +273,13 @@ class Worker:
     def _work(self):
         try:
             self._take_turns()
-        except BaseException as error:  # it would end, and nobody would be told
-            logger.critical("the thread of the model has ended", exc_info=True)
+        except BaseException as error:  # or clients would wait for a thread that has ended
+            logger.critical("the model's thread has ended", exc_info=True)
             with self.changed:
                 self.failed = True
                 for job in [*self.waiting, *self.running]:
                     if not job.over:
-                        job.end(Failed(f"{type(error).__name__} in the thread of the model"))
+                        job.end(Failed(f"{type(error).__name__} in the model's thread."))
 
     def _take_turns(self):
         while True:
@@ -286,18 +290,18 @@ class Worker:
                 return
             for _ in range(len(self.runs)):
                 run = self.runs.popleft()
-                if self._goes_on(*run):
+                if self._advance(*run):
                     self.runs.append(run)
                 else:
                     with self.changed:
                         self.running = [job for job in self.running if job not in run[0]]
 
     def _next_batch(self):
-        """Jobs that share a key; none where nothing is due and there is other work, or no more."""
+        """Returns jobs with equal keys; none if no batch is due and others run, or at the end."""
         with self.changed:
             while True:
                 now = time.monotonic()
-                self.waiting = [job for job in self.waiting if self._alive(job, now)]
+                self.waiting = [job for job in self.waiting if self._is_active(job, now)]
                 batch = self._first_batch()
                 due = batch and batch[0].since + self.limits.wait
                 if batch and (now >= due or len(batch) == self.limits.batch or self.closing):
@@ -309,23 +313,24 @@ class Worker:
                 self.changed.wait(due - now if batch else None)
 
     def _first_batch(self):
-        """The job that waits the longest and may begin, and those that can share its pass."""
-        writing = sum(jobs[0].ability.writes for jobs, _ in self.runs)
-        full = writing >= self.limits.writing
-        first = next((job for job in self.waiting if not (full and job.ability.writes)), None)
+        """Returns the first waiting job that may start, and those that can share its pass."""
+        generating = sum(jobs[0].ability.generates for jobs, _ in self.runs)
+        full = generating >= self.limits.writing
+        first = next((job for job in self.waiting if not (full and job.ability.generates)), None)
         if first is None:
             return []
         return [job for job in self.waiting if job.key == first.key][: self.limits.batch]
 
-    def _alive(self, job, now):
+    def _is_active(self, job, now):
+        """Returns whether a job is not over; ends it if its time is over."""
         if not job.over and now > job.deadline:
             job.end(Timeout(TIME_IS_OVER))
         return not job.over
 
-    def _goes_on(self, jobs, program):
-        """Brings a batch a step further; whether there is more to do."""
+    def _advance(self, jobs, program):
+        """Advances a batch by one step; returns whether it has more steps."""
         now = time.monotonic()
-        if not [job for job in jobs if self._alive(job, now)]:
+        if not [job for job in jobs if self._is_active(job, now)]:
             program.close()
             return False
         try:
