@@ -49,7 +49,7 @@ def _numbered(proto, path):
 
 
 def _check(proto, path):
-    """Raises ValueError if a model takes far more memory than its size or makes texts much longer."""
+    """Checks that a model takes no more memory than its size explains, nor makes texts far longer."""
     most = left = (2 * FREE + 6 * len(proto)) // PIECE
 
     def fields(part):
