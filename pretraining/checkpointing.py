@@ -46,7 +46,7 @@ from bert4keras_lite.parsing import (
 )
 
 from . import distribution
-from .files import own
+from .files import not_a_link
 
 STATE, VARIABLES = "state.json", "variables.safetensors"
 NAME = re.compile("step-([0-9]{8}|[1-9][0-9]{8,})")  # name of a checkpoint's directory
@@ -97,7 +97,7 @@ class Checkpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
         for path in self.directory.iterdir():
             if OURS.fullmatch(path.name):
-                own(path)
+                not_a_link(path)
         if process()[0] == 0:
             self._tidy()
 
@@ -193,7 +193,7 @@ class Checkpoints:
             pending.result()
 
     def _write(self, state, arrays):
-        with saving_checkpoint(own(self.path(state["step"]))) as stage:
+        with saving_checkpoint(not_a_link(self.path(state["step"]))) as stage:
             save_checkpoint(stage / VARIABLES, arrays, format="safetensors")
             files = {VARIABLES: fingerprint(stage / VARIABLES)}
             write_text(stage / STATE, json.dumps(state | {"files": files}, indent=1))
@@ -210,7 +210,7 @@ class Checkpoints:
         kept = {*steps[-self.keep :], self.best_step()}
         for step in steps:
             if step not in kept:
-                discard(own(self.path(step)))
+                discard(not_a_link(self.path(step)))
 
     # Restoring
 

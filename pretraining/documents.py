@@ -340,7 +340,7 @@ def _of_json(part, layout, end):
 
 
 def _of_paragraphs(part, layout, end):
-    """Yields documents between empty lines; each belongs to the part where the line before begins."""
+    """Yields documents between empty lines; each belongs to where the line before it begins."""
     document, begun = _Document(part.path), part.begin == 0
     for at, line in _lines(part, layout.encoding):
         if line.strip():

@@ -23,7 +23,7 @@ import numpy as np
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
 from bert4keras_lite.parsing import naming, read_fields, size_of
 
-from .files import exists, here, replacing
+from .files import exists, local_copy, replacing
 
 MANIFEST = "corpus.json"
 _HEADER = struct.Struct("<QI")
@@ -259,7 +259,7 @@ def read_arrays(path):
         OSError: it can't be opened.
     """
     try:
-        with here(path) as place:
+        with local_copy(path) as place:
             size_of(place)  # of a directory, another file would be opened
             arrays = open_checkpoint(place)
             return {name: np.array(arrays[name]) for name in arrays}
