@@ -563,11 +563,11 @@ def _parser():
     add("--mode", required=True, choices=MODES)
     add("--vocab", required=True, help="a checkpoint's directory, vocab.txt or *.model")
     add("--cased", action="store_true", help="a vocab.txt of cased text")
-    kinds = {name: within(*ends) for name, ends in RANGES.items()}
-    add("--sequence-length", type=kinds["sequence_length"], default=512)
+    types = {name: within(*ends) for name, ends in RANGES.items()}
+    add("--sequence-length", type=types["sequence_length"], default=512)
     add(
         "--shards",
-        type=kinds["shards"],
+        type=types["shards"],
         default=16,
         help="number of files to write; each is made by one process",
     )
@@ -576,7 +576,7 @@ def _parser():
     add(
         "--separator", metavar="TOKEN", help="between documents; default: the tokenizer's end token"
     )
-    add("--seed", type=kinds["seed"], default=0)
+    add("--seed", type=types["seed"], default=0)
     add("--document", choices=UNITS, default="paragraphs", help="what a document is in plain text")
     add("--text-key", default="text", help="key of the text in JSON lines")
     add("--encoding", default="utf-8")
@@ -587,20 +587,20 @@ def _parser():
     )
     add(
         "--min-characters",
-        type=kinds["min_characters"],
+        type=types["min_characters"],
         default=1,
         help="leave shorter documents out",
     )
     add(
         "--min-chinese",
-        type=kinds["min_chinese"],
+        type=types["min_chinese"],
         default=0.0,
         help="least fraction of Chinese characters in a document",
     )
     add("--unique", action="store_true", help="leave out documents that occurred before")
     add(
         "--near-duplicates",
-        type=kinds["near_duplicates"],
+        type=types["near_duplicates"],
         metavar="SHARE",
         help="and those that are similar to one to this degree, e.g. 0.8",
     )

@@ -93,10 +93,10 @@ class WholeWordMasking:
         whole_words=True,
     ):
         if not 0 < rate < 1:
-            raise ValueError(f"rate={rate!r}; expected a share of the tokens, e.g. 0.15.")
+            raise ValueError(f"rate={rate!r}; expected a fraction of the tokens, e.g. 0.15.")
         if min(mask_share, random_share) < 0 or mask_share + random_share > 1:
             raise ValueError(
-                f"mask_share={mask_share!r}, random_share={random_share!r}; expected shares with a"
+                f"mask_share={mask_share!r}, random_share={random_share!r}; expected probabilities with a"
                 " sum of at most 1."
             )
         length = manifest["sequence_length"]
@@ -275,7 +275,7 @@ class SpanCorruption:
     def __init__(self, manifest, density=0.15, mean_span=3.0):
         if not 0 < density < 1 or mean_span < 1:
             raise ValueError(
-                f"density={density!r}, mean_span={mean_span!r}; expected a share of the tokens, e.g."
+                f"density={density!r}, mean_span={mean_span!r}; expected a fraction of the tokens, e.g."
                 " 0.15, and a length of at least 1."
             )
         self._density, self._mean_span = density, mean_span

@@ -213,7 +213,7 @@ class Segmenter:
         self._new_words = new_words
         self._unknown = -log(self._jieba.total)
         self._dictionary = _Dictionary(self._jieba.FREQ, self._jieba.total)
-        self._hidden = _NewWords() if new_words else None
+        self._new_word_model = _NewWords() if new_words else None
         self._joined = Memo(self._compute_joined, longest=12)
 
     def word_starts(self, text):
@@ -314,7 +314,7 @@ class Segmenter:
         begins, ends = _runs(chinese)
         if begins.size:
             layout = _Layout(begins, ends)
-            starts[layout.positions] = self._hidden.word_starts(codes, layout)
+            starts[layout.positions] = self._new_word_model.word_starts(codes, layout)
         for begin, end in np.transpose(_runs(run & ~chinese)).tolist():
             if end - begin > 1:
                 starts[[begin + i for i in self._joined[text[begin:end]]]] = False
