@@ -1,4 +1,4 @@
-"""From lists of samples to padded batches: padding, truncation, segmentation, length bucketing."""
+"""Padded batches from lists of samples: padding, truncation, segmentation, length bucketing."""
 
 import sys
 from functools import partial
@@ -9,28 +9,29 @@ import numpy as np
 from .arguments import check_number, checks_flags, expected_number
 from .parsing import FREE, naming, shown, size_of
 
-MOST = 2**31 - 1  # of a length, or of a number of things
-_SLOT = 24  # bytes for a place in a list that grows, and between things
+MOST = 2**31 - 1  # largest length or count
+_SLOT = 24  # bytes of memory for an entry of a growing list, besides the item
 
 
 def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtype=None):
-    """Pad sequences of different lengths into one array.
+    """Pads sequences to a common length, as one array.
 
     Args:
         inputs: the sequences: ragged nested lists, or arrays. Axes after the first `seq_dims`
             must be the same in all of them.
-        length: what to pad to, one integer or one for each padded axis. Longer sequences lose
-            their end, in both modes. The default is the longest sequence, axis by axis.
-        value: what to fill with.
-        seq_dims: how many leading axes of each sequence are padded.
-        mode: where the filling goes, `"post"` (right) or `"pre"` (left).
-        dtype: of the result. The default is what NumPy finds in the sequences that are not empty.
+        length: the length to pad to, one integer or one for each padded axis. Longer sequences
+            lose their end, in both modes. Default None: the longest sequence, axis by axis.
+        value: the padding value. Default 0.
+        seq_dims: number of leading axes of each sequence to pad. Default 1.
+        mode: side of the padding, `"post"` (right, default) or `"pre"` (left).
+        dtype: dtype of the result. Default None: NumPy's result type of the non-empty sequences.
 
     Returns:
         An array of shape `(len(inputs), *length, *axes that are not padded)`.
 
     Raises:
-        ValueError: no sequences, an unknown `mode`, or sequences whose axes do not fit `seq_dims`.
+        ValueError: `inputs` is empty, `mode` is unknown, or the axes of the sequences do not match
+            `seq_dims`.
 
     Example:
     ```python
@@ -40,11 +41,11 @@ def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtyp
     ```
     """
     if mode not in ("post", "pre"):
-        raise ValueError(f'mode must be "post" or "pre", not {mode!r}')
+        raise ValueError(f'mode must be "post" or "pre", not {mode!r}.')
     check_number("seq_dims", seq_dims, 1, 32)
     if not hasattr(inputs, "__len__") or len(inputs) == 0:
         raise ValueError(
-            f"sequence_padding needs at least one sequence, got none: inputs={shown(inputs)}"
+            f"sequence_padding needs at least one sequence, got none: inputs={shown(inputs)}."
         )
     sequences = [_to_arrays(x, seq_dims) for x in inputs]
     if length is None:
@@ -53,15 +54,15 @@ def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtyp
         check_number("length", number, 0, MOST)
     length = np.broadcast_to(length, seq_dims)
 
-    kinds = {kind for x in sequences for kind in _kinds(x, seq_dims)}
-    trailing = {shape for shape, _ in kinds} or {()}
+    specs = {spec for x in sequences for spec in _specs(x, seq_dims)}
+    trailing = {shape for shape, _ in specs} or {()}
     if len(trailing) > 1:
         raise ValueError(
             f"seq_dims={seq_dims} pads the first {seq_dims} axes; those after must be the same "
-            f"in all sequences, and are {sorted(trailing)}"
+            f"in all sequences, and are {sorted(trailing)}."
         )
     if dtype is None:
-        dtype = np.result_type(*{kind for _, kind in kinds} or {np.asarray(value).dtype})
+        dtype = np.result_type(*{dtype for _, dtype in specs} or {np.asarray(value).dtype})
     _check_value(value, np.dtype(dtype))
     padded = np.full((len(sequences), *length, *trailing.pop()), value, dtype)
     for target, sequence in zip(padded, sequences, strict=True):
@@ -70,7 +71,7 @@ def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtyp
 
 
 def _check_value(value, dtype):
-    """Raises if sequences of a dtype cannot be filled with a value: integers with 1.5, say."""
+    """Raises ValueError if a dtype cannot hold the padding value, e.g. integers 1.5."""
     try:
         with np.errstate(invalid="ignore"):
             kept = np.asarray(value).astype(dtype)
@@ -82,15 +83,15 @@ def _check_value(value, dtype):
 
 
 def _to_arrays(x, depth):
-    """Nested lists down to the last padded axis, which becomes an array."""
+    """Returns `x` as nested lists of arrays, which hold the last padded axis and those after it."""
     if depth > 1 and isinstance(x, (list, tuple)):
         return [_to_arrays(child, depth - 1) for child in x]
     try:
         array = np.asarray(x)
     except ValueError as error:
-        raise ValueError("the sequences are ragged in more axes than seq_dims") from error
+        raise ValueError("inputs: the sequences are ragged in more axes than seq_dims.") from error
     if array.ndim < depth:
-        raise ValueError(f"expected a sequence of {depth} axes or more (seq_dims), got {x!r:.60}")
+        raise ValueError(f"expected a sequence of {depth} axes or more (seq_dims), got {x!r:.60}.")
     return array
 
 
@@ -101,11 +102,11 @@ def _extents(x, depth):
     return len(x), *np.max(inner, axis=0)
 
 
-def _kinds(x, depth):
-    """The (trailing shape, dtype) of each array that is not empty."""
+def _specs(x, depth):
+    """Yields the (trailing shape, dtype) of each array that is not empty."""
     if not isinstance(x, np.ndarray):
         for child in x:
-            yield from _kinds(child, depth - 1)
+            yield from _specs(child, depth - 1)
     elif x.size:
         yield x.shape[depth:], x.dtype
 
@@ -122,22 +123,23 @@ def _fill(target, x, depth, mode):
 
 
 def truncate_sequences(maxlen, indices, *sequences):
-    """Shorten sequences until their total length is at most `maxlen`.
+    """Truncates sequences until their total length is at most `maxlen`.
 
-    One item at a time leaves the sequence that is longest just then (the first of equals).
-    The sequences are changed in place; empty ones are left out of the result.
+    Items are removed one at a time from the sequence that is longest at that point (the first of
+    equals). The sequences are changed in place.
 
     Args:
-        maxlen: the total length allowed.
-        indices: which item to drop: one index for all sequences, or one for each that is not
-            empty. `-2` keeps the final `[SEP]` in place; `1` drops from the front after `[CLS]`.
+        maxlen: the largest total length.
+        indices: the index of the item to remove: one for all sequences, or one for each that is
+            not empty. `-2` keeps the final `[SEP]`; `1` keeps the `[CLS]` and drops from the left.
         *sequences: lists.
 
     Returns:
         The list of sequences that are not empty.
 
     Raises:
-        ValueError: `maxlen` is negative.
+        ValueError: `maxlen` is negative, an index is outside of its sequence, or there are fewer
+            indices than sequences.
 
     Example:
     ```python
@@ -170,18 +172,18 @@ def truncate_sequences(maxlen, indices, *sequences):
 
 @checks_flags
 def text_segmentate(text, maxlen, seps="\n", strips=None, truncate=True):
-    """Cut a text into pieces of at most `maxlen` characters, at the best separators possible.
+    """Splits a text at its strongest separators into pieces of at most `maxlen` characters.
 
-    The first separator is tried first; a piece that is still too long is cut at the next one.
+    The text is split at the first separator, and pieces that are still too long at the next one.
     Neighbouring pieces are joined again as long as they fit.
 
     Args:
         text: a string.
-        maxlen: the most characters a piece may have.
-        seps: separators, the strongest first, e.g. `"\\n。！？；，"`.
-        strips: characters to strip from the ends of every piece, besides white space.
-        truncate: what to do where no separator helps: cut at `maxlen` characters, or, when
-            False, leave the piece too long, as bert4keras does.
+        maxlen: the most characters in a piece.
+        seps: separators, the strongest first, e.g. `"\\n。！？；，"`. Default `"\\n"`.
+        strips: characters to strip from the ends of every piece, besides white space. Default None.
+        truncate: whether to split a piece without separators at `maxlen` characters (default).
+            With False it stays too long, as in bert4keras.
 
     Returns:
         A list of strings.
@@ -194,11 +196,11 @@ def text_segmentate(text, maxlen, seps="\n", strips=None, truncate=True):
     check_number("maxlen", maxlen, 1, MOST)
     for name, value in (("text", text), ("strips", "" if strips is None else strips)):
         if not isinstance(value, str):
-            raise ValueError(f"{name}={shown(value)}: expected a text.")
+            raise ValueError(f"{name}={shown(value)}: expected a string.")
     if not isinstance(seps, str | list | tuple | None) or not all(
         isinstance(sep, str) and sep for sep in seps or ()
     ):
-        raise ValueError(f"seps={shown(seps)}: expected a text, or texts that are not empty.")
+        raise ValueError(f"seps={shown(seps)}: expected a string, or non-empty strings.")
     text = text.strip().strip(strips)
     if len(text) <= maxlen:
         return [text]
@@ -209,7 +211,7 @@ def text_segmentate(text, maxlen, seps="\n", strips=None, truncate=True):
         if groups[-1] and piece and len(groups[-1]) + len(piece) + 1 > maxlen:
             groups.append("")
         groups[-1] += piece + seps[0]
-    groups[-1] = groups[-1][:-1]  # the text does not end with a separator of ours
+    groups[-1] = groups[-1][:-1]  # the separator after the last piece is not in the text
     return [
         piece
         for group in groups
@@ -220,20 +222,21 @@ def text_segmentate(text, maxlen, seps="\n", strips=None, truncate=True):
 
 @checks_flags
 def read_tsv(path, types=(str, int), header=False):
-    """Read a file of tab-separated columns, such as `text TAB label`.
+    """Reads a file of tab-separated columns, such as `text TAB label`.
 
     Args:
         path: a UTF-8 file, with or without a byte order mark, LF or CRLF. Empty lines are skipped.
-        types: what each column is, called on its text: `(str, int)` for a labelled text,
-            `(str, str, int)` for a labelled pair.
-        header: whether the first line holds the names of the columns.
+        types: a function for each column, called on its text: `(str, int)` (default) for a
+            labelled text, `(str, str, int)` for a labelled pair.
+        header: whether the first line holds the names of the columns. Default False.
 
     Returns:
         A list of tuples, one for each line.
 
     Raises:
-        ValueError: a line that has another number of columns, or a value that its type refuses,
-            or more short lines than the file explains; the message names file and line.
+        ValueError: a line has another number of columns, a value cannot be converted, or there are
+            so many short lines that they take far more memory than the size of the file; the
+            message names file and line.
 
     Example:
     ```python
@@ -243,10 +246,10 @@ def read_tsv(path, types=(str, int), header=False):
     """
     if not isinstance(types, list | tuple) or not types or not all(map(callable, types)):
         raise ValueError(f"types={shown(types)}: expected one for each column, e.g. (str, int).")
-    names = " TAB ".join(getattr(kind, "__name__", str(kind)) for kind in types)
+    names = " TAB ".join(getattr(convert, "__name__", str(convert)) for convert in types)
     size = size_of(path)
     rows, room = [], 2 * FREE + 8 * size
-    # Only LF ends a line: str.splitlines would also cut at U+2028 and other marks within a text.
+    # Only LF ends a line: str.splitlines would also split at U+2028 and others within a text.
     with naming(path), open(path, "rb") as file:
         for number, content in enumerate(file, 1):
             try:
@@ -260,10 +263,10 @@ def read_tsv(path, types=(str, int), header=False):
                 continue
             cells = line.split("\t", len(types))
             try:
-                row = tuple(kind(cell) for kind, cell in zip(types, cells, strict=True))
+                row = tuple(convert(cell) for convert, cell in zip(types, cells, strict=True))
             except (ValueError, LookupError, TypeError, ArithmeticError):
                 raise ValueError(
-                    f"{path}, line {number}: expected {names}, got {line!r:.80}"
+                    f"{path}, line {number}: expected {names}, got {line!r:.80}."
                 ) from None
             rows.append(row)
             room -= _SLOT + sys.getsizeof(row) + sum(map(_size, row))
@@ -276,23 +279,26 @@ def read_tsv(path, types=(str, int), header=False):
 
 
 def _size(value):
-    """The bytes of memory of a cell; small integers are there once for all."""
+    """Returns the bytes of memory of a cell; none for small integers, which Python shares."""
     return 0 if type(value) is int and -5 <= value <= 256 else sys.getsizeof(value)
 
 
 def choose_buckets(lengths, max_buckets=8, multiple=8):
-    """The few lengths to which samples are padded at the least cost.
+    """Chooses bucket lengths that minimize padding.
 
     Args:
         lengths: the lengths of the samples, integers of shape `(samples,)`.
-        max_buckets: how many lengths may be chosen.
-        multiple: the lengths are multiples of this, except that the last is never longer than
-            the longest sample.
+        max_buckets: the most lengths to choose. Default 8.
+        multiple: the lengths are multiples of this, except that the last is not longer than the
+            longest sample. Default 8.
 
     Returns:
-        A sorted list of integers. Of all such lists it is the one with the fewest tokens after
-        each sample is padded to the next length in it (for distributions with more than 256
-        multiples, of the lists on a coarser grid).
+        A sorted list of integers, for which the number of tokens is minimal when each sample is
+        padded to the next length in the list. (If the longest sample has more than 256 multiples,
+        `multiple` is doubled until it has not.)
+
+    Raises:
+        ValueError: `lengths` is empty or not a list of integers, or another argument is below 1.
     """
     check_number("max_buckets", max_buckets, 1, MOST)
     check_number("multiple", multiple, 1, MOST)
@@ -306,10 +312,11 @@ def choose_buckets(lengths, max_buckets=8, multiple=8):
     sizes, counts = np.unique(-(-lengths // multiple) * multiple, return_counts=True)
     sizes = np.minimum(sizes, longest)
     samples = np.concatenate([[0], np.cumsum(counts)])
-    # tokens[i, j]: of the samples of sizes i..j-1, all padded to the largest of these sizes
+    # tokens[i, j]: number of tokens if the samples of sizes i..j are padded to size j
     tokens = (samples[None, 1:] - samples[:-1, None]) * sizes.astype("float64")
     tokens[np.tril_indices(len(sizes), -1)] = np.inf
-    # fewest[j]: tokens of the first j sizes with the buckets so far; cuts say where each begins
+    # fewest[j]: fewest tokens of the first j sizes with the buckets so far; cuts hold where the
+    # last bucket begins
     fewest, cuts = np.concatenate([[0], np.full(len(sizes), np.inf)]), []
     for _ in range(min(max_buckets, len(sizes))):
         candidates = fewest[:-1, None] + tokens
@@ -325,18 +332,19 @@ def choose_buckets(lengths, max_buckets=8, multiple=8):
 
 
 def pad_samples(samples, length):
-    """Collate samples into a batch: stack what is fixed, pad what is one-dimensional.
+    """Collates samples into a batch: pads sequences, and stacks everything else.
 
     Args:
         samples: a list of samples of the same structure: nested tuples and dicts whose leaves
-            are numbers, lists or arrays. One-dimensional leaves of inputs (the first part of a
-            tuple, or all of another sample) are sequences. Those of targets and weights are, where
-            in each sample they are as long as one of its inputs; others are stacked.
-        length: what sequences are padded to, with zeros.
+            are numbers, lists or arrays. One-dimensional leaves of the inputs (the first item of a
+            tuple, or the whole sample if it is not a tuple) are sequences. Those of targets and
+            weights are sequences if in each sample they are as long as one of its inputs; otherwise
+            they are stacked.
+        length: length to which sequences are padded with zeros.
 
     Returns:
-        The structure of one sample, with an array at each leaf: int32 or float32 where the
-        samples hold integers or floats.
+        The structure of a sample, with an array at each leaf: int32 for integers, float32 for
+        floats.
 
     Raises:
         ValueError: a sequence is longer than `length`, or other leaves differ in shape.
@@ -348,8 +356,18 @@ def pad_samples(samples, length):
 
 
 def sequence_leaves(samples):
-    """The places of leaves that `pad_samples` pads, as a set of tuples of keys and indices."""
-    places = parts = None
+    """Returns the paths of the leaves that `pad_samples` pads.
+
+    Args:
+        samples: the samples, see `pad_samples`.
+
+    Returns:
+        A set of tuples of keys and indices.
+
+    Raises:
+        ValueError: the samples differ in structure.
+    """
+    paths = parts = None
     for i, sample in enumerate(samples):
         leaves = dict(_leaves(sample))
         if parts is None:
@@ -359,64 +377,64 @@ def sequence_leaves(samples):
                 f"samples[{i}] has the parts {_named(leaves)}, and samples[0] has {_named(parts)}; "
                 "expected the same in all samples."
             )
-        lengths = {place: len(x) for place, x in leaves.items() if _rank(x, i, place) == 1}
-        inputs = {n for place, n in lengths.items() if _is_input(sample, place)}
-        found = {p for p, n in lengths.items() if n in inputs}
-        places = found if places is None else places & found
-    return places
+        lengths = {path: len(x) for path, x in leaves.items() if _rank(x, i, path) == 1}
+        inputs = {n for path, n in lengths.items() if _is_input(sample, path)}
+        sequences = {path for path, n in lengths.items() if n in inputs}
+        paths = sequences if paths is None else paths & sequences
+    return paths
 
 
-def _named(places):
-    return ", ".join("/".join(map(str, place)) or "0" for place in places)
+def _named(paths):
+    return ", ".join("/".join(map(str, path)) or "0" for path in paths)
 
 
-def _rank(x, number, place):
-    """How many axes a leaf has."""
+def _rank(x, number, path):
+    """Returns the number of axes of a leaf."""
     try:
         return np.ndim(x)
     except ValueError:
         raise ValueError(
-            f"samples[{number}], part {_named([place])}: expected a number, a list of numbers or an "
+            f"samples[{number}], part {_named([path])}: expected a number, a list of numbers or an "
             f"array, got {x!r:.80}. Pad it before, or give Batches a collate function."
         ) from None
 
 
-def _is_input(sample, place):
-    return not isinstance(sample, tuple) or place[0] == 0
+def _is_input(sample, path):
+    return not isinstance(sample, tuple) or path[0] == 0
 
 
-def _leaves(sample, place=()):
-    """`(place, leaf)` of each leaf of a sample."""
+def _leaves(sample, path=()):
+    """Yields `(path, leaf)` for each leaf of a sample."""
     if not isinstance(sample, dict | tuple):
-        yield place, sample
+        yield path, sample
         return
     items = sample.items() if isinstance(sample, dict) else enumerate(sample)
     for key, x in items:
-        yield from _leaves(x, (*place, key))
+        yield from _leaves(x, (*path, key))
 
 
-def _padded(samples, length, sequences, place=()):
+def _padded(samples, length, sequences, path=()):
     first = samples[0]
     if isinstance(first, dict):
         return {
-            key: _padded([s[key] for s in samples], length, sequences, (*place, key))
+            key: _padded([s[key] for s in samples], length, sequences, (*path, key))
             for key in first
         }
     if isinstance(first, tuple):
         return tuple(
-            _padded(column, length, sequences, (*place, i))
+            _padded(column, length, sequences, (*path, i))
             for i, column in enumerate(zip(*samples, strict=True))
         )
-    if place in sequences:
+    if path in sequences:
         longest = max(map(len, samples))
         if longest > length:
-            raise ValueError(f"a sequence of {longest} items does not fit in a batch of {length}")
+            raise ValueError(f"a sequence of {longest} items does not fit in a batch of {length}.")
         array = sequence_padding(samples, length)
     else:
         shapes = {np.shape(sample) for sample in samples}
         if len(shapes) > 1:
             raise ValueError(
-                f"samples, part {_named([place])}: shapes {sorted(shapes)}; expected "
+                f"samples, part {_named([path])}: shapes {sorted(shapes)}; expected "
                 "the same in all samples, or the length of the sample's token ids. Pad it before, "
                 "or give Batches a collate function."
             )
@@ -424,20 +442,20 @@ def _padded(samples, length, sequences, place=()):
     if array.dtype.kind not in "biuf":
         other = next(x for x in samples if np.asarray(x).dtype.kind not in "biuf")
         raise ValueError(
-            f"samples, part {_named([place])}: expected numbers, got {other!r:.80}. Take it out of the "
+            f"samples, part {_named([path])}: expected numbers, got {other!r:.80}. Remove it from the "
             "samples, or give Batches a collate function."
         )
     narrow = {"i": "int32", "f": "float32"}.get(array.dtype.kind, array.dtype)
     if array.dtype.kind == "i" and np.any(array != array.astype(narrow)):
         raise ValueError(
-            f"samples, part {_named([place])}: integers up to {np.abs(array).max()}; expected what "
-            "fits into int32."
+            f"samples, part {_named([path])}: integers up to {np.abs(array).max()}; expected integers "
+            "that fit into int32."
         )
     return array.astype(narrow)
 
 
 def longest_sequence(sample):
-    """The length of the longest one-dimensional leaf of a sample (see `pad_samples`)."""
+    """Returns the length of the longest one-dimensional leaf of a sample (see `pad_samples`)."""
     if isinstance(sample, dict):
         sample = tuple(sample.values())
     if isinstance(sample, tuple):
@@ -450,43 +468,44 @@ def _longest_input(sample):
 
 
 class Batches(keras.utils.PyDataset):
-    """Samples in padded batches, for `fit`, `evaluate` and `predict`.
+    """Dataset of padded batches, for `fit`, `evaluate` and `predict`.
 
-    A sample is nested as Keras expects a batch to be: `(inputs,)`, `(inputs, targets)` or
+    A sample has the structure that Keras expects of a batch: `(inputs,)`, `(inputs, targets)` or
     `(inputs, targets, sample_weights)`, where inputs may be a tuple or a dict.
 
     With `buckets`, samples of similar length share a batch, and a batch is padded to the smallest
     bucket that holds it. Few lengths mean few shapes, so XLA compiles rarely; similar lengths mean
-    little padding. Only one batch an epoch is smaller than `batch_size`. Randomness is kept:
+    little padding. Only one batch an epoch is smaller than `batch_size`. Batches are still random:
     samples are shuffled, sorted by length within pools of 64 batches, and the batches shuffled.
 
     Bucketed batches are not in the order of the data, even without `shuffle`. `restore` puts
-    predictions back into it.
+    predictions back into that order.
 
     Args:
         data: a sequence of samples.
-        batch_size: samples a batch.
-        collate: makes a batch of a list of samples and the length to pad to, as
-            `collate(samples, length)`. The default is `pad_samples`, for which all the data tell
-            what is a sequence: a label such as `[1]`, or one number for each of 5 classes, is none.
-            It pads with 0: for a model that hides another id (`pad_token_id`), give a function of
-            your own, or rows of `encode_batch`, which pads as the vocabulary says.
-        shuffle: whether to draw a new order at the end of each epoch.
-        seed: of the shuffling; the order of an epoch depends on it and on the epoch's number
-            only. The default is drawn from NumPy, so `keras.utils.set_random_seed` governs it.
-        buckets: the lengths to pad to, a list of integers; or how many lengths to choose so that
-            padding is least (see `choose_buckets`). The default keeps the order of the data and
-            pads every batch to the longest sample.
-        length: a function that says how long a sample is. The default is its longest
-            one-dimensional leaf (of its inputs, without `collate`). A collate that tokenizes needs one that is never too short, e.g.
-            `lambda sample: min(len(sample[0]) + 2, maxlen)`. A collate without `length` and
-            `buckets` gets the length None, and should pad all batches alike: on TensorFlow,
-            Keras takes an axis on which the first two batches agree for fixed.
+        batch_size: samples in a batch. Default 32.
+        collate: a function `collate(samples, length)` that returns a batch of a list of samples,
+            padded to `length`. Default None: `pad_samples`, with the sequences determined from all
+            the data, so a label such as `[1]`, or one number for each of 5 classes, is not a
+            sequence. It pads with 0: for a model that masks another id (`pad_token_id`), pass a
+            function of your own, or rows of `encode_batch`, which pads with the vocabulary's id.
+        shuffle: whether to draw a new order at the end of each epoch. Default False.
+        seed: seed of the shuffling; the order of an epoch depends only on it and the number of the
+            epoch. Default None: drawn from NumPy, so `keras.utils.set_random_seed` determines it.
+        buckets: the lengths to pad to, a list of integers; or the number of lengths to choose so
+            that padding is minimal (see `choose_buckets`). Default None: keep the order of the
+            data, and pad every batch to the longest sample.
+        length: a function that returns the length of a sample. Default None: the longest
+            one-dimensional leaf of the sample, or only of its inputs if there is no `collate`. A
+            `collate` that tokenizes needs a function that never returns too small a length, e.g.
+            `lambda sample: min(len(sample[0]) + 2, maxlen)`. A `collate` without `length` and
+            `buckets` gets the length None, and should pad all batches to the same length: on
+            TensorFlow, Keras assumes that an axis of equal size in the first two batches is fixed.
         **kwargs: `workers`, `use_multiprocessing` and `max_queue_size` of `PyDataset`.
 
     Raises:
-        ValueError: no samples, `batch_size` below 1, buckets that are not positive, a sample
-            longer than the largest bucket, or samples whose length is not known.
+        ValueError: `data` is empty, `batch_size` is below 1, buckets are not positive, a sample is
+            longer than the largest bucket, or the lengths of the samples are not known.
 
     Example:
     ```python
@@ -495,7 +514,7 @@ class Batches(keras.utils.PyDataset):
 
     model.fit(Batches(train, 32, shuffle=True, buckets=8))
     batches = Batches(test, 32, buckets=8)
-    scores = batches.restore(model.predict(batches))    # in the order of texts
+    predictions = batches.restore(model.predict(batches))    # in the order of texts
     ```
     """
 
@@ -516,7 +535,7 @@ class Batches(keras.utils.PyDataset):
         super().__init__(**kwargs)
         if not hasattr(data, "__getitem__") or isinstance(data, str | dict) or len(data) == 0:
             raise ValueError(
-                f"Batches needs at least one sample in a list, got none: data={shown(data)}"
+                f"Batches needs at least one sample in a list, got none: data={shown(data)}."
             )
         check_number("batch_size", batch_size, 1, MOST)
         if seed is not None:
@@ -533,12 +552,12 @@ class Batches(keras.utils.PyDataset):
             longest = longest_sequence if collate else _longest_input
             self.lengths = np.array([(length or longest)(sample) for sample in data])
             if self.sort and self.lengths.max() < 1:
-                raise ValueError("the samples hold no sequences: give Batches a length function")
+                raise ValueError("the samples hold no sequences: give Batches a length function.")
             self.buckets = _fit_buckets(buckets if self.sort else 1, self.lengths)
         self._arrange()
 
     def _arrange(self):
-        """Decide which samples make which batch of this epoch, and how long each batch is."""
+        """Sets the samples and the padded length of each batch of this epoch."""
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.data)) if self.shuffle else np.arange(len(self.data))
         if self.sort:
@@ -552,8 +571,8 @@ class Batches(keras.utils.PyDataset):
 
         longest = [self.lengths[batch].max() for batch in self._batches]
         padded_lengths = np.array(self.buckets)[np.searchsorted(self.buckets, longest)]
-        # The smaller batch holds the longest samples of its pool. Always as long as can be, it
-        # is the same shape in every epoch.
+        # The smaller batch holds the longest samples of its pool. Padded to the largest bucket, it
+        # has the same shape in every epoch.
         if len(self._batches[-1]) < self.batch_size:
             padded_lengths[-1] = self.buckets[-1]
         self._padded_lengths = padded_lengths.tolist()
@@ -561,15 +580,15 @@ class Batches(keras.utils.PyDataset):
             self._mix(rng)
 
     def _mix(self, rng):
-        """Shuffle the batches, and show Keras at once that their length varies.
+        """Shuffles the batches, and puts two of different length first.
 
-        On TensorFlow, Keras takes the shapes of a whole `fit` from the first two batches.
+        On TensorFlow, Keras infers the shapes of a whole `fit` from the first two batches.
         """
         plan = list(zip(self._batches, self._padded_lengths, strict=True))
         if self.shuffle:
             plan = [plan[i] for i in rng.permutation(len(plan))]
         other = next((i for i, (_, length) in enumerate(plan) if length != plan[0][1]), None)
-        if other is None:  # then it may not vary in later epochs either
+        if other is None:  # all have one length, which must not change in later epochs
             self.buckets = self.buckets[-1:]
         else:
             plan[1], plan[other] = plan[other], plan[1]
@@ -589,28 +608,28 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def order(self):
-        """The indices of the samples in the order in which this epoch's batches hold them."""
+        """The indices of the samples in the order of this epoch's batches."""
         return np.concatenate(self._batches)
 
     def restore(self, predictions):
-        """Put predictions, one a sample in the order of the batches, into the order of the data.
+        """Reorders predictions from the order of the batches to the order of the data.
 
         Args:
-            predictions: an array of shape `(samples, ...)`, as `model.predict` returns it, or a
-                list with one item a sample.
+            predictions: an array of shape `(samples, ...)`, as returned by `model.predict`, or a
+                list with one item for each sample.
 
         Returns:
             An array or a list in the order of the data.
 
         Raises:
-            ValueError: another number of predictions than samples, or batches that are shuffled
-                (after `predict` their order is another).
+            ValueError: the numbers of predictions and samples differ, or the batches are shuffled
+                (their order changes after `predict`).
         """
         if self.shuffle:
-            raise ValueError("the order of shuffled batches is lost: predict with shuffle=False")
+            raise ValueError("the order of shuffled batches is lost: predict with shuffle=False.")
         count = len(predictions) if hasattr(predictions, "__len__") else shown(predictions)
         if count != len(self.data):
-            raise ValueError(f"expected {len(self.data)} predictions, got {count}")
+            raise ValueError(f"expected {len(self.data)} predictions, got {count}.")
         back = self.order.argsort()
         if isinstance(predictions, list):
             return [predictions[i] for i in back]
@@ -618,9 +637,9 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def num_tokens(self):
-        """How many tokens this epoch's batches hold, padding included."""
+        """The number of tokens in this epoch's batches, padding included."""
         if self.lengths is None:
-            raise ValueError("the length of the samples is not known: give Batches a length")
+            raise ValueError("the length of the samples is not known: give Batches a length.")
         return sum(
             len(batch) * length
             for batch, length in zip(self._batches, self._padded_lengths, strict=True)
@@ -628,17 +647,17 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def padding_share(self):
-        """How much of `num_tokens` is padding, from 0 to 1."""
+        """The fraction of `num_tokens` that is padding, from 0 to 1."""
         return 1 - float(self.lengths.sum()) / self.num_tokens
 
 
 def _fit_buckets(buckets, lengths):
-    """The lengths to pad to, sorted, none longer than the longest sample needs."""
+    """Returns the sorted lengths to pad to, without those longer than any sample needs."""
     several = isinstance(buckets, list | tuple | range | np.ndarray)
     numbers = buckets if several else [buckets]
     if len(numbers) == 0 or any(expected_number(number, 1, MOST) for number in numbers):
         raise ValueError(
-            f"buckets must be positive lengths, or how many to choose, got {shown(buckets)}"
+            f"buckets must be positive lengths, or how many to choose, got {shown(buckets)}."
         )
     if not several:
         return choose_buckets(lengths, buckets)
@@ -647,6 +666,6 @@ def _fit_buckets(buckets, lengths):
     if lengths[longest] > buckets[-1]:
         raise ValueError(
             f"data[{longest}] has length {lengths[longest]}, the largest bucket {buckets[-1]}: "
-            f"truncate the samples, or add a bucket"
+            f"truncate the samples, or add a bucket."
         )
     return buckets[: np.searchsorted(buckets, lengths[longest]) + 1]

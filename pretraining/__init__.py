@@ -1,6 +1,6 @@
-"""From raw text to a pretrained checkpoint; run from the root of the repository, see README.md."""
+"""Pretraining, from raw text to a checkpoint; run from the root of the repository, see README.md."""
 
 import os
 
-# PyTorch on a processor: large pages for large tensors, a sixth faster; read when it is imported
+# PyTorch on a CPU: huge pages for large tensors, a sixth faster; read when PyTorch is imported
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

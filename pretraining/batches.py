@@ -1,4 +1,4 @@
-"""The batches of a corpus: which examples a step is trained on, and how they are masked."""
+"""Training batches from a corpus: the examples of each step, in random order and masked."""
 
 import os
 import queue
@@ -16,48 +16,54 @@ from .masking import FEATURES, NEEDED, OBJECTIVES, Rows, record_length
 from .shards import MANIFEST, Shard, decode_examples, index_name
 from .stateless_random import keys, permuted
 
-# What keys are derived for.
+# Purposes of random keys.
 _ORDER, _MASKS = 0, 1
-MOST = 1 << 24  # tokens of a vocabulary, examples of a shard
-LONGEST = 1 << 17  # tokens that a model sees of a row
-_NAMES, _PLACE = 1024, 16  # bytes of a record: in all, and for each of its tokens
-# What corpora that are read together have in common.
+MOST = 1 << 24  # limit of the tokens of a vocabulary, and of the examples of a shard
+LONGEST = 1 << 17  # limit of the tokens of a row
+_NAMES, _PLACE = 1024, 16  # bytes of a record: fixed part, and for each token
+# Fields that must be equal in corpora that are read together.
 ALIKE = ("mode", "sequence_length", "record_length", "vocabulary_sha256", "special_ids")
 
 
 def read_manifest(directory):
-    """The contents of a finished corpus' `corpus.json`.
+    """Reads the `corpus.json` of a finished corpus.
+
+    Args:
+        directory: the directory of the corpus.
+
+    Returns:
+        Its contents, a dict.
 
     Raises:
-        ValueError: there is none, or the corpus is not finished.
+        ValueError: there is no such file, it is invalid, or the corpus is not finished.
     """
     path = join(directory, MANIFEST)
     if not exists(path):
         raise ValueError(
-            f"{directory} has no {MANIFEST}; expected the --output of python -m pretraining.corpus"
+            f"{directory} has no {MANIFEST}; expected the --output of python -m pretraining.corpus."
         )
     with open_binary(path) as file:
         try:
             manifest = parse_json(file.read())
         except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error}); make the corpus again") from None
+            raise ValueError(f"{path} is not JSON ({error}); make the corpus again.") from None
     if isinstance(manifest, dict) and "settings" in manifest and "shards" not in manifest:
         raise ValueError(
             f"{directory} is not finished; run the same python -m pretraining.corpus again: it"
-            " makes what is missing"
+            " makes what is missing."
         )
-    wrong = _wrong_in(manifest)
-    if wrong:
-        raise ValueError(f"{path}: {wrong}; make the corpus again")
+    problem = _problem_of(manifest)
+    if problem:
+        raise ValueError(f"{path}: {problem}; make the corpus again.")
     return manifest
 
 
-def _wrong_in(manifest):
-    """What is wrong with the contents of a `corpus.json`, or None."""
+def _problem_of(manifest):
+    """Returns a description of the first error in a `corpus.json`, or None."""
     if not isinstance(manifest, dict):
         return f"expected an object, got {shown(manifest)}"
 
-    def wrong(name, expected):
+    def problem(name, expected):
         return f"{name}: expected {expected}, got {shown(manifest.get(name))}"
 
     def is_id(value):
@@ -65,15 +71,15 @@ def _wrong_in(manifest):
 
     mode = manifest.get("mode")
     if mode not in list(FEATURES):
-        return wrong("mode", f"one of {', '.join(FEATURES)}")
+        return problem("mode", f"one of {', '.join(FEATURES)}")
     for name, most in (("sequence_length", LONGEST), ("vocab_size", MOST)):
         if not _is_count(manifest.get(name), 1, most):
-            return wrong(name, f"an integer from 1 to {most}")
+            return problem(name, f"an integer from 1 to {most}")
     length = record_length(mode, manifest["sequence_length"])
     if not _is_count(manifest.get("record_length"), length, length):
-        return wrong("record_length", f"{length}, as of its mode and sequence_length")
+        return problem("record_length", f"{length}, by its mode and sequence_length")
     if not isinstance(manifest.get("vocabulary_sha256"), str):
-        return wrong("vocabulary_sha256", "a string")
+        return problem("vocabulary_sha256", "a string")
     special, sentinels = manifest.get("special_ids"), manifest.get("sentinel_ids")
     if (
         not isinstance(special, dict)
@@ -82,21 +88,21 @@ def _wrong_in(manifest):
         or not all(i is None or is_id(i) for i in special.values())
     ):
         named = ", ".join(["pad (or null)", *NEEDED[mode]])
-        return wrong("special_ids", f"ids below vocab_size, among them {named}")
+        return problem("special_ids", f"ids below vocab_size, among them {named}")
     others = [name for name, i in special.items() if name != "mask" and i == special.get("mask")]
     if "mask" in NEEDED[mode] and others:
-        return wrong("special_ids", f"another id for mask than for {others[0]:.20}")
+        return problem("special_ids", f"different ids for mask and {others[0]:.20}")
     if not isinstance(sentinels, list) or not all(map(is_id, sentinels)):
-        return wrong("sentinel_ids", "a list of ids below vocab_size")
+        return problem("sentinel_ids", "a list of ids below vocab_size")
     shards = manifest.get("shards")
     if not isinstance(shards, list):
-        return wrong("shards", "a list")
+        return problem("shards", "a list")
     names = set()
     for shard in shards:
         name = shard.get("name") if isinstance(shard, dict) else None
         if not is_file_name(name) or not name.endswith(".tfrecord") or name in names:
             return (
-                'shards: expected objects, each with another "name" of a file NAME.tfrecord in the'
+                'shards: expected objects, each with a different "name" of a file NAME.tfrecord in the'
                 f" directory, got {shown(shard)}"
             )
         if not _is_count(shard.get("examples")):
@@ -110,16 +116,17 @@ def _is_count(value, least=0, most=MOST):
 
 
 def _local(directory, cache, names):
-    """A local directory with the files of a corpus; a remote corpus is copied to `cache`."""
+    """Returns a local directory with the files of a corpus; copies a remote corpus to `cache`."""
     if not is_remote(directory):
         return directory
     if cache is None:
         raise ValueError(
-            f"{directory} can't be mapped; expected cache=, a local directory to copy it to"
+            f"{directory} is remote and cannot be memory-mapped; expected cache=, a local directory"
+            " to copy it to."
         )
     make_directory(cache)
     for name in names:
-        # the shard last: where it is, all of it is
+        # The shard comes last: if it exists, its index does too.
         for part in (index_name(name), name):
             if not exists(join(cache, part)):
                 copy(join(directory, part), join(cache, part))
@@ -127,12 +134,22 @@ def _local(directory, cache, names):
 
 
 def manifests_of(corpora):
-    """directory -> manifest, of corpora that can be read together, so many times each."""
+    """Reads the manifests of corpora, and checks that they can be read together.
+
+    Args:
+        corpora: dict directory -> number of times that an epoch has its examples.
+
+    Returns:
+        A dict directory -> manifest.
+
+    Raises:
+        ValueError: an argument or a manifest is invalid, or corpora differ in their settings.
+    """
     if not corpora:
-        raise ValueError("corpus={}; expected a directory")
+        raise ValueError("corpus={}; expected a directory.")
     for directory, times in corpora.items():
         if not isinstance(directory, str | os.PathLike):
-            raise ValueError(f"corpus: expected names of directories, got {shown(directory)}")
+            raise ValueError(f"corpus: expected names of directories, got {shown(directory)}.")
         check_number(f"corpus: times of {directory}", times, 1, 1000)
     manifests = {directory: read_manifest(directory) for directory in corpora}
     first = next(iter(manifests))
@@ -141,70 +158,87 @@ def manifests_of(corpora):
             if manifest[name] != manifests[first][name]:
                 raise ValueError(
                     f"{directory} has {name} {shown(manifest[name])}, and {first} has"
-                    f" {shown(manifests[first][name])}; expected corpora made with the same settings"
+                    f" {shown(manifests[first][name])}; expected corpora made with the same settings."
                 )
     return manifests
 
 
 def shards_of(directory, manifest, cache=None):
-    """The shards of a corpus, which have as many examples as they should; `cache` as `Examples`'."""
+    """Opens the shards of a corpus.
+
+    Args:
+        directory: the directory of the corpus.
+        manifest: the contents of its `corpus.json`.
+        cache: see `Examples`.
+
+    Returns:
+        A list of `Shard`s.
+
+    Raises:
+        ValueError: the shards have no examples, or another number than the manifest has.
+    """
     names = [shard["name"] for shard in manifest["shards"]]
     local = _local(directory, cache, names)
     shards = [Shard(join(local, name)) for name in names]
-    found, expected = sum(map(len, shards)), sum(shard["examples"] for shard in manifest["shards"])
-    if not expected or found != expected:
+    count, expected = sum(map(len, shards)), sum(shard["examples"] for shard in manifest["shards"])
+    if not expected or count != expected:
         raise ValueError(
-            f"{directory} has {found} examples and its {MANIFEST} says {expected}; expected as"
-            " many, and some"
+            f"{directory} has {count} examples and its {MANIFEST} says {expected}; expected the"
+            " same number, at least 1."
         )
     return shards
 
 
 def decoded(records, names, manifest, corpus):
-    """What `decode_examples` returns, once it is known to fit the corpus.
+    """Decodes records with `decode_examples`, and checks them against the manifest.
 
     Args:
-        records, names: see there.
-        manifest: of the corpus.
-        corpus: its name, for messages.
+        records, names: see `decode_examples`.
+        manifest: the contents of `corpus.json`.
+        corpus: name of the corpus, for error messages.
+
+    Returns:
+        `(features, lengths)`, see `decode_examples`.
 
     Raises:
-        ValueError: a record is damaged, or has more than the manifest says.
+        ValueError: a record is damaged, longer than the manifest says, or has ids out of range.
     """
     longest = manifest["record_length"]
     try:
         largest = max(map(len, records))
         if largest > _NAMES + _PLACE * longest:
-            raise ValueError(f"a record of {largest} bytes; expected one of {longest} tokens")
+            raise ValueError(f"a record of {largest} bytes; expected one of {longest} tokens.")
         features, lengths = decode_examples(records, names)
         for name, ids in features.items():
             size = manifest["vocab_size"] if name == "token_ids" else 2
             if ids.min(initial=0) < 0 or ids.max(initial=0) >= size:
-                raise ValueError(f"{name}: expected numbers from 0 to {size - 1}")
+                raise ValueError(f"{name}: expected numbers from 0 to {size - 1}.")
         if lengths.max(initial=0) > longest:
-            raise ValueError(f"a record of {lengths.max()} tokens; expected {longest}")
+            raise ValueError(f"a record of {lengths.max()} tokens; expected {longest}.")
     except ValueError as error:
-        raise ValueError(f"{corpus}: {error}; make the corpus again") from None
+        problem = str(error).removesuffix(".")
+        raise ValueError(f"{corpus}: {problem}; make the corpus again.") from None
     return features, lengths
 
 
 class Examples:
-    """The batches of training steps, each a function of corpus, seed and step alone.
+    """Training batches, each of which depends only on corpus, seed and step.
 
-    So a run that goes on from step 1000 sees what one would have seen that never stopped, and
-    several hosts see together what one would have seen. Every epoch has an order of its own, and
-    masks of its own; a batch may reach over the end of an epoch.
+    A run that resumes at step 1000 therefore sees the same batches as one that never stopped, and
+    several hosts together see the same as a single one. Every epoch has another order and other
+    masks; a batch may contain the end of an epoch and the beginning of the next.
 
     Args:
-        corpus: directory made by `python -m pretraining.corpus`; or directory -> how often an
-            epoch has its examples, each time masked anew: so a little text of the right kind can
-            outweigh a lot of another.
-        objective: `"mlm"`, `"electra"`, `"lm"`, `"unilm"` or `"t5"`; the corpus' own mode, or
-            either of `"mlm"` and `"electra"` for a corpus of the other.
-        batch_size: number of examples of a step, those of all hosts together.
-        seed: of order and masks.
-        hosts, host: of how many hosts this is which one; it gets its part of the rows.
-        cache: local directory to copy corpora of `scheme://...` to.
+        corpus: directory made by `python -m pretraining.corpus`; or dict directory -> number of
+            times that an epoch has its examples, with new masks each time, so that a small corpus
+            can outweigh a large one.
+        objective: `"mlm"`, `"electra"`, `"lm"`, `"unilm"` or `"t5"`; must be the corpus' mode,
+            but corpora of `"mlm"` and `"electra"` serve either of the two.
+        batch_size: number of examples in a step, on all hosts together.
+        seed: seed of order and masks. Default 0.
+        hosts, host: the number of hosts, and the index of this one, which gets its part of the
+            rows. Default 1 and 0.
+        cache: local directory to which corpora of `scheme://...` are copied. Default None.
         **masking_options: arguments of the objective's class in `masking`.
 
     Attributes:
@@ -213,9 +247,9 @@ class Examples:
             dict name -> `(shape, dtype)`.
 
     Raises:
-        ValueError: no finished corpus, a damaged one, one for another objective, corpora that
-            differ in vocabulary or length, an option that does not fit, or a `batch_size` that
-            `hosts` does not divide.
+        ValueError: a corpus is not finished, damaged, or made for another objective; corpora
+            differ in vocabulary or length; an option is invalid; or `batch_size` is not divisible
+            by `hosts`.
 
     Example:
         >>> examples = Examples("corpus", "mlm", batch_size=32)
@@ -227,7 +261,7 @@ class Examples:
         self, corpus, objective, batch_size, seed=0, hosts=1, host=0, cache=None, **masking_options
     ):
         if objective not in OBJECTIVES:
-            raise ValueError(f"objective={objective!r}; expected one of {', '.join(OBJECTIVES)}")
+            raise ValueError(f"objective={objective!r}; expected one of {', '.join(OBJECTIVES)}.")
         corpora = corpus if isinstance(corpus, dict) else {corpus: 1}
         self._corpus = ", ".join(map(str, corpora))
         manifests = manifests_of(corpora)
@@ -236,17 +270,17 @@ class Examples:
         if objective != mode and {objective, mode} != {"mlm", "electra"}:
             raise ValueError(
                 f"objective={objective!r}, and {corpus} was made for {mode!r}; make a corpus with"
-                f" --mode {objective}"
+                f" --mode {objective}."
             )
         if batch_size < 1 or not 0 <= host < hosts or batch_size % hosts:
             raise ValueError(
                 f"batch_size={batch_size!r}, hosts={hosts!r}, host={host!r}; expected a multiple of"
-                " hosts, and a host from 0 to hosts - 1"
+                " hosts, and a host from 0 to hosts - 1."
             )
         self._shards = []
         for number, (directory, manifest) in enumerate(manifests.items()):
-            place = cache if cache is None or len(corpora) == 1 else join(cache, str(number))
-            self._shards += shards_of(directory, manifest, place) * corpora[directory]
+            folder = cache if cache is None or len(corpora) == 1 else join(cache, str(number))
+            self._shards += shards_of(directory, manifest, folder) * corpora[directory]
         self._ends = list(accumulate(map(len, self._shards)))
         self._names = FEATURES[objective]
         self._objective = OBJECTIVES[objective](self.manifest, **masking_options)
@@ -263,13 +297,13 @@ class Examples:
         return self._ends[-1]
 
     def batch(self, step):
-        """This host's rows of the batch of a step: `(inputs, targets, weights)`."""
-        epochs, places = np.divmod(step * self._batch_size + self._rows, len(self))
-        indices = np.empty_like(places)
+        """Returns this host's rows of the batch of a step: `(inputs, targets, weights)`."""
+        epochs, positions = np.divmod(step * self._batch_size + self._rows, len(self))
+        indices = np.empty_like(positions)
         for epoch in np.unique(epochs).tolist():
             of_epoch = epochs == epoch
             key = keys(self._seed, _ORDER, epoch)
-            indices[of_epoch] = permuted(places[of_epoch], len(self), key)
+            indices[of_epoch] = permuted(positions[of_epoch], len(self), key)
         records = [self._record(index) for index in indices.tolist()]
         features, lengths = decoded(records, self._names, self.manifest, self._corpus)
         rows = Rows(features, lengths, self._length, self._pad_id)
@@ -280,13 +314,18 @@ class Examples:
         return self._shards[number][index - (self._ends[number - 1] if number else 0)]
 
     def from_step(self, step, ahead=4):
-        """An endless iterator of the batches from `step` on; a thread makes some ahead."""
-        made, stopped = queue.Queue(ahead), threading.Event()
+        """Yields the batches from `step` on, without end.
+
+        Args:
+            step: the first step.
+            ahead: number of batches that a thread prepares in advance. Default 4.
+        """
+        prepared, stopped = queue.Queue(ahead), threading.Event()
 
         def put(item):
             while not stopped.is_set():
                 try:
-                    return made.put(item, timeout=0.1)
+                    return prepared.put(item, timeout=0.1)
                 except queue.Full:
                     continue
 
@@ -302,7 +341,7 @@ class Examples:
         threading.Thread(target=make, daemon=True, name="examples").start()
         try:
             while True:
-                item = made.get()
+                item = prepared.get()
                 if isinstance(item, Exception):
                     raise item
                 yield item
@@ -311,7 +350,14 @@ class Examples:
 
 
 def fitting(batches, names):
-    """Batches with the inputs that a model has. (A next-token corpus knows nothing of segments.)"""
+    """Yields batches with exactly the inputs of a model; missing ones are zeros.
+
+    A next-token corpus, for example, has no segment ids.
+
+    Args:
+        batches: iterable of `(inputs, targets, weights)`.
+        names: the names of the model's inputs.
+    """
     for inputs, targets, weights in batches:
-        blank = np.zeros_like(next(iter(inputs.values())))
-        yield {name: inputs.get(name, blank) for name in names}, targets, weights
+        zeros = np.zeros_like(next(iter(inputs.values())))
+        yield {name: inputs.get(name, zeros) for name in names}, targets, weights

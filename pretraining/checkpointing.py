@@ -1,18 +1,18 @@
-"""What training must not lose: checkpoints that are whole, and stops in good order.
+"""Fault tolerance: atomic training checkpoints, clean stop on SIGTERM, non-finite guard.
 
     checkpoints = Checkpoints("run/checkpoints", keep=3, best="loss")
-    start = checkpoints.restore(model)  # 0 where there is none
+    start = checkpoints.restore(model)  # 0 if there is no checkpoint
     stop = StopOnSignal()
     model.fit(batches_from(start), ..., callbacks=[checkpoints.callback(every=1000), stop])
     sys.exit(stop.exit_code)
 
 A checkpoint is a directory `step-00001000`: all variables by name in `variables.safetensors`, and
-`state.json`, which says how long that file is, and its checksum; `files.saving` writes both as one.
-So whenever the process ends, there is a whole checkpoint or none, and training from it gives the
-same numbers, bit for bit: weights, all that the optimizer keeps, the states of random numbers, and
-in the middle of an epoch those of the metrics are in it. (Random numbers must be drawn from the seed
-generators of layers, as Keras' layers do, or be PyTorch's own. The data must be a function of the
-step.)
+the length and checksum of that file in `state.json`; `files.saving` writes both atomically. So
+whenever the process ends, a checkpoint is complete or does not exist. Training that resumes from it
+is reproduced bit for bit: it holds the weights, the optimizer's variables, the random states and,
+in the middle of an epoch, the state of the metrics. (Random numbers must come from the seed
+generators of layers, as in Keras' layers, or from PyTorch's generator. The data must be a function
+of the step.)
 """
 
 import json
@@ -46,34 +46,35 @@ from bert4keras_lite.parsing import (
 )
 
 from . import distribution
-from .files import own
+from .files import not_a_link
 
 STATE, VARIABLES = "state.json", "variables.safetensors"
-NAME = re.compile("step-([0-9]{8}|[1-9][0-9]{8,})")  # of a checkpoint
-METRICS = "metrics/"  # where the names of their variables begin
-# what earlier versions left: half a checkpoint, and a whole one that another was about to replace
+NAME = re.compile("step-([0-9]{8}|[1-9][0-9]{8,})")  # name of a checkpoint's directory
+METRICS = "metrics/"  # prefix of the names of metrics' variables
+# Prefixes of directories that earlier versions left: incomplete checkpoints, and complete ones that
+# were being replaced
 OLD_TEMPORARY, OLD_REPLACED = ".tmp-step-", ".old-step-"
 OURS = re.compile(rf"{NAME.pattern}|{re.escape(OLD_TEMPORARY)}.*|{re.escape(OLD_REPLACED)}.*", re.S)
-EXIT_CODE_OF_SIGNALS = 128  # plus the number of the signal, as shells have it
+EXIT_CODE_OF_SIGNALS = 128  # plus the number of the signal, as in shells
 
 
 class Checkpoints:
-    """The checkpoints of one run of training, in one directory.
+    """Manages the checkpoints of one training run in a directory.
 
-    With several hosts each process must call `save` and `restore` at the same steps; the first of
-    them writes, and all of them read, so the directory must be one that all see. Otherwise no two
-    processes may use a directory at a time.
+    With several hosts, each process must call `save` and `restore` at the same steps; the first
+    one writes and all read, so they must share the directory. Otherwise only one process may use
+    the directory at a time.
 
     Args:
-        directory: is made if missing. What an interrupted process left half done is removed.
-        keep: how many of the last checkpoints stay.
-        best: the name of a metric; the checkpoint with its best value stays, too.
-        direction: `"min"` or `"max"`: which value of the metric is best.
-        asynchronous: `save` copies the variables and returns; a thread writes. One checkpoint is
-            written at a time, so that at most one copy is in memory.
+        directory: created if missing. Incomplete files of an interrupted process are removed.
+        keep: the number of latest checkpoints to keep. Default 3.
+        best: the name of a metric, whose best checkpoint is kept too. Default None.
+        direction: whether the smallest or largest value is best, `"min"` (default) or `"max"`.
+        asynchronous: whether `save` only copies the variables, and a thread writes them. Default
+            True. One checkpoint is written at a time, so at most one copy is in memory.
 
     Raises:
-        CheckpointError: what has the name of a checkpoint there is a link.
+        CheckpointError: a checkpoint's path in the directory is a link.
 
     Example:
         >>> checkpoints = Checkpoints("run/checkpoints", keep=3, best="loss")
@@ -88,15 +89,15 @@ class Checkpoints:
             raise ValueError(f"direction={direction!r}: expected 'min' or 'max'.")
         self.directory = Path(directory)
         self.keep, self.best, self.direction = keep, best, direction
-        self.step = 0  # of the last checkpoint that was restored or saved
-        self.random = {}  # the backend's random state then
-        self.metrics = {}  # name -> array: what the metrics held then, in the middle of an epoch
+        self.step = 0  # step of the last checkpoint that was restored or saved
+        self.random = {}  # the backend's random state at that step
+        self.metrics = {}  # name -> array: state of the metrics at that step, within an epoch
         self._writer = ThreadPoolExecutor(1, "checkpoints") if asynchronous else None
         self._pending = None
         self.directory.mkdir(parents=True, exist_ok=True)
         for path in self.directory.iterdir():
             if OURS.fullmatch(path.name):
-                own(path)
+                not_a_link(path)
         if process()[0] == 0:
             self._tidy()
 
@@ -116,22 +117,22 @@ class Checkpoints:
                 path.rmdir()
 
     def path(self, step):
-        """The directory of a step's checkpoint."""
+        """Returns the directory of a step's checkpoint."""
         return self.directory / f"step-{step:08d}"
 
     def steps(self):
-        """Steps that have a checkpoint, damaged or not, in order."""
+        """Returns the sorted steps that have a checkpoint, damaged or not."""
         paths = (path for path in self.directory.iterdir() if NAME.fullmatch(path.name))
         return sorted(int(path.name[5:]) for path in paths if holds_files(path))
 
     def best_step(self):
-        """The step whose checkpoint has the best value of the metric, or None."""
+        """Returns the step whose checkpoint has the best value of the metric, or None."""
         values = {}
         for step in self.steps():
             try:
                 value = self._state(step)["metrics"].get(self.best)
             except CheckpointError:
-                continue  # whoever restores it will hear of it
+                continue  # `restore` reports it
             if value is not None and isfinite(value):
                 values[step] = value if self.direction == "min" else -value
         return min(values, key=values.get, default=None)
@@ -139,23 +140,28 @@ class Checkpoints:
     # Saving
 
     def save(self, step, model, metrics=None, in_epoch=False):
-        """Saves all that training goes on from.
+        """Saves a checkpoint.
 
         Args:
-            step: how many steps led here.
-            model: compiled, in no step at the moment.
-            metrics: dict of name -> number.
-            in_epoch: whether an epoch goes on after this step: then the state of the model's metrics
-                is saved, so that their means will be those of the whole epoch.
+            step: the number of steps trained so far.
+            model: a compiled model, not in the middle of a step.
+            metrics: dict name -> number. Default None.
+            in_epoch: whether the epoch continues after this step. If so, the state of the model's
+                metrics is saved, so that their means cover the whole epoch. Default False.
 
         Raises:
-            CheckpointError: this one cannot be written, or, if asynchronous, the one before it.
+            CheckpointError: this checkpoint cannot be written or, if asynchronous, the previous
+                one.
+            ValueError: the metric `best` is not in `metrics`.
         """
         self.wait()
         metrics = {name: float(value) for name, value in (metrics or {}).items()}
-        # what validation measures is not known in the middle of an epoch
+        # Validation metrics are not known in the middle of an epoch.
         if metrics and self.best and self.best not in metrics and self.best[:4] != "val_":
-            raise ValueError(f"best={self.best!r}: the metrics are {', '.join(metrics)}.")
+            raise ValueError(
+                f"best={self.best!r}: there is no such metric; expected one of"
+                f" {', '.join(metrics)}."
+            )
         with own_weights(model):
             arrays = {name: gather(variable) for name, variable in variables_of(model).items()}
         variables = metrics_of(model) if in_epoch else {}
@@ -177,17 +183,17 @@ class Checkpoints:
             self._pending = self._writer.submit(self._write, state, arrays)
 
     def wait(self):
-        """Returns when nothing is being written.
+        """Waits until the last checkpoint is written.
 
         Raises:
-            CheckpointError: what was being written could not be.
+            CheckpointError: it could not be written.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def _write(self, state, arrays):
-        with saving_checkpoint(own(self.path(state["step"]))) as stage:
+        with saving_checkpoint(not_a_link(self.path(state["step"]))) as stage:
             save_checkpoint(stage / VARIABLES, arrays, format="safetensors")
             files = {VARIABLES: fingerprint(stage / VARIABLES)}
             write_text(stage / STATE, json.dumps(state | {"files": files}, indent=1))
@@ -199,29 +205,30 @@ class Checkpoints:
             ) from error
 
     def _remove_old(self, last):
-        # later ones are damaged, or of another course that was left
+        # Later ones are damaged, or belong to a run that was abandoned.
         steps = [step for step in self.steps() if step <= last]
         kept = {*steps[-self.keep :], self.best_step()}
         for step in steps:
             if step not in kept:
-                discard(own(self.path(step)))
+                discard(not_a_link(self.path(step)))
 
     # Restoring
 
     def restore(self, model, step=None):
-        """Puts a checkpoint's values into the variables.
+        """Restores a checkpoint into the model's and the optimizer's variables.
 
         Args:
-            model: compiled.
-            step: whose checkpoint; None: the last that is whole. For each damaged one there is a
-                warning. (Those of later steps stay: remove them, or the next restart takes them.)
+            model: a compiled model.
+            step: the step of the checkpoint. Default None: the last one that is not damaged, with
+                a warning for each damaged one. (Checkpoints of later steps are kept: remove them,
+                or the next restart resumes from them.)
 
         Returns:
-            int, the step to go on with: 0 where there are no checkpoints.
+            int, the step to resume at; 0 if there are no checkpoints.
 
         Raises:
-            CheckpointError: none is whole, or the checkpoint's variables are not the model's, by
-                names, shapes and dtypes. Then nothing has changed.
+            CheckpointError: all checkpoints are damaged, or the variables differ from the model's
+                in names, shapes or dtypes. Nothing is changed then.
         """
         self.wait()
         steps = [step] if step is not None else self.steps()[::-1]
@@ -230,10 +237,10 @@ class Checkpoints:
             try:
                 entries = self._read(candidate)
             except CheckpointError as error:
-                damages.append(str(error))
+                damages.append(str(error).removesuffix("."))
                 continue
             for damage in damages:
-                warnings.warn(f"{damage}. Going on from step {candidate}.", stacklevel=2)
+                warnings.warn(f"{damage}. Resuming from step {candidate}.", stacklevel=2)
             self._assign(entries, model, self.path(candidate))
             self.step = candidate
             return candidate
@@ -241,8 +248,9 @@ class Checkpoints:
             raise CheckpointError(f"{damages[0]}. There are checkpoints of steps {self.steps()}.")
         if damages:
             raise CheckpointError(
-                first_lines(damages) + ". No checkpoint before is whole; to begin anew, name "
-                "another directory or empty this one."
+                first_lines(damages)
+                + ". No earlier checkpoint is complete; to start from scratch, "
+                "choose another directory or empty this one."
             )
         self.random, self.metrics = random_state(), {}
         return 0
@@ -252,39 +260,39 @@ class Checkpoints:
         try:
             state = parse_json(read_bytes(path))
         except FileNotFoundError:
-            raise CheckpointError(f"{path}: is missing") from None
+            raise CheckpointError(f"{path}: is missing.") from None
         except ValueError as error:
-            raise CheckpointError(f"{path}: is damaged ({error!s:.300})") from None
+            raise CheckpointError(f"{path}: is damaged ({error!s:.300}).") from None
         for name, expected, fits in (
             ("metrics", "numbers or null by name", _are_metrics),
             ("files", f"size and crc32c of {VARIABLES}", _are_fingerprints),
-            ("step", f"{step}, as its directory says", lambda x: type(x) is int and x == step),
+            ("step", f"{step}, as in its directory", lambda x: type(x) is int and x == step),
             *(
-                (name, "a text", lambda x: isinstance(x, str | NoneType))
+                (name, "a string", lambda x: isinstance(x, str | NoneType))
                 for name in ("backend", "keras")
             ),
         ):
             value = state.get(name) if isinstance(state, dict) else state
             if not fits(value):
                 raise CheckpointError(
-                    f"{path}: is damaged ({name}: expected {expected}, got {shown(value)})"
+                    f"{path}: is damaged ({name}: expected {expected}, got {shown(value)})."
                 )
         return state
 
     def _read(self, step):
-        """Name -> `Entry` of a checkpoint whose file is as it was written."""
+        """Reads a checkpoint as a dict name -> `Entry`, after checking size and checksum."""
         expected = self._state(step)["files"][VARIABLES]
         path = self.path(step) / VARIABLES
         try:
-            found = fingerprint(path)
+            actual = fingerprint(path)
         except FileNotFoundError:
-            raise CheckpointError(f"{path}: is missing") from None
+            raise CheckpointError(f"{path}: is missing.") from None
         except ValueError as error:
-            raise CheckpointError(f"{path}: is damaged ({error})") from None
-        for what, value in expected.items():
-            if found[what] != value:
+            raise CheckpointError(f"{path}: is damaged ({error}).") from None
+        for name, value in expected.items():
+            if actual[name] != value:
                 raise CheckpointError(
-                    f"{path}: is damaged: its {what} is {found[what]} and was {shown(value)}"
+                    f"{path}: is damaged: its {name} is {actual[name]} and was {shown(value)}."
                 )
         return read_entries(path)
 
@@ -293,61 +301,65 @@ class Checkpoints:
         entries = {name: entry for name, entry in entries.items() if name not in metrics}
         variables = variables_of(model)
         random = random_state()
-        expected = {n: kind(v.shape, v.dtype) for n, v in {**variables, **random}.items()}
-        found = {name: kind(entry.shape, entry.dtype) for name, entry in entries.items()}
+        ours = {n: spec(v.shape, v.dtype) for n, v in {**variables, **random}.items()}
+        theirs = {name: spec(entry.shape, entry.dtype) for name, entry in entries.items()}
         differences = [
-            *(f"- {name} {expected[name]}: missing" for name in expected if name not in found),
+            *(f"- {name} {ours[name]}: missing" for name in ours if name not in theirs),
             *(
-                f"+ {excerpt(name)} {found[name]}: left over"
-                for name in found
-                if name not in expected
+                f"+ {excerpt(name)} {theirs[name]}: left over"
+                for name in theirs
+                if name not in ours
             ),
             *(
-                f"! {name}: {found[name]}, the model has {expected[name]}"
-                for name in expected
-                if name in found and found[name] != expected[name]
+                f"! {name}: {theirs[name]}, the model has {ours[name]}"
+                for name in ours
+                if name in theirs and theirs[name] != ours[name]
             ),
         ]
         if differences:
             raise CheckpointError(
                 f"{path}: was saved by another model, optimizer or backend:\n"
                 + first_lines(differences)
-                + "\nName another directory, or restore the settings that it was made with."
+                + "\nChoose another directory, or restore the settings that it was made with."
             )
         random = {name: np.array(entries[name].read()) for name in random}
         try:
             check_random_state(random)
         except (RuntimeError, TypeError) as error:
             raise CheckpointError(
-                f"{path}: is damaged (states of random numbers that PyTorch does not take: "
-                f"{error!s:.200})"
+                f"{path}: is damaged (states of random numbers that PyTorch does not accept: "
+                f"{error!s:.200})."
             ) from None
         for name, variable in variables.items():
-            variable.assign(np.array(entries[name].read()))  # its own memory: JAX may give it away
+            # A copy, as JAX may donate the memory.
+            variable.assign(np.array(entries[name].read()))
         self.random = random
         self.metrics = {name: np.array(entry.read()) for name, entry in metrics.items()}
         set_random_state(self.random)
 
     def callback(self, every):
-        """A callback for `fit` that saves, each so many steps and at the end.
+        """Returns a callback for `fit` that saves every `every` steps and at the end.
 
-        It counts steps from `restore`. Metrics are those of the epoch so far. Where the checkpoint
-        was saved in the middle of an epoch, the first epoch is the rest of it: its metrics are
-        those of both.
+        Steps are counted from `restore`, and metrics are means over the epoch so far. After a
+        checkpoint in the middle of an epoch, the first epoch of `fit` is the rest of that epoch,
+        and its metrics cover the whole of it.
+
+        Args:
+            every: number of steps between two checkpoints.
         """
         return Save(self, every)
 
 
 class EachStep(keras.callbacks.Callback):
-    """Calls `reach(step, logs)` when a step has ended, with logs where an epoch ends with it.
+    """Callback that calls `reach(step, logs)` after each step, with logs at the end of an epoch.
 
-    An epoch that is cut short, as by a signal, has not ended: `cut` says so.
+    An epoch that was interrupted, e.g. by a signal, does not count as ended: `cut` is then True.
 
-    It looks when the next batch begins: for callbacks that look when one ends, Keras fetches the
-    metrics of each step from the device, and waits for them.
+    It acts at the beginning of the next batch. With `on_train_batch_end`, Keras would fetch the
+    metrics of each step from the device, and wait for them.
 
     Args:
-        step: how many steps there were before.
+        step: number of steps trained before. Default 0.
     """
 
     def __init__(self, step=0):
@@ -358,9 +370,10 @@ class EachStep(keras.callbacks.Callback):
         self._before = self.step
 
     def on_train_batch_begin(self, batch, logs=None):
-        if batch:  # else it was reached when the epoch before ended
+        if batch:  # otherwise the step was reached at the end of the previous epoch
             self.reach(self._before + batch)
-        self.step = self._before + batch + self._model.steps_per_execution  # when it has ended
+        # The step after this batch (or batches).
+        self.step = self._before + batch + self._model.steps_per_execution
 
     def on_epoch_end(self, epoch, logs=None):
         self.cut = self.step - self._before < (self.params.get("steps") or 0)
@@ -368,14 +381,14 @@ class EachStep(keras.callbacks.Callback):
 
 
 class Save(EachStep):
-    """See `Checkpoints.callback`."""
+    """Callback that saves checkpoints, see `Checkpoints.callback`."""
 
     def __init__(self, checkpoints, every):
         super().__init__()
         if every < 1:
             raise ValueError(f"every={every}: expected 1 step or more.")
         self.checkpoints, self.every = checkpoints, every
-        self._logs = None  # of the epoch that has ended with the step
+        self._logs = None  # logs of the epoch that ended with this step
 
     def on_train_begin(self, logs=None):
         self.step = self._begin = self.checkpoints.step
@@ -388,7 +401,7 @@ class Save(EachStep):
     def on_train_batch_begin(self, batch, logs=None):
         super().on_train_batch_begin(batch, logs)
         if self._before + batch == self._begin:
-            # PyTorch's data loaders draw a random number each time that one is begun
+            # PyTorch's data loaders draw a random number each time one is started.
             set_random_state(self.checkpoints.random)
 
     def reach(self, step, logs=None):
@@ -398,29 +411,30 @@ class Save(EachStep):
 
     def on_train_end(self, logs=None):
         if self.step > self.checkpoints.step:
-            self._save(self.step, self._logs or logs, self.cut)  # with what callbacks added to them
+            # These logs include what other callbacks added.
+            self._save(self.step, self._logs or logs, self.cut)
         self.checkpoints.wait()
 
     def _save(self, step, logs, in_epoch):
-        model = self.model  # asking for it takes the state out of JAX' step
+        model = self.model  # the property copies the state out of JAX's step
         metrics = logs or model.get_metrics_result()
         numbers = {name: value for name, value in metrics.items() if ops.ndim(value) == 0}
         self.checkpoints.save(step, model, numbers, in_epoch)
 
 
 class StopOnSignal(keras.callbacks.Callback):
-    """Ends `fit` in good order when a signal asks the process to leave.
+    """Stops `fit` cleanly when the process receives a signal.
 
-    The step that runs is finished, or with several hosts the epoch, so that all stop at the same
-    one. `fit` returns after the callbacks' `on_train_end`, which is where `Checkpoints` save. More
-    signals change nothing, until the process ends.
+    The current step is finished or, with several hosts, the epoch, so that all stop at the same
+    step. `fit` returns after `on_train_end` of the callbacks, where `Checkpoints` saves. Further
+    signals are ignored until the process ends.
 
     Args:
-        signals: that mean it.
+        signals: the signals to react to. Default SIGTERM.
 
     Attributes:
         received: the number of the signal, or None.
-        exit_code: 0, or 143 for SIGTERM: for `sys.exit`.
+        exit_code: the status for `sys.exit`: 0, or 143 after SIGTERM.
     """
 
     def __init__(self, signals=(signal.SIGTERM,)):
@@ -437,37 +451,38 @@ class StopOnSignal(keras.callbacks.Callback):
     def _receive(self, number, frame):
         self.received = number
         if process()[1] == 1:
-            self._model.stop_training = True  # `self.model` would take JAX' state out of its step
+            # not `self.model`, which would copy the state out of JAX's step
+            self._model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
         if process()[1] > 1:
-            some = any_process(self.received is not None)
-            self.received = self.received or (self.signals[0] if some else None)
+            anywhere = any_process(self.received is not None)
+            self.received = self.received or (self.signals[0] if anywhere else None)
         if self.received is not None:
             self._model.stop_training = True
 
     def on_train_end(self, logs=None):
-        # a second signal must not interrupt what is saved on the way out
+        # A second signal must not interrupt the final save.
         if self.received is None:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
 
 
 class NonFinite(EachStep):
-    """Warns of batches that the optimizer skipped, and ends a training that skips all of them.
+    """Warns of batches that the optimizer skipped, and stops training after too many in a row.
 
     Args:
-        limit: after so many in a row it ends.
-        directory: gets the batches of that row, the first `limit`, each as `batch-STEP.npz`.
-        batch: function of a step that gives its batch (of this host's rows).
-        start: the step that training goes on from.
-        every: steps between two looks at the optimizer's counters, each of which waits for the
-            device. None: when an epoch ends.
+        limit: number of skipped batches in a row after which training stops.
+        directory: where the first `limit` batches of that row are written, as `batch-STEP.npz`.
+        batch: a function step -> batch (this host's rows).
+        start: the step that training resumes at. Default 0.
+        every: number of steps between two checks of the optimizer's counters, each of which waits
+            for the device. Default None: at the end of an epoch.
 
     Raises:
-        ValueError: when training begins: the optimizer does not skip.
-        FloatingPointError: out of `fit`: the limit is reached. The variables are as they were
-            before the row.
+        ValueError: at the beginning of training, if the optimizer does not skip batches.
+        FloatingPointError: in `fit`, if the limit is reached. The variables are as they were
+            before the first skipped batch of the row.
 
     Example:
         >>> optimizer = AdamW(1e-4, skip_nonfinite=True)
@@ -488,38 +503,38 @@ class NonFinite(EachStep):
                 "bert4keras_lite.optimizers with skip_nonfinite=True, in float16 within "
                 "bert4keras_lite.optimizers.LossScaleOptimizer (Keras' own does not count)."
             )
-        self._skipped, self._looked = self._count("skipped"), self.step
+        self._skipped, self._checked = self._count("skipped"), self.step
 
     def reach(self, step, logs=None):
-        if self.every is not None and step - self._looked >= self.every:
-            self._look(step)
+        if self.every is not None and step - self._checked >= self.every:
+            self._check(step)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._look(self.step)  # also where a signal has cut it short
+        self._check(self.step)  # also if a signal interrupted the epoch
 
-    def _look(self, step):
-        self._looked = step
+    def _check(self, step):
+        self._checked = step
         skipped = self._count("skipped")
         if skipped == self._skipped:
             return
         row = self._count("skipped_in_a_row")
-        told = (
+        report = (
             f"Up to step {step}, {skipped} batches had gradients that are not finite and were "
-            f"skipped, {skipped - self._skipped} of them since the last look"
+            f"skipped, {skipped - self._skipped} of them since the last check"
         )
         self._skipped = skipped
         if row < self.limit:
-            warnings.warn(f"{told}.", stacklevel=2)
+            warnings.warn(f"{report}.", stacklevel=2)
             return
         for bad in range(step - row, step - row + self.limit):
             self._keep(bad)
         raise FloatingPointError(
-            f"{told}, the last {row} in a row (limit={self.limit}). The batches from step "
+            f"{report}, the last {row} in a row (limit={self.limit}). The batches from step "
             f"{step - row} on are in {self.directory}."
         )
 
     def _count(self, name):
-        optimizer = self.model.optimizer  # asking for the model takes the state out of JAX' step
+        optimizer = self.model.optimizer  # `self.model` copies the state out of JAX's step
         optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         return int(ops.convert_to_numpy(getattr(optimizer, name))) if optimizer.built else 0
 
@@ -535,18 +550,18 @@ class NonFinite(EachStep):
 
 
 def variables_of(model):
-    """Name -> variable: what training changes. Builds the optimizer if nobody has.
+    """Returns a dict name -> variable of all that training changes; builds the optimizer if needed.
 
-    Paths, without the numbers that Keras draws in the order in which things were made in a process.
+    Names are paths without the numbers that Keras gives objects in the order of their creation.
     """
     optimizer = model.optimizer
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
     variables, seen = {}, Counter()
-    for part, some in (("model", model.variables), ("optimizer", optimizer.variables)):
-        for variable in some:
+    for part, group in (("model", model.variables), ("optimizer", optimizer.variables)):
+        for variable in group:
             path = variable.path
-            if part == "optimizer":  # whose own name has a number, too
+            if part == "optimizer":  # drop its name, which may be numbered
                 path = path.partition("/")[2] or path
             path = re.sub(r"\bseed_generator_\d+\b", "seed_generator", f"{part}/{path}")
             seen[path] += 1
@@ -555,27 +570,32 @@ def variables_of(model):
 
 
 def own_weights(model):
-    """Within, moving averages that are being evaluated are not in the model."""
+    """Returns a context in which the model has its own weights, not their moving averages."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return optimizer.own_weights() if isinstance(optimizer, OptimizerExtensions) else nullcontext()
 
 
 def metrics_of(model):
-    """Name -> variable: what the metrics hold. Their own names may have numbers: see above."""
+    """Returns a dict name -> variable of the metrics; numbered, as the variables' names may be."""
     variables = enumerate(model.metrics_variables)
     return {f"{METRICS}{i}/{variable.name}": variable for i, variable in variables}
 
 
 def set_metrics(model, arrays):
-    """Has the metrics go on with what `metrics_of` gave, if they are the same."""
+    """Restores the state of the metrics, or warns if the model has other metrics.
+
+    Args:
+        model: a compiled model.
+        arrays: dict name -> array, by the names of `metrics_of`.
+    """
     variables = metrics_of(model)
-    if arrays and {name: kind(v.shape, v.dtype) for name, v in variables.items()} != {
-        name: kind(array.shape, array.dtype) for name, array in arrays.items()
+    if arrays and {name: spec(v.shape, v.dtype) for name, v in variables.items()} != {
+        name: spec(array.shape, array.dtype) for name, array in arrays.items()
     }:
         warnings.warn(
             "The checkpoint was saved with other metrics, in the middle of an epoch; expected "
-            f"{', '.join(variables) or 'none'}, got {excerpt(', '.join(arrays))}. What is shown for the rest "
-            "of the epoch does not have the steps before.",
+            f"{', '.join(variables) or 'none'}, got {excerpt(', '.join(arrays))}. The metrics of the "
+            "rest of the epoch do not include the steps before.",
             stacklevel=2,
         )
         return
@@ -584,14 +604,15 @@ def set_metrics(model, arrays):
 
 
 def holds_files(directory):
-    """Whether there is such a directory, with more in it than the hidden files of a save."""
+    """Returns whether a directory exists and has files other than hidden ones of a save."""
     try:
         return any(not path.name.startswith(".") for path in directory.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return False
 
 
-def kind(shape, dtype):
+def spec(shape, dtype):
+    """Returns dtype and shape as text, e.g. `float32[2, 3]`."""
     return f"{dtype}{list(shape)}"
 
 
@@ -603,19 +624,19 @@ def _are_metrics(value):
 
 
 def _are_fingerprints(value):
-    found = value.get(VARIABLES) if isinstance(value, dict) else None
-    return isinstance(found, dict) and {name: type(x) for name, x in found.items()} == {
+    entry = value.get(VARIABLES) if isinstance(value, dict) else None
+    return isinstance(entry, dict) and {name: type(x) for name, x in entry.items()} == {
         "size": int,
         "crc32c": str,
     }
 
 
 def fingerprint(path):
-    """The size and checksum of a file.
+    """Returns the size and checksum of a file.
 
     Raises:
         ValueError: it is a directory, a pipe or a device.
-        OSError: it can't be opened.
+        OSError: it cannot be opened.
     """
     size_of(path)
     checksum = google_crc32c.Checksum()
@@ -625,11 +646,11 @@ def fingerprint(path):
         return {"size": file.tell(), "crc32c": checksum.hexdigest().decode()}
 
 
-# What differs between backends
+# Backend-specific functions
 
 
 def process():
-    """`(index, count)`: which of the processes that train together this is."""
+    """Returns `(index, count)`: the index of this process, and the number of processes."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -639,7 +660,7 @@ def process():
 
 
 def any_process(flag):
-    """Whether it is true for any of the processes, all of which must ask."""
+    """Returns whether the flag is true in any process; all processes must call this together."""
     if keras.backend.backend() == "jax":
         from jax.experimental import multihost_utils
 
@@ -652,22 +673,24 @@ def any_process(flag):
 
 
 def gather(variable):
-    """A copy in this process' memory. Each process must ask: it may hold but a part.
+    """Returns the whole value of a variable as a NumPy array, a copy.
+
+    All processes must call this together, as each may hold only a part of the value.
 
     Args:
-        variable: a variable, or what has been computed from some, as `optimizer.iterations`.
+        variable: a variable or a tensor, e.g. `optimizer.iterations`.
     """
     value = ops.convert_to_tensor(variable)
     if keras.backend.backend() == "jax" and not value.is_fully_addressable:
         from jax.experimental import multihost_utils
 
         value = multihost_utils.process_allgather(value, tiled=True)
-    # without the copy it may be the memory of the variable, which the next step writes to
+    # A copy: the array may share memory with the variable, which the next step overwrites.
     return np.array(ops.convert_to_numpy(value))
 
 
 def random_state():
-    """Name -> array: where the backend's own random numbers are, if it has any."""
+    """Returns a dict name -> array of the backend's random states; only PyTorch has them."""
     if keras.backend.backend() != "torch":
         return {}
     import torch
@@ -679,7 +702,7 @@ def random_state():
 
 
 def check_random_state(states):
-    """Raises if `set_random_state` would, as PyTorch does: a RuntimeError or TypeError."""
+    """Raises RuntimeError or TypeError if PyTorch does not accept the random states."""
     for name, state in states.items():
         import torch
 
@@ -687,7 +710,7 @@ def check_random_state(states):
 
 
 def set_random_state(states):
-    """Puts back what `random_state` gave."""
+    """Restores the random states of `random_state`."""
     if states:
         import torch
 

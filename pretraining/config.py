@@ -1,4 +1,4 @@
-"""What a run is: settings from a YAML file, or a recipe, and from flags that go before it."""
+"""Settings of a training run: from a YAML file or recipe, overridden by flags."""
 
 import contextlib
 import dataclasses
@@ -27,9 +27,9 @@ from bert4keras_lite.patterns import check_pattern
 from .masking import OBJECTIVES
 
 RECIPES = Path(__file__).with_name("recipes")
-# bytes of a file of settings, and keys and values in it: PyYAML takes 600 bytes for each of these
+# Limits of a settings file: its bytes, and its keys and values (PyYAML takes 600 bytes for each)
 MAX_SIZE, MAX_VALUES = 1 << 17, 1 << 16
-ODD_NUMBER = re.compile(r"[-+]?0[0-9_]|.*:", re.DOTALL)  # octal, or in parts of sixty
+ODD_NUMBER = re.compile(r"[-+]?0[0-9_]|.*:", re.DOTALL)  # octal or sexagesimal
 CHOICES = {
     "objective": ("mlm", "lm", "unilm", "t5", "electra"),
     "backend": ("tensorflow", "jax", "torch"),
@@ -38,7 +38,7 @@ CHOICES = {
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
 }
 COUNT = (1, 2**31 - 1)
-# the least and the most of numbers that are not null; `model` has those of `Config`
+# Minimum and maximum of numbers that are not null; those of `model` are checked by `Config`
 RANGES = {
     "seed": (0, 2**32 - 1),
     "generator_size": (0.001, 1.0),
@@ -71,59 +71,59 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a run depends on. A step is an update of the weights.
+    """Settings of a training run. A step is an update of the weights.
 
     Raises:
-        ValueError: a value of the wrong kind, or out of its range.
+        ValueError: a value has the wrong type or is out of its range.
     """
 
-    # from what, to where
+    # Input and output
     objective: str = "mlm"
     # a directory of python -m pretraining.corpus; or several: directory -> times in an epoch
     corpus: str | dict | None = None
-    validation: str | dict | None = None  # as corpus, of text held out: gives val_loss, and `best`
-    output: str | None = None  # gets checkpoints, the log, the plot, and the model in the end
-    vocab: str | None = None  # vocab.txt, or a directory with a tokenizer: goes with the model
-    backend: str | None = None  # None: as KERAS_BACKEND or Keras' own settings say
+    validation: str | dict | None = None  # like corpus, held-out text: val_loss, best checkpoint
+    output: str | None = None  # directory of checkpoints, log, plot, and the final model
+    vocab: str | None = None  # vocab.txt, or a directory with a tokenizer; saved with the model
+    backend: str | None = None  # None: KERAS_BACKEND or Keras' settings
     seed: int = 0
 
-    # the model
-    checkpoint: str | None = None  # start from it; None: from random weights
+    # Model
+    checkpoint: str | None = None  # initial weights; None: random weights
     model: dict = field(default_factory=dict)  # fields of Config; "family": of ARCHITECTURES
-    generator_size: float = 0.25  # ELECTRA's, as a share of the discriminator
+    generator_size: float = 0.25  # ELECTRA's generator, as a fraction of the discriminator
     generator_checkpoint: str | None = None
     discriminator_weight: float = 50.0
 
-    # the data
-    batch_size: int = 32  # sequences a step, of all devices together
+    # Data
+    batch_size: int = 32  # sequences in a step, on all devices together
     masking: dict = field(default_factory=dict)  # arguments of the objective's class in masking.py
     cache: str | None = None  # a local directory to copy a remote corpus to
 
-    # learning
+    # Optimization
     steps: int = 1000
     optimizer: str = "adamw"
     learning_rate: float = 1e-4
     warmup_steps: int = 0
-    schedule: str = "linear"  # after the warm-up: down to final_rate at the end, or as it is
-    final_rate: float = 0.0  # as a share of learning_rate
+    schedule: str = "linear"  # after the warm-up: linear decay to final_rate, or constant
+    final_rate: float = 0.0  # as a fraction of learning_rate
     weight_decay: float = 0.01
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-6
     bias_correction: bool = True
     exclude_from_weight_decay: list | None = None  # patterns of paths; None: norms and biases
-    clipnorm: float | None = 1.0  # of all gradients together
-    ema_momentum: float | None = None  # save the moving average of the weights in the end
-    accumulation_steps: int = 1  # parts of a batch, one after the other
-    nonfinite_limit: int = 10  # so many updates in a row without a finite gradient end the run
+    clipnorm: float | None = 1.0  # norm of all gradients together
+    ema_momentum: float | None = None  # save the moving average of the weights at the end
+    accumulation_steps: int = 1  # parts into which a batch is split, processed one by one
+    nonfinite_limit: int = 10  # updates in a row with non-finite gradients that end the run
 
-    # memory and speed
+    # Memory and speed
     precision: str = "float32"
-    remat: bool = False  # compute activations twice instead of keeping them
-    vocabulary_chunk: int | None = None  # make scores of so many tokens at a time; None: of all
+    remat: bool = False  # recompute activations instead of keeping them
+    vocabulary_chunk: int | None = None  # tokens whose logits are computed at a time; None: all
     jit_compile: bool | str = "auto"
 
-    # devices: see distribution.scope
+    # Devices: see distribution.scope
     devices: int | str = "auto"
     data_parallel: int | None = None
     model_parallel: int | None = None
@@ -131,18 +131,17 @@ class Settings:
     coordinator: str | None = None
     process_id: int | None = None
 
-    # what is seen and kept; all in steps
+    # Logging and checkpoints; intervals in steps
     log_every: int = 100
     save_every: int = 1000
-    validate_every: int | None = None  # a multiple of log_every; null: save_every
-    keep: int = 3  # checkpoints, besides the best
-    peak_flops: float | None = None  # of one device, a second; None: measured
+    validate_every: int | None = None  # a multiple of log_every; None: save_every
+    keep: int = 3  # number of latest checkpoints to keep, besides the best
+    peak_flops: float | None = None  # FLOP/s of one device; None: measured
     tensorboard: bool = False
 
     def __post_init__(self):
-        kinds = typing.get_type_hints(Settings)
-        for name, kind in kinds.items():
-            object.__setattr__(self, name, of_kind(name, getattr(self, name), kind))
+        for name, annotation in typing.get_type_hints(Settings).items():
+            object.__setattr__(self, name, converted(name, getattr(self, name), annotation))
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in choices:
@@ -154,14 +153,14 @@ class Settings:
             raise ValueError(f"jit_compile={shown(self.jit_compile)}: expected a bool or 'auto'.")
         if self.devices != "auto" and not (type(self.devices) is int and self.devices >= 1):
             raise ValueError(
-                f"devices={shown(self.devices)}: expected a number from 1 on, or 'auto'."
+                f"devices={shown(self.devices)}: expected a whole number of at least 1, or 'auto'."
             )
         for pattern in self.exclude_from_weight_decay or ():
             check_pattern("exclude_from_weight_decay", pattern)
         object.__setattr__(self, "masking", masking_options(self.objective, self.masking))
         if self.batch_size % self.accumulation_steps:
             raise ValueError(
-                f"batch_size={self.batch_size} cannot be cut into accumulation_steps="
+                f"batch_size={self.batch_size} cannot be split into accumulation_steps="
                 f"{self.accumulation_steps} equal parts."
             )
         if not 0 <= self.warmup_steps < self.steps:
@@ -171,32 +170,42 @@ class Settings:
         object.__setattr__(self, "model", model_fields(self.model))
 
 
-def of_kind(name, value, kind):
-    """A value as the annotation of its field says, or one error; numbers are finite.
+def converted(name, value, annotation):
+    """Converts a value to the type of its field, and checks it.
 
-    YAML takes `1e-4` for a word: where a number is expected, that is what it is.
+    YAML parses `1e-4` as a string, which is converted if a float is expected.
+
+    Args:
+        name: the name of the setting, for error messages.
+        value: the value.
+        annotation: the type of the field, e.g. `int | None`.
+
+    Raises:
+        ValueError: the value has another type, is an empty string, or is not finite.
     """
-    kinds = typing.get_args(kind) or (kind,)
-    if isinstance(value, str) and str not in kinds and float in kinds:
+    types = typing.get_args(annotation) or (annotation,)
+    if isinstance(value, str) and str not in types and float in types:
         with contextlib.suppress(ValueError):
             value = float(value)
-    if type(value) is int and int not in kinds and float in kinds and abs(value) < 1 << 1000:
+    if type(value) is int and int not in types and float in types and abs(value) < 1 << 1000:
         value = float(value)
-    if type(value) is float and float not in kinds and int in kinds and value.is_integer():
+    if type(value) is float and float not in types and int in types and value.is_integer():
         value = int(value)
-    if type(value) not in kinds:
-        expected = " or ".join("null" if k is NoneType else k.__name__ for k in kinds)
+    if type(value) not in types:
+        expected = " or ".join("null" if t is NoneType else t.__name__ for t in types)
         raise ValueError(f"{name}={shown(value)}: expected {expected}.")
     if value == "":
         raise ValueError(f"{name}='': expected a text that is not empty.")
     check_numbers(name, value)
     if isinstance(value, str) and ("\0" in value or SURROGATES.search(value)):
-        raise ValueError(f"{name}={shown(value)}: expected a text without null or half characters.")
+        raise ValueError(
+            f"{name}={shown(value)}: expected a text without null or lone surrogate characters."
+        )
     return value
 
 
 def check_numbers(name, value):
-    """Raises if a number within a setting is not finite, or is an integer of more than 64 bits."""
+    """Raises ValueError if a number in a setting is not finite or an integer over 64 bits."""
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             check_numbers(name, inner)
@@ -204,27 +213,34 @@ def check_numbers(name, value):
     is_long = isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
     if is_long or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(
-            f"{name}={shown(value)}: expected finite numbers, whole ones of at most 64 bits."
+            f"{name}={shown(value)}: expected finite numbers, integers of at most 64 bits."
         )
 
 
 def masking_options(objective, values):
-    """The `masking` settings, arguments of the objective's class, each of the kind of its default."""
-    kind = OBJECTIVES[objective]
-    known = dict(inspect.signature(kind.__init__).parameters)
-    if known.pop("options", None):  # `**options` are those of the class before it
-        known = inspect.signature(kind.__base__.__init__).parameters | known
+    """Returns the `masking` settings (arguments of the objective's class), checked and converted.
+
+    Each must have the type of its default.
+    """
+    cls = OBJECTIVES[objective]
+    known = dict(inspect.signature(cls.__init__).parameters)
+    if known.pop("options", None):  # `**options` are the arguments of the base class
+        known = inspect.signature(cls.__base__.__init__).parameters | known
     known = {name: x.default for name, x in known.items() if name not in ("self", "manifest")}
     check_names(values, known, f"masking of {objective}")
-    kinds = {name: int | None if x is None else type(x) for name, x in known.items()}
-    return {name: of_kind(f"masking.{name}", value, kinds[name]) for name, value in values.items()}
+    types = {name: int | None if x is None else type(x) for name, x in known.items()}
+    return {
+        name: converted(f"masking.{name}", value, types[name]) for name, value in values.items()
+    }
 
 
 def model_fields(values):
-    """The `model` settings, each of its kind."""
-    kinds = typing.get_type_hints(Config)
-    check_names(values, kinds, "model")
-    values = {name: of_kind(f"model.{name}", value, kinds[name]) for name, value in values.items()}
+    """Returns the `model` settings (fields of `Config`), checked and converted."""
+    types = typing.get_type_hints(Config)
+    check_names(values, types, "model")
+    values = {
+        name: converted(f"model.{name}", value, types[name]) for name, value in values.items()
+    }
     if "family" in values and values["family"] not in ARCHITECTURES:
         raise ValueError(
             f"model.family={values['family']!r:.200}: expected one of {', '.join(ARCHITECTURES)}."
@@ -233,6 +249,7 @@ def model_fields(values):
 
 
 def check_names(given, known, where):
+    """Raises ValueError if a given name is not known; suggests the nearest one."""
     for name in given:
         if not isinstance(name, str):
             raise ValueError(f"{where}: expected names of settings, got {shown(name)}.")
@@ -249,19 +266,18 @@ def check_names(given, known, where):
 
 
 def load(config=None, flags=()):
-    """Settings from a file and from flags.
+    """Loads settings from a file, with flags that override it.
 
     Args:
-        config: path of a YAML file, or the name of a recipe; None: the flags say all.
-        flags: such as `["--steps", "10", "--model.hidden_size=128"]`.
+        config: path of a YAML file, or the name of a recipe. Default None: flags only.
+        flags: list of flags, e.g. `["--steps", "10", "--model.hidden_size=128"]`. Default none.
 
     Returns:
         `Settings`.
 
     Raises:
-        ValueError: a setting that does not exist (the nearest name is suggested), or a value that
-            does not fit.
-        ImportError: PyYAML is not there.
+        ValueError: a setting does not exist (the nearest name is suggested), or a value is invalid.
+        ImportError: PyYAML is not installed.
 
     Example:
         >>> settings = load("tiny", ["--corpus", "corpus", "--output", "run"])
@@ -273,7 +289,7 @@ def load(config=None, flags=()):
             values[name] = value
         elif group in ("model", "masking"):
             before = values.get(group) or {}
-            values[group] = {**of_kind(group, before, dict), key: value}
+            values[group] = {**converted(group, before, dict), key: value}
         else:
             raise ValueError(f"--{name}: only model and masking have settings of their own.")
     known = [f.name for f in fields(Settings)]
@@ -286,7 +302,7 @@ def load(config=None, flags=()):
 
 
 def read(config):
-    """The values of a YAML file, or of a recipe."""
+    """Reads the values of a YAML file, or of a recipe by its name."""
     try:
         import yaml
     except ImportError:
@@ -307,7 +323,7 @@ def read(config):
         count = 0
 
         def compose_node(self, parent, index):
-            """Nodes that are not repeated by name: of a few, such references make billions."""
+            """Composes a node; rejects aliases, with which few nodes can expand to billions."""
             self.count += 1
             if self.count > MAX_VALUES:
                 raise yaml.YAMLError(f"more than {MAX_VALUES} keys and values")
@@ -318,7 +334,7 @@ def read(config):
             return super().compose_node(parent, index)
 
         def compose_scalar_node(self, anchor):
-            """Numbers as one reads them: YAML 1.1 takes 017 for 15, and 1:30 for 90."""
+            """Composes a scalar; rejects numbers that YAML 1.1 misreads: 017 as 15, 1:30 as 90."""
             node = super().compose_scalar_node(anchor)
             if node.tag.endswith((":int", ":float")) and ODD_NUMBER.match(node.value):
                 raise yaml.YAMLError(
@@ -328,7 +344,7 @@ def read(config):
             return node
 
         def construct_mapping(self, node, deep=False):
-            """No key may be there twice: PyYAML takes the last value."""
+            """Constructs a mapping; rejects repeated keys, of which PyYAML takes the last value."""
             mapping, keys = super().construct_mapping(node, deep), set()
             for key_node, _ in node.value:
                 key = self.construct_object(key_node)
@@ -342,7 +358,7 @@ def read(config):
 
     try:
         values = yaml.load(read_bytes(path).decode("utf-8"), Loader)
-    # PyYAML lets through what Python says of odd numbers, dates and keys
+    # PyYAML does not catch Python's errors of invalid numbers, dates and keys.
     except (
         yaml.YAMLError,
         ValueError,
@@ -360,7 +376,7 @@ def read(config):
 
 
 def parsed(flags):
-    """Pairs of name and value. What is no JSON (a number, true, null, a list) is a text."""
+    """Yields `(name, value)` of each flag; a value that is not JSON is a string."""
     flags = iter(flags)
     for flag in flags:
         if not flag.startswith("--"):
@@ -379,5 +395,5 @@ def parsed(flags):
 
 
 def as_yaml(settings):
-    """Settings as the text of a file that `load` reads; JSON, which YAML contains."""
+    """Returns the text of a file that `load` reads: JSON, which is valid YAML."""
     return json.dumps(dataclasses.asdict(settings), indent=2, ensure_ascii=False) + "\n"

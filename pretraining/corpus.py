@@ -1,14 +1,14 @@
-"""Makes a corpus for pretraining out of text files.
+"""Makes a pretraining corpus from text files.
 
     python -m pretraining.corpus --input 'texts/*.txt' --output corpus --mode mlm \\
         --vocab chinese_L-12_H-768_A-12 --sequence-length 512 --shards 16
 
-Work is cut by the input alone: each shard is made of certain bytes of certain files. So the
-examples are the same for any number of processes, and with Apache Beam (`--runner DirectRunner`,
-`FlinkRunner`, ...; further flags go to it). A shard takes its name when it is whole: after a crash
-the same command makes what is missing.
+Each shard is made from fixed byte ranges of the input files. So the examples are the same for any
+number of processes, and with Apache Beam (`--runner DirectRunner`, `FlinkRunner`, ...; further
+flags are passed to it). A shard gets its name when it is complete: after a crash, the same command
+makes the missing shards.
 
-What is written: `shard-00000-of-00016.tfrecord`, ...: `tf.train.Example`s with `token_ids`, and
+The output is `shard-00000-of-00016.tfrecord`, ...: `tf.train.Example`s with `token_ids`, and
 `word_starts` (mlm, electra) or `segment_ids` (unilm); their indexes; and `corpus.json`.
 """
 
@@ -58,16 +58,16 @@ from .shards import (
     write_shard,
 )
 
-# Changes when the same settings would give other examples than before.
+# To be increased when the same settings give different examples.
 VERSION = 1
-MOST_TOLD = 10  # settings that a message repeats
-MOST_COUNTED = 1 << 60  # documents or tokens of a shard
-# what a finished corpus no longer needs, and what a crash has left
+MOST_SHOWN = 10  # limit of the settings in a message
+MOST_COUNTED = 1 << 60  # limit of the documents or tokens of a shard
+# Files that a finished corpus does not need, and temporary files left by a crash
 STRAY = re.compile(
     r"fingerprints-\d{5}\.npz"
     r"|(corpus\.json|fingerprints-\d{5}\.npz|shard-\d{5}-of-\d{5}\.(tfrecord|index\.npz))\.tmp-.*"
 )
-# the least and the most of numbers
+# Minimum and maximum of numbers
 RANGES = {
     "sequence_length": (8, LONGEST),
     "shards": (1, 99_999),
@@ -80,7 +80,7 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What the examples depend on, beside the input."""
+    """Settings of a corpus: all that the examples depend on, besides the input."""
 
     output: str
     mode: str
@@ -117,12 +117,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Task:
-    """A shard to be made."""
+    """A shard to make.
+
+    Attributes:
+        settings: the `Settings` of the corpus.
+        number: index of the shard.
+        parts: the parts of files to read.
+        dropped: a byte for each document, 1 for those to leave out; empty to keep all.
+    """
 
     settings: Settings
     number: int
     parts: tuple[Part, ...]
-    # a byte for each document: whether it is left out; empty: none is
     dropped: bytes = b""
 
     @property
@@ -134,7 +140,7 @@ class Task:
         return files.join(self.settings.output, f"fingerprints-{self.number:05d}.npz")
 
     def documents(self, advance):
-        """The documents of the shard."""
+        """Yields the documents of the shard."""
         settings = self.settings
         layout = Format(settings.document, settings.text_key, settings.encoding)
         select = Selection(settings.clean, settings.min_characters, settings.min_chinese)
@@ -142,7 +148,7 @@ class Task:
             yield from filter(None, map(select, read_documents(part, layout, advance)))
 
     def kept_documents(self, advance):
-        """The documents of the shard that are not left out."""
+        """Yields the documents of the shard that are not dropped."""
         documents = self.documents(advance)
         if not self.dropped:
             yield from documents
@@ -151,13 +157,13 @@ class Task:
             if text is None or dropped is None:
                 raise ValueError(
                     f"{self.parts[0].path} has other documents than when duplicates were looked for;"
-                    f" remove {self.fingerprints_path}: it is made again"
+                    f" remove {self.fingerprints_path}: it is made again."
                 )
             if not dropped:
                 yield text
 
 
-# What a worker does
+# Work on a shard
 
 
 @lru_cache(maxsize=1)
@@ -175,7 +181,7 @@ def _packer(settings):
 
 
 def make_shard(task, advance=lambda number: None):
-    """Makes a shard, and returns what was counted."""
+    """Makes a shard, and returns its counts, a dict name -> number."""
     packer = _packer(task.settings)
 
     def records():
@@ -190,8 +196,8 @@ def make_shard(task, advance=lambda number: None):
 
 
 def make_fingerprints(task, advance=lambda number: None):
-    """Writes what tells duplicates among the documents of a shard."""
-    digests, signatures = bytearray(), bytearray()  # arrays of their own take ten times as much
+    """Writes the fingerprints of a shard's documents, to find duplicates."""
+    digests, signatures = bytearray(), bytearray()  # separate arrays take ten times the memory
     for text in task.documents(advance):
         digests += duplicates.digest(text).tobytes()
         if task.settings.near_duplicates is not None:
@@ -206,11 +212,11 @@ def make_fingerprints(task, advance=lambda number: None):
         file.write(buffer.getbuffer())
 
 
-# Who does it: processes here, or Apache Beam
+# Runners: local processes, or Apache Beam
 
 
 class Progress:
-    """A line on the error output: how much of the input is done, how fast, how long it will take."""
+    """Progress line on standard error: how much input is done, speed, and remaining time."""
 
     def __init__(self, name, total):
         self._name, self._total, self._done = name, max(total, 1), 0
@@ -218,37 +224,37 @@ class Progress:
         self._live = sys.stderr.isatty()
 
     def advance(self, number):
-        """So many bytes more are done."""
+        """Adds a number of bytes to those done."""
         self.show(self._done + number)
 
     def show(self, done):
-        """So many bytes are done."""
+        """Sets the number of bytes done, and prints the line if it is due."""
         self._done, now = done, time.monotonic()
         if now - self._shown > (0.2 if self._live else 30):
             self._shown = now
             self._print("\r" if self._live else "\n")
 
     def end(self):
-        """All is done."""
+        """Prints the final line."""
         self._done = self._total
         self._print("\n")
 
     def _print(self, ending):
-        share = min(self._done / self._total, 1)
+        fraction = min(self._done / self._total, 1)
         seconds = max(time.monotonic() - self._begun, 1e-6)
-        bar = ("█" * round(30 * share)).ljust(30, "·")
+        bar = ("█" * round(30 * fraction)).ljust(30, "·")
         speed = f"{self._done / seconds / 1e6:.2f} MB/s"
-        left = f"{seconds / share - seconds:,.0f} s left" if 0 < share < 1 else ""
-        line = f"{self._name:10} {bar} {share:4.0%} {speed:>12} {left}"
+        left = f"{seconds / fraction - seconds:,.0f} s left" if 0 < fraction < 1 else ""
+        line = f"{self._name:10} {bar} {fraction:4.0%} {speed:>12} {left}"
         print(f"{line:78}", end=ending, file=sys.stderr, flush=True)
 
 
-# In a worker: the bytes that all of them have read, and whether to stop.
+# In a worker process: the number of bytes that all workers have read, and the event to stop.
 _advanced = _stopped = None
 
 
 def _begin_worker(advanced, stopped):
-    """Lets a worker count what it reads, and end when the main process has ended."""
+    """Initializes a worker: shared progress, and an exit when the main process ends."""
     global _advanced, _stopped
     _advanced, _stopped = advanced, stopped
 
@@ -261,7 +267,7 @@ def _begin_worker(advanced, stopped):
 
 def _advance(number):
     if _stopped.is_set():
-        raise RuntimeError("another process has failed")
+        raise RuntimeError("another process has failed.")
     with _advanced.get_lock():
         _advanced.value += number
 
@@ -276,13 +282,23 @@ def _bytes_of(task):
 
 
 def run_processes(function, tasks, name, workers):
-    """Calls a function for each task, in several processes, and shows how far it is."""
+    """Calls a function for each task in several processes, and shows the progress.
+
+    Args:
+        function: a function `(task, advance)`.
+        tasks: list of `Task`s.
+        name: name of the work, for the progress line.
+        workers: number of processes.
+
+    Raises:
+        RuntimeError: a process was killed.
+    """
     progress = Progress(name, sum(map(_bytes_of, tasks)))
     if workers == 1:
         for task in tasks:
             function(task, progress.advance)
         return progress.end()
-    # Spawned, as copies of this process would have copies of its threads' locks.
+    # Spawned, as forked processes would inherit locks held by threads.
     context = multiprocessing.get_context("spawn")
     shared = context.Value("q", 0), context.Event()
     advanced, stopped = shared
@@ -296,8 +312,8 @@ def run_processes(function, tasks, name, workers):
                 progress.show(advanced.value)
         except BrokenProcessPool:
             raise RuntimeError(
-                "a process was ended from outside, perhaps for want of memory; run the same"
-                " command again: it makes what is missing (fewer --workers need less memory)"
+                "a process was ended from outside, perhaps for lack of memory; run the same command"
+                " again: it makes what is missing (fewer --workers need less memory)."
             ) from None
         except BaseException:
             stopped.set()
@@ -307,13 +323,17 @@ def run_processes(function, tasks, name, workers):
 
 
 def run_beam(function, tasks, name, runner, flags):
-    """Calls a function for each task, by a runner of Apache Beam."""
+    """Calls a function for each task on a runner of Apache Beam.
+
+    Raises:
+        ImportError: Apache Beam is not installed.
+    """
     try:
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError:
         raise ImportError(
-            '--runner needs Apache Beam; install it with: pip install "bert4keras_lite[beam]"'
+            '--runner needs Apache Beam; install it with: pip install "bert4keras_lite[beam]".'
         ) from None
     options = PipelineOptions([f"--runner={runner}", *flags])
     with beam.Pipeline(options=options) as pipeline:
@@ -325,11 +345,11 @@ def run_beam(function, tasks, name, runner, flags):
         )
 
 
-# What the main process does
+# Main process
 
 
 def _identity(settings, inputs, tokenizer):
-    """What makes a corpus this one and no other, as JSON has it."""
+    """Returns a dict for JSON that identifies a corpus: version, vocabulary, input, settings."""
     described = dataclasses.asdict(settings)
     del described["output"], described["vocab"]
     listing = "".join(f"{os.path.basename(path)} {size}\n" for path, size in inputs)
@@ -348,13 +368,13 @@ def _write_json(path, content):
 
 
 def _begin(settings, identity):
-    """Marks the output as that of these settings, or finds that it is.
+    """Writes the identity of a corpus to its output, or checks it against the one already there.
 
     Returns:
-        The manifest, if the corpus is finished.
+        The manifest if the corpus is finished, else None.
 
     Raises:
-        ValueError: it is that of other settings.
+        ValueError: the output holds a corpus of other settings, or no corpus.
     """
     files.make_directory(settings.output)
     path = files.join(settings.output, MANIFEST)
@@ -364,18 +384,20 @@ def _begin(settings, identity):
     with files.open_binary(path) as file:
         try:
             manifest = parse_json(file.read())
-            found = dict(manifest["settings"])
+            previous = dict(manifest["settings"])
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{path} is not from here; expected a new or empty --output") from None
-    differing = [k for k in {**found, **identity} if found.get(k) != identity.get(k)]
+            raise ValueError(
+                f"{path} is not a file of this program; expected a new or empty --output."
+            ) from None
+    differing = [k for k in {**previous, **identity} if previous.get(k) != identity.get(k)]
     if differing:
         changes = "; ".join(
-            f"{excerpt(key)}: {shown(found.get(key))} there, {identity.get(key)!r} now"
-            for key in differing[:MOST_TOLD]
+            f"{excerpt(key)}: {shown(previous.get(key))} there, {identity.get(key)!r} now"
+            for key in differing[:MOST_SHOWN]
         )
         raise ValueError(
             f"{settings.output} holds a corpus of {len(differing)} other settings ({changes});"
-            " expected a new or empty --output, or the settings it was begun with"
+            " expected a new or empty --output, or the settings it was begun with."
         )
     if "shards" not in manifest:
         return None
@@ -386,33 +408,37 @@ def _begin(settings, identity):
         for name in names
     ):
         raise ValueError(
-            f"{path}: totals: expected the numbers {', '.join(names)}, not below 0, got {shown(totals)}; make the"
-            " corpus again"
+            f"{path}: totals: expected the numbers {', '.join(names)}, not below 0, got"
+            f" {shown(totals)}; make the corpus again."
         )
     return manifest
 
 
 def _without_duplicates(tasks):
-    """The tasks, with the documents to leave out."""
+    """Returns the tasks with `dropped` set, by their fingerprints.
+
+    Raises:
+        ValueError: a file of fingerprints is invalid.
+    """
     settings, arrays = tasks[0].settings, []
     for task in tasks:
-        found = read_arrays(task.fingerprints_path)
-        rows = found["digests"].shape[:1] if "digests" in found else ()
+        fingerprints = read_arrays(task.fingerprints_path)
+        rows = fingerprints["digests"].shape[:1] if "digests" in fingerprints else ()
         expected = {"digests": ("uint64", (*rows, 2))}
         if settings.near_duplicates is not None:
             expected["signatures"] = ("uint32", (*rows, duplicates.ORDERS))
-        kinds = {name: (array.dtype.name, array.shape) for name, array in found.items()}
-        if kinds != expected:
+        specs = {name: (array.dtype.name, array.shape) for name, array in fingerprints.items()}
+        if specs != expected:
             raise ValueError(
                 f"{task.fingerprints_path}: expected the arrays {expected}, got"
-                f" {shown(kinds)}. Remove the file: it is made again."
+                f" {shown(specs)}. Remove the file: it is made again."
             )
-        arrays.append(found)
-    dropped = duplicates.repeated(np.concatenate([found["digests"] for found in arrays]))
+        arrays.append(fingerprints)
+    dropped = duplicates.repeated(np.concatenate([part["digests"] for part in arrays]))
     if settings.near_duplicates is not None:
-        signatures = np.concatenate([found["signatures"] for found in arrays])
+        signatures = np.concatenate([part["signatures"] for part in arrays])
         dropped |= duplicates.nearly_repeated(signatures, settings.near_duplicates)
-    ends = np.cumsum([len(found["digests"]) for found in arrays])
+    ends = np.cumsum([len(part["digests"]) for part in arrays])
     parts = np.split(dropped, ends[:-1])
     return [
         dataclasses.replace(task, dropped=part.tobytes())
@@ -421,7 +447,11 @@ def _without_duplicates(tasks):
 
 
 def _counts(task, record_length):
-    """What was counted when a shard was made, once it is known to be of that shard."""
+    """Returns the counts of a finished shard after checking them.
+
+    Raises:
+        ValueError: the counts do not belong to the shard.
+    """
     offsets, counts = read_index(task.path)
     examples, dropped = len(offsets) - 1, sum(task.dropped)
     ranges = dict.fromkeys(COUNTS, (0, MOST_COUNTED)) | {
@@ -431,23 +461,23 @@ def _counts(task, record_length):
         "unknown": (0, counts.get("tokens", 0)),
         "dropped": (dropped, dropped),
     }
-    wrong = [
+    problems = [
         f"{name} from {least} to {most}, got {shown(counts.get(name))}"
         for name, (least, most) in ranges.items()
         if not least <= counts.get(name, -1) <= most
     ]
     if counts.keys() != ranges.keys():
-        wrong = [f"the numbers {', '.join(sorted(ranges))}, got {shown(sorted(counts))}"]
-    if wrong:
+        problems = [f"the numbers {', '.join(sorted(ranges))}, got {shown(sorted(counts))}"]
+    if problems:
         raise ValueError(
-            f"{index_name(task.path)}: expected {wrong[0]}. Remove it and its shard: they are made"
-            " again."
+            f"{index_name(task.path)}: expected {problems[0]}. Remove it and its shard: they are"
+            " made again."
         )
     return counts
 
 
 def make_corpus(settings, inputs, run):
-    """Makes what is missing of a corpus.
+    """Makes a corpus, or the missing files of one.
 
     Args:
         settings: a `Settings`.
@@ -458,7 +488,7 @@ def make_corpus(settings, inputs, run):
         The contents of `corpus.json`.
 
     Raises:
-        ValueError: no input, settings that don't fit the vocabulary or what is in the output.
+        ValueError: there is no input, or the settings do not match the vocabulary or the output.
     """
     inputs = find_inputs(inputs)
     packer = _packer(settings)
@@ -482,7 +512,7 @@ def make_corpus(settings, inputs, run):
     counts = [_counts(task, packer.record_length) for task in tasks]
     totals = {name: sum(shard[name] for shard in counts) for name in counts[0]}
     if not totals["examples"]:
-        raise ValueError("--input: no document in it is to be taken; expected text")
+        raise ValueError("--input: all documents were empty or filtered out; expected text.")
     totals["padding"] = 1 - totals["filled"] / totals["places"]
     manifest = {
         "mode": settings.mode,
@@ -507,7 +537,7 @@ def make_corpus(settings, inputs, run):
 
 
 def summary(manifest):
-    """What a corpus holds, for people."""
+    """Returns a summary of a corpus as text."""
     totals = manifest["totals"]
     return "\n".join(
         [
@@ -523,7 +553,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m pretraining.corpus",
         description=__doc__.split("\n\n")[0],
-        epilog="Names of files may be scheme://..., which TensorFlow opens.",
+        epilog="File names may be scheme://...; these are opened with TensorFlow.",
     )
     add = parser.add_argument
     add(
@@ -533,57 +563,57 @@ def _parser():
     add("--mode", required=True, choices=MODES)
     add("--vocab", required=True, help="a checkpoint's directory, vocab.txt or *.model")
     add("--cased", action="store_true", help="a vocab.txt of cased text")
-    kinds = {name: within(*ends) for name, ends in RANGES.items()}
-    add("--sequence-length", type=kinds["sequence_length"], default=512)
+    types = {name: within(*ends) for name, ends in RANGES.items()}
+    add("--sequence-length", type=types["sequence_length"], default=512)
     add(
         "--shards",
-        type=kinds["shards"],
+        type=types["shards"],
         default=16,
-        help="files to write; each is made by one process",
+        help="number of files to write; each is made by one process",
     )
     add("--words", choices=WORDS, default="jieba", help="what a whole word is (mlm, electra)")
-    add("--apart", action="store_true", help="each document begins a sequence of its own")
+    add("--apart", action="store_true", help="begin a new sequence with each document")
     add(
         "--separator", metavar="TOKEN", help="between documents; default: the tokenizer's end token"
     )
-    add("--seed", type=kinds["seed"], default=0)
+    add("--seed", type=types["seed"], default=0)
     add("--document", choices=UNITS, default="paragraphs", help="what a document is in plain text")
-    add("--text-key", default="text", help="of JSON lines")
+    add("--text-key", default="text", help="key of the text in JSON lines")
     add("--encoding", default="utf-8")
     add(
         "--clean",
         action="store_true",
-        help="drop HTML, invisible characters, repeated signs, spaces",
+        help="remove HTML, invisible characters, repeated signs, spaces",
     )
     add(
         "--min-characters",
-        type=kinds["min_characters"],
+        type=types["min_characters"],
         default=1,
         help="leave shorter documents out",
     )
     add(
         "--min-chinese",
-        type=kinds["min_chinese"],
+        type=types["min_chinese"],
         default=0.0,
-        help="least share of Chinese characters",
+        help="least fraction of Chinese characters in a document",
     )
     add("--unique", action="store_true", help="leave out documents that occurred before")
     add(
         "--near-duplicates",
-        type=kinds["near_duplicates"],
+        type=types["near_duplicates"],
         metavar="SHARE",
-        help="and those so much like one, e.g. 0.8",
+        help="and those that are similar to one to this degree, e.g. 0.8",
     )
     add("--workers", type=within(1, 1 << 16), default=os.cpu_count(), help="processes")
-    add("--runner", help="of Apache Beam; further flags are its own")
+    add("--runner", help="a runner of Apache Beam; further flags are passed to it")
     return parser
 
 
 def main(arguments=None):
-    """The command line; returns the exit status."""
+    """Runs the command line; returns the exit status."""
     options, others = _parser().parse_known_args(arguments)
     if others and not options.runner:
-        _parser().error(f"unknown: {' '.join(others)} (only a --runner has further flags)")
+        _parser().error(f"unknown: {' '.join(others)} (further flags need --runner)")
     names = [field.name for field in dataclasses.fields(Settings)]
     if options.runner:
         run = partial(run_beam, runner=options.runner, flags=others)
@@ -603,7 +633,7 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    # By its own name, other processes find what this one sends them.
+    # Imported by its own name, so that functions pickled here are found in other processes.
     from pretraining.corpus import main as named_main
 
     sys.exit(named_main())

@@ -1,8 +1,8 @@
-"""Many devices and many hosts: who holds which part of the weights and of the batch.
+"""Distributed training: how weights and batches are split over devices and hosts.
 
-Everything that depends on the number of devices is here. A script opens `scope` around building,
-compiling and fitting, asks `hosts` which rows of the global batch to read, and gives `fit` what
-`make_dataset` makes of its batches:
+This module has everything that depends on the number of devices. A script builds, compiles and
+fits within `scope`, asks `hosts` which rows of the global batch to read, and passes the result of
+`make_dataset` to `fit`:
 
     with distribution.scope(settings):
         model = ...
@@ -10,13 +10,12 @@ compiling and fitting, asks `hosts` which rows of the global batch to read, and 
         examples = Examples(directory, "mlm", batch_size, *distribution.hosts())
         model.fit(distribution.make_dataset(examples.from_step, start), ...)
 
-The engines are Keras' own: `keras.distribution` on JAX, `tf.distribute` on TensorFlow. A model
-trains alike on any number of devices as long as the global batch is the same, up to the order in
-which numbers are added.
+The implementation is Keras': `keras.distribution` on JAX, `tf.distribute` on TensorFlow. With the
+same global batch, results are the same on any number of devices, up to the order of summation.
 
-Dropout: on JAX the random numbers belong to the global batch, so they, too, are the same on any
-number of devices. On TensorFlow each replica draws masks for its own rows, and runs on different
-numbers of devices differ.
+Dropout: on JAX the random numbers belong to the global batch, so they are the same on any number of
+devices, too. On TensorFlow each replica draws masks for its own rows, so runs on different numbers
+of devices differ.
 """
 
 import contextlib
@@ -27,10 +26,10 @@ import numpy as np
 
 DATA, MODEL = "data", "model"
 
-# How the variables of a Transformer are split over the devices of the axis `MODEL`, by the ends of
-# their paths: Shoeybi et al., "Megatron-LM", arXiv 1909.08053, section 3. A device holds some
-# heads and some units of the feed-forward layer: what leads to them is split by columns, what
-# leads back by rows, and only the sums at the end of the two are exchanged.
+# How the variables of a Transformer are split over the devices of the axis `MODEL`, by patterns of
+# the ends of their paths: Shoeybi et al., "Megatron-LM", arXiv 1909.08053, section 3. A device
+# holds some heads and some units of the feed-forward layer. Their input projections are split by
+# columns, their output projections by rows, and only the sums after the latter are exchanged.
 RULES = (
     (r"/(attention|cross)/(query|key|value)/kernel", (None, MODEL)),
     (r"/(attention|cross)/(query|key|value)/bias", (MODEL,)),
@@ -42,7 +41,7 @@ RULES = (
     (r"lm_bias/beta", (MODEL,)),
     # whole on every device
     (r"/(attention|cross|ffn)/output/bias", None),
-    (r"/attention/input/(kernel|bias)", None),  # of a gated attention unit: it has one head
+    (r"/attention/input/(kernel|bias)", None),  # of a gated attention unit, which has one head
     (r"/attention/(query|key)_scale/(gamma|beta)", None),
     (r"norm/(gamma|beta|\w+_dense/kernel)", None),
     (r"(position|segment)_embedding/embeddings", None),
@@ -52,18 +51,19 @@ RULES = (
 
 
 def layout_of(path, shape, model_parallel):
-    """How a variable is split.
+    """Returns the layout of a variable under model parallelism.
 
     Args:
-        path: of the variable.
-        shape: of the variable.
-        model_parallel: devices that share one copy of the model.
+        path: path of the variable.
+        shape: shape of the variable.
+        model_parallel: number of devices that share one copy of the model.
 
     Returns:
-        For each axis, None or `"model"`.
+        A tuple with None or `"model"` for each axis.
 
     Raises:
-        ValueError: no rule, or more than one, is about the path; or an axis does not divide.
+        ValueError: not exactly one rule matches the path, or an axis is not divisible by
+            `model_parallel`.
 
     Example:
         >>> layout_of("block_0/ffn/input/kernel", (768, 3072), 4)
@@ -72,41 +72,41 @@ def layout_of(path, shape, model_parallel):
     whole = (None,) * len(shape)
     if not shape:
         return whole
-    found = [(rule, axes) for rule, axes in RULES if re.search(f"({rule})$", path)]
-    if len(found) != 1:
-        said = "no rule says" if not found else f"{[rule for rule, _ in found]} all say"
+    matches = [(rule, axes) for rule, axes in RULES if re.search(f"({rule})$", path)]
+    if len(matches) != 1:
+        which = "no rule says" if not matches else f"{[rule for rule, _ in matches]} all say"
         raise ValueError(
-            f"{path} {tuple(shape)}: {said} how it is split over model_parallel={model_parallel} "
+            f"{path} {tuple(shape)}: {which} how it is split over model_parallel={model_parallel} "
             "devices. Give it one row in RULES of pretraining/distribution.py."
         )
-    axes = found[0][1] or whole
+    axes = matches[0][1] or whole
     for axis, name in enumerate(axes):
         if name and shape[axis] % model_parallel:
             raise ValueError(
-                f"{path} {tuple(shape)}: axis {axis} does not divide by "
+                f"{path} {tuple(shape)}: axis {axis} is not divisible by "
                 f"model_parallel={model_parallel}. Choose a model_parallel that divides it, or "
-                "change the size (a vocabulary may be filled up with unused tokens)."
+                "change the size (a vocabulary may be padded with unused tokens)."
             )
     return axes
 
 
 def check(transformer, model_parallel):
-    """Whether a model can be split over so many devices, before any weights are made for them.
+    """Checks that a model can be split over a number of devices, before its weights are created.
 
     Args:
         transformer: a `bert4keras_lite.models.Transformer`.
-        model_parallel: devices that share one copy of the model.
+        model_parallel: number of devices that share one copy of the model.
 
     Returns:
-        Path -> axes of every variable of the model, as from `layout_of`.
+        A dict path -> axes of all variables of the model, see `layout_of`.
 
     Raises:
-        ValueError: as `layout_of`; or a device would hold a part of a head.
+        ValueError: see `layout_of`; or the number of heads is not divisible by `model_parallel`.
     """
     heads = transformer.config.num_attention_heads
     if heads % model_parallel:
         raise ValueError(
-            f"num_attention_heads={heads} does not divide by model_parallel={model_parallel}: "
+            f"num_attention_heads={heads} is not divisible by model_parallel={model_parallel}: "
             "each device holds whole heads."
         )
     return {
@@ -116,11 +116,11 @@ def check(transformer, model_parallel):
 
 
 class ModelParallel(keras.distribution.ModelParallel):
-    """Keras' model parallelism with `layout_of` for a layout map.
+    """Keras' `ModelParallel` with `layout_of` instead of a layout map, for better errors.
 
-    Keras leaves a variable that no pattern fits on every device without a word, and one that does
-    not divide to JAX, which does not name it. (Slots of optimizers never ask: Keras lays them out
-    as their variables.)
+    Keras silently replicates a variable that matches no pattern, and passes one that is not
+    divisible to JAX, whose error does not name it. (Optimizer slots have the layout of their
+    variables and are not looked up.)
     """
 
     def __init__(self, mesh):
@@ -139,22 +139,22 @@ class ModelParallel(keras.distribution.ModelParallel):
 
 @contextlib.contextmanager
 def scope(settings):
-    """Within, models are built, compiled and fitted on all devices that the settings name.
+    """Context in which models are built, compiled and fitted on the devices of the settings.
 
     Args:
-        settings: has
-            `devices`: how many, of all hosts; `"auto"`: all there are.
-            `data_parallel`: parts into which a batch is cut; None: `devices / model_parallel`.
-            `model_parallel`: devices that share one copy of the model (JAX).
-            `hosts`: processes that train together, each started with the same settings but for
-            `process_id`.
-            `coordinator`: `"address:port"` of the first process, or the addresses of all,
-            separated by commas, which TensorFlow needs. None: the cluster manager tells (a TPU
-            pod on JAX, `TF_CONFIG` on TensorFlow).
-            `process_id`: 0 to `hosts - 1`; None: the cluster manager tells.
+        settings: an object with the attributes
+            `devices`: number of devices of all hosts; `"auto"` for all available ones.
+            `data_parallel`: number of parts of a batch; None: `devices / model_parallel`.
+            `model_parallel`: number of devices that share one copy of the model (JAX).
+            `hosts`: number of processes that train together, each started with the same settings
+            except for `process_id`.
+            `coordinator`: `"address:port"` of the first process, or, for TensorFlow, of all,
+            separated by commas. None: from the cluster manager (a TPU pod on JAX, `TF_CONFIG` on
+            TensorFlow).
+            `process_id`: 0 to `hosts - 1`; None: from the cluster manager.
 
     Raises:
-        ValueError: the machine or the backend has no such devices.
+        ValueError: the machine or the backend does not have these devices.
     """
     with ENGINES[keras.backend.backend()](settings):
         yield
@@ -165,11 +165,11 @@ def jax_scope(settings):
     import jax
 
     if settings.hosts > 1 and not jax.distributed.is_initialized():
-        # before anything asks for a device
+        # Must come before the first use of a device.
         keras.distribution.initialize(settings.coordinator, settings.hosts, settings.process_id)
     if jax.process_count() != settings.hosts:
         raise ValueError(
-            f"hosts={settings.hosts}, but JAX finds {jax.process_count()}: give coordinator and "
+            f"hosts={settings.hosts}, but JAX finds {jax.process_count()}: pass coordinator and "
             "process_id, or leave both to the cluster manager."
         )
     data, model = mesh_shape(settings, len(jax.devices()))
@@ -181,11 +181,11 @@ def jax_scope(settings):
 
 
 def jax_distribution(data, model):
-    """The first `data * model` devices as a Keras distribution."""
+    """Returns a Keras distribution over the first `data * model` devices."""
     import jax
     from jax.experimental import mesh_utils
 
-    # neighbours on the network are neighbours on the mesh
+    # Devices that are neighbours in the network become neighbours in the mesh.
     devices = mesh_utils.create_device_mesh((data, model), jax.devices()[: data * model])
     names = np.vectorize(lambda device: f"{device.platform}:{device.id}", otypes="O")(devices)
     if model == 1:
@@ -206,14 +206,15 @@ def tensorflow_scope(settings):
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect("local")
         strategy = tf.distribute.TPUStrategy(resolver)
     else:
-        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-        devices = [device.name for device in tf.config.list_logical_devices(kind)]
+        device_type = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+        devices = [device.name for device in tf.config.list_logical_devices(device_type)]
         count, _ = mesh_shape(settings, len(devices))
         if count == 1:
             yield
             return
-        # virtual devices share their memory, and TensorFlow's collectives have one size a process
-        reduction = tf.distribute.ReductionToOneDevice() if kind == "CPU" else None
+        # TensorFlow's collectives have one group size in a process; virtual CPU devices share their
+        # memory and need none.
+        reduction = tf.distribute.ReductionToOneDevice() if device_type == "CPU" else None
         strategy = tf.distribute.MirroredStrategy(devices[:count], reduction)
     mesh_shape(settings, strategy.num_replicas_in_sync)
     with strategy.scope():
@@ -225,42 +226,41 @@ def many_workers(settings):
 
     class MultiWorker(tf.distribute.MultiWorkerMirroredStrategy):
         def reduce(self, reduce_op, value, axis):
-            """What Keras asks of it, and TensorFlow cannot give.
+            """Reduces what Keras asks for and TensorFlow does not support.
 
-            To learn the shapes of a batch, Keras wants the mean of the whole structure: one
-            replica's part tells as much. And it wants the mean of logs along an axis that these,
-            being scalars, do not have.
+            To infer the shapes of a batch, Keras reduces a whole structure: one replica's part has
+            the same shapes. It also reduces logs along an axis, although they are scalars.
             """
             if isinstance(value, tuple):
                 return tf.nest.map_structure(lambda x: self.experimental_local_results(x)[0], value)
-            one = self.experimental_local_results(value)[0]
-            return super().reduce(reduce_op, value, axis if one.shape.rank else None)
+            local = self.experimental_local_results(value)[0]
+            return super().reduce(reduce_op, value, axis if local.shape.rank else None)
 
     return MultiWorker(workers(settings))
 
 
 def workers(settings):
-    """TensorFlow's description of the cluster."""
+    """Returns TensorFlow's cluster resolver for the settings."""
     import tensorflow as tf
 
     resolvers = tf.distribute.cluster_resolver
     if settings.coordinator is None:
         resolver = resolvers.TFConfigClusterResolver()
-        found = len(resolver.cluster_spec().as_dict().get("worker", ()))
+        count = len(resolver.cluster_spec().as_dict().get("worker", ()))
     else:
         addresses = settings.coordinator.split(",")
-        found = len(addresses)
+        count = len(addresses)
         resolver = resolvers.SimpleClusterResolver(
             tf.train.ClusterSpec({"worker": addresses}),
             task_type="worker",
             task_id=settings.process_id,
             rpc_layer="grpc",
         )
-    if found != settings.hosts or resolver.task_id is None:
+    if count != settings.hosts or resolver.task_id is None:
         raise ValueError(
             f"hosts={settings.hosts}: TensorFlow needs the addresses of all of them as coordinator "
             "(address:port, separated by commas) and the number of this one as process_id, or "
-            f"both in TF_CONFIG. There are {found} addresses."
+            f"both in TF_CONFIG. There are {count} addresses."
         )
     return resolver
 
@@ -275,46 +275,47 @@ def torch_scope(settings):
 ENGINES = {"jax": jax_scope, "tensorflow": tensorflow_scope, "torch": torch_scope}
 
 
-def mesh_shape(settings, found):
-    """How many parts of the batch, and of the model, the settings ask for.
+def mesh_shape(settings, available):
+    """Returns `(data, model)`, the numbers of parts of a batch and of the model.
 
     Args:
         settings: see `scope`.
-        found: devices there are.
+        available: number of available devices.
 
     Raises:
-        ValueError: they do not multiply to `devices`, or there are not so many.
+        ValueError: their product is not `devices`, or there are fewer devices.
     """
-    devices = found if settings.devices == "auto" else int(settings.devices)
+    devices = available if settings.devices == "auto" else int(settings.devices)
     model = settings.model_parallel or 1
     data = settings.data_parallel or devices // model
     if settings.devices == "auto" and settings.data_parallel:
         devices = data * model
-    if data * model != devices or not 1 <= devices <= found:
+    if data * model != devices or not 1 <= devices <= available:
         raise ValueError(
             f"devices={settings.devices}, data_parallel={settings.data_parallel}, "
             f"model_parallel={settings.model_parallel}: expected data_parallel * model_parallel "
-            f"= devices, of which there are {found}."
+            f"= devices, at most {available}."
         )
-    if settings.hosts > 1 and devices != found:
+    if settings.hosts > 1 and devices != available:
         raise ValueError(
-            f"devices={settings.devices}: {settings.hosts} hosts have {found}, and all take part."
+            f"devices={settings.devices}: expected {available}, all devices of the"
+            f" {settings.hosts} hosts."
         )
     return data, model
 
 
 def hosts():
-    """How the global batch is dealt out to processes, within `scope`.
+    """Returns how the global batch is split among processes; to be called within `scope`.
 
     Returns:
-        `(hosts, host)`: into how many equal parts it is cut, and which of them this process
+        `(hosts, host)`: the number of equal parts, and the index of the part that this process
         reads. Processes that share a copy of the model read the same part.
     """
     return readers()[:2]
 
 
 def readers():
-    """`(hosts, host, devices)`: see `hosts`, and among how many devices a host's part is dealt out."""
+    """Returns `(hosts, host, devices)`: see `hosts`; a host's part is split among `devices`."""
     if keras.backend.backend() == "jax":
         distribution = keras.distribution.distribution()
         return (1, 0, 1) if distribution is None else readers_of_mesh(distribution.device_mesh)
@@ -331,14 +332,14 @@ def readers():
 def readers_of_mesh(mesh):
     import jax
 
-    rows = {}  # of the mesh, by process
+    rows = {}  # process -> its rows of the mesh
     for row, devices in enumerate(mesh.backend_mesh.devices):
         for device in np.ravel(devices):
             rows.setdefault(device.process_index, set()).add(row)
-    groups = sorted({tuple(sorted(some)) for some in rows.values()})
+    groups = sorted({tuple(sorted(group)) for group in rows.values()})
     if sum(map(len, groups)) != len(mesh.devices):
         raise ValueError(
-            f"The hosts' shares of the batch overlap: {groups}. Choose a model_parallel that "
+            f"The hosts' parts of the batch overlap: {groups}. Choose a model_parallel that "
             "divides the number of devices of a host, or is a multiple of it."
         )
     mine = tuple(sorted(rows[jax.process_index()]))
@@ -346,7 +347,7 @@ def readers_of_mesh(mesh):
 
 
 def tensorflow_strategy():
-    """The strategy in whose scope we are, or None."""
+    """Returns the strategy of the current scope, or None."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
@@ -355,34 +356,34 @@ def tensorflow_strategy():
 
 
 def make_dataset(from_step, step):
-    """What `fit` takes, from this host's rows of each global batch.
+    """Returns a dataset for `fit`, from this host's rows of each global batch.
 
     Args:
-        from_step: `Examples.from_step`, or another function from a step to a fresh iterator of
-            `(inputs, targets, sample_weights)` of arrays, whose batches have one size.
-        step: the first to train.
+        from_step: `Examples.from_step`, or another function step -> new iterator of
+            `(inputs, targets, sample_weights)` of arrays, with batches of one size.
+        step: the first step to train.
 
     Returns:
-        A generator, or under a strategy of TensorFlow a distributed dataset.
+        A generator; or a distributed dataset in the scope of a strategy of TensorFlow.
 
     Raises:
-        ValueError: the rows do not divide by the devices that they are for.
+        ValueError: the number of rows is not divisible by the number of devices.
     """
     first = next(from_step(step))
     hosts, _, devices = readers()
     rows = len(keras.tree.flatten(first)[0])
     if rows % devices:
         raise ValueError(
-            f"A global batch of {rows * hosts} rows does not divide by the {devices * hosts} "
+            f"A global batch of {rows * hosts} rows is not divisible by the {devices * hosts} "
             f"devices that share it: choose a multiple of {devices * hosts}."
         )
     strategy = tensorflow_strategy()
     if strategy is None:
-        return (batch for batch in from_step(step))  # Keras asks for a generator by its type
+        return (batch for batch in from_step(step))  # Keras checks for the type of a generator
 
     import tensorflow as tf
 
-    def parts():  # begins anew each time: Keras throws the first away once it has built the model
+    def parts():  # restartable: Keras discards the first iterator after building the model
         for batch in from_step(step):
             for i in range(0, rows, rows // devices):
                 yield keras.tree.map_structure(lambda x, i=i: x[i : i + rows // devices], batch)
@@ -391,8 +392,8 @@ def make_dataset(from_step, step):
         lambda x: tf.TensorSpec((rows // devices, *x.shape[1:]), x.dtype), first
     )
 
-    # Left to Keras, each worker's rows are cut for all replicas of all workers, and it trains
-    # several steps on the cuttings of one batch.
+    # Keras itself would split each worker's rows among all replicas of all workers, and train
+    # several steps on parts of one batch.
     def replicas(context):
         if context.num_input_pipelines > hosts:
             raise ValueError(

@@ -1,7 +1,7 @@
-"""The documents of text files, of any part of these files; what is cleaned, and what is left out.
+"""Reads documents from text files or parts of them; cleaning and selection of documents.
 
-A file is cut into parts at arbitrary bytes. A document belongs to the part in which it begins, so
-that all parts together give each document once, whoever reads them and in whatever order.
+A file is split into parts at arbitrary bytes. A document belongs to the part in which it begins, so
+all parts together yield each document once, in any number of processes and any order.
 """
 
 import gzip
@@ -19,13 +19,14 @@ from . import files
 
 UNITS = ("paragraphs", "line", "file")
 _COMPRESSED = (".gz", ".zst")
-UNPACKED_FREE, UNPACKED_TIMES = 8 << 20, 200  # bytes of a compressed file, unpacked
-PIECE = 1 << 16  # characters of a long text that are looked at together
+# Limit of the decompressed bytes of a file: so many, plus so many times the size of the file
+UNPACKED_FREE, UNPACKED_TIMES = 8 << 20, 200
+PIECE = 1 << 16  # characters of a long text that are processed together
 
 
 @dataclass(frozen=True)
 class Part:
-    """The bytes of a file from `begin` to `end`; None is the end of the file."""
+    """The bytes of a file from `begin` to `end`; None means the end of the file."""
 
     path: str
     begin: int = 0
@@ -34,16 +35,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Format:
-    """How documents stand in files.
+    """Format of the documents in text files.
 
     Args:
-        unit: what a document is in plain text: `"paragraphs"` between empty lines, a `"line"`, or
-            the whole `"file"`. Of JSON lines (`*.json`, `*.jsonl`) each is a document.
-        text_key: the key of the text in JSON lines.
-        encoding: of the characters; one in which no byte of another character is a newline.
+        unit: what a document is in plain text: `"paragraphs"` (default) between empty lines, a
+            `"line"`, or the whole `"file"`. In JSON lines (`*.json`, `*.jsonl`), each line is a
+            document.
+        text_key: the key of the text in JSON lines. Default `text`.
+        encoding: the character encoding; no other character may contain the byte of a newline.
+            Default UTF-8.
 
     Raises:
-        ValueError: there is no such encoding, or not as described.
+        ValueError: the encoding is unknown or not supported.
     """
 
     unit: str = "paragraphs"
@@ -64,18 +67,21 @@ class Format:
 
 
 def find_inputs(patterns):
-    """The files of some glob patterns with their sizes: `[(path, bytes)]`, each once.
+    """Finds the files of glob patterns.
+
+    Returns:
+        A list of `(path, bytes)`, each file once.
 
     Raises:
-        ValueError: a pattern fits no file.
+        ValueError: a pattern matches no file.
     """
-    found = {}
+    sizes = {}
     for pattern in patterns:
         paths = files.find(pattern)
         if not paths:
-            raise ValueError(f"--input {pattern!r}: no such file; expected text or JSON lines")
-        found.update((path, files.size(path)) for path in paths)
-    return list(found.items())
+            raise ValueError(f"--input {pattern!r}: no such file; expected text or JSON lines.")
+        sizes.update((path, files.size(path)) for path in paths)
+    return list(sizes.items())
 
 
 def _is_divisible(path, unit):
@@ -90,12 +96,12 @@ def _is_json(path):
 
 
 def divide(inputs, count, unit):
-    """Cuts files into `count` groups of parts with about as many bytes each.
+    """Splits files into `count` groups of parts, with about the same number of bytes each.
 
     Args:
-        inputs: what `find_inputs` gives.
+        inputs: list of `(path, bytes)`, see `find_inputs`.
         count: the number of groups.
-        unit: see `Format`. Compressed files, and files that are one document, stay whole.
+        unit: see `Format`. Compressed files, and files that are one document, are not split.
 
     Returns:
         A list of `count` lists of `Part`s.
@@ -117,7 +123,7 @@ def divide(inputs, count, unit):
 
 
 class _ZstdReader(io.RawIOBase):
-    """The unpacked bytes of a zst file; unlike the package's own reader, it sees a cut-off end."""
+    """Decompressed stream of a zst file; unlike zstandard's reader, it detects a truncated file."""
 
     def __init__(self, file, path):
         super().__init__()
@@ -126,7 +132,7 @@ class _ZstdReader(io.RawIOBase):
         except ImportError:
             raise ImportError(
                 f"{path}: .zst needs the package zstandard; install it with: pip install"
-                ' "bert4keras_lite[pretraining]"'
+                ' "bert4keras_lite[pretraining]".'
             ) from None
         most = min(FREE // 2 + files.size(path), 1 << 27)
         unpacker = zstandard.ZstdDecompressor(max_window_size=most)
@@ -138,7 +144,7 @@ class _ZstdReader(io.RawIOBase):
 
     def readinto(self, buffer):
         while not self._ready:
-            packed = self._packed or self._file.read(1 << 9)  # which may become 16 MB
+            packed = self._packed or self._file.read(1 << 9)  # may decompress to 16 MB
             if not packed and self._frame is None:
                 return 0
             if not packed:
@@ -157,7 +163,7 @@ class _ZstdReader(io.RawIOBase):
 
 
 def _opened(path):
-    """The bytes of a file, unpacked."""
+    """Opens a file for reading its decompressed bytes."""
     file = files.open_binary(path)
     if path.endswith(".gz"):
         return gzip.open(file)
@@ -167,9 +173,9 @@ def _opened(path):
 
 
 def _is_damage(error):
-    """Whether an error is what a damaged compressed file gives."""
-    kinds = (EOFError, gzip.BadGzipFile, zlib.error)
-    return isinstance(error, kinds) or type(error).__name__ == "ZstdError"
+    """Returns whether an error means that a compressed file is damaged."""
+    errors = (EOFError, gzip.BadGzipFile, zlib.error)
+    return isinstance(error, errors) or type(error).__name__ == "ZstdError"
 
 
 def _too_long(path, at, line):
@@ -180,7 +186,7 @@ def _too_long(path, at, line):
 
 
 def _lines(part, encoding):
-    """The lines that begin in a part, and all behind it: pairs `(position, text)`."""
+    """Yields `(position, text)` of the lines that begin in a part or after it."""
     size = files.size(part.path)
     longest, widest = FREE // 4 + size, FREE // 4 + 2 * size
     packed = part.path.endswith(_COMPRESSED)
@@ -189,7 +195,7 @@ def _lines(part, encoding):
         with naming(part.path), _opened(part.path) as file:
             at = part.begin
             if at:
-                # A line belongs to us if the one before it ends at `begin` or later.
+                # A line belongs to this part if the previous line ends at `begin` or later.
                 file.seek(at - 1)
                 at -= 1
                 while piece := file.readline(1 << 20):
@@ -201,15 +207,15 @@ def _lines(part, encoding):
                     raise _too_long(part.path, at, line)
                 if at > most:
                     raise ValueError(
-                        f"{part.path}: holds more than {most} bytes, unpacked, in {size}, which no"
-                        " text does. If it is one, unpack it."
+                        f"{part.path}: holds more than {most} bytes, unpacked, in {size}, far more"
+                        " than a text. If it is a text, unpack it first."
                     )
                 try:
                     text = line.decode(encoding).rstrip("\r\n")
                 except UnicodeDecodeError as error:
                     raise ValueError(
-                        f"{part.path} is no {encoding} text ({error.reason} at byte"
-                        f" {at + error.start}); give its --encoding, e.g. gb18030"
+                        f"{part.path} is not {encoding} text ({error.reason} at byte"
+                        f" {at + error.start}); pass its --encoding, e.g. gb18030."
                     ) from None
                 if sys.getsizeof(text) > widest:
                     raise _too_long(part.path, at, line)
@@ -218,29 +224,31 @@ def _lines(part, encoding):
                 yield begin, text
     except Exception as error:
         if _is_damage(error):
-            raise ValueError(f"{part.path} is damaged or cut off ({error})") from None
+            raise ValueError(f"{part.path} is damaged or cut off ({error}).") from None
         raise
 
 
 def read_documents(part, layout, advance=lambda number: None):
-    """The documents that begin in a part of a file.
+    """Yields the documents that begin in a part of a file.
 
     Args:
         part: a `Part`.
         layout: a `Format`.
-        advance: is told from time to time how many bytes of the part have been read since.
+        advance: a function that is called now and then with the number of bytes read since the
+            last call. Default: does nothing.
 
     Yields:
-        Strings, lines parted by `"\\n"`.
+        Strings, with lines separated by `"\\n"`.
 
     Raises:
-        ValueError: a file is damaged, has another encoding, or a line is no JSON with a text.
+        ValueError: a file is damaged, has another encoding, or a line is not a JSON object with a
+            text.
     """
     end = float("inf") if part.end is None else part.end
     if part.path.endswith(_COMPRESSED):
-        told = _Told(advance, files.size(part.path), divisible=False)
+        progress = _Progress(advance, files.size(part.path), divisible=False)
     else:
-        told = _Told(advance, (part.end or files.size(part.path)) - part.begin)
+        progress = _Progress(advance, (part.end or files.size(part.path)) - part.begin)
     if _is_json(part.path):
         documents = _of_json(part, layout, end)
     elif layout.unit == "line":
@@ -250,14 +258,14 @@ def read_documents(part, layout, advance=lambda number: None):
     else:
         documents = _of_paragraphs(part, layout, end)
     for at, text in documents:
-        told.at(at - part.begin)
+        progress.at(at - part.begin)
         if text:
             yield text.removeprefix("\ufeff")
-    told.done()
+    progress.done()
 
 
-class _Told:
-    """Turns positions into steps of progress."""
+class _Progress:
+    """Reports positions in a file as increments of progress."""
 
     def __init__(self, advance, size, divisible=True):
         self._advance, self._size, self._divisible, self._last = advance, size, divisible, 0
@@ -272,19 +280,19 @@ class _Told:
 
 
 class _Document:
-    """The lines of a document, no more than the size of its file explains."""
+    """Collects the lines of a document, within a memory limit set by the size of its file."""
 
     def __init__(self, path):
         self.path, self.most = path, FREE + 7 * files.size(path)
         self.begin(0)
 
     def begin(self, at):
-        """Begins another document, at a position of the file."""
+        """Begins a new document at a position of the file."""
         self.at, self.lines, self.room = at, [], self.most
 
     def add(self, line):
         self.lines.append(line)
-        self.room -= sys.getsizeof(line) + 4 * len(line)  # and where the lines are joined
+        self.room -= sys.getsizeof(line) + 4 * len(line)  # the latter when lines are joined
         if self.room < 0:
             raise ValueError(
                 f"{self.path}, byte {self.at}: a document of more than {len(self.lines) - 1} lines,"
@@ -321,18 +329,18 @@ def _of_json(part, layout, end):
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise ValueError(
                 f"{part.path}, byte {at}: expected a JSON object with the key"
-                f" {layout.text_key!r} ({type(error).__name__}: {error!s:.200}); see --text-key"
+                f" {layout.text_key!r} ({type(error).__name__}: {error!s:.200}); see --text-key."
             ) from None
         if not isinstance(text, str):
             raise ValueError(
-                f"{part.path}, byte {at}: {layout.text_key!r} is no string but"
-                f" {type(text).__name__}"
+                f"{part.path}, byte {at}: {layout.text_key!r}: expected a string, got"
+                f" {type(text).__name__}."
             )
         yield at, SURROGATES.sub("\ufffd", text.replace("\r\n", "\n").strip())
 
 
 def _of_paragraphs(part, layout, end):
-    """A document belongs to where the empty line before it begins."""
+    """Yields documents between empty lines; each belongs to where the line before it begins."""
     document, begun = _Document(part.path), part.begin == 0
     for at, line in _lines(part, layout.encoding):
         if line.strip():
@@ -353,7 +361,7 @@ def _of_paragraphs(part, layout, end):
 
 # Cleaning
 
-# a tag, or how a comment begins
+# A tag, or the beginning of a comment
 _TAGS = re.compile(r"<(?:/?[a-zA-Z][^<>]{0,200}>|!--)")
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufff9-\uffff]"
@@ -361,18 +369,19 @@ _INVISIBLE = re.compile(
 )
 _SPACES = re.compile(r"[^\S\n]+")
 _EMPTY_LINES = re.compile(r" ?\n[ \n]*")
-# the same sign again and again: rules of hyphens, rows of dots, laughter
+# Repeated signs: lines of hyphens or dots, laughter
 _REPEATED = re.compile(r"([^\w\s])\1{5}")
 
-# numbers of more digits than Python reads; no character has such
+# Character references with more digits than Python parses; they are not valid
 _HUGE_ENTITY = re.compile(r"&(?=#[0-9]{1000})")
 
 
 def clean(text):
-    """A text without what no reader sees, or wants to see.
+    """Cleans a text of markup, invisible characters and repetitions.
 
-    HTML entities become characters and tags spaces; invisible, private-use and control characters
-    go, runs of white space become one space or newline, and more than five of one sign three.
+    HTML entities become characters, and tags spaces. Invisible, private-use and control characters
+    are removed. Runs of white space become one space or newline, and more than five of the same
+    sign become three.
     """
     text = _unescaped(text)
     text = _joined(text, _tags(text), " ")
@@ -382,9 +391,10 @@ def clean(text):
 
 
 def _unescaped(text):
-    """A text with characters for HTML entities, none of which goes beyond the next `&`.
+    """Replaces HTML entities by characters, piece by piece to save memory.
 
-    The function of Python would keep a list of all of them.
+    `html.unescape` would keep a list of all entities. A text is only split before a `&`, so no
+    entity is split.
     """
     result, start = io.StringIO(newline=""), 0
     while start < len(text):
@@ -396,9 +406,9 @@ def _unescaped(text):
 
 
 def _tags(text):
-    """Where tags are, and comments of at most 500 characters in one line.
+    """Yields the spans of tags, and of comments of at most 500 characters in one line.
 
-    The end of a comment is looked for once for all that might begin before it.
+    The end of a comment is searched for only once for all comments that may begin before it.
     """
     at, close = 0, -1
     while match := _TAGS.search(text, at):
@@ -414,14 +424,14 @@ def _tags(text):
 
 
 def _replaced(pattern, new, text):
-    """`pattern.sub(new, text)`, which of a long text would keep a list of all the pieces."""
+    """Returns `pattern.sub(new, text)`, without a list of all the pieces of a long text."""
     if len(text) < 16 * PIECE:
         return pattern.sub(new, text)
     return _joined(text, (match.span() for match in pattern.finditer(text)), new)
 
 
 def _joined(text, spans, new):
-    """A text with `new` in place of some spans of it, which are in order."""
+    """Returns a text with its spans, which are in order, replaced by `new`."""
     result, at = io.StringIO(newline=""), 0
     for start, end in spans:
         result.write(text[at:start])
@@ -432,9 +442,9 @@ def _joined(text, spans, new):
 
 
 def _without_runs(text):
-    """A text with three of each sign that it has more than five times in a row.
+    """Shortens runs of more than five of the same sign to three.
 
-    A pattern for all of a run would take 80 bytes a character.
+    A regular expression that matches a whole run would take 80 bytes a character.
     """
 
     def spans():
@@ -454,26 +464,26 @@ _CHINESE = re.compile("[㐀-䶿一-鿿]")
 
 
 def without_space(text):
-    """A text without white space."""
+    """Returns a text without white space."""
     pieces = range(0, len(text), PIECE)
     return "".join(["".join(text[start : start + PIECE].split()) for start in pieces])
 
 
 def count_chinese(text):
-    """The number of Chinese characters in a text."""
+    """Returns the number of Chinese characters in a text."""
     pieces = range(0, len(text), PIECE)
     return sum(len(_CHINESE.findall(text, start, start + PIECE)) for start in pieces)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which documents are taken, and in what state.
+    """Cleans and selects documents.
 
     Args:
-        cleaned: by `clean`.
-        min_characters: shorter documents are left out.
-        min_chinese: those with a lower share of Chinese characters, white space not counted, are
-            left out.
+        cleaned: whether to apply `clean`. Default False.
+        min_characters: shorter documents are left out. Default 1.
+        min_chinese: documents with a lower fraction of Chinese characters are left out; white space
+            does not count. Default 0.
     """
 
     cleaned: bool = False
@@ -481,14 +491,14 @@ class Selection:
     min_chinese: float = 0.0
 
     def __call__(self, text):
-        """The text to take, or `""`."""
+        """Returns the text, cleaned if so set, or `""` if it is left out."""
         if self.cleaned:
             text = clean(text)
         if len(text) < self.min_characters:
             return ""
-        if self.min_chinese and self._is_foreign(text):
+        if self.min_chinese and self._lacks_chinese(text):
             return ""
         return text
 
-    def _is_foreign(self, text):
+    def _lacks_chinese(self, text):
         return count_chinese(text) < self.min_chinese * len(without_space(text))

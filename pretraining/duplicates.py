@@ -1,9 +1,10 @@
-"""Documents that occur twice, exactly or nearly.
+"""Detection of exact and near-duplicate documents, by hashes and MinHash.
 
-A document is a set of shingles, of five characters each. The share of shingles that two documents
-have in common of all that either has is estimated by MinHash: of each of many orders of all
-shingles the first one of the document is kept; in that share of the orders, both have the same.
-Documents that agree in all orders of some band are compared.
+A document is a set of shingles of five characters each. MinHash estimates the Jaccard similarity of
+two documents, i.e. the number of common shingles divided by the number of all their shingles: for
+each of many random orders of all shingles, only the first shingle of a document is kept, and the
+fraction of orders in which two documents keep the same one is the estimate. Two documents are
+compared if they agree in all orders of at least one band.
 
 References: Broder, "On the resemblance and containment of documents", 1997; Leskovec, Rajaraman
 & Ullman, "Mining of Massive Datasets", chapter 3.
@@ -20,20 +21,20 @@ from .stateless_random import keys
 SHINGLE = 5
 ORDERS = 128
 BANDS = 32
-AT_ONCE = 1 << 16  # shingles that are in memory together
+AT_ONCE = 1 << 16  # shingles in memory at a time
 
 _MULTIPLIERS = keys(np.arange(ORDERS), 1) | np.uint64(1)
 _SUMMANDS = keys(np.arange(ORDERS), 2)
 
 
 def digest(text):
-    """128 bits of a text's hash, as two uint64; white space does not count."""
+    """Returns 128 bits of a text's hash, as two uint64; white space does not count."""
     data = hashlib.blake2b(without_space(text).encode("utf-8", "surrogatepass"), digest_size=16)
     return np.frombuffer(data.digest(), "<u8")
 
 
 def signature(text):
-    """The MinHash of a text: `ORDERS` numbers, uint32; white space does not count."""
+    """Returns the MinHash of a text, `(ORDERS,)` uint32; white space does not count."""
     codes = codes_of(without_space(text))
     size = max(1, min(SHINGLE, len(codes)))
     least = np.full(ORDERS, np.iinfo(np.uint32).max, np.uint32)
@@ -46,7 +47,7 @@ def signature(text):
 
 
 def _shingles(codes, size):
-    """The hashes of the different shingles of some characters."""
+    """Returns the hashes of the distinct shingles of an array of characters."""
     codes = codes.astype(np.uint64)
     shingles = np.zeros(len(codes) - size + 1, np.uint64)
     for i in range(size):
@@ -55,43 +56,43 @@ def _shingles(codes, size):
 
 
 def repeated(digests):
-    """Which documents are equal to one before them.
+    """Finds documents that are equal to an earlier one.
 
     Args:
         digests: `(documents, 2)` uint64.
 
     Returns:
-        An array of bool.
+        A bool array `(documents,)`.
     """
-    order = np.lexsort(digests.T)  # of equal ones, the first one is before the others
+    order = np.lexsort(digests.T)  # stable: the first of equal documents comes first
     equal = np.ones(max(len(digests) - 1, 0), bool)
     for column in digests.T:
         in_order = column[order]
         equal &= in_order[1:] == in_order[:-1]
-    found = np.zeros(len(digests), bool)
-    found[order[1:][equal]] = True
-    return found
+    duplicate = np.zeros(len(digests), bool)
+    duplicate[order[1:][equal]] = True
+    return duplicate
 
 
 def nearly_repeated(signatures, threshold):
-    """Which documents are about the same as one before them.
+    """Finds documents that are similar to an earlier one.
 
-    In each band a document is compared with the first one that agrees with it there.
+    In each band, a document is compared with the first one that agrees with it in this band.
 
     Args:
         signatures: `(documents, ORDERS)` uint32.
-        threshold: the least share of common shingles.
+        threshold: the least similarity, from 0 to 1.
 
     Returns:
-        An array of bool.
+        A bool array `(documents,)`.
     """
-    found = np.zeros(len(signatures), bool)
+    duplicate = np.zeros(len(signatures), bool)
     for band in np.split(signatures, BANDS, axis=1):
         _, first, groups = np.unique(band, axis=0, return_index=True, return_inverse=True)
         first = first[groups.ravel()]
-        (later,) = np.nonzero(~found & (first < np.arange(len(first))))
+        (later,) = np.nonzero(~duplicate & (first < np.arange(len(first))))
         for begin in range(0, len(later), 1 << 16):
-            some = later[begin : begin + (1 << 16)]
-            alike = (signatures[some] == signatures[first[some]]).mean(1)
-            found[some] = alike >= threshold
-    return found
+            block = later[begin : begin + (1 << 16)]
+            similarity = (signatures[block] == signatures[first[block]]).mean(1)
+            duplicate[block] = similarity >= threshold
+    return duplicate

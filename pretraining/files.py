@@ -1,4 +1,4 @@
-"""Files here, and behind `scheme://` names (`gs://`, `hdfs://`, ...) by `tf.io.gfile`."""
+"""File access, local or remote (`gs://`, `hdfs://`, ... with `tf.io.gfile`)."""
 
 import glob
 import io
@@ -14,7 +14,7 @@ from bert4keras_lite.parsing import size_of
 
 
 def is_remote(path):
-    """Whether a name is one of `scheme://...`."""
+    """Returns whether a path is a `scheme://...` name."""
     return "://" in str(path)
 
 
@@ -24,13 +24,13 @@ def _gfile(path):
     except ImportError:
         raise ImportError(
             f"{path}: names with :// are opened by tf.io.gfile, and TensorFlow is not installed;"
-            ' install it with: pip install "bert4keras_lite[tensorflow]"'
+            ' install it with: pip install "bert4keras_lite[tensorflow]".'
         ) from None
     return gfile
 
 
 def join(directory, name):
-    """The name of a file in a directory."""
+    """Returns the path of a file in a directory."""
     return (
         f"{str(directory).rstrip('/')}/{name}"
         if is_remote(directory)
@@ -39,19 +39,19 @@ def join(directory, name):
 
 
 def exists(path):
-    """Whether there is such a file or directory."""
+    """Returns whether a file or directory exists."""
     return _gfile(path).exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def size(path):
-    """The number of bytes of a file."""
+    """Returns the number of bytes of a file."""
     return _gfile(path).stat(path).length if is_remote(path) else os.path.getsize(path)
 
 
 def find(pattern):
-    """The files that fit a glob pattern (`**` is any number of directories), sorted.
+    """Returns the sorted files that match a glob pattern; `**` is any number of directories.
 
-    The name of a file stands for this file alone, whatever signs of patterns it has.
+    The name of an existing file matches only that file, even if it contains glob characters.
     """
     if is_remote(pattern):
         gfile = _gfile(pattern)
@@ -63,7 +63,7 @@ def find(pattern):
 
 
 def _matches(pattern):
-    """What fits a local glob pattern, without the same directory again where links lead to it."""
+    """Yields the matches of a local glob pattern; links do not lead to a directory twice."""
     parts = pattern.replace(os.altsep or os.sep, os.sep).split(os.sep)
     if "**" not in parts:
         return glob.iglob(pattern)
@@ -78,11 +78,11 @@ def _matches(pattern):
 
 
 def _folders(top):
-    """A directory and those in it that are not hidden, each once, as what paths begin with."""
+    """Yields a directory and all non-hidden directories in it, each once, as prefixes of paths."""
     seen, left = set(), [top]
     while left:
         folder = left.pop()
-        with suppress(OSError):  # as for other patterns: what can't be looked into has no files
+        with suppress(OSError):  # as in other patterns, unreadable directories have no files
             status = os.stat(folder or os.curdir)
             inode = status.st_dev, status.st_ino
             if inode in seen:
@@ -95,24 +95,28 @@ def _folders(top):
 
 
 def names_in(directory):
-    """The names of what is in a directory."""
+    """Returns the names of the entries of a directory."""
     return _gfile(directory).listdir(directory) if is_remote(directory) else os.listdir(directory)
 
 
 def make_directory(path):
-    """Makes a directory and those above it, if they are not there."""
+    """Creates a directory and its parents if they do not exist."""
     if is_remote(path):
         _gfile(path).makedirs(path)
     else:
         os.makedirs(path, exist_ok=True)
 
 
-def own(path):
-    """A path at which to write, move or delete, which must not lead elsewhere."""
+def not_a_link(path):
+    """Returns a path to write, move or delete, after checking that it is not a link.
+
+    Raises:
+        CheckpointError: it is a link.
+    """
     if path.is_symlink():
         raise CheckpointError(
-            f"{path}: is a link; expected a directory of this training. Remove it, or put what it "
-            "leads to in its place."
+            f"{path}: is a link; expected a directory of this training. Remove it, or replace it by "
+            "its target."
         )
     return path
 
@@ -126,14 +130,14 @@ def remove(path):
 
 
 def copy(source, target):
-    """Copies a file from anywhere to a local path, whole or not at all."""
+    """Copies a local or remote file to a local path, atomically."""
     with open_binary(source) as reader, replacing(target) as writer:
         shutil.copyfileobj(reader, writer, 1 << 22)
 
 
 @contextmanager
-def here(path):
-    """A local path of a file: its own, or that of a copy which goes when the context ends."""
+def local_copy(path):
+    """Context with a local path of a file: a temporary copy if the file is remote."""
     if not is_remote(path):
         yield path
         return
@@ -144,7 +148,7 @@ def here(path):
 
 
 class _RemoteReader(io.RawIOBase):
-    """What `io.BufferedReader` needs of a file of `tf.io.gfile`."""
+    """Adapts a file of `tf.io.gfile` to `io.BufferedReader`."""
 
     def __init__(self, path):
         super().__init__()
@@ -178,7 +182,7 @@ def open_binary(path):
 
     Raises:
         ValueError: it is a directory, a pipe or a device.
-        OSError: it can't be opened.
+        OSError: it cannot be opened.
     """
     if is_remote(path):
         return io.BufferedReader(_RemoteReader(path), 1 << 20)
@@ -188,10 +192,10 @@ def open_binary(path):
 
 @contextmanager
 def replacing(path):
-    """A file for writing bytes that takes its name only when it is complete.
+    """Context with a file for writing bytes, which replaces `path` only when it is complete.
 
-    An exception, or a crash, leaves what had the name before. A crash also leaves what nobody
-    reads: for a local file see `bert4keras_lite.files`, for a remote one a file `NAME.tmp-...`.
+    After an exception or a crash, an existing file is unchanged. A crash also leaves a temporary
+    file: for a local one see `bert4keras_lite.files`, for a remote one it is `NAME.tmp-...`.
     """
     if not is_remote(path):
         with local.replacing(path) as file:

@@ -1,18 +1,20 @@
-"""A small Chinese model from public texts, in about an hour on two cores, with one command.
+"""Pretrains a small Chinese model on public texts with one command, in about an hour on two cores.
 
     python -m pretraining.laptop --data D --vocab vocab.txt --output RUN
         [--labelled] [--tasks FOLDER ...] [settings]
 
-D: a directory with `lm_laws/text.txt`, `lm_modern_prose/text.txt`, `lm_cluecorpus_sample/*_bert_*.txt`
-(documents between empty lines) and `classical_modern/pairs.tsv` (book TAB classical TAB modern);
-those that are there are read. The web's texts, 3 % of all but the only ones in today's everyday words,
-are read 16 times as often (see docs/pretraining.md). With `--labelled` so are, six times as often,
-the training texts of all labelled sets in D, without their labels: every file with `train` in its
-name, but for what stands in a file of `dev`, `valid` or `test`, too. With `--tasks chnsenticorp afqmc`
-those in these folders of D are, 32 times as often: to read the texts of a task before its labels helps
-(Gururangan et al., arXiv 2004.10964, section 4). The rest of the flags are those of
-`pretraining.train`, and go before the recipe `tiny`. RUN gets the corpora, and all that a run
-writes; started again, it goes on.
+D is a directory with `lm_laws/text.txt`, `lm_modern_prose/text.txt`,
+`lm_cluecorpus_sample/*_bert_*.txt` (documents between empty lines) and `classical_modern/pairs.tsv`
+(book TAB classical TAB modern). Missing files are skipped. The web texts, 3 % of all but the only
+ones in today's everyday language, are read 16 times in an epoch (see docs/pretraining.md).
+
+`--labelled` adds the training texts of all labelled sets in D, without their labels, six times in
+an epoch: every file with `train` in its name, except for texts that also occur in a file of `dev`,
+`valid` or `test`. `--tasks chnsenticorp afqmc` adds those in these folders of D, 32 times:
+pretraining on the texts of a task helps (Gururangan et al., arXiv 2004.10964, section 4).
+
+All other flags are those of `pretraining.train`, and override the recipe `tiny`. RUN is the
+directory of the corpora and of the run's output; the same command resumes an interrupted run.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from bert4keras_lite.checkpoints import CheckpointError
 from bert4keras_lite.files import replacing
 
 from . import corpus, train
-from .files import own
+from .files import not_a_link
 from .texts import rows_of_pairs, write_texts
 
 TEXTS = ("lm_laws/text.txt", "lm_modern_prose/text.txt")
@@ -36,11 +38,11 @@ WEB = "lm_cluecorpus_sample/CLUECorpusSmall_bert_sampled.txt"
 WEB_TIMES, LABELLED_TIMES, TASKS_TIMES = 16, 6, 32
 TRAIN, HELD_BACK = re.compile(r"(?<![a-z])train"), re.compile(r"(?<![a-z])(dev|valid|test)")
 PAIRS = "classical_modern/pairs.tsv"
-DEEPEST = 100  # directories within each other
+DEEPEST = 100  # levels of nested directories
 
 
 def write_pairs(source, target):
-    """The classical and the modern text of each book as a document, an empty line between them."""
+    """Writes the classical and the modern text of each book as documents between empty lines."""
     with replacing(target) as file:
         for _, book in groupby(rows_of_pairs(source), key=lambda row: row[0]):
             modern = bytearray()
@@ -51,18 +53,18 @@ def write_pairs(source, target):
 
 
 def files_within(data):
-    """All files in a directory and those within it, sorted; links to directories are passed over.
+    """Returns all files below a directory, sorted; links to directories are not followed.
 
     Raises:
-        ValueError: directories are more than `DEEPEST` deep within each other.
+        ValueError: directories are nested more than `DEEPEST` levels deep.
     """
-    found, left = [], [(data, 0)]
+    files, left = [], [(data, 0)]
     while left:
         folder, depth = left.pop()
         if depth > DEEPEST:
             raise ValueError(
-                f"{data}: has directories more than {DEEPEST} deep within each other; expected data "
-                f"sets. Remove {str(folder.relative_to(data))[:60]!r}..., or move the data sets away."
+                f"{data}: has directories nested more than {DEEPEST} levels deep; expected data sets. "
+                f"Remove {str(folder.relative_to(data))[:60]!r}..., or move the data sets away."
             )
         entries = []
         with suppress(PermissionError):
@@ -71,17 +73,17 @@ def files_within(data):
             if path.is_dir() and not path.is_symlink():
                 left.append((path, depth + 1))
             elif path.is_file():
-                found.append(path)
-    return sorted(found)
+                files.append(path)
+    return sorted(files)
 
 
 def write_labelled(data, folders, target):
-    """Writes the texts of all files for training in some folders, but what is in a file for testing.
+    """Writes the texts of all training files in folders, except those that are also in test files.
 
     Args:
-        data: `Path` of the directory with all sets; files for testing are looked for in all of it.
+        data: `Path` of the directory with all sets, whose test files all count.
         folders: `Path`s within `data`, or `data` itself.
-        target: path to write to: texts, an empty line after each.
+        target: path of the output: texts, with an empty line after each.
     """
     paths = files_within(data)
     train, held = ([p for p in paths if word.search(p.name)] for word in (TRAIN, HELD_BACK))
@@ -89,15 +91,15 @@ def write_labelled(data, folders, target):
 
 
 def write_parts(data, output, labelled):
-    """Writes the texts of what is in `data`.
+    """Writes the texts of the data that are not plain text, and lists all text files.
 
     Args:
         data: `Path` of the directory with all sets.
         output: `Path` of the directory to write to.
-        labelled: name -> folders with labelled sets, and how often these are read.
+        labelled: dict name -> (folders with labelled sets, number of times in an epoch).
 
     Returns:
-        A list of name, files and how often these are read.
+        A list of `(name, files, number of times in an epoch)`.
     """
     output.mkdir(parents=True, exist_ok=True)
     texts = [data / name for name in TEXTS if (data / name).is_file()]
@@ -134,7 +136,7 @@ def main(arguments=None):
     }
     try:
         parts = write_parts(data, output, labelled)
-        folders = {name: str(own(output / name)) for name, _, _ in parts}
+        folders = {name: str(not_a_link(output / name)) for name, _, _ in parts}
     except (ValueError, OSError, CheckpointError) as error:
         complain(error)
         return 1

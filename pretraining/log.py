@@ -1,4 +1,4 @@
-"""The table of a run, `log.csv`: a row for each step. Knows no framework."""
+"""The log of a run, `log.csv`, with a row for each logged step; without any framework."""
 
 import codecs
 import csv
@@ -15,12 +15,12 @@ MAX_COLUMNS = 1000
 
 
 class Log:
-    """A table as a CSV file: a row for each step, none twice.
+    """A CSV file with a row for each logged step, none twice.
 
-    What is in memory is the text of the file: as dicts, rows take some ten times as much.
+    The text of the file is kept in memory; dicts would take about ten times as much.
 
     Args:
-        path: of the file. One that is there goes on.
+        path: path of the file; an existing file is continued.
         last: rows of later steps are dropped.
     """
 
@@ -36,23 +36,24 @@ class Log:
 
     @property
     def rows(self):
-        """The rows, one after the other, as `read_log` gives them."""
+        """An iterator over the rows, see `read_log`."""
         return rows_of(io.BytesIO(self.content.getvalue()), self.path)
 
     def write(self, row):
+        """Appends a row, a dict column -> number; new columns rewrite the file."""
         if row.keys() <= set(self.columns) and self.path.is_file():
             begin = self.content.tell()
             self.writer.writerow(row)
             with self.path.open("ab") as file:
                 file.write(self.content.getvalue()[begin:])
                 file.flush()
-                os.fsync(file.fileno())  # a checkpoint that comes after it stays no longer than it
+                os.fsync(file.fileno())  # so that no later checkpoint survives without this row
         else:
             self.columns = list(dict.fromkeys([*FIRST_COLUMNS, *self.columns, *row]))
             self.write_all(chain(self.rows, [row]))
 
     def write_all(self, rows):
-        """The file anew, in one piece: a run that is killed leaves the old or the new one."""
+        """Rewrites the file atomically: a run that is killed leaves the old or the new one."""
         self.content = io.BytesIO()
         self.writer = csv.DictWriter(codecs.getwriter("utf-8")(self.content), self.columns)
         self.writer.writeheader()
@@ -62,18 +63,18 @@ class Log:
 
 
 def read_log(path):
-    """The rows of a `log.csv`, numbers by column; none if there is no file.
+    """Reads a `log.csv` as a list of dicts column -> number; empty if there is no file.
 
-    A last line that a killed run has not finished is left out.
+    An incomplete last line of a killed run is left out.
 
     Raises:
-        ValueError: it has other values than numbers, no step, or rows of other columns.
+        ValueError: a value is not a number, a row has no step, or rows differ in their columns.
     """
     return list(rows_of_file(path))
 
 
 def rows_of_file(path):
-    """What `read_log` gives, row by row."""
+    """Yields the rows of `read_log` one by one."""
     if Path(path).exists():
         size_of(path)
         with naming(path), open(path, "rb") as file:
@@ -81,38 +82,40 @@ def rows_of_file(path):
 
 
 def rows_of(file, path):
-    """The rows of a `log.csv` that is open for reading bytes, row by row."""
+    """Yields the rows of a `log.csv` that is open for reading bytes."""
     reader = csv.reader(finished_lines(file), strict=True)
     try:
         columns = next(reader, ["step"])
         if "step" not in columns or len(set(columns)) < len(columns):
-            raise ValueError(f"the columns {shown(columns)}; expected step and others, each once")
+            raise ValueError(f"the columns {shown(columns)}; expected step and others, each once.")
         for cells in reader:
             if len(cells) != len(columns):
-                raise ValueError(f"{len(cells)} values; expected {len(columns)}, as in line 1")
+                raise ValueError(f"{len(cells)} values; expected {len(columns)}, as in line 1.")
             row = {name: number(cell) for name, cell in zip(columns, cells, strict=True) if cell}
             if type(row.get("step")) is not int:
-                raise ValueError(f"the step {shown(row.get('step'))}; expected a whole number")
+                raise ValueError(f"the step {shown(row.get('step'))}; expected a whole number.")
             yield row
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected text in UTF-8 ({error!s:.200}).") from None
     except (ValueError, csv.Error) as error:
+        problem = str(error).removesuffix(".")
         raise ValueError(
-            f"{path}, line {reader.line_num}: {error!s:.300}. Mend it, or move the file away: the run goes on"
-            " without these rows."
+            f"{path}, line {reader.line_num}: {problem:.300}. Correct it, or move the file away:"
+            " the run continues without these rows."
         ) from None
 
 
 def finished_lines(file):
-    """The lines of a file, but for a last one without an end; each of a bounded number of cells."""
+    """Yields the lines of a file, except an incomplete last one; limits the number of cells."""
     for line in io.TextIOWrapper(file, "utf-8", newline="\n"):
         if (count := line.count(",")) >= MAX_COLUMNS:
             raise ValueError(
-                f"the line after it has {count + 1} values; expected at most {MAX_COLUMNS}"
+                f"the line after it has {count + 1} values; expected at most {MAX_COLUMNS}."
             )
         if line.endswith("\n"):
             yield line
 
 
 def number(text):
+    """Returns the int or float of a cell."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else float(text)

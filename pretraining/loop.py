@@ -1,4 +1,4 @@
-"""A run: from settings, by `fit`, to a model that everything else loads."""
+"""Runs training from settings: builds the model, calls `fit`, exports the result."""
 
 import contextlib
 import signal
@@ -24,7 +24,7 @@ from .checkpointing import (
     process,
 )
 from .config import as_yaml
-from .files import join, own
+from .files import join, not_a_link
 from .monitor import Monitor, Work, measured_flops
 from .packing import open_tokenizer, vocabulary_hash
 from .validation import Validation
@@ -33,16 +33,20 @@ TOKENIZER_FILES = (
     "vocab.txt", "vocab.json", "merges.txt", "*.model", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
-# what a run writes into within its output, down to the folders of a model's parts
+# Patterns of the folders in `output` that a run writes into, down to those of a model's parts
 FOLDERS = ("checkpoints", "nonfinite", "tensorboard", "model*", "model*/*", "model*/*/*")
 
 
 def optimizer(settings):
-    """The optimizer that the settings describe.
+    """Returns the optimizer for the settings.
+
+    Args:
+        settings: `config.Settings`.
 
     Returns:
         One of `bert4keras_lite.optimizers`; `"lamb"` is AdamW with layer adaptation (arXiv
-        1904.00962). In `"mixed_float16"` it is in loss scaling, which counts what it skips.
+        1904.00962). In `"mixed_float16"` it is wrapped in a `LossScaleOptimizer`, which counts the
+        updates that it skips.
     """
     points = {settings.warmup_steps: 1.0}
     if settings.schedule == "linear":
@@ -75,24 +79,24 @@ def optimizer(settings):
 
 
 def run(settings, export_to=None, stream=sys.stdout):
-    """Trains, from the last checkpoint in `output` if there is one, and saves the model.
+    """Trains a model, resuming from the last checkpoint in `output` if there is one, and saves it.
 
-    `output` gets `settings.yaml`, `checkpoints`, what `Monitor` writes and, in the end,
-    `model/tf` and `model/hf`. On SIGUSR1 the model as it is goes to `model-<step>`.
+    Writes `settings.yaml`, `checkpoints`, the files of `Monitor` and, at the end, `model/tf` and
+    `model/hf` to `output`. On SIGUSR1 the current model is written to `model-<step>`.
 
     Args:
         settings: `config.Settings`.
-        export_to: a directory: nothing is trained, and the model of the last checkpoint goes
-            there.
-        stream: gets what there is to say; None: nothing is said.
+        export_to: a directory to which the model of the last checkpoint is written, without any
+            training. Default None: train.
+        stream: text stream for the progress; None for no output. Default standard output.
 
     Returns:
         The `Objective`.
 
     Raises:
-        ValueError: settings that do not fit each other, the corpus or the machine.
-        CheckpointError: a checkpoint that is damaged, or is not of this model; a folder of
-            `output` that is a link.
+        ValueError: settings contradict each other, the corpus or the machine.
+        CheckpointError: a checkpoint is damaged or belongs to another model, or a folder of
+            `output` is a link.
         FloatingPointError: see `NonFinite`.
         SystemExit: with code 143 after SIGTERM, when the checkpoint is written.
     """
@@ -119,7 +123,7 @@ def run(settings, export_to=None, stream=sys.stdout):
         check(objective, settings, examples)
         model = objective.model
         model.compile(optimizer(settings), jit_compile=settings.jit_compile)
-        model.optimizer.build(model.trainable_variables)  # one trace
+        model.optimizer.build(model.trainable_variables)  # otherwise the step is traced twice
         if keras.backend.backend() == "torch" and model.jit_compile and not settings.remat:
             from .torch_compile import compile_whole_steps
 
@@ -156,7 +160,7 @@ def run(settings, export_to=None, stream=sys.stdout):
 
 @contextlib.contextmanager
 def precision(policy):
-    """Within, layers are made for this precision."""
+    """Context in which layers are created with a dtype policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -166,43 +170,45 @@ def precision(policy):
 
 
 def check_links(output):
-    """Raises if a folder that a run writes into, of those that are there, leads elsewhere."""
+    """Raises CheckpointError if an existing folder that a run writes into is a link."""
     for path in (path for pattern in FOLDERS for path in output.glob(pattern)):
         if path.is_dir():
-            own(path)
+            not_a_link(path)
 
 
 def check(objective, settings, examples):
-    """Raises if the model cannot be split as the settings ask, or does not know the corpus' text."""
+    """Raises ValueError if the model does not match the settings (devices) or the corpus."""
     for transformer in objective.parts.values():
         distribution.check(transformer, settings.model_parallel or 1)
     config = objective.transformer.config
-    pad, here = examples.manifest["special_ids"]["pad"] or 0, config.pad_token_id
-    if here >= 0 and pad != here:
+    pad, model_pad = examples.manifest["special_ids"]["pad"] or 0, config.pad_token_id
+    if model_pad >= 0 and pad != model_pad:
         raise ValueError(
-            f"the corpus is padded with token {pad}, which the model takes for a word: set "
-            f"model.pad_token_id to {pad} (it is {here})."
+            f"pad token mismatch: the corpus uses id {pad}, the model pad_token_id={model_pad}. Set "
+            f"model.pad_token_id={pad}."
         )
     longest = config.max_position ** (2 if config.hierarchical_position else 1)
     length = examples.manifest["sequence_length"]
     if config.position == "learned" and length > longest:
         raise ValueError(
-            f"the corpus has sequences of {length} tokens, the model {longest} positions: set "
+            f"the corpus has sequences of {length} tokens, the model {longest} positions. Set "
             "model.max_position, or make a corpus of shorter sequences."
         )
 
 
 def validation_of(settings, examples):
-    """The `Validation` that the settings ask for, or None.
+    """Returns the `Validation` of the settings, or None.
 
     Raises:
-        ValueError: as `Validation`; a corpus of other rows or another vocabulary; several hosts; a
-            time for it within the steps of a row of the log.
+        ValueError: see `Validation`; the corpora differ in their settings; there are several hosts;
+            or `validate_every` is not a multiple of `log_every`.
     """
     if settings.validation is None:
         return None
     if distribution.hosts()[0] > 1:
-        raise ValueError("validation: expected one host; with several, measure the model after.")
+        raise ValueError(
+            "validation: expected one host; with several, evaluate the model after training."
+        )
     every = settings.validate_every or settings.save_every
     if every % settings.log_every:
         raise ValueError(
@@ -217,30 +223,30 @@ def validation_of(settings, examples):
         **settings.masking,
     )
     for name in ALIKE:
-        here, there = examples.manifest[name], validation.examples.manifest[name]
-        if here != there:
+        expected, actual = examples.manifest[name], validation.examples.manifest[name]
+        if expected != actual:
             raise ValueError(
-                f"validation: {settings.validation} has {name} {shown(there)}, and the corpus has"
-                f" {shown(here)}; expected corpora made with the same settings."
+                f"validation: {settings.validation} has {name} {shown(actual)}, and the corpus has"
+                f" {shown(expected)}; expected corpora made with the same settings."
             )
     return validation
 
 
 def monitor_of(settings, objective, examples, start, stream, validation):
-    """A `Monitor` that knows how much work a batch of these examples is."""
+    """Returns the `Monitor` of a run, with the tokens and FLOPs of its batches."""
     hosts, _, devices = distribution.readers()
     inputs, (targets, _), _ = examples.spec
     rows, length = next(shape for name, (shape, _) in inputs.items() if name.endswith("token_ids"))
     tokens = hosts * rows * (length + (targets[1] if settings.objective == "t5" else 0))
-    peak, said = settings.peak_flops, "the peak given"
+    peak, label = settings.peak_flops, "the peak given"
     if peak is None:
         peak = measured_flops(keras.config.dtype_policy().compute_dtype)
-        said = f"the {peak / 1e12:.3g} TFLOP/s measured"
+        label = f"the {peak / 1e12:.3g} TFLOP/s measured"
     work = Work(
         tokens,
         hosts * rows * objective.flops_per_example(length, targets[1], targets[1]),
         peak * hosts * devices * (settings.model_parallel or 1),
-        said,
+        label,
     )
     return Monitor(
         settings.output,
@@ -256,10 +262,10 @@ def monitor_of(settings, objective, examples, start, stream, validation):
 
 
 def fit(objective, examples, settings, start, callbacks):
-    """`model.fit`, whose "epochs" end at multiples of `log_every` steps.
+    """Calls `model.fit` with "epochs" that end at multiples of `log_every` steps.
 
-    After a stop in the middle of one, the first is what was left of it, and the checkpoint has the
-    metrics of what came before: its row is that of a run without a stop.
+    After an interruption within an epoch, the first epoch is the rest of it. The checkpoint holds
+    the state of the metrics, so the row in the log is that of an uninterrupted run.
     """
     model, names = objective.model, objective.inputs
     every = settings.log_every * settings.accumulation_steps
@@ -281,15 +287,18 @@ def fit(objective, examples, settings, start, callbacks):
 
 
 class Vocabulary:
-    """The files of a tokenizer, which go with a model: name -> path, as `files`.
+    """Tokenizer files, to be saved with a model.
 
     Args:
-        settings: has `vocab`: a directory with a tokenizer, a `vocab.txt` or a `*.model`; or
-            `checkpoint`, a directory that has one.
-        manifest: of a corpus.
+        settings: an object with `vocab`, a directory with a tokenizer, a `vocab.txt` or a
+            `*.model`; or with `checkpoint`, a directory that has one.
+        manifest: the contents of a corpus' `corpus.json`.
+
+    Attributes:
+        files: dict name -> path.
 
     Raises:
-        ValueError: the corpus was made with another vocabulary.
+        ValueError: `vocab` does not exist, or the corpus was made with another vocabulary.
     """
 
     def __init__(self, settings, manifest):
@@ -302,40 +311,40 @@ class Vocabulary:
         elif path != Path() and path.is_dir():
             self.files = {file.name: file for name in TOKENIZER_FILES for file in path.glob(name)}
         if settings.vocab:
-            found = vocabulary_hash(open_tokenizer(settings.vocab))
-            if found != manifest["vocabulary_sha256"]:
+            sha256 = vocabulary_hash(open_tokenizer(settings.vocab))
+            if sha256 != manifest["vocabulary_sha256"]:
                 raise ValueError(
                     f"vocab={settings.vocab}: {settings.corpus} was made with another vocabulary."
                 )
 
 
 def export(objective, directory, vocabulary):
-    """Writes the model in Google's format and for Hugging Face, each with the vocabulary.
+    """Writes the model in Google's and in Hugging Face's format, each with the tokenizer files.
 
-    With a moving average of the weights, that is what is written. A family that transformers does
-    not know has Google's format alone. All hosts must ask; the first of them writes.
+    If there is a moving average of the weights, it is written. A family that transformers does not
+    have is written in Google's format only. All hosts must call this together; the first writes.
 
     Args:
         objective: an `Objective`.
-        directory: gets `tf` and `hf`.
+        directory: the directory for `tf` and `hf`.
         vocabulary: a `Vocabulary`.
     """
     with trained_weights(objective.model):
         if process()[0] > 0:
             return
-        for kind in ("tf", "hf"):
+        for format in ("tf", "hf"):
             try:
-                objective.save(Path(directory) / kind, kind, vocabulary.files)
+                objective.save(Path(directory) / format, format, vocabulary.files)
             except ValueError as error:
-                print(f"Not written as {kind}: {error}", file=sys.stderr)
+                print(f"Not written as {format}: {error}", file=sys.stderr)
 
 
 @contextlib.contextmanager
 def trained_weights(model):
-    """Within, the weights are what training gives: their moving averages, where there are any.
+    """Context in which the model has its final weights: the moving averages, if there are any.
 
-    Between hosts each must ask, as each may hold but a part of a variable; within, the whole of it is
-    in its memory.
+    All hosts must enter it together, as each may hold only a part of a variable; within it, each
+    has the whole variable in memory.
     """
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     if keras.backend.backend() != "jax" or process()[1] == 1:
@@ -358,40 +367,41 @@ def trained_weights(model):
 
 
 class ExportOnSignal(EachStep):
-    """Exports the model whenever the process gets SIGUSR1, as it is after the step.
+    """Callback that exports the model after the current step when the process receives SIGUSR1.
 
-    With several hosts it is after the epoch, and the signal to any of them is enough: all take part.
+    With several hosts it exports after the epoch, if any of them received the signal.
 
     Args:
         objective, vocabulary: see `export`.
-        output: a directory, which gets `model-<update>`.
-        start: see `EachStep`.
+        output: the directory for `model-<update>`.
+        start: number of steps trained before, see `EachStep`.
     """
 
     def __init__(self, objective, output, vocabulary, start):
         super().__init__(start)
         self.objective, self.output, self.vocabulary = objective, Path(output), vocabulary
-        self.asked = False
+        self.requested = False
 
     def on_train_begin(self, logs=None):
-        self.before = signal.signal(signal.SIGUSR1, self.ask)
+        self.before = signal.signal(signal.SIGUSR1, self.request)
 
     def on_train_end(self, logs=None):
         signal.signal(signal.SIGUSR1, self.before)
 
-    def ask(self, *_):
-        self.asked = True
+    def request(self, *_):
+        self.requested = True
 
     def reach(self, step, logs=None):
-        if self.asked and process()[1] == 1:
+        if self.requested and process()[1] == 1:
             self.export()
 
     def on_epoch_end(self, epoch, logs=None):
         super().on_epoch_end(epoch, logs)
-        if process()[1] > 1 and any_process(self.asked):
+        if process()[1] > 1 and any_process(self.requested):
             self.export()
 
     def export(self):
-        self.asked = False
-        update = int(gather(self.model.optimizer.iterations))  # JAX' state is out of its step
+        self.requested = False
+        # `self.model` copies the state out of JAX's step
+        update = int(gather(self.model.optimizer.iterations))
         export(self.objective, self.output / f"model-{update}", self.vocabulary)

@@ -1,11 +1,11 @@
-"""From rows of token ids to what a model is trained on: masked words, next tokens, blanks.
+"""Dynamic masking: whole-word MLM, next tokens, UniLM, span corruption.
 
-All of it happens when a batch is made, so that each epoch masks anew. What is drawn depends on the
-key of a row only, see `draws`.
+Masks are drawn when a batch is made, so they differ in each epoch. They only depend on the key of a
+row, see `stateless_random`.
 
-Every objective has `spec` (name -> shape and dtype of a row) and is called with padded rows and
-their keys; it gives `(inputs, targets, weights)`, as `keras.Model.fit` takes them. Weights are
-1 where there is something to predict.
+Every objective has `spec` (name -> shape and dtype of a row), and is called with padded rows and
+their keys; it returns `(inputs, targets, weights)` for `keras.Model.fit`. Weights are 1 where there
+is something to predict.
 """
 
 import numpy as np
@@ -14,17 +14,24 @@ from bert4keras_lite.arguments import check_number
 
 from .stateless_random import uniform
 
-# What a key is used for; positions are far below 2**32.
+# Purposes of a key, to which positions, far below 2**32, are added.
 _WORDS, _AIMS, _ACTIONS, _TOKENS, _NOISE, _CLEAN = (i << 32 for i in range(6))
 
 
 class Rows:
-    """Rows of token ids, filled up to one length.
+    """Rows of token ids, padded to one length.
+
+    Args:
+        features: dict name -> the values of all rows, concatenated.
+        lengths: the lengths of the rows.
+        length: the length to pad to.
+        pad_id: the id of the pad token.
 
     Attributes:
         token_ids: `(batch, length)` int32.
-        lengths: `(batch,)`: how many ids of each row are real.
-        word_starts: `(batch, length)` bool, or None: whether a word begins with a token.
+        lengths: `(batch,)`, the number of ids in each row without padding.
+        real: `(batch, length)` bool, False for padding.
+        word_starts: `(batch, length)` bool, whether a token begins a word; or None.
         segment_ids: `(batch, length)` int32, or None.
     """
 
@@ -45,29 +52,31 @@ class Rows:
 
 
 def most_predictions(rate, length):
-    """Room for the predictions of a full row: its share of the tokens, and the rest of a word."""
+    """Returns the default `max_predictions`: `rate` of a full row, and 4 for the rest of a word."""
     return min(round(rate * length) + 4, length)
 
 
 class WholeWordMasking:
-    """Masked-language-model targets: some words are hidden, all tokens of each of them.
+    """Masked language modeling with whole-word masking.
 
-    Words are drawn one after the other until `rate` of the tokens are hidden. The word with which
-    this is reached is hidden, too, long or short: if it had to fit in, short words would be hidden
-    more often than long ones. As that makes for some more tokens, as many less are aimed at. Each
-    token of a hidden word becomes the mask token with probability
-    `mask_share`, another one with `random_share`, and else stays. Special tokens, the unknown
-    token among them, are never hidden nor drawn.
+    Words are drawn one by one until `rate` of the tokens are masked. The word that reaches this
+    number is masked as a whole, whatever its length: otherwise short words would be masked more
+    often than long ones. To compensate for its extra tokens, the target number is lowered by their
+    average. Each token of a masked word becomes the mask token with probability `mask_share`, a
+    random token with `random_share`, and stays otherwise. Special tokens, including the unknown
+    token, are never masked nor drawn.
 
     Args:
         manifest: the contents of a corpus' `corpus.json`.
-        rate: share of the tokens to predict.
-        max_predictions: length of the arrays of predictions; the default is what `rate` gives for
-            a full row and 4 more. A word that finds no room is not hidden; nor is one that would
-            take more than a third of it (and than 4): a rule of hyphens, a long number.
-        mask_share, random_share: what becomes of a token to predict.
-        whole_words: False: each token by itself, as in Google's first BERT. Half of a hidden
-            word is then often in sight, which is easier, and soon learned.
+        rate: fraction of the tokens to predict. Default 0.15.
+        max_predictions: length of the arrays of predictions. Default None: `rate` times the length
+            of a full row, plus 4. A word that exceeds it is not masked; neither is a word of more
+            than a third of it (and more than 4 tokens), such as a line of hyphens or a long number.
+        mask_share: probability that a token to predict becomes the mask token. Default 0.8.
+        random_share: probability that it becomes a random token. Default 0.1.
+        whole_words: whether to mask whole words (default) or single tokens, as in Google's first
+            BERT. With single tokens, a part of a masked word is often visible, which makes the task
+            easier and soon learned.
 
     References: Devlin et al., 2018, https://arxiv.org/abs/1810.04805, section 3.1; Cui et al.,
     "Pre-Training with Whole Word Masking for Chinese BERT", 2019,
@@ -84,11 +93,11 @@ class WholeWordMasking:
         whole_words=True,
     ):
         if not 0 < rate < 1:
-            raise ValueError(f"rate={rate!r}; expected a share of the tokens, e.g. 0.15")
+            raise ValueError(f"rate={rate!r}; expected a fraction of the tokens, e.g. 0.15.")
         if min(mask_share, random_share) < 0 or mask_share + random_share > 1:
             raise ValueError(
-                f"mask_share={mask_share!r}, random_share={random_share!r}; expected shares with a"
-                " sum of at most 1"
+                f"mask_share={mask_share!r}, random_share={random_share!r}; expected probabilities with a"
+                " sum of at most 1."
             )
         length = manifest["sequence_length"]
         if max_predictions is not None:
@@ -99,7 +108,7 @@ class WholeWordMasking:
         self._most = max_predictions or most_predictions(rate, length)
         self._mask_id = special["mask"]
         self._special = np.unique([i for i in special.values() if i is not None])
-        self._ordinary = manifest["vocab_size"] - len(self._special)  # so many others
+        self._ordinary = manifest["vocab_size"] - len(self._special)  # number of other tokens
         row, predictions = ((length,), "int32"), ((self._most,), "int32")
         self.spec = (
             {"token_ids": row, "segment_ids": row, "masked_positions": predictions},
@@ -108,26 +117,26 @@ class WholeWordMasking:
         )
 
     def __call__(self, rows, keys):
-        hidden = self._hidden(rows, keys)
-        row, position = np.nonzero(hidden)
-        counts = hidden.sum(1)
-        slot = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        shape = (len(hidden), self._most)
+        masked = self._masked(rows, keys)
+        row, position = np.nonzero(masked)
+        counts = masked.sum(1)
+        index = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        shape = (len(masked), self._most)
         positions, targets = np.zeros(shape, "int32"), np.zeros(shape, "int32")
         weights = np.zeros(shape, "float32")
-        positions[row, slot], weights[row, slot] = position, 1
-        targets[row, slot] = original = rows.token_ids[row, position]
+        positions[row, index], weights[row, index] = position, 1
+        targets[row, index] = original = rows.token_ids[row, position]
 
         action = uniform(keys[row], _ACTIONS + position)
         drawn = (uniform(keys[row], _TOKENS + position) * self._ordinary).astype("int32")
-        # the ids of ordinary tokens in order, between those of special ones
+        # Skip the ids of special tokens.
         between = self._special - np.arange(len(self._special))
         drawn += np.searchsorted(between, drawn, "right").astype("int32")
         random = action < self._mask_share + self._random_share
-        instead = np.where(random, drawn, original)
-        instead[action < self._mask_share] = self._mask_id
+        replacement = np.where(random, drawn, original)
+        replacement[action < self._mask_share] = self._mask_id
         token_ids = rows.token_ids.copy()
-        token_ids[row, position] = instead
+        token_ids[row, position] = replacement
         inputs = {
             "token_ids": token_ids,
             "segment_ids": np.zeros_like(token_ids),
@@ -135,8 +144,8 @@ class WholeWordMasking:
         }
         return inputs, targets, weights
 
-    def _hidden(self, rows, keys):
-        """Which tokens are to be predicted: whole words."""
+    def _masked(self, rows, keys):
+        """Returns which tokens to predict, all tokens of some words: `(batch, length)` bool."""
         batch, length = rows.token_ids.shape
         eligible = rows.real & ~np.isin(rows.token_ids, self._special)
         starts = rows.word_starts if self._whole_words else np.ones_like(rows.word_starts)
@@ -150,30 +159,30 @@ class WholeWordMasking:
         in_order = np.take_along_axis(sizes, order, 1)
         sums = np.cumsum(in_order, axis=1)
         taken = (sums - in_order < self._aims(sizes, keys)[:, None]) & (sums <= self._most)
-        hidden = np.zeros_like(taken)
-        np.put_along_axis(hidden, order, taken, 1)
-        return np.take_along_axis(hidden, word, 1) & eligible
+        masked = np.zeros_like(taken)
+        np.put_along_axis(masked, order, taken, 1)
+        return np.take_along_axis(masked, word, 1) & eligible
 
     def _aims(self, sizes, keys):
-        """How many tokens must be hidden for no further word to be drawn, of each row.
+        """Returns the number of masked tokens at which no further word is drawn, for each row.
 
-        The last word goes beyond by (E[s^2] / E[s] - 1) / 2 tokens on average, for sizes s (the
-        renewal theorem). Up to a token less, by chance, makes up for rounding up.
+        The last word exceeds this number by (E[s^2] / E[s] - 1) / 2 tokens on average, for word
+        sizes s (renewal theorem). A random number in [0, 1) is subtracted to compensate for
+        rounding up.
         """
         total = sizes.sum(1)
-        beyond = ((sizes**2).sum(1) / np.maximum(total, 1) - 1) / 2
-        return np.maximum(self._rate * total - beyond + uniform(keys, _AIMS) - 1, 0.5)
+        excess = ((sizes**2).sum(1) / np.maximum(total, 1) - 1) / 2
+        return np.maximum(self._rate * total - excess + uniform(keys, _AIMS) - 1, 0.5)
 
 
 class ReplacedTokens(WholeWordMasking):
-    """ELECTRA: as `WholeWordMasking`, with the shares of ELECTRA's code (85 % masked, 15 % kept).
+    """Masking of ELECTRA: `WholeWordMasking` with the shares of its code (85 % masked, 15 % kept).
 
-    What the generator puts in place of the hidden words, and hence the discriminator's targets,
-    is known on the device only.
+    The generator's replacements, and hence the discriminator's targets, are computed on the device.
 
     References: Clark et al., 2020, https://arxiv.org/abs/2003.10555; `mask` in
     https://github.com/google-research/electra, pretrain/pretrain_helpers.py, where single tokens
-    are hidden instead of words.
+    are masked instead of words.
     """
 
     def __init__(self, manifest, mask_share=0.85, random_share=0.0, **options):
@@ -181,7 +190,7 @@ class ReplacedTokens(WholeWordMasking):
 
 
 def _next_tokens(rows, weights, pad_id):
-    """The token behind each, and the weights of those that are to be predicted."""
+    """Returns the token after each token, and the weights shifted alike."""
     targets = np.full_like(rows.token_ids, pad_id)
     targets[:, :-1] = rows.token_ids[:, 1:]
     shifted = np.zeros(weights.shape, "float32")
@@ -190,7 +199,7 @@ def _next_tokens(rows, weights, pad_id):
 
 
 class NextTokens:
-    """GPT: each token is predicted from those before it."""
+    """Next-token prediction of GPT: each token is predicted from those before it."""
 
     def __init__(self, manifest):
         self._pad_id = manifest["special_ids"]["pad"] or 0
@@ -202,7 +211,7 @@ class NextTokens:
 
 
 class PrefixToText:
-    """UniLM: the text of segment 1 is predicted, from that of segment 0 and what is before it.
+    """Prefix language model of UniLM: predicts segment 1, given segment 0 and earlier tokens.
 
     Reference: Dong et al., "Unified Language Model Pre-training for Natural Language
     Understanding and Generation", 2019, https://arxiv.org/abs/1905.03197.
@@ -222,7 +231,7 @@ class PrefixToText:
 
 
 def span_counts(length, density=0.15, mean_span=3.0):
-    """How many tokens and how many spans of a text are blanked out: `(tokens, spans)`."""
+    """Returns `(tokens, spans)`, the numbers of masked tokens and spans of a text."""
     tokens = min(max(round(length * density), 1), length - 1)
     if tokens < 1:
         return 0, 0
@@ -230,13 +239,13 @@ def span_counts(length, density=0.15, mean_span=3.0):
 
 
 def corrupted_lengths(length, density=0.15, mean_span=3.0):
-    """The lengths of what encoder and decoder get of a text, end tokens included."""
+    """Returns the lengths of the encoder's and the decoder's input, with end tokens."""
     tokens, spans = span_counts(length, density, mean_span)
     return length - tokens + spans + 1, tokens + spans + 1
 
 
 def uncorrupted_length(encoder_length, density=0.15, mean_span=3.0):
-    """The length of the longest text that leaves at most `encoder_length` for the encoder."""
+    """Returns the length of the longest text with an encoder input of at most `encoder_length`."""
     length = 1
     while corrupted_lengths(length + 1, density, mean_span)[0] <= encoder_length:
         length += 1
@@ -244,20 +253,20 @@ def uncorrupted_length(encoder_length, density=0.15, mean_span=3.0):
 
 
 def record_length(mode, sequence_length):
-    """The length of the rows of a corpus whose model sees `sequence_length` tokens."""
+    """Returns the length of a corpus' rows, for models with `sequence_length` tokens."""
     return uncorrupted_length(sequence_length) if mode == "t5" else sequence_length
 
 
 class SpanCorruption:
-    """T5: spans of a text give way to sentinels, and are to be written behind these.
+    """Span corruption of T5: spans are replaced by sentinels, and predicted after these.
 
-    A text `a b c d e f` may become `a <0> d <1>`, to be answered by `<0> b c <1> e f`, each
-    with an end token. The decoder sees its targets one step late, behind a pad token.
+    A text `a b c d e f` may become `a <0> d <1>`, with the target `<0> b c <1> e f`, each with an
+    end token. The decoder's inputs are the targets shifted by one position, after a pad token.
 
     Args:
         manifest: the contents of a corpus' `corpus.json`.
-        density: share of the tokens to blank out.
-        mean_span: average length of the spans.
+        density: fraction of the tokens to mask. Default 0.15.
+        mean_span: average length of the spans, in tokens. Default 3.
 
     Reference: Raffel et al., "Exploring the Limits of Transfer Learning with a Unified
     Text-to-Text Transformer", 2019, https://arxiv.org/abs/1910.10683, section 3.1.4.
@@ -266,8 +275,8 @@ class SpanCorruption:
     def __init__(self, manifest, density=0.15, mean_span=3.0):
         if not 0 < density < 1 or mean_span < 1:
             raise ValueError(
-                f"density={density!r}, mean_span={mean_span!r}; expected a share of the tokens, e.g."
-                " 0.15, and a length of at least 1"
+                f"density={density!r}, mean_span={mean_span!r}; expected a fraction of the tokens, e.g."
+                " 0.15, and a length of at least 1."
             )
         self._density, self._mean_span = density, mean_span
         self._sentinels = np.array(manifest["sentinel_ids"], "int32")
@@ -279,14 +288,14 @@ class SpanCorruption:
             raise ValueError(
                 f"{spans} spans in a text of {longest} tokens, and the vocabulary has"
                 f" {len(self._sentinels)} sentinels; expected a lower density, a longer mean_span or"
-                " a shorter sequence length"
+                " a shorter sequence length."
             )
         encoder, decoder = corrupted_lengths(longest, density, mean_span)
         if encoder > manifest["sequence_length"]:
             raise ValueError(
                 f"density={density}, mean_span={mean_span}: texts of {longest} tokens leave"
                 f" {encoder} for the encoder, and its sequence length is"
-                f" {manifest['sequence_length']}; make the corpus for a shorter one"
+                f" {manifest['sequence_length']}; make the corpus for a shorter one."
             )
         self._shapes = manifest["sequence_length"], decoder
         targets = ((decoder,), "int32")
@@ -304,20 +313,20 @@ class SpanCorruption:
         encoder, targets = (np.full((batch, n), self._pad_id, "int32") for n in self._shapes)
         weights = np.zeros(targets.shape, "float32")
         for length in np.unique(rows.lengths).tolist():
-            (which,) = np.nonzero(rows.lengths == length)
-            kept, blanked = self._corrupted(rows.token_ids[which, :length], keys[which])
-            encoder[which, : kept.shape[1]] = kept
-            targets[which, : blanked.shape[1]] = blanked
-            weights[which, : blanked.shape[1]] = blanked.shape[1] > 1
+            (indices,) = np.nonzero(rows.lengths == length)
+            inputs, answers = self._corrupted(rows.token_ids[indices, :length], keys[indices])
+            encoder[indices, : inputs.shape[1]] = inputs
+            targets[indices, : answers.shape[1]] = answers
+            weights[indices, : answers.shape[1]] = answers.shape[1] > 1
         decoder = np.full_like(targets, self._pad_id)
         decoder[:, 1:] = targets[:, :-1]
-        # Behind the end token comes nothing to predict, and nothing to see.
+        # After the end token, there is nothing to predict and only padding as input.
         decoder[:, 1:][weights[:, 1:] == 0] = self._pad_id
         inputs = {"encoder_token_ids": encoder, "decoder_token_ids": decoder}
         return inputs, targets, weights
 
     def _corrupted(self, token_ids, keys):
-        """What texts of one length become for the encoder, and what is to be answered."""
+        """Returns the encoder's inputs and the targets of texts of one length."""
         batch, length = token_ids.shape
         end = np.full((batch, 1), self._end_id, "int32")
         tokens, spans = span_counts(length, self._density, self._mean_span)
@@ -325,7 +334,7 @@ class SpanCorruption:
             return np.concatenate([token_ids, end], 1), end
         noise = _parts(tokens, spans, keys, _NOISE)
         clean = _parts(length - tokens, spans, keys, _CLEAN)
-        # clean and blanked spans take turns, a clean one first
+        # Clean and masked spans alternate, beginning with a clean one.
         sizes = np.stack([clean, noise], 2).reshape(batch, -1)
         number = np.repeat(np.tile(np.arange(2 * spans), batch), sizes.ravel())
         number = number.reshape(batch, length)
@@ -341,7 +350,7 @@ class SpanCorruption:
 
 
 def _parts(total, count, keys, purpose):
-    """Random sizes of `count` parts, none of them empty, of `total` items: `(batch, count)`."""
+    """Splits `total` items at random into `count` non-empty parts: sizes `(batch, count)`."""
     drawn = uniform(keys[:, None], purpose + np.arange(total - 1))
     cuts = np.sort(np.argsort(drawn, axis=1)[:, : count - 1], axis=1) + 1
     edges = np.zeros((len(keys), count + 1), np.int64)
@@ -356,8 +365,7 @@ OBJECTIVES = {
     "unilm": PrefixToText,
     "t5": SpanCorruption,
 }
-# The lists of a record that each kind of corpus has; `electra` is trained on what `mlm` is.
-# the special tokens without which there are no rows, or no masks
+# Special tokens that the rows or masks of each mode need.
 NEEDED = {
     "mlm": ("cls", "sep", "mask"),
     "electra": ("cls", "sep", "mask"),
@@ -365,6 +373,7 @@ NEEDED = {
     "unilm": ("cls", "sep"),
     "t5": ("sep",),
 }
+# Lists in the records of each mode; `electra` and `mlm` use the same corpora.
 FEATURES = {
     "mlm": ("token_ids", "word_starts"),
     "electra": ("token_ids", "word_starts"),

@@ -1,4 +1,4 @@
-"""What one sees of a run: a line as it goes, a table, TensorBoard, and a plot in the end."""
+"""Training monitor: console line, CSV log, TensorBoard, loss plot."""
 
 import time
 from array import array
@@ -16,29 +16,30 @@ from .log import Log
 
 
 class Monitor(EachStep):
-    """Writes a row for each "epoch" of `fit`, which here is so many batches.
+    """Callback that logs a row after each "epoch" of `fit`, i.e. a fixed number of batches.
 
-    A row has the means of the epoch, the learning rate, and how fast it went; an epoch that was cut
-    short has none. `Checkpoints` must come after it among the callbacks: a row whose step is in no
-    checkpoint is written again, and one that is missing would be so for good. What is waited for
-    before the first step runs (the compiler) does not count as time.
+    A row has the means of the epoch, the learning rate and the speed; an interrupted epoch has no
+    row. `Checkpoints` must come after this callback: a row after the last checkpoint is written
+    again, but a row that is missing before a checkpoint would never be. The time before the first
+    step (compilation) does not count.
 
     Args:
-        directory: gets `log.csv`, `loss.png`, and with `events` a folder `tensorboard`.
-        start: how many batches there were before. Rows of an earlier run that come after are
-            dropped: those steps are taken once more.
-        batches: when the run ends.
+        directory: where `log.csv`, `loss.png` and, with `tensorboard`, a folder `tensorboard` are
+            written.
+        start: number of batches trained before. Later rows of an earlier run are dropped, as their
+            steps are repeated.
+        batches: total number of batches of the run.
         work: a `Work`.
-        batches_a_step: how many make an update.
-        tensorboard: whether to write for TensorBoard.
-        stream: where lines go; None: nowhere.
-        validation: a `Validation`: what it measures goes into the rows, as `val_loss` and so on, and
-            to the callbacks that come after. None: there is none.
-        validate_every: batches between, a multiple of an epoch's; it is done at the end, too. Its time
-            does not count.
+        batches_a_step: number of batches in an update. Default 1.
+        tensorboard: whether to write event files for TensorBoard. Default False.
+        stream: text stream for the console line. Default None: no output.
+        validation: a `Validation`, whose results go into the rows as `val_loss` etc., and to the
+            callbacks after this one. Default None.
+        validate_every: number of batches between validations, a multiple of an epoch's. The last
+            batch is followed by one, too. Their time does not count. Default 1.
 
     Raises:
-        ImportError: TensorBoard is wanted and not there.
+        ImportError: `tensorboard` is set and TensorBoard is not installed.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Monitor(EachStep):
         self.log = Log(self.directory / "log.csv", start // batches_a_step)
         self.events = Events(self.directory / "tensorboard") if tensorboard else None
         self.validation, self.validate_every = validation, validate_every
-        self.waits = True  # for the compiler
+        self.waits = True  # for compilation
         self.shown = 0.0
 
     def on_train_begin(self, logs=None):
@@ -83,16 +84,16 @@ class Monitor(EachStep):
         self.waits = False
 
     def validate(self, step, logs):
-        """Adds what is measured on other text to the logs of an epoch, where it is time to."""
+        """Adds the validation metrics to the logs of an epoch, if they are due."""
         if self.validation and (step % self.validate_every == 0 or step == self.batches):
             if self.stream and self.stream.isatty():
                 self.stream.write(f"\r{self.progress(step)}  validation\033[K")
                 self.stream.flush()
-            measured = self.validation(self.model)
-            logs |= {f"val_{name}": value for name, value in measured.items()}
+            metrics = self.validation(self.model)
+            logs |= {f"val_{name}": value for name, value in metrics.items()}
 
     def write(self, step, now, logs):
-        """A row and a line, at the end of an epoch."""
+        """Writes a row and a line at the end of an epoch."""
         then, before = self.since
         rate = (step - before) / (now - then)
         row = {"step": step // self.batches_a_step, "tokens": step * self.work.tokens}
@@ -104,15 +105,15 @@ class Monitor(EachStep):
         if self.events:
             self.events.write(row)
         if self.stream:
-            said = [f"{name} {value:.4g}" for name, value in sorted(logs.items(), key=loss_first)]
-            said.append(f"{row['tokens_per_second']:,.0f} tokens/s")
-            said.append(f"{row['model_flops_utilization']:.1%} of {self.work.said}")
-            line = "  ".join([self.progress(step), *said])
+            cells = [f"{name} {value:.4g}" for name, value in sorted(logs.items(), key=loss_first)]
+            cells.append(f"{row['tokens_per_second']:,.0f} tokens/s")
+            cells.append(f"{row['model_flops_utilization']:.1%} of {self.work.peak_label}")
+            line = "  ".join([self.progress(step), *cells])
             self.stream.write(f"\r{line}\033[K\n" if self.stream.isatty() else f"{line}\n")
             self.stream.flush()
 
     def progress(self, step):
-        """How far it is, and how long it will take."""
+        """Returns the progress at a step, as text with the remaining time."""
         done, end = step // self.batches_a_step, self.batches // self.batches_a_step
         then, before = self.begin
         left = (time.perf_counter() - then) * (self.batches - step) / max(step - before, 1)
@@ -120,35 +121,35 @@ class Monitor(EachStep):
         return f"{done:,}/{end:,} [{'=' * bar}{'.' * (20 - bar)}] {duration(left)} left"
 
     def close(self):
-        """Draws the plot, and ends what was begun. Call it when the run is over."""
+        """Draws the plot and closes the event file; to be called at the end of the run."""
         if self.events:
             self.events.close()
         try:
             plot(self.log.rows, self.directory / "loss.png")
-        except Exception as error:  # whatever it is: the model is not saved yet
+        except Exception as error:  # must not prevent the model from being saved
             if self.stream:
                 self.stream.write(f"No plot: {error!s:.200}\n")
 
 
 @dataclass(frozen=True)
 class Work:
-    """How much a batch is, and what could be done.
+    """Computational cost of a batch, and peak performance of the devices.
 
     Attributes:
-        tokens: of a batch, on all hosts.
-        flops: that a batch takes; see `Objective.flops_per_example`.
-        peak: that all devices can do in a second.
-        said: where that number is from.
+        tokens: tokens of a batch, on all hosts.
+        flops: FLOPs of a batch; see `Objective.flops_per_example`.
+        peak: peak FLOP/s of all devices.
+        peak_label: description of `peak`, for the console line.
     """
 
     tokens: int
     flops: int
     peak: float
-    said: str
+    peak_label: str
 
 
 class Events:
-    """Rows as TensorBoard reads them."""
+    """Writes rows as TensorBoard events."""
 
     def __init__(self, directory):
         try:
@@ -176,14 +177,14 @@ class Events:
 
 
 def plot(rows, path):
-    """Draws loss against tokens.
+    """Plots loss against tokens.
 
     Args:
-        rows: of a `Log`, in any iterable. Those without one of the two are left out.
-        path: of the picture, a PNG file.
+        rows: iterable of rows of a `Log`. Rows without tokens or loss are left out.
+        path: path of the PNG file.
 
     Raises:
-        ImportError: there is no matplotlib.
+        ImportError: matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -211,19 +212,22 @@ def plot(rows, path):
 
 
 def measured_flops(dtype, size=None, seconds=0.5):
-    """Floating point operations a second of one device, in products of square matrices.
+    """Measures the FLOP/s of one device with products of square matrices.
 
     Args:
-        dtype: of the matrices.
-        size: of the matrices; None: large enough for the device.
-        seconds: how long to try, about.
+        dtype: dtype of the matrices.
+        size: size of the matrices. Default None: large enough for the device.
+        seconds: approximate duration of the measurement. Default 0.5.
+
+    Returns:
+        A float.
     """
     size = size or (8192 if has_accelerator() else 1024)
     random = np.random.default_rng(0).standard_normal((size, size), "float32")
     x = ops.cast(ops.convert_to_tensor(random / size**0.5), dtype)
 
     def run(count):
-        """Seconds of so many products, each of the last one's result."""
+        """Returns the seconds for a chain of products."""
         begin, y = time.perf_counter(), x
         for _ in range(count):
             y = ops.matmul(y, x)
@@ -236,7 +240,7 @@ def measured_flops(dtype, size=None, seconds=0.5):
 
 
 def has_accelerator():
-    """Whether the backend computes on something else than the processor."""
+    """Returns whether the backend computes on another device than the CPU."""
     if keras.backend.backend() == "torch":
         import torch
 
@@ -245,9 +249,11 @@ def has_accelerator():
 
 
 def duration(seconds):
+    """Returns a duration as `h:mm:ss`."""
     hours, rest = divmod(int(seconds), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}"
 
 
 def loss_first(item):
+    """Sort key of `(name, value)` that puts the loss first."""
     return item[0] != "loss", item[0]

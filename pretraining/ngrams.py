@@ -1,8 +1,8 @@
-"""A 5-gram model of a corpus: what a language model has to be better than.
+"""5-gram model of a corpus, a baseline for language models.
 
     python -m pretraining.ngrams --corpus WORK/lm --heldout WORK/heldout-lm [--order 5]
 
-prints the perplexity of the rows held out, token by token, each row by itself. It takes some 50 bytes of
+prints the perplexity per token of the held-out rows, each row by itself. It takes about 50 bytes of
 memory for each token and length of n-grams.
 """
 
@@ -15,13 +15,16 @@ from bert4keras_lite.arguments import complain, within
 
 from .batches import decoded, manifests_of, shards_of
 
-AT_ONCE = 1000  # records that are decoded together
-BITS = 20  # of the id of a token
-UNKNOWN = (1 << 42) - 1  # a context that is in no row
+AT_ONCE = 1000  # records to decode together
+BITS = 20  # bits of a token id
+UNKNOWN = (1 << 42) - 1  # a context that is not in any row
 
 
 def rows_of(corpus, manifest):
-    """The rows of a corpus of mode `lm`, one behind the other: ids of tokens, and lengths.
+    """Reads all rows of a corpus of mode `lm`.
+
+    Returns:
+        `(ids, lengths)`: the token ids of all rows, concatenated, and the lengths of the rows.
 
     Raises:
         ValueError: the corpus is damaged, has no token, or ids of more than `BITS` bits.
@@ -34,9 +37,9 @@ def rows_of(corpus, manifest):
     for shard in shards_of(corpus, manifest):
         for begin in range(0, len(shard), AT_ONCE):
             records = [shard[i] for i in range(begin, min(begin + AT_ONCE, len(shard)))]
-            features, some = decoded(records, ("token_ids",), manifest, corpus)
+            features, row_lengths = decoded(records, ("token_ids",), manifest, corpus)
             ids.append(features["token_ids"])
-            lengths.append(some)
+            lengths.append(row_lengths)
     ids = np.concatenate(ids)
     if not len(ids):
         raise ValueError(f"{corpus}: expected tokens, got empty rows only.")
@@ -44,12 +47,12 @@ def rows_of(corpus, manifest):
 
 
 class KneserNey:
-    """Interpolated Kneser-Ney smoothing with three discounts.
+    """N-gram model with modified, interpolated Kneser-Ney smoothing (three discounts).
 
     Args:
-        ids, lengths: see `rows_of`.
-        vocab_size: of the tokens.
-        order: tokens of an n-gram.
+        ids, lengths: the training rows, see `rows_of`.
+        vocab_size: number of tokens in the vocabulary.
+        order: number of tokens in an n-gram. Default 5.
 
     Reference:
         Chen and Goodman, "An empirical study of smoothing techniques for language modeling",
@@ -65,13 +68,13 @@ class KneserNey:
             keys = _keys(ids, lengths, numbers)
             if n == order:
                 counts = np.bincount(numbers)
-            else:  # how many tokens it follows, not how often it occurs
+            else:  # the number of distinct tokens before it, not the number of occurrences
                 _, first = np.unique(keys, return_index=True)
                 counts = np.bincount(numbers[first], minlength=len(known))
             self.levels.append(_Level(known, counts))
 
     def probabilities(self, ids, lengths):
-        """Of each token of some rows, given the tokens before it in its row: `(tokens,)`."""
+        """Returns the probability of each token given those before it in its row: `(tokens,)`."""
         keys = _keys(ids, lengths)
         p = np.full(len(keys), 1 / self.vocab_size)
         for level in self.levels:
@@ -81,16 +84,17 @@ class KneserNey:
         return p
 
     def perplexity(self, ids, lengths):
+        """Returns the perplexity per token of rows."""
         return float(np.exp(-np.log(self.probabilities(ids, lengths)).mean()))
 
 
 def _keys(ids, lengths, numbers=None):
-    """A number for each token with what stands before it: `context << BITS | token`.
+    """Returns a key of each token and its context: `context << BITS | token`.
 
     Args:
         ids, lengths: see `rows_of`.
-        numbers: of the n-grams that end at each token (-1: unknown), of which the one before it
-            is its context; None: no context.
+        numbers: the numbers of the n-grams that end at each token (-1: unknown); the one that ends
+            before a token is its context. Default None: no context.
     """
     contexts = np.zeros(len(ids), "int64")
     if numbers is not None:
@@ -101,25 +105,25 @@ def _keys(ids, lengths, numbers=None):
 
 
 class _Level:
-    """Counts of the n-grams of one length, and what they leave to shorter ones."""
+    """Counts of the n-grams of one length, and the mass that is discounted for shorter ones."""
 
     def __init__(self, known, counts):
         self.known = known
         n = [np.count_nonzero(counts == k) for k in (1, 2, 3, 4)]
-        share = n[0] / max(n[0] + 2 * n[1], 1)
-        discounts = [k - (k + 1) * share * n[k] / max(n[k - 1], 1) for k in (1, 2, 3)]
+        y = n[0] / max(n[0] + 2 * n[1], 1)
+        discounts = [k - (k + 1) * y * n[k] / max(n[k - 1], 1) for k in (1, 2, 3)]
         taken = np.clip([0, *discounts], 0, range(4))[np.minimum(counts, 3)]
         self.kept = counts - taken
         self.totals = np.bincount(known >> BITS, counts)
         self.left = np.bincount(known >> BITS, taken)
 
     def find(self, keys):
-        """The numbers of n-grams; -1: unknown."""
+        """Returns the numbers of n-grams by their keys; -1 for unknown ones."""
         at = np.minimum(np.searchsorted(self.known, keys), len(self.known) - 1)
         return np.where(self.known[at] == keys, at, -1)
 
     def interpolated(self, contexts, ids, shorter):
-        """Probabilities, from those that one token less of context gives."""
+        """Returns probabilities, interpolated with those of contexts shorter by one token."""
         known = contexts < len(self.totals)
         at = np.where(known, contexts, 0)
         known &= self.totals[at] > 0

@@ -1,15 +1,15 @@
-"""What is learned from text: for each objective a graph that ends at what is predicted, and a loss.
+"""Pretraining objectives: model graph and loss of MLM, LM, UniLM, T5, ELECTRA.
 
-| objective | predicts | from |
+| objective | predicts | reference |
 |---|---|---|
-| `mlm` | the tokens hidden from it | RoBERTa, arXiv 1907.11692, section 4 |
+| `mlm` | the masked tokens | RoBERTa, arXiv 1907.11692, section 4 |
 | `lm` | the next token | GPT-2, Radford et al., 2019 |
 | `unilm` | the next token of a second text, given a first | UniLM, arXiv 1905.03197, section 2.3 |
-| `t5` | the spans cut out of a text | T5, arXiv 1910.10683, section 3.3.4 |
+| `t5` | the spans removed from a text | T5, arXiv 1910.10683, section 3.3.4 |
 | `electra` | which tokens a smaller model replaced | ELECTRA, arXiv 2003.10555, section 2 |
 
-`build` makes a `Transformer`, at random or from a checkpoint, and draws the graph of the objective
-with its layers. So training the one trains the other, and the `Transformer` is what is saved.
+`build` creates a `Transformer`, at random or from a checkpoint, and builds the graph of the
+objective with its layers. Both share their weights, and the `Transformer` is saved.
 """
 
 import re
@@ -33,13 +33,13 @@ DISCRIMINATOR = "discriminator"
 
 @dataclass
 class Objective:
-    """A model to be trained, and what it is made of.
+    """A model to train, and the `Transformer`s it consists of.
 
     Attributes:
         name: a key of `FAMILIES`.
-        model: a `keras.Model` whose inputs are a dict, and which knows its loss: compile it with
-            an optimizer alone.
-        parts: name -> `Transformer`, the one that matters first. One, but for `electra`.
+        model: a `keras.Model` with a dict of inputs and its own loss: compile it with only an
+            optimizer.
+        parts: dict name -> `Transformer`, the main one first; `electra` has two, the others one.
     """
 
     name: str
@@ -48,27 +48,27 @@ class Objective:
 
     @property
     def transformer(self):
-        """The `Transformer` that is wanted in the end."""
+        """The main `Transformer`, which pretraining is for."""
         return next(iter(self.parts.values()))
 
     @property
     def inputs(self):
-        """Names of the arrays that the model takes."""
+        """The names of the model's inputs."""
         return [tensor.name for tensor in self.model.inputs]
 
     def save(self, directory, format, files=()):
-        """Writes what was trained: `Transformer.save_checkpoint`, a directory for each part.
+        """Saves each part with `Transformer.save_checkpoint`, in a directory of its own if several.
 
         Args:
-            directory: is made if missing.
+            directory: created if missing.
             format: `"tf"`, `"hf"` or `"keras"`.
-            files: dict name -> path, of what is copied into each of them.
+            files: dict name -> path of files to copy into each directory. Default none.
 
         Returns:
-            The directories.
+            The list of directories.
 
         Raises:
-            ValueError: the format has no such model.
+            ValueError: the format does not support the model.
         """
         folders = []
         for name, transformer in self.parts.items():
@@ -80,23 +80,23 @@ class Objective:
         return folders
 
     def flops_per_example(self, length, predictions=None, target_length=None):
-        """Floating point operations that training on one sequence takes.
+        """Returns the model FLOPs of training on one sequence.
 
-        A product of matrices counts two for each multiplication, and three times, as the backward
-        pass has two products for each of the forward pass. What is computed again to save memory
-        does not count. (Chowdhery et al., "PaLM", arXiv 2204.02311, appendix B.)
+        Matrix products count two FLOPs for each multiplication, times three, as the backward pass
+        has two products for each one of the forward pass. Recomputation to save memory does not
+        count. (Chowdhery et al., "PaLM", arXiv 2204.02311, appendix B.)
 
         Args:
             length: tokens of the sequence.
-            predictions: positions that are scored; when left out, 15 % of them for `mlm` and
-                `electra`, else all.
-            target_length: tokens that a decoder writes; when left out, what 15 % of the tokens in
-                spans of three make, with a sentinel for each.
+            predictions: number of positions with logits. Default None: 15 % of them for `mlm` and
+                `electra`, otherwise all.
+            target_length: number of tokens of the decoder. Default None: 15 % of `length` in spans
+                of three, with a sentinel for each span.
         """
         target_length = target_length or ceil(0.15 * length) + ceil(0.05 * length) + 1
-        share = 0.15 if self.name in ("mlm", "electra") else 1
-        written = target_length if self.name == "t5" else length
-        predictions = predictions or ceil(share * written)
+        rate = 0.15 if self.name in ("mlm", "electra") else 1
+        output_length = target_length if self.name == "t5" else length
+        predictions = predictions or ceil(rate * output_length)
         return sum(
             3 * forward_flops(part, length, predictions, target_length)
             for part in self.parts.values()
@@ -104,7 +104,7 @@ class Objective:
 
 
 def forward_flops(transformer, length, predictions, target_length):
-    """Floating point operations of one sequence's way forward; see `Objective`."""
+    """Returns the FLOPs of the forward pass of one sequence; see `flops_per_example`."""
     config = transformer.config
     repeated = config.block_counts["i"] if config.share_blocks else 1
     scored = predictions if config.with_lm else 0
@@ -123,29 +123,31 @@ def forward_flops(transformer, length, predictions, target_length):
     value_size = config.num_attention_heads * config.head_size
     if config.attention == "gau":
         value_size = config.intermediate_size
-    each = 2 * (config.num_attention_heads * config.key_size + value_size)
+    flops_per_pair = 2 * (config.num_attention_heads * config.key_size + value_size)
     pairs = 0 if config.stacks == "decoder" else config.block_counts["i"] * length**2
     if config.stacks != "one":
         pairs += config.block_counts["j"] * target_length * (target_length + length)
-    return total + each * pairs
+    return total + flops_per_pair * pairs
 
 
 def build(settings, vocab_size=None):
-    """The model of an objective.
+    """Builds the model of an objective.
 
     Args:
-        settings: has `objective`, a key of `FAMILIES`; `model`, a dict of fields of `Config`,
-            where `family` is a key of `ARCHITECTURES`; `checkpoint`, what to start from, or None;
-            `remat`; `vocabulary_chunk`; and for ELECTRA `generator_size`, `generator_checkpoint`
-            and `discriminator_weight`.
-        vocab_size: of the corpus; for a new model that `settings.model` gives no `vocab_size`.
+        settings: an object with `objective`, a key of `FAMILIES`; `model`, a dict of fields of
+            `Config`, where `family` is a key of `ARCHITECTURES`; `checkpoint`, with the initial
+            weights, or None; `remat`; `vocabulary_chunk`; and for ELECTRA `generator_size`,
+            `generator_checkpoint` and `discriminator_weight`.
+        vocab_size: vocabulary size of the corpus, for a new model if `settings.model` does not have
+            it. Default None.
 
     Returns:
         An `Objective`.
 
     Raises:
-        ValueError, TypeError, CheckpointError: as `build_transformer_model`; or the corpus has
-            more tokens than the model.
+        ValueError, TypeError, CheckpointError: see `build_transformer_model`.
+        ValueError: the corpus has more tokens than the model, or the family does not support the
+            objective.
 
     Example:
         >>> objective = build(Settings(objective="mlm", checkpoint="chinese_L-12_H-768_A-12"))
@@ -170,12 +172,12 @@ def build(settings, vocab_size=None):
     if vocab_size and vocab_size > config.vocab_size:
         raise ValueError(
             f"the corpus has a vocabulary of {vocab_size} tokens, the model one of "
-            f"{config.vocab_size}: make the corpus with the vocabulary of the checkpoint."
+            f"{config.vocab_size}. Make the corpus with the vocabulary of the checkpoint."
         )
     if (config.stacks == "both") != (name == "t5") or config.stacks in ("encoder", "decoder"):
         raise ValueError(
             f"objective={name!r} and a model of the family {config.family}: t5 is for models with "
-            "an encoder and a decoder, the others for those of one stack."
+            "an encoder and a decoder, the others are for models of one stack."
         )
     if name == "electra":
         return electra(settings, transformer)
@@ -191,10 +193,10 @@ def build(settings, vocab_size=None):
 
 
 def electra(settings, discriminator):
-    """The objective of a discriminator, and of the generator that writes what it is to judge.
+    """Builds the objective of a discriminator and a generator, which replaces tokens for it.
 
-    Both have the same embeddings; the generator is narrower in all else, and its hidden size a
-    multiple of the discriminator's head size. (ELECTRA, sections 3.2 and appendix A.)
+    They share their embeddings; otherwise the generator is narrower, with a hidden size that is a
+    multiple of the discriminator's head size. (ELECTRA, section 3.2 and appendix A.)
     """
     config = discriminator.config
     heads = max(1, round(config.num_attention_heads * settings.generator_size))
@@ -224,30 +226,30 @@ def electra(settings, discriminator):
     ids = graph.ids
     guesses = GumbelSample(seed=settings.seed, name="guesses")(graph.outputs[0])
     positions = ids.pop("masked_positions")
-    read = Replaced(name="replaced")(ids["token_ids"], guesses, positions)
-    (judged,) = discriminator.build_graph(**ids | {"token_ids": read})
+    replaced = Replaced(name="replaced")(ids["token_ids"], guesses, positions)
+    (judged,) = discriminator.build_graph(**ids | {"token_ids": replaced})
     model = ReplacedTokenDetection(
         graph.inputs,
-        {"scores": graph.outputs[0], "guesses": guesses, "judged": judged},
+        {"logits": graph.outputs[0], "guesses": guesses, "judged": judged},
         config.pad_token_id,
         settings.discriminator_weight,
     )
     return Objective("electra", model, {"discriminator": discriminator, "generator": generator})
 
 
-# Graphs, drawn with the layers of a Transformer
+# Graphs, built with the layers of a Transformer
 
 
 class Predicting(Transformer):
-    """A `Transformer` drawn again, for a batch as `batches.Examples` gives it.
+    """`Transformer` graph for the batches of `batches.Examples`, with the layers of another one.
 
     Args:
-        transformer: of which the layers are.
-        masked: whether tokens of some positions alone are scored, a seventh of the work of all.
-            Then there is an input more, `masked_positions`, `(batch, predictions)`, and scores are
-            `(batch, predictions, vocab_size)`.
-        scored: False leaves out the last step, from vectors of the size of the tokens' to scores:
-            `ProjectedCrossentropy` takes it from there.
+        transformer: the `Transformer` whose layers are used.
+        masked: whether to compute logits only at some positions, a seventh of the work for all. The
+            graph then has another input, `masked_positions` `(batch, predictions)`, and logits of
+            shape `(batch, predictions, vocab_size)`. Default False.
+        scored: whether to compute logits (default). With False, the output is the vectors before
+            the projection to the vocabulary, for `ProjectedCrossentropy`.
     """
 
     def __init__(self, transformer, masked=False, scored=True):
@@ -279,15 +281,14 @@ class Predicting(Transformer):
 
 
 class Denoising(Predicting, EncoderDecoder):
-    """The same of an encoder and a decoder."""
+    """`Predicting` for models with an encoder and a decoder."""
 
 
 class AtPositions(keras.layers.Layer):
-    """The vectors at some positions.
+    """Gathers the vectors at some positions.
 
-    A product with rows that are 1 at one place: for so few positions it costs next to nothing,
-    stays on the device that has the row of the batch, and, unlike the sum of a gather's gradient,
-    comes out the same every time on a GPU.
+    Computed as a product with one-hot rows: for few positions this is cheap, stays on the device
+    that has the row of the batch, and, unlike the gradient of a gather, is deterministic on a GPU.
 
     Call arguments:
         x: `(batch, length, dim)`.
@@ -312,15 +313,15 @@ class AtPositions(keras.layers.Layer):
 
 
 class GumbelSample(keras.layers.Layer):
-    """Tokens drawn from the distribution that scores stand for, without a gradient.
+    """Samples tokens from the softmax of logits, without a gradient.
 
-    The largest of scores and Gumbel noise, which is a sample of their softmax (Gumbel, 1954).
+    The argmax of logits plus Gumbel noise is a sample of their softmax (Gumbel, 1954).
 
     Args:
-        seed: of the noise.
+        seed: seed of the noise. Default None.
 
     Call arguments:
-        scores: `(batch, predictions, vocab_size)`.
+        scores: logits `(batch, predictions, vocab_size)`.
 
     Returns:
         Ids `(batch, predictions)`.
@@ -332,7 +333,7 @@ class GumbelSample(keras.layers.Layer):
 
     def call(self, scores):
         uniform = keras.random.uniform(ops.shape(scores), seed=self.seed_generator)
-        tiny = 1e-20  # the logarithm of 0 is no number
+        tiny = 1e-20  # the logarithm of 0 is not finite
         noise = -ops.log(-ops.log(uniform + tiny) + tiny)
         return ops.argmax(ops.stop_gradient(scores) + noise, axis=-1)
 
@@ -341,55 +342,56 @@ class GumbelSample(keras.layers.Layer):
 
 
 class Replaced(keras.layers.Layer):
-    """Token ids with others at some positions.
+    """Replaces token ids at some positions.
 
     Call arguments:
         token_ids: `(batch, length)`.
-        guesses, positions: `(batch, predictions)`; nothing goes to position 0.
+        guesses: the new ids, `(batch, predictions)`.
+        positions: their positions, `(batch, predictions)`; those that are 0 are ignored.
 
     Returns:
         Ids `(batch, length)`.
     """
 
     def call(self, token_ids, guesses, positions):
-        there, ids = scattered(guesses, positions, ops.shape(token_ids)[1])
-        return ops.where(there, ids, token_ids)
+        is_replaced, ids = scattered(guesses, positions, ops.shape(token_ids)[1])
+        return ops.where(is_replaced, ids, token_ids)
 
     def compute_output_spec(self, token_ids, guesses, positions):
         return keras.KerasTensor(token_ids.shape, "int32")
 
 
 def at_each(positions, length):
-    """`(batch, predictions)` to `(batch, predictions, length)`: whether that is the position."""
+    """Returns one-hot rows of positions, bool `(batch, predictions, length)`."""
     return ops.equal(positions[:, :, None], ops.arange(length, dtype=positions.dtype))
 
 
 def scattered(values, positions, length):
-    """Integers brought to their positions.
+    """Scatters integers to their positions.
 
-    A batch fills up `positions` with 0, where [CLS] stands, which is never masked.
+    `positions` are padded with 0, the position of [CLS], which is never masked.
 
     Args:
-        values, positions: `(batch, predictions)`, no position twice but 0.
-        length: of the sequence.
+        values, positions: `(batch, predictions)`; each position occurs at most once, except 0.
+        length: length of the sequence.
 
     Returns:
-        Whether a value came to a position, and the value; both `(batch, length)`.
+        `(mask, values)`, both `(batch, length)`: whether a position has a value, and the value.
     """
-    there = ops.logical_and(at_each(positions, length), positions[:, :, None] > 0)
-    values = ops.where(there, ops.cast(values, "int32")[:, :, None], 0)
-    return ops.any(there, axis=1), ops.sum(values, axis=1)
+    one_hot = ops.logical_and(at_each(positions, length), positions[:, :, None] > 0)
+    values = ops.where(one_hot, ops.cast(values, "int32")[:, :, None], 0)
+    return ops.any(one_hot, axis=1), ops.sum(values, axis=1)
 
 
 # Losses
 
 
 def global_mean(values, weights):
-    """The weighted mean over the batch of all devices; 0 if nothing weighs.
+    """Returns the weighted mean over the global batch; 0 if all weights are 0.
 
-    On JAX a batch is one array over all devices. On TensorFlow each replica sees its part, and
-    what the replicas give is added up: so that it is the mean of all predictions, as on one
-    device, each divides by the sum of the weights of all.
+    On JAX a batch is one array over all devices. On TensorFlow each replica has a part of it, and
+    the losses of the replicas are summed; so each divides by the sum of all weights, which gives
+    the mean over all predictions, as on one device.
     """
     weights = ops.cast(weights, "float32")
     total = ops.sum(weights)
@@ -403,14 +405,16 @@ def global_mean(values, weights):
 
 
 class TokenPrediction(keras.Model):
-    """A graph that ends at the scores of tokens, and their cross entropy.
+    """Model that predicts tokens, with a cross-entropy loss.
 
-    Targets are ids `(batch, predictions)`, sample weights of that shape 0 where there is nothing
-    to predict. `accuracy` is the share of predictions whose highest score is the right one.
+    Targets are ids `(batch, predictions)`; sample weights have the same shape and are 0 where there
+    is nothing to predict. The metric `accuracy` is the fraction of predictions whose highest logit
+    is that of the target.
 
     Args:
-        inputs, outputs: of the graph.
-        crossentropy: from targets and outputs to losses, for outputs that are not scores.
+        inputs, outputs: the inputs and the output of the graph.
+        crossentropy: a function `(targets, outputs)` that returns losses, for outputs that are not
+            logits. Default None: `sequence_crossentropy`.
     """
 
     def __init__(self, inputs, outputs, crossentropy=None):
@@ -426,13 +430,13 @@ class TokenPrediction(keras.Model):
 
 
 class ProjectedCrossentropy(keras.layers.Layer):
-    """Cross entropy of scores that are never held: see `losses.projected_crossentropy`.
+    """Cross-entropy without the whole array of logits, see `losses.projected_crossentropy`.
 
-    A layer for the sake of the weights of the last step, which the graph does not reach.
+    It is a layer so that the model tracks the weights of the projection, which is not in the graph.
 
     Args:
-        transformer: whose table of tokens, and bias, give the scores.
-        chunk: how many tokens of the vocabulary at a time.
+        transformer: the `Transformer` whose embedding table and bias give the logits.
+        chunk: number of tokens of the vocabulary to process at a time.
     """
 
     def __init__(self, transformer, chunk):
@@ -448,17 +452,19 @@ class ProjectedCrossentropy(keras.layers.Layer):
 
 
 class ReplacedTokenDetection(keras.Model):
-    """The generator's loss, and that of the discriminator on what the generator made of the text.
+    """ELECTRA model: the generator's loss plus the discriminator's on the generator's text.
 
-    Targets and sample weights are those of masked tokens, as of `TokenPrediction`. What is to be
-    known of each token is whether it is another than in the text: a guess that is right is not
-    replaced (section 2). Padding does not count.
+    Targets and sample weights are those of masked tokens, as in `TokenPrediction`. The
+    discriminator predicts for each token whether it differs from the original: a correct guess of
+    the generator does not count as replaced (section 2). Padding is ignored.
 
     Args:
-        inputs, outputs: of the graph; `scores` and `guesses` of the generator, and what the
-            discriminator `judged`, `(batch, length, 1)`.
-        pad_token_id: of what does not count; -1: all does.
-        weight: of the discriminator's loss.
+        inputs: the inputs of the graph.
+        outputs: a dict: `logits` `(batch, predictions, vocab_size)` and `guesses`
+            `(batch, predictions)` of the generator, and `judged` `(batch, length, 1)`, the logits
+            of the discriminator.
+        pad_token_id: id of tokens to ignore; -1 for none.
+        weight: weight of the discriminator's loss.
     """
 
     def __init__(self, inputs, outputs, pad_token_id, weight):
@@ -470,14 +476,14 @@ class ReplacedTokenDetection(keras.Model):
         }
 
     def compute_loss(self, x, y, y_pred, sample_weight, training=True):
-        generator = global_mean(sequence_crossentropy(y, y_pred["scores"]), sample_weight)
+        generator = global_mean(sequence_crossentropy(y, y_pred["logits"]), sample_weight)
         wrong = ops.logical_and(ops.not_equal(y_pred["guesses"], y), sample_weight > 0)
         _, replaced = scattered(wrong, x["masked_positions"], ops.shape(x["token_ids"])[1])
         counted = ops.not_equal(x["token_ids"], self.pad_token_id)
         judged = ops.cast(y_pred["judged"][..., 0], "float32")
         discriminator = global_mean(sequence_crossentropy(replaced, judged), counted)
 
-        right = ops.equal(ops.argmax(y_pred["scores"], axis=-1), y)
+        right = ops.equal(ops.argmax(y_pred["logits"], axis=-1), y)
         self.means["accuracy"].update_state(right, sample_weight)
         self.means["detected"].update_state(judged > 0, replaced)
         self.means["generator_loss"].update_state(generator)

@@ -1,4 +1,4 @@
-"""Documents -> rows of token ids, filled to the last place, with the beginnings of words."""
+"""Packs documents into full rows of token ids, with the starts of words."""
 
 import hashlib
 from functools import cached_property
@@ -14,13 +14,12 @@ from .stateless_random import keys, uniform
 
 MODES = tuple(FEATURES)
 WORDS = ("jieba", "dictionary", "tokens")
-# Characters that are tokenized together, and the most of one document.
+# Limit of the characters to tokenize together; longer documents are split.
 _TOGETHER = 1 << 18
-# What is counted: documents, their tokens and unknown ones among these; rows, tokens in them, and
-# how many they could hold.
+# Counts: documents, their tokens and unknown tokens; rows, the tokens in them, and their capacity.
 COUNTS = ("documents", "tokens", "unknown", "examples", "filled", "places")
 _SEPARATORS = ("<|endoftext|>", "<eod>", "<eos>", "<sep>")
-# Kinds of tokens that a vocabulary may lack
+# Descriptions of special tokens that may be missing in a vocabulary
 _NAMES = {
     "cls": "a start token such as [CLS]",
     "sep": "an end token such as [SEP] or </s>",
@@ -30,11 +29,11 @@ _SENTINELS = ("<extra_id_{}>", "[unused{}]")
 
 
 def open_tokenizer(path, cased=False):
-    """The tokenizer of a checkpoint's directory, or of a vocabulary file.
+    """Opens the tokenizer of a checkpoint's directory, or of a vocabulary file.
 
     Args:
         path: a directory (see `load_tokenizer`), a sentencepiece `*.model`, or a `vocab.txt`.
-        cased: whether a `vocab.txt` is one of cased text.
+        cased: whether a `vocab.txt` is for cased text. Default False.
     """
     if str(path).endswith(".model"):
         return SpTokenizer(path)
@@ -44,28 +43,29 @@ def open_tokenizer(path, cased=False):
 
 
 def vocabulary_hash(tokenizer):
-    """The SHA-256 of all tokens in the order of their ids."""
+    """Returns the SHA-256 of all tokens in the order of their ids."""
     tokens = map(tokenizer.id_to_token, range(tokenizer.vocab_size))
     return hashlib.sha256("\n".join(tokens).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def sentinel_ids(tokenizer):
-    """The ids that T5's blanks get, the first one first; an empty list if there are none.
+    """Returns the ids of T5's sentinels in order; an empty list if there are none.
 
-    `<extra_id_0>`, `<extra_id_1>`, ...; in BERT's vocabularies, `[unused1]`, `[unused2]`, ...
+    These are `<extra_id_0>`, `<extra_id_1>`, ...; in BERT's vocabularies `[unused1]`, `[unused2]`,
+    ...
     """
     unknown = tokenizer.token_unk_id
     for name in _SENTINELS:
         first = 0 if name == _SENTINELS[0] else 1
-        found = [tokenizer.token_to_id(name.format(i)) for i in range(first, first + 100)]
-        known = found[: found.index(unknown)] if unknown in found else found
+        ids = [tokenizer.token_to_id(name.format(i)) for i in range(first, first + 100)]
+        known = ids[: ids.index(unknown)] if unknown in ids else ids
         if known:
             return known
     return []
 
 
 def special_ids(tokenizer):
-    """The ids of the special tokens by their names in BERT; None for what there is not."""
+    """Returns the ids of the special tokens by their names in BERT; None for missing ones."""
     return {
         "pad": tokenizer.token_pad_id,
         "unk": tokenizer.token_unk_id,
@@ -76,33 +76,34 @@ def special_ids(tokenizer):
 
 
 class Packer:
-    """Turns documents into rows of at most `record_length` tokens.
+    """Packs documents into rows of at most `record_length` tokens.
 
     | mode | a row |
     |---|---|
     | mlm, electra | [CLS] text [SEP] |
     | lm | [CLS] text, without [CLS] if the tokenizer has none |
-    | unilm | [CLS] text [SEP] more text [SEP]; segment 1 is behind the first [SEP] |
-    | t5 | text, so much that masking leaves `sequence_length` for the encoder |
+    | unilm | [CLS] text [SEP] more text [SEP]; segment 1 begins after the first [SEP] |
+    | t5 | text of such a length that masking leaves `sequence_length` tokens for the encoder |
 
-    The text of a row runs on over the ends of documents, where it has a separator, and stops
-    where the row is full, be it within a word; the next row goes on from there. Only the last one
-    is not full. With `apart` each document begins a row.
+    Rows continue across the ends of documents, which are marked by a separator. A row ends when it
+    is full, even within a word, and the next one continues from there; only the last row is not
+    full. With `apart`, each document begins a new row.
 
     Args:
         tokenizer: a tokenizer of `bert4keras_lite.tokenizers`.
         mode: `"mlm"`, `"electra"`, `"lm"`, `"unilm"` or `"t5"`.
-        sequence_length: the longest row a model is to see.
-        words: for `"mlm"` and `"electra"`, what a word is: `"jieba"` (with its new words),
-            `"dictionary"` (jieba's, without) or `"tokens"` (what WordPiece makes of what stands
-            between spaces, punctuation and Chinese characters; any token of other tokenizers).
-        apart: keep documents apart.
-        separator: token between documents; the default is the tokenizer's `token_end`, or one of
+        sequence_length: length of the model's longest input.
+        words: the definition of a word for `"mlm"` and `"electra"`: `"jieba"` (default, with its
+            new words), `"dictionary"` (words in jieba's dictionary only) or `"tokens"` (the pieces
+            of WordPiece between spaces, punctuation and Chinese characters; each token in other
+            tokenizers).
+        apart: whether each document begins a new row. Default False.
+        separator: token between documents. Default None: the tokenizer's `token_end`, or one of
             `<|endoftext|>`, `<eod>`, `<eos>`, `<sep>`.
-        seed: of where `"unilm"` parts a row.
+        seed: seed of the position at which `"unilm"` splits a row. Default 0.
 
     Raises:
-        ValueError: the vocabulary lacks what the mode needs.
+        ValueError: the vocabulary lacks tokens that the mode needs, or an argument is invalid.
     """
 
     def __init__(
@@ -118,7 +119,7 @@ class Packer:
         if mode not in MODES or words not in WORDS:
             raise ValueError(
                 f"mode={mode!r}, words={words!r}; expected one of {', '.join(MODES)} and of"
-                f" {', '.join(WORDS)}"
+                f" {', '.join(WORDS)}."
             )
         self.tokenizer, self._mode, self._seed, self._apart = tokenizer, mode, seed, apart
         self._words = words
@@ -132,11 +133,12 @@ class Packer:
         frame = len(self._prefix) + len(self._suffix) + (mode == "unilm")
         self._body = self.record_length - frame
         if self._body < 2:
-            raise ValueError(f"sequence_length={sequence_length}: no room for text; expected more")
-        # A document that is kept apart ends with its row, except where its end is to be written.
+            raise ValueError(f"sequence_length={sequence_length}: no room for text; expected more.")
+        # With `apart`, the end of a row marks that of a document, but a language model has to
+        # generate an end token.
         self._separator = None if apart and not in_lm else self._find_separator(separator)
         if self._has_words:
-            self._goes_on = np.array(
+            self._is_continuation = np.array(
                 [tokenizer.id_to_token(i).startswith("##") for i in range(tokenizer.vocab_size)]
             )
 
@@ -145,12 +147,12 @@ class Packer:
         for name in NEEDED[self._mode]:
             if special[name] is None:
                 raise ValueError(
-                    f"--mode {self._mode} needs {_NAMES[name]}, which the vocabulary lacks"
+                    f"--mode {self._mode} needs {_NAMES[name]}, which the vocabulary lacks."
                 )
         if "mask" in NEEDED[self._mode] and (others := self.tokenizer.other_uses_of_mask()):
             raise ValueError(
                 f"--mode {self._mode} needs a mask token of its own, and "
-                f"{self.tokenizer.token_mask!r:.200} is the vocabulary's token_{others[0]}, too. Name "
+                f"{self.tokenizer.token_mask!r:.200} is the vocabulary's token_{others[0]}, too. Set "
                 "another one in the tokenizer's files."
             )
         if self._mode == "t5" and not sentinel_ids(self.tokenizer):
@@ -174,14 +176,19 @@ class Packer:
             if i != self._unk_id or candidate == self.tokenizer.token_unk:
                 return i
         raise ValueError(
-            f"--separator {token or '(none given)'}: not in the vocabulary; expected the token that"
-            " stands between documents"
+            f"--separator {token or '(none given)'}: not in the vocabulary; expected a token to put"
+            " between documents."
         )
 
     # Text to tokens
 
     def _encoded(self, texts):
-        """Ids of texts, one behind the other, which of them begin a word, and how many each has."""
+        """Encodes texts.
+
+        Returns:
+            `(ids, starts, lengths)`: the ids of all texts, concatenated; whether each begins a
+            word, or None; and the number of ids of each text.
+        """
         if not self._has_words:
             rows = [self._trimmed(self.tokenizer.encode(text)[0]) for text in texts]
             return _flat(rows), None, np.array(list(map(len, rows)))
@@ -196,15 +203,15 @@ class Packer:
         ids = _flat(rows)
         spans = _flat(chain.from_iterable(all_offsets)).reshape(-1, 2)
         spans += np.repeat(begins, lengths)[:, None]
-        starts = ~self._goes_on[ids]
-        # Tokens that share a character (its bytes) are parts of one word.
+        starts = ~self._is_continuation[ids]
+        # Tokens with bytes of the same character belong to one word.
         starts[1:] &= spans[1:, 0] >= spans[:-1, 1]
         if self._words != "tokens":
             starts &= self._segmenter.word_starts("\n".join(texts))[spans[:, 0]]
         return ids, starts, lengths
 
     def _trimmed(self, items):
-        """Without what belongs to the tokenizer's start and end token."""
+        """Returns the items without those of the start and the end token."""
         end = len(items) - (self.tokenizer.token_end is not None)
         return items[self.tokenizer.token_start is not None : end]
 
@@ -215,13 +222,14 @@ class Packer:
 
         Args:
             documents: iterable of strings.
-            number: of the shard; with the seed it says where `"unilm"` parts its rows.
+            number: index of the shard, which with the seed determines where `"unilm"` splits its
+                rows. Default 0.
 
         Yields:
-            `(features, lengths)`, as `shards.encode_examples` takes them: many rows each.
+            `(features, lengths)` of many rows, for `shards.encode_examples`.
         """
         self.counts = dict.fromkeys(COUNTS, 0)
-        # the tokens so far of a document whose end has not come yet
+        # number of tokens so far of a document that has not ended yet
         self._unfinished = 0
         rest = _nothing(self._has_words)
         for texts in _batches(documents):
@@ -232,9 +240,14 @@ class Packer:
             yield self._finished(rest, np.array([len(rest["token_ids"])]), number)
 
     def _rows(self, texts, rest):
-        """Bodies of rows of texts, behind the `rest` of earlier ones; `(rest, (columns, lengths))`.
+        """Splits texts into rows without special tokens.
 
-        Texts are pairs `(text, whether a document ends with it)`.
+        Args:
+            texts: list of pairs `(text, whether a document ends with it)`.
+            rest: the tokens left from earlier texts, which come first.
+
+        Returns:
+            `(rest, (columns, lengths))`: the tokens left, and the rows, concatenated.
         """
         ids, starts, lengths = self._encoded([text for text, _ in texts])
         self.counts["tokens"] += len(ids)
@@ -259,7 +272,7 @@ class Packer:
             pieces = -(-np.diff(begins) // self._body)
             within = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
             edges = np.repeat(begins[:-1], pieces) + within * self._body
-            # A document that goes on in the next texts keeps what fills no row.
+            # The last row of an unfinished document is left for the next texts.
             last = begins[-1]
             edges = np.concatenate([edges, np.arange(last, total + 1, self._body)])
         done = edges[-1]
@@ -268,25 +281,30 @@ class Packer:
         return rest, (columns, np.diff(edges))
 
     def _ends(self, lengths, ends):
-        """Behind how many tokens documents end; those without any are no documents."""
+        """Returns the positions at which documents end; empty documents do not count.
+
+        Args:
+            lengths: the numbers of tokens of texts.
+            ends: whether a document ends with each text.
+        """
         at = np.cumsum(lengths)[ends]
         sizes = np.diff(at, prepend=-self._unfinished)
         self._unfinished = int(lengths.sum()) - (at[-1] if len(at) else -self._unfinished)
         return at[sizes > 0]
 
     def _finished(self, columns, lengths, number):
-        """Bodies with their special tokens."""
+        """Adds the special tokens to rows; returns `(columns, lengths)`."""
         ends = np.cumsum(lengths)
         begins = ends - lengths
-        # for each row in turn: where tokens are put in, which, and in which segment they are
-        places = [begins] * len(self._prefix) + [ends] * len(self._suffix)
+        # The tokens to insert: positions in all rows, ids, and segments
+        positions = [begins] * len(self._prefix) + [ends] * len(self._suffix)
         tokens, segments = [*self._prefix, *self._suffix], [0, 1]
         if self._mode == "unilm":
             examples = self.counts["examples"] + np.arange(len(lengths))
             drawn = uniform(keys(self._seed, number), examples)
             middle = begins + 1 + (drawn * (lengths - 1)).astype(np.int64)
             columns["segment_ids"] = np.arange(ends[-1]) >= np.repeat(middle, lengths)
-            places.insert(1, middle)
+            positions.insert(1, middle)
             tokens.insert(1, self._sep_id)
             segments.insert(1, 0)
         if "word_starts" in columns:
@@ -294,9 +312,9 @@ class Packer:
         if tokens:
             inserted = {"token_ids": tokens, "segment_ids": segments}
             inserted["word_starts"] = [True] * len(tokens)
-            places = np.stack(places, axis=1).ravel()
+            positions = np.stack(positions, axis=1).ravel()
             columns = {
-                name: np.insert(column, places, np.tile(inserted[name], len(lengths)))
+                name: np.insert(column, positions, np.tile(inserted[name], len(lengths)))
                 for name, column in columns.items()
             }
         lengths = lengths + len(tokens)
@@ -307,7 +325,7 @@ class Packer:
 
 
 def _flat(lists):
-    """The numbers of lists, or of pairs of them, in one array."""
+    """Returns the integers of an iterable of lists in one array."""
     return np.fromiter(chain.from_iterable(lists), np.int64)
 
 
@@ -317,7 +335,7 @@ def _nothing(has_words):
 
 
 def _pieces(text):
-    """A text in pieces that are not too long, cut at the ends of lines where there are any."""
+    """Yields `(piece, is_last)`: a text split into short pieces, if possible at ends of lines."""
     while len(text) > _TOGETHER:
         end = text.rfind("\n", 0, _TOGETHER) + 1 or _TOGETHER
         yield text[:end], False
@@ -326,7 +344,7 @@ def _pieces(text):
 
 
 def _batches(documents):
-    """Lists of pairs `(text, whether a document ends with it)`, of many characters each."""
+    """Yields lists, of many characters, of `(text, whether a document ends with it)`."""
     batch, size = [], 0
     for document in documents:
         for piece, ends in _pieces(document):

@@ -1,25 +1,25 @@
-"""What the devices of a mesh tell one another in a training step, and what that may cost on TPUs.
+"""Collectives of a distributed training step, and a projection of its scaling on TPUs.
 
     python -m pretraining.scaling --config bert_base_zh --mesh 2x4 --sequence-length 512
 
 compiles the step of a recipe for virtual devices (`DATAxMODEL`), lists the collectives of the
-compiled program, and says whether they are the ones that the layout should need. From their
-bytes, the model's floating point operations and published figures of chips follows a table of
-step times for 8 to 4096 TPU cores.
+compiled program, and compares them with those expected from the layout. From their bytes, the
+model's FLOPs and published figures of chips, it computes a table of step times for 8 to 4096 TPU
+cores.
 
-THE TABLE IS A PROJECTION. No TPU was tried. It takes arithmetic at an assumed utilization, rings
-at the full bandwidth of the interconnect, no latency, and no time for input:
+THE TABLE IS A PROJECTION. No TPU was tried. It assumes arithmetic at a given utilization, ring
+collectives at the full bandwidth of the interconnect, no latency, and no time for input:
 
     compute   FLOPs of a chip's rows / (peak * utilization)
     update    28 bytes a parameter (AdamW reads 4 and writes 3 floats) / memory bandwidth
     exchange  2 (n - 1) / n * bytes / interconnect bandwidth, of n chips
-    step      compute + update + exchange, or, if the exchange hides behind the computation,
+    step      compute + update + exchange, or, if the exchange overlaps with the computation,
               max(compute, exchange) + update
 
-Efficiency is `compute / step`: the share of the utilization that is left. The compiled program is
-that of the CPU compiler, which adds the gradients of a table that is used twice (tied embeddings),
-and of what goes to queries, keys and values, after it has exchanged them; compilers for
-accelerators may do it before, and so exchange less.
+Efficiency is `compute / step`, the fraction of the utilization that is left. The compiled program
+is that of the CPU compiler, which exchanges gradients before it sums those of a table that is used
+twice (tied embeddings), and those of the input of queries, keys and values. Compilers for
+accelerators may sum first, and so exchange less.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SIZES |= {"s64": 8, "u64": 8, "f64": 8}
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 CORES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 UPDATE_BYTES = 28
-MAX_DEVICES = 4096  # of a process: each is a thread
+MAX_DEVICES = 4096  # of a process, in which each is a thread
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Chip:
     """Published figures of one chip.
 
     Args:
-        cores: of a chip.
-        pod: chips that one interconnect joins.
-        flops: peak, bfloat16, a second.
-        memory: bytes of its own memory; where a page gives GiB, they are taken for GB.
+        cores: number of cores.
+        pod: number of chips on one interconnect.
+        flops: peak FLOP/s in bfloat16.
+        memory: bytes of its memory; GiB of a page are taken as GB.
         memory_bandwidth: bytes a second.
-        interconnect: bytes a second that it sends, over all its links together.
-        source: of the figures.
+        interconnect: bytes a second that it sends, over all links together.
+        source: source of the figures.
     """
 
     cores: int
@@ -67,11 +67,12 @@ class Chip:
     source: str
 
 
-# The interconnect of v3, v4 and v5e is the "all-reduce bandwidth per pod" of the page, by chips.
-# That of v5p is 4800 Gbit/s; newer versions of its page give 1200 GB/s, of both directions
-# together. v2's page has no such table. Its row is the paper's as other texts quote it; the four
-# links of 496 Gbit/s were not checked against the paper. A v2 pod has 256 chips. Its page says 512,
-# which seems to be cores: the largest slice is v2-512, and these numbers are cores.
+# The interconnect of v3, v4 and v5e is the "all-reduce bandwidth per pod" of the page, divided by
+# the number of chips. That of v5p is 4800 Gbit/s; newer versions of its page give 1200 GB/s for
+# both directions together. v2's page has no such table. Its row is from the paper, as quoted
+# elsewhere; the four links of 496 Gbit/s were not checked against the paper. A v2 pod has 256
+# chips. Its page says 512, which seems to be cores: the largest slice is v2-512, and these numbers
+# are cores.
 CHIPS = {
     "v2": Chip(
         2, 256, 46e12, 16e9, 700e9, 4 * 496e9 / 8,
@@ -98,14 +99,14 @@ CHIPS = {
 
 @dataclass(frozen=True)
 class Collective:
-    """One instruction by which devices exchange arrays.
+    """An instruction by which devices exchange arrays.
 
     Args:
         kind: one of `KINDS`.
-        axis: of the mesh: `"data"`, `"model"` or `"both"`.
-        way: `"forward"`, `"backward"` or `"update"`.
-        shapes: of the arrays that a device gets.
-        sizes: of each, in bytes.
+        axis: axis of the mesh: `"data"`, `"model"` or `"both"`.
+        way: part of the step: `"forward"`, `"backward"` or `"update"`.
+        shapes: shapes of the arrays that a device receives.
+        sizes: their sizes in bytes.
     """
 
     kind: str
@@ -120,17 +121,17 @@ class Collective:
 
 
 def collectives(program, data, model):
-    """The collectives of a compiled program.
+    """Returns the collectives of a compiled program.
 
     Args:
-        program: its text in XLA's HLO, as `compiled.as_text()` of JAX gives it.
+        program: its text in XLA's HLO, as returned by JAX's `compiled.as_text()`.
         data, model: sizes of the mesh's axes.
 
     Returns:
         A list of `Collective`, in the order of the text.
     """
     kinds = "|".join(KINDS)
-    found = []
+    instructions = []
     for line in program.splitlines():
         match = re.search(rf"= (\(.*?\)|\S+) ({kinds})\(", line)
         if not match:
@@ -140,18 +141,20 @@ def collectives(program, data, model):
         sizes = tuple(
             SIZES[dtype] * math.prod(s) for (dtype, _), s in zip(arrays, shapes, strict=True)
         )
-        found.append(Collective(match[2], axis_of(line, data, model), way_of(line), shapes, sizes))
-    return found
+        axis, way = axis_of(line, data, model), way_of(line)
+        instructions.append(Collective(match[2], axis, way, shapes, sizes))
+    return instructions
 
 
 def way_of(line):
+    """Returns the part of the step that an instruction belongs to, see `Collective`."""
     name = re.search(r'op_name="([^"]*)"', line)
     name = name[1] if name else ""
     return "backward" if "transpose(jvp" in name else "forward" if "jvp(" in name else "update"
 
 
 def axis_of(line, data, model):
-    """Along which axis of the mesh the devices of a collective's groups stand."""
+    """Returns the axis of the mesh along which a collective exchanges, see `Collective`."""
     devices = np.arange(data * model).reshape(data, model)
     rows, columns = (set(n) for n in np.nonzero(np.isin(devices, a_group(line))))
     if len(rows) == 1:
@@ -160,11 +163,11 @@ def axis_of(line, data, model):
 
 
 def a_group(line):
-    """Devices that exchange with one another, from any of the ways to write groups.
+    """Returns one group of devices that exchange with each other, from any notation of HLO.
 
-    `{{0,1},{2,3}}`; `[2,2]<=[4]`, or `[2,2]<=[2,2]T(1,0)`: device numbers, counted in a shape,
-    transposed, and dealt out to groups; `mesh['a'=2,'b'=2] {'a'}`: groups along some axes of a
-    mesh, which may say how its devices are counted, too: `, device_ids=([2,2]T(1,0))`.
+    `{{0,1},{2,3}}`; `[2,2]<=[4]` or `[2,2]<=[2,2]T(1,0)`: device numbers, reshaped, transposed,
+    and split into groups; `mesh['a'=2,'b'=2] {'a'}`: groups along axes of a mesh, which may have an
+    order of devices: `, device_ids=([2,2]T(1,0))`.
     """
     counted = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"
     listed = re.search(r"(?:replica_groups|source_target_pairs)=\{\{([\d,]+)\}", line)
@@ -193,17 +196,17 @@ def numbers(text):
 
 
 def compiled_step(settings, data, model, rows, length, predictions):
-    """The program of one training step, compiled as Keras does it.
+    """Compiles one training step as Keras does.
 
     Args:
         settings: `config.Settings`.
         data, model: sizes of the mesh's axes.
-        rows: of a global batch.
-        length: of its sequences.
-        predictions: of a sequence, where only masked tokens are predicted.
+        rows: number of rows of a global batch.
+        length: length of its sequences.
+        predictions: number of predictions in a sequence, if only masked tokens are predicted.
 
     Returns:
-        The text of the program, and the `Objective`.
+        `(program, objective)`: the text of the program, and the `Objective`.
     """
     import jax
     import keras
@@ -241,18 +244,15 @@ def compiled_step(settings, data, model, rows, length, predictions):
 
 
 def expected_bytes(objective, model, length):
-    """Bytes of gradients that each device should exchange with those that have other rows.
+    """Returns the expected bytes of gradients that a device exchanges along the data axis.
 
-    Of what it holds of each variable, once; of a table of tokens that is the last layer as well,
-    twice (see above); of a table of positions, the rows that there are positions for.
+    These are its part of each variable, once; a table of tokens that is tied to the output layer
+    twice (see above); of a table of positions, only the rows of positions that occur.
 
     Args:
         objective: an `Objective`.
-        model: devices that share one copy of the model.
-        length: of sequences.
-
-    Returns:
-        Bytes.
+        model: number of devices that share one copy of the model.
+        length: length of the sequences.
     """
     from .distribution import layout_of
 
@@ -276,7 +276,7 @@ def expected_bytes(objective, model, length):
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of one step, for so many cores."""
+    """Seconds of the parts of one step, for a number of cores."""
 
     cores: int
     compute: float
@@ -293,19 +293,19 @@ class Step:
 
 
 def project(chip, cores, flops_per_row, rows_per_core, gradient_bytes, parameters, utilization):
-    """The time of a data-parallel step; see the top of this file.
+    """Projects the time of a data-parallel step; see the top of this file.
 
     Args:
         chip: a `Chip`.
-        cores: how many.
-        flops_per_row: floating point operations of one sequence, forward and backward.
-        rows_per_core: sequences a core has of each batch.
-        gradient_bytes: exchanged by each chip.
-        parameters: of the model, updated on each chip.
-        utilization: share of the peak that the arithmetic reaches.
+        cores: number of cores.
+        flops_per_row: FLOPs of one sequence, forward and backward.
+        rows_per_core: number of sequences of a batch on each core.
+        gradient_bytes: bytes that each chip exchanges.
+        parameters: number of parameters of the model, updated on each chip.
+        utilization: fraction of the peak that the arithmetic reaches.
 
     Returns:
-        A `Step`, or None where one interconnect does not join so many chips.
+        A `Step`, or None if a pod has fewer chips.
     """
     chips = cores // chip.cores
     if chips > chip.pod:
@@ -324,8 +324,8 @@ def project(chip, cores, flops_per_row, rows_per_core, gradient_bytes, parameter
 def parser():
     parser = argparse.ArgumentParser(
         prog="python -m pretraining.scaling",
-        description="What devices exchange in a training step; a projection for TPUs. Other flags "
-        "are settings, as of pretraining.train.",
+        description="Lists what devices exchange in a training step, and projects its time on TPUs. "
+        "All other flags are settings, as in pretraining.train.",
     )
     parser.add_argument("--config", default="tiny", help="a YAML file or a recipe")
     parser.add_argument("--mesh", default="2x1", help="DATAxMODEL virtual devices (default 2x1)")
@@ -334,22 +334,22 @@ def parser():
         "--predictions", type=within(1, 1 << 24), help="masked tokens of a sequence (15 %%)"
     )
     parser.add_argument(
-        "--rows-per-core", type=within(1, 1 << 20), default=32, help="sequences (32)"
+        "--rows-per-core", type=within(1, 1 << 20), default=32, help="sequences on a core (32)"
     )
     parser.add_argument(
-        "--utilization", type=within(0.001, 1.0), default=0.45, help="of the peak (0.45)"
+        "--utilization", type=within(0.001, 1.0), default=0.45, help="fraction of the peak (0.45)"
     )
-    parser.add_argument("--plot", help="a file for the efficiency by cores; needs matplotlib")
+    parser.add_argument("--plot", help="file for a plot of efficiency by cores; needs matplotlib")
     return parser
 
 
 def main(arguments=None):
-    """The command line; see the top of this file."""
+    """Runs the command line, see the top of this file; returns the exit status."""
     options, flags = parser().parse_known_args(arguments)
     try:
         data, model = mesh_of(options.mesh)
         os.environ["KERAS_BACKEND"] = "jax"
-        # the mesh of this process alone, whatever devices the machine has
+        # virtual CPU devices only, whatever devices the machine has
         os.environ["JAX_PLATFORMS"] = "cpu"
         flag = f"--xla_force_host_platform_device_count={data * model}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
@@ -364,6 +364,7 @@ def main(arguments=None):
 
 
 def mesh_of(text):
+    """Returns `(data, model)` of `DATAxMODEL`, or raises ValueError."""
     match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", text)
     data, model = map(int, match.groups()) if match else (0, 0)
     if not 2 <= data * model <= MAX_DEVICES:
@@ -374,14 +375,15 @@ def mesh_of(text):
 
 
 def report(settings, options, data, model):
+    """Prints the collectives, and the projection if the mesh is data-parallel."""
     length = options.sequence_length
     predictions = options.predictions or math.ceil(0.15 * length)
     program, objective = compiled_step(settings, data, model, data, length, predictions)
-    found = collectives(program, data, model)
+    instructions = collectives(program, data, model)
     print(f"Collectives of a step on {data} x {model} devices, one sequence each:\n")
-    print_collectives(found)
+    print_collectives(instructions)
     print()
-    print(verdict(found, objective, model, length))
+    print(verdict(instructions, objective, model, length))
     if model > 1:
         print("\nThe projection is for data parallelism: leave model at 1 (--mesh 2x1).")
         return
@@ -390,7 +392,7 @@ def report(settings, options, data, model):
     steps = {
         name: [
             project(
-                chip, cores, flops, options.rows_per_core, gradient_bytes(found),
+                chip, cores, flops, options.rows_per_core, gradient_bytes(instructions),
                 parameters,
                 options.utilization,
             )
@@ -402,7 +404,7 @@ def report(settings, options, data, model):
         f"\nA PROJECTION, no TPU was tried (see the top of pretraining/scaling.py): "
         f"{parameters / 1e6:.1f} M parameters, {flops / 1e9:.1f} GFLOP a sequence of {length}, "
         f"{options.rows_per_core} sequences a core, {options.utilization:.0%} of the peak.\n"
-        "Milliseconds a step, and efficiency, with the exchange after | behind the computation:\n"
+        "Milliseconds of a step, and efficiency; exchange after | overlapping the computation:\n"
     )
     print_projection(steps)
     for name, chip in CHIPS.items():
@@ -416,45 +418,47 @@ def report(settings, options, data, model):
         plot(steps, options.plot)
 
 
-def print_collectives(found):
+def print_collectives(instructions):
+    """Prints a table of collectives by axis, part of the step, and kind."""
     rows = {}
-    for one in found:
-        key = one.axis, one.way, one.kind
+    for c in instructions:
+        key = c.axis, c.way, c.kind
         count, arrays, size = rows.get(key, (0, 0, 0))
-        rows[key] = count + 1, arrays + len(one.shapes), size + one.bytes
+        rows[key] = count + 1, arrays + len(c.shapes), size + c.bytes
     print(f"{'axis':6} {'way':9} {'kind':19} {'count':>6} {'arrays':>7} {'bytes a device':>15}")
     for (axis, way, kind), (count, arrays, size) in sorted(rows.items()):
         print(f"{axis:6} {way:9} {kind:19} {count:6} {arrays:7} {size:15,}")
 
 
-def verdict(found, objective, model, length):
-    """Whether the collectives are those that the layout needs.
+def verdict(instructions, objective, model, length):
+    """Returns a comparison of the collectives with those expected from the layout, as text.
 
-    Sums, of each gradient once. Where the vocabulary is split, the metric `accuracy` gathers each
-    device's best token as well, a few bytes.
+    Expected are sums of each gradient once. If the vocabulary is split, the metric `accuracy` also
+    gathers the best token of each device, a few bytes.
     """
-    exchanged = gradient_bytes(found)
-    wanted = expected_bytes(objective, model, length)
-    said = [f"Gradients: {exchanged:,} bytes are exchanged, {wanted:,} were expected."]
+    exchanged = gradient_bytes(instructions)
+    expected = expected_bytes(objective, model, length)
+    lines = [f"Gradients: {exchanged:,} bytes are exchanged, {expected:,} were expected."]
     for kind in KINDS:
-        size = sum(one.bytes for one in found if one.kind == kind)
+        size = sum(c.bytes for c in instructions if c.kind == kind)
         if size and kind != "all-reduce":
-            said.append(f"Besides sums: {kind}, {size:,} bytes.")
-    return "\n".join(said)
+            lines.append(f"Besides sums: {kind}, {size:,} bytes.")
+    return "\n".join(lines)
 
 
-def gradient_bytes(found):
-    """Bytes of the sums over the rows of the batch, but for scalars (loss and metrics)."""
+def gradient_bytes(instructions):
+    """Returns the bytes of the gradient sums along the data axis, without scalars."""
     return sum(
         size
-        for one in found
-        if (one.axis, one.kind, one.way) == ("data", "all-reduce", "backward")
-        for shape, size in zip(one.shapes, one.sizes, strict=True)
+        for c in instructions
+        if (c.axis, c.kind, c.way) == ("data", "all-reduce", "backward")
+        for shape, size in zip(c.shapes, c.sizes, strict=True)
         if shape
     )
 
 
 def print_projection(steps):
+    """Prints the table of projected step times."""
     print(f"{'cores':>6}" + "".join(f"{name:>26}" for name in steps))
     for i, cores in enumerate(CORES):
         cells = []
@@ -463,15 +467,16 @@ def print_projection(steps):
             if step is None:
                 cells.append("more than a pod")
                 continue
-            plain, hidden = (
+            plain, overlapped = (
                 f"{1e3 * time:.1f} {step.compute / time:.0%}"
                 for time in (step.plain, step.overlapped)
             )
-            cells.append(f"{plain} | {hidden}")
+            cells.append(f"{plain} | {overlapped}")
         print(f"{cores:6}" + "".join(f"{cell:>26}" for cell in cells))
 
 
 def plot(steps, path):
+    """Plots the efficiency by cores."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -485,7 +490,7 @@ def plot(steps, path):
         cores = [step.cores for step in column]
         axes.plot(cores, [s.compute / s.overlapped for s in column], marker="o", label=name)
     axes.set(xscale="log", xlabel="TPU cores", ylabel="efficiency", ylim=(0, 1.05))
-    axes.set_title("Projected, not measured; exchange behind the computation")
+    axes.set_title("Projected, not measured; exchange overlaps with the computation")
     axes.set_xticks(CORES, CORES)
     axes.legend()
     with saving(Path(path).parent) as stage:

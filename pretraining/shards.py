@@ -1,11 +1,11 @@
-"""TFRecord files of `tf.train.Example`s, written and read without TensorFlow.
+"""Reads and writes TFRecord files of `tf.train.Example`s without TensorFlow.
 
 A TFRecord file is a sequence of records: the length of the data as uint64, a masked CRC-32C of
 these eight bytes, the data, a masked CRC-32C of the data. An Example is a map from names to lists
 of numbers in protocol-buffer encoding; here all lists are of int64.
 
-Beside each shard `NAME.tfrecord` lies `NAME.index.npz`: where its records begin, and what was
-counted when it was made.
+Each shard `NAME.tfrecord` has an index `NAME.index.npz` in the same directory: the offsets of its
+records, and the counts from when it was made.
 
 References: https://www.tensorflow.org/tutorials/load_data/tfrecord;
 https://protobuf.dev/programming-guides/encoding.
@@ -23,37 +23,37 @@ import numpy as np
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
 from bert4keras_lite.parsing import naming, read_fields, size_of
 
-from .files import exists, here, replacing
+from .files import exists, local_copy, replacing
 
 MANIFEST = "corpus.json"
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 _OVERHEAD = _HEADER.size + _CRC.size
-_BLOCK = 1 << 16  # numbers that are decoded at a time
-_MAPPED = 100  # shards that are open at a time: processes have some hundreds of descriptors
+_BLOCK = 1 << 16  # numbers to decode at a time
+_MAPPED = 100  # shards to keep open: processes have a few hundred file descriptors
 
 
 def shard_name(index, count):
-    """The name of a shard's file."""
+    """Returns the name of a shard's file."""
     return f"shard-{index:05d}-of-{count:05d}.tfrecord"
 
 
 def index_name(name):
-    """The name of the file with a shard's index."""
+    """Returns the name of a shard's index file."""
     return f"{name.removesuffix('.tfrecord')}.index.npz"
 
 
-# Numbers of variable length: seven bits a byte, the lowest first; all bytes but the last have 0x80
+# Varints: seven bits a byte, the lowest first; all bytes but the last one have 0x80 set
 
 
 def encode_varints(values):
-    """The encoding of many numbers.
+    """Encodes integers as varints.
 
     Args:
         values: array of int64.
 
     Returns:
-        `(data, ends)`: an array of uint8, and for each number where it ends in there.
+        `(data, ends)`: an array of uint8, and the end of each number in it.
     """
     bits = np.asarray(values, np.int64).view(np.uint64)
     sizes = np.ones(len(bits), np.int64)
@@ -72,37 +72,38 @@ def encode_varints(values):
 
 
 def decode_varints(data):
-    """The numbers that some bytes encode.
+    """Decodes varints.
 
     Args:
         data: array of uint8.
 
     Returns:
-        `(values, ends)`: an array of int64, and for each number where it ends in `data`.
+        `(values, ends)`: an array of int64, and the end of each number in `data`.
 
     Raises:
-        ValueError: the last number has no end, or one has more than 64 bits.
+        ValueError: the last number is cut off, or a number has more than 64 bits.
     """
     ends = np.flatnonzero(data < 0x80) + 1
     if len(data) != (ends[-1] if len(ends) else 0):
-        raise ValueError("a number is cut off")
+        raise ValueError("a number is cut off.")
     if len(ends) == len(data):
         return data.astype(np.int64), ends
     values, begin = np.zeros(len(ends), np.uint64), 0
     for first in range(0, len(ends), _BLOCK):
-        own_ends = ends[first : first + _BLOCK]
-        values[first : first + _BLOCK] = _varints_of_block(data[: own_ends[-1]], begin, own_ends)
-        begin = own_ends[-1]
+        block_ends = ends[first : first + _BLOCK]
+        block = _varints_of_block(data[: block_ends[-1]], begin, block_ends)
+        values[first : first + _BLOCK] = block
+        begin = block_ends[-1]
     return values.view(np.int64), ends
 
 
 def _varints_of_block(data, begin, ends):
-    """`decode_varints` of some numbers, of which the first one begins at `begin`, as uint64."""
+    """Decodes the varints with these ends, the first of which begins at `begin`, as uint64."""
     begins = np.concatenate([[begin], ends[:-1]])
     sizes = ends - begins
     longest = sizes.max()
     if longest > 10 or (data[begins[sizes == 10] + 9] > 1).any():
-        raise ValueError("a number has more than 64 bits")
+        raise ValueError("a number has more than 64 bits.")
     values = np.zeros(len(ends), np.uint64)
     for i in range(longest):
         having = sizes > i
@@ -121,15 +122,15 @@ def _varint(value):
 
 
 def _field(number, data):
-    """A field of a message that holds bytes (or text, or another message)."""
+    """Returns an encoded field of a message with bytes (or a string, or another message)."""
     return _varint(number << 3 | 2) + _varint(len(data)) + data
 
 
 def encode_examples(features, lengths):
-    """Many `tf.train.Example`s, serialized.
+    """Serializes many `tf.train.Example`s.
 
     Args:
-        features: dict name -> array of integers: the lists of all examples, one behind the other.
+        features: dict name -> array of integers: the lists of all examples, concatenated.
         lengths: the length of each example's lists.
 
     Returns:
@@ -152,46 +153,46 @@ def encode_examples(features, lengths):
 
 
 def _fields(data, *numbers):
-    """Number and bytes of each field of a message that has fields of these numbers only."""
+    """Yields `(number, bytes)` of each field of a message, which may only have these numbers."""
     for number, value, _, _ in read_fields(data):
         if isinstance(value, int) or number not in numbers:
-            raise ValueError("no tf.train.Example of packed lists of integers")
+            raise ValueError("expected a tf.train.Example of packed lists of integers.")
         yield number, value
 
 
 def _each_once(data, *numbers):
-    """The bytes of the fields of these numbers, which a message has once, or not: then, none."""
-    found = {}
+    """Returns the bytes of each field, which may occur at most once; `b""` if it is missing."""
+    fields = {}
     for number, value in _fields(data, *numbers):
-        if number in found:
-            raise ValueError("a field of a tf.train.Example is there twice")
-        found[number] = value
-    return [found.get(number, b"") for number in numbers]
+        if number in fields:
+            raise ValueError("a field of a tf.train.Example is there twice.")
+        fields[number] = value
+    return [fields.get(number, b"") for number in numbers]
 
 
 def _lists_of(record):
-    """Name -> encoded numbers of a serialized `tf.train.Example`, as views of it."""
-    found = {}
+    """Returns a dict name -> encoded numbers of a serialized `tf.train.Example`, as views."""
+    encoded = {}
     (features,) = _each_once(memoryview(record), 1)
     for _, entry in _fields(features, 1):
         name, lists = _each_once(entry, 1, 2)
         (integers,) = _each_once(lists, 3)
-        (found[bytes(name).decode()],) = _each_once(integers, 1)
-    return found
+        (encoded[bytes(name).decode()],) = _each_once(integers, 1)
+    return encoded
 
 
 def decode_examples(records, names):
-    """What `encode_examples` turned into bytes.
+    """Decodes `tf.train.Example`s, the inverse of `encode_examples`.
 
     Args:
         records: list of serialized `tf.train.Example`s.
-        names: which of their lists are wanted.
+        names: the names of the lists to decode.
 
     Returns:
-        `(features, lengths)` as `encode_examples` takes them, int64.
+        `(features, lengths)`, see `encode_examples`; int64.
 
     Raises:
-        ValueError: a record is no Example, or lacks one of `names`.
+        ValueError: a record is not an Example, or lacks one of `names`.
     """
     try:
         rows = [_lists_of(record) for record in records]
@@ -201,14 +202,14 @@ def decode_examples(records, names):
             data = np.frombuffer(b"".join(parts), np.uint8)
             features[name], ends = decode_varints(data)
             row_ends = np.searchsorted(ends, np.cumsum([len(part) for part in parts]), "right")
-            found = np.diff(row_ends, prepend=0)
-            if lengths is not None and not np.array_equal(found, lengths):
-                raise ValueError(f"{name} has not as many numbers as {names[0]}")
-            lengths = found
+            row_lengths = np.diff(row_ends, prepend=0)
+            if lengths is not None and not np.array_equal(row_lengths, lengths):
+                raise ValueError(f"{name} does not have as many numbers as {names[0]}.")
+            lengths = row_lengths
     except KeyError as error:
-        raise ValueError(f"a record has no list {error}; expected {', '.join(names)}") from None
+        raise ValueError(f"a record has no list {error}; expected {', '.join(names)}.") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"a record is no tf.train.Example ({error})") from None
+        raise ValueError(f"a record is not a tf.train.Example ({error}).") from None
     return features, lengths
 
 
@@ -221,7 +222,7 @@ def _masked_crc(data):
 
 
 def framed(record):
-    """A record as it stands in a TFRecord file."""
+    """Returns a record with lengths and checksums, as in a TFRecord file."""
     length = struct.pack("<Q", len(record))
     return b"".join(
         [length, _CRC.pack(_masked_crc(length)), record, _CRC.pack(_masked_crc(record))]
@@ -229,15 +230,15 @@ def framed(record):
 
 
 def write_shard(path, records, counts=dict):
-    """Writes a shard and its index, each whole or not at all, the index first.
+    """Writes a shard and its index, both atomically.
 
-    So where a shard has its name, its index has, too.
+    The index is written first, so if a shard exists, its index does too.
 
     Args:
         path: name of the file, ending in `.tfrecord`.
         records: iterable of bytes.
-        counts: a function that gives a dict name -> integer, to be kept in the index; it is called
-            when all records have been taken.
+        counts: a function that returns a dict name -> integer, to be stored in the index; it is
+            called after the last record. Default: no counts.
     """
     ends = [0]
     with replacing(path) as file:
@@ -252,54 +253,56 @@ def write_shard(path, records, counts=dict):
 
 
 def read_arrays(path):
-    """Name -> array of an `.npz` file.
+    """Reads an `.npz` file as a dict name -> array.
 
     Raises:
-        ValueError: it is damaged, holds other things than numbers, or more than its size explains.
-        OSError: it can't be opened.
+        ValueError: it is damaged, does not only hold numbers, or would take far more memory than
+            its size explains.
+        OSError: it cannot be opened.
     """
     try:
-        with here(path) as place:
-            size_of(place)  # of a directory, another file would be opened
-            arrays = open_checkpoint(place)
+        with local_copy(path) as local_path:
+            size_of(local_path)  # rejects a directory, in which `open_checkpoint` looks for files
+            arrays = open_checkpoint(local_path)
             return {name: np.array(arrays[name]) for name in arrays}
     except CheckpointError as error:
         raise ValueError(str(error)) from None
 
 
 def read_index(path):
-    """The index of a shard.
+    """Reads the index of a shard.
 
     Args:
         path: name of the shard.
 
     Returns:
-        `(offsets, counts)`: where its records begin, and where the last one ends; and what
-        `write_shard` was told to keep.
+        `(offsets, counts)`: the offsets of the records and of the end of the last one; and the
+        counts, see `write_shard`.
 
     Raises:
-        ValueError: the file of the index is damaged.
-        OSError: it can't be opened.
+        ValueError: the index file is damaged.
+        OSError: it cannot be opened.
     """
     name = index_name(path)
     try:
         counts = read_arrays(name)
         offsets = counts.pop("offsets", None)
         if offsets is None or not _are_offsets(offsets):
-            raise ValueError("offsets: expected integers that ascend from 0")
+            raise ValueError("offsets: expected integers that ascend from 0.")
         for key, value in counts.items():
             if value.shape or value.dtype.kind not in "iu" or value < 0:
-                raise ValueError(f"{key!r:.200}: expected one integer, not below 0")
+                raise ValueError(f"{key!r:.200}: expected one integer, not below 0.")
     except ValueError as error:
+        problem = str(error).removesuffix(".")
         raise ValueError(
-            f"{name} is no index of a shard ({error!s:.300}); remove it and its shard and make the"
-            " corpus again: only they are made"
+            f"{name} is not an index of a shard ({problem:.300}). Remove it and its shard and rerun"
+            " the command to make the corpus again; only missing shards are rebuilt."
         ) from None
     return offsets.astype(np.int64), {key: int(value) for key, value in counts.items()}
 
 
 def _are_offsets(array):
-    """Whether an array can be where the records of a shard begin, and where the last one ends."""
+    """Returns whether an array is valid as the offsets of a shard's records."""
     if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array) or array[0] != 0:
         return False
     offsets = array.astype(np.int64)
@@ -307,18 +310,18 @@ def _are_offsets(array):
 
 
 def _state(status):
-    """What changes when another file takes the name of one, or somebody writes in it."""
+    """Returns values that change if a file is replaced or written to."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @lru_cache(_MAPPED)
 def _mapped(path, state):
-    """The bytes of a file, which is as it was when `_state` told its state."""
+    """Maps a file into memory, after checking that it still has a given `_state`."""
     size_of(path)
     with naming(path), open(path, "rb") as file:
         if _state(os.fstat(file.fileno())) != state:
-            raise ValueError(f"{path} was changed while it was read; begin again")
-        size = state[2]  # an empty file can't be mapped
+            raise ValueError(f"{path} was changed while it was read; start again.")
+        size = state[2]  # an empty file cannot be mapped
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
 
 
@@ -326,10 +329,10 @@ class Shard:
     """The records of a TFRecord file, by number; the file is mapped, not loaded.
 
     Args:
-        path: a local TFRecord file; without an index beside it, it is read through once.
+        path: a local TFRecord file. If it has no index, it is scanned once.
 
     Raises:
-        ValueError: the file is cut off, or is no TFRecord file.
+        ValueError: the file is cut off, or is not a TFRecord file.
     """
 
     def __init__(self, path):
@@ -339,7 +342,8 @@ class Shard:
         if self._offsets[-1] != size:
             raise ValueError(
                 f"{path} has {size} bytes and its index says {self._offsets[-1]}: it was cut off or"
-                " changed; remove it and make the corpus again: only it is made"
+                " changed. Remove this shard and rerun the command to make the corpus again; only"
+                " missing shards are rebuilt."
             )
 
     def __len__(self):
@@ -369,12 +373,13 @@ class Shard:
 
     def _fail(self, number, problem):
         raise ValueError(
-            f"{self.path}: record {number} {problem}; the file is damaged, or no TFRecord file;"
-            " remove it and make the corpus again: only it is made"
+            f"{self.path}: record {number} {problem}; the file is damaged, or not a TFRecord file."
+            " Remove it and rerun the command to make the corpus again; only missing shards are"
+            " rebuilt."
         )
 
     def __getitem__(self, number):
-        """The data of a record, as bytes."""
+        """Returns the data of a record, as bytes."""
         begin, end = self._offsets[number : number + 2].tolist()
         if self._length(number, begin) != end - begin - _OVERHEAD:
             self._fail(number, "has another length than the index says")

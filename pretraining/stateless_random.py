@@ -1,8 +1,8 @@
-"""Random numbers that are functions of what they are for, for whole arrays at once.
+"""Counter-based (stateless) random numbers for reproducible, restartable sampling.
 
-A generator that is advanced gives numbers that depend on all that was drawn before. Here the
-number for (seed, epoch, example, position) is a hash of these four, so that a restart, another
-number of hosts or another order of work finds the same one.
+The numbers of a stateful generator depend on all draws before. Here the number for (seed, epoch,
+example, position) is a hash of these four, so it is the same after a restart, with another number
+of hosts, or in another order of work. All functions work on arrays.
 
 Reference: Steele, Lea & Flood, "Fast splittable pseudorandom number generators", 2014
 (SplitMix64); its mixing function is Stafford's variant 13.
@@ -17,20 +17,20 @@ _ROUNDS = 6
 
 
 def _mix(x):
-    """A bijection of 64 bits in which every bit of the result depends on every bit."""
+    """Returns a bijection of 64 bits in which every output bit depends on every input bit."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 def keys(*parts):
-    """Hashes of numbers, to be given to the functions below.
+    """Returns hashes of numbers, as keys for the functions below.
 
     Args:
-        *parts: integers from 0 to 2**63 - 1, or arrays of them that broadcast; their order counts.
+        *parts: integers from 0 to 2**63 - 1, or arrays of them that broadcast; the order matters.
 
     Returns:
-        An array of uint64 of the shape to which they broadcast.
+        An array of uint64 of the broadcast shape.
     """
     with np.errstate(over="ignore"):
         state = np.uint64(0)
@@ -40,11 +40,14 @@ def keys(*parts):
 
 
 def uniform(key, positions):
-    """Numbers in [0, 1): for each key and position one.
+    """Returns a uniform random number in [0, 1) for each key and position.
 
     Args:
         key: array of uint64 from `keys`.
         positions: integers that broadcast with `key`.
+
+    Returns:
+        An array of float64 of the broadcast shape.
     """
     with np.errstate(over="ignore"):
         bits = _mix(np.asarray(key) + (np.asarray(positions, np.uint64) + np.uint64(1)) * _GAMMA)
@@ -52,16 +55,16 @@ def uniform(key, positions):
 
 
 def permuted(indices, size, key):
-    """Where a random permutation of `range(size)` takes some indices, without the rest of it.
+    """Applies a random permutation of `range(size)` to some indices, without computing all of it.
 
-    A Feistel network permutes the places of a rectangle with at least `size` of them: row and
-    column are shifted in turn by a hash of the other one. What falls outside of `size` is
-    permuted again until it is inside.
+    A Feistel network permutes the cells of a rectangle with at least `size` cells: row and column
+    are shifted in turn by a hash of the other one. Results that are not below `size` are permuted
+    again until they are.
 
     Args:
         indices: array of integers from 0 to size - 1.
         size: length of the permutation.
-        key: which permutation, from `keys`.
+        key: key of the permutation, from `keys`.
 
     Returns:
         An array of int64 of the shape of `indices`.

@@ -1,10 +1,11 @@
-"""The texts of labelled data sets, without their labels: more to read where a corpus is small.
+"""Extracts the texts of labelled data sets, without their labels, for pretraining.
 
     python -m pretraining.texts --input 'D/**/*train*' --without 'D/**/*test*' --output texts.txt
 
-Every string with six Chinese characters or more in JSON, JSON lines or columns between tabs becomes
-a document, once; but none that stands in a file of `--without`, so that nothing of a test is read.
-(On going on with the texts of a task see Gururangan et al., arXiv 2004.10964, section 4.)
+Every string with at least six Chinese characters in JSON, JSON lines or tab-separated columns
+becomes a document, once; except for those that occur in a file of `--without`, so that no test data
+is used.
+(On pretraining with the texts of a task see Gururangan et al., arXiv 2004.10964, section 4.)
 """
 
 import argparse
@@ -19,13 +20,13 @@ from . import files
 from .documents import count_chinese
 
 _COLUMN = re.compile(r"[^\t]+")
-_LINE = re.compile("[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # as `str.splitlines` ends them
+_LINE = re.compile("[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # lines as in `str.splitlines`
 
 
 def strings(value):
-    """All strings within what JSON can hold, but no keys of objects.
+    """Yields all strings in a JSON value, except the keys of objects.
 
-    Half of a character, such as `"\\ud800"` alone, becomes U+FFFD.
+    Lone surrogates, such as `"\\ud800"`, become U+FFFD.
     """
     left = [value]
     while left:
@@ -37,28 +38,28 @@ def strings(value):
 
 
 def read_texts(path, min_chinese=6):
-    """The strings of a file: of JSON, of JSON lines, or between the tabs of its lines.
+    """Reads the strings of a file of JSON, JSON lines or tab-separated columns.
 
     Args:
-        path: of the file, local or any that `tf.io.gfile` knows.
-        min_chinese: Chinese characters that a string must have.
+        path: path of the file, local or remote (`tf.io.gfile`).
+        min_chinese: the least number of Chinese characters in a string. Default 6.
 
     Returns:
-        A list, in the order of the file.
+        A list of strings, in the order of the file.
 
     Raises:
-        ValueError: the file is no text in UTF-8, or an object in it has a key with two values.
+        ValueError: the file is not text in UTF-8, or an object in it has a repeated key.
     """
     with naming(path), files.open_binary(path) as file:
         content = file.read().removeprefix(b"\xef\xbb\xbf")
     try:
-        found = parsed(content)
+        value = parsed(content)
         strings_of_lines = (
             string for line in io.BytesIO(content) for string in strings_of_line(line)
         )
         return [
             string
-            for string in (strings_of_lines if found is None else strings(found))
+            for string in (strings_of_lines if value is None else strings(value))
             if count_chinese(string) >= min_chinese
         ]
     except UnicodeDecodeError as error:
@@ -68,26 +69,26 @@ def read_texts(path, min_chinese=6):
 
 
 def strings_of_line(line):
-    """The strings of a line of bytes: of JSON, or between tabs."""
-    found = parsed(line)
-    if found is not None:
-        return strings(found)
+    """Returns an iterator over the strings of a line of bytes: of its JSON, or its columns."""
+    value = parsed(line)
+    if value is not None:
+        return strings(value)
     return (match[0] for match in _COLUMN.finditer(line.decode().rstrip("\r\n")))
 
 
 def parsed(text):
-    """The object or the list of a JSON text of bytes; None if it is none, or would take too much."""
+    """Parses a JSON object or list; returns None if it is neither, invalid or too large."""
     try:
-        found = parse_json(text, halves=True)
+        value = parse_json(text, halves=True)
     except RepeatedKeyError:
         raise
     except ValueError:
         return None
-    return found if isinstance(found, dict | list) else None
+    return value if isinstance(value, dict | list) else None
 
 
 def lines_of(path):
-    """The lines of a local text file in UTF-8, without their ends; errors name the file."""
+    """Yields the lines of a local UTF-8 file, without line ends; errors name the file."""
     size_of(path)
     try:
         with naming(path), open(path, encoding="utf-8") as file:
@@ -98,9 +99,9 @@ def lines_of(path):
 
 
 def rows_of_pairs(path):
-    """The rows of a table of pairs: lists that begin with book, classical and modern text.
+    """Yields the rows of a table of pairs, lists of book, classical and modern text.
 
-    What is in further columns is one text.
+    All further columns are one item.
     """
     for number, line in enumerate(lines_of(path), 1):
         row = line.split("\t", 3)
@@ -113,38 +114,38 @@ def rows_of_pairs(path):
 
 
 def find(patterns):
-    """The files of some glob patterns, in order, each once.
+    """Returns the files of glob patterns, in order, each once.
 
     Raises:
-        ValueError: a pattern fits no file.
+        ValueError: a pattern matches no file.
     """
-    found = {}
+    unique = {}
     for pattern in patterns:
         paths = files.find(pattern)
         if not paths:
             raise ValueError(f"{pattern!r}: no such file; expected JSON, or columns between tabs.")
-        found |= dict.fromkeys(paths)
-    return list(found)
+        unique |= dict.fromkeys(paths)
+    return list(unique)
 
 
 def write_texts(inputs, without, output, min_chinese=6):
-    """Writes the texts of some files, an empty line after each. The file appears when it is whole.
+    """Writes the texts of files, with an empty line after each; the file is written atomically.
 
     Args:
         inputs: paths of files to read.
         without: paths of files whose texts are left out.
-        output: path to write to.
-        min_chinese: see `read_texts`.
+        output: path of the output.
+        min_chinese: see `read_texts`. Default 6.
 
     Returns:
-        How many texts were written.
+        The number of texts written.
 
     Raises:
         ValueError: see `read_texts`.
     """
-    out = {text for path in without for text in read_texts(path, min_chinese)}
-    read = [text for path in inputs for text in read_texts(path, min_chinese)]
-    kept = [text for text in dict.fromkeys(read) if text not in out]
+    excluded = {text for path in without for text in read_texts(path, min_chinese)}
+    texts = [text for path in inputs for text in read_texts(path, min_chinese)]
+    kept = [text for text in dict.fromkeys(texts) if text not in excluded]
     with files.replacing(output) as file:
         for text in kept:
             for line in filter(None, (match[0].strip() for match in _LINE.finditer(text))):

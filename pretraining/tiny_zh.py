@@ -1,16 +1,17 @@
-"""The texts, the vocabulary and the corpora of `tiny-zh`, the models that come with the toolkit.
+"""Makes the texts, vocabulary and corpora of `tiny-zh`, the models included in the toolkit.
 
     python -m pretraining.tiny_zh --data D --output WORK
 
-D is a directory with some of `lm_modern_prose/text.txt`, `lm_laws/text.txt` (documents between empty
-lines), `classical_modern/pairs.tsv` (book TAB classical TAB modern), `poetry/song_ci.jsonl` and
-`poetry/classics.jsonl` (title, paragraphs). docs/tiny-zh.md says where they come from, and their
-licences. WORK gets
+D is a directory with some of `lm_modern_prose/text.txt`, `lm_laws/text.txt` (documents between
+empty lines), `classical_modern/pairs.tsv` (book TAB classical TAB modern), `poetry/song_ci.jsonl`
+and `poetry/classics.jsonl` (title, paragraphs). See docs/tiny-zh.md for their sources and licences.
+The output in WORK is
 
-- `texts/train-KIND.txt` and `texts/heldout-KIND.txt`, KIND being modern, laws, classical or poems:
-  one of about fifty documents is held out, chosen by its own text, so that more texts change nothing;
-- `vocab.txt`: 7,000 entries;
-- `mlm` and `lm`: the corpora of the encoder and of the decoder, with rows of 128 and 256 tokens, and
+- `texts/train-KIND.txt` and `texts/heldout-KIND.txt`, where KIND is modern, laws, classical or
+  poems: about one of fifty documents is held out, by a hash of its text, so the choice does not
+  depend on the other texts;
+- `vocab.txt` with 7,000 entries;
+- `mlm` and `lm`, the corpora of the encoder and the decoder, with rows of 128 and 256 tokens, and
   `heldout-mlm`, `heldout-lm`.
 
 Then `python -m pretraining.train --config tiny_zh --corpus WORK/mlm --vocab WORK/vocab.txt --output
@@ -36,21 +37,21 @@ from .texts import lines_of, rows_of_pairs
 VOCABULARY = 7000
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PUNCTUATION = "，。、；：？！“”‘’（）《》〈〉【】「」『』…—～·￥％"
-TODAY = "圳鑫雯嗨咔喽嘞呃诶唔噗哔"  # in what people write today, and hardly in these texts
-HELD_OUT = 50  # one document of so many
+TODAY = "圳鑫雯嗨咔喽嘞呃诶唔噗哔"  # common in today's texts, but rare in these
+HELD_OUT = 50  # one of so many documents is held out
 LENGTHS = {"mlm": 128, "lm": 256}
-LINES = 100  # of a book whose chapters are not marked, in a document
+LINES = 100  # lines of a document, for books without marked chapters
 
 
 def paragraphs(path):
-    """The documents of a text: lists of lines between empty lines."""
+    """Yields the documents of a text, lists of lines between empty lines."""
     for filled, lines in groupby(map(str.strip, lines_of(path)), key=bool):
         if filled:
             yield list(lines)
 
 
 def columns(path, column):
-    """The documents of pairs: a hundred lines after each other of one book."""
+    """Yields the documents of a table of pairs, each with a hundred consecutive lines of a book."""
     for _, book in groupby(rows_of_pairs(path), key=lambda row: row[0]):
         lines = [row[column] for row in book]
         for begin in range(0, len(lines), LINES):
@@ -58,7 +59,7 @@ def columns(path, column):
 
 
 def poems(path):
-    """The documents of JSON lines: title and lines of each poem."""
+    """Yields the documents of JSON lines, the title and lines of each poem."""
     for number, line in enumerate(lines_of(path), 1):
         with contextlib.suppress(ValueError):
             match parse_json(line.encode()):
@@ -68,8 +69,8 @@ def poems(path):
                     yield [title, *paragraphs]
                     continue
         raise ValueError(
-            f"{path}, line {number}: expected a JSON object with title, a text, and paragraphs, a list"
-            f" of texts; got {shown(line)}."
+            f"{path}, line {number}: expected a JSON object with title, a string, and paragraphs, a"
+            f" list of strings; got {shown(line)}."
         )
 
 
@@ -85,33 +86,34 @@ KINDS = list(dict.fromkeys(kind for kind, *_ in SOURCES))
 
 
 def is_held_out(document):
+    """Returns whether a document, a list of lines, is held out."""
     digest = hashlib.sha256("\n".join(document).encode()).digest()
     return int.from_bytes(digest[:8], "big") % HELD_OUT == 0
 
 
 def write_texts(data, folder):
-    """Writes the texts of each kind, those to train on and those held out.
+    """Writes the training and held-out texts of each kind.
 
     Args:
         data: `Path` of the directory with the sources.
-        folder: `Path` to write to.
+        folder: `Path` of the output directory.
 
     Returns:
-        Characters of the texts to train on: a `Counter`.
+        A `Counter` of the characters of the training texts.
 
     Raises:
-        FileNotFoundError: none of the sources is there.
-        ValueError: one of them is not as described.
+        FileNotFoundError: all sources are missing.
+        ValueError: a source has another format.
     """
-    there = [source for source in SOURCES if (data / source[1]).is_file()]
-    if not there:
+    sources = [source for source in SOURCES if (data / source[1]).is_file()]
+    if not sources:
         names = ", ".join(dict.fromkeys(name for _, name, _ in SOURCES))
         raise FileNotFoundError(f"{data}: expected one of {names} in it.")
     folder.mkdir(parents=True, exist_ok=True)
     characters = Counter()
     for kind in KINDS:
         documents = [
-            document for k, name, read in there if k == kind for document in read(data / name)
+            document for k, name, read in sources if k == kind for document in read(data / name)
         ]
         for part, held in (("train", False), ("heldout", True)):
             with replacing(folder / f"{part}-{kind}.txt") as file:
@@ -124,20 +126,20 @@ def write_texts(data, folder):
 
 
 def usual_characters():
-    """The 3,755 characters of GB 2312's first level: those of today, whatever the texts have."""
+    """Returns the 3,755 characters of GB 2312's first level, the common ones of today."""
     cells = ((row + 0xA0, cell + 0xA0) for row in range(16, 56) for cell in range(1, 95))
     return [bytes(cell).decode("gb2312", errors="ignore") for cell in cells]
 
 
 def vocabulary(characters, size=VOCABULARY):
-    """Special tokens, ASCII, punctuation, the usual characters, and the commonest of the texts.
+    """Makes a vocabulary: special tokens, ASCII, punctuation, common and frequent characters.
 
     Args:
-        characters: a `Counter` of those in the texts.
-        size: entries.
+        characters: a `Counter` of the characters of the texts.
+        size: number of entries. Default 7,000.
 
     Returns:
-        A list of tokens, each once. Letters and digits are there as continuations, too.
+        A list of tokens, each once. Letters and digits are also included as continuations.
     """
     ascii_signs = [c for c in string.printable if c.isprintable() and c == c.lower() and c != " "]
     inner = [f"##{c}" for c in string.ascii_lowercase + string.digits]

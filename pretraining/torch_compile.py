@@ -1,9 +1,9 @@
-"""PyTorch: a training step recorded whole (forward, backward, update), and compiled as one program.
+"""Compiles whole PyTorch training steps (forward, backward, update) as one graph.
 
-Keras gives `torch.compile` a step full of Python that the compiler cannot follow, so that it
-compiles hundreds of small pieces. Here the step runs once on tensors without values, which notes
-down every operation on tensors; what is compiled is that list, in which operations fuse across
-layers, and into the update. Shapes must stay the same, as those of packed batches do.
+Keras passes `torch.compile` a step with Python code that the compiler cannot trace, so it compiles
+hundreds of small pieces. Here the step runs once on fake tensors, which records all operations on
+tensors; the resulting graph is compiled, so that operations are fused across layers and into the
+update. Shapes must be constant, as in packed batches.
 """
 
 import warnings
@@ -17,14 +17,14 @@ from torch.utils import _pytree as pytree
 
 
 def compile_whole_steps(model):
-    """Has `fit` run each step of a model as one program, compiled at the first batch of a shape.
+    """Makes `fit` run each step as one program, which is compiled for each new shape of a batch.
 
-    A step in which Python asks for the value of a tensor cannot be recorded (gradient
-    accumulation; random numbers from Keras' seeds): it is compiled in Keras' way, after a warning.
+    A step in which Python reads the value of a tensor cannot be recorded (gradient accumulation;
+    random numbers from Keras' seeds). It is compiled as in Keras, after a warning.
 
     Args:
-        model: compiled with an optimizer; its own `train_step` is not called. Its batches have
-            inputs, targets and weights.
+        model: a model compiled with an optimizer, for batches of inputs, targets and weights. Its
+            own `train_step` is not called.
     """
 
     def make_train_function(force=False):
@@ -35,7 +35,7 @@ def compile_whole_steps(model):
 
 
 class WholeStep:
-    """`train_function` of a Keras model: called with `[batch]`, gives the logs."""
+    """`train_function` of a Keras model; called with `[batch]`, it returns the logs."""
 
     def __init__(self, model):
         self.model, self.programs, self.in_pieces = model, {}, None
@@ -51,7 +51,7 @@ class WholeStep:
                 self.programs[key] = self.record(tensors, structure)
         except (DataDependentOutputException, GuardOnDataDependentSymNode):
             warnings.warn(
-                "The training step cannot be compiled as a whole, as Python asks for the value of a "
+                "The training step cannot be compiled as a whole, as Python reads the value of a "
                 "tensor in it; it is compiled in pieces.",
                 stacklevel=2,
             )
@@ -63,30 +63,34 @@ class WholeStep:
         return dict(zip(names, program(*values, *tensors), strict=True))
 
     def record(self, tensors, structure):
-        """The program, the variables whose values it takes before a batch, and the logs' names.
+        """Records and compiles the step for a batch.
 
         Args:
-            tensors: of a batch.
-            structure: how they are nested, of `pytree.tree_flatten`.
+            tensors: the tensors of the batch.
+            structure: their structure, from `pytree.tree_flatten`.
+
+        Returns:
+            `(program, variables, names)`: the compiled program, the variables whose values are its
+            arguments before the tensors, and the names of the logs that it returns.
 
         Raises:
             DataDependentOutputException, GuardOnDataDependentSymNode: see `compile_whole_steps`.
         """
         model, names = self.model, []
         model.optimizer.build(model.trainable_variables)
-        every = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-        variables = list({id(v): v for v in every}.values())
+        all_variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+        variables = list({id(v): v for v in all_variables}.values())
 
-        def flat(*everything):
-            values, batch = everything[: len(variables)], everything[len(variables) :]
-            own = [v._value for v in variables]
+        def flat(*arguments):
+            values, batch = arguments[: len(variables)], arguments[len(variables) :]
+            originals = [v._value for v in variables]
             try:
                 for variable, value in zip(variables, values, strict=True):
                     needs = variable._value.requires_grad
                     variable._value = value.detach().requires_grad_(needs)
                 logs = self.step(pytree.tree_unflatten(list(batch), structure))
             finally:
-                for variable, value in zip(variables, own, strict=True):
+                for variable, value in zip(variables, originals, strict=True):
                     variable._value = value
             names.extend(logs)
             return tuple(logs.values())
@@ -96,7 +100,7 @@ class WholeStep:
         return torch.compile(operations, dynamic=False), variables, names
 
     def step(self, data):
-        """Keras' `train_step`, but that it leaves no gradients in the tensors."""
+        """Runs a training step like Keras' `train_step`, without storing gradients in tensors."""
         model = self.model
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         y_pred = model(x, training=True)

@@ -1,10 +1,10 @@
-"""Loss and accuracy on text that is not trained on.
+"""Evaluates loss and accuracy on held-out text.
 
     python -m pretraining.validation --checkpoint RUN/model/hf --corpus WORK/heldout --objective mlm
 
-prints them for a model; the flags are settings of `pretraining.train`. All examples of the corpus are
-read once, masked the same way every time. Losses with other masks (`--masking.rate`,
-`--masking.whole_words`) cannot be compared, nor can those of other vocabularies.
+prints them for a model; the flags are settings of `pretraining.train`. All examples of the corpus
+are read once, always with the same masks. Losses with different masking (`--masking.rate`,
+`--masking.whole_words`) or vocabularies are not comparable.
 """
 
 import math
@@ -17,20 +17,20 @@ from bert4keras_lite.checkpoints import CheckpointError
 from . import config
 from .batches import Examples, fitting
 
-SEED = 0  # of the masks
+SEED = 0  # seed of the masks
 
 
 class Validation:
-    """Measures a model on all examples of a corpus.
+    """Evaluates a model on all examples of a corpus.
 
-    Every pass reads the same batches with the same masks. The last batch is filled up with examples
-    that weigh nothing.
+    Every evaluation uses the same batches with the same masks. The last batch is padded with
+    examples of weight 0.
 
     Args:
         corpus, objective, batch_size, cache, **masking_options: see `batches.Examples`.
 
     Raises:
-        ValueError: as `Examples`.
+        ValueError: see `batches.Examples`.
 
     Example:
         >>> Validation("corpus/heldout", "mlm", batch_size=32)(objective.model)
@@ -44,23 +44,24 @@ class Validation:
         self.batch_size = batch_size
 
     def __len__(self):
-        """How many batches there are."""
+        """Returns the number of batches."""
         return math.ceil(len(self.examples) / self.batch_size)
 
     def batches(self):
-        """Each example once: `(inputs, targets, weights)`."""
+        """Yields batches `(inputs, targets, weights)` with each example once."""
         count = len(self.examples)
         for step in range(len(self)):
             inputs, targets, weights = self.examples.batch(step)
-            weights[count - step * self.batch_size :] = 0  # those of the next epoch
+            weights[count - step * self.batch_size :] = 0  # examples of the next epoch
             yield inputs, targets, weights
 
     def __call__(self, model, progress=None):
-        """The means over all predictions, of loss and metrics, by name.
+        """Returns a dict name -> mean over all predictions, for the loss and the metrics.
 
         Args:
-            model: compiled, such as `Objective.model`. Its metrics are reset.
-            progress: called with the batches done and those that there are, after each.
+            model: a compiled model, such as `Objective.model`. Its metrics are reset.
+            progress: a function `(done, count)` that is called after each batch with the numbers
+                of batches done and in total. Default None.
         """
         sums, total = {}, 0.0
         names = [tensor.name for tensor in model.inputs]
@@ -91,7 +92,7 @@ def main(arguments=None):
         if settings.backend:
             os.environ["KERAS_BACKEND"] = settings.backend
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        from . import objectives  # imports Keras, which asks for the backend once
+        from . import objectives  # imports Keras, which reads the backend at import
 
         validation = Validation(
             settings.corpus,
@@ -102,18 +103,18 @@ def main(arguments=None):
         )
         objective = objectives.build(settings, validation.examples.manifest["vocab_size"])
         objective.model.compile()
-        measured = validation(objective.model, progress=print_progress)
+        metrics = validation(objective.model, progress=print_progress)
     except (ValueError, ImportError, OSError, CheckpointError) as error:
         complain(error)
         return 2
-    said = [f"{name} {measured[name]:.4f}" for name in sorted(measured, key=lambda n: n != "loss")]
-    said.append(f"perplexity {math.exp(measured['loss']):.2f}")
-    print(f"{len(validation.examples):,} examples: {', '.join(said)}")
+    cells = [f"{name} {metrics[name]:.4f}" for name in sorted(metrics, key=lambda n: n != "loss")]
+    cells.append(f"perplexity {math.exp(metrics['loss']):.2f}")
+    print(f"{len(validation.examples):,} examples: {', '.join(cells)}")
     return 0
 
 
 def print_progress(done, count):
-    """The share that is done, in place, where someone looks."""
+    """Prints the progress in place, if standard error is a terminal."""
     if sys.stderr.isatty():
         print(f"\r{done / count:.0%}", end="\n" if done == count else "", file=sys.stderr)
 

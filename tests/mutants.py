@@ -202,8 +202,8 @@ MUTANTS = (
     Mutant(
         "shards",
         "pretraining/batches.py",
-        "shards_of(directory, manifest, place) * corpora[directory]",
-        "shards_of(directory, manifest, place)",
+        "shards_of(directory, manifest, folder) * corpora[directory]",
+        "shards_of(directory, manifest, folder)",
     ),
     # several input files: the end of each, up to the boundary of a shard, is in no shard
     Mutant(

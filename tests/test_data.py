@@ -460,7 +460,7 @@ def test_batches_errors(arguments, message):
     [
         (None, "samples, part 1: expected numbers, got None"),
         ("a", "samples, part 1: expected numbers, got 'a'"),
-        (1 << 40, r"samples, part 1: integers up to \d+; expected what fits into int32"),
+        (1 << 40, r"samples, part 1: integers up to \d+; expected integers that fit into int32"),
     ],
 )
 def test_labels_that_are_no_numbers_of_a_batch(label, message):

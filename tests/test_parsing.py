@@ -132,7 +132,7 @@ def test_a_tokenizer_that_contradicts_itself(tmp_path):
 @pytest.mark.parametrize(
     ("vocab", "message"),
     [
-        ('{"a": 0, "b": 1, "c": 1}', "'b' and 'c' have the id 1; expected another for each"),
+        ('{"a": 0, "b": 1, "c": 1}', "'b' and 'c' have the id 1; expected a different id for each"),
         ('{"a": 0, "b": 1, "a": 2}', "the key 'a' is there twice, with the values 0 and 2"),
     ],
 )

@@ -240,7 +240,7 @@ def test_bad_vocabularies(tmp_path):
     gbk.write_text("[PAD]\n中国\n", "gb18030")
     empty.touch()
     blank.write_text("\n \n")
-    with pytest.raises(ValueError, match=r"gbk\.txt is no utf-8 text.*encoding="):
+    with pytest.raises(ValueError, match=r"gbk\.txt is not utf-8 text.*encoding="):
         load_vocab(gbk)
     assert load_vocab(gbk, encoding="gb18030") == {"[PAD]": 0, "中国": 1}
     with pytest.raises(ValueError, match="encoding='gbk2': no encoding of characters"):

@@ -419,7 +419,7 @@ def test_without_start_and_end_token(directory):
         ({"additional_special_tokens": [""]}, r"holds an empty token"),
         (
             {"added_tokens_decoder": {"x": {"content": "<e>"}}},
-            r"'x' of added_tokens_decoder is no id",
+            r"'x' of added_tokens_decoder is not an id",
         ),
         ({"added_tokens_decoder": []}, r"added_tokens_decoder is \[\]; expected an object id"),
         ({"additional_special_tokens": "<e>"}, r"_special_tokens is '<e>'; expected a list"),

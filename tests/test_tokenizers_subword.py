@@ -230,7 +230,7 @@ def test_bad_models(models, tmp_path):
     bad.write_bytes(b"\x0a\xff\xff not a model")
     empty.touch()
     for path in (bad, empty):
-        with pytest.raises(ValueError, match=f"{path.name} is no sentencepiece model"):
+        with pytest.raises(ValueError, match=f"{path.name} is not a sentencepiece model"):
             SpTokenizer(path)
     with pytest.raises(FileNotFoundError):
         SpTokenizer(tmp_path / "none.model")
@@ -622,7 +622,7 @@ def test_load_one_file_of_hugging_face(tmp_path, gpt2):
 def test_load_nothing_or_too_much(models, tmp_path):
     with pytest.raises(ValueError, match=r"no tokenizer; looked for vocab\.txt.*tokenizer\.json"):
         load_tokenizer(tmp_path)
-    with pytest.raises(ValueError, match="is no directory"):
+    with pytest.raises(ValueError, match="is not a directory"):
         load_tokenizer(tmp_path / "none")
     write_vocab(tmp_path, CHARACTERS)
     shutil.copy(models / "t5.model", tmp_path / "spiece.model")
@@ -631,7 +631,7 @@ def test_load_nothing_or_too_much(models, tmp_path):
     (tmp_path / "vocab.txt").unlink()
     (tmp_path / "spiece.model").rename(tmp_path / "a.model")
     shutil.copy(models / "t5.model", tmp_path / "b.model")
-    with pytest.raises(ValueError, match=r"files of one kind \(a\.model, b\.model\)"):
+    with pytest.raises(ValueError, match=r"files match \*\.model \(a\.model, b\.model\)"):
         load_tokenizer(tmp_path)
     (tmp_path / "b.model").unlink()
     (tmp_path / "tokenizer_config.json").write_text("{")

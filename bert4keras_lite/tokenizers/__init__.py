@@ -1,13 +1,13 @@
-"""Text to ids and back, without any framework: one interface, four kinds of vocabulary.
+"""Tokenizers for four types of vocabulary, with one interface and without any framework.
 
 | class | vocabulary | models |
 |---|---|---|
-| `Tokenizer` | WordPiece, `vocab.txt` | BERT and kin; with words: WoBERT, RoFormer, T5-PEGASUS |
+| `Tokenizer` | WordPiece, `vocab.txt` | BERT, RoFormer; with words: WoBERT, T5-PEGASUS |
 | `SpTokenizer` | sentencepiece, `spiece.model` | T5, mT5, XLNet |
-| `CpmTokenizer` | the same over the words of jieba | CPM, PanGu |
+| `CpmTokenizer` | sentencepiece over the words of jieba | CPM, PanGu |
 | `ByteBPETokenizer` | byte-level BPE, `vocab.json` and `merges.txt` | GPT-2 |
 
-`load_tokenizer(directory)` picks the one that fits the files of a checkpoint.
+`load_tokenizer(directory)` picks the class by the files of a checkpoint.
 """
 
 from .base import TokenizerBase

@@ -1,4 +1,4 @@
-"""Tokens that a text is cut at before anything else: those added to a vocabulary, and special ones."""
+"""Added and special tokens: their flags, and the search for them in a text."""
 
 import re
 from collections import defaultdict
@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 
 import regex
 
-MAX_ADDED = 1 << 16  # tokens that are no part of the vocabulary proper
-MAX_LOOKED_AT = 10_000  # characters of a text, in looking for them at one place
-# Unicode's White_Space, as `tokenizers` has it: Python's `\s` and `strip` take U+001C to U+001F as well
+MAX_ADDED = 1 << 16  # tokens outside the vocabulary file
+MAX_LOOKED_AT = 10_000  # characters compared at one position of a text
+# Unicode's White_Space, as in `tokenizers`; Python's `\s` and `strip` also take U+001C to U+001F
 WHITE_SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
@@ -18,18 +18,19 @@ _SPACE, _WORD = re.compile(f"[{WHITE_SPACE}]*"), regex.compile(r"\w")
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """One token that is read in a text as it stands.
+    """A token that is matched in a text before the text is tokenized.
 
     Args:
         content: the token.
-        id: its id; None if the vocabulary has it already.
-        lstrip: the white space before it belongs to it.
-        rstrip: the white space after it belongs to it.
-        single_word: is read only where no letter or digit touches it.
-        normalized: is looked for after the tokenizer's normalization, of the text and of the token
-            itself: lower-cased, `<E>` is found in `<e>`. WordPiece alone; elsewhere such tokens
-            are looked for after the others.
-        special: is no part of a text: `decode` leaves it out.
+        id: its id; None (default) if it is in the vocabulary or the id is not known yet.
+        lstrip: whether the white space before the token belongs to it. Default False, as for all
+            flags.
+        rstrip: whether the white space after the token belongs to it.
+        single_word: match the token only where no letter or digit touches it.
+        normalized: match the token after the tokenizer has normalized the text and the token:
+            with lower-casing, `<E>` matches `<e>`. In WordPiece only; other tokenizers just match
+            such tokens after the others.
+        special: whether `decode` leaves the token out.
     """
 
     content: str
@@ -41,19 +42,19 @@ class AddedToken:
     special: bool = False
 
     def flags(self):
-        """All but the id, as `tokenizer_config.json` has it."""
+        """Returns all fields but the id, as a dict in the format of `tokenizer_config.json`."""
         return {key: value for key, value in asdict(self).items() if key != "id"}
 
 
 class Finder:
-    """Finds tokens in a text: the leftmost, and of several there the longest.
+    """Finds tokens in a text: leftmost first, and the longest of several that start together.
 
     Args:
-        tokens: dict of what stands in the text, none of it empty -> `AddedToken`.
+        tokens: dict text to find (not empty) -> `AddedToken`.
 
     Raises:
-        ValueError: tokens that begin alike have so many lengths that each place of a text would
-            have to be looked at far more often than those of any model ask for.
+        ValueError: tokens with the same first character have too many different lengths, which
+            would make the search slow at every position of a text. No real model comes close.
     """
 
     def __init__(self, tokens):
@@ -61,38 +62,39 @@ class Finder:
         lengths = defaultdict(set)
         for content in tokens:
             lengths[content[0]].add(len(content))
-        for char, found in lengths.items():
-            if sum(found) > MAX_LOOKED_AT:
+        for char, sizes in lengths.items():
+            if sum(sizes) > MAX_LOOKED_AT:
                 raise ValueError(
-                    f"added_tokens: those that begin with {char!r} have {len(found)} lengths,"
-                    f" {sum(found)} characters; expected at most {MAX_LOOKED_AT}. Put them into the"
+                    f"added_tokens: those that begin with {char!r} have {len(sizes)} lengths,"
+                    f" {sum(sizes)} characters; expected at most {MAX_LOOKED_AT}. Put them into the"
                     " vocabulary."
                 )
-        # first character -> the lengths of the tokens with it, the greatest first
-        self._lengths = {char: sorted(found, reverse=True) for char, found in lengths.items()}
+        # first character -> the lengths of the tokens that begin with it, longest first
+        self._lengths = {char: sorted(sizes, reverse=True) for char, sizes in lengths.items()}
         self._first = re.compile(f"[{re.escape(''.join(lengths))}]")
 
     def is_in(self, text):
-        """Whether any of the tokens is in a text."""
+        """Returns whether a text contains any of the tokens."""
         return self._next(text, 0) is not None
 
     def find(self, text):
-        """The tokens of a text, without the white space beside them.
+        """Finds the tokens in a text.
 
         Returns:
-            A list of `(start, end, AddedToken)`.
+            A list of `(start, end, AddedToken)`; the spans do not include white space next to the
+            tokens.
         """
-        found, span = [], self._next(text, 0)
+        matches, span = [], self._next(text, 0)
         while span is not None:
             start, end = span
             token = self._tokens[text[start:end]]
             if not (token.single_word and _touches_a_word(text, start, end)):
-                found.append((start, end, token))
+                matches.append((start, end, token))
             span = self._next(text, end)
-        return found
+        return matches
 
     def _next(self, text, start):
-        """Where the first token at `start` or after it starts and ends, or None."""
+        """Returns `(start, end)` of the first token at or after `start`, or None."""
         while match := self._first.search(text, start):
             start = match.start()
             for length in self._lengths[match[0]]:
@@ -106,23 +108,24 @@ def _touches_a_word(text, start, end):
     return bool((start and _WORD.match(text, start - 1)) or _WORD.match(text, end))
 
 
-def parts(text, found):
-    """A text in parts: the tokens found, with the white space they take, and what is between.
+def parts(text, matches):
+    """Splits a text into added tokens and the stretches between them.
 
     Args:
         text: a string.
-        found: what `Finder.find` returns.
+        matches: the matches, as returned by `Finder.find`.
 
     Returns:
-        A list of `(start, end, token)` that covers the text, where `token` is an `AddedToken` or
-        None. Nothing is empty, but for the only part of an empty text.
+        A list of `(start, end, token)` that covers the text. `token` is an `AddedToken`, with the
+        white space that it strips, or None between tokens. No part is empty, except the only part
+        of an empty text.
     """
     result, done, space = [], 0, 0
-    for start, end, token in found:
+    for start, end, token in matches:
         if token.lstrip:
             start = done + len(text[done:start].rstrip(WHITE_SPACE))
         if token.rstrip:
-            if end > space:  # else this white space is known
+            if end > space:  # otherwise the end of this white space is already known
                 space = _SPACE.match(text, end).end()
             end = space
         if done < start:

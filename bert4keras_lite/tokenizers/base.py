@@ -1,4 +1,4 @@
-"""What all tokenizers share: special tokens, truncation, pairs, batches, offsets."""
+"""Base classes of the tokenizers: special tokens, truncation, pairs, batches, offsets."""
 
 import operator
 from abc import ABC, abstractmethod
@@ -11,23 +11,27 @@ from ..files import saving
 from .added import AddedToken, Finder, parts
 from .settings import write_settings
 
-ENTRY = 120  # bytes that a dict takes for a key and its value, at most
+ENTRY = 120  # bytes of overhead of a dict entry, at most
 
 
 def size_of(value):
-    """Bytes of a value, and of what a tuple holds."""
+    """Returns the bytes of memory that a value takes; for a tuple, with its items."""
     inner = sum(map(size_of, value)) if isinstance(value, tuple) else 0
     return getsizeof(value) + inner
 
 
 class Memo(dict):
-    """A table that computes what it lacks, and starts afresh when it is full.
+    """Cache of a function's results, which is emptied when it is full.
 
-    Strings longer than `longest` are not kept: they hardly come again. Threads may share a
-    table: at worst two of them compute the same value.
+    Threads may share a cache: at worst two of them compute the same value.
+
+    Args:
+        compute: a function key -> value.
+        longest: keys longer than this are not cached, as they rarely repeat; None (default)
+            caches all keys.
 
     Attributes:
-        limit: bytes that all keys and values take, about.
+        limit: approximate number of bytes that all keys and values may take.
     """
 
     limit = 1 << 24
@@ -54,7 +58,7 @@ class Memo(dict):
 
 
 def _truncated(items, length, index):
-    """`items` after deleting the one at `index` again and again until `length` are left."""
+    """Deletes the item at `index` repeatedly until `length` items are left."""
     excess = len(items) - length
     if excess <= 0:
         return items
@@ -62,13 +66,13 @@ def _truncated(items, length, index):
     if start < 0 or start + excess > len(items):
         raise ValueError(
             f"cannot shorten {len(items)} tokens to {length} at position {index}: maxlen is too"
-            " small, or truncate_from lies outside the text"
+            " small, or truncate_from lies outside the text."
         )
     return items[:start] + items[start + excess :]
 
 
 def _truncated_lengths(lengths, maxlen):
-    """The lengths after shortening the longer text (the first, if equal) one token at a time."""
+    """Returns the lengths after shortening the longer (or first) text one token at a time."""
     if len(lengths) == 1:
         return [min(lengths[0], maxlen)]
     first, second = lengths
@@ -79,15 +83,15 @@ def _truncated_lengths(lengths, maxlen):
 
 
 def byte_spans(text, lengths):
-    """Where consecutive stretches of a text's UTF-8 bytes start and end, in characters.
+    """Returns the character spans of consecutive pieces of a text's UTF-8 bytes.
 
     Args:
         text: a string.
-        lengths: the number of bytes of each stretch.
+        lengths: the number of bytes of each piece.
 
     Returns:
-        A list of `(start, end)`. A character that is cut belongs to every stretch with a byte of
-        it, so that neighbours may overlap.
+        A list of `(start, end)`. A character that is split belongs to every piece with one of its
+        bytes, so neighbouring spans may overlap.
     """
     owners = [i for i, char in enumerate(text) for _ in char.encode("utf-8", "replace")]
     spans, end = [], 0
@@ -98,7 +102,7 @@ def byte_spans(text, lengths):
 
 
 def locate(text, words):
-    """The positions at which words follow one another in a text.
+    """Returns the start positions of words that occur in a text in this order.
 
     Raises:
         ValueError: a word is not in the rest of the text.
@@ -109,7 +113,7 @@ def locate(text, words):
         if start < 0:
             raise ValueError(
                 f"offsets: the word {word!r:.200} of pre_tokenize is not in the rest of the text; a"
-                " pre_tokenize that rewrites the text allows no offsets"
+                " pre_tokenize that rewrites the text allows no offsets."
             )
         starts.append(start)
         end = start + len(word)
@@ -117,30 +121,30 @@ def locate(text, words):
 
 
 class TokenizerBase(ABC):
-    """What all tokenizers share: special tokens, truncation, pairs, batches.
+    """Base class of all tokenizers: special tokens, truncation, pairs, batches.
 
-    A subclass has a `_tokenize(text)` that gives the tokens of a text, `_encode_with_offsets`,
-    `token_to_id`, `id_to_token` and `decode`. It calls `_set_special_ids` when these work, and
-    cuts a text with `_parts` first.
+    A subclass implements `_tokenize`, `_encode_with_offsets`, `token_to_id`, `id_to_token`,
+    `decode` and `_save_vocabulary`. It calls `_set_special_ids` once its vocabulary is set, and
+    splits a text with `_parts` before it tokenizes it.
 
     Args:
-        token_start: token put in front of a text, or None.
-        token_end: token put behind each text, or None.
-        token_mask: token of masked-language-model blanks.
-        token_unk: token of everything the vocabulary lacks.
-        token_pad: token that fills up batches.
-        pre_tokenize: a function text -> list of words, run before the tokenization proper,
-            e.g. `jieba_words` for models with words in their vocabulary. Words that a
-            WordPiece vocabulary has stay whole.
-        token_translate: dict token -> token, applied to the tokens of a text.
-        added_tokens: dict token -> id, or list of `AddedToken`: tokens that are read in a text as
-            they stand, as those that were added before fine-tuning.
-        special_tokens_in_text: read the special tokens (`[MASK]`, `</s>`, ...) in a text as these
-            tokens; by default they are text like any other.
+        token_start: token put before a text, or None. Default `[CLS]`.
+        token_end: token put after each text, or None. Default `[SEP]`.
+        token_mask: token of masked positions. Default `[MASK]`.
+        token_unk: token for whatever is not in the vocabulary. Default `[UNK]`.
+        token_pad: token that pads batches. Default `[PAD]`.
+        pre_tokenize: a function text -> list of words, called before the tokenization itself,
+            e.g. `jieba_words` for models with words in their vocabulary. Words that are in a
+            WordPiece vocabulary stay whole. Default None.
+        token_translate: dict token -> token, applied to the tokens of a text. Default None.
+        added_tokens: dict token -> id, or list of `AddedToken`: tokens that are matched in a text
+            before it is tokenized, e.g. those added before fine-tuning. Default None.
+        special_tokens_in_text: whether special tokens (`[MASK]`, `</s>`, ...) that occur in a
+            text become these tokens. By default (False) they are ordinary text.
 
     Attributes:
-        other_stop_ids: ids at which a generated text ends, beside that of `token_end`;
-            `load_tokenizer` sets them.
+        other_stop_ids: ids besides that of `token_end` that end a generated text; set by
+            `load_tokenizer`.
     """
 
     other_stop_ids = ()
@@ -175,43 +179,47 @@ class TokenizerBase(ABC):
 
     @property
     def stop_ids(self):
-        """All ids at which a generated text ends."""
+        """All ids that end a generated text."""
         return [*self._end_ids, *self.other_stop_ids]
 
     def other_uses_of_mask(self):
-        """The names of special tokens that have the id of the mask token, too: `["unk"]`; or `[]`."""
+        """Returns the names of special tokens that share the mask token's id, e.g. `["unk"]`."""
         ids = {name: getattr(self, f"token_{name}_id") for name in self.special_tokens}
         mask = ids.pop("mask")
         return [name for name, i in ids.items() if i == mask and mask is not None]
 
     def _numbered(self, known):
-        """The ids of the added tokens, with `known(token)` giving that of a vocabulary's, or None.
+        """Returns a dict added token -> id.
+
+        Args:
+            known: a function token -> id in the vocabulary, or None.
 
         Raises:
-            ValueError: an added token is empty, has no id, or another than the vocabulary gives it.
+            ValueError: an added token is empty, has no id, or its id differs from that in the
+                vocabulary.
         """
         ids = {}
         for token in self.added_tokens.values():
             if not token.content:
-                raise ValueError("added_tokens: one of them is empty; expected texts.")
+                raise ValueError("added_tokens: one of them is empty; expected non-empty strings.")
             i = known(token.content)
-            ids[token.content] = wanted = i if token.id is None else token.id
-            if wanted is None:
+            ids[token.content] = given = i if token.id is None else token.id
+            if given is None:
                 raise ValueError(
                     f"added_tokens: {token.content!r:.200} has no id and is not in the vocabulary; give"
                     " its id."
                 )
-            if i not in (None, wanted):
+            if i not in (None, given):
                 raise ValueError(
-                    f"added_tokens: {token.content!r:.200} is given the id {wanted}; expected {i}, which"
-                    " it has in the vocabulary."
+                    f"added_tokens: {token.content!r:.200} is given the id {given}; expected {i}, its"
+                    " id in the vocabulary."
                 )
         return ids
 
     def _set_special_ids(self, known):
-        """Sets `token_start_id` and so on; None for tokens that are not `known` (token -> id)."""
+        """Sets `token_start_id`, `token_end_id`, etc.; None for tokens not in the dict `known`."""
         for name, token in self.special_tokens.items():
-            # The underscored names are bert4keras', which many scripts use.
+            # bert4keras has the underscored names, and many scripts use them.
             for prefix in ("", "_"):
                 setattr(self, f"{prefix}token_{name}", token)
                 setattr(self, f"{prefix}token_{name}_id", known.get(token))
@@ -219,8 +227,8 @@ class TokenizerBase(ABC):
             token = self.special_tokens[name]
             if token is not None and token not in known:
                 raise ValueError(
-                    f"token_{name}={token!r:.200} is not in the vocabulary; name the token it has"
-                    f" instead, or pass token_{name}=None to do without"
+                    f"token_{name}={token!r:.200} is not in the vocabulary; pass a token that is, or"
+                    f" token_{name}=None for none."
                 )
         self._start_ids = [] if self.token_start is None else [self.token_start_id]
         self._end_ids = [] if self.token_end is None else [self.token_end_id]
@@ -228,7 +236,7 @@ class TokenizerBase(ABC):
             *self.special_tokens.values(),
             *(token for token, added in self.added_tokens.items() if added.special),
         }
-        # What each special token is read as, if it is read at all.
+        # The special tokens to match in a text, if `special_tokens_in_text` is set.
         specials = {
             token: self.added_tokens.get(token, AddedToken(token, known[token], special=True))
             for token in filter(None, self.special_tokens.values())
@@ -243,7 +251,11 @@ class TokenizerBase(ABC):
         self._set_finders(in_text)
 
     def _set_finders(self, in_text):
-        """Prepares `_parts` for a dict token -> `AddedToken`: two rounds, the second `normalized`."""
+        """Prepares `_parts`, which first matches tokens in the raw text, then `normalized` ones.
+
+        Args:
+            in_text: dict text to match -> `AddedToken`.
+        """
         rounds = [
             {content: token for content, token in in_text.items() if token.normalized is late}
             for late in (False, True)
@@ -251,15 +263,15 @@ class TokenizerBase(ABC):
         self._finder, self._late_finder = (Finder(tokens) if tokens else None for tokens in rounds)
 
     def _parts(self, text):
-        """A text in parts `(start, end, AddedToken or None)`: what is None is tokenized proper."""
-        found = [(0, len(text), None)]
+        """Splits a text into `(start, end, AddedToken or None)`; parts with None are tokenized."""
+        split = [(0, len(text), None)]
         if self._finder:
-            found = parts(text, self._finder.find(text))
+            split = parts(text, self._finder.find(text))
         if not self._late_finder:
-            return found
+            return split
         return [
             (start + begin, start + stop, late)
-            for start, end, token in found
+            for start, end, token in split
             for begin, stop, late in (
                 self._late_parts(text[start:end]) if token is None else [(0, end - start, token)]
             )
@@ -270,76 +282,78 @@ class TokenizerBase(ABC):
 
     @abstractmethod
     def _tokenize(self, text):
-        """The tokens of a text, as a list, without start and end token and translation."""
+        """Returns the list of tokens of a text: no start and end token, not translated."""
 
     @abstractmethod
     def token_to_id(self, token):
-        """The id of a token; that of `token_unk` if the vocabulary lacks it."""
+        """Returns the id of a token; that of `token_unk` if it is not in the vocabulary."""
 
     @abstractmethod
     def id_to_token(self, i):
-        """The token of an id."""
+        """Returns the token of an id."""
 
     @abstractmethod
     def decode(self, ids):
-        """Readable text from token ids."""
+        """Returns the text of token ids."""
 
     def decode_stable(self, ids):
-        """The beginning of `decode(ids)` that stays as it is, whatever ids follow.
+        """Returns the part of `decode(ids)` that further ids cannot change, for streaming.
 
-        Bytes at the end that are no character yet are left out: others may complete them.
+        Bytes at the end that are not a whole character are left out: further ids may complete them.
         """
         return self.decode(ids).rstrip("\ufffd")
 
     def save(self, directory):
-        """Writes the files from which `load_tokenizer` reads the same tokenizer.
+        """Writes files from which `load_tokenizer` restores this tokenizer.
 
-        Special tokens, added tokens and settings go into `tokenizer_config.json`. What is no file's
-        matter is to be passed to `load_tokenizer` again: `pre_tokenize` (unless the vocabulary
-        shows it, as WoBERT's), `token_translate`, `special_tokens_in_text`, `drop_private_use`.
+        Special tokens, added tokens and settings go into `tokenizer_config.json`. These arguments
+        are not stored; pass them to `load_tokenizer` again: `pre_tokenize` (unless the vocabulary
+        implies it, as WoBERT's), `token_translate`, `special_tokens_in_text`, `drop_private_use`.
 
         Args:
-            directory: is made if missing.
+            directory: created if missing.
 
         Raises:
-            OSError: a file cannot be written; then what was there is unchanged.
-            ValueError: a token cannot be written, as it contains white space; see `added_tokens`.
+            OSError: a file cannot be written; existing files are then unchanged.
+            ValueError: a token contains white space, which a vocabulary file cannot store; use
+                `added_tokens` for it.
         """
         with saving(directory) as stage:
-            kind, values = self._save_vocabulary(stage)
-            write_settings(stage, kind, values, self)
+            algorithm, values = self._save_vocabulary(stage)
+            write_settings(stage, algorithm, values, self)
 
     def simplified(self):
-        """`(tokenizer, keep_tokens)`: itself and None, as every token may be needed.
+        """Returns `(tokenizer, keep_tokens)`: here the tokenizer itself and None.
 
-        `keep_tokens` is for `build_transformer_model`. `Tokenizer` leaves tokens out here.
+        `Tokenizer` overrides this to drop tokens that no text needs; `keep_tokens` is then for
+        `build_transformer_model`.
         """
         return self, None
 
     @abstractmethod
     def _save_vocabulary(self, directory):
-        """Writes the vocabulary; gives the kind, a key of `settings.NAMES`, and its settings."""
+        """Writes the vocabulary files; returns the algorithm, a key of `NAMES`, and settings."""
 
     def tokens_to_ids(self, tokens):
-        """The ids of a list of tokens."""
+        """Returns the ids of a list of tokens."""
         return [self.token_to_id(token) for token in tokens]
 
     def ids_to_tokens(self, ids):
-        """The tokens of a list (or array, or tensor of one axis) of ids.
+        """Returns the tokens of a list, one-dimensional array or tensor of ids.
 
         Raises:
-            TypeError: these are no integers, such as the rows of a batch.
+            TypeError: the items are not integers, e.g. they are the rows of a batch.
         """
         try:
             return [self.id_to_token(i) for i in ids]
         except TypeError:
             raise TypeError(
-                f"expected a list or an array of ids of one text, got {ids!r:.80}. Of a batch, take "
-                "one row after the other."
+                f"expected a list or an array of ids of one text, got {ids!r:.80}. Pass the rows of "
+                "a batch one by one."
             ) from None
 
     def _translated(self, text):
-        """The tokens of a text without start and end token."""
+        """Returns the translated tokens of a text, without start and end token."""
         translate = self._token_translate
         tokens = self._tokenize(text)
         return [translate.get(token, token) for token in tokens] if translate else tokens
@@ -347,13 +361,13 @@ class TokenizerBase(ABC):
     def tokenize(self, text, maxlen=None):
         """Splits a text into tokens, with start and end token.
 
-        Words outside the vocabulary appear as they are, not as `token_unk`, so that `rematch`
-        finds them.
+        Words outside the vocabulary stay as they are instead of becoming `token_unk`, so that
+        `rematch` finds them.
 
         Args:
             text: a string.
-            maxlen: the most tokens to return, start and end token included; the end of the text
-                is cut off.
+            maxlen: the most tokens to return, start and end token included; a longer text loses
+                its end. Default None: no limit.
 
         Returns:
             A list of strings.
@@ -364,15 +378,15 @@ class TokenizerBase(ABC):
         return tokens if maxlen is None else _truncated(tokens, maxlen, -1 - len(end))
 
     def _encode(self, text):
-        """The ids of a text without start and end token."""
+        """Returns the ids of a text, without start and end token."""
         return self.tokens_to_ids(self._translated(text))
 
     @abstractmethod
     def _encode_with_offsets(self, text):
-        """The same, and for each id where its token starts and ends in the text."""
+        """Returns `(ids, offsets)` of a text; `offsets` holds `(start, end)` of each token."""
 
     def _sequence(self, text, return_offsets):
-        """`[ids]` or `[ids, offsets]` of a text or of a list of tokens."""
+        """Returns `[ids]` or `[ids, offsets]` of a text or a list of tokens."""
         if not isinstance(text, str):
             if return_offsets or not isinstance(text, list | tuple):
                 expected = "a string" if return_offsets else "a string or a list of tokens"
@@ -386,30 +400,30 @@ class TokenizerBase(ABC):
         if not return_offsets:
             return [[*self._start_ids, *self._encode(text), *self._end_ids]]
         ids, offsets = self._encode_with_offsets(text)
-        nowhere = [(0, 0)]
+        no_source = [(0, 0)]
         return [
             [*self._start_ids, *ids, *self._end_ids],
-            nowhere * len(self._start_ids) + offsets + nowhere * len(self._end_ids),
+            no_source * len(self._start_ids) + offsets + no_source * len(self._end_ids),
         ]
 
     def _sequences(self, texts):
-        """`_sequence` of many texts, for subclasses that are faster when they see them at once."""
+        """Returns `_sequence` of each text; subclasses may process them together, to be faster."""
         return [self._sequence(text, False) for text in texts]
 
     def rematch(self, text, tokens):
-        """Finds the tokens in the text they came from.
+        """Aligns tokens with the characters of the text they came from.
 
-        Exact however the tokenizer changed the text: lower-casing, accents, spaces, NFKC. If the
-        left of a text was truncated, prefer `encode(..., return_offsets=True)`: here the first
-        token is then looked for where it first occurs.
+        This is exact whatever the tokenizer changed in the text: case, accents, spaces, NFKC. If
+        the text was truncated on the left, prefer `encode(..., return_offsets=True)`, because
+        `rematch` takes the first occurrence of the first token.
 
         Args:
-            text: the text, as it was before tokenization.
-            tokens: its tokens, as `tokenize` or `ids_to_tokens` returns them.
+            text: the text before tokenization.
+            tokens: its tokens, as returned by `tokenize` or `ids_to_tokens`.
 
         Returns:
-            For each token the list of the positions of its characters in `text`; an empty list
-            for special tokens. In WordPiece a `token_unk` stands for the rest of a word.
+            A list with one list for each token: the positions of its characters in `text`, empty
+            for special tokens. In WordPiece a `token_unk` covers the rest of a word.
 
         Raises:
             ValueError: a token does not occur in the rest of the text.
@@ -426,14 +440,14 @@ class TokenizerBase(ABC):
 
     def _positions(self, text, tokens):
         ids, offsets = self._encode_with_offsets(text)
-        occurring, found, mapping = set(ids), iter(zip(ids, offsets, strict=True)), []
-        for token, wanted in zip(tokens, self.tokens_to_ids(tokens), strict=True):
-            if wanted not in occurring and token in self.special_tokens.values():
+        occurring, remaining, mapping = set(ids), iter(zip(ids, offsets, strict=True)), []
+        for token, token_id in zip(tokens, self.tokens_to_ids(tokens), strict=True):
+            if token_id not in occurring and token in self.special_tokens.values():
                 mapping.append([])
                 continue
-            span = next((span for i, span in found if i == wanted), None)
+            span = next((span for i, span in remaining if i == token_id), None)
             if span is None:
-                raise ValueError(f"rematch: token {token!r:.200} is not in the rest of the text")
+                raise ValueError(f"rematch: token {token!r:.200} is not in the rest of the text.")
             mapping.append(list(range(*span)))
         return mapping
 
@@ -447,26 +461,27 @@ class TokenizerBase(ABC):
         truncate_from="right",
         return_offsets=False,
     ):
-        """Token ids and segment ids of a text or a pair of texts.
+        """Encodes a text or a pair of texts as token ids and segment ids.
 
         Args:
-            first_text: a string, or a list of tokens as `tokenize` returns it.
-            second_text: the same or None.
-            maxlen: the most ids to return. Of two texts, the longer one is shortened first.
-            pattern: `"S*E*E"` (start, first, end, second, end), or `"S*ES*E"` with a start token
-                before the second text too.
-            truncate_from: where a text is shortened: `"right"` (before its end token), `"left"`
-                (after its start token), or the position at which tokens are deleted; a pair of
-                positions for a pair of texts.
-            return_offsets: also return where each token comes from.
+            first_text: a string, or a list of tokens as returned by `tokenize`.
+            second_text: the same, or None (default).
+            maxlen: the most ids to return; None (default) for no limit. Of two texts, the longer
+                one is shortened first.
+            pattern: `"S*E*E"` (default: start, first, end, second, end), or `"S*ES*E"` with a start
+                token before the second text too.
+            truncate_from: where a text is shortened: `"right"` (default, before its end token),
+                `"left"` (after its start token), or the position at which tokens are deleted; a
+                pair of positions for a pair of texts.
+            return_offsets: whether to return the offsets of the tokens too. Default False.
 
         Returns:
             `(token_ids, segment_ids)`, two lists of ints; segments are 0 for the first and 1 for
-            the second text. With `return_offsets` a third list: for each token `(start, end)`,
-            such that `text[start:end]` is its source; `(0, 0)` for start and end tokens.
+            the second text. With `return_offsets`, a third list with `(start, end)` of each token:
+            `text[start:end]` is its source. Start and end tokens have `(0, 0)`.
 
         Raises:
-            ValueError: an unknown `pattern` or `truncate_from`, or a `maxlen` that leaves no room.
+            ValueError: `pattern` or `truncate_from` is unknown, or `maxlen` is too small.
             TypeError: a text is neither a string nor a list.
 
         Example:
@@ -479,11 +494,11 @@ class TokenizerBase(ABC):
         return self._joined(sequences, maxlen, pattern, truncate_from)
 
     def _joined(self, sequences, maxlen, pattern, truncate_from):
-        """What `encode` returns, from the `_sequence` of each of one or two texts."""
+        """Returns the result of `encode`, given the `_sequence` of one or two texts."""
         is_pair = len(sequences) == 2
         if is_pair and pattern not in ("S*E*E", "S*ES*E"):
-            raise ValueError(f"pattern={pattern!r:.200}; expected 'S*E*E' or 'S*ES*E'")
-        # The start token of a second text goes only after truncation.
+            raise ValueError(f"pattern={pattern!r:.200}; expected 'S*E*E' or 'S*ES*E'.")
+        # The start token of a second text is dropped only after truncation.
         surplus = len(self._start_ids) if is_pair and pattern == "S*E*E" else 0
 
         if maxlen is not None:
@@ -512,7 +527,7 @@ class TokenizerBase(ABC):
         indices = truncate_from if isinstance(truncate_from, list | tuple) else [truncate_from] * 2
         if len(indices) != 2 or not all(isinstance(index, int) for index in indices):
             raise ValueError(
-                f"truncate_from={truncate_from!r:.200}; expected 'right', 'left', a position or two"
+                f"truncate_from={truncate_from!r:.200}; expected 'right', 'left', a position or two."
             )
         return indices
 
@@ -526,31 +541,32 @@ class TokenizerBase(ABC):
         length=None,
         padding="right",
     ):
-        """Token ids and segment ids of many texts, filled up to one length.
+        """Encodes many texts as token ids and segment ids, padded to one length.
 
         Args:
-            first_texts: list of what `encode` takes as `first_text`, or of pairs of texts, each a
-                tuple of two (lists are tokens).
-            second_texts: list of as many second texts, or None.
+            first_texts: list of strings or lists of tokens, as `first_text` of `encode`; or list of
+                pairs of texts, each a tuple of two.
+            second_texts: list of as many second texts, or None (default).
             maxlen: the most ids in a row, as in `encode`.
             pattern: as in `encode`.
             truncate_from: as in `encode`.
-            length: length of the rows; by default that of the longest.
-            padding: side on which `token_pad_id` (and segment 0) fills up: `"right"` or `"left"`.
+            length: length of the rows; None (default) for that of the longest.
+            padding: side that is padded with `token_pad_id` (and segment 0): `"right"` (default) or
+                `"left"`.
 
         Returns:
             `(token_ids, segment_ids)`, two int32 arrays of shape `(batch, length)`.
 
         Raises:
-            ValueError: numbers of texts differ, a row is longer than `length`, an unknown
-                `padding`, or padding is needed and the vocabulary has no `token_pad`.
+            ValueError: the numbers of texts differ, a row is longer than `length`, `padding` is
+                unknown, or padding is needed and `token_pad` is not in the vocabulary.
             TypeError: a string instead of a list, or tuples that are not all pairs.
 
         Example:
             >>> token_ids, segment_ids = tokenizer.encode_batch(["今天天气好", "是"], maxlen=128)
         """
         if padding not in ("right", "left"):
-            raise ValueError(f"padding={padding!r:.200}; expected 'right' or 'left'")
+            raise ValueError(f"padding={padding!r:.200}; expected 'right' or 'left'.")
         for name, texts in (("first_texts", first_texts), ("second_texts", second_texts)):
             if isinstance(texts, str | bytes):
                 raise TypeError(
@@ -567,7 +583,7 @@ class TokenizerBase(ABC):
         if second_texts is not None and len(second_texts) != len(first_texts):
             raise ValueError(
                 f"{len(first_texts)} first_texts but {len(second_texts)} second_texts; expected"
-                " as many"
+                " the same number."
             )
         columns = [self._sequences(ts) for ts in (first_texts, second_texts) if ts is not None]
         rows = [
@@ -578,11 +594,13 @@ class TokenizerBase(ABC):
         longest = max(lengths, default=0)
         length = longest if length is None else length
         if longest > length:
-            raise ValueError(f"a text has {longest} tokens, length={length}; pass maxlen={length}")
+            raise ValueError(
+                f"length={length}: a text has {longest} tokens; pass maxlen={length} to truncate."
+            )
         if self.token_pad_id is None and any(n < length for n in lengths):
             raise ValueError(
                 f"texts of different lengths need padding, but token_pad={self.token_pad!r:.200} is"
-                " not in the vocabulary; name the token it has"
+                " not in the vocabulary; pass a token that is."
             )
         token_ids = np.full((len(rows), length), self.token_pad_id or 0, "int32")
         segment_ids = np.zeros((len(rows), length), "int32")
@@ -592,7 +610,7 @@ class TokenizerBase(ABC):
         return token_ids, segment_ids
 
     def _look_like_pairs(self, texts):
-        """Whether all are lists of two strings none of which is a token."""
+        """Returns whether all texts are lists of two strings, neither of them a token."""
         return bool(texts) and all(
             isinstance(text, list)
             and [type(part) for part in text] == [str, str]
@@ -604,7 +622,7 @@ class TokenizerBase(ABC):
 
 
 def _columns_of_pairs(pairs, second_texts):
-    """First and second texts of a list of pairs."""
+    """Returns the first and the second texts of a list of pairs."""
     other = next((p for p in pairs if not isinstance(p, tuple) or len(p) != 2), None)
     if other is not None or second_texts is not None:
         got = "second_texts, too" if other is None else f"{other!r:.80} among them"
@@ -613,7 +631,7 @@ def _columns_of_pairs(pairs, second_texts):
 
 
 class DictTokenizer(TokenizerBase):
-    """A tokenizer whose vocabulary is a dict token -> id. Ids may have gaps."""
+    """Base class of tokenizers whose vocabulary is a dict token -> id. Ids may have gaps."""
 
     def _set_vocab(self, token_dict):
         self._vocab = token_dict  # without the added tokens
@@ -622,8 +640,8 @@ class DictTokenizer(TokenizerBase):
             for token, i in added.items():
                 if owners.setdefault(i, token) != token:
                     raise ValueError(
-                        f"added_tokens: id {i} of {token!r:.200} is that of {owners[i]!r:.200}; expected ids"
-                        " that the vocabulary does not use."
+                        f"added_tokens: id {i} of {token!r:.200} is that of {owners[i]!r:.200}; expected"
+                        " an id that the vocabulary does not use."
                     )
             token_dict = {**token_dict, **added}
         self.token_dict = self._token_dict = token_dict
@@ -632,20 +650,20 @@ class DictTokenizer(TokenizerBase):
         self._set_special_ids(token_dict)
 
     def known_id(self, token):
-        """The id of a token, or None if the vocabulary lacks it."""
+        """Returns the id of a token, or None if it is not in the vocabulary."""
         return self._token_dict.get(token)
 
     def token_to_id(self, token):
-        """The id of a token; that of `token_unk` if the vocabulary lacks it."""
+        """Returns the id of a token; that of `token_unk` if it is not in the vocabulary."""
         return self._token_dict.get(token, self.token_unk_id)
 
     def id_to_token(self, i):
-        """The token of an id (an int of any library); `""` for a row without token.
+        """Returns the token of an id (an integer of any library); `""` for a row without token.
 
         Raises:
-            ValueError: there is no such row.
+            ValueError: the id is negative or not below `vocab_size`.
         """
         i = operator.index(i)
         if not 0 <= i < self.vocab_size:
-            raise ValueError(f"id {i} is not in the vocabulary of {self.vocab_size} tokens")
+            raise ValueError(f"id {i} is not in the vocabulary of {self.vocab_size} tokens.")
         return self._token_dict_inv.get(i, "")

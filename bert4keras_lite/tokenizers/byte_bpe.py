@@ -1,13 +1,13 @@
-"""GPT-2's byte-level byte pair encoding.
+"""Byte-level byte pair encoding (BPE), as in GPT-2.
 
-1. A regular expression cuts the text into words, numbers, punctuation and spaces; a word keeps
+1. A regular expression splits the text into words, numbers, punctuation and spaces; a word keeps
    the space before it.
 2. The UTF-8 bytes of each piece are written in an alphabet of 256 visible characters (a space is
-   `Ġ`), so that there are no unknown characters.
-3. Of all neighbouring symbols, the pair that comes first in the list of merges is joined, again
-   and again.
+   `Ġ`), so no character is unknown.
+3. The pair of neighbouring symbols that comes first in the list of merges is joined, repeatedly,
+   until no pair is in the list.
 
-A Chinese character is three bytes and, in GPT-2's vocabulary, often two or three tokens.
+A Chinese character has three bytes and often takes two or three tokens of GPT-2's vocabulary.
 
 Reference: Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, section
 2.2; the algorithm is that of `src/encoder.py` in https://github.com/openai/gpt-2.
@@ -27,16 +27,16 @@ from .base import DictTokenizer, Memo, byte_spans, locate
 from .settings import checked_merges, checked_vocab
 from .wordpiece import load_vocab
 
-# English contractions, words, numbers, everything else, and spaces. Of several spaces the last
-# goes with the word that follows.
+# English contractions, words, numbers, everything else, and spaces. The last of several spaces
+# belongs to the word after it.
 _WORDS = regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 
 def _byte_alphabet():
-    """The 256 characters that stand for bytes: visible ones for themselves, others from U+0100."""
-    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    """Returns the characters of the 256 bytes: visible ones themselves, others from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in visible else next(others)) for byte in range(256)]
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
 
 
 ALPHABET = _byte_alphabet()
@@ -44,19 +44,19 @@ _BYTE_OF = {char: byte for byte, char in enumerate(ALPHABET)}
 
 
 def _symbols(text):
-    """The bytes of a text as a string over the alphabet."""
+    """Returns the UTF-8 bytes of a text as a string over the alphabet."""
     return "".join(map(ALPHABET.__getitem__, text.encode("utf-8", "replace")))
 
 
 def _token_bytes(token):
-    """The bytes a token stands for; an added token outside the alphabet stands for itself."""
+    """Returns the bytes of a token; a token not written in the alphabet is taken as plain text."""
     if all(char in _BYTE_OF for char in token):
         return bytes(map(_BYTE_OF.__getitem__, token))
     return token.encode("utf-8", "replace")
 
 
 def read_vocab(path):
-    """The dict token -> id of a JSON file, or of a file with one token a line."""
+    """Reads a dict token -> id from a JSON file, or from a file with one token a line."""
     complete(Path(path).parent)
     if Path(path).suffix != ".json":
         return load_vocab(path)
@@ -64,7 +64,7 @@ def read_vocab(path):
 
 
 def read_merges(path, vocab):
-    """The pairs of symbols of a file of merges, best first."""
+    """Reads the pairs of symbols from a merges file, best first."""
     try:
         lines = read_lines(path)
     except UnicodeDecodeError as error:
@@ -85,30 +85,29 @@ def read_merges(path, vocab):
 
 
 class ByteBPETokenizer(DictTokenizer):
-    """GPT-2's byte-level BPE tokenizer.
+    """Byte-level BPE tokenizer, as in GPT-2.
 
     Its ids are those of OpenAI's code; with `special_tokens_in_text=True`, those of Hugging
     Face's GPT-2 tokenizer.
 
-    Every token has a source in the text. A character whose bytes are parted among several tokens
-    counts as the source of each of them, so the offsets of neighbours may overlap. The space
-    before a word belongs to the word's token.
+    Every token has a source in the text. If the bytes of a character are split among several
+    tokens, each of them has the character as its source, so the offsets of neighbouring tokens may
+    overlap. The space before a word belongs to the word's token.
 
     Args:
-        vocab: dict token -> id; or a file of it: `vocab.json` (Hugging Face), `encoder.json`
+        vocab: dict token -> id; or its file: `vocab.json` (Hugging Face), `encoder.json`
             (OpenAI), or `vocab.txt` with one token a line.
-        merges: list of pairs of symbols, best first; or a file of it, `merges.txt` or
-            `vocab.bpe`.
-        token_start: token put in front of a text; None, as GPT-2 has none.
-        token_end: token put behind each text; None: GPT-2 puts `<|endoftext|>` between
-            documents, which is the caller's choice.
-        token_mask, token_unk, token_pad: the other special tokens.
-        **kwargs: `pre_tokenize`, `token_translate`, `added_tokens`, and
-            `special_tokens_in_text`, which reads `<|endoftext|>` in a text as that token; see
-            `TokenizerBase`.
+        merges: list of pairs of symbols, best first; or its file, `merges.txt` or `vocab.bpe`.
+        special_tokens_in_text: whether `<|endoftext|>` in a text becomes that token. Default False.
+        token_start: token put before a text. Default None, as GPT-2 has none.
+        token_end: token put after each text. Default None: GPT-2 puts `<|endoftext|>` between
+            documents, which is left to the caller.
+        token_mask: default `<mask>`.
+        token_unk, token_pad: default `<|endoftext|>`.
+        **kwargs: `pre_tokenize`, `token_translate` and `added_tokens`, see `TokenizerBase`.
 
     Raises:
-        ValueError: a file is not what it should be, or the two do not belong together.
+        ValueError: a file is invalid, or vocabulary and merges do not belong together.
 
     Example:
         >>> tokenizer = ByteBPETokenizer("vocab.json", "merges.txt")
@@ -149,14 +148,14 @@ class ByteBPETokenizer(DictTokenizer):
             if first + second not in vocab:
                 raise ValueError(
                     f"the merges join {first!r:.200} and {second!r:.200}, but {source} has no"
-                    f" {first + second!r:.200}; expected vocabulary and merges of one model"
+                    f" {first + second!r:.200}; expected vocabulary and merges of one model."
                 )
         self._set_vocab(vocab)
         self._ranks = {tuple(pair): rank for rank, pair in enumerate(merges)}
         if self.token_unk_id is None and not vocab.keys() >= set(ALPHABET):
             raise ValueError(
-                f"{source} lacks some of the 256 bytes and token_unk={self.token_unk!r:.200}; name the"
-                " token it has for what is unknown"
+                f"{source} lacks some of the 256 bytes and token_unk={self.token_unk!r:.200}; pass as"
+                " token_unk a token of the vocabulary."
             )
 
         self._word_tokens = Memo(self._compute_word_tokens, longest=32)
@@ -173,20 +172,20 @@ class ByteBPETokenizer(DictTokenizer):
                 values |= {f"add_{theirs}_token": True, f"{theirs}_token": token}
         return "byte-level BPE", values
 
-    # Tables
+    # Functions whose results are cached
 
     def _compute_word_tokens(self, word):
-        """Joins neighbours, the best-ranked pair first, until no pair is among the merges."""
+        """Returns a word's tokens: joins the best-ranked pair until no pair is in the merges."""
         symbols = list(_symbols(word))
         size, ranks = len(symbols), self._ranks
-        # Neighbours of each symbol; a symbol that was joined to its left neighbour is None.
+        # Indices of the neighbours of each symbol. A symbol joined to its left neighbour is None.
         left, right = list(range(-1, size - 1)), list(range(1, size + 1))
         heap = [(ranks[p], i) for i, p in enumerate(pairwise(symbols)) if p in ranks]
         heapify(heap)
         while heap:
             rank, i = heappop(heap)
             j = right[i]
-            # Symbols may have been joined otherwise since their pair was noted.
+            # Either symbol may have been joined to another one since this pair was pushed.
             if j == size or ranks.get((symbols[i], symbols[j])) != rank:
                 continue
             symbols[i], symbols[j] = symbols[i] + symbols[j], None
@@ -207,7 +206,7 @@ class ByteBPETokenizer(DictTokenizer):
     # Text to tokens
 
     def _words(self, text):
-        """What of a text without added tokens is cut on its own."""
+        """Returns the words of `pre_tokenize`, each tokenized by itself; or the whole text."""
         return [text] if self._pre_tokenize is None else list(self._pre_tokenize(text))
 
     def _word_list(self, text):
@@ -242,7 +241,7 @@ class ByteBPETokenizer(DictTokenizer):
         return self._encode(text), offsets
 
     def _spans(self, text):
-        """Where the tokens of a text without added tokens start and end."""
+        """Returns `(start, end)` of each token of a text without added tokens."""
         words, spans = self._words(text), []
         for start, word in zip(locate(text, words), words, strict=True):
             tokens = chain.from_iterable(map(self._word_tokens.__getitem__, _WORDS.findall(word)))
@@ -252,9 +251,9 @@ class ByteBPETokenizer(DictTokenizer):
     # Tokens to text
 
     def decode(self, ids):
-        """The text of token ids, without special tokens; other added tokens stay as they are.
+        """Returns the text of token ids, without special tokens; other added tokens are kept.
 
-        Bytes that are no whole character, as after a truncation, become U+FFFD.
+        Bytes that do not form a whole character, e.g. after truncation, become U+FFFD.
 
         Args:
             ids: list, array or tensor of ids.

@@ -1,4 +1,4 @@
-"""Picks the tokenizer of a checkpoint by the files beside it."""
+"""Loads the tokenizer of a checkpoint by the files in its directory."""
 
 import math
 import re
@@ -10,9 +10,9 @@ from ..files import complete
 from ..hub import local_directory
 from ..parsing import listed, shown
 from .byte_bpe import ByteBPETokenizer, read_merges, read_vocab
-from .one_file import read_one_file
 from .sentencepiece import CpmTokenizer, SpTokenizer
 from .settings import GENERATION, NAMES, Settings, merged, read_dict, read_json
+from .tokenizer_json import read_tokenizer_json
 from .wordpiece import Tokenizer, load_vocab
 from .words import jieba_words
 
@@ -21,7 +21,7 @@ _LOOKED_FOR = (
     " BPE), spiece.model, sentencepiece.model or another *.model (sentencepiece), tokenizer.json"
 )
 _SENTINEL = re.compile(r"<extra_id_\d+>")
-# All files that `load_tokenizer` looks at, as patterns
+# Patterns of all files that `load_tokenizer` looks at
 FILES = (
     "*vocab*",
     "encoder.json",
@@ -40,29 +40,33 @@ _CAPITALIZED = re.compile("[A-Z][a-z]+")
 
 
 def _find(folder, *patterns):
-    """The file of a folder that fits the first pattern that any file fits, or None."""
+    """Returns the file that matches the first pattern with any match, or None.
+
+    Raises:
+        ValueError: several files match that pattern.
+    """
     for pattern in patterns:
-        found = sorted(path for path in folder.glob(pattern) if path.is_file())
-        if len(found) > 1:
-            names = listed([path.name for path in found])
+        paths = sorted(path for path in folder.glob(pattern) if path.is_file())
+        if len(paths) > 1:
+            names = listed([path.name for path in paths])
             raise ValueError(
-                f"{folder} holds {len(found)} files of one kind ({names}); give the right one to"
-                " Tokenizer, SpTokenizer or ByteBPETokenizer"
+                f"{folder}: {len(paths)} files match {pattern} ({names}); expected one. Pass the"
+                " right one to Tokenizer, SpTokenizer or ByteBPETokenizer."
             )
-        if found:
-            return found[0]
+        if paths:
+            return paths[0]
     return None
 
 
 def _many(pattern, token_dict):
-    """Whether more than one token in a hundred fits a pattern: not a few strays."""
+    """Returns whether more than 1 % of the tokens match a pattern, i.e. not just a few."""
     return sum(map(bool, map(pattern.fullmatch, token_dict))) > len(token_dict) / 100
 
 
 def _vocabulary_file(folder):
-    """The kind of tokenizer by the files of a folder, the vocabulary, and the merges if any.
+    """Returns `(algorithm, vocabulary file, merges file or None)` by the files of a folder.
 
-    All are None if there is but a `tokenizer.json`, or nothing.
+    All are None if there is only a `tokenizer.json`, or none of the files.
     """
     merges = _find(folder, "merges.txt", "vocab.bpe", "*merges*.txt", "*.bpe")
     json_vocab = _find(folder, "vocab.json", "encoder.json") if merges else None
@@ -71,13 +75,15 @@ def _vocabulary_file(folder):
     if merges and not json_vocab:
         json_vocab, vocab = vocab, None
         if json_vocab is None:
-            raise ValueError(f"{merges} needs vocab.json, encoder.json or vocab.txt beside it")
-    kinds = [path for path in (merges, vocab, model) if path]
-    if len(kinds) > 1:
-        names = " and ".join(path.name for path in kinds)
+            raise ValueError(
+                f"{merges} needs vocab.json, encoder.json or vocab.txt in the same directory."
+            )
+    candidates = [path for path in (merges, vocab, model) if path]
+    if len(candidates) > 1:
+        names = " and ".join(path.name for path in candidates)
         raise ValueError(
-            f"{folder} holds the files of several tokenizers ({names}); give the right one to"
-            " Tokenizer (vocab.txt), ByteBPETokenizer (merges) or SpTokenizer (*.model)"
+            f"{folder} holds the files of several tokenizers ({names}); pass the right one to"
+            " Tokenizer (vocab.txt), ByteBPETokenizer (merges) or SpTokenizer (*.model)."
         )
     if merges:
         return "byte-level BPE", json_vocab, merges
@@ -85,8 +91,8 @@ def _vocabulary_file(folder):
         return "WordPiece", vocab, None
     if model and model.name == "sentencepiece.bpe.model":
         raise ValueError(
-            f"{model}: a model of fairseq's (XLM-R, CamemBERT, mBART), whose ids are not those of"
-            " its pieces; expected a model of T5, mT5 or CPM."
+            f"{model}: a model of fairseq's (XLM-R, CamemBERT, mBART), whose ids differ from those"
+            " of its pieces; expected a model of T5, mT5 or CPM."
         )
     return ("sentencepiece", model, None) if model else (None, None, None)
 
@@ -99,63 +105,67 @@ _RULES = {
 }
 
 
-def _wordpiece(path, found, settings, one_file, config):
-    token_dict = load_vocab(path) if path else one_file.vocab
-    found = {"do_lower_case": not _many(_CAPITALIZED, token_dict), **found}
-    if not (one_file and settings.is_generic(config)):  # whose rules are those of the one file
+def _wordpiece(path, inferred, settings, json_file, config):
+    token_dict = load_vocab(path) if path else json_file.vocab
+    inferred = {"do_lower_case": not _many(_CAPITALIZED, token_dict), **inferred}
+    # A generic class has no rules of its own: those of `tokenizer.json`, already inferred, count.
+    if not (json_file and settings.is_generic(config)):
         rules = {ours: settings.values.get(theirs) for theirs, ours in _RULES.items()}
-        found |= {ours: value for ours, value in rules.items() if value is not None}
+        inferred |= {ours: value for ours, value in rules.items() if value is not None}
     if settings.tokenizer_class == "RoFormerTokenizer" or _many(_CHINESE_WORD, token_dict):
-        found["pre_tokenize"] = jieba_words
+        inferred["pre_tokenize"] = jieba_words
     elif "[speaker1]" in token_dict:
-        found["pre_tokenize"] = list
-    return Tokenizer, (token_dict,), found
+        inferred["pre_tokenize"] = list
+    return Tokenizer, (token_dict,), inferred
 
 
-def _byte_bpe(path, merges, found, settings, one_file):
+def _byte_bpe(path, merges, inferred, settings, json_file):
     for ours, theirs in (("token_start", "bos"), ("token_end", "eos")):
         if settings.values.get(f"add_{theirs}_token"):
-            found[ours] = settings.names.get(f"{theirs}_token", "<|endoftext|>")
+            inferred[ours] = settings.names.get(f"{theirs}_token", "<|endoftext|>")
     if path is None:
-        return ByteBPETokenizer, (one_file.vocab, one_file.merges), found
+        return ByteBPETokenizer, (json_file.vocab, json_file.merges), inferred
     vocab = read_vocab(path)
-    return ByteBPETokenizer, (vocab, read_merges(merges, vocab)), found
+    return ByteBPETokenizer, (vocab, read_merges(merges, vocab)), inferred
 
 
-def _sentencepiece(path, found, settings, tokens, config, is_cpm):
+def _sentencepiece(path, inferred, settings, tokens, config, is_cpm):
     plain = SpTokenizer(path, token_end=None)
     has = plain.is_known
     if keep_tokens := _find(path.parent, "*keep_tokens*.json"):
-        found["keep_tokens"] = kept = read_json(keep_tokens)
+        inferred["keep_tokens"] = kept = read_json(keep_tokens)
         if not isinstance(kept, list) or not all(type(i) is int for i in kept):
             raise ValueError(f"{keep_tokens}: expected a list of ids, got {kept!r:.200}.")
     if is_cpm:
         # CPM's own code puts nothing after a text, unlike transformers.
-        return CpmTokenizer, (path,), {**found, "token_end": None}
-    if "token_start" not in found:  # no `tokenizer.json` says what is around a text
+        return CpmTokenizer, (path,), {**inferred, "token_end": None}
+    if "token_start" not in inferred:  # there is no `tokenizer.json` to define start and end token
         if has("[CLS]") and has("[SEP]"):
-            found |= {"token_start": "[CLS]", "token_end": "[SEP]"}
-        elif not has(found.get("token_end") or "</s>"):
-            found["token_end"] = None
-    # T5's 100 sentinels are in no file; its table has room for them.
+            inferred |= {"token_start": "[CLS]", "token_end": "[SEP]"}
+        elif not has(inferred.get("token_end") or "</s>"):
+            inferred["token_end"] = None
+    # T5's 100 sentinels are not in its files, but its embedding table has rows for them.
     has_room = (config.get("vocab_size") or 0) >= plain.vocab_size + 100
     is_t5 = config.get("model_type") == "t5" and has_room and not has("<extra_id_0>")
     named = {t.content for t in tokens if _SENTINEL.fullmatch(t.content) and not has(t.content)}
-    found["extra_ids"] = settings.values.get("extra_ids", 100 if is_t5 else len(named))
-    return SpTokenizer, (path,), found
+    inferred["extra_ids"] = settings.values.get("extra_ids", 100 if is_t5 else len(named))
+    return SpTokenizer, (path,), inferred
 
 
-def _added_to_pieces(path, make, found, tokens, special, one_path, one_file):
-    """The added tokens with their ids; what is read of the model for them is dropped again.
+def _added_to_pieces(path, cls, inferred, tokens, special, json_path, json_file):
+    """Returns the added tokens of a sentencepiece model with their ids.
 
-    `one_file`: a `OneFile` that has to agree with the model, or None.
+    The model is loaded for this and released again.
+
+    Args:
+        json_file: a `TokenizerJson` that has to agree with the model, or None.
     """
-    plain = make(path, **{**found, "token_start": None, "token_end": None})
-    if one_file:
+    plain = cls(path, **{**inferred, "token_start": None, "token_end": None})
+    if json_file:
         vocab = {plain.id_to_token(i): i for i in range(plain.vocab_size)}
-        _check_agreement(path, vocab, one_path, one_file)
-        _check_scores(path, plain.sp_model, one_path, one_file.scores)
-        _check_rules(path, plain.rules(), one_path, one_file.rules)
+        _check_agreement(path, vocab, json_path, json_file)
+        _check_scores(path, plain.sp_model, json_path, json_file.scores)
+        _check_rules(path, plain.rules(), json_path, json_file.rules)
     return merged(tokens, special, plain.known_id, plain.vocab_size)
 
 
@@ -164,23 +174,23 @@ def _is_cpm(path, settings):
     return has_marks or settings.tokenizer_class == "CpmTokenizer"
 
 
-def _check_agreement(path, vocab, one_path, one_file):
-    """Checks that a vocabulary file and `tokenizer.json` number tokens alike."""
-    theirs = {**one_file.vocab, **{token.content: token.id for token in one_file.added}}
+def _check_agreement(path, vocab, json_path, json_file):
+    """Checks that a vocabulary file and `tokenizer.json` give tokens the same ids."""
+    theirs = {**json_file.vocab, **{token.content: token.id for token in json_file.added}}
     odd = [t for t, i in vocab.items() if t and theirs.get(t) != i]
-    odd += [t for t in one_file.vocab if t.split(None, 1) == [t] and t not in vocab]
+    odd += [t for t in json_file.vocab if t.split(None, 1) == [t] and t not in vocab]
     if odd:
         token = odd[0]
         raise ValueError(
-            f"{path} gives {token!r:.200} the id {vocab.get(token)}, {one_path} {theirs.get(token)};"
+            f"{path} gives {token!r:.200} the id {vocab.get(token)}, {json_path} {theirs.get(token)};"
             " expected the same. Delete the file that does not belong to the model."
         )
 
 
-def _check_scores(path, model, one_path, scores):
+def _check_scores(path, model, json_path, scores):
     """Checks that a sentencepiece model and `tokenizer.json` have the same scores.
 
-    Those of pieces that stand for no text, as `</s>`, are never looked at.
+    The scores of pieces that never match text, such as `</s>`, do not matter.
     """
     for i in range(model.get_piece_size()):
         piece, ours = model.id_to_piece(i), model.get_score(i)
@@ -188,33 +198,33 @@ def _check_scores(path, model, one_path, scores):
         plain = not (model.is_unknown(i) or model.is_control(i) or model.is_unused(i))
         if plain and not math.isclose(ours, theirs, rel_tol=1e-5, abs_tol=1e-5):
             raise ValueError(
-                f"{path} gives {piece!r:.200} the score {ours:.6g}, {one_path} {theirs:.6g}; expected"
+                f"{path} gives {piece!r:.200} the score {ours:.6g}, {json_path} {theirs:.6g}; expected"
                 " the same. Delete the file that does not belong to the model."
             )
 
 
-def _check_rules(path, rules, one_path, theirs):
+def _check_rules(path, rules, json_path, theirs):
     """Checks that `tokenizer.json` treats characters as the sentencepiece model does."""
     for name, value in theirs.items():
         if type(value) is not type(rules[name]) or value != rules[name]:
             raise ValueError(
-                f"{one_path}: {name} is {shown(value)}, and {shown(rules[name])} in {path}; expected"
+                f"{json_path}: {name} is {shown(value)}, and {shown(rules[name])} in {path}; expected"
                 " the same. Delete the file that does not belong to the model."
             )
 
 
-def _check_merges(path, merges, one_path, theirs):
+def _check_merges(path, merges, json_path, theirs):
     """Checks that a file of merges and `tokenizer.json` join the same symbols in the same order."""
     for number, (pair, other) in enumerate(zip_longest(merges, map(tuple, theirs)), 1):
         if pair != other:
             raise ValueError(
-                f"{path} has {shown(pair)} as merge number {number}, {one_path} {shown(other)};"
+                f"{path} has {shown(pair)} as merge number {number}, {json_path} {shown(other)};"
                 " expected the same. Delete the file that does not belong to the model."
             )
 
 
 def load_tokenizer(directory, **options):
-    """The tokenizer of a checkpoint, by the files in its directory.
+    """Loads the tokenizer of a checkpoint; the files in its directory determine its class.
 
     | files | tokenizer |
     |---|---|
@@ -224,39 +234,40 @@ def load_tokenizer(directory, **options):
     | the same with a piece `▂`, or `CpmTokenizer` in `tokenizer_config.json` | `CpmTokenizer` |
     | `tokenizer.json` and none of these | `Tokenizer` or `ByteBPETokenizer` |
 
-    What else it finds out:
+    It also sets these arguments:
 
-    - `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` are those of
-      `tokenizer_config.json`, else of `tokenizer.json`. Where neither has the first, text is
+    - `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` come from
+      `tokenizer_config.json`, else from `tokenizer.json`. If neither has `do_lower_case`, text is
       lower-cased unless over 1 % of the vocabulary are capitalized words (`The`). With a class
-      that has no rules of its own (`PreTrainedTokenizerFast`), those of `tokenizer.json` count.
-    - Special tokens have the names of `special_tokens_map.json` and `tokenizer_config.json`.
-    - `added_tokens` are those of `tokenizer_config.json` (`added_tokens_decoder`),
-      `tokenizer.json` and `added_tokens.json`, and what is only named as a special token: of these,
-      first what the vocabulary lacks of `bos_token` to `mask_token`, as in transformers. The special tokens among them are text like any other, unless
-      `special_tokens_in_text=True`.
-    - A WordPiece vocabulary of which over 1 % are Chinese words of several characters (WoBERT,
-      WoNEZHA, word-level RoFormer, T5-PEGASUS) gets `pre_tokenize=jieba_words`. The
-      vocabularies of characters have none at all.
+      without rules of its own (`PreTrainedTokenizerFast`), the rules of `tokenizer.json` count.
+    - The names of special tokens come from `special_tokens_map.json` and `tokenizer_config.json`.
+    - `added_tokens` come from `tokenizer_config.json` (`added_tokens_decoder`), `tokenizer.json`
+      and `added_tokens.json`. Tokens that are only named as special tokens follow: first those of
+      `bos_token` to `mask_token` that are not in the vocabulary, as in transformers. Special
+      tokens are ordinary text unless `special_tokens_in_text=True`.
+    - A WordPiece vocabulary with over 1 % Chinese words of several characters (WoBERT, WoNEZHA,
+      word-level RoFormer, T5-PEGASUS) gets `pre_tokenize=jieba_words`. Vocabularies of single
+      characters contain no such words.
     - One with `[speaker1]` (CDial-GPT) gets `pre_tokenize=list`: English in single letters.
-    - `*keep_tokens*.json` gives `keep_tokens`.
-    - `other_stop_ids`, at which generated texts end beside `token_end`, are the `eos_token_id` of
-      `generation_config.json`, else of `config.json`, if the vocabulary has them.
-    - `extra_ids`, the number of T5's sentinels, is that of `tokenizer_config.json`; without
-      one, 100 if `config.json` says `t5` and its `vocab_size` has room for them.
+    - `keep_tokens` comes from `*keep_tokens*.json`.
+    - `other_stop_ids`, which end a generated text besides `token_end`, are the `eos_token_id` of
+      `generation_config.json`, else of `config.json`, as far as they are in the vocabulary.
+    - `extra_ids`, the number of T5's sentinels, comes from `tokenizer_config.json`; if it is not
+      there, it is 100 if `config.json` says `t5` and its `vocab_size` has room for them.
 
     Args:
         directory: the directory of the checkpoint, or the name of a model on a hub.
-        **options: arguments of the tokenizer; they go before what is found.
+        **options: arguments of the tokenizer; they override those inferred from the files.
 
     Returns:
         A `Tokenizer`, `SpTokenizer`, `CpmTokenizer` or `ByteBPETokenizer`.
 
     Raises:
-        ValueError: no tokenizer's files, or those of several; files that contradict each other;
-            a setting of `tokenizer_config.json`, or a part of `tokenizer.json`, that changes ids
-            and is not understood (Qwen's pattern of words); fairseq's `sentencepiece.bpe.model`
-            (XLM-R, CamemBERT), whose ids are not those of its pieces.
+        ValueError: the directory has no tokenizer files, or those of several tokenizers; files
+            contradict each other; a setting of `tokenizer_config.json`, or a part of
+            `tokenizer.json`, changes ids and is not supported (e.g. Qwen's pattern of words); or
+            it is fairseq's `sentencepiece.bpe.model` (XLM-R, CamemBERT), whose ids differ from
+            those of its pieces.
 
     Example:
         >>> tokenizer = load_tokenizer("chinese_roberta_wwm_ext_L-12_H-768_A-12")
@@ -264,7 +275,7 @@ def load_tokenizer(directory, **options):
     folder = Path(local_directory(directory))
     complete(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no directory; expected one with {_LOOKED_FOR}")
+        raise ValueError(f"{folder} is not a directory; expected one with {_LOOKED_FOR}.")
     try:
         return _load(folder, options)
     except ValueError as error:
@@ -274,66 +285,65 @@ def load_tokenizer(directory, **options):
 
 
 def _load(folder, options):
-    """The tokenizer of a directory that is there; `options` go before what is found."""
-    kind, path, merges = _vocabulary_file(folder)
+    """Loads the tokenizer of an existing directory; `options` override inferred arguments."""
+    algorithm, path, merges = _vocabulary_file(folder)
     settings, config = Settings(folder), read_dict(folder / "config.json")
-    for key, kind_of_value in (("vocab_size", int), ("model_type", str), ("tokenizer_class", str)):
-        if type(config.get(key)) not in (kind_of_value, NoneType):
+    for key, expected_type in (("vocab_size", int), ("model_type", str), ("tokenizer_class", str)):
+        if type(config.get(key)) not in (expected_type, NoneType):
             raise ValueError(
                 f"{folder / 'config.json'}: {key} is {config[key]!r:.200}; expected"
-                f" {'a whole number' if kind_of_value is int else 'a name'}."
+                f" {'a whole number' if expected_type is int else 'a name'}."
             )
-    is_cpm = kind == "sentencepiece" and _is_cpm(path, settings)
-    one_path = folder / "tokenizer.json"
-    one_file = read_one_file(one_path, kind, is_cpm)
-    if path is None and one_file is None:
-        raise ValueError(f"{folder} holds no tokenizer; looked for {_LOOKED_FOR}")
-    kind = kind or one_file.kind
-    settings.check_kind(kind, config, one_file is not None)
-    found = {
+    is_cpm = algorithm == "sentencepiece" and _is_cpm(path, settings)
+    json_path = folder / "tokenizer.json"
+    json_file = read_tokenizer_json(json_path, algorithm, is_cpm)
+    if path is None and json_file is None:
+        raise ValueError(f"{folder} holds no tokenizer; looked for {_LOOKED_FOR}.")
+    algorithm = algorithm or json_file.algorithm
+    settings.check_algorithm(algorithm, config, json_file is not None)
+    inferred = {
         ours: settings.names[theirs]
-        for ours, theirs in NAMES[kind].items()
+        for ours, theirs in NAMES[algorithm].items()
         if theirs in settings.names
     }
-    if one_file:
-        found |= one_file.options
-    tokens = settings.added_tokens(one_file)
-    special = [] if is_cpm else settings.special_tokens(kind, config)  # CPM's own code names them
-    if kind == "sentencepiece":
-        make, arguments, found = _sentencepiece(path, found, settings, tokens, config, is_cpm)
-        agreeing = None if is_cpm else one_file
-        added = _added_to_pieces(path, make, found, tokens, special, one_path, agreeing)
+    if json_file:
+        inferred |= json_file.options
+    tokens = settings.added_tokens(json_file)
+    # CPM's own code names its special tokens.
+    special = [] if is_cpm else settings.special_tokens(algorithm, config)
+    if algorithm == "sentencepiece":
+        cls, arguments, inferred = _sentencepiece(path, inferred, settings, tokens, config, is_cpm)
+        agreeing = None if is_cpm else json_file
+        added = _added_to_pieces(path, cls, inferred, tokens, special, json_path, agreeing)
     else:
-        if kind == "WordPiece":
-            make, arguments, found = _wordpiece(path, found, settings, one_file, config)
+        if algorithm == "WordPiece":
+            cls, arguments, inferred = _wordpiece(path, inferred, settings, json_file, config)
         else:
-            make, arguments, found = _byte_bpe(path, merges, found, settings, one_file)
+            cls, arguments, inferred = _byte_bpe(path, merges, inferred, settings, json_file)
         vocab = arguments[0]
-        if one_file and path:
-            _check_agreement(path, vocab, one_path, one_file)
-        if one_file and merges:
-            _check_merges(merges, arguments[1], one_path, one_file.merges)
+        if json_file and path:
+            _check_agreement(path, vocab, json_path, json_file)
+        if json_file and merges:
+            _check_merges(merges, arguments[1], json_path, json_file.merges)
         added = merged(tokens, special, vocab.get, max(vocab.values(), default=-1) + 1)
-    tokenizer = make(*arguments, **{**found, "added_tokens": added, **options})
+    tokenizer = cls(*arguments, **{**inferred, "added_tokens": added, **options})
     tokenizer.other_stop_ids = _other_stop_ids(folder, config, tokenizer)
     return tokenizer
 
 
 def _other_stop_ids(folder, config, tokenizer):
-    """The `eos_token_id` of a checkpoint, one or several, as far as they are tokens that can end a text.
+    """Returns the ids in a checkpoint's `eos_token_id` that can end a text, as a list.
 
-    Configs hold the usual value of their family, too, which may be beyond the vocabulary.
+    Many configs just repeat the default of their family, which may not be in the vocabulary.
     """
     path = folder / GENERATION
-    told = read_dict(path).get("eos_token_id")
-    if told is None:
-        path, told = folder / "config.json", config.get("eos_token_id")
-    ids = told if isinstance(told, list) else [] if told is None else [told]
+    eos = read_dict(path).get("eos_token_id")
+    if eos is None:
+        path, eos = folder / "config.json", config.get("eos_token_id")
+    ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
     if not all(type(i) is int for i in ids):
-        raise ValueError(
-            f"{path}: eos_token_id is {told!r:.200}; expected an id, or a list of ids."
-        )
-    # no text is unknown to bytes: what GPT-2 calls its unknown token is its end
+        raise ValueError(f"{path}: eos_token_id is {eos!r:.200}; expected an id, or a list of ids.")
+    # A byte-level vocabulary knows every text: GPT-2's unknown token is in fact its end token.
     unknown = None if isinstance(tokenizer, ByteBPETokenizer) else tokenizer.token_unk_id
     no_end = (tokenizer.token_end_id, unknown)
     return [i for i in dict.fromkeys(ids) if 0 <= i < tokenizer.vocab_size and i not in no_end]

@@ -1,8 +1,8 @@
-"""sentencepiece vocabularies: T5, mT5, XLNet, and CPM's over the words of jieba.
+"""sentencepiece tokenizers: T5, mT5, XLNet, and CPM, which uses words of jieba.
 
-sentencepiece rewrites a text before it cuts it: usually NFKC (full-width letters and punctuation
-become ASCII), runs of white space become one space, spaces at either end vanish, and one space
-is put in front. What its model keeps of a text, `decode` gives back.
+sentencepiece normalizes a text before it splits it: usually NFKC (full-width letters and
+punctuation become ASCII), runs of white space become one space, spaces at both ends are dropped,
+and one space is put in front. `decode` returns the normalized text.
 
 Reference: Kudo & Richardson, "SentencePiece: A simple and language independent subword
 tokenizer and detokenizer for Neural Text Processing", 2018, https://arxiv.org/abs/1808.06226.
@@ -26,30 +26,30 @@ _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 
 # The model file: a protocol buffer, whose field 1 is the list of pieces
 
-# What a text gets longer by: field of the model -> field in it
+# Settings that can make a text longer: field of the model -> (field in it, description)
 _UNKNOWN, _CHARACTERS = "the text of the unknown piece", "the text that replaces a character"
 _REPLACEMENTS = {2: (44, _UNKNOWN), 3: (2, _CHARACTERS), 5: (2, _CHARACTERS)}
-PIECE = 290  # bytes that sentencepiece takes for a piece, or for another field, beside its bytes
+PIECE = 290  # bytes of memory that sentencepiece takes for a piece or field, besides its content
 MAX_REPLACEMENT = 256  # bytes; the longest of NFKC has 33
 
 
 def _fields(proto, path):
-    """The fields of a model or a part of it, see `read_fields`; an error names the file."""
+    """Yields the fields of a model or of a part of it, see `read_fields`; errors name the file."""
     try:
         yield from read_fields(proto)
     except ValueError as error:
         raise ValueError(
-            f"{path} is no sentencepiece model ({error}). Get or copy the file again."
+            f"{path} is not a sentencepiece model ({error}). Get or copy the file again."
         ) from None
 
 
 def _numbered(proto, path):
-    """The numbers and values of its fields."""
+    """Returns an iterator over the `(number, value)` of the fields of a model or of a part."""
     return ((number, value) for number, value, *_ in _fields(proto, path))
 
 
 def _check(proto, path):
-    """Raises if a model takes far more memory than its size explains, or makes texts far longer."""
+    """Checks that a model takes no more memory than its size explains, nor makes texts far longer."""
     most = left = (2 * FREE + 6 * len(proto)) // PIECE
 
     def fields(part):
@@ -66,11 +66,11 @@ def _check(proto, path):
     for number, part in fields(proto):
         if number not in _REPLACEMENTS or not isinstance(part, bytes):
             continue
-        wanted, name = _REPLACEMENTS[number]
+        text_field, name = _REPLACEMENTS[number]
         for inner, value in fields(part):
-            if inner != wanted or not isinstance(value, bytes):
+            if inner != text_field or not isinstance(value, bytes):
                 continue
-            if name == _CHARACTERS:  # a trie after its size, and texts that end at a zero
+            if name == _CHARACTERS:  # the size of a trie, the trie, and zero-terminated texts
                 value = value[4 + int.from_bytes(value[:4], "little") :]
             if re.search(rb"[^\0]{%d}" % (MAX_REPLACEMENT + 1), value):
                 raise ValueError(
@@ -80,25 +80,24 @@ def _check(proto, path):
 
 
 def _reduced(proto, keep_tokens, path):
-    """The model with the pieces `keep_tokens` only, in that order.
+    """Returns the model with only the pieces `keep_tokens`, in that order.
 
-    Ids behind the last piece (rows that a model's table has beyond its vocabulary) stay without
-    piece, and so must come last.
+    Ids after the last piece (extra rows of an embedding table) get no piece and must come last.
     """
     starts, ends, rest = array("q"), array("q"), bytearray()
     for number, value, start, end in _fields(proto, path):
         if number == 1 and isinstance(value, bytes):
             starts.append(start)
             ends.append(end)
-        elif number != 4:  # a self test of the whole model, which the reduced one would fail
+        elif number != 4:  # the self test of the whole model, which the reduced one would fail
             rest += proto[start:end]
     pieces = len(starts)
     count = sum(i < pieces for i in keep_tokens)
     if len(set(keep_tokens)) < len(keep_tokens) or min(keep_tokens) < 0:
-        raise ValueError("keep_tokens: expected ids of rows to keep, none negative, none twice")
+        raise ValueError("keep_tokens: expected ids of rows to keep, none negative, none twice.")
     if any(i >= pieces for i in keep_tokens[:count]):
         raise ValueError(
-            f"keep_tokens: {path} has {pieces} pieces; expected ids beyond them at the end"
+            f"keep_tokens: {path} has {pieces} pieces; expected ids beyond them at the end."
         )
     reduced = bytearray()
     for i in keep_tokens[:count]:
@@ -107,21 +106,21 @@ def _reduced(proto, keep_tokens, path):
 
 
 def _processor(proto, problem):
-    """The processor of a model; `problem` tells the user what is wrong if there is none."""
+    """Returns the processor of a model; `problem` begins the error message if that fails."""
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(proto)
     except RuntimeError as error:
-        raise ValueError(f"{problem} ({error})") from None
+        raise ValueError(f"{problem} ({error}).") from None
     return processor
 
 
 def _load(path, keep_tokens):
-    """The sentencepiece processor of a model file, reduced to `keep_tokens` if it is not yet."""
+    """Loads a model file, reduced to `keep_tokens` unless the file is reduced already."""
     complete(Path(path).parent)
     proto = read_bytes(path)
-    _check(proto, path)  # before the self test of a model, which reads texts
-    model = _processor(proto, f"{path} is no sentencepiece model")
+    _check(proto, path)  # before the self test of the model, which encodes texts
+    model = _processor(proto, f"{path} is not a sentencepiece model")
     pieces = model.get_piece_size()
     try:
         for i in range(pieces):
@@ -133,8 +132,8 @@ def _load(path, keep_tokens):
     if keep_tokens is None:
         return model
     if not keep_tokens:
-        raise ValueError("keep_tokens is empty; expected the ids of the rows to keep")
-    # The old ids that go with an already reduced model reach beyond its pieces.
+        raise ValueError("keep_tokens is empty; expected the ids of the rows to keep.")
+    # If the file is reduced already, some of the old ids are beyond its pieces.
     if len(keep_tokens) >= pieces and max(keep_tokens) >= pieces:
         return model
     del model
@@ -145,32 +144,33 @@ def _load(path, keep_tokens):
 
 
 class SpTokenizer(TokenizerBase):
-    """A tokenizer with a sentencepiece model.
+    """Tokenizer with a sentencepiece model.
 
     Args:
         model_path: the model file, e.g. `spiece.model`.
         keep_tokens: list of the old ids of a reduced vocabulary, as for
             `build_transformer_model(..., keep_tokens=)`; ids are then positions in this list.
-            The file may be the whole model, which is reduced on loading, or the reduced one, as
-            bert4keras' `sentencepiece_cn.model`. Ids without a piece decode to `""`.
+            The file may be the whole model, which is reduced on loading, or the reduced one, such
+            as bert4keras' `sentencepiece_cn.model`. Ids without a piece decode to `""`. Default
+            None: the whole vocabulary.
         extra_ids: number of T5's sentinels `<extra_id_0>`, `<extra_id_1>`, ... after the pieces,
-            counted from the end: 100 for T5 (`<extra_id_0>` is 32099), where they are not in the
-            model file. They are added tokens that `decode` keeps. 0 for mT5, whose file has
-            pieces `▁<extra_id_n>`.
-        token_start: token put in front of a text, or None.
-        token_end: token put behind each text, or None.
-        token_mask, token_pad: the other special tokens; None is what the model has. The unknown
-            token is always the model's.
+            numbered from the end: 100 for T5 (`<extra_id_0>` is 32099), where they are not in the
+            model file. They are added tokens that `decode` keeps. Default 0, also for mT5, whose
+            file has the pieces `▁<extra_id_n>`.
+        token_start: token put before a text, or None (default).
+        token_end: token put after each text, or None. Default `</s>`.
+        token_mask, token_pad: the other special tokens; None (default) for those of the model. The
+            unknown token is always the model's.
         **kwargs: `pre_tokenize` (words are joined by spaces), `token_translate`, `added_tokens`
             and `special_tokens_in_text`, see `TokenizerBase`.
 
     Attributes:
-        vocab_size: number of ids, added tokens and ids without a piece included.
-        keep_tokens: the list given, or None.
+        vocab_size: number of ids, including added tokens and ids without a piece.
+        keep_tokens: the list of old ids, or None.
 
     Raises:
-        ValueError: the file is no sentencepiece model, `keep_tokens` does not fit it, or it has
-            no `token_start` or `token_end`.
+        ValueError: the file is not a sentencepiece model, `keep_tokens` does not match it, or it
+            has no `token_start` or `token_end`.
 
     Example:
         >>> tokenizer = SpTokenizer("t5/spiece.model", extra_ids=100)
@@ -191,7 +191,7 @@ class SpTokenizer(TokenizerBase):
     ):
         self.keep_tokens = None if keep_tokens is None else list(map(operator.index, keep_tokens))
         if self.keep_tokens is not None and extra_ids:
-            raise ValueError("extra_ids: a vocabulary with keep_tokens has none; expected 0")
+            raise ValueError("extra_ids: a vocabulary with keep_tokens has none; expected 0.")
         if not 0 <= extra_ids <= MAX_ADDED:
             raise ValueError(
                 f"extra_ids: expected a number from 0 to {MAX_ADDED}, got {shown(extra_ids)}."
@@ -199,7 +199,7 @@ class SpTokenizer(TokenizerBase):
         self.sp_model = model = _load(model_path, self.keep_tokens)
         self._model_path = model_path
         self._pieces = model.get_piece_size()
-        # not `model.unk_id()`, which is -1 if the piece has another name than its settings say
+        # not `model.unk_id()`, which is -1 if the name of the piece differs from the settings
         self._unk_id = next(filter(model.is_unknown, range(self._pieces)))
         self._extra_ids = extra_ids
         self._added_ids = {}
@@ -237,7 +237,7 @@ class SpTokenizer(TokenizerBase):
     # Ids
 
     def _piece_id(self, token):
-        """The id of a token among the pieces of the model, or None."""
+        """Returns the id of a token among the pieces of the model, or None."""
         if SURROGATES.search(token):
             return None
         i = self.sp_model.piece_to_id(token)
@@ -246,16 +246,16 @@ class SpTokenizer(TokenizerBase):
         return self._piece_id(f"▁{token}") if _SENTINEL.fullmatch(token) else None
 
     def known_id(self, token):
-        """The id of a token, or None if the vocabulary lacks it."""
+        """Returns the id of a token, or None if it is not in the vocabulary."""
         i = self._added_ids.get(token)
         return self._piece_id(token) if i is None else i
 
     def is_known(self, token):
-        """Whether the vocabulary has a token."""
+        """Returns whether a token is in the vocabulary."""
         return self.known_id(token) is not None
 
     def rules(self):
-        """What a `tokenizer.json` of this model has to say, beside its pieces and their scores."""
+        """Returns the settings that a `tokenizer.json` of this model must share, by name."""
         proto = self.sp_model.serialized_model_proto()
         normalizer = dict(_numbered(proto, self._model_path)).get(3, b"")
         return {
@@ -268,37 +268,41 @@ class SpTokenizer(TokenizerBase):
         return next(filter(self.is_known, tokens), None)
 
     def token_to_id(self, token):
-        """The id of a token; that of `token_unk` if the vocabulary lacks it."""
+        """Returns the id of a token; that of `token_unk` if it is not in the vocabulary."""
         i = self.known_id(token)
         return self.token_unk_id if i is None else i
 
     def id_to_token(self, i):
-        """The token of an id (an int of any library); `""` for a row without piece.
+        """Returns the token of an id (an integer of any library); `""` for a row without piece.
 
         Raises:
-            ValueError: there is no such row.
+            ValueError: the id is negative or not below `vocab_size`.
         """
         i = operator.index(i)
         if not 0 <= i < self.vocab_size:
-            raise ValueError(f"id {i} is not in the vocabulary of {self.vocab_size} tokens")
+            raise ValueError(f"id {i} is not in the vocabulary of {self.vocab_size} tokens.")
         if i in self._added_tokens_inv:
             return self._added_tokens_inv[i]
         return self.sp_model.id_to_piece(i) if i < self._pieces else ""
 
     # Text to tokens
 
-    def _asked(self, method, *args, **kwargs):
-        """What a method of the model gives; a damaged one may give bytes that are no text."""
+    def _call(self, method, *args, **kwargs):
+        """Calls a method of the model; a damaged model may return bytes that are not UTF-8.
+
+        Raises:
+            ValueError: the call fails.
+        """
         try:
             return getattr(self.sp_model, method)(*args, **kwargs)
         except (UnicodeDecodeError, RuntimeError) as error:
             raise ValueError(
                 f"{self._model_path}: damaged: sentencepiece fails with this model"
-                f" ({error!s:.200}); get or copy the file again."
+                f" ({error!s:.200}). Get or copy the file again."
             ) from None
 
     def _prepared(self, text):
-        """What sentencepiece is to see of a text: half of a character is unknown to it."""
+        """Returns the text to pass to sentencepiece, with U+FFFD for lone surrogates."""
         text = SURROGATES.sub("\ufffd", text)
         return text if self._pre_tokenize is None else " ".join(self._pre_tokenize(text))
 
@@ -308,7 +312,7 @@ class SpTokenizer(TokenizerBase):
             if added:
                 tokens.append(added.content)
             else:
-                tokens += self._asked("encode_as_pieces", self._prepared(text[start:end]))
+                tokens += self._call("encode_as_pieces", self._prepared(text[start:end]))
         return tokens
 
     def _encode(self, text):
@@ -319,16 +323,16 @@ class SpTokenizer(TokenizerBase):
             if added:
                 ids.append(self.known_id(added.content))
             else:
-                ids += self._asked("encode_as_ids", self._prepared(text[start:end]))
+                ids += self._call("encode_as_ids", self._prepared(text[start:end]))
         return ids
 
     def _sequences(self, texts):
-        """All texts in one call, on all cores, which is faster than one by one."""
+        """Encodes all texts in one call, on all cores, which is faster than one by one."""
         if self._token_translate or not all(
             isinstance(text, str) and self._parts(text) == [(0, len(text), None)] for text in texts
         ):
             return super()._sequences(texts)
-        rows = self._asked("encode_as_ids", [self._prepared(text) for text in texts])
+        rows = self._call("encode_as_ids", [self._prepared(text) for text in texts])
         return [[[*self._start_ids, *ids, *self._end_ids]] for ids in rows]
 
     def _encode_with_offsets(self, text):
@@ -339,13 +343,13 @@ class SpTokenizer(TokenizerBase):
         return self._encode(text), offsets
 
     def _spans(self, text):
-        """Where the tokens of a text without added tokens start and end."""
+        """Returns `(start, end)` of each token of a text without added tokens."""
         prepared = self._prepared(text)
-        # Tokens cover the normalized text, except that a byte piece is one of its bytes.
-        pieces = self._asked("encode_as_pieces", prepared)
+        # Pieces cover the normalized text; a byte piece covers one of its bytes.
+        pieces = self._call("encode_as_pieces", prepared)
         is_byte = map(self.sp_model.is_byte, map(self.sp_model.piece_to_id, pieces))
         lengths = [1 if byte else len(p.encode()) for p, byte in zip(pieces, is_byte, strict=True)]
-        normalized, origins = self._asked("normalize", prepared, with_offsets=True)
+        normalized, origins = self._call("normalize", prepared, with_offsets=True)
         spans = [(origins[i], origins[j]) for i, j in byte_spans(normalized, lengths)]
         if self._pre_tokenize is None:
             return spans
@@ -353,9 +357,9 @@ class SpTokenizer(TokenizerBase):
         return [(sources[i][0], sources[max(i, j - 1)][1]) for i, j in spans]
 
     def _sources(self, text):
-        """Where each character of the prepared text, and its end, comes from: start and end.
+        """Returns the source `(start, end)` of each character of the prepared text, and of its end.
 
-        The space between two words comes from nothing: it starts and ends at the second one.
+        A space between two words has an empty source at the start of the second word.
         """
         words = list(self._pre_tokenize(text))
         sources = []
@@ -367,10 +371,10 @@ class SpTokenizer(TokenizerBase):
     # Tokens to text
 
     def decode(self, ids):
-        """The text of token ids, without special tokens such as `</s>`.
+        """Returns the text of token ids, without special tokens such as `</s>`.
 
-        Sentinels stay, as they tell which blank a text fills, and so do added tokens that are not
-        special; what the vocabulary lacks is ` ⁇ `.
+        Sentinels are kept, as they mark which blank a text fills, and so are added tokens that are
+        not special. The unknown token becomes ` ⁇ `.
 
         Args:
             ids: list, array or tensor of ids.
@@ -383,7 +387,7 @@ class SpTokenizer(TokenizerBase):
             if token is not None and token not in self._added_ids:
                 pieces.append(self._token_translate_inv.get(token, token))
                 continue
-            text += self._asked("decode_pieces", [piece for piece in pieces if piece])
+            text += self._call("decode_pieces", [piece for piece in pieces if piece])
             pieces = []
             if token is not None and (token not in self._special_set or _SENTINEL.fullmatch(token)):
                 text += token
@@ -397,16 +401,17 @@ _MARKS_INVERSE = str.maketrans("▂▃", " \n", " ")
 
 
 class CpmTokenizer(SpTokenizer):
-    """The tokenizer of CPM and PanGu: the words of jieba, joined by spaces, in sentencepiece.
+    """Tokenizer of CPM and PanGu: sentencepiece on the words of jieba, joined by spaces.
 
-    A space of the text is `▂` (U+2582) and a newline `▃` (U+2583). There are no start and end
-    tokens.
+    Spaces of the text become `▂` (U+2582), newlines `▃` (U+2583). There are no start and end
+    tokens by default.
 
-    CPM's model file was changed in November 2020: its piece 3, first `<cls>`, is `▃` since. The
-    weights are the same, and a newline is id 3 with either file.
+    CPM's model file was changed in November 2020: its piece 3 was `<cls>` before and is `▃` since
+    then. The weights are the same, and a newline is id 3 with either file.
 
     Args:
         model_path: the model file, `chinese_vocab.model`.
+        token_start, token_end: as in `SpTokenizer`. Default None.
         **kwargs: see `SpTokenizer`.
 
     Example:
@@ -419,19 +424,19 @@ class CpmTokenizer(SpTokenizer):
         kwargs.setdefault("pre_tokenize", jieba_new_words)
         super().__init__(model_path, token_start=token_start, token_end=token_end, **kwargs)
         if not self.is_known("▂"):
-            raise ValueError(f"{model_path} has no piece '▂' (U+2582); expected a model of CPM's")
+            raise ValueError(f"{model_path} has no piece '▂' (U+2582); expected a model of CPM.")
         if not self.is_known("▃"):
             self._token_translate.setdefault("▃", "<cls>")
             self._token_translate_inv.setdefault("<cls>", "▃")
 
     def _save_vocabulary(self, directory):
-        kind, values = super()._save_vocabulary(directory)
-        return kind, {**values, "tokenizer_class": "CpmTokenizer"}
+        algorithm, values = super()._save_vocabulary(directory)
+        return algorithm, {**values, "tokenizer_class": "CpmTokenizer"}
 
     def _prepared(self, text):
         text = SURROGATES.sub("\ufffd", text)
         return " ".join(word.translate(_MARKS) for word in self._pre_tokenize(text))
 
     def decode(self, ids):
-        """The text of token ids, see `SpTokenizer.decode`, with its spaces and newlines."""
+        """Returns the text of token ids, see `SpTokenizer.decode`, with its spaces and newlines."""
         return super().decode(ids).translate(_MARKS_INVERSE)

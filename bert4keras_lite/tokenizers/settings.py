@@ -1,13 +1,13 @@
-"""What stands beside a vocabulary: settings, names of special tokens, added tokens.
+"""Tokenizer settings in a checkpoint's JSON files, names of special tokens, added tokens.
 
 | file | what is read |
 |---|---|
 | `tokenizer_config.json` | settings, names of special tokens, `added_tokens_decoder` |
 | `special_tokens_map.json` | names of special tokens, unless there is an `added_tokens_decoder` |
 | `added_tokens.json` | tokens and their ids |
-| `tokenizer.json` | see `one_file` |
+| `tokenizer.json` | see `tokenizer_json` |
 
-A setting that changes ids and is not understood is an error; what changes none is left alone.
+A setting that is not supported is an error if it may change ids, and is ignored otherwise.
 """
 
 import json
@@ -18,25 +18,25 @@ from itertools import pairwise
 from .. import parsing
 from .added import MAX_ADDED, AddedToken
 
-# The kinds of `load_tokenizer`, and the classes of transformers whose rules are theirs
+# The algorithms of `load_tokenizer`, and the classes of transformers that follow the same rules
 CLASSES = {
     "WordPiece": r"(Bert|ConvBert|DistilBert|Electra|Ernie|LayoutLM|Lxmert|MobileBert|Nezha|Realm|"
     r"Retribert|RetriBert|RoFormer|SqueezeBert)Tokenizer",
     "byte-level BPE": r"GPT2Tokenizer|GPTNeoTokenizer",
     "sentencepiece": r"T5Tokenizer|MT5Tokenizer|CpmTokenizer",
 }
-# Where no class is named: the `model_type` of configs whose tokenizers cut texts as a kind does
+# If no class is named: values of `model_type` whose tokenizers follow the same rules
 MODEL_TYPES = {
     "WordPiece": r"(?!(funnel|mpnet|bert-japanese|canine)$).*",
     "byte-level BPE": r"gpt2",
     "sentencepiece": r"bert|u?mt5.*|t5.*|gpt.*|cpm.*|pangu.*",
 }
-# bytes that a token, a merge, and a symbol of it that is no token take in memory, and how many of
-# them a character explains
+# Bytes of memory that a token, a merge, and a merge's symbol outside the vocabulary take, and how
+# many bytes of memory a character of the file may cost
 TOKEN, MERGE, SYMBOL, TIMES = 255, 160, 85, 6
-# The file in which Hugging Face keeps what ends a text, beside `config.json`
+# Hugging Face's file of generation settings, which may hold `eos_token_id`
 GENERATION = "generation_config.json"
-# What Hugging Face calls the special tokens of a kind
+# Hugging Face's names of the special tokens, by algorithm
 NAMES = {
     "WordPiece": {
         "token_start": "cls_token",
@@ -56,7 +56,7 @@ NAMES = {
         "token_pad": "pad_token",
     },
 }
-# What transformers' classes of a kind call their special tokens, unless a file names them
+# Default special tokens of transformers' classes, by algorithm
 DEFAULTS = {
     "WordPiece": {
         "sep_token": "[SEP]",
@@ -67,13 +67,13 @@ DEFAULTS = {
     "byte-level BPE": {"eos_token": "<|endoftext|>"},
     "sentencepiece": {},
 }
-# These have no rules of their own: `tokenizer.json` says them
+# Classes without rules of their own: those of `tokenizer.json` count
 _GENERIC = r"PreTrainedTokenizer|PythonBackend|TokenizersBackend"
 
-# In the order in which transformers adds those that the vocabulary lacks
+# In the order in which transformers adds those that are not in the vocabulary
 _NAMED = "bos_token|eos_token|unk_token|sep_token|pad_token|cls_token|mask_token"
 
-# Keys that are read here or by a kind, and keys that change no ids (patterns)
+# Patterns of keys that are read, and of keys that do not change ids
 _READ = (
     r"do_lower_case|strip_accents|tokenize_chinese_chars|extra_ids|added_tokens_decoder|"
     r"tokenizer_class|max_input_chars_per_word|additional_special_tokens|extra_special_tokens|"
@@ -87,9 +87,9 @@ _NOTES = (
     r"tokenizer_type|torch_dtype|transformers_version|truncation|truncation_strategy|"
     r"trust_remote_code|use_fast|padding|max_seq_length|tokenize_mode|model_specific_special_tokens"
 )
-# A line break, after which `.*` would have to begin again and again, is matched as well
+# DOTALL: otherwise `.*` would have to start over after each line break
 _UNDERSTOOD = re.compile(f"{_READ}|{_NOTES}", re.DOTALL)
-# Keys that change ids, and the only values with which they do not
+# Keys that may change ids, and the values that do not
 _ONLY = {
     "add_prefix_space": (False,),
     "do_basic_tokenize": (True,),
@@ -100,14 +100,14 @@ _ONLY = {
     "subword_tokenizer_type": ("wordpiece",),
     "wordpieces_prefix": ("##",),
 }
-MAX_ID = 1 << 24  # no table of a model has so many rows
-# characters of a word, where a file says that longer ones are unknown: models have 100 or 200, and
-# the time for a word grows with their square
+MAX_ID = 1 << 24  # more rows than any embedding table has
+# Characters of a word: the most that a file may set as the limit beyond which words are unknown.
+# Models have 100 or 200, and the time for a word grows with the square of its length.
 MAX_WORD = 1_000
-# Keys that are whole numbers, and the greatest; keys that are true or false; kinds of others
+# Keys of integers and their maximum; keys of booleans; types of other keys
 _COUNTS = {"extra_ids": MAX_ADDED, "max_input_chars_per_word": MAX_WORD}
 _FLAGS = "do_lower_case|strip_accents|tokenize_chinese_chars|add_bos_token|add_eos_token"
-_KINDS = {
+_TYPES = {
     "added_tokens_decoder": (dict, "an object id -> token"),
     "additional_special_tokens": (list, "a list of tokens"),
     "extra_special_tokens": (list | dict, "a list of tokens, or an object name -> token"),
@@ -117,7 +117,7 @@ _KINDS = {
 
 
 def read_json(path):
-    """The contents of a JSON file; an empty dict if there is none."""
+    """Returns the contents of a JSON file; an empty dict if the file does not exist."""
     if path is None or not path.is_file():
         return {}
     return parsing.read_json(path)
@@ -131,32 +131,37 @@ def read_dict(path):
 
 
 def checked_vocab(path, vocab):
-    """A vocabulary out of JSON, once it is known to be one: a dict token -> id."""
+    """Returns a vocabulary read from JSON after checking that it is a dict token -> id.
+
+    Raises:
+        ValueError: it is not, an id is out of range, or two tokens have the same id.
+    """
     if not isinstance(vocab, dict) or not all(type(i) is int for i in vocab.values()):
         raise ValueError(f"{path}: expected a JSON object token -> id.")
     if vocab and not 0 <= min(vocab.values()) <= max(vocab.values()) < MAX_ID:
         raise ValueError(f"{path}: expected ids from 0 to {MAX_ID - 1}.")
     ids = sorted(vocab.values())
-    twice = next((i for i, j in pairwise(ids) if i == j), None)
-    if twice is not None:
-        tokens = [token for token, i in vocab.items() if i == twice]
+    duplicate = next((i for i, j in pairwise(ids) if i == j), None)
+    if duplicate is not None:
+        tokens = [token for token, i in vocab.items() if i == duplicate]
         raise ValueError(
-            f"{path}: {tokens[0]!r:.200} and {tokens[1]!r:.200} have the id {twice}; expected another"
-            " for each token."
+            f"{path}: {tokens[0]!r:.200} and {tokens[1]!r:.200} have the id {duplicate}; expected"
+            " a different id for each token."
         )
     return vocab
 
 
 def checked_merges(path, pairs, vocab):
-    """Pairs of symbols out of a file, as tuples of the strings that the vocabulary has.
+    """Returns the merges of a file as a list of pairs, which share the vocabulary's strings.
 
     Args:
-        path: the file, for the error.
+        path: the file, for error messages.
         pairs: iterable of pairs of strings.
         vocab: dict token -> id.
 
     Raises:
-        ValueError: vocabulary and merges would take far more memory than their characters explain.
+        ValueError: vocabulary and merges would take far more memory than the size of the file
+            explains.
     """
     shared, merges = {token: token for token in vocab}, []
     room = 2 * parsing.FREE + sum(TIMES * (len(token) + 5) - TOKEN for token in vocab)
@@ -174,26 +179,26 @@ def checked_merges(path, pairs, vocab):
 
 
 def check_count(path, key, value, most):
-    """Raises if a setting is no whole number from 0 to `most`."""
+    """Raises ValueError if a setting is not an integer from 0 to `most`."""
     if type(value) is not int or not 0 <= value <= most:
         raise ValueError(
             f"{path}: {key:.200} is {parsing.shown(value)}; expected a whole number from 0 to {most}."
         )
 
 
-def check_kind(path, key, value):
-    """Raises if a setting that is not null is of another kind than `_KINDS` has."""
-    kind, expected = _KINDS.get(key, (object, ""))
-    if value is not None and not isinstance(value, kind):
+def check_type(path, key, value):
+    """Raises ValueError if a setting is neither null nor of the type that `_TYPES` has for it."""
+    expected_type, expected = _TYPES.get(key, (object, ""))
+    if value is not None and not isinstance(value, expected_type):
         raise ValueError(f"{path}: {key} is {parsing.shown(value)}; expected {expected}.")
 
 
 def token_of(path, key, value, **defaults):
-    """An `AddedToken` from how a file writes a token: its text, or a dict with flags."""
+    """Returns the `AddedToken` of a token in a JSON file: a string, or a dict with flags."""
     fields = {"content": value} if isinstance(value, str) else value
     if not isinstance(fields, dict) or not isinstance(fields.get("content"), str):
         raise ValueError(f"{path}: {key} is {value!r:.200}; expected a token, or a dict of one.")
-    # Hugging Face's default: what is special is looked for as it stands, all else normalized.
+    # Hugging Face's default: special tokens match the raw text, all others the normalized text.
     special = fields.get("special", defaults.pop("special", False))
     fields = {"normalized": not special, **defaults, **fields, "special": special}
     flags = {name: fields[name] for name in AddedToken.__dataclass_fields__ if name in fields}
@@ -211,18 +216,18 @@ def token_of(path, key, value, **defaults):
 
 
 class Settings:
-    """What `tokenizer_config.json` and the files beside it say.
+    """Settings of `tokenizer_config.json` and the other JSON files of a tokenizer.
 
     Args:
         folder: the `Path` of a directory.
 
     Attributes:
-        path: that of `tokenizer_config.json`.
+        path: the path of `tokenizer_config.json`.
         values: the settings, without those that are `null` and without names of tokens.
-        names: dict `"cls_token"` -> token or None, of the special tokens that are named.
+        names: dict of the special tokens that are named: name, e.g. `"cls_token"` -> token or None.
 
     Raises:
-        ValueError: a file is not what it should be, or a setting is not understood.
+        ValueError: a file is invalid, or a setting is not supported.
     """
 
     def __init__(self, folder):
@@ -239,14 +244,14 @@ class Settings:
             special |= {key: (path, value) for key, value in read_dict(path).items()}
 
         self.values = {key: value for key, value in config.items() if value is not None}
-        self.names, self._special, models_own, additional = {}, {}, [], []
+        self.names, self._special, model_specific, additional = {}, {}, [], []
         for key, (path, value) in special.items():
-            check_kind(path, key, value)
+            check_type(path, key, value)
             if key in ("additional_special_tokens", "extra_special_tokens"):
-                place, items = additional, value or []
+                target, items = additional, value or []
                 if isinstance(value, dict):
-                    place, items = models_own, value.values()
-                place += [token_of(path, key, item, special=True) for item in items]
+                    target, items = model_specific, value.values()
+                target += [token_of(path, key, item, special=True) for item in items]
             elif re.fullmatch(_NAMED, key):
                 token = None if value is None else token_of(path, key, value, special=True)
                 self.names[key] = token and token.content
@@ -254,9 +259,9 @@ class Settings:
             elif re.fullmatch(_FLAGS, key):
                 continue
             elif key.endswith("_token") and isinstance(value, str | dict):
-                models_own.append(token_of(path, key, value, special=True))
+                model_specific.append(token_of(path, key, value, special=True))
                 self.values.pop(key, None)
-        self._named = models_own + additional
+        self._named = model_specific + additional
         self._check()
 
         self._decoder = [
@@ -270,14 +275,17 @@ class Settings:
             for content, i in _numbers(path, read_dict(path)).items()
         ]
 
-    def added_tokens(self, one_file):
-        """All added tokens, of the files and of a `OneFile` or None; the better informed first.
+    def added_tokens(self, json_file):
+        """Returns the added tokens of all files, those with the most details first.
+
+        Args:
+            json_file: a `TokenizerJson`, or None.
 
         Raises:
-            ValueError: there are more than any model has.
+            ValueError: there are more than `MAX_ADDED`.
         """
-        of_one_file = one_file.added if one_file else []
-        tokens = [*self._decoder, *of_one_file, *self._added, *self._named]
+        of_json_file = json_file.added if json_file else []
+        tokens = [*self._decoder, *of_json_file, *self._added, *self._named]
         count = len(tokens) + self.values.get("extra_ids", 0)
         if count > MAX_ADDED:
             raise ValueError(
@@ -286,16 +294,21 @@ class Settings:
             )
         return tokens
 
-    def special_tokens(self, kind, config):
-        """The special tokens of a kind that `merged` is to number, in transformers' order.
+    def special_tokens(self, algorithm, config):
+        """Returns the special tokens that may need an id from `merged`, in transformers' order.
 
-        Those that only a class of transformers names are among them where a file names additional
-        ones, which come after them. WordPiece has no unknown token but one of its vocabulary.
+        The defaults of transformers' class are included if a file names additional special tokens,
+        as those are numbered after them. In WordPiece, the unknown token must be in the vocabulary
+        and is left out.
+
+        Args:
+            algorithm: a key of `DEFAULTS`.
+            config: the contents of `config.json`.
         """
-        defaults = DEFAULTS[kind] if self._named and not self.is_generic(config) else {}
+        defaults = DEFAULTS[algorithm] if self._named and not self.is_generic(config) else {}
         tokens = {key: AddedToken(token, special=True) for key, token in defaults.items()}
         tokens |= self._special
-        if kind == "WordPiece":
+        if algorithm == "WordPiece":
             tokens.pop("unk_token", None)
         return [tokens[key] for key in _NAMED.split("|") if tokens.get(key)]
 
@@ -309,7 +322,7 @@ class Settings:
                 if value not in _ONLY[key]:
                     raise ValueError(
                         f"{self.path}: {key} is {value!r:.200}; expected"
-                        f" {' or '.join(map(repr, _ONLY[key]))}, as ids are computed no other way."
+                        f" {' or '.join(map(repr, _ONLY[key]))}. Other values would change ids."
                     )
             elif key == "never_split" and all(
                 token in (*self.names.values(), *_DEFAULT_SPECIALS) for token in value
@@ -318,41 +331,45 @@ class Settings:
             elif value not in (False, [], {}, "", 0) and not re.fullmatch(_UNDERSTOOD, key):
                 raise ValueError(
                     f"{self.path}: the key {key!r:.200} (value {value!r:.200}) is not understood, and may"
-                    " change ids. If it does not, take it out of the file."
+                    " change ids. If it does not, remove it from the file."
                 )
 
-    def check_kind(self, kind, config, has_one_file):
-        """Checks that the named class of tokenizers, if any, cuts texts as a kind does.
+    def check_algorithm(self, algorithm, config, has_json_file):
+        """Checks that the tokenizer class named in the files, if any, follows an algorithm's rules.
 
         Args:
-            kind: a key of `CLASSES`.
+            algorithm: a key of `CLASSES`.
             config: the contents of `config.json`.
-            has_one_file: whether a `tokenizer.json` says the rules.
+            has_json_file: whether there is a `tokenizer.json` that defines the rules.
+
+        Raises:
+            ValueError: it does not, or its rules are not known.
         """
-        name, known = self.class_name(config), CLASSES[kind]
-        if has_one_file:
+        name, known = self.class_name(config), CLASSES[algorithm]
+        if has_json_file:
             known += rf"|{_GENERIC}"
         elif not name:
-            # Others with such files cut words by another pattern, change letters, or add tokens.
-            name, known = config.get("model_type"), MODEL_TYPES[kind]
+            # Other models with such files split words by another pattern, change letters, or add
+            # tokens.
+            name, known = config.get("model_type"), MODEL_TYPES[algorithm]
         if name and not re.fullmatch(rf"({known})(Fast)?", name, re.DOTALL):
             raise ValueError(
                 f"{self.path.parent}: its tokenizer is {name!r:.200}, whose rules are not known; expected"
-                f" for {kind} one of {CLASSES[kind].replace('|', ', ')}. If it has the same rules,"
-                " give its file to the class that reads it, such as Tokenizer."
+                f" for {algorithm} one of {CLASSES[algorithm].replace('|', ', ')}. If it has the"
+                " same rules, pass its file to the class that reads it, such as Tokenizer."
             )
-        if kind != "WordPiece" and self.values.get("do_lower_case"):
+        if algorithm != "WordPiece" and self.values.get("do_lower_case"):
             raise ValueError(
-                f"{self.path}: do_lower_case is true; expected false, as ids of {kind} are computed"
-                " no other way."
+                f"{self.path}: do_lower_case is true; expected false. {algorithm} does not support"
+                " lower-casing."
             )
 
     def class_name(self, config):
-        """The class that `tokenizer_config.json` names, or a `config.json`; or None."""
+        """Returns the class named in `tokenizer_config.json`, else in `config.json`, or None."""
         return self.values.get("tokenizer_class") or config.get("tokenizer_class")
 
     def is_generic(self, config):
-        """Whether the class that is named leaves all rules to `tokenizer.json`."""
+        """Returns whether the named class takes all its rules from `tokenizer.json`."""
         return bool(re.fullmatch(rf"({_GENERIC})(Fast)?", self.class_name(config) or ""))
 
     @property
@@ -368,31 +385,32 @@ def _number_of(path, key):
     if key.isdecimal() and len(key) < 20:
         return int(key)
     raise ValueError(
-        f"{path}: the key {key!r:.200} of added_tokens_decoder is no id; expected a whole number."
+        f"{path}: the key {key!r:.200} of added_tokens_decoder is not an id; expected a whole"
+        " number."
     )
 
 
 def _numbers(path, ids):
-    """A dict token -> id, once its values are known to be whole numbers."""
+    """Returns a dict token -> id after checking that its values are integers."""
     for token, i in ids.items():
         check_count(path, token, i, MAX_ID - 1)
     return ids
 
 
-def write_settings(folder, kind, values, tokenizer):
-    """Writes `tokenizer_config.json`, which `Settings` reads, and transformers too.
+def write_settings(folder, algorithm, values, tokenizer):
+    """Writes `tokenizer_config.json`, for `Settings` and for transformers.
 
-    If there are `other_stop_ids`, they go into `generation_config.json`, with that of `token_end`.
+    If the tokenizer has `other_stop_ids`, all its `stop_ids` go into `generation_config.json`.
 
     Args:
         folder: the `Path` of a directory.
-        kind: a key of `NAMES`.
-        values: dict of the settings of that kind.
-        tokenizer: the names of its special tokens and its added tokens are written.
+        algorithm: a key of `NAMES`.
+        values: dict of settings to write.
+        tokenizer: the tokenizer whose special and added tokens are written.
     """
     names = {
         theirs: getattr(tokenizer, ours)
-        for ours, theirs in NAMES[kind].items()
+        for ours, theirs in NAMES[algorithm].items()
         if ours in ("token_start", "token_end") or getattr(tokenizer, f"{ours}_id") is not None
     }
     added = {
@@ -408,20 +426,20 @@ def write_settings(folder, kind, values, tokenizer):
 
 
 def merged(tokens, special, known, rows):
-    """One `AddedToken` for each content, with its id.
+    """Merges the added tokens of several files, and gives each an id.
 
     Args:
-        tokens: list of `AddedToken`, of which the first one of a content counts.
-        special: list of those that are added if the vocabulary lacks them.
+        tokens: list of `AddedToken`; of several with the same content the first one counts.
+        special: list of `AddedToken` to add if they are not in the vocabulary.
         known: a function token -> id in the vocabulary, or None.
-        rows: the number of ids of the vocabulary.
+        rows: the number of ids in the vocabulary.
 
     Returns:
-        A list. What is only named as special, and has no id anywhere, gets the ids after the
-        highest, those of `special` first, as in transformers.
+        A list with one `AddedToken` for each content. Tokens without an id in any file get ids
+        after the highest one, those of `special` first, as in transformers.
 
     Raises:
-        ValueError: two files give a token two ids.
+        ValueError: two files give a token different ids.
     """
     result, special = {}, [token for token in special if known(token.content) is None]
     for token in [*tokens, *special]:

@@ -1,29 +1,27 @@
-"""WordPiece tokenization of Chinese (and other) text, in plain Python and fast.
+"""WordPiece tokenizer for Chinese (and other) text, in fast plain Python.
 
-The ids are those of Google's BERT code, character for character, so that they fit the rows of a
-pretrained embedding table:
+The ids are exactly those of Google's BERT code, so they fit pretrained embedding tables:
 
-1. clean: drop control characters, turn every kind of space into a space,
+1. clean: drop control characters, replace every kind of space by a space,
 2. put spaces around each Chinese character (if `tokenize_chinese_chars`),
 3. lower-case (if `do_lower_case`) and strip accents (if `strip_accents`),
 4. split at white space and around punctuation,
-5. cut each word into the longest pieces of the vocabulary (WordPiece).
+5. split each word greedily into the longest pieces of the vocabulary (WordPiece).
 
 Steps 1 to 4 change one character at a time, with two rare exceptions, so they are one
-`str.translate` through a table that fills itself; step 5 sees the same words again and again, so
-it is a table that fills itself, too.
+`str.translate` with a lazily filled table. Step 5 is cached too, as words repeat.
 
-Where other libraries differ from Google's code:
+Differences between Google's code and Hugging Face's:
 
-| text | here and Google | Hugging Face `tokenizers` | to get the latter |
+| text | this tokenizer and Google | Hugging Face `tokenizers` | to get the latter |
 |---|---|---|---|
 | `[MASK]` in running text | `[`, `mask`, `]` | one token | `special_tokens_in_text=True` |
 | word of 101 to 200 characters | cut into pieces | `[UNK]` | `word_maxlen=100` |
 | private-use characters (U+E000...) | kept, hence `[UNK]` | dropped | `drop_private_use=True` |
 | capital sigma at the end of a word | final sigma | plain sigma | - |
-| U+2B820 to U+2B91F (CJK extension E) | one word each | run together | - |
+| U+2B820 to U+2B91F (CJK extension E) | one word each | joined into one word | - |
 
-Marks and punctuation that are newer than one side's Unicode tables differ as well.
+Marks and punctuation that are missing in the Unicode tables of either side differ as well.
 
 Reference: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language
 Understanding", 2018, https://arxiv.org/abs/1810.04805; the algorithm is that of
@@ -52,29 +50,30 @@ from .words import jieba_words
 
 @checks_flags
 def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
-    """Reads a vocabulary file: one token a line, the line number is its id.
+    """Reads a vocabulary file: one token a line, whose id is the line number from 0.
 
-    Only the first column of a line counts, as some files carry frequencies in a second one.
-    A line of white space alone is the token `""`: it keeps its row but no text ever yields it
-    (line 344 of Google's Chinese vocabulary is a lone U+2028). Of a token that occurs twice the
-    last line counts, as in Google's code. Empty lines at the end of the file are no rows.
+    Only the first column of a line counts, as some files have frequencies in a second one. A line
+    with only white space is the token `""`: it keeps its id, but no text contains it (line 344 of
+    Google's Chinese vocabulary is a lone U+2028). If a token occurs twice, the last line counts,
+    as in Google's code. Empty lines at the end of the file are ignored.
 
     Args:
         path: the file, usually `vocab.txt` of a checkpoint.
-        encoding: its character encoding.
-        simplified: leave out the tokens that Chinese text never yields: everything longer than
-            one character that contains a Chinese character or punctuation.
+        encoding: its character encoding. Default UTF-8.
+        simplified: whether to leave out tokens that Chinese text never yields: those longer than
+            one character that contain a Chinese character or punctuation. Default False.
         startswith: with `simplified`, a list of tokens to keep and to number first, e.g.
-            `["[PAD]", "[UNK]", "[CLS]", "[SEP]"]`; special tokens not named here are left out.
+            `["[PAD]", "[UNK]", "[CLS]", "[SEP]"]`; special tokens not in it are left out. Default
+            None.
 
     Returns:
         A dict token -> id. With `simplified`, a tuple of the smaller, renumbered dict and the
         list `keep_tokens` of the old ids, for `build_transformer_model(..., keep_tokens=)`.
 
     Raises:
-        ValueError: the file is empty or not text, or lacks a token of `startswith`; or there is no
-            such encoding.
-        OSError: it cannot be opened.
+        ValueError: the file is empty, not text, or lacks a token of `startswith`; or the encoding
+            is unknown.
+        OSError: the file cannot be opened.
 
     Example:
         >>> token_dict, keep_tokens = load_vocab(
@@ -82,7 +81,7 @@ def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
         ... )
     """
     if Path(path).is_dir():
-        raise ValueError(f"{path} is a directory; give the vocabulary file in it (vocab.txt)")
+        raise ValueError(f"{path} is a directory; pass the vocabulary file in it (vocab.txt).")
     check_encoding(encoding)
     complete(Path(path).parent)
     try:
@@ -90,50 +89,50 @@ def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
         lines = read_lines(path, encoding)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is no {encoding} text ({error.reason} at byte {error.start}); expected a"
-            " vocabulary of one token a line; give its encoding=, e.g. 'gb18030'"
+            f"{path} is not {encoding} text ({error.reason} at byte {error.start}); expected a"
+            " vocabulary of one token a line. Pass its encoding=, e.g. 'gb18030'."
         ) from None
     lines[0] = lines[0].removeprefix("\ufeff")
     while len(lines) > 1 and not lines[-1].strip("\r"):
         lines.pop()
     token_dict = {(line.split(None, 1) or [""])[0]: row for row, line in enumerate(lines)}
     if not any(token_dict):
-        raise ValueError(f"{path} holds no tokens; expected one token a line")
+        raise ValueError(f"{path} holds no tokens; expected one token a line.")
     if not simplified:
         return token_dict
 
     startswith = list(dict.fromkeys(startswith or []))
     if missing := [token for token in startswith if token not in token_dict]:
-        raise ValueError(f"{path} has no {missing[0]!r:.200}, which startswith= asks for")
+        raise ValueError(f"{path} has no {missing[0]!r:.200}, which startswith= asks for.")
     rest = [t for t in token_dict if t not in startswith and not _is_redundant(t)]
     kept = startswith + sorted(rest, key=token_dict.get)
     return {token: i for i, token in enumerate(kept)}, [token_dict[token] for token in kept]
 
 
 def save_vocab(path, token_dict, encoding="utf-8"):
-    """Writes a vocabulary such that `load_vocab` reads the same ids.
+    """Writes a vocabulary file from which `load_vocab` reads the same ids.
 
     Args:
         path: the file to write.
         token_dict: dict token -> id. Ids without a token become empty lines.
-        encoding: character encoding of the file.
+        encoding: character encoding of the file. Default UTF-8.
 
     Raises:
-        TypeError: `token_dict` is another thing.
-        ValueError: two tokens have one id, or a token contains white space; or there is no such
-            encoding.
-        OSError: the file cannot be written; then what was there is unchanged.
+        TypeError: `token_dict` is not a dict token -> id.
+        ValueError: two tokens have the same id, a token contains white space, or the encoding is
+            unknown.
+        OSError: the file cannot be written; an existing file is then unchanged.
     """
     check_encoding(encoding)
     write_text(path, vocab_text(token_dict), encoding)
 
 
 def vocab_text(vocab, argument="token_dict"):
-    """The text of a vocabulary file, which has a token in each line.
+    """Returns the text of a vocabulary file, with one token a line.
 
     Args:
         vocab: dict token -> id, or a tokenizer that has one as `token_dict`.
-        argument: what errors call it.
+        argument: name of the argument in error messages. Default `token_dict`.
 
     Raises:
         TypeError, ValueError: see `save_vocab`.
@@ -152,7 +151,8 @@ def vocab_text(vocab, argument="token_dict"):
             raise ValueError(f"{argument}: {token!r:.200} has the id {row}; expected 0 or more.")
         if rows[row]:
             raise ValueError(
-                f"{argument} gives id {row} to both {rows[row]!r:.200} and {token!r:.200}."
+                f"{argument} gives id {row} to both {rows[row]!r:.200} and {token!r:.200}; expected"
+                " a different id for each token."
             )
         if token.split(None, 1) not in ([], [token]):
             raise ValueError(
@@ -166,7 +166,7 @@ def vocab_text(vocab, argument="token_dict"):
 
 
 def _is_cjk(char):
-    """Whether Google's code sets this character apart: Chinese, but neither kana nor hangul."""
+    """Returns whether Google's code makes a word of the character: Chinese, not kana or hangul."""
     code = ord(char)
     return (
         0x4E00 <= code <= 0x9FFF
@@ -179,21 +179,21 @@ def _is_cjk(char):
 
 
 def _is_punctuation(char):
-    """Unicode's punctuation and all ASCII symbols (`$`, `+`, `^`, ...)."""
+    """Returns whether a character is punctuation in Unicode or an ASCII symbol (`$`, `+`, ...)."""
     if char.isascii():
         return char.isprintable() and not char.isalnum() and char != " "
     return unicodedata.category(char).startswith("P")
 
 
 def _stem(token):
-    """The text of a piece, without the `##` that continues a word."""
+    """Returns the text of a piece, without the `##` that continues a word."""
     return token[2:] if token.startswith("##") else token
 
 
 def _is_redundant(token, chinese=True):
-    """Whether no text yields this token, since its characters are always set apart.
+    """Returns whether no text yields a token, because its characters always are separate words.
 
-    Punctuation is; Chinese characters are if `chinese`.
+    That is the case for punctuation, and for Chinese characters if `chinese`.
     """
     return len(token) > 1 and any(
         _is_punctuation(c) or (chinese and _is_cjk(c)) for c in _stem(token)
@@ -201,7 +201,7 @@ def _is_redundant(token, chinese=True):
 
 
 class Rules(NamedTuple):
-    """What becomes of a text before it is cut into words; see `Tokenizer`."""
+    """Normalization rules of a tokenizer; see the arguments of `Tokenizer`."""
 
     lower: bool = True
     strip_accents: bool = True
@@ -211,7 +211,7 @@ class Rules(NamedTuple):
 
 
 def _clean(char, rules):
-    """Steps 1 and 2: what becomes of one character before lower-casing."""
+    """Returns a character after steps 1 and 2 (cleaning, spaces around Chinese characters)."""
     if char in "\t\n\r":
         return " "
     category = unicodedata.category(char)
@@ -225,11 +225,11 @@ def _clean(char, rules):
 
 
 def _normalize(text, rules):
-    """Steps 1 to 4, except the splitting at spaces, on a whole text.
+    """Applies steps 1 to 4, except for the split at spaces, to a whole text.
 
     Returns:
-        The text with words apart by spaces, and for each of its characters the position in
-        `text` of the character it came from.
+        `(normalized, origins)`: the text with words separated by spaces, and for each of its
+        characters the position in `text` it came from.
     """
     pairs = [(c, i) for i, char in enumerate(text) for c in _clean(char, rules)]
     pairs = _folded(pairs, rules)
@@ -239,9 +239,9 @@ def _normalize(text, rules):
 
 
 def _folded(pairs, rules):
-    """Step 3 for a whole text of `(character, position)`."""
+    """Applies step 3 to a whole text, given as a list of `(character, position)`."""
     if rules.lower:
-        # Only the whole text tells where a sigma is final; both its forms are one character.
+        # The form of a final sigma depends on the whole text; both forms are one character.
         lowered = iter("".join(c for c, _ in pairs).lower())
         pairs = [(new, i) for c, i in pairs for new in islice(lowered, len(c.lower()))]
     if rules.strip_accents:
@@ -251,7 +251,7 @@ def _folded(pairs, rules):
 
 
 def _canonical_order(pairs):
-    """Sorts the marks behind each base character by their class, as NFD demands."""
+    """Sorts the marks after each base character by their combining class, as NFD requires."""
     keys, base = [], 0
     for i, (char, _) in enumerate(pairs):
         mark_class = unicodedata.combining(char)
@@ -260,18 +260,18 @@ def _canonical_order(pairs):
     return [pairs[i] for i in sorted(range(len(pairs)), key=keys.__getitem__)]
 
 
-# Stands in the table of characters for those whose form depends on their neighbours. No form
-# contains it otherwise, as NUL is a character that cleaning drops.
+# Marks characters whose form depends on their neighbours, in the table of character forms. No
+# form contains it otherwise, as cleaning drops NUL.
 _CONTEXT = "\0"
 
 
 def _without_spaces(spaced, origins):
-    """The words of a text, and the positions of their characters alone."""
+    """Returns the words of a normalized text, and the origins of their characters."""
     return spaced.split(), [i for c, i in zip(spaced, origins, strict=True) if not c.isspace()]
 
 
 def _char_form(char, rules):
-    """What `_normalize` makes of one character in any text, or `_CONTEXT` if that varies."""
+    """Returns the normalized form of a character, or `_CONTEXT` if it depends on the text."""
     form, _ = _normalize(char, rules)
     depends = (rules.lower and char == "Σ") or (
         rules.strip_accents and any(map(unicodedata.combining, form))
@@ -280,9 +280,9 @@ def _char_form(char, rules):
 
 
 def _always_alone():
-    """A regular-expression class of marks that are, unchanged, a word wherever they stand.
+    """Returns a regular-expression class (inside) of marks that are always one unchanged word.
 
-    Punctuation like `:` is not among them: a sigma looks through it for the end of its word.
+    Punctuation like `:` is not among them, because it does not end the word of a final sigma.
     """
     blocks = chain(range(0x21, 0x7F), range(0x2010, 0x205F), range(0x3000, 0x3040))
     marks = [
@@ -293,31 +293,32 @@ def _always_alone():
     return re.escape("".join(marks))
 
 
-# Splits a text into runs of such marks (even items) and everything else (odd items); where
-# Chinese characters are words, they are among the former.
+# Splits a text into runs of such marks (even items) and of other characters (odd items). With
+# `chinese`, Chinese characters count as such marks.
 _RUNS = {
     chinese: re.compile(f"([^{'㐀-䶿一-鿿' if chinese else ''}{_always_alone()}]+)")
     for chinese in (True, False)
 }
 
 
-# Where each character of a text of single characters starts and ends: to share these tuples is
-# much faster than to make them for every text.
+# Spans of single characters: sharing these tuples is much faster than making them for every text.
 _UNIT_SPANS = [(i, i + 1) for i in range(4096)]
 
 
 class Tokenizer(DictTokenizer):
-    """BERT's WordPiece tokenizer.
+    """WordPiece tokenizer, as in BERT.
 
     Args:
         token_dict: dict token -> id, or the path of a vocabulary file.
-        do_lower_case: lower-case the text. Chinese checkpoints want this, unless they are called
-            "cased". (The default of bert4keras is False.)
-        word_maxlen: words of more characters are unknown.
-        drop_private_use: drop private-use characters instead of reading them as unknown words.
-        strip_accents: strip accents; None, as in Google's code, is what `do_lower_case` is.
-        tokenize_chinese_chars: make a word of each Chinese character. Without it they are cut
-            into pieces (`今`, `##天`) like letters.
+        do_lower_case: whether to lower-case the text. Chinese checkpoints expect this, unless they
+            are called "cased". Default True (False in bert4keras).
+        word_maxlen: longer words, in characters, are unknown. Default 200.
+        drop_private_use: whether to drop private-use characters, which otherwise are unknown words.
+            Default False.
+        strip_accents: whether to strip accents; None (default), as in Google's code, for the value
+            of `do_lower_case`.
+        tokenize_chinese_chars: whether each Chinese character is a word. Default True; otherwise
+            they are split into pieces (`今`, `##天`) like letters.
         **kwargs: `token_start`, `token_end`, `token_mask`, `token_unk`, `token_pad`,
             `pre_tokenize`, `token_translate`, `added_tokens`, `special_tokens_in_text`, see
             `TokenizerBase`.
@@ -325,8 +326,8 @@ class Tokenizer(DictTokenizer):
     Attributes:
         vocab_size: number of rows of the embedding table, i.e. the highest id + 1.
         token_start_id, token_end_id, token_mask_id, token_unk_id, token_pad_id: ids of the
-            special tokens, None for what the vocabulary lacks. bert4keras' spellings
-            (`_token_start_id`, `_token_dict`, `_vocab_size`, ...) are there as well.
+            special tokens, None for those not in the vocabulary. The names of bert4keras
+            (`_token_start_id`, `_token_dict`, `_vocab_size`, ...) exist too.
 
     Example:
         >>> tokenizer = Tokenizer("chinese_L-12_H-768_A-12/vocab.txt")
@@ -366,7 +367,7 @@ class Tokenizer(DictTokenizer):
 
         if self.token_unk_id is None:
             raise ValueError(
-                f"token_unk={self.token_unk!r:.200} is not in the vocabulary; name the token it has"
+                f"token_unk={self.token_unk!r:.200} is not in the vocabulary; pass a token that is."
             )
         self._char_forms = Memo(self._compute_char_form)
         self._char_ids = Memo(self._compute_char_id)
@@ -376,11 +377,11 @@ class Tokenizer(DictTokenizer):
         self._run_offsets = Memo(self._compute_run_offsets, longest=16)
 
     def with_vocabulary(self, token_dict, **changes):
-        """A tokenizer with the same rules and another vocabulary.
+        """Returns a tokenizer with the same rules and another vocabulary.
 
         Args:
-            token_dict: dict token -> id. Added tokens that it lacks are dropped.
-            **changes: arguments of `Tokenizer` that differ.
+            token_dict: dict token -> id. Added tokens that are not in it are dropped.
+            **changes: arguments of `Tokenizer` to change.
 
         Returns:
             A `Tokenizer`.
@@ -406,12 +407,13 @@ class Tokenizer(DictTokenizer):
         return tokenizer
 
     def simplified(self):
-        """The same tokenizer without the tokens that no Chinese text yields: a third of Google's.
+        """Returns this tokenizer without the tokens that no Chinese text yields: 1/3 of Google's.
 
-        These are what is longer than one character and contains a Chinese character or
-        punctuation, which are always set apart: `##天`. Where words stay whole (`pre_tokenize`) or
-        Chinese characters are not set apart, those with Chinese characters are kept. Special
-        tokens come first, then all others in their order, but unused ones.
+        These are the tokens of more than one character that contain a Chinese character or
+        punctuation, such as `##天`: these characters always are separate words. Tokens with
+        Chinese characters are kept if words stay whole (`pre_tokenize`) or if
+        `tokenize_chinese_chars` is False. Special tokens come first, then all others in their
+        order, without `[unused1]` and the like.
 
         Returns:
             A tuple of the `Tokenizer` and the list `keep_tokens` of the old ids, for
@@ -441,13 +443,13 @@ class Tokenizer(DictTokenizer):
         }
         return "WordPiece", values
 
-    # Tables
+    # Functions whose results are cached
 
     def _compute_char_form(self, code):
         return _char_form(chr(code), self._rules)
 
     def _compute_char_id(self, token):
-        """The id of a character, or of another token that words are cut into."""
+        """Returns the id of a character, or of another token of a word."""
         token = self._token_translate.get(token, token)
         return self._vocab.get(token, self.token_unk_id)
 
@@ -455,7 +457,7 @@ class Tokenizer(DictTokenizer):
         return self.token_to_id(self._token_translate.get(added.content, added.content))
 
     def _compute_word_tokens(self, word):
-        """The longest pieces, from left to right; the word itself if that does not work out."""
+        """Splits a word greedily into the longest pieces; an unknown word is returned whole."""
         if len(word) > self._word_maxlen:
             return (word,)
         pieces, start = [], 0
@@ -478,7 +480,7 @@ class Tokenizer(DictTokenizer):
         return tuple(chain.from_iterable(map(self._word_ids.__getitem__, self._words(run))))
 
     def _compute_run_offsets(self, run):
-        """Start and end in the run of each of its tokens."""
+        """Returns `(start, end)` in the run for each of its tokens."""
         spaced, origins = self._aligned(run)
         offsets, end = [], 0
         for word in spaced.split():
@@ -493,7 +495,7 @@ class Tokenizer(DictTokenizer):
     # Text to tokens
 
     def _words(self, text):
-        """Steps 1 to 4: the words of a text, cleaned and normalized."""
+        """Returns the normalized words of a text: steps 1 to 4."""
         spaced = text.translate(self._char_forms)
         if _CONTEXT in spaced:
             spaced, _ = _normalize(text, self._rules)
@@ -508,7 +510,7 @@ class Tokenizer(DictTokenizer):
             _normalize(content, self._late_rules)[0] if token.normalized else content: token
             for content, token in in_text.items()
         }
-        in_text.pop("", None)  # of control characters alone
+        in_text.pop("", None)  # tokens that consist of control characters
         super()._set_finders(in_text)
         if self._late_finder:
             self._late_forms = Memo(self._compute_late_form)
@@ -517,16 +519,16 @@ class Tokenizer(DictTokenizer):
         return _char_form(chr(code), self._late_rules)
 
     def _late_parts(self, text):
-        """The parts of a text by the tokens that are found once it is normalized."""
+        """Splits a text at the added tokens that match its normalized form."""
         spaced = text.translate(self._late_forms)
         if _CONTEXT not in spaced and not self._late_finder.is_in(spaced):
             return parts(text, [])
         spaced, origins = _normalize(text, self._late_rules)
-        found = [
+        matches = [
             (min(origins[start:end]), max(origins[start:end]) + 1, token)
             for start, end, token in self._late_finder.find(spaced)
         ]
-        return parts(text, found)
+        return parts(text, matches)
 
     def _tokenize(self, text):
         tokens = []
@@ -556,7 +558,7 @@ class Tokenizer(DictTokenizer):
         return ids
 
     def _encode_plain(self, text):
-        """The ids of a text without added tokens."""
+        """Returns the ids of a text without added tokens."""
         if self._pre_tokenize is not None:
             return list(map(self._compute_char_id, self._tokenize_plain(text)))
         ids, alone = [], True
@@ -572,10 +574,10 @@ class Tokenizer(DictTokenizer):
         ids, offsets = [], []
         for start, end, added in self._parts(text):
             if added:
-                more, spans = [self._added_id(added)], [(0, end - start)]
+                part_ids, spans = [self._added_id(added)], [(0, end - start)]
             else:
-                more, spans = self._encode_plain_with_offsets(text[start:end])
-            ids += more
+                part_ids, spans = self._encode_plain_with_offsets(text[start:end])
+            ids += part_ids
             offsets += [(start + i, start + j) for i, j in spans] if start else spans
         return ids, offsets
 
@@ -602,14 +604,14 @@ class Tokenizer(DictTokenizer):
     # Tokens to text
 
     def _aligned(self, text):
-        """What `_normalize` returns, by way of the table if that will do."""
+        """Returns the result of `_normalize`, from the cached character forms if possible."""
         forms = [self._char_forms[code] for code in map(ord, text)]
         if _CONTEXT in forms:
             return _normalize(text, self._rules)
         return "".join(forms), [i for i, form in enumerate(forms) for _ in form]
 
     def _aligned_runs(self, text):
-        """The same as `_aligned_words` for a text without added tokens, run by run."""
+        """Yields the results of `_aligned_words` for a text without added tokens, run by run."""
         if self._pre_tokenize is None:
             yield _without_spaces(*self._aligned(text))
             return
@@ -620,36 +622,36 @@ class Tokenizer(DictTokenizer):
             at = [i for _, i in pairs[start : start + len(word)]]
             if word in self._vocab:
                 yield [word], at
-            else:  # what cleaning makes of it alone: it may be another in the whole text
+            else:  # normalize the word by itself, as in tokenization: in the text it may differ
                 spaced, inner = self._aligned(word)
                 yield _without_spaces(spaced, [at[i] for i in inner])
 
     def _aligned_words(self, text):
-        """The words of a text, and for each of their characters its position in the text."""
+        """Returns the words of a text, and the position in the text of each of their characters."""
         words, origins = [], []
         for start, end, added in self._parts(text):
             if added:
                 words.append(added.content)
                 origins += [start + i for i in self._origins_of(added, text[start:end])]
                 continue
-            for some, at in self._aligned_runs(text[start:end]):
-                words += some
-                origins += [start + i for i in at]
+            for run_words, positions in self._aligned_runs(text[start:end]):
+                words += run_words
+                origins += [start + i for i in positions]
         return words, origins
 
     def _origins_of(self, added, text):
-        """For each character of an added token its position in its part of a text.
+        """Returns the position in its part of a text for each character of an added token.
 
-        The white space beside the token, and what normalization drops, is none of them.
+        White space next to the token and characters that normalization drops do not count.
         """
         content, normalized, origins = added.content, text, range(len(text))
         if added.normalized:
             content, _ = _normalize(content, self._late_rules)
             normalized, origins = _normalize(text, self._late_rules)
-        begin = max(normalized.find(content), 0)  # alone, a sigma may be another than in its text
-        found = sorted(set(origins[begin : begin + len(content)])) or [0]
+        begin = max(normalized.find(content), 0)  # -1 if a sigma has another form than in the text
+        positions = sorted(set(origins[begin : begin + len(content)])) or [0]
         size = len(added.content)
-        return [found[i * len(found) // size] for i in range(size)]
+        return [positions[i * len(positions) // size] for i in range(size)]
 
     def _positions(self, text, tokens):
         words, origins = self._aligned_words(text)
@@ -666,30 +668,30 @@ class Tokenizer(DictTokenizer):
                 begin = normalized.find(piece, begin)
                 if begin < 0:
                     raise ValueError(
-                        f"rematch: token {token!r:.200} is not in the rest of the text"
+                        f"rematch: token {token!r:.200} is not in the rest of the text."
                     )
                 end = begin + len(piece)
             elif token not in self._read_in_text or not normalized.startswith(piece, begin):
                 end = begin
                 if token == self.token_unk and begin < len(normalized):
                     end = word_ends[bisect_right(word_ends, begin)]
-            # One character may have become several (a Hangul syllable its letters), and NFD may
-            # have swapped marks.
+            # A character may have become several (e.g. the letters of a Hangul syllable), and NFD
+            # may have reordered marks.
             mapping.append(sorted(set(origins[begin:end])))
             begin = end
         return mapping
 
     def _is_special(self, token):
-        """Whether a token is none of the text, as are `[CLS]`, `[unused1]`, ..."""
+        """Returns whether a token is not part of the text, like `[CLS]`, `[unused1]`, ..."""
         bracketed = len(token) > 1 and token[0] == "[" and token[-1] == "]"
         return token in self._special_set or (bracketed and token not in self.added_tokens)
 
     def decode(self, ids, tokens=None):
-        """Readable text from token ids: no spaces between Chinese characters, no special tokens.
+        """Returns the text of ids: no spaces between Chinese characters, no special tokens.
 
         Args:
             ids: list, array or tensor of ids.
-            tokens: the tokens themselves, used instead of `ids` if given.
+            tokens: list of tokens to use instead of `ids`. Default None.
 
         Returns:
             A string.
@@ -714,9 +716,9 @@ class Tokenizer(DictTokenizer):
         return text.strip()
 
     def decode_stable(self, ids):
-        """The beginning of `decode(ids)` that stays as it is, whatever ids follow.
+        """Returns the part of `decode(ids)` that further ids cannot change, for streaming.
 
-        What may be a contraction is left out: the space in it goes if a word follows.
+        A possible contraction at the end is left out: its space is removed if a word follows.
         """
         return _OPEN_CONTRACTION.sub("", self.decode(ids))
 
@@ -730,7 +732,7 @@ _DECODING_RULES = [
         (" +", " "),
         # English contractions: it's, don't
         (f"' ({'|'.join(_CONTRACTIONS)}) ", r"'\1 "),
-        # No space behind Chinese punctuation, nor behind opening brackets and operators
+        # No space after Chinese punctuation, opening brackets and operators
         (
             "([·\u2013\u2014\u2018\u2019\u201b-\u201f\u2026\u2027\u3000-\u3003\u3008-\u3011"
             "\u3014-\u301f\u3030\u303e\u303f\ufe4f\ufe51\ufe54\uff01-\uff0d\uff0f\uff1a-\uff20"

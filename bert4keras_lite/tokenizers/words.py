@@ -1,17 +1,17 @@
-"""Ready `pre_tokenize` functions: text -> list of words.
+"""`pre_tokenize` functions that split a text into words with jieba.
 
-jieba loads its dictionary, in about a second, when the first text comes.
+jieba loads its dictionary at the first call, which takes about a second.
 """
 
 __all__ = ["jieba_new_words", "jieba_words"]
 
 
 def jieba_words(text):
-    """Words of jieba's dictionary, for WordPiece vocabularies that hold whole words.
+    """Splits a text into words of jieba's dictionary, for WordPiece vocabularies with whole words.
 
-    This is how the inputs of WoBERT, WoNEZHA, word-level RoFormer and T5-PEGASUS were made.
-    The words are those of jieba's own dictionary; Hugging Face's RoFormer tokenizer takes
-    another package, `rjieba`, whose dictionary may differ.
+    WoBERT, WoNEZHA, word-level RoFormer and T5-PEGASUS were trained on such words. The dictionary
+    is that of jieba; Hugging Face's RoFormer tokenizer uses another package, `rjieba`, whose
+    dictionary may differ.
 
     Args:
         text: a string.
@@ -28,7 +28,7 @@ def jieba_words(text):
 
 
 def jieba_new_words(text):
-    """The same, where runs that the dictionary lacks may be words too: CPM's segmentation."""
+    """Splits a text like `jieba_words`, but also into words not in the dictionary, as CPM does."""
     import jieba
 
     return jieba.lcut(text)

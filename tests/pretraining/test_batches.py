@@ -174,7 +174,7 @@ def test_what_is_no_finished_corpus(make, tmp_path):
     with pytest.raises(ValueError, match="not finished; run the same"):
         Examples(str(tmp_path), "mlm", 8)
     (tmp_path / "corpus.json").write_text("{")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not JSON"):
         Examples(str(tmp_path), "mlm", 8)
     shutil.copytree(make("mlm"), tmp_path / "copy")
     manifest = json.loads((tmp_path / "copy" / "corpus.json").read_text())

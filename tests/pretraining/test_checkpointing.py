@@ -239,8 +239,8 @@ DAMAGES = {
     "size": damage_size,
     "crc32c": damage_bit,
     "variables.safetensors: is missing": lambda path: (path / checkpointing.VARIABLES).unlink(),
-    "checkpointing.json: is missing": lambda path: (path / checkpointing.STATE).unlink(),
-    "checkpointing.json: is damaged": lambda path: os.truncate(path / checkpointing.STATE, 20),
+    "state.json: is missing": lambda path: (path / checkpointing.STATE).unlink(),
+    "state.json: is damaged": lambda path: os.truncate(path / checkpointing.STATE, 20),
 }
 
 

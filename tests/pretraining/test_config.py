@@ -74,7 +74,7 @@ def test_flags_go_before_the_file(tmp_path):
         (["--peak_flops", "0"], "peak_flops=0.0: expected a number from 1.0"),
         (["--batch_size", "1e9"], "batch_size=1000000000: expected a whole number"),
         (["--jit_compile", "foo"], "jit_compile='foo': expected a bool or 'auto'"),
-        (["--devices", "foo"], "devices='foo': expected a number from 1 on"),
+        (["--devices", "foo"], "devices='foo': expected a whole number of at least 1"),
         (["--exclude_from_weight_decay", '["("]'], "'(': expected a regular expression"),
         (["--exclude_from_weight_decay", "[5]"], "5: expected a regular expression"),
         (["--exclude_from_weight_decay", '["((a{99}){99}){99}"]'], "no more than 1000 repeats"),
@@ -83,7 +83,7 @@ def test_flags_go_before_the_file(tmp_path):
         (["--masking.rate", "x"], "masking.rate='x': expected float"),
         (["--checkpoint", '""'], "checkpoint='': expected a text that is not empty"),
         (["--objective", "lm", "--masking.rate", "0.1"], "masking of lm: there is no setting"),
-        (["--batch_size", "9", "--accumulation_steps", "2"], "cannot be cut into"),
+        (["--batch_size", "9", "--accumulation_steps", "2"], "cannot be split into"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(flags, message):

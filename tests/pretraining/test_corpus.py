@@ -183,7 +183,7 @@ def test_a_corpus_of_another_kind_is_an_error(texts, vocab, tmp_path, capsys):
     for content in ("{", "[]", '{"files": 3}'):
         (tmp_path / "corpus.json").write_text(content)
         assert main(flags(texts, vocab, tmp_path)) == 1
-        assert "corpus.json is not from here" in capsys.readouterr().err
+        assert "corpus.json is not a file of this program" in capsys.readouterr().err
 
 
 TOTALS = ("documents", "tokens", "unknown", "examples", "places", "filled", "dropped", "padding")
@@ -288,12 +288,12 @@ def test_duplicates_are_left_out(documents, vocab, tmp_path, capsys):
     ("more", "message"),
     [
         (["--input", "no such*"], r"--input 'no such\*': no such file"),
-        (["--encoding", "ascii"], "is no ascii text"),
+        (["--encoding", "ascii"], "is not ascii text"),
         (["--encoding", "utf-16-be"], "--encoding='utf-16-be': expected one in which"),
         (["--encoding", "cp037"], "--encoding='cp037': expected one in which"),
         (["--encoding", "utf8mb4"], "--encoding='utf8mb4': no encoding of characters"),
         (["--encoding", "hex"], "--encoding='hex': no encoding of characters"),
-        (["--min-characters", "100000"], "no document"),
+        (["--min-characters", "100000"], "all documents were empty"),
         (["--vocab", "nowhere"], "nowhere"),
     ],
 )
@@ -338,7 +338,7 @@ def test_settings_that_nobody_typed_are_of_a_range(tmp_path):
 def test_errors_of_other_processes_too(texts, vocab, tmp_path, capsys):
     bad = flags(texts, vocab, tmp_path / "corpus", "--workers", "2", "--encoding", "ascii")
     assert main(bad) == 1
-    assert re.search(r"^error: \S+\.txt is no ascii text", capsys.readouterr().err, re.M)
+    assert re.search(r"^error: \S+\.txt is not ascii text", capsys.readouterr().err, re.M)
     assert not list((tmp_path / "corpus").glob("*.tfrecord"))
 
 

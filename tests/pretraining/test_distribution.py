@@ -314,7 +314,7 @@ def test_one_device_feeds_from_the_step_asked_for():
 
 def test_a_batch_that_does_not_divide_is_one_error(monkeypatch):
     monkeypatch.setattr(distribution, "readers", lambda: (2, 0, 4))  # two hosts of four devices
-    with pytest.raises(ValueError, match="batch of 12 rows does not divide by the 8 devices"):
+    with pytest.raises(ValueError, match="batch of 12 rows is not divisible by the 8 devices"):
         distribution.make_dataset(
             lambda step: iter([({"token_ids": np.ones((6, 3))}, None, None)]), 0
         )

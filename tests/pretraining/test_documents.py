@@ -213,7 +213,7 @@ def test_compressed_files_unpack_to_what_texts_do(tmp_path, ending, monkeypatch)
 def test_encodings(tmp_path):
     (tmp_path / "a.txt").write_bytes("好\n天地".encode("gb18030"))
     assert read(tmp_path / "a.txt", "line", encoding="gb18030") == ["好", "天地"]
-    with pytest.raises(ValueError, match=r"a\.txt is no utf-8 text.*byte 0.*--encoding"):
+    with pytest.raises(ValueError, match=r"a\.txt is not utf-8 text.*byte 0.*--encoding"):
         read(tmp_path / "a.txt")
 
 

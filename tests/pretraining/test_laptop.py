@@ -142,7 +142,10 @@ def test_directories_deep_within_each_other(data, vocab, capsys, monkeypatch, de
     ]
     assert main(flags) == 1
     err = capsys.readouterr().err
-    assert f"{data}: has directories more than 100 deep" in err and len(err) < len(str(data)) + 300
+    assert (
+        f"{data}: has directories nested more than 100 levels deep" in err
+        and len(err) < len(str(data)) + 300
+    )
     for _ in range(depth):  # which whoever removes the directory could not
         os.chdir("..")
         os.rmdir("d")

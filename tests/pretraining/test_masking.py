@@ -244,7 +244,7 @@ def test_options_out_of_range(objective, options):
     for most in (0, -1, 10_000, "8"):
         with pytest.raises(ValueError, match=r"max_predictions=.*expected a whole number from 1"):
             objective(manifest(), max_predictions=most)
-    with pytest.raises(ValueError, match=r"expected (a share|shares)"):
+    with pytest.raises(ValueError, match=r"expected (a fraction|probabilities)"):
         objective(manifest(), **options)
 
 
@@ -339,7 +339,7 @@ def test_blanks_are_anywhere():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"density": 0}, "expected a share"),
+        ({"density": 0}, "expected a fraction"),
         ({"mean_span": 0.5}, "at least 1"),
         ({"density": 0.5, "mean_span": 1.0}, "100 sentinels"),
         ({"mean_span": 1.5}, "leave"),

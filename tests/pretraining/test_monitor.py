@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pretraining.log import Log, read_log
 from pretraining.monitor import Monitor, Work, measured_flops, plot
 
-WORK = Work(tokens=100, flops=10**6, peak=1e9, said="the peak given")
+WORK = Work(tokens=100, flops=10**6, peak=1e9, peak_label="the peak given")
 
 
 def fit(monitor, steps, epochs):

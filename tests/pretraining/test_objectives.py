@@ -173,7 +173,7 @@ def test_electra_loss_is_that_of_numpy():
     judged = again.transformer.model.predict([read, inputs["segment_ids"]], verbose=0)
     np.testing.assert_allclose(outputs["judged"], judged, atol=1e-5)
 
-    generator, accuracy = expected_loss(outputs["scores"], targets, weights)
+    generator, accuracy = expected_loss(outputs["logits"], targets, weights)
     right = np.where(replaced, judged[..., 0], -judged[..., 0])
     discriminator = np.log1p(np.exp(-right))[token_ids != 0].mean()
     np.testing.assert_allclose(logs["generator_loss"], generator, rtol=1e-5)
@@ -184,7 +184,7 @@ def test_electra_loss_is_that_of_numpy():
         logs["detected"], (judged[..., 0] > 0)[replaced > 0].mean(), rtol=1e-5
     )
     known = np.where(weights > 0, targets, -1), np.where(token_ids != 0, replaced, -1)
-    ours = electra_loss(known, (outputs["scores"], outputs["judged"]))
+    ours = electra_loss(known, (outputs["logits"], outputs["judged"]))
     np.testing.assert_allclose(logs["loss"], float(ours), rtol=1e-5)
 
 

@@ -208,7 +208,7 @@ def test_a_damaged_index_is_named(shard):
     path, _ = shard
     for content in (b"", b"PK\x03\x04nothing", Path(index_name(path)).read_bytes()[:-30]):
         Path(index_name(path)).write_bytes(content)
-        with pytest.raises(ValueError, match=r"index\.npz is no index.*remove"):
+        with pytest.raises(ValueError, match=r"index\.npz is not an index.*Remove"):
             Shard(path)
 
 
@@ -236,7 +236,7 @@ SIZE = 1 << 62
 def test_an_index_with_other_values_is_named(shard, arrays):
     path, _ = shard
     np.savez(index_name(path), **arrays)
-    with pytest.raises(ValueError, match=r"index\.npz is no index.*remove"):
+    with pytest.raises(ValueError, match=r"index\.npz is not an index.*Remove"):
         Shard(path)
 
 

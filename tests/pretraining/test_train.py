@@ -209,7 +209,7 @@ def test_a_signal_exports_without_a_stop(settings, tmp_path):
     callback.reach(3)
     callback.on_train_end()
     assert (tmp_path / "model-3" / "hf" / "model.safetensors").is_file()
-    assert signal.getsignal(signal.SIGUSR1) != callback.ask
+    assert signal.getsignal(signal.SIGUSR1) != callback.request
 
 
 def test_the_command_line_exports_and_says_what_is_wrong(trained, settings, tmp_path, capsys):
@@ -228,7 +228,7 @@ def test_the_command_line_exports_and_says_what_is_wrong(trained, settings, tmp_
         (["--corpus", str(tmp_path), "--output", str(tmp_path / "x")], "has no corpus.json"),
         ([*flags, "--model.hidden_size=32"], "was saved by another model"),
         ([*flags, "--objective=lm"], "was made for 'mlm'"),
-        ([*flags, "--model.max_position=8"], "positions: set model.max_position"),
+        ([*flags, "--model.max_position=8"], "positions. Set model.max_position"),
         ([*flags, "--vocab", str(ROOT)], "vocab"),
         ([*flags, "--config"], "--config: expected a value"),
     ]:

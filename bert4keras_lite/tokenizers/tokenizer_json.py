@@ -1,20 +1,20 @@
-"""Hugging Face's `tokenizer.json`, as far as our tokenizers follow it.
+"""Reads Hugging Face's `tokenizer.json`, as far as our tokenizers support it.
 
-Each part says how a text is cut. A part that is none of those below, or is there twice, would give
-other ids, or other text when decoding, and is an error; so is a field that the library `tokenizers`
-demands and does not find. A part that is missing is `null`. `truncation` and `padding` are left
-alone: our tokenizers cut and fill up as they are told when they are called.
+Each part of the file is a step of tokenization. A part that is not listed below, or occurs twice,
+would change ids or decoded text, and is an error; so is a missing field that the library
+`tokenizers` requires. A missing part counts as `null`. `truncation` and `padding` are ignored: our
+tokenizers take them as arguments of each call.
 
 | part | WordPiece | byte-level BPE | sentencepiece (`Unigram`) |
 |---|---|---|---|
 | `normalizer` | `BertNormalizer` | none | `Precompiled`, `Strip`, `Replace` of spaces |
 | `pre_tokenizer` | `BertPreTokenizer` | `ByteLevel` | `Metaspace`, `WhitespaceSplit` |
 | `decoder` | `WordPiece` | `ByteLevel` | `Metaspace` |
-| `post_processor` | one token before a text, one after it, or none | the same | the same |
+| `post_processor` | at most one token before a text and one after it | the same | the same |
 
-In a pair of texts, the first has a token before it, and each has one after it; for WordPiece, the
-segment of the second text and what is after it is 1. All bytes of byte-level BPE are in the
-vocabulary, or it has an `unk_token`.
+In a pair of texts, only the first has the token before it, and each has the token after it; in
+WordPiece, the second text and the token after it have segment 1. A vocabulary of byte-level BPE
+has all 256 bytes, or an `unk_token`.
 """
 
 import base64
@@ -24,7 +24,7 @@ from ..parsing import expecting, shown
 from .byte_bpe import ALPHABET
 from .settings import MAX_WORD, check_count, checked_merges, checked_vocab, read_json, token_of
 
-_KINDS = {"WordPiece": "WordPiece", "BPE": "byte-level BPE", "Unigram": "sentencepiece"}
+_ALGORITHMS = {"WordPiece": "WordPiece", "BPE": "byte-level BPE", "Unigram": "sentencepiece"}
 _PARTS = {
     "WordPiece": {
         "normalizer": {"BertNormalizer"},
@@ -42,14 +42,14 @@ _PARTS = {
         "decoder": {"Metaspace"},
     },
 }
-# The key of a part's parts, where it is a `Sequence` of them
+# The key of the list of components, for parts of type `Sequence`
 _SEQUENCES = {
     "normalizer": "normalizers",
     "pre_tokenizer": "pretokenizers",
     "decoder": "decoders",
     "post_processor": "processors",
 }
-# Fields of parts, and the values that are understood.
+# Required fields of parts, and their supported values.
 _FLAG = (True, False)
 _REQUIRED = {
     "BertNormalizer": {"clean_text": (True,), "handle_chinese_chars": _FLAG, "lowercase": _FLAG},
@@ -57,7 +57,7 @@ _REQUIRED = {
     "Metaspace": {"replacement": ("▁",)},
     "Replace": {"content": ("▁",), "pattern": ({"Regex": " {2,}"},)},
 }
-# The same of those that may be missing; the first value is what that means.
+# Optional fields and their supported values, the default first.
 _OPTIONAL = {
     "BertNormalizer": {"strip_accents": (None, *_FLAG)},
     "ByteLevel": {"use_regex": (True,)},
@@ -76,20 +76,20 @@ _MISSING = object()
 
 
 @dataclass
-class OneFile:
-    """What a `tokenizer.json` says.
+class TokenizerJson:
+    """Contents of a `tokenizer.json`.
 
     Attributes:
-        kind: a key of `settings.CLASSES`.
+        algorithm: a key of `settings.CLASSES`.
         vocab: dict token -> id, without the added tokens.
-        merges: list of pairs of symbols, of BPE.
-        scores: dict piece -> score, of sentencepiece.
+        merges: list of pairs of symbols; BPE only.
+        scores: dict piece -> score; sentencepiece only.
         added: list of `AddedToken`.
-        rules: what else has to be as in a sentencepiece model, by the names of `_rules`.
-        options: arguments of the tokenizer that the file gives; none of CPM's.
+        rules: other settings that a sentencepiece model must share, as returned by `_rules`.
+        options: arguments for the tokenizer; empty for CPM.
     """
 
-    kind: str
+    algorithm: str
     vocab: dict
     merges: list = field(default_factory=list)
     scores: dict = field(default_factory=dict)
@@ -99,22 +99,22 @@ class OneFile:
 
 
 def _check_fields(path, name, part):
-    kind = part.get("type")
-    if (name, kind) == ("decoder", "ByteLevel"):  # whose fields say nothing of it
+    part_type = part.get("type")
+    if (name, part_type) == ("decoder", "ByteLevel"):  # its fields have no effect on decoding
         return
-    optional = _OPTIONAL.get(kind, {})
-    for key, values in (_REQUIRED.get(kind, {}) | optional).items():
+    optional = _OPTIONAL.get(part_type, {})
+    for key, values in (_REQUIRED.get(part_type, {}) | optional).items():
         value = part.get(key, values[0] if key in optional else _MISSING)
         if not any(type(value) is type(known) and value == known for known in values):
             got = "missing" if value is _MISSING else f"{value!r:.200}"
             raise ValueError(
                 f"{path}: {key} of the {name} is {got}; expected"
-                f" {' or '.join(map(repr, values))}, as ids are computed no other way."
+                f" {' or '.join(map(repr, values))}. Other values would change ids."
             )
 
 
 def _components(content, name):
-    """The parts of a part that is a `Sequence`, and of those in it; of another, it alone."""
+    """Returns the components of a part as a flat list, expanding nested `Sequence`s."""
 
     def flat(part):
         if part is None:
@@ -126,29 +126,30 @@ def _components(content, name):
     return flat(content.get(name))
 
 
-def _check_part(path, content, name, kind):
-    allowed = _PARTS[kind][name]
+def _check_part(path, content, name, algorithm):
+    allowed = _PARTS[algorithm][name]
     components = _components(content, name)
     names = [str(component.get("type")) for component in components]
-    wanted = name == "pre_tokenizer" or (kind, name) == ("WordPiece", "normalizer")
-    if not set(names) <= allowed or (wanted and not names) or len(set(names)) < len(names):
+    required = name == "pre_tokenizer" or (algorithm, name) == ("WordPiece", "normalizer")
+    if not set(names) <= allowed or (required and not names) or len(set(names)) < len(names):
         raise ValueError(
-            f"{path}: the {name} is {' and '.join(names) or None!s:.200}; {kind} is understood with"
-            f" {' and '.join(sorted(allowed)) or None} alone. Texts would get other ids than the"
-            " model was trained with."
+            f"{path}: the {name} is {' and '.join(names) or None!s:.200}; expected for {algorithm}"
+            f" only {' and '.join(sorted(allowed)) or None}. Texts would get other ids than in the"
+            " training of the model."
         )
     for component in components:
         _check_fields(path, name, component)
 
 
-def _around(path, content, kind, ids):
-    """The tokens that the post-processor puts before and after a text: a tuple, None for none.
+def _start_and_end(path, content, algorithm, ids):
+    """Returns the tokens that the post-processor puts before and after a text; None for none.
 
     Args:
         ids: dict token -> id, of the vocabulary and the added tokens.
     """
     components = _components(content, "post_processor")
-    parts = [part for part in components if part.get("type") != "ByteLevel"]  # it trims offsets
+    # `ByteLevel` as a post-processor only trims offsets.
+    parts = [part for part in components if part.get("type") != "ByteLevel"]
     if not parts:
         return None, None
     around = None
@@ -156,7 +157,7 @@ def _around(path, content, kind, ids):
         pairs = parts[0]["cls"], parts[0]["sep"]
         around = [{"tokens": [token], "ids": [i]} for token, i in pairs]
     elif len(parts) == 1 and parts[0].get("type") == "TemplateProcessing":
-        around = _of_template(parts[0], kind == "WordPiece")
+        around = _of_template(parts[0], algorithm == "WordPiece")
     if around is None or any(
         special is not None
         and (len(special["tokens"]) != 1 or [ids.get(special["tokens"][0])] != special["ids"])
@@ -172,15 +173,16 @@ def _around(path, content, kind, ids):
 
 
 def _of_template(part, has_segments):
-    """What a `TemplateProcessing` puts before and after a text, or None if that is not all it does.
+    """Returns what a `TemplateProcessing` puts before and after a text.
 
     Returns:
-        Two of its `special_tokens`, dicts with a list of tokens and one of ids; None for none.
+        A list of two of its `special_tokens`, dicts with a list of tokens and one of ids, or None
+        for no token. Or just None, if the template does anything else.
     """
 
     def read(template):
-        items = [(kind, value) for item in template for kind, value in item.items()]
-        return [(kind, value["id"], has_segments and value["type_id"]) for kind, value in items]
+        items = [(name, value) for item in template for name, value in item.items()]
+        return [(name, value["id"], has_segments and value["type_id"]) for name, value in items]
 
     single, pair = read(part["single"]), read(part["pair"])
     text = ("Sequence", "A", 0)
@@ -189,7 +191,7 @@ def _of_template(part, has_segments):
     at = single.index(text)
     around = single[:at], single[at + 1 :]
     second = ("Sequence", "B", int(has_segments)), *around[1]
-    if pair != [*single, *((kind, name, int(has_segments)) for kind, name, _ in second)]:
+    if pair != [*single, *((name, i, int(has_segments)) for name, i, _ in second)]:
         return None
     result = []
     for side in around:
@@ -199,55 +201,58 @@ def _of_template(part, has_segments):
     return result
 
 
-def read_one_file(path, beside=None, cpm=False):
+def read_tokenizer_json(path, expected=None, cpm=False):
     """Reads a `tokenizer.json`.
 
     Args:
         path: the `Path` of the file.
-        beside: the kind of the vocabulary file beside it, a key of `settings.CLASSES`; or None.
-        cpm: whether it is of CPM, whose own code cuts a text: the file, which transformers made,
-            only gives the added tokens.
+        expected: the algorithm of the vocabulary file in the same directory, a key of
+            `settings.CLASSES`; None (default) if there is no such file.
+        cpm: whether the file belongs to CPM, which is tokenized by CPM's own code: the file, made
+            by transformers, then only gives the added tokens. Default False.
 
     Returns:
-        A `OneFile`, or None if there is no such file.
+        A `TokenizerJson`, or None if there is no such file.
 
     Raises:
-        ValueError: a part of the file is not understood; it says which.
+        ValueError: a part of the file is not supported; the message names the part.
     """
     if not path.is_file():
         return None
     with expecting(path, "the parts of a tokenizer"):
-        return _one_file(path, read_json(path), beside, cpm)
+        return _from_content(path, read_json(path), expected, cpm)
 
 
-def _one_file(path, content, beside, cpm):
-    """The same of its contents."""
+def _from_content(path, content, expected, cpm):
+    """Returns the `TokenizerJson` of a file's contents."""
     model = content.get("model") if isinstance(content, dict) else None
-    kind = _KINDS.get(model.get("type")) if isinstance(model, dict) else None
-    if kind is None:
+    algorithm = _ALGORITHMS.get(model.get("type")) if isinstance(model, dict) else None
+    if algorithm is None:
         got = model.get("type") if isinstance(model, dict) else model
-        raise ValueError(f"{path}: expected a model of type {', '.join(_KINDS)}, got {got!r:.200}.")
-    if beside is None and kind == "sentencepiece":
+        raise ValueError(
+            f"{path}: expected a model of type {', '.join(_ALGORITHMS)}, got {got!r:.200}."
+        )
+    if expected is None and algorithm == "sentencepiece":
         raise ValueError(
             f"{path}: expected a model of type WordPiece or byte-level BPE, got 'Unigram'; put the"
-            " file that it was made of beside it, e.g. spiece.model"
+            " file it was made from into the same directory, e.g. spiece.model."
         )
-    if beside not in (None, kind):
+    if expected not in (None, algorithm):
         raise ValueError(
-            f"{path}: expected a tokenizer of {beside}, as the files beside it are, got one of"
-            f" {kind}. Delete what does not belong to the model."
+            f"{path}: expected a tokenizer of {expected}, as in the other files of the directory,"
+            f" got one of {algorithm}. Delete the files that do not belong to the model."
         )
     if not isinstance(model.get("vocab"), dict | list):
         raise ValueError(f"{path}: the model has no vocab; expected its tokens.")
     if not cpm:
-        for name in _PARTS[kind]:
-            _check_part(path, content, name, kind)
+        for name in _PARTS[algorithm]:
+            _check_part(path, content, name, algorithm)
         _check_fields(path, "model", model)
     for part, key in ((model, "merges"), (content, "added_tokens")):
         if not isinstance(part.get(key), list | None):
             raise ValueError(f"{path}: {key} is {shown(part[key])}; expected a list.")
     vocab, merges, scores = model["vocab"], model.get("merges") or [], {}
-    if kind == "sentencepiece":
+    if algorithm == "sentencepiece":
         scores = dict(vocab)
         vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
         for piece, score in scores.items():
@@ -258,15 +263,15 @@ def _one_file(path, content, beside, cpm):
     added = [token_of(path, "added_tokens", token) for token in content.get("added_tokens") or []]
     vocab = checked_vocab(path, vocab)
     merges = checked_merges(path, _pairs(path, merges), vocab)
-    one_file = OneFile(kind, vocab, merges, scores, added)
+    json_file = TokenizerJson(algorithm, vocab, merges, scores, added)
     if not cpm:
-        one_file.options = _options(path, content, one_file)
-        one_file.rules = _rules(content) if kind == "sentencepiece" else {}
-    return one_file
+        json_file.options = _options(path, content, json_file)
+        json_file.rules = _rules(content) if algorithm == "sentencepiece" else {}
+    return json_file
 
 
 def _rules(content):
-    """What the file says of unknown pieces, bytes, and the characters that are replaced."""
+    """Returns the file's settings of unknown pieces, byte fallback and replaced characters."""
     model = content["model"]
     maps = [part.get("precompiled_charsmap") for part in _components(content, "normalizer")]
     rules = {
@@ -277,7 +282,7 @@ def _rules(content):
 
 
 def _pairs(path, merges):
-    """The pairs of symbols of BPE, which stand as lists or as texts."""
+    """Yields the pairs of symbols of BPE merges, which may be lists or strings."""
     for pair in merges:
         pair = pair.split(" ", 2) if isinstance(pair, str) else pair
         if len(pair) != 2 or not all(isinstance(symbol, str) for symbol in pair):
@@ -285,22 +290,26 @@ def _pairs(path, merges):
         yield pair
 
 
-def _options(path, content, one_file):
-    """Arguments of the tokenizer, by the parts of the file."""
-    kind, model = one_file.kind, content["model"]
-    ids = one_file.vocab | {token.content: token.id for token in one_file.added}
-    before, after = _around(path, content, kind, ids)
+def _options(path, content, json_file):
+    """Returns the arguments of the tokenizer that the parts of the file imply."""
+    algorithm, model = json_file.algorithm, content["model"]
+    ids = json_file.vocab | {token.content: token.id for token in json_file.added}
+    before, after = _start_and_end(path, content, algorithm, ids)
     options = {"token_start": before, "token_end": after}
-    if kind == "sentencepiece":
+    if algorithm == "sentencepiece":
         return options
     unknown = model.get("unk_token")
-    if unknown is not None or kind == "WordPiece" or not set(ALPHABET) <= one_file.vocab.keys():
-        if not isinstance(unknown, str) or unknown not in one_file.vocab:
+    if (
+        unknown is not None
+        or algorithm == "WordPiece"
+        or not set(ALPHABET) <= json_file.vocab.keys()
+    ):
+        if not isinstance(unknown, str) or unknown not in json_file.vocab:
             raise ValueError(
                 f"{path}: unk_token of the model is {shown(unknown)}; expected a token of its vocab."
             )
         options["token_unk"] = unknown
-    if kind != "WordPiece":
+    if algorithm != "WordPiece":
         return options
     count = model.get("max_input_chars_per_word")
     check_count(path, "max_input_chars_per_word", count, MAX_WORD)
