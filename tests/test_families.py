@@ -723,7 +723,7 @@ def test_a_head_that_the_family_never_has(option, tmp_path):
     saved("electra", tmp_path)
     with pytest.raises(CheckpointError, match=r"checkpoints of this family.*no such weights"):
         build_transformer_model(tmp_path, **{option: True})
-    with pytest.warns(UserWarning, match="ignored, as asked"):
+    with pytest.warns(UserWarning, match="ignored, as requested"):
         build_transformer_model(tmp_path, ignore_invalid_weights=True, **{option: True})
 
 

@@ -619,14 +619,14 @@ def test_a_directory_holds_one_format(tmp_path, formats):
 def test_blocks_that_the_weights_lack_are_not_built(monkeypatch, tmp_path, model, format):
     small(model).save_checkpoint(tmp_path, format)
     claims = {"model": model} | ({"num_decoder_layers": 128} if model != "bert" else {})
-    with pytest.warns(UserWarning, match="ignored, as asked"):  # which is another wish
+    with pytest.warns(UserWarning, match="ignored, as requested"):  # which is another wish
         load(tmp_path, model=model, num_hidden_layers=3, ignore_invalid_weights=True)
 
     def block(self, name, **options):
         raise AssertionError(f"{name} is built")
 
     monkeypatch.setattr(Transformer, "block", block)
-    with pytest.raises(CheckpointError, match=r"does not fit the model .*\n- .*block_2") as error:
+    with pytest.raises(CheckpointError, match=r"does not match the model .*\n- .*block_2") as error:
         load(tmp_path, num_hidden_layers=128, **claims)
     assert str(tmp_path) in str(error.value) and "... and" in str(error.value)
     size = "num_decoder_layers" if "num_decoder_layers" in claims else "num_hidden_layers"

@@ -408,7 +408,7 @@ def test_left_over_weights_are_a_warning():
 def test_ignore_invalid_weights():
     case = CASES["encoder"]
     weights = {k: v for k, v in case.weights.items() if "layer_1/output/dense" not in k}
-    with pytest.warns(UserWarning, match=r"ignored, as asked"):
+    with pytest.warns(UserWarning, match=r"ignored, as requested"):
         transformer = build_transformer_model(
             None, weights, ignore_invalid_weights=True, return_keras_model=False, **case.config
         )
@@ -648,7 +648,7 @@ def test_an_option_under_two_names():
     [
         (5, "compound_tokens: expected a list of lists, got 5"),
         ([5], "number 0: expected a list of ids"),
-        ([[1], ([1, 2], [1])], "number 1: expected 2 weights whose sum is not 0, got"),
+        ([[1], ([1, 2], [1])], "number 1: expected 2 weights with a sum other than 0, got"),
         ([([1, 2], [1, -1])], "number 0: expected 2 weights"),
         ([([1, 2], "ab")], "number 0: expected 2 weights"),
     ],

@@ -41,7 +41,7 @@ def assert_same(found, expected, among=None):
 
 def refused(checkpoint, *lines, into=build, **options):
     """That building with a checkpoint fails, and that all lines of the report are these."""
-    with pytest.raises(CheckpointError, match="does not fit the model") as error:
+    with pytest.raises(CheckpointError, match="does not match the model") as error:
         into(checkpoint, **options)
     report = [line for line in str(error.value).split("\n") if line[:1] in "-+!"]
     assert sorted(report) == sorted(lines)
@@ -132,7 +132,7 @@ def test_options_of_loading(saved):
     np.testing.assert_allclose(np.array(kept["lm_bias/beta"]), [*bias[[3, 1]], bias[[3, 1]].mean()])
     larger = build(file, hidden_size=16, autoresize_weights=True).variables
     assert larger["token_embedding/embeddings"].shape == (12, 16)
-    with pytest.warns(UserWarning, match=r"ignored, as asked:\n- pooler/kernel\n- pooler/bias"):
+    with pytest.warns(UserWarning, match=r"ignored, as requested:\n- pooler/kernel\n- pooler/bias"):
         with_pool = build(file, with_pool=True, ignore_invalid_weights=True).variables
     assert np.array(with_pool["pooler/kernel"]).any()
     np.testing.assert_array_equal(np.array(with_pool["token_embedding/embeddings"]), tokens)
@@ -208,7 +208,7 @@ def test_odd_names_of_groups_and_layers(tmp_path, group, name):
     with pytest.raises(CheckpointError) as raised:
         build(path)
     message = str(raised.value)
-    assert message.startswith(f"{path} does not fit the model")
+    assert message.startswith(f"{path} does not match the model")
     assert len(max(message.splitlines(), key=len)) < 400
     assert repr(name or group)[1:-1][:100] in message  # escaped
 
