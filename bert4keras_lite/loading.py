@@ -227,24 +227,24 @@ def _built_again(model, told, where, beside):
     if lacking:
         raise _lacks(where, ", ".join(lacking))
     if kind is class_for(config.stacks):
-        _compare(transformer.asked_for, layers, beside, where)
+        _compare(transformer.layer_arguments, layers, beside, where)
     allocate(variables)
     for name in inputs & transformer.layers.keys():
         del transformer.layers[name]
     return transformer
 
 
-def _compare(asked_for, layers, beside, where):
+def _compare(layer_arguments, layers, beside, where):
     """Raises if layers are others than a config says, by which they are generated with and saved.
 
     Args:
-        asked_for: name -> arguments of a layer, as the config says.
+        layer_arguments: name -> arguments of a layer, as the config says.
         layers: name -> layer of the file.
         beside: the config, if it is not in the file.
         where: the file.
     """
     said = beside or "its table of tokens"
-    for name, arguments in asked_for.items():
+    for name, arguments in layer_arguments.items():
         if name not in layers:
             continue
         has = layers[name].get_config()

@@ -208,7 +208,7 @@ def test_a_save_that_fails_changes_nothing(format, tmp_path, monkeypatch):
         ({"[PAD]": "0"}, TypeError, "vocab: expected"),
         ({"a b": 0}, ValueError, "vocab: 'a b' contains white space"),
         ({"a": 0, "b": 0}, ValueError, "vocab gives id 0 to both"),
-        ({"a": 60}, ValueError, "vocab: 61 tokens, but the model has 60 rows"),
+        ({"a": 60}, ValueError, "vocab: has 61 tokens; expected at most 60"),
     ]:
         with pytest.raises(error, match=told):
             transformer.save_checkpoint(tmp_path / "new", format, vocab=wrong)

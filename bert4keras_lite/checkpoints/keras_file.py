@@ -113,7 +113,7 @@ def _by_layer(checkpoint, prefix):
     names = dict(checkpoint.layers)
     tops = sorted((g for g in names if re.fullmatch("layers/[^/]+", g)), key=_natural)
     plain = [without_prefix(names[group], prefix, names.values()) for group in tops]
-    names |= zip(tops, counted_anew(zip(plain, map(_last, tops), strict=True)), strict=True)
+    names |= zip(tops, renumbered(zip(plain, map(_last, tops), strict=True)), strict=True)
     layers = {}
     for name in checkpoint:
         group, _, key = name.rpartition("/vars/")
@@ -144,7 +144,7 @@ def without_prefix(name, prefix, names):
     return name.removeprefix(prefix)
 
 
-def counted_anew(layers):
+def renumbered(layers):
     """The names of layers; those that Keras made up (`dense_7`) counted anew, in order.
 
     Args:

@@ -7,7 +7,7 @@ import pytest
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
-from bert4keras_lite.checkpoints.keras_file import counted_anew
+from bert4keras_lite.checkpoints.keras_file import renumbered
 from bert4keras_lite.lora import enable_lora
 from bert4keras_lite.models import Transformer
 
@@ -184,7 +184,7 @@ def test_layers_of_ones_own(tmp_path):
 def test_names_that_keras_counted():
     layers = [("dense_3", "Dense"), ("mine", "Dense"), ("layer_norm_9", "LayerNorm")]
     layers += [("dense_12", "dense_2"), ("block_1", "TransformerBlock"), ("x_dense_1", "Dense")]
-    assert list(counted_anew(layers)) == [
+    assert list(renumbered(layers)) == [
         *("dense", "mine", "layer_norm", "dense_1", "block_1", "x_dense_1"),
     ]
 
