@@ -93,7 +93,7 @@ OPENED = {
 
 # part of the error
 REFUSED = {
-    "safetensors_repeating_quantization": "its weights are quantized ('.quant_state.",
+    "safetensors_repeating_quantization": "its weights are quantized (see '.quant_state.",
     "torch_copies": "a shape of 60000 axes",
     "torch_dictionaries": "a pickle that would take far more memory than its length explains",
     "torch_deep_key": "holds no tensors by name",
