@@ -228,7 +228,7 @@ REFUSED = {
     "safetensors_overlap": "an overlap with others at 'b'",
     "safetensors_twice": "the key 'a' is there twice",
     "safetensors_gap": "a gap before 'a'",
-    "safetensors_trailing": "56 bytes behind its last tensor",
+    "safetensors_trailing": "56 bytes after its last tensor",
     "safetensors_many_tensors": "it lists 50001 tensors, more than 50000",
     "safetensors_surrogate": "half of a character, such as \\ud800 alone",
     "safetensors_text_as_shape": "'a' has the impossible shape '\\U000e0001",
