@@ -147,7 +147,11 @@ class Transformer:
         more_inputs = [] if additional_input_layers is None else additional_input_layers
         self.more_inputs = keras.tree.flatten(more_inputs)
         _check_types(
-            layer_norm_cond=(layer_norm_cond, _is_tensor, "a symbolic Keras tensor"),
+            layer_norm_cond=(
+                layer_norm_cond,
+                _is_tensor,
+                "a keras.Input, or a tensor made from one",
+            ),
             layer_norm_cond_hidden_size=(layer_norm_cond_hidden_size, _is_size, "an integer"),
             layer_norm_cond_hidden_act=(layer_norm_cond_hidden_act, _is_activation, "a name"),
             additional_input_layers=(more_inputs, _are_tensors, "a keras.Input, or a list of them"),
