@@ -170,7 +170,7 @@ VALUES = {
 }
 NUMBERS = {
     *("bool", "bfloat16", "float16", "float32", "float64", "complex64", "complex128"),
-    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *(f"{prefix}{bits}" for prefix in ("int", "uint") for bits in (8, 16, 32, 64)),
 }
 
 
@@ -191,8 +191,9 @@ def check_names(config, where, custom_objects=None):
     has_custom, named = False, list(_named(config))
     if any(item["class_name"] == "__lambda__" for item in named):
         raise ValueError(
-            f"{where}: contains code, of a Lambda layer or another lambda, which is not run. Write it "
-            "as a class or function with keras.saving.register_keras_serializable, and save again."
+            f"{where}: contains code, of a Lambda layer or another lambda, which is not run. Write "
+            "it as a class or function with keras.saving.register_keras_serializable, and save "
+            "again."
         )
     for item in named:
         if item["class_name"] in ("__numpy__", "__tensor__"):
@@ -431,8 +432,8 @@ def check_memory(config, where, size, custom_objects=None):
         arguments = item.get("config")
         if isinstance(arguments, dict) and _number(arguments, "num_thresholds") > THRESHOLDS:
             raise ValueError(
-                f"{where}: num_thresholds is {shown(arguments['num_thresholds'])}; expected at most "
-                f"{THRESHOLDS}."
+                f"{where}: num_thresholds is {shown(arguments['num_thresholds'])}; expected at "
+                f"most {THRESHOLDS}."
             )
     most = FREE_OBJECTS + TIMES_OBJECTS * size
     needed = _cost(config)
@@ -455,8 +456,8 @@ def check_memory(config, where, size, custom_objects=None):
 def _too_many(where, objects, size):
     """Makes the error for a config that claims too much memory."""
     return ValueError(
-        f"{where}: its config claims {objects}; expected at most those of a file of {size} bytes. Get "
-        "or copy the file again."
+        f"{where}: its config claims {objects}; expected at most those of a file of {size} bytes. "
+        "Get or copy the file again."
     )
 
 

@@ -159,8 +159,8 @@ class Config:
             self.segment_vocab_size > 1 or self.shared_segment_embeddings
         ):
             raise ValueError(
-                "application='unilm' distinguishes source and target by the segment ids; expected a "
-                f"segment_vocab_size of at least 2, got {self.segment_vocab_size}."
+                "application='unilm' distinguishes source and target by the segment ids; expected "
+                f"a segment_vocab_size of at least 2, got {self.segment_vocab_size}."
             )
         if self.stacks != "one" and self.attend != "all":
             raise ValueError(
@@ -170,8 +170,8 @@ class Config:
         size = self.head_size if self.position == "relative" else self.key_size
         if self.position in ("rotary", "relative") and size % 2:
             raise ValueError(
-                f"position={self.position!r} needs pairs of entries; expected an even head size, got "
-                f"{size}. Correct hidden_size, num_attention_heads, attention_head_size or "
+                f"position={self.position!r} needs pairs of entries; expected an even head size, "
+                f"got {size}. Correct hidden_size, num_attention_heads, attention_head_size or "
                 "attention_key_size."
             )
         values_have_positions = self.position == "relative" or (
@@ -179,8 +179,8 @@ class Config:
         )
         if values_have_positions and self.key_size != self.head_size:
             raise ValueError(
-                f"attention_key_size={self.key_size}: this model encodes positions in the values as "
-                f"well; expected the head size, {self.head_size}."
+                f"attention_key_size={self.key_size}: this model encodes positions in the values "
+                f"as well; expected the head size, {self.head_size}."
             )
         if self.position == "buckets" and self.relative_max_distance <= self.relative_buckets // 2:
             raise ValueError(
@@ -196,8 +196,8 @@ class Config:
         ):
             models = "encoders" if self.attention == "nystrom" else "models of one stack"
             raise ValueError(
-                f"attention={self.attention!r} is for {models} with absolute or rotary positions and "
-                "without residual attention scores. Use attention='full' for this model."
+                f"attention={self.attention!r} is for {models} with absolute or rotary positions "
+                "and without residual attention scores. Use attention='full' for this model."
             )
 
     @property
@@ -256,8 +256,8 @@ class Config:
         missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in given]
         if missing:
             raise ValueError(
-                f"{where}: no {', '.join(missing)}. Pass the config file of the checkpoint, or pass "
-                "these as options."
+                f"{where}: no {', '.join(missing)}. Pass the config file of the checkpoint, or "
+                "pass these as options."
             )
         try:
             config = cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
@@ -334,7 +334,8 @@ class Config:
             }
             if model_type == "mt5" and values["scale_decoder_outputs"]:
                 raise ValueError(
-                    "Hugging Face's mt5 has no scale_decoder_outputs=True. Use format='tf' or 'keras'."
+                    "Hugging Face's mt5 has no scale_decoder_outputs=True. Use format='tf' or "
+                    "'keras'."
                 )
         if model_type == "modernbert":
             values["embedding_dropout"] = values["mlp_dropout"]
@@ -348,15 +349,15 @@ class Config:
         return {key: value for key, value in values.items() if value is not None}
 
     def _activation_hf(self, model_type):
-        """Returns Hugging Face's name of the activation, as a config of this `model_type` has it."""
+        """Returns Hugging Face's name of the activation, for a config of this `model_type`."""
         name = mappings.ACTIVATIONS_HF.get(self.hidden_act, self.hidden_act)
         renamed = {"openai-gpt": {"gelu_new": "gelu"}, "t5": {}, "mt5": {}}.get(model_type)
         if renamed is None:
             return name
         if name == "gelu" and (self.gated or model_type == "openai-gpt"):
             raise ValueError(
-                f"Hugging Face's {model_type} has the tanh form of gelu, this model the exact form. "
-                "Use format='tf' or 'keras'."
+                f"Hugging Face's {model_type} has the tanh form of gelu, this model the exact "
+                "form. Use format='tf' or 'keras'."
             )
         if self.gated:
             return "gated-" + name.removesuffix("_new")
@@ -438,7 +439,9 @@ def _unsupported(value, only):
         return None
     if by_type:
         return f"expected {_KINDS[only]}"
-    return f"expected {only or 'no value'}. Other values describe an architecture that is not implemented"
+    return (
+        f"expected {only or 'no value'}. Other values mean an architecture that is not implemented"
+    )
 
 
 # fields that depend on how a model is used, not on its architecture
@@ -727,7 +730,8 @@ def gate_of(activation, name="hidden_act"):
         case [str() as name, "linear"]:
             return {"hidden_act": name, "gated": True}
     raise ValueError(
-        f"{name} is {activation!r:.200}; expected a name, or a list of a name and 'linear' for a gate."
+        f"{name} is {activation!r:.200}; expected a name, or a list of a name and 'linear' for a "
+        "gate."
     )
 
 
@@ -738,8 +742,9 @@ def _translate_activation(raw, values):
         for name, value in meaning.items():
             if values.setdefault(name, value) != value:
                 raise ValueError(
-                    f"{key} is {shown(raw[key])}, which means {name}={value!r:.200}, and another key"
-                    f" {values[name]!r:.200}; expected the same. Remove the wrong one from the file."
+                    f"{key} is {shown(raw[key])}, which means {name}={value!r:.200}, and another "
+                    f"key {values[name]!r:.200}; expected the same. Remove the wrong one from the "
+                    "file."
                 )
     if raw.get("afn") == "gelu" or raw.get("hidden_act") == "gelu_fast":
         values["hidden_act"] = "gelu_tanh"
@@ -765,29 +770,30 @@ def _feed_forward_fields(raw):
 def _translate_layer_types(raw, values):
     """Converts transformers' `layer_types`, and its `rope_parameters` for each of them."""
     full, types = "full_attention", raw.get("layer_types")
-    if types is not None and not (isinstance(types, list) and all(kind == full for kind in types)):
+    if types is not None and not (isinstance(types, list) and all(name == full for name in types)):
         raise ValueError(
             f"layer_types is {types!r:.200}; expected only {full!r}, the one that is implemented."
         )
     given = raw.keys() & {"layer_types", "global_attn_every_n_layers"}
     if raw.get("model_type") == "modernbert" and not given:
         raise ValueError(
-            "global_attn_every_n_layers is missing, which means 3: two of three layers see only 128 "
-            "tokens; expected 1, as only full attention is implemented."
+            "global_attn_every_n_layers is missing, which means 3: two of three layers see only "
+            "128 tokens; expected 1, as only full attention is implemented."
         )
     rope = raw.get("rope_parameters") or {}
     if full in rope and rope.keys() <= {full, "sliding_attention"}:
         rope = rope[full]
     if not isinstance(rope, dict) or not all(map(_is_plain_rope, rope.keys(), rope.values())):
         raise ValueError(
-            f"rope_parameters is {shown(raw['rope_parameters'])}; expected an object with rope_theta "
-            "and rope_type 'default', the only type that is implemented."
+            f"rope_parameters is {shown(raw['rope_parameters'])}; expected an object with "
+            "rope_theta and rope_type 'default', the only type that is implemented."
         )
     base = rope.get("rope_theta")
     if base is not None and values.setdefault("rotary_base", base) != base:
         raise ValueError(
-            f"rope_theta of rope_parameters is {shown(base)}, and {key_of(values, 'rotary_base')} is "
-            f"{values['rotary_base']!r:.200}; expected the same. Remove the wrong one from the file."
+            f"rope_theta of rope_parameters is {shown(base)}, and {key_of(values, 'rotary_base')} "
+            f"is {values['rotary_base']!r:.200}; expected the same. Remove the wrong one from the "
+            "file."
         )
 
 
@@ -823,14 +829,14 @@ def recognize(values, names=()):
     if model_type and not allowed:
         raise ValueError(
             f"model_type is {model_type!r:.200}; expected one of "
-            f"{', '.join(sorted({*mappings.MODEL_TYPES, *mappings.WEIGHTS}))}. If the architecture is "
-            "one of these, pass it as model=."
+            f"{', '.join(sorted({*mappings.MODEL_TYPES, *mappings.WEIGHTS}))}. If the architecture "
+            "is one of these, pass it as model=."
         )
     families = families_of(names)
     if not model_type and (sign := _other_architecture(values, names, families)):
         raise ValueError(
-            f"{sign}, whose architecture differs from BERT's and GPT-2's; expected a known model_type. "
-            "If the architecture is a known one after all, pass it as model=."
+            f"{sign}, whose architecture differs from BERT's and GPT-2's; expected a known "
+            "model_type. If the architecture is a known one after all, pass it as model=."
         )
     if not names:
         return allowed[0] if allowed else "bert"
@@ -959,8 +965,8 @@ def infer_from_weights(checkpoint, family, values):
         array = next((array for path, array in located.items() if path.endswith(end)), None)
         if array is not None and len(array.shape) < 2:
             raise CheckpointError(
-                f"{getattr(checkpoint, 'path', 'the checkpoint')}: {array.name!r:.200}: expected two "
-                f"axes, got the shape {array.stored}. Get or copy the file again."
+                f"{getattr(checkpoint, 'path', 'the checkpoint')}: {array.name!r:.200}: expected "
+                f"two axes, got the shape {array.stored}. Get or copy the file again."
             )
         return array and int(array.shape[axis])
 
@@ -1023,9 +1029,9 @@ def refuse_roberta(values, where):
     is_integer = isinstance(positions, numbers.Integral)  # other values are another error
     if segments == 1 and is_integer and positions > 2 and (positions - 2) & (positions - 3) == 0:
         raise ValueError(
-            f"{where}: {positions} positions and 1 segment are the sizes of Facebook's RoBERTa, which "
-            "counts positions from 2 and is not implemented. (The Chinese RoBERTa of HFL and others "
-            "is a BERT with 512 positions and 2 segments.)"
+            f"{where}: {positions} positions and 1 segment are the sizes of Facebook's RoBERTa, "
+            "which counts positions from 2 and is not implemented. (The Chinese RoBERTa of HFL and "
+            "others is a BERT with 512 positions and 2 segments.)"
         )
 
 
@@ -1142,8 +1148,9 @@ def _of_directory(path):
         if pair[0] != pair[1] and not (ambiguous and all(act in _GELUS for act in pair)):
             raise ValueError(
                 f"{path}: {key_of(values, name)} is {shown(values[name])}, and "
-                f"{key_of(others, name)} of {other.name} is {shown(others[name])}; expected the same. "
-                "Delete the file that does not belong to the weights, or pass the path of the other."
+                f"{key_of(others, name)} of {other.name} is {shown(others[name])}; expected the "
+                "same. Delete the file that does not belong to the weights, or pass the path of "
+                "the other."
             )
     return values
 
@@ -1185,8 +1192,8 @@ def check_vocabulary(directory, config):
         count = lines.count(b"\n") - 1
         if count > config.vocab_size:
             raise ValueError(
-                f"{file}: has {count} tokens; expected at most {config.vocab_size}, the vocab_size of "
-                "the model. One of the two belongs to another checkpoint."
+                f"{file}: has {count} tokens; expected at most {config.vocab_size}, the vocab_size "
+                "of the model. One of the two belongs to another checkpoint."
             )
         offset = lines.find(b"\n[PAD]\n")
         padding = lines.count(b"\n", 0, offset)
@@ -1224,8 +1231,8 @@ def check_family(model, values, where):
         base = "bert"
     if base not in allowed:
         raise ValueError(
-            f"{where}: model_type is {model_type!r:.200}, but model={model!r:.200} was passed. Leave "
-            "model= out, or remove model_type from the file if it is wrong."
+            f"{where}: model_type is {model_type!r:.200}, but model={model!r:.200} was passed. "
+            "Leave model= out, or remove model_type from the file if it is wrong."
         )
 
 
@@ -1343,8 +1350,8 @@ class _Lazy(Mapping):
             return array
         if overflows(array, self.dtype):
             raise CheckpointError(
-                f"dtype={np.dtype(self.dtype)}: {name!r:.200} has numbers of dtype {array.dtype} that "
-                "are infinite in it; expected a wider dtype. Choose another, or None."
+                f"dtype={np.dtype(self.dtype)}: {name!r:.200} has numbers of dtype {array.dtype} "
+                "that are infinite in it; expected a wider dtype. Choose another, or None."
             )
         return array.astype(self.dtype)
 

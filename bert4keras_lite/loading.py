@@ -54,8 +54,8 @@ def load_model(path, compile=True, custom_objects=None, prefix=None, return_kera
         return_keras_model: False returns the `Transformer`.
 
     Returns:
-        The `keras.Model`, whose attribute `transformer` is its `Transformer`. `transformer.model` is
-        the model of the file, or, if that has other layers as well, a model of the part.
+        The `keras.Model`, whose attribute `transformer` is its `Transformer`. `transformer.model`
+        is the model of the file, or, if that has other layers as well, a model of the part.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -173,8 +173,8 @@ def transformer_of(model, prefix=None, path=None):
             raise ValueError(f"{where}: prefix={prefix!r}: expected one of {prefixes}.")
     if not parts:
         raise ValueError(
-            f"{where}: expected a model of build_transformer_model, or one that contains it; found no "
-            "layers of one. Load other models with keras.saving.load_model."
+            f"{where}: expected a model of build_transformer_model, or one that contains it; found "
+            "no layers of one. Load other models with keras.saving.load_model."
         )
     if len(parts) > 1:
         raise ValueError(f"{where}: has several transformers; pass prefix=, one of {prefixes}.")
@@ -196,7 +196,7 @@ def _described_parts(model):
 
 
 def _described_by_config(model, path):
-    """Returns the same for a file of version 0.1.0, which has no description, by the config next to it.
+    """Returns the same for a file of version 0.1.0 without a description, by the config next to it.
 
     Raises:
         ValueError: the model has conditional normalization, which a config does not describe.
@@ -207,8 +207,8 @@ def _described_by_config(model, path):
         return []
     if any(hasattr(layer, "gamma_dense") for layer in model._flatten_layers()):
         raise ValueError(
-            f"{path}: has conditional normalization, which a file of version 0.1.0 does not describe. "
-            "Build the model again, and pass the file as checkpoint_path."
+            f"{path}: has conditional normalization, which a file of version 0.1.0 does not "
+            "describe. Build the model again, and pass the file as checkpoint_path."
         )
     values = read_config(config_path)
     values = ARCHITECTURES.get(values.get("model_type"), {}) | values | heads_among(names)
@@ -278,14 +278,14 @@ def _compare(layer_arguments, layers, config_path, where):
             if (key not in SIZES if config_path else key in FREE) or _same(key, expected, value):
                 continue
             raise ValueError(
-                f"{where}: {source} has {key}={shown(expected)} for the layer {name!r:.80}, which has "
-                f"{shown(value)}; expected the same. "
+                f"{where}: {source} has {key}={shown(expected)} for the layer {name!r:.80}, which "
+                f"has {shown(value)}; expected the same. "
                 + ("Take the config of this model." if config_path else "Save the model again.")
             )
 
 
 def _common_items(first, second):
-    """Yields `(key, first value, second value)` for the common keys of two dicts, also nested ones."""
+    """Yields `(key, first value, second value)` for common keys of two dicts, also nested ones."""
     for key in filter(second.__contains__, first):
         if isinstance(first[key], dict) and isinstance(second[key], dict):
             yield from _common_items(first[key], second[key])
@@ -294,7 +294,7 @@ def _common_items(first, second):
 
 
 def _same(key, expected, value):
-    """Whether an argument of a layer has the expected value; activations are compared as functions."""
+    """Whether an argument has the expected value; activations are compared as functions."""
     if not key.endswith("activation"):
         return expected == value
     try:

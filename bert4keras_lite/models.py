@@ -719,8 +719,8 @@ class Transformer:
         count = text.count("\n") if text is not None else tokenizer.vocab_size if tokenizer else 0
         if count > self.config.vocab_size:
             raise ValueError(
-                f"vocab: has {count} tokens; expected at most {self.config.vocab_size}, the vocab_size "
-                "of the model. Pass the vocabulary that the model was made for."
+                f"vocab: has {count} tokens; expected at most {self.config.vocab_size}, the "
+                "vocab_size of the model. Pass the vocabulary that the model was made for."
             )
         weights_name, config_name = file_names(self.config, format)
         existing = {name for name in WRITTEN if (Path(directory) / name).exists()}
@@ -1127,8 +1127,8 @@ def _check_activations(config, values, where):
         value = getattr(config, name)
         if value == "leaky_relu":
             raise ValueError(
-                f"{where}: {key_of(values, name)} is 'leaky_relu', whose slope is 0.2 in Keras and 0.01"
-                f" in PyTorch. Pass the right one as a function, {name}=."
+                f"{where}: {key_of(values, name)} is 'leaky_relu', whose slope is 0.2 in Keras and "
+                f"0.01 in PyTorch. Pass the right one as a function, {name}=."
             )
         try:
             is_valid = not isinstance(value, str) or _keeps_shape(get_activation(value))

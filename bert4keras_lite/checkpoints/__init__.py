@@ -56,8 +56,8 @@ def open_checkpoint(path, verify=True):
         path: a file, the `.index.json` (for Keras, `.weights.json`) of a sharded checkpoint, the
             prefix (or any file) of a TensorFlow checkpoint, or a directory with one checkpoint.
         verify: whether to verify the checksum of a tensor when it is read, for formats that have
-            checksums: TensorFlow's and `.npz`; default True. (Those of TensorFlow's index are always
-            verified.)
+            checksums: TensorFlow's and `.npz`; default True. (Those of TensorFlow's index are
+            always verified.)
 
     Returns:
         A `Checkpoint`.
@@ -102,8 +102,8 @@ def _ranks(paths):
     missing = [number for number in numbers if number not in ranks]
     if missing:
         raise CheckpointError(
-            f"{paths[0].parent}: holds {len(paths)} of the files {megatron.FILES}, but none of rank "
-            f"{missing[0]}. Get the files of all ranks."
+            f"{paths[0].parent}: holds {len(paths)} of the files {megatron.FILES}, but none of "
+            f"rank {missing[0]}. Get the files of all ranks."
         )
     if len({_identity(path) for path in paths}) < len(paths):
         raise CheckpointError(
@@ -131,8 +131,8 @@ def _find(directory):
         paths = sorted(directory.glob(pattern))
         if len(paths) > 1:
             raise CheckpointError(
-                f"{directory}: holds {len(paths)} files {pattern}; expected one. Pass the path of one "
-                f"of them: {listed([path.name for path in paths])}."
+                f"{directory}: holds {len(paths)} files {pattern}; expected one. Pass the path of "
+                f"one of them: {listed([path.name for path in paths])}."
             )
         return paths[0] if paths else None
 
@@ -169,8 +169,8 @@ def _open(path, verify, allowance=None):
         return Checkpoint(prefix, "tf", tf_bundle.read_entries(prefix, verify))
     if not path.exists():
         raise CheckpointError(
-            f"{path}: no such file, nor {path.name}.index of a TensorFlow checkpoint. Pass the file of "
-            "a checkpoint, its prefix, or its directory."
+            f"{path}: no such file, nor {path.name}.index of a TensorFlow checkpoint. Pass the "
+            "file of a checkpoint, its prefix, or its directory."
         )
     size_of(path)
     with reading(path):
@@ -201,8 +201,8 @@ def _open_sharded(path, verify):
         shard = _open(shard_path, verify, allowance)
         if shard.format not in ("safetensors", "torch"):
             raise CheckpointError(
-                f"{shard.path}: has the format {shard.format}; expected safetensors or torch, for a "
-                "shard."
+                f"{shard.path}: has the format {shard.format}; expected safetensors or torch, for "
+                "a shard."
             )
         others = [name for name in shard if shards.get(files.get(name)) != shard_path]
         _check_index(shard, others, files, path)
@@ -225,8 +225,8 @@ def _check_index(shard, others, files, index):
     duplicate = next((name for name in others if name in files), None)
     if duplicate is not None:
         raise CheckpointError(
-            f"{shard.path}: holds {duplicate!r:.200}, which is in {files[duplicate]!r:.200} according "
-            f"to {index}; expected it in one shard. Get or copy the files again."
+            f"{shard.path}: holds {duplicate!r:.200}, which is in {files[duplicate]!r:.200} "
+            f"according to {index}; expected it in one shard. Get or copy the files again."
         )
     if others:
         warnings.warn(
@@ -245,8 +245,8 @@ def _listed_entries(shard, names, index):
     missing = next((name for name in names if name not in shard), None)
     if missing is not None:
         raise CheckpointError(
-            f"{shard.path}: {missing!r:.200} should be in this file, according to {index}. Get or copy "
-            "the files again."
+            f"{shard.path}: {missing!r:.200} should be in this file, according to {index}. Get or "
+            "copy the files again."
         )
     kept = Checkpoint(shard.path, shard.format, {name: shard.entry(name) for name in names})
     return {
@@ -293,7 +293,8 @@ def _shards(path, files):
     for file in sorted(set(files)):
         if not is_file_name(file):
             raise CheckpointError(
-                f"{path}: names a shard outside of its directory: {file!r:.200}; expected a file name."
+                f"{path}: names a shard outside of its directory: {file!r:.200}; expected a file "
+                "name."
             )
         if file.endswith(INDEX):
             raise CheckpointError(
@@ -388,7 +389,7 @@ def save_checkpoint(path, tensors, format="tf", metadata=None):
 
 @contextmanager
 def saving_checkpoint(directory):
-    """Context like `files.saving`, for checkpoints: raises `CheckpointError`, and removes old shards."""
+    """Context like `files.saving` that raises `CheckpointError`, and removes old shards."""
     try:
         with saving(directory) as stage:
             yield stage

@@ -62,9 +62,9 @@ class Checkpoint(Mapping):
     """Lazy, read-only mapping from the names of a checkpoint's tensors to NumPy arrays.
 
     Returned by `open_checkpoint`. Opening reads names, shapes and dtypes; a tensor is read on
-    access, and is a view on the memory-mapped file where the format allows it. A view keeps its file
-    mapped, so there is nothing to close. A file must not be changed in place while it is in use;
-    replacing it, as `save_checkpoint` does, is safe.
+    access, and is a view on the memory-mapped file where the format allows it. A view keeps its
+    file mapped, so nothing has to be closed. A file must not be changed in place while it is in
+    use; replacing it, as `save_checkpoint` does, is safe.
 
     Attributes:
         path: the file that was opened (for TensorFlow the prefix, for shards their index).
@@ -109,7 +109,7 @@ class Checkpoint(Mapping):
         return self.entry(name).shape
 
     def dtype(self, name):
-        """Returns the NumPy dtype of a tensor (`object` if it is unreadable), without reading it."""
+        """Returns the NumPy dtype of a tensor (`object` if unreadable), without reading it."""
         return self.entry(name).dtype
 
     def __repr__(self):

@@ -352,8 +352,8 @@ OFFICIAL_BERT = Dialect(
     ],
 )
 
-# Its kernels have an axis for the heads, also under Google's names: (pattern, number of axes, axis of
-# the heads, change)
+# Its kernels have an axis for the heads, also under Google's names: (pattern, number of axes, axis
+# of the heads, change)
 HEADS = [
     (r"bert/encoder/layer_\d+/attention/self/(query|key|value)/kernel", 3, 1, "join last axes"),
     (r"bert/encoder/layer_\d+/attention/self/(query|key|value)/bias", 2, 0, "join last axes"),
@@ -406,9 +406,9 @@ def adapt(checkpoint):
     quantized = next((name for name in checkpoint if re.search(QUANTIZED, name)), None)
     if quantized:
         raise CheckpointError(
-            f"{_path(checkpoint)}: its weights are quantized (see {quantized!r:.200}); expected plain "
-            "numbers. Take the file that they were made from, or save them with transformers: "
-            "model.dequantize(), then model.save_pretrained()."
+            f"{_path(checkpoint)}: its weights are quantized (see {quantized!r:.200}); expected "
+            "plain numbers. Take the file that they were made from, or save them with "
+            "transformers: model.dequantize(), then model.save_pretrained()."
         )
     checkpoint = unwrapped(checkpoint)
     dialect = dialect_of(checkpoint)
@@ -493,8 +493,8 @@ def _changed(checkpoint, name, change):
     if first and (not shape or shape[0] not in first):
         rows = "1 row" if len(first) == 1 else "1 row or more"
         raise CheckpointError(
-            f"{_path(checkpoint)}: {name!r:.200}: expected {rows}, got the shape {shape!s:.200}. Get "
-            "or copy the file again."
+            f"{_path(checkpoint)}: {name!r:.200}: expected {rows}, got the shape {shape!s:.200}. "
+            "Get or copy the file again."
         )
     return Entry(tuple(to_shape(shape)), dtype, partial(_read, checkpoint, name, to_array))
 
@@ -517,8 +517,8 @@ def _name_plain_feed_forward(entries, path):
         plain = name.replace("wi_1", "wi")
         if plain in entries:
             raise CheckpointError(
-                f"{path}: holds both {name!r:.200} and {plain!r:.200}; expected one of them in a model "
-                "without gates. Leave out the one that is not the model's weight."
+                f"{path}: holds both {name!r:.200} and {plain!r:.200}; expected one of them in a "
+                "model without gates. Leave out the one that is not the model's weight."
             )
         entries[plain] = entries.pop(name)
 
@@ -551,8 +551,8 @@ def _multiply_tables(entries, path):
     most = 2 * max(FREE, total)
     if _bytes(product) + _bytes(narrow) + _bytes(wide) > most:
         raise CheckpointError(
-            f"{where}: expected a product of at most {most} bytes, for {total} bytes of weights, got "
-            f"{shapes}. Get or copy the file again."
+            f"{where}: expected a product of at most {most} bytes, for {total} bytes of weights, "
+            f"got {shapes}. Get or copy the file again."
         )
     entries[table] = product
 

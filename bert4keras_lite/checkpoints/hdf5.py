@@ -74,8 +74,8 @@ def read(path, parts, probe=False):
 class _Packed:
     """Datasets that are not contiguous in their file: chunked, compressed, or filled with a value.
 
-    A child process reads them, in any order, until each has been read once: its limit of CPU seconds
-    is for that. Reading one again starts another process.
+    A child process reads them, in any order, until each has been read once: its limit of CPU
+    seconds is for that. Reading one again starts another process.
     """
 
     def __init__(self, path, parts):
@@ -189,8 +189,8 @@ class _Child:
         answer = json.loads(head) if head.endswith(b"\n") else {"error": OVERTAXED}
         if "unavailable" in answer:
             raise CheckpointError(
-                f"{self.path}: h5py, which reads it, cannot be imported: {answer['unavailable']:.300}. "
-                "Install h5py, or save the weights as safetensors."
+                f"{self.path}: h5py, which reads it, cannot be imported: "
+                f"{answer['unavailable']:.300}. Install h5py, or save the weights as safetensors."
             )
         if "error" in answer:
             raise damaged(self.path, f"{answer['error']:.300}")

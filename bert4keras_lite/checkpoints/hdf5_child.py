@@ -166,7 +166,7 @@ class Inventory:
         return item.id.get_offset() if as_in_numpy and item.id.get_storage_size() == size else None
 
     def check(self, path, item):
-        """Checks the size of a dataset in chunks, or filled with a value, which the file does not have.
+        """Checks the size of a dataset in chunks or filled with a value, larger than in the file.
 
         Raises:
             ValueError: there is not enough room.

@@ -1,4 +1,4 @@
-"""Reader of Keras' `.weights.h5` and `.keras` files; names of tensors are paths in the HDF5 file."""
+"""Reader of Keras' `.weights.h5` and `.keras` files; names are paths in the HDF5 file."""
 
 import re
 from collections import Counter
@@ -93,8 +93,9 @@ def under_paths(checkpoint, layers, dtypes, prefix=""):
             if layer in layers:
                 first, second, *_ = groups
                 raise CheckpointError(
-                    f"{checkpoint.path}: {first!r:.200} and {second!r:.200} are both of a layer named "
-                    f"{layer!r:.200}; expected one. Leave out the one that is not of the model."
+                    f"{checkpoint.path}: {first!r:.200} and {second!r:.200} are both of a layer "
+                    f"named {layer!r:.200}; expected one. Leave out the one that is not of the "
+                    "model."
                 )
             entries |= {
                 name: checkpoint.entry(name) for a in groups.values() for name in a.values()
@@ -144,7 +145,7 @@ def _natural(group):
 
 
 def without_prefix(name, prefix, names):
-    """Removes `prefix` from the name of a layer, or else the prefix of the token table in the file."""
+    """Removes from the name of a layer `prefix`, or else the prefix of the file's token table."""
     tokens = "token_embedding"
     if f"{prefix}{tokens}" not in names:
         prefix = next((n.removesuffix(tokens) for n in names if n.endswith(tokens)), "")
@@ -152,7 +153,7 @@ def without_prefix(name, prefix, names):
 
 
 def renumbered(layers):
-    """Yields the names of layers; automatic names of Keras (`dense_7`) are numbered again, in order.
+    """Yields the names of layers; automatic names of Keras (`dense_7`) are numbered again.
 
     Args:
         layers: pairs (name, class) of strings; the class in camel or snake case.

@@ -103,8 +103,8 @@ def canonical_names(names, weight_entries):
     """Maps the names of the tables to the names in the file.
 
     Files of a bare model lack the prefix (`bert.`) that task models have, and some ports have the
-    prefix of another family. (For prefixes of wrappers, see `dialects.unwrapped`.) One prefix counts
-    for a whole file: names with another prefix belong to another model, and are kept.
+    prefix of another family. (For prefixes of wrappers, see `dialects.unwrapped`.) One prefix
+    counts for a whole file: names with another prefix belong to another model, and are kept.
     """
     weight_entries = list(weight_entries)
     prefix = weight_entries[0].names[0].split(".")[0] + "." if weight_entries else ""
@@ -184,7 +184,7 @@ def has_names(paths, checkpoint, table, roles, sizes, optional=()):
 
 
 def unknown_names(checkpoint, table, roles, known_elsewhere):
-    """Lists the names of a checkpoint that neither a table nor a pattern of `known_elsewhere` has."""
+    """Lists the names of a checkpoint that are not in a table or matched by `known_elsewhere`."""
     format = detect_format(checkpoint)
     known = list(weight_entries(table, roles, format, {"i": MOST_BLOCKS, "j": MOST_BLOCKS}))
     in_table = {name for entry in known for name in entry.names}
@@ -265,8 +265,8 @@ def check_rows(count, keep_tokens=None, compound_tokens=None):
         check(f"compound_tokens, number {number}", ids, count)
         if weights is not None and not _are_weights(weights, len(ids)):
             raise ValueError(
-                f"compound_tokens, number {number}: expected {len(ids)} weights with a sum other than "
-                f"0, got {shown(weights)}."
+                f"compound_tokens, number {number}: expected {len(ids)} weights with a sum other "
+                f"than 0, got {shown(weights)}."
             )
 
 
@@ -298,8 +298,8 @@ def orthogonally_resize(array, shape, window=2):
         if new > old:
             if old % window:
                 raise ValueError(
-                    f"axis {axis}: has the length {old}; expected a multiple of {window}, to repeat it "
-                    f"up to {new}."
+                    f"axis {axis}: has the length {old}; expected a multiple of {window}, to "
+                    f"repeat it up to {new}."
                 )
             index = np.repeat(index.reshape(-1, window), -(-new // old), axis=0).reshape(-1)
         array = array.take(index[:new], axis)
@@ -391,7 +391,8 @@ def match(
         resizable = len(loaded) == len(expected) and all(n > 0 and n == int(n) for n in loaded)
         if loaded != expected and not (resize and resizable):
             wrong.append(
-                f"! {excerpt(name)}: {stored} in the checkpoint, {_stored(entry, expected)} in the model"
+                f"! {excerpt(name)}: {stored} in the checkpoint, {_stored(entry, expected)} in the "
+                "model"
             )
             continue
 
@@ -418,8 +419,8 @@ def match(
             continue
         if tokens is not None and not is_copy(checkpoint, name, tokens):
             wrong.append(
-                f"! {excerpt(name)}: differs from {excerpt(tokens)}, but should be a copy of it; if it is "
-                "an untied head, build with tie_word_embeddings=False"
+                f"! {excerpt(name)}: differs from {excerpt(tokens)}, but should be a copy of it; "
+                "if it is an untied head, build with tie_word_embeddings=False"
             )
 
     names = {n for entry in known for n in entry.names}
@@ -439,7 +440,8 @@ def match(
         unexpected = too_deep or [f"+ {excerpt(file_names[n])}" for n in plus]
         lines = [*minus.values(), *wrong, *unexpected]
         raise CheckpointError(
-            f"{where} does not match the model (- missing, + unexpected, ! wrong shape or values):\n"
+            f"{where} does not match the model (- missing, + unexpected, ! wrong shape or "
+            "values):\n"
             + first_lines(lines)
             + (_too_deep(sizes) if too_deep else hint() or _hint(plan, minus, without))
         )
@@ -491,14 +493,15 @@ def _differing_duplicates(checkpoint, name, entry, file_names):
     same_model = [n for n in entry.names if re.split(r"[./]", n)[0] == model]
     duplicates = {file_names[n] for n in same_model if n in file_names}
     return [
-        f"! {excerpt(name)}: differs from {excerpt(other)}, which is another name of it; leave out one of them"
+        f"! {excerpt(name)}: differs from {excerpt(other)}, which is another name of it; leave out "
+        "one of them"
         for other in sorted(duplicates - {name})
         if name in duplicates and not is_copy(checkpoint, other, name)
     ]
 
 
 def is_copy(checkpoint, name, original):
-    """Whether two arrays of a checkpoint are equal; a kernel is transposed to compare it to a table."""
+    """Whether two arrays of a checkpoint are equal; a kernel equals the transpose of a table."""
     transpose = name.endswith("/kernel") and not original.endswith("/kernel")
     shape = tuple(_shape(checkpoint, name))
     if (shape[::-1] if transpose else shape) != tuple(_shape(checkpoint, original)):
@@ -512,7 +515,7 @@ def is_copy(checkpoint, name, original):
 
 
 def pieces(array):
-    """Splits an array into groups of rows, so that what is computed from them takes little memory."""
+    """Splits an array into groups of rows, so that computing with them takes little memory."""
     array = np.atleast_1d(array)
     rows = max(1, PIECE * len(array) // max(1, array.size))
     return (array[i : i + rows] for i in range(0, len(array), rows))
@@ -574,11 +577,13 @@ def _too_deep(sizes):
 
 def _hint(plan, minus, without):
     if not plan:
-        return "\nNo supported model family uses these weight names; check that this is the right file."
+        return (
+            "\nNo supported model family has these weight names; check that this is the right file."
+        )
     layers = {path.split("/")[0] for path in minus}
     options = sorted({without[layer] for layer in layers & set(without)})
     leave_out = f"pass {', '.join(options)} to leave out what is missing, or " if options else ""
     return (
-        f"\nMost names match: {leave_out}pass ignore_invalid_weights=True to initialize those weights "
-        "at random."
+        f"\nMost names match: {leave_out}pass ignore_invalid_weights=True to initialize those "
+        "weights at random."
     )

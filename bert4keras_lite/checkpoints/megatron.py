@@ -49,8 +49,8 @@ def read_entries(ranks, path):
     def add(name, entry):
         if name in entries:
             raise CheckpointError(
-                f"{path}: two tensors are named {name!r:.200}; expected a name for each. Rename one of "
-                "them, and save again."
+                f"{path}: two tensors are named {name!r:.200}; expected a name for each. Rename "
+                "one of them, and save again."
             )
         entries[name] = entry
 
@@ -58,7 +58,8 @@ def read_entries(ranks, path):
         shape, dtype = ranks[0].shape(name), ranks[0].dtype(name)
         if any((rank.shape(name), rank.dtype(name)) != (shape, dtype) for rank in ranks):
             raise CheckpointError(
-                f"{path}: the files {FILES} hold {name!r:.200} in different shapes; expected the same."
+                f"{path}: the files {FILES} hold {name!r:.200} in different shapes; expected the "
+                "same."
             )
         fused = FUSED.match(name)
         axis = next((axis for pattern, axis in SHARED if re.match(pattern, name)), None)
@@ -94,7 +95,8 @@ def _check_counters(ranks, path):
         if other != expected:
             raise CheckpointError(
                 f"{path}: {name} is {other} in one of the files {FILES}; expected {expected} in "
-                f"each of these {len(ranks)}. Get all files of one checkpoint, in the layout of version 0."
+                f"each of these {len(ranks)}. Get all files of one checkpoint, in the layout of "
+                "version 0."
             )
 
 
@@ -108,8 +110,8 @@ def _common(path, ranks, name):
     for rank in ranks[1:]:
         if not _is_like(first, rank[name]):
             raise CheckpointError(
-                f"{path}: {name!r:.200} is not the same in all of the files {FILES}; expected files "
-                "of one checkpoint. Get all of them again."
+                f"{path}: {name!r:.200} is not the same in all of the files {FILES}; expected "
+                "files of one checkpoint. Get all of them again."
             )
     return first
 

@@ -130,7 +130,7 @@ def _description(path, tensors, name):
     dtype = dtype.newbyteorder("<")
     if dtype not in NAMES or name == "__metadata__":
         raise CheckpointError(
-            f"{final(path)}: cannot save {name!r:.200} of dtype {dtype} as safetensors; expected one of "
-            f"{', '.join(DTYPES)}, and another name than '__metadata__'."
+            f"{final(path)}: cannot save {name!r:.200} of dtype {dtype} as safetensors; expected "
+            f"one of {', '.join(DTYPES)}, and another name than '__metadata__'."
         )
     return shape, dtype

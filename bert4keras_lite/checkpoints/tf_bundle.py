@@ -1,8 +1,8 @@
 """Reader and writer of TensorFlow's V2 checkpoint: `PREFIX.index`, `PREFIX.data-?????-of-?????`.
 
-In this format, the "tensor bundle", the index is a sorted string table (LevelDB's table format) from
-the name of a tensor to a protocol buffer with dtype, shape, shard, offset, size and checksum; the
-data files hold only values.
+In this format, the "tensor bundle", the index is a sorted string table (LevelDB's table format)
+from the name of a tensor to a protocol buffer with dtype, shape, shard, offset, size and checksum;
+the data files hold only values.
 
 Reference:
     tensorflow/core/util/tensor_bundle/tensor_bundle.h, core/protobuf/tensor_bundle.proto,
@@ -325,7 +325,7 @@ def _read_table(path):
 
 
 def _room_for_keys(size):
-    """Returns the limit for the bytes of all keys, which share prefixes, in a file of `size` bytes."""
+    """Returns the limit for the bytes of all keys (they share prefixes) in `size` bytes."""
     return FREE // 2 + 4 * size
 
 
@@ -339,8 +339,8 @@ def _read_handle(data, position):
 def _read_block(path, data, offset, size):
     """Yields the pairs of a block.
 
-    A block has entries with prefix-compressed keys, restart points, the type of its compression, and
-    a checksum.
+    A block has entries with prefix-compressed keys, restart points, the type of its compression,
+    and a checksum.
     """
     block, compression = data[offset : offset + size], data[offset + size : offset + size + 1]
     checksum = data[offset + size + 1 : offset + size + 5]
@@ -539,8 +539,8 @@ def prefix_in(directory):
             warnings.warn(f"{state}: names {problem}; {stems} is read.", stacklevel=2)
     if len(indexes) > 1:
         raise CheckpointError(
-            f"{directory}: holds {len(indexes)} TensorFlow checkpoints, and no 'checkpoint' file that "
-            f"names one. Pass one of these prefixes: {stems}."
+            f"{directory}: holds {len(indexes)} TensorFlow checkpoints, and no 'checkpoint' file "
+            f"that names one. Pass one of these prefixes: {stems}."
         )
     return indexes[0].with_suffix("") if indexes else None
 
@@ -612,9 +612,9 @@ def _write_data(prefix, file, tensors):
         number = NUMBERS.get(array.dtype.newbyteorder("<"))
         if number is None or not name or name.startswith("\0"):
             raise CheckpointError(
-                f"{final(prefix)}: cannot save {name!r:.200} of dtype {array.dtype} in a TensorFlow "
-                "checkpoint; expected numbers, and a name that is not empty and does not begin with a "
-                "zero byte."
+                f"{final(prefix)}: cannot save {name!r:.200} of dtype {array.dtype} in a "
+                "TensorFlow checkpoint; expected numbers, and a name that is not empty and does "
+                "not begin with a zero byte."
             )
         data = as_bytes(array)
         offset += file.write(bytes(-offset % ALIGNMENT))

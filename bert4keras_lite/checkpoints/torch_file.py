@@ -1,7 +1,7 @@
 """Reader of PyTorch's `.bin`, `.pt` and `.pth` files that runs no code in them.
 
-Such a file has a pickle that describes tensors, and the bytes of their storages: as members of a zip
-archive, or, before PyTorch 1.6, one after another after the pickle. A pickle is a program.
+Such a file has a pickle that describes tensors, and the bytes of their storages: as members of a
+zip archive, or, before PyTorch 1.6, one after another after the pickle. A pickle is a program.
 `pickletools` parses it into instructions, and the stack machine in this module executes those that
 build plain containers and descriptions of tensors. It cannot import or call anything else: other
 objects, which trainers store next to the weights, are replaced by placeholders.
@@ -89,7 +89,8 @@ class Foreign:
 class OddKey:
     """Placeholder for a key that is neither a string nor a small integer.
 
-    Such keys could be made to collide, or be nested so deeply that hashing them crashes the process.
+    Such keys could be made to collide, or be nested so deeply that hashing them crashes the
+    process.
     """
 
     __slots__ = ("kind",)
@@ -605,9 +606,9 @@ def _weights(machine, value):
     tensors = named_tensors(value, machine.path, machine.spend) if isinstance(value, dict) else {}
     if not tensors and machine.foreign:
         raise CheckpointError(
-            f"{machine.path}: its pickle needs {shown(next(iter(machine.foreign)))}, which is not run "
-            "for safety, and holds no tensors by name. Save model.state_dict() instead of the model, "
-            "or save as safetensors."
+            f"{machine.path}: its pickle needs {shown(next(iter(machine.foreign)))}, which is not "
+            "run for safety, and holds no tensors by name. Save model.state_dict() instead of the "
+            "model, or save as safetensors."
         )
     if not tensors:
         raise CheckpointError(

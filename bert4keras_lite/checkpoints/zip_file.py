@@ -84,8 +84,8 @@ def _member(file, archive, name):
         return archive.getinfo(name)
     except KeyError:
         raise CheckpointError(
-            f"{file.path}: has no member {name!r:.200}; expected one, at the top of the archive. Pack "
-            "the files themselves, not their directory, or save again."
+            f"{file.path}: has no member {name!r:.200}; expected one, at the top of the archive. "
+            "Pack the files themselves, not their directory, or save again."
         ) from None
 
 
@@ -115,8 +115,9 @@ def stored_at(file, archive, name):
     member = _member(file, archive, name)
     if member.compress_type != zipfile.ZIP_STORED:
         raise CheckpointError(
-            f"{file.path}: its member {name!r:.200} is compressed; expected one that is stored, which "
-            "can be mapped. Pack the same files again without compression (zip -0), or save again."
+            f"{file.path}: its member {name!r:.200} is compressed; expected one that is stored, "
+            "which can be mapped. Pack the same files again without compression (zip -0), or save "
+            "again."
         )
     start = _data_at(file, member)
     end = start + member.file_size
