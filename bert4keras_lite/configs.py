@@ -30,9 +30,9 @@ from .files import complete, write_text
 from .parsing import expecting, nearest, read_bytes, read_json, shown
 
 # keys that `read_config` adds to the values of a config
-NOT_UNDERSTOOD = "keys that are not understood"
-SPELLED = "keys of the values"  # field -> (its key in the file, value)
-MAX_NOT_UNDERSTOOD = 200
+UNKNOWN_KEYS = "keys that are not understood"
+SOURCE_KEYS = "keys of the values"  # field -> (its key in the file, value)
+MAX_UNKNOWN_KEYS = 200
 ADAPTER = "adapter_config.json"  # of peft
 
 # fields of `Config` whose values are names
@@ -316,7 +316,7 @@ class Config:
             )
         values = {"model_type": model_type}
         if self.pad_token_id != row.get("pad_token_id", 0):
-            values[mappings.HIDDEN_TOKEN] = self.pad_token_id
+            values[mappings.PAD_TOKEN_KEY] = self.pad_token_id
         if self.family == "modernbert":
             values["global_attn_every_n_layers"] = 1
         values |= {keys[name]: shape[name] for name in shape if name in keys}
@@ -369,7 +369,7 @@ _FIELDS = {field.name: field for field in fields(Config)}
 
 def key_of(values, name):
     """Returns the key of a field in the file it was read from, or its name for other values."""
-    key, value = values.get(SPELLED, {}).get(name, (name, None))
+    key, value = values.get(SOURCE_KEYS, {}).get(name, (name, None))
     return key if value is not None and values.get(name) is value else name
 
 
@@ -382,15 +382,15 @@ def under_our_names(options):
     Raises:
         TypeError: two options are the same field.
     """
-    ours, spelled = {}, {}
+    ours, source_keys = {}, {}
     for key, value in options.items():
         name = mappings.CONFIG_KEYS.get(key, key)
         if name in ours:
             raise TypeError(
-                f"{spelled[name][0]} and {key} both mean {name}. Pass only one of them."
+                f"{source_keys[name][0]} and {key} both mean {name}. Pass only one of them."
             )
-        ours[name], spelled[name] = value, (key, value)
-    return ours, spelled
+        ours[name], source_keys[name] = value, (key, value)
+    return ours, source_keys
 
 
 def _check(field, value, name):
@@ -573,7 +573,7 @@ def read_config(path):
 
     Returns:
         A dict of values, with `"model_type"` if the file has it. If the file has unknown keys that
-        may change the architecture, they are under `NOT_UNDERSTOOD`, with their values: see
+        may change the architecture, they are under `UNKNOWN_KEYS`, with their values: see
         `judge`.
 
     Raises:
@@ -603,11 +603,11 @@ def translate(raw, where="the config"):
         raw: dict, the content of a config file.
         where: name of the config in messages.
     """
-    values, spelled, not_understood = {}, {}, {}
+    values, source_keys, unknown_keys = {}, {}, {}
     for key, value in raw.items():
         name = mappings.CONFIG_KEYS.get(key, key)
         if key == "pad_token_id" and raw.get("model_type") != "modernbert":
-            continue  # often wrong: HFL's configs say 1, the vocabulary 0; see HIDDEN_TOKEN
+            continue  # often wrong: HFL's configs say 1, the vocabulary 0; see PAD_TOKEN_KEY
         if key == "layer_norm_eps" and "norm_eps" in raw:
             continue  # in early configs of ModernBERT, with a value that no code reads
         if key in mappings.CONFIG_ONLY:
@@ -617,24 +617,24 @@ def translate(raw, where="the config"):
             if value is not None and not (name == "hidden_act" and isinstance(value, list)):
                 _check(_FIELDS[name], value, f"{where}: {key}")
             if values.get(name) is None:
-                values[name], spelled[name] = value, (key, value)
+                values[name], source_keys[name] = value, (key, value)
             elif value not in (None, values[name]) and name not in _SEVERAL_KINDS:
                 raise ValueError(
-                    f"{where}: {spelled[name][0]} is {values[name]!r:.200}, and {key} is"
+                    f"{where}: {source_keys[name][0]} is {values[name]!r:.200}, and {key} is"
                     f" {value!r:.200}; expected the same, as both mean {name}. Remove the wrong one"
                     " from the file."
                 )
         elif value and not re.fullmatch(mappings.CONFIG_NOTES, key, re.DOTALL):
-            not_understood[key] = value
+            unknown_keys[key] = value
     values = {name: value for name, value in values.items() if value is not None}
-    if len(not_understood) > MAX_NOT_UNDERSTOOD:
+    if len(unknown_keys) > MAX_UNKNOWN_KEYS:
         raise ValueError(
-            f"{where}: {len(not_understood)} keys are unknown, such as"
-            f" {next(iter(not_understood))!r:.200}; expected the config of a model."
+            f"{where}: {len(unknown_keys)} keys are unknown, such as"
+            f" {next(iter(unknown_keys))!r:.200}; expected the config of a model."
         )
-    if not_understood:
-        values[NOT_UNDERSTOOD] = not_understood
-    values[SPELLED] = spelled
+    if unknown_keys:
+        values[UNKNOWN_KEYS] = unknown_keys
+    values[SOURCE_KEYS] = source_keys
     if isinstance(raw.get("n_embd"), int) and "intermediate_size" not in values:
         values["intermediate_size"] = 4 * raw["n_embd"]  # GPT-2's n_inner: null
     if raw.get("n_ctx") is not None:
@@ -689,7 +689,7 @@ def judge(values, where, names=(), all_known=False):
     """
     known_keys = [*(f.name for f in fields(Config)), *mappings.CONFIG_KEYS]
     parts, ignored = {part for name in names for part in re.split("[./]", name)}, []
-    for key, value in values.pop(NOT_UNDERSTOOD, {}).items():
+    for key, value in values.pop(UNKNOWN_KEYS, {}).items():
         problem = f"the key {shown(key)} (value {shown(value)}) is unknown"
         near = nearest(key, known_keys)
         is_geometry = (
@@ -850,16 +850,20 @@ def recognize(values, names=()):
 
 
 def _other_architecture(values, names, families):
-    """Describes a sign that a model is one of `mappings.FOREIGN`, or returns None."""
+    """Describes a sign that a model is one of `mappings.OTHER_ARCHITECTURES`, or returns None."""
     for name in map(str, values.get("architectures", ())):
-        known = re.fullmatch(mappings.FOREIGN_CLASS, name)
-        if known and re.fullmatch(mappings.FOREIGN, known[1].lower()):
+        known = re.fullmatch(mappings.MODEL_CLASS, name)
+        if known and re.fullmatch(mappings.OTHER_ARCHITECTURES, known[1].lower()):
             return f"architectures has {shown(name)}"
     for name in names:
         prefix, dot, _ = name.partition(".")
-        if not families and dot and re.fullmatch(mappings.FOREIGN, prefix.replace("_", "").lower()):
+        if (
+            not families
+            and dot
+            and re.fullmatch(mappings.OTHER_ARCHITECTURES, prefix.replace("_", "").lower())
+        ):
             return f"the weight names begin with {prefix!r}"
-        if re.fullmatch(mappings.FOREIGN_HEAD, name, re.DOTALL):
+        if re.fullmatch(mappings.ROBERTA_HEAD, name, re.DOTALL):
             return f"{shown(name)} is the head of a RoBERTa"
     return None
 
@@ -914,7 +918,7 @@ def resolve_ambiguities(family, values, checkpoint=None):
     outdated = dialect.outdated if dialect else ()
     values = {name: value for name, value in values.items() if name not in outdated}
     model_type = values.pop("model_type", None)
-    values = mappings.LEFT_OUT.get(model_type, {}) | values
+    values = mappings.DEFAULTS_HF.get(model_type, {}) | values
     base = family.removesuffix("_encoder").removesuffix("_decoder")
     tanh = base in ("albert", "albert_unshared", "gpt", "gpt2", "t5.1.1", "mt5.1.1")
     is_exact = model_type in {*mappings.MODEL_TYPES, *mappings.WEIGHTS}

@@ -381,15 +381,15 @@ FINGERPRINTS = [
 
 # Architectures of transformers that name their weights like BERT or GPT-2, except for a prefix or a
 # head, but compute something else: prefixes and classes, in lower case and without underscores.
-FOREIGN = (
+OTHER_ARCHITECTURES = (
     r"align|altclip|bertgeneration|bigbird|bliptext|bridgetower|bros|camembert|chineseclip|clap|convbert|"
     r"data2vectext|deberta|debertav2|decisiontransformer|ernie|erniem|esm|fnet|git|gptbigcode|ibert|imagegpt|"
     r"layoutlm|layoutlmv2|layoutlmv3|lilt|longformer|luke|lxmert|markuplm|megatronbert|mobilebert|mpnet|mra|"
     r"nystromformer|qdqbert|rembert|roberta|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
     r"xlmroberta|xlmrobertaxl|xmod|yoso"
 )
-FOREIGN_CLASS = r"(?:TF|Flax)?(\w+?)(?:PreTrained)?(?:Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
-FOREIGN_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
+MODEL_CLASS = r"(?:TF|Flax)?(\w+?)(?:PreTrained)?(?:Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
+ROBERTA_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
 
 # ---------------------------------------------------------------- configs
 
@@ -410,14 +410,14 @@ MODEL_TYPES = {
 
 # What transformers assumes for a missing key, where that differs from the family's default. (Sizes
 # and the like are inferred from the weights.)
-LEFT_OUT = {"albert": {"hidden_act": "gelu_new"}}
+DEFAULTS_HF = {"albert": {"hidden_act": "gelu_new"}}
 
 # our key for `pad_token_id` in configs that we save: `pad_token_id` of other configs is often wrong
-HIDDEN_TOKEN = "attention_pad_token_id"
+PAD_TOKEN_KEY = "attention_pad_token_id"
 
 # key of a published config -> field of `Config`
 CONFIG_KEYS = {
-    HIDDEN_TOKEN: "pad_token_id",
+    PAD_TOKEN_KEY: "pad_token_id",
     "max_position_embeddings": "max_position",
     "n_positions": "max_position",
     "max_seq_length": "max_position",

@@ -29,7 +29,7 @@ from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
     HEADS,
-    SPELLED,
+    SOURCE_KEYS,
     Config,
     advice,
     check_adapter,
@@ -1067,7 +1067,7 @@ def build_transformer_model(
     if checkpoint is not None:
         checkpoint, weights_where = _opened(checkpoint)
         where = weights_where if where == "the options" else where
-    options, spelled = under_our_names(options)
+    options, source_keys = under_our_names(options)
     options |= gate_of(options.get("hidden_act"))
     # the names in a Keras file only depend on the order of the layers: they do not tell the family
     named = {} if getattr(checkpoint, "format", None) == "keras" else checkpoint or {}
@@ -1089,7 +1089,7 @@ def build_transformer_model(
     refuse_roberta(values | inferred, where)
     values = row | inferred | values | {name: options[name] for name in given}
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
-    values[SPELLED] = values.get(SPELLED, {}) | spelled
+    values[SOURCE_KEYS] = values.get(SOURCE_KEYS, {}) | source_keys
     keep, compound = options.get("keep_tokens"), options.get("compound_tokens")
     check_rows(2**31, keep, compound)  # loading checks it again, with the number of rows
     if keep is not None:

@@ -584,7 +584,7 @@ def test_every_key_of_a_config_has_a_kind(model_type, value):
         except ValueError as error:
             assert value is not None and f"the config: {key} is " in str(error)
         else:
-            values.pop(configs.SPELLED)
+            values.pop(configs.SOURCE_KEYS)
             told = {name: values[name] for name in values if values[name] is not None}
             unchanged = told.items() <= configs.translate(base).items()
             assert unchanged if value is None else type(value) in kinds_of(key)

@@ -46,7 +46,7 @@ SUBMODULES = ("model", "module")  # those that are also names of submodules of m
 
 
 class Storage(NamedTuple):
-    """Contiguous values in the file; the dtype is a `Foreign` if NumPy does not have it."""
+    """Contiguous values in the file; the dtype is a `Placeholder` if NumPy does not have it."""
 
     key: str
     dtype: np.dtype
@@ -74,7 +74,7 @@ class Unreadable(NamedTuple):
 TENSORS = (Tensor, Unreadable)
 
 
-class Foreign:
+class Placeholder:
     """Placeholder for an unsupported class or function that a pickle names, or for its result.
 
     It is neither imported nor called, and ignores the items and attributes that a pickle sets.
@@ -111,7 +111,7 @@ def _tensor_of_dtype(storage, offset, shape, strides, requires_grad, hooks, dtyp
 
 def _view(storage, dtype, offset, shape, strides, metadata):
     """Makes a `Tensor`, or an `Unreadable`."""
-    if isinstance(dtype, Foreign):
+    if isinstance(dtype, Placeholder):
         return Unreadable(dtype.name, shape)
     if isinstance(metadata, dict) and (metadata.get("conj") or metadata.get("neg")):
         return Unreadable("conjugated or negated view", shape)
@@ -312,7 +312,7 @@ def _counters(value):
 
 
 def _item_size(dtype):
-    return ITEM_SIZES[dtype.name] if isinstance(dtype, Foreign) else dtype.itemsize
+    return ITEM_SIZES[dtype.name] if isinstance(dtype, Placeholder) else dtype.itemsize
 
 
 def _require_size(path, storage, size):
@@ -321,7 +321,7 @@ def _require_size(path, storage, size):
     Raises:
         CheckpointError: it does not.
     """
-    known = not isinstance(storage.dtype, Foreign) or storage.dtype.name in ITEM_SIZES
+    known = not isinstance(storage.dtype, Placeholder) or storage.dtype.name in ITEM_SIZES
     if known and size != storage.count * _item_size(storage.dtype):
         problem = (
             f"its storage {storage.key!r:.200} of {storage.count} values cannot take {size} bytes"
@@ -372,12 +372,12 @@ class Unpickler:
 
     Attributes:
         storages: key -> `Storage` in the pickles.
-        foreign: name -> `Foreign` in the pickles.
+        placeholders: name -> `Placeholder` in the pickles.
         spend: method of the allowance.
     """
 
     def __init__(self, file, allowance):
-        self.path, self.storages, self.foreign = file.path, {}, {}
+        self.path, self.storages, self.placeholders = file.path, {}, {}
         allowance.add(file)
         self.spend = allowance.spend
 
@@ -519,7 +519,9 @@ class Unpickler:
             ValueError: others have attributes; those of a tensor could be another storage.
         """
         are_dicts = isinstance(target, dict) and isinstance(state, dict)
-        if not isinstance(target, Foreign) and not (are_dicts and state.keys() <= {"_metadata"}):
+        if not isinstance(target, Placeholder) and not (
+            are_dicts and state.keys() <= {"_metadata"}
+        ):
             raise ValueError("attributes of a value that is not an object of a class.")
 
     def _extend(self, items):
@@ -534,31 +536,31 @@ class Unpickler:
                 put(target, key, value)
 
     def _holds(self, cls):
-        """Whether the last item is a container of this class, and not a `Foreign`.
+        """Whether the last item is a container of this class, and not a `Placeholder`.
 
         Raises:
             ValueError: it is neither.
         """
         target = self._top()
-        if not isinstance(target, cls | Foreign):
+        if not isinstance(target, cls | Placeholder):
             raise ValueError(f"items put into a value that is not a {cls.__name__}.")
         return isinstance(target, cls)
 
     def _global(self, name):
-        """Returns the function or dtype of a name, or a `Foreign`."""
+        """Returns the function or dtype of a name, or a `Placeholder`."""
         if name in GLOBALS:
             return GLOBALS[name]
-        if name not in self.foreign:
+        if name not in self.placeholders:
             if len(name) > LONGEST_NAME:
                 raise ValueError(f"a name of {len(name)} characters.")
             self.spend(PAIR + 4 * len(name))
-            self.foreign[name] = Foreign(name)
-        return self.foreign[name]
+            self.placeholders[name] = Placeholder(name)
+        return self.placeholders[name]
 
     def _call(self, function, arguments):
-        """Calls a function; for a `Foreign`, returns an `Unreadable` tensor or the `Foreign`."""
+        """Calls a function; a `Placeholder` gives an `Unreadable` tensor, or itself."""
         self.spend(LEAST * len(arguments))
-        if isinstance(function, Foreign):
+        if isinstance(function, Placeholder):
             if not MAKES_TENSORS.fullmatch(function.name):
                 return function
             kind, shape_in = KINDS.get(function.name, (function.name, lambda _: ()))
@@ -587,7 +589,7 @@ def _storage(identifier):
         ValueError: it is not the id of a storage.
     """
     kind, dtype, key, _device, count, *view = identifier
-    has_dtype = isinstance(dtype, np.dtype | Foreign)
+    has_dtype = isinstance(dtype, np.dtype | Placeholder)
     has_count = type(count) is int and 0 <= count < 1 << 60
     if kind != "storage" or not has_dtype or not has_count or not isinstance(key, str):
         raise ValueError("a persistent object that is not a storage.")
@@ -604,11 +606,11 @@ def _weights(machine, value):
         CheckpointError: there are none.
     """
     tensors = named_tensors(value, machine.path, machine.spend) if isinstance(value, dict) else {}
-    if not tensors and machine.foreign:
+    if not tensors and machine.placeholders:
         raise CheckpointError(
-            f"{machine.path}: its pickle needs {shown(next(iter(machine.foreign)))}, which is not "
-            "run for safety, and holds no tensors by name. Save model.state_dict() instead of the "
-            "model, or save as safetensors."
+            f"{machine.path}: its pickle needs {shown(next(iter(machine.placeholders)))}, which is "
+            "not run for safety, and holds no tensors by name. Save model.state_dict() instead of "
+            "the model, or save as safetensors."
         )
     if not tensors:
         raise CheckpointError(
