@@ -647,7 +647,7 @@ class Transformer:
                 are missing or have another shape; default False.
 
         Returns:
-            The paths of the loaded variables.
+            A set of paths: of the loaded variables, and of those that such a file does not hold.
 
         Raises:
             CheckpointError: see `checkpoints.matching.match`.
