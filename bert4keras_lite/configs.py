@@ -373,7 +373,7 @@ def key_of(values, name):
     return key if value is not None and values.get(name) is value else name
 
 
-def under_our_names(options):
+def to_field_names(options):
     """Renames options from published keys to fields of `Config`.
 
     Returns:
@@ -574,7 +574,7 @@ def read_config(path):
     Returns:
         A dict of values, with `"model_type"` if the file has it. If the file has unknown keys that
         may change the architecture, they are under `UNKNOWN_KEYS`, with their values: see
-        `judge`.
+        `check_unknown_keys`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -671,7 +671,7 @@ def translate(raw, where="the config"):
     return values
 
 
-def judge(values, where, names=(), all_known=False):
+def check_unknown_keys(values, where, names=(), all_known=False):
     """Decides whether the unknown keys of a config can be ignored.
 
     Args:
@@ -1005,7 +1005,7 @@ def infer_from_weights(checkpoint, family, values):
     return inferred
 
 
-def without_place(checkpoint, row):
+def unmatched_names(checkpoint, row):
     """Lists the names of a checkpoint that a family has no variable for and that are not skippable.
 
     Args:
@@ -1017,7 +1017,7 @@ def without_place(checkpoint, row):
     return unknown_names(checkpoint, table, mappings.ROLES, known)
 
 
-def refuse_roberta(values, where):
+def check_not_roberta(values, where):
     """Checks that a model does not have the sizes of Facebook's RoBERTa.
 
     RoBERTa counts positions from 2, which is not implemented.
@@ -1309,7 +1309,7 @@ def match_weights(variables, checkpoint, config, where, **options):
     )
 
 
-def advice(config, checkpoint, chosen=()):
+def mismatch_hint(config, checkpoint, chosen=()):
     """Returns a hint on why a checkpoint does not match a model: another family, or other sizes.
 
     Args:

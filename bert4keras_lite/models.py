@@ -31,24 +31,24 @@ from .configs import (
     HEADS,
     SOURCE_KEYS,
     Config,
-    advice,
     check_adapter,
     check_family,
+    check_not_roberta,
+    check_unknown_keys,
     check_vocabulary,
     file_names,
     find_files,
     gate_of,
     infer_from_weights,
-    judge,
     key_of,
     known_issues,
     match_weights,
+    mismatch_hint,
     recognize,
-    refuse_roberta,
     resolve_ambiguities,
-    under_our_names,
+    to_field_names,
+    unmatched_names,
     warn,
-    without_place,
     write,
     write_config,
 )
@@ -942,7 +942,7 @@ def _hint(config, checkpoint, keep_tokens=None, compound_tokens=None):
     if getattr(checkpoint, "format", None) == "keras":
         return _quantized_hint
     chosen = {"vocab_size"} if keep_tokens is not None or compound_tokens else ()
-    return partial(advice, config, chosen=chosen)
+    return partial(mismatch_hint, config, chosen=chosen)
 
 
 def _check_names(
@@ -1067,7 +1067,7 @@ def build_transformer_model(
     if checkpoint is not None:
         checkpoint, weights_where = _opened(checkpoint)
         where = weights_where if where == "the options" else where
-    options, source_keys = under_our_names(options)
+    options, source_keys = to_field_names(options)
     options |= gate_of(options.get("hidden_act"))
     # the names in a Keras file only depend on the order of the layers: they do not tell the family
     named = {} if getattr(checkpoint, "format", None) == "keras" else checkpoint or {}
@@ -1081,12 +1081,12 @@ def build_transformer_model(
         raise ValueError(f"application={application!r}: expected one of {', '.join(APPLICATIONS)}.")
 
     given = {name for name, value in options.items() if value is not None}
-    all_known = bool(named) and not without_place(named, row)
-    ignored_keys = judge(values, where, named, all_known)
+    all_known = bool(named) and not unmatched_names(named, row)
+    ignored_keys = check_unknown_keys(values, where, named, all_known)
     values = {name: value for name, value in values.items() if name not in given}
     values, ambiguities = resolve_ambiguities(family, values, checkpoint)
     inferred = infer_from_weights(named, family, values) if named else {}
-    refuse_roberta(values | inferred, where)
+    check_not_roberta(values | inferred, where)
     values = row | inferred | values | {name: options[name] for name in given}
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
     values[SOURCE_KEYS] = values.get(SOURCE_KEYS, {}) | source_keys
