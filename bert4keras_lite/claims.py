@@ -1,4 +1,4 @@
-"""What the config of a `.keras` file names, and the memory that it claims, before Keras builds it."""
+"""Checks of the config of a `.keras` file, before Keras builds it: classes, and memory."""
 
 import math
 import re
@@ -11,26 +11,28 @@ from keras.src.backend.common import global_state
 
 from .parsing import shown
 
-FREE = 8 << 20  # bytes that variables may take in any case
+FREE = 8 << 20  # bytes that variables may take in any file
 THRESHOLDS = 100_000  # of a metric, which keeps them in a list
-TENSORS = 48 << 20  # bytes at once, where PyTorch computes with values to tell a shape
-# bytes that objects take beside their values: a layer, a call of one, a variable (with its share of
-# the layers within a layer), a pair of layers of a Sequential, and anything else that has a class
+TENSORS = 48 << 20  # bytes at a time, where PyTorch computes with values to infer a shape
+# bytes of objects, without their values: a layer, a call of a layer, a variable (with its share of
+# nested layers), a pair of layers of a Sequential, and any other object that has a class
 LAYER, CALL, VARIABLE, PAIR, OBJECT = 20 << 10, 6 << 10, 25 << 10, 1 << 10, 1 << 10
-FREE_OBJECTS, TIMES_OBJECTS = 40 << 20, 6  # bytes that these may take, beside times the file
-# layers that compute a table for as many distances or places as they are told: its bytes
+FREE_OBJECTS, TIMES_OBJECTS = 40 << 20, 6  # objects may take that many bytes + times the file size
+# layers that compute a table whose size depends on an argument -> bytes of the table
 TABLES = {
-    "RelativeBias": lambda told: 40 * _number(told, "max_distance"),
-    "RelativeVectors": lambda told: 24 * _number(told, "max_distance") * _number(told, "size"),
-    "RotaryAngles": lambda told: 12 * _number(told, "size"),
+    "RelativeBias": lambda config: 40 * _number(config, "max_distance"),
+    "RelativeVectors": lambda config: (
+        24 * _number(config, "max_distance") * _number(config, "size")
+    ),
+    "RotaryAngles": lambda config: 12 * _number(config, "size"),
 }
-# how many times the size of the file variables may take; those of quantized layers, which are made
-# as floating point numbers first
+# variables may take that many times the size of the file; the second is for quantized layers, which
+# are created with floating point numbers first
 TIMES, QUANTIZED_TIMES = 1, 8
 
-# Layers of Keras that only compute. Not among them: those that hold code (Lambda,
-# TorchModuleWrapper, JaxLayer, FlaxLayer), read files (TFSMLayer, StringLookup, IntegerLookup,
-# TextVectorization) or prepare pictures, sounds and most tables.
+# Layers of Keras that only compute. Not in this list: layers that hold code (Lambda,
+# TorchModuleWrapper, JaxLayer, FlaxLayer), that read files (TFSMLayer, StringLookup, IntegerLookup,
+# TextVectorization), and most that preprocess images, audio and tables.
 LAYERS = frozenset(
     [
         "Activation",
@@ -139,24 +141,26 @@ NAMES = {
     "keras.random": {"SeedGenerator"},
     "keras.src.models.functional": {"Functional"},
 }
-# all in these only computes, but for what searches names for patterns, which may take for ever
+# modules in which everything only computes, except for `PATTERNS`
 MODULES = {
     *("keras.activations", "keras.constraints", "keras.dtype_policies", "keras.initializers"),
     *("keras.losses", "keras.metrics", "keras.ops", "keras.optimizers", "keras.quantizers"),
     *("keras.optimizers.schedules", "keras.regularizers"),
 }
-# of which `module` is followed by `torch_adam` and so on: what PyTorch has behind those of Keras
+# prefix of the modules `torch_adam` and so on, the PyTorch implementations of Keras' optimizers
 TORCH_OPTIMIZERS = "keras.src.backend.torch.optimizers.torch_"
+# classes that match names against regular expressions, which can take exponential time
 PATTERNS = {"DTypePolicyMap", "MultiOptimizer", "OptimizerMap"}
-PLAIN = re.compile(r"[\w/. -]{0,200}")  # a pattern that takes linear time, as Muon may have them
-# what Keras makes of `x + y` and `keras.ops.mean(x)`, but for what calls functions
+PLAIN = re.compile(r"[\w/. -]{0,200}")  # regular expressions for Muon that take linear time
+# modules of the operations that Keras makes of `x + y` and `keras.ops.mean(x)`, and those of them
+# that call functions
 OPERATIONS = {
     f"keras.src.ops.{name}" for name in ("core", "image", "linalg", "math", "nn", "numpy")
 }
 CALLING = {
     *("AssociativeScan", "Cond", "ForiLoop", "Map", "Scan", "Switch", "VectorizedMap", "WhileLoop"),
 }
-# whose objects are small
+# modules with small objects
 SMALL = {
     *("keras.constraints", "keras.dtype_policies", "keras.initializers", "keras.regularizers"),
     *("builtins", "keras.activations"),
@@ -166,50 +170,55 @@ VALUES = {
 }
 NUMBERS = {
     *("bool", "bfloat16", "float16", "float32", "float64", "complex64", "complex128"),
-    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+    *(f"{prefix}{bits}" for prefix in ("int", "uint") for bits in (8, 16, 32, 64)),
 }
 
 
 def check_names(config, where, custom_objects=None):
-    """Raises if a config names anything that could do more than compute.
+    """Checks that a config names only classes and functions that compute.
 
     Args:
-        config: what the JSON text of a `.keras` file holds.
-        where: the file, for the error.
-        custom_objects: what the user allows besides.
+        config: parsed JSON of a `.keras` file.
+        where: the file, in messages.
+        custom_objects: name -> class or function that the user allows as well.
 
     Returns:
         Whether it names classes or functions of the user.
 
     Raises:
-        ValueError: it does.
+        ValueError: it names something else, or contains code.
     """
-    custom, named = False, list(_named(config))
+    has_custom, named = False, list(_named(config))
     if any(item["class_name"] == "__lambda__" for item in named):
         raise ValueError(
-            f"{where}: holds code, of a Lambda layer or another lambda, which is not run. Write it "
-            "as a class or function with keras.saving.register_keras_serializable, and save again."
+            f"{where}: contains code, of a Lambda layer or another lambda, which is not run. Write "
+            "it as a class or function with keras.saving.register_keras_serializable, and save "
+            "again."
         )
     for item in named:
         if item["class_name"] in ("__numpy__", "__tensor__"):
             _check_numbers(item.get("config"), where)
         if item["class_name"] == "Muon":
             _check_patterns(item.get("config"), where)
-        users = _of_user(item, custom_objects or {})
-        if not users and not _only_computes(item):
+        is_custom = _of_user(item, custom_objects or {})
+        if not is_custom and not _only_computes(item):
             name = item.get("config") if item["class_name"] == "function" else item["class_name"]
             raise ValueError(
                 f"{where}: names {name!r:.100} of {item.get('module')!r:.100}; expected layers and "
                 "functions that only compute. If it is yours, or you trust it, pass custom_objects="
-                "{name: class}, or import what registers it."
+                "{name: class}, or import the module that registers it."
             )
-        custom |= users
-    return custom
+        has_custom |= is_custom
+    return has_custom
 
 
-def _check_numbers(told, where):
-    """Raises if an array within a config is not one of numbers: texts can be of any length."""
-    dtype = told.get("dtype") if isinstance(told, dict) else told
+def _check_numbers(array_config, where):
+    """Checks that an array in a config is numeric: strings can have any length.
+
+    Raises:
+        ValueError: it is not.
+    """
+    dtype = array_config.get("dtype") if isinstance(array_config, dict) else array_config
     if not isinstance(dtype, str) or dtype not in NUMBERS:
         raise ValueError(
             f"{where}: holds an array of dtype {shown(dtype)}; expected one of numbers, such as "
@@ -217,53 +226,59 @@ def _check_numbers(told, where):
         )
 
 
-def _check_patterns(told, where):
-    """Raises if an optimizer would search names of layers for more than words."""
-    words = told.get("exclude_layers") if isinstance(told, dict) else None
+def _check_patterns(optimizer_config, where):
+    """Checks that Muon matches the names of layers against plain words only.
+
+    Raises:
+        ValueError: it does not.
+    """
+    is_dict = isinstance(optimizer_config, dict)
+    words = optimizer_config.get("exclude_layers") if is_dict else None
     if not isinstance(words, list | None) or not all(
         isinstance(word, str) and PLAIN.fullmatch(word) for word in words or ()
     ):
         raise ValueError(
-            f"{where}: exclude_layers of Muon is {shown(words)}; expected a list of parts of names, "
-            "of letters, digits, spaces and /._- only."
+            f"{where}: exclude_layers of Muon is {shown(words)}; expected a list of parts of names "
+            "that have only letters, digits, spaces and /._-."
         )
 
 
 def _named(value):
-    """All within what JSON can hold that names a class or function for Keras."""
-    left = [value]
-    while left:
-        value = left.pop()
+    """Yields each dict in parsed JSON that names a class or function for Keras."""
+    pending = [value]
+    while pending:
+        value = pending.pop()
         if isinstance(value, dict):
-            left += value.values()
+            pending += value.values()
             if "class_name" in value:
                 yield value
         elif isinstance(value, list):
-            left += value
+            pending += value
 
 
 def _of_user(item, custom_objects):
-    """Whether it is registered, or passed, and not by this toolkit."""
+    """Whether an item names a class or function that is registered or passed, and not ours."""
     registered = _registered(item, custom_objects)
     if registered is not None:
         return not str(getattr(registered, "__module__", "")).startswith(f"{__package__}.")
     module, name = item.get("module"), item["class_name"]
     if not isinstance(module, str) or not isinstance(name, str):
         return False
-    meant = getattr(sys.modules.get(module), name, None)
-    return meant is not None and any(meant is passed for passed in custom_objects.values())
+    obj = getattr(sys.modules.get(module), name, None)
+    return obj is not None and any(obj is passed for passed in custom_objects.values())
 
 
 def _registered(item, custom_objects=None):
-    """What Keras takes for it before it looks at the module, or None."""
-    function = item["class_name"] == "function"
-    name = item.get("config") if function else item.get("registered_name", item["class_name"])
+    """Returns the registered object of an item, which Keras takes before the module's, or None."""
+    is_function = item["class_name"] == "function"
+    name = item.get("config") if is_function else item.get("registered_name", item["class_name"])
     if "module" not in item or not isinstance(name, str):
-        return None  # without a module, old formats look elsewhere
+        return None  # without a module, Keras reads it in old formats
     return keras.saving.get_registered_object(name, custom_objects)
 
 
 def _only_computes(item):
+    """Whether an item names something of Keras or of this toolkit that only computes."""
     name, module = item["class_name"], item.get("module")
     if not isinstance(name, str) or not isinstance(module, str | None):
         return False
@@ -271,7 +286,7 @@ def _only_computes(item):
         return True
     if name == "function":
         name = item.get("config")
-        if module == "builtins" and isinstance(name, str):  # activations, losses and so on
+        if module == "builtins" and isinstance(name, str):  # activations, losses etc.
             return True
     if not isinstance(name, str):
         return False
@@ -282,13 +297,18 @@ def _only_computes(item):
     if module in MODULES:
         return name not in PATTERNS and callable(getattr(import_module(module), name, None))
     if module in OPERATIONS and name not in CALLING:
-        meant = getattr(import_module(module), name, None)
-        return isinstance(meant, type) and issubclass(meant, keras.Operation)
+        cls = getattr(import_module(module), name, None)
+        return isinstance(cls, type) and issubclass(cls, keras.Operation)
     return False
 
 
 class _Variables(list):
-    """Variables without memory, which raises where Keras makes more of them than there may be."""
+    """List of variables without memory; raises `MemoryError` when Keras adds too many.
+
+    Args:
+        most_bytes: limit for the bytes of their values.
+        most: limit for the bytes of the objects.
+    """
 
     def __init__(self, most_bytes, most):
         super().__init__()
@@ -311,11 +331,14 @@ class _Variables(list):
 
 @contextmanager
 def unallocated(most_bytes=math.inf, most=math.inf):
-    """Variables that Keras makes within take no memory; gives the list of them.
+    """Context in which Keras creates variables without memory; gives the list of them.
 
     Args:
-        most_bytes: that their values may take.
-        most: bytes that their objects may take.
+        most_bytes: limit for the bytes that their values would take.
+        most: limit for the bytes of the objects.
+
+    Raises:
+        MemoryError: a limit is exceeded.
     """
     pending = global_state.get_global_attribute("uninitialized_variables")
     variables = _Variables(most_bytes, most)
@@ -328,16 +351,17 @@ def unallocated(most_bytes=math.inf, most=math.inf):
 
 
 def allocate(variables):
-    """Gives variables of `unallocated` memory and their first values."""
+    """Allocates and initializes the variables of `unallocated`."""
     for variable in variables:
         variable._deferred_initialize()
 
 
 def _small_tensors():
-    """Where Keras must compute with values to tell a shape, what there is at once is small.
+    """Context that limits the memory of tensors when shapes are inferred on PyTorch.
 
-    PyTorch tells most shapes by tensors without values, of its device "meta"; where an operation
-    fails with those, the whole layer is run.
+    Keras infers most shapes on PyTorch's device "meta", with tensors that have no values; if an
+    operation fails there, it runs the whole layer with values. Their bytes may not exceed `TENSORS`
+    at a time. For other backends this does nothing.
     """
     if keras.backend.backend() != "torch":
         return nullcontext()
@@ -345,8 +369,12 @@ def _small_tensors():
     from torch.multiprocessing.reductions import StorageWeakRef
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    # what only the values tell, and is no larger than they are
-    small = {torch.ops.aten._local_scalar_dense, torch.ops.aten.equal, torch.ops.aten.is_nonzero}
+    # operations that need the values, and whose result is not larger
+    needs_values = {
+        torch.ops.aten._local_scalar_dense,
+        torch.ops.aten.equal,
+        torch.ops.aten.is_nonzero,
+    }
 
     def tensors_in(value):
         return (x for x in torch.utils._pytree.tree_leaves(value) if isinstance(x, torch.Tensor))
@@ -361,16 +389,16 @@ def _small_tensors():
     class SmallTensors(TorchDispatchMode):
         def __init__(self):
             super().__init__()
-            self.sizes = {}  # of the storages that there are
+            self.sizes = {}  # weak reference to a storage -> bytes
 
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             kwargs = kwargs or {}
-            made = kwargs.get("device")
-            within = [*tensors_in((args, kwargs))]
-            meta = made.type == "meta" if made else all(x.is_meta for x in within) and within
-            if not meta and function.overloadpacket not in small:
+            device = kwargs.get("device")
+            inputs = [*tensors_in((args, kwargs))]
+            is_meta = device.type == "meta" if device else all(x.is_meta for x in inputs) and inputs
+            if not is_meta and function.overloadpacket not in needs_values:
                 arguments, options = torch.utils._pytree.tree_map(without_values, (args, kwargs))
-                self.make_room(function(*arguments, **options))
+                self.check_room(function(*arguments, **options))
             result = function(*args, **kwargs)
             for tensor in tensors_in(result):
                 if not tensor.is_meta:
@@ -378,34 +406,34 @@ def _small_tensors():
                     self.sizes[StorageWeakRef(storage)] = storage.nbytes()
             return result
 
-        def make_room(self, coming):
+        def check_room(self, outputs):
             self.sizes = {ref: size for ref, size in self.sizes.items() if not ref.expired()}
-            size = sum(x.untyped_storage().nbytes() for x in tensors_in(coming))
+            size = sum(x.untyped_storage().nbytes() for x in tensors_in(outputs))
             size += sum(self.sizes.values())
             if size > TENSORS:
-                raise MemoryError(f"tensors of {size} bytes to tell the shape of another")
+                raise MemoryError(f"tensors of {size} bytes to infer a shape")
 
     return SmallTensors()
 
 
 def check_memory(config, where, size, custom_objects=None):
-    """Builds a model without memory, and raises if its variables claim more than its file explains.
+    """Builds a model without memory, to check that it needs no more than its file explains.
 
     Args:
-        config: see `check_names`, which it has passed.
-        where: the file, for the error.
+        config: parsed JSON of the file, after `check_names`.
+        where: the file, in messages.
         size: of the file, in bytes.
         custom_objects: for Keras.
 
     Raises:
-        ValueError: they do. (Whatever else Keras raises where a config is wrong.)
+        ValueError: it needs more memory. (A wrong config raises other errors of Keras.)
     """
     for item in _named(config):
-        told = item.get("config")
-        if isinstance(told, dict) and _number(told, "num_thresholds") > THRESHOLDS:
+        arguments = item.get("config")
+        if isinstance(arguments, dict) and _number(arguments, "num_thresholds") > THRESHOLDS:
             raise ValueError(
-                f"{where}: num_thresholds is {shown(told['num_thresholds'])}; expected at most "
-                f"{THRESHOLDS}."
+                f"{where}: num_thresholds is {shown(arguments['num_thresholds'])}; expected at "
+                f"most {THRESHOLDS}."
             )
     most = FREE_OBJECTS + TIMES_OBJECTS * size
     needed = _cost(config)
@@ -425,17 +453,18 @@ def check_memory(config, where, size, custom_objects=None):
                     raise _too_many(where, f"{len(variables)} weights or more", size)
 
 
-def _too_many(where, what, size):
+def _too_many(where, objects, size):
+    """Makes the error for a config that claims too much memory."""
     return ValueError(
-        f"{where}: its config claims {what}; expected at most those of a file of {size} bytes. Get "
-        "or copy the file again."
+        f"{where}: its config claims {objects}; expected at most those of a file of {size} bytes. "
+        "Get or copy the file again."
     )
 
 
 def _cost(value, copies=1):
-    """The bytes that all objects take that a config names, beside their values.
+    """Estimates the bytes of all objects that a config names, without their values.
 
-    A Bidirectional copies what is in it, and a Sequential is built again for each of its layers.
+    A Bidirectional copies its content, and a Sequential is built again for each of its layers.
     """
     if isinstance(value, list):
         return sum(_cost(inner, copies) for inner in value if isinstance(inner, list | dict))
@@ -448,43 +477,44 @@ def _cost(value, copies=1):
         cost = copies * OBJECT
     elif name is not None:
         cost = copies * LAYER
-    told = value.get("config")
+    arguments = value.get("config")
     table = name and TABLES.get(getattr(_registered(value), "__name__", None))
-    if table and isinstance(told, dict):
-        cost += copies * table(told)
-    if name == "Sequential" and isinstance(told, dict) and isinstance(told.get("layers"), list):
-        cost += copies * PAIR * len(told["layers"]) ** 2
+    if table and isinstance(arguments, dict):
+        cost += copies * table(arguments)
+    layers = arguments.get("layers") if isinstance(arguments, dict) else None
+    if name == "Sequential" and isinstance(layers, list):
+        cost += copies * PAIR * len(layers) ** 2
     inner = (_cost(inner, copies) for inner in value.values() if isinstance(inner, list | dict))
     return cost + sum(inner)
 
 
-def _number(told, name):
-    """A number of a config, 0 if it is not told, infinity if it is something else: an array, say."""
-    value = told.get(name)
+def _number(arguments, name):
+    """Returns a number of a config: 0 if it is missing, infinity if it is not a number."""
+    value = arguments.get(name)
     if value is None:
         return 0
     return abs(value) if isinstance(value, int | float) else math.inf
 
 
 def _without_values(value, compiled):
-    """A copy of a config without what computes with the values of variables.
+    """Copies a config without the parts that compute with the values of variables.
 
     Args:
-        value: any part of it.
-        compiled: a list; gets what models are compiled with, without optimizers, whose variables
-            are as many as those of the model, some times.
+        value: any part of the config.
+        compiled: a list, to which the losses and metrics of models are appended. Optimizers are
+            left out: they have a few times the variables of the model.
     """
     if isinstance(value, list):
         return [_without_values(inner, compiled) for inner in value]
     if not isinstance(value, dict):
         return value
     value = dict(value)
-    told = value.pop("compile_config", None)
-    if isinstance(told, dict):
+    compile_config = value.pop("compile_config", None)
+    if isinstance(compile_config, dict):
         names = ("loss", "metrics", "weighted_metrics")
-        compiled.append({name: told[name] for name in names if name in told})
+        compiled.append({name: compile_config[name] for name in names if name in compile_config})
     if value.get("class_name") == "Normalization" and isinstance(value.get("config"), dict):
-        # then it has variables as large as what it would compute of these at once
+        # without them it creates variables of the same size, instead of computing with the values
         value["config"] = {**value["config"], "mean": None, "variance": None}
     if _quantized(value):
         value["build_config"] = {**value["build_config"], "quantized": []}
@@ -492,12 +522,12 @@ def _without_values(value, compiled):
 
 
 def _quantized(item):
-    """Whether layers within a layer of ours are quantized after they are built."""
-    built = item.get("build_config")
-    return isinstance(built, dict) and bool(built.get("quantized"))
+    """Whether the sub-layers of a layer of ours are quantized after they are built."""
+    build_config = item.get("build_config")
+    return isinstance(build_config, dict) and bool(build_config.get("quantized"))
 
 
 def _size_of(dtype):
-    """The bytes of a number."""
+    """Returns the bytes of a number of this dtype."""
     bits = re.search(r"\d+", dtype)
     return max(1, int(bits[0]) // 8) if bits else 1

@@ -31,20 +31,20 @@ from .checkpoints.matching import detect_format, locate
 from .configs import (
     ARCHITECTURES,
     Config,
-    advice,
+    check_not_roberta,
+    check_unknown_keys,
     config_in,
     find_files,
     heads_among,
     infer_from_weights,
-    judge,
     known_issues,
     match_weights,
+    mismatch_hint,
     recognize,
-    refuse_roberta,
     resolve_ambiguities,
-    under_our_names,
+    to_field_names,
+    unmatched_names,
     warn,
-    without_place,
     write,
 )
 from .files import replacing, tidy
@@ -279,15 +279,15 @@ class Description:
         self.located, self.unknown = {}, []
         if self.checkpoint:
             self.located, _ = locate(self.checkpoint, table, mappings.ROLES)
-            self.unknown = without_place(self.checkpoint, row)
+            self.unknown = unmatched_names(self.checkpoint, row)
         all_known = bool(self.checkpoint) and not self.unknown
-        self.notes = judge(values, self.where, self.checkpoint, all_known)
+        self.notes = check_unknown_keys(values, self.where, self.checkpoint, all_known)
         values, ambiguities = resolve_ambiguities(self.family, values, self.checkpoint)
         self.notes += ambiguities
         if self.checkpoint:
             values = infer_from_weights(self.checkpoint, self.family, values) | values
-            refuse_roberta(values, self.where)
-        self.values = row | values | under_our_names(settings or {})[0]
+            check_not_roberta(values, self.where)
+        self.values = row | values | to_field_names(settings or {})[0]
         self.possible_heads = {path.split("/")[0] for _, path, *_ in table}
         self.notes += known_issues(self.family, self.values | {"with_lm": True}, self.checkpoint)
 
@@ -416,7 +416,7 @@ def _planned(description, settings):
     """
     warn(description.notes, description.where)
     heads = heads_among(description.located)
-    values = description.values | heads | under_our_names(settings)[0]
+    values = description.values | heads | to_field_names(settings)[0]
     config = Config.from_values(values, description.where)
     shapes = shapes_of(config) | {
         path: place.shape
@@ -428,7 +428,7 @@ def _planned(description, settings):
         description.checkpoint,
         config,
         str(description.raw.path),
-        hint=lambda: advice(config, description.checkpoint) or WHOLE,
+        hint=lambda: mismatch_hint(config, description.checkpoint) or WHOLE,
     )
     return config, _Arrays(plan)
 

@@ -1,4 +1,4 @@
-"""From a `.keras` file to a model that can do all that it could before it was saved."""
+"""Loading `.keras` files, with the `Transformer` of the model."""
 
 import re
 import zipfile
@@ -24,8 +24,8 @@ from .layers import TokenEmbedding, get_activation
 from .models import Transformer, class_for
 from .parsing import parse_json, shown
 
-# arguments of layers: those that everybody may change later, or that no config tells; and sizes, the
-# only ones that the configs of version 0.1.0 tell as they are
+# arguments of layers that may differ from the config (they can change later, or are in no config);
+# and sizes, the only arguments that are reliable in configs of version 0.1.0
 FREE = {
     *("dropout", "rate", "remat", "initializer_range", "name", "dtype", "trainable"),
     *("hidden_units", "hidden_activation", "kernel_initializer", "embeddings_initializer"),
@@ -35,36 +35,37 @@ SIZES = {"input_dim", "output_dim", "units", "num_heads"}
 
 @checks_flags
 def load_model(path, compile=True, custom_objects=None, prefix=None, return_keras_model=True):
-    """Loads a model that `model.save` or `Transformer.save_checkpoint` wrote, with its `Transformer`.
+    """Loads a model saved by `model.save` or `Transformer.save_checkpoint`, with its `Transformer`.
 
-    It is `keras.saving.load_model`, with all that a file of ours may name at hand: layers, losses,
-    optimizers. What is loaded generates, saves checkpoints and is built upon as before. No code
-    in a file is run, whatever Keras was told; a file names only what computes (of Keras and of
-    this toolkit) and what is yours, and takes no more memory than its size explains.
+    Like `keras.saving.load_model`, with the layers, losses and optimizers of this toolkit
+    registered. The loaded model generates text, saves checkpoints and can be extended as before. No
+    code in the file is run, whatever the settings of Keras: the file may only name classes and
+    functions that compute (of Keras and of this toolkit) and your own. It takes no more memory than
+    its size explains.
 
     Args:
-        path: a `.keras` file, or the directory that has it as `model.keras`. The model may be one
-            of `build_transformer_model`, or any `keras.Model` with one of them within.
-        compile: whether to compile it as it was, and to go on with the state of the optimizer.
-        custom_objects: name -> class or function of your own, of those that are not registered; or
-            of Keras, where you trust one that reads files or runs code.
-        prefix: of the `Transformer`, where a model has several.
-        return_keras_model: False gives the `Transformer`.
+        path: a `.keras` file, or a directory with `model.keras`. The model may be one of
+            `build_transformer_model`, or any `keras.Model` that contains one.
+        compile: whether to compile the model as before, with the state of the optimizer; default
+            True.
+        custom_objects: name -> class or function of your own that is not registered; or one of
+            Keras that reads files or runs code, if you trust it.
+        prefix: of the `Transformer`, if the model has several.
+        return_keras_model: False returns the `Transformer`.
 
     Returns:
-        The `keras.Model`; its attribute `transformer` is the `Transformer` within. The `model` of
-        that is the one in the file, or, where this has layers of others, one of its part.
+        The `keras.Model`, whose attribute `transformer` is its `Transformer`. `transformer.model`
+        is the model of the file, or, if that has other layers as well, a model of the part.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no `.keras` file, or has code in it, or names what is neither harmless nor
-            yours, or claims too much memory, or Keras cannot load it, or has no `Transformer`, or
-            several.
+        ValueError: it is not a `.keras` file, contains code, names classes that are not allowed,
+            claims too much memory, cannot be loaded by Keras, or has no `Transformer` or several.
         CheckpointError: it is damaged.
 
     Example:
         >>> model.save("tuned.keras")
-        >>> model = load_model("tuned.keras")  # also in another process
+        >>> model = load_model("tuned.keras")  # in any process
         >>> model.transformer.save_checkpoint("tuned", "hf")
     """
     path = Path(path)
@@ -78,27 +79,27 @@ def load_model(path, compile=True, custom_objects=None, prefix=None, return_kera
 
 @checks_flags
 def read_keras_model(path, compile=True, custom_objects=None):
-    """The model in a `.keras` file, no code of which is run, whatever Keras was told.
+    """Loads any model from a `.keras` file, without running code in it.
 
-    Args, Raises: see `load_model`; any model is read.
+    Args, Raises: see `load_model`.
     """
     complete(path.parent)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Pass a .keras file that model.save wrote.")
     if not str(path).endswith(".keras") or not zipfile.is_zipfile(path):
         raise ValueError(
-            f"{path}: expected a .keras file, as model.save writes it. Weights alone go into a "
-            "model by build_transformer_model(config_path, checkpoint_path)."
+            f"{path}: expected a .keras file, as model.save writes it. Load weights alone with "
+            "build_transformer_model(config_path, checkpoint_path)."
         )
     with _one_error(path), open(path, "rb") as file:
         _check(path, file, custom_objects)
-        # not the name, which another file may have taken
+        # the open file, as another one may have taken its path
         return saving_lib.load_model(file, custom_objects, compile=compile, safe_mode=True)
 
 
 @contextmanager
 def _one_error(path):
-    """Turns whatever Keras trips over into one `ValueError` that names the file."""
+    """Converts any error of Keras to a `ValueError` that names the file."""
     try:
         yield
     except CheckpointError:
@@ -108,15 +109,21 @@ def _one_error(path):
             raise
         raise ValueError(
             f"{path}: Keras cannot load it ({type(error).__name__}: {error!s:.200}). Load it with "
-            "the version of Keras, and the classes, that it was saved with."
+            "the version of Keras and the classes that it was saved with."
         ) from error
 
 
 def _check(path, file, custom_objects):
-    """Raises if a `.keras` file is damaged, or names or claims what it should not.
+    """Checks a `.keras` file before Keras loads it.
 
     Args:
-        file: the same, open.
+        path: of the file.
+        file: the same file, open.
+        custom_objects: see `load_model`.
+
+    Raises:
+        ValueError: it names classes that are not allowed, or claims too much memory.
+        CheckpointError: it is damaged.
     """
     mapped = MappedFile(path)
     with reading(path), open_zip(mapped) as archive:
@@ -126,26 +133,26 @@ def _check(path, file, custom_objects):
         same = archive.getinfo("config.json").file_size == len(text)
         if not same or archive.read("config.json") != text:
             raise ValueError(f"{path}: was changed while it was read. Load it again.")
-    users = check_names(config, path, custom_objects)
-    read_keras(path, probe=True)  # Keras gives the weights to a library that damage can end
+    has_custom = check_names(config, path, custom_objects)
+    read_keras(path, probe=True)  # damaged weights can crash the library that Keras reads them with
     try:
         check_memory(config, path, mapped.size, custom_objects)
     except Exception as error:
-        # classes of the user need not bear to be built without memory
-        if not users or str(error).startswith(f"{path}:"):
+        # classes of the user may fail when they are built without memory
+        if not has_custom or str(error).startswith(f"{path}:"):
             raise
 
 
 def transformer_of(model, prefix=None, path=None):
-    """The `Transformer` that a model is, or that is within it.
+    """Returns the `Transformer` of a model, or of a part of it.
 
-    A model out of a file, or made of another model, has the layers of one, and its table of tokens
-    tells how they belong together: the graph is built again, of the same layers.
+    A model that was loaded, or made from another model, has the layers of a `Transformer`, and its
+    token table has the description: the graph is built again from the same layers.
 
     Args:
         model: a `keras.Model`.
-        prefix: of the `Transformer`; None: there is but one.
-        path: the file that it comes from, beside which there may be a config.
+        prefix: of the `Transformer`; None: there is only one.
+        path: of the file of the model, which may have a config next to it.
 
     Raises:
         ValueError: there is none, or there are several.
@@ -154,121 +161,140 @@ def transformer_of(model, prefix=None, path=None):
     if known is not None and prefix in (None, known.prefix):
         return known
     where = path or getattr(model, "name", model)
-    found, beside = list(_described(model)), None
-    if not found:
-        found, beside = _described_beside(model, path), path and config_in(path.parent)
-    prefixes = ", ".join(repr(told["prefix"]) for _, told in found)
-    if found and prefix is not None:
-        found = [(part, told) for part, told in found if told["prefix"] == prefix]
-        if not found:
+    parts, config_path = list(_described_parts(model)), None
+    if not parts:
+        parts, config_path = _described_by_config(model, path), path and config_in(path.parent)
+    prefixes = ", ".join(repr(description["prefix"]) for _, description in parts)
+    if parts and prefix is not None:
+        parts = [
+            (part, description) for part, description in parts if description["prefix"] == prefix
+        ]
+        if not parts:
             raise ValueError(f"{where}: prefix={prefix!r}: expected one of {prefixes}.")
-    if not found:
+    if not parts:
         raise ValueError(
-            f"{where}: expected a model of build_transformer_model, or one with it within; found "
-            "no layers of one. Other models are loaded by keras.saving.load_model."
+            f"{where}: expected a model of build_transformer_model, or one that contains it; found "
+            "no layers of one. Load other models with keras.saving.load_model."
         )
-    if len(found) > 1:
+    if len(parts) > 1:
         raise ValueError(f"{where}: has several transformers; pass prefix=, one of {prefixes}.")
-    ((part, told),) = found
-    transformer = _built_again(part, told, where, beside)
+    ((part, description),) = parts
+    transformer = _rebuilt(part, description, where, config_path)
     if {layer.name for layer in model.layers} == {layer.name for layer in transformer.model.layers}:
         transformer.model = model
     model.transformer = transformer
     return transformer
 
 
-def _described(model):
-    """The models within a model that have a table of tokens, and what that tells."""
+def _described_parts(model):
+    """Yields each model in a model that has a described token table, with the description."""
     for layer in getattr(model, "layers", ()):
         if isinstance(layer, TokenEmbedding) and layer.transformer:
             yield model, parse_json(layer.transformer.encode())
         elif isinstance(layer, keras.Model):
-            yield from _described(layer)
+            yield from _described_parts(layer)
 
 
-def _described_beside(model, path):
-    """The same of a file of version 0.1.0, whose table tells nothing: by a config beside it."""
-    config = path and config_in(path.parent)
+def _described_by_config(model, path):
+    """Returns the same for a file of version 0.1.0 without a description, by the config next to it.
+
+    Raises:
+        ValueError: the model has conditional normalization, which a config does not describe.
+    """
+    config_path = path and config_in(path.parent)
     names = [layer.name for layer in model.layers]
-    if not config or "token_embedding" not in names:
+    if not config_path or "token_embedding" not in names:
         return []
     if any(hasattr(layer, "gamma_dense") for layer in model._flatten_layers()):
         raise ValueError(
-            f"{path}: its normalizations are moved by a condition, of which a file of version 0.1.0 "
-            "does not tell. Build the model again, with the file as checkpoint_path."
+            f"{path}: has conditional normalization, which a file of version 0.1.0 does not "
+            "describe. Build the model again, and pass the file as checkpoint_path."
         )
-    values = read_config(config)
+    values = read_config(config_path)
     values = ARCHITECTURES.get(values.get("model_type"), {}) | values | heads_among(names)
-    told = {"config": values, "prefix": "", "layers": names, "inputs": []}
-    return [(model, told)]
+    description = {"config": values, "prefix": "", "layers": names, "inputs": []}
+    return [(model, description)]
 
 
-def _built_again(model, told, where, beside):
-    """A `Transformer` of the layers of a model; `beside` is the config that tells of it, or None."""
+def _rebuilt(model, description, where, config_path):
+    """Builds a `Transformer` from the layers of a model.
+
+    Args:
+        model: a `keras.Model`.
+        description: see `Transformer.description`.
+        where: the model, in messages.
+        config_path: of the config that the description is from, or None.
+
+    Raises:
+        ValueError: layers are missing, or differ from the description.
+    """
     operations = {operation.name: operation for operation in model.operations}
     inputs = {operation.name for operation in map(_operation, model.inputs)}
-    ours = inputs.union(told["layers"]) & operations.keys()
-    plain = [name.removeprefix(told["prefix"]) for name in ours]
-    config = _of_part(Config.from_values(told["config"], str(where)), plain, where)
-    layers = {name: operations[name] for name in ours}
+    names = inputs.union(description["layers"]) & operations.keys()
+    plain = [name.removeprefix(description["prefix"]) for name in names]
+    config = _of_part(Config.from_values(description["config"], str(where)), plain, where)
+    layers = {name: operations[name] for name in names}
     arguments = {}
-    if "condition" in told:
-        name, index = told["condition"]
+    if "condition" in description:
+        name, index = description["condition"]
         arguments["layer_norm_cond"] = keras.tree.flatten(operations[name].output)[index]
-    if told["inputs"]:
-        more = [operations[name].output for name in told["inputs"]]
-        arguments["additional_input_layers"] = more
-    kind = _class(told.get("class"), config.stacks, where)
+    if description["inputs"]:
+        more_inputs = [operations[name].output for name in description["inputs"]]
+        arguments["additional_input_layers"] = more_inputs
+    cls = _class(description.get("class"), config.stacks, where)
     with unallocated() as variables:
-        transformer = kind(
-            config, layers=dict(layers), prefix=told["prefix"], name=model.name, **arguments
+        transformer = cls(
+            config, layers=dict(layers), prefix=description["prefix"], name=model.name, **arguments
         )
-    lacking = [n for n, layer in transformer.layers.items() if n not in layers and layer.weights]
-    if lacking:
-        raise _lacks(where, ", ".join(lacking))
-    if kind is class_for(config.stacks):
-        _compare(transformer.asked_for, layers, beside, where)
+    missing = [n for n, layer in transformer.layers.items() if n not in layers and layer.weights]
+    if missing:
+        raise _missing(where, ", ".join(missing))
+    if cls is class_for(config.stacks):
+        _compare(transformer.layer_arguments, layers, config_path, where)
     allocate(variables)
     for name in inputs & transformer.layers.keys():
         del transformer.layers[name]
     return transformer
 
 
-def _compare(asked_for, layers, beside, where):
-    """Raises if layers are others than a config says, by which they are generated with and saved.
+def _compare(layer_arguments, layers, config_path, where):
+    """Checks that layers are as their config describes them: generation and saving rely on it.
 
     Args:
-        asked_for: name -> arguments of a layer, as the config says.
+        layer_arguments: name -> arguments of a layer, according to the config.
         layers: name -> layer of the file.
-        beside: the config, if it is not in the file.
-        where: the file.
+        config_path: of the config, if it is not in the file.
+        where: the file, in messages.
+
+    Raises:
+        ValueError: an argument differs.
     """
-    said = beside or "its table of tokens"
-    for name, arguments in asked_for.items():
+    source = config_path or "its token table"
+    for name, arguments in layer_arguments.items():
         if name not in layers:
             continue
-        has = layers[name].get_config()
-        for key, expected, value in _both(arguments, has):
-            if (key not in SIZES if beside else key in FREE) or _same(key, expected, value):
+        layer_config = layers[name].get_config()
+        for key, expected, value in _common_items(arguments, layer_config):
+            if (key not in SIZES if config_path else key in FREE) or _same(key, expected, value):
                 continue
             raise ValueError(
-                f"{where}: {said} says {key}={shown(expected)} of the layer {name!r:.80}, which has "
-                f"{shown(value)}; expected the same. "
-                + ("Take the config that is the model's." if beside else "Save the model again.")
+                f"{where}: {source} has {key}={shown(expected)} for the layer {name!r:.80}, which "
+                f"has {shown(value)}; expected the same. "
+                + ("Take the config of this model." if config_path else "Save the model again.")
             )
 
 
-def _both(first, second):
-    """The keys that two dicts have, also within dicts of them, and the two values."""
+def _common_items(first, second):
+    """Yields `(key, first value, second value)` for common keys of two dicts, also nested ones."""
     for key in filter(second.__contains__, first):
         if isinstance(first[key], dict) and isinstance(second[key], dict):
-            yield from _both(first[key], second[key])
+            yield from _common_items(first[key], second[key])
         else:
             yield key, first[key], second[key]
 
 
 def _same(key, expected, value):
-    """Whether an argument of a layer is what was expected; functions cannot be told by names."""
+    """Whether an argument has the expected value; activations are compared as functions."""
     if not key.endswith("activation"):
         return expected == value
     try:
@@ -277,19 +303,21 @@ def _same(key, expected, value):
         return True
 
 
-def _lacks(where, what):
+def _missing(where, names):
+    """Makes the error for a model that has only a part of a `Transformer`."""
     return ValueError(
-        f"{where}: has a part of a Transformer, without {what:.200}. Load it with "
+        f"{where}: has a part of a Transformer, without {names:.200}. Load it with "
         "keras.saving.load_model."
     )
 
 
 def _of_part(config, names, where):
-    """The config of what a model has of a Transformer: its heads, its stacks, its first blocks.
+    """Returns the config of the part that a model has: its heads, its stacks, its first blocks.
 
     Args:
+        config: of the whole `Transformer`.
         names: of the layers, without the prefix.
-        where: the file, for the error.
+        where: the file, in messages.
 
     Raises:
         ValueError: blocks are missing.
@@ -302,13 +330,13 @@ def _of_part(config, names, where):
     numbers = {}
     for stack, number in (match.groups() for match in blocks if match):
         numbers.setdefault(stack, set()).add(int(number))
-    counts = {stack: len(there) for stack, there in numbers.items()}
+    counts = {stack: len(indices) for stack, indices in numbers.items()}
     built = {"one": {"": "i"}, "both": {"encoder_": "i", "decoder_": "j"}}
     for stack, counter in built.get(stacks, {f"{stacks}_": "i"}).items():
         claimed = config.block_counts[counter]
         expected = range(counts.get(stack, 0 if config.share_blocks else min(1, claimed)))
         if missing := set(expected) - numbers.get(stack, set()):
-            raise _lacks(where, f"{stack}block_{min(missing)}")
+            raise _missing(where, f"{stack}block_{min(missing)}")
     first = counts.get("", counts.get("encoder_", config.num_hidden_layers))
     second = counts.get("decoder_", config.num_decoder_layers)
     return replace(
@@ -325,13 +353,17 @@ def _operation(tensor):
 
 
 def _class(name, stacks, where):
-    """The class of a `Transformer`, of those that there are in this process."""
+    """Returns the class of a `Transformer` by its name; it must have been imported.
+
+    Raises:
+        ValueError: there is no such class.
+    """
     if name in (None, "Transformer", "EncoderDecoder"):
         return class_for(stacks)
     classes = [Transformer]
-    for kind in classes:
-        classes += kind.__subclasses__()
-    for kind in classes:
-        if kind.__name__ == name:
-            return kind
-    raise ValueError(f"{where}: its Transformer is of class {name}. Import that class before.")
+    for cls in classes:
+        classes += cls.__subclasses__()
+    for cls in classes:
+        if cls.__name__ == name:
+            return cls
+    raise ValueError(f"{where}: its Transformer is of class {name}. Import that class first.")

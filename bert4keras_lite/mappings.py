@@ -1,40 +1,57 @@
-"""The names of weights and of config keys, here and in the files people hold: data, no logic.
+"""Names of weights and config keys, ours and those of published files: tables without logic.
 
-A row of a family's table is `(role, here, TensorFlow, Hugging Face)`. `here` is the path of a
-layer (`{i}` counts the blocks, `{j}` those of a decoder); the other two are the prefixes of its
-variables in a checkpoint: one spelling, several (the first is written, all are read), or None
-where that format stores them otherwise. `ROLES` says, for each role, which variables the layer
-has, how each ends in a checkpoint and how it is turned on the way.
+A row of a family's table is `(role, layer_path, TensorFlow, Hugging Face)`. `layer_path` is ours
+(`{i}` counts the blocks, `{j}` those of a decoder); the other two are the prefixes of the layer's
+variables in a checkpoint: one name, several (the first is written, all are read), or None where
+that format stores the variables in another way. For each role, `ROLES` lists the variables of the
+layer, how the name of each ends in a checkpoint, and how its array is stored there.
 """
 
-# how a stored array becomes a variable; each is its own inverse
-SAME, TURN, ROWS, TURNED_ROWS = "same", "turn", "rows", "turned rows"  # rows: one for each token
+from typing import NamedTuple
 
-# What a condition adds to a normalization starts at zero and is in no published checkpoint: it is
-# written, and read where it is there.
+
+class Storage(NamedTuple):
+    """How a checkpoint stores a variable.
+
+    Attributes:
+        transpose: as its transpose.
+        per_token: with one row (of the variable) for each token of the vocabulary.
+    """
+
+    transpose: bool = False
+    per_token: bool = False
+
+
+SAME = Storage()
+TRANSPOSE = Storage(transpose=True)
+PER_TOKEN = Storage(per_token=True)
+PER_TOKEN_TRANSPOSE = Storage(per_token=True, transpose=True)
+
+# Conditional normalization adds variables that start at zero and are in no published checkpoint:
+# they are always written, and read if the file has them.
 OPTIONAL = ["gamma_dense/kernel", "beta_dense/kernel", "hidden_dense/kernel"]
 
 _CONDITION_TF = [(name, ["/" + name], SAME) for name in OPTIONAL]
 _CONDITION_HF = [(name, ["." + name.replace("/", ".")], SAME) for name in OPTIONAL]
 _QKV = ["query", "key", "value"]
 
-# role -> (variable, endings, how[, which of how many equal parts of the last axis])
+# role -> (variable, endings, storage[, (index, count) of the equal parts of the last axis])
 ROLES = {
     "tf": {
-        "tokens": [("embeddings", [""], ROWS)],
-        "tokens_out": [("embeddings", ["/kernel"], TURNED_ROWS)],
+        "tokens": [("embeddings", [""], PER_TOKEN)],
+        "tokens_out": [("embeddings", ["/kernel"], PER_TOKEN_TRANSPOSE)],
         "table": [("embeddings", [""], SAME)],
-        "heads_table": [("embeddings", [""], TURN)],
+        "heads_table": [("embeddings", [""], TRANSPOSE)],
         "norm": [("gamma", ["/gamma"], SAME), ("beta", ["/beta"], SAME), *_CONDITION_TF],
         "scale": [("gamma", ["/scale"], SAME), *_CONDITION_TF],
         "linear": [("kernel", ["/kernel"], SAME), ("bias", ["/bias"], SAME)],
         "matrix": [("kernel", [""], SAME)],
-        "pair": [("kernel", ["/output_weights"], TURN), ("bias", ["/output_bias"], SAME)],
-        "token_bias": [("beta", ["/output_bias"], ROWS)],
+        "pair": [("kernel", ["/output_weights"], TRANSPOSE), ("bias", ["/output_bias"], SAME)],
+        "token_bias": [("beta", ["/output_bias"], PER_TOKEN)],
     },
     "hf": {
-        "tokens": [("embeddings", [".weight"], ROWS)],
-        "tokens_out": [("embeddings", [".weight"], ROWS)],
+        "tokens": [("embeddings", [".weight"], PER_TOKEN)],
+        "tokens_out": [("embeddings", [".weight"], PER_TOKEN)],
         "table": [("embeddings", [".weight"], SAME)],
         "heads_table": [("embeddings", [".weight"], SAME)],
         "norm": [
@@ -42,28 +59,32 @@ ROLES = {
             *_CONDITION_HF,
         ],
         "scale": [("gamma", [".weight"], SAME), *_CONDITION_HF],
-        "linear": [("kernel", [".weight"], TURN), ("bias", [".bias"], SAME)],
-        "matrix": [("kernel", [".weight"], TURN)],
-        "pair": [("kernel", [".weight"], TURN), ("bias", [".bias"], SAME)],
-        "qkv": [(f"{name}/kernel", [".weight"], TURN, (i, 3)) for i, name in enumerate(_QKV)],
+        "linear": [("kernel", [".weight"], TRANSPOSE), ("bias", [".bias"], SAME)],
+        "matrix": [("kernel", [".weight"], TRANSPOSE)],
+        "pair": [("kernel", [".weight"], TRANSPOSE), ("bias", [".bias"], SAME)],
+        "qkv": [(f"{name}/kernel", [".weight"], TRANSPOSE, (i, 3)) for i, name in enumerate(_QKV)],
         "gated": [
-            (f"{name}/kernel", [".weight"], TURN, (i, 2)) for i, name in enumerate(["input", "gate"])
+            (f"{name}/kernel", [".weight"], TRANSPOSE, (i, 2))
+            for i, name in enumerate(["input", "gate"])
         ],
         "conv1d": [("kernel", [".weight"], SAME), ("bias", [".bias"], SAME)],
         "qkv_conv1d": [
             *((f"{name}/kernel", [".weight"], SAME, (i, 3)) for i, name in enumerate(_QKV)),
             *((f"{name}/bias", [".bias"], SAME, (i, 3)) for i, name in enumerate(_QKV)),
         ],
-        "token_bias": [("beta", [".bias", ".decoder.bias"], ROWS)],
+        "token_bias": [("beta", [".bias", ".decoder.bias"], PER_TOKEN)],
     },
 }  # fmt: skip
-# files of Keras have our own names
+# Keras files have our own names, and store each variable as it is
 ROLES["keras"] = {
-    role: [(name, ["/" + name], ROWS if "rows" in how else SAME) for name, _, how, *_ in variables]
+    role: [
+        (name, ["/" + name], Storage(per_token=storage.per_token))
+        for name, _, storage, *_ in variables
+    ]
     for role, variables in (ROLES["tf"] | ROLES["hf"]).items()
 }
 
-# ---------------------------------------------------------------- BERT and what is named like it
+# ---------------------------------------------------------------- BERT, and families named like it
 
 _EMBEDDINGS = [
     ("tokens", "token_embedding", "bert/embeddings/word_embeddings", "bert.embeddings.word_embeddings"),
@@ -97,12 +118,12 @@ BERT = [*_EMBEDDINGS, *_BLOCKS, *_HEADS]
 
 
 def _renamed(rows, *replacements):
-    """The rows with `(old, new)` replaced in both columns of names."""
+    """Returns the rows with each `(old, new)` replaced in both columns of checkpoint names."""
     renamed = []
-    for role, here, *names in rows:
+    for role, layer_path, *names in rows:
         for old, new in replacements:
             names = [name.replace(old, new) for name in names]
-        renamed.append((role, here, *names))
+        renamed.append((role, layer_path, *names))
     return renamed
 
 
@@ -120,11 +141,11 @@ ELECTRA = [
     ("linear", "discriminator_prediction", "discriminator_predictions/dense_1", "discriminator_predictions.dense_prediction"),
 ]  # fmt: skip
 
-# Google's file holds both networks; the generator has its embeddings of its own or shares them.
+# Google's file holds both networks; the generator has its own embeddings or shares them.
 ELECTRA_GENERATOR = [
     *(
-        (role, here, (tf.replace("electra/", "generator/"), tf), hf)
-        for role, here, tf, hf in _renamed([*_EMBEDDINGS, *_BLOCKS], *_ELECTRA_NAMES)
+        (role, layer_path, (tf.replace("electra/", "generator/"), tf), hf)
+        for role, layer_path, tf, hf in _renamed([*_EMBEDDINGS, *_BLOCKS], *_ELECTRA_NAMES)
     ),
     ("linear", "lm_dense", "generator_predictions/dense", "generator_predictions.dense"),
     ("norm", "lm_norm", "generator_predictions/LayerNorm", "generator_predictions.LayerNorm"),
@@ -157,12 +178,12 @@ ALBERT = [
     *_ALBERT_BLOCK,
     *_renamed(_HEADS, *_ALBERT_NAMES),
 ]
-# every block reads the one that is stored; once trained apart, they are written as BERT's
+# every block reads the one that is stored; trained without sharing, they are written like BERT's
 ALBERT_UNSHARED = [
     *_renamed(_EMBEDDINGS, *_ALBERT_NAMES),
     *(
-        (role, here, (tf, shared_tf), (hf, shared_hf))
-        for (role, here, tf, hf), (_, _, shared_tf, shared_hf) in zip(
+        (role, layer_path, (tf, shared_tf), (hf, shared_hf))
+        for (role, layer_path, tf, hf), (_, _, shared_tf, shared_hf) in zip(
             _BLOCKS, _ALBERT_BLOCK, strict=True
         )
     ),
@@ -206,7 +227,7 @@ _GPT_EMBEDDINGS = [
     ("tokens_out", "lm_head", "gpt/lm_head", "lm_head"),
 ]  # fmt: skip
 _GPT_BLOCKS = [
-    *((role, here, tf, None) for role, here, tf, _ in _renamed(_BLOCKS, *_GPT_TF)),
+    *((role, layer_path, tf, None) for role, layer_path, tf, _ in _renamed(_BLOCKS, *_GPT_TF)),
     ("qkv_conv1d", "block_{i}/attention", None, "transformer.h.{i}.attn.c_attn"),
     ("conv1d", "block_{i}/attention/output", None, "transformer.h.{i}.attn.c_proj"),
     ("conv1d", "block_{i}/ffn/input", None, "transformer.h.{i}.mlp.c_fc"),
@@ -246,15 +267,20 @@ GPT2_ML = [
 
 
 def _t5(norms, final_norms, inputs):
-    """T5's table. Names that changed from version to version: the first is written."""
+    """Returns T5's table.
+
+    Args:
+        norms, final_norms, inputs: names that differ between versions of T5; the first is written.
+    """
 
     def stack(name, i, sublayers):
         tf, hf = f"{name}/block_{{{i}:03d}}/layer_", f"{name}.block.{{{i}}}.layer."
         rows = []
         for n, (ours, theirs) in enumerate(sublayers):
-            here, tf_layer, hf_layer = f"{name}_block_{{{i}}}/{ours}", f"{tf}{n:03d}", f"{hf}{n}"
-            spelled = tuple(f"{tf_layer}/{norm}" for norm in norms)
-            rows.append(("scale", f"{here}_in_norm", spelled, f"{hf_layer}.layer_norm"))
+            layer_path = f"{name}_block_{{{i}}}/{ours}"
+            tf_layer, hf_layer = f"{tf}{n:03d}", f"{hf}{n}"
+            tf_norms = tuple(f"{tf_layer}/{norm}" for norm in norms)
+            rows.append(("scale", f"{layer_path}_in_norm", tf_norms, f"{hf_layer}.layer_norm"))
             if ours == "ffn":
                 parts = [("input", inputs), ("gate", ["wi_1"]), ("output", ["wo"])]
                 role = "linear"
@@ -264,7 +290,7 @@ def _t5(norms, final_norms, inputs):
             for part, letters in parts:
                 tf_names = tuple(f"{tf_layer}/{theirs}/{letter}" for letter in letters)
                 hf_names = tuple(f"{hf_layer}.{theirs}.{letter}" for letter in letters)
-                rows.append((role, f"{here}/{part}", tf_names, hf_names))
+                rows.append((role, f"{layer_path}/{part}", tf_names, hf_names))
         finals = tuple(f"{name}/{norm}" for norm in final_norms)
         rows.append(("scale", f"{name}_final_norm", finals, f"{name}.final_layer_norm"))
         first = f"{name}/block_000/layer_000", f"{name}.block.0.layer.0"
@@ -286,7 +312,7 @@ _T5_NORMS, _MT5_NORMS = ("layer_norm", "rms_norm"), ("rms_norm", "layer_norm")
 _T5_FINALS, _MT5_FINALS = ("final_layer_norm", "rms_norm"), ("rms_norm", "final_layer_norm")
 _PLAIN, _GATED = ("wi", "wi_0"), ("wi_0", "wi")
 
-# what `Config.family` may be
+# the values of `Config.family`, and their tables
 WEIGHTS = {
     "bert": BERT,
     "albert": ALBERT,
@@ -307,7 +333,7 @@ WEIGHTS = {
     "t5_pegasus": _t5(_MT5_NORMS, _MT5_FINALS, _GATED),
 }
 
-# What a checkpoint may hold beside the model: traces of an optimizer, constants.
+# What a checkpoint may hold next to the model: variables of an optimizer, constants (patterns).
 SKIPPABLE = [
     r"(^|.*/)(adam_m|adam_v|Adam(_\d+)?|AdamWeightDecayOptimizer(_\d+)?|LAMB\w*)$",
     r"(?s).*/\.OPTIMIZER_SLOT/.*",
@@ -321,17 +347,17 @@ SKIPPABLE = [
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",
 ]
 
-# Copies of the token table that some files hold, and of a head that is tied to it: must be equal.
+# Copies of the token table in some files, and of a head that is tied to it; these must be equal.
 COPIES = [r"(encoder|decoder)\.embed_tokens\.weight$"]
 TIED_HEADS = [
     r"(cls\.)?predictions\.decoder\.weight$",
     r"(generator_lm_head|lm_head|decoder)\.weight$",
-    r"lm_head/embeddings$",  # in files of Keras
+    r"lm_head/embeddings$",  # in Keras files
     r"((cls|generator)(/|_)predictions/decoder|(gpt|newslm)/lm_head|decoder/logits)/kernel$",
 ]
 
-# How a family is known by the names of its weights: one name fits the first pattern and none the
-# second; the first line that holds counts. The likeliest family is the first.
+# How weight names tell the family: some name matches the first pattern and none the second. The
+# first row that matches counts; its families are listed from most to least likely.
 FINGERPRINTS = [
     (r"generator_(predictions|lm_head)", r"discriminator_predictions|electra/encoder", ["electra_generator"]),
     (r"electra[./]|discriminator_predictions", None, ["electra"]),
@@ -353,22 +379,22 @@ FINGERPRINTS = [
     (r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])", None, ["bert", "albert_unshared"]),
 ]  # fmt: skip
 
-# Architectures of transformers whose weights are named like BERT's or GPT-2's, but for a prefix or a
-# head, and that compute otherwise: prefixes and classes, in small letters and without underscores.
-FOREIGN = (
+# Architectures of transformers that name their weights like BERT or GPT-2, except for a prefix or a
+# head, but compute something else: prefixes and classes, in lower case and without underscores.
+OTHER_ARCHITECTURES = (
     r"align|altclip|bertgeneration|bigbird|bliptext|bridgetower|bros|camembert|chineseclip|clap|convbert|"
     r"data2vectext|deberta|debertav2|decisiontransformer|ernie|erniem|esm|fnet|git|gptbigcode|ibert|imagegpt|"
     r"layoutlm|layoutlmv2|layoutlmv3|lilt|longformer|luke|lxmert|markuplm|megatronbert|mobilebert|mpnet|mra|"
     r"nystromformer|qdqbert|rembert|roberta|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
     r"xlmroberta|xlmrobertaxl|xmod|yoso"
 )
-FOREIGN_CLASS = r"(?:TF|Flax)?(\w+?)(?:PreTrained)?(?:Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
-FOREIGN_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
+MODEL_CLASS = r"(?:TF|Flax)?(\w+?)(?:PreTrained)?(?:Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
+ROBERTA_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
 
 # ---------------------------------------------------------------- configs
 
-# `model_type` of a published config -> the families it may mean, the likeliest first. Our own
-# configs say the family.
+# `model_type` of a published config -> the families it may mean, the most likely first. Our own
+# configs name the family.
 MODEL_TYPES = {
     "bert": ["bert"],
     "albert": ["albert", "albert_unshared"],
@@ -382,16 +408,16 @@ MODEL_TYPES = {
     "mt5": ["mt5.1.1", "t5.1.1", "t5.1.0", "t5_pegasus"],
 }
 
-# What a key that is left out means to transformers, where that is not the family's default. (What the
-# weights tell, such as sizes, is read off them.)
-LEFT_OUT = {"albert": {"hidden_act": "gelu_new"}}
+# What transformers assumes for a missing key, where that differs from the family's default. (Sizes
+# and the like are inferred from the weights.)
+DEFAULTS_HF = {"albert": {"hidden_act": "gelu_new"}}
 
-# `pad_token_id` in the configs that are saved here: under that name, others' are often wrong
-HIDDEN_TOKEN = "attention_pad_token_id"
+# our key for `pad_token_id` in configs that we save: `pad_token_id` of other configs is often wrong
+PAD_TOKEN_KEY = "attention_pad_token_id"
 
-# keys of published configs, and our names for them
+# key of a published config -> field of `Config`
 CONFIG_KEYS = {
-    HIDDEN_TOKEN: "pad_token_id",
+    PAD_TOKEN_KEY: "pad_token_id",
     "max_position_embeddings": "max_position",
     "n_positions": "max_position",
     "max_seq_length": "max_position",
@@ -433,8 +459,8 @@ CONFIG_KEYS = {
     "final_activation": "with_lm",
 }
 
-# Keys that change the architecture, and the values of them that this toolkit computes; or their kind,
-# where `configs.translate` tells which it understands.
+# Keys that change the architecture -> the values that this toolkit implements; or the type of the
+# value, where `configs.translate` decides which values it supports.
 CONFIG_ONLY = {
     "model_type": str,
     "architectures": list,
@@ -469,17 +495,17 @@ CONFIG_ONLY = {
     "feed_forward": str,
 }
 
-# what is understood of `rope_parameters` and what is in them, beside `rope_theta`
+# keys of `rope_parameters`, other than `rope_theta` -> the values that this toolkit implements
 ROPE_ONLY = {"rope_type": ["default"], "type": ["default"], "partial_rotary_factor": [1, 1.0]}
 
-# keys that shape a model, known or not (a pattern, of which `.` is to match all: a line break after
-# which `.*` has to begin again and again takes quadratic time)
+# keys that define an architecture, known or not (a pattern, in which `.` must match everything:
+# otherwise `.*` starts again after each line break, which takes quadratic time)
 CONFIG_GEOMETRY = (
     r".*_vocab_size|.*_layers?|.*_heads?|.*_groups?|.*_blocks?|.*_dim|hidden_.*|intermediate_.*|"
     r".*norm|.*norm_.*|rope.*|.*_scaling"
 )
 
-# keys that change nothing of what is computed here (patterns)
+# keys that do not change what this toolkit computes (patterns)
 CONFIG_NOTES = (
     r"_.*|.*token_ids?|.*_token|.*token_id.*|.*dropout.*|.*pdrop|summary_.*|pooler_.*|.*version|"
     r"attn_implementation|chunk_size_feed_forward|directionality|dtype|torch_dtype|"
@@ -532,13 +558,13 @@ _MODERNBERT_KEYS = _BERT_KEYS | {
 }  # fmt: skip
 del _MODERNBERT_KEYS["segment_vocab_size"]
 
-# what Google's and bert4keras' config files call our fields (all others: our own names)
+# field -> key in Google's and bert4keras' config files (other fields: our own names)
 KEYS_TF = {k: v for k, v in _BERT_KEYS.items() if k != "norm_epsilon"} | {
     "norm_epsilon": "layer_norm_eps"
 }
 
-# family -> model_type; classes without a head, with the head for tokens, with all heads; what
-# transformers calls our fields. Families that are not here have no Hugging Face form.
+# family -> model_type; classes without a head, with the language-model head, with all heads; and
+# field -> key of transformers. Other families have no Hugging Face form.
 HUGGING_FACE = {
     "bert": ("bert", ["BertModel", "BertForMaskedLM", "BertForPreTraining"], _BERT_KEYS),
     "albert": (

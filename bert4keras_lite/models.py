@@ -1,8 +1,8 @@
-"""From a config and a checkpoint to a Keras model.
+"""Transformer models as Keras graphs, built from a config and a checkpoint.
 
-A family is a row of differences from BERT, an application is another (`configs.py`), and
-`Transformer` draws the graph that the two rows and the published config describe. The result is
-an ordinary functional `keras.Model`.
+A family is a row of differences from BERT, and so is an application (`configs.py`). `Transformer`
+builds the graph that these two rows and the published config describe. The result is an ordinary
+functional `keras.Model`.
 """
 
 import inspect
@@ -23,32 +23,32 @@ from .arguments import check_flags, check_options, checks_flags, expected_number
 from .checkpoints import open_checkpoint, saving_checkpoint
 from .checkpoints.base import release
 from .checkpoints.dialects import adapt
-from .checkpoints.keras_file import counted_anew, under_paths
+from .checkpoints.keras_file import renumbered, under_paths
 from .checkpoints.matching import check_rows, has_names, layers_of, orthogonally_resize
 from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
     HEADS,
-    SPELLED,
+    SOURCE_KEYS,
     Config,
-    advice,
     check_adapter,
     check_family,
+    check_not_roberta,
+    check_unknown_keys,
     check_vocabulary,
     file_names,
     find_files,
     gate_of,
     infer_from_weights,
-    judge,
     key_of,
     known_issues,
     match_weights,
+    mismatch_hint,
     recognize,
-    refuse_roberta,
     resolve_ambiguities,
-    under_our_names,
+    to_field_names,
+    unmatched_names,
     warn,
-    without_place,
     write,
     write_config,
 )
@@ -79,44 +79,46 @@ from .shapes import shapes_of
 from .tokenizers.base import TokenizerBase
 from .tokenizers.wordpiece import vocab_text
 
-# names of weights and configs that `Transformer.save_checkpoint` writes in some format
+# files of weights and configs that `Transformer.save_checkpoint` writes, in all formats
 WRITTEN = {
     *("model.safetensors", "model.keras", "model.ckpt.index", "bert_model.ckpt.index"),
     *("config.json", "bert_config.json"),
 }
 
 
-RENAMED = {"draw": "build_graph", "heads": "output_heads"}  # since version 0.1
+RENAMED = {"draw": "build_graph", "heads": "output_heads"}  # name in version 0.1 -> name now
 
 
 class Transformer:
-    """The graph of a model, as Keras layers, and the way its weights go in and out.
+    """Graph of a Transformer model in Keras layers, with loading and saving of its weights.
 
-    Subclass it and pass the class as `model=` to change a part: `embed`, `encode` and `output_heads`
-    take tensors and give tensors.
+    To change a part of the graph, subclass it and pass the class as `model=`: `embed`, `encode` and
+    `output_heads` take tensors and return tensors.
 
     Args:
         config: a `Config`.
-        layer_norm_cond: tensor `(batch, size)` that moves scale and offset of every
-            normalization (see `ScaleOffset`), usually from one of `additional_input_layers`.
-        layer_norm_cond_hidden_size, layer_norm_cond_hidden_act: a dense layer on the condition.
-        additional_input_layers: a Keras input tensor, or a list, to join the model's inputs.
-        layers: name -> layer, of another `Transformer`: a layer whose name is in it is shared
-            instead of made.
-        prefix: put before the name of every layer, so that two models fit into one graph.
-        remat: in training, keep only what goes into each block, and compute the rest again on the
-            way back: far less memory, about a third more time.
+        layer_norm_cond: tensor `(batch, size)` that shifts scale and offset of every
+            normalization (see `ScaleOffset`), usually one of `additional_input_layers`.
+        layer_norm_cond_hidden_size, layer_norm_cond_hidden_act: units and activation of a dense
+            layer on the condition; default: no such layer.
+        additional_input_layers: a Keras input tensor, or a list of them, to add to the model's
+            inputs.
+        layers: name -> layer, of another `Transformer`: layers with these names are shared instead
+            of created.
+        prefix: prefix of the name of every layer, so that two models fit into one graph.
+        remat: whether to keep only the inputs of each block in training, and to recompute the rest
+            in the backward pass: far less memory, about a third more time.
         name: of the model.
 
     Attributes:
         model: the `keras.Model`.
         inputs, outputs: its tensors, as lists.
-        hidden_states: one tensor `(batch, length, hidden_size)` a block.
+        hidden_states: one tensor `(batch, length, hidden_size)` per block.
         layers: name -> layer.
     """
 
     def __init_subclass__(cls, **kwargs):
-        """Takes methods of a subclass under their names of version 0.1, too."""
+        """Accepts methods of a subclass under their names of version 0.1 as well."""
         super().__init_subclass__(**kwargs)
         for old, new in RENAMED.items():
             if old in vars(cls) and new not in vars(cls):
@@ -142,16 +144,20 @@ class Transformer:
     ):
         self.config = config
         self.remat = remat
-        more = [] if additional_input_layers is None else additional_input_layers
-        self.more_inputs = keras.tree.flatten(more)
-        _check_kinds(
-            layer_norm_cond=(layer_norm_cond, _is_tensor, "a keras.Input or what was made of one"),
-            layer_norm_cond_hidden_size=(layer_norm_cond_hidden_size, _is_size, "a whole number"),
+        more_inputs = [] if additional_input_layers is None else additional_input_layers
+        self.more_inputs = keras.tree.flatten(more_inputs)
+        _check_types(
+            layer_norm_cond=(
+                layer_norm_cond,
+                _is_tensor,
+                "a keras.Input, or a tensor made from one",
+            ),
+            layer_norm_cond_hidden_size=(layer_norm_cond_hidden_size, _is_size, "an integer"),
             layer_norm_cond_hidden_act=(layer_norm_cond_hidden_act, _is_activation, "a name"),
-            additional_input_layers=(more, _are_tensors, "a keras.Input, or a list of such"),
+            additional_input_layers=(more_inputs, _are_tensors, "a keras.Input, or a list of them"),
             layers=(layers, _are_layers, "a dict name -> layer"),
-            prefix=(prefix, _is_text, "a text"),
-            name=(name, _is_text, "a text"),
+            prefix=(prefix, _is_text, "a string"),
+            name=(name, _is_text, "a string"),
         )
         self.condition = layer_norm_cond
         self.common = {"initializer_range": config.initializer_range}
@@ -162,7 +168,7 @@ class Transformer:
             **self.common,
         }
         self.layers = {} if layers is None else layers
-        self.asked_for = {}  # name -> arguments of a layer, also of one that is shared
+        self.layer_arguments = {}  # name -> arguments of a layer, also for shared layers
         self.prefix = prefix or ""
         self.hidden_states = []
 
@@ -176,7 +182,7 @@ class Transformer:
             table.transformer = json.dumps(self.description(), default=plain_value)
 
     def description(self):
-        """What `loading.transformer_of` makes it again from, in a model out of a file."""
+        """Returns what `loading.transformer_of` needs to rebuild this `Transformer`, as a dict."""
         values = {f.name: getattr(self.config, f.name) for f in fields(Config)}
         description = {
             "class": type(self).__name__,
@@ -191,10 +197,11 @@ class Transformer:
         return description
 
     def keras_model(self, inputs, outputs, name=None):
+        """Makes the `keras.Model` from inputs to outputs; a single output is not in a list."""
         return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=name)
 
     def make_inputs(self):
-        """Keras inputs by name, each of shape `(batch, length)`."""
+        """Makes the Keras inputs, each `(batch, length)`, as a dict by name."""
         c = self.config
         names = ["token_ids"]
         if c.has_segments:
@@ -204,13 +211,22 @@ class Transformer:
         return {name: self.input(name) for name in names}
 
     def input(self, name, *dims, dtype="int32"):
+        """Makes or shares a Keras input `(batch, length, *dims)`."""
         name = self.prefix + name
-        if name in self.layers:  # which are those of a model out of a file
+        if name in self.layers:  # when a loaded model is rebuilt
             return self.layers[name].output
         return keras.Input((self.config.sequence_length, *dims), dtype=dtype, name=name)
 
     def build_graph(self, token_ids, segment_ids=None, position_ids=None):
-        """From inputs to outputs, as a list."""
+        """Builds the graph from inputs to outputs.
+
+        Args:
+            token_ids, segment_ids, position_ids: Keras inputs `(batch, length)`; the last two may
+                be None.
+
+        Returns:
+            A list of tensors, see `output_heads`; without heads, `(batch, length, hidden_size)`.
+        """
         positions = self.positions(token_ids) if position_ids is None else position_ids
         x = self.embed(token_ids, positions, segment_ids)
         context = {"bias": self.attention_bias(token_ids, segment_ids)}
@@ -219,15 +235,16 @@ class Transformer:
 
     draw = build_graph  # its name in version 0.1
 
-    def layer(self, kind, name, **arguments):
-        """The layer of that name: a shared one, or a new `kind(**arguments)`."""
+    def layer(self, cls, name, **arguments):
+        """Returns the layer of that name: a shared one, or a new `cls(**arguments)`."""
         name = self.prefix + name
         if name not in self.layers:
-            self.layers[name] = kind(name=name, **arguments)
-        self.asked_for.setdefault(name, arguments)
+            self.layers[name] = cls(name=name, **arguments)
+        self.layer_arguments.setdefault(name, arguments)
         return self.layers[name]
 
     def dense(self, name, units, activation=None):
+        """Returns a dense layer, with a bias if `config.use_bias`."""
         return self.layer(
             keras.layers.Dense,
             name,
@@ -238,22 +255,28 @@ class Transformer:
         )
 
     def normalize(self, name, x):
+        """Applies a normalization layer, with the condition if there is one."""
         return self.layer(LayerNormalization, name, **self.norm_arguments)(
             x, condition=self.condition
         )
 
     @property
     def initializer(self):
+        """Initializer of kernels and tables."""
         return WeightInitializer(stddev=self.config.initializer_range)
 
     def positions(self, token_ids):
-        """0, 1, 2, ..., `(1, length)`."""
+        """Counts the positions 0, 1, 2, ..., `(1, length)`."""
         c = self.config
         limit = c.max_position if c.position == "learned" and not c.hierarchical_position else None
         return self.layer(Positions, "counted_positions", limit=limit)(token_ids)
 
     def embed(self, token_ids, positions=None, segment_ids=None):
-        """Ids to vectors: token + segment + position, normalized. `(batch, length, hidden_size)`."""
+        """Embeds ids: the sum of token, segment and position embeddings, normalized.
+
+        Returns:
+            `(batch, length, hidden_size)`.
+        """
         c = self.config
         x = self.token_embedding(token_ids)
         if segment_ids is not None and c.shared_segment_embeddings:
@@ -274,10 +297,11 @@ class Transformer:
 
     @property
     def token_embedding(self):
+        """The table of the token embeddings."""
         return self.token_table("token_embedding")
 
     def token_table(self, name):
-        """A vector for each token: to look up, or, from the other side, to score with."""
+        """Returns a table with one vector per token, for embeddings or, in reverse, for logits."""
         c = self.config
         return self.layer(
             TokenEmbedding,
@@ -289,6 +313,7 @@ class Transformer:
         )
 
     def added_table(self, name, size, **arguments):
+        """Returns a layer that looks up vectors in a table of `size` rows and adds them."""
         return self.layer(
             PositionEmbedding,
             name,
@@ -299,12 +324,13 @@ class Transformer:
         )
 
     def attention_bias(self, token_ids, segment_ids=None, attend=None, stack=""):
-        """What every query may see, computed once for all blocks."""
+        """Computes the attention mask, as a bias on the attention scores, once for all blocks."""
         layer = self.attention_bias_layer(attend, stack)
         needs_segments = layer.attend == "unilm" or layer.segments_are_tokens
         return layer(token_ids, segment_ids if needs_segments else None)
 
     def attention_bias_layer(self, attend=None, stack=""):
+        """Returns the layer that computes the attention mask; `attend` replaces the config's."""
         c = self.config
         return self.layer(
             AttentionBias,
@@ -315,12 +341,15 @@ class Transformer:
         )
 
     def position_context(self, positions, cache_positions=None, key_cache_positions=None):
-        """What attention learns about positions, computed once for all blocks.
+        """Computes the position arguments of attention, once for all blocks.
 
         Args:
             positions: of the queries, `(batch or 1, queries)`.
-            cache_positions, key_cache_positions: where queries and keys stand to one another, `(1, queries)` and
-                `(1, keys)`; at `positions` when left out.
+            cache_positions, key_cache_positions: positions of queries and keys in the cache, `(1,
+                queries)` and `(1, keys)`, for relative distances; default: `positions`.
+
+        Returns:
+            A dict with `angles`, or `distances`, or nothing.
         """
         c = self.config
         if c.position == "rotary":
@@ -342,34 +371,46 @@ class Transformer:
         return {}
 
     def encode(self, x, context, stack="", memory=None, memory_bias=None, caches=None):
-        """The blocks, one on the other. `(batch, length, hidden_size)` in and out.
+        """Applies the blocks of a stack.
 
         Args:
-            context: arguments that every block's attention gets: `bias`, `angles`, `distances`.
-            stack: put before the names of the layers.
-            memory, memory_bias: of an encoder, for a decoder.
-            caches: for each block, a `Cache` for each branch that attends.
+            x: `(batch, length, hidden_size)`.
+            context: arguments of the attention of every block: `bias`, `angles`, `distances`.
+            stack: prefix of the names of the layers.
+            memory, memory_bias: outputs and attention bias of the encoder, for a decoder.
+            caches: for each block, a `Cache` for each attention branch.
+
+        Returns:
+            `(batch, length, hidden_size)`.
         """
         c = self.config
         context = context | {"condition": self.condition}
         if stack == "decoder_":
             context |= {"memory": memory, "memory_bias": memory_bias}
         counter = "j" if stack == "decoder_" else "i"
-        scores = None
+        attention_scores = None
         for i in range(c.block_counts[counter]):
             name = "block" if c.share_blocks else f"{stack}block_{i}"
             block = self.block(name, with_memory=stack == "decoder_", first=i == 0)
-            x = block(x, scores=scores, caches=caches and caches[i], **context)
+            x = block(x, scores=attention_scores, caches=caches and caches[i], **context)
             if c.residual_attention_scores:
-                x, scores = x
+                x, attention_scores = x
             self.hidden_states.append(x)
         return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
 
     def rotary_angles(self, positions):
+        """Computes the angles of rotary position encoding."""
         c = self.config
         return self.layer(RotaryAngles, "rotary", size=c.key_size, base=c.rotary_base)(positions)
 
     def block(self, name, with_memory=False, first=False):
+        """Returns a Transformer block.
+
+        Args:
+            name: of the layer.
+            with_memory: whether it has cross-attention.
+            first: whether it is block 0.
+        """
         c = self.config
         linear = {"use_bias": c.use_bias, **self.common}
         attention = {"kind": c.attention, "dropout": c.attention_dropout_rate, **linear}
@@ -405,11 +446,16 @@ class Transformer:
         )
 
     def output_heads(self, x):
-        """The outputs asked for, in bert4keras' order; none: the last hidden state is the output.
+        """Computes the outputs of the heads of the config, in bert4keras' order.
 
-        `with_pool`: `(batch, hidden_size)`; `with_nsp`, in its place: `(batch, 2)`, entry 0 for
-        "the second text follows the first"; `with_discriminator`: `(batch, length, 1)`, whether a
-        token was replaced; `with_lm`: `(batch, length, vocab_size)`.
+        Args:
+            x: hidden states `(batch, length, hidden_size)`.
+
+        Returns:
+            A list, which is empty if the last hidden states are the output. `with_pool`: `(batch,
+            hidden_size)`; `with_nsp`, instead of it: `(batch, 2)`, entry 0 for "the second text
+            follows the first"; `with_discriminator`: `(batch, length, 1)`, for "the token was
+            replaced"; `with_lm`: `(batch, length, vocab_size)`.
         """
         c = self.config
         outputs = []
@@ -430,7 +476,14 @@ class Transformer:
     heads = output_heads  # its name in version 0.1
 
     def token_scores(self, x):
-        """`(batch, length, hidden_size)` to `(batch, length, vocab_size)`."""
+        """Computes the logits of the language-model head.
+
+        Args:
+            x: hidden states `(batch, length, hidden_size)`.
+
+        Returns:
+            `(batch, length, vocab_size)`.
+        """
         c = self.config
         if c.lm_transform:
             x = self.dense("lm_dense", c.token_size, c.hidden_act)(x)
@@ -440,7 +493,14 @@ class Transformer:
         return self.layer(ScaleOffset, "lm_bias", scale=False)(x) if c.lm_bias else x
 
     def probabilities(self, name, activation, logits, usual="softmax"):
-        """The usual activation, or the one named; in float32 also under mixed precision."""
+        """Applies the activation of a head, in float32 also under mixed precision.
+
+        Args:
+            name: of the head.
+            activation: name or function; True: `usual`.
+            logits: a tensor.
+            usual: the default activation of the head.
+        """
         activation = get_activation(usual if activation is True else activation)
         name = f"{name}_activation"
         return self.layer(keras.layers.Activation, name, activation=activation, dtype="float32")(
@@ -448,11 +508,14 @@ class Transformer:
         )
 
     def caches(self, keys_and_values=None, index=None):
-        """A `Cache` for each attending branch of each block: see `encode`.
+        """Makes a `Cache` for each attention branch of each block: see `encode`.
 
         Args:
-            keys_and_values: for each block, branch -> `(keys, values)`; None: all are empty.
-            index: the slot to write to.
+            keys_and_values: for each block, branch -> `(keys, values)`; None: empty caches.
+            index: cache position to write to.
+
+        Returns:
+            For each block, branch -> `Cache`.
         """
         count, branches = self.config.block_counts["i"], ("attention",)
         if self.config.stacks != "one":
@@ -467,7 +530,7 @@ class Transformer:
         ]
 
     def encode_prompt(self, token_ids, lengths):
-        """What a decoder attends to, and where: nothing, with one stack."""
+        """Computes the memory of a decoder and its attention bias; for one stack, two Nones."""
         return None, None
 
     def decode_step(
@@ -482,23 +545,24 @@ class Transformer:
         memory=None,
         memory_bias=None,
     ):
-        """The scores of what comes next, from tokens and from what the caches hold.
+        """Computes the logits of the next tokens, from new tokens and the caches.
 
-        The same layers as in the graph, on tensors. A batch of prompts of different lengths
-        ends at the same slot: the shorter ones start later.
+        Applies the layers of the graph to tensors. In a batch, prompts of different lengths end at
+        the same cache position: shorter ones start later.
 
         Args:
-            caches: from `caches`; what is read goes into them.
-            token_ids, segment_ids: `(batch, queries)`: a prompt, filled up on the left; or, one
-                for each beam, the token last chosen.
-            start: the slot in which each row's first token stands, `(batch, 1)`.
-            cache_positions, key_cache_positions: of the queries and of the keys, `(1, queries)` and `(1, keys)`.
-            visible: which keys each query may see, `(batch, queries, keys)`; None: these are
-                the prompts, of which a token sees what `application` says.
+            caches: from `caches`; updated with the keys and values of the new tokens.
+            token_ids, segment_ids: `(batch, queries)`: the prompts, padded on the left (prefill);
+                or, for each beam, its last token.
+            start: cache position of the first token of each row, `(batch, 1)`.
+            cache_positions, key_cache_positions: of the queries and of the keys, `(1, queries)`
+                and `(1, keys)`.
+            visible: boolean attention mask `(batch, queries, keys)`; None for prompts, whose mask
+                depends on `application`.
             memory, memory_bias: from `encode_prompt`.
 
         Returns:
-            `(batch, queries, vocab_size)`, of the last query alone where `visible` is None.
+            `(batch, queries, vocab_size)`; if `visible` is None, of the last query only.
         """
         positions = ops.maximum(cache_positions - start, 0)
         x = self.embed(token_ids, positions, segment_ids)
@@ -512,20 +576,21 @@ class Transformer:
     def generation_bias(
         self, token_ids, segment_ids, start, cache_positions, visible, attend=None, stack=""
     ):
+        """Computes the attention bias of a decode step: see `decode_step`."""
         layer = self.attention_bias_layer(attend, stack)
         if visible is not None:
             return layer.from_visible(visible[:, None])
-        visible = ops.logical_and(
+        padding_mask = ops.logical_and(
             cache_positions >= start,
             ops.logical_or(
                 cache_positions == start, ops.not_equal(token_ids, self.config.pad_token_id)
             ),
         )
-        return layer(token_ids, segment_ids, visible)
+        return layer(token_ids, segment_ids, padding_mask)
 
     @property
     def variables(self):
-        """Path (as in `mappings.py`, without `prefix`) -> Keras variable; none of LoRA's."""
+        """Path (as in `mappings.py`, without `prefix`) -> Keras variable, without LoRA's."""
         return {
             variable.path[variable.path.index(name) + len(self.prefix) :]: variable
             for name, layer in self.layers.items()
@@ -534,13 +599,13 @@ class Transformer:
         }
 
     def saved_variables(self):
-        """What Keras saves of the model, the layers that are not from here included.
+        """Lists what Keras saves of the model, including layers that are not of this toolkit.
 
         Returns:
             Path of a layer -> key in Keras' files -> path; and path -> variable. Paths are those of
             `variables`.
         """
-        names = counted_anew(
+        names = renumbered(
             (self.plain_name(layer), type(layer).__name__) for layer in self.model.layers
         )
         layers, variables = {}, {}
@@ -554,10 +619,12 @@ class Transformer:
         return layers, variables
 
     def plain_name(self, layer):
+        """Returns the name of a layer without `prefix`."""
         return layer.name.removeprefix(self.prefix) if layer.name in self.layers else layer.name
 
     @property
     def table(self):
+        """Table of weight names of the family, from `mappings.py`."""
         return mappings.WEIGHTS[self.config.family]
 
     @checks_flags
@@ -569,13 +636,18 @@ class Transformer:
         autoresize_weights=False,
         ignore_invalid_weights=False,
     ):
-        """Gives the variables the values of a checkpoint; nothing is assigned unless all fits.
+        """Loads weights by name: all of them, or none unless `ignore_invalid_weights` is True.
 
         Args:
-            checkpoint: a path that `open_checkpoint` understands, or a mapping name -> array.
+            checkpoint: a path for `open_checkpoint`, or a mapping name -> array.
             keep_tokens, compound_tokens: see `build_transformer_model`.
-            autoresize_weights: bring arrays of another shape to size (https://kexue.fm/archives/8444).
-            ignore_invalid_weights: start at random what is missing or of another shape.
+            autoresize_weights: whether to resize arrays of another shape
+                (https://kexue.fm/archives/8444); default False.
+            ignore_invalid_weights: whether to initialize at random, with a warning, weights that
+                are missing or have another shape; default False.
+
+        Returns:
+            A set of paths: of the loaded variables, and of those that such a file does not hold.
 
         Raises:
             CheckpointError: see `checkpoints.matching.match`.
@@ -604,14 +676,14 @@ class Transformer:
         )
         for path, read in plan.items():
             array = read()
-            # a copy for JAX, which would otherwise go on using the memory of the mapped file
+            # a copy for JAX, which would otherwise keep using the memory of the mapped file
             variables[path].assign(np.array(array) if keras.backend.backend() == "jax" else array)
             release(array)
         reset_lora(self.model)
         return plan.keys() | self.variables.keys() - variables.keys()
 
     def resized(self, path, array, shape):
-        """An array brought to another shape, scaled so that a block's output keeps its size."""
+        """Resizes an array, and scales it so that the magnitude of the block's output is kept."""
         old, array = array.shape, orthogonally_resize(array, shape)
         if "/query/" in path or "/key/" in path:
             array = array * (shape[-1] / old[-1]) ** 0.25
@@ -622,21 +694,21 @@ class Transformer:
         return array
 
     def save_checkpoint(self, directory, format="tf", vocab=None):
-        """Writes the weights and the config as others read them.
+        """Saves the weights and the config in a published format.
 
-        All files are one unit: whenever saving is interrupted, the old save is whole, or the new
-        one is (see `files.saving`).
+        Saving is atomic: if it is interrupted, the directory has either all old files or all new
+        ones (see `files.saving`).
 
         Args:
-            directory: is made if missing.
-            format: `"tf"`: a TensorFlow checkpoint under the names of the family's publisher,
-                with Google's kind of config; `"hf"`: Hugging Face's `config.json` and
-                `model.safetensors`; `"keras"`: `model.keras`, which holds the graph as well.
-            vocab: a tokenizer, whose files are written as well, or a dict token -> id, to write as
-                `vocab.txt`.
+            directory: is created if missing.
+            format: `"tf"` (default): a TensorFlow checkpoint with the publisher's weight names and
+                a config like Google's; `"hf"`: Hugging Face's `config.json` and
+                `model.safetensors`; `"keras"`: `model.keras`, with the graph.
+            vocab: a tokenizer, to save its files as well, or a dict token -> id, to write it as
+                `vocab.txt`; None: neither.
 
         Raises:
-            ValueError, TypeError: the format has no such model, or `vocab` is no vocabulary, or the
+            ValueError, TypeError: the format has no such model, `vocab` is not a vocabulary, or the
                 directory holds a checkpoint in another format.
             CheckpointError: as `ValueError`, or a file cannot be written.
         """
@@ -647,13 +719,13 @@ class Transformer:
         count = text.count("\n") if text is not None else tokenizer.vocab_size if tokenizer else 0
         if count > self.config.vocab_size:
             raise ValueError(
-                f"vocab: {count} tokens, but the model has {self.config.vocab_size} rows for them. "
-                "Give the vocabulary that the model was made for."
+                f"vocab: has {count} tokens; expected at most {self.config.vocab_size}, the "
+                "vocab_size of the model. Pass the vocabulary that the model was made for."
             )
         weights_name, config_name = file_names(self.config, format)
-        there = {name for name in WRITTEN if (Path(directory) / name).exists()}
-        others = sorted(there - {weights_name, f"{weights_name}.index", config_name})
-        if others:  # readers would take these, or a part of each
+        existing = {name for name in WRITTEN if (Path(directory) / name).exists()}
+        others = sorted(existing - {weights_name, f"{weights_name}.index", config_name})
+        if others:  # a reader might take these, or a mixture
             raise ValueError(
                 f"{directory}: holds {', '.join(others)} of a checkpoint in another format. Save "
                 "into another directory, or delete them."
@@ -673,15 +745,17 @@ class Transformer:
 
 
 class EncoderDecoder(Transformer):
-    """T5: an encoder, and a decoder that attends to it.
+    """Encoder-decoder graph (T5): an encoder, and a decoder that attends to its outputs.
 
-    Inputs and outputs depend on `config.stacks`: `"both"`: `token_ids`, `decoder_token_ids` to
-    the decoder's outputs; `"encoder"`: `token_ids` to `(batch, length, hidden_size)`;
-    `"decoder"`: `memory` (what the encoder gave, all of it visible) and `decoder_token_ids`.
+    Inputs and outputs depend on `config.stacks`:
+
+    - `"both"`: `token_ids` and `decoder_token_ids`, to the outputs of the decoder;
+    - `"encoder"`: `token_ids`, to `(batch, length, hidden_size)`;
+    - `"decoder"`: `memory` (outputs of the encoder, without a mask) and `decoder_token_ids`, to the
+      outputs of the decoder.
 
     Attributes:
-        encoder, decoder: the two halves of a whole model as models of their own, sharing its
-            layers.
+        encoder, decoder: the two halves of a full model as separate models that share its layers.
 
     Reference:
         Raffel et al., "T5", arXiv 1910.10683.
@@ -698,6 +772,7 @@ class EncoderDecoder(Transformer):
         return inputs
 
     def memory_input(self):
+        """Makes the input for the outputs of the encoder, `(batch, length, hidden_size)`."""
         return self.input("memory", self.config.hidden_size, dtype=keras.config.floatx())
 
     def build_graph(self, token_ids=None, decoder_token_ids=None, memory=None):
@@ -714,13 +789,14 @@ class EncoderDecoder(Transformer):
     draw = build_graph  # its name in version 0.1
 
     def encode_source(self, token_ids, bias):
+        """Computes the outputs of the encoder, `(batch, length, hidden_size)`."""
         positions = self.positions(token_ids)
         bias = bias + self.relative_bias("encoder_")(positions, positions)
         x = self.encode(self.embed(token_ids), {"bias": bias}, "encoder_")
         return self.layer(Dropout, "encoder_dropout", rate=self.config.dropout_rate)(x)
 
     def decode(self, token_ids, memory, memory_bias=None):
-        """The decoder's outputs: see `output_heads`."""
+        """Computes the outputs of the decoder, as a list: see `output_heads`."""
         positions = self.positions(token_ids)
         bias = self.attention_bias(token_ids, attend="lm", stack="decoder_")
         source_positions = self.positions(memory) if self.config.cross_position_bias else None
@@ -740,7 +816,7 @@ class EncoderDecoder(Transformer):
         source_positions=None,
         caches=None,
     ):
-        """The decoder's last hidden states, `(batch, length, hidden_size)`."""
+        """Computes the last hidden states of the decoder, `(batch, length, hidden_size)`."""
         relative = self.relative_bias("decoder_", bidirectional=False)
         bias = bias + relative(positions, key_positions)
         if self.config.cross_position_bias:
@@ -752,10 +828,15 @@ class EncoderDecoder(Transformer):
         return x * self.config.hidden_size**-0.5 if self.config.rescales else x
 
     def encode_prompt(self, token_ids, lengths):
-        """The encoder's states of rows of ids of these `lengths` `(batch, 1)`, and their bias."""
+        """Computes the outputs of the encoder, and their attention bias.
+
+        Args:
+            token_ids: `(batch, length)`.
+            lengths: number of tokens of each row, `(batch, 1)`.
+        """
         is_token = self.positions(token_ids) < lengths
-        visible = ops.logical_and(is_token, token_mask(token_ids, self.config.pad_token_id))
-        bias = self.attention_bias_layer(stack="encoder_")(token_ids, visible=visible)
+        padding_mask = ops.logical_and(is_token, token_mask(token_ids, self.config.pad_token_id))
+        bias = self.attention_bias_layer(stack="encoder_")(token_ids, visible=padding_mask)
         return self.encode_source(token_ids, bias), bias
 
     def decode_step(
@@ -787,6 +868,7 @@ class EncoderDecoder(Transformer):
         return self.token_scores(x[:, -1:] if visible is None else x)
 
     def relative_bias(self, stack, bidirectional=True):
+        """Returns the layer of T5's relative position bias, for the encoder or the decoder."""
         c = self.config
         return self.layer(
             RelativeBias,
@@ -808,16 +890,19 @@ class EncoderDecoder(Transformer):
         return self.keras_model([memory, token_ids], self.decode(token_ids, memory))
 
 
-def _check_kinds(**arguments):
-    """Raises where an argument is of another kind.
+def _check_types(**arguments):
+    """Checks the types of arguments.
 
     Args:
-        arguments: name -> its value, a function that tells whether it is of its kind, and the kind
-            in words. None is left alone.
+        **arguments: name -> `(value, predicate, expected)`: the value, which may be None, a
+            function that tells whether it has the right type, and that type in words.
+
+    Raises:
+        TypeError: a value has another type.
     """
-    for name, (value, is_of_kind, kind) in arguments.items():
-        if value is not None and not is_of_kind(value):
-            raise TypeError(f"{name}: expected {kind}, got {shown(value)}.")
+    for name, (value, predicate, expected) in arguments.items():
+        if value is not None and not predicate(value):
+            raise TypeError(f"{name}: expected {expected}, got {shown(value)}.")
 
 
 _is_tensor = keras.utils.is_keras_tensor
@@ -843,21 +928,21 @@ def _is_activation(value):
     return isinstance(value, str) or callable(value)
 
 
-def _is_place(value):
+def _is_path_or_mapping(value):
     return isinstance(value, str | os.PathLike | Mapping)
 
 
 def plain_value(value):
-    """A value of a config that JSON has no word for: a NumPy scalar, or a function by its name."""
+    """Converts a value that JSON cannot hold: a NumPy scalar, or a function (to its name)."""
     return value.item() if isinstance(value, np.generic) else value.__name__
 
 
 def _hint(config, checkpoint, keep_tokens=None, compound_tokens=None):
-    """A function that tells of a checkpoint what may be wrong if it does not fit a model."""
+    """Returns a function `checkpoint -> str`: a hint on why it does not match a model."""
     if getattr(checkpoint, "format", None) == "keras":
-        return quantized
+        return _quantized_hint
     chosen = {"vocab_size"} if keep_tokens is not None or compound_tokens else ()
-    return partial(advice, config, chosen=chosen)
+    return partial(mismatch_hint, config, chosen=chosen)
 
 
 def _check_names(
@@ -869,11 +954,14 @@ def _check_names(
     autoresize_weights=False,
     ignore_invalid_weights=False,
 ):
-    """Raises what loading would if the names of a checkpoint are not those of a model.
+    """Checks that a checkpoint has the names of a model, before the model is built.
 
-    So no block is built that a config claims and the checkpoint does not have.
+    This avoids building blocks that the config claims but the checkpoint does not have.
 
     Args: see `Transformer` and `Transformer.load_checkpoint`.
+
+    Raises:
+        CheckpointError: the one that loading would raise.
     """
     table, shapes = mappings.WEIGHTS[config.family], shapes_of(config)
     sizes, where = config.block_counts, str(getattr(checkpoint, "path", "the checkpoint"))
@@ -899,15 +987,19 @@ def _check_names(
     )
 
 
-def quantized(checkpoint):
-    """What to say of a file of Keras that does not fit, if it is of a quantized model."""
+def _quantized_hint(checkpoint):
+    """Returns a hint on a Keras file that does not match, if it is one of a quantized model."""
     if not any(checkpoint.dtype(name) == "int8" for name in checkpoint):
         return ""
-    return "\nIts weights are quantized: load it as a whole, with bert4keras_lite.load_model."
+    return "\nIts weights are quantized. Load the whole model, with bert4keras_lite.load_model."
 
 
 def _opened(checkpoint):
-    """A checkpoint in the names of the tables, and what to call it."""
+    """Opens a checkpoint and converts its names to those of the tables.
+
+    Returns:
+        The checkpoint, and its name for messages.
+    """
     if isinstance(checkpoint, Mapping):
         return adapt(checkpoint), str(getattr(checkpoint, "path", "the checkpoint"))
     return adapt(open_checkpoint(checkpoint)), str(checkpoint)
@@ -928,46 +1020,46 @@ def build_transformer_model(
     return_keras_model=True,
     **options,
 ):
-    """Builds a model, and loads a checkpoint into it.
+    """Builds a model and loads a checkpoint.
 
     Args:
-        config_path: a published config file, or the directory that holds it with its checkpoint
-            (then both are found there), or the name of a model on a hub (`"owner/name"`, see
+        config_path: a published config file; or a directory with the config and the checkpoint
+            (then both are read from it); or the name of a model on a hub (`"owner/name"`, see
             `hub.py`). None: the options are the config.
         checkpoint_path: a TensorFlow checkpoint (its prefix), a `.safetensors`, PyTorch or
             `.keras` file, a directory with one of them, or a dict name -> array. None: random
             weights.
-        model: the family, a key of `ARCHITECTURES`; `"auto"`: the config and the names of the
-            weights tell; or a `Config`, or a subclass of `Transformer`.
-        application: `"encoder"`: as the family is; `"lm"`, a language model that sees only what
-            came before; `"unilm"`, a sequence-to-sequence model that tells source from target by
-            the segment ids. The last two have the language-model head.
-        return_keras_model: False gives the `Transformer`, which knows the hidden states and can
-            save checkpoints.
-        **options: fields of `Config` (`with_mlm=True`, `dropout_rate=0.1`, ...; `with_mlm` is
-            another name of `with_lm`), arguments of `Transformer` (`layer_norm_cond=...`) and of
-            loading:
+        model: the family, a key of `ARCHITECTURES`; or `"auto"` (default), to infer it from the
+            config and the weight names; or a `Config`; or a subclass of `Transformer`.
+        application: `"encoder"` (default): the family as it is; `"lm"`: a causal language model;
+            `"unilm"`: a sequence-to-sequence model that distinguishes source and target by the
+            segment ids. The last two have the language-model head.
+        return_keras_model: False returns the `Transformer`, which has the hidden states and saves
+            checkpoints.
+        **options: fields of `Config` (`with_mlm=True`, `dropout_rate=0.1`, ...; `with_mlm` is an
+            alias of `with_lm`), arguments of `Transformer` (`layer_norm_cond=...`), and arguments
+            of loading:
 
             - `keep_tokens`: ids of the vocabulary rows to keep, in their new order;
-            - `compound_tokens`: for each row to append, the ids it is the average of;
+            - `compound_tokens`: for each row to append, the ids whose rows are averaged;
             - `autoresize_weights`, `ignore_invalid_weights`: see `Transformer.load_checkpoint`.
 
     Returns:
-        A `keras.Model`. BERT's inputs are `token_ids` and `segment_ids`, integers `(batch,
+        A `keras.Model`. The inputs of BERT are `token_ids` and `segment_ids`, integers `(batch,
         length)`, its outputs those of `Transformer.output_heads`; for T5 see `EncoderDecoder`.
 
     Raises:
-        TypeError: an option that does not exist; the nearest name is suggested.
-        ValueError: a config that is incomplete or contradicts itself, or the checkpoint.
-        CheckpointError: a checkpoint that is damaged or does not fit.
+        TypeError: an option does not exist; the message suggests the nearest name.
+        ValueError: the config is incomplete, or contradicts itself or the checkpoint.
+        CheckpointError: the checkpoint is damaged or does not match.
 
     Example:
         >>> bert = build_transformer_model("chinese_L-12_H-768_A-12", with_mlm=True)
         >>> bert.predict([token_ids, segment_ids])  # (batch, length, 21128)
     """
-    _check_kinds(
-        config_path=(config_path, _is_place, "a path, or a dict"),
-        checkpoint_path=(checkpoint_path, _is_place, "a path, or a dict name -> array"),
+    _check_types(
+        config_path=(config_path, _is_path_or_mapping, "a path, or a dict"),
+        checkpoint_path=(checkpoint_path, _is_path_or_mapping, "a path, or a dict name -> array"),
         application=(application, _is_text, "a name"),
     )
     config_path, checkpoint_path = map(local_directory, (config_path, checkpoint_path))
@@ -975,30 +1067,31 @@ def build_transformer_model(
     if checkpoint is not None:
         checkpoint, weights_where = _opened(checkpoint)
         where = weights_where if where == "the options" else where
-    options, spelled = under_our_names(options)
+    options, source_keys = to_field_names(options)
     options |= gate_of(options.get("hidden_act"))
-    # a Keras file names its arrays by the order of the layers, which tells nothing here
+    # the names in a Keras file only depend on the order of the layers: they do not tell the family
     named = {} if getattr(checkpoint, "format", None) == "keras" else checkpoint or {}
-    kind, family, row = _architecture(model, values, list(named), where)
-    graph = inspect.signature(kind.__init__).parameters.keys() - {"self", "config", "kwargs"}
+    cls, family, row = _architecture(model, values, list(named), where)
+    graph = inspect.signature(cls.__init__).parameters.keys() - {"self", "config", "kwargs"}
     known = {f.name for f in fields(Config)} | graph | LOADING_OPTIONS
-    check_flags(Transformer.load_checkpoint.flags, options)  # also where nothing is loaded
-    others = {name: name for name in mappings.CONFIG_KEYS}  # they will do as well
+    check_flags(Transformer.load_checkpoint.flags, options)  # even if nothing is loaded
+    others = {name: name for name in mappings.CONFIG_KEYS}  # these are accepted as well
     check_options("build_transformer_model", options, known, others)
     if application not in APPLICATIONS:
         raise ValueError(f"application={application!r}: expected one of {', '.join(APPLICATIONS)}.")
 
     given = {name for name, value in options.items() if value is not None}
-    said = judge(values, where, named, bool(named) and not without_place(named, row))
+    all_known = bool(named) and not unmatched_names(named, row)
+    ignored_keys = check_unknown_keys(values, where, named, all_known)
     values = {name: value for name, value in values.items() if name not in given}
-    values, ambiguous = resolve_ambiguities(family, values, checkpoint)
-    measured = infer_from_weights(named, family, values) if named else {}
-    refuse_roberta(values | measured, where)
-    values = row | measured | values | {name: options[name] for name in given}
+    values, ambiguities = resolve_ambiguities(family, values, checkpoint)
+    inferred = infer_from_weights(named, family, values) if named else {}
+    check_not_roberta(values | inferred, where)
+    values = row | inferred | values | {name: options[name] for name in given}
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
-    values[SPELLED] = values.get(SPELLED, {}) | spelled
+    values[SOURCE_KEYS] = values.get(SOURCE_KEYS, {}) | source_keys
     keep, compound = options.get("keep_tokens"), options.get("compound_tokens")
-    check_rows(2**31, keep, compound)  # how many there are, loading knows
+    check_rows(2**31, keep, compound)  # loading checks it again, with the number of rows
     if keep is not None:
         values["vocab_size"] = len(keep)
     if compound:
@@ -1011,33 +1104,37 @@ def build_transformer_model(
     arguments = {name: options[name] for name in graph & options.keys()}
 
     if checkpoint is None:
-        transformer = kind(config, **arguments)
+        transformer = cls(config, **arguments)
     else:
-        warn([*said, *ambiguous, *known_issues(family, values, named)], where)
+        warn([*ignored_keys, *ambiguities, *known_issues(family, values, named)], where)
         loading = {name: options[name] for name in LOADING_OPTIONS & options.keys()}
-        if kind is class_for(config.stacks) and "layers" not in arguments:
+        if cls is class_for(config.stacks) and "layers" not in arguments:
             _check_names(config, checkpoint, arguments.get("prefix") or "", **loading)
         with deferred_initialization():
-            transformer = kind(config, **arguments)
+            transformer = cls(config, **arguments)
         loaded = transformer.load_checkpoint(checkpoint, **loading)
         _initialize_rest(transformer, loaded)
     return transformer.model if return_keras_model else transformer
 
 
 def _check_activations(config, values, where):
-    """Raises if a config, made of `values`, names an activation that cannot be one here."""
+    """Checks the activations of a config, which was made from `values`.
+
+    Raises:
+        ValueError: an activation is ambiguous, unknown, or changes the shape.
+    """
     for name in ("hidden_act", *HEADS):
         value = getattr(config, name)
         if value == "leaky_relu":
             raise ValueError(
-                f"{where}: {key_of(values, name)} is 'leaky_relu', whose slope is 0.2 in Keras and 0.01"
-                f" in PyTorch. Pass the one that is meant as a function, {name}=."
+                f"{where}: {key_of(values, name)} is 'leaky_relu', whose slope is 0.2 in Keras and "
+                f"0.01 in PyTorch. Pass the right one as a function, {name}=."
             )
         try:
-            keeps = not isinstance(value, str) or _keeps_shape(get_activation(value))
+            is_valid = not isinstance(value, str) or _keeps_shape(get_activation(value))
         except (TypeError, ValueError):
-            keeps = False
-        if not keeps:
+            is_valid = False
+        if not is_valid:
             raise ValueError(
                 f"{where}: {key_of(values, name)} is {value!r:.200}; expected the name of an"
                 " activation that keeps the shape, such as 'gelu' or 'relu'."
@@ -1045,13 +1142,13 @@ def _check_activations(config, values, where):
 
 
 def _keeps_shape(function):
-    """Whether an activation takes one array, and gives one of that shape."""
+    """Whether an activation takes one array and returns one of the same shape."""
     array = ops.zeros((1, 2))
     return function(array).shape == array.shape
 
 
 def _architecture(model, values, names, where):
-    """The class that draws the graph, the family, and its differences from BERT."""
+    """Returns the class that builds the graph, the family, and its differences from BERT."""
     if isinstance(model, Config):
         row = {f.name: getattr(model, f.name) for f in fields(model)}
         return class_for(model.stacks), model.family, row
@@ -1059,8 +1156,8 @@ def _architecture(model, values, names, where):
         check_family(model, values, where)
         row = ARCHITECTURES[model]
         return class_for(row.get("stacks", "one")), model, row
-    given_kind = model if inspect.isclass(model) and issubclass(model, Transformer) else None
-    if given_kind is None and model != "auto":
+    given_cls = model if inspect.isclass(model) and issubclass(model, Transformer) else None
+    if given_cls is None and model != "auto":
         raise ValueError(
             f"model={model!r}: expected 'auto', one of {', '.join(ARCHITECTURES)}, a Config or a "
             "subclass of Transformer."
@@ -1070,17 +1167,17 @@ def _architecture(model, values, names, where):
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     row = ARCHITECTURES[family]
-    return given_kind or class_for(row.get("stacks", "one")), family, row
+    return given_cls or class_for(row.get("stacks", "one")), family, row
 
 
 def class_for(stacks):
-    """The class that draws a graph of so many `Config.stacks`."""
+    """Returns the class that builds the graph for a value of `Config.stacks`."""
     return Transformer if stacks == "one" else EncoderDecoder
 
 
 def _initialize_rest(transformer, loaded):
-    """Draws the matrices that building under `deferred_initialization` left at zero."""
-    start_at_zero = ("gamma_dense/kernel", "beta_dense/kernel")
+    """Initializes the matrices that `deferred_initialization` left at zero and no file provided."""
+    zero_initialized = ("gamma_dense/kernel", "beta_dense/kernel")
     for path, variable in transformer.variables.items():
-        if path not in loaded and len(variable.shape) > 1 and not path.endswith(start_at_zero):
+        if path not in loaded and len(variable.shape) > 1 and not path.endswith(zero_initialized):
             variable.assign(transformer.initializer(variable.shape, variable.dtype))

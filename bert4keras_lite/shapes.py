@@ -1,9 +1,10 @@
-"""The variables of a model and their shapes, as its config tells them, without the model.
+"""Variables of a model and their shapes, computed from its config without building the model.
 
-Knows no framework: a conversion is checked as loading is, and takes no Keras.
+Uses no framework: a conversion is checked like loading, without Keras.
 """
 
-# what the normalizations of `Config.norm` have, and those that a block has at `Config.norm_at`
+# variables of the normalizations, for each `Config.norm`; and the normalizations of a block, for
+# each `Config.norm_at`
 _NORMS = {
     "layer": ("gamma", "beta"),
     "rms": ("gamma",),
@@ -25,13 +26,13 @@ _STACKS = {
 
 
 def shapes_of(config):
-    """The shape of each variable of a model.
+    """Computes the shapes of all variables of a model.
 
     Args:
         config: a `Config`.
 
     Returns:
-        Path (as in `mappings.py`) -> shape.
+        A dict path (as in `mappings.py`) -> shape.
     """
     layers = _embeddings(config) | (_heads(config) if config.stacks != "encoder" else {})
     for stack, counter in _STACKS[config.stacks].items():
@@ -93,8 +94,8 @@ def _block(c, norm_at, with_memory):
         for branch, parts in branches.items()
         for part, variables in parts.items()
     }
-    slots = (slot for slot in _NORM_SLOTS[norm_at] if slot.split("_")[0] in branches)
-    return layers | {f"{slot}_norm": _norm(c, c.hidden_size) for slot in slots}
+    norms = (slot for slot in _NORM_SLOTS[norm_at] if slot.split("_")[0] in branches)
+    return layers | {f"{slot}_norm": _norm(c, c.hidden_size) for slot in norms}
 
 
 def _attention(c):

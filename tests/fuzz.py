@@ -517,9 +517,9 @@ def read_config(path):
         family = configs.recognize(values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    configs.judge(values, where)
+    configs.check_unknown_keys(values, where)
     values, _ = configs.resolve_ambiguities(family, values)
-    configs.refuse_roberta(values, where)
+    configs.check_not_roberta(values, where)
     configs.Config.from_values(configs.ARCHITECTURES[family] | values, where)
 
 

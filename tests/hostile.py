@@ -63,7 +63,7 @@ def read_tokenizer(path):
 def read_config(path):
     values = configs.read_config(path)
     row = configs.ARCHITECTURES[configs.recognize(values)]
-    configs.refuse_roberta(values, str(path))
+    configs.check_not_roberta(values, str(path))
     return str(configs.Config.from_values(row | values, str(path)))
 
 
@@ -1625,7 +1625,7 @@ def read_names(path):
     unknown = [
         name
         for row in configs.ARCHITECTURES.values()
-        for name in configs.without_place(checkpoint, row)
+        for name in configs.unmatched_names(checkpoint, row)
     ]
     return f"{len(set(unknown))} unknown names"
 
@@ -2035,7 +2035,7 @@ def config_repeating_key(folder):
     return config(folder, {"token_id" * 100_000 + "\nx": 1})
 
 
-@case(lambda path: len(configs.judge(configs.read_config(path), str(path))))
+@case(lambda path: len(configs.check_unknown_keys(configs.read_config(path), str(path))))
 def config_repeating_geometry(folder):
     return config(folder, {"norm_" * 100_000 + "\nx": 1})
 
@@ -2095,7 +2095,7 @@ def config_pipe(folder):
     return folder / "config.json"
 
 
-@case(lambda path: configs.judge(configs.read_config(path), str(path)))
+@case(lambda path: configs.check_unknown_keys(configs.read_config(path), str(path)))
 def config_long_key(folder):
     (folder / "config.json").write_text(json.dumps({"k" * 4_900_000: 1}))
     return folder / "config.json"

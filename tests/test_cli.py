@@ -421,7 +421,7 @@ def test_a_reader_that_has_enough_is_no_mistake():
         ("application=[]", "application: expected a name, got []"),
         ("layers=5", "layers: expected a dict name -> layer, got 5"),
         ("compound_tokens=5", "compound_tokens: expected a list of lists, got 5"),
-        ("prefix=5", "prefix: expected a text, got 5"),
+        ("prefix=5", "prefix: expected a string, got 5"),
         ("hidden_sizes=5", "has no option 'hidden_sizes'"),
     ],
 )

@@ -218,7 +218,7 @@ def test_wrappers_in_a_pickle(value, names):
 def test_quantized_weights_are_refused_as_such(rewritten, name):
     directory = rewritten(arrays={name: np.ones(8, "float32")})
     with pytest.raises(
-        CheckpointError, match=r"weights are quantized \('bert\.encoder.*dequantize"
+        CheckpointError, match=r"weights are quantized \(see 'bert\.encoder.*dequantize"
     ):
         load(directory)
 
@@ -351,7 +351,7 @@ def test_axes_of_heads_are_held_against_the_config(tmp_path):
         ),
         ((), (2, 3), "got the shapes () and (2, 3)"),
         ((8, 2), (3, 4), "got the shapes (8, 2) and (3, 4)"),
-        ((20_000, 1), (1, 20_000), "expected a product of less than 67108864 bytes"),
+        ((20_000, 1), (1, 20_000), "expected a product of at most 67108864 bytes"),
     ],
 )
 def test_tables_of_albert_that_cannot_be_multiplied(narrow, wide, said):
@@ -360,7 +360,7 @@ def test_tables_of_albert_that_cannot_be_multiplied(narrow, wide, said):
     with pytest.raises(CheckpointError, match=re.escape(said)) as error:
         adapt(arrays)
     assert f"the checkpoint: '{table}' and '{table}_2'" in str(error.value)
-    with pytest.raises(CheckpointError, match=f"holds '{table}_2'; expected '{table}', too"):
+    with pytest.raises(CheckpointError, match=f"holds '{table}_2'; expected '{table}' as well"):
         adapt({f"{table}_2": arrays[f"{table}_2"]})
 
 
@@ -440,7 +440,7 @@ def test_a_state_file_that_names_an_absent_step(tmp_path):
     ],
     ids=lambda keys: next(iter(keys)),
 )
-def test_bookkeeping_of_transformers_is_passed_over(rewritten, keys):
+def test_bookkeeping_of_transformers_is_ignored(rewritten, keys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load(rewritten(keys=keys))
@@ -452,14 +452,14 @@ def test_bookkeeping_of_transformers_is_passed_over(rewritten, keys):
 )
 def test_a_key_of_somebodys_own_is_a_warning_where_all_weights_fit(rewritten, keys):
     key = next(iter(keys))
-    with pytest.warns(UserWarning, match=rf"config\.json: the key '{key}' .*is passed over"):
+    with pytest.warns(UserWarning, match=rf"config\.json: the key '{key}' .*is ignored"):
         load(rewritten(keys=keys))
 
 
 def test_a_key_of_somebodys_own_is_an_error_without_weights_or_beside_strange_ones(rewritten):
     keys = {"fancy_gate": "on"}
     directory = rewritten(arrays={"bert.encoder.gate": np.ones(8, "float32")}, keys=keys)
-    advice = r"config\.json: the key 'fancy_gate' .*may change the architecture.*take it out"
+    advice = r"config\.json: the key 'fancy_gate' .*may change the architecture.*remove it"
     with pytest.raises(ValueError, match=advice):
         load(directory)
     with pytest.raises(ValueError, match=advice):
@@ -478,7 +478,7 @@ def test_a_key_that_shapes_the_model_is_always_an_error(rewritten, key):
     arrays |= {"bert.pooler.dense.bias": np.ones(8, "float32")}
     with pytest.raises(ValueError, match=f"the key '{key}'.*is part of the architecture") as caught:
         load(rewritten(arrays=arrays, keys={key: 2}))
-    assert "take it out" not in str(caught.value)
+    assert "remove it" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -491,14 +491,14 @@ def test_a_key_that_shapes_the_model_is_always_an_error(rewritten, key):
     ],
 )
 def test_a_size_that_is_not_that_of_the_weights_is_named(rewritten, key, ours, theirs):
-    advice = rf"with {ours}={theirs}; this one has {ours}={theirs + 2}: correct the config"
+    advice = rf"with {ours}={theirs}; this one has {ours}={theirs + 2}\. Correct the config"
     with pytest.raises(CheckpointError, match=advice):
         load(rewritten(keys={key: theirs + 2}))
 
 
 def test_an_unknown_model_type_can_be_overruled(bert, rewritten):
     directory = rewritten(keys={"model_type": "our-bert"})
-    with pytest.raises(ValueError, match=r"model_type is 'our-bert'.*name it with model="):
+    with pytest.raises(ValueError, match=r"model_type is 'our-bert'.*pass it as model="):
         load(directory)
     assert_same_weights(load(directory, model="bert"), load(bert))
 
@@ -530,7 +530,7 @@ def test_names_of_another_graph_are_no_bert(bert, rewritten, prefix):
             lambda name: name.replace("bert.", f"{prefix}."), arrays, {"model_type": None}
         )
 
-    with pytest.raises(ValueError, match=f"begin with '{prefix}'.*name it with model="):
+    with pytest.raises(ValueError, match=f"begin with '{prefix}'.*pass it as model="):
         load(directory(prefix))
     assert_same_weights(load(directory(prefix), model="bert"), load(bert))
     assert_same_weights(load(directory("our_own")), load(bert))
@@ -619,15 +619,15 @@ def test_a_directory_holds_one_format(tmp_path, formats):
 def test_blocks_that_the_weights_lack_are_not_built(monkeypatch, tmp_path, model, format):
     small(model).save_checkpoint(tmp_path, format)
     claims = {"model": model} | ({"num_decoder_layers": 128} if model != "bert" else {})
-    with pytest.warns(UserWarning, match="ignored, as asked"):  # which is another wish
+    with pytest.warns(UserWarning, match="ignored, as requested"):  # which is another wish
         load(tmp_path, model=model, num_hidden_layers=3, ignore_invalid_weights=True)
 
     def block(self, name, **options):
         raise AssertionError(f"{name} is built")
 
     monkeypatch.setattr(Transformer, "block", block)
-    with pytest.raises(CheckpointError, match=r"does not fit the model .*\n- .*block_2") as error:
+    with pytest.raises(CheckpointError, match=r"does not match the model .*\n- .*block_2") as error:
         load(tmp_path, num_hidden_layers=128, **claims)
     assert str(tmp_path) in str(error.value) and "... and" in str(error.value)
     size = "num_decoder_layers" if "num_decoder_layers" in claims else "num_hidden_layers"
-    assert format == "keras" or f"{size}=128: correct" in str(error.value)
+    assert format == "keras" or f"{size}=128. Correct" in str(error.value)

@@ -179,7 +179,7 @@ def test_a_vocabulary_whose_padding_is_another_id_is_told(tmp_path):
     build_transformer_model(**sizes).save_checkpoint(tmp_path)
     (tmp_path / "vocab.txt").write_bytes(b"a\r\nb\r\n[PAD]\r\nc\r\n")
     with pytest.warns(
-        UserWarning, match=r"vocab\.txt.*\[PAD\] has the id 2, but the model hides 0"
+        UserWarning, match=r"vocab\.txt.*\[PAD\] has the id 2, but the model masks 0"
     ):
         build_transformer_model(tmp_path)
     with warnings.catch_warnings():
@@ -208,7 +208,7 @@ def test_a_save_that_fails_changes_nothing(format, tmp_path, monkeypatch):
         ({"[PAD]": "0"}, TypeError, "vocab: expected"),
         ({"a b": 0}, ValueError, "vocab: 'a b' contains white space"),
         ({"a": 0, "b": 0}, ValueError, "vocab gives id 0 to both"),
-        ({"a": 60}, ValueError, "vocab: 61 tokens, but the model has 60 rows"),
+        ({"a": 60}, ValueError, "vocab: has 61 tokens; expected at most 60"),
     ]:
         with pytest.raises(error, match=told):
             transformer.save_checkpoint(tmp_path / "new", format, vocab=wrong)
@@ -408,7 +408,7 @@ def test_left_over_weights_are_a_warning():
 def test_ignore_invalid_weights():
     case = CASES["encoder"]
     weights = {k: v for k, v in case.weights.items() if "layer_1/output/dense" not in k}
-    with pytest.warns(UserWarning, match=r"ignored, as asked"):
+    with pytest.warns(UserWarning, match=r"ignored, as requested"):
         transformer = build_transformer_model(
             None, weights, ignore_invalid_weights=True, return_keras_model=False, **case.config
         )
@@ -444,7 +444,7 @@ def test_unknown_option_suggests_the_nearest():
         ('{"hidden_size": 32}', "no vocab_size, num_hidden_layers"),
         ('{"model_type": "bart"}', "model_type is 'bart'"),
         ('{"num_hidden_groups": 2}', "num_hidden_groups is 2"),
-        ('{"use_alibi": true}', "the key 'use_alibi'.*not understood"),
+        ('{"use_alibi": true}', "the key 'use_alibi'.*is unknown"),
         ('{"position_embedding_type": "relative_key"}', "position_embedding_type"),
         (
             json.dumps(TINY | {"norm": "layernorm"}),
@@ -506,7 +506,7 @@ def test_unknown_option_suggests_the_nearest():
         *(
             (
                 json.dumps(TINY | {"model_type": model, "attention_head_size": 3} | more),
-                "expected an even size of a head, got 3",
+                "expected an even head size, got 3",
             )
             for model, more in (
                 ("roformer", {}),
@@ -516,10 +516,10 @@ def test_unknown_option_suggests_the_nearest():
         ),
         (
             json.dumps(TINY | {"model_type": "nezha", "attention_key_size": 2}),
-            "attention_key_size=2: in this model the values have positions",
+            "attention_key_size=2: this model encodes positions in the values",
         ),
         ('{"layer_types": ["full_attention", "sliding_attention"]}', "layer_types is .*sliding"),
-        ('{"model_type": "modernbert", "vocab_size": 9}', "global_attn_every_n_layers is left out"),
+        ('{"model_type": "modernbert", "vocab_size": 9}', "global_attn_every_n_layers is missing"),
         ('{"global_attn_every_n_layers": 3}', "global_attn_every_n_layers is 3"),
         ('{"rope_parameters": {"rope_type": "yarn"}}', "rope_parameters is {'rope_type': 'yarn'}"),
         ('{"rope_parameters": 7}', "rope_parameters is 7; expected an object"),
@@ -541,12 +541,12 @@ def test_unknown_option_suggests_the_nearest():
             '{"global_rope_theta": 10000.0, "rope_parameters": {"rope_theta": 2e4}}',
             "rope_theta of rope_parameters is 20000.0, and global_rope_theta is 10000.0; expected",
         ),
-        ('{"norm_type": "batch"}', "norm_type is 'batch'; here only"),
+        ('{"norm_type": "batch"}', r"norm_type is 'batch'; expected \['layer_norm'"),
         (json.dumps(TINY | {"is_decoder": True}), "is_decoder is true.*expected application='lm'"),
         ('{"n_embd": 1e400}', "n_embd is inf; expected an integer from 1 to 2147483647"),
         (
             json.dumps(TINY | {f"no_{i}_key": 1 for i in range(201)}),
-            "201 keys are not understood, such as 'no_0_key'",
+            "201 keys are unknown, such as 'no_0_key'",
         ),
     ],
 )
@@ -584,7 +584,7 @@ def test_every_key_of_a_config_has_a_kind(model_type, value):
         except ValueError as error:
             assert value is not None and f"the config: {key} is " in str(error)
         else:
-            values.pop(configs.SPELLED)
+            values.pop(configs.SOURCE_KEYS)
             told = {name: values[name] for name in values if values[name] is not None}
             unchanged = told.items() <= configs.translate(base).items()
             assert unchanged if value is None else type(value) in kinds_of(key)
@@ -609,7 +609,7 @@ def test_no_config_and_no_checkpoint(tmp_path):
         ),
         ({"application": "seq2seq"}, "expected one of encoder, lm, unilm"),
         ({"model": "bart"}, "expected 'auto', one of bert, roberta"),
-        ({"hidden_size": 30}, "no multiple"),
+        ({"hidden_size": 30}, "not a multiple"),
         ({"hidden_size": True}, "the options: hidden_size is True; expected an integer"),
         ({"with_nsp": []}, r"with_nsp is \[\]; expected True, False, a name or a function"),
         ({"scale_decoder_outputs": "false"}, "is 'false'; expected one of False, True, tied"),
@@ -639,7 +639,7 @@ def test_every_option_has_a_kind(name):
 
 
 def test_an_option_under_two_names():
-    with pytest.raises(TypeError, match="hidden_size and n_embd are both the hidden_size"):
+    with pytest.raises(TypeError, match="hidden_size and n_embd both mean hidden_size"):
         build_transformer_model(**TINY, n_embd=32)
 
 
@@ -648,7 +648,7 @@ def test_an_option_under_two_names():
     [
         (5, "compound_tokens: expected a list of lists, got 5"),
         ([5], "number 0: expected a list of ids"),
-        ([[1], ([1, 2], [1])], "number 1: expected 2 weights whose sum is not 0, got"),
+        ([[1], ([1, 2], [1])], "number 1: expected 2 weights with a sum other than 0, got"),
         ([([1, 2], [1, -1])], "number 0: expected 2 weights"),
         ([([1, 2], "ab")], "number 0: expected 2 weights"),
     ],
@@ -709,7 +709,7 @@ def test_an_adapter_beside_the_weights_is_told(tmp_path):
         warnings.simplefilter("error")
         build_transformer_model(tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2}')
-    with pytest.warns(UserWarning, match=r"adapter_config\.json: the adapter .* is left out"):
+    with pytest.warns(UserWarning, match=r"adapter_config\.json: the adapter .* is not loaded"):
         build_transformer_model(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"no bert_config\.json or config\.json"):

@@ -866,7 +866,7 @@ def test_a_model_that_can_have_no_head_gives_its_vectors(tokenizer, tmp_path):
     transformer.save_checkpoint(tmp_path, "tf", vocab=tokenizer)
     found = load(tmp_path)
     assert {"vectors", "attention"} == set(found.abilities)
-    assert "needs token vectors of hidden_size" in found.cannot["fill-mask"]
+    assert "needs embeddings of hidden_size" in found.cannot["fill-mask"]
 
 
 def test_what_has_no_place_in_utf_8_is_told_without(served):

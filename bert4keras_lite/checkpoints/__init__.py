@@ -1,6 +1,6 @@
-"""Checkpoints of every common format as lazy mappings from name to NumPy array, and back.
+"""Reading and writing checkpoints of all common formats, as lazy mappings name -> NumPy array.
 
-Needs neither TensorFlow, PyTorch nor Keras, and runs nothing that a file contains.
+Needs neither TensorFlow, PyTorch nor Keras, and runs no code in a file.
 
 Example:
 
@@ -34,8 +34,8 @@ from .zip_file import open_zip
 
 __all__ = ["Checkpoint", "CheckpointError", "open_checkpoint", "save_checkpoint"]
 
-LEAST_NAME = 64  # bytes of an index for each tensor, if it lists more than one file may have
-# what the names of descriptions of checkpoints in several files end with
+LEAST_NAME = 64  # bytes per tensor of an index that lists more than `MAX_TENSORS`
+# endings of the names of files that describe a sharded checkpoint
 INDEX = (".index.json", "weights.json")
 LOOKED_FOR = (
     "model.safetensors, model.safetensors.index.json, a TensorFlow checkpoint ('checkpoint' or one "
@@ -48,22 +48,23 @@ LOOKED_FOR = (
 def open_checkpoint(path, verify=True):
     """Opens a checkpoint of any format as a lazy mapping from name to NumPy array.
 
-    The format is told by what is in the file: TensorFlow (V2), safetensors, PyTorch (zip and
-    older), `.npz`, Keras `.weights.h5` and `.keras`. That all shards are there and are long enough
-    is checked here, so that no tensor is found missing when half a model is loaded.
+    The format is recognized by the content of the file: TensorFlow (V2), safetensors, PyTorch (zip
+    and older), `.npz`, Keras `.weights.h5` and `.keras`. Opening checks that all shards exist and
+    are long enough, so that loading does not fail halfway.
 
     Args:
-        path: a file, the `.index.json` (of Keras, `.weights.json`) of a sharded checkpoint, the
-            prefix (or any file) of a TensorFlow checkpoint, or a directory that holds one checkpoint.
-        verify: whether to check the checksum of a tensor when it is read, where the format has
-            such: TensorFlow's and `.npz`. (Those of TensorFlow's index are always checked.)
+        path: a file, the `.index.json` (for Keras, `.weights.json`) of a sharded checkpoint, the
+            prefix (or any file) of a TensorFlow checkpoint, or a directory with one checkpoint.
+        verify: whether to verify the checksum of a tensor when it is read, for formats that have
+            checksums: TensorFlow's and `.npz`; default True. (Those of TensorFlow's index are
+            always verified.)
 
     Returns:
         A `Checkpoint`.
 
     Raises:
-        CheckpointError: nothing is there, a shard is missing, or a file is damaged, of an unknown
-            format, or a pickle of more than tensors.
+        CheckpointError: there is no checkpoint, a shard is missing, or a file is damaged, has an
+            unknown format, or is a pickle of other objects than tensors.
 
     Example:
 
@@ -74,7 +75,7 @@ def open_checkpoint(path, verify=True):
     """
     path = Path(path)
     if "\0" in str(path):
-        raise CheckpointError(f"{str(path)!r:.200}: no file has such a name.")
+        raise CheckpointError(f"{str(path)!r:.200}: no file can have such a name.")
     with reading(path):
         directory = path if path.is_dir() else path.parent
     try:
@@ -91,41 +92,49 @@ def open_checkpoint(path, verify=True):
 
 
 def _ranks(paths):
-    """The `Checkpoint` of each rank, in the order of their numbers."""
+    """Opens the `Checkpoint` of each rank, in the order of the ranks.
+
+    Raises:
+        CheckpointError: a rank is missing.
+    """
     ranks = {path.name.split("_")[2]: path for path in paths}
     numbers = [f"{i:02d}" for i in range(len(paths))]
-    absent = [number for number in numbers if number not in ranks]
-    if absent:
+    missing = [number for number in numbers if number not in ranks]
+    if missing:
         raise CheckpointError(
-            f"{paths[0].parent}: holds {len(paths)} of the files {megatron.FILES}, but none of rank "
-            f"{absent[0]}; get the files of all ranks"
+            f"{paths[0].parent}: holds {len(paths)} of the files {megatron.FILES}, but none of "
+            f"rank {missing[0]}. Get the files of all ranks."
         )
     if len({_identity(path) for path in paths}) < len(paths):
         raise CheckpointError(
-            f"{paths[0].parent}: two of the files {megatron.FILES} are links to one; expected a file "
-            "for each rank. Get the files of all ranks."
+            f"{paths[0].parent}: two of the files {megatron.FILES} are links to the same file; "
+            "expected a file for each rank. Get the files of all ranks."
         )
     allowance = torch_file.Allowance()
     return [_open(ranks[number], True, allowance) for number in numbers]
 
 
 def _identity(path):
-    """What tells a file from all others, by whatever name it is opened."""
+    """Returns a key that is the same for all paths of a file."""
     status = path.stat()
     return (status.st_dev, status.st_ino) if status.st_ino else path.resolve()
 
 
 def _find(directory):
-    """The checkpoint that a directory holds."""
+    """Returns the path of the checkpoint in a directory.
+
+    Raises:
+        CheckpointError: there is none, or several.
+    """
 
     def only(pattern):
-        found = sorted(directory.glob(pattern))
-        if len(found) > 1:
+        paths = sorted(directory.glob(pattern))
+        if len(paths) > 1:
             raise CheckpointError(
-                f"{directory}: holds {len(found)} files {pattern}; name one of them: "
-                + listed([file.name for file in found])
+                f"{directory}: holds {len(paths)} files {pattern}; expected one. Pass the path of "
+                f"one of them: {listed([path.name for path in paths])}."
             )
-        return found[0] if found else None
+        return paths[0] if paths else None
 
     def named(name):
         return directory / name if (directory / name).is_file() else None
@@ -143,19 +152,25 @@ def _find(directory):
         or only("*.keras")
     )
     if path is None:
-        raise CheckpointError(f"{directory}: holds no checkpoint; looked for {LOOKED_FOR}")
+        raise CheckpointError(f"{directory}: holds no checkpoint; looked for {LOOKED_FOR}.")
     return path
 
 
 def _open(path, verify, allowance=None):
-    """The checkpoint of a file; `allowance` is that of all files of which it is one."""
+    """Opens the checkpoint of a file.
+
+    Args:
+        path: of the file.
+        verify: see `open_checkpoint`.
+        allowance: `torch_file.Allowance` for all files of a sharded checkpoint, or None.
+    """
     prefix = tf_bundle.prefix_of(path)
     if prefix is not None:
         return Checkpoint(prefix, "tf", tf_bundle.read_entries(prefix, verify))
     if not path.exists():
         raise CheckpointError(
-            f"{path}: no such file, nor {path.name}.index of a TensorFlow checkpoint; name a "
-            "checkpoint's file, its prefix, or the directory that holds it"
+            f"{path}: no such file, nor {path.name}.index of a TensorFlow checkpoint. Pass the "
+            "file of a checkpoint, its prefix, or its directory."
         )
     size_of(path)
     with reading(path):
@@ -176,37 +191,42 @@ def _open(path, verify, allowance=None):
 
 
 def _open_sharded(path, verify):
-    """A checkpoint in several files, by its JSON index: name of tensor -> name of file."""
+    """Opens a sharded checkpoint, by its JSON index: name of tensor -> name of file."""
     files = _weight_map(path)
     names, entries, allowance = {}, dict.fromkeys(files), torch_file.Allowance()
     shards = _shards(path, files.values())
     for name, file in files.items():
         names.setdefault(shards[file], []).append(name)
-    for place, own in names.items():
-        shard = _open(place, verify, allowance)
+    for shard_path, shard_names in names.items():
+        shard = _open(shard_path, verify, allowance)
         if shard.format not in ("safetensors", "torch"):
             raise CheckpointError(
-                f"{shard.path}: is of format {shard.format}, which has no shards."
+                f"{shard.path}: has the format {shard.format}; expected safetensors or torch, for "
+                "a shard."
             )
-        _check_index(
-            shard, [name for name in shard if shards.get(files.get(name)) != place], files, path
-        )
-        entries.update(_of_index(shard, own, path))
+        others = [name for name in shard if shards.get(files.get(name)) != shard_path]
+        _check_index(shard, others, files, path)
+        entries.update(_listed_entries(shard, shard_names, path))
     return Checkpoint(path, shard.format, entries)
 
 
 def _check_index(shard, others, files, index):
-    """Raises if a shard holds a tensor that an index lists of another, and tells what it does not list.
+    """Checks the tensors of a shard that the index does not list for it; warns if there are any.
 
     Args:
-        others: names of its tensors that the index does not say to be here.
-        files: name -> shard of the index.
+        shard: a `Checkpoint`.
+        others: names of these tensors.
+        files: name -> file, from the index.
+        index: path of the index.
+
+    Raises:
+        CheckpointError: the index lists one of them for another shard.
     """
-    twice = next((name for name in others if name in files), None)
-    if twice is not None:
+    duplicate = next((name for name in others if name in files), None)
+    if duplicate is not None:
         raise CheckpointError(
-            f"{shard.path}: holds {twice!r:.200}, which is in {files[twice]!r:.200}, as {index} says; "
-            "expected it in one shard. Get or copy the files again."
+            f"{shard.path}: holds {duplicate!r:.200}, which is in {files[duplicate]!r:.200} "
+            f"according to {index}; expected it in one shard. Get or copy the files again."
         )
     if others:
         warnings.warn(
@@ -216,11 +236,18 @@ def _check_index(shard, others, files, index):
         )
 
 
-def _of_index(shard, names, index):
-    """Name -> `Entry` of what an index lists of a shard: no more of it is kept."""
-    absent = next((name for name in names if name not in shard), None)
-    if absent is not None:
-        raise CheckpointError(f"{shard.path}: {absent!r:.200} should be here, as {index} says")
+def _listed_entries(shard, names, index):
+    """Returns name -> `Entry` of the tensors that an index lists for a shard, and frees the rest.
+
+    Raises:
+        CheckpointError: the shard does not have one of them.
+    """
+    missing = next((name for name in names if name not in shard), None)
+    if missing is not None:
+        raise CheckpointError(
+            f"{shard.path}: {missing!r:.200} should be in this file, according to {index}. Get or "
+            "copy the files again."
+        )
     kept = Checkpoint(shard.path, shard.format, {name: shard.entry(name) for name in names})
     return {
         name: Entry(kept.shape(name), kept.dtype(name), partial(kept.__getitem__, name))
@@ -229,7 +256,7 @@ def _of_index(shard, names, index):
 
 
 def _open_sharded_keras(path):
-    """A model of Keras in several files, by its JSON index: group of variables -> names of files."""
+    """Opens a sharded Keras model, by its JSON index: group of variables -> names of files."""
     groups = {
         group: [files] if isinstance(files, str) else files
         for group, files in _weight_map(path).items()
@@ -237,14 +264,16 @@ def _open_sharded_keras(path):
     shards = _shards(path, chain.from_iterable(groups.values()))
     for shard in shards.values():
         if not keras_file.is_h5(shard):
-            raise CheckpointError(f"{shard}: is no HDF5 file, as {path} says")
+            raise CheckpointError(
+                f"{shard}: is not HDF5; expected a shard of {path}. Get or copy the file again."
+            )
     groups = {group: [shards[file] for file in files] for group, files in groups.items()}
     entries, layers = keras_file.read_shards(path, groups)
     return Checkpoint(path, "keras", entries, layers=layers)
 
 
 def _weight_map(path):
-    """What the index of a sharded checkpoint tells of its files."""
+    """Reads the map of names to files from the index of a sharded checkpoint."""
     most = max(MAX_TENSORS, size_of(path) // LEAST_NAME)
     files = read_json(path, path.read_bytes())["weight_map"]
     if len(files) > most or not files:
@@ -253,27 +282,35 @@ def _weight_map(path):
 
 
 def _shards(path, files):
-    """Name -> path of the files that an index lists, once they are known to be beside it.
+    """Returns name -> path of the files that an index lists, which must be next to the index.
 
-    Links to one file have one path: it is opened once.
+    Links to the same file have one path, so that it is opened once.
+
+    Raises:
+        CheckpointError: a file is missing, or would be in another directory.
     """
     shards, paths = {}, {}
     for file in sorted(set(files)):
         if not is_file_name(file):
-            raise CheckpointError(f"{path}: names a shard outside of its directory: {file!r:.200}")
+            raise CheckpointError(
+                f"{path}: names a shard outside of its directory: {file!r:.200}; expected a file "
+                "name."
+            )
         if file.endswith(INDEX):
-            raise CheckpointError(f"{path}: names an index as a shard: {file!r:.200}")
+            raise CheckpointError(
+                f"{path}: names an index as a shard: {file!r:.200}; expected a file of tensors."
+            )
         shards[file] = path.parent / file
         if not shards[file].is_file():
             raise CheckpointError(
-                f"{shards[file]!s:.400}: this shard, listed in {path}, is missing"
+                f"{shards[file]!s:.400}: this shard, listed in {path}, is missing. Get it as well."
             )
         shards[file] = paths.setdefault(_identity(shards[file]), shards[file])
     return shards
 
 
 def _format_of(path):
-    """The format of a file, and the function that reads it."""
+    """Recognizes the format of a file; returns it and the function that reads it."""
     with open(path, "rb") as file:
         start = file.read(512)
     if start.startswith(b"PK\3\4"):
@@ -291,45 +328,43 @@ def _format_of(path):
         return "safetensors", safetensor_file.read_entries
     elif keras_file.is_h5(path):
         return "keras", keras_file.read_h5
-    raise CheckpointError(f"{path}: {_what_it_may_be(start)}")
+    raise CheckpointError(f"{path}: {_describe_unknown(start)}")
 
 
-def _what_it_may_be(start):
+def _describe_unknown(start):
+    """Describes a file of no known format, by its first bytes, for the error message."""
     if not start:
-        return "is empty; get or copy the file again"
+        return "is empty. Get or copy the file again."
     if start.startswith(b"version https://git-lfs"):
-        return (
-            "is only Git LFS's pointer to a checkpoint; fetch the file itself with `git lfs pull`"
-        )
+        return "is only the Git LFS pointer of a checkpoint. Fetch the file with `git lfs pull`."
     if start[257:262] == b"ustar":
-        return "is a tar archive; unpack it (or, if an old PyTorch wrote it, save it again)"
+        return "is a tar archive. Unpack it (or, if an old PyTorch wrote it, save it again)."
     return (
         "not a checkpoint of a known format (TensorFlow, safetensors, PyTorch, .npz, .weights.h5, "
-        ".keras), or damaged at its start"
+        ".keras), or damaged at its start."
     )
 
 
 def save_checkpoint(path, tensors, format="tf", metadata=None):
     """Saves named arrays as a TensorFlow checkpoint or a safetensors file.
 
-    Whenever saving is interrupted, what was at `path` before stays whole (see `files.saving`).
-    Tensors are fetched one at a time.
+    Saving is atomic: if it is interrupted, the old files at `path` stay (see `files.saving`).
+    Tensors are read one at a time.
 
     Args:
         path: for TensorFlow the prefix, such as `"out/bert_model.ckpt"`: writes
-            `bert_model.ckpt.index`, `bert_model.ckpt.data-00000-of-00001` and the directory's
-            state file `checkpoint`. For safetensors the file. Missing directories are made.
-        tensors: a mapping from name to array, possibly lazy (a `Checkpoint`, for one).
-            For safetensors a mapping that is not a `Checkpoint` is gone through twice, since that
-            format begins with all shapes.
-        format: `"tf"` or `"safetensors"`.
-        metadata: for safetensors, a dictionary of strings to store along; the default
-            `{"format": "pt"}` is what `transformers` asks for.
+            `bert_model.ckpt.index`, `bert_model.ckpt.data-00000-of-00001` and the state file
+            `checkpoint` of the directory. For safetensors the file. Missing directories are
+            created.
+        tensors: mapping name -> array, possibly lazy, such as a `Checkpoint`. For safetensors, a
+            mapping that is not a `Checkpoint` is read twice, as that format begins with all shapes.
+        format: `"tf"` (default) or `"safetensors"`.
+        metadata: for safetensors, a dict of strings to store; the default `{"format": "pt"}` is
+            required by transformers.
 
     Raises:
-        CheckpointError: a dtype or name that the format cannot hold, or a file that cannot be
-            written.
-        ValueError: an unknown format, or metadata for a format that has none.
+        CheckpointError: the format does not support a dtype or a name, or a file cannot be written.
+        ValueError: the format is unknown, or has no metadata.
 
     Example:
 
@@ -337,12 +372,14 @@ def save_checkpoint(path, tensors, format="tf", metadata=None):
     """
     if format not in ("tf", "safetensors") or (format == "tf" and metadata is not None):
         raise ValueError(
-            f"format must be 'tf' (without metadata) or 'safetensors', and is {format!r} with "
-            f"metadata={metadata!r}"
+            f"format: expected 'tf' (without metadata) or 'safetensors', got {format!r:.200} with "
+            f"metadata={metadata!r:.200}."
         )
     path = Path(path)
     if path.is_dir():
-        raise CheckpointError(f"{path}: is a directory; name a file in it (or a prefix, for 'tf')")
+        raise CheckpointError(
+            f"{path}: is a directory; expected the path of a file (or the prefix, for 'tf')."
+        )
     with saving_checkpoint(path.parent) as stage:
         if format == "tf":
             tf_bundle.write(stage / path.name, tensors)
@@ -352,7 +389,7 @@ def save_checkpoint(path, tensors, format="tf", metadata=None):
 
 @contextmanager
 def saving_checkpoint(directory):
-    """`files.saving` for checkpoints: its error is a `CheckpointError`, and no old shard stays."""
+    """Context like `files.saving` that raises `CheckpointError`, and removes old shards."""
     try:
         with saving(directory) as stage:
             yield stage

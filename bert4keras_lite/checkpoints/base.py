@@ -1,7 +1,7 @@
-"""What the checkpoint formats share: the error, the lazy mapping, the mapped file, the limits.
+"""Base of the checkpoint formats: errors, the lazy mapping, the mapped file, limits.
 
-Files come from strangers. Whatever they claim, opening one takes no more memory than its size
-explains, and no process is lost to it: see `docs/reliability.md`.
+Files are not trusted. Whatever a file claims, opening it takes no more memory than its size
+explains and does not crash the process: see `docs/reliability.md`.
 """
 
 import difflib
@@ -17,15 +17,15 @@ import numpy as np
 
 from .. import parsing
 
-MAX_RANK = 32  # of every NumPy that is supported
-MAX_TENSORS = 50_000  # of one file
-COMPARED = 10_000  # names, with one that is not there: more would take seconds
+MAX_RANK = 32  # of arrays, in every supported NumPy
+MAX_TENSORS = 50_000  # per file
+COMPARED = 10_000  # names that are compared with a missing one: more would take seconds
 
 
 class CheckpointError(Exception):
-    """A checkpoint that cannot be read or written: says which file, what is wrong, what to do.
+    """Error for a checkpoint that cannot be read or written; names the file and what to do.
 
-    Names in it may come out of a file: control characters are escaped.
+    Names in the message may be from the file, so control characters are escaped.
     """
 
     def __str__(self):
@@ -33,25 +33,25 @@ class CheckpointError(Exception):
 
 
 class FormatError(CheckpointError, ValueError):
-    """A model that a format has no names for."""
+    """Error for a model whose variables have no names in a format."""
 
 
 class MissingTensorError(CheckpointError, KeyError):
-    """A name that a checkpoint does not hold; also a `KeyError`, as mappings promise."""
+    """Error for a name that a checkpoint does not have; also a `KeyError`, as for any mapping."""
 
     def __init__(self, path, name, names):
         super().__init__(path, name, names)
         self.path, self.name, self.names = path, name, names
 
-    def __str__(self):  # lazily: `get` and `in` raise and drop this error, and never pay for it
+    def __str__(self):  # lazy, as `get` and `in` raise and drop this error
         near = difflib.get_close_matches(str(self.name), self.names[:COMPARED], n=3)
         listed = ", ".join(f"{name!r:.200}" for name in near)
         hint = f"the nearest names are {listed}" if near else f"it holds {len(self.names)} others"
-        return f"{self.path}: no tensor is named {self.name!r:.200}; {hint}"
+        return f"{self.path}: no tensor is named {self.name!r:.200}; {hint}."
 
 
 class Entry(NamedTuple):
-    """One tensor of a checkpoint: what is known without reading it, and how to read it."""
+    """Tensor of a checkpoint: its shape, its dtype, and a function that reads it."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -59,20 +59,21 @@ class Entry(NamedTuple):
 
 
 class Checkpoint(Mapping):
-    """The tensors of a checkpoint: a lazy, read-only mapping from name to NumPy array.
+    """Lazy, read-only mapping from the names of a checkpoint's tensors to NumPy arrays.
 
-    Made by `open_checkpoint`. Opening reads names, shapes and dtypes; a tensor is read when it is
-    asked for, and is a view on the memory-mapped file where the format allows. Such a view keeps
-    its file mapped, so there is nothing to close. A file must not be changed in place while it is
-    in use; replacing it, as `save_checkpoint` does, is safe.
+    Returned by `open_checkpoint`. Opening reads names, shapes and dtypes; a tensor is read on
+    access, and is a view on the memory-mapped file where the format allows it. A view keeps its
+    file mapped, so nothing has to be closed. A file must not be changed in place while it is in
+    use; replacing it, as `save_checkpoint` does, is safe.
 
     Attributes:
         path: the file that was opened (for TensorFlow the prefix, for shards their index).
         format: `"tf"`, `"safetensors"`, `"torch"`, `"npz"` or `"keras"`.
-        dialect: what its names were translated from (see `dialects.py`), or None.
-        layers: of a file of Keras: group -> the name of the layer that it is of.
-        num_heads: how many heads of attention its arrays had an axis for, or None.
-        counters: of a file of PyTorch: numbers beside the weights, see `torch_file.COUNTERS`.
+        dialect: the `Dialect` that its names were translated from (see `dialects.py`), or None.
+        layers: for Keras files: group -> name of its layer.
+        num_heads: number of attention heads, if arrays of the file have an axis for them, or None.
+        counters: for PyTorch files: numbers stored next to the weights, see
+            `torch_file.COUNTERS`.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Checkpoint(Mapping):
         self.counters = counters or {}
 
     def entry(self, name):
-        """The `Entry` of a tensor."""
+        """Returns the `Entry` of a tensor."""
         try:
             return self._entries[name]
         except (KeyError, TypeError):
@@ -104,11 +105,11 @@ class Checkpoint(Mapping):
         return name in self._entries
 
     def shape(self, name):
-        """The shape of a tensor, a tuple of ints. Reads no data."""
+        """Returns the shape of a tensor, a tuple of ints, without reading it."""
         return self.entry(name).shape
 
     def dtype(self, name):
-        """The NumPy dtype of a tensor; `object` for one that cannot be read. Reads no data."""
+        """Returns the NumPy dtype of a tensor (`object` if unreadable), without reading it."""
         return self.entry(name).dtype
 
     def __repr__(self):
@@ -117,37 +118,53 @@ class Checkpoint(Mapping):
 
 @contextmanager
 def reading(path):
-    """Turns whatever a parser trips over in a damaged file into one `CheckpointError`."""
+    """Context that converts any error of a parser to a `CheckpointError` that names the file."""
     try:
         yield
     except CheckpointError:
         raise
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except Exception as error:
         raise damaged(path, f"{type(error).__name__}: {error!s:.200}") from error
 
 
-def damaged(path, what):
-    """The error for a file that is not what it should be."""
-    return CheckpointError(f"{path}: damaged or truncated: {what}; get or copy the file again")
+def damaged(path, problem):
+    """Makes the error for a damaged file.
+
+    Args:
+        path: of the file.
+        problem: what is wrong; a period at its end is optional.
+    """
+    return CheckpointError(
+        f"{path}: damaged or truncated: {problem.removesuffix('.')}. Get or copy the file again."
+    )
 
 
 def size_of(path):
-    """The size of a file in bytes, once it is known to be one: a pipe would never end."""
+    """Returns the size of a file in bytes, after checking that it is a file and not a pipe.
+
+    Raises:
+        CheckpointError: it is not.
+    """
     try:
         return parsing.size_of(path)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise CheckpointError(str(error)) from error
 
 
 def read_json(path, text):
-    """What a JSON text of bytes holds; no key may be there twice.
+    """Parses JSON.
+
+    Args:
+        path: of the file, for messages.
+        text: bytes.
 
     Raises:
-        CheckpointError: it would take far more memory than its length explains.
+        CheckpointError: it is not JSON, has a key twice, or would take far more memory than its
+            length explains.
     """
     try:
         return parsing.parse_json(text, repeats="none")
@@ -155,20 +172,26 @@ def read_json(path, text):
         raise damaged(path, f"{error!s:.300}") from error
 
 
-def unreadable(path, name, shape, kind):
-    """An entry that is listed but whose values are not numbers."""
+def unreadable(path, name, shape, content):
+    """Makes an entry for a tensor whose values are not numbers: reading it raises.
+
+    Args:
+        path: of the file, for messages.
+        name, shape: of the tensor.
+        content: what the tensor holds, in words.
+    """
 
     def read():
         raise CheckpointError(
-            f"{path}: {name!r:.200} holds {kind}, and only numbers can be read, of dtypes "
-            "that NumPy or ml_dtypes has; leave it out, or save it in another dtype"
+            f"{path}: {name!r:.200} holds {content}, and only numbers can be read, of dtypes that "
+            "NumPy or ml_dtypes has. Leave it out, or save it in another dtype."
         )
 
     return Entry(shape, np.dtype(object), read)
 
 
 class MappedFile:
-    """A file mapped into memory when its first array is read."""
+    """File that is mapped into memory when its first array is read."""
 
     def __init__(self, path):
         self.path = Path(path)
@@ -177,30 +200,39 @@ class MappedFile:
     @cached_property
     def buffer(self):
         with parsing.naming(self.path), open(self.path, "rb") as file:
-            # the system refuses to map nothing, and a shard of empty tensors is an empty file
+            # an empty file, such as a shard of empty tensors, cannot be mapped
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size else b""
 
     def array(self, offset, shape, dtype, strides=None, order="C"):
-        """A read-only view on the file; a copy where the file has the values out of alignment."""
+        """Returns a read-only view on the file, or a copy if the values are not aligned in it."""
         array = np.ndarray(shape, dtype, self.buffer, offset, strides, order)
         return array if array.flags.aligned else array.copy(order)
 
     def entry(self, name, offset, shape, dtype, order="C"):
-        """An `Entry` for values stored in one piece, after checking that the file has them all."""
+        """Makes an `Entry` for contiguous values, after checking that the file has all of them.
+
+        Args:
+            name, shape, dtype: of the tensor.
+            offset: of its first byte.
+            order: `"C"` or `"F"`.
+
+        Raises:
+            CheckpointError: the file is too short.
+        """
         shape = checked_shape(self.path, name, shape)
         size = math.prod(shape) * dtype.itemsize
         if not 0 <= offset <= self.size - size:
-            place = f"{size} bytes from byte {offset}"
-            what = f"{name!r:.200} should take {place}, and the file has {self.size}"
-            raise damaged(self.path, what)
+            extent = f"{size} bytes from byte {offset}"
+            problem = f"{name!r:.200} should take {extent}, and the file has {self.size}"
+            raise damaged(self.path, problem)
         return Entry(shape, dtype, lambda: self.array(offset, shape, dtype, order=order))
 
 
 def release(array):
-    """Lets the system take back the memory of the mapped file that `array` is a view on, if it is.
+    """Releases the memory of the mapped file that an array is a view on, if it is one.
 
-    For reading a large file once, part by part: the array stays valid, and what is touched again
-    is read again.
+    This is for reading a large file once, part by part. The array stays valid; accessing it reads
+    the file again.
     """
     while isinstance(array, np.ndarray):
         array = array.base
@@ -209,7 +241,11 @@ def release(array):
 
 
 def checked_shape(path, name, shape):
-    """`shape` as a tuple, once it is known to be one."""
+    """Returns `shape` as a tuple, after checking that it is a shape.
+
+    Raises:
+        CheckpointError: it is not.
+    """
     if (
         not isinstance(shape, list | tuple)
         or len(shape) > MAX_RANK
@@ -220,6 +256,6 @@ def checked_shape(path, name, shape):
 
 
 def as_bytes(array):
-    """The values of an array, contiguous and little-endian, as a flat view of bytes."""
+    """Returns the values of an array, contiguous and little-endian, as a flat array of bytes."""
     array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return array.reshape(-1).view(np.uint8)

@@ -1,8 +1,8 @@
-"""Checkpoints in a spelling of their own, presented under the names the tables know.
+"""Dialects: checkpoints with other weight names, translated to the names of the tables.
 
-A dialect is a sign (a name that only its files have) and rules: a pattern of names, what to call
-them instead, and what to do to the array. No rule leaves an array out: what may be a copy gets the
-name of one, and is compared. Nothing is read until it is asked for.
+A dialect has a sign (a name that only its files have) and rules: a pattern of names, the new name,
+and the change of the array. No rule drops an array: one that may be a copy gets the name of a copy,
+and is compared. Arrays are read on access.
 """
 
 import math
@@ -25,10 +25,10 @@ def _first_joined(shape):
     return (shape[0] * shape[1], *shape[2:])
 
 
-# what is done to an array: (the first axes that it may have, its new shape, the array)
+# change -> (allowed lengths of the first axis, function of the shape, function of the array)
 CHANGES = {
     "same": (None, lambda shape: shape, lambda array: array),
-    "turn": (None, lambda shape: shape[::-1], lambda array: array.T),
+    "transpose": (None, lambda shape: shape[::-1], lambda array: array.T),
     "squeeze": (range(1, 2), lambda shape: shape[1:], lambda array: array[0]),
     "without row 0": (
         range(1, 1 << 60),
@@ -44,23 +44,23 @@ CHANGES = {
 }
 
 
-# what stands before all names in a file that a wrapper of the model wrote: PyTorch's DataParallel and
+# prefix of the names in a file saved by a wrapper of the model: PyTorch's DataParallel and
 # torch.compile, Lightning, TensorFlow Hub
 WRAPPERS = r"^(((module|_orig_mod|model)\.)+|module/)"
 
 
-# what stands beside a quantized weight: bitsandbytes' 4 and 8 bits, fp8, GPTQ and AWQ
+# endings of names next to a quantized weight: bitsandbytes' 4 and 8 bits, fp8, GPTQ and AWQ
 QUANTIZED = r"(?s)\.(absmax|quant_map|quant_state\..*|SCB|weight_scale(_inv)?|qweight|qzeros|weight_packed)$"
 
 
 class Dialect(NamedTuple):
-    """How one group of files spells what others spell otherwise.
+    """Weight names of one group of files.
 
     Attributes:
-        name: whose it is.
-        sign: matches a name that only its files have.
-        rules: see above.
-        outdated: keys of its configs that speak of the layout in the file, not of the one here.
+        name: of the publisher and model.
+        sign: pattern of a name that only its files have.
+        rules: list of (pattern, new name, key of `CHANGES`).
+        outdated: keys of its configs that describe the layout in the file, not the translated one.
     """
 
     name: str
@@ -69,14 +69,14 @@ class Dialect(NamedTuple):
     outdated: tuple = ()
 
 
-def _uer_block(there):
-    """Rules for the dense layers of a block, to the TensorFlow names that begin with `there`."""
+def _uer_block(prefix):
+    """Returns the rules for the dense layers of a block, to TensorFlow names with this prefix."""
     return [
-        (rf"{_UER_BLOCK}{ours}\.weight$", f"{there}{theirs}/kernel", "turn")
-        for ours, theirs in _UER_INNER.items()
+        (rf"{_UER_BLOCK}{theirs}\.weight$", f"{prefix}{ours}/kernel", "transpose")
+        for theirs, ours in _UER_INNER.items()
     ] + [
-        (rf"{_UER_BLOCK}{ours}\.bias$", f"{there}{theirs}/bias", "same")
-        for ours, theirs in _UER_INNER.items()
+        (rf"{_UER_BLOCK}{theirs}\.bias$", f"{prefix}{ours}/bias", "same")
+        for theirs, ours in _UER_INNER.items()
     ]
 
 
@@ -112,7 +112,7 @@ UER_BERT = Dialect(
             r"bert/encoder/layer_\1/output/LayerNorm/\2",
             "same",
         ),
-        (r"target\.(mlm\.linear_1|mlm_linear_1)\.weight$", "cls/predictions/transform/dense/kernel", "turn"),
+        (r"target\.(mlm\.linear_1|mlm_linear_1)\.weight$", "cls/predictions/transform/dense/kernel", "transpose"),
         (r"target\.(mlm\.linear_1|mlm_linear_1)\.bias$", "cls/predictions/transform/dense/bias", "same"),
         (
             r"target\.(mlm\.layer_norm|layer_norm)\.(gamma|beta)$",
@@ -120,8 +120,8 @@ UER_BERT = Dialect(
             "same",
         ),
         (r"target\.(mlm\.linear_2|mlm_linear_2)\.bias$", "cls/predictions/output_bias", "same"),
-        (r"target\.(mlm\.linear_2|mlm_linear_2)\.weight$", "cls/predictions/decoder/kernel", "turn"),
-        (r"target\.(sp\.linear_1|nsp_linear_1)\.weight$", "bert/pooler/dense/kernel", "turn"),
+        (r"target\.(mlm\.linear_2|mlm_linear_2)\.weight$", "cls/predictions/decoder/kernel", "transpose"),
+        (r"target\.(sp\.linear_1|nsp_linear_1)\.weight$", "bert/pooler/dense/kernel", "transpose"),
         (r"target\.(sp\.linear_1|nsp_linear_1)\.bias$", "bert/pooler/dense/bias", "same"),
         (r"target\.(sp\.linear_2|nsp_linear_2)\.weight$", "cls/seq_relationship/output_weights", "same"),
         (r"target\.(sp\.linear_2|nsp_linear_2)\.bias$", "cls/seq_relationship/output_bias", "same"),
@@ -146,44 +146,46 @@ UER_GPT2 = Dialect(
             "same",
         ),
         (r"encoder\.layer_norm\.(gamma|beta)$", r"gpt/output/LayerNorm/\1", "same"),
-        (r"target\.(lm\.)?output_layer\.weight$", "gpt/lm_head/kernel", "turn"),
+        (r"target\.(lm\.)?output_layer\.weight$", "gpt/lm_head/kernel", "transpose"),
     ],
 )
 
 
-def _uer_t5_attention(prefix, here, there):
-    letters = ["linear_layers.0", "linear_layers.1", "linear_layers.2", "final_linear"]
+def _uer_t5_attention(prefix, theirs, ours):
+    """Returns the rules for an attention layer of UER's T5, to Hugging Face's names."""
+    linears = ["linear_layers.0", "linear_layers.1", "linear_layers.2", "final_linear"]
     return [
         (
-            prefix + re.escape(f"{here}.{linear}.weight") + "$",
-            f"{there}.{letter}.weight",
+            prefix + re.escape(f"{theirs}.{linear}.weight") + "$",
+            f"{ours}.{letter}.weight",
             "same",
         )
-        for linear, letter in zip(letters, "qkvo", strict=True)
+        for linear, letter in zip(linears, "qkvo", strict=True)
     ]
 
 
 def _uer_t5_stack(name, transformer, sublayers):
-    prefix, there = rf"{name}\.{transformer}\.(\d+)\.", rf"{name}.block.\1.layer."
+    """Returns the rules for the encoder or decoder of UER's T5, to Hugging Face's names."""
+    prefix, our_prefix = rf"{name}\.{transformer}\.(\d+)\.", rf"{name}.block.\1.layer."
     rules = []
-    for n, (attention, norm, theirs) in enumerate(sublayers):
-        rules += _uer_t5_attention(prefix, attention, f"{there}{n}.{theirs}")
-        rules.append((prefix + norm + r"\.weight$", f"{there}{n}.layer_norm.weight", "same"))
+    for n, (attention, norm, ours) in enumerate(sublayers):
+        rules += _uer_t5_attention(prefix, attention, f"{our_prefix}{n}.{ours}")
+        rules.append((prefix + norm + r"\.weight$", f"{our_prefix}{n}.layer_norm.weight", "same"))
     last = len(sublayers)
-    for ours, theirs in (
+    for theirs, ours in (
         ("linear_gate", "wi_0"), ("linear_1", "wi_1"), ("linear_2", "wo"),
     ):  # fmt: skip
         rules.append(
             (
-                prefix + rf"feed_forward\.{ours}\.weight$",
-                f"{there}{last}.DenseReluDense.{theirs}.weight",
+                prefix + rf"feed_forward\.{theirs}\.weight$",
+                f"{our_prefix}{last}.DenseReluDense.{ours}.weight",
                 "same",
             )
         )
     norm = rf"layer_norm_{last + 1}\.weight$"
     return [
         *rules,
-        (prefix + norm, f"{there}{last}.layer_norm.weight", "same"),
+        (prefix + norm, f"{our_prefix}{last}.layer_norm.weight", "same"),
         (
             rf"{name}\.(self_pos_emb|relative_pos_emb)\.relative_attention_bias\.weight$",
             f"{name}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
@@ -235,7 +237,7 @@ MEGATRON_GPT2 = Dialect(
         (
             _MEGATRON + r"attention\.query_key_value\.(query|key|value)\.weight$",
             r"gpt/transformer/layer_\1/attention/self/\2/kernel",
-            "turn",
+            "transpose",
         ),
         (
             _MEGATRON + r"attention\.query_key_value\.(query|key|value)\.bias$",
@@ -244,32 +246,32 @@ MEGATRON_GPT2 = Dialect(
         ),
         *(
             rule
-            for ours, theirs in (
+            for theirs, ours in (
                 (r"attention\.dense", "attention/output/dense"),
                 (r"mlp\.dense_h_to_4h", "intermediate/dense"),
                 (r"mlp\.dense_4h_to_h", "output/dense"),
             )
             for rule in (
-                (_MEGATRON + ours + r"\.weight$", rf"gpt/transformer/layer_\1/{theirs}/kernel", "turn"),
-                (_MEGATRON + ours + r"\.bias$", rf"gpt/transformer/layer_\1/{theirs}/bias", "same"),
+                (_MEGATRON + theirs + r"\.weight$", rf"gpt/transformer/layer_\1/{ours}/kernel", "transpose"),
+                (_MEGATRON + theirs + r"\.bias$", rf"gpt/transformer/layer_\1/{ours}/bias", "same"),
             )
         ),
         *(
             rule
-            for ours, theirs in (
+            for theirs, ours in (
                 (_MEGATRON + "input_layernorm", r"gpt/transformer/layer_\1/attention/input"),
                 (_MEGATRON + "post_attention_layernorm", r"gpt/transformer/layer_\1/input"),
                 (r"transformer\.final_layernorm", "gpt/output"),
             )
             for rule in (
-                (ours + r"\.weight$", f"{theirs}/LayerNorm/gamma", "same"),
-                (ours + r"\.bias$", f"{theirs}/LayerNorm/beta", "same"),
+                (theirs + r"\.weight$", f"{ours}/LayerNorm/gamma", "same"),
+                (theirs + r"\.bias$", f"{ours}/LayerNorm/beta", "same"),
             )
         ),
     ],
 )  # fmt: skip
 
-# brightmart's albert_zh before it took Google's layout; the word tables are multiplied, see `adapt`
+# brightmart's albert_zh before it used Google's layout; its two word tables are multiplied
 ALBERT_ZH = Dialect(
     "albert_zh",
     r"bert/embeddings/word_embeddings_2$",
@@ -308,7 +310,7 @@ ALBERT_ZH = Dialect(
     outdated=("embedding_size",),
 )
 
-# HFL's RBT3: a head in two stages, of which the first is the masked language model
+# HFL's RBT3: a head in two stages; the first one is the masked-language-model head
 TWO_STAGE_HEAD = Dialect(
     "a two-stage MLM head",
     r"cls/predictions/output_prev_bias$",
@@ -318,22 +320,22 @@ TWO_STAGE_HEAD = Dialect(
     ],
 )
 
-# TensorFlow 2's official BERT (LaBSE on TensorFlow Hub). What else stands after the name of a weight
-# is what an optimizer keeps of it.
+# TensorFlow 2's official BERT (LaBSE on TensorFlow Hub). Names of weights with other endings are
+# slots of an optimizer.
 _STORED = r"(?::0|/\.ATTRIBUTES/VARIABLE_VALUE)?$"
 OFFICIAL_BERT = Dialect(
     "TensorFlow 2's official BERT",
     r"(?:.*/)?transformer/layer_0/self_attention/query/kernel" + _STORED,
     [
-        (rf"(?:.*/)?{ours}{_STORED}", theirs, "same")
-        for ours, theirs in (
+        (rf"(?:.*/)?{theirs}{_STORED}", ours, "same")
+        for theirs, ours in (
             ("word_embeddings/embeddings", "bert/embeddings/word_embeddings"),
             ("position_embedding/(?:position_)?embeddings", "bert/embeddings/position_embeddings"),
             ("type_embeddings/embeddings", "bert/embeddings/token_type_embeddings"),
             ("embeddings/layer_norm/(gamma|beta)", r"bert/embeddings/LayerNorm/\1"),
             *(
-                (rf"transformer/layer_(\d+)/{ours}/(\w+)", rf"bert/encoder/layer_\1/{theirs}/\2")
-                for ours, theirs in (
+                (rf"transformer/layer_(\d+)/{theirs}/(\w+)", rf"bert/encoder/layer_\1/{ours}/\2")
+                for theirs, ours in (
                     ("self_attention/query", "attention/self/query"),
                     ("self_attention/key", "attention/self/key"),
                     ("self_attention/value", "attention/self/value"),
@@ -350,8 +352,8 @@ OFFICIAL_BERT = Dialect(
     ],
 )
 
-# Its kernels have an axis for the heads, under Google's names, too: pattern, number of axes, which
-# of them it is, change
+# Its kernels have an axis for the heads, also under Google's names: (pattern, number of axes, axis
+# of the heads, change)
 HEADS = [
     (r"bert/encoder/layer_\d+/attention/self/(query|key|value)/kernel", 3, 1, "join last axes"),
     (r"bert/encoder/layer_\d+/attention/self/(query|key|value)/bias", 2, 0, "join last axes"),
@@ -364,7 +366,7 @@ DIALECTS = [
 
 
 def dialect_of(names):
-    """The `Dialect` that a checkpoint's names are in, or None."""
+    """Returns the `Dialect` of the names of a checkpoint, or None."""
     return next(
         (d for d in DIALECTS if any(re.match(d.sign, name) for name in names)),
         None,
@@ -372,13 +374,13 @@ def dialect_of(names):
 
 
 def unwrapped(checkpoint):
-    """A checkpoint without what wrappers of the model put before the names of its weights.
+    """Removes the prefixes of wrappers of the model from the names of a checkpoint.
 
     Args:
         checkpoint: mapping name -> array.
 
     Returns:
-        A `Checkpoint` if any name changes, else `checkpoint` itself.
+        A `Checkpoint` if any name changes, otherwise `checkpoint`.
     """
     plain = {name: re.sub(WRAPPERS, "", name) for name in checkpoint}
     times = Counter(plain.values())
@@ -390,24 +392,23 @@ def unwrapped(checkpoint):
 
 
 def adapt(checkpoint):
-    """The checkpoint under the names that the tables know; itself if it has them already.
+    """Translates a checkpoint to the names of the tables.
 
     Args:
         checkpoint: mapping name -> array.
 
     Returns:
-        A `Checkpoint` if anything had to change.
+        A `Checkpoint` if anything changes, otherwise `checkpoint`.
 
     Raises:
-        CheckpointError: the weights are quantized, or two names of a dialect mean one weight.
+        CheckpointError: the weights are quantized, or two names of a dialect mean the same weight.
     """
     quantized = next((name for name in checkpoint if re.search(QUANTIZED, name)), None)
     if quantized:
         raise CheckpointError(
-            f"{_path(checkpoint)}: its weights are quantized "
-            f"({quantized!r:.200} says how), and only plain numbers are read here; take the file they "
-            "were made from, or write them with transformers: model.dequantize(), then "
-            "model.save_pretrained()"
+            f"{_path(checkpoint)}: its weights are quantized (see {quantized!r:.200}); expected "
+            "plain numbers. Take the file that they were made from, or save them with "
+            "transformers: model.dequantize(), then model.save_pretrained()."
         )
     checkpoint = unwrapped(checkpoint)
     dialect = dialect_of(checkpoint)
@@ -415,24 +416,24 @@ def adapt(checkpoint):
 
 
 def _translated(checkpoint, dialect):
-    """A checkpoint of a dialect under the names that the tables know."""
+    """Translates a checkpoint of a dialect to the names of the tables."""
     entries, stored = {}, {}
 
-    def add(there, name, change):
-        if there in stored:
+    def add(ours, name, change):
+        if ours in stored:
             raise CheckpointError(
-                f"{_path(checkpoint)}: {stored[there]!r:.200} and {name!r:.200} are both read as "
-                f"{there!r:.200}, in the names of {dialect.name}; expected one of them. Leave out "
+                f"{_path(checkpoint)}: {stored[ours]!r:.200} and {name!r:.200} are both read as "
+                f"{ours!r:.200}, in the names of {dialect.name}; expected one of them. Leave out "
                 "the one that is not the model's weight."
             )
-        stored[there] = name
-        entries[there] = _changed(checkpoint, name, change)
+        stored[ours] = name
+        entries[ours] = _changed(checkpoint, name, change)
 
     for name in checkpoint:
-        for pattern, there, change in dialect.rules:
-            found = re.fullmatch(pattern, name)
-            if found:
-                add(found.expand(there), name, change)
+        for pattern, ours, change in dialect.rules:
+            match = re.fullmatch(pattern, name)
+            if match:
+                add(match.expand(ours), name, change)
                 break
         else:
             add(name, name, "same")
@@ -444,12 +445,12 @@ def _translated(checkpoint, dialect):
 
 
 def _with_joined_heads(checkpoint):
-    """A checkpoint without the axes of `HEADS`, which tells how many heads they had.
+    """Joins the axes of `HEADS`; the number of heads is kept in `num_heads`.
 
     Raises:
         CheckpointError: two arrays have different numbers of heads.
     """
-    changes, counted = {}, {}  # count of heads -> the first array that has it
+    changes, counted = {}, {}  # name -> change, and number of heads -> the first array with it
     for name in checkpoint:
         for pattern, axes, axis, change in HEADS:
             shape = _shape(checkpoint, name)
@@ -469,16 +470,22 @@ def _with_joined_heads(checkpoint):
 
 
 def _presented(checkpoint, entries, dialect=None, num_heads=None):
+    """Makes a `Checkpoint` of these entries, with the path and format of another one."""
     format = getattr(checkpoint, "format", "npz")
     return Checkpoint(_path(checkpoint), format, entries, dialect, num_heads=num_heads)
 
 
 def _path(checkpoint):
-    """What messages call it."""
+    """Returns the name of a checkpoint in messages."""
     return getattr(checkpoint, "path", "the checkpoint")
 
 
 def _changed(checkpoint, name, change):
+    """Makes the `Entry` of a changed array.
+
+    Raises:
+        CheckpointError: the array does not have the rows that the change needs.
+    """
     first, to_shape, to_array = CHANGES[change]
     lazy = hasattr(checkpoint, "shape")
     shape = _shape(checkpoint, name)
@@ -486,8 +493,8 @@ def _changed(checkpoint, name, change):
     if first and (not shape or shape[0] not in first):
         rows = "1 row" if len(first) == 1 else "1 row or more"
         raise CheckpointError(
-            f"{_path(checkpoint)}: {name!r:.200}: expected {rows}, got the shape {shape!s:.200}. Get "
-            "or copy the file again."
+            f"{_path(checkpoint)}: {name!r:.200}: expected {rows}, got the shape {shape!s:.200}. "
+            "Get or copy the file again."
         )
     return Entry(tuple(to_shape(shape)), dtype, partial(_read, checkpoint, name, to_array))
 
@@ -503,30 +510,30 @@ def _read(checkpoint, name, to_array):
 
 
 def _name_plain_feed_forward(entries, path):
-    """UER calls the only input projection of an ungated T5 what it calls the second of a gated one."""
+    """Renames the input projection of an ungated T5, which has the name of a gated one's second."""
     if any("wi_0" in name for name in entries):
         return
     for name in [name for name in entries if "wi_1" in name]:
         plain = name.replace("wi_1", "wi")
         if plain in entries:
             raise CheckpointError(
-                f"{path}: {name!r:.200} and {plain!r:.200} are there; expected one of them in a "
+                f"{path}: holds both {name!r:.200} and {plain!r:.200}; expected one of them in a "
                 "model without gates. Leave out the one that is not the model's weight."
             )
         entries[plain] = entries.pop(name)
 
 
 def _multiply_tables(entries, path):
-    """albert_zh's factorized word table, multiplied out to the hidden size.
+    """Multiplies the factorized word table of albert_zh to the hidden size.
 
     Raises:
-        CheckpointError: the two cannot be multiplied, or would take far more memory than the
-            weights explain.
+        CheckpointError: the two factors cannot be multiplied, or the product would take far more
+            memory than the weights explain.
     """
     table, second = "bert/embeddings/word_embeddings", "bert/embeddings/word_embeddings_2"
     if table not in entries:
         raise CheckpointError(
-            f"{path}: holds {second!r}; expected {table!r}, too. Get the file again."
+            f"{path}: holds {second!r}; expected {table!r} as well. Get the file again."
         )
     total = sum(map(_bytes, entries.values()))
     narrow, wide = entries[table], entries.pop(second)
@@ -544,8 +551,8 @@ def _multiply_tables(entries, path):
     most = 2 * max(FREE, total)
     if _bytes(product) + _bytes(narrow) + _bytes(wide) > most:
         raise CheckpointError(
-            f"{where}: expected a product of less than {most} bytes beside {total} of weights, got "
-            f"{shapes}. Get or copy the file again."
+            f"{where}: expected a product of at most {most} bytes, for {total} bytes of weights, "
+            f"got {shapes}. Get or copy the file again."
         )
     entries[table] = product
 

@@ -1,6 +1,6 @@
-"""HDF5 files of strangers: a child process reads them, which a damaged one may end.
+"""Reader of untrusted HDF5 files, in a child process, which a damaged file may crash.
 
-What lies in one piece of the file, which is all that Keras writes, is mapped here.
+Arrays in one piece of the file, as Keras writes them, are mapped in this process.
 """
 
 import json
@@ -30,12 +30,12 @@ from .base import (
 )
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
-OVERTAXED = "reading it ended or overtaxed the HDF5 library"
+OVERTAXED = "reading it crashed or overtaxed the HDF5 library"
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 class Part(NamedTuple):
-    """Where an HDF5 file is in a `MappedFile`."""
+    """Range of bytes of a `MappedFile` that is an HDF5 file."""
 
     file: MappedFile
     start: int
@@ -43,36 +43,39 @@ class Part(NamedTuple):
 
 
 def read(path, parts, probe=False):
-    """What HDF5 files hold, all of which one process reads.
+    """Reads the contents of HDF5 files, in one child process.
 
     Args:
-        path: what they belong to, for messages.
-        parts: the `Part` of each.
-        probe: read all of it, and refuse what Keras does not write, so that another library may be
-            trusted to read it afterwards.
+        path: of the checkpoint, for messages.
+        parts: the `Part` of each file.
+        probe: whether to read everything, and to raise for anything that Keras does not write, so
+            that another library can read the files afterwards; default False.
 
     Returns:
-        For each: name -> `Entry`, and group -> the name of the layer that it is of.
+        For each file: name -> `Entry`, and group -> name of its layer.
 
     Raises:
-        CheckpointError: one is damaged, or would take far more memory than its size explains.
+        CheckpointError: a file is damaged, or would take far more memory than its size explains.
     """
     packed = _Packed(path, parts)
-    told = read_json(path, packed.ask({"probe": probe}))
-    count = sum(len(one["datasets"]) for one in told)
+    inventories = read_json(path, packed.ask({"probe": probe}))
+    count = sum(len(inventory["datasets"]) for inventory in inventories)
     if count > MAX_TENSORS:
         raise damaged(path, f"it has {count} datasets")
-    found = [(_entries(packed, i, one["datasets"]), one["layers"]) for i, one in enumerate(told)]
+    contents = [
+        (_entries(packed, i, inventory["datasets"]), inventory["layers"])
+        for i, inventory in enumerate(inventories)
+    ]
     if not packed.sizes:
         packed.stop()
-    return found
+    return contents
 
 
 class _Packed:
-    """The datasets that are not in one piece of their file: in chunks, compressed, or filled in.
+    """Datasets that are not contiguous in their file: chunked, compressed, or filled with a value.
 
-    A child process reads them, in whatever order, until all have been read once: that many CPU
-    seconds it has. Who reads one again gets another process.
+    A child process reads them, in any order, until each has been read once: its limit of CPU
+    seconds is for that. Reading one again starts another process.
     """
 
     def __init__(self, path, parts):
@@ -81,42 +84,43 @@ class _Packed:
         self.child, self.lock = None, threading.RLock()
 
     def ask(self, request):
-        """What a child process says of the files."""
+        """Returns the answer of the child process to a request; starts the process if needed."""
         with self.lock:
-            if self.child is None or self.child.owner != os.getpid():  # a fork has its own
+            if self.child is None or self.child.owner != os.getpid():  # a fork needs its own
                 self.child = _Child(self.path, self.parts)
             try:
                 return self.child.ask(request)
             except CheckpointError:
                 raise
-            except BaseException:  # such as Ctrl-C: the rest of the answer is still to come
+            except BaseException:  # such as Ctrl-C: a part of the answer has not been read
                 self.stop()
                 raise
 
-    def read(self, place):
-        """The bytes of a dataset.
+    def read(self, key):
+        """Reads the bytes of a dataset.
 
         Args:
-            place: the number of its file, and its name.
+            key: tuple of the number of its file, and its name.
         """
         with self.lock:
-            if place in self.done:
+            if key in self.done:
                 self.stop()
-            content = self.ask({"place": place})
-            if len(content) != self.sizes[place]:
-                raise damaged(self.path, f"{place[1]!r:.200} has another size")
-            self.done.add(place)
+            content = self.ask({"place": key})
+            if len(content) != self.sizes[key]:
+                raise damaged(self.path, f"{key[1]!r:.200} has another size")
+            self.done.add(key)
             if len(self.done) == len(self.sizes):
                 self.stop()
             return content
 
     def stop(self):
-        """Ends the child process; the next reading of the file starts another."""
+        """Ends the child process; the next request starts another."""
         with self.lock:
             self.child, self.done = None, set()
 
 
 def _entries(packed, number, datasets):
+    """Makes name -> `Entry` for the datasets of a file."""
     return {item["name"]: _entry(packed, number, item) for item in datasets if item["name"]}
 
 
@@ -124,23 +128,23 @@ def _entry(packed, number, item):
     file, start, _ = packed.parts[number]
     name, dtype = item["name"], np.dtype(item["dtype"])
     if not item["plain"]:
-        what = f"values of dtype {dtype}, or from other files"
-        return unreadable(file.path, name, tuple(item["shape"] or ()), what)
+        content = f"values of dtype {dtype}, or from other files"
+        return unreadable(file.path, name, tuple(item["shape"] or ()), content)
     shape = checked_shape(file.path, name, item["shape"])
     if item["bfloat16"]:
-        dtype = BFLOAT16  # which HDF5 has no name for
+        dtype = BFLOAT16  # HDF5 has no such dtype
     if item["offset"] is not None:
         return file.entry(name, start + item["offset"], shape, dtype)
 
     if 0 in shape:
         return Entry(shape, dtype, lambda: np.zeros(shape, dtype))
-    place = number, name
-    packed.sizes[place] = math.prod(shape) * dtype.itemsize
-    return Entry(shape, dtype, lambda: np.frombuffer(packed.read(place), dtype).reshape(shape))
+    key = number, name
+    packed.sizes[key] = math.prod(shape) * dtype.itemsize
+    return Entry(shape, dtype, lambda: np.frombuffer(packed.read(key), dtype).reshape(shape))
 
 
 class _Child:
-    """A process that reads HDF5 files, and ends with this object."""
+    """Child process that reads HDF5 files; it ends with this object."""
 
     def __init__(self, path, parts):
         self.path, self.owner = path, os.getpid()
@@ -164,35 +168,40 @@ class _Child:
                 "files": files,
                 "room": 2 * FREE + 8 * size,
                 "seconds": 8 + size // 10_000_000,
-                "path": [place for place in sys.path if place],  # where h5py is found here
+                "path": [directory for directory in sys.path if directory],  # to import h5py from
             }
         )
 
     def send(self, request):
-        with suppress(OSError):  # its answer will be missing
+        """Sends a request, as a line of JSON."""
+        with suppress(OSError):  # then there will be no answer
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
 
     def ask(self, request):
-        """The bytes of the answer."""
+        """Sends a request and returns the bytes of the answer.
+
+        Raises:
+            CheckpointError: h5py is not installed, or the file is damaged.
+        """
         self.send(request)
         head = self.process.stdout.readline()
-        told = json.loads(head) if head.endswith(b"\n") else {"error": OVERTAXED}
-        if "unavailable" in told:
+        answer = json.loads(head) if head.endswith(b"\n") else {"error": OVERTAXED}
+        if "unavailable" in answer:
             raise CheckpointError(
-                f"{self.path}: h5py, which reads it, cannot be imported: {told['unavailable']:.300}. "
-                "Install h5py, or save the weights as safetensors."
+                f"{self.path}: h5py, which reads it, cannot be imported: "
+                f"{answer['unavailable']:.300}. Install h5py, or save the weights as safetensors."
             )
-        if "error" in told:
-            raise damaged(self.path, f"{told['error']:.300}")
-        content = self.process.stdout.read(told["size"])
-        if len(content) < told["size"]:
+        if "error" in answer:
+            raise damaged(self.path, f"{answer['error']:.300}")
+        content = self.process.stdout.read(answer["size"])
+        if len(content) < answer["size"]:
             raise damaged(self.path, OVERTAXED)
         return content
 
 
 def _end(process, owner):
-    """Ends a process of ours, not that of the one which this is a fork of."""
+    """Ends a child process, unless this process is a fork of its owner."""
     if os.getpid() == owner:
         process.kill()
         process.wait()

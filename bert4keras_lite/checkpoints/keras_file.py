@@ -1,4 +1,4 @@
-"""Keras' `.weights.h5` and `.keras` files; tensors are named by their paths in the HDF5 file."""
+"""Reader of Keras' `.weights.h5` and `.keras` files; names are paths in the HDF5 file."""
 
 import re
 from collections import Counter
@@ -12,24 +12,24 @@ WEIGHTS = "model.weights.h5"  # in a `.keras` archive
 
 
 def is_h5(path):
-    """Whether a file is of HDF5: there may be something else in the first 512 bytes, 1024, ..."""
+    """Whether a file is HDF5; a user block of 512, 1024, 2048, ... bytes may come first."""
     with open(path, "rb") as file:
-        place, start = 0, file.read(len(SIGNATURE))
+        offset, start = 0, file.read(len(SIGNATURE))
         while start != SIGNATURE and len(start) == len(SIGNATURE):
-            place = max(512, 2 * place)
-            file.seek(place)
+            offset = max(512, 2 * offset)
+            file.seek(offset)
             start = file.read(len(SIGNATURE))
     return start == SIGNATURE
 
 
 def read_h5(path, probe=False):
-    """Name -> `Entry` of an HDF5 file, and group -> name of a layer; see `hdf5.read`."""
+    """Reads an HDF5 file: name -> `Entry`, and group -> name of a layer; see `hdf5.read`."""
     file = MappedFile(path)
     return hdf5.read(path, [hdf5.Part(file, 0, file.size)], probe)[0]
 
 
 def read_keras(path, probe=False):
-    """The same of the weights in a `.keras` archive."""
+    """Reads the weights in a `.keras` archive, like `read_h5`."""
     file = MappedFile(path)
     with open_zip(file) as archive:
         start, size = stored_at(file, archive, WEIGHTS), archive.getinfo(WEIGHTS).file_size
@@ -37,48 +37,54 @@ def read_keras(path, probe=False):
 
 
 def read_shards(path, groups):
-    """The same of a model in several HDF5 files.
+    """Reads a model in several HDF5 files, like `read_h5`.
 
     Args:
-        path: the `.weights.json` that tells of them.
-        groups: group of variables, with a slash before it -> the paths of the files that have some.
+        path: of the `.weights.json` that lists them.
+        groups: group of variables, with a leading slash -> paths of the files that have some of
+            them.
+
+    Raises:
+        CheckpointError: a file is damaged, or does not have what the list says.
     """
     paths = sorted({shard for shards in groups.values() for shard in shards})
     files = [MappedFile(shard) for shard in paths]
-    told = hdf5.read(path, [hdf5.Part(file, 0, file.size) for file in files])
+    contents = hdf5.read(path, [hdf5.Part(file, 0, file.size) for file in files])
     entries, layers, where = {}, {}, {}
-    for shard, (more, names) in zip(paths, told, strict=True):
-        for name, entry in more.items():
+    for shard, (shard_entries, names) in zip(paths, contents, strict=True):
+        for name, entry in shard_entries.items():
             if name in entries:
                 raise damaged(path, f"{name!r:.200} is in {where[name].name!r:.200}, and in others")
             entries[name], where[name] = entry, shard
-        layers = names | layers  # the first of them has the name: the others, but variables
-    there = {(f"/{name}".rpartition("/vars/")[0], shard) for name, shard in where.items()}
+        layers = (
+            names | layers
+        )  # only the first file has the layer's name, the others only variables
+    stored = {(f"/{name}".rpartition("/vars/")[0], shard) for name, shard in where.items()}
     for group, shards in groups.items():
         for shard in shards:
-            if (group.removesuffix("/vars"), shard) not in there:
-                raise damaged(shard, f"{group!r:.200} should be here, as {path} says")
+            if (group.removesuffix("/vars"), shard) not in stored:
+                raise damaged(shard, f"{group!r:.200} should be in this file, according to {path}")
     return entries, layers
 
 
 def under_paths(checkpoint, layers, dtypes, prefix=""):
-    """A file of Keras under the paths of variables.
+    """Renames the arrays of a Keras file to the paths of variables.
 
-    Keras names arrays by the classes of layers and their order; but the file also tells the name
-    that each layer had, which says more.
+    Keras names arrays by the classes and the order of layers; but the file also has the name of
+    each layer, which is used here.
 
     Args:
-        checkpoint: from `read_h5` or `read_keras`.
-        layers: path of a layer -> key of an array of its own -> path of the variable.
-        dtypes: path of a variable -> its dtype; those left out are floating point numbers.
-        prefix: of the names of layers in the model; in the file they may have another.
+        checkpoint: with names from `read_h5` or `read_keras`.
+        layers: path of a layer -> key of one of its arrays -> path of the variable.
+        dtypes: path of a variable -> dtype; default: a floating point dtype.
+        prefix: of the names of layers in the model; the file may have another.
 
     Returns:
-        A `Checkpoint`. Where the model has no such layer, or the file has more arrays for it or
-        another kind of numbers, arrays stand under the path of the layer and their keys.
+        A `Checkpoint`. If the model has no such layer, or the file has more arrays for it or other
+        dtypes (integers or not), the name of an array is the path of the layer and its key.
 
     Raises:
-        CheckpointError: the file has two layers of the name of one of the model's.
+        CheckpointError: the file has two layers with the name of a layer of the model.
     """
     entries = {}
     for layer, groups in _by_layer(checkpoint, prefix).items():
@@ -87,33 +93,34 @@ def under_paths(checkpoint, layers, dtypes, prefix=""):
             if layer in layers:
                 first, second, *_ = groups
                 raise CheckpointError(
-                    f"{checkpoint.path}: {first!r:.200} and {second!r:.200} are both of a layer named "
-                    f"{layer!r:.200}; expected one. Leave out the one that is not the model's."
+                    f"{checkpoint.path}: {first!r:.200} and {second!r:.200} are both of a layer "
+                    f"named {layer!r:.200}; expected one. Leave out the one that is not of the "
+                    "model."
                 )
             entries |= {
                 name: checkpoint.entry(name) for a in groups.values() for name in a.values()
             }
             continue
         paths = layers.get(layer, {})
-        fits = arrays.keys() <= paths.keys() and all(
-            _whole_numbers(checkpoint.dtype(name)) == _whole_numbers(dtypes.get(paths[key], ""))
+        matches = arrays.keys() <= paths.keys() and all(
+            _is_integer(checkpoint.dtype(name)) == _is_integer(dtypes.get(paths[key], ""))
             for key, name in arrays.items()
         )
         for key, name in arrays.items():
-            entries[paths[key] if fits else f"{layer}/{key}"] = checkpoint.entry(name)
+            entries[paths[key] if matches else f"{layer}/{key}"] = checkpoint.entry(name)
     return Checkpoint(checkpoint.path, "keras", entries)
 
 
-def _whole_numbers(dtype):
+def _is_integer(dtype):
     return re.match("u?int|bool", str(dtype)) is not None
 
 
 def _by_layer(checkpoint, prefix):
-    """Path of a layer, of names -> group -> key -> name of the array."""
+    """Groups the arrays of a file: path of a layer -> group -> key -> name of the array."""
     names = dict(checkpoint.layers)
     tops = sorted((g for g in names if re.fullmatch("layers/[^/]+", g)), key=_natural)
     plain = [without_prefix(names[group], prefix, names.values()) for group in tops]
-    names |= zip(tops, counted_anew(zip(plain, map(_last, tops), strict=True)), strict=True)
+    names |= zip(tops, renumbered(zip(plain, map(_last, tops), strict=True)), strict=True)
     layers = {}
     for name in checkpoint:
         group, _, key = name.rpartition("/vars/")
@@ -130,6 +137,7 @@ def _last(group):
 
 
 def _natural(group):
+    """Splits a name into stem and number, to sort `dense_2` before `dense_10`."""
     stem, mark, number = group.rpartition("_")
     if mark and re.fullmatch(r"\d{1,9}", number):
         return stem, int(number)
@@ -137,23 +145,23 @@ def _natural(group):
 
 
 def without_prefix(name, prefix, names):
-    """The name of a layer without `prefix`; or without the one that the table of tokens has."""
+    """Removes from the name of a layer `prefix`, or else the prefix of the file's token table."""
     tokens = "token_embedding"
     if f"{prefix}{tokens}" not in names:
         prefix = next((n.removesuffix(tokens) for n in names if n.endswith(tokens)), "")
     return name.removeprefix(prefix)
 
 
-def counted_anew(layers):
-    """The names of layers; those that Keras made up (`dense_7`) counted anew, in order.
+def renumbered(layers):
+    """Yields the names of layers; automatic names of Keras (`dense_7`) are numbered again.
 
     Args:
-        layers: pairs of a name and of the layer's class, in either spelling.
+        layers: pairs (name, class) of strings; the class in camel or snake case.
     """
     counts = Counter()
-    for name, kind in layers:
-        stem, plain = _natural(name)[0], _natural(kind)[0]
-        if stem.replace("_", "") == plain.replace("_", "").lower():
+    for name, cls in layers:
+        stem, cls_stem = _natural(name)[0], _natural(cls)[0]
+        if stem.replace("_", "") == cls_stem.replace("_", "").lower():
             name = f"{stem}_{counts[stem]}" if counts[stem] else stem
             counts[stem] += 1
         yield name

@@ -1,6 +1,6 @@
-"""Which array of a checkpoint goes into which variable: decided in full before anything is read.
+"""Matches the arrays of a checkpoint to the variables of a model, before any array is read.
 
-Works on names, shapes and tables alone (see `mappings.py`); knows no framework.
+Uses names, shapes and tables only (see `mappings.py`), and no framework.
 """
 
 import re
@@ -15,56 +15,70 @@ import numpy as np
 from ..parsing import excerpt, first_lines, shown
 from .base import CheckpointError, FormatError, release
 
-COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, here, TensorFlow, Hugging Face)
-MOST_BLOCKS = 128  # of a stack, that a checkpoint is searched for and a model may have
-PIECE = 1 << 20  # values of an array that are looked at at a time
-STACKS = ("encoder_", "decoder_")  # begin the names of the layers of an encoder-decoder
+COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, layer_path, TensorFlow, Hugging Face)
+MOST_BLOCKS = 128  # per stack, in a model and in the search through a checkpoint
+PIECE = 1 << 20  # number of values that are compared at a time
+STACKS = ("encoder_", "decoder_")  # prefixes of the layers of an encoder-decoder
 
 
 class WeightEntry(NamedTuple):
-    """A place a table names: a variable here, and how a checkpoint holds it."""
+    """A variable in a table, and how a checkpoint stores it.
+
+    Attributes:
+        path: of the variable.
+        names: of the array in a checkpoint; the first is the one that we write.
+        transpose: whether the array is the transpose of the variable.
+        per_token: whether the variable has one row for each token of the vocabulary.
+        part: `(index, count)`: the variable is one of `count` equal parts of the last axis, after
+            transposing; None: it is the whole array.
+    """
 
     path: str
-    names: tuple  # spellings, the one we write first
-    how: str  # "same", "turn", "rows" or "turned rows"
-    part: tuple | None  # (which, of how many) equal parts of the last axis, turned
+    names: tuple
+    transpose: bool = False
+    per_token: bool = False
+    part: tuple | None = None
 
     def loaded(self, array):
-        """What is stored, as the variable."""
-        array = array.T if "turn" in self.how else array
+        """Converts an array of a checkpoint to the value of the variable."""
+        array = array.T if self.transpose else array
         return np.split(array, self.part[1], axis=-1)[self.part[0]] if self.part else array
 
     def loaded_shape(self, shape):
-        shape = shape[::-1] if "turn" in self.how else shape
+        """The shape of `loaded(array)`, given that of the array."""
+        shape = shape[::-1] if self.transpose else shape
         return (*shape[:-1], shape[-1] / self.part[1]) if self.part and shape else shape
 
 
 def weight_entries(table, roles, format, sizes):
-    """All `WeightEntry`s of a table, in the spelling of `format`.
+    """Yields each `WeightEntry` of a table, with the names of `format`.
 
     Args:
-        sizes: how many blocks each counter of the table runs over, e.g. `{"i": 12}`.
+        table, roles: from `mappings.py`.
+        format: `"keras"`, `"tf"` or `"hf"`.
+        sizes: number of blocks for each counter of the table, e.g. `{"i": 12}`.
     """
     for row in table:
-        role, here, there = row[0], row[1], row[COLUMN[format]]
-        if there is None:
+        role, layer_path, column = row[0], row[1], row[COLUMN[format]]
+        if column is None:
             continue
-        spelled = (there,) if isinstance(there, str) else there
-        counter = re.search(r"{(\w)}", here)
+        templates = (column,) if isinstance(column, str) else column
+        counter = re.search(r"{(\w)}", layer_path)
         for n in range(sizes[counter[1]]) if counter else [0]:
             count = {counter[1]: n} if counter else {}
-            prefixes = [prefix.format(**count) for prefix in spelled]
-            for variable, endings, how, *part in roles[format][role]:
+            prefixes = [template.format(**count) for template in templates]
+            for variable, endings, storage, *part in roles[format][role]:
                 yield WeightEntry(
-                    f"{here.format(**count)}/{variable}",
+                    f"{layer_path.format(**count)}/{variable}",
                     tuple(prefix + ending for prefix in prefixes for ending in endings),
-                    how,
+                    storage.transpose,
+                    storage.per_token,
                     part[0] if part else None,
                 )
 
 
 def layers_of(table, roles):
-    """The layers of a table and their variables in files of Keras, of as many blocks as there may be.
+    """Lists the layers of a table and their variables in Keras files, for `MOST_BLOCKS` blocks.
 
     Returns:
         Path of a layer -> key in the file -> path of the variable.
@@ -78,7 +92,7 @@ def layers_of(table, roles):
 
 
 def detect_format(names):
-    """`"keras"` for a file of Keras; else `"tf"` or `"hf"`, by the separator in the names."""
+    """Returns `"keras"` for a Keras file, else `"tf"` or `"hf"`, by the separator in the names."""
     if getattr(names, "format", None) == "keras":
         return "keras"
     names = list(names)
@@ -86,11 +100,11 @@ def detect_format(names):
 
 
 def canonical_names(names, weight_entries):
-    """Maps the spelling of the tables to the names in the file.
+    """Maps the names of the tables to the names in the file.
 
-    Files of a bare model lack the prefix (`bert.`) that task models carry, and files of some ports
-    carry another family's. (For those of wrappers see `dialects.unwrapped`.) One prefix counts for a
-    whole file: what stands behind others is another model, and keeps its names.
+    Files of a bare model lack the prefix (`bert.`) that task models have, and some ports have the
+    prefix of another family. (For prefixes of wrappers, see `dialects.unwrapped`.) One prefix
+    counts for a whole file: names with another prefix belong to another model, and are kept.
     """
     weight_entries = list(weight_entries)
     prefix = weight_entries[0].names[0].split(".")[0] + "." if weight_entries else ""
@@ -104,28 +118,28 @@ def canonical_names(names, weight_entries):
             bare[name] = prefix + name
         elif prefix + rest in body:
             others.setdefault(first, {})[name] = prefix + rest
-    one_other = next(iter(others.values())) if len(others) == 1 else {}
-    meant = exact or bare or one_other
-    return {meant.get(name, name): name for name in names}
+    single_other = next(iter(others.values())) if len(others) == 1 else {}
+    canonical = exact or bare or single_other
+    return {canonical.get(name, name): name for name in names}
 
 
 def block_counts(table, format, names):
-    """How many blocks the names of a checkpoint have, for each counter of the table."""
+    """Counts the blocks in the names of a checkpoint, for each counter of the table."""
     counts = {}
     for counter, pattern in _block_patterns(table, format):
-        found = [int(m[1]) + 1 for m in map(pattern.match, names) if m]
-        counts[counter] = max([counts.get(counter, 0), *found])
+        numbers = [int(m[1]) for m in map(pattern.match, names) if m]
+        counts[counter] = max([counts.get(counter, 0), *(n + 1 for n in numbers)])
     return counts
 
 
 class Located(NamedTuple):
-    """Where a table's variable is in a checkpoint, and how to read it.
+    """The array of a checkpoint that holds a variable of a table.
 
     Attributes:
         name: of the array.
-        stored: its shape.
-        shape: as a variable.
-        read: gives the variable.
+        stored: shape of the array.
+        shape: shape of the variable.
+        read: function without arguments that returns the value of the variable.
     """
 
     name: str
@@ -135,48 +149,50 @@ class Located(NamedTuple):
 
 
 def locate(checkpoint, table, roles):
-    """Everything of a checkpoint that a table has a place for, whatever the size of the model.
+    """Finds all arrays of a checkpoint that a table lists, for a model of any size.
 
     Returns:
-        path -> `Located`, and the count of blocks for each counter of the table.
+        path -> `Located`, and the number of blocks for each counter of the table.
     """
     format = detect_format(checkpoint)
     known = list(weight_entries(table, roles, format, {"i": MOST_BLOCKS, "j": MOST_BLOCKS}))
-    found = canonical_names(checkpoint, known)
+    file_names = canonical_names(checkpoint, known)
     located = {}
     for entry in known:
-        name = next((found[n] for n in entry.names if n in found), None)
+        name = next((file_names[n] for n in entry.names if n in file_names), None)
         if name is not None:
             stored = tuple(_shape(checkpoint, name))
             read = partial(_loaded, checkpoint, name, entry)
             located[entry.path] = Located(name, stored, entry.loaded_shape(stored), read)
-    return located, block_counts(table, format, found)
+    return located, block_counts(table, format, file_names)
 
 
 def has_names(paths, checkpoint, table, roles, sizes, optional=()):
-    """Whether a checkpoint has a name for each of these variables that a table has a place for.
+    """Whether a checkpoint has an array for each of these variables that a table lists.
 
     Args:
-        paths: of the variables; table, roles, sizes, optional: see `match`.
+        paths: of the variables.
+        table, roles, sizes, optional: see `match`.
     """
     known = list(weight_entries(table, roles, detect_format(checkpoint), sizes))
-    found = canonical_names(checkpoint, known)
+    file_names = canonical_names(checkpoint, known)
     return all(
-        any(name in found for name in entry.names)
+        any(name in file_names for name in entry.names)
         for entry in known
         if entry.path in paths and not entry.path.endswith(tuple(optional))
     )
 
 
 def unknown_names(checkpoint, table, roles, known_elsewhere):
-    """The names of a checkpoint that neither a table nor the patterns of `known_elsewhere` have."""
+    """Lists the names of a checkpoint that are not in a table or matched by `known_elsewhere`."""
     format = detect_format(checkpoint)
     known = list(weight_entries(table, roles, format, {"i": MOST_BLOCKS, "j": MOST_BLOCKS}))
-    spelled = {name for entry in known for name in entry.names}
+    in_table = {name for entry in known for name in entry.names}
     return [
         name
-        for there, name in canonical_names(checkpoint, known).items()
-        if there not in spelled and not any(re.fullmatch(p, there) for p in known_elsewhere)
+        for canonical, name in canonical_names(checkpoint, known).items()
+        if canonical not in in_table
+        and not any(re.fullmatch(pattern, canonical) for pattern in known_elsewhere)
     ]
 
 
@@ -189,13 +205,16 @@ def _shape(checkpoint, name):
 
 
 def take_rows(array, keep_tokens=None, compound_tokens=None):
-    """Rows of a per-token array, for a smaller or larger vocabulary.
+    """Selects and appends rows of a per-token array, for a smaller or larger vocabulary.
 
     Args:
         array: `(vocabulary, ...)`.
-        keep_tokens: ids of the rows to keep, in their new order; all when None.
-        compound_tokens: for each row to append, the ids (counted after `keep_tokens`) whose
-            average it is, or `(ids, weights)`.
+        keep_tokens: ids of the rows to keep, in their new order; None: all.
+        compound_tokens: for each row to append, the ids whose rows it is the average of, or
+            `(ids, weights)`; ids count after `keep_tokens`.
+
+    Returns:
+        `(new vocabulary, ...)`.
     """
     if keep_tokens is not None:
         array = array[np.asarray(keep_tokens)]
@@ -213,23 +232,23 @@ def _ids_and_weights(item):
 
 
 def check_rows(count, keep_tokens=None, compound_tokens=None):
-    """Raises unless `keep_tokens` and `compound_tokens` are ids of rows.
+    """Checks that `keep_tokens` and `compound_tokens` are ids of rows.
 
     Args:
-        count: of the rows that there are.
+        count: number of rows.
         keep_tokens, compound_tokens: see `take_rows`.
 
     Raises:
-        ValueError: names the argument.
+        ValueError: an id is not one of a row, or weights are not numbers.
     """
 
     def check(name, ids, count):
         try:
-            found = np.asarray(list(ids))
+            array = np.asarray(list(ids))
         except (TypeError, ValueError):
-            found = np.array(None)
-        whole = found.ndim == 1 and found.dtype.kind in "iu"
-        if not whole or not 0 <= found.min() <= found.max() < count:
+            array = np.array(None)
+        are_integers = array.ndim == 1 and array.dtype.kind in "iu"
+        if not are_integers or not 0 <= array.min() <= array.max() < count:
             raise ValueError(
                 f"{name}: expected a list of ids from 0 to {count - 1}, got {shown(ids)}."
             )
@@ -246,33 +265,42 @@ def check_rows(count, keep_tokens=None, compound_tokens=None):
         check(f"compound_tokens, number {number}", ids, count)
         if weights is not None and not _are_weights(weights, len(ids)):
             raise ValueError(
-                f"compound_tokens, number {number}: expected {len(ids)} weights whose sum is not 0, "
-                f"got {shown(weights)}."
+                f"compound_tokens, number {number}: expected {len(ids)} weights with a sum other "
+                f"than 0, got {shown(weights)}."
             )
 
 
 def _are_weights(values, count):
-    """Whether values are numbers to average so many rows by."""
+    """Whether values are `count` finite numbers with a sum other than 0."""
     try:
-        found = np.asarray(list(values))
+        array = np.asarray(list(values))
     except (TypeError, ValueError):
         return False
-    numbers = found.shape == (count,) and found.dtype.kind in "iuf"
-    return numbers and bool(np.isfinite(found).all() and found.sum())
+    are_numbers = array.shape == (count,) and array.dtype.kind in "iuf"
+    return are_numbers and bool(np.isfinite(array).all() and array.sum())
 
 
 def orthogonally_resize(array, shape, window=2):
-    """Cuts or repeats every axis to a new length, keeping the norm of the whole.
+    """Truncates or repeats each axis to a new length; the norm of the array stays the same.
 
     A longer axis repeats its entries in groups of `window`, so that an orthogonal matrix stays
-    close to a multiple of one. From https://kexue.fm/archives/8444
+    close to a multiple of an orthogonal matrix.
+
+    Raises:
+        ValueError: an axis is to be longer, and its length is not a multiple of `window`.
+
+    Reference:
+        https://kexue.fm/archives/8444
     """
     norm = np.linalg.norm(array)
     for axis, (old, new) in enumerate(zip(array.shape, shape, strict=True)):
         index = np.arange(old)
         if new > old:
             if old % window:
-                raise ValueError(f"an axis of {old} can't be repeated in groups of {window}")
+                raise ValueError(
+                    f"axis {axis}: has the length {old}; expected a multiple of {window}, to "
+                    f"repeat it up to {new}."
+                )
             index = np.repeat(index.reshape(-1, window), -(-new // old), axis=0).reshape(-1)
         array = array.take(index[:new], axis)
     return array * (norm / np.linalg.norm(array))
@@ -297,41 +325,45 @@ def match(
     where="the checkpoint",
     hint=lambda: "",
 ):
-    """Pairs variables with the arrays of a checkpoint, strictly and by name.
+    """Matches variables to the arrays of a checkpoint, strictly by name.
 
     Args:
         variables: path -> shape, of the model.
-        checkpoint: mapping name -> array; one with `.shape(name)` is not read here.
-        table, roles, optional, skippable, copies: from `mappings.py`.
-        elsewhere: names of layers that some family's table has: if this one lacks it, its
-            variables are missing. (Layers of a user's own start at random.)
-        without: layer -> option that leaves it out of the model, for messages.
+        checkpoint: mapping name -> array. If it has `.shape(name)`, no array is read.
+        table, roles: from `mappings.py`.
         sizes: number of blocks of the model, for each counter of the table.
+        optional: endings of the paths of variables that a checkpoint need not have.
+        skippable: patterns of names that a checkpoint may have without a variable for them.
+        copies: patterns of names of arrays that must be equal to the token table.
+        elsewhere: names of layers that the table of some family has: if this table lacks them,
+            their variables count as missing. (Other layers are the user's and start at random.)
+        without: layer -> option that builds the model without it, for messages.
         dtypes: path -> dtype of a variable, where that is not float32.
         keep_tokens, compound_tokens: see `take_rows`.
-        resize: `(path, array, shape) -> array`, for arrays of another shape; None: an error.
-        ignore_invalid: leave out what is missing or of another shape, with a warning.
+        resize: `(path, array, shape) -> array`, for arrays of another shape; None: these are
+            errors.
+        ignore_invalid: whether to leave out, with a warning, what is missing or has another shape.
         where: the checkpoint, in messages.
-        hint: `() -> str`, what else to say when names do not fit at all.
+        hint: `() -> str`, a hint to add to the error message.
 
     Returns:
-        path -> function without arguments that reads the array for that variable.
+        path -> function without arguments that reads the value of that variable.
 
     Raises:
-        CheckpointError: lists what is missing (`-`), what does not belong to a model of this
-            size (`+`) and what has another shape, or other numbers (`!`).
+        CheckpointError: lists the arrays that are missing (`-`), that do not belong to a model of
+            this size (`+`), and that have a wrong shape or wrong values (`!`).
     """
     format = detect_format(checkpoint)
     known = list(weight_entries(table, roles, format, sizes))
-    if format == "keras":  # which also holds what is in no table
-        own = (WeightEntry(path, (path,), "same", None) for path in variables)
-        known = list({entry.path: entry for entry in (*own, *known)}.values())
-    found = canonical_names(checkpoint, known)
+    if format == "keras":  # these files also hold layers that no table has
+        untabled = (WeightEntry(path, (path,)) for path in variables)
+        known = list({entry.path: entry for entry in (*untabled, *known)}.values())
+    file_names = canonical_names(checkpoint, known)
     minus, wrong, plan, used = {}, [], {}, set()
 
     unbuilt = []
     for entry in known:
-        name = next((found[n] for n in entry.names if n in found), None)
+        name = next((file_names[n] for n in entry.names if n in file_names), None)
         if entry.path not in variables:
             layer = entry.path.split("/")[0]
             if name is not None and layer not in without and not layer.startswith(STACKS):
@@ -340,18 +372,18 @@ def match(
         if name is None and entry.path.endswith(tuple(optional)):
             continue
         if name is None:
-            place = f"  (for {entry.path})" if entry.names[0] != entry.path else ""
-            minus[entry.path] = f"- {entry.names[0]}{place}"
+            purpose = f"  (for {entry.path})" if entry.names[0] != entry.path else ""
+            minus[entry.path] = f"- {entry.names[0]}{purpose}"
             continue
         used.add(name)
-        if unfit := _unfit_numbers(checkpoint, name, dtypes.get(entry.path, "float32")):
-            wrong.append(f"! {excerpt(name)}: {unfit}")
+        if reason := _unfit_numbers(checkpoint, name, dtypes.get(entry.path, "float32")):
+            wrong.append(f"! {excerpt(name)}: {reason}")
             continue
-        wrong += _differing_spellings(checkpoint, name, entry, found)
+        wrong += _differing_duplicates(checkpoint, name, entry, file_names)
         shape, stored = tuple(variables[entry.path]), tuple(_shape(checkpoint, name))
         loaded = entry.loaded_shape(stored)
         expected = shape
-        if "rows" in entry.how and loaded and (keep_tokens is not None or compound_tokens):
+        if entry.per_token and loaded and (keep_tokens is not None or compound_tokens):
             check_rows(loaded[0], keep_tokens, compound_tokens)
             kept = loaded[0] if keep_tokens is None else len(keep_tokens)
             if kept + len(compound_tokens or ()) == shape[0]:
@@ -359,114 +391,123 @@ def match(
         resizable = len(loaded) == len(expected) and all(n > 0 and n == int(n) for n in loaded)
         if loaded != expected and not (resize and resizable):
             wrong.append(
-                f"! {excerpt(name)}: {stored} in the checkpoint, {_stored(entry, expected)} in the model"
+                f"! {excerpt(name)}: {stored} in the checkpoint, {_stored(entry, expected)} in the "
+                "model"
             )
             continue
 
         def read(name=name, entry=entry, shape=shape):
             array = _loaded(checkpoint, name, entry)
-            if "rows" in entry.how:
+            if entry.per_token:
                 array = take_rows(array, keep_tokens, compound_tokens)
             return array if array.shape == shape else resize(entry.path, array, shape)
 
         plan[entry.path] = read
 
-    placed = {entry.path for entry in known}
+    tabled = {entry.path for entry in known}
     minus |= {
         path: f"- {path}: checkpoints of this family and format have no such weights"
         for path in variables
-        if path not in placed and path.split("/")[0] in elsewhere
+        if path not in tabled and path.split("/")[0] in elsewhere
     }
 
-    tokens = next((found[n] for entry in known[:1] for n in entry.names if n in found), None)
+    tokens = next(
+        (file_names[n] for entry in known[:1] for n in entry.names if n in file_names), None
+    )
     for name in checkpoint:
         if name in used or not any(re.fullmatch(pattern, name) for pattern in copies):
             continue
         if tokens is not None and not is_copy(checkpoint, name, tokens):
             wrong.append(
-                f"! {excerpt(name)}: differs from {excerpt(tokens)}, of which it should be a copy; if it is a head of "
-                "its own, build with tie_word_embeddings=False"
+                f"! {excerpt(name)}: differs from {excerpt(tokens)}, but should be a copy of it; "
+                "if it is an untied head, build with tie_word_embeddings=False"
             )
 
     names = {n for entry in known for n in entry.names}
     known_elsewhere = [*skippable, *copies]
     plus = [
-        n for n in found if n not in names and not any(re.fullmatch(p, n) for p in known_elsewhere)
+        n
+        for n in file_names
+        if n not in names and not any(re.fullmatch(p, n) for p in known_elsewhere)
     ]
     deeper = [pattern for _, pattern in _block_patterns(table, format)]
-    too_deep = [f"+ {excerpt(found[n])}" for n in plus if any(p.match(n) for p in deeper)]
+    too_deep = [f"+ {excerpt(file_names[n])}" for n in plus if any(p.match(n) for p in deeper)]
 
     if (minus or wrong) and ignore_invalid:
         lines = [*minus.values(), *wrong]
-        warnings.warn(f"{where}: ignored, as asked:\n" + "\n".join(lines), stacklevel=2)
+        warnings.warn(f"{where}: ignored, as requested:\n" + "\n".join(lines), stacklevel=2)
     elif minus or wrong or too_deep:
-        lines = [*minus.values(), *wrong, *(too_deep or [f"+ {excerpt(found[n])}" for n in plus])]
+        unexpected = too_deep or [f"+ {excerpt(file_names[n])}" for n in plus]
+        lines = [*minus.values(), *wrong, *unexpected]
         raise CheckpointError(
-            f"{where} does not fit the model (- missing, + left over, ! another shape):\n"
+            f"{where} does not match the model (- missing, + unexpected, ! wrong shape or "
+            "values):\n"
             + first_lines(lines)
             + (_too_deep(sizes) if too_deep else hint() or _hint(plan, minus, without))
         )
     elif plus or unbuilt:
-        unused = sorted({*(found[n] for n in plus), *unbuilt} - used)
+        unused = sorted({*(file_names[n] for n in plus), *unbuilt} - used)
         if unused:
-            some = ", ".join(map(excerpt, unused[:8])) + ", ..." * (len(unused) > 8)
-            warnings.warn(f"{where}: left unused, {len(unused)} arrays: {some}", stacklevel=2)
+            names = ", ".join(map(excerpt, unused[:8])) + ", ..." * (len(unused) > 8)
+            warnings.warn(f"{where}: left unused, {len(unused)} arrays: {names}", stacklevel=2)
     return plan
 
 
 def _unfit_numbers(checkpoint, name, dtype):
-    """What to say of an array with numbers that a variable of `dtype` cannot hold, or None.
+    """Tells why a variable of `dtype` cannot hold the numbers of an array, or returns None.
 
-    The values are looked at only if their own dtype has a wider range.
+    The values are read only if their dtype has a wider range.
     """
     lazy = hasattr(checkpoint, "dtype")
     stored = np.dtype(checkpoint.dtype(name) if lazy else np.asarray(checkpoint[name]).dtype)
     dtype = np.dtype(dtype)
-    if stored.kind == "O" or not _is_floating(dtype):  # the one is an error when it is read
+    if stored.kind == "O" or not _is_floating(dtype):  # objects raise an error when they are read
         return None
     if not _is_floating(stored):
         return f"holds numbers of dtype {stored}; expected floating point numbers"
     if ml_dtypes.finfo(stored).max > ml_dtypes.finfo(dtype).max:
         array = np.asarray(checkpoint[name])
-        wide = overflows(array, dtype)
+        too_large = overflows(array, dtype)
         release(array)
-        if wide:
+        if too_large:
             return f"holds numbers of dtype {stored} that are infinite in {dtype}"
     return None
 
 
 def overflows(array, dtype):
-    """Whether some finite values of an array are infinite in another dtype."""
+    """Whether any finite value of an array is infinite in another dtype."""
     with np.errstate(over="ignore"):
         return any((np.isinf(p.astype(dtype)) & ~np.isinf(p)).any() for p in pieces(array))
 
 
 def _is_floating(dtype):
-    return re.match("b?float", dtype.name) is not None  # NumPy has no kind for all of ml_dtypes'
+    return re.match("b?float", dtype.name) is not None  # `kind` is not "f" for all of ml_dtypes
 
 
-def _differing_spellings(checkpoint, name, entry, found):
-    """What to say of a slot's array that is there under other spellings, too, with other values.
+def _differing_duplicates(checkpoint, name, entry, file_names):
+    """Lists the arrays for the same variable, under other names, that differ from this one.
 
-    Names that begin otherwise are not its spellings: Google's ELECTRA holds a generator as well.
+    Names that begin with another model do not count: Google's ELECTRA holds a generator as well.
     """
     model = re.split(r"[./]", entry.names[0])[0]
-    spelled = {found[n] for n in entry.names if n in found and re.split(r"[./]", n)[0] == model}
+    same_model = [n for n in entry.names if re.split(r"[./]", n)[0] == model]
+    duplicates = {file_names[n] for n in same_model if n in file_names}
     return [
-        f"! {excerpt(name)}: differs from {excerpt(other)}, which is another name of it; leave out one of them"
-        for other in sorted(spelled - {name})
-        if name in spelled and not is_copy(checkpoint, other, name)
+        f"! {excerpt(name)}: differs from {excerpt(other)}, which is another name of it; leave out "
+        "one of them"
+        for other in sorted(duplicates - {name})
+        if name in duplicates and not is_copy(checkpoint, other, name)
     ]
 
 
 def is_copy(checkpoint, name, original):
-    """Whether two arrays of a checkpoint are equal; a kernel is held against a table turned."""
-    turned = name.endswith("/kernel") and not original.endswith("/kernel")
+    """Whether two arrays of a checkpoint are equal; a kernel equals the transpose of a table."""
+    transpose = name.endswith("/kernel") and not original.endswith("/kernel")
     shape = tuple(_shape(checkpoint, name))
-    if (shape[::-1] if turned else shape) != tuple(_shape(checkpoint, original)):
+    if (shape[::-1] if transpose else shape) != tuple(_shape(checkpoint, original)):
         return False
     first, second = (np.asarray(checkpoint[n]) for n in (name, original))
-    first = first.T if turned else first
+    first = first.T if transpose else first
     equal = all(np.array_equal(*pair) for pair in zip(pieces(first), pieces(second), strict=True))
     release(first)
     release(second)
@@ -474,52 +515,56 @@ def is_copy(checkpoint, name, original):
 
 
 def pieces(array):
-    """The rows of an array, some at a time: what is computed of all values would take much memory."""
+    """Splits an array into groups of rows, so that computing with them takes little memory."""
     array = np.atleast_1d(array)
     rows = max(1, PIECE * len(array) // max(1, array.size))
     return (array[i : i + rows] for i in range(0, len(array), rows))
 
 
 def gather(arrays, table, roles, format, sizes):
-    """What a checkpoint of `format` holds: the name it is written by -> a function that gives it.
+    """Converts the variables of a model to the arrays of a checkpoint, lazily.
 
     Args:
-        arrays: mapping path here -> array; may be lazy.
+        arrays: mapping path -> value of the variable; may be lazy.
         table, roles, sizes: see `match`.
+        format: of the checkpoint, `"tf"` or `"hf"`.
+
+    Returns:
+        name -> function without arguments that returns the array.
 
     Raises:
-        FormatError: the format has no name for one of the arrays.
+        FormatError: the format has no name for one of the variables.
     """
-    places = {}
+    groups = {}
     for entry in weight_entries(table, roles, format, sizes):
         if entry.path in arrays:
-            places.setdefault(entry.names[0], []).append(entry)
-    nameless = arrays.keys() - {entry.path for group in places.values() for entry in group}
+            groups.setdefault(entry.names[0], []).append(entry)
+    nameless = arrays.keys() - {entry.path for group in groups.values() for entry in group}
     if nameless:
         raise FormatError(
-            f"format={format!r} has no name for {', '.join(sorted(nameless)[:5])}: use "
+            f"format={format!r} has no name for {', '.join(sorted(nameless)[:5])}. Use "
             + ("format='tf' or 'keras'." if format == "hf" else "format='hf' or 'keras'.")
         )
 
     def stored(group):
         parts = [np.asarray(arrays[entry.path]) for entry in group]
         array = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
-        return array.T if "turn" in group[0].how else array
+        return array.T if group[0].transpose else array
 
-    return {name: partial(stored, group) for name, group in places.items()}
+    return {name: partial(stored, group) for name, group in groups.items()}
 
 
 def _stored(entry, shape):
-    """The shape that a checkpoint would have to hold for a variable."""
+    """The shape that an array must have in a checkpoint, for a variable of this shape."""
     shape = (*shape[:-1], shape[-1] * entry.part[1]) if entry.part else shape
-    return shape[::-1] if "turn" in entry.how else shape
+    return shape[::-1] if entry.transpose else shape
 
 
 def _block_patterns(table, format):
-    """For every row of a block: its counter, and what matches its names in a block of any number."""
+    """Yields `(counter, pattern)` for each name of a block; the pattern matches it in any block."""
     for row in table:
-        counter, there = re.search(r"{(\w)}", row[1]), row[COLUMN[format]]
-        for prefix in (there,) if isinstance(there, str) else there or ():
+        counter, column = re.search(r"{(\w)}", row[1]), row[COLUMN[format]]
+        for prefix in (column,) if isinstance(column, str) else column or ():
             if counter and "{" in prefix:
                 escaped = re.sub(r"\\{\w(:[^}]*)?\\}", r"(\\d{1,9})", re.escape(prefix))
                 yield counter[1], re.compile(escaped + r"([./]|$)")
@@ -532,11 +577,13 @@ def _too_deep(sizes):
 
 def _hint(plan, minus, without):
     if not plan:
-        return "\nNo family of this toolkit has such names: is this the right file?"
+        return (
+            "\nNo supported model family has these weight names; check that this is the right file."
+        )
     layers = {path.split("/")[0] for path in minus}
     options = sorted({without[layer] for layer in layers & set(without)})
     leave_out = f"pass {', '.join(options)} to leave out what is missing, or " if options else ""
     return (
-        f"\nMost names fit: {leave_out}pass ignore_invalid_weights=True to start those weights at "
-        "random."
+        f"\nMost names match: {leave_out}pass ignore_invalid_weights=True to initialize those "
+        "weights at random."
     )

@@ -1,9 +1,10 @@
-"""Megatron's model-parallel checkpoints (CPM-1): one file for each rank, joined lazily.
+"""Reader of Megatron's model-parallel checkpoints (CPM-1), which have a file for each rank.
 
-Queries, keys and values lie one on the other within each rank, so they are taken apart first:
-`...query_key_value.weight` becomes `...query_key_value.query.weight` and so on.
+Arrays are joined lazily. Queries, keys and values are stacked within each rank, so they are split
+first: `...query_key_value.weight` becomes `...query_key_value.query.weight` and so on.
 
-Reference: Shoeybi et al., "Megatron-LM", arXiv 1909.08053, section 3.
+Reference:
+    Shoeybi et al., "Megatron-LM", arXiv 1909.08053, section 3.
 """
 
 import re
@@ -16,37 +17,40 @@ from .matching import pieces
 
 FILES = "mp_rank_*_model_states.pt"
 
-# along which axis the ranks share an array; all others are the same in every rank
+# pattern of arrays that are split among the ranks -> the axis; others are the same in every rank
 SHARED = [
     (r".*\bword_embeddings\.weight$", 0),
     (r".*\.mlp\.dense_h_to_4h\.(weight|bias)$", 0),
     (r".*\.(attention\.dense|mlp\.dense_4h_to_h)\.weight$", 1),
 ]
-# What is the same in every rank drifts apart a little in training; this share of the norm does not
-# come of that
+# Arrays that are the same in every rank drift apart a little in training; a difference of more than
+# this fraction of the norm has another cause
 MOST_DRIFT = 0.1
 FUSED = re.compile(r"(.*\.query_key_value)\.(weight|bias)$")
 
 
 def read_entries(ranks, path):
-    """Name -> `Entry` of the whole model.
+    """Joins the ranks: returns name -> `Entry` of the whole model.
 
     Args:
         ranks: the `Checkpoint` of each rank, in order.
-        path: their directory, for messages.
+        path: of their directory, for messages.
+
+    Raises:
+        CheckpointError: the ranks are not of one model.
     """
     _check_counters(ranks, path)
     if any(set(rank) != set(ranks[0]) for rank in ranks):
         raise CheckpointError(
-            f"{path}: the files {FILES} hold different names; expected all ranks of one model"
+            f"{path}: the files {FILES} hold different names; expected all ranks of one model."
         )
     entries = {}
 
     def add(name, entry):
         if name in entries:
             raise CheckpointError(
-                f"{path}: two tensors are named {name!r:.200}; expected a name for each. "
-                "Rename one of them, and save again."
+                f"{path}: two tensors are named {name!r:.200}; expected a name for each. Rename "
+                "one of them, and save again."
             )
         entries[name] = entry
 
@@ -54,19 +58,21 @@ def read_entries(ranks, path):
         shape, dtype = ranks[0].shape(name), ranks[0].dtype(name)
         if any((rank.shape(name), rank.dtype(name)) != (shape, dtype) for rank in ranks):
             raise CheckpointError(
-                f"{path}: the files {FILES} hold {name!r:.200} in different shapes; expected the same"
+                f"{path}: the files {FILES} hold {name!r:.200} in different shapes; expected the "
+                "same."
             )
         fused = FUSED.match(name)
         axis = next((axis for pattern, axis in SHARED if re.match(pattern, name)), None)
         if len(shape) <= (0 if fused else -1 if axis is None else axis) or (fused and shape[0] % 3):
             raise CheckpointError(
-                f"{path}: {name!r:.200} has the shape {shape!s:.200}, which cannot be shared among ranks"
+                f"{path}: {name!r:.200} has the shape {shape!s:.200}, which cannot be shared among "
+                "ranks."
             )
         if fused:
             part = (len(ranks) * shape[0] // 3, *shape[1:])
-            for i, which in enumerate(("query", "key", "value")):
+            for i, layer in enumerate(("query", "key", "value")):
                 entry = Entry(part, dtype, partial(_joined_part, ranks, name, i))
-                add(f"{fused[1]}.{which}.{fused[2]}", entry)
+                add(f"{fused[1]}.{layer}.{fused[2]}", entry)
             continue
         if axis is not None:
             shape = (*shape[:axis], shape[axis] * len(ranks), *shape[axis + 1 :])
@@ -76,27 +82,36 @@ def read_entries(ranks, path):
 
 
 def _check_counters(ranks, path):
-    """Raises if what the ranks tell beside the weights is not that of one checkpoint."""
+    """Checks that the counters next to the weights are those of one checkpoint.
+
+    Raises:
+        CheckpointError: they are not.
+    """
     names = sorted({name for rank in ranks for name in rank.counters})
     for name in names:
-        told = [rank.counters.get(name) for rank in ranks]
-        expected = {"mp_world_size": len(ranks), "checkpoint_version": 0}.get(name, told[0])
-        other = next((value for value in told if value != expected), expected)
+        counters = [rank.counters.get(name) for rank in ranks]
+        expected = {"mp_world_size": len(ranks), "checkpoint_version": 0}.get(name, counters[0])
+        other = next((value for value in counters if value != expected), expected)
         if other != expected:
             raise CheckpointError(
                 f"{path}: {name} is {other} in one of the files {FILES}; expected {expected} in "
-                f"each of these {len(ranks)}. Get all files of one checkpoint, in the layout of version 0."
+                f"each of these {len(ranks)}. Get all files of one checkpoint, in the layout of "
+                "version 0."
             )
 
 
 def _common(path, ranks, name):
-    """An array that is the same in every rank."""
+    """Reads an array that is the same in every rank.
+
+    Raises:
+        CheckpointError: it is not.
+    """
     first = ranks[0][name]
     for rank in ranks[1:]:
         if not _is_like(first, rank[name]):
             raise CheckpointError(
-                f"{path}: {name!r:.200} is not the same in all of the files {FILES}; expected files "
-                "of one checkpoint. Get all of them again."
+                f"{path}: {name!r:.200} is not the same in all of the files {FILES}; expected "
+                "files of one checkpoint. Get all of them again."
             )
     return first
 
@@ -107,16 +122,18 @@ def _is_like(first, second):
         return np.array_equal(first, second)
     difference = total = 0.0
     for pair in zip(pieces(first), pieces(second), strict=True):
-        one, other = (np.nan_to_num(piece.astype("float32")) for piece in pair)
+        x, y = (np.nan_to_num(piece.astype("float32")) for piece in pair)
         with np.errstate(over="ignore", invalid="ignore"):
-            total += np.vdot(one, one)
-            difference += np.vdot(one - other, one - other)
+            total += np.vdot(x, x)
+            difference += np.vdot(x - y, x - y)
     return difference <= MOST_DRIFT**2 * total
 
 
 def _joined(ranks, name, axis):
+    """Reads an array that is split among the ranks."""
     return np.concatenate([rank[name] for rank in ranks], axis=axis)
 
 
 def _joined_part(ranks, name, i):
+    """Reads the queries (i = 0), keys (1) or values (2) of a fused array."""
     return np.concatenate([np.split(np.asarray(rank[name]), 3)[i] for rank in ranks])

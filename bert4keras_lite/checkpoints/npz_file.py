@@ -1,4 +1,4 @@
-"""NumPy's `.npz` archives; members saved without compression are mapped, and none is unpickled."""
+"""Reader of NumPy's `.npz` archives: maps uncompressed members, and unpickles nothing."""
 
 import io
 import math
@@ -11,7 +11,7 @@ from .zip_file import check_crc, open_zip, stored_at, unpacked
 
 
 def read_entries(path, verify):
-    """Name -> `Entry` of one `.npz` file; `verify` checks every array when it is read."""
+    """Reads a `.npz` file: returns name -> `Entry`; `verify` checks each array when it is read."""
     file, entries = MappedFile(path), {}
     room = LEAST_HEADERS + file.size // 4
     with open_zip(file) as archive:
@@ -34,16 +34,17 @@ LEAST_HEADERS = 1 << 20  # bytes of all headers: NumPy takes microseconds for ea
 
 
 def _header(stream):
-    """What comes before the values in a `.npy` file, as a stream, and its length."""
+    """Reads the header of a `.npy` file; returns it as a stream, and its length."""
     start = stream.read(12)
-    width = 2 if start[6:7] == b"\1" else 4  # of the number that says how long the rest is
+    width = 2 if start[6:7] == b"\1" else 4  # bytes of the number that is the length of the rest
     length = 8 + width + int.from_bytes(start[8 : 8 + width], "little")
     if length > MAX_HEADER:
-        raise ValueError(f"a description of {length} bytes")
+        raise ValueError(f"a description of {length} bytes.")
     return io.BytesIO(start + stream.read(max(0, length - 12))), length
 
 
 def _entry(file, archive, member, verify, header, header_size):
+    """Makes the `Entry` of a member."""
     name = member.filename.removesuffix(".npy")
     version = np.lib.format.read_magic(header)
     read_header = (
@@ -57,8 +58,10 @@ def _entry(file, archive, member, verify, header, header_size):
         return unreadable(file.path, name, shape, f"values of dtype {dtype!s:.200}")
     size = math.prod(shape) * dtype.itemsize
     if header_size + size != member.file_size:
-        what = f"{name!r:.200} of shape {shape!s:.200} and dtype {dtype} cannot take {size} bytes"
-        raise damaged(file.path, what)
+        problem = (
+            f"{name!r:.200} of shape {shape!s:.200} and dtype {dtype} cannot take {size} bytes"
+        )
+        raise damaged(file.path, problem)
     if member.compress_type == zipfile.ZIP_STORED:
         start = stored_at(file, archive, member.filename)
         plain = file.entry(name, start + header_size, shape, dtype, order)
@@ -71,13 +74,13 @@ def _entry(file, archive, member, verify, header, header_size):
 
         return plain._replace(read=read_stored)
 
-    def read():  # which checks it in any case
-        array, place = np.empty(shape, dtype, order), -header_size
+    def read():  # `unpacked` always checks the checksum
+        array, position = np.empty(shape, dtype, order), -header_size
         values = memoryview(array.reshape(-1, order=order).view(np.uint8))
         for piece in unpacked(file, member):
-            part = piece[max(0, -place) :]
-            place += len(piece)
-            values[place - len(part) : place] = part
+            part = piece[max(0, -position) :]
+            position += len(piece)
+            values[position - len(part) : position] = part
         return array
 
     return Entry(shape, dtype, read)

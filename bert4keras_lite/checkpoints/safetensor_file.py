@@ -1,7 +1,10 @@
-"""The safetensors format: a JSON header, then the values of all tensors without gaps.
+"""Reader and writer of safetensors: a JSON header, then the values of all tensors without gaps.
 
-Reference: https://huggingface.co/docs/safetensors, "Format". The library's own NumPy front end
-knows no bfloat16 and copies every tensor; the format is small enough to map it directly.
+The NumPy API of the library has no bfloat16 and copies every tensor; the format is simple enough to
+map it directly.
+
+Reference:
+    https://huggingface.co/docs/safetensors, "Format".
 """
 
 import json
@@ -38,11 +41,11 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 def looks_like(start):
     """Whether a file that starts with these bytes may be safetensors."""
-    return start[4:9] == b"\0\0\0\0{"  # the length of a header in 8 bytes, and the header
+    return start[4:9] == b"\0\0\0\0{"  # the length of the header in 8 bytes, then the header
 
 
 def read_entries(path):
-    """Name -> `Entry` of one `.safetensors` file."""
+    """Reads a `.safetensors` file: returns name -> `Entry`."""
     file = MappedFile(path)
     length = int.from_bytes(file.buffer[:8], "little")
     if length > file.size - 8:
@@ -57,41 +60,46 @@ def read_entries(path):
 
 
 def _check_cover(file, start, header):
-    """Raises unless the tensors lie one behind the other up to the end, as the format demands."""
+    """Checks that the tensors fill the file without gaps or overlaps, as the format requires.
+
+    Raises:
+        CheckpointError: they do not.
+    """
     end = 0
-    for begin, after, name in sorted(
+    for begin, next_end, name in sorted(
         (*info["data_offsets"], name) for name, info in header.items()
     ):
         if begin != end:
-            what = "a gap before" if begin > end else "an overlap with others at"
-            raise damaged(file.path, f"{what} {name!r:.200}")
-        end = after
+            problem = "a gap before" if begin > end else "an overlap with others at"
+            raise damaged(file.path, f"{problem} {name!r:.200}")
+        end = next_end
     if start + end != file.size:
-        raise damaged(file.path, f"{file.size - start - end} bytes behind its last tensor")
+        raise damaged(file.path, f"{file.size - start - end} bytes after its last tensor")
 
 
 def _entry(file, name, start, info):
-    kind, (begin, end) = info["dtype"], info["data_offsets"]
-    if kind not in DTYPES:  # its values may take parts of bytes
+    """Makes the `Entry` of a tensor."""
+    dtype, (begin, end) = info["dtype"], info["data_offsets"]
+    if dtype not in DTYPES:  # its values may take parts of bytes
         shape = checked_shape(file.path, name, info["shape"])
-        if not isinstance(kind, str) or not 0 <= begin <= end:
-            raise damaged(file.path, f"a description of {name!r:.200} that is none of a tensor")
-        return unreadable(file.path, name, shape, f"values of kind {shown(kind)}")
-    entry = file.entry(name, start + begin, info["shape"], DTYPES[kind])
+        if not isinstance(dtype, str) or not 0 <= begin <= end:
+            raise damaged(file.path, f"the description of {name!r:.200} is not that of a tensor")
+        return unreadable(file.path, name, shape, f"values of kind {shown(dtype)}")
+    entry = file.entry(name, start + begin, info["shape"], DTYPES[dtype])
     if begin < 0 or end - begin != math.prod(entry.shape) * entry.dtype.itemsize:
-        what = f"{name!r:.200} of shape {entry.shape!s:.200} cannot take {end - begin} bytes"
-        raise damaged(file.path, what)
+        problem = f"{name!r:.200} of shape {entry.shape!s:.200} cannot take {end - begin} bytes"
+        raise damaged(file.path, problem)
     return entry
 
 
 def write(path, tensors, metadata):
-    """Writes one `.safetensors` file, to a name that nobody reads yet."""
-    kinds = {name: _kind(path, tensors, name) for name in tensors}
-    # widest values first, as the library does: then every tensor is aligned without gaps
-    order = sorted(kinds, key=lambda name: -kinds[name][1].itemsize)
+    """Writes a `.safetensors` file, to a path that is not in use yet."""
+    described = {name: _description(path, tensors, name) for name in tensors}
+    # widest values first, like the library: then every tensor is aligned without gaps
+    order = sorted(described, key=lambda name: -described[name][1].itemsize)
     header, offset = {"__metadata__": metadata}, 0
     for name in order:
-        shape, dtype = kinds[name]
+        shape, dtype = described[name]
         end = offset + math.prod(shape) * dtype.itemsize
         header[name] = {"dtype": NAMES[dtype], "shape": shape, "data_offsets": (offset, end)}
         offset = end
@@ -101,15 +109,19 @@ def write(path, tensors, metadata):
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             array = np.asarray(tensors[name])
-            if (array.shape, array.dtype.newbyteorder("<")) != kinds[name]:
+            if (array.shape, array.dtype.newbyteorder("<")) != described[name]:
                 raise CheckpointError(
-                    f"{final(path)}: {name!r:.200} changed while it was being saved"
+                    f"{final(path)}: {name!r:.200} changed while it was being saved. Save it again."
                 )
             file.write(as_bytes(array))
 
 
-def _kind(path, tensors, name):
-    """Shape and dtype. They precede all data, so a lazy mapping is gone through twice."""
+def _description(path, tensors, name):
+    """Returns the shape and dtype of a tensor; a lazy mapping is read once more for this.
+
+    Raises:
+        CheckpointError: safetensors does not support the dtype or the name.
+    """
     if isinstance(tensors, Checkpoint):
         shape, dtype = tensors.shape(name), tensors.dtype(name)
     else:
@@ -118,7 +130,7 @@ def _kind(path, tensors, name):
     dtype = dtype.newbyteorder("<")
     if dtype not in NAMES or name == "__metadata__":
         raise CheckpointError(
-            f"{final(path)}: cannot save {name!r:.200} of dtype {dtype}: safetensors has {', '.join(DTYPES)}, "
-            "and keeps the name '__metadata__' for itself"
+            f"{final(path)}: cannot save {name!r:.200} of dtype {dtype} as safetensors; expected "
+            f"one of {', '.join(DTYPES)}, and another name than '__metadata__'."
         )
     return shape, dtype

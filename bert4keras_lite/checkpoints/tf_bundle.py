@@ -1,10 +1,13 @@
-"""TensorFlow's V2 checkpoint, the "tensor bundle": `PREFIX.index` and `PREFIX.data-?????-of-?????`.
+"""Reader and writer of TensorFlow's V2 checkpoint: `PREFIX.index`, `PREFIX.data-?????-of-?????`.
 
-The index is a sorted string table (LevelDB's table format) from tensor name to a protocol buffer
-with dtype, shape, shard, offset, size and checksum; the data files hold bare values.
+In this format, the "tensor bundle", the index is a sorted string table (LevelDB's table format)
+from the name of a tensor to a protocol buffer with dtype, shape, shard, offset, size and checksum;
+the data files hold only values.
 
-Reference: tensorflow/core/util/tensor_bundle/tensor_bundle.h, core/protobuf/tensor_bundle.proto,
-core/lib/strings/ordered_code.cc; https://github.com/google/leveldb/blob/main/doc/table_format.md
+Reference:
+    tensorflow/core/util/tensor_bundle/tensor_bundle.h, core/protobuf/tensor_bundle.proto,
+    core/lib/strings/ordered_code.cc;
+    https://github.com/google/leveldb/blob/main/doc/table_format.md
 """
 
 import glob
@@ -36,7 +39,7 @@ from .base import (
     unreadable,
 )
 
-DTYPES = {  # of tensorflow/core/framework/types.proto; quantized kinds are stored as plain integers
+DTYPES = {  # of tensorflow/core/framework/types.proto; quantized types are stored as plain integers
     1: np.dtype("<f4"),
     2: np.dtype("<f8"),
     3: np.dtype("<i4"),
@@ -60,19 +63,19 @@ DTYPES = {  # of tensorflow/core/framework/types.proto; quantized kinds are stor
     24: np.dtype(ml_dtypes.float8_e5m2),
     25: np.dtype(ml_dtypes.float8_e4m3fn),
 }
-NUMBERS = {dtype: number for number, dtype in reversed(DTYPES.items())}  # plain kinds come first
+NUMBERS = {dtype: number for number, dtype in reversed(DTYPES.items())}  # plain types come first
 OTHER_KINDS = {7: "strings", 20: "a resource", 21: "a variant"}
 
 FOOTER_SIZE = 48
-TRAILER_SIZE = 5  # of a block: the kind of its compression, and a checksum
-MAX_INDEX = 32 << 20  # bytes of an index file, which a hundred thousand long names do not reach
+TRAILER_SIZE = 5  # of a block: the type of its compression, and a checksum
+MAX_INDEX = 32 << 20  # bytes of an index file: more than for 100,000 long names
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
-MOST_VALUES = 4 << 20  # bytes of what an index says of its tensors, beside its own size
+MOST_VALUES = 4 << 20  # bytes of the descriptions in an index, in addition to its own size
 MAX_EXTENTS = 1 << 18  # slices of one variable, times its axes
-# cells of the grid that all edges of the slices of a variable make: in any case, and for each slice
+# limits for the cells of the grid formed by the edges of a variable's slices: in total, per slice
 MAX_CELLS, CELLS_OF_A_SLICE = 16 << 20, 4096
 VARINT, MESSAGE, FIXED = 0, 2, 5  # types of fields in protocol buffers
-# number of a field -> its type, and whether it may be repeated; others are passed over
+# number of a field -> its type, and whether it may be repeated; other fields are ignored
 HEADER = {1: (VARINT, False), 2: (VARINT, False)}
 ENTRY = {
     **dict.fromkeys((1, 3, 4, 5), (VARINT, False)),
@@ -84,11 +87,11 @@ SHAPE = {2: (MESSAGE, True), 3: (VARINT, False)}
 DIMENSION = {1: (VARINT, False)}
 SLICE = {1: (MESSAGE, True)}
 EXTENT = {1: (VARINT, False), 2: (VARINT, False)}
-ALIGNMENT = 64  # of the tensors in a data file: TensorFlow does not mind, mapped views gain by it
+ALIGNMENT = 64  # of the tensors in a data file: not required, but good for mapped views
 
 
 def data_path(prefix, shard, shards):
-    """The name of one data file."""
+    """Returns the path of a data file."""
     return Path(f"{prefix}.data-{shard:05d}-of-{shards:05d}")
 
 
@@ -96,7 +99,7 @@ def data_path(prefix, shard, shards):
 
 
 class BundleEntry(NamedTuple):
-    """A `BundleEntryProto`."""
+    """Description of a tensor in the index, a `BundleEntryProto`."""
 
     dtype: int
     shape: tuple[int, ...]
@@ -104,24 +107,35 @@ class BundleEntry(NamedTuple):
     offset: int
     size: int
     checksum: int
-    slices: list  # of bytes, a `TensorSliceProto` each: taken apart they take far more memory
+    slices: list  # of bytes, a `TensorSliceProto` each: parsed, they take far more memory
 
 
 def read_entries(prefix, verify):
-    """Name -> `Entry` of the bundle at `prefix`; `verify` checks every tensor when it is read."""
+    """Reads the bundle at `prefix`: returns name -> `Entry`.
+
+    Args:
+        prefix: a `Path`.
+        verify: whether to verify the checksum of a tensor when it is read.
+
+    Raises:
+        CheckpointError: the bundle is damaged or incomplete.
+    """
     index = Path(f"{prefix}.index")
     with reading(index):
         table = dict(_read_table(index))
         header = _read_message(table.pop(b""), HEADER)
         if _only(header, 2) != 0:
-            raise CheckpointError(f"{index}: of a big-endian machine, which is not supported")
+            raise CheckpointError(
+                f"{index}: written on a big-endian machine, which is not supported. Save it on a "
+                "little-endian one."
+            )
         stored, slices, room = {}, 0, _room_for_keys(size_of(index))
         for key, value in table.items():
             stored[key] = _parse_entry(value)
             slices += len(stored[key].slices)
-            room -= len(key) * len(stored[key].slices)  # each slice has its own key, with that name
+            room -= len(key) * len(stored[key].slices)  # the key of each slice contains this key
             if slices > len(table) or room < 0:
-                raise damaged(index, "it speaks of more slices than it has")
+                raise damaged(index, "it refers to more slices than it has")
         bundle = _Bundle(prefix, _only(header, 1), stored, verify)
         bundle.check_sizes()
         # keys that start with a zero byte hold the slices of partitioned variables
@@ -129,47 +143,58 @@ def read_entries(prefix, verify):
 
 
 class _Bundle:
-    """The data files of one bundle, and what its index says of them."""
+    """Data files of a bundle, with the descriptions in its index."""
 
     def __init__(self, prefix, shards, stored, verify):
         self.prefix, self.shards, self.stored, self.verify = prefix, shards, stored, verify
         self.files = {}
 
     def file(self, shard):
+        """Opens a data file.
+
+        Raises:
+            CheckpointError: it is missing.
+        """
         if shard not in self.files:
             path = data_path(self.prefix, shard, self.shards)
             if not path.exists():
                 raise CheckpointError(
-                    f"{path}: this shard ({shard + 1} of {self.shards}) is missing; a checkpoint is "
-                    f"whole only with {self.prefix.name}.index and all of its data files"
+                    f"{path}: this shard ({shard + 1} of {self.shards}) is missing; expected "
+                    f"{self.prefix.name}.index and all of its data files. Get it as well."
                 )
             self.files[shard] = MappedFile(path)
         return self.files[shard]
 
     def check_sizes(self):
-        """Raises if the tensors take more room than there is: none may lie on another."""
+        """Checks that the tensors do not take more bytes than the files have: they cannot overlap.
+
+        Raises:
+            CheckpointError: they do.
+        """
         numbers = [entry for entry in self.stored.values() if entry.dtype in DTYPES]
         size = sum(entry.size for entry in numbers)
         files = [self.file(shard) for shard in {entry.shard for entry in numbers if entry.size}]
         if size > sum(file.size for file in files):
-            what = f"its tensors take {size} bytes, more than the data files have"
-            raise damaged(f"{self.prefix}.index", what)
+            problem = f"its tensors take {size} bytes, more than the data files have"
+            raise damaged(f"{self.prefix}.index", problem)
 
     def entry(self, key):
+        """Makes the `Entry` of a tensor."""
         name, entry = key.decode(), self.stored[key]
         if entry.dtype == 0:
             raise damaged(f"{self.prefix}.index", f"{name!r:.200} has no type")
         if entry.dtype not in DTYPES:
-            kind = OTHER_KINDS.get(entry.dtype, f"values of TensorFlow's type {entry.dtype}")
-            return unreadable(self.prefix, name, entry.shape, kind)
+            content = OTHER_KINDS.get(entry.dtype, f"values of TensorFlow's type {entry.dtype}")
+            return unreadable(self.prefix, name, entry.shape, content)
         return self.partitioned(name, key) if entry.slices else self.whole(name, key)
 
     def whole(self, name, key):
+        """Makes the `Entry` of a tensor that is stored in one piece."""
         entry = self.stored[key]
         file, dtype = self.file(entry.shard), DTYPES[entry.dtype]
         if entry.size != math.prod(entry.shape) * dtype.itemsize:
-            what = f"{name!r:.200} of shape {entry.shape!r:.200} cannot take {entry.size} bytes"
-            raise damaged(f"{self.prefix}.index", what)
+            problem = f"{name!r:.200} of shape {entry.shape!r:.200} cannot take {entry.size} bytes"
+            raise damaged(f"{self.prefix}.index", problem)
         plain = file.entry(name, entry.offset, entry.shape, dtype)
         if not self.verify:
             return plain
@@ -183,11 +208,11 @@ class _Bundle:
         return plain._replace(read=read)
 
     def partitioned(self, name, key):
-        """A variable that was saved in slices, each under a key of its own."""
+        """Makes the `Entry` of a variable that is stored in slices, each with its own key."""
         entry, index = self.stored[key], Path(f"{self.prefix}.index")
         shape = checked_shape(self.prefix, name, entry.shape)
 
-        def parts():  # made again when they are read: of all variables they would take much memory
+        def parts():  # computed again for reading: for all variables they would take much memory
             for packed in entry.slices:
                 extents = _parse_slice(packed)
                 box = [
@@ -200,8 +225,8 @@ class _Bundle:
         dtype = DTYPES[entry.dtype]
         for i, (box, part) in enumerate(parts()):
             if part.dtype != dtype:
-                what = f"a slice of {name!r:.200} has dtype {part.dtype}, and the whole {dtype}"
-                raise damaged(index, what)
+                problem = f"a slice of {name!r:.200} has dtype {part.dtype}, and the whole {dtype}"
+                raise damaged(index, problem)
             if part.shape != tuple(end - start for start, end in box) or any(
                 end > full for (_, end), full in zip(box, shape, strict=True)
             ):
@@ -222,45 +247,52 @@ class _Bundle:
 
 
 def _tile(boxes, shape):
-    """Whether boxes within a shape cover all of it, and nothing twice.
+    """Whether boxes within a shape cover it completely, without overlaps.
 
     Args:
         boxes: integers `(boxes, axes, 2)`, the starts and ends.
+        shape: of the variable.
 
     Raises:
-        ValueError: their edges make too fine a grid, which those of no partitioner do.
+        ValueError: their edges form a finer grid than those of any partitioner.
     """
     boxes = boxes[(boxes[..., 0] < boxes[..., 1]).all(axis=1)]
     if 0 in shape:
         return True
-    places = np.empty_like(boxes)  # in the grid of all edges
+    indices = np.empty_like(boxes)  # in the grid of all edges
     cells = []
     for axis, length in enumerate(shape):
         edges = np.unique(boxes[:, axis])
         if not len(edges) or edges[0] != 0 or edges[-1] != length:
             return False
-        places[:, axis] = np.searchsorted(edges, boxes[:, axis])
+        indices[:, axis] = np.searchsorted(edges, boxes[:, axis])
         cells.append(len(edges) - 1)
     if math.prod(cells) > min(MAX_CELLS, CELLS_OF_A_SLICE * len(boxes)):
-        raise ValueError(f"{len(boxes)} slices whose edges make a grid of {math.prod(cells)} cells")
+        raise ValueError(
+            f"{len(boxes)} slices whose edges make a grid of {math.prod(cells)} cells."
+        )
     covered = np.zeros(cells, bool)
-    for box in places.tolist():
-        cell = covered[(..., *(slice(*extent) for extent in box))]
-        if cell.any():
+    for box in indices.tolist():
+        region = covered[(..., *(slice(*extent) for extent in box))]
+        if region.any():
             return False
-        cell[...] = True
+        region[...] = True
     return bool(covered.all())
 
 
 def _read_table(path):
-    """The (key, value) pairs of a sorted string table, in its order."""
+    """Yields the (key, value) pairs of a sorted string table, in order.
+
+    Raises:
+        CheckpointError: it is damaged, or would take far more memory than its size explains.
+    """
     if size_of(path) > MAX_INDEX:
         raise damaged(path, f"it is longer than {MAX_INDEX} bytes")
     data = path.read_bytes()
     if len(data) < FOOTER_SIZE or not data.endswith(MAGIC):
         raise damaged(path, "it does not end as the index of a TensorFlow checkpoint does")
     footer = data[-FOOTER_SIZE:]
-    _, _, position = _read_handle(footer, 0)  # of the block of meta data, which is not used
+    _, _, position = _read_handle(footer, 0)  # of the block of metadata, which is not used
     offset, size, _ = _read_handle(footer, position)
     end, last, count, left = 0, None, 0, MOST_VALUES + len(data)
     room = _room_for_keys(len(data))
@@ -293,23 +325,28 @@ def _read_table(path):
 
 
 def _room_for_keys(size):
-    """How many bytes the keys of all blocks may have, which repeat each other, in `size` bytes."""
+    """Returns the limit for the bytes of all keys (they share prefixes) in `size` bytes."""
     return FREE // 2 + 4 * size
 
 
 def _read_handle(data, position):
+    """Reads the offset and size of a block; returns them and the next position."""
     offset, position = read_varint(data, position)
     size, position = read_varint(data, position)
     return offset, size, position
 
 
 def _read_block(path, data, offset, size):
-    """The pairs of one block: entries with prefix-compressed keys, restart points, kind, checksum."""
-    block, kind = data[offset : offset + size], data[offset + size : offset + size + 1]
+    """Yields the pairs of a block.
+
+    A block has entries with prefix-compressed keys, restart points, the type of its compression,
+    and a checksum.
+    """
+    block, compression = data[offset : offset + size], data[offset + size : offset + size + 1]
     checksum = data[offset + size + 1 : offset + size + 5]
-    if int.from_bytes(checksum, "little") != _checksum(block + kind) or len(checksum) < 4:
+    if int.from_bytes(checksum, "little") != _checksum(block + compression) or len(checksum) < 4:
         raise damaged(path, "a checksum is wrong")
-    if kind != b"\0":  # as in many of Google's own releases
+    if compression != b"\0":  # as in many releases of Google
         block = _decompress(block, FREE // 2 + 2 * len(block))
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)
@@ -327,19 +364,27 @@ def _read_block(path, data, offset, size):
 
 
 def _decompress(data, most=FREE):
-    """Undoes Snappy: literal bytes, and copies of what is already there; `most` bytes are allowed.
+    """Decompresses Snappy, which has literal bytes and copies of previous bytes.
 
-    Reference: https://github.com/google/snappy/blob/main/format_description.txt
+    Args:
+        data: bytes.
+        most: limit for the decompressed bytes.
+
+    Raises:
+        ValueError: it is damaged, or the limit is exceeded.
+
+    Reference:
+        https://github.com/google/snappy/blob/main/format_description.txt
     """
     size, position = read_varint(data, 0)
     out = bytearray()
     if size > most:
-        raise ValueError(f"a block of {len(data)} bytes that grows to {size}")
+        raise ValueError(f"a block of {len(data)} bytes that grows to {size}.")
     while position < len(data) and len(out) <= size:
         tag = data[position]
         position += 1
-        kind, length = tag & 3, (tag >> 2) + 1
-        if kind == 0:
+        element, length = tag & 3, (tag >> 2) + 1
+        if element == 0:
             if length > 60:  # the length itself is in the next 1 to 4 bytes
                 width = length - 60
                 length = int.from_bytes(data[position : position + width], "little") + 1
@@ -347,53 +392,60 @@ def _decompress(data, most=FREE):
             out += data[position : position + length]
             position += length
             continue
-        if kind == 1:
+        if element == 1:
             length, high, width = (length - 1) % 8 + 4, tag >> 5 << 8, 1
         else:
-            high, width = 0, 2 if kind == 2 else 4
+            high, width = 0, 2 if element == 2 else 4
         back = high + int.from_bytes(data[position : position + width], "little")
         position += width
         if not 0 < back <= len(out):
-            raise ValueError("a copy from before the beginning of a block")
+            raise ValueError("a copy from before the beginning of a block.")
         start = len(out) - back
         copied = out[start : start + length]
-        out += (copied * -(-length // back))[:length]  # a copy may run into what it writes
+        out += (copied * -(-length // back))[:length]  # a copy may overlap its own output
     if len(out) != size:
-        raise ValueError(f"a block of {len(out)} bytes that should have {size}")
+        raise ValueError(f"a block of {len(out)} bytes that should have {size}.")
     return bytes(out)
 
 
-def _read_message(data, kinds):
-    """The fields of a protocol buffer: number -> list of ints and bytes.
+def _read_message(data, types):
+    """Reads the fields of a protocol buffer: number -> list of ints and bytes.
+
+    Args:
+        data: bytes.
+        types: number -> wire type, and whether the field may be repeated.
 
     Raises:
-        ValueError: one has another type than in `kinds`, or is there twice and may not be: other
-            parsers pass the one over, and merge the others.
+        ValueError: a field has another type (other parsers ignore it) or is repeated but may not be
+            (other parsers merge it).
     """
     fields = defaultdict(list)
     for count, (number, value, start, _) in enumerate(read_fields(data)):
         if count == MAX_TENSORS:
-            raise ValueError(f"a message of more than {MAX_TENSORS} fields")
-        if number not in kinds:
+            raise ValueError(f"a message of more than {MAX_TENSORS} fields.")
+        if number not in types:
             continue
-        wire, repeated = kinds[number]
-        if data[start] & 7 != wire:
-            raise ValueError(f"field {number} of wire type {data[start] & 7}, expected {wire}")
+        wire_type, repeated = types[number]
+        if data[start] & 7 != wire_type:
+            raise ValueError(
+                f"field {number} of wire type {data[start] & 7}, expected {wire_type}."
+            )
         if fields[number] and not repeated:
-            raise ValueError(f"field {number} twice in a message that has it once")
+            raise ValueError(f"field {number} twice in a message that has it once.")
         fields[number].append(value)
     return fields
 
 
 def _parse_entry(data):
+    """Parses a `BundleEntryProto`."""
     fields = _read_message(data, ENTRY)
     shape = _read_message(_only(fields, 2, b""), SHAPE)
     dimensions = shape[2]
     if _only(shape, 3):
-        raise ValueError("a tensor of unknown rank")
+        raise ValueError("a tensor of unknown rank.")
     extents = len(fields[7]) * max(1, len(dimensions))
     if len(dimensions) > MAX_RANK or extents > MAX_EXTENTS:
-        raise ValueError(f"a tensor of {len(dimensions)} axes in {len(fields[7])} slices")
+        raise ValueError(f"a tensor of {len(dimensions)} axes in {len(fields[7])} slices.")
     dimensions = (_read_message(dimension, DIMENSION) for dimension in dimensions)
     return BundleEntry(
         dtype=_only(fields, 1),
@@ -407,36 +459,37 @@ def _parse_entry(data):
 
 
 def _parse_slice(data):
-    """The extents of a `TensorSliceProto`, one for each axis."""
+    """Parses a `TensorSliceProto`: returns (start, length) for each axis."""
     extents = _read_message(data, SLICE)[1]
     if len(extents) > MAX_RANK:
-        raise ValueError(f"a slice of {len(extents)} axes")
+        raise ValueError(f"a slice of {len(extents)} axes.")
     return [_parse_extent(extent) for extent in extents]
 
 
 def _parse_extent(data):
-    """(start, length) of one axis of a slice; the length -1 stands for the whole axis."""
+    """Parses (start, length) of an axis of a slice; the length -1 means the whole axis."""
     fields = _read_message(data, EXTENT)
     start, length = _only(fields, 1), _only(fields, 2, -1)
     if start >= 1 << 60 or length >= 1 << 60:
-        raise ValueError("a slice that begins or ends nowhere")
+        raise ValueError("a slice that begins or ends nowhere.")
     return start, length
 
 
 def _only(fields, number, default=0):
-    """The value of a field that occurs at most once; one that is not there has its default."""
+    """Returns the value of a field that occurs at most once, or its default."""
     return fields[number][0] if fields[number] else default
 
 
 def _slice_key(name, extents):
-    """The key of a slice: name, rank, starts and lengths in an encoding that sorts as they do."""
-    escaped = name.replace(b"\0", b"\0\xff")  # UTF-8 has no byte 255, which would need it too
+    """Makes the key of a slice: name, rank, starts and lengths, in an order-preserving encoding."""
+    escaped = name.replace(b"\0", b"\0\xff")  # byte 255 would have to be escaped, but is not UTF-8
     rank = bytes([1, len(extents)]) if extents else b"\0"
     numbers = b"".join(_ordered(number) for pair in extents for number in pair)
     return b"\0" + escaped + b"\0\1" + rank + numbers
 
 
 def _ordered(number):
+    """Encodes an integer so that the bytes sort like the numbers."""
     if number < 0:
         return b"\x7f"  # of -1, the only negative number in a slice
     length = number.bit_length() // 7 + 1  # as many leading ones as bytes, then a sign bit
@@ -444,7 +497,7 @@ def _ordered(number):
 
 
 def _checksum(data):
-    """CRC32C, masked as in LevelDB, so that checksums of data with checksums stay good."""
+    """Computes CRC32C, masked as in LevelDB, so that data may contain checksums."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -453,60 +506,68 @@ def _checksum(data):
 
 
 def prefix_of(path):
-    """The prefix of the bundle that `path` is, or is a file of; None if it is none."""
+    """Returns the prefix of a bundle, if `path` is the prefix or one of its files, or None."""
     name = re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", path.name)
     prefix = path.with_name(name)
     return prefix if name != path.name or Path(f"{prefix}.index").is_file() else None
 
 
 def prefix_in(directory):
-    """The prefix that the state file of a directory names, or that its only index has, or None."""
+    """Returns the prefix in the state file of a directory, or that of its only index, or None.
+
+    Raises:
+        CheckpointError: the state file is wrong, or there are several indexes and no state file.
+    """
     state, indexes = directory / "checkpoint", sorted(directory.glob("*.index"))
     stems = listed([index.stem for index in indexes])
     named = _named_in(state) if state.is_file() else None
     if named is not None:
         inside = not named.is_absolute() and ".." not in named.parts
-        # a directory that moved still holds what its state file knows by an older, full path
+        # the state file of a directory that was moved has the old absolute path
         for prefix in ([directory / named] if inside else []) + [directory / named.name]:
             with reading(state):
                 if Path(f"{prefix}.index").is_file():
                     return prefix
-        what = f"{named.name!r:.200}, which is not here"
+        problem = f"{named.name!r:.200}, which is not in this directory"
         if not inside:
-            what = f"{str(named)!r:.200}, outside of this directory, and no such file is here"
+            problem = f"{str(named)!r:.200}, outside of this directory, which has no such file"
         if len(indexes) > 1:
-            raise CheckpointError(f"{state}: names {what}; name one that is: {stems}")
+            raise CheckpointError(f"{state}: names {problem}. Pass one of these prefixes: {stems}.")
         if not indexes and not inside:
-            raise CheckpointError(f"{state}: names {what}; name that prefix itself.")
+            raise CheckpointError(f"{state}: names {problem}. Pass that prefix itself.")
         if indexes:
-            warnings.warn(f"{state}: names {what}; {stems} is read", stacklevel=2)
+            warnings.warn(f"{state}: names {problem}; {stems} is read.", stacklevel=2)
     if len(indexes) > 1:
         raise CheckpointError(
-            f"{directory}: holds {len(indexes)} TensorFlow checkpoints and no 'checkpoint' file that "
-            f"says which; name one: {stems}"
+            f"{directory}: holds {len(indexes)} TensorFlow checkpoints, and no 'checkpoint' file "
+            f"that names one. Pass one of these prefixes: {stems}."
         )
     return indexes[0].with_suffix("") if indexes else None
 
 
 def _named_in(state):
-    """The prefix that a state file names, as a `Path`, or None."""
+    """Returns the prefix that a state file names, as a `Path`, or None.
+
+    Raises:
+        CheckpointError: it is not UTF-8.
+    """
     size_of(state)
     with open(state, "rb") as file:
-        text = file.read(1 << 20)  # what is named comes first
-    found = re.search(rb'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', text, re.M)
-    if not found:
+        text = file.read(1 << 20)  # the prefix comes first
+    match = re.search(rb'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', text, re.M)
+    if not match:
         return None
-    name = _unescape(found[1])
+    name = _unescape(match[1])
     try:
         return Path(name.decode())
     except UnicodeDecodeError:
         raise CheckpointError(
-            f"{state}: names {name!r:.200}, which is no UTF-8 text; name the prefix itself."
+            f"{state}: names {name!r:.200}, which is not UTF-8. Pass the prefix itself."
         ) from None
 
 
 def _unescape(text):
-    """The bytes of a quoted string, in which those outside of ASCII may be octal numbers."""
+    """Unescapes a quoted string, in which non-ASCII bytes may be octal numbers; returns bytes."""
 
     def plain(escape):
         return bytes([int(escape[1], 8) & 255]) if len(escape[1]) == 3 else escape[1]
@@ -518,7 +579,7 @@ def _unescape(text):
 
 
 def write(prefix, tensors):
-    """Writes a bundle of one shard, and the state file that names it, where nobody reads yet."""
+    """Writes a bundle of one shard, and the state file that names it, to paths not in use yet."""
     with open(data_path(prefix, 0, 1), "wb") as file:
         entries = dict(_write_data(prefix, file, tensors))
     _write_index(prefix, entries)
@@ -528,9 +589,9 @@ def write(prefix, tensors):
 
 
 def remove_unused(prefix):
-    """Removes the data files that a checkpoint of more shards had, as far as that can be.
+    """Removes the data files of a replaced checkpoint that had more shards.
 
-    It has been replaced, and they do no harm.
+    Errors are ignored: these files are not read any more.
     """
     digits = "[0-9]" * 5
     files = glob.glob(f"{glob.escape(str(prefix))}.data-{digits}-of-{digits}")
@@ -540,15 +601,20 @@ def remove_unused(prefix):
 
 
 def _write_data(prefix, file, tensors):
-    """Writes the values, and yields the pairs that the index needs."""
+    """Writes the values, and yields the (key, value) pairs of the index.
+
+    Raises:
+        CheckpointError: the format does not support a dtype or a name.
+    """
     offset = 0
     for name in tensors:
         array = np.asarray(tensors[name])
         number = NUMBERS.get(array.dtype.newbyteorder("<"))
         if number is None or not name or name.startswith("\0"):
             raise CheckpointError(
-                f"{final(prefix)}: cannot save {name!r:.200} of dtype {array.dtype} in a TensorFlow checkpoint: "
-                "values must be numbers, and names must not be empty or begin with a zero byte"
+                f"{final(prefix)}: cannot save {name!r:.200} of dtype {array.dtype} in a "
+                "TensorFlow checkpoint; expected numbers, and a name that is not empty and does "
+                "not begin with a zero byte."
             )
         data = as_bytes(array)
         offset += file.write(bytes(-offset % ALIGNMENT))
@@ -560,6 +626,7 @@ def _write_data(prefix, file, tensors):
 
 
 def _write_index(prefix, entries):
+    """Writes the index file."""
     header = _field(1, 1) + _field(3, _field(1, 1))  # one shard, little-endian; version: producer 1
     table = _block([(b"", header), *sorted(entries.items())])
     meta, last_key = _block([]), max(entries, default=b"")
@@ -570,7 +637,7 @@ def _write_index(prefix, entries):
 
 
 def _block(pairs):
-    """A table block that makes every entry a restart point, so that no key is compressed."""
+    """Makes a table block in which every entry is a restart point, so that no key is compressed."""
     block, restarts = bytearray(), []
     for key, value in pairs:
         restarts.append(len(block))
@@ -583,7 +650,7 @@ def _block(pairs):
 
 
 def _handle(offset, block):
-    return _varint(offset) + _varint(len(block) - 5)  # less the kind and the checksum
+    return _varint(offset) + _varint(len(block) - 5)  # without compression type and checksum
 
 
 def _varint(number):
@@ -595,7 +662,7 @@ def _varint(number):
 
 
 def _field(number, value):
-    """A field of a protocol buffer: an int, or bytes with their length."""
+    """Encodes a field of a protocol buffer: an int, or bytes with their length."""
     if isinstance(value, int):
         return _varint(number << 3) + _varint(value)
     return _varint(number << 3 | 2) + _varint(len(value)) + value

@@ -1,12 +1,13 @@
-"""PyTorch's `.bin`, `.pt` and `.pth` files, read without running anything they contain.
+"""Reader of PyTorch's `.bin`, `.pt` and `.pth` files that runs no code in them.
 
-Such a file is a pickle that describes tensors, and the bytes of their storages: members of a zip
-archive, or, before PyTorch 1.6, one after the other behind the pickle. A pickle is a program.
-`pickletools` takes it apart into instructions, and the stack machine here carries out those that
-build plain containers and descriptions of tensors. It knows no way to import or call anything else:
-for other objects, as trainers keep them beside the weights, it puts a placeholder.
+Such a file has a pickle that describes tensors, and the bytes of their storages: as members of a
+zip archive, or, before PyTorch 1.6, one after another after the pickle. A pickle is a program.
+`pickletools` parses it into instructions, and the stack machine in this module executes those that
+build plain containers and descriptions of tensors. It cannot import or call anything else: other
+objects, which trainers store next to the weights, are replaced by placeholders.
 
-Reference: torch/serialization.py, torch/_utils.py; the comments of Python's pickletools.py.
+Reference:
+    torch/serialization.py, torch/_utils.py; the comments of Python's pickletools.py.
 """
 
 import math
@@ -32,7 +33,7 @@ from .base import (
 from .zip_file import open_zip, read_member, stored_at
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# in the words of protocol 1, and of the later ones, which put it into a frame from protocol 4 on
+# for protocol 1, and for later ones, which have a frame since protocol 4
 LEGACY_START = re.compile(
     b"L%dL\n\\.|" % LEGACY_MAGIC
     + rb"\x80[\x02-\x05](\x95.{8})?\x8a\x0a"
@@ -41,20 +42,20 @@ LEGACY_START = re.compile(
 )
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
-SUBMODULES = ("model", "module")  # of these, what models call a part of themselves
+SUBMODULES = ("model", "module")  # those that are also names of submodules of models
 
 
 class Storage(NamedTuple):
-    """A run of values in the file; its dtype is a `Foreign` if NumPy has none."""
+    """Contiguous values in the file; the dtype is a `Placeholder` if NumPy does not have it."""
 
     key: str
     dtype: np.dtype
     count: int
-    offset: int = 0  # at which an old "view" of it begins
+    offset: int = 0  # start of a "view" on it, in old files
 
 
 class Tensor(NamedTuple):
-    """A strided view on a storage; offset and strides count values, not bytes."""
+    """Strided view on a storage; offset and strides count values, not bytes."""
 
     storage: Storage
     dtype: np.dtype
@@ -64,7 +65,7 @@ class Tensor(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A tensor that is listed, but whose values cannot be given."""
+    """Tensor whose values cannot be read."""
 
     kind: str
     shape: tuple
@@ -73,10 +74,10 @@ class Unreadable(NamedTuple):
 TENSORS = (Tensor, Unreadable)
 
 
-class Foreign:
-    """A class or function that a pickle names and this module lacks, or what that would make.
+class Placeholder:
+    """Placeholder for an unsupported class or function that a pickle names, or for its result.
 
-    It is neither imported nor called, and takes no notice of what a pickle puts into it.
+    It is neither imported nor called, and ignores the items and attributes that a pickle sets.
     """
 
     __slots__ = ("name",)
@@ -86,9 +87,10 @@ class Foreign:
 
 
 class OddKey:
-    """Stands for a key that is neither a text nor a small integer.
+    """Placeholder for a key that is neither a string nor a small integer.
 
-    Such keys could be made to collide, or nested so deeply that hashing them ends the process.
+    Such keys could be made to collide, or be nested so deeply that hashing them crashes the
+    process.
     """
 
     __slots__ = ("kind",)
@@ -98,15 +100,18 @@ class OddKey:
 
 
 def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None):
+    """Makes a tensor with the dtype of its storage."""
     return _view(storage, storage.dtype, offset, shape, strides, metadata)
 
 
 def _tensor_of_dtype(storage, offset, shape, strides, requires_grad, hooks, dtype, metadata=None):
+    """Makes a tensor with its own dtype."""
     return _view(storage, dtype, offset, shape, strides, metadata)
 
 
 def _view(storage, dtype, offset, shape, strides, metadata):
-    if isinstance(dtype, Foreign):
+    """Makes a `Tensor`, or an `Unreadable`."""
+    if isinstance(dtype, Placeholder):
         return Unreadable(dtype.name, shape)
     if isinstance(metadata, dict) and (metadata.get("conj") or metadata.get("neg")):
         return Unreadable("conjugated or negated view", shape)
@@ -114,40 +119,45 @@ def _view(storage, dtype, offset, shape, strides, metadata):
 
 
 def _parameter(tensor, requires_grad, hooks, state=None):
+    """Makes a parameter, which is a tensor here."""
     _check_attributes(state)
     return tensor
 
 
 def _check_attributes(state):
-    """Raises where the attributes of a tensor hold tensors, of which one could be its values."""
+    """Checks that the attributes of a tensor hold no tensors, which could be its values.
+
+    Raises:
+        ValueError: they do.
+    """
     for attributes in state if isinstance(state, tuple) and len(state) == 2 else (state,):
         tensors = isinstance(attributes, dict) and any(
             isinstance(value, TENSORS) for value in attributes.values()
         )
         if tensors or not isinstance(attributes, dict | None):
-            raise ValueError("attributes of a tensor that may change its values")
+            raise ValueError("attributes of a tensor that may change its values.")
 
 
-def _tensor_of_type(function, kind, arguments, state=None):
-    """A tensor of a subclass, or one that has attributes, such as a `torch.nn.Buffer`."""
+def _tensor_of_type(function, cls, arguments, state=None):
+    """Makes a tensor of a subclass, or one with attributes, such as a `torch.nn.Buffer`."""
     _check_attributes(state)
     if function not in (_tensor, _tensor_of_dtype):
-        return Unreadable(kind.name, ())
+        return Unreadable(cls.name, ())
     tensor = function(*arguments)
-    if kind.name not in ("torch.Tensor", "torch.nn.parameter.Parameter"):
-        return Unreadable(kind.name, tensor.shape)
+    if cls.name not in ("torch.Tensor", "torch.nn.parameter.Parameter"):
+        return Unreadable(cls.name, tensor.shape)
     return tensor
 
 
 def _size(dimensions):
-    """A `torch.Size`."""
+    """Makes a `torch.Size`, as a tuple."""
     if len(dimensions) > MAX_RANK:
-        raise ValueError(f"a shape of {len(dimensions)} axes")
+        raise ValueError(f"a shape of {len(dimensions)} axes.")
     return tuple(dimensions)
 
 
 def _dictionary(items=()):
-    """An `OrderedDict` of pairs, as Python 2 wrote it."""
+    """Makes an `OrderedDict`, as a dict, from the pairs that Python 2 wrote."""
     result = {}
     for key, value in items:
         put(result, key, value)
@@ -155,7 +165,7 @@ def _dictionary(items=()):
 
 
 def put(dictionary, key, value):
-    """Sets an item; see `OddKey`."""
+    """Sets an item of a dict; other keys than strings and small integers become an `OddKey`."""
     plain = isinstance(key, str) or (type(key) is int and abs(key) < 1 << 60)
     dictionary[key if plain else OddKey(type(key).__name__)] = value
 
@@ -180,7 +190,7 @@ _DTYPES = {  # dtype -> its names in torch, and its typed storage
     "complex128": (("complex128",), "ComplexDouble"),
 }
 
-# all that a pickle may name and is given: functions, and dtypes
+# names that are supported in a pickle -> function or dtype
 GLOBALS = {
     "collections.OrderedDict": _dictionary,
     "collections.defaultdict": lambda factory=None: {},
@@ -198,7 +208,7 @@ for _dtype, (_names, _storage) in _DTYPES.items():
     if _storage:
         GLOBALS[f"torch.{_storage}Storage"] = np.dtype(_dtype)
 
-# functions that make tensors of other kinds: the kind, and its shape among the arguments
+# functions that make unsupported tensors -> their kind, and a function arguments -> shape
 KINDS = {
     "torch._utils._rebuild_qtensor": ("quantized", lambda arguments: arguments[2]),
     "torch._utils._rebuild_meta_tensor_no_storage": ("meta", lambda arguments: arguments[1]),
@@ -208,7 +218,7 @@ KINDS = {
     ),
 }
 MAKES_TENSORS = re.compile(r"torch\.(\w+\.)*_rebuild_\w+")
-# bytes of a value of other storages, without which one cannot tell where the next one begins
+# bytes of a value in unsupported storages, to find the next storage of an old file
 ITEM_SIZES = {
     **dict.fromkeys(["torch.QInt8Storage", "torch.QUInt8Storage"], 1),
     **dict.fromkeys(["torch.QUInt4x2Storage", "torch.QUInt2x4Storage"], 1),
@@ -216,49 +226,53 @@ ITEM_SIZES = {
 }
 
 
-# numbers that trainers keep beside the weights, by which files of one checkpoint are told
+# numbers that trainers store next to the weights, which are the same in files of one checkpoint
 COUNTERS = ("iteration", "global_steps", "mp_world_size", "checkpoint_version")
 
 
 class Allowance:
-    """What the descriptions in all PyTorch files of one checkpoint may take together.
+    """Memory limits for all PyTorch files of a checkpoint together.
 
     Attributes:
-        room: bytes of memory that are left for the values of pickles. Each instruction takes
-            `LEAST` of them or more, so that the time is bounded, too.
-        repeated: bytes that are left for values which tensors repeat (by a stride of 0): they take
-            no room in the file, but all the more in memory.
+        room: bytes left for the objects of pickles. Each instruction takes at least `LEAST`, which
+            limits the time as well.
+        repeated: bytes left for tensors that repeat values (with a stride of 0), which take more
+            memory than the file has.
     """
 
     def __init__(self):
         self.room, self.repeated = FREE * 3 // 2, FREE // 2
 
     def add(self, file):
-        """Adds what the size of a `MappedFile` explains."""
+        """Raises the limits in proportion to the size of a `MappedFile`."""
         self.room += 6 * file.size
         self.repeated += file.size
 
     def spend(self, room):
-        """Raises once the values take more memory than the pickles explain."""
+        """Takes bytes from `room`.
+
+        Raises:
+            ValueError: nothing is left.
+        """
         self.room -= room
         if self.room < 0:
-            raise ValueError("a pickle that would take far more memory than its length explains")
+            raise ValueError("a pickle that would take far more memory than its length explains.")
 
 
 def read_zip(path, allowance):
-    """Name -> `Entry` of a file by PyTorch 1.6 or later, and what `COUNTERS` say in it."""
+    """Reads a file of PyTorch 1.6 or later: returns name -> `Entry`, and the `COUNTERS` in it."""
     file = MappedFile(path)
-    machine, places = Unpickler(file, allowance), {}
+    machine, locations = Unpickler(file, allowance), {}
     with open_zip(file) as archive:
 
-        def content(name):  # which may be compressed
+        def content(name):  # of a member that may be compressed
             allowance.spend(archive.getinfo(name).file_size)
             return read_member(file, archive, name)
 
         names = archive.namelist()
-        root = names[0].partition("/")[0] + "/"  # as PyTorch finds it
+        root = names[0].partition("/")[0] + "/"  # as in PyTorch
         if not all(name.startswith(root) for name in names):
-            raise ValueError(f"members outside of the directory {root!r:.200}")
+            raise ValueError(f"members outside of the directory {root!r:.200}.")
         if f"{root}byteorder" in names:
             _require_little(path, content(f"{root}byteorder") == b"little")
         value = machine.load(content(f"{root}data.pkl"))
@@ -266,31 +280,31 @@ def read_zip(path, allowance):
         for key, storage in machine.storages.items():
             member = archive.getinfo(f"{root}data/{key}")
             _require_size(path, storage, member.file_size)
-            places[key] = stored_at(file, archive, member.filename), member.file_size
-    return _entries(file, tensors, places, allowance), _counters(value)
+            locations[key] = stored_at(file, archive, member.filename), member.file_size
+    return _entries(file, tensors, locations, allowance), _counters(value)
 
 
 def read_legacy(path, allowance):
-    """The same of a file by PyTorch before 1.6."""
+    """Reads a file of PyTorch before 1.6, like `read_zip`."""
     file = MappedFile(path)
     machine, stream = Unpickler(file, allowance), file.buffer
     stream.seek(0)
     _magic, _version, system, value = (machine.load(stream) for _ in range(4))
     _require_little(path, system["little_endian"])
     tensors, keys = _weights(machine, value), machine.load(stream)
-    places, position = {}, stream.tell()
+    locations, position = {}, stream.tell()
     for key in keys:
         if not isinstance(key, str):
-            raise ValueError("a storage whose key is no text")
+            raise ValueError("a storage whose key is not a string.")
         count = int.from_bytes(stream[position : position + 8], "little")
         storage = machine.storages[key]
         size = count * _item_size(storage.dtype)
         _require_size(path, storage, size)
-        places[key] = position + 8, size
+        locations[key] = position + 8, size
         position += 8 + size
     if position > file.size:
         raise damaged(path, f"it should have {position} bytes and has {file.size}")
-    return _entries(file, tensors, places, allowance), _counters(value)
+    return _entries(file, tensors, locations, allowance), _counters(value)
 
 
 def _counters(value):
@@ -298,26 +312,38 @@ def _counters(value):
 
 
 def _item_size(dtype):
-    return ITEM_SIZES[dtype.name] if isinstance(dtype, Foreign) else dtype.itemsize
+    return ITEM_SIZES[dtype.name] if isinstance(dtype, Placeholder) else dtype.itemsize
 
 
 def _require_size(path, storage, size):
-    """Raises if the values of a storage are not as many as its description says."""
-    known = not isinstance(storage.dtype, Foreign) or storage.dtype.name in ITEM_SIZES
+    """Checks that the size of a storage matches its description.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    known = not isinstance(storage.dtype, Placeholder) or storage.dtype.name in ITEM_SIZES
     if known and size != storage.count * _item_size(storage.dtype):
-        what = (
+        problem = (
             f"its storage {storage.key!r:.200} of {storage.count} values cannot take {size} bytes"
         )
-        raise damaged(path, what)
+        raise damaged(path, problem)
 
 
 def _require_little(path, is_little):
+    """Checks the byte order.
+
+    Raises:
+        CheckpointError: it is big-endian.
+    """
     if not is_little:
-        raise CheckpointError(f"{path}: written on a big-endian machine, which is not supported")
+        raise CheckpointError(
+            f"{path}: written on a big-endian machine, which is not supported. Save it on a "
+            "little-endian one."
+        )
 
 
-# what instructions take at most, in bytes: the objects that they make, and their places; and so
-# much that the instructions which a small file explains are carried out in a few seconds
+# bytes that an instruction takes at most: the objects that it makes, and references to them; and
+# enough that the instructions allowed for a small file take only a few seconds
 LEAST = 24
 ARGUMENTS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
@@ -332,41 +358,48 @@ COSTS = {
     **dict.fromkeys(CALLS, 112),
     "BINPERSID": 208,
 }
-PAIR, FIRST = 112, 160  # of an item of a dictionary, and what the first one takes besides
-LISTED = 640  # of a tensor that is found
+PAIR, FIRST = 112, 160  # of an item of a dict, and in addition of the first item
+LISTED = 640  # of a tensor in the result
 LONGEST_NAME = 200  # characters of a function or class
 
 
 class Unpickler:
-    """A stack machine for the pickles of one file.
+    """Stack machine for the pickles of a file.
 
     Args:
         file: the `MappedFile`.
-        allowance: the `Allowance`, to which its size is added.
+        allowance: the `Allowance`, to which the size of the file is added.
 
     Attributes:
-        storages: those that the pickles speak of, by key.
-        foreign: name -> `Foreign` of what they named.
-        spend: that of the allowance.
+        storages: key -> `Storage` in the pickles.
+        placeholders: name -> `Placeholder` in the pickles.
+        spend: method of the allowance.
     """
 
     def __init__(self, file, allowance):
-        self.path, self.storages, self.foreign = file.path, {}, {}
+        self.path, self.storages, self.placeholders = file.path, {}, {}
         allowance.add(file)
         self.spend = allowance.spend
 
     def load(self, stream):
-        """The value of one pickle: of bytes, or of a mapped file from its position on."""
+        """Returns the value of a pickle.
+
+        Args:
+            stream: bytes, or a mapped file at the position of the pickle.
+
+        Raises:
+            ValueError, CheckpointError: the pickle is damaged or not supported.
+        """
         self.stack, self.marks, self.memo = [], [], {}
         for opcode, argument, _ in pickletools.genops(stream):
             self.spend(COSTS.get(opcode.name, LEAST))
             if opcode.name == "STOP":
                 return self._pop()
             self._run(opcode.name, argument)
-        raise ValueError("a pickle without an end")
+        raise ValueError("a pickle without an end.")
 
     def _run(self, name, argument):
-        """Carries out one instruction."""
+        """Executes one instruction."""
         stack = self.stack
         match name:
             case "PROTO" | "FRAME":
@@ -442,20 +475,25 @@ class Unpickler:
                 self._build(self._pop(), self._top())
             case _:
                 raise CheckpointError(
-                    f"{self.path}: its pickle has the instruction {name}, and only tensors in "
-                    "plain containers are read; save a state_dict, or as safetensors"
+                    f"{self.path}: its pickle has the instruction {name}; expected only tensors in "
+                    "plain containers. Save a state_dict, or save as safetensors."
                 )
 
     def _since_mark(self):
+        """Pops the items since the last mark."""
         start = self.marks.pop()
         items = self.stack[start:]
         del self.stack[start:]
         return items
 
     def _last(self, count):
-        """Takes what comes last off the stack: nothing from before a mark."""
+        """Pops the last `count` items of the stack.
+
+        Raises:
+            ValueError: there are fewer since the last mark.
+        """
         if len(self.stack) - (self.marks[-1] if self.marks else 0) < count:
-            raise ValueError("an instruction without all of its operands")
+            raise ValueError("an instruction without all of its operands.")
         items = self.stack[-count:]
         del self.stack[-count:]
         return items
@@ -468,20 +506,23 @@ class Unpickler:
         self.stack.append(top)
         return top
 
-    def _put(self, place):
-        """Remembers what comes last."""
-        if place not in self.memo:
+    def _put(self, index):
+        """Stores the last item in the memo."""
+        if index not in self.memo:
             self.spend(PAIR)
-        self.memo[place] = self._top()
+        self.memo[index] = self._top()
 
     def _build(self, state, target):
-        """Takes notice of attributes: an ordered dictionary has the versions of a module.
+        """Checks the attributes of an object: an `OrderedDict` may have the versions of modules.
 
-        Those of a tensor would be another storage.
+        Raises:
+            ValueError: others have attributes; those of a tensor could be another storage.
         """
-        versions = isinstance(target, dict) and isinstance(state, dict)
-        if not isinstance(target, Foreign) and not (versions and state.keys() <= {"_metadata"}):
-            raise ValueError("attributes of what is no object of a class")
+        are_dicts = isinstance(target, dict) and isinstance(state, dict)
+        if not isinstance(target, Placeholder) and not (
+            are_dicts and state.keys() <= {"_metadata"}
+        ):
+            raise ValueError("attributes of a value that is not an object of a class.")
 
     def _extend(self, items):
         if self._holds(list):
@@ -494,27 +535,32 @@ class Unpickler:
             for key, value in zip(items[::2], items[1::2], strict=True):
                 put(target, key, value)
 
-    def _holds(self, kind):
-        """Whether what comes last is a container of a kind, and not a foreign one."""
+    def _holds(self, cls):
+        """Whether the last item is a container of this class, and not a `Placeholder`.
+
+        Raises:
+            ValueError: it is neither.
+        """
         target = self._top()
-        if not isinstance(target, kind | Foreign):
-            raise ValueError(f"items put into what is no {kind.__name__}")
-        return isinstance(target, kind)
+        if not isinstance(target, cls | Placeholder):
+            raise ValueError(f"items put into a value that is not a {cls.__name__}.")
+        return isinstance(target, cls)
 
     def _global(self, name):
+        """Returns the function or dtype of a name, or a `Placeholder`."""
         if name in GLOBALS:
             return GLOBALS[name]
-        if name not in self.foreign:
+        if name not in self.placeholders:
             if len(name) > LONGEST_NAME:
-                raise ValueError(f"a name of {len(name)} characters")
+                raise ValueError(f"a name of {len(name)} characters.")
             self.spend(PAIR + 4 * len(name))
-            self.foreign[name] = Foreign(name)
-        return self.foreign[name]
+            self.placeholders[name] = Placeholder(name)
+        return self.placeholders[name]
 
     def _call(self, function, arguments):
-        """What a call makes; that of a foreign function is a tensor, or of no interest."""
+        """Calls a function; a `Placeholder` gives an `Unreadable` tensor, or itself."""
         self.spend(LEAST * len(arguments))
-        if isinstance(function, Foreign):
+        if isinstance(function, Placeholder):
             if not MAKES_TENSORS.fullmatch(function.name):
                 return function
             kind, shape_in = KINDS.get(function.name, (function.name, lambda _: ()))
@@ -524,24 +570,29 @@ class Unpickler:
         return function(*arguments)
 
     def _persistent(self, identifier):
-        """What an old file calls a class with its source, or a storage."""
+        """Returns the object of a persistent id: a storage, or, in old files, a class."""
         if identifier[0] == "module":
             return identifier[1]
         storage = _storage(identifier)
         known = self.storages.setdefault(storage.key, storage)
-        differs = known[:3] != storage[:3]  # as only those that hold nothing may
+        differs = known[:3] != storage[:3]  # only empty storages may differ
         if differs and (known.count or storage.count):
-            what = f"its storage {storage.key!r:.200} is described twice, and differently"
-            raise damaged(self.path, what)
+            problem = f"its storage {storage.key!r:.200} is described twice, and differently"
+            raise damaged(self.path, problem)
         return storage
 
 
 def _storage(identifier):
+    """Makes the `Storage` of a persistent id.
+
+    Raises:
+        ValueError: it is not the id of a storage.
+    """
     kind, dtype, key, _device, count, *view = identifier
-    known = isinstance(dtype, np.dtype | Foreign)
-    counted = type(count) is int and 0 <= count < 1 << 60
-    if kind != "storage" or not known or not counted or not isinstance(key, str):
-        raise ValueError("a persistent object that is no storage")
+    has_dtype = isinstance(dtype, np.dtype | Placeholder)
+    has_count = type(count) is int and 0 <= count < 1 << 60
+    if kind != "storage" or not has_dtype or not has_count or not isinstance(key, str):
+        raise ValueError("a persistent object that is not a storage.")
     if view and view[0] is not None:
         _view_key, offset, _view_count = view[0]
         return Storage(key, dtype, count, offset)
@@ -549,32 +600,39 @@ def _storage(identifier):
 
 
 def _weights(machine, value):
-    """Name -> `Tensor` or `Unreadable` in the value of a pickle."""
+    """Returns name -> `Tensor` or `Unreadable` in the value of a pickle.
+
+    Raises:
+        CheckpointError: there are none.
+    """
     tensors = named_tensors(value, machine.path, machine.spend) if isinstance(value, dict) else {}
-    if not tensors and machine.foreign:
+    if not tensors and machine.placeholders:
         raise CheckpointError(
-            f"{machine.path}: its pickle asks for {shown(next(iter(machine.foreign)))}, which is "
-            "not run, and holds no tensors by name; save model.state_dict() instead of the model, "
-            "or as safetensors"
+            f"{machine.path}: its pickle needs {shown(next(iter(machine.placeholders)))}, which is "
+            "not run for safety, and holds no tensors by name. Save model.state_dict() instead of "
+            "the model, or save as safetensors."
         )
     if not tensors:
         raise CheckpointError(
-            f"{machine.path}: holds no tensors by name; save a state_dict (a dictionary of tensors)"
+            f"{machine.path}: holds no tensors by name. Save a state_dict (a dict of tensors)."
         )
     return tensors
 
 
 def named_tensors(value, path="", spend=lambda room: None):
-    """The tensors in nested dictionaries, their keys joined by dots.
+    """Collects the tensors in nested dicts; their keys are joined by dots.
 
-    Trainers wrap the weights, as `{"model": {...}, "optimizer": {...}, "epoch": 3}`: such a
-    wrapper is opened; one of another name, where it is the only dictionary of tensors. Numbers,
-    strings, lists and the like are no weights and are left out.
+    Trainers wrap the weights, as in `{"model": {...}, "optimizer": {...}, "epoch": 3}`: a wrapper
+    with a known name is opened; one with another name only if it is the only dict of tensors.
+    Numbers, strings, lists and the like are not weights and are left out.
 
     Args:
-        value: the dictionary.
+        value: the dict.
         path: of the file, for messages.
-        spend: is told the bytes of memory that each name will take.
+        spend: is called with the bytes of memory that each name takes.
+
+    Raises:
+        ValueError, CheckpointError: there are too many tensors, or two with the same name.
     """
     for _ in WRAPPERS:
         inner = _wrapped(value)
@@ -584,7 +642,7 @@ def named_tensors(value, path="", spend=lambda room: None):
     tensors, seen = {}, set()
 
     def gather(group, prefix):
-        seen.add(id(group))  # a pickle can hold a dictionary twice, or in itself
+        seen.add(id(group))  # a pickle can contain a dict twice, or in itself
         for i, (key, item) in enumerate(group.items()):
             inner = isinstance(item, dict) and id(item) not in seen
             if not inner and not isinstance(item, TENSORS):
@@ -593,7 +651,7 @@ def named_tensors(value, path="", spend=lambda room: None):
             name = f"{prefix}<{key.kind} {i}>" if odd else f"{prefix}{key}"
             spend(LISTED + 2 * sys.getsizeof(name))
             if len(tensors) == MAX_TENSORS:
-                raise ValueError(f"more than {MAX_TENSORS} tensors")
+                raise ValueError(f"more than {MAX_TENSORS} tensors.")
             if inner:
                 gather(item, f"{name}.")
             elif name in tensors:
@@ -609,7 +667,7 @@ def named_tensors(value, path="", spend=lambda room: None):
 
 
 def _wrapped(value):
-    """The dictionary of weights that a dictionary wraps, or None if it wraps none."""
+    """Returns the dict of weights in a wrapper, or None if `value` is not a wrapper."""
     for wrapper in WRAPPERS:
         inner = value.get(wrapper)
         if isinstance(inner, dict) and _holds_tensors(inner):
@@ -634,45 +692,58 @@ def _holds_tensors(group):
 
 
 def _is_weight(wrapper, name, tensor):
-    """Whether a tensor next to a wrapper is the model's, not a trainer's step, metric or random state."""
+    """Whether a tensor next to a wrapper is a weight, and not a step, metric or random state."""
     if isinstance(name, str) and "." in name:
         return True
     counts = isinstance(tensor, Tensor) and tensor.dtype.kind in "biu"
     return wrapper in SUBMODULES and not counts and any(n != 1 for n in tensor.shape)
 
 
-def _entries(file, tensors, places, allowance):
+def _entries(file, tensors, locations, allowance):
+    """Makes name -> `Entry`.
+
+    Args:
+        file: the `MappedFile`.
+        tensors: name -> `Tensor` or `Unreadable`.
+        locations: key of a storage -> its offset and size in the file, in bytes.
+        allowance: the `Allowance`.
+    """
     entries = {}
     for name, tensor in tensors.items():
         if isinstance(tensor, Unreadable):
             shape = checked_shape(file.path, name, tensor.shape)
             entries[name] = unreadable(file.path, name, shape, f"values of kind {tensor.kind}")
             continue
-        entries[name] = entry = _entry(file, name, tensor, *places[tensor.storage.key])
+        entries[name] = entry = _entry(file, name, tensor, *locations[tensor.storage.key])
         count = math.prod(entry.shape)
         pairs = zip(entry.shape, tensor.strides, strict=True)
         if count > 1 + sum((n - 1) * stride for n, stride in pairs):
             allowance.repeated -= count * entry.dtype.itemsize
         if allowance.repeated < 0:
-            what = f"{name!r:.200} of shape {entry.shape!s:.200} repeats its values"
-            raise damaged(file.path, what)
+            problem = f"{name!r:.200} of shape {entry.shape!s:.200} repeats its values"
+            raise damaged(file.path, problem)
     return entries
 
 
 def _entry(file, name, tensor, start, size):
+    """Makes the `Entry` of a tensor, whose storage has `size` bytes from byte `start` on.
+
+    Raises:
+        ValueError, CheckpointError: its description is wrong.
+    """
     storage, dtype = tensor.storage, tensor.dtype
     shape = checked_shape(file.path, name, tensor.shape)
     numbers = (tensor.offset, storage.offset, *checked_shape(file.path, name, tensor.strides))
     if not isinstance(dtype, np.dtype) or not all(type(n) is int for n in numbers):
-        raise ValueError(f"a description of {name!r:.200} that is none of a tensor")
+        raise ValueError(f"the description of {name!r:.200} is not that of a tensor.")
     strides = tuple(stride * dtype.itemsize for stride in tensor.strides)
     begin = storage.offset * storage.dtype.itemsize + tensor.offset * dtype.itemsize
     reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
     if math.prod(shape) == 0:
         reach = 0
     if min((begin, *strides)) < 0 or begin + reach > size or start + size > file.size:
-        what = (
+        problem = (
             f"{name!r:.200} of shape {shape!s:.200} does not fit into its storage of {size} bytes"
         )
-        raise damaged(file.path, what)
+        raise damaged(file.path, problem)
     return Entry(shape, dtype, lambda: file.array(start + begin, shape, dtype, strides))

@@ -1,4 +1,4 @@
-"""Zip archives whose members are stored as they are, and can therefore be mapped into memory."""
+"""Reader of zip archives: checks their size, and maps members that are not compressed."""
 
 import zipfile
 import zlib
@@ -6,58 +6,66 @@ import zlib
 from ..parsing import FREE
 from .base import MAX_TENSORS, CheckpointError, damaged
 
-# what is behind the list of members; the second of them, with numbers of 64 bits, may be missing
+# records after the list of members; the last two, with 64-bit numbers, may be missing
 END, LOCATOR, END_64 = b"PK\5\6", b"PK\6\7", b"PK\6\6"
-MOST_LIST = 16 << 20  # bytes: more than any checkpoint has
-# bzip2 and LZMA unpack more than is asked for at once, whatever size they tell
+MOST_LIST = 16 << 20  # bytes of the list of members: more than any checkpoint has
+# without bzip2 and LZMA, which may unpack more at a time than was requested
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-# what follows the bytes of a member: sizes and checksum if its flags say so, or the next record
+# records after the bytes of a member: sizes and checksum if its flags say so, or the next member
 LOCAL = b"PK\3\4"
 DESCRIPTOR, NEXT = (b"PK\7\x08",), (LOCAL, b"PK\1\2")
-ENCRYPTED, UTF_8 = 0x1, 0x800  # flags of a member: its bytes, its name
+ENCRYPTED, UTF_8 = 0x1, 0x800  # flags of a member: encrypted bytes, name in UTF-8
 PIECE = 1 << 20  # bytes that are unpacked at a time
 
 
 def open_zip(file):
-    """The archive in a `MappedFile`, once all of it is known to be of a size that the file explains."""
+    """Opens the archive in a `MappedFile`, after checking the sizes of all members.
+
+    Raises:
+        CheckpointError: it is damaged, or would take far more memory than its size explains.
+    """
     _check_list(file)
     archive = zipfile.ZipFile(file.path)
     room, names = FREE + 4 * file.size, set()
     for member in archive.infolist():
         room -= member.file_size
         stored = member.compress_type == zipfile.ZIP_STORED
-        wrong = None
+        problem = None
         if member.filename in names:
-            wrong = "there twice"
+            problem = "there twice"
         elif member.compress_type not in METHODS:
-            wrong = "compressed by a method other than deflate"
+            problem = "compressed by a method other than deflate"
         elif member.flag_bits & ENCRYPTED:
-            wrong = "encrypted"
+            problem = "encrypted"
         elif room < 0 or member.compress_size > file.size or (stored and _differs(member)):
-            wrong = "larger than can be"
-        if wrong:
+            problem = "larger than can be"
+        if problem:
             archive.close()
-            raise damaged(file.path, f"its member {member.filename!r:.200} is {wrong}")
+            raise damaged(file.path, f"its member {member.filename!r:.200} is {problem}")
         names.add(member.filename)
     return archive
 
 
 def _check_list(file):
-    """Raises if the list of members is longer than that of any checkpoint."""
-    place = file.size - 22
+    """Checks the position and the length of the list of members.
+
+    Raises:
+        CheckpointError: it is longer than that of any checkpoint, or not where it should be.
+    """
+    end = file.size - 22
     tail = file.buffer[-22:]
-    if len(tail) < 22 or tail[:4] != END:  # behind which there could be a comment, or another one
+    if len(tail) < 22 or tail[:4] != END:  # after a comment there could be another list
         raise damaged(file.path, "it does not end as a zip archive without a comment does")
     size, start = (int.from_bytes(tail[i : i + 4], "little") for i in (12, 16))
-    if place >= 76 and file.buffer[place - 20 : place - 16] == LOCATOR:
-        place -= 76
-        if file.buffer[place : place + 4] != END_64:
+    if end >= 76 and file.buffer[end - 20 : end - 16] == LOCATOR:
+        end -= 76
+        if file.buffer[end : end + 4] != END_64:
             raise damaged(file.path, "the end of its list of members is not where it should be")
-        numbers = file.buffer[place + 40 : place + 56]
+        numbers = file.buffer[end + 40 : end + 56]
         size, start = (int.from_bytes(numbers[i : i + 8], "little") for i in (0, 8))
-    if size > min(place, MOST_LIST) or start != place - size:
+    if size > min(end, MOST_LIST) or start != end - size:
         raise damaged(file.path, f"its list of members should take {size} bytes from byte {start}")
-    count = file.buffer[place - size : place].count(b"PK\1\2")
+    count = file.buffer[end - size : end].count(b"PK\1\2")
     if count > MAX_TENSORS:
         raise damaged(file.path, f"it has {count} members")
 
@@ -67,20 +75,25 @@ def _differs(member):
 
 
 def _member(file, archive, name):
-    """What the archive's directory says of a member."""
+    """Returns the `ZipInfo` of a member.
+
+    Raises:
+        CheckpointError: there is none.
+    """
     try:
         return archive.getinfo(name)
     except KeyError:
         raise CheckpointError(
-            f"{file.path}: has no member {name!r:.200}; expected one, at the top of the archive. Pack "
-            "the files themselves, not their directory, or save again."
+            f"{file.path}: has no member {name!r:.200}; expected one, at the top of the archive. "
+            "Pack the files themselves, not their directory, or save again."
         ) from None
 
 
 def read_member(file, archive, name):
-    """The bytes of a member; see `open_zip` for how many there may be.
+    """Reads the bytes of a member; `open_zip` limits their number.
 
-    A checksum of zero was not computed: `torch.serialization.set_crc32_options(False)`.
+    A checksum of zero means that it was not computed
+    (`torch.serialization.set_crc32_options(False)`).
     """
     member = _member(file, archive, name)
     if member.file_size > FREE // 4 + 2 * file.size:
@@ -92,29 +105,36 @@ def read_member(file, archive, name):
 
 
 def stored_at(file, archive, name):
-    """The offset in `file` of the bytes of an uncompressed member.
+    """Returns the offset in `file` of the bytes of an uncompressed member.
 
-    That the next record begins after the bytes shows that the local header is undamaged.
+    If the next record begins after these bytes, the local header is undamaged.
+
+    Raises:
+        CheckpointError: the member is compressed or damaged.
     """
     member = _member(file, archive, name)
     if member.compress_type != zipfile.ZIP_STORED:
         raise CheckpointError(
-            f"{file.path}: its member {name!r:.200} is compressed; expected one that is stored, which "
-            "can be mapped. Pack the same files again without compression (zip -0), or save again."
+            f"{file.path}: its member {name!r:.200} is compressed; expected one that is stored, "
+            "which can be mapped. Pack the same files again without compression (zip -0), or save "
+            "again."
         )
     start = _data_at(file, member)
     end = start + member.file_size
     following = DESCRIPTOR if member.flag_bits & 8 else NEXT
     if file.buffer[end : end + 4] not in following:
-        what = f"its member {name!r:.200} should be one uncompressed piece of the file"
-        raise damaged(file.path, what)
+        problem = f"its member {name!r:.200} should be one uncompressed piece of the file"
+        raise damaged(file.path, problem)
     return start
 
 
 def _data_at(file, member):
-    """The offset in `file` of the bytes of a member, once its local header has the same name.
+    """Returns the offset in `file` of the bytes of a member, after checking its local header.
 
-    That has a length of its own for an extra field, which the archive's directory does not repeat.
+    The extra field of the local header has its own length, which is not in the list of members.
+
+    Raises:
+        CheckpointError: the local header has another name.
     """
     header = member.header_offset
     name_length, extra_length = (
@@ -124,15 +144,19 @@ def _data_at(file, member):
     encoding = "utf-8" if member.flag_bits & UTF_8 else "cp437"
     same = file.buffer[header + 30 : end] == member.orig_filename.encode(encoding)
     if file.buffer[header : header + 4] != LOCAL or not same:
-        what = f"its member {member.filename!r:.200} should begin at byte {header}"
-        raise damaged(file.path, f"{what}, and does not")
+        problem = f"its member {member.filename!r:.200} should begin at byte {header}, and does not"
+        raise damaged(file.path, problem)
     return end + extra_length
 
 
 def unpacked(file, member):
-    """The bytes of a deflated member, piece by piece; raises if they are not what they were.
+    """Yields the bytes of a deflated member, piece by piece.
 
-    It opens nothing: each of many members takes the time that it explains.
+    It does not open the archive again, so that reading many members takes time in proportion to
+    their size.
+
+    Raises:
+        CheckpointError: the size or the checksum is wrong.
     """
     start, unpacker = _data_at(file, member), zlib.decompressobj(-zlib.MAX_WBITS)
     end, crc, size = start + member.compress_size, 0, 0
@@ -157,7 +181,16 @@ def unpacked(file, member):
 
 
 def check_crc(file, member, start):
-    """Raises if the bytes of a stored member, from `start` on, have another checksum."""
+    """Verifies the checksum of an uncompressed member.
+
+    Args:
+        file: the `MappedFile`.
+        member: its `ZipInfo`.
+        start: offset of its bytes.
+
+    Raises:
+        CheckpointError: the checksum is wrong.
+    """
     crc = 0
     with memoryview(file.buffer) as whole:
         for begin in range(start, start + member.file_size, PIECE):

@@ -146,7 +146,7 @@ def test_sharded_index_and_shards_must_agree(goldens, tmp_path):
     index = tmp_path / "pytorch_model.bin.index.json"
     files = json.loads(index.read_text())["weight_map"]
     for change, message in [
-        ({"lost": "pytorch_model-00001-of-00003.bin"}, "'lost' should be here"),
+        ({"lost": "pytorch_model-00001-of-00003.bin"}, "'lost' should be in this file"),
         ({"out": "../pytorch_model.bin"}, "outside of its directory"),
         ({"out": 3}, "damaged"),
     ]:

@@ -7,7 +7,7 @@ import pytest
 
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
-from bert4keras_lite.checkpoints.keras_file import counted_anew
+from bert4keras_lite.checkpoints.keras_file import renumbered
 from bert4keras_lite.lora import enable_lora
 from bert4keras_lite.models import Transformer
 
@@ -41,7 +41,7 @@ def assert_same(found, expected, among=None):
 
 def refused(checkpoint, *lines, into=build, **options):
     """That building with a checkpoint fails, and that all lines of the report are these."""
-    with pytest.raises(CheckpointError, match="does not fit the model") as error:
+    with pytest.raises(CheckpointError, match="does not match the model") as error:
         into(checkpoint, **options)
     report = [line for line in str(error.value).split("\n") if line[:1] in "-+!"]
     assert sorted(report) == sorted(lines)
@@ -132,7 +132,7 @@ def test_options_of_loading(saved):
     np.testing.assert_allclose(np.array(kept["lm_bias/beta"]), [*bias[[3, 1]], bias[[3, 1]].mean()])
     larger = build(file, hidden_size=16, autoresize_weights=True).variables
     assert larger["token_embedding/embeddings"].shape == (12, 16)
-    with pytest.warns(UserWarning, match=r"ignored, as asked:\n- pooler/kernel\n- pooler/bias"):
+    with pytest.warns(UserWarning, match=r"ignored, as requested:\n- pooler/kernel\n- pooler/bias"):
         with_pool = build(file, with_pool=True, ignore_invalid_weights=True).variables
     assert np.array(with_pool["pooler/kernel"]).any()
     np.testing.assert_array_equal(np.array(with_pool["token_embedding/embeddings"]), tokens)
@@ -184,7 +184,7 @@ def test_layers_of_ones_own(tmp_path):
 def test_names_that_keras_counted():
     layers = [("dense_3", "Dense"), ("mine", "Dense"), ("layer_norm_9", "LayerNorm")]
     layers += [("dense_12", "dense_2"), ("block_1", "TransformerBlock"), ("x_dense_1", "Dense")]
-    assert list(counted_anew(layers)) == [
+    assert list(renumbered(layers)) == [
         *("dense", "mine", "layer_norm", "dense_1", "block_1", "x_dense_1"),
     ]
 
@@ -208,7 +208,7 @@ def test_odd_names_of_groups_and_layers(tmp_path, group, name):
     with pytest.raises(CheckpointError) as raised:
         build(path)
     message = str(raised.value)
-    assert message.startswith(f"{path} does not fit the model")
+    assert message.startswith(f"{path} does not match the model")
     assert len(max(message.splitlines(), key=len)) < 400
     assert repr(name or group)[1:-1][:100] in message  # escaped
 

@@ -86,7 +86,7 @@ def test_a_state_file_of_something_that_is_not_here(goldens, tmp_path, assert_sa
     shutil.copytree(goldens / "shards", tmp_path, dirs_exist_ok=True)
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "other.ckpt"\n')
     with pytest.warns(
-        UserWarning, match=r"names 'other\.ckpt', which is not here; model.* is read"
+        UserWarning, match=r"names 'other\.ckpt', which is not in this directory; model.* is read"
     ):
         assert_same(open_checkpoint(tmp_path), EXPECTED["shards/model.ckpt"])
 
