@@ -207,7 +207,9 @@ def test_subclass(tmp_path):
     transformer.model.save(tmp_path / "m.keras")
     assert type(load_model(tmp_path / "m.keras").transformer) is Scaled
     Scaled.__name__ = "Renamed"  # as if it had not been imported
-    with pytest.raises(ValueError, match=r"m\.keras: .* of class 'Scaled'; expected one .* Import that class"):
+    with pytest.raises(
+        ValueError, match=r"m\.keras: .* of class 'Scaled'; expected one .* Import that class"
+    ):
         load_model(tmp_path / "m.keras")
     Scaled.__name__ = "Scaled"
 
