@@ -26,6 +26,8 @@ TABLES = {
     ),
     "RotaryAngles": lambda config: 12 * _number(config, "size"),
 }
+# operations whose number of outputs is an argument -> that argument
+OUTPUTS = {"Unstack": "num", "Split": "indices_or_sections", "ArraySplit": "indices_or_sections"}
 # variables may take that many times the size of the file; the second is for quantized layers, which
 # are created with floating point numbers first
 TIMES, QUANTIZED_TIMES = 1, 8
@@ -481,6 +483,10 @@ def _cost(value, copies=1):
     table = name and TABLES.get(getattr(_registered(value), "__name__", None))
     if table and isinstance(arguments, dict):
         cost += copies * table(arguments)
+    if name in OUTPUTS and isinstance(arguments, dict):
+        outputs = arguments.get(OUTPUTS[name])
+        outputs = len(outputs) if isinstance(outputs, list) else _number(arguments, OUTPUTS[name])
+        cost += copies * CALL * outputs
     layers = arguments.get("layers") if isinstance(arguments, dict) else None
     if name == "Sequential" and isinstance(layers, list):
         cost += copies * PAIR * len(layers) ** 2

@@ -164,13 +164,13 @@ def transformer_of(model, prefix=None, path=None):
     parts, config_path = list(_described_parts(model)), None
     if not parts:
         parts, config_path = _described_by_config(model, path), path and config_in(path.parent)
-    prefixes = ", ".join(repr(description["prefix"]) for _, description in parts)
+    prefixes = ", ".join(shown(description["prefix"]) for _, description in parts)[:200]
     if parts and prefix is not None:
         parts = [
             (part, description) for part, description in parts if description["prefix"] == prefix
         ]
         if not parts:
-            raise ValueError(f"{where}: prefix={prefix!r}: expected one of {prefixes}.")
+            raise ValueError(f"{where}: prefix={shown(prefix)}: expected one of {prefixes}.")
     if not parts:
         raise ValueError(
             f"{where}: expected a model of build_transformer_model, or one that contains it; found "
@@ -250,6 +250,15 @@ def _rebuilt(model, description, where, config_path):
     if missing:
         raise _missing(where, ", ".join(missing))
     if cls is class_for(config.stacks):
+        unused = [
+            n for n in layers.keys() - transformer.layer_arguments.keys() if layers[n].weights
+        ]
+        if unused:
+            raise ValueError(
+                f"{where}: {config_path or 'its token table'} describes a model "
+                f"without {shown(', '.join(sorted(unused)))}; expected one with all of its layers. "
+                + ("Use the config of this model." if config_path else "Save the model again.")
+            )
         _compare(transformer.layer_arguments, layers, config_path, where)
     allocate(variables)
     for name in inputs & transformer.layers.keys():
@@ -366,4 +375,7 @@ def _class(name, stacks, where):
     for cls in classes:
         if cls.__name__ == name:
             return cls
-    raise ValueError(f"{where}: its Transformer is of class {name}. Import that class first.")
+    raise ValueError(
+        f"{where}: its Transformer is of class {shown(name)}; expected one that has been imported. "
+        "Import that class first."
+    )

@@ -69,6 +69,7 @@ from .layers import (
     TokenEmbedding,
     TransformerBlock,
     WeightInitializer,
+    activation_name,
     deferred_initialization,
     get_activation,
     token_mask,
@@ -164,10 +165,10 @@ class Transformer:
         self.norm_arguments = NORMS[config.norm] | {
             "epsilon": config.norm_epsilon,
             "hidden_units": layer_norm_cond_hidden_size,
-            "hidden_activation": layer_norm_cond_hidden_act or "linear",
+            "hidden_activation": activation_name(layer_norm_cond_hidden_act or "linear"),
             **self.common,
         }
-        self.layers = {} if layers is None else layers
+        self.layers = dict(layers or {})
         self.layer_arguments = {}  # name -> arguments of a layer, also for shared layers
         self.prefix = prefix or ""
         self.hidden_states = []
@@ -238,10 +239,15 @@ class Transformer:
     def layer(self, cls, name, **arguments):
         """Returns the layer of that name: a shared one, or a new `cls(**arguments)`."""
         name = self.prefix + name
-        if name not in self.layers:
-            self.layers[name] = cls(name=name, **arguments)
+        layer = self.layers.get(name)
+        if layer is not None and name not in self.layer_arguments and not layer.weights:
+            # a shared layer without weights is its arguments: those of this model count
+            has = layer.get_config()
+            layer = None if any(has.get(k, v) != v for k, v in arguments.items()) else layer
+        if layer is None:
+            layer = self.layers[name] = cls(name=name, **arguments)
         self.layer_arguments.setdefault(name, arguments)
-        return self.layers[name]
+        return layer
 
     def dense(self, name, units, activation=None):
         """Returns a dense layer, with a bias if `config.use_bias`."""
@@ -925,7 +931,7 @@ def _is_text(value):
 
 
 def _is_activation(value):
-    return isinstance(value, str) or callable(value)
+    return isinstance(value, str) or (callable(value) and hasattr(value, "__name__"))
 
 
 def _is_path_or_mapping(value):
@@ -1068,6 +1074,8 @@ def build_transformer_model(
         checkpoint, weights_where = _opened(checkpoint)
         where = weights_where if where == "the options" else where
     options, source_keys = to_field_names(options)
+    if callable(options.get("hidden_act")):
+        options["hidden_act"] = activation_name(options["hidden_act"])
     options |= gate_of(options.get("hidden_act"))
     # the names in a Keras file only depend on the order of the layers: they do not tell the family
     named = {} if getattr(checkpoint, "format", None) == "keras" else checkpoint or {}
