@@ -375,7 +375,7 @@ def execute(run, options):
 
 
 def table(results):
-    rows = ["| command, behind `python` | data | scores | seeds | min |", "|---|---|---|---|---|"]
+    rows = ["| command, after `python` | data | scores | seeds | min |", "|---|---|---|---|---|"]
     for row in results.values():
         scores = "; ".join(row["scores"])
         scores = f"{row['metric']}: {scores}" if row["metric"] else scores
