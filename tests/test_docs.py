@@ -60,8 +60,8 @@ ON = {
 }
 # Numbers of things that the tests make: (document, the words around one) -> module and name.
 COUNTS = {
-    ("docs/reliability.md", "opens {} files that were made to hurt"): ("hostile", "CASES"),
-    ("docs/reliability.md", "changes good files of {} formats"): ("fuzz", "FORMATS"),
+    ("docs/reliability.md", "opens {} malformed or malicious files"): ("hostile", "CASES"),
+    ("docs/reliability.md", "changes valid files of {} formats"): ("fuzz", "FORMATS"),
     ("CONTRIBUTING.md", "| {} planted defects"): ("mutants", "MUTANTS"),
 }
 # Programs that are not ours.
