@@ -75,7 +75,7 @@ MUTANTS = (
     # GPT, GPT-2: BERT's epsilon where the config has none, as OpenAI's hparams.json
     Mutant(
         "epsilons",
-        "bert4keras_lite/configs.py",
+        "bert4keras_lite/configs/architectures.py",
         '    "hidden_act": "gelu_tanh",\n    "norm_epsilon": 1e-5,\n',
         '    "hidden_act": "gelu_tanh",\n    "norm_epsilon": 1e-12,\n',
     ),

@@ -1,0 +1,447 @@
+"""The fields that define the shape of a model, and their values in published config files."""
+
+import numbers
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import get_args
+
+import numpy as np
+
+from .. import mappings
+from ..checkpoints.matching import MOST_BLOCKS
+from ..parsing import shown
+from .architectures import ARCHITECTURES
+
+# keys that `read_config` adds to the values of a config
+UNKNOWN_KEYS = "keys that are not understood"
+
+SOURCE_KEYS = "keys of the values"  # field -> (its key in the file, value)
+
+# fields of `Config` whose values are names
+CHOICES = {
+    "family": tuple(mappings.WEIGHTS),
+    "position": ("learned", "rotary", "relative", "buckets"),
+    "stacks": ("one", "both", "encoder", "decoder"),
+    "norm": ("layer", "rms", "plain_rms", "bias_free"),
+    "norm_at": ("post", "pre", "pre_ffn", "gpt2_ml"),
+    "attention": ("full", "nystrom", "gau"),
+    "attend": ("all", "lm", "unilm"),
+    "scale_decoder_outputs": (False, True, "tied"),
+}
+
+# types of values in a config, in words
+_KINDS = {
+    bool: "true or false",
+    dict: "an object",
+    int: "a whole number",
+    list: "a list",
+    str: "a name",
+}
+
+# ranges of numbers, where they are not 1 to 2**31 - 1 for integers, and 0 to 1e30 for floats
+_RANGES = {
+    "num_hidden_layers": (1, MOST_BLOCKS),
+    "num_decoder_layers": (1, MOST_BLOCKS),
+    "segment_vocab_size": (0, 2**31 - 1),
+    "pad_token_id": (-1, 2**31 - 1),
+    "dropout_rate": (0, 1),
+    "attention_dropout_rate": (0, 1),
+    "hierarchical_position": (0, 0.999),
+    "rotary_base": (1, 1e30),
+    "relative_max_distance": (1, 65_536),
+    "relative_buckets": (4, 131_071),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Configuration of a model, with BERT's defaults.
+
+    The first five fields have no default. Names are those of Google's `bert_config.json` where it
+    has the field.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    family: str = "bert"  # names of the weights in a checkpoint: a key of mappings.WEIGHTS
+    hidden_act: str = "gelu"
+    embedding_size: int | None = None  # hidden_size
+    attention_head_size: int | None = None  # hidden_size / num_attention_heads
+    attention_key_size: int | None = None  # attention_head_size
+    dropout_rate: float = 0.0
+    attention_dropout_rate: float = 0.0
+    initializer_range: float = 0.02
+    # inputs
+    max_position: int = 512
+    segment_vocab_size: int = 2  # 0: no segments
+    sequence_length: int | None = None  # None: any length
+    hierarchical_position: bool | float | None = None
+    custom_position_ids: bool = False
+    shared_segment_embeddings: bool = False  # segment ids are looked up in the token table
+    pad_token_id: int = 0  # masked in attention; -1: no token is
+    # position encoding: "learned" vectors, "rotary" angles, "relative" vectors (NEZHA), a bias for
+    # "buckets" of distances (T5)
+    position: str = "learned"
+    rotate_values: bool = False
+    rotary_halves: bool = False  # which pairs of entries are rotated: see layers.rotate
+    rotary_base: float = 10000.0
+    relative_max_distance: int = 64
+    relative_buckets: int = 32
+    # blocks
+    stacks: str = "one"  # "both": an encoder and a decoder; "encoder", "decoder": only that one
+    num_decoder_layers: int | None = None  # num_hidden_layers
+    share_blocks: bool = False  # every block has the same weights
+    norm: str = "layer"  # a key of layers.NORMS
+    norm_at: str = "post"  # a key of layers.NORM_SLOTS
+    first_norm: bool = True  # whether block 0 also normalizes the input of its attention ("pre")
+    norm_epsilon: float = 1e-12
+    embedding_norm: bool = True
+    embedding_projection: bool = False  # to hidden_size, even if embedding_size equals it
+    final_norm: bool = False
+    use_bias: bool = True
+    gated: bool = False  # gated feed-forward layer
+    # attention
+    attention: str = "full"  # a key of layers.ATTENTIONS
+    num_landmarks: int = 64  # for attention="nystrom"
+    attention_scale: bool = True
+    attend: str = "all"
+    residual_attention_scores: bool = False
+    cross_position_bias: bool = False  # add the position bias in a decoder's cross-attention too
+    # heads: False, True (the default activation) or the name of an activation
+    with_pool: bool | str = False
+    with_nsp: bool | str = False
+    with_lm: bool | str = False
+    with_discriminator: bool | str = False
+    lm_transform: bool = True  # a dense layer and a normalization before the logits
+    lm_bias: bool = True
+    tie_word_embeddings: bool = True  # the logits are computed with the token table
+    # multiply by hidden_size ** -0.5; "tied": only before a tied head
+    scale_decoder_outputs: bool | str = False
+
+    def __post_init__(self):
+        for field in fields(self):
+            value = getattr(self, field.name)
+            check_field(field, value, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
+        if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads="
+                f"{self.num_attention_heads}. Correct one of them, or pass attention_head_size."
+            )
+        if self.pad_token_id >= self.vocab_size:
+            raise ValueError(
+                f"pad_token_id={self.pad_token_id}: expected an id of the vocabulary, at most "
+                f"{self.vocab_size - 1}, or -1 for no padding token."
+            )
+        if self.with_lm and not self.lm_transform and self.token_size != self.hidden_size:
+            raise ValueError(
+                f"embedding_size={self.embedding_size}: a language-model head without lm_transform "
+                f"needs embeddings of hidden_size={self.hidden_size}."
+            )
+        if self.attend == "unilm" and not (
+            self.segment_vocab_size > 1 or self.shared_segment_embeddings
+        ):
+            raise ValueError(
+                "application='unilm' distinguishes source and target by the segment ids; expected "
+                f"a segment_vocab_size of at least 2, got {self.segment_vocab_size}."
+            )
+        if self.stacks != "one" and self.attend != "all":
+            raise ValueError(
+                f"application={self.attend!r:.200} is for models of one stack; {self.family} is an "
+                "encoder-decoder. Generate with it directly, without application=."
+            )
+        size = self.head_size if self.position == "relative" else self.key_size
+        if self.position in ("rotary", "relative") and size % 2:
+            raise ValueError(
+                f"position={self.position!r} needs pairs of entries; expected an even head size, "
+                f"got {size}. Correct hidden_size, num_attention_heads, attention_head_size or "
+                "attention_key_size."
+            )
+        values_have_positions = self.position == "relative" or (
+            self.position == "rotary" and self.rotate_values and self.attention != "gau"
+        )
+        if values_have_positions and self.key_size != self.head_size:
+            raise ValueError(
+                f"attention_key_size={self.key_size}: this model encodes positions in the values "
+                f"as well; expected the head size, {self.head_size}."
+            )
+        if self.position == "buckets" and self.relative_max_distance <= self.relative_buckets // 2:
+            raise ValueError(
+                f"relative_max_distance={self.relative_max_distance}: half of the buckets hold one "
+                f"distance each; expected more than {self.relative_buckets // 2}, half of "
+                "relative_buckets. Correct one of them."
+            )
+        if self.attention != "full" and (
+            (self.attention == "nystrom" and self.attend != "all")
+            or self.stacks != "one"
+            or self.position not in ("learned", "rotary")
+            or self.residual_attention_scores
+        ):
+            models = "encoders" if self.attention == "nystrom" else "models of one stack"
+            raise ValueError(
+                f"attention={self.attention!r} is for {models} with absolute or rotary positions "
+                "and without residual attention scores. Use attention='full' for this model."
+            )
+
+    @property
+    def head_size(self):
+        """Size of the values of a head."""
+        return self.attention_head_size or self.hidden_size // self.num_attention_heads
+
+    @property
+    def key_size(self):
+        """Size of the queries and keys of a head."""
+        return self.attention_key_size or self.head_size
+
+    @property
+    def token_size(self):
+        """Size of the token embeddings."""
+        return self.embedding_size or self.hidden_size
+
+    @property
+    def filler(self):
+        """The id that pads rows on the right; None if other tokens would attend to any id."""
+        if self.pad_token_id < 0 and self.attend != "lm":
+            return None
+        return max(self.pad_token_id, 0)
+
+    @property
+    def has_segments(self):
+        return bool(self.segment_vocab_size or self.shared_segment_embeddings)
+
+    @property
+    def block_counts(self):
+        """Number of blocks, for each counter of the tables in `mappings.py`."""
+        return {"i": self.num_hidden_layers, "j": self.num_decoder_layers or self.num_hidden_layers}
+
+    @property
+    def rescales(self):
+        """Whether the outputs of the decoder are multiplied by `hidden_size ** -0.5`."""
+        if self.scale_decoder_outputs == "tied":
+            return bool(self.with_lm) and self.tie_word_embeddings
+        return self.scale_decoder_outputs
+
+    @classmethod
+    def from_values(cls, values, where="the options"):
+        """Makes a config from a dict, which may have other keys as well.
+
+        Args:
+            values: field -> value; None counts as missing.
+            where: name of the config in error messages.
+
+        Raises:
+            ValueError: a field is missing or has a wrong value.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        for field in fields(cls):
+            if field.name in given:
+                check_field(field, given[field.name], f"{where}: {key_of(values, field.name)}")
+        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in given]
+        if missing:
+            raise ValueError(
+                f"{where}: no {', '.join(missing)}. Pass the config file of the checkpoint, or "
+                "pass these as options."
+            )
+        try:
+            config = cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        if values.get("is_decoder") and config.stacks == "one" and config.attend == "all":
+            raise ValueError(
+                f"{where}: is_decoder is true, which means causal attention; expected "
+                "application='lm'. Pass it, or remove is_decoder from the file if it is wrong."
+            )
+        defaults = {
+            "embedding_size": config.hidden_size,
+            "attention_head_size": config.hidden_size / config.num_attention_heads,
+            "attention_key_size": config.head_size,
+            "num_decoder_layers": config.num_hidden_layers,
+        }
+        redundant = {name: None for name, value in defaults.items() if given.get(name) == value}
+        return replace(config, **redundant)
+
+    def to_json(self, format):
+        """Returns the content of a published config file for this model.
+
+        Args:
+            format: `"tf"` (Google's keys) or `"hf"` (transformers' keys).
+
+        Returns:
+            A dict.
+
+        Raises:
+            ValueError: `format` is `"hf"`, and transformers does not implement this model.
+        """
+        if callable(self.hidden_act):
+            raise ValueError(
+                f"hidden_act={shown(self.hidden_act)}: a config has no name for this function; "
+                "expected a model whose activation has one. Save it with model.save('x.keras')."
+            )
+        row = ARCHITECTURES[self.family]
+        shape = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in OF_USE}
+        changed = {
+            f.name
+            for f in fields(self)
+            if f.name in shape and shape[f.name] != row.get(f.name, f.default)
+        }
+        if format == "tf":
+            keys, model_type = mappings.KEYS_TF, self.family
+        elif self.family in mappings.HUGGING_FACE:
+            model_type, _, keys = mappings.HUGGING_FACE[self.family]
+            del shape["gated"]  # it is in the name of the activation
+            shape["hidden_act"] = self._activation_hf(model_type)
+        else:
+            raise ValueError(f"Hugging Face has no {self.family}. Use format='tf' or 'keras'.")
+        nameless = changed - keys.keys() - {"embedding_projection"}
+        if self.intermediate_size == 4 * self.hidden_size:
+            nameless -= {"intermediate_size"}  # the only value for GPT
+        if self.position != "learned":
+            nameless -= {"max_position"}
+        if format == "hf" and nameless:
+            raise ValueError(
+                f"Hugging Face's {model_type} has no {', '.join(sorted(nameless))}. Use "
+                "format='tf' or 'keras'."
+            )
+        values = {"model_type": model_type}
+        if self.pad_token_id != row.get("pad_token_id", 0):
+            values[mappings.PAD_TOKEN_KEY] = self.pad_token_id
+        if self.family == "modernbert":
+            values["global_attn_every_n_layers"] = 1
+        values |= {keys[name]: shape[name] for name in shape if name in keys}
+        if format == "tf":
+            return values | {name: shape[name] for name in changed if name not in keys}
+        if "d_ff" in values:
+            values |= {
+                "d_kv": self.head_size,
+                "num_decoder_layers": self.block_counts["j"],
+                "scale_decoder_outputs": self.scale_decoder_outputs is True
+                or (self.scale_decoder_outputs == "tied" and self.tie_word_embeddings),
+                "is_encoder_decoder": True,
+                "decoder_start_token_id": 0,
+                "eos_token_id": 1,
+            }
+            if model_type == "mt5" and values["scale_decoder_outputs"]:
+                raise ValueError(
+                    "Hugging Face's mt5 has no scale_decoder_outputs=True. Use format='tf' or "
+                    "'keras'."
+                )
+        if model_type == "modernbert":
+            values["embedding_dropout"] = values["mlp_dropout"]
+            values["local_rope_theta"] = self.rotary_base
+        if "resid_pdrop" in values:
+            values["embd_pdrop"] = values["resid_pdrop"]
+        if "embedding_size" in keys:
+            values["embedding_size"] = self.token_size
+        if self.pad_token_id >= 0:
+            values["pad_token_id"] = self.pad_token_id
+        return {key: value for key, value in values.items() if value is not None}
+
+    def _activation_hf(self, model_type):
+        """Returns Hugging Face's name of the activation, for a config of this `model_type`."""
+        name = mappings.ACTIVATIONS_HF.get(self.hidden_act, self.hidden_act)
+        renamed = {"openai-gpt": {"gelu_new": "gelu"}, "t5": {}, "mt5": {}}.get(model_type)
+        if renamed is None:
+            return name
+        if name == "gelu" and (self.gated or model_type == "openai-gpt"):
+            raise ValueError(
+                f"Hugging Face's {model_type} has the tanh form of gelu, this model the exact "
+                "form. Use format='tf' or 'keras'."
+            )
+        if self.gated:
+            return "gated-" + name.removesuffix("_new")
+        return renamed.get(name, name)
+
+
+FIELDS = {field.name: field for field in fields(Config)}
+
+
+def key_of(values, name):
+    """Returns the key of a field in the file it was read from, or its name for other values."""
+    key, value = values.get(SOURCE_KEYS, {}).get(name, (name, None))
+    return key if value is not None and values.get(name) is value else name
+
+
+def to_field_names(options):
+    """Renames options from published keys to fields of `Config`.
+
+    Returns:
+        field -> value, and field -> (the key in `options`, value).
+
+    Raises:
+        TypeError: two options are the same field.
+    """
+    ours, source_keys = {}, {}
+    for key, value in options.items():
+        name = mappings.CONFIG_KEYS.get(key, key)
+        if name in ours:
+            raise TypeError(
+                f"{source_keys[name][0]} and {key} both mean {name}. Pass only one of them."
+            )
+        ours[name], source_keys[name] = value, (key, value)
+    return ours, source_keys
+
+
+def check_field(field, value, name):
+    """Checks the value of a field of `Config`; `name` is that of the field in messages.
+
+    Raises:
+        ValueError: the field cannot have that value.
+    """
+    if expected := expected_value(field, value):
+        raise ValueError(f"{name} is {value!r:.200}; expected {expected}.")
+
+
+def expected_value(field, value):
+    """Describes the values that a field of `Config` may have, or returns None if this is one."""
+    name, types = field.name, get_args(field.type) or (field.type,)
+    if name in CHOICES:
+        expected = f"one of {', '.join(map(str, CHOICES[name]))}"
+        return None if is_one_of(value, CHOICES[name]) else expected
+    if (type(None) in types and value is None) or (bool in types and isinstance(value, bool)):
+        return None
+    for dtype, noun, least, most in (
+        (int, "an integer", 1, 2**31 - 1),
+        (float, "a number", 0, 1e30),
+    ):
+        if dtype in types:
+            least, most = _RANGES.get(name, (least, most))
+            number = numbers.Integral if dtype is int else numbers.Real
+            is_number = isinstance(value, number) and not isinstance(value, bool)
+            in_range = is_number and least <= value <= most
+            return None if in_range else f"{noun} from {least} to {most}"
+    if types == (bool,):
+        return "True or False"
+    flag = "True, False, " if bool in types else ""
+    named = isinstance(value, str) or (callable(value) and hasattr(value, "__name__"))
+    return None if named else f"{flag}a name or a function"
+
+
+def is_one_of(value, choices):
+    """Whether a value equals one of several and has its type: `1` is not `True`."""
+    return any(type(value) is type(choice) and value == choice for choice in choices)
+
+
+def unsupported_value(value, only):
+    """Tells what is wrong with a value of a key of `mappings.CONFIG_ONLY`, or returns None."""
+    by_type = isinstance(only, type)
+    if value is None or (type(value) is only if by_type else is_one_of(value, only)):
+        return None
+    if by_type:
+        return f"expected {_KINDS[only]}"
+    return (
+        f"expected {only or 'no value'}. Other values mean an architecture that is not implemented"
+    )
+
+
+# fields that depend on how a model is used, not on its architecture
+OF_USE = {
+    "family", "attend", "custom_position_ids", "sequence_length", "stacks", "attention",
+    "num_landmarks", "with_pool", "with_nsp", "with_lm", "with_discriminator", "pad_token_id",
+    "shared_segment_embeddings",
+}  # fmt: skip
+
+# fields that do not change predictions
+OF_TRAINING = {"dropout_rate", "attention_dropout_rate", "initializer_range"}

@@ -1,0 +1,404 @@
+"""Config files and directories as they are published: finding, reading, translating them."""
+
+import json
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+from .. import mappings
+from ..files import complete, write_text
+from ..parsing import expecting, nearest, read_bytes, read_json, shown
+from .config import (
+    FIELDS,
+    OF_TRAINING,
+    OF_USE,
+    SOURCE_KEYS,
+    UNKNOWN_KEYS,
+    Config,
+    check_field,
+    expected_value,
+    is_one_of,
+    key_of,
+    unsupported_value,
+)
+
+MAX_UNKNOWN_KEYS = 200
+
+ADAPTER = "adapter_config.json"  # of peft
+
+# what "gelu" may mean in a config without a model_type
+_GELUS = ("gelu", "gelu_new", "gelu_tanh")
+
+
+def read_config(path):
+    """Reads a published config file, and renames its keys to the fields of `Config`.
+
+    Args:
+        path: JSON file in the form of Google, Hugging Face, bert4keras, OpenAI or UER.
+
+    Returns:
+        A dict of values, with `"model_type"` if the file has it. If the file has unknown keys that
+        may change the architecture, they are under `UNKNOWN_KEYS`, with their values: see
+        `check_unknown_keys`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a JSON object, or a key has a value that describes an architecture
+            that is not implemented.
+    """
+    path = Path(path)
+    complete(path.parent)
+    try:
+        raw = read_json(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such config file.") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: expected a JSON object with the values of a config.")
+    with expecting(path, "the values of a config"):
+        return translate(raw, path)
+
+
+_SEVERAL_KINDS = ("with_lm",)  # `with_mlm` may be true next to a `final_activation` with a name
+
+
+def translate(raw, where="the config"):
+    """Converts published keys and values to ours; see `read_config`.
+
+    Args:
+        raw: dict, the content of a config file.
+        where: name of the config in messages.
+    """
+    values, source_keys, unknown_keys = {}, {}, {}
+    for key, value in raw.items():
+        name = mappings.CONFIG_KEYS.get(key, key)
+        if key == "pad_token_id" and raw.get("model_type") != "modernbert":
+            continue  # often wrong: HFL's configs say 1, the vocabulary 0; see PAD_TOKEN_KEY
+        if key == "layer_norm_eps" and "norm_eps" in raw:
+            continue  # in early configs of ModernBERT, with a value that no code reads
+        if key in mappings.CONFIG_ONLY:
+            if reason := unsupported_value(value, mappings.CONFIG_ONLY[key]):
+                raise ValueError(f"{where}: {key} is {shown(value)}; {reason}.")
+        elif name in FIELDS:
+            if value is not None and not (name == "hidden_act" and isinstance(value, list)):
+                check_field(FIELDS[name], value, f"{where}: {key}")
+            if values.get(name) is None:
+                values[name], source_keys[name] = value, (key, value)
+            elif value not in (None, values[name]) and name not in _SEVERAL_KINDS:
+                raise ValueError(
+                    f"{where}: {source_keys[name][0]} is {values[name]!r:.200}, and {key} is"
+                    f" {value!r:.200}; expected the same, as both mean {name}. Remove the wrong one"
+                    " from the file."
+                )
+        elif value and not re.fullmatch(mappings.CONFIG_NOTES, key, re.DOTALL):
+            unknown_keys[key] = value
+    values = {name: value for name, value in values.items() if value is not None}
+    if len(unknown_keys) > MAX_UNKNOWN_KEYS:
+        raise ValueError(
+            f"{where}: {len(unknown_keys)} keys are unknown, such as"
+            f" {next(iter(unknown_keys))!r:.200}; expected the config of a model."
+        )
+    if unknown_keys:
+        values[UNKNOWN_KEYS] = unknown_keys
+    values[SOURCE_KEYS] = source_keys
+    if isinstance(raw.get("n_embd"), int) and "intermediate_size" not in values:
+        values["intermediate_size"] = 4 * raw["n_embd"]  # GPT-2's n_inner: null
+    if raw.get("n_ctx") is not None:
+        check_field(FIELDS["max_position"], raw["n_ctx"], f"{where}: n_ctx")
+        values.setdefault("max_position", raw["n_ctx"])
+    if "emb_size" in raw and "hidden_size" not in values:
+        values["hidden_size"] = raw["emb_size"]
+    try:
+        _translate_activation(raw, values)
+        _translate_layer_types(raw, values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    values |= {
+        key: raw[key] for key in ("model_type", "architectures", "is_decoder") if raw.get(key)
+    }
+    if raw.get("model_type") in ("t5", "mt5"):
+        # transformers 5 has the old meaning of the tie flag under the second key
+        tied = values.pop("tie_word_embeddings", True)
+        if raw["model_type"] == "mt5":
+            values["scale_decoder_outputs"] = False
+        else:
+            values.setdefault("scale_decoder_outputs", tied)
+        values.setdefault("num_decoder_layers", values.get("num_hidden_layers"))
+    elif raw.get("is_encoder_decoder"):
+        raise ValueError(
+            f"{where}: is_encoder_decoder is true, but model_type is "
+            f"{raw.get('model_type')!r:.200}; expected t5 or mt5. Other encoder-decoders are not "
+            "implemented."
+        )
+    if raw.get("norm_type") == "rms_norm":  # JunnyYu's RoFormerV2
+        values["model_type"] = "roformer_v2"
+    if raw.get("use_relative_position") and values.get("model_type", "bert") == "bert":
+        values["model_type"] = "nezha"
+    return values
+
+
+def check_unknown_keys(values, where, names=(), all_known=False):
+    """Decides whether the unknown keys of a config can be ignored.
+
+    Args:
+        values: from `read_config`; the unknown keys are removed from it.
+        where: name of the config in messages.
+        names: of the weights.
+        all_known: whether each weight has a variable in the model.
+
+    Returns:
+        A list of warnings about keys that are ignored, because all weights match a known
+        architecture.
+
+    Raises:
+        ValueError: a key may change the architecture.
+    """
+    known_keys = [*(f.name for f in fields(Config)), *mappings.CONFIG_KEYS]
+    parts, ignored = {part for name in names for part in re.split("[./]", name)}, []
+    for key, value in values.pop(UNKNOWN_KEYS, {}).items():
+        problem = f"the key {shown(key)} (value {shown(value)}) is unknown"
+        near = nearest(key, known_keys)
+        is_geometry = (
+            re.fullmatch(mappings.CONFIG_GEOMETRY, key, re.DOTALL)
+            or nearest(key, near, cutoff=0.9)
+            or key in parts
+        )
+        if all_known and not is_geometry:
+            ignored.append(f"{problem}; it is ignored, as all weights match the model without it.")
+            continue
+        raise ValueError(
+            f"{where}: {problem}, and "
+            + ("is part of the architecture" if is_geometry else "may change the architecture")
+            + (f"; did you mean {near[0]!r:.200}?" if near else ".")
+            + ("" if is_geometry else " If it does not, remove it from the file.")
+        )
+    return ignored
+
+
+def gate_of(activation, name="hidden_act"):
+    """Converts bert4keras' `["gelu", "linear"]`, a gated layer, to fields of `Config`.
+
+    Args:
+        activation: the value of `hidden_act`.
+        name: of the option, in the error message.
+
+    Returns:
+        A dict, empty if `activation` is not a list.
+
+    Raises:
+        ValueError: it is another list.
+    """
+    if not isinstance(activation, (list, tuple)):
+        return {}
+    match activation:
+        case [str() as name]:
+            return {"hidden_act": name, "gated": False}
+        case [str() as name, "linear"]:
+            return {"hidden_act": name, "gated": True}
+    raise ValueError(
+        f"{name} is {activation!r:.200}; expected a name, or a list of a name and 'linear' for a "
+        "gate."
+    )
+
+
+def _translate_activation(raw, values):
+    """Converts the activation: bert4keras' list, T5's and UER's keys, GPT's "gelu" in tanh form."""
+    values.update(gate_of(values.get("hidden_act"), key_of(values, "hidden_act")))
+    for key, meaning in _feed_forward_fields(raw):
+        for name, value in meaning.items():
+            if values.setdefault(name, value) != value:
+                raise ValueError(
+                    f"{key} is {shown(raw[key])}, which means {name}={value!r:.200}, and another "
+                    f"key {values[name]!r:.200}; expected the same. Remove the wrong one from the "
+                    "file."
+                )
+    if raw.get("afn") == "gelu" or raw.get("hidden_act") == "gelu_fast":
+        values["hidden_act"] = "gelu_tanh"
+
+
+def _feed_forward_fields(raw):
+    """Yields `(key, fields of Config)` for the keys of T5 and UER about the feed-forward layer."""
+    for key in ("feed_forward_proj", "feed_forward"):
+        if raw.get(key) not in (None, "dense"):
+            gate, _, act = raw[key].rpartition("-")
+            if not act or gate not in ("", "gated"):
+                raise ValueError(f"{key} is {shown(raw[key])}; expected e.g. 'gated-gelu'.")
+            if act == "gated":  # as UER writes it
+                yield key, {"gated": True}
+            else:
+                act = "gelu_new" if raw[key] == "gated-gelu" else act
+                yield key, {"gated": bool(gate), "hidden_act": act}
+    for key, name in (("is_gated_act", "gated"), ("dense_act_fn", "hidden_act")):
+        if raw.get(key) is not None:
+            yield key, {name: raw[key]}
+
+
+def _translate_layer_types(raw, values):
+    """Converts transformers' `layer_types`, and its `rope_parameters` for each of them."""
+    full, types = "full_attention", raw.get("layer_types")
+    if types is not None and not (isinstance(types, list) and all(name == full for name in types)):
+        raise ValueError(
+            f"layer_types is {types!r:.200}; expected only {full!r}, the one that is implemented."
+        )
+    given = raw.keys() & {"layer_types", "global_attn_every_n_layers"}
+    if raw.get("model_type") == "modernbert" and not given:
+        raise ValueError(
+            "global_attn_every_n_layers is missing, which means 3: two of three layers see only "
+            "128 tokens; expected 1, as only full attention is implemented."
+        )
+    rope = raw.get("rope_parameters") or {}
+    if full in rope and rope.keys() <= {full, "sliding_attention"}:
+        rope = rope[full]
+    if not isinstance(rope, dict) or not all(map(_is_plain_rope, rope.keys(), rope.values())):
+        raise ValueError(
+            f"rope_parameters is {shown(raw['rope_parameters'])}; expected an object with "
+            "rope_theta and rope_type 'default', the only type that is implemented."
+        )
+    base = rope.get("rope_theta")
+    if base is not None and values.setdefault("rotary_base", base) != base:
+        raise ValueError(
+            f"rope_theta of rope_parameters is {shown(base)}, and {key_of(values, 'rotary_base')} "
+            f"is {values['rotary_base']!r:.200}; expected the same. Remove the wrong one from the "
+            "file."
+        )
+
+
+def _is_plain_rope(key, value):
+    """Whether a key of `rope_parameters` has a value that is implemented."""
+    if key == "rope_theta":
+        return value is None or not expected_value(FIELDS["rotary_base"], value)
+    return key in mappings.ROPE_ONLY and (
+        value is None or is_one_of(value, mappings.ROPE_ONLY[key])
+    )
+
+
+def find_files(config_path, checkpoint_path):
+    """Finds the config and the checkpoint, given either, both, or a directory with both.
+
+    Returns:
+        The values of the config; the checkpoint (a path, a mapping or None); and the path of the
+        config, for messages.
+    """
+    if (
+        config_path is None
+        and isinstance(checkpoint_path, (str, Path))
+        and Path(checkpoint_path).is_dir()
+        and config_in(checkpoint_path)
+    ):
+        config_path = checkpoint_path
+    if config_path is None:
+        return {}, checkpoint_path, "the options"
+    if isinstance(config_path, Mapping):
+        return translate(config_path), checkpoint_path, "the config"
+    path = Path(config_path)
+    if path.is_dir():
+        checkpoint_path = path if checkpoint_path is None else checkpoint_path
+        path = config_in(path)
+        if path is None:
+            raise FileNotFoundError(
+                f"{config_path}: this directory has no bert_config.json or config.json."
+            )
+        return _of_directory(path), checkpoint_path, str(path)
+    return read_config(path), checkpoint_path, str(path)
+
+
+def _of_directory(path):
+    """Reads the config of a directory; `config.json` and `bert_config.json` must be of one model.
+
+    Raises:
+        ValueError: the two differ.
+    """
+    values, other = read_config(path), path.with_name("config.json")
+    if path.name != "bert_config.json" or not other.is_file():
+        return values
+    others = read_config(other)
+    for name in sorted(FIELDS.keys() & values.keys() & others.keys() - OF_USE - OF_TRAINING):
+        pair = [values[name], others[name]]
+        ambiguous = name == "hidden_act" and "model_type" not in values  # `resolve_ambiguities`
+        if pair[0] != pair[1] and not (ambiguous and all(act in _GELUS for act in pair)):
+            raise ValueError(
+                f"{path}: {key_of(values, name)} is {shown(values[name])}, and "
+                f"{key_of(others, name)} of {other.name} is {shown(others[name])}; expected the "
+                "same. Delete the file that does not belong to the weights, or pass the path of "
+                "the other."
+            )
+    return values
+
+
+def config_in(directory):
+    """Returns the path of the config file of a directory, or None."""
+    directory = Path(directory)
+    complete(directory)
+    names = ["bert_config.json", "config.json", "hparams.json"]
+    names += sorted(path.name for path in directory.glob("*config*.json"))
+    other_configs = ("tokenizer_config.json", "generation_config.json", ADAPTER)
+    return next(
+        (directory / n for n in names if n not in other_configs and (directory / n).is_file()), None
+    )
+
+
+def warn(sentences, where):
+    """Issues warnings, attributed to the line outside of this package that made the call."""
+    level, frame, package = 1, sys._getframe(), __name__.partition(".")[0]
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    for sentence in sentences:
+        warnings.warn(f"{where}: {sentence}", stacklevel=level)
+
+
+def check_vocabulary(directory, config):
+    """Checks that the `vocab.txt` next to a checkpoint has at most as many tokens as the model.
+
+    Warns if the id of its padding token is not the one that the model masks.
+
+    Raises:
+        ValueError: it has more tokens.
+    """
+    if not isinstance(directory, (str, Path)):
+        return
+    file = Path(directory) / "vocab.txt"
+    if file.is_file():
+        lines = b"\n" + read_bytes(file).rstrip(b"\r\n").replace(b"\r\n", b"\n") + b"\n"
+        count = lines.count(b"\n") - 1
+        if count > config.vocab_size:
+            raise ValueError(
+                f"{file}: has {count} tokens; expected at most {config.vocab_size}, the vocab_size "
+                "of the model. One of the two belongs to another checkpoint."
+            )
+        offset = lines.find(b"\n[PAD]\n")
+        padding = lines.count(b"\n", 0, offset)
+        if offset >= 0 and config.pad_token_id not in (-1, padding):
+            message = (
+                f"[PAD] has the id {padding}, but the model masks {config.pad_token_id} in "
+                f"attention. Build it with pad_token_id={padding}, and pad batches with that id."
+            )
+            warn([message], file)
+
+
+def check_adapter(directory):
+    """Warns if the directory of a checkpoint also has an adapter, which is not loaded."""
+    file = Path(directory) / ADAPTER if isinstance(directory, (str, Path)) else None
+    if file and file.exists():
+        message = (
+            "the adapter that it describes is not loaded, but transformers would add it to the "
+            "weights. Merge it into them (merge_and_unload of peft), or remove it."
+        )
+        warn([message], file)
+
+
+def file_names(config, format):
+    """Returns the file names `(weights, config)` of a checkpoint.
+
+    For `"tf"` these are Google's names.
+    """
+    of_bert = "bert/" in (mappings.WEIGHTS[config.family][0][2] or "")
+    stem = "bert_" if format == "tf" and of_bert else ""
+    weights = {"tf": f"{stem}model.ckpt", "hf": "model.safetensors", "keras": "model.keras"}[format]
+    return weights, f"{stem}config.json"
+
+
+def write_config(path, values):
+    """Writes a config file, as JSON."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,179 @@
+"""Which weights of a checkpoint a config asks for: heads, matching, writing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .. import mappings
+from ..checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
+from ..checkpoints.matching import gather, match, overflows
+from .architectures import ARCHITECTURES
+from .published import file_names, write_config
+from .recognition import MEASURED, families_of, infer_from_weights
+
+# layer of a head -> the option that builds the head
+_HEAD_LAYERS = {
+    "pooler": "with_pool",
+    "nsp": "with_nsp",
+    "discriminator_dense": "with_discriminator",
+    "lm_dense": "with_lm",
+    "lm_bias": "with_lm",
+    "lm_activation": "with_lm",
+}
+
+HEADS = ("with_pool", "with_nsp", "with_lm", "with_discriminator")
+
+# layer -> the option that builds a model without it
+WITHOUT = {layer: f"{option}=False" for layer, option in _HEAD_LAYERS.items()} | {
+    "lm_norm": "with_lm=False",
+    "lm_head": "with_lm=False",
+    "discriminator_prediction": "with_discriminator=False",
+    "segment_embedding": "segment_vocab_size=0",
+}
+
+
+def heads_among(names):
+    """Returns the options that build the heads in a list of layer names (or variable paths)."""
+    layers = {name.split("/")[0] for name in names}
+    heads = {option: True for layer, option in _HEAD_LAYERS.items() if layer in layers}
+    if "with_nsp" in heads:
+        heads.pop("with_pool", None)
+    return heads
+
+
+def match_weights(variables, checkpoint, config, where, **options):
+    """Matches the variables of a model to the arrays of a checkpoint: see `matching.match`.
+
+    Args:
+        variables: path -> shape.
+        checkpoint: mapping name -> array, with the names of the tables.
+        config: the `Config` of the model.
+        where: name of the checkpoint in messages.
+        **options: of `match`.
+
+    Raises:
+        CheckpointError: they do not match, or have different numbers of heads.
+    """
+    c, heads = config, getattr(checkpoint, "num_heads", None)
+    if heads not in (None, c.num_attention_heads):
+        raise CheckpointError(
+            f"{where}: its arrays have an axis for {heads} heads, and the model has "
+            f"num_attention_heads={c.num_attention_heads}; expected the same. Correct the "
+            "config or the option."
+        )
+    copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
+    tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
+    (copies if tied else skippable).extend(mappings.TIED_HEADS)
+    return match(
+        variables,
+        checkpoint,
+        mappings.WEIGHTS[c.family],
+        mappings.ROLES,
+        c.block_counts,
+        optional=mappings.OPTIONAL,
+        skippable=skippable,
+        copies=copies,
+        without=WITHOUT,
+        elsewhere={row[1].split("/")[0] for t in mappings.WEIGHTS.values() for row in t},
+        where=where,
+        **options,
+    )
+
+
+def mismatch_hint(config, checkpoint, chosen=()):
+    """Returns a hint on why a checkpoint does not match a model: another family, or other sizes.
+
+    Args:
+        config: the `Config` of the model.
+        checkpoint: mapping name -> array, with the names of the tables.
+        chosen: fields that differ on purpose.
+
+    Returns:
+        A sentence to add to the error message, or an empty string.
+    """
+    c = config
+    families = families_of(checkpoint)
+    same_family = {name for name, row in ARCHITECTURES.items() if row.get("family") == c.family}
+    same_family.add(c.family)
+    if families and not same_family & {*families}:
+        return f"\nThe names look like those of model={families[0]!r}."
+    measured = infer_from_weights(checkpoint, c.family, {})
+    ours = {name: getattr(c, name) for name in MEASURED} | {"embedding_size": c.token_size}
+    ours = {name: value for name, value in ours.items() if name not in chosen}
+    ours |= {"num_decoder_layers": c.block_counts["j"]} if c.stacks != "one" else {}
+    differ = [n for n, size in measured.items() if size and n in ours and size != ours[n]]
+    if "hidden_size" not in measured or not differ:
+        return ""
+    weights, model = (
+        ", ".join(f"{name}={sizes[name]}" for name in differ) for sizes in (measured, ours)
+    )
+    return (
+        f"\nThe weights are those of a model with {weights}; this one has {model}. Correct the "
+        "config or the options, or take the weights that belong to them."
+    )
+
+
+class _Lazy(Mapping):
+    """Mapping name -> array, computed on access and converted to `dtype`."""
+
+    def __init__(self, functions, dtype, progress):
+        self.functions, self.dtype, self.progress = functions, dtype, progress
+
+    def __getitem__(self, name):
+        array = np.asarray(self.functions[name]())
+        if self.dtype is None:
+            return array
+        if overflows(array, self.dtype):
+            raise CheckpointError(
+                f"dtype={np.dtype(self.dtype)}: {name!r:.200} has numbers of dtype {array.dtype} "
+                "that are infinite in it; expected a wider dtype. Choose another, or None."
+            )
+        return array.astype(self.dtype)
+
+    def __iter__(self):
+        return iter(self.progress(self.functions))
+
+    def __len__(self):
+        return len(self.functions)
+
+
+def write(directory, config, format, arrays, dtype=None, progress=iter):
+    """Writes weights and config in a published format, atomically: see `files.saving`.
+
+    Args:
+        directory: is created if missing.
+        config: a `Config`.
+        format: `"tf"` or `"hf"`.
+        arrays: mapping path (as in `mappings.py`) -> array; may be lazy.
+        dtype: of the arrays in the file; None: as they are.
+        progress: function that wraps the iterator over the arrays.
+
+    Raises:
+        ValueError, CheckpointError: the format has no such model, or a file cannot be written.
+    """
+    values = config.to_json(format)
+    table = mappings.WEIGHTS[config.family]
+    functions = gather(arrays, table, mappings.ROLES, format, config.block_counts)
+    directory = Path(directory)
+    weights_name, config_name = file_names(config, format)
+    if format == "hf":
+        if config.family == "albert" and "embedding_projection/kernel" not in arrays:
+            # transformers has a projection even if both sizes are equal
+            functions |= gather(
+                {
+                    "embedding_projection/kernel": np.eye(config.hidden_size, dtype="float32"),
+                    "embedding_projection/bias": np.zeros(config.hidden_size, "float32"),
+                },
+                *(table, mappings.ROLES, format, config.block_counts),
+            )
+        _, (bare, with_lm, with_all), _ = mappings.HUGGING_FACE[config.family]
+        heads = heads_among(arrays)
+        decodes = any(path.startswith("decoder_") for path in arrays)
+        class_names = with_lm if "with_lm" in heads or config.with_lm or decodes else bare
+        other_heads = heads.keys() & {"with_nsp", "with_discriminator"}
+        values["architectures"] = [with_all if other_heads else class_names]
+    file_format = "safetensors" if format == "hf" else "tf"
+    with saving_checkpoint(directory) as stage:
+        save_checkpoint(stage / weights_name, _Lazy(functions, dtype, progress), file_format)
+        write_config(stage / config_name, values)
