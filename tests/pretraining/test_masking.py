@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pretraining.checkpointingless_random import keys
+from pretraining.stateless_random import keys
 
 from pretraining.masking import (
     NextTokens,

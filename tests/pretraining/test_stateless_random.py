@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pretraining.checkpointingless_random import keys, permuted, uniform
+from pretraining.stateless_random import keys, permuted, uniform
 
 pytestmark = pytest.mark.once
 
