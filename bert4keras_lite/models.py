@@ -20,7 +20,7 @@ from keras import ops
 
 from . import mappings, weights_io
 from .arguments import check_flags, check_options, checks_flags, expected_number
-from .checkpoints.matching import check_rows
+from .checkpoints.matching import MatchOptions, check_rows
 from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
@@ -608,14 +608,10 @@ class Transformer:
         Raises:
             CheckpointError: see `checkpoints.matching.match`.
         """
-        return weights_io.load(
-            self,
-            checkpoint,
-            keep_tokens,
-            compound_tokens,
-            self.resized if autoresize_weights else None,
-            ignore_invalid_weights,
+        options = MatchOptions(
+            keep_tokens, compound_tokens, autoresize_weights, ignore_invalid_weights
         )
+        return weights_io.load(self, checkpoint, options)
 
     def resized(self, path, array, shape):
         """Resizes an array, and scales it so that the magnitude of the block's output is kept."""
@@ -1074,7 +1070,8 @@ def _loaded(cls, config, arguments, checkpoint, loading):
         loading: arguments of `Transformer.load_checkpoint`.
     """
     if cls is class_for(config.stacks) and "layers" not in arguments:
-        weights_io.check_names(config, checkpoint, arguments.get("prefix") or "", **loading)
+        prefix = arguments.get("prefix") or ""
+        weights_io.check_names(config, checkpoint, prefix, MatchOptions(**loading))
     with deferred_initialization():
         transformer = cls(config, **arguments)
     loaded = transformer.load_checkpoint(checkpoint, **loading)

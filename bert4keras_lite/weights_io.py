@@ -85,26 +85,20 @@ def _plain_name(transformer, layer):
     return layer.name.removeprefix(transformer.prefix) if is_ours else layer.name
 
 
-def load(
-    transformer,
-    checkpoint,
-    keep_tokens=None,
-    compound_tokens=None,
-    resize=None,
-    ignore_invalid=False,
-):
+def load(transformer, checkpoint, options):
     """Loads the weights of a `Transformer`: see `Transformer.load_checkpoint`.
 
     Args:
         transformer: the `Transformer`.
-        resize: `(path, array, shape) -> array`, for arrays of another shape; None: these are
-            errors.
-        checkpoint, keep_tokens, compound_tokens, ignore_invalid: see
-            `Transformer.load_checkpoint`.
+        checkpoint: a path, or a mapping name -> array.
+        options: `MatchOptions`.
+
+    Returns:
+        A set of paths: of the loaded variables, and of those that such a file does not hold.
     """
     checkpoint, where = opened(checkpoint)
     variables, config = transformer.variables, transformer.config
-    hint = _hint(config, checkpoint, keep_tokens, compound_tokens)
+    hint = _hint(config, checkpoint, options)
     stored = variables
     if is_keras(checkpoint):
         layers, stored = saved_variables(transformer)
@@ -116,13 +110,11 @@ def load(
         {path: tuple(variable.shape) for path, variable in stored.items()},
         checkpoint,
         config,
-        dtypes=dtypes,
-        keep_tokens=keep_tokens,
-        compound_tokens=compound_tokens,
-        resize=resize,
-        ignore_invalid=ignore_invalid,
-        where=where,
+        where,
+        options,
         hint=lambda: hint(checkpoint),
+        dtypes=dtypes,
+        resize=transformer.resized,
     )
     for path, read in plan.items():
         array = read()
@@ -133,27 +125,23 @@ def load(
     return plan.keys() | variables.keys() - stored.keys()
 
 
-def check_names(
-    config,
-    checkpoint,
-    prefix,
-    keep_tokens=None,
-    compound_tokens=None,
-    autoresize_weights=False,
-    ignore_invalid_weights=False,
-):
+def check_names(config, checkpoint, prefix, options):
     """Checks that a checkpoint has the names of a model, before the model is built.
 
     This avoids building blocks that the config claims but the checkpoint does not have.
 
-    Args: see `Transformer` and `Transformer.load_checkpoint`.
+    Args:
+        config: the `Config`.
+        checkpoint: mapping name -> array, with the names of the tables.
+        prefix: see `Transformer`.
+        options: `MatchOptions`.
 
     Raises:
         CheckpointError: the one that loading would raise.
     """
     table, shapes = mappings.WEIGHTS[config.family], shapes_of(config)
     sizes, where = config.block_counts, str(getattr(checkpoint, "path", "the checkpoint"))
-    if ignore_invalid_weights:
+    if options.ignore_invalid_weights:
         return
     if is_keras(checkpoint):
         checkpoint = under_paths(checkpoint, layers_of(table, mappings.ROLES), {}, prefix)
@@ -162,25 +150,16 @@ def check_names(
             return
     elif has_names(shapes, checkpoint, table, mappings.ROLES, sizes, mappings.OPTIONAL):
         return
-    hint = _hint(config, checkpoint, keep_tokens, compound_tokens)
-    match_weights(
-        shapes,
-        checkpoint,
-        config,
-        keep_tokens=keep_tokens,
-        compound_tokens=compound_tokens,
-        resize=(lambda path, array, shape: array) if autoresize_weights else None,
-        where=where,
-        hint=lambda: hint(checkpoint),
-    )
+    hint = _hint(config, checkpoint, options)
+    match_weights(shapes, checkpoint, config, where, options, lambda: hint(checkpoint))
 
 
-def _hint(config, checkpoint, keep_tokens=None, compound_tokens=None):
+def _hint(config, checkpoint, options):
     """Returns a function `checkpoint -> str`: a hint on why it does not match a model."""
     if is_keras(checkpoint):
         return _quantized_hint
-    chosen = {"vocab_size"} if keep_tokens is not None or compound_tokens else ()
-    return partial(mismatch_hint, config, chosen=chosen)
+    other_rows = options.keep_tokens is not None or options.compound_tokens
+    return partial(mismatch_hint, config, chosen={"vocab_size"} if other_rows else ())
 
 
 def _quantized_hint(checkpoint):
