@@ -10,6 +10,8 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields
 from functools import cached_property
 from typing import NamedTuple
@@ -47,7 +49,6 @@ from .hub import local_directory
 from .layers import (
     NORMS,
     AttentionBias,
-    Cache,
     Dropout,
     LayerNormalization,
     PositionEmbedding,
@@ -62,10 +63,11 @@ from .layers import (
     activation_name,
     deferred_initialization,
     get_activation,
-    token_mask,
 )
 from .parsing import shown
 
+# a `Transformer`, and the condition that it has now: see `Transformer.conditioned`
+CONDITIONED = ContextVar("CONDITIONED", default=(None, None))
 RENAMED = {"draw": "build_graph", "heads": "output_heads"}  # name in version 0.1 -> name now
 
 
@@ -241,9 +243,27 @@ class Transformer:
 
     def normalize(self, name, x):
         """Applies a normalization layer, with the condition if there is one."""
-        return self.layer(LayerNormalization, name, **self.norm_arguments)(
-            x, condition=self.condition
-        )
+        layer = self.layer(LayerNormalization, name, **self.norm_arguments)
+        return layer(x, condition=self.current_condition)
+
+    @contextmanager
+    def conditioned(self, condition):
+        """Sets the condition of the normalizations within it, in this thread, to apply layers to data.
+
+        Args:
+            condition: tensor `(batch, size)`, or None.
+        """
+        token = CONDITIONED.set((self, condition))
+        try:
+            yield
+        finally:
+            CONDITIONED.reset(token)
+
+    @property
+    def current_condition(self):
+        """Condition of the normalizations: that of `conditioned`, or outside of it the graph's."""
+        transformer, condition = CONDITIONED.get()
+        return condition if transformer is self else self.condition
 
     @property
     def initializer(self):
@@ -369,7 +389,7 @@ class Transformer:
             `(batch, length, hidden_size)`.
         """
         c = self.config
-        context = context | {"condition": self.condition}
+        context = context | {"condition": self.current_condition}
         if stack == "decoder_":
             context |= {"memory": memory, "memory_bias": memory_bias}
         counter = "j" if stack == "decoder_" else "i"
@@ -380,7 +400,8 @@ class Transformer:
             x = block(x, scores=attention_scores, caches=caches and caches[i], **context)
             if c.residual_attention_scores:
                 x, attention_scores = x
-            self.hidden_states.append(x)
+            if keras.utils.is_keras_tensor(x):  # of the graph, not of a decode step
+                self.hidden_states.append(x)
         return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
 
     def rotary_angles(self, positions):
@@ -491,87 +512,6 @@ class Transformer:
         return self.layer(keras.layers.Activation, name, activation=activation, dtype="float32")(
             logits
         )
-
-    def caches(self, keys_and_values=None, index=None):
-        """Makes a `Cache` for each attention branch of each block: see `encode`.
-
-        Args:
-            keys_and_values: for each block, branch -> `(keys, values)`; None: empty caches.
-            index: cache position to write to.
-
-        Returns:
-            For each block, branch -> `Cache`.
-        """
-        count, branches = self.config.block_counts["i"], ("attention",)
-        if self.config.stacks != "one":
-            count, branches = self.config.block_counts["j"], ("attention", "cross")
-        empty = [dict.fromkeys(branches, ()) for _ in range(count)]
-        return [
-            {
-                name: Cache(*pair, index=None if name == "cross" else index)
-                for name, pair in block.items()
-            }
-            for block in keys_and_values or empty
-        ]
-
-    def encode_prompt(self, token_ids, lengths):
-        """Computes the memory of a decoder and its attention bias; for one stack, two Nones."""
-        return None, None
-
-    def decode_step(
-        self,
-        caches,
-        token_ids,
-        segment_ids,
-        start,
-        cache_positions,
-        key_cache_positions,
-        visible=None,
-        memory=None,
-        memory_bias=None,
-    ):
-        """Computes the logits of the next tokens, from new tokens and the caches.
-
-        Applies the layers of the graph to tensors. In a batch, prompts of different lengths end at
-        the same cache position: shorter ones start later.
-
-        Args:
-            caches: from `caches`; updated with the keys and values of the new tokens.
-            token_ids, segment_ids: `(batch, queries)`: the prompts, padded on the left (prefill);
-                or, for each beam, its last token.
-            start: cache position of the first token of each row, `(batch, 1)`.
-            cache_positions, key_cache_positions: of the queries and of the keys, `(1, queries)`
-                and `(1, keys)`.
-            visible: boolean attention mask `(batch, queries, keys)`; None for prompts, whose mask
-                depends on `application`.
-            memory, memory_bias: from `encode_prompt`.
-
-        Returns:
-            `(batch, queries, vocab_size)`; if `visible` is None, of the last query only.
-        """
-        positions = ops.maximum(cache_positions - start, 0)
-        x = self.embed(token_ids, positions, segment_ids)
-        context = {
-            "bias": self.generation_bias(token_ids, segment_ids, start, cache_positions, visible)
-        }
-        context |= self.position_context(positions, cache_positions, key_cache_positions)
-        x = self.encode(x, context, caches=caches)
-        return self.token_scores(x[:, -1:] if visible is None else x)
-
-    def generation_bias(
-        self, token_ids, segment_ids, start, cache_positions, visible, attend=None, stack=""
-    ):
-        """Computes the attention bias of a decode step: see `decode_step`."""
-        layer = self.attention_bias_layer(attend, stack)
-        if visible is not None:
-            return layer.from_visible(visible[:, None])
-        padding_mask = ops.logical_and(
-            cache_positions >= start,
-            ops.logical_or(
-                cache_positions == start, ops.not_equal(token_ids, self.config.pad_token_id)
-            ),
-        )
-        return layer(token_ids, segment_ids, padding_mask)
 
     @property
     def variables(self):
@@ -721,46 +661,6 @@ class EncoderDecoder(Transformer):
         x = self.encode(x, {"bias": bias}, "decoder_", memory, memory_bias, caches)
         x = self.layer(Dropout, "decoder_dropout", rate=self.config.dropout_rate)(x)
         return x * self.config.hidden_size**-0.5 if self.config.rescales else x
-
-    def encode_prompt(self, token_ids, lengths):
-        """Computes the outputs of the encoder, and their attention bias.
-
-        Args:
-            token_ids: `(batch, length)`.
-            lengths: number of tokens of each row, `(batch, 1)`.
-        """
-        is_token = self.positions(token_ids) < lengths
-        padding_mask = ops.logical_and(is_token, token_mask(token_ids, self.config.pad_token_id))
-        bias = self.attention_bias_layer(stack="encoder_")(token_ids, visible=padding_mask)
-        return self.encode_source(token_ids, bias), bias
-
-    def decode_step(
-        self,
-        caches,
-        token_ids,
-        segment_ids,
-        start,
-        cache_positions,
-        key_cache_positions,
-        visible=None,
-        memory=None,
-        memory_bias=None,
-    ):
-        bias = self.generation_bias(
-            token_ids, None, start, cache_positions, visible, "lm", "decoder_"
-        )
-        source_positions = ops.arange(memory_bias.shape[-1])[None]
-        x = self.decoded(
-            token_ids,
-            bias,
-            cache_positions,
-            key_cache_positions,
-            memory,
-            memory_bias,
-            source_positions,
-            caches,
-        )
-        return self.token_scores(x[:, -1:] if visible is None else x)
 
     def relative_bias(self, stack, bidirectional=True):
         """Returns the layer of T5's relative position bias, for the encoder or the decoder."""
