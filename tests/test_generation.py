@@ -78,7 +78,7 @@ def test_cached_scores_are_the_uncached(name, application, options, compiled, mo
     monkeypatch.setattr(compiled_loop, "choose", choose)
     task = GenerationRequest(transformer, PROMPTS, 5, num_beams=2)
     writer = compiled_loop.CompiledLoop(transformer, task.search)
-    prompt, limits = task._tensors(task.arrays, task.sampling_params | {"bias": task.bias})
+    prompt, limits = task._inputs()
     fixed, state = writer.begin(prompt, limits)
     found = [np.repeat(ops.convert_to_numpy(state.ended_scores), 2, axis=1)]
     for _ in range(4):

@@ -42,7 +42,7 @@ def heads_among(names):
     return heads
 
 
-def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda: "", **more):
+def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda: "", **fields):
     """Matches the variables of a model to the arrays of a checkpoint: see `matching.match`.
 
     Args:
@@ -51,7 +51,7 @@ def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda:
         config: the `Config` of the model.
         where: name of the checkpoint in messages.
         options, hint: see `match`.
-        **more: `dtypes` and `resize` of `ModelWeights`.
+        **fields: `dtypes` and `resize` of `ModelWeights`.
 
     Raises:
         CheckpointError: they do not match, or have different numbers of heads.
@@ -76,7 +76,7 @@ def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda:
         copies=copies,
         elsewhere={row[1].split("/")[0] for t in mappings.WEIGHTS.values() for row in t},
         without=WITHOUT,
-        **more,
+        **fields,
     )
     return match(model, checkpoint, options, where, hint)
 

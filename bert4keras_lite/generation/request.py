@@ -191,18 +191,14 @@ class GenerationRequest:
             *_, state = self.steps()
             return state
         loop = self._program()
-        prompt, sampling_params = self._tensors(
-            self.arrays, self.sampling_params | {"bias": self.bias}
-        )
+        prompt, sampling_params = self._inputs()
         fixed, state = loop.begin(prompt, sampling_params)
         return loop.run(fixed, state, sampling_params)
 
     def steps(self):
         """Generates token by token; yields the `State` after each."""
         loop = self._program()
-        prompt, sampling_params = self._tensors(
-            self.arrays, self.sampling_params | {"bias": self.bias}
-        )
+        prompt, sampling_params = self._inputs()
         if self.choices:
             no_tokens = np.zeros((len(self.prompts), self.search.width, 0), "int32")
             sampling_params["bias"] = self._bias_of(no_tokens)
@@ -445,6 +441,10 @@ class GenerationRequest:
         model = keras.Model(tensors, self.transformer.condition)
         return {"condition": model.predict_on_batch(arrays)}
 
-    @staticmethod
-    def _tensors(*dicts):
-        return [{name: ops.convert_to_tensor(x) for name, x in d.items()} for d in dicts]
+    def _inputs(self):
+        """Returns the tensors of the prompts and of the options, by name: see `CompiledLoop`."""
+        options = self.sampling_params | {"bias": self.bias}
+        return [
+            {name: ops.convert_to_tensor(x) for name, x in arrays.items()}
+            for arrays in (self.arrays, options)
+        ]
