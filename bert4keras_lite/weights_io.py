@@ -99,12 +99,11 @@ def load(transformer, checkpoint, options):
     checkpoint, where = opened(checkpoint)
     variables, config = transformer.variables, transformer.config
     hint = _hint(config, checkpoint, options)
-    stored = variables
-    if is_keras(checkpoint):
-        layers, stored = saved_variables(transformer)
-        layers = layers_of(transformer.table, mappings.ROLES) | layers
+    of_keras = is_keras(checkpoint)
+    layers, stored = saved_variables(transformer) if of_keras else ({}, variables)
     dtypes = {path: variable.dtype for path, variable in stored.items()}
-    if is_keras(checkpoint):
+    if of_keras:
+        layers = layers_of(transformer.table, mappings.ROLES) | layers
         checkpoint = under_paths(checkpoint, layers, dtypes, transformer.prefix)
     plan = match_weights(
         {path: tuple(variable.shape) for path, variable in stored.items()},
