@@ -10,21 +10,19 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
+from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from . import mappings
+from . import mappings, weights_io
 from .arguments import check_flags, check_options, checks_flags, expected_number
-from .checkpoints import open_checkpoint, saving_checkpoint
-from .checkpoints.base import release
-from .checkpoints.dialects import adapt
-from .checkpoints.keras_file import renumbered, under_paths
-from .checkpoints.matching import check_rows, has_names, layers_of, orthogonally_resize
+from .checkpoints.matching import MatchOptions, check_rows
 from .configs import (
     APPLICATIONS,
     ARCHITECTURES,
@@ -36,28 +34,21 @@ from .configs import (
     check_not_roberta,
     check_unknown_keys,
     check_vocabulary,
-    file_names,
     find_files,
     gate_of,
     infer_from_weights,
     key_of,
     known_issues,
-    match_weights,
-    mismatch_hint,
     recognize,
     resolve_ambiguities,
     to_field_names,
     unmatched_names,
     warn,
-    write,
-    write_config,
 )
-from .files import write_text
 from .hub import local_directory
 from .layers import (
     NORMS,
     AttentionBias,
-    Cache,
     Dropout,
     LayerNormalization,
     PositionEmbedding,
@@ -72,21 +63,11 @@ from .layers import (
     activation_name,
     deferred_initialization,
     get_activation,
-    token_mask,
 )
-from .lora import folded, own_variables, reset_lora
 from .parsing import shown
-from .shapes import shapes_of
-from .tokenizers.base import TokenizerBase
-from .tokenizers.wordpiece import vocab_text
 
-# files of weights and configs that `Transformer.save_checkpoint` writes, in all formats
-WRITTEN = {
-    *("model.safetensors", "model.keras", "model.ckpt.index", "bert_model.ckpt.index"),
-    *("config.json", "bert_config.json"),
-}
-
-
+# a `Transformer`, and the condition that it has now: see `Transformer.conditioned`
+CONDITIONED = ContextVar("CONDITIONED", default=(None, None))
 RENAMED = {"draw": "build_graph", "heads": "output_heads"}  # name in version 0.1 -> name now
 
 
@@ -262,9 +243,27 @@ class Transformer:
 
     def normalize(self, name, x):
         """Applies a normalization layer, with the condition if there is one."""
-        return self.layer(LayerNormalization, name, **self.norm_arguments)(
-            x, condition=self.condition
-        )
+        layer = self.layer(LayerNormalization, name, **self.norm_arguments)
+        return layer(x, condition=self.current_condition)
+
+    @contextmanager
+    def conditioned(self, condition):
+        """Sets the condition of the normalizations within it, in this thread, to apply layers to data.
+
+        Args:
+            condition: tensor `(batch, size)`, or None.
+        """
+        token = CONDITIONED.set((self, condition))
+        try:
+            yield
+        finally:
+            CONDITIONED.reset(token)
+
+    @property
+    def current_condition(self):
+        """Condition of the normalizations: that of `conditioned`, or outside of it the graph's."""
+        transformer, condition = CONDITIONED.get()
+        return condition if transformer is self else self.condition
 
     @property
     def initializer(self):
@@ -390,7 +389,7 @@ class Transformer:
             `(batch, length, hidden_size)`.
         """
         c = self.config
-        context = context | {"condition": self.condition}
+        context = context | {"condition": self.current_condition}
         if stack == "decoder_":
             context |= {"memory": memory, "memory_bias": memory_bias}
         counter = "j" if stack == "decoder_" else "i"
@@ -401,7 +400,8 @@ class Transformer:
             x = block(x, scores=attention_scores, caches=caches and caches[i], **context)
             if c.residual_attention_scores:
                 x, attention_scores = x
-            self.hidden_states.append(x)
+            if keras.utils.is_keras_tensor(x):  # of the graph, not of a decode step
+                self.hidden_states.append(x)
         return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
 
     def rotary_angles(self, positions):
@@ -513,120 +513,10 @@ class Transformer:
             logits
         )
 
-    def caches(self, keys_and_values=None, index=None):
-        """Makes a `Cache` for each attention branch of each block: see `encode`.
-
-        Args:
-            keys_and_values: for each block, branch -> `(keys, values)`; None: empty caches.
-            index: cache position to write to.
-
-        Returns:
-            For each block, branch -> `Cache`.
-        """
-        count, branches = self.config.block_counts["i"], ("attention",)
-        if self.config.stacks != "one":
-            count, branches = self.config.block_counts["j"], ("attention", "cross")
-        empty = [dict.fromkeys(branches, ()) for _ in range(count)]
-        return [
-            {
-                name: Cache(*pair, index=None if name == "cross" else index)
-                for name, pair in block.items()
-            }
-            for block in keys_and_values or empty
-        ]
-
-    def encode_prompt(self, token_ids, lengths):
-        """Computes the memory of a decoder and its attention bias; for one stack, two Nones."""
-        return None, None
-
-    def decode_step(
-        self,
-        caches,
-        token_ids,
-        segment_ids,
-        start,
-        cache_positions,
-        key_cache_positions,
-        visible=None,
-        memory=None,
-        memory_bias=None,
-    ):
-        """Computes the logits of the next tokens, from new tokens and the caches.
-
-        Applies the layers of the graph to tensors. In a batch, prompts of different lengths end at
-        the same cache position: shorter ones start later.
-
-        Args:
-            caches: from `caches`; updated with the keys and values of the new tokens.
-            token_ids, segment_ids: `(batch, queries)`: the prompts, padded on the left (prefill);
-                or, for each beam, its last token.
-            start: cache position of the first token of each row, `(batch, 1)`.
-            cache_positions, key_cache_positions: of the queries and of the keys, `(1, queries)`
-                and `(1, keys)`.
-            visible: boolean attention mask `(batch, queries, keys)`; None for prompts, whose mask
-                depends on `application`.
-            memory, memory_bias: from `encode_prompt`.
-
-        Returns:
-            `(batch, queries, vocab_size)`; if `visible` is None, of the last query only.
-        """
-        positions = ops.maximum(cache_positions - start, 0)
-        x = self.embed(token_ids, positions, segment_ids)
-        context = {
-            "bias": self.generation_bias(token_ids, segment_ids, start, cache_positions, visible)
-        }
-        context |= self.position_context(positions, cache_positions, key_cache_positions)
-        x = self.encode(x, context, caches=caches)
-        return self.token_scores(x[:, -1:] if visible is None else x)
-
-    def generation_bias(
-        self, token_ids, segment_ids, start, cache_positions, visible, attend=None, stack=""
-    ):
-        """Computes the attention bias of a decode step: see `decode_step`."""
-        layer = self.attention_bias_layer(attend, stack)
-        if visible is not None:
-            return layer.from_visible(visible[:, None])
-        padding_mask = ops.logical_and(
-            cache_positions >= start,
-            ops.logical_or(
-                cache_positions == start, ops.not_equal(token_ids, self.config.pad_token_id)
-            ),
-        )
-        return layer(token_ids, segment_ids, padding_mask)
-
     @property
     def variables(self):
         """Path (as in `mappings.py`, without `prefix`) -> Keras variable, without LoRA's."""
-        return {
-            variable.path[variable.path.index(name) + len(self.prefix) :]: variable
-            for name, layer in self.layers.items()
-            for variable in layer.weights
-            if "/lora_" not in variable.path
-        }
-
-    def saved_variables(self):
-        """Lists what Keras saves of the model, including layers that are not of this toolkit.
-
-        Returns:
-            Path of a layer -> key in Keras' files -> path; and path -> variable. Paths are those of
-            `variables`.
-        """
-        names = renumbered(
-            (self.plain_name(layer), type(layer).__name__) for layer in self.model.layers
-        )
-        layers, variables = {}, {}
-        for top, name in zip(self.model.layers, names, strict=True):
-            for layer in top._flatten_layers():
-                for key, variable in own_variables(layer).items():
-                    inside = f"/{variable.path}".partition(f"/{top.name}/")[2]
-                    path = f"{name}/{inside or variable.path}"
-                    layers.setdefault(path.rpartition("/")[0], {})[key] = path
-                    variables[path] = variable
-        return layers, variables
-
-    def plain_name(self, layer):
-        """Returns the name of a layer without `prefix`."""
-        return layer.name.removeprefix(self.prefix) if layer.name in self.layers else layer.name
+        return weights_io.variables_of(self)
 
     @property
     def table(self):
@@ -658,46 +548,14 @@ class Transformer:
         Raises:
             CheckpointError: see `checkpoints.matching.match`.
         """
-        checkpoint, where = _opened(checkpoint)
-        variables, c = self.variables, self.config
-        hint = _hint(c, checkpoint, keep_tokens, compound_tokens)
-        of_keras = getattr(checkpoint, "format", None) == "keras"
-        if of_keras:
-            layers, variables = self.saved_variables()
-            layers = layers_of(self.table, mappings.ROLES) | layers
-        dtypes = {path: variable.dtype for path, variable in variables.items()}
-        if of_keras:
-            checkpoint = under_paths(checkpoint, layers, dtypes, self.prefix)
-        plan = match_weights(
-            {path: tuple(variable.shape) for path, variable in variables.items()},
-            checkpoint,
-            c,
-            dtypes=dtypes,
-            keep_tokens=keep_tokens,
-            compound_tokens=compound_tokens,
-            resize=self.resized if autoresize_weights else None,
-            ignore_invalid=ignore_invalid_weights,
-            where=where,
-            hint=lambda: hint(checkpoint),
+        options = MatchOptions(
+            keep_tokens, compound_tokens, autoresize_weights, ignore_invalid_weights
         )
-        for path, read in plan.items():
-            array = read()
-            # a copy for JAX, which would otherwise keep using the memory of the mapped file
-            variables[path].assign(np.array(array) if keras.backend.backend() == "jax" else array)
-            release(array)
-        reset_lora(self.model)
-        return plan.keys() | self.variables.keys() - variables.keys()
+        return weights_io.load(self, checkpoint, options)
 
     def resized(self, path, array, shape):
         """Resizes an array, and scales it so that the magnitude of the block's output is kept."""
-        old, array = array.shape, orthogonally_resize(array, shape)
-        if "/query/" in path or "/key/" in path:
-            array = array * (shape[-1] / old[-1]) ** 0.25
-        elif "/ffn/input/" in path and "relu" not in self.config.hidden_act:
-            array = array * (shape[-1] / old[-1]) ** 0.5
-        elif "/ffn/" in path:
-            array = array * (old[0] / shape[0]) ** 0.5
-        return array
+        return weights_io.resized(path, array, shape, self.config.hidden_act)
 
     def save_checkpoint(self, directory, format="tf", vocab=None):
         """Saves the weights and the config in a published format.
@@ -718,36 +576,7 @@ class Transformer:
                 directory holds a checkpoint in another format.
             CheckpointError: as `ValueError`, or a file cannot be written.
         """
-        if format not in ("tf", "hf", "keras"):
-            raise ValueError(f"format={format!r}: expected 'tf', 'hf' or 'keras'.")
-        tokenizer = vocab if isinstance(vocab, TokenizerBase) else None
-        text = None if vocab is tokenizer else vocab_text(vocab, "vocab")
-        count = text.count("\n") if text is not None else tokenizer.vocab_size if tokenizer else 0
-        if count > self.config.vocab_size:
-            raise ValueError(
-                f"vocab: has {count} tokens; expected at most {self.config.vocab_size}, the "
-                "vocab_size of the model. Pass the vocabulary that the model was made for."
-            )
-        weights_name, config_name = file_names(self.config, format)
-        existing = {name for name in WRITTEN if (Path(directory) / name).exists()}
-        others = sorted(existing - {weights_name, f"{weights_name}.index", config_name})
-        if others:  # a reader might take these, or a mixture
-            raise ValueError(
-                f"{directory}: holds {', '.join(others)} of a checkpoint in another format. Save "
-                "into another directory, or delete them."
-            )
-        with saving_checkpoint(directory) as stage:
-            if format == "keras":
-                write_config(stage / config_name, self.config.to_json("tf"))
-                self.model.save(stage / weights_name)
-            else:
-                with folded(self.model):
-                    arrays = {path: ops.convert_to_numpy(v) for path, v in self.variables.items()}
-                    write(stage, self.config, format, arrays)
-            if text is not None:
-                write_text(stage / "vocab.txt", text)
-            if tokenizer:
-                tokenizer.save(stage)
+        weights_io.save(self, directory, format, vocab)
 
 
 class EncoderDecoder(Transformer):
@@ -833,46 +662,6 @@ class EncoderDecoder(Transformer):
         x = self.layer(Dropout, "decoder_dropout", rate=self.config.dropout_rate)(x)
         return x * self.config.hidden_size**-0.5 if self.config.rescales else x
 
-    def encode_prompt(self, token_ids, lengths):
-        """Computes the outputs of the encoder, and their attention bias.
-
-        Args:
-            token_ids: `(batch, length)`.
-            lengths: number of tokens of each row, `(batch, 1)`.
-        """
-        is_token = self.positions(token_ids) < lengths
-        padding_mask = ops.logical_and(is_token, token_mask(token_ids, self.config.pad_token_id))
-        bias = self.attention_bias_layer(stack="encoder_")(token_ids, visible=padding_mask)
-        return self.encode_source(token_ids, bias), bias
-
-    def decode_step(
-        self,
-        caches,
-        token_ids,
-        segment_ids,
-        start,
-        cache_positions,
-        key_cache_positions,
-        visible=None,
-        memory=None,
-        memory_bias=None,
-    ):
-        bias = self.generation_bias(
-            token_ids, None, start, cache_positions, visible, "lm", "decoder_"
-        )
-        source_positions = ops.arange(memory_bias.shape[-1])[None]
-        x = self.decoded(
-            token_ids,
-            bias,
-            cache_positions,
-            key_cache_positions,
-            memory,
-            memory_bias,
-            source_positions,
-            caches,
-        )
-        return self.token_scores(x[:, -1:] if visible is None else x)
-
     def relative_bias(self, stack, bidirectional=True):
         """Returns the layer of T5's relative position bias, for the encoder or the decoder."""
         c = self.config
@@ -943,74 +732,6 @@ def plain_value(value):
     return value.item() if isinstance(value, np.generic) else value.__name__
 
 
-def _hint(config, checkpoint, keep_tokens=None, compound_tokens=None):
-    """Returns a function `checkpoint -> str`: a hint on why it does not match a model."""
-    if getattr(checkpoint, "format", None) == "keras":
-        return _quantized_hint
-    chosen = {"vocab_size"} if keep_tokens is not None or compound_tokens else ()
-    return partial(mismatch_hint, config, chosen=chosen)
-
-
-def _check_names(
-    config,
-    checkpoint,
-    prefix,
-    keep_tokens=None,
-    compound_tokens=None,
-    autoresize_weights=False,
-    ignore_invalid_weights=False,
-):
-    """Checks that a checkpoint has the names of a model, before the model is built.
-
-    This avoids building blocks that the config claims but the checkpoint does not have.
-
-    Args: see `Transformer` and `Transformer.load_checkpoint`.
-
-    Raises:
-        CheckpointError: the one that loading would raise.
-    """
-    table, shapes = mappings.WEIGHTS[config.family], shapes_of(config)
-    sizes, where = config.block_counts, str(getattr(checkpoint, "path", "the checkpoint"))
-    if ignore_invalid_weights:
-        return
-    if getattr(checkpoint, "format", None) == "keras":
-        checkpoint = under_paths(checkpoint, layers_of(table, mappings.ROLES), {}, prefix)
-        blocks = {path.split("/")[0] for path in shapes if "block" in path}
-        if blocks <= {name.split("/")[0] for name in checkpoint}:
-            return
-    elif has_names(shapes, checkpoint, table, mappings.ROLES, sizes, mappings.OPTIONAL):
-        return
-    hint = _hint(config, checkpoint, keep_tokens, compound_tokens)
-    match_weights(
-        shapes,
-        checkpoint,
-        config,
-        keep_tokens=keep_tokens,
-        compound_tokens=compound_tokens,
-        resize=(lambda path, array, shape: array) if autoresize_weights else None,
-        where=where,
-        hint=lambda: hint(checkpoint),
-    )
-
-
-def _quantized_hint(checkpoint):
-    """Returns a hint on a Keras file that does not match, if it is one of a quantized model."""
-    if not any(checkpoint.dtype(name) == "int8" for name in checkpoint):
-        return ""
-    return "\nIts weights are quantized. Load the whole model, with bert4keras_lite.load_model."
-
-
-def _opened(checkpoint):
-    """Opens a checkpoint and converts its names to those of the tables.
-
-    Returns:
-        The checkpoint, and its name for messages.
-    """
-    if isinstance(checkpoint, Mapping):
-        return adapt(checkpoint), str(getattr(checkpoint, "path", "the checkpoint"))
-    return adapt(open_checkpoint(checkpoint)), str(checkpoint)
-
-
 LOADING_OPTIONS = inspect.signature(Transformer.load_checkpoint).parameters.keys() - {
     "self",
     "checkpoint",
@@ -1068,34 +789,130 @@ def build_transformer_model(
         checkpoint_path=(checkpoint_path, _is_path_or_mapping, "a path, or a dict name -> array"),
         application=(application, _is_text, "a name"),
     )
-    config_path, checkpoint_path = map(local_directory, (config_path, checkpoint_path))
+    files = _find(*map(local_directory, (config_path, checkpoint_path)))
+    options, source_keys = _field_options(options)
+    family = _family_of(model, files)
+    _check_options(options, family.cls, application)
+    config, values, notes = _make_config(files, family, application, options, source_keys)
+    arguments = {name: options[name] for name in _graph_arguments(family.cls) & options.keys()}
+    if files.checkpoint is None:
+        transformer = family.cls(config, **arguments)
+    else:
+        warn([*notes, *known_issues(family.name, values, files.named)], files.where)
+        loading = {name: options[name] for name in LOADING_OPTIONS & options.keys()}
+        transformer = _loaded(family.cls, config, arguments, files.checkpoint, loading)
+    return transformer.model if return_keras_model else transformer
+
+
+class _Files(NamedTuple):
+    """What a model is built from.
+
+    Attributes:
+        config_path: a path, a dict or None.
+        values: of the config.
+        checkpoint: mapping name -> array, with the names of the tables; None: random weights.
+        where: the config, in messages; without one, the checkpoint.
+    """
+
+    config_path: object
+    values: dict
+    checkpoint: Mapping | None
+    where: str
+
+    @property
+    def named(self):
+        """The checkpoint, if its names tell the family: those in a Keras file only count layers."""
+        return {} if weights_io.is_keras(self.checkpoint) else self.checkpoint or {}
+
+
+def _find(config_path, checkpoint_path):
+    """Reads the config and opens the checkpoint; returns the `_Files`."""
     values, checkpoint, where = find_files(config_path, checkpoint_path)
     if checkpoint is not None:
-        checkpoint, weights_where = _opened(checkpoint)
+        checkpoint, weights_where = weights_io.opened(checkpoint)
         where = weights_where if where == "the options" else where
+    return _Files(config_path, values, checkpoint, where)
+
+
+def _field_options(options):
+    """Converts options to the names and values of `Config`; also returns field -> given name."""
     options, source_keys = to_field_names(options)
     if callable(options.get("hidden_act")):
         options["hidden_act"] = activation_name(options["hidden_act"])
-    options |= gate_of(options.get("hidden_act"))
-    # the names in a Keras file only depend on the order of the layers: they do not tell the family
-    named = {} if getattr(checkpoint, "format", None) == "keras" else checkpoint or {}
-    cls, family, row = _architecture(model, values, list(named), where)
-    graph = inspect.signature(cls.__init__).parameters.keys() - {"self", "config", "kwargs"}
-    known = {f.name for f in fields(Config)} | graph | LOADING_OPTIONS
+    return options | gate_of(options.get("hidden_act")), source_keys
+
+
+class _Family(NamedTuple):
+    """The class that builds the graph, a key of `ARCHITECTURES`, and differences from BERT."""
+
+    cls: type
+    name: str
+    row: dict
+
+
+def _family_of(model, files):
+    """Returns the `_Family` for the argument `model`, or the one that the files are of."""
+    if isinstance(model, Config):
+        row = {f.name: getattr(model, f.name) for f in fields(model)}
+        return _Family(class_for(model.stacks), model.family, row)
+    if isinstance(model, str) and model in ARCHITECTURES:
+        check_family(model, files.values, files.where)
+        row = ARCHITECTURES[model]
+        return _Family(class_for(row.get("stacks", "one")), model, row)
+    given_cls = model if inspect.isclass(model) and issubclass(model, Transformer) else None
+    if given_cls is None and model != "auto":
+        raise ValueError(
+            f"model={model!r}: expected 'auto', one of {', '.join(ARCHITECTURES)}, a Config or a "
+            "subclass of Transformer."
+        )
+    try:
+        family = recognize(files.values, list(files.named))
+    except ValueError as error:
+        raise ValueError(f"{files.where}: {error}") from None
+    row = ARCHITECTURES[family]
+    return _Family(given_cls or class_for(row.get("stacks", "one")), family, row)
+
+
+def class_for(stacks):
+    """Returns the class that builds the graph for a value of `Config.stacks`."""
+    return Transformer if stacks == "one" else EncoderDecoder
+
+
+def _graph_arguments(cls):
+    """Returns the names of a `Transformer`'s arguments, without the config."""
+    return inspect.signature(cls.__init__).parameters.keys() - {"self", "config", "kwargs"}
+
+
+def _check_options(options, cls, application):
+    """Checks the names of all options, the values of those of loading, and `application`."""
+    known = {f.name for f in fields(Config)} | _graph_arguments(cls) | LOADING_OPTIONS
     check_flags(Transformer.load_checkpoint.flags, options)  # even if nothing is loaded
     others = {name: name for name in mappings.CONFIG_KEYS}  # these are accepted as well
     check_options("build_transformer_model", options, known, others)
     if application not in APPLICATIONS:
         raise ValueError(f"application={application!r}: expected one of {', '.join(APPLICATIONS)}.")
 
-    given = {name for name, value in options.items() if value is not None}
-    all_known = bool(named) and not unmatched_names(named, row)
-    ignored_keys = check_unknown_keys(values, where, named, all_known)
-    values = {name: value for name, value in values.items() if name not in given}
-    values, ambiguities = resolve_ambiguities(family, values, checkpoint)
-    inferred = infer_from_weights(named, family, values) if named else {}
-    check_not_roberta(values | inferred, where)
-    values = row | inferred | values | {name: options[name] for name in given}
+
+def _make_config(files, family, application, options, source_keys):
+    """Makes the config: options over the application's, the file's, the weights', the family's.
+
+    Args:
+        files: `_Files`.
+        family: a `_Family`.
+        application, options: see `build_transformer_model`.
+        source_keys: field -> name under which the option was given.
+
+    Returns:
+        The `Config`, the values that it was made from, and warnings about them.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    all_known = bool(files.named) and not unmatched_names(files.named, family.row)
+    ignored_keys = check_unknown_keys(files.values, files.where, files.named, all_known)
+    values = {name: value for name, value in files.values.items() if name not in given}
+    values, ambiguities = resolve_ambiguities(family.name, values, files.checkpoint)
+    inferred = infer_from_weights(files.named, family.name, values) if files.named else {}
+    check_not_roberta(values | inferred, files.where)
+    values = family.row | inferred | values | given
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
     values[SOURCE_KEYS] = values.get(SOURCE_KEYS, {}) | source_keys
     keep, compound = options.get("keep_tokens"), options.get("compound_tokens")
@@ -1103,26 +920,13 @@ def build_transformer_model(
     if keep is not None:
         values["vocab_size"] = len(keep)
     if compound:
-        values["vocab_size"] = Config.from_values(values, where).vocab_size + len(compound)
-    config = Config.from_values(values, where)
-    _check_activations(config, values, where)
+        values["vocab_size"] = Config.from_values(values, files.where).vocab_size + len(compound)
+    config = Config.from_values(values, files.where)
+    _check_activations(config, values, files.where)
     if keep is None and not compound:
-        check_vocabulary(config_path, config)
-    check_adapter(config_path)
-    arguments = {name: options[name] for name in graph & options.keys()}
-
-    if checkpoint is None:
-        transformer = cls(config, **arguments)
-    else:
-        warn([*ignored_keys, *ambiguities, *known_issues(family, values, named)], where)
-        loading = {name: options[name] for name in LOADING_OPTIONS & options.keys()}
-        if cls is class_for(config.stacks) and "layers" not in arguments:
-            _check_names(config, checkpoint, arguments.get("prefix") or "", **loading)
-        with deferred_initialization():
-            transformer = cls(config, **arguments)
-        loaded = transformer.load_checkpoint(checkpoint, **loading)
-        _initialize_rest(transformer, loaded)
-    return transformer.model if return_keras_model else transformer
+        check_vocabulary(files.config_path, config)
+    check_adapter(files.config_path)
+    return config, values, [*ignored_keys, *ambiguities]
 
 
 def _check_activations(config, values, where):
@@ -1155,32 +959,24 @@ def _keeps_shape(function):
     return function(array).shape == array.shape
 
 
-def _architecture(model, values, names, where):
-    """Returns the class that builds the graph, the family, and its differences from BERT."""
-    if isinstance(model, Config):
-        row = {f.name: getattr(model, f.name) for f in fields(model)}
-        return class_for(model.stacks), model.family, row
-    if isinstance(model, str) and model in ARCHITECTURES:
-        check_family(model, values, where)
-        row = ARCHITECTURES[model]
-        return class_for(row.get("stacks", "one")), model, row
-    given_cls = model if inspect.isclass(model) and issubclass(model, Transformer) else None
-    if given_cls is None and model != "auto":
-        raise ValueError(
-            f"model={model!r}: expected 'auto', one of {', '.join(ARCHITECTURES)}, a Config or a "
-            "subclass of Transformer."
-        )
-    try:
-        family = recognize(values, names)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    row = ARCHITECTURES[family]
-    return given_cls or class_for(row.get("stacks", "one")), family, row
+def _loaded(cls, config, arguments, checkpoint, loading):
+    """Builds a `Transformer`, loads its weights, and initializes those that no file provides.
 
-
-def class_for(stacks):
-    """Returns the class that builds the graph for a value of `Config.stacks`."""
-    return Transformer if stacks == "one" else EncoderDecoder
+    Args:
+        cls: the class.
+        config: the `Config`.
+        arguments: of the class.
+        checkpoint: mapping name -> array, with the names of the tables.
+        loading: arguments of `Transformer.load_checkpoint`.
+    """
+    if cls is class_for(config.stacks) and "layers" not in arguments:
+        prefix = arguments.get("prefix") or ""
+        weights_io.check_names(config, checkpoint, prefix, MatchOptions(**loading))
+    with deferred_initialization():
+        transformer = cls(config, **arguments)
+    loaded = transformer.load_checkpoint(checkpoint, **loading)
+    _initialize_rest(transformer, loaded)
+    return transformer
 
 
 def _initialize_rest(transformer, loaded):

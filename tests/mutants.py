@@ -105,7 +105,7 @@ MUTANTS = (
         "positions",
         "bert4keras_lite/generation/compiled_loop.py",
         'ops.zeros((1, width), "int32") + length + last,',
-        'ops.zeros((1, width), "int32") + length + state["count"],',
+        'ops.zeros((1, width), "int32") + length + state.num_tokens,',
     ),
     # Gibbs sampling replaces [SEP] as well
     Mutant(
@@ -236,9 +236,9 @@ MUTANTS = (
     # generate takes the wrong argument, which shows where the two penalties differ
     Mutant(
         "penalties",
-        "bert4keras_lite/generation/generate.py",
-        '"length_penalty": np.float32(length_penalty)',
-        '"length_penalty": np.float32(repetition_penalty)',
+        "bert4keras_lite/generation/request.py",
+        '"length_penalty": np.float32(self.length_penalty)',
+        '"length_penalty": np.float32(self.repetition_penalty)',
     ),
     # pretraining: the checkpoint with the best metric is removed like other old ones
     Mutant(

@@ -1,14 +1,13 @@
 """How the tests run a model on one batch, and which parameters of a test `make test` runs."""
 
 import contextlib
-import sys
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from bert4keras_lite.generation import compiled_loop
+from bert4keras_lite.generation import compiled_loop, request
 
 
 def outputs_of(model, inputs, compiled=False):
@@ -52,10 +51,7 @@ def operation_by_operation(monkeypatch):
             self.begin, self.step, self.run = self._begin, self._step, self._run_step_by_step
 
     monkeypatch.setattr(compiled_loop, "CompiledLoop", Uncompiled)
-    module = sys.modules[
-        "bert4keras_lite.generation.generate"
-    ]  # the package has a function of that name
-    monkeypatch.setattr(module, "CompiledLoop", Uncompiled)
+    monkeypatch.setattr(request, "CompiledLoop", Uncompiled)
 
 
 # the argument `compiled`: `make test` runs a test with False, `make test-all` also with True

@@ -1,6 +1,5 @@
 """Writing: cached against uncached, the searches against others' code, options, bad input."""
 
-import importlib
 import inspect
 import json
 import math
@@ -22,15 +21,17 @@ from bert4keras_lite.generation import (
     generate,
     generate_text,
     gibbs_sample,
+    request,
     search,
     stream,
 )
-from bert4keras_lite.generation.generate import GenerationRequest, pieces, transformer_of
+from bert4keras_lite.generation.decoding import transformer_of
+from bert4keras_lite.generation.generate import pieces
+from bert4keras_lite.generation.request import GenerationRequest
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.tokenizers import ByteBPETokenizer, Tokenizer, load_tokenizer
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 
-generate_module = importlib.import_module("bert4keras_lite.generation.generate")
 PROMPTS = [[5, 9, 3, 17, 20], [7], [2, 30, 31, 0, 12, 9, 8, 44, 6]]
 KINDS = [(*w, {}) for w in writers() if not w[0].endswith("_decoder")] + [
     ("bert", "lm", {"residual_attention_scores": True}),
@@ -69,20 +70,20 @@ def test_cached_scores_are_the_uncached(name, application, options, compiled, mo
     random = np.random.RandomState(0)
     tokens, parents = (random.randint(*r, (5, len(PROMPTS), 2)) for r in ((1, 60), (0, 2)))
 
-    def choose(search_, scores, state, limits):
-        now = [ops.take(ops.convert_to_tensor(x), state["count"], 0) for x in (tokens, parents)]
+    def choose(config, scores, state, limits):
+        now = [ops.take(ops.convert_to_tensor(x), state.num_tokens, 0) for x in (tokens, parents)]
         now = [ops.cast(x, "int32") for x in now]
-        return state | search._append_tokens(state, *now) | {"scores": scores}
+        return search.append_tokens(config, state, *now)._replace(ended_scores=scores)
 
     monkeypatch.setattr(compiled_loop, "choose", choose)
     task = GenerationRequest(transformer, PROMPTS, 5, num_beams=2)
     writer = compiled_loop.CompiledLoop(transformer, task.search)
-    prompt, limits = task._tensors(task.arrays, task.sampling_params | {"bias": task.bias})
+    prompt, limits = task._inputs()
     fixed, state = writer.begin(prompt, limits)
-    found = [np.repeat(ops.convert_to_numpy(state["scores"]), 2, axis=1)]
+    found = [np.repeat(ops.convert_to_numpy(state.ended_scores), 2, axis=1)]
     for _ in range(4):
         state = writer.step(fixed, state, limits)
-        found.append(ops.convert_to_numpy(state["scores"]))
+        found.append(ops.convert_to_numpy(state.ended_scores))
     for row, prompt in enumerate(PROMPTS):
         for beam in range(2):
             line, scores = [], [found[4][row, beam]]
@@ -271,8 +272,8 @@ def test_any_top_k_takes_the_same_program(gpt2):
 
 def test_few_programs_are_kept(gpt2, monkeypatch):
     """Each is for arrays of one shape; which was used last is not dropped."""
-    monkeypatch.setattr(generate_module, "PROGRAMS", 2)
-    monkeypatch.setattr(generate_module, "CompiledLoop", lambda *_: object())
+    monkeypatch.setattr(request, "PROGRAMS", 2)
+    monkeypatch.setattr(request, "CompiledLoop", lambda *_: object())
     monkeypatch.setattr(transformer_of(gpt2), "programs", {}, raising=False)
     program = {rows: GenerationRequest(gpt2, [[1]] * rows, 1)._program() for rows in (1, 2, 1, 3)}
     assert list(transformer_of(gpt2).programs.values()) == [program[1], program[3]]
@@ -305,10 +306,7 @@ def test_scores_are_log_probabilities(gpt2):
 
 def test_prompts_of_near_lengths_share_a_program(gpt2, monkeypatch):
     generate(gpt2, [[1, 2, 3]], 20)
-    transformer = gpt2.transformer
-    monkeypatch.setattr(
-        type(transformer), "decode_step", lambda *a, **k: pytest.fail("compiled again")
-    )
+    monkeypatch.setattr(compiled_loop, "decode_step", lambda *a, **k: pytest.fail("compiled again"))
     generate(gpt2, [[5] * 11], 12)
     generate(gpt2, [[2, 9]], 8, temperature=1.0, stop_ids=4)  # a stop token changes no shape
 
@@ -430,7 +428,7 @@ def test_streaming_begins_at_once(gpt2):
     tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS)})
     task = GenerationRequest(gpt2, [2, 4], 10)
     states = task.steps()
-    assert int(ops.convert_to_numpy(next(states)["count"])) == 1
+    assert int(ops.convert_to_numpy(next(states).num_tokens)) == 1
     with pytest.raises(ValueError, match="num_beams=1"):
         next(stream(gpt2, tokenizer, "你", 5, num_beams=2))
 

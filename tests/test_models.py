@@ -14,7 +14,7 @@ import pytest
 from goldens.recipes import FOLDER, load_cases
 from running import long_but, outputs_of
 
-from bert4keras_lite import configs, mappings, models
+from bert4keras_lite import configs, mappings, models, weights_io
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
 from bert4keras_lite.configs import CHOICES
 from bert4keras_lite.files import COMMITTED
@@ -223,7 +223,7 @@ def test_a_save_that_fails_changes_nothing(format, tmp_path, monkeypatch):
         path.write_text(text[:1])
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(models, "write_text", full)
+    monkeypatch.setattr(weights_io, "write_text", full)
     for name in ("old", "new"):
         with pytest.raises(
             CheckpointError, match=rf"{name}.vocab\.txt: .*: No space left"

@@ -14,9 +14,9 @@ PACKAGE = ROOT / "bert4keras_lite"
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax"}
 FOR_ALL = {"arguments", "parsing"}  # of these, the first imports the second
 MAY_IMPORT = {
-    "models": {
-        *("checkpoints", "configs", "files", "hub", "layers", "lora", "mappings"),
-        *("shapes", "tokenizers"),
+    "models": {"checkpoints", "configs", "hub", "layers", "mappings", "weights_io"},
+    "weights_io": {
+        *("checkpoints", "configs", "files", "lora", "mappings", "shapes", "tokenizers"),
     },
     "losses": {"layers"},
     "doctor": {"checkpoints", "data", "models", "tokenizers"},

@@ -5,8 +5,9 @@ Uses names, shapes and tables only (see `mappings.py`), and no framework.
 
 import re
 import warnings
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
 from typing import NamedTuple
 
 import ml_dtypes
@@ -172,7 +173,7 @@ def has_names(paths, checkpoint, table, roles, sizes, optional=()):
 
     Args:
         paths: of the variables.
-        table, roles, sizes, optional: see `match`.
+        table, roles, sizes, optional: see `ModelWeights`.
     """
     known = list(weight_entries(table, roles, detect_format(checkpoint), sizes))
     file_names = canonical_names(checkpoint, known)
@@ -306,43 +307,72 @@ def orthogonally_resize(array, shape, window=2):
     return array * (norm / np.linalg.norm(array))
 
 
-def match(
-    variables,
-    checkpoint,
-    table,
-    roles,
-    sizes,
-    optional=(),
-    skippable=(),
-    copies=(),
-    elsewhere=(),
-    without=(),
-    dtypes=MappingProxyType({}),
-    keep_tokens=None,
-    compound_tokens=None,
-    resize=None,
-    ignore_invalid=False,
-    where="the checkpoint",
-    hint=lambda: "",
-):
-    """Matches variables to the arrays of a checkpoint, strictly by name.
+@dataclass(frozen=True)
+class ModelWeights:
+    """The variables of a model, and what a checkpoint of its family may have.
 
-    Args:
-        variables: path -> shape, of the model.
-        checkpoint: mapping name -> array. If it has `.shape(name)`, no array is read.
+    Attributes:
+        shapes: path -> shape of the variable.
         table, roles: from `mappings.py`.
         sizes: number of blocks of the model, for each counter of the table.
+        dtypes: path -> dtype of the variable, where that is not float32.
         optional: endings of the paths of variables that a checkpoint need not have.
         skippable: patterns of names that a checkpoint may have without a variable for them.
         copies: patterns of names of arrays that must be equal to the token table.
         elsewhere: names of layers that the table of some family has: if this table lacks them,
             their variables count as missing. (Other layers are the user's and start at random.)
         without: layer -> option that builds the model without it, for messages.
-        dtypes: path -> dtype of a variable, where that is not float32.
+        resize: `(path, array, shape) -> array`, for `autoresize_weights`.
+    """
+
+    shapes: Mapping
+    table: Sequence
+    roles: Mapping
+    sizes: Mapping
+    dtypes: Mapping = field(default_factory=dict)
+    optional: Sequence = ()
+    skippable: Sequence = ()
+    copies: Sequence = ()
+    elsewhere: Set = frozenset()
+    without: Mapping = field(default_factory=dict)
+    resize: Callable | None = None
+
+    def entries(self, format):
+        """Lists each `WeightEntry` that a checkpoint of this format may have."""
+        entries = list(weight_entries(self.table, self.roles, format, self.sizes))
+        if format != "keras":
+            return entries
+        untabled = (WeightEntry(path, (path,)) for path in self.shapes)  # layers of no table
+        return list({entry.path: entry for entry in (*untabled, *entries)}.values())
+
+
+@dataclass(frozen=True)
+class MatchOptions:
+    """How the arrays of a checkpoint may differ from the variables of a model.
+
+    Attributes:
         keep_tokens, compound_tokens: see `take_rows`.
-        resize: `(path, array, shape) -> array`, for arrays of another shape; None: these are
-            errors.
-        ignore_invalid: whether to leave out, with a warning, what is missing or has another shape.
+        autoresize_weights: whether to resize arrays of another shape; False: these are errors.
+        ignore_invalid_weights: whether to leave out, with a warning, what is missing or has another
+            shape.
+    """
+
+    keep_tokens: Sequence | None = None
+    compound_tokens: Sequence | None = None
+    autoresize_weights: bool = False
+    ignore_invalid_weights: bool = False
+
+
+EXACT = MatchOptions()
+
+
+def match(model, checkpoint, options=EXACT, where="the checkpoint", hint=lambda: ""):
+    """Matches variables to the arrays of a checkpoint, strictly by name.
+
+    Args:
+        model: a `ModelWeights`.
+        checkpoint: mapping name -> array. If it has `.shape(name)`, no array is read.
+        options: `MatchOptions`.
         where: the checkpoint, in messages.
         hint: `() -> str`, a hint to add to the error message.
 
@@ -354,103 +384,111 @@ def match(
             this size (`+`), and that have a wrong shape or wrong values (`!`).
     """
     format = detect_format(checkpoint)
-    known = list(weight_entries(table, roles, format, sizes))
-    if format == "keras":  # these files also hold layers that no table has
-        untabled = (WeightEntry(path, (path,)) for path in variables)
-        known = list({entry.path: entry for entry in (*untabled, *known)}.values())
+    known = model.entries(format)
     file_names = canonical_names(checkpoint, known)
-    minus, wrong, plan, used = {}, [], {}, set()
-
-    unbuilt = []
+    minus, wrong, plan, used, unbuilt = {}, [], {}, set(), []
     for entry in known:
         name = next((file_names[n] for n in entry.names if n in file_names), None)
-        if entry.path not in variables:
+        if entry.path not in model.shapes:
             layer = entry.path.split("/")[0]
-            if name is not None and layer not in without and not layer.startswith(STACKS):
+            if name is not None and layer not in model.without and not layer.startswith(STACKS):
                 unbuilt.append(name)
             continue
-        if name is None and entry.path.endswith(tuple(optional)):
-            continue
         if name is None:
-            purpose = f"  (for {entry.path})" if entry.names[0] != entry.path else ""
-            minus[entry.path] = f"- {entry.names[0]}{purpose}"
+            if not entry.path.endswith(tuple(model.optional)):
+                purpose = f"  (for {entry.path})" if entry.names[0] != entry.path else ""
+                minus[entry.path] = f"- {entry.names[0]}{purpose}"
             continue
         used.add(name)
-        if reason := _unfit_numbers(checkpoint, name, dtypes.get(entry.path, "float32")):
+        reason = _unfit_numbers(checkpoint, name, model.dtypes.get(entry.path, "float32"))
+        if not reason:
+            wrong += _differing_duplicates(checkpoint, name, entry, file_names)
+            reason = _unfit_shape(model, checkpoint, name, entry, options)
+        if reason:
             wrong.append(f"! {excerpt(name)}: {reason}")
-            continue
-        wrong += _differing_duplicates(checkpoint, name, entry, file_names)
-        shape, stored = tuple(variables[entry.path]), tuple(_shape(checkpoint, name))
-        loaded = entry.loaded_shape(stored)
-        expected = shape
-        if entry.per_token and loaded and (keep_tokens is not None or compound_tokens):
-            check_rows(loaded[0], keep_tokens, compound_tokens)
-            kept = loaded[0] if keep_tokens is None else len(keep_tokens)
-            if kept + len(compound_tokens or ()) == shape[0]:
-                expected = (loaded[0], *shape[1:])
-        resizable = len(loaded) == len(expected) and all(n > 0 and n == int(n) for n in loaded)
-        if loaded != expected and not (resize and resizable):
-            wrong.append(
-                f"! {excerpt(name)}: {stored} in the checkpoint, {_stored(entry, expected)} in the "
-                "model"
-            )
-            continue
+        else:
+            plan[entry.path] = partial(_value, model, checkpoint, name, entry, options)
+    minus |= _untabled(model, known)
+    wrong += _differing_copies(model, checkpoint, known, file_names, used)
+    plus = _unexpected(model, known, file_names)
+    deeper = [pattern for _, pattern in _block_patterns(model.table, format)]
+    too_deep = [name for name in plus if any(pattern.match(name) for pattern in deeper)]
 
-        def read(name=name, entry=entry, shape=shape):
-            array = _loaded(checkpoint, name, entry)
-            if entry.per_token:
-                array = take_rows(array, keep_tokens, compound_tokens)
-            return array if array.shape == shape else resize(entry.path, array, shape)
-
-        plan[entry.path] = read
-
-    tabled = {entry.path for entry in known}
-    minus |= {
-        path: f"- {path}: checkpoints of this family and format have no such weights"
-        for path in variables
-        if path not in tabled and path.split("/")[0] in elsewhere
-    }
-
-    tokens = next(
-        (file_names[n] for entry in known[:1] for n in entry.names if n in file_names), None
-    )
-    for name in checkpoint:
-        if name in used or not any(re.fullmatch(pattern, name) for pattern in copies):
-            continue
-        if tokens is not None and not is_copy(checkpoint, name, tokens):
-            wrong.append(
-                f"! {excerpt(name)}: differs from {excerpt(tokens)}, but should be a copy of it; "
-                "if it is an untied head, build with tie_word_embeddings=False"
-            )
-
-    names = {n for entry in known for n in entry.names}
-    known_elsewhere = [*skippable, *copies]
-    plus = [
-        n
-        for n in file_names
-        if n not in names and not any(re.fullmatch(p, n) for p in known_elsewhere)
-    ]
-    deeper = [pattern for _, pattern in _block_patterns(table, format)]
-    too_deep = [f"+ {excerpt(file_names[n])}" for n in plus if any(p.match(n) for p in deeper)]
-
-    if (minus or wrong) and ignore_invalid:
+    if (minus or wrong) and options.ignore_invalid_weights:
         lines = [*minus.values(), *wrong]
         warnings.warn(f"{where}: ignored, as requested:\n" + "\n".join(lines), stacklevel=2)
     elif minus or wrong or too_deep:
-        unexpected = too_deep or [f"+ {excerpt(file_names[n])}" for n in plus]
-        lines = [*minus.values(), *wrong, *unexpected]
+        unexpected = [f"+ {excerpt(file_names[name])}" for name in too_deep or plus]
+        advice = _too_deep(model.sizes) if too_deep else hint() or _hint(plan, minus, model.without)
         raise CheckpointError(
             f"{where} does not match the model (- missing, + unexpected, ! wrong shape or "
-            "values):\n"
-            + first_lines(lines)
-            + (_too_deep(sizes) if too_deep else hint() or _hint(plan, minus, without))
+            f"values):\n{first_lines([*minus.values(), *wrong, *unexpected])}{advice}"
         )
-    elif plus or unbuilt:
-        unused = sorted({*(file_names[n] for n in plus), *unbuilt} - used)
-        if unused:
-            names = ", ".join(map(excerpt, unused[:8])) + ", ..." * (len(unused) > 8)
-            warnings.warn(f"{where}: left unused, {len(unused)} arrays: {names}", stacklevel=2)
+    elif unused := sorted({*(file_names[name] for name in plus), *unbuilt} - used):
+        names = ", ".join(map(excerpt, unused[:8])) + ", ..." * (len(unused) > 8)
+        warnings.warn(f"{where}: left unused, {len(unused)} arrays: {names}", stacklevel=2)
     return plan
+
+
+def _value(model, checkpoint, name, entry, options):
+    """Reads the value of a variable from the array of this name."""
+    array, shape = _loaded(checkpoint, name, entry), tuple(model.shapes[entry.path])
+    if entry.per_token:
+        array = take_rows(array, options.keep_tokens, options.compound_tokens)
+    return array if array.shape == shape else model.resize(entry.path, array, shape)
+
+
+def _unfit_shape(model, checkpoint, name, entry, options):
+    """Tells why a variable cannot have the shape of an array, or returns None."""
+    keep, compound = options.keep_tokens, options.compound_tokens
+    stored, shape = tuple(_shape(checkpoint, name)), tuple(model.shapes[entry.path])
+    loaded, expected = entry.loaded_shape(stored), shape
+    if entry.per_token and loaded and (keep is not None or compound):
+        check_rows(loaded[0], keep, compound)
+        kept = loaded[0] if keep is None else len(keep)
+        if kept + len(compound or ()) == shape[0]:
+            expected = (loaded[0], *shape[1:])
+    resizable = len(loaded) == len(expected) and all(n > 0 and n == int(n) for n in loaded)
+    if loaded == expected or (options.autoresize_weights and resizable):
+        return None
+    return f"{stored} in the checkpoint, {_stored(entry, expected)} in the model"
+
+
+def _untabled(model, known):
+    """Lists the variables that no checkpoint of this family has, as path -> line of a message."""
+    tabled = {entry.path for entry in known}
+    return {
+        path: f"- {path}: checkpoints of this family and format have no such weights"
+        for path in model.shapes
+        if path not in tabled and path.split("/")[0] in model.elsewhere
+    }
+
+
+def _differing_copies(model, checkpoint, known, file_names, used):
+    """Lists the arrays that should be copies of the token table and are not, for a message."""
+    tokens = next(
+        (file_names[n] for entry in known[:1] for n in entry.names if n in file_names), None
+    )
+    return [
+        f"! {excerpt(name)}: differs from {excerpt(tokens)}, but should be a copy of it; "
+        "if it is an untied head, build with tie_word_embeddings=False"
+        for name in checkpoint
+        if tokens is not None
+        and name not in used
+        and any(re.fullmatch(pattern, name) for pattern in model.copies)
+        and not is_copy(checkpoint, name, tokens)
+    ]
+
+
+def _unexpected(model, known, file_names):
+    """Lists the names, as in the tables, that no variable has and that may not be skipped."""
+    names = {name for entry in known for name in entry.names}
+    patterns = [*model.skippable, *model.copies]
+    return [
+        name
+        for name in file_names
+        if name not in names and not any(re.fullmatch(pattern, name) for pattern in patterns)
+    ]
 
 
 def _unfit_numbers(checkpoint, name, dtype):
@@ -526,7 +564,7 @@ def gather(arrays, table, roles, format, sizes):
 
     Args:
         arrays: mapping path -> value of the variable; may be lazy.
-        table, roles, sizes: see `match`.
+        table, roles, sizes: see `ModelWeights`.
         format: of the checkpoint, `"tf"` or `"hf"`.
 
     Returns:

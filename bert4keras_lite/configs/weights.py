@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import mappings
 from ..checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
-from ..checkpoints.matching import gather, match, overflows
+from ..checkpoints.matching import EXACT, ModelWeights, gather, match, overflows
 from .architectures import ARCHITECTURES
 from .published import file_names, write_config
 from .recognition import MEASURED, families_of, infer_from_weights
@@ -42,15 +42,16 @@ def heads_among(names):
     return heads
 
 
-def match_weights(variables, checkpoint, config, where, **options):
+def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda: "", **fields):
     """Matches the variables of a model to the arrays of a checkpoint: see `matching.match`.
 
     Args:
-        variables: path -> shape.
+        shapes: path -> shape.
         checkpoint: mapping name -> array, with the names of the tables.
         config: the `Config` of the model.
         where: name of the checkpoint in messages.
-        **options: of `match`.
+        options, hint: see `match`.
+        **fields: `dtypes` and `resize` of `ModelWeights`.
 
     Raises:
         CheckpointError: they do not match, or have different numbers of heads.
@@ -65,20 +66,19 @@ def match_weights(variables, checkpoint, config, where, **options):
     copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
     tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
     (copies if tied else skippable).extend(mappings.TIED_HEADS)
-    return match(
-        variables,
-        checkpoint,
+    model = ModelWeights(
+        shapes,
         mappings.WEIGHTS[c.family],
         mappings.ROLES,
         c.block_counts,
         optional=mappings.OPTIONAL,
         skippable=skippable,
         copies=copies,
-        without=WITHOUT,
         elsewhere={row[1].split("/")[0] for t in mappings.WEIGHTS.values() for row in t},
-        where=where,
-        **options,
+        without=WITHOUT,
+        **fields,
     )
+    return match(model, checkpoint, options, where, hint)
 
 
 def mismatch_hint(config, checkpoint, chosen=()):

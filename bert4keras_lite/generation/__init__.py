@@ -2,9 +2,10 @@
 
 from .autoregressive import AutoRegressiveDecoder
 from .constraints import Substrings, Trie
-from .generate import Generated, generate, generate_text, stream
+from .generate import generate, generate_text, stream
 from .gibbs import gibbs_sample
 from .onnx import OnnxWriter, export_writer
+from .request import Generated
 
 __all__ = [
     "AutoRegressiveDecoder",

@@ -5,12 +5,13 @@ same position; then, for each new token, one position for each beam. Beams are n
 cache: each beam attends to the positions of its ancestors.
 """
 
-import copy
 import warnings
 
 import keras
 from keras import ops
 
+from ..layers import Cache
+from .decoding import decode_step, empty_caches, encode_prompt
 from .search import choose, first_state
 
 
@@ -32,12 +33,6 @@ class CompiledLoop:
         in_python = keras.backend.backend() == "torch"
         self.run = self._run_step_by_step if in_python else compiled(transformer, self._run)
 
-    def with_condition(self, condition):
-        """Returns a copy of the transformer to call on tensors, with a condition tensor or None."""
-        transformer = copy.copy(self.transformer)
-        transformer.condition, transformer.hidden_states = condition, []
-        return transformer
-
     def _begin(self, prompt, sampling_params):
         """Prefills the cache with the prompts and chooses the first tokens.
 
@@ -48,28 +43,30 @@ class CompiledLoop:
             sampling_params: see `search.choose`.
 
         Returns:
-            `(fixed, state)`: a dict of what is constant during generation, and the state; see
-            `search.py`.
+            `(fixed, state)`: a dict of what is constant during generation, and the `State`.
         """
-        transformer = self.with_condition(prompt.get("condition"))
+        transformer = self.transformer
         tokens, start = prompt["tokens"], prompt["start"]
         batch, length = tokens.shape
         room = sampling_params["noise"].shape[2]
         cache_positions = ops.arange(length, dtype="int32")[None]
-        memory, memory_bias = transformer.encode_prompt(prompt.get("source"), prompt.get("lengths"))
-        caches = transformer.caches()
-        with warnings.catch_warnings():  # a decoder's first token attends to itself only
-            warnings.filterwarnings("ignore", "You are using a softmax over axis -1")
-            logits = transformer.decode_step(
-                caches,
-                tokens,
-                prompt.get("segments"),
-                start,
-                cache_positions,
-                cache_positions,
-                memory=memory,
-                memory_bias=memory_bias,
-            )
+        caches = empty_caches(transformer.config)
+        with transformer.conditioned(prompt.get("condition")):
+            source = prompt.get("source"), prompt.get("lengths")
+            memory, memory_bias = encode_prompt(transformer, *source)
+            with warnings.catch_warnings():  # a decoder's first token attends to itself only
+                warnings.filterwarnings("ignore", "You are using a softmax over axis -1")
+                logits = decode_step(
+                    transformer,
+                    caches,
+                    tokens,
+                    prompt.get("segments"),
+                    start,
+                    cache_positions,
+                    cache_positions,
+                    memory=memory,
+                    memory_bias=memory_bias,
+                )
         pairs = [
             {name: (cache.keys, cache.values) for name, cache in block.items()} for block in caches
         ]
@@ -89,46 +86,48 @@ class CompiledLoop:
         if self.search.penalized:
             seen = which_occur(tokens, is_token, logits.shape[-1])
         state = first_state(self.search, batch, room, seen)
-        state["caches"] = [
+        caches = [
             tuple(with_room(x, room * self.search.width) for x in block["attention"])
             for block in pairs
         ]
+        state = state._replace(caches=caches)
         return fixed, choose(self.search, logits, state, sampling_params)
 
     def _step(self, fixed, state, sampling_params):
         """Appends one token to every sequence; returns the next state."""
-        transformer = self.with_condition(fixed.get("condition"))
-        width, last = self.search.width, state["count"] - 1
-        tokens = ops.take(state["tokens"], last, axis=2)
-        length, room = fixed["prompt_mask"].shape[1], state["tokens"].shape[2]
+        transformer = self.transformer
+        width, last = self.search.width, state.num_tokens - 1
+        tokens = ops.take(state.tokens, last, axis=2)
+        length, room = fixed["prompt_mask"].shape[1], state.tokens.shape[2]
         steps = ops.arange(room * width, dtype="int32") // width
-        pairs = [
-            {"attention": pair, **({"cross": memory} if memory else {})}
-            for pair, memory in zip(state["caches"], fixed["memories"], strict=True)
+        caches = [
+            {"attention": Cache(*pair, index=length + last * width), "cross": Cache(*memory)}
+            for pair, memory in zip(state.caches, fixed["memories"], strict=True)
         ]
-        caches = transformer.caches(pairs, index=length + last * width)
         segments = fixed.get("next_segment")
-        logits = transformer.decode_step(
-            caches,
-            tokens,
-            None if segments is None else segments + ops.zeros_like(tokens),
-            fixed["start"],
-            ops.zeros((1, width), "int32") + length + last,
-            ops.concatenate([ops.arange(length, dtype="int32"), length + steps])[None],
-            visible=self.attention_mask(fixed, state, transformer.config.pad_token_id),
-            memory_bias=fixed.get("memory_bias"),
-        )
+        with transformer.conditioned(fixed.get("condition")):
+            logits = decode_step(
+                transformer,
+                caches,
+                tokens,
+                None if segments is None else segments + ops.zeros_like(tokens),
+                fixed["start"],
+                ops.zeros((1, width), "int32") + length + last,
+                ops.concatenate([ops.arange(length, dtype="int32"), length + steps])[None],
+                self.attention_mask(fixed, state, transformer.config.pad_token_id),
+                memory_bias=fixed.get("memory_bias"),
+            )
         caches = [(block["attention"].keys, block["attention"].values) for block in caches]
-        return choose(self.search, logits, state | {"caches": caches}, sampling_params)
+        return choose(self.search, logits, state._replace(caches=caches), sampling_params)
 
     def attention_mask(self, fixed, state, pad_token_id):
         """Returns which cache positions each beam attends to, `(batch, width, positions)`."""
-        batch, width, room = state["tokens"].shape
+        batch, width, room = state.tokens.shape
         is_token = ops.logical_and(
-            ops.arange(room, dtype="int32") < state["count"], state["tokens"] != pad_token_id
+            ops.arange(room, dtype="int32") < state.num_tokens, state.tokens != pad_token_id
         )
         beams = ops.arange(width, dtype="int32")
-        new_mask = ops.logical_and(is_token[..., None], state["ancestors"][..., None] == beams)
+        new_mask = ops.logical_and(is_token[..., None], state.ancestors[..., None] == beams)
         new_mask = ops.reshape(new_mask, (batch, width, room * width))
         prompt_mask = fixed["prompt_mask"][:, None]
         prompt_mask = ops.broadcast_to(prompt_mask, (batch, width, prompt_mask.shape[2]))
@@ -161,7 +160,7 @@ def which_occur(tokens, is_token, vocab_size):
 
 def is_running(state, sampling_params):
     """Returns whether a row is open and the maximum length is not reached."""
-    return ops.logical_and(ops.any(state["open"]), state["count"] < sampling_params["most"])
+    return ops.logical_and(ops.any(state.open), state.num_tokens < sampling_params["most"])
 
 
 def with_room(x, count):

@@ -1,6 +1,5 @@
 """Generation with onnxruntime, which needs no Keras and has fast 8-bit arithmetic on a CPU."""
 
-import copy
 import math
 import tempfile
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from ..files import complete, saving
 from ..layers import Cache
 from ..parsing import FREE, shown, size_of
 from .autoregressive import AutoRegressiveDecoder
-from .generate import transformer_of
+from .decoding import decode_step, transformer_of
 
 
 @checks_flags
@@ -95,18 +94,17 @@ class OneStep(keras.Model):
 
     def call(self, inputs):
         tokens, cache_positions, attention_mask, *arrays = inputs
-        transformer = copy.copy(self.transformer)
-        transformer.hidden_states = []
         pairs = zip(arrays[::2], arrays[1::2], strict=True)
         caches = [{"attention": RecordingCache(*pair, cache_positions[0, 0])} for pair in pairs]
-        logits = transformer.decode_step(
+        logits = decode_step(
+            self.transformer,
             caches,
             tokens,
-            ops.zeros_like(tokens) if transformer.config.has_segments else None,
+            ops.zeros_like(tokens) if self.transformer.config.has_segments else None,
             ops.zeros_like(cache_positions[:, :1]),
             cache_positions,
             ops.arange(attention_mask.shape[2], dtype="int32")[None],
-            visible=attention_mask,
+            attention_mask,
         )
         return [logits, *(x for block in caches for x in block["attention"].new)]
 

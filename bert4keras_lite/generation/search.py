@@ -1,21 +1,10 @@
 """Choosing the next tokens from logits: greedy, sampling and beam search.
 
-A state is a dict of tensors of fixed shapes, so that a compiled loop can carry it. `batch` rows
-(prompts) have `width` beams each, and room for `length` tokens:
-
-- `count`: number of new tokens so far, a scalar;
-- `tokens`: the new tokens, `(batch, width, length)`;
-- `ancestors`: the beam in which each token was appended, `(batch, width, length)`;
-- `score`: sum of log-probabilities, `(batch, width)`;
-- `open`: rows that are not complete yet, `(batch,)`;
-- `done`, `lengths`: which sequences ended, and their lengths with the stop token,
-  `(batch, width)`. In beam search these two, `ended_tokens` and `ended_scores` describe the best
-  sequences that ended so far;
-- `widths`: number of running beams of each row, `(batch,)`, with `early_stopping="best"`;
-- `seen`: which tokens occurred, `(batch, width, vocab_size)`, with a repetition penalty.
+Everything is a tensor of a fixed shape, so that a compiled loop can carry it.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from keras import ops
 
@@ -46,8 +35,42 @@ class DecodingConfig:
     candidates: int = 2
 
 
+class State(NamedTuple):
+    """The sequences so far: `batch` rows (prompts) of `width` beams, with room for `length` tokens.
+
+    A field that a search does not need is an empty tuple.
+
+    Attributes:
+        num_tokens: number of new tokens so far, a scalar.
+        tokens: the new tokens, `(batch, width, length)`.
+        ancestors: the beam in which each token was appended, `(batch, width, length)`.
+        score: sum of log-probabilities, `(batch, width)`.
+        open: rows that are not complete yet, `(batch,)`.
+        done, lengths: which sequences ended, and their lengths with the stop token, `(batch,
+            width)`. In beam search these two, `ended_tokens` and `ended_scores` describe the best
+            sequences that ended so far.
+        ended_tokens, ended_scores: `(batch, width, length)` and `(batch, width)`, in beam search.
+        widths: number of running beams of each row, `(batch,)`, with `early_stopping="best"`.
+        seen: which tokens occurred, `(batch, width, vocab_size)`, with a repetition penalty.
+        caches: keys and values of each block, see `compiled_loop.py`.
+    """
+
+    num_tokens: object
+    tokens: object
+    ancestors: object
+    score: object
+    open: object
+    done: object
+    lengths: object
+    ended_tokens: object = ()
+    ended_scores: object = ()
+    widths: object = ()
+    seen: object = ()
+    caches: object = ()
+
+
 def first_state(search, batch, length, seen):
-    """Returns the state without new tokens.
+    """Returns the `State` without new tokens.
 
     Args:
         search: a `DecodingConfig`.
@@ -56,23 +79,26 @@ def first_state(search, batch, length, seen):
         seen: bool `(batch, vocab_size)`, the tokens of the prompts; None without a penalty.
     """
     shape = (batch, search.width)
-    state = {
-        "count": ops.zeros((), "int32"),
-        "tokens": ops.zeros((*shape, length), "int32"),
-        "ancestors": ops.zeros((*shape, length), "int32"),
-        "score": ops.zeros(shape),
-        "open": ops.ones((batch,), "bool"),
-        "done": ops.zeros(shape, "bool"),
-        "lengths": ops.zeros(shape, "int32"),
-    }
-    if search.kind == "beams":  # all beams are equal: only the first takes part in the first step
-        state["score"] = ops.where(ops.arange(search.width)[None] == 0, state["score"], NEG_INF)
-        state["ended_tokens"] = state["tokens"]
-        state["ended_scores"] = ops.full(shape, -float("inf"))
+    state = State(
+        num_tokens=ops.zeros((), "int32"),
+        tokens=ops.zeros((*shape, length), "int32"),
+        ancestors=ops.zeros((*shape, length), "int32"),
+        score=ops.zeros(shape),
+        open=ops.ones((batch,), "bool"),
+        done=ops.zeros(shape, "bool"),
+        lengths=ops.zeros(shape, "int32"),
+    )
+    if search.kind == "beams":
+        is_first = ops.arange(search.width)[None] == 0
+        state = state._replace(  # all beams are equal: only the first takes part in the first step
+            score=ops.where(is_first, state.score, NEG_INF),
+            ended_tokens=state.tokens,
+            ended_scores=ops.full(shape, -float("inf")),
+        )
     if search.early_stopping == "best":
-        state["widths"] = ops.full((batch,), search.width, "int32")
+        state = state._replace(widths=ops.full((batch,), search.width, "int32"))
     if search.penalized:
-        state["seen"] = ops.repeat(seen[:, None], search.width, axis=1)
+        state = state._replace(seen=ops.repeat(seen[:, None], search.width, axis=1))
     return state
 
 
@@ -82,71 +108,70 @@ def choose(search, logits, state, sampling_params):
     Args:
         search: a `DecodingConfig`.
         logits: of the model, `(batch, 1 or width, vocab_size)`.
-        state: the state; see the module.
+        state: the `State`.
         sampling_params: dict of tensors: `most` and `least`, the numbers of new tokens; `stops`,
             bool `(vocab_size,)`; `bias`, added to the logits, to which it broadcasts;
             `temperature`, `top_k`, `top_p` (infinite: all), `repetition_penalty`,
             `length_penalty`; `noise`, uniform random numbers `(batch, width, length)`.
 
     Returns:
-        The next state.
+        The next `State`.
     """
     logits = ops.cast(logits, "float32")
-    logits = ops.broadcast_to(logits, (*state["score"].shape, logits.shape[-1]))
+    logits = ops.broadcast_to(logits, (*state.score.shape, logits.shape[-1]))
     if search.kind != "beams":
         return _choose_alone(search, logits, state, sampling_params)
     step = _choose_until_best_ends if search.early_stopping == "best" else _choose_beams
-    log_probs = processed(ops.log_softmax(logits), state, sampling_params)
+    log_probs = processed(search, ops.log_softmax(logits), state, sampling_params)
     return step(search, log_probs, state, sampling_params)
 
 
-def processed(scores, state, sampling_params):
+def processed(search, scores, state, sampling_params):
     """Applies the repetition penalty, the minimum length and the bias of allowed tokens.
 
     Args:
+        search: a `DecodingConfig`.
         scores: logits or log-probabilities, `(batch, width, vocab_size)`.
-        state: the state; see the module.
+        state: the `State`.
         sampling_params: see `choose`.
 
     Reference:
         Repetition penalty: Keskar et al., "CTRL", arXiv 1909.05858, section 4.1.
     """
-    if "seen" in state:
+    if search.penalized:
         penalty = sampling_params["repetition_penalty"]
         lowered = ops.where(scores < 0, scores * penalty, scores / penalty)
-        scores = ops.where(state["seen"], lowered, scores)
+        scores = ops.where(state.seen, lowered, scores)
     others = ops.logical_and(
         sampling_params["bias"] == 0, ops.logical_not(sampling_params["stops"])
     )
     # where only stop tokens are allowed, the minimum length does not apply
     least = ops.where(ops.any(others, axis=-1, keepdims=True), sampling_params["least"], 0)
-    too_early = ops.logical_and(sampling_params["stops"], state["count"] < least)
+    too_early = ops.logical_and(sampling_params["stops"], state.num_tokens < least)
     return ops.where(too_early, NEG_INF, scores) + sampling_params["bias"]
 
 
 def _choose_alone(search, logits, state, sampling_params):
     """Chooses for each sequence the most likely token, or a random one."""
-    processed_logits = processed(logits, state, sampling_params)
+    processed_logits = processed(search, logits, state, sampling_params)
     if search.kind == "greedy":
         token = ops.cast(ops.argmax(processed_logits, axis=-1), "int32")
     else:
-        noise = ops.take(sampling_params["noise"], state["count"], axis=2)
+        noise = ops.take(sampling_params["noise"], state.num_tokens, axis=2)
         token = sample(
             processed_logits / sampling_params["temperature"], noise, search, sampling_params
         )
-    running = ops.logical_not(state["done"])
+    running = ops.logical_not(state.done)
     gain = ops.take_along_axis(ops.log_softmax(logits), token[..., None], axis=-1)[..., 0]
     token = ops.where(running, token, 0)
-    stops = ops.logical_or(ops.take(sampling_params["stops"], token), state["done"])
-    return state | {
-        **_append_tokens(
-            state, token, ops.zeros_like(token) + ops.arange(search.width, dtype="int32")
-        ),
-        "score": state["score"] + ops.where(running, gain, 0.0),
-        "done": stops,
-        "lengths": state["lengths"] + ops.cast(running, "int32"),
-        "open": ops.logical_not(ops.all(stops, axis=1)),
-    }
+    stops = ops.logical_or(ops.take(sampling_params["stops"], token), state.done)
+    beams = ops.zeros_like(token) + ops.arange(search.width, dtype="int32")
+    return append_tokens(search, state, token, beams)._replace(
+        score=state.score + ops.where(running, gain, 0.0),
+        done=stops,
+        lengths=state.lengths + ops.cast(running, "int32"),
+        open=ops.logical_not(ops.all(stops, axis=1)),
+    )
 
 
 def sample(logits, noise, search, sampling_params):
@@ -192,7 +217,7 @@ def _choose_beams(search, log_probs, state, sampling_params):
     that end among the best `width` are kept apart, ranked by score / length**length_penalty. A
     row is closed when no running beam can beat the kept ones, by the rules of transformers.
     """
-    width, count = search.width, state["count"] + 1
+    width, count = search.width, state.num_tokens + 1
     value, token, parent = _candidates(state, log_probs, width * search.candidates)
     ends = ops.logical_or(
         ops.take(sampling_params["stops"], token), count >= sampling_params["most"]
@@ -206,29 +231,29 @@ def _choose_beams(search, log_probs, state, sampling_params):
         return ops.where(sums > NEG_INF / 2, sums / length**penalty, BARRED)
 
     new = ops.logical_and(ends, ops.arange(token.shape[1])[None] < width)
-    new = ops.logical_and(new, state["open"][:, None])
+    new = ops.logical_and(new, state.open[:, None])
     new_scores = ops.where(new, worth(value, count), -float("inf"))
-    kept, ranks = ops.top_k(ops.concatenate([state["ended_scores"], new_scores], axis=1), width)
+    kept, ranks = ops.top_k(ops.concatenate([state.ended_scores, new_scores], axis=1), width)
 
     def merged(old, new):
         return of_beams(ops.concatenate([old, new], axis=1), ranks)
 
-    done = merged(state["done"], new)
+    done = merged(state.done, new)
     longest = sampling_params["most"] if search.early_stopping == "never" else count
     longest = ops.where(penalty > 0, longest, count)
     worst = ops.where(done, ops.min(kept, axis=1, keepdims=True), -float("inf"))
     is_open = ops.any(worth(score[:, :1], longest) > worst, axis=1)
     if search.early_stopping is True:
         is_open = ops.logical_and(is_open, ops.logical_not(ops.all(done, axis=1)))
-    return state | {
-        **_append_tokens(state, of_beams(token, order), of_beams(parent, order)),
-        "score": score,
-        "open": ops.logical_and(state["open"], is_open),
-        "done": done,
-        "lengths": merged(state["lengths"], ops.zeros_like(token) + count),
-        "ended_tokens": merged(state["ended_tokens"], _appended(state, token, parent)),
-        "ended_scores": kept,
-    }
+    running = append_tokens(search, state, of_beams(token, order), of_beams(parent, order))
+    return running._replace(
+        score=score,
+        open=ops.logical_and(state.open, is_open),
+        done=done,
+        lengths=merged(state.lengths, ops.zeros_like(token) + count),
+        ended_tokens=merged(state.ended_tokens, _appended(state, token, parent)),
+        ended_scores=kept,
+    )
 
 
 def _choose_until_best_ends(search, log_probs, state, sampling_params):
@@ -238,32 +263,32 @@ def _choose_until_best_ends(search, log_probs, state, sampling_params):
     """
     value, token, parent = _candidates(state, log_probs, search.width)
     stops = ops.take(sampling_params["stops"], token)
-    in_use = ops.arange(search.width)[None] < state["widths"][:, None]
+    in_use = ops.arange(search.width)[None] < state.widths[:, None]
     running = ops.logical_and(in_use, ops.logical_not(stops))
-    updates = _append_tokens(state, token, parent)
-    best_ends = ops.logical_or(stops[:, 0], updates["count"] >= sampling_params["most"])
-    closes = ops.logical_and(state["open"], best_ends)
+    following = append_tokens(search, state, token, parent)
+    best_ends = ops.logical_or(stops[:, 0], following.num_tokens >= sampling_params["most"])
+    closes = ops.logical_and(state.open, best_ends)
 
-    def where_closed(name, new):
+    def where_closed(new, old):
         condition = ops.reshape(closes, (-1,) + (1,) * (len(new.shape) - 1))
-        return ops.where(condition, new, state[name])
+        return ops.where(condition, new, old)
 
-    return state | {
-        **updates,
-        "score": ops.where(running, value, NEG_INF),
-        "widths": state["widths"] - ops.sum(ops.cast(ops.logical_and(in_use, stops), "int32"), 1),
-        "open": ops.logical_and(state["open"], ops.logical_not(closes)),
-        "done": where_closed("done", stops),
-        "lengths": where_closed("lengths", ops.zeros_like(token) + updates["count"]),
-        "ended_tokens": where_closed("ended_tokens", updates["tokens"]),
-        "ended_scores": where_closed("ended_scores", value),
-    }
+    lengths = ops.zeros_like(token) + following.num_tokens
+    return following._replace(
+        score=ops.where(running, value, NEG_INF),
+        widths=state.widths - ops.sum(ops.cast(ops.logical_and(in_use, stops), "int32"), 1),
+        open=ops.logical_and(state.open, ops.logical_not(closes)),
+        done=where_closed(stops, state.done),
+        lengths=where_closed(lengths, state.lengths),
+        ended_tokens=where_closed(following.tokens, state.ended_tokens),
+        ended_scores=where_closed(value, state.ended_scores),
+    )
 
 
 def _candidates(state, log_probs, number):
     """Returns scores, tokens and parent beams of the best continuations, at most `number` a row."""
     batch, width, vocab_size = log_probs.shape
-    total = ops.reshape(log_probs + state["score"][..., None], (batch, width * vocab_size))
+    total = ops.reshape(log_probs + state.score[..., None], (batch, width * vocab_size))
     value, index = ops.top_k(total, min(number, width * vocab_size))
     index = ops.cast(index, "int32")
     return value, index % vocab_size, index // vocab_size
@@ -271,23 +296,23 @@ def _candidates(state, log_probs, number):
 
 def _appended(state, token, parent):
     """Returns the sequences of the beams `parent`, each followed by its new token."""
-    is_new = ops.arange(state["tokens"].shape[2], dtype="int32") == state["count"]
-    return ops.where(is_new, token[..., None], of_beams(state["tokens"], parent))
+    is_new = ops.arange(state.tokens.shape[2], dtype="int32") == state.num_tokens
+    return ops.where(is_new, token[..., None], of_beams(state.tokens, parent))
 
 
-def _append_tokens(state, token, parent):
-    """Returns the state's updates when beam `i` becomes beam `parent[i]` followed by `token[i]`."""
-    is_new = ops.arange(state["tokens"].shape[2], dtype="int32") == state["count"]
+def append_tokens(search, state, token, parent):
+    """Returns the `State` in which beam `i` is beam `parent[i]` followed by `token[i]`."""
+    is_new = ops.arange(state.tokens.shape[2], dtype="int32") == state.num_tokens
     beams = ops.arange(parent.shape[1], dtype="int32")[None, :, None]
-    updates = {
-        "count": state["count"] + 1,
-        "tokens": _appended(state, token, parent),
-        "ancestors": ops.where(is_new, beams, of_beams(state["ancestors"], parent)),
-    }
-    if "seen" in state:
-        now = ops.arange(state["seen"].shape[-1], dtype="int32") == token[..., None]
-        updates["seen"] = ops.logical_or(of_beams(state["seen"], parent), now)
-    return updates
+    following = state._replace(
+        num_tokens=state.num_tokens + 1,
+        tokens=_appended(state, token, parent),
+        ancestors=ops.where(is_new, beams, of_beams(state.ancestors, parent)),
+    )
+    if not search.penalized:
+        return following
+    now = ops.arange(state.seen.shape[-1], dtype="int32") == token[..., None]
+    return following._replace(seen=ops.logical_or(of_beams(state.seen, parent), now))
 
 
 def of_beams(x, beams):

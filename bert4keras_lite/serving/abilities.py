@@ -17,15 +17,9 @@ from keras import ops
 from .. import layers
 from ..checkpoints import CheckpointError
 from ..data import sequence_padding
-from ..generation.generate import (
-    PROGRAMS,
-    STEP,
-    GenerationRequest,
-    TextStream,
-    prompt_of,
-    text_options,
-    transformer_of,
-)
+from ..generation.decoding import transformer_of
+from ..generation.generate import TextStream, prompt_of, text_options
+from ..generation.request import PROGRAMS, STEP, GenerationRequest
 from ..hub import local_directory
 from ..metrics import bio_spans
 from ..models import build_transformer_model

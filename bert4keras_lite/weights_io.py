@@ -1,0 +1,223 @@
+"""Weights of a `Transformer` in and out: its variables by path, loading, resizing, saving.
+
+A path is as in `mappings.py`, e.g. `block_0/ffn/input/kernel`, without the `prefix` of the layers.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from . import mappings
+from .checkpoints import open_checkpoint, saving_checkpoint
+from .checkpoints.base import release
+from .checkpoints.dialects import adapt
+from .checkpoints.keras_file import renumbered, under_paths
+from .checkpoints.matching import has_names, layers_of, orthogonally_resize
+from .configs import file_names, match_weights, mismatch_hint, write, write_config
+from .files import write_text
+from .lora import folded, own_variables, reset_lora
+from .shapes import shapes_of
+from .tokenizers.base import TokenizerBase
+from .tokenizers.wordpiece import vocab_text
+
+# files of weights and configs that `save` writes, in all formats
+WRITTEN = {
+    *("model.safetensors", "model.keras", "model.ckpt.index", "bert_model.ckpt.index"),
+    *("config.json", "bert_config.json"),
+}
+
+
+def opened(checkpoint):
+    """Opens a checkpoint and converts its names to those of the tables.
+
+    Returns:
+        The checkpoint, and its name for messages.
+    """
+    if isinstance(checkpoint, Mapping):
+        return adapt(checkpoint), str(getattr(checkpoint, "path", "the checkpoint"))
+    return adapt(open_checkpoint(checkpoint)), str(checkpoint)
+
+
+def is_keras(checkpoint):
+    """Whether a checkpoint is a Keras file, which counts layers instead of naming them."""
+    return getattr(checkpoint, "format", None) == "keras"
+
+
+def variables_of(transformer):
+    """Lists the variables of a `Transformer` that a table may have: path -> Keras variable."""
+    return {
+        variable.path[variable.path.index(name) + len(transformer.prefix) :]: variable
+        for name, layer in transformer.layers.items()
+        for variable in layer.weights
+        if "/lora_" not in variable.path
+    }
+
+
+def saved_variables(transformer):
+    """Lists what Keras saves of the model, including layers that are not of this toolkit.
+
+    Returns:
+        Path of a layer -> key in Keras' files -> path; and path -> variable. Paths are those of
+        `variables_of`.
+    """
+    names = renumbered(
+        (_plain_name(transformer, layer), type(layer).__name__)
+        for layer in transformer.model.layers
+    )
+    layers, variables = {}, {}
+    for top, name in zip(transformer.model.layers, names, strict=True):
+        for layer in top._flatten_layers():
+            for key, variable in own_variables(layer).items():
+                inside = f"/{variable.path}".partition(f"/{top.name}/")[2]
+                path = f"{name}/{inside or variable.path}"
+                layers.setdefault(path.rpartition("/")[0], {})[key] = path
+                variables[path] = variable
+    return layers, variables
+
+
+def _plain_name(transformer, layer):
+    """Returns the name of a layer without `prefix`."""
+    is_ours = layer.name in transformer.layers
+    return layer.name.removeprefix(transformer.prefix) if is_ours else layer.name
+
+
+def load(transformer, checkpoint, options):
+    """Loads the weights of a `Transformer`: see `Transformer.load_checkpoint`.
+
+    Args:
+        transformer: the `Transformer`.
+        checkpoint: a path, or a mapping name -> array.
+        options: `MatchOptions`.
+
+    Returns:
+        A set of paths: of the loaded variables, and of those that such a file does not hold.
+    """
+    checkpoint, where = opened(checkpoint)
+    variables, config = transformer.variables, transformer.config
+    hint = _hint(config, checkpoint, options)
+    of_keras = is_keras(checkpoint)
+    layers, stored = saved_variables(transformer) if of_keras else ({}, variables)
+    dtypes = {path: variable.dtype for path, variable in stored.items()}
+    if of_keras:
+        layers = layers_of(transformer.table, mappings.ROLES) | layers
+        checkpoint = under_paths(checkpoint, layers, dtypes, transformer.prefix)
+    plan = match_weights(
+        {path: tuple(variable.shape) for path, variable in stored.items()},
+        checkpoint,
+        config,
+        where,
+        options,
+        hint=lambda: hint(checkpoint),
+        dtypes=dtypes,
+        resize=transformer.resized,
+    )
+    for path, read in plan.items():
+        array = read()
+        # a copy for JAX, which would otherwise keep using the memory of the mapped file
+        stored[path].assign(np.array(array) if keras.backend.backend() == "jax" else array)
+        release(array)
+    reset_lora(transformer.model)
+    return plan.keys() | variables.keys() - stored.keys()
+
+
+def check_names(config, checkpoint, prefix, options):
+    """Checks that a checkpoint has the names of a model, before the model is built.
+
+    This avoids building blocks that the config claims but the checkpoint does not have.
+
+    Args:
+        config: the `Config`.
+        checkpoint: mapping name -> array, with the names of the tables.
+        prefix: see `Transformer`.
+        options: `MatchOptions`.
+
+    Raises:
+        CheckpointError: the one that loading would raise.
+    """
+    table, shapes = mappings.WEIGHTS[config.family], shapes_of(config)
+    sizes, where = config.block_counts, str(getattr(checkpoint, "path", "the checkpoint"))
+    if options.ignore_invalid_weights:
+        return
+    if is_keras(checkpoint):
+        checkpoint = under_paths(checkpoint, layers_of(table, mappings.ROLES), {}, prefix)
+        blocks = {path.split("/")[0] for path in shapes if "block" in path}
+        if blocks <= {name.split("/")[0] for name in checkpoint}:
+            return
+    elif has_names(shapes, checkpoint, table, mappings.ROLES, sizes, mappings.OPTIONAL):
+        return
+    hint = _hint(config, checkpoint, options)
+    match_weights(shapes, checkpoint, config, where, options, lambda: hint(checkpoint))
+
+
+def _hint(config, checkpoint, options):
+    """Returns a function `checkpoint -> str`: a hint on why it does not match a model."""
+    if is_keras(checkpoint):
+        return _quantized_hint
+    other_rows = options.keep_tokens is not None or options.compound_tokens
+    return partial(mismatch_hint, config, chosen={"vocab_size"} if other_rows else ())
+
+
+def _quantized_hint(checkpoint):
+    """Returns a hint on a Keras file that does not match, if it is one of a quantized model."""
+    if not any(checkpoint.dtype(name) == "int8" for name in checkpoint):
+        return ""
+    return "\nIts weights are quantized. Load the whole model, with bert4keras_lite.load_model."
+
+
+def resized(path, array, shape, activation):
+    """Resizes an array, and scales it so that the magnitude of the block's output is kept.
+
+    Args:
+        path: of the variable.
+        array: its value in another size.
+        shape: of the variable.
+        activation: of the feed-forward layers, by name.
+    """
+    old, array = array.shape, orthogonally_resize(array, shape)
+    if "/query/" in path or "/key/" in path:
+        array = array * (shape[-1] / old[-1]) ** 0.25
+    elif "/ffn/input/" in path and "relu" not in activation:
+        array = array * (shape[-1] / old[-1]) ** 0.5
+    elif "/ffn/" in path:
+        array = array * (old[0] / shape[0]) ** 0.5
+    return array
+
+
+def save(transformer, directory, format="tf", vocab=None):
+    """Saves the weights and the config of a `Transformer`: see `Transformer.save_checkpoint`."""
+    config = transformer.config
+    if format not in ("tf", "hf", "keras"):
+        raise ValueError(f"format={format!r}: expected 'tf', 'hf' or 'keras'.")
+    tokenizer = vocab if isinstance(vocab, TokenizerBase) else None
+    text = None if vocab is tokenizer else vocab_text(vocab, "vocab")
+    count = text.count("\n") if text is not None else tokenizer.vocab_size if tokenizer else 0
+    if count > config.vocab_size:
+        raise ValueError(
+            f"vocab: has {count} tokens; expected at most {config.vocab_size}, the "
+            "vocab_size of the model. Pass the vocabulary that the model was made for."
+        )
+    weights_name, config_name = file_names(config, format)
+    existing = {name for name in WRITTEN if (Path(directory) / name).exists()}
+    others = sorted(existing - {weights_name, f"{weights_name}.index", config_name})
+    if others:  # a reader might take these, or a mixture
+        raise ValueError(
+            f"{directory}: holds {', '.join(others)} of a checkpoint in another format. Save "
+            "into another directory, or delete them."
+        )
+    with saving_checkpoint(directory) as stage:
+        if format == "keras":
+            write_config(stage / config_name, config.to_json("tf"))
+            transformer.model.save(stage / weights_name)
+        else:
+            with folded(transformer.model):
+                variables = transformer.variables.items()
+                arrays = {path: ops.convert_to_numpy(v) for path, v in variables}
+                write(stage, config, format, arrays)
+        if text is not None:
+            write_text(stage / "vocab.txt", text)
+        if tokenizer:
+            tokenizer.save(stage)
