@@ -61,11 +61,9 @@ def update_at_once(optimizer, pairs, learning_rate):
         list of the pairs that are not updated yet.
     """
     groups, others = {}, []
-    features = [feature for feature in optimizer.features if not feature.fusable]
     for gradient, variable in pairs:
         index = index_of(optimizer, variable)
-        fusable = index not in optimizer.absent
-        fusable = fusable and not any(feature.applies[index] for feature in features)
+        fusable = optimizer.fusable[index] and index not in optimizer.absent
         if fusable and may_be_fused(gradient, variable):
             key = (
                 optimizer.learning_rates.multipliers[index],

@@ -152,6 +152,8 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
             return
         for feature in self.features:
             feature.applies = feature.plan(variables)
+        others = [feature.applies for feature in self.features if not feature.fusable]
+        self.fusable = [not any(column) for column in zip(*others, strict=True)]
         self.absent = frozenset()  # indices of weights without a gradient in this batch
         super().build(variables)
         for feature in reversed(self.features):
