@@ -10,6 +10,7 @@ import keras
 from bert4keras_lite import optimizers
 from bert4keras_lite.files import write_text
 from bert4keras_lite.hub import local_directory
+from bert4keras_lite.optimizers import keras_private
 from bert4keras_lite.parsing import shown
 
 from . import distribution, objectives
@@ -353,8 +354,10 @@ def trained_weights(model):
         return
     averages = {}
     if optimizer.use_ema:
-        kept = optimizer._model_variables_moving_average
-        averages = {v.path: a for v, a in zip(optimizer._trainable_variables, kept, strict=True)}
+        pairs = zip(
+            keras_private.weights(optimizer), keras_private.averages(optimizer), strict=True
+        )
+        averages = {weight.path: average for weight, average in pairs}
     parts = [variable.value for variable in model.variables]
     wholes = [gather(averages.get(variable.path, variable)) for variable in model.variables]
     try:

@@ -24,7 +24,8 @@ def compile_whole_steps(model):
 
     Args:
         model: a model compiled with an optimizer, for batches of inputs, targets and weights. Its
-            own `train_step` is not called.
+            own `train_step` is not called, and its `make_train_function` is replaced: Keras has no
+            hook for it, and in files, a subclass would be a class that Keras cannot load alone.
     """
 
     def make_train_function(force=False):

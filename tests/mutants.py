@@ -145,7 +145,7 @@ MUTANTS = (
     # Lookahead goes from the fast weights to the slow ones: right only where slow_step is 0.5
     Mutant(
         "optimizers",
-        "bert4keras_lite/optimizers/extended.py",
+        "bert4keras_lite/optimizers/features/lookahead.py",
         "begin + step * ops.subtract(variable, begin)",
         "variable + step * ops.subtract(begin, variable)",
     ),

@@ -27,7 +27,6 @@ OF_LAYERS = {"call", "quantized_call", "quantize", "compute_output_spec"}
 INNER = {
     "Transformer.block",
     "EncoderDecoder.relative_bias",
-    "OptimizerExtensions.apply_ema_weights",
 }
 
 

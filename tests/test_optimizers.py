@@ -955,7 +955,8 @@ def test_layerwise():
     optimizer = SGD(1.0, lr_multipliers=layerwise_multipliers(model, 0.5))
     optimizer.build(model.trainable_variables)
     rates = {
-        v.path: optimizer._plans[i].multiplier for i, v in enumerate(model.trainable_variables)
+        v.path: optimizer.learning_rates.multipliers[i]
+        for i, v in enumerate(model.trainable_variables)
     }
     for path, rate in rates.items():
         depth = int(path.split("_")[1].split("/")[0]) + 1 if path.startswith("block_") else 0

@@ -64,10 +64,6 @@ ALLOWED = {
         "slots",
         "bert4keras_lite/generation/onnx.py",
     ): "public: room in the cache of an exported file",
-    (
-        "slots",
-        "bert4keras_lite/optimizers/extended.py",
-    ): "the variables an optimizer has of a weight",
     ("slots", "bert4keras_lite/tokenizers/added.py"): "of a dataclass",
     ("slots", "pretraining/segmentation.py"): "of a hash table",
     ("visible", "bert4keras_lite/generation/decoding.py"): MASKED,

@@ -1,8 +1,8 @@
 """Optimizers: Keras' optimizers with more options, Tiger, learning rate schedules.
 
 `extend(keras.optimizers.AdamW)` is AdamW with more keyword arguments; `AdamW`, `Lion` and others in
-this package are made by it. Each option acts at its place in one update, as
-`OptimizerExtensions.update_step` spells out, so options may be combined freely:
+this package are made by it. Each option is a feature in `features`, which acts at its place in one
+update (see `OptimizerExtensions.features`), so options may be combined freely:
 
     gradients, skipped where not finite -> summed over micro-batches and replicas
     -> clipped -> centralized

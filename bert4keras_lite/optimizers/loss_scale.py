@@ -2,11 +2,12 @@
 
 import keras
 
+from .keras_private import LossScalePrivateMethods
 from .schedules import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+class LossScaleOptimizer(LossScalePrivateMethods, keras.optimizers.LossScaleOptimizer):
     """Keras' loss scaling for float16, with a count of the skipped steps.
 
     A step whose gradients are not finite does not reach the inner optimizer, so its own `skipped`
@@ -38,19 +39,6 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
             )
         super().__init__(inner_optimizer, *args, **kwargs)
 
-    def _stateful_handle_non_finite_grads(self):
-        super()._stateful_handle_non_finite_grads()
-        self._count()
-
-    def _stateless_handle_non_finite_grads(self, optimizer_variables, trainable_variables):
-        trainable, values = super()._stateless_handle_non_finite_grads(
-            optimizer_variables, trainable_variables
-        )
-        pairs = list(zip(self.variables, values, strict=True))
-        with keras.StatelessScope(pairs) as scope:
-            self._count()
-        return trainable, [scope.get_current_value(variable) for variable in self.variables]
-
-    def _count(self):
+    def _on_nonfinite(self):
         self.inner_optimizer.skipped.assign_add(1)
         self.inner_optimizer.skipped_in_a_row.assign_add(1)

@@ -7,7 +7,16 @@ from keras import ops
 
 from .backends import where
 from .extended import OptimizerExtensions
+from .features import WeightDecay
+from .features.base import Feature
+from .keras_private import index_of, weights
 from .schedules import PACKAGE
+
+
+class OwnWeightDecay(WeightDecay):
+    """Only plans which variables decay: Tiger's update decays them."""
+
+    update = Feature.update
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -28,6 +37,8 @@ class Tiger(OptimizerExtensions, keras.optimizers.Optimizer):
         Su, "Tiger: a tight-fisted optimizer", kexue.fm/archives/9512.
     """
 
+    WEIGHT_DECAY = OwnWeightDecay
+
     def __init__(
         self,
         learning_rate=0.001,
@@ -43,14 +54,14 @@ class Tiger(OptimizerExtensions, keras.optimizers.Optimizer):
     def build(self, variables):
         if not self.built:
             super().build(variables)
-            self._momentums = self.add_optimizer_variables(variables, "momentum")
+            self.momentums = self.add_optimizer_variables(variables, "momentum")
 
     def get_config(self):
         return super().get_config() | {"beta": self.beta, "shrink": self.shrink}
 
-    def _change(self, gradient, variable, rate, plan):
-        index = self._get_variable_index(variable)
-        path, m = self._trainable_variables[index].path, self._momentums[index]
+    def _inner_update(self, gradient, variable, rate):
+        index = index_of(self, variable)
+        path, m = weights(self)[index].path, self.momentums[index]
         target = 0.0
         if re.search("norm|bias", path):
             target, rate = float(path.endswith("gamma")), rate / 2
@@ -60,6 +71,7 @@ class Tiger(OptimizerExtensions, keras.optimizers.Optimizer):
         has_nan = ops.any(ops.isnan(gradient))
         new_m = self.beta * m + (1 - self.beta) * gradient
         self.assign(m, where(has_nan, m, new_m))
-        step = ops.sign(m) + (ops.multiply(variable, self.weight_decay) if plan.decayed else 0)
+        decays = self.weight_decays.applies[index]
+        step = ops.sign(m) + (ops.multiply(variable, self.weight_decay) if decays else 0)
         shrunk = (variable - target) * self.shrink + target
         self.assign(variable, ops.where(has_nan, shrunk, variable - rate * step))

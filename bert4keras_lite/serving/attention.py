@@ -67,7 +67,11 @@ class AttentionProbabilities(keras.layers.Layer):
 
 @contextlib.contextmanager
 def recording_inputs(layers):
-    """Gives a list to which each call of these layers in the context appends its input."""
+    """Gives a list to which each call of these layers in the context appends its input.
+
+    It replaces `layer.call`, as these inputs are computed within the call of a block: they are not
+    tensors of the graph, and Keras has no hooks on the calls of layers.
+    """
     recorded = []
 
     def record(x, training=False):

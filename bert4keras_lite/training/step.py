@@ -57,7 +57,11 @@ class Step:
         return step if isinstance(step, cls) else cls(model)
 
     def make_train_function(self, force=False):
-        """Replaces the method of the model that `fit` calls after each `compile`."""
+        """Replaces the method of the model that `fit` calls after each `compile`.
+
+        Keras has no hook for this, and a subclass would be another model than the one that the
+        user has compiled, and in files a class that Keras cannot load alone.
+        """
         model = self.model
         if not model.optimizer.built:
             # before the first step: TensorFlow would trace it again when variables are added

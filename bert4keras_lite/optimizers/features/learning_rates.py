@@ -1,0 +1,55 @@
+"""Learning rates by variable."""
+
+from keras import ops
+
+from ...arguments import check_number
+from ...parsing import shown
+from ..keras_private import index_of
+from ..schedules import PiecewiseLinear
+from .base import Feature, matches
+
+
+class LearningRates(Feature):
+    """Multiplies the learning rate of each variable by its factor or schedule.
+
+    Attributes:
+        multipliers: after `plan`, a float or `PiecewiseLinear` for each weight.
+    """
+
+    fusable = True
+
+    def __init__(self, optimizer, lr_multipliers):
+        super().__init__(optimizer)
+        optimizer.lr_multipliers = {
+            pattern: {str(k): v for k, v in rate.items()} if isinstance(rate, dict) else rate
+            for pattern, rate in (lr_multipliers or {}).items()
+        }
+
+    def config(self):
+        return {"lr_multipliers": dict(self.optimizer.lr_multipliers)}
+
+    def plan(self, variables):
+        paths = [variable.path for variable in variables]
+        self.multipliers = [1.0] * len(paths)
+        for pattern, rate in reversed(self.optimizer.lr_multipliers.items()):
+            if isinstance(rate, dict):
+                rate = PiecewiseLinear(1.0, rate)
+            else:
+                check_number(f"lr_multipliers: {shown(pattern)}", rate, 0.0, 1e12)
+                rate = float(rate)
+            hits = matches("lr_multipliers", [pattern], paths)
+            self.multipliers = [
+                rate if hit else old for hit, old in zip(hits, self.multipliers, strict=True)
+            ]
+        return [multiplier != 1.0 for multiplier in self.multipliers]
+
+    def multiplier(self, index, dtype):
+        """Returns the factor of a weight in this update."""
+        multiplier = self.multipliers[index]
+        if isinstance(multiplier, PiecewiseLinear):
+            return ops.cast(multiplier(self.optimizer.iterations), dtype)
+        return multiplier
+
+    def update(self, gradient, variable, rate, inner):
+        factor = self.multiplier(index_of(self.optimizer, variable), variable.dtype)
+        inner(gradient, variable, rate * factor)
