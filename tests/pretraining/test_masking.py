@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pretraining.stateless_random import keys
 
 from pretraining.masking import (
     NextTokens,
@@ -20,6 +19,7 @@ from pretraining.masking import (
     span_counts,
     uncorrupted_length,
 )
+from pretraining.stateless_random import keys
 
 pytestmark = pytest.mark.once
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pretraining.stateless_random import keys, permuted, uniform
 
 pytestmark = pytest.mark.once
