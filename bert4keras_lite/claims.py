@@ -24,6 +24,8 @@ TABLES = {
     "RelativeVectors": lambda told: 24 * _number(told, "max_distance") * _number(told, "size"),
     "RotaryAngles": lambda told: 12 * _number(told, "size"),
 }
+# operations with as many outputs as they are told
+OUTPUTS = {"Unstack": "num", "Split": "indices_or_sections", "ArraySplit": "indices_or_sections"}
 # how many times the size of the file variables may take; those of quantized layers, which are made
 # as floating point numbers first
 TIMES, QUANTIZED_TIMES = 1, 8
@@ -452,6 +454,10 @@ def _cost(value, copies=1):
     table = name and TABLES.get(getattr(_registered(value), "__name__", None))
     if table and isinstance(told, dict):
         cost += copies * table(told)
+    if name in OUTPUTS and isinstance(told, dict):
+        parts = told.get(OUTPUTS[name])
+        parts = len(parts) if isinstance(parts, list) else _number(told, OUTPUTS[name])
+        cost += copies * CALL * parts
     if name == "Sequential" and isinstance(told, dict) and isinstance(told.get("layers"), list):
         cost += copies * PAIR * len(told["layers"]) ** 2
     inner = (_cost(inner, copies) for inner in value.values() if isinstance(inner, list | dict))

@@ -138,7 +138,10 @@ class Config:
 
     def __post_init__(self):
         for field in fields(self):
-            _check(field, getattr(self, field.name), field.name)
+            value = getattr(self, field.name)
+            _check(field, value, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
         if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is no multiple of num_attention_heads="
@@ -275,6 +278,11 @@ class Config:
         Raises:
             ValueError: `"hf"`, and the graph is one that transformers does not know.
         """
+        if callable(self.hidden_act):
+            raise ValueError(
+                f"hidden_act={shown(self.hidden_act)}: a config has no name for this function; "
+                "expected a model whose activation has one. Save it with model.save('x.keras')."
+            )
         row = ARCHITECTURES[self.family]
         shape = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_USE}
         own = {
@@ -395,7 +403,8 @@ def _expected(field, value):
     if types == (bool,):
         return "True or False"
     flag = "True, False, " if bool in types else ""
-    return None if isinstance(value, str) or callable(value) else f"{flag}a name or a function"
+    named = isinstance(value, str) or (callable(value) and hasattr(value, "__name__"))
+    return None if named else f"{flag}a name or a function"
 
 
 def _is_one_of(value, choices):

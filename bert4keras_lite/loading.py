@@ -157,11 +157,11 @@ def transformer_of(model, prefix=None, path=None):
     found, beside = list(_described(model)), None
     if not found:
         found, beside = _described_beside(model, path), path and config_in(path.parent)
-    prefixes = ", ".join(repr(told["prefix"]) for _, told in found)
+    prefixes = ", ".join(shown(told["prefix"]) for _, told in found)[:200]
     if found and prefix is not None:
         found = [(part, told) for part, told in found if told["prefix"] == prefix]
         if not found:
-            raise ValueError(f"{where}: prefix={prefix!r}: expected one of {prefixes}.")
+            raise ValueError(f"{where}: prefix={shown(prefix)}: expected one of {prefixes}.")
     if not found:
         raise ValueError(
             f"{where}: expected a model of build_transformer_model, or one with it within; found "
@@ -227,6 +227,13 @@ def _built_again(model, told, where, beside):
     if lacking:
         raise _lacks(where, ", ".join(lacking))
     if kind is class_for(config.stacks):
+        unused = [n for n in layers.keys() - transformer.asked_for.keys() if layers[n].weights]
+        if unused:
+            raise ValueError(
+                f"{where}: {beside or 'its table of tokens'} tells of a model without "
+                f"{shown(', '.join(sorted(unused)))}, which is there; expected one of the same layers. "
+                + ("Take the config that is the model's." if beside else "Save the model again.")
+            )
         _compare(transformer.asked_for, layers, beside, where)
     allocate(variables)
     for name in inputs & transformer.layers.keys():
@@ -334,4 +341,7 @@ def _class(name, stacks, where):
     for kind in classes:
         if kind.__name__ == name:
             return kind
-    raise ValueError(f"{where}: its Transformer is of class {name}. Import that class before.")
+    raise ValueError(
+        f"{where}: its Transformer is of class {shown(name)}; expected one that has been imported. "
+        "Import that class before."
+    )

@@ -68,6 +68,7 @@ from .layers import (
     TokenEmbedding,
     TransformerBlock,
     WeightInitializer,
+    activation_name,
     deferred_initialization,
     get_activation,
     token_mask,
@@ -142,10 +143,10 @@ class Transformer:
         self.norm_arguments = NORMS[config.norm] | {
             "epsilon": config.norm_epsilon,
             "hidden_units": layer_norm_cond_hidden_size,
-            "hidden_activation": layer_norm_cond_hidden_act or "linear",
+            "hidden_activation": activation_name(layer_norm_cond_hidden_act or "linear"),
             **self.common,
         }
-        self.layers = {} if layers is None else layers
+        self.layers = dict(layers or {})
         self.asked_for = {}  # name -> arguments of a layer, also of one that is shared
         self.prefix = prefix or ""
         self.hidden_states = []
@@ -204,10 +205,15 @@ class Transformer:
     def layer(self, kind, name, **arguments):
         """The layer of that name: a shared one, or a new `kind(**arguments)`."""
         name = self.prefix + name
-        if name not in self.layers:
-            self.layers[name] = kind(name=name, **arguments)
+        layer = self.layers.get(name)
+        if layer is not None and name not in self.asked_for and not layer.weights:
+            # of another model, and all that it is are its arguments: those of this one count
+            has = layer.get_config()
+            layer = None if any(has.get(k, v) != v for k, v in arguments.items()) else layer
+        if layer is None:
+            layer = self.layers[name] = kind(name=name, **arguments)
         self.asked_for.setdefault(name, arguments)
-        return self.layers[name]
+        return layer
 
     def dense(self, name, units, activation=None):
         return self.layer(
@@ -798,7 +804,7 @@ def _is_text(value):
 
 
 def _is_activation(value):
-    return isinstance(value, str) or callable(value)
+    return isinstance(value, str) or (callable(value) and hasattr(value, "__name__"))
 
 
 def _is_place(value):
@@ -934,6 +940,8 @@ def build_transformer_model(
         checkpoint, weights_where = _opened(checkpoint)
         where = weights_where if where == "the options" else where
     options, spelled = under_our_names(options)
+    if callable(options.get("hidden_act")):
+        options["hidden_act"] = activation_name(options["hidden_act"])
     options |= gate_of(options.get("hidden_act"))
     # a Keras file names its arrays by the order of the layers, which tells nothing here
     named = {} if getattr(checkpoint, "format", None) == "keras" else checkpoint or {}

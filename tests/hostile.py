@@ -2824,17 +2824,17 @@ def recipe_huge_number(folder):
 
 @case(load_recipe)
 def recipe_long_number(folder):
-    return recipe(folder, b"seed: 0x" + b"f" * 200_000)
+    return recipe(folder, b"seed: 0x" + b"f" * 100_000)
 
 
 @case(load_recipe)
 def recipe_long_number_within(folder):
-    return recipe(folder, b"masking: {rates: [1, 0x" + b"f" * 200_000 + b"]}")
+    return recipe(folder, b"masking: {rates: [1, 0x" + b"f" * 100_000 + b"]}")
 
 
 @case(load_recipe)
 def recipe_long_name(folder):
-    return recipe(folder, b"? 0x" + b"f" * 200_000 + b"\n: 1")
+    return recipe(folder, b"? 0x" + b"f" * 100_000 + b"\n: 1")
 
 
 @case(load_recipe)

@@ -207,7 +207,9 @@ def test_subclass(tmp_path):
     transformer.model.save(tmp_path / "m.keras")
     assert type(load_model(tmp_path / "m.keras").transformer) is Scaled
     Scaled.__name__ = "Renamed"  # as if it had not been imported
-    with pytest.raises(ValueError, match=r"m\.keras: .* of class Scaled\. Import that class"):
+    with pytest.raises(
+        ValueError, match=r"m\.keras: .* of class 'Scaled'; expected one .* Import that class"
+    ):
         load_model(tmp_path / "m.keras")
     Scaled.__name__ = "Scaled"
 
@@ -827,6 +829,88 @@ def test_a_table_of_tokens_that_tells_of_another_model(family, values, told, tmp
 
     with pytest.raises(ValueError, match=rf"m\.keras: its table of tokens says {told}; expected"):
         load_model(rewritten(tmp_path / "m.keras", change))
+
+
+@pytest.mark.parametrize(
+    ("family", "values", "layer"),
+    [
+        ("bert", {"embedding_norm": False}, "embedding_norm"),
+        ("bert", {"lm_transform": False}, "lm_dense"),
+        ("bert", {"lm_bias": False}, "lm_bias"),
+        ("gpt2", {"final_norm": False}, "final_norm"),
+    ],
+)
+def test_a_table_of_tokens_that_leaves_layers_out(family, values, layer, tmp_path):
+    build(family, with_lm="linear").model.save(tmp_path / "m.keras")
+
+    def change(config):
+        tokens = layer_of(config, "token_embedding")["config"]
+        table = json.loads(tokens["transformer"])
+        table["config"] |= values
+        tokens["transformer"] = json.dumps(table)
+
+    with pytest.raises(ValueError, match=rf"tells of a model without .*{layer}.*, which is there"):
+        load_model(rewritten(tmp_path / "m.keras", change))
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [({"class": "C" * 100_000}, {}), ({"prefix": "p" * 100_000}, {"prefix": "q" * 100_000})],
+)
+def test_long_words_of_a_table_of_tokens_are_cut(values, options, tmp_path):
+    build().model.save(tmp_path / "m.keras")
+
+    def change(config):
+        tokens = layer_of(config, "token_embedding")["config"]
+        tokens["transformer"] = json.dumps(json.loads(tokens["transformer"]) | values)
+
+    with pytest.raises(ValueError, match=r"m\.keras: ") as error:
+        load_model(rewritten(tmp_path / "m.keras", change), **options)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("operation", ["unstack", "split"])
+def test_operations_of_many_outputs_are_counted(operation, tmp_path):
+    x = keras.Input((8,), name="wide")
+    function = getattr(keras.ops, operation)
+    first, *_ = function(x, 8, axis=1)
+    keras.Model(x, first).save(tmp_path / "m.keras")
+
+    def change(config):
+        layer_of(config, "wide")["config"]["batch_shape"] = [None, 300_000]
+        (layer,) = (layer for layer in config["config"]["layers"] if layer["name"] != "wide")
+        told = layer["config"]
+        (key,) = (k for k in ("num", "indices_or_sections") if k in told)
+        told[key] = 300_000
+
+    with pytest.raises(ValueError, match=r"m\.keras: its config claims layers and other objects"):
+        load_model(rewritten(tmp_path / "m.keras", change))
+
+
+@pytest.mark.parametrize("name", ["silu", "gelu", "leaky_relu"])
+def test_activations_given_as_functions(name, tmp_path):
+    rng = np.random.default_rng(0)
+    function = getattr(keras.activations, name)
+    condition = keras.Input((3,), name="condition")
+    options = {"layer_norm_cond": condition, "additional_input_layers": condition}
+    bert = build(hidden_act=function, layer_norm_cond_hidden_act=function, **options)
+    bert.model.save(tmp_path / "m.keras")
+    ids = rng.integers(1, 20, (2, 5))
+    inputs = [ids, 0 * ids, rng.normal(size=(2, 3)).astype("float32")]
+    loaded = load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(
+        loaded.predict_on_batch(inputs), bert.model.predict_on_batch(inputs)
+    )
+    if name == "leaky_relu":
+        with pytest.raises(ValueError, match="a config has no name for this function"):
+            bert.save_checkpoint(tmp_path / "hf", "hf")
+    else:
+        plain = build(hidden_act=function)
+        plain.save_checkpoint(tmp_path / "tf", "tf")
+        again = build_transformer_model(tmp_path / "tf")
+        np.testing.assert_array_equal(
+            again.predict_on_batch(inputs[:2]), plain.model.predict_on_batch(inputs[:2])
+        )
 
 
 def test_what_is_changed_after_building_is_believed(tmp_path):

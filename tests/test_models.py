@@ -1,6 +1,7 @@
 """The BERT graph against bert4keras 0.11.5 and transformers, and what can be done with it."""
 
 import errno
+import functools
 import inspect
 import json
 import os
@@ -333,6 +334,32 @@ def test_layers_shared_between_two_models():
     shared = [layer for layer in writer.layers if layer.name in names]
     assert len(shared) == len(names)
     assert all(encoder.layers[layer.name] is layer for layer in shared)
+    # what has no weights is each model's own: the writer sees nothing of what follows
+    ids = np.array([[5, 6, 7, 8], [5, 6, 7, 9]])
+    now, other = np.asarray(writer.predict_on_batch([ids, ids * 0]))[:, :3]
+    np.testing.assert_array_equal(now, other)
+    now, other = np.asarray(encoder.model.predict_on_batch([ids, ids * 0]))[:, :3]
+    assert abs(now - other).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hidden_act": functools.partial(keras.activations.gelu, approximate=True)},
+        {"hidden_act": keras.layers.LeakyReLU(0.3)},
+    ],
+)
+def test_activations_without_a_name(options):
+    with pytest.raises(ValueError, match=r"hidden_act is .*; expected a name or a function"):
+        build_transformer_model(**TINY | options)
+
+
+def test_numbers_of_numpy_in_options(tmp_path):
+    sizes = {name: np.int64(value) for name, value in TINY.items() if type(value) is int}
+    options = TINY | sizes | {"norm_epsilon": np.float32(1e-6)}
+    transformer = build_transformer_model(**options, return_keras_model=False)
+    transformer.save_checkpoint(tmp_path)
+    assert build_transformer_model(tmp_path).output_shape == transformer.model.output_shape
 
 
 def test_two_models_in_one_graph():

@@ -44,13 +44,26 @@ def get_activation(name):
     Raises:
         ValueError: there is none, or it is Keras' `glu`, which gives half of its input.
     """
-    function = ACTIVATIONS.get(name) or keras.activations.get(name)
+    # a file of Keras has a dict for what was given as a function
+    function = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    function = function or keras.activations.get(dict(name) if isinstance(name, dict) else name)
     if function is keras.activations.glu:
         raise ValueError(
             "activation='glu' gives half as many values as it gets; expected one that gives as"
             " many, e.g. 'gelu', in a layer with gated=True."
         )
     return function
+
+
+def activation_name(activation):
+    """The name that a config has for an activation; of a function that has none, the function."""
+    for name, function in ACTIVATIONS.items():
+        if function is activation:
+            return name
+    name = getattr(activation, "__name__", None)
+    # Keras' leaky_relu has another slope than configs mean by that name
+    known = name != "leaky_relu" and getattr(keras.activations, str(name), None) is activation
+    return name if known else activation
 
 
 @register
