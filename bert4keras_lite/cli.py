@@ -3,7 +3,7 @@
     python -m bert4keras_lite inspect chinese_L-12_H-768_A-12
     python -m bert4keras_lite convert chinese_L-12_H-768_A-12 out --to hf
     python -m bert4keras_lite fill-mask hfl/chinese-roberta-wwm-ext "今天[MASK]气很好"
-    python -m bert4keras_lite fill-mask "今天[MASK]气很好"
+    python -m bert4keras_lite fill-mask "今天[MASK]气很好" "春夏[MASK]冬"
 
 Where no checkpoint is named, `tiny-zh` is taken, which comes with the toolkit (docs/tiny-zh.md).
 Keras is imported by the commands that run a model, and by no other.
@@ -64,8 +64,7 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     warnings.showwarning = _show_warning
     try:
-        if options.path is None:
-            options.path = _small(options)
+        _without_path(options)
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # `| head`; it is an OSError
@@ -165,16 +164,35 @@ def parser():
     return main_parser
 
 
-def _small(options):
-    """The model of the toolkit that a command takes by itself.
+def _without_path(options):
+    """Takes the toolkit's own model where a command is given no checkpoint.
+
+    What could be no path, as it has `[MASK]`, or Chinese characters or blanks and no slash, is the
+    first of the texts.
 
     Raises:
         ValueError: what stands in the place of a text is a checkpoint.
     """
-    for text in getattr(options, "texts", []):
-        if os.path.exists(text) or hub.is_name(text) or hub.included(text):
-            raise ValueError(f"{text:.200}: a checkpoint, and no text? Write both, the text last.")
-    return options.small
+    texts = getattr(options, "texts", [])
+    if texts and options.path is not None and _is_text(options.path):
+        texts.insert(0, options.path)
+        options.path = None
+    if options.path is None:
+        for text in texts:
+            if _is_checkpoint(text):
+                raise ValueError(f"{text:.200}: a checkpoint, and no text? Write both, the text last.")
+        options.path = options.small
+
+
+def _is_checkpoint(text):
+    return os.path.lexists(text) or hub.is_name(text) or bool(hub.included(text))
+
+
+def _is_text(text):
+    if _is_checkpoint(text):
+        return False
+    blanks = not text.isascii() or any(map(str.isspace, text))
+    return "[MASK]" in text or (blanks and "/" not in text and os.sep not in text)
 
 
 def _model_options(sub):
