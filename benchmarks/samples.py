@@ -3,8 +3,8 @@
     python benchmarks/samples.py [--output samples.json] [--only NAME ...] [--table examples/README.md]
 
 Each script is run by itself; its time is that of the processors. Its scores are read off what it
-prints. What has been run
-is kept in `--output`, and not run again. With `--table`, the table of that file is written anew.
+prints. What has been run is kept in `--output`, and not run again. With `--table`, the table of that
+file is written anew.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from results import MARKS, Run, scores_of
 from bert4keras_lite.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-PATTERN = r"(?i)^(test|valid|F1|.*\b(accuracy|perplexity|Spearman)\b).*\d"
+PATTERN = r"(?i)^(?!.*/step)(test|valid|F1|.*\b(accuracy|perplexity|Spearman)\b).*\d"
 
 
 def scripts():

@@ -3,7 +3,7 @@
     python -m bert4keras_lite inspect chinese_L-12_H-768_A-12
     python -m bert4keras_lite convert chinese_L-12_H-768_A-12 out --to hf
     python -m bert4keras_lite fill-mask hfl/chinese-roberta-wwm-ext "今天[MASK]气很好"
-    python -m bert4keras_lite fill-mask "今天[MASK]气很好"
+    python -m bert4keras_lite fill-mask "今天[MASK]气很好" "春夏[MASK]冬"
 
 Without a checkpoint, `tiny-zh` is used, which is included in the toolkit (docs/tiny-zh.md). Only
 commands that run a model import Keras.
@@ -64,8 +64,7 @@ def main(arguments=None):
     options = parser().parse_args(arguments)
     warnings.showwarning = _show_warning
     try:
-        if options.path is None:
-            options.path = _default_checkpoint(options)
+        _set_default_checkpoint(options)
         options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # `| head`; before MISTAKES, as it is an OSError
@@ -167,18 +166,37 @@ def parser():
     return main_parser
 
 
-def _default_checkpoint(options):
-    """Returns the included model that a command uses by default.
+def _set_default_checkpoint(options):
+    """Sets `options.path` to the included model if the command line names no checkpoint.
+
+    An argument in the place of the path is the first text if it contains `[MASK]`, or Chinese
+    characters or white space and no slash, and is not an existing file.
 
     Raises:
         ValueError: a text is the path or name of a checkpoint.
     """
-    for text in getattr(options, "texts", []):
-        if os.path.exists(text) or hub.is_name(text) or hub.included(text):
-            raise ValueError(
-                f"{text:.200}: expected a text, got a checkpoint. Write both, the text last."
-            )
-    return options.default_checkpoint
+    texts = getattr(options, "texts", [])
+    if texts and options.path is not None and _is_text(options.path):
+        texts.insert(0, options.path)
+        options.path = None
+    if options.path is None:
+        for text in texts:
+            if _is_checkpoint(text):
+                raise ValueError(
+                    f"{text:.200}: expected a text, got a checkpoint. Write both, the text last."
+                )
+        options.path = options.default_checkpoint
+
+
+def _is_checkpoint(text):
+    return os.path.lexists(text) or hub.is_name(text) or bool(hub.included(text))
+
+
+def _is_text(text):
+    if _is_checkpoint(text):
+        return False
+    no_path = not text.isascii() or any(map(str.isspace, text))
+    return "[MASK]" in text or (no_path and "/" not in text and os.sep not in text)
 
 
 def _model_options(sub):

@@ -180,7 +180,7 @@ def resized(path, array, shape, activation):
     old, array = array.shape, orthogonally_resize(array, shape)
     if "/query/" in path or "/key/" in path:
         array = array * (shape[-1] / old[-1]) ** 0.25
-    elif "/ffn/input/" in path and "relu" not in activation:
+    elif "/ffn/input/" in path and "relu" not in str(activation):
         array = array * (shape[-1] / old[-1]) ** 0.5
     elif "/ffn/" in path:
         array = array * (old[0] / shape[0]) ** 0.5

@@ -31,6 +31,7 @@ from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.configs import config_in
 from bert4keras_lite.data import Batches, read_tsv
 from bert4keras_lite.files import write_text
+from bert4keras_lite.hub import local_directory
 from bert4keras_lite.layers import GlobalAveragePooling1D
 from bert4keras_lite.losses import cosent, sequence_crossentropy
 from bert4keras_lite.metrics import bio_spans
@@ -67,7 +68,7 @@ data = Path(args.data)
 def bert(pretrained):
     if pretrained:
         return build_transformer_model(args.checkpoint, dropout_rate=0.1)
-    config = config_in(args.checkpoint)
+    config = config_in(local_directory(args.checkpoint))
     return build_transformer_model(config, dropout_rate=0.1)
 
 

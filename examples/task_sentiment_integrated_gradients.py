@@ -29,26 +29,26 @@ from bert4keras_lite.data import Batches
 from bert4keras_lite.training.step import value_and_gradients
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--checkpoint")
+parser.add_argument("--checkpoint", default="tiny-zh")
 parser.add_argument("--data", default=DATA)
 parser.add_argument("--text", nargs="*", help="what to explain; without it, reviews of the test")
 parser.add_argument("--steps", type=int, default=50)
 parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--epochs", type=int, help="3, or 8 for tiny-zh")
 args = parser.parse_args()
-checkpoint = args.checkpoint or "tiny-zh"
-tokenizer = load_tokenizer(checkpoint)
+is_small = args.checkpoint == "tiny-zh"
+tokenizer = load_tokenizer(args.checkpoint)
 
 # the classifier
-bert = build_transformer_model(checkpoint, dropout_rate=0.1)
+bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
 x = keras.layers.Dropout(0.1)(bert.output[:, 0])
 model = keras.Model(bert.inputs, keras.layers.Dense(2, name="classifier")(x))
 trained = OUTPUT / "sentiment.weights.h5"
-if args.epochs is None and trained.is_file() and not args.checkpoint:
+if args.epochs is None and trained.is_file() and is_small:
     model.load_weights(trained)
 else:
     model.compile(
-        keras.optimizers.AdamW(2e-5 if args.checkpoint else 1e-3),
+        keras.optimizers.AdamW(1e-3 if is_small else 2e-5),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
     )
@@ -57,7 +57,7 @@ else:
         (tokenizer.encode(text, maxlen=args.maxlen), label)
         for text, label in read(args.data, "train")
     ]
-    epochs = args.epochs or (3 if args.checkpoint else 8)
+    epochs = args.epochs or (8 if is_small else 3)
     model.fit(Batches(samples, 32, shuffle=True, buckets=8), epochs=epochs)
 
 # the same classifier, from the token vectors on

@@ -19,8 +19,8 @@ def arguments(doc, seeds=None, small="tiny-zh", **defaults):
         doc: of the script, for `--help`.
         seeds: of a script that trains several times, from as many seeds: it has `--seeds N` in
             place of `--seed N`. Otherwise the random choices that follow hang on the seed.
-        small: `checkpoint`, where none is given.
-        **defaults: option -> value, or a pair: with a checkpoint, and with the small model.
+        small: `checkpoint`, where none is given; None if the script has a model of its own then.
+        **defaults: option -> value, or a pair: for models of the usual size, and for `small`.
 
     Returns:
         The values; and `jit_compile`, False for the small model but on JAX: XLA compiles longer
@@ -29,7 +29,7 @@ def arguments(doc, seeds=None, small="tiny-zh", **defaults):
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint")
+    parser.add_argument("--checkpoint", default=small, help=f"a directory or a name ({small})")
     if seeds is None:
         parser.add_argument("--seed", type=int, default=0)
     else:
@@ -37,14 +37,14 @@ def arguments(doc, seeds=None, small="tiny-zh", **defaults):
         parser.add_argument("--seeds", type=int, default=seeds, help=said)
     pairs = {k: v if isinstance(v, tuple) else (v, v) for k, v in defaults.items()}
     for name, (usual, little) in pairs.items():
-        said = f"{usual}" if usual == little else f"{usual}, or {little} for tiny-zh"
+        said = f"{usual}" if usual == little else f"{usual}; without --checkpoint {little}"
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(usual), help=said)
     args = parser.parse_args()
+    is_small = args.checkpoint == small
     for name, pair in pairs.items():
         if getattr(args, name) is None:
-            setattr(args, name, pair[not args.checkpoint])
-    args.jit_compile = "auto" if args.checkpoint or keras.config.backend() == "jax" else False
-    args.checkpoint = args.checkpoint or small
+            setattr(args, name, pair[is_small])
+    args.jit_compile = False if is_small and keras.config.backend() != "jax" else "auto"
     if seeds is None:
         keras.utils.set_random_seed(args.seed)
     return args

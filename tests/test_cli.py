@@ -217,6 +217,8 @@ def test_tokenize(run):
 def test_without_a_checkpoint_it_is_that_of_the_toolkit(run):
     for text in ("天地不是人", "2024年5月"):
         assert run("tokenize", text)[1] == run("tokenize", "tiny-zh", text)[1] != ""
+    several = "天[MASK]不是人", "tiny zh", "2024年5月"  # the first is not a path, so it is a text
+    assert run("tokenize", *several)[1] == run("tokenize", "tiny-zh", *several)[1] != ""
     assert "tiny-zh" in run("inspect")[1] and "tiny-zh-gpt2" not in run("inspect")[1]
 
 
@@ -356,7 +358,8 @@ def test_a_conversion_that_was_interrupted_begins_again(run, tmp_path, monkeypat
         (["tokenize", str(TINY)], "expected a text, got a checkpoint. Write both, the text"),
         (["features", "hfl/rbt3"], "hfl/rbt3: expected a text, got a checkpoint"),
         (["fill-mask", "tiny-zh"], "tiny-zh: expected a text, got a checkpoint"),
-        (["tokenize", "天", "地"], "天"),
+        (["tokenize", "天/tiny", "地"], "天/tiny"),
+        (["tokenize", "tinyzh", "地"], "tinyzh"),
         (["fill-mask", str(TINY), "没有"], "0 times [MASK]"),
         (["features", str(TINY), "天", "--set", "hidden_act"], "expected NAME=VALUE"),
         (["features", str(TINY), "天", "--set", "hiden_act=relu"], "did you mean 'hidden_act'"),

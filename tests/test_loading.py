@@ -415,6 +415,20 @@ def test_other_arrays_of_too_few_axes(tmp_path):
                 build_transformer_model(tmp_path, arrays, **options)
 
 
+def test_resizing_with_an_activation_that_is_a_function(tmp_path):
+    # of a gated layer's input, all activations but relu take the square root of the growth
+    small().save_checkpoint(tmp_path, "hf")
+    found = [
+        build_transformer_model(
+            tmp_path, hidden_act=act, intermediate_size=40, autoresize_weights=True
+        ).get_weights()
+        for act in ("tanh", lambda x: keras.ops.tanh(x))
+    ]
+    for by_name, by_function in zip(*found, strict=True):
+        assert np.isfinite(by_name).all()  # zeros stay zeros
+        np.testing.assert_array_equal(by_name, by_function)
+
+
 def test_a_state_file_that_names_an_absent_step(tmp_path):
     for step in (1, 2):
         save_checkpoint(tmp_path / f"model.ckpt-{step}", {"a": np.ones(1)})

@@ -304,7 +304,8 @@ def orthogonally_resize(array, shape, window=2):
                 )
             index = np.repeat(index.reshape(-1, window), -(-new // old), axis=0).reshape(-1)
         array = array.take(index[:new], axis)
-    return array * (norm / np.linalg.norm(array))
+    kept = np.linalg.norm(array)
+    return array * (norm / kept) if kept else array  # zeros, as many biases are, stay zeros
 
 
 @dataclass(frozen=True)
