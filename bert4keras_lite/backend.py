@@ -1,0 +1,146 @@
+"""What differs between TensorFlow, JAX and PyTorch, all in this file.
+
+Other modules call these functions and know no backend; `tests/test_structure.py` has the few
+exceptions. A framework is imported when a function needs it.
+"""
+
+from math import prod
+
+import keras
+import numpy as np
+from keras import ops
+
+# Values and arrays
+
+
+def is_concrete(x):
+    """Returns whether the values of a tensor are known now, without waiting for a device.
+
+    They are unknown while a program is traced or compiled, and on PyTorch on a GPU.
+    """
+    if isinstance(x, np.ndarray | np.generic | bool):
+        return True
+    if isinstance(x, keras.KerasTensor):
+        return False
+    if keras.backend.backend() == "tensorflow":
+        return hasattr(x, "numpy")
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return not isinstance(x, jax.core.Tracer)
+    import torch
+    from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+    recorded = _get_current_dispatch_mode() is not None  # by `make_fx` or `torch.export`
+    return _is_eager(x) and x.device.type == "cpu" and not (torch.jit.is_tracing() or recorded)
+
+
+def _is_eager(x):
+    """Returns whether a value is a plain PyTorch tensor, and no program is compiled."""
+    import torch
+
+    return type(x) is torch.Tensor and not torch.compiler.is_compiling()
+
+
+def empty(shape, dtype):
+    """Returns a tensor whose values will be overwritten, in no time."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.raw_ops.Empty(shape=shape, dtype=dtype)
+    # The system provides these zeros on first access, so they cost nothing. They must not be
+    # uninitialized: hosts would differ.
+    return ops.convert_to_tensor(np.zeros(shape, dtype))
+
+
+def without_mapping(array):
+    """Returns an array that can be assigned to a variable and then removed from memory.
+
+    JAX would keep using the memory of a mapped file, so it gets a copy.
+    """
+    return np.array(array) if keras.backend.backend() == "jax" else array
+
+
+def write_at(array, new, index):
+    """Returns an array with `new` written from `index` of the last axis on; PyTorch changes it."""
+    if keras.backend.backend() == "torch":  # slice_update would copy the whole array
+        positions = ops.cast(index, "int64") + ops.arange(new.shape[-1], dtype="int64")
+        return array.index_copy_(-1, positions, ops.cast(new, array.dtype))
+    start = (0,) * (len(array.shape) - 1) + (index,)
+    return ops.slice_update(array, start, new)
+
+
+# Layers
+
+
+def gelu(x):
+    """Computes the exact GELU."""
+    # Keras' version cannot be exported to ONNX on TensorFlow, and is a fifth slower
+    if keras.backend.backend() == "tensorflow":
+        return x * (0.5 + 0.5 * ops.erf(x * 0.5**0.5))
+    return keras.activations.gelu(x, approximate=False)
+
+
+def fused_layer_norm(x, dim, epsilon):
+    """Returns `x` with mean 0 and variance 1 in its last axis, by a kernel; None: there is none."""
+    if keras.backend.backend() != "torch":
+        return None
+    from torch.nn.functional import layer_norm
+
+    return layer_norm(x, (dim,), eps=epsilon)
+
+
+def fast_dropout(x, rate, levels):
+    """Applies dropout with few random bits per number; None: `x` is no eager PyTorch tensor on a CPU.
+
+    Args:
+        x: floating-point tensor.
+        rate: from 0 to 1, both excluded.
+        levels: at most 65,536; the rate is rounded to a multiple of `1 / levels`.
+    """
+    if keras.backend.backend() != "torch" or not _is_eager(x) or x.device.type != "cpu":
+        return None
+    import torch
+
+    dropped, count = round(rate * levels), prod(x.shape)
+    words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = words.view(torch.int16)[:count].view(x.shape)
+    mask = torch.empty(x.shape, dtype=x.dtype)
+    torch.ge(bits, dropped - levels // 2, out=mask)
+    return x * mask.mul_(levels / (levels - dropped))
+
+
+def mean_in_forward_pass(name):
+    """Returns a metric, a mean, that layers may update when they are called."""
+    return (_HostMean if keras.backend.backend() == "jax" else keras.metrics.Mean)(name=name)
+
+
+class _HostMean(keras.metrics.Metric):
+    """Running mean kept on the host; a compiled JAX step updates and reads it by callbacks.
+
+    Keras' JAX trainer discards what a layer writes to a metric's variables in the forward pass.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.reset_state()
+
+    def reset_state(self):
+        self.total, self.count = 0.0, 0
+
+    def update_state(self, value):
+        import jax
+
+        jax.debug.callback(self.add, value)
+
+    def add(self, value):
+        self.total += float(value)
+        self.count += 1
+
+    def mean(self):
+        return np.float32(self.total / max(self.count, 1))
+
+    def result(self):
+        import jax
+
+        return jax.experimental.io_callback(self.mean, jax.ShapeDtypeStruct((), "float32"))
