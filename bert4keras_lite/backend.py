@@ -4,6 +4,7 @@ Other modules call these functions and know no backend; `tests/test_structure.py
 exceptions. A framework is imported when a function needs it.
 """
 
+from contextlib import nullcontext
 from math import prod
 
 import keras
@@ -144,3 +145,91 @@ class _HostMean(keras.metrics.Metric):
         import jax
 
         return jax.experimental.io_callback(self.mean, jax.ShapeDtypeStruct((), "float32"))
+
+
+# Gradients and random numbers
+
+
+def value_and_gradients(function, values, create_graph=False):
+    """Returns a function's value, and the gradients of its first part.
+
+    Args:
+        function: function of a list of tensors that returns a scalar and something else.
+        values: the tensors.
+        create_graph: whether the gradients will be differentiated (needed on torch).
+
+    Returns:
+        The result of the function, and a list of gradients, None where it does not depend on a
+        value (zeros on JAX).
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.value_and_grad(function, has_aux=True)(values)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            result = function(values)
+        gradients = tape.gradient(result[0], values)
+        # gradients of embeddings are IndexedSlices, which cannot be added
+        return result, [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+    import torch
+
+    values = [v if v.requires_grad else v.detach().requires_grad_() for v in values]
+    result = function(values)
+    return result, torch.autograd.grad(
+        result[0], values, allow_unused=True, create_graph=create_graph
+    )
+
+
+def without_gradients():
+    """Returns a context in which PyTorch records no operations for gradients."""
+    if keras.backend.backend() != "torch":
+        return nullcontext()
+    import torch
+
+    return torch.no_grad()
+
+
+def current_values(variables):
+    """Returns the values of variables, which later assignments do not change on TensorFlow."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return [tf.convert_to_tensor(v.value) for v in variables]
+    return [v.value for v in variables]
+
+
+def trains_functionally():
+    """Returns whether Keras passes the values of variables to `train_step`, as on JAX."""
+    return keras.backend.backend() == "jax"
+
+
+def random_state():
+    """Returns the state of torch's generators; the other backends use Keras' seeds only."""
+    if keras.backend.backend() != "torch":
+        return None
+    import torch
+
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all()
+
+
+def set_random_state(state):
+    """Restores the state of `random_state`."""
+    if state is not None:
+        import torch
+
+        torch.set_rng_state(state[0])
+        torch.cuda.set_rng_state_all(state[1])
+
+
+def replicas():
+    """Returns the number of devices among which TensorFlow splits a batch, and Keras its loss."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync

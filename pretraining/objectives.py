@@ -21,10 +21,10 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from bert4keras_lite.backend import replicas
 from bert4keras_lite.checkpoints import saving_checkpoint
 from bert4keras_lite.losses import projected_crossentropy, sequence_crossentropy
 from bert4keras_lite.models import EncoderDecoder, Transformer, build_transformer_model
-from bert4keras_lite.training.step import replicas
 
 FAMILIES = {"mlm": "bert", "lm": "gpt2", "unilm": "bert", "t5": "t5.1.1", "electra": "electra"}
 APPLICATIONS = {"lm": "lm", "unilm": "unilm"}
