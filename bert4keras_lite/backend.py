@@ -4,6 +4,7 @@ Other modules call these functions and know no backend; `tests/test_structure.py
 exceptions. A framework is imported when a function needs it.
 """
 
+import warnings
 from contextlib import nullcontext
 from math import prod
 
@@ -233,3 +234,159 @@ def replicas():
     import tensorflow as tf
 
     return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+# Compiled programs
+
+
+def compiled(function):
+    """Compiles a function of tensors, on TensorFlow for all shapes; PyTorch just calls it."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    if backend == "torch":
+        return without_gradients()(function)
+    import tensorflow as tf
+
+    return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+def compiled_by_shape(function, variables):
+    """Compiles a function of tensors, once for each set of shapes.
+
+    JAX and TensorFlow compile it with XLA; PyTorch records its operations and replays them, as a
+    Keras layer costs about 50 microseconds of Python per call, more than the arithmetic of one
+    token.
+
+    Args:
+        function: takes and returns nested dicts and lists of tensors. Its control flow must not
+            depend on the values of tensors.
+        variables: list of the Keras variables it uses; their values are read at each call.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True, autograph=False)
+    if backend == "torch":
+        program = Recorded(function, lambda: variables, _stateless, _torchscript)
+        return without_gradients()(program)
+    import jax
+
+    @jax.jit
+    def program(values, *arguments):
+        with _stateless(variables, values):
+            return function(*arguments)
+
+    return lambda *arguments: program([v.value for v in variables], *arguments)
+
+
+def compiles_loops():
+    """Returns whether a compiled function may have `ops.while_loop`; PyTorch's unrolls it."""
+    return keras.backend.backend() != "torch"
+
+
+class Recorded:
+    """A function whose operations are recorded once for each set of shapes (PyTorch).
+
+    Args:
+        function: takes and returns nested dicts and lists of tensors.
+        variables: function that returns the list of Keras variables it uses, when it is recorded;
+            their values are read at each call.
+        with_values: function of these variables and values that returns a context in which the
+            variables have the values.
+        compile: function of the recorded operations and their arguments, all tensors, that returns what
+            is called in its place.
+        tracing_mode: of `make_fx`; "fake" computes no values.
+    """
+
+    def __init__(self, function, variables, with_values, compile, tracing_mode="real"):
+        self.function, self.variables, self.with_values = function, variables, with_values
+        self.compile, self.tracing_mode, self.programs = compile, tracing_mode, {}
+
+    def __call__(self, *arguments):
+        from torch.utils import _pytree as pytree
+
+        tensors, structure = pytree.tree_flatten(arguments)
+        key = (structure, *((t.shape, t.dtype) for t in tensors))
+        if key not in self.programs:
+            self.programs[key] = self.record(tensors, structure)
+        program, variables, results = self.programs[key]
+        values = [v.value.detach() for v in variables]
+        return pytree.tree_unflatten(list(program(*values, *tensors)), results)
+
+    def record(self, tensors, structure):
+        """Returns the program of flat tensors, its variables, and the structure of its results."""
+        from torch.fx.experimental.proxy_tensor import make_fx
+        from torch.utils import _pytree as pytree
+
+        variables, structures = self.variables(), []
+
+        def flat(*everything):
+            values, tensors = everything[: len(variables)], everything[len(variables) :]
+            with self.with_values(variables, values):
+                results = self.function(*pytree.tree_unflatten(list(tensors), structure))
+            results, nested = pytree.tree_flatten(results)
+            structures.append(nested)
+            return tuple(results)
+
+        everything = [*(v.value.detach() for v in variables), *tensors]
+        operations = make_fx(flat, tracing_mode=self.tracing_mode)(*everything)
+        return self.compile(operations, everything), variables, structures[0]
+
+
+def _stateless(variables, values):
+    return keras.StatelessScope(list(zip(variables, values, strict=True)))
+
+
+def _torchscript(operations, arguments):
+    """Compiles recorded operations with PyTorch's tracer, for less Python per operation."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.trace(operations, arguments, check_trace=False)
+
+
+def last_state(step, state, inputs, when):
+    """Returns the state after all steps, or the first state if `when` is False.
+
+    Used instead of `ops.scan`, whose gradient XLA cannot compile on TensorFlow, and which takes
+    quadratic time on PyTorch.
+
+    Args:
+        step: function of a state and an entry of `inputs` that returns the next state.
+        state: the first state.
+        inputs: `(steps, ...)`.
+        when: boolean scalar, whether to take the steps at all.
+    """
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return ops.cond(
+            when,
+            lambda: ops.scan(
+                lambda state, step_input: (step(state, step_input), None), state, inputs
+            )[0],
+            lambda: state,
+        )
+    if backend == "torch":
+        for step_input in ops.unstack(inputs) if when else ():
+            state = step(state, step_input)
+        return state
+    import tensorflow as tf
+
+    steps = tf.shape(inputs)[0]
+    return tf.while_loop(
+        lambda i, _: tf.logical_and(when, i < steps),
+        lambda i, state: (i + 1, step(state, inputs[i])),
+        (0, state),
+        maximum_iterations=steps,
+    )[1]
+
+
+def predict_without_xla(model):
+    """Makes `model.predict` skip XLA, which would compile for seconds at each new shape."""
+    if keras.backend.backend() == "tensorflow":
+        model.compile(jit_compile=False)

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 from keras.src.backend.common import global_state
 
+from ..backend import compiled, last_state
 from ..parsing import shown
 from .base import Layer, register
 from .embeddings import count_positions
@@ -502,43 +503,6 @@ def log_sums(x, y):
     return ops.logsumexp(x[:, :, None] + y, axis=1)
 
 
-def last_state(step, state, inputs, when):
-    """Returns the state after all steps, or the first state if `when` is False.
-
-    Used instead of `ops.scan`, whose gradient XLA cannot compile on TensorFlow, and which takes
-    quadratic time on PyTorch.
-
-    Args:
-        step: function of a state and an entry of `inputs` that returns the next state.
-        state: the first state.
-        inputs: `(steps, ...)`.
-        when: boolean scalar, whether to take the steps at all.
-    """
-    backend = keras.backend.backend()
-    if backend == "jax":
-        return ops.cond(
-            when,
-            lambda: ops.scan(
-                lambda state, step_input: (step(state, step_input), None), state, inputs
-            )[0],
-            lambda: state,
-        )
-    if backend == "torch":
-        for step_input in ops.unstack(inputs) if when else ():
-            state = step(state, step_input)
-        return state
-
-    import tensorflow as tf
-
-    steps = tf.shape(inputs)[0]
-    return tf.while_loop(
-        lambda i, _: tf.logical_and(when, i < steps),
-        lambda i, state: (i + 1, step(state, inputs[i])),
-        (0, state),
-        maximum_iterations=steps,
-    )[1]
-
-
 def best_paths(logits, mask, trans, n_best=1, ops=ops):
     """Returns the paths with the largest sums of logits and transitions, by the Viterbi algorithm.
 
@@ -639,19 +603,7 @@ def viterbi_program(cls, tags, n_best):
         trans = ops.cast(trans, logits.dtype)
         return best_paths(cls.nodes(logits, mask, trans), mask, trans, n_best)
 
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        return jax.jit(decode)
-    if backend == "torch":
-        import torch
-
-        return torch.no_grad()(decode)
-
-    import tensorflow as tf
-
-    return tf.function(decode, autograph=False, reduce_retracing=True)
+    return compiled(decode)
 
 
 class ViterbiDecoder:

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from .. import layers
+from ..backend import predict_without_xla
 from ..checkpoints import CheckpointError
 from ..data import sequence_padding
 from ..generation.decoding import transformer_of
@@ -154,8 +155,7 @@ class SinglePass:
         tables = token_tables(model)
         self.vocab_size = tables[0].input_dim if tables else None
         self.shapes = set()  # input shapes for which there are compiled programs
-        if keras.backend.backend() == "tensorflow":
-            model.compile(jit_compile=False)  # XLA would compile for seconds at each new shape
+        predict_without_xla(model)
 
     def prepare(self, text):
         """Tokenizes a text.

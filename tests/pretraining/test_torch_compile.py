@@ -85,7 +85,7 @@ def test_recorded_is_what_keras_does(monkeypatch, family, spoilt):
     found = trained(True, **options)
     assert_same(found, trained(False, **options))
     assert int(found[1].optimizer.skipped) == (spoilt is not None)
-    assert len(found[1].train_function.programs) == 2  # one for each number of rows
+    assert len(found[1].train_function.program.programs) == 2  # one for each number of rows
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
