@@ -115,6 +115,26 @@ def test_light_modules_load_no_framework(module):
     assert not FRAMEWORKS & {name.split(".")[0] for name in done.stdout.split()}
 
 
+# files other than `backend.py` that may ask for the backend, and why
+ASK_FOR_BACKEND = {
+    "generation/onnx.py": "the exporter exists on PyTorch alone, which an error says",
+    "optimizers/keras_private.py": "Keras has other private methods on each backend",
+    "serving/app.py": "tells clients its name",
+}
+
+
+def test_one_file_knows_what_differs_between_backends():
+    asking = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        called = {
+            getattr(node.func, "attr", "") for node in ast.walk(tree) if isinstance(node, ast.Call)
+        }
+        if "backend" in called or imports(path)[1] & (FRAMEWORKS - {"keras"}):
+            asking.add(path.relative_to(PACKAGE).as_posix())
+    assert asking == {"backend.py", *ASK_FOR_BACKEND}
+
+
 PROGRAMS = [
     path for folder in (PACKAGE, ROOT / "pretraining") for path in sorted(folder.rglob("*.py"))
 ]
