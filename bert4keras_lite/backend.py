@@ -1,7 +1,7 @@
 """What differs between TensorFlow, JAX and PyTorch, all in this file.
 
 Other modules call these functions and know no backend; `tests/test_structure.py` has the few
-exceptions. A framework is imported when a function needs it.
+exceptions.
 """
 
 import warnings
@@ -11,6 +11,17 @@ from math import prod
 import keras
 import numpy as np
 from keras import ops
+
+BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+elif BACKEND == "jax":
+    import jax
+elif BACKEND == "torch":
+    import torch
+    from torch.multiprocessing.reductions import StorageWeakRef
+    from torch.utils import _pytree as pytree
+    from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
 # Values and arrays
 
@@ -24,31 +35,22 @@ def is_concrete(x):
         return True
     if isinstance(x, keras.KerasTensor):
         return False
-    if keras.backend.backend() == "tensorflow":
+    if BACKEND == "tensorflow":
         return hasattr(x, "numpy")
-    if keras.backend.backend() == "jax":
-        import jax
-
+    if BACKEND == "jax":
         return not isinstance(x, jax.core.Tracer)
-    import torch
-    from torch.utils._python_dispatch import _get_current_dispatch_mode
-
     recorded = _get_current_dispatch_mode() is not None  # by `make_fx` or `torch.export`
     return _is_eager(x) and x.device.type == "cpu" and not (torch.jit.is_tracing() or recorded)
 
 
 def _is_eager(x):
     """Returns whether a value is a plain PyTorch tensor, and no program is compiled."""
-    import torch
-
     return type(x) is torch.Tensor and not torch.compiler.is_compiling()
 
 
 def empty(shape, dtype):
     """Returns a tensor whose values will be overwritten, in no time."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    if BACKEND == "tensorflow":
         return tf.raw_ops.Empty(shape=shape, dtype=dtype)
     # The system provides these zeros on first access, so they cost nothing. They must not be
     # uninitialized: hosts would differ.
@@ -60,12 +62,12 @@ def without_mapping(array):
 
     JAX would keep using the memory of a mapped file, so it gets a copy.
     """
-    return np.array(array) if keras.backend.backend() == "jax" else array
+    return np.array(array) if BACKEND == "jax" else array
 
 
 def write_at(array, new, index):
     """Returns an array with `new` written from `index` of the last axis on; PyTorch changes it."""
-    if keras.backend.backend() == "torch":  # slice_update would copy the whole array
+    if BACKEND == "torch":  # slice_update would copy the whole array
         positions = ops.cast(index, "int64") + ops.arange(new.shape[-1], dtype="int64")
         return array.index_copy_(-1, positions, ops.cast(new, array.dtype))
     start = (0,) * (len(array.shape) - 1) + (index,)
@@ -78,14 +80,14 @@ def write_at(array, new, index):
 def gelu(x):
     """Computes the exact GELU."""
     # Keras' version cannot be exported to ONNX on TensorFlow, and is a fifth slower
-    if keras.backend.backend() == "tensorflow":
+    if BACKEND == "tensorflow":
         return x * (0.5 + 0.5 * ops.erf(x * 0.5**0.5))
     return keras.activations.gelu(x, approximate=False)
 
 
 def fused_layer_norm(x, dim, epsilon):
     """Returns `x` with mean 0 and variance 1 in its last axis, by a kernel; None: there is none."""
-    if keras.backend.backend() != "torch":
+    if BACKEND != "torch":
         return None
     from torch.nn.functional import layer_norm
 
@@ -93,17 +95,15 @@ def fused_layer_norm(x, dim, epsilon):
 
 
 def fast_dropout(x, rate, levels):
-    """Applies dropout with few random bits per number; None: `x` is no eager PyTorch tensor on a CPU.
+    """Applies dropout with few random bits; None: `x` is not an eager PyTorch tensor on a CPU.
 
     Args:
         x: floating-point tensor.
         rate: from 0 to 1, both excluded.
         levels: at most 65,536; the rate is rounded to a multiple of `1 / levels`.
     """
-    if keras.backend.backend() != "torch" or not _is_eager(x) or x.device.type != "cpu":
+    if BACKEND != "torch" or not _is_eager(x) or x.device.type != "cpu":
         return None
-    import torch
-
     dropped, count = round(rate * levels), prod(x.shape)
     words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
     bits = words.view(torch.int16)[:count].view(x.shape)
@@ -114,7 +114,7 @@ def fast_dropout(x, rate, levels):
 
 def mean_in_forward_pass(name):
     """Returns a metric, a mean, that layers may update when they are called."""
-    return (_HostMean if keras.backend.backend() == "jax" else keras.metrics.Mean)(name=name)
+    return (_HostMean if BACKEND == "jax" else keras.metrics.Mean)(name=name)
 
 
 class _HostMean(keras.metrics.Metric):
@@ -131,8 +131,6 @@ class _HostMean(keras.metrics.Metric):
         self.total, self.count = 0.0, 0
 
     def update_state(self, value):
-        import jax
-
         jax.debug.callback(self.add, value)
 
     def add(self, value):
@@ -143,8 +141,6 @@ class _HostMean(keras.metrics.Metric):
         return np.float32(self.total / max(self.count, 1))
 
     def result(self):
-        import jax
-
         return jax.experimental.io_callback(self.mean, jax.ShapeDtypeStruct((), "float32"))
 
 
@@ -163,22 +159,15 @@ def value_and_gradients(function, values, create_graph=False):
         The result of the function, and a list of gradients, None where it does not depend on a
         value (zeros on JAX).
     """
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
+    if BACKEND == "jax":
         return jax.value_and_grad(function, has_aux=True)(values)
-    if backend == "tensorflow":
-        import tensorflow as tf
-
+    if BACKEND == "tensorflow":
         with tf.GradientTape() as tape:
             tape.watch(values)
             result = function(values)
         gradients = tape.gradient(result[0], values)
         # gradients of embeddings are IndexedSlices, which cannot be added
         return result, [None if g is None else tf.convert_to_tensor(g) for g in gradients]
-    import torch
-
     values = [v if v.requires_grad else v.detach().requires_grad_() for v in values]
     result = function(values)
     return result, torch.autograd.grad(
@@ -188,51 +177,41 @@ def value_and_gradients(function, values, create_graph=False):
 
 def without_gradients():
     """Returns a context in which PyTorch records no operations for gradients."""
-    if keras.backend.backend() != "torch":
+    if BACKEND != "torch":
         return nullcontext()
-    import torch
-
     return torch.no_grad()
 
 
 def current_values(variables):
     """Returns the values of variables, which later assignments do not change on TensorFlow."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    if BACKEND == "tensorflow":
         return [tf.convert_to_tensor(v.value) for v in variables]
     return [v.value for v in variables]
 
 
 def trains_functionally():
     """Returns whether Keras passes the values of variables to `train_step`, as on JAX."""
-    return keras.backend.backend() == "jax"
+    return BACKEND == "jax"
 
 
 def random_state():
     """Returns the state of torch's generators; the other backends use Keras' seeds only."""
-    if keras.backend.backend() != "torch":
+    if BACKEND != "torch":
         return None
-    import torch
-
     return torch.get_rng_state(), torch.cuda.get_rng_state_all()
 
 
 def set_random_state(state):
     """Restores the state of `random_state`."""
     if state is not None:
-        import torch
-
         torch.set_rng_state(state[0])
         torch.cuda.set_rng_state_all(state[1])
 
 
 def replicas():
     """Returns the number of devices among which TensorFlow splits a batch, and Keras its loss."""
-    if keras.backend.backend() != "tensorflow":
+    if BACKEND != "tensorflow":
         return 1
-    import tensorflow as tf
-
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
@@ -241,15 +220,10 @@ def replicas():
 
 def compiled(function):
     """Compiles a function of tensors, on TensorFlow for all shapes; PyTorch just calls it."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
+    if BACKEND == "jax":
         return jax.jit(function)
-    if backend == "torch":
+    if BACKEND == "torch":
         return without_gradients()(function)
-    import tensorflow as tf
-
     return tf.function(function, autograph=False, reduce_retracing=True)
 
 
@@ -265,15 +239,11 @@ def compiled_by_shape(function, variables):
             depend on the values of tensors.
         variables: list of the Keras variables it uses; their values are read at each call.
     """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
+    if BACKEND == "tensorflow":
         return tf.function(function, jit_compile=True, autograph=False)
-    if backend == "torch":
+    if BACKEND == "torch":
         program = Recorded(function, lambda: variables, _stateless, _torchscript)
         return without_gradients()(program)
-    import jax
 
     @jax.jit
     def program(values, *arguments):
@@ -285,7 +255,7 @@ def compiled_by_shape(function, variables):
 
 def compiles_loops():
     """Returns whether a compiled function may have `ops.while_loop`; PyTorch's unrolls it."""
-    return keras.backend.backend() != "torch"
+    return BACKEND != "torch"
 
 
 class Recorded:
@@ -297,8 +267,8 @@ class Recorded:
             their values are read at each call.
         with_values: function of these variables and values that returns a context in which the
             variables have the values.
-        compile: function of the recorded operations and their arguments, all tensors, that returns what
-            is called in its place.
+        compile: function of the recorded operations and their arguments, all tensors, that returns
+            what is called in their place.
         tracing_mode: of `make_fx`; "fake" computes no values.
     """
 
@@ -307,8 +277,6 @@ class Recorded:
         self.compile, self.tracing_mode, self.programs = compile, tracing_mode, {}
 
     def __call__(self, *arguments):
-        from torch.utils import _pytree as pytree
-
         tensors, structure = pytree.tree_flatten(arguments)
         key = (structure, *((t.shape, t.dtype) for t in tensors))
         if key not in self.programs:
@@ -319,8 +287,7 @@ class Recorded:
 
     def record(self, tensors, structure):
         """Returns the program of flat tensors, its variables, and the structure of its results."""
-        from torch.fx.experimental.proxy_tensor import make_fx
-        from torch.utils import _pytree as pytree
+        from torch.fx.experimental.proxy_tensor import make_fx  # its import takes a second
 
         variables, structures = self.variables(), []
 
@@ -343,8 +310,6 @@ def _stateless(variables, values):
 
 def _torchscript(operations, arguments):
     """Compiles recorded operations with PyTorch's tracer, for less Python per operation."""
-    import torch
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return torch.jit.trace(operations, arguments, check_trace=False)
@@ -362,8 +327,7 @@ def last_state(step, state, inputs, when):
         inputs: `(steps, ...)`.
         when: boolean scalar, whether to take the steps at all.
     """
-    backend = keras.backend.backend()
-    if backend == "jax":
+    if BACKEND == "jax":
         return ops.cond(
             when,
             lambda: ops.scan(
@@ -371,12 +335,10 @@ def last_state(step, state, inputs, when):
             )[0],
             lambda: state,
         )
-    if backend == "torch":
+    if BACKEND == "torch":
         for step_input in ops.unstack(inputs) if when else ():
             state = step(state, step_input)
         return state
-    import tensorflow as tf
-
     steps = tf.shape(inputs)[0]
     return tf.while_loop(
         lambda i, _: tf.logical_and(when, i < steps),
@@ -399,12 +361,8 @@ def small_tensors(most_bytes):
     Raises:
         MemoryError: in the context: there are more.
     """
-    if keras.backend.backend() != "torch":
+    if BACKEND != "torch":
         return nullcontext()
-    import torch
-    from torch.multiprocessing.reductions import StorageWeakRef
-    from torch.utils import _pytree as pytree
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     # operations that need the values, and whose result is not larger
     needs_values = {
@@ -455,7 +413,7 @@ def small_tensors(most_bytes):
 
 def predict_without_xla(model):
     """Makes `model.predict` skip XLA, which would compile for seconds at each new shape."""
-    if keras.backend.backend() == "tensorflow":
+    if BACKEND == "tensorflow":
         model.compile(jit_compile=False)
 
 
@@ -470,9 +428,7 @@ def where(condition, yes, no):
 def copy_values(variables, sources):
     """Copies the values of variables to others, also while a program is traced."""
     scope = nullcontext()
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    if BACKEND == "tensorflow":
         scope = tf.init_scope()
     with scope:
         for variable, source in zip(variables, sources, strict=True):
@@ -488,7 +444,7 @@ def cond_with_variables(condition, yes, no, tensors, variables):
         tensors: list of arguments of the branches.
         variables: all variables that the branches read or assign to.
     """
-    if keras.backend.backend() == "jax":
+    if BACKEND == "jax":
 
         def pure(function):
             def branch():
@@ -503,9 +459,7 @@ def cond_with_variables(condition, yes, no, tensors, variables):
         for variable, value in zip(variables, changed, strict=True):
             variable.assign(value)
         return
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    if BACKEND == "tensorflow":
         replica = tf.distribute.get_replica_context()
         if replica and tf.distribute.has_strategy():
 
@@ -531,9 +485,7 @@ def all_finite(gradients):
     parts = [g.values if is_sparse(g) else g for g in gradients]
     sums = [ops.sum(ops.cast(part, "float32")) for part in parts]
     finite = ops.all(ops.isfinite(ops.stack(sums)))
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    if BACKEND == "tensorflow":
         nonfinite = tf.cast(tf.logical_not(finite), "int32")
         replica = tf.distribute.get_replica_context()
         finite = tf.equal(replica.all_reduce(tf.distribute.ReduceOp.SUM, nonfinite), 0)
@@ -546,8 +498,6 @@ def dense_gradient(gradient):
     Keras would square the rows of sparse ones before summing them.
     """
     if is_sparse(gradient):
-        import tensorflow as tf
-
         return tf.convert_to_tensor(gradient)
     return gradient
 
@@ -556,8 +506,6 @@ def each_row_once(gradient):
     """Sums duplicate rows of a sparse gradient at their first occurrence, and zeros the others."""
     if not is_sparse(gradient):
         return gradient
-    import tensorflow as tf
-
     ids, sums, first = row_sums(gradient)
     rows = tf.where(first[:, None], sums, 0)
     return tf.IndexedSlices(rows, ids, gradient.dense_shape)
@@ -565,8 +513,6 @@ def each_row_once(gradient):
 
 def row_sums(gradient):
     """Returns sorted row indices, the sum of all rows with that index, and which are the first."""
-    import tensorflow as tf
-
     order = tf.argsort(gradient.indices)
     ids = tf.gather(gradient.indices, order)
     first = tf.concat([[True], ids[1:] != ids[:-1]], 0)
@@ -586,7 +532,7 @@ def by_rows(gradient, rows, whole):
     elif is_sparse(gradient):
         ids, sums, _ = row_sums(gradient)
         rows(ids, sums)
-    elif keras.backend.backend() == "torch":
+    elif BACKEND == "torch":
         with without_gradients():
             ids = gradient.any(1).nonzero()[:, 0]
             rows(ids, gradient[ids])
@@ -596,9 +542,7 @@ def by_rows(gradient, rows, whole):
 
 def assign_rows(optimizer, table, ids, rows):
     """Assigns rows of a variable."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    if BACKEND == "tensorflow":
         optimizer.assign(table, tf.IndexedSlices(rows, ids))
     else:
         table.value.index_copy_(0, ids, rows)
@@ -606,16 +550,12 @@ def assign_rows(optimizer, table, ids, rows):
 
 def clip_by_global_norm(gradients, limit):
     """Clips like Keras, but reads each gradient once and makes no copy of it (PyTorch)."""
-    import torch
-
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     return torch._foreach_mul(gradients, torch.clamp(limit / norm, max=1))
 
 
 def may_be_fused(gradient, variable):
     """Returns whether `fused_adam` can update a variable: eager, float32 and contiguous."""
-    import torch
-
     if not _is_eager(gradient):
         return False
     value = variable.value
@@ -635,8 +575,6 @@ def fused_adam(
         decay: float, the weight decay.
         finite: boolean scalar, whether to update at all; None: update.
     """
-    import torch
-
     values, momentums, velocities = (
         [variable.value for variable in column] for column in (variables, momentums, velocities)
     )
@@ -665,8 +603,6 @@ def fused_adam(
 
 def set_to_zero(variables, finite):
     """Sets variables to zero (PyTorch), unless `finite` is given and False."""
-    import torch
-
     values = [variable.value for variable in variables]
     if finite is None:
         torch._foreach_zero_(values)
