@@ -94,17 +94,17 @@ def fused_layer_norm(x, dim, epsilon):
     return layer_norm(x, (dim,), eps=epsilon)
 
 
-def fast_dropout(x, rate, levels):
+def fast_dropout(x, rate):
     """Applies dropout with few random bits; None: `x` is not an eager PyTorch tensor on a CPU.
 
     Args:
         x: floating-point tensor.
-        rate: from 0 to 1, both excluded.
-        levels: at most 65,536; the rate is rounded to a multiple of `1 / levels`.
+        rate: from 0 to 1, both excluded; rounded to 1/65,536, as 16 bits decide for each number.
     """
     if BACKEND != "torch" or not _is_eager(x) or x.device.type != "cpu":
         return None
-    dropped, count = round(rate * levels), prod(x.shape)
+    levels, count = 2**16, prod(x.shape)
+    dropped = round(rate * levels)
     words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
     bits = words.view(torch.int16)[:count].view(x.shape)
     mask = torch.empty(x.shape, dtype=x.dtype)

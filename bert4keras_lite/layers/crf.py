@@ -197,8 +197,8 @@ class Tagger(Layer):
 class ConditionalRandomField(Tagger):
     """Linear-chain conditional random field: logits of tags, and a score of each tag after another.
 
-    The probability of tags `y` is `exp(sum_t s[t, y_t] + sum_t A[y_(t-1), y_t]) / Z`. Losses,
-    accuracy and decoding are methods:
+    The probability of tags `y` is `exp(sum_t s[t, y_t] + sum_t A[y_(t-1), y_t]) / Z`. Losses
+    (see `CRFLoss`), accuracy and decoding are those of the layer:
 
         logits = keras.layers.Dense(num_tags)(bert.output)
         crf = ConditionalRandomField(lr_multiplier=100)

@@ -22,10 +22,8 @@ class Dropout(keras.layers.Dropout):
         A tensor of the shape of `x`.
     """
 
-    LEVELS = 2**16
-
     def call(self, x, training=False):
         y = None
         if training and 0 < self.rate < 1 and self.seed is None and not self.noise_shape:
-            y = fast_dropout(x, self.rate, self.LEVELS)
+            y = fast_dropout(x, self.rate)
         return super().call(x, training=training) if y is None else y
