@@ -126,12 +126,12 @@ class Tagger(Layer):
 
     @property
     def sparse_loss(self):
-        """`CRFLoss` of integer tags, `losses_of` with a mean for `compile`."""
+        """The `CRFLoss` of integer tags `(batch, length)`; -1 (or less): ignored."""
         return CRFLoss(self)
 
     @property
     def dense_loss(self):
-        """`CRFLoss` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
+        """The `CRFLoss` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
         return CRFLoss(self, sparse=False)
 
     @classmethod
