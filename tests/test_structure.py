@@ -33,8 +33,8 @@ MAY_IMPORT = {
 }
 # packages without a framework: what each of them may import, besides its own modules
 LIGHT = {
-    "checkpoints": {"files"},
-    "tokenizers": {"files", "hub"},
+    "checkpoints": {"checksums", "files", "protobuf"},
+    "tokenizers": {"files", "hub", "protobuf"},
     "configs": {"checkpoints", "files", "mappings"},
 }
 WITHOUT_KERAS = [
@@ -43,6 +43,8 @@ WITHOUT_KERAS = [
     "files",
     "parsing",
     "patterns",
+    "protobuf",
+    "checksums",
     "mappings",
     "configs",
     "hub",
