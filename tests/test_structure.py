@@ -19,7 +19,7 @@ MAY_IMPORT = {
         *("checkpoints", "configs", "files", "lora", "mappings", "shapes", "tokenizers"),
     },
     "losses": {"layers"},
-    "doctor": {"checkpoints", "data", "models", "tokenizers"},
+    "doctor": {"checkpoints", "configs", "data", "models", "tokenizers"},
     "lora": {"patterns"},
     "loading": {
         *("checkpoints", "claims", "configs", "files", "layers", "losses", "models"),
