@@ -22,7 +22,7 @@ import keras
 from keras import ops
 
 from bert4keras_lite.checkpoints import saving_checkpoint
-from bert4keras_lite.losses import projected_crossentropy, sequence_crossentropy
+from bert4keras_lite.losses import electra_losses, projected_crossentropy, sequence_crossentropy
 from bert4keras_lite.models import EncoderDecoder, Transformer, build_transformer_model
 from bert4keras_lite.training.step import replicas
 
@@ -476,16 +476,17 @@ class ReplacedTokenDetection(keras.Model):
         }
 
     def compute_loss(self, x, y, y_pred, sample_weight, training=True):
-        generator = global_mean(sequence_crossentropy(y, y_pred["logits"]), sample_weight)
         wrong = ops.logical_and(ops.not_equal(y_pred["guesses"], y), sample_weight > 0)
         _, replaced = scattered(wrong, x["masked_positions"], ops.shape(x["token_ids"])[1])
         counted = ops.not_equal(x["token_ids"], self.pad_token_id)
-        judged = ops.cast(y_pred["judged"][..., 0], "float32")
-        discriminator = global_mean(sequence_crossentropy(replaced, judged), counted)
-
+        generator, discriminator = electra_losses(
+            (ops.where(sample_weight > 0, y, -1), ops.where(counted, replaced, -1)),
+            (y_pred["logits"], y_pred["judged"]),
+            global_mean,
+        )
         right = ops.equal(ops.argmax(y_pred["logits"], axis=-1), y)
         self.means["accuracy"].update_state(right, sample_weight)
-        self.means["detected"].update_state(judged > 0, replaced)
+        self.means["detected"].update_state(y_pred["judged"][..., 0] > 0, replaced)
         self.means["generator_loss"].update_state(generator)
         self.means["discriminator_loss"].update_state(discriminator)
         return generator + self.weight * discriminator
