@@ -221,9 +221,9 @@ def compiled_step(settings, data, model, rows, length, predictions):
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout)
 
     with loop.precision(settings.precision), distribution.jax_distribution(data, model).scope():
-        objective = objectives.build(settings)
+        objective = objectives.build(**settings.part("model"))
         trained = objective.model
-        trained.compile(loop.optimizer(settings))
+        trained.compile(loop.make_optimizer(**settings.part("optimizer")))
         inputs = {name: array(name) for name in objective.inputs}
         targets = inputs.get("masked_positions", array("targets"))
         batch = inputs, targets, targets.astype("float32")
