@@ -116,6 +116,31 @@ def test_light_modules_load_no_framework(module):
     assert not FRAMEWORKS & {name.split(".")[0] for name in done.stdout.split()}
 
 
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("pretraining/*.py")), ids=lambda path: f"pretraining/{path.stem}"
+)
+def test_pretraining_takes_no_private_names(path):
+    """Neither of the package nor, by import, of a module of its own."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.level or "bert4keras_lite" in node.module):
+            assert not [alias.name for alias in node.names if alias.name.startswith("_")]
+
+
+def test_pretraining_is_installed_with_its_recipes():
+    (setup,) = (
+        {keyword.arg: keyword.value for keyword in node.value.keywords}
+        for node in ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )
+    assert "pretraining" in ast.literal_eval(setup["packages"].keywords[0].value)
+    (pattern,) = ast.literal_eval(setup["package_data"])["pretraining"]
+    files = {
+        path for path in (ROOT / "pretraining").rglob("*") if path.suffix not in (".py", ".pyc")
+    }
+    files = {path for path in files if path.is_file()} - {ROOT / "pretraining/README.md"}
+    assert files == {*(ROOT / "pretraining").glob(pattern)}
+
+
 PROGRAMS = [
     path for folder in (PACKAGE, ROOT / "pretraining") for path in sorted(folder.rglob("*.py"))
 ]
