@@ -228,10 +228,16 @@ def write_shard(path, records, counts=dict):
             data = framed(record)
             file.write(data)
             ends.append(ends[-1] + len(data))
-        buffer = io.BytesIO()
-        np.savez(buffer, offsets=np.array(ends), **{k: np.int64(v) for k, v in counts().items()})
-        with replacing(index_name(path)) as index:
-            index.write(buffer.getvalue())
+        numbers = {name: np.int64(number) for name, number in counts().items()}
+        write_arrays(index_name(path), {"offsets": np.array(ends)} | numbers)
+
+
+def write_arrays(path, arrays):
+    """Writes a dict name -> array as an `.npz` file, atomically."""
+    buffer = io.BytesIO()  # `np.savez` seeks, which a remote file cannot
+    np.savez(buffer, **arrays)
+    with replacing(path) as file:
+        file.write(buffer.getvalue())
 
 
 def read_arrays(path):
