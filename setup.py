@@ -31,10 +31,16 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     package_data={
-        "bert4keras_lite": ["everyday.txt", "serving/page/*", "included/NOTICE.txt", "included/*/*"]
+        "bert4keras_lite": [
+            "everyday.txt",
+            "serving/page/*",
+            "included/NOTICE.txt",
+            "included/*/*",
+        ],
+        "pretraining": ["recipes/*.yaml"],
     },
     entry_points={"console_scripts": ["bert4keras_lite = bert4keras_lite.cli:main"]},
-    packages=find_packages(include=["bert4keras_lite", "bert4keras_lite.*"]),
+    packages=find_packages(include=["bert4keras_lite", "bert4keras_lite.*", "pretraining"]),
     install_requires=[
         "keras>=3.12",
         "numpy>=1.26",

@@ -20,7 +20,7 @@ MAY_IMPORT = {
         *("checkpoints", "configs", "files", "lora", "mappings", "shapes", "tokenizers"),
     },
     "losses": {"layers"},
-    "doctor": {"checkpoints", "data", "models", "tokenizers"},
+    "doctor": {"checkpoints", "configs", "data", "models", "tokenizers"},
     "lora": {"patterns"},
     "loading": {
         *("checkpoints", "claims", "configs", "files", "layers", "losses", "models"),
@@ -34,8 +34,8 @@ MAY_IMPORT = {
 }
 # packages without a framework: what each of them may import, besides its own modules
 LIGHT = {
-    "checkpoints": {"files"},
-    "tokenizers": {"files", "hub"},
+    "checkpoints": {"checksums", "files", "protobuf"},
+    "tokenizers": {"files", "hub", "protobuf"},
     "configs": {"checkpoints", "files", "mappings"},
 }
 WITHOUT_KERAS = [
@@ -44,6 +44,8 @@ WITHOUT_KERAS = [
     "files",
     "parsing",
     "patterns",
+    "protobuf",
+    "checksums",
     "mappings",
     "configs",
     "hub",
@@ -133,6 +135,31 @@ def test_one_file_knows_what_differs_between_backends():
         if "backend" in called or imports(path)[1] & (FRAMEWORKS - {"keras"}):
             asking.add(path.relative_to(PACKAGE).as_posix())
     assert asking == {"backend.py", *ASK_FOR_BACKEND}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("pretraining/*.py")), ids=lambda path: f"pretraining/{path.stem}"
+)
+def test_pretraining_takes_no_private_names(path):
+    """Neither of the package nor, by import, of a module of its own."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.level or "bert4keras_lite" in node.module):
+            assert not [alias.name for alias in node.names if alias.name.startswith("_")]
+
+
+def test_pretraining_is_installed_with_its_recipes():
+    (setup,) = (
+        {keyword.arg: keyword.value for keyword in node.value.keywords}
+        for node in ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )
+    assert "pretraining" in ast.literal_eval(setup["packages"].keywords[0].value)
+    (pattern,) = ast.literal_eval(setup["package_data"])["pretraining"]
+    files = {
+        path for path in (ROOT / "pretraining").rglob("*") if path.suffix not in (".py", ".pyc")
+    }
+    files = {path for path in files if path.is_file()} - {ROOT / "pretraining/README.md"}
+    assert files == {*(ROOT / "pretraining").glob(pattern)}
 
 
 PROGRAMS = [
