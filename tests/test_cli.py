@@ -37,7 +37,7 @@ def test_inspect(run):
     assert (status, err) == (0, "")
     assert "bert" in out and "safetensors, hf names" in out
     assert "bert.embeddings.word_embeddings.weight" in out and "(40, 16)" in out
-    assert "masked language model     there" in out
+    assert "masked language model     present" in out
     assert "layer.1." not in out
     assert "layer.1." in run("inspect", TINY, "--all")[1]
 

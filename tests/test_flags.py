@@ -20,7 +20,7 @@ pytestmark = pytest.mark.once
 
 MODULES = [
     *("checkpoints", "data", "doctor", "generation", "layers", "loading", "lora", "losses"),
-    *("metrics", "models", "optimizers", "serving", "tokenizers", "training"),
+    *("metrics", "models", "optimizers", "pipelines", "serving", "tokenizers", "training"),
 ]
 # `training` may be a tensor; the others are told by code of the toolkit or of Keras alone
 OF_LAYERS = {"call", "quantized_call", "quantize", "compute_output_spec"}

@@ -14,8 +14,9 @@ from goldens.recipes import FOLDER
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.layers import GlobalPointer
+from bert4keras_lite.pipelines.base import Encoded
 from bert4keras_lite.serving import load, save_tagger
-from bert4keras_lite.serving.abilities import Encoded, GeneratedText, Served
+from bert4keras_lite.serving.abilities import GeneratedText, Served
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")

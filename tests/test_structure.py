@@ -27,7 +27,7 @@ MAY_IMPORT = {
     },
     "cli": {
         *("checkpoints", "configs", "data", "doctor", "files", "generation", "hub"),
-        *("loading", "mappings", "models", "serving", "shapes", "tokenizers"),
+        *("loading", "mappings", "models", "pipelines", "serving", "shapes", "tokenizers"),
     },
     "__main__": {"cli"},
 }
@@ -36,6 +36,13 @@ LIGHT = {
     "checkpoints": {"files"},
     "tokenizers": {"files", "hub"},
     "configs": {"checkpoints", "files", "mappings"},
+}
+# packages that use built models, without knowing how they are built
+MODELS_AS_THEY_COME = {
+    "generation": {"data", "files", "layers", "loading"},
+    "pipelines": {
+        *("data", "files", "generation", "hub", "layers", "loading", "metrics", "tokenizers"),
+    },
 }
 WITHOUT_KERAS = [
     "tokenizers",
@@ -84,10 +91,14 @@ def test_light_packages_know_no_framework(path):
     assert own <= {p.stem for p in path.parent.glob("*.py")} | LIGHT[path.parent.name] | FOR_ALL
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("generation/*.py")), ids=lambda p: p.stem)
-def test_generation_takes_models_as_they_come(path):
+@pytest.mark.parametrize(
+    "path",
+    sorted(path for name in MODELS_AS_THEY_COME for path in PACKAGE.glob(f"{name}/*.py")),
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
+)
+def test_models_are_taken_as_they_come(path):
     own, _ = imports(path)
-    known = {"data", "files", "layers", "loading"}
+    known = MODELS_AS_THEY_COME[path.parent.name]
     assert own <= {p.stem for p in path.parent.glob("*.py")} | known | FOR_ALL
 
 

@@ -2,7 +2,7 @@
 
     python -m bert4keras_lite serve chinese_L-12_H-768_A-12
 
-`abilities.py` has the tasks of a checkpoint, `worker.py` batches requests, and `page/` is the web
+`abilities.py` has what a checkpoint supports, `worker.py` batches requests, and `page/` is the web
 page. The other modules need `pip install "bert4keras_lite[serve]"`: `app.py` has the endpoints,
 `bodies.py` parses request bodies by `schemas.py`, `answers.py` makes JSON, `following.py` waits for
 results, `guards.py` is the middleware, `metrics.py` counts, `server.py` handles connections, and
@@ -10,12 +10,12 @@ results, `guards.py` is the middleware, `metrics.py` counts, `server.py` handles
 """
 
 _HOME = {
-    "attention_model": "attention",
-    "load": "abilities",
-    "save_tagger": "entities",
-    "Limits": "worker",
-    "create_app": "app",
-    "run": "server",
+    "attention_model": "..pipelines",
+    "save_tagger": "..pipelines",
+    "load": ".abilities",
+    "Limits": ".worker",
+    "create_app": ".app",
+    "run": ".server",
 }
 __all__ = sorted(_HOME)
 
@@ -25,7 +25,7 @@ def __getattr__(name):
 
     if name in _HOME:
         try:
-            return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+            return getattr(import_module(_HOME[name], __name__), name)
         except ModuleNotFoundError as error:
             raise ImportError(
                 f'{error}. Install it: pip install "bert4keras_lite[serve]".'
