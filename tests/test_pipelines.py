@@ -7,13 +7,18 @@ from goldens.recipes import FOLDER
 
 from bert4keras_lite import (
     build_transformer_model,
+    doctor,
     extract_entities,
     extract_features,
     fill_mask,
     load_tagger,
     load_tokenizer,
+    pipelines,
     save_tagger,
+    serving,
 )
+from bert4keras_lite.applications import doctor as new_doctor
+from bert4keras_lite.applications import serving as new_serving
 from bert4keras_lite.pipelines import FeatureExtractor
 
 TINY = FOLDER / "bert/hf_tiny_safetensors"
@@ -96,3 +101,16 @@ def test_errors_name_the_text_or_the_argument(tokenizer):
     )
     with pytest.raises(ValueError, match=r"^'大': the model's output is not finite"):
         FeatureExtractor(model, tokenizer)(["大"])
+
+
+def test_import_paths_of_version_0_1():
+    for old, names, home in (
+        (serving, ("Limits", "create_app", "load", "run"), new_serving),
+        (serving, ("attention_model", "save_tagger"), pipelines),
+        (doctor, ("SENTENCES", "Reading", "Report", "examine"), new_doctor),
+    ):
+        for name in names:
+            with pytest.warns(DeprecationWarning, match=rf"Import {name} from {home.__name__}\."):
+                assert getattr(old, name) is getattr(home, name)
+    with pytest.raises(AttributeError, match="has no attribute 'other'"):
+        _ = doctor.other

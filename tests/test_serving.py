@@ -30,7 +30,14 @@ from bert4keras_lite import (
     load_tokenizer,
     stream,
 )
-from bert4keras_lite.cli import main
+from bert4keras_lite.applications.cli import main
+from bert4keras_lite.applications.serving import Limits, abilities, following, load
+from bert4keras_lite.applications.serving.abilities import (
+    GeneratedText,
+    Served,
+    TextGenerator,
+)
+from bert4keras_lite.applications.serving.worker import Failed, Job, Overloaded, Timeout, Worker
 from bert4keras_lite.generation import Generated
 from bert4keras_lite.generation.generate import TextStream
 from bert4keras_lite.layers import ConditionalRandomField, GlobalPointer
@@ -48,23 +55,16 @@ from bert4keras_lite.pipelines import (
 )
 from bert4keras_lite.pipelines import base as pipelines_base
 from bert4keras_lite.pipelines import entities as pipelines_entities
-from bert4keras_lite.serving import Limits, abilities, following, load
-from bert4keras_lite.serving.abilities import (
-    GeneratedText,
-    Served,
-    TextGenerator,
-)
-from bert4keras_lite.serving.worker import Failed, Job, Overloaded, Timeout, Worker
 from bert4keras_lite.tokenizers.added import AddedToken
 
 httpx = pytest.importorskip("httpx")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
-create_app = pytest.importorskip("bert4keras_lite.serving.app").create_app
-from bert4keras_lite.serving import server  # noqa: E402
-from bert4keras_lite.serving.server import Server, config  # noqa: E402
+create_app = pytest.importorskip("bert4keras_lite.applications.serving.app").create_app
+from bert4keras_lite.applications.serving import server  # noqa: E402
+from bert4keras_lite.applications.serving.server import Server, config  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "bert4keras_lite/serving/page"
+PAGE = ROOT / "bert4keras_lite/applications/serving/page"
 TINY = FOLDER / "bert/hf_tiny_safetensors"
 TEXTS = ["天地不是人", "大人不小", "天", "人不是天地大小" * 3]
 CLOSE = 1e-5
@@ -1545,7 +1545,7 @@ def test_the_command_serves_until_it_is_told_to_stop():
 
 def test_without_fastapi_it_says_what_to_install(capsys, monkeypatch):
     for module in ("app", "server"):
-        monkeypatch.delitem(sys.modules, f"bert4keras_lite.serving.{module}")
+        monkeypatch.delitem(sys.modules, f"bert4keras_lite.applications.serving.{module}")
     monkeypatch.setitem(sys.modules, "fastapi", None)
     assert main(["serve", str(TINY)]) == 1
     assert "bert4keras_lite[serve]" in capsys.readouterr().err

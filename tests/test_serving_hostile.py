@@ -22,17 +22,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert4keras_lite.cli import main
+from bert4keras_lite.applications.cli import main
+from bert4keras_lite.applications.serving import Limits
+from bert4keras_lite.applications.serving.abilities import GeneratedText, Served
 from bert4keras_lite.pipelines.base import Encoded
-from bert4keras_lite.serving import Limits
-from bert4keras_lite.serving.abilities import GeneratedText, Served
 
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
-from bert4keras_lite.serving import answers, guards, reading  # noqa: E402
-from bert4keras_lite.serving.app import create_app  # noqa: E402
-from bert4keras_lite.serving.server import Lingering, OneLine, Server, config  # noqa: E402
+from bert4keras_lite.applications.serving import answers, guards, reading  # noqa: E402
+from bert4keras_lite.applications.serving.app import create_app  # noqa: E402
+from bert4keras_lite.applications.serving.server import Lingering, OneLine, Server, config  # noqa: E402
 
 TOKEN = "a-token-of-the-tests"
 HEAD = "POST /v1/vectors HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -960,7 +960,7 @@ def test_a_token_is_asked_for(caplog, capfd):
 
 
 def test_the_commands_options_reach_the_server(monkeypatch, capsys, tmp_path):
-    from bert4keras_lite import serving
+    from bert4keras_lite.applications import serving
 
     runs = []
     monkeypatch.setattr(serving, "load", lambda *_, **__: Served(None, None, {}, {}), raising=False)

@@ -19,17 +19,19 @@ MAY_IMPORT = {
         *("checkpoints", "configs", "files", "lora", "mappings", "shapes", "tokenizers"),
     },
     "losses": {"layers"},
-    "doctor": {"checkpoints", "data", "models", "tokenizers"},
+    "doctor": {"deprecated"},
+    "serving": {"deprecated"},
+    "applications/doctor": {"checkpoints", "data", "models", "tokenizers"},
     "lora": {"patterns"},
     "loading": {
         *("checkpoints", "claims", "configs", "files", "layers", "losses", "models"),
         *("optimizers", "training"),
     },
-    "cli": {
-        *("checkpoints", "configs", "data", "doctor", "files", "generation", "hub"),
-        *("loading", "mappings", "models", "pipelines", "serving", "shapes", "tokenizers"),
+    "applications/cli": {
+        *("checkpoints", "configs", "doctor", "files", "generation", "hub", "loading"),
+        *("mappings", "models", "pipelines", "serving", "shapes", "tokenizers"),
     },
-    "__main__": {"cli"},
+    "__main__": {"applications"},
 }
 # packages without a framework: what each of them may import, besides its own modules
 LIGHT = {
@@ -37,11 +39,16 @@ LIGHT = {
     "tokenizers": {"files", "hub"},
     "configs": {"checkpoints", "files", "mappings"},
 }
-# packages that use built models, without knowing how they are built
-MODELS_AS_THEY_COME = {
+# other packages: the same
+PACKAGES = {
+    "layers": set(),
+    "training": set(),
     "generation": {"data", "files", "layers", "loading"},
     "pipelines": {
         *("data", "files", "generation", "hub", "layers", "loading", "metrics", "tokenizers"),
+    },
+    "applications/serving": {
+        *("checkpoints", "generation", "hub", "models", "pipelines", "tokenizers"),
     },
 }
 WITHOUT_KERAS = [
@@ -53,7 +60,7 @@ WITHOUT_KERAS = [
     "mappings",
     "configs",
     "hub",
-    "cli",
+    "applications.cli",
     "metrics",
     "shapes",
 ]
@@ -73,47 +80,34 @@ def imports(path):
     return own, other
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def name_of(path):
+    return str(path.relative_to(PACKAGE).with_suffix(""))
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("applications/*.py")]), ids=name_of
+)
 def test_arrows_point_one_way(path):
     own, other = imports(path)
-    assert own <= MAY_IMPORT.get(path.stem, set()) | (FOR_ALL - {path.stem})
+    assert own <= MAY_IMPORT.get(name_of(path), set()) | (FOR_ALL - {path.stem})
     assert "bert4keras_lite" not in other
 
 
 @pytest.mark.parametrize(
     "path",
-    sorted(path for name in LIGHT for path in PACKAGE.glob(f"{name}/*.py")),
-    ids=lambda path: f"{path.parent.name}/{path.stem}",
+    [path for name in (*LIGHT, *PACKAGES) for path in sorted(PACKAGE.glob(f"{name}/*.py"))],
+    ids=name_of,
 )
-def test_light_packages_know_no_framework(path):
+def test_packages_know_what_they_need(path):
     own, other = imports(path)
-    assert not other & FRAMEWORKS
-    assert own <= {p.stem for p in path.parent.glob("*.py")} | LIGHT[path.parent.name] | FOR_ALL
+    folder = name_of(path.parent)
+    assert own <= {p.stem for p in path.parent.glob("*.py")} | (LIGHT | PACKAGES)[folder] | FOR_ALL
+    assert folder not in LIGHT or not other & FRAMEWORKS
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted(path for name in MODELS_AS_THEY_COME for path in PACKAGE.glob(f"{name}/*.py")),
-    ids=lambda path: f"{path.parent.name}/{path.stem}",
-)
-def test_models_are_taken_as_they_come(path):
-    own, _ = imports(path)
-    known = MODELS_AS_THEY_COME[path.parent.name]
-    assert own <= {p.stem for p in path.parent.glob("*.py")} | known | FOR_ALL
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        path
-        for package in ("layers", "training")
-        for path in sorted(PACKAGE.glob(f"{package}/*.py"))
-    ],
-    ids=lambda path: f"{path.parent.stem}-{path.stem}",
-)
-def test_layers_and_methods_know_only_each_other(path):
-    own, _ = imports(path)
-    assert own <= {p.stem for p in path.parent.glob("*.py")} | FOR_ALL
+def test_the_command_alone_imports_the_applications():
+    known = {name_of(path) for path in PACKAGE.rglob("*.py") if "applications" in imports(path)[0]}
+    assert known == {"__main__"}
 
 
 @pytest.mark.parametrize("module", WITHOUT_KERAS)

@@ -8,8 +8,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, fields
 
-from .. import arguments
-from ..pipelines import InvalidOutput
+from ... import arguments
+from ...pipelines import InvalidOutput
 
 logger = logging.getLogger(__name__)
 

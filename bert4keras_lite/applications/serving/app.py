@@ -19,8 +19,8 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from ..arguments import checks_flags
-from ..pipelines import InvalidRequest
+from ...arguments import checks_flags
+from ...pipelines import InvalidRequest
 from . import guards, metrics, schemas
 from .answers import (
     RequestProblem,

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..checkpoints import CheckpointError
-from ..generation.decoding import transformer_of
-from ..generation.generate import TextStream, prompt_of, text_options
-from ..generation.request import STEP, GenerationRequest
-from ..hub import local_directory
-from ..models import build_transformer_model
-from ..pipelines import (
+from ...checkpoints import CheckpointError
+from ...generation.decoding import transformer_of
+from ...generation.generate import TextStream, prompt_of, text_options
+from ...generation.request import STEP, GenerationRequest
+from ...hub import local_directory
+from ...models import build_transformer_model
+from ...pipelines import (
     EntityExtractor,
     FeatureExtractor,
     FillMask,
@@ -26,7 +26,7 @@ from ..pipelines import (
     attention_model,
     load_tagger,
 )
-from ..pipelines.base import (
+from ...pipelines.base import (
     EXAMPLE,
     Pipeline,
     check_ids,
@@ -36,7 +36,7 @@ from ..pipelines.base import (
     pad_batch,
     power_of_two,
 )
-from ..tokenizers import load_tokenizer
+from ...tokenizers import load_tokenizer
 
 MASKS = 16  # maximum number of masks in a text
 CANDIDATES = 50  # maximum number of candidates for a mask

@@ -10,12 +10,10 @@ results, `guards.py` is the middleware, `metrics.py` counts, `server.py` handles
 """
 
 _HOME = {
-    "attention_model": "..pipelines",
-    "save_tagger": "..pipelines",
-    "load": ".abilities",
-    "Limits": ".worker",
-    "create_app": ".app",
-    "run": ".server",
+    "load": "abilities",
+    "Limits": "worker",
+    "create_app": "app",
+    "run": "server",
 }
 __all__ = sorted(_HOME)
 
@@ -25,7 +23,7 @@ def __getattr__(name):
 
     if name in _HOME:
         try:
-            return getattr(import_module(_HOME[name], __name__), name)
+            return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
         except ModuleNotFoundError as error:
             raise ImportError(
                 f'{error}. Install it: pip install "bert4keras_lite[serve]".'

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import hub, mappings
-from .arguments import RANGES, check_options, complain, within
-from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
-from .checkpoints.dialects import adapt
-from .checkpoints.matching import detect_format, locate
-from .configs import (
+from .. import hub, mappings
+from ..arguments import RANGES, check_options, complain, within
+from ..checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
+from ..checkpoints.dialects import adapt
+from ..checkpoints.matching import detect_format, locate
+from ..configs import (
     ARCHITECTURES,
     Config,
     check_not_roberta,
@@ -46,11 +46,11 @@ from .configs import (
     warn,
     write,
 )
-from .files import replacing, tidy
-from .parsing import RepeatedKeyError, excerpt, parse_json, printable
-from .shapes import shapes_of
-from .tokenizers import load_tokenizer
-from .tokenizers.loading import FILES
+from ..files import replacing, tidy
+from ..parsing import RepeatedKeyError, excerpt, parse_json, printable
+from ..shapes import shapes_of
+from ..tokenizers import load_tokenizer
+from ..tokenizers.loading import FILES
 
 TOKEN = "BERT4KERAS_LITE_TOKEN"  # environment variable with the token of a server
 
@@ -510,8 +510,8 @@ def download(options):
 
 def _built(description, options):
     """Builds the `Transformer` of a checkpoint, with all of its heads."""
-    from .loading import load_model
-    from .models import build_transformer_model
+    from ..loading import load_model
+    from ..models import build_transformer_model
 
     heads = heads_among(description.located)
     if description.raw.format == "keras":
@@ -530,7 +530,7 @@ def _built(description, options):
 
 
 def _model_and_tokenizer(options, **defaults):
-    from .models import build_transformer_model
+    from ..models import build_transformer_model
 
     path = hub.local_directory(options.path)
     settings = defaults | _settings(options)
@@ -541,7 +541,7 @@ def _model_and_tokenizer(options, **defaults):
 
 
 def fill_mask(options):
-    from . import pipelines
+    from .. import pipelines
 
     transformer, tokenizer = _model_and_tokenizer(options, with_lm=True)
     filled = pipelines.fill_mask(transformer, tokenizer, options.texts, options.top)
@@ -554,7 +554,7 @@ def fill_mask(options):
 
 
 def generate(options):
-    from .generation import generate_text, stream
+    from ..generation import generate_text, stream
 
     transformer, tokenizer = _model_and_tokenizer(options, with_lm="linear")
     sampling_params = {
@@ -613,7 +613,7 @@ def serve(options):
 
 
 def features(options):
-    from .pipelines import extract_features
+    from ..pipelines import extract_features
 
     output = options.output
     if output and Path(output).is_dir():
