@@ -31,15 +31,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     package_data={
-        "bert4keras_lite": [
-            "everyday.txt",
-            "serving/page/*",
-            "included/NOTICE.txt",
-            "included/*/*",
-        ],
+        "bert4keras_lite": ["included/NOTICE.txt", "included/*/*"],
+        "bert4keras_lite.applications": ["everyday.txt", "serving/page/*"],
         "pretraining": ["recipes/*.yaml"],
     },
-    entry_points={"console_scripts": ["bert4keras_lite = bert4keras_lite.cli:main"]},
+    entry_points={"console_scripts": ["bert4keras_lite = bert4keras_lite.applications.cli:main"]},
     packages=find_packages(include=["bert4keras_lite", "bert4keras_lite.*", "pretraining"]),
     install_requires=[
         "keras>=3.12",

@@ -1,7 +1,7 @@
-"""`python -m bert4keras_lite`: see `cli.py`."""
+"""`python -m bert4keras_lite`: see `applications/cli.py`."""
 
 import sys
 
-from .cli import main
+from .applications.cli import main
 
 sys.exit(main())

@@ -150,14 +150,14 @@ def transformer_of(model, prefix=None, path=None):
     token table has the description: the graph is built again from the same layers.
 
     Args:
-        model: a `keras.Model`.
+        model: a `keras.Model`; or a `Transformer`, which is returned.
         prefix: of the `Transformer`; None: there is only one.
         path: of the file of the model, which may have a config next to it.
 
     Raises:
         ValueError: there is none, or there are several.
     """
-    known = getattr(model, "transformer", None)
+    known = model if isinstance(model, Transformer) else getattr(model, "transformer", None)
     if known is not None and prefix in (None, known.prefix):
         return known
     where = path or getattr(model, "name", model)

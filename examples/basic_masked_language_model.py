@@ -7,9 +7,7 @@ DIR: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name 
 
 import argparse
 
-import numpy as np
-
-from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite import build_transformer_model, fill_mask, load_tokenizer
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint")
@@ -22,16 +20,10 @@ texts = args.text or [
     "法国的首都是[MASK]黎。",
 ]
 
-tokenizer = load_tokenizer(checkpoint, special_tokens_in_text=True)
+tokenizer = load_tokenizer(checkpoint)
 model = build_transformer_model(checkpoint, with_mlm=True)
 
-for text in texts:
-    token_ids, segment_ids = tokenizer.encode(text)
-    probabilities = model.predict([np.array([token_ids]), np.array([segment_ids])], verbose=0)[0]
+for text, masks in zip(texts, fill_mask(model, tokenizer, texts, top_k=5), strict=True):
     print(text)
-    for position in np.flatnonzero(np.equal(token_ids, tokenizer.token_mask_id)):
-        best = probabilities[position].argsort()[::-1][:5]
-        print(
-            "   ",
-            "  ".join(f"{tokenizer.id_to_token(i)} {probabilities[position, i]:.2f}" for i in best),
-        )
+    for candidates in masks:
+        print("   ", "  ".join(f"{token} {probability:.2f}" for token, probability in candidates))

@@ -25,7 +25,7 @@ from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.layers import EfficientGlobalPointer, GlobalPointer
 from bert4keras_lite.losses import multilabel_categorical_crossentropy
 from bert4keras_lite.optimizers import AdamW
-from bert4keras_lite.serving import save_tagger
+from bert4keras_lite.pipelines import save_tagger
 
 args = arguments(
     __doc__,

@@ -32,7 +32,7 @@ from bert4keras_lite.layers import ConditionalRandomField
 from bert4keras_lite.losses import sequence_crossentropy
 from bert4keras_lite.metrics import bio_spans
 from bert4keras_lite.optimizers import AdamW
-from bert4keras_lite.serving import save_tagger
+from bert4keras_lite.pipelines import save_tagger
 
 args = arguments(
     __doc__,

@@ -162,7 +162,7 @@ class Saved:
 
     def save(self, directory, format):
         if format == "tagger":
-            from bert4keras_lite.serving.entities import save_tagger
+            from bert4keras_lite.pipelines import save_tagger
 
             save_tagger(directory, self.tagger, self.labels, self.tokenizer)
         else:
@@ -178,7 +178,7 @@ class Saved:
 
         different = []
         if format == "tagger":
-            from bert4keras_lite.serving.entities import load_tagger
+            from bert4keras_lite.pipelines import load_tagger
 
             model, labels, _ = load_tagger(directory)
             arrays = [np.asarray(weight) for weight in model.get_weights()]

@@ -11,8 +11,8 @@ import pytest
 from goldens.recipes import FOLDER
 from running import operation_by_operation
 
+from bert4keras_lite.applications.cli import main
 from bert4keras_lite.checkpoints import open_checkpoint
-from bert4keras_lite.cli import main
 from bert4keras_lite.generation import generate_text
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.tokenizers import Tokenizer, load_tokenizer
@@ -37,7 +37,7 @@ def test_inspect(run):
     assert (status, err) == (0, "")
     assert "bert" in out and "safetensors, hf names" in out
     assert "bert.embeddings.word_embeddings.weight" in out and "(40, 16)" in out
-    assert "masked language model     there" in out
+    assert "masked language model     present" in out
     assert "layer.1." not in out
     assert "layer.1." in run("inspect", TINY, "--all")[1]
 
@@ -89,7 +89,7 @@ def test_tokens_that_would_control_the_terminal(run, tmp_path):
 
 def test_inspect_and_convert_need_no_framework(tmp_path):
     code = (
-        "import sys; from bert4keras_lite.cli import main;"
+        "import sys; from bert4keras_lite.applications.cli import main;"
         f"main(['inspect', {str(TINY)!r}]); main(['convert', {str(TINY)!r}, {str(tmp_path / 'o')!r}, '--to', 'tf']);"
         "print('LOADED', *(m for m in ('keras', 'tensorflow', 'torch', 'jax') if m in sys.modules))"
     )

@@ -33,7 +33,8 @@ import pytest
 from goldens import recipes
 from running import operation_by_operation, without_tracing
 
-from bert4keras_lite import build_transformer_model, cli, save_checkpoint
+from bert4keras_lite import build_transformer_model, save_checkpoint
+from bert4keras_lite.applications import cli
 from bert4keras_lite.configs import Config
 from pretraining import config, train
 from pretraining.masking import OBJECTIVES

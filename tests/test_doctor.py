@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from running import without_tracing
 
-from bert4keras_lite.doctor import SENTENCES, examine
+from bert4keras_lite.applications.doctor import SENTENCES, examine
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.tokenizers import Tokenizer, load_vocab, save_vocab
 

@@ -19,8 +19,9 @@ from bert4keras_lite.models import build_transformer_model
 pytestmark = pytest.mark.once
 
 MODULES = [
-    *("checkpoints", "data", "doctor", "generation", "layers", "loading", "lora", "losses"),
-    *("metrics", "models", "optimizers", "serving", "tokenizers", "training"),
+    *("applications.doctor", "applications.serving", "checkpoints", "data", "generation", "layers"),
+    *("loading", "lora", "losses", "metrics", "models", "optimizers", "pipelines", "tokenizers"),
+    "training",
 ]
 # `training` may be a tensor; the others are told by code of the toolkit or of Keras alone
 OF_LAYERS = {"call", "quantized_call", "quantize", "compute_output_spec"}

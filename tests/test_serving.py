@@ -30,31 +30,41 @@ from bert4keras_lite import (
     load_tokenizer,
     stream,
 )
-from bert4keras_lite.cli import main
+from bert4keras_lite.applications.cli import main
+from bert4keras_lite.applications.serving import Limits, abilities, following, load
+from bert4keras_lite.applications.serving.abilities import (
+    GeneratedText,
+    Served,
+    TextGenerator,
+)
+from bert4keras_lite.applications.serving.worker import Failed, Job, Overloaded, Timeout, Worker
 from bert4keras_lite.generation import Generated
 from bert4keras_lite.generation.generate import TextStream
 from bert4keras_lite.layers import ConditionalRandomField, GlobalPointer
 from bert4keras_lite.metrics import bio_spans
-from bert4keras_lite.serving import Limits, abilities, attention_model, following, load, save_tagger
-from bert4keras_lite.serving.abilities import (
-    GeneratedText,
+from bert4keras_lite.pipelines import (
+    EntityExtractor,
+    FeatureExtractor,
+    FillMask,
+    InvalidOutput,
     InvalidRequest,
-    Served,
-    SinglePass,
-    TextGenerator,
+    UnsupportedTask,
+    attention_model,
+    load_tagger,
+    save_tagger,
 )
-from bert4keras_lite.serving.entities import load_tagger
-from bert4keras_lite.serving.worker import Failed, Job, Overloaded, Timeout, Worker
+from bert4keras_lite.pipelines import base as pipelines_base
+from bert4keras_lite.pipelines import entities as pipelines_entities
 from bert4keras_lite.tokenizers.added import AddedToken
 
 httpx = pytest.importorskip("httpx")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
-create_app = pytest.importorskip("bert4keras_lite.serving.app").create_app
-from bert4keras_lite.serving import server  # noqa: E402
-from bert4keras_lite.serving.server import Server, config  # noqa: E402
+create_app = pytest.importorskip("bert4keras_lite.applications.serving.app").create_app
+from bert4keras_lite.applications.serving import server  # noqa: E402
+from bert4keras_lite.applications.serving.server import Server, config  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "bert4keras_lite/serving/page"
+PAGE = ROOT / "bert4keras_lite/applications/serving/page"
 TINY = FOLDER / "bert/hf_tiny_safetensors"
 TEXTS = ["天地不是人", "大人不小", "天", "人不是天地大小" * 3]
 CLOSE = 1e-5
@@ -298,7 +308,7 @@ def test_prompts_may_take_all_but_the_room_for_the_answer(writer, length, new_to
 def test_masks_of_tokenizers_without_start_or_end(bert, marks):
     start, end = ("[CLS]" if marks == "start" else None), ("[SEP]" if marks == "end" else None)
     tokenizer = load_tokenizer(TINY, token_start=start, token_end=end)
-    ability = abilities.FillMask(bert, tokenizer)
+    ability = FillMask(bert, tokenizer)
     for inner, text in ((["[MASK]"], "[MASK]"), (["天", "[MASK]", "地"], "天[MASK]地")):
         tokens = [*([start] if start else []), *inner, *([end] if end else [])]
         item = ability.prepare(text)
@@ -318,12 +328,12 @@ def test_masks_of_tokenizers_without_start_or_end(bert, marks):
 def test_a_mask_that_is_another_special_token_masks_nothing(bert, tokenizer, name):
     token = tokenizer.special_tokens[name]
     other = load_tokenizer(TINY, token_mask=token)
-    with pytest.raises(abilities.UnsupportedTask, match=rf"not for masks alone: .* token_{name}\."):
-        abilities.FillMask(bert, other)
+    with pytest.raises(UnsupportedTask, match=rf"not for masks alone: .* token_{name}\."):
+        FillMask(bert, other)
 
 
 def test_masks_are_those_that_were_found(bert, tokenizer, monkeypatch):
-    ability = abilities.FillMask(bert, tokenizer)
+    ability = FillMask(bert, tokenizer)
     mask = ability.tokenizer.token_mask_id
     monkeypatch.setattr(ability.tokenizer, "encode", lambda text: ([2, mask, 3], [0, 0, 0]))
     assert ability.prepare("天[MASK]地").positions == [2]
@@ -442,7 +452,7 @@ def test_scores_that_are_none_are_an_error_of_one_text(kind, tokenizer, caplog):
     layer = GlobalPointer(2, 8) if kind == "pointers" else keras.layers.Dense(2)
     output = layer(base.model.output)
     output = ConditionalRandomField()(output) if kind == "CRF" else output
-    ability = abilities.Entities(keras.Model(base.inputs, output), labels, tokenizer)
+    ability = EntityExtractor(keras.Model(base.inputs, output), labels, tokenizer)
     spoiled(base, tokenizer.token_to_id("大"))
     with working() as worker:
         right, wrong = run(worker, *((ability, ability.prepare(text)) for text in ("天地", "大")))
@@ -457,17 +467,15 @@ def test_scores_that_are_none_are_an_error_of_one_text(kind, tokenizer, caplog):
 
 def test_scores_of_what_cannot_be_are_none_of_an_error():
     scores = np.array([[-np.inf, 1.0]])
-    assert abilities.check_logits(scores) is scores
+    assert pipelines_entities.check_logits(scores) is scores
     for wrong in (np.inf, np.nan):
-        with pytest.raises(Failed, match="not finite"):
-            abilities.check_logits(np.array([[wrong, 1.0]]))
+        with pytest.raises(InvalidOutput, match="not finite"):
+            pipelines_entities.check_logits(np.array([[wrong, 1.0]]))
 
 
 def held_by(answer):
     """Bytes that stay in memory as long as an answer of arrays does."""
-    arrays = answer.values() if isinstance(answer, dict) else [answer]
-    owners = (array if array.base is None else array.base for array in arrays)
-    return sum(owner.nbytes for owner in owners)
+    return (answer if answer.base is None else answer.base).nbytes
 
 
 def test_an_answer_keeps_nothing_of_its_batch(served):
@@ -479,7 +487,7 @@ def test_an_answer_keeps_nothing_of_its_batch(served):
         weights, *_ = run(worker, *jobs)
         states, *_ = run(worker, *[(vectors, vectors.prepare("天地不是人"))] * 8)
     assert held_by(weights) == weights.nbytes == 4 * 2 * 7 * 7
-    assert held_by(states) == 2 * 4 * served.transformer.config.hidden_size
+    assert held_by(states) == 4 * served.transformer.config.hidden_size
 
 
 def test_an_id_that_the_model_lacks_is_refused_for_its_text_alone(served_writer):
@@ -596,7 +604,7 @@ def test_tags_are_decoded_wherever_the_crf_is(end, tokenizer, tmp_path):
             save_tagger(tmp_path, model, labels, tokenizer)
         return
     save_tagger(tmp_path, model, labels, tokenizer)
-    found = abilities.Entities(*load_tagger(tmp_path))
+    found = EntityExtractor(*load_tagger(tmp_path))
     for text in TEXTS:
         item = found.prepare(text)
         ((_, tags),) = found.predicted([item])
@@ -646,7 +654,7 @@ def test_what_is_on_top_sees_no_filling(top, tokenizer):
     for layer in TOPS.get(top, []):
         x = type(layer).from_config(layer.get_config())(x)
     model = keras.Model(base.inputs, keras.layers.Dense(3)(x))
-    ability = abilities.Entities(model, ["O", "B-人", "I-人"], tokenizer)
+    ability = EntityExtractor(model, ["O", "B-人", "I-人"], tokenizer)
     assert (ability.filler is not None) == (top in ("dense", "softmax", "recurrent"))
     assert ability.vocab_size == base.transformer.config.vocab_size
     assert ability.longest == base.transformer.config.max_position
@@ -665,7 +673,7 @@ def test_models_for_texts_of_one_length(top, tokenizer):
     for layer in TOPS[top]:
         x = type(layer).from_config(layer.get_config())(x)
     model = keras.Model(base.inputs, keras.layers.Dense(3)(x))
-    ability = abilities.Entities(model, ["O", "B-人", "I-人"], tokenizer)
+    ability = EntityExtractor(model, ["O", "B-人", "I-人"], tokenizer)
     items = [ability.prepare(text) for text in ("天地不是人", "大")]
     for item, (scores, _) in zip(items, ability.predicted(items), strict=True):
         ids = np.array([item.ids + [0] * (12 - len(item.ids))])
@@ -683,20 +691,16 @@ def test_models_for_texts_of_one_length(top, tokenizer):
         np.testing.assert_allclose(found[:4], expected[:4], atol=CLOSE)
     base = build_transformer_model(TINY, sequence_length=12, pad_token_id=-1)
     model = keras.Model(base.inputs, keras.layers.Dense(3)(base.output))
-    with pytest.raises(
-        abilities.UnsupportedTask, match="for texts of 12 tokens and has no padding"
-    ):
-        abilities.Entities(model, ["O", "B-人", "I-人"], tokenizer)
+    with pytest.raises(UnsupportedTask, match="for texts of 12 tokens and has no padding"):
+        EntityExtractor(model, ["O", "B-人", "I-人"], tokenizer)
 
 
 def test_a_tagger_that_takes_more_than_a_text(tokenizer):
     base = build_transformer_model(TINY)
     more = keras.Input((None, 4), name="words")
     model = keras.Model([*base.inputs, more], keras.layers.Concatenate()([base.output, more]))
-    with pytest.raises(
-        abilities.UnsupportedTask, match=r"takes token_ids, segment_ids, words; expected"
-    ):
-        abilities.Entities(model, ["O"], tokenizer)
+    with pytest.raises(UnsupportedTask, match=r"takes token_ids, segment_ids, words; expected"):
+        EntityExtractor(model, ["O"], tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -711,17 +715,17 @@ def test_a_mask_takes_the_white_space_beside_it(bert, sides, ids):
         token_start=None,
         token_end=None,
         added_tokens={"[MASK]": mask},
-        special_tokens={"mask": "[MASK]"},
+        other_uses_of_mask=list,
         encode=lambda text: ([6 if character == " " else 5 for character in text], None),
     )
-    assert abilities.FillMask(bert, tokenizer).prepare("a [MASK] a").ids == ids
+    assert FillMask(bert, tokenizer).prepare("a [MASK] a").ids == ids
 
 
 def test_programs_for_many_lengths_are_not_all_kept(tokenizer, monkeypatch):
     """Where nothing fills up texts, each length is a program of its own: clients choose them."""
-    monkeypatch.setattr(abilities, "PROGRAMS", 2)
+    monkeypatch.setattr(pipelines_base, "PROGRAMS", 2)
     transformer = build_transformer_model(TINY, pad_token_id=-1, return_keras_model=False)
-    ability, made = abilities.SentenceVectors(transformer, tokenizer), []
+    ability, made = FeatureExtractor(transformer, tokenizer), []
     make = ability.model.make_predict_function
     monkeypatch.setattr(
         ability.model,
@@ -738,11 +742,11 @@ def test_programs_for_many_lengths_are_not_all_kept(tokenizer, monkeypatch):
 def test_a_tagger_that_finds_a_span_everywhere(tokenizer, monkeypatch):
     base = build_transformer_model(TINY)
     model = keras.Model(base.inputs, GlobalPointer(2, 8)(base.output))
-    ability = abilities.Entities(model, ["人", "地"], tokenizer)
+    ability = EntityExtractor(model, ["人", "地"], tokenizer)
     item = ability.prepare("天地")
-    monkeypatch.setattr(abilities, "SPANS", 31)
+    monkeypatch.setattr(pipelines_entities, "SPANS", 31)
     assert ability.answer(item, (np.zeros((2, 4, 4)), None)) == []
-    with pytest.raises(Failed, match="finds 32 spans in a text; at most 31"):
+    with pytest.raises(InvalidOutput, match="finds 32 spans in a text; at most 31"):
         ability.answer(item, (np.ones((2, 4, 4)), None))
 
 
@@ -765,14 +769,14 @@ def test_a_prompt_that_begins_with_padding_is_refused_before_it_has_neighbours()
 
 def test_a_token_that_is_none_is_refused(tokenizer):
     with pytest.raises(InvalidRequest, match=r"not in the vocabulary, which has no \[UNK\]"):
-        abilities.check_ids([2, None], 9, tokenizer)
+        pipelines_base.check_ids([2, None], 9, tokenizer)
 
 
 def test_a_token_that_the_model_hides_has_no_tag(tokenizer):
     base = build_transformer_model(TINY, return_keras_model=False)
     scores = keras.layers.Dense(2)(base.model.output)
     model = keras.Model(base.inputs, ConditionalRandomField()(scores))
-    ability = abilities.Entities(model, ["O", "B-人"], tokenizer)
+    ability = EntityExtractor(model, ["O", "B-人"], tokenizer)
     item = ability.prepare("天地")
     tags = np.array([0, -1, 0, 0])
     assert ability.answer(item, (np.zeros((4, 2)), tags)) == []
@@ -781,7 +785,7 @@ def test_a_token_that_the_model_hides_has_no_tag(tokenizer):
 def test_an_entity_ends_before_a_special_token_that_has_its_tag(tokenizer):
     base = build_transformer_model(TINY)
     model = keras.Model(base.inputs, keras.layers.Dense(3)(base.output))
-    ability = abilities.Entities(model, ["O", "B-人", "I-人"], tokenizer)
+    ability = EntityExtractor(model, ["O", "B-人", "I-人"], tokenizer)
     item = ability.prepare("人天地")
     for tags, start in [((0, 0, 1, 2, 2), 1), ((1, 2, 2, 2, 2), 0)]:
         assert ability.answer(item, (np.zeros((5, 3)), np.array(tags))) == [(start, 3, "人")]
@@ -1043,8 +1047,8 @@ class Characters(str):
         return list(self)
 
 
-class Vectors(dict):
-    """The vectors of a text without tokens, to be echoed."""
+class Vector(tuple):
+    """The vector of a text without tokens, to be echoed."""
 
     ids = ()
 
@@ -1322,7 +1326,7 @@ def echoing(transformer, tokenizer, ability):
     if ability.generates:
         ability.prepare = lambda text, **settings: Characters(text)
     else:
-        ability.prepare = lambda text: Vectors(mean=np.ones(2))
+        ability.prepare = lambda text, pooling="mean": Vector((1.0, 1.0))
     return Served(transformer, tokenizer, {name: ability}, {})
 
 
@@ -1346,10 +1350,10 @@ def test_many_at_once_lose_nothing_and_get_their_own_answers(served, client):
 
     app = create_app(served)
     passes = []
-    outputs = SinglePass.outputs
+    outputs = pipelines_base.Pipeline.outputs
     with pytest.MonkeyPatch.context() as patch, listening(app) as (address, _):
         patch.setattr(
-            SinglePass,
+            pipelines_base.Pipeline,
             "outputs",
             lambda self, rows, *more: passes.append(len(rows)) or outputs(self, rows, *more),
         )
@@ -1541,7 +1545,7 @@ def test_the_command_serves_until_it_is_told_to_stop():
 
 def test_without_fastapi_it_says_what_to_install(capsys, monkeypatch):
     for module in ("app", "server"):
-        monkeypatch.delitem(sys.modules, f"bert4keras_lite.serving.{module}")
+        monkeypatch.delitem(sys.modules, f"bert4keras_lite.applications.serving.{module}")
     monkeypatch.setitem(sys.modules, "fastapi", None)
     assert main(["serve", str(TINY)]) == 1
     assert "bert4keras_lite[serve]" in capsys.readouterr().err

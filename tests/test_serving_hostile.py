@@ -22,16 +22,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert4keras_lite.cli import main
-from bert4keras_lite.serving import Limits
-from bert4keras_lite.serving.abilities import Encoded, GeneratedText, Served
+from bert4keras_lite.applications.cli import main
+from bert4keras_lite.applications.serving import Limits
+from bert4keras_lite.applications.serving.abilities import GeneratedText, Served
+from bert4keras_lite.pipelines.base import Encoded
 
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
-from bert4keras_lite.serving import answers, guards, reading  # noqa: E402
-from bert4keras_lite.serving.app import create_app  # noqa: E402
-from bert4keras_lite.serving.server import Lingering, OneLine, Server, config  # noqa: E402
+from bert4keras_lite.applications.serving import answers, guards, reading  # noqa: E402
+from bert4keras_lite.applications.serving.app import create_app  # noqa: E402
+from bert4keras_lite.applications.serving.server import Lingering, OneLine, Server, config  # noqa: E402
 
 TOKEN = "a-token-of-the-tests"
 HEAD = "POST /v1/vectors HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -53,7 +54,7 @@ class Ability:
     def __init__(self, value, held=None):
         self.value, self.held, self.began = value, held, threading.Event()
 
-    def prepare(self, text):
+    def prepare(self, text, **settings):
         return Encoded(text, list(range(len(text))), [(i, i + 1) for i in range(len(text))])
 
     def key(self, item):
@@ -116,7 +117,7 @@ def app_of(limits=None, hosts=(), token=None, **abilities):
     )
 
 
-VECTOR = {"mean": np.ones(3, "float32"), "cls": np.zeros(3, "float32")}
+VECTOR = np.ones(3, "float32")
 
 
 def vectors(limits=None, **settings):
@@ -241,7 +242,7 @@ def test_an_answer_has_a_limit(matrices):
     app = app_of(
         Limits(numbers=99),
         attention=Matrices(matrices),
-        vectors=Ability({"mean": np.ones(50)}),
+        vectors=Ability(np.ones(50)),
         entities=Ability(spans),
         fill_mask=Ability(masks),
     )
@@ -335,13 +336,13 @@ def test_a_pass_that_takes_longer_than_a_request_may_is_told_in_time():
 def test_tokenizing_takes_of_the_seconds_of_a_request():
     ability = Ability(VECTOR)
     prepare = ability.prepare
-    ability.prepare = lambda text: time.sleep(1.2) or prepare(text)
+    ability.prepare = lambda text, **settings: time.sleep(1.2) or prepare(text)
     with asking(app_of(Limits(seconds=1), vectors=ability)) as client:
         assert client.post("/v1/vectors", json={"texts": ["a"]}).status_code == 504
 
 
 def test_cosines_of_large_vectors():
-    with asking(app_of(vectors=Ability({"mean": np.full(3, 1e30, "float32")}))) as client:
+    with asking(app_of(vectors=Ability(np.full(3, 1e30, "float32")))) as client:
         found = client.post("/v1/similarity", json={"texts": ["a", "b"]}).json()["similarity"]
     np.testing.assert_allclose(found, np.ones((2, 2)))
 
@@ -959,7 +960,7 @@ def test_a_token_is_asked_for(caplog, capfd):
 
 
 def test_the_commands_options_reach_the_server(monkeypatch, capsys, tmp_path):
-    from bert4keras_lite import serving
+    from bert4keras_lite.applications import serving
 
     runs = []
     monkeypatch.setattr(serving, "load", lambda *_, **__: Served(None, None, {}, {}), raising=False)
@@ -1040,7 +1041,7 @@ def test_the_log_tells_of_each_request(caplog):
 
 def test_an_error_that_nobody_foresaw(caplog):
     ability = Ability(VECTOR)
-    ability.prepare = lambda text: 1 / 0
+    ability.prepare = lambda text, **settings: 1 / 0
     with asking(app_of(vectors=ability)) as client:
         response = client.post("/v1/vectors", json={"texts": ["天地"]})
         assert error(response, 500)["message"] == "internal server error."

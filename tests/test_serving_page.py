@@ -13,16 +13,18 @@ import pytest
 from goldens.recipes import FOLDER
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite.applications.serving import load
+from bert4keras_lite.applications.serving.abilities import GeneratedText, Served
 from bert4keras_lite.layers import GlobalPointer
-from bert4keras_lite.serving import load, save_tagger
-from bert4keras_lite.serving.abilities import Encoded, GeneratedText, Served
+from bert4keras_lite.pipelines import save_tagger
+from bert4keras_lite.pipelines.base import Encoded
 
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 playwright = pytest.importorskip("playwright.sync_api")
 from test_serving import listening  # noqa: E402
 
-from bert4keras_lite.serving.app import create_app  # noqa: E402
+from bert4keras_lite.applications.serving.app import create_app  # noqa: E402
 
 TINY = FOLDER / "bert/hf_tiny_safetensors"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)  # fmt: skip

@@ -20,23 +20,37 @@ MAY_IMPORT = {
         *("checkpoints", "configs", "files", "lora", "mappings", "shapes", "tokenizers"),
     },
     "losses": {"layers"},
-    "doctor": {"checkpoints", "configs", "data", "models", "tokenizers"},
+    "doctor": {"deprecated"},
+    "serving": {"deprecated"},
+    "applications/doctor": {"checkpoints", "configs", "data", "models", "tokenizers"},
     "lora": {"patterns"},
     "loading": {
         *("checkpoints", "claims", "configs", "files", "layers", "losses", "models"),
         *("optimizers", "training"),
     },
-    "cli": {
-        *("checkpoints", "configs", "data", "doctor", "files", "generation", "hub"),
-        *("loading", "mappings", "models", "serving", "shapes", "tokenizers"),
+    "applications/cli": {
+        *("checkpoints", "configs", "doctor", "files", "generation", "hub", "loading"),
+        *("mappings", "models", "pipelines", "serving", "shapes", "tokenizers"),
     },
-    "__main__": {"cli"},
+    "__main__": {"applications"},
 }
 # packages without a framework: what each of them may import, besides its own modules
 LIGHT = {
     "checkpoints": {"checksums", "files", "protobuf"},
     "tokenizers": {"files", "hub", "protobuf"},
     "configs": {"checkpoints", "files", "mappings"},
+}
+# other packages: the same
+PACKAGES = {
+    "layers": set(),
+    "training": set(),
+    "generation": {"data", "files", "layers", "loading"},
+    "pipelines": {
+        *("data", "files", "generation", "hub", "layers", "loading", "metrics", "tokenizers"),
+    },
+    "applications/serving": {
+        *("checkpoints", "generation", "hub", "models", "pipelines", "tokenizers"),
+    },
 }
 WITHOUT_KERAS = [
     "tokenizers",
@@ -49,7 +63,7 @@ WITHOUT_KERAS = [
     "mappings",
     "configs",
     "hub",
-    "cli",
+    "applications.cli",
     "metrics",
     "shapes",
 ]
@@ -69,43 +83,35 @@ def imports(path):
     return own, other
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def name_of(path):
+    return str(path.relative_to(PACKAGE).with_suffix(""))
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("applications/*.py")]), ids=name_of
+)
 def test_arrows_point_one_way(path):
     own, other = imports(path)
-    assert own <= MAY_IMPORT.get(path.stem, set()) | (FOR_KERAS - {path.stem})
+    assert own <= MAY_IMPORT.get(name_of(path), set()) | (FOR_KERAS - {path.stem})
     assert "bert4keras_lite" not in other
 
 
 @pytest.mark.parametrize(
     "path",
-    sorted(path for name in LIGHT for path in PACKAGE.glob(f"{name}/*.py")),
-    ids=lambda path: f"{path.parent.name}/{path.stem}",
+    [path for name in (*LIGHT, *PACKAGES) for path in sorted(PACKAGE.glob(f"{name}/*.py"))],
+    ids=name_of,
 )
-def test_light_packages_know_no_framework(path):
+def test_packages_know_what_they_need(path):
     own, other = imports(path)
-    assert not other & FRAMEWORKS
-    assert own <= {p.stem for p in path.parent.glob("*.py")} | LIGHT[path.parent.name] | FOR_ALL
+    folder = name_of(path.parent)
+    shared = FOR_ALL if folder in LIGHT else FOR_KERAS
+    assert own <= {p.stem for p in path.parent.glob("*.py")} | (LIGHT | PACKAGES)[folder] | shared
+    assert folder not in LIGHT or not other & FRAMEWORKS
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("generation/*.py")), ids=lambda p: p.stem)
-def test_generation_takes_models_as_they_come(path):
-    own, _ = imports(path)
-    known = {"data", "files", "layers", "loading"}
-    assert own <= {p.stem for p in path.parent.glob("*.py")} | known | FOR_KERAS
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        path
-        for package in ("layers", "training")
-        for path in sorted(PACKAGE.glob(f"{package}/*.py"))
-    ],
-    ids=lambda path: f"{path.parent.stem}-{path.stem}",
-)
-def test_layers_and_methods_know_only_each_other(path):
-    own, _ = imports(path)
-    assert own <= {p.stem for p in path.parent.glob("*.py")} | FOR_KERAS
+def test_the_command_alone_imports_the_applications():
+    known = {name_of(path) for path in PACKAGE.rglob("*.py") if "applications" in imports(path)[0]}
+    assert known == {"__main__"}
 
 
 @pytest.mark.parametrize("module", WITHOUT_KERAS)
@@ -121,7 +127,7 @@ def test_light_modules_load_no_framework(module):
 ASK_FOR_BACKEND = {
     "generation/onnx.py": "the exporter exists on PyTorch alone, which an error says",
     "optimizers/keras_private.py": "Keras has other private methods on each backend",
-    "serving/app.py": "tells clients its name",
+    "applications/serving/app.py": "tells clients its name",
 }
 
 

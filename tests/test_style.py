@@ -74,7 +74,7 @@ ALLOWED = {
     ("writer", "pretraining/files.py"): "of a CSV file",
     ("writer", "pretraining/log.py"): "of a CSV file",
     ("writer", "pretraining/monitor.py"): "of TensorBoard",
-    ("writing", "bert4keras_lite/serving/worker.py"): "public: a limit of the server",
+    ("writing", "bert4keras_lite/applications/serving/worker.py"): "public: a limit of the server",
 }
 # Files whose literals are parts of the messages of others, which add where, and the full stop.
 PARTS = {
@@ -85,7 +85,7 @@ PARTS = {
     "bert4keras_lite/backend.py": "MemoryError, which its caller turns into a message",
     "bert4keras_lite/claims.py": "MemoryError, which its caller turns into a message",
     "bert4keras_lite/hub.py": "the reason within a message",
-    "bert4keras_lite/serving/app.py": "a field of a request; what is wrong comes after it",
+    "bert4keras_lite/applications/serving/app.py": "a field of a request; what is wrong comes after it",
     "pretraining/config.py": "of the YAML reader, which says where",
     "pretraining/documents.py": "of the reader of a compressed file, which says where",
 }

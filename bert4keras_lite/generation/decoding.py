@@ -12,7 +12,7 @@ def transformer_of(model):
     Raises:
         ValueError: the model cannot generate text.
     """
-    transformer = model if hasattr(model, "token_scores") else loading.transformer_of(model)
+    transformer = loading.transformer_of(model)
     config = transformer.config
     if config.stacks in ("encoder", "decoder"):
         raise ValueError(

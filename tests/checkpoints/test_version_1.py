@@ -14,7 +14,7 @@ from goldens import make_version_1 as version_1
 import bert4keras_lite.optimizers  # noqa: F401 - Keras finds the classes that a file names
 from bert4keras_lite import build_transformer_model
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
-from bert4keras_lite.serving.entities import load_tagger
+from bert4keras_lite.pipelines import load_tagger
 from pretraining.checkpointing import Checkpoints, variables_of
 
 BACKEND = keras.backend.backend()

@@ -130,7 +130,7 @@ def make_tagger(directory, results):
 
     from bert4keras_lite import Tokenizer, build_transformer_model
     from bert4keras_lite.layers import ConditionalRandomField
-    from bert4keras_lite.serving.entities import save_tagger
+    from bert4keras_lite.pipelines import save_tagger
 
     body = build_transformer_model(model="roformer", num_hidden_layers=1, **SIZES)
     logits = keras.layers.Dense(len(LABELS), name="tags")(body.output)

@@ -10,7 +10,6 @@ commands that run a model import Keras.
 """
 
 import argparse
-import contextlib
 import math
 import os
 import re
@@ -22,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import hub, mappings
-from .arguments import RANGES, check_options, complain, within
-from .checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
-from .checkpoints.dialects import adapt
-from .checkpoints.matching import LazyArrays, detect_format, locate
-from .configs import (
+from .. import hub, mappings
+from ..arguments import RANGES, check_options, complain, within
+from ..checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
+from ..checkpoints.dialects import adapt
+from ..checkpoints.matching import LazyArrays, detect_format, locate
+from ..configs import (
     ARCHITECTURES,
     Config,
     check_not_roberta,
@@ -46,11 +45,11 @@ from .configs import (
     warn,
     write,
 )
-from .files import replacing, tidy
-from .parsing import RepeatedKeyError, excerpt, parse_json, printable, shown
-from .shapes import shapes_of
-from .tokenizers import load_tokenizer
-from .tokenizers.loading import FILES
+from ..files import replacing, tidy
+from ..parsing import RepeatedKeyError, excerpt, parse_json, printable
+from ..shapes import shapes_of
+from ..tokenizers import load_tokenizer
+from ..tokenizers.loading import FILES
 
 TOKEN = "BERT4KERAS_LITE_TOKEN"  # environment variable with the token of a server
 
@@ -494,8 +493,8 @@ def download(options):
 
 def _built(description, options):
     """Builds the `Transformer` of a checkpoint, with all of its heads."""
-    from .loading import load_model
-    from .models import build_transformer_model
+    from ..loading import load_model
+    from ..models import build_transformer_model
 
     heads = heads_among(description.located)
     if description.raw.format == "keras":
@@ -514,7 +513,7 @@ def _built(description, options):
 
 
 def _model_and_tokenizer(options, **defaults):
-    from .models import build_transformer_model
+    from ..models import build_transformer_model
 
     path = hub.local_directory(options.path)
     settings = defaults | _settings(options)
@@ -525,37 +524,20 @@ def _model_and_tokenizer(options, **defaults):
 
 
 def fill_mask(options):
-    from .serving.abilities import MASKS, FillMask
+    from .. import pipelines
 
     transformer, tokenizer = _model_and_tokenizer(options, with_lm=True)
-    masks = max(MASKS, *(text.count(tokenizer.token_mask or "[MASK]") for text in options.texts))
-    with _naming(options.path):
-        ability = FillMask(transformer, tokenizer, masks, options.top)
-    for text in options.texts:
-        with _naming(shown(text)):
-            item = ability.prepare(text)
-            (output,) = ability.predicted([item])
-            masks_of_text = ability.answer(item, output)
+    filled = pipelines.fill_mask(transformer, tokenizer, options.texts, options.top)
+    for text, masks in zip(options.texts, filled, strict=True):
         say(text)
-        for candidates in masks_of_text:
+        for candidates in masks:
             for name, prob in candidates:
                 say(f"  {printable(name):8} {prob:6.1%} {'#' * round(40 * prob)}")
             say()
 
 
-@contextlib.contextmanager
-def _naming(subject):
-    """Prefixes errors of the server's abilities with the checkpoint or text they are about."""
-    from .serving.worker import Failed
-
-    try:
-        yield
-    except (ValueError, Failed) as error:
-        raise ValueError(f"{subject}: {error}") from None
-
-
 def generate(options):
-    from .generation import generate_text, stream
+    from ..generation import generate_text, stream
 
     transformer, tokenizer = _model_and_tokenizer(options, with_lm="linear")
     sampling_params = {
@@ -614,7 +596,7 @@ def serve(options):
 
 
 def features(options):
-    from .serving.abilities import SentenceVectors, finite
+    from ..pipelines import extract_features
 
     output = options.output
     if output and Path(output).is_dir():
@@ -622,21 +604,12 @@ def features(options):
     if output and not output.endswith(".npz"):
         output += ".npz"
     transformer, tokenizer = _model_and_tokenizer(options, with_lm=False)
-    with _naming(options.path):
-        ability = SentenceVectors(transformer, tokenizer)
-    rows = []
-    for text in options.texts:
-        with _naming(shown(text)):
-            item = ability.prepare(text)
-            (states,) = ability.predicted([item])
-            if options.pool == "none":
-                rows.append(finite(states[: len(item.ids)].astype("float32")))
-            else:
-                rows.append(ability.answer(item, states)[options.pool])
+    pooling = None if options.pool == "none" else options.pool
+    rows = extract_features(transformer, tokenizer, options.texts, pooling)
     if output:
         arrays = {f"text_{i}": row for i, row in enumerate(rows)}
         with replacing(output) as file:
-            np.savez(file, **(arrays if options.pool == "none" else {"vectors": np.array(rows)}))
+            np.savez(file, **({"vectors": rows} if pooling else arrays))
         say(f"{output}: {len(rows)} texts, vectors of {rows[0].shape[-1]}")
         return
     for text, row in zip(options.texts, rows, strict=True):

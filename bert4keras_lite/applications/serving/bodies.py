@@ -7,7 +7,7 @@ from fastapi import HTTPException
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from ..parsing import RepeatedKeyError, parse_json
+from ...parsing import RepeatedKeyError, parse_json
 from .answers import GONE, RequestProblem
 
 LARGE = 1 << 14  # larger bodies, in bytes, are parsed in another thread

@@ -8,7 +8,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, fields
 
-from .. import arguments
+from ... import arguments
+from ...pipelines import InvalidOutput
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +111,8 @@ class Failed(RuntimeError):
 
 def failure(error, ability):
     """Returns the error for the client; details of unexpected errors are logged only."""
-    if isinstance(error, Failed):
-        return error
+    if isinstance(error, Failed | InvalidOutput):
+        return Failed(*error.args)
     logger.error("%s", type(ability).__name__, exc_info=error)
     return Failed(f"{type(error).__name__} in the model.")
 
@@ -120,9 +121,9 @@ class Job:
     """One text in the worker; its result is awaited in the event loop that created it.
 
     Args:
-        ability: has `key(item)`: jobs of an ability with equal keys may share a forward pass; and
-            `program(jobs)`: a generator that processes jobs step by step, and reports by
-            `job.emit` and `job.end`.
+        ability: a pipeline: its jobs with equal keys share a forward pass; or an object with
+            `key(item)`, too, and `program(jobs)`: a generator that processes jobs step by step,
+            and reports by `job.emit` and `job.end`.
         item: the prepared text, as returned by the ability's `prepare`.
         seconds: time limit.
 
@@ -195,6 +196,17 @@ class Job:
         async for update in self:
             result = update
         return result
+
+
+def single_pass(jobs):
+    """Answers the jobs of a pipeline in one step, as a generator."""
+    pipeline = jobs[0].ability
+    outputs = pipeline.predicted([job.item for job in jobs])
+    for job, output in zip(jobs, outputs, strict=True):
+        with job.errors():
+            job.emit(pipeline.answer(job.item, output))
+            job.end()
+    yield
 
 
 class Worker:
@@ -285,7 +297,8 @@ class Worker:
         while True:
             jobs = self._next_batch()
             if jobs:
-                self.runs.append((jobs, jobs[0].ability.program(jobs)))
+                program = getattr(jobs[0].ability, "program", single_pass)
+                self.runs.append((jobs, program(jobs)))
             elif not self.runs:
                 return
             for _ in range(len(self.runs)):

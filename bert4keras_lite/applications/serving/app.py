@@ -19,9 +19,9 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from ..arguments import checks_flags
+from ...arguments import checks_flags
+from ...pipelines import InvalidRequest
 from . import guards, metrics, schemas
-from .abilities import InvalidRequest
 from .answers import (
     RequestProblem,
     array_pieces,
@@ -136,14 +136,15 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         left = begin + limits.seconds - time.monotonic()
         return [Job(ability, item, left) for item in items]
 
-    async def answers(request, name, texts):
+    async def answers(request, name, texts, **settings):
         """Submits a job for each text and returns their results."""
         ability_of(name)
         most = min(limits.texts, limits.waiting)  # more can never be in the queue
         if len(texts) > most:
             message = f"{len(texts)} texts; at most {most} are read at once."
             raise RequestProblem("texts", message)
-        jobs = await prepared(name, {f"texts[{i}]": text for i, text in enumerate(texts)})
+        fields = {f"texts[{i}]": text for i, text in enumerate(texts)}
+        jobs = await prepared(name, fields, **settings)
         worker.submit(jobs)
         return await until_disconnect(request, jobs, results(jobs))
 
@@ -214,8 +215,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         return respond(object_pieces("results", list_pieces(filled)), numbers)
 
     async def vectors_of(request, body):
-        results_by_pooling = await answers(request, "vectors", body.texts)
-        return np.stack([vectors[body.pooling] for vectors in results_by_pooling])
+        return np.stack(await answers(request, "vectors", body.texts, pooling=body.pooling))
 
     @post("/v1/vectors", schemas.VectorsRequest, schemas.VectorsAnswer)
     async def vectors(request, body):

@@ -2,7 +2,7 @@
 
     python -m bert4keras_lite serve chinese_L-12_H-768_A-12
 
-`abilities.py` has the tasks of a checkpoint, `worker.py` batches requests, and `page/` is the web
+`abilities.py` has what a checkpoint supports, `worker.py` batches requests, and `page/` is the web
 page. The other modules need `pip install "bert4keras_lite[serve]"`: `app.py` has the endpoints,
 `bodies.py` parses request bodies by `schemas.py`, `answers.py` makes JSON, `following.py` waits for
 results, `guards.py` is the middleware, `metrics.py` counts, `server.py` handles connections, and
@@ -10,9 +10,7 @@ results, `guards.py` is the middleware, `metrics.py` counts, `server.py` handles
 """
 
 _HOME = {
-    "attention_model": "attention",
     "load": "abilities",
-    "save_tagger": "entities",
     "Limits": "worker",
     "create_app": "app",
     "run": "server",

@@ -17,7 +17,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..arguments import checks_flags
+from ...arguments import checks_flags
 from .app import create_app
 from .guards import HEADERS, access, log_request
 from .reading import SLICE, Requests, Turns

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from ..arguments import RANGES
+from ...arguments import RANGES
 from .abilities import CANDIDATES
 
 MOST_LAYERS = 256  # maximum number of layers, or of heads, in a request

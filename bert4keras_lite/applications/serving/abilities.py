@@ -1,0 +1,279 @@
+"""Abilities of a served checkpoint: the pipelines that it supports, attention and generation.
+
+`pipelines.base` describes `prepare`, `key` and `answer` of a pipeline. `TextGenerator` has a
+`program` instead, which answers the jobs of a `Worker` token by token.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from ...checkpoints import CheckpointError
+from ...generation.decoding import transformer_of
+from ...generation.generate import TextStream, prompt_of, text_options
+from ...generation.request import STEP, GenerationRequest
+from ...hub import local_directory
+from ...models import build_transformer_model
+from ...pipelines import (
+    EntityExtractor,
+    FeatureExtractor,
+    FillMask,
+    InvalidRequest,
+    UnsupportedTask,
+    attention_model,
+    load_tagger,
+)
+from ...pipelines.base import (
+    EXAMPLE,
+    Pipeline,
+    check_ids,
+    encoder_of,
+    finite,
+    longest_of,
+    pad_batch,
+    power_of_two,
+)
+from ...tokenizers import load_tokenizer
+
+MASKS = 16  # maximum number of masks in a text
+CANDIDATES = 50  # maximum number of candidates for a mask
+LONGEST_LOOK = 128  # tokens of a text whose attention is returned: its size is quadratic
+
+
+class Inspected(NamedTuple):
+    """A tokenized text for which attention weights are requested.
+
+    Attributes:
+        text, ids, offsets: see `Encoded`.
+        layers, heads: indices of the layers and heads to return, in this order.
+    """
+
+    text: str
+    ids: list
+    offsets: list
+    layers: list
+    heads: list
+
+
+class Attention(Pipeline):
+    """Attention probabilities of a text, `(layers, heads, tokens, tokens)`."""
+
+    def __init__(self, transformer, tokenizer):
+        encoder_of(transformer)
+        try:
+            model = attention_model(transformer)
+        except ValueError as error:
+            raise UnsupportedTask(str(error)) from None
+        if (transformer.config.sequence_length or 0) > LONGEST_LOOK:
+            raise UnsupportedTask(
+                f"attention is returned for at most {LONGEST_LOOK} tokens; the model takes "
+                f"{transformer.config.sequence_length}."
+            )
+        longest = min(LONGEST_LOOK, longest_of(transformer) or LONGEST_LOOK)
+        super().__init__(model, tokenizer, longest, transformer.config.filler)
+        self.blocks, self.heads = model.output_shape[1:3]
+
+    def prepare(self, text, layers=(0,), heads=(0,)):
+        return Inspected(*super().prepare(text), list(layers), list(heads))
+
+    def answer(self, item, weights):
+        size = len(item.ids)
+        # a copy: a view would keep the whole batch as long as the client is slow to read
+        return finite(weights[:, :, :size, :size][np.ix_(item.layers, item.heads)])
+
+
+@dataclass(frozen=True)
+class GenerationInput:
+    """A prompt to generate from.
+
+    Attributes:
+        ids: token ids of the prompt.
+        room: number of new tokens that arrays have room for.
+        new_tokens: maximum number of new tokens.
+        seed: seed of the samples.
+        settings: other arguments of `generate`, as pairs.
+    """
+
+    ids: tuple
+    room: int
+    new_tokens: int
+    seed: int
+    settings: tuple
+
+
+@dataclass(frozen=True)
+class GeneratedText:
+    """A complete generated text; `reason` is `"stop"` (a stop token), `"length"` or `"time"`."""
+
+    reason: str
+    tokens: int
+    score: float
+    text: str
+
+
+class TextGenerator:
+    """Text generation; emits pieces of text and, at the end, a `GeneratedText`."""
+
+    generates = True
+    example = EXAMPLE
+
+    def __init__(self, transformer, tokenizer, new_tokens):
+        try:
+            self.transformer = transformer_of(transformer)
+        except ValueError as error:
+            raise UnsupportedTask(str(error)) from None
+        encoder_of(transformer)
+        self.tokenizer, self.new_tokens = tokenizer, new_tokens
+
+    def prepare(self, text, new_tokens=STEP, seed=0, shorten=False, **settings):
+        """Tokenizes a prompt.
+
+        Args:
+            text: the prompt, or source.
+            new_tokens: maximum number of new tokens.
+            seed: seed of the samples.
+            shorten: generate fewer tokens if the model has fewer positions, instead of an error.
+            **settings: other arguments of `generate`.
+
+        Raises:
+            InvalidRequest: the prompt has no tokens, begins with padding, or is too long.
+        """
+        prompt = tuple(prompt_of(self.transformer, self.tokenizer, text))
+        if not prompt:
+            raise InvalidRequest("the text is empty; expected at least one token.")
+        check_ids(prompt, self.transformer.config.vocab_size, self.tokenizer)
+        pad = self.transformer.config.pad_token_id
+        if prompt[0] == pad != self.tokenizer.token_start_id or prompt[:2] == (pad, pad):
+            raise InvalidRequest(
+                "the text begins with the padding token of the model, "
+                f"{self.tokenizer.id_to_token(pad)!r}."
+            )
+        one_stack = self.transformer.config.stacks == "one"
+        longest = longest_of(self.transformer) if one_stack else None
+        if shorten and longest is not None:
+            new_tokens = min(new_tokens, max(1, longest - len(prompt)))
+        # few sizes, so that few programs are compiled
+        room = min(max(STEP, power_of_two(new_tokens)), max(self.new_tokens, new_tokens))
+        if longest is not None:
+            if len(prompt) + new_tokens > longest:
+                raise InvalidRequest(
+                    f"{len(prompt)} tokens and max_new_tokens={new_tokens}; together at most "
+                    f"{longest} fit."
+                )
+            if STEP * steps(len(prompt)) + room > longest:
+                room = new_tokens
+        return GenerationInput(prompt, room, new_tokens, seed, tuple(sorted(settings.items())))
+
+    def key(self, item):
+        return item.settings, item.room, steps(len(item.ids))
+
+    def program(self, jobs):
+        items = [job.item for job in jobs]
+        rows = pad_batch(np.arange(len(items)))
+        first = items[0]
+        options = text_options(self.transformer, self.tokenizer, dict(first.settings))
+        prompts = [list(items[row].ids) for row in rows]
+        request = GenerationRequest(self.transformer, prompts, first.room, **options)
+        if options.get("do_sample"):  # a text's samples must not depend on others in the batch
+            shape = request.sampling_params["noise"].shape[1:]
+            noise = [
+                np.random.default_rng(items[row].seed).random(shape, "float32") for row in rows
+            ]
+            request.sampling_params["noise"] = np.stack(noise)
+        streams = [TextStream(self.tokenizer) for _ in jobs]
+        for count, state in enumerate(request.steps(), 1):
+            for i, ((generated,), job) in enumerate(
+                zip(request.results(state)[: len(jobs)], jobs, strict=True)
+            ):
+                if not job.over:
+                    with job.errors():
+                        self.emit(job, streams[i], generated, count)
+            yield
+
+    def emit(self, job, stream, generated, count):
+        """Emits the new text of a job after step `count`, and its end."""
+        finite(generated.score)
+        job.tokens, job.so_far = len(generated.ids), partial(self.complete, generated, "time")
+        ends = generated.finished or count == job.item.new_tokens
+        if piece := stream.piece(generated.ids, ends):
+            job.emit(piece)
+        if ends:
+            job.emit(self.complete(generated, "stop" if generated.finished else "length"))
+            job.end()
+
+    def complete(self, generated, reason):
+        """Returns the `GeneratedText` of a sequence that ends for a reason."""
+        text = self.tokenizer.decode(generated.ids)
+        return GeneratedText(reason, len(generated.ids), generated.score, text)
+
+
+def steps(length):
+    """Returns the number of steps of `STEP` tokens that a length takes."""
+    return -(-length // STEP)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A checkpoint and its abilities.
+
+    Attributes:
+        transformer, tokenizer: model and tokenizer of the checkpoint.
+        abilities: name -> the ability.
+        cannot: name -> why the checkpoint does not have the ability.
+    """
+
+    transformer: object
+    tokenizer: object
+    abilities: dict
+    cannot: dict
+
+
+def load(path, ner=None, model="auto", new_tokens=256, **settings):
+    """Loads a checkpoint with all abilities that it supports, to serve it.
+
+    Args:
+        path: see `build_transformer_model`.
+        ner: a directory of `save_tagger`; None: no `entities`.
+        model, **settings: see `build_transformer_model`.
+        new_tokens: maximum number of new tokens for one request.
+
+    Returns:
+        A `Served`.
+
+    Raises:
+        CheckpointError, ValueError, OSError: see `build_transformer_model` and `load_tagger`.
+    """
+    path = local_directory(path)
+    options, no_head = {"model": model, "return_keras_model": False, **settings}, None
+    try:
+        transformer = build_transformer_model(path, **({"with_lm": True} | options))
+    except (CheckpointError, ValueError) as error:  # raised again below if not due to the head
+        transformer, no_head = build_transformer_model(path, **options), error
+    tokenizer = load_tokenizer(path)
+    builders = {
+        "fill-mask": lambda: FillMask(transformer, tokenizer, CANDIDATES, MASKS),
+        "generate": lambda: TextGenerator(transformer, tokenizer, new_tokens),
+        "vectors": lambda: FeatureExtractor(transformer, tokenizer),
+        "attention": lambda: Attention(transformer, tokenizer),
+        "entities": lambda: entities_of(ner),
+    }
+    abilities, cannot = {}, {}
+    for name, build in builders.items():
+        try:
+            abilities[name] = build()
+        except UnsupportedTask as error:
+            needs_head = no_head is not None and name in ("fill-mask", "generate")
+            reason = f"{error} {no_head}" if needs_head else str(error)
+            cannot[name] = reason.replace(f"{path}{os.sep}", "")  # not for clients to know
+    return Served(transformer, tokenizer, abilities, cannot)
+
+
+def entities_of(directory):
+    if directory is None:
+        raise UnsupportedTask(
+            "entities need a fine-tuned tagger. Start the server with --ner DIRECTORY."
+        )
+    return EntityExtractor(*load_tagger(directory))

@@ -1,0 +1,30 @@
+"""From texts to answers: filled masks, features, entities of a fine-tuned tagger.
+
+    model = build_transformer_model("tiny-zh", with_mlm=True)
+    fill_mask(model, load_tokenizer("tiny-zh"), "今天[MASK]气真好")
+
+`generation.generate_text` does the same for generated texts. The functions take models as users
+build them; each has a class that keeps the compiled model between calls.
+"""
+
+from .attention import attention_model
+from .base import InvalidOutput, InvalidRequest, UnsupportedTask
+from .entities import EntityExtractor, extract_entities
+from .features import FeatureExtractor, extract_features
+from .masks import FillMask, fill_mask
+from .taggers import load_tagger, save_tagger
+
+__all__ = [
+    "EntityExtractor",
+    "FeatureExtractor",
+    "FillMask",
+    "InvalidOutput",
+    "InvalidRequest",
+    "UnsupportedTask",
+    "attention_model",
+    "extract_entities",
+    "extract_features",
+    "fill_mask",
+    "load_tagger",
+    "save_tagger",
+]

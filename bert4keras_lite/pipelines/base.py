@@ -1,0 +1,254 @@
+"""What pipelines have in common: tokenized texts, batches of few shapes, and errors that name a text.
+
+A pipeline is built from a model; `UnsupportedTask` says why it cannot be. `prepare` turns a text
+into an input of the model, or raises `InvalidRequest`; inputs with the same `key` may share a
+forward pass, `predicted`; `answer` makes an answer of the model's output for a text, or raises
+`InvalidOutput`. Calling the pipeline does all of it for many texts.
+"""
+
+import contextlib
+from itertools import groupby
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from .. import layers
+from ..arguments import check_list, check_number
+from ..backend import predict_without_xla
+from ..data import MOST, sequence_padding
+from ..generation.request import PROGRAMS
+from ..parsing import shown
+
+EXAMPLE = "今天天气真好"
+SHORTEST = 16  # length in tokens of the shortest batches
+
+
+class UnsupportedTask(ValueError):
+    """The checkpoint does not support a task; the message says why."""
+
+
+class InvalidRequest(ValueError):
+    """A text or an option of a request is invalid."""
+
+
+class InvalidOutput(ValueError):
+    """The model's output cannot be used, for example because it is not finite."""
+
+
+class Encoded(NamedTuple):
+    """A tokenized text.
+
+    Attributes:
+        text: the text of the request.
+        ids: token ids.
+        offsets: start and end of each token in the text; None if not computed.
+    """
+
+    text: str
+    ids: list
+    offsets: list | None = None
+
+
+class Pipeline:
+    """Base class of pipelines, which answer a text by one forward pass.
+
+    Args:
+        model: a `keras.Model` of token ids and, if it has such inputs, segment ids and others.
+        tokenizer: the tokenizer of the model.
+        longest: maximum number of tokens of a text; None: no maximum.
+        filler: padding id of batches, which no token attends to; None: there is none, and the
+            texts of a batch have equal lengths.
+
+    Raises:
+        UnsupportedTask: the model takes texts of one length only, and there is no padding.
+    """
+
+    generates = False  # token by token
+    example = EXAMPLE  # a text that it takes, to compile its model
+
+    def __init__(self, model, tokenizer, longest=None, filler=None):
+        self.model, self.tokenizer, self.longest, self.filler = model, tokenizer, longest, filler
+        self.fixed = model.inputs[0].shape[1]  # the length of all texts; None: any length
+        if self.fixed is not None:
+            if filler is None:
+                raise UnsupportedTask(
+                    f"the model is for texts of {self.fixed} tokens and has no padding. Build it "
+                    "without sequence_length."
+                )
+            self.longest = min(longest or self.fixed, self.fixed)
+        tables = token_tables(model)
+        self.vocab_size = tables[0].input_dim if tables else None
+        self.shapes = set()  # input shapes for which there are compiled programs
+        predict_without_xla(model)
+
+    def __call__(self, texts, batch_size=32, **settings):
+        """Answers texts.
+
+        Args:
+            texts: a text, or a list of texts.
+            batch_size: maximum number of texts in a forward pass; default 32.
+            **settings: other arguments of `prepare`.
+
+        Returns:
+            A list of the answers; for a single text, its answer.
+
+        Raises:
+            TypeError: `texts` is neither a string nor a list.
+            ValueError: a text is invalid, or the model's output for it; names the text.
+        """
+        check_number("batch_size", batch_size, 1, MOST)
+        if single := isinstance(texts, str):
+            texts = [texts]
+        check_list("texts", texts)
+        items, answers = [], {}
+        for text in texts:
+            with naming(text):
+                items.append(self.prepare(text, **settings))
+        rows = sorted(range(len(items)), key=lambda row: self.key(items[row]))
+        for _, group in groupby(rows, lambda row: self.key(items[row])):
+            group = list(group)
+            for start in range(0, len(group), batch_size):
+                batch = group[start : start + batch_size]
+                outputs = self.predicted([items[row] for row in batch])
+                for row, output in zip(batch, outputs, strict=True):
+                    with naming(items[row].text):
+                        answers[row] = self.answer(items[row], output)
+        return answers[0] if single else [answers[row] for row in range(len(items))]
+
+    def prepare(self, text):
+        """Tokenizes a text.
+
+        Raises:
+            InvalidRequest: the text has no tokens, is too long, or does not fit the vocabulary.
+        """
+        ids, _, offsets = self.tokenizer.encode(text, return_offsets=True)
+        if not any(start < end for start, end in offsets):
+            raise InvalidRequest("the text is empty; expected at least one token.")
+        return Encoded(text, self.checked_ids(ids), offsets)
+
+    def checked_ids(self, ids):
+        if self.longest is not None and len(ids) > self.longest:
+            raise InvalidRequest(f"{len(ids)} tokens; at most {self.longest} fit.")
+        if self.vocab_size is not None:
+            check_ids(ids, self.vocab_size, self.tokenizer)
+        return ids
+
+    def key(self, item):
+        """Returns the padded length, a power of two, so that few programs are compiled."""
+        if self.fixed is not None:
+            return self.fixed
+        if self.filler is None:
+            return len(item.ids)
+        length = max(SHORTEST, power_of_two(len(item.ids)))
+        return length if self.longest is None else min(length, self.longest)
+
+    def predicted(self, items):
+        """Returns for each item the model's output, as `answer` takes it."""
+        return self.outputs([item.ids for item in items], self.key(items[0]))
+
+    def outputs(self, rows, length, *more_inputs):
+        """Runs the model on rows of ids padded to a length.
+
+        Args:
+            rows: lists of ids.
+            length: length of the padded rows.
+            *more_inputs: arrays for inputs after token ids and segment ids.
+
+        Returns:
+            An array with a row for each row of ids.
+        """
+        ids = sequence_padding(rows, length=length, value=self.filler or 0)
+        inputs = [ids, np.zeros_like(ids)][: len(self.model.inputs) - len(more_inputs)]
+        inputs = [pad_batch(x) for x in (*inputs, *more_inputs)]
+        shapes = tuple(x.shape for x in inputs)
+        self.shapes.add(shapes)
+        if len(self.shapes) > PROGRAMS:  # clients choose the lengths, and a program takes megabytes
+            self.model.make_predict_function(force=True)
+            self.shapes = {shapes}
+        return ops.convert_to_numpy(self.model.predict_on_batch(inputs))[: len(rows)]
+
+
+@contextlib.contextmanager
+def naming(text):
+    """Puts a text before the messages of errors about it."""
+    try:
+        yield
+    except (InvalidRequest, InvalidOutput) as error:
+        raise type(error)(f"{shown(text)}: {error}") from None
+
+
+def token_tables(model):
+    """Returns the token embedding layers of a model, including those of nested models."""
+    return [x for x in model._flatten_layers() if isinstance(x, layers.TokenEmbedding)]
+
+
+def check_ids(ids, vocab_size, tokenizer):
+    """Raises if a token is unknown and there is no unknown token, or if it has no embedding.
+
+    Raises:
+        InvalidRequest: names the token.
+    """
+    if None in ids:
+        raise InvalidRequest(
+            f"a character is not in the vocabulary, which has no {tokenizer.token_unk}."
+        )
+    if max(ids) >= vocab_size:
+        raise InvalidRequest(
+            f"token {tokenizer.id_to_token(max(ids))!r} has the id {max(ids)}; the model has "
+            f"embeddings for ids up to {vocab_size - 1}."
+        )
+
+
+def finite(array):
+    """Returns the array if all of its numbers are finite.
+
+    Raises:
+        InvalidOutput: some are not.
+    """
+    if not np.isfinite(array).all():
+        raise InvalidOutput("the model's output is not finite: its weights may contain NaN.")
+    return array
+
+
+def power_of_two(count):
+    """Returns the smallest power of two that is at least `count`."""
+    return 1 << (count - 1).bit_length()
+
+
+def pad_batch(rows):
+    """Pads a batch to the next power of two by repeating its last row."""
+    rows = np.asarray(rows)
+    return rows[np.minimum(np.arange(power_of_two(len(rows))), len(rows) - 1)]
+
+
+def longest_of(transformer):
+    """Returns the maximum number of tokens that a model has positions for; None: no maximum."""
+    c = transformer.config
+    learned = c.position == "learned"
+    return c.max_position ** (2 if c.hierarchical_position else 1) if learned else None
+
+
+def encoder_of(transformer):
+    """Returns a model from token ids and segment ids to the last hidden states.
+
+    Raises:
+        UnsupportedTask: the model has inputs that a text does not determine, or is a decoder.
+    """
+    c = transformer.config
+    if transformer.more_inputs or c.custom_position_ids or c.shared_segment_embeddings:
+        raise UnsupportedTask(
+            f"{c.family}: the model has other inputs than tokens and their segments."
+        )
+    if c.stacks == "decoder":
+        raise UnsupportedTask(
+            f"{c.family}: a decoder alone cannot encode text. Load the full model."
+        )
+    if c.stacks != "one":
+        model = transformer.model if c.stacks == "encoder" else transformer.encoder
+        return keras.Model(model.inputs, model.output)
+    states = transformer.hidden_states[-1]
+    if c.final_norm:
+        states = transformer.normalize("final_norm", states)
+    return keras.Model(transformer.inputs, states)
