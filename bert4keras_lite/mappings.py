@@ -217,6 +217,14 @@ MODERNBERT = [
     ("tokens_out", "lm_head", None, "decoder"),
 ]
 
+# normalizes the inputs of the branches; there are no TensorFlow checkpoints
+MEGATRON_BERT = [
+    *((role, path, None, hf) for role, path, _, hf in BERT if role != "norm" or path == "lm_norm"),
+    ("norm", "block_{i}/attention_in_norm", None, "bert.encoder.layer.{i}.attention.ln"),
+    ("norm", "block_{i}/ffn_in_norm", None, "bert.encoder.layer.{i}.ln"),
+    ("norm", "final_norm", None, "bert.encoder.ln"),
+]
+
 # ---------------------------------------------------------------- language models
 
 _GPT_TF = (("bert/", "gpt/"), ("/encoder/", "/transformer/"))
@@ -322,6 +330,7 @@ WEIGHTS = {
     "roformer_v2": ROFORMER,
     "gau_alpha": GAU_ALPHA,
     "modernbert": MODERNBERT,
+    "megatron_bert": MEGATRON_BERT,
     "electra": ELECTRA,
     "electra_generator": ELECTRA_GENERATOR,
     "gpt": GPT,
@@ -366,6 +375,7 @@ FINGERPRINTS = [
     (r"GAU_alpha/", None, ["gau_alpha"]),
     (r"nezha\.", None, ["nezha"]),
     (r"(model\.)?layers\.\d+\.attn\.Wqkv", None, ["modernbert"]),
+    (r"(bert\.)?encoder\.layer\.\d+\.ln\.", None, ["megatron_bert"]),
     (r"roformer\.", r".*(bias|LayerNorm)", ["roformer_v2"]),
     (r"roformer\.", None, ["roformer"]),
     (r"encoder/block_000/layer_001/DenseReluDense/wi_1", r".*layer_norm/", ["mt5.1.1", "t5_pegasus"]),
@@ -401,6 +411,7 @@ MODEL_TYPES = {
     "electra": ["electra", "electra_generator"],
     "nezha": ["nezha"],
     "modernbert": ["modernbert"],
+    "megatron-bert": ["megatron_bert"],
     "roformer": ["roformer", "roformer_v2"],
     "openai-gpt": ["gpt"],
     "gpt2": ["gpt2"],
@@ -586,6 +597,11 @@ HUGGING_FACE = {
         "modernbert",
         ["ModernBertModel", *["ModernBertForMaskedLM"] * 2],
         _MODERNBERT_KEYS,
+    ),
+    "megatron_bert": (
+        "megatron-bert",
+        ["MegatronBertModel", "MegatronBertForMaskedLM", "MegatronBertForPreTraining"],
+        _BERT_KEYS,
     ),
     "electra": (
         "electra",

@@ -53,6 +53,7 @@ HEADS = {
     "albert_unshared": {"with_lm": "linear", "with_nsp": "linear", "embedding_size": 16},
     "nezha": {"with_lm": "linear", "with_pool": True},
     "bert": {"with_lm": "linear", "with_nsp": "linear"},
+    "megatron_bert": {"with_lm": "linear", "with_nsp": "linear"},
     "roberta": {"with_lm": "linear"},
 }
 

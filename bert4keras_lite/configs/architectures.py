@@ -85,6 +85,12 @@ ARCHITECTURES = {
         "use_bias": False,
         "gated": True,
     },
+    "megatron_bert": {
+        "family": "megatron_bert",
+        "norm_at": "pre",
+        "embedding_norm": False,
+        "final_norm": True,
+    },
     "electra": {"family": "electra"},
     "electra_generator": {"family": "electra_generator"},
     "gpt": _GPT,

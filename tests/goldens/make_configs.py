@@ -16,6 +16,7 @@ FAMILIES = [
     "bert",
     "electra",
     "gpt2",
+    "megatron-bert",
     "modernbert",
     "mt5",
     "openai-gpt",
