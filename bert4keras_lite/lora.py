@@ -17,12 +17,9 @@ from keras import ops
 from .arguments import checks_flags
 from .patterns import search
 
-# in a gated attention unit, one `input` kernel projects to values, gate and queries
-QUERY_AND_VALUE = r"(attention|cross)/(query|value|input)$"
-
 
 @checks_flags
-def enable_lora(model, rank, pattern=QUERY_AND_VALUE, alpha=None, train_bias=False):
+def enable_lora(model, rank, pattern=None, alpha=None, train_bias=False):
     """Freezes a model and adds trainable low-rank products to some of its kernels.
 
     A kernel `W` becomes `W + alpha / rank * A B`, where `A` is `(inputs, rank)`, initialized
@@ -37,8 +34,8 @@ def enable_lora(model, rank, pattern=QUERY_AND_VALUE, alpha=None, train_bias=Fal
         model: a `keras.Model`.
         rank: rank of the products.
         pattern: regular expression, searched in the path of each layer, such as
-            `"block_0/attention/query"`. Defaults to the projections to queries and values, of all
-            families.
+            `"block_0/attention/query"`. Default None: the projections that attention layers list
+            in `lora_targets`, to queries and values.
         alpha: numerator of the factor `alpha / rank`. Defaults to `rank`.
         train_bias: whether the biases of dense layers are trained as well.
 
@@ -64,7 +61,10 @@ def enable_lora(model, rank, pattern=QUERY_AND_VALUE, alpha=None, train_bias=Fal
         for layer in model._flatten_layers()
         if hasattr(layer, "enable_lora") and layer.trainable_variables
     }
-    matches = search("pattern", pattern, candidates)
+    if pattern is None:
+        matches = map(_targets(model).__contains__, candidates)
+    else:
+        matches = search("pattern", pattern, candidates)
     chosen = {
         path: layer
         for (path, layer), matched in zip(candidates.items(), matches, strict=True)
@@ -90,6 +90,15 @@ def enable_lora(model, rank, pattern=QUERY_AND_VALUE, alpha=None, train_bias=Fal
         _save_folded(layer)
     _forget_programs(model)
     return sorted(chosen)
+
+
+def _targets(model):
+    """Returns the paths of the projections that the attention layers of a model name."""
+    return {
+        f"{layer.path}/{name}"
+        for layer in model._flatten_layers()
+        for name in getattr(layer, "lora_targets", ())
+    }
 
 
 def merge_lora(model):

@@ -84,6 +84,9 @@ ROLES["keras"] = {
     for role, variables in (ROLES["tf"] | ROLES["hf"]).items()
 }
 
+# family -> its table; `configs/architectures.py` has the rest of what a family is
+WEIGHTS = {}
+
 # ---------------------------------------------------------------- BERT, and families named like it
 
 _EMBEDDINGS = [
@@ -114,7 +117,9 @@ _HEADS = [
     ("tokens_out", "lm_head", "cls/predictions/decoder", "cls.predictions.decoder"),
 ]  # fmt: skip
 
-BERT = [*_EMBEDDINGS, *_BLOCKS, *_HEADS]
+# shared with families named like it: what BERT alone has is added to its own table
+_BERT = [*_EMBEDDINGS, *_BLOCKS, *_HEADS]
+WEIGHTS["bert"] = [*_BERT]
 
 
 def _renamed(rows, *replacements):
@@ -127,22 +132,22 @@ def _renamed(rows, *replacements):
     return renamed
 
 
-NEZHA = _renamed(BERT, ("bert.", "nezha."))
-ROFORMER = _renamed(BERT, ("bert.", "roformer."))
+WEIGHTS["nezha"] = _renamed(_BERT, ("bert.", "nezha."))
+WEIGHTS["roformer"] = WEIGHTS["roformer_v2"] = _renamed(_BERT, ("bert.", "roformer."))
 
 _ELECTRA_NAMES = (
     ("bert/", "electra/"),
     ("bert.", "electra."),
     ("encoder/embedding_hidden_mapping_in", "embeddings_project"),
 )
-ELECTRA = [
+WEIGHTS["electra"] = [
     *_renamed([*_EMBEDDINGS, *_BLOCKS], *_ELECTRA_NAMES),
     ("linear", "discriminator_dense", "discriminator_predictions/dense", "discriminator_predictions.dense"),
     ("linear", "discriminator_prediction", "discriminator_predictions/dense_1", "discriminator_predictions.dense_prediction"),
 ]  # fmt: skip
 
 # Google's file holds both networks; the generator has its own embeddings or shares them.
-ELECTRA_GENERATOR = [
+WEIGHTS["electra_generator"] = [
     *(
         (role, layer_path, (tf.replace("electra/", "generator/"), tf), hf)
         for role, layer_path, tf, hf in _renamed([*_EMBEDDINGS, *_BLOCKS], *_ELECTRA_NAMES)
@@ -173,13 +178,13 @@ _ALBERT_NAMES = (
     ("cls.predictions.transform.", "predictions."),
     ("cls.predictions", "predictions"),
 )
-ALBERT = [
+WEIGHTS["albert"] = [
     *_renamed(_EMBEDDINGS, *_ALBERT_NAMES),
     *_ALBERT_BLOCK,
     *_renamed(_HEADS, *_ALBERT_NAMES),
 ]
 # every block reads the one that is stored; trained without sharing, they are written like BERT's
-ALBERT_UNSHARED = [
+WEIGHTS["albert_unshared"] = [
     *_renamed(_EMBEDDINGS, *_ALBERT_NAMES),
     *(
         (role, layer_path, (tf, shared_tf), (hf, shared_hf))
@@ -190,7 +195,7 @@ ALBERT_UNSHARED = [
     *_renamed(_HEADS, *_ALBERT_NAMES),
 ]
 
-GAU_ALPHA = [
+WEIGHTS["gau_alpha"] = [
     *_EMBEDDINGS,
     ("linear", "block_{i}/attention/input", "GAU_alpha/encoder/layer_{i}/gau/i_dense", None),
     ("linear", "block_{i}/attention/output", "GAU_alpha/encoder/layer_{i}/gau/o_dense", None),
@@ -201,7 +206,7 @@ GAU_ALPHA = [
 ]  # fmt: skip
 
 _MODERNBERT = "model.layers.{i}"
-MODERNBERT = [
+WEIGHTS["modernbert"] = [
     ("tokens", "token_embedding", None, "model.embeddings.tok_embeddings"),
     ("scale", "embedding_norm", None, "model.embeddings.norm"),
     ("scale", "block_{i}/attention_in_norm", None, f"{_MODERNBERT}.attn_norm"),
@@ -215,6 +220,14 @@ MODERNBERT = [
     ("scale", "lm_norm", None, "head.norm"),
     ("token_bias", "lm_bias", None, "decoder"),
     ("tokens_out", "lm_head", None, "decoder"),
+]
+
+# normalizes the inputs of the branches; there are no TensorFlow checkpoints
+WEIGHTS["megatron_bert"] = [
+    *((role, path, None, hf) for role, path, _, hf in _BERT if role != "norm" or path == "lm_norm"),
+    ("norm", "block_{i}/attention_in_norm", None, "bert.encoder.layer.{i}.attention.ln"),
+    ("norm", "block_{i}/ffn_in_norm", None, "bert.encoder.layer.{i}.ln"),
+    ("norm", "final_norm", None, "bert.encoder.ln"),
 ]
 
 # ---------------------------------------------------------------- language models
@@ -233,13 +246,13 @@ _GPT_BLOCKS = [
     ("conv1d", "block_{i}/ffn/input", None, "transformer.h.{i}.mlp.c_fc"),
     ("conv1d", "block_{i}/ffn/output", None, "transformer.h.{i}.mlp.c_proj"),
 ]
-GPT = [
+WEIGHTS["gpt"] = [
     *_GPT_EMBEDDINGS,
     *_GPT_BLOCKS,
     ("norm", "block_{i}/attention_out_norm", None, "transformer.h.{i}.ln_1"),
     ("norm", "block_{i}/ffn_out_norm", None, "transformer.h.{i}.ln_2"),
 ]
-GPT2 = [
+WEIGHTS["gpt2"] = [
     *_renamed(
         [row for row in _GPT_EMBEDDINGS if row[3]],
         ("tokens_embed", "wte"),
@@ -250,7 +263,7 @@ GPT2 = [
     ("norm", "block_{i}/ffn_in_norm", "gpt/transformer/layer_{i}/input/LayerNorm", "transformer.h.{i}.ln_2"),
     ("norm", "final_norm", "gpt/output/LayerNorm", "transformer.ln_f"),
 ]  # fmt: skip
-GPT2_ML = [
+WEIGHTS["gpt2_ml"] = [
     ("tokens", "token_embedding", "newslm/embeddings/word_embed", None),
     ("table", "position_embedding", "newslm/embeddings/pos_embed", None),
     ("norm", "embedding_norm", "newslm/embeddings/LayerNorm_embed_norm", None),
@@ -312,26 +325,11 @@ _T5_NORMS, _MT5_NORMS = ("layer_norm", "rms_norm"), ("rms_norm", "layer_norm")
 _T5_FINALS, _MT5_FINALS = ("final_layer_norm", "rms_norm"), ("rms_norm", "final_layer_norm")
 _PLAIN, _GATED = ("wi", "wi_0"), ("wi_0", "wi")
 
-# the values of `Config.family`, and their tables
-WEIGHTS = {
-    "bert": BERT,
-    "albert": ALBERT,
-    "albert_unshared": ALBERT_UNSHARED,
-    "nezha": NEZHA,
-    "roformer": ROFORMER,
-    "roformer_v2": ROFORMER,
-    "gau_alpha": GAU_ALPHA,
-    "modernbert": MODERNBERT,
-    "electra": ELECTRA,
-    "electra_generator": ELECTRA_GENERATOR,
-    "gpt": GPT,
-    "gpt2": GPT2,
-    "gpt2_ml": GPT2_ML,
-    "t5.1.0": _t5(_T5_NORMS, _T5_FINALS, _PLAIN),
-    "t5.1.1": _t5(_T5_NORMS, _T5_FINALS, _GATED),
-    "mt5.1.1": _t5(_MT5_NORMS, _MT5_FINALS, _GATED),
-    "t5_pegasus": _t5(_MT5_NORMS, _MT5_FINALS, _GATED),
-}
+WEIGHTS["t5.1.0"] = _t5(_T5_NORMS, _T5_FINALS, _PLAIN)
+WEIGHTS["t5.1.1"] = _t5(_T5_NORMS, _T5_FINALS, _GATED)
+WEIGHTS["mt5.1.1"] = WEIGHTS["t5_pegasus"] = _t5(_MT5_NORMS, _MT5_FINALS, _GATED)
+
+# ---------------------------------------------------------------- names of all families
 
 # What a checkpoint may hold next to the model: variables of an optimizer, constants (patterns).
 SKIPPABLE = [
@@ -356,29 +354,6 @@ TIED_HEADS = [
     r"((cls|generator)(/|_)predictions/decoder|(gpt|newslm)/lm_head|decoder/logits)/kernel$",
 ]
 
-# How weight names tell the family: some name matches the first pattern and none the second. The
-# first row that matches counts; its families are listed from most to least likely.
-FINGERPRINTS = [
-    (r"generator_(predictions|lm_head)", r"discriminator_predictions|electra/encoder", ["electra_generator"]),
-    (r"electra[./]|discriminator_predictions", None, ["electra"]),
-    (r"albert\.|.*/inner_group_0/|.*albert_layer_groups", None, ["albert", "albert_unshared"]),
-    (r"newslm/", None, ["gpt2_ml"]),
-    (r"GAU_alpha/", None, ["gau_alpha"]),
-    (r"nezha\.", None, ["nezha"]),
-    (r"(model\.)?layers\.\d+\.attn\.Wqkv", None, ["modernbert"]),
-    (r"roformer\.", r".*(bias|LayerNorm)", ["roformer_v2"]),
-    (r"roformer\.", None, ["roformer"]),
-    (r"encoder/block_000/layer_001/DenseReluDense/wi_1", r".*layer_norm/", ["mt5.1.1", "t5_pegasus"]),
-    (r".*(block_000/layer_00.|block\.0\.layer\..)[./]DenseReluDense[./]wi_1", None, ["t5.1.1", "mt5.1.1", "t5_pegasus"]),
-    (r".*(block_000/layer_000|block\.0\.layer\.0)[./]SelfAttention", None, ["t5.1.0"]),
-    (r"gpt/.*/attention/input/LayerNorm", None, ["gpt2"]),
-    (r"gpt/|(transformer\.)?tokens_embed", None, ["gpt"]),
-    (r"(transformer\.)?h\.\d+\.attn\.", None, ["gpt2"]),
-    (r"(bert[./])?embeddings[./]word_embeddings", r".*(bias|LayerNorm|position_embeddings)", ["roformer_v2"]),
-    (r"bert/embeddings/word_embeddings", r".*position_embeddings", ["nezha", "roformer"]),
-    (r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])", None, ["bert", "albert_unshared"]),
-]  # fmt: skip
-
 # Architectures of transformers that name their weights like BERT or GPT-2, except for a prefix or a
 # head, but compute something else: prefixes and classes, in lower case and without underscores.
 OTHER_ARCHITECTURES = (
@@ -392,25 +367,6 @@ MODEL_CLASS = r"(?:TF|Flax)?(\w+?)(?:PreTrained)?(?:Model|Encoder|Decoder|For[A-
 ROBERTA_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
 
 # ---------------------------------------------------------------- configs
-
-# `model_type` of a published config -> the families it may mean, the most likely first. Our own
-# configs name the family.
-MODEL_TYPES = {
-    "bert": ["bert"],
-    "albert": ["albert", "albert_unshared"],
-    "electra": ["electra", "electra_generator"],
-    "nezha": ["nezha"],
-    "modernbert": ["modernbert"],
-    "roformer": ["roformer", "roformer_v2"],
-    "openai-gpt": ["gpt"],
-    "gpt2": ["gpt2"],
-    "t5": ["t5.1.0", "t5.1.1", "mt5.1.1", "t5_pegasus"],
-    "mt5": ["mt5.1.1", "t5.1.1", "t5.1.0", "t5_pegasus"],
-}
-
-# What transformers assumes for a missing key, where that differs from the family's default. (Sizes
-# and the like are inferred from the weights.)
-DEFAULTS_HF = {"albert": {"hidden_act": "gelu_new"}}
 
 # our key for `pad_token_id` in configs that we save: `pad_token_id` of other configs is often wrong
 PAD_TOKEN_KEY = "attention_pad_token_id"
@@ -526,7 +482,9 @@ CONFIG_NOTES = (
     r"auto_map|xla_device|loss_type|keys_to_ignore_at_inference|transformers\.js_config"
 )
 
-_BERT_KEYS = {
+# field -> key in Google's, bert4keras' and many of transformers' config files (other fields: our own
+# names)
+BERT_KEYS = {
     "vocab_size": "vocab_size", "hidden_size": "hidden_size",
     "num_hidden_layers": "num_hidden_layers", "num_attention_heads": "num_attention_heads",
     "intermediate_size": "intermediate_size", "hidden_act": "hidden_act",
@@ -535,13 +493,13 @@ _BERT_KEYS = {
     "norm_epsilon": "layer_norm_eps", "initializer_range": "initializer_range",
     "tie_word_embeddings": "tie_word_embeddings",
 }  # fmt: skip
-_GPT_KEYS = {
+GPT_KEYS = {
     "vocab_size": "vocab_size", "hidden_size": "n_embd", "num_hidden_layers": "n_layer",
     "num_attention_heads": "n_head", "max_position": "n_positions", "dropout_rate": "resid_pdrop",
     "attention_dropout_rate": "attn_pdrop", "norm_epsilon": "layer_norm_epsilon",
     "initializer_range": "initializer_range", "tie_word_embeddings": "tie_word_embeddings",
 }  # fmt: skip
-_T5_KEYS = {
+T5_KEYS = {
     "vocab_size": "vocab_size", "hidden_size": "d_model", "num_hidden_layers": "num_layers",
     "num_decoder_layers": "num_decoder_layers", "num_attention_heads": "num_heads",
     "attention_head_size": "d_kv", "intermediate_size": "d_ff", "dropout_rate": "dropout_rate",
@@ -551,65 +509,4 @@ _T5_KEYS = {
     "gated": "feed_forward_proj",
     "hidden_act": "feed_forward_proj",
 }  # fmt: skip
-_EMBEDDING_SIZE = {"embedding_size": "embedding_size"}
-_MODERNBERT_KEYS = _BERT_KEYS | {
-    "hidden_act": "hidden_activation", "dropout_rate": "mlp_dropout", "norm_epsilon": "norm_eps",
-    "attention_dropout_rate": "attention_dropout", "rotary_base": "global_rope_theta",
-}  # fmt: skip
-del _MODERNBERT_KEYS["segment_vocab_size"]
-
-# field -> key in Google's and bert4keras' config files (other fields: our own names)
-KEYS_TF = {k: v for k, v in _BERT_KEYS.items() if k != "norm_epsilon"} | {
-    "norm_epsilon": "layer_norm_eps"
-}
-
-# family -> model_type; classes without a head, with the language-model head, with all heads; and
-# field -> key of transformers. Other families have no Hugging Face form.
-HUGGING_FACE = {
-    "bert": ("bert", ["BertModel", "BertForMaskedLM", "BertForPreTraining"], _BERT_KEYS),
-    "albert": (
-        "albert",
-        ["AlbertModel", "AlbertForMaskedLM", "AlbertForPreTraining"],
-        _BERT_KEYS | _EMBEDDING_SIZE,
-    ),
-    "nezha": (
-        "nezha",
-        ["NezhaModel", "NezhaForMaskedLM", "NezhaForPreTraining"],
-        _BERT_KEYS | {"relative_max_distance": "max_relative_position"},
-    ),
-    "roformer": (
-        "roformer",
-        ["RoFormerModel", "RoFormerForMaskedLM", "RoFormerForMaskedLM"],
-        _BERT_KEYS | _EMBEDDING_SIZE | {"rotate_values": "rotary_value"},
-    ),
-    "modernbert": (
-        "modernbert",
-        ["ModernBertModel", *["ModernBertForMaskedLM"] * 2],
-        _MODERNBERT_KEYS,
-    ),
-    "electra": (
-        "electra",
-        ["ElectraModel", "ElectraModel", "ElectraForPreTraining"],
-        _BERT_KEYS | _EMBEDDING_SIZE,
-    ),
-    "electra_generator": (
-        "electra",
-        ["ElectraModel", "ElectraForMaskedLM", "ElectraForMaskedLM"],
-        _BERT_KEYS | _EMBEDDING_SIZE,
-    ),
-    "gpt": (
-        "openai-gpt",
-        ["OpenAIGPTModel", "OpenAIGPTLMHeadModel", "OpenAIGPTLMHeadModel"],
-        _GPT_KEYS | {"hidden_act": "afn"},
-    ),
-    "gpt2": (
-        "gpt2",
-        ["GPT2Model", "GPT2LMHeadModel", "GPT2LMHeadModel"],
-        _GPT_KEYS | {"hidden_act": "activation_function", "intermediate_size": "n_inner"},
-    ),
-    "t5.1.0": ("t5", ["T5EncoderModel", *["T5ForConditionalGeneration"] * 2], _T5_KEYS),
-    "t5.1.1": ("t5", ["T5EncoderModel", *["T5ForConditionalGeneration"] * 2], _T5_KEYS),
-    "mt5.1.1": ("mt5", ["MT5EncoderModel", *["MT5ForConditionalGeneration"] * 2], _T5_KEYS),
-}
-
 ACTIVATIONS_HF = {"gelu_erf": "gelu", "gelu_tanh": "gelu_new", "swish": "silu"}

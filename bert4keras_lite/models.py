@@ -47,6 +47,7 @@ from .configs import (
 )
 from .hub import local_directory
 from .layers import (
+    ATTENTIONS,
     NORMS,
     AttentionBias,
     Dropout,
@@ -419,32 +420,15 @@ class Transformer:
         """
         c = self.config
         linear = {"use_bias": c.use_bias, **self.common}
-        attention = {"kind": c.attention, "dropout": c.attention_dropout_rate, **linear}
-        ffn = None
-        if c.attention == "gau":
-            attention |= {"units": c.intermediate_size, "key_size": c.key_size}
-            attention |= {"activation": c.hidden_act}
-        else:
-            attention |= {
-                "num_heads": c.num_attention_heads,
-                "head_size": c.head_size,
-                "key_size": c.key_size,
-                "scale": c.attention_scale,
-                "rotate_values": c.rotate_values,
-                "rotary_halves": c.rotary_halves,
-                "return_scores": c.residual_attention_scores,
-            }
-            ffn = {"units": c.intermediate_size, "activation": c.hidden_act, "gated": c.gated}
-            ffn |= linear
-        if c.attention == "nystrom":
-            attention["num_landmarks"] = c.num_landmarks
-        cross = {k: v for k, v in attention.items() if k != "kind"}
+        attention_cls = ATTENTIONS[c.attention]
+        attention = {"dropout": c.attention_dropout_rate, **linear, **attention_cls.arguments_of(c)}
+        ffn = {"units": c.intermediate_size, "activation": c.hidden_act, "gated": c.gated, **linear}
         return self.layer(
             TransformerBlock,
             name,
-            attention=attention,
-            ffn=ffn,
-            cross=cross if with_memory else None,
+            attention={"kind": c.attention, **attention},
+            ffn=None if attention_cls.replaces_ffn else ffn,
+            cross=attention if with_memory else None,
             norm=self.norm_arguments,
             norm_at="pre_ffn" if first and not c.first_norm else c.norm_at,
             dropout=c.dropout_rate,

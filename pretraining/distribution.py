@@ -25,6 +25,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from bert4keras_lite.layers import ATTENTIONS, FeedForward
+
 DATA, MODEL = "data", "model"
 
 
@@ -52,23 +54,31 @@ class DeviceSettings:
     process_id: int | None = None
 
 
+def rules_of(branch, cls):
+    """Yields the rules of a branch of the blocks, from the `split` of its layer class."""
+    for part, split in cls.split.items():
+        path = f"/{branch}/{part}"
+        if split == "whole":
+            yield rf"{path}/\w+", None
+        else:
+            by_columns = split == "columns"
+            yield f"{path}/kernel", (None, MODEL) if by_columns else (MODEL, None)
+            yield f"{path}/bias", (MODEL,) if by_columns else None
+
+
 # How the variables of a Transformer are split over the devices of the axis `MODEL`, by patterns of
 # the ends of their paths: Shoeybi et al., "Megatron-LM", arXiv 1909.08053, section 3. A device
 # holds some heads and some units of the feed-forward layer. Their input projections are split by
 # columns, their output projections by rows, and only the sums after the latter are exchanged.
 RULES = (
-    (r"/(attention|cross)/(query|key|value)/kernel", (None, MODEL)),
-    (r"/(attention|cross)/(query|key|value)/bias", (MODEL,)),
+    *dict.fromkeys(
+        rule for cls in ATTENTIONS.values() for rule in rules_of("(attention|cross)", cls)
+    ),
+    *rules_of("ffn", FeedForward),
     (r"relative_bias/embeddings", (None, MODEL)),
-    (r"/ffn/(input|gate)/kernel", (None, MODEL)),
-    (r"/ffn/(input|gate)/bias", (MODEL,)),
-    (r"/(attention|cross|ffn)/output/kernel", (MODEL, None)),
     (r"(token_embedding|lm_head)/embeddings", (MODEL, None)),
     (r"lm_bias/beta", (MODEL,)),
     # whole on every device
-    (r"/(attention|cross|ffn)/output/bias", None),
-    (r"/attention/input/(kernel|bias)", None),  # of a gated attention unit, which has one head
-    (r"/attention/(query|key)_scale/(gamma|beta)", None),
     (r"norm/(gamma|beta|\w+_dense/kernel)", None),
     (r"(position|segment)_embedding/embeddings", None),
     (r"(embedding_projection|lm_dense|pooler|nsp|discriminator_\w+)/(kernel|bias)", None),
@@ -103,7 +113,7 @@ def layout_of(path, shape, model_parallel):
         which = "no rule says" if not matches else f"{[rule for rule, _ in matches]} all say"
         raise ValueError(
             f"{path} {tuple(shape)}: {which} how it is split over model_parallel={model_parallel} "
-            "devices. Give it one row in RULES of pretraining/distribution.py."
+            "devices. Name it in the split of its layer, or in RULES of pretraining/distribution.py."
         )
     axes = matches[0][1] or whole
     for axis, name in enumerate(axes):

@@ -12,7 +12,6 @@
 objective with its layers. Both share their weights, and the `Transformer` is saved.
 """
 
-import re
 import shutil
 from dataclasses import dataclass, replace
 from math import ceil
@@ -23,6 +22,7 @@ from keras import ops
 
 from bert4keras_lite.backend import replicas
 from bert4keras_lite.checkpoints import saving_checkpoint
+from bert4keras_lite.layers import TransformerBlock, dense_flops
 from bert4keras_lite.losses import electra_losses, projected_crossentropy, sequence_crossentropy
 from bert4keras_lite.models import EncoderDecoder, Transformer, build_transformer_model
 
@@ -106,28 +106,18 @@ class Objective:
 def forward_flops(transformer, length, predictions, target_length):
     """Returns the FLOPs of the forward pass of one sequence; see `flops_per_example`."""
     config = transformer.config
-    repeated = config.block_counts["i"] if config.share_blocks else 1
     scored = predictions if config.with_lm else 0
+    rows = {"lm_dense": scored, "pooler": 1}
     total = 2 * scored * config.token_size * config.vocab_size
-    for path, variable in transformer.variables.items():
-        if not path.endswith("/kernel"):
-            continue
-        decodes = path.startswith("decoder_") and not re.search("/cross/(key|value)/", path)
-        rows = target_length if decodes else length
-        if path.startswith("lm_dense"):
-            rows = scored
-        elif path.startswith("pooler"):
-            rows = 1
-        times = repeated if path.startswith("block/") else 1
-        total += 2 * rows * times * variable.shape[0] * variable.shape[1]
-    value_size = config.num_attention_heads * config.head_size
-    if config.attention == "gau":
-        value_size = config.intermediate_size
-    flops_per_pair = 2 * (config.num_attention_heads * config.key_size + value_size)
-    pairs = 0 if config.stacks == "decoder" else config.block_counts["i"] * length**2
-    if config.stacks != "one":
-        pairs += config.block_counts["j"] * target_length * (target_length + length)
-    return total + flops_per_pair * pairs
+    for name, layer in transformer.layers.items():
+        name = name.removeprefix(transformer.prefix)
+        if isinstance(layer, TransformerBlock):
+            decodes = name.startswith("decoder_")
+            flops = layer.flops(*((target_length, length) if decodes else (length,)))
+            total += flops * (config.block_counts["i"] if config.share_blocks else 1)
+        elif isinstance(layer, keras.layers.Dense):
+            total += dense_flops(rows.get(name, length), layer)
+    return total
 
 
 def build(

@@ -152,7 +152,7 @@ BLOCKS = [block for document in CODE for block in parts(document)[0]]
 
 def unknown_blocks(blocks):
     """Those that no test runs, nor names as one that cannot run."""
-    known = {"python", "sh"}
+    known = {"python", "sh", "diff"}
     return [str(b) for b in blocks if b.language not in known and not entry(b, NOT_RUN)]
 
 
@@ -169,6 +169,15 @@ def code_without_fences(document, prose):
 def test_every_block_is_run_or_listed():
     assert unknown_blocks(BLOCKS) == []
     assert [x for document in CODE for x in code_without_fences(document, parts(document)[1])] == []
+
+
+@pytest.mark.once
+def test_diffs_are_those_of_the_files():
+    for block in (block for document in CODE for block in blocks_of(document, "diff")):
+        for change in block.text.split("+++ ")[1:]:
+            path, *lines = change.splitlines()
+            code = iter((ROOT / path).read_text(encoding="utf-8").splitlines())
+            assert [line for line in lines if line[1:] not in code] == [], f"{block}: {path}"
 
 
 @pytest.mark.once
@@ -410,7 +419,7 @@ def check_module(name, words):
             config.load(getattr(options, "config", None), rest)
         elif rest and not options.runner:
             raise ValueError(f"unknown: {' '.join(rest)}")
-    elif name != "venv":
+    elif name not in ("venv", "pytest"):
         raise ValueError(f"there is no module {name} to run")
 
 

@@ -18,7 +18,9 @@ from bert4keras_lite.checkpoints.dialects import DIALECTS, adapt
 from bert4keras_lite.checkpoints.matching import gather
 from bert4keras_lite.configs import (
     ARCHITECTURES,
+    HUGGING_FACE,
     MEASURED,
+    MODEL_TYPES,
     Config,
     recognize,
     resolve_ambiguities,
@@ -157,7 +159,7 @@ def test_the_family_is_recognized(name, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*left unused", "ignore:.*never trained")
 def test_saved_and_loaded_is_bit_equal(name, format, tmp_path):
     transformer = built(name)
-    if format == "hf" and transformer.config.family not in mappings.HUGGING_FACE:
+    if format == "hf" and transformer.config.family not in HUGGING_FACE:
         with pytest.raises(ValueError, match="Use format='tf' or 'keras'"):
             transformer.save_checkpoint(tmp_path / "a", format)
         return
@@ -190,7 +192,7 @@ def test_saved_and_loaded_is_bit_equal(name, format, tmp_path):
 
 @pytest.mark.once
 @pytest.mark.parametrize(
-    "name", [n for n, row in ARCHITECTURES.items() if row.get("family", n) in mappings.HUGGING_FACE]
+    "name", [n for n, row in ARCHITECTURES.items() if row["family"] in HUGGING_FACE]
 )
 def test_transformers_reads_every_value(name, tmp_path):
     """What we write as config.json is in its words: it would pass over any other."""
@@ -230,11 +232,11 @@ def test_transformers_reads_every_value(name, tmp_path):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("family", mappings.HUGGING_FACE)
+@pytest.mark.parametrize("family", HUGGING_FACE)
 def test_keys_that_are_left_out_mean_what_they_mean_to_transformers(family):
     """All but rates of dropout, and what the weights tell: sizes, and a head of its own."""
-    model_type, _, names = mappings.HUGGING_FACE[family]
-    family = mappings.MODEL_TYPES[model_type][0]
+    model_type, names = HUGGING_FACE[family].model_type, HUGGING_FACE[family].keys
+    family = MODEL_TYPES[model_type][0]
     defaults = CONFIG_KEYS[model_type]["defaults"]
     config = {"model_type": model_type, "global_attn_every_n_layers": 1}
     values, _ = resolve_ambiguities(family, translate(config))

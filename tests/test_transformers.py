@@ -8,7 +8,7 @@ import pytest
 from running import outputs_of
 from test_families import ARCHITECTURES, build, inputs_of
 
-from bert4keras_lite import mappings
+from bert4keras_lite.configs import HUGGING_FACE
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ HEADS = {
 NAMES = [
     name
     for name, row in ARCHITECTURES.items()
-    if row.get("family", "bert") in mappings.HUGGING_FACE
+    if row["family"] in HUGGING_FACE
     and name != "nezha"  # transformers 5 dropped it
     and row.get("stacks", "both") == "both"
 ]

@@ -291,7 +291,7 @@ class Description:
         except ValueError as error:
             raise ValueError(f"{self.where}: {error}") from None
         row = ARCHITECTURES[self.family]
-        table = mappings.WEIGHTS[row.get("family", "bert")]
+        table = mappings.WEIGHTS[row["family"]]
         self.located, self.unknown = {}, []
         if self.checkpoint:
             self.located, _ = locate(self.checkpoint, table, mappings.ROLES)

@@ -3,7 +3,7 @@
 Uses no framework: reading a config and recognizing a family do not need Keras.
 """
 
-from .architectures import APPLICATIONS, ARCHITECTURES
+from .architectures import APPLICATIONS, ARCHITECTURES, HUGGING_FACE, MODEL_TYPES
 from .config import CHOICES, SOURCE_KEYS, Config, key_of, to_field_names
 from .published import (
     check_adapter,
@@ -36,7 +36,9 @@ __all__ = [
     "ARCHITECTURES",
     "CHOICES",
     "HEADS",
+    "HUGGING_FACE",
     "MEASURED",
+    "MODEL_TYPES",
     "SOURCE_KEYS",
     "Config",
     "check_adapter",

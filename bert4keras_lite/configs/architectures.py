@@ -1,11 +1,60 @@
-"""The table of model families: each as its differences from BERT."""
+"""The table of model families: each as its differences from BERT, and as it is published."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..mappings import BERT_KEYS, GPT_KEYS, T5_KEYS
+
+
+@dataclass(frozen=True)
+class HuggingFace:
+    """How transformers publishes a family.
+
+    Attributes:
+        model_type: in its configs.
+        classes: without a head, with the language-model head, with all heads.
+        keys: field of `Config` -> key of the config.
+        constants: keys and values that each config of the family has.
+        copies: key -> the key whose value it repeats.
+        defaults: field -> what a missing key means, where that differs from the family's default.
+            (Sizes and the like are inferred from the weights.)
+    """
+
+    model_type: str
+    classes: list
+    keys: dict
+    constants: dict = field(default_factory=dict)
+    copies: dict = field(default_factory=dict)
+    defaults: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family: what it computes, and how its files are recognized and written.
+
+    Attributes:
+        fields: fields of `Config` that differ from BERT's.
+        fingerprints: how weight names tell the family, pairs of patterns: a name matches the first,
+            and none the second. Families with the same fingerprint are listed from most to least
+            likely; of two that match, that of the later family counts.
+        hugging_face: a `HuggingFace`; None: transformers has no such family.
+        model_types: `model_type` of configs that may mean the family, the most likely first;
+            default: that of `hugging_face`. Our own configs name the family.
+        gelu: what published configs mean by "gelu", if transformers has not written them.
+    """
+
+    fields: dict = field(default_factory=dict)
+    fingerprints: Sequence = ()
+    hugging_face: HuggingFace | None = None
+    model_types: Sequence = ()
+    gelu: str = "gelu"
+
 
 _PLAIN = {"norm": "plain_rms", "use_bias": False, "position": "rotary"}
 
 _LANGUAGE_MODEL = {"with_lm": True, "lm_transform": False, "lm_bias": False}
 
 _GPT = _LANGUAGE_MODEL | {
-    "family": "gpt",
     "hidden_act": "gelu_tanh",
     "norm_epsilon": 1e-5,
     "embedding_norm": False,
@@ -14,10 +63,9 @@ _GPT = _LANGUAGE_MODEL | {
     "attend": "lm",
 }
 
-_GPT2 = _GPT | {"family": "gpt2", "norm_at": "pre", "final_norm": True, "max_position": 1024}
+_GPT2 = _GPT | {"norm_at": "pre", "final_norm": True, "max_position": 1024}
 
 _GPT2_ML = _GPT2 | {
-    "family": "gpt2_ml",
     "hidden_act": "gelu",
     "norm_at": "gpt2_ml",
     "embedding_norm": True,
@@ -26,7 +74,6 @@ _GPT2_ML = _GPT2 | {
 }
 
 _T5 = _LANGUAGE_MODEL | {
-    "family": "t5.1.0",
     "stacks": "both",
     "hidden_act": "relu",
     "position": "buckets",
@@ -43,65 +90,194 @@ _T5 = _LANGUAGE_MODEL | {
 }
 
 _T5_1_1 = _T5 | {
-    "family": "t5.1.1",
     "hidden_act": "gelu_tanh",
     "gated": True,
     "tie_word_embeddings": False,
 }
 
-_MT5 = _T5_1_1 | {"family": "mt5.1.1"}
+_ALBERT_NAMES = (r"albert\.|.*/inner_group_0/|.*albert_layer_groups", None)
+_BERT_NAMES = (r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])", None)
+_NO_POSITIONS = (r"bert/embeddings/word_embeddings", r".*(position_embeddings|/inner_group_0/)")
+_GATED_NAMES = (r".*(block_000/layer_00.|block\.0\.layer\..)[./]DenseReluDense[./]wi_1", None)
+_MT5_NAMES = (r"encoder/block_000/layer_001/DenseReluDense/wi_1", r".*layer_norm/")
 
-# Each family, as its differences from BERT.
-ARCHITECTURES = {
-    "bert": {},
-    "roberta": {},
-    "albert": {"family": "albert", "share_blocks": True},
-    "albert_unshared": {"family": "albert_unshared"},
-    "nezha": {"family": "nezha", "position": "relative"},
-    "roformer": {"family": "roformer", "position": "rotary"},
-    "roformer_v2": _PLAIN
-    | {"family": "roformer_v2", "hidden_act": "relu", "lm_transform": False, "lm_bias": False},
-    "gau_alpha": _PLAIN
-    | {
-        "family": "gau_alpha",
-        "attention": "gau",
-        "attention_key_size": 128,
-        "num_attention_heads": 1,
-        "hidden_act": "swish",
-        "lm_transform": False,
-        "lm_bias": False,
-    },
-    "modernbert": {
-        "family": "modernbert",
-        "position": "rotary",
-        "rotary_halves": True,
-        "rotary_base": 160_000.0,
-        "segment_vocab_size": 0,
-        "norm": "bias_free",
-        "norm_at": "pre",
-        "norm_epsilon": 1e-5,
-        "first_norm": False,
-        "final_norm": True,
-        "use_bias": False,
-        "gated": True,
-    },
-    "electra": {"family": "electra"},
-    "electra_generator": {"family": "electra_generator"},
-    "gpt": _GPT,
-    "gpt2": _GPT2,
-    "gpt2_ml": _GPT2_ML,
-    "t5.1.0": _T5,
-    "t5.1.1": _T5_1_1,
-    "mt5.1.1": _MT5,
-    "t5_pegasus": _MT5
-    | {
-        "family": "t5_pegasus",
-        "hidden_act": "gelu",
-        "cross_position_bias": True,
-        "scale_decoder_outputs": True,
-    },
+_WITH_EMBEDDING_SIZE = BERT_KEYS | {"embedding_size": "embedding_size"}
+_T5_CLASSES = ["T5EncoderModel", *["T5ForConditionalGeneration"] * 2]
+_MT5_CLASSES = ["MT5EncoderModel", *["MT5ForConditionalGeneration"] * 2]
+
+# Each family is a row here and a table in `mappings.WEIGHTS`.
+FAMILIES = {
+    "bert": Family(
+        fingerprints=[_BERT_NAMES],
+        hugging_face=HuggingFace(
+            "bert", ["BertModel", "BertForMaskedLM", "BertForPreTraining"], BERT_KEYS
+        ),
+    ),
+    "roberta": Family({"family": "bert"}),
+    "albert": Family(
+        {"share_blocks": True},
+        fingerprints=[_ALBERT_NAMES],
+        hugging_face=HuggingFace(
+            "albert",
+            ["AlbertModel", "AlbertForMaskedLM", "AlbertForPreTraining"],
+            _WITH_EMBEDDING_SIZE,
+            defaults={"hidden_act": "gelu_new"},
+        ),
+        gelu="gelu_tanh",
+    ),
+    "albert_unshared": Family(
+        fingerprints=[_ALBERT_NAMES, _BERT_NAMES], model_types=["albert"], gelu="gelu_tanh"
+    ),
+    "nezha": Family(
+        {"position": "relative"},
+        fingerprints=[(r"nezha\.", None), _NO_POSITIONS],
+        hugging_face=HuggingFace(
+            "nezha",
+            ["NezhaModel", "NezhaForMaskedLM", "NezhaForPreTraining"],
+            BERT_KEYS | {"relative_max_distance": "max_relative_position"},
+        ),
+    ),
+    "roformer": Family(
+        {"position": "rotary"},
+        fingerprints=[(r"roformer\.", None), _NO_POSITIONS],
+        hugging_face=HuggingFace(
+            "roformer",
+            ["RoFormerModel", *["RoFormerForMaskedLM"] * 2],
+            _WITH_EMBEDDING_SIZE | {"rotate_values": "rotary_value"},
+        ),
+    ),
+    "roformer_v2": Family(
+        _PLAIN | {"hidden_act": "relu", "lm_transform": False, "lm_bias": False},
+        fingerprints=[
+            (r"roformer\.", r".*(bias|LayerNorm)"),
+            (
+                r"(bert[./])?embeddings[./]word_embeddings",
+                r".*(bias|LayerNorm|position_embeddings)",
+            ),
+        ],
+        model_types=["roformer"],
+    ),
+    "gau_alpha": Family(
+        _PLAIN
+        | {
+            "attention": "gau",
+            "attention_key_size": 128,
+            "num_attention_heads": 1,
+            "hidden_act": "swish",
+            "lm_transform": False,
+            "lm_bias": False,
+        },
+        fingerprints=[(r"GAU_alpha/", None)],
+    ),
+    "modernbert": Family(
+        {
+            "position": "rotary",
+            "rotary_halves": True,
+            "rotary_base": 160_000.0,
+            "segment_vocab_size": 0,
+            "norm": "bias_free",
+            "norm_at": "pre",
+            "norm_epsilon": 1e-5,
+            "first_norm": False,
+            "final_norm": True,
+            "use_bias": False,
+            "gated": True,
+        },
+        fingerprints=[(r"(model\.)?layers\.\d+\.attn\.Wqkv", None)],
+        hugging_face=HuggingFace(
+            "modernbert",
+            ["ModernBertModel", *["ModernBertForMaskedLM"] * 2],
+            {name: key for name, key in BERT_KEYS.items() if name != "segment_vocab_size"}
+            | {
+                "hidden_act": "hidden_activation",
+                "dropout_rate": "mlp_dropout",
+                "norm_epsilon": "norm_eps",
+                "attention_dropout_rate": "attention_dropout",
+                "rotary_base": "global_rope_theta",
+            },
+            constants={"global_attn_every_n_layers": 1},
+            copies={"embedding_dropout": "mlp_dropout", "local_rope_theta": "global_rope_theta"},
+        ),
+    ),
+    "megatron_bert": Family(
+        {"norm_at": "pre", "embedding_norm": False, "final_norm": True},
+        fingerprints=[(r"(bert\.)?encoder\.layer\.\d+\.ln\.", None)],
+        hugging_face=HuggingFace(
+            "megatron-bert",
+            ["MegatronBertModel", "MegatronBertForMaskedLM", "MegatronBertForPreTraining"],
+            BERT_KEYS,
+        ),
+    ),
+    "electra": Family(
+        fingerprints=[(r"electra[./]|discriminator_predictions", None)],
+        hugging_face=HuggingFace(
+            "electra", [*["ElectraModel"] * 2, "ElectraForPreTraining"], _WITH_EMBEDDING_SIZE
+        ),
+    ),
+    "electra_generator": Family(
+        fingerprints=[
+            (r"generator_(predictions|lm_head)", r"discriminator_predictions|electra/encoder")
+        ],
+        hugging_face=HuggingFace(
+            "electra", ["ElectraModel", *["ElectraForMaskedLM"] * 2], _WITH_EMBEDDING_SIZE
+        ),
+    ),
+    "gpt": Family(
+        _GPT,
+        fingerprints=[(r"gpt/|(transformer\.)?tokens_embed", None)],
+        hugging_face=HuggingFace(
+            "openai-gpt",
+            ["OpenAIGPTModel", *["OpenAIGPTLMHeadModel"] * 2],
+            GPT_KEYS | {"hidden_act": "afn"},
+            copies={"embd_pdrop": "resid_pdrop"},
+        ),
+        gelu="gelu_tanh",
+    ),
+    "gpt2": Family(
+        _GPT2,
+        fingerprints=[
+            (r"gpt/.*/attention/input/LayerNorm", None),
+            (r"(transformer\.)?h\.\d+\.attn\.", r"gpt/|(transformer\.)?tokens_embed"),
+        ],
+        hugging_face=HuggingFace(
+            "gpt2",
+            ["GPT2Model", *["GPT2LMHeadModel"] * 2],
+            GPT_KEYS | {"hidden_act": "activation_function", "intermediate_size": "n_inner"},
+            copies={"embd_pdrop": "resid_pdrop"},
+        ),
+        gelu="gelu_tanh",
+    ),
+    "gpt2_ml": Family(_GPT2_ML, fingerprints=[(r"newslm/", None)]),
+    "t5.1.0": Family(
+        _T5,
+        fingerprints=[(r".*(block_000/layer_000|block\.0\.layer\.0)[./]SelfAttention", None)],
+        hugging_face=HuggingFace("t5", _T5_CLASSES, T5_KEYS),
+        model_types=["t5", "mt5"],
+    ),
+    "t5.1.1": Family(
+        _T5_1_1,
+        fingerprints=[_GATED_NAMES],
+        hugging_face=HuggingFace("t5", _T5_CLASSES, T5_KEYS),
+        model_types=["t5", "mt5"],
+        gelu="gelu_tanh",
+    ),
+    "mt5.1.1": Family(
+        _T5_1_1,
+        fingerprints=[_MT5_NAMES, _GATED_NAMES],
+        hugging_face=HuggingFace("mt5", _MT5_CLASSES, T5_KEYS),
+        model_types=["mt5", "t5"],
+        gelu="gelu_tanh",
+    ),
+    "t5_pegasus": Family(
+        _T5_1_1
+        | {"hidden_act": "gelu", "cross_position_bias": True, "scale_decoder_outputs": True},
+        fingerprints=[_MT5_NAMES, _GATED_NAMES],
+        model_types=["mt5", "t5"],
+    ),
 }
 
+# name of a family -> the fields of `Config` in which it differs from BERT
+ARCHITECTURES = {name: {"family": name} | family.fields for name, family in FAMILIES.items()}
 ARCHITECTURES |= {
     f"{name}_{stack}": row | {"stacks": stack}
     for name, row in ARCHITECTURES.items()
@@ -115,3 +291,31 @@ APPLICATIONS = {
     "lm": {"attend": "lm", "with_lm": True},
     "unilm": {"attend": "unilm", "with_lm": True},
 }
+
+# family -> its `HuggingFace`; other families have no Hugging Face form
+HUGGING_FACE = {name: row.hugging_face for name, row in FAMILIES.items() if row.hugging_face}
+
+
+def _by_fingerprint():
+    """Collects the families of each fingerprint, in the order in which they are compared."""
+    families = {}
+    for name in reversed(FAMILIES):
+        for fingerprint in FAMILIES[name].fingerprints:
+            families.setdefault(fingerprint, []).insert(0, name)
+    return families
+
+
+def _by_model_type():
+    """Collects the families that each `model_type` of a config may mean."""
+    ranks = {}
+    for name, row in FAMILIES.items():
+        default = (row.hugging_face.model_type,) if row.hugging_face else ()
+        for rank, model_type in enumerate(row.model_types or default):
+            ranks.setdefault(model_type, {})[name] = rank
+    return {
+        model_type: sorted(ranks[model_type], key=ranks[model_type].get) for model_type in ranks
+    }
+
+
+FINGERPRINTS = _by_fingerprint()
+MODEL_TYPES = _by_model_type()

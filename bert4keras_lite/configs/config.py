@@ -9,7 +9,7 @@ import numpy as np
 from .. import mappings
 from ..checkpoints.matching import MOST_BLOCKS
 from ..parsing import shown
-from .architectures import ARCHITECTURES
+from .architectures import ARCHITECTURES, HUGGING_FACE
 
 # keys that `read_config` adds to the values of a config
 UNKNOWN_KEYS = "keys that are not understood"
@@ -280,7 +280,7 @@ class Config:
                 f"hidden_act={shown(self.hidden_act)}: a config has no name for this function; "
                 "expected a model whose activation has one. Save it with model.save('x.keras')."
             )
-        row = ARCHITECTURES[self.family]
+        row, hugging_face = ARCHITECTURES[self.family], HUGGING_FACE.get(self.family)
         shape = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in OF_USE}
         changed = {
             f.name
@@ -288,9 +288,9 @@ class Config:
             if f.name in shape and shape[f.name] != row.get(f.name, f.default)
         }
         if format == "tf":
-            keys, model_type = mappings.KEYS_TF, self.family
-        elif self.family in mappings.HUGGING_FACE:
-            model_type, _, keys = mappings.HUGGING_FACE[self.family]
+            keys, model_type = mappings.BERT_KEYS, self.family
+        elif hugging_face:
+            keys, model_type = hugging_face.keys, hugging_face.model_type
             del shape["gated"]  # it is in the name of the activation
             shape["hidden_act"] = self._activation_hf(model_type)
         else:
@@ -308,8 +308,8 @@ class Config:
         values = {"model_type": model_type}
         if self.pad_token_id != row.get("pad_token_id", 0):
             values[mappings.PAD_TOKEN_KEY] = self.pad_token_id
-        if self.family == "modernbert":
-            values["global_attn_every_n_layers"] = 1
+        if hugging_face:
+            values |= hugging_face.constants
         values |= {keys[name]: shape[name] for name in shape if name in keys}
         if format == "tf":
             return values | {name: shape[name] for name in changed if name not in keys}
@@ -328,11 +328,7 @@ class Config:
                     "Hugging Face's mt5 has no scale_decoder_outputs=True. Use format='tf' or "
                     "'keras'."
                 )
-        if model_type == "modernbert":
-            values["embedding_dropout"] = values["mlp_dropout"]
-            values["local_rope_theta"] = self.rotary_base
-        if "resid_pdrop" in values:
-            values["embd_pdrop"] = values["resid_pdrop"]
+        values |= {key: values[source] for key, source in hugging_face.copies.items()}
         if "embedding_size" in keys:
             values["embedding_size"] = self.token_size
         if self.pad_token_id >= 0:

@@ -9,7 +9,7 @@ from .. import mappings
 from ..checkpoints import CheckpointError
 from ..checkpoints.matching import is_copy, locate, unknown_names
 from ..parsing import shown
-from .architectures import ARCHITECTURES
+from .architectures import ARCHITECTURES, FAMILIES, FINGERPRINTS, HUGGING_FACE, MODEL_TYPES
 
 
 def recognize(values, names=()):
@@ -26,13 +26,13 @@ def recognize(values, names=()):
         ValueError: config and names contradict each other, or are not enough to decide.
     """
     model_type = values.get("model_type")
-    allowed = mappings.MODEL_TYPES.get(model_type)
-    if model_type in mappings.WEIGHTS and model_type not in mappings.MODEL_TYPES:
+    allowed = MODEL_TYPES.get(model_type)
+    if model_type in mappings.WEIGHTS and model_type not in MODEL_TYPES:
         allowed = [model_type]
     if model_type and not allowed:
         raise ValueError(
             f"model_type is {model_type!r:.200}; expected one of "
-            f"{', '.join(sorted({*mappings.MODEL_TYPES, *mappings.WEIGHTS}))}. If the architecture "
+            f"{', '.join(sorted({*MODEL_TYPES, *mappings.WEIGHTS}))}. If the architecture "
             "is one of these, pass it as model=."
         )
     families = families_of(names)
@@ -95,7 +95,7 @@ def _by_names(allowed, families, model_type):
 def families_of(names):
     """Lists the families that have such weight names, the most likely first."""
     plain = [n for n in names if not any(re.match(p, n) for p in mappings.SKIPPABLE)]
-    for pattern, absent, families in mappings.FINGERPRINTS:
+    for (pattern, absent), families in FINGERPRINTS.items():
         if any(re.match(pattern, n) for n in plain):
             body = [n for n in plain if not n.startswith("cls")]
             if absent is None or not any(re.match(absent, n) for n in body):
@@ -121,11 +121,12 @@ def resolve_ambiguities(family, values, checkpoint=None):
     outdated = dialect.outdated if dialect else ()
     values = {name: value for name, value in values.items() if name not in outdated}
     model_type = values.pop("model_type", None)
-    values = mappings.DEFAULTS_HF.get(model_type, {}) | values
+    for hugging_face in HUGGING_FACE.values():
+        if hugging_face.model_type == model_type:
+            values = hugging_face.defaults | values
     base = family.removesuffix("_encoder").removesuffix("_decoder")
-    tanh = base in ("albert", "albert_unshared", "gpt", "gpt2", "t5.1.1", "mt5.1.1")
-    is_exact = model_type in {*mappings.MODEL_TYPES, *mappings.WEIGHTS}
-    if tanh and not is_exact and values.get("hidden_act") == "gelu":
+    is_exact = model_type in {*MODEL_TYPES, *mappings.WEIGHTS}
+    if FAMILIES[base].gelu != "gelu" and not is_exact and values.get("hidden_act") == "gelu":
         values["hidden_act"] = "gelu_tanh"
         return values, [
             f"hidden_act is 'gelu', which means the tanh form in published {family} weights: that "
@@ -164,7 +165,7 @@ def infer_from_weights(checkpoint, family, values):
         CheckpointError: an array is not a matrix.
     """
     row = ARCHITECTURES[family]
-    table = mappings.WEIGHTS[row.get("family", "bert")]
+    table = mappings.WEIGHTS[row["family"]]
     located, counts = locate(checkpoint, table, mappings.ROLES)
     inferred = {}
 
@@ -216,7 +217,7 @@ def unmatched_names(checkpoint, row):
         checkpoint: mapping name -> array.
         row: a value of `ARCHITECTURES`.
     """
-    table = mappings.WEIGHTS[row.get("family", "bert")]
+    table = mappings.WEIGHTS[row["family"]]
     known = [*mappings.SKIPPABLE, *mappings.COPIES, *mappings.TIED_HEADS]
     return unknown_names(checkpoint, table, mappings.ROLES, known)
 
@@ -322,10 +323,10 @@ def check_family(model, values, where):
         ValueError: it does.
     """
     model_type = values.get("model_type")
-    if model_type not in {*mappings.MODEL_TYPES, *mappings.WEIGHTS}:
+    if model_type not in {*MODEL_TYPES, *mappings.WEIGHTS}:
         return  # missing or unknown: then model= decides
     base = model.removesuffix("_encoder").removesuffix("_decoder")
-    allowed = mappings.MODEL_TYPES.get(model_type, [model_type])
+    allowed = MODEL_TYPES.get(model_type, [model_type])
     if base == "roberta":
         base = "bert"
     if base not in allowed:

@@ -7,7 +7,7 @@ import numpy as np
 from .. import mappings
 from ..checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
 from ..checkpoints.matching import EXACT, LazyArrays, ModelWeights, gather, match
-from .architectures import ARCHITECTURES
+from .architectures import ARCHITECTURES, HUGGING_FACE
 from .published import file_names, write_config
 from .recognition import MEASURED, families_of, infer_from_weights
 
@@ -93,8 +93,7 @@ def mismatch_hint(config, checkpoint, chosen=()):
     """
     c = config
     families = families_of(checkpoint)
-    same_family = {name for name, row in ARCHITECTURES.items() if row.get("family") == c.family}
-    same_family.add(c.family)
+    same_family = {name for name, row in ARCHITECTURES.items() if row["family"] == c.family}
     if families and not same_family & {*families}:
         return f"\nThe names look like those of model={families[0]!r}."
     measured = infer_from_weights(checkpoint, c.family, {})
@@ -142,7 +141,7 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
                 },
                 *(table, mappings.ROLES, format, config.block_counts),
             )
-        _, (bare, with_lm, with_all), _ = mappings.HUGGING_FACE[config.family]
+        bare, with_lm, with_all = HUGGING_FACE[config.family].classes
         heads = heads_among(arrays)
         decodes = any(path.startswith("decoder_") for path in arrays)
         class_names = with_lm if "with_lm" in heads or config.with_lm or decodes else bare

@@ -11,7 +11,7 @@ from keras import ops
 
 from ..arguments import checks_flags
 from ..files import complete, saving
-from ..layers import Cache
+from ..layers import Cache, TransformerBlock
 from ..parsing import FREE, shown, size_of
 from .autoregressive import AutoRegressiveDecoder
 from .decoding import decode_step, transformer_of
@@ -54,12 +54,8 @@ def export_writer(model, path, slots=512, int8=False):
             f"{c.family}: expected a causal language model of one stack without conditional layer "
             "normalization. Others cannot be exported."
         )
-    keys, values = [
-        (1, c.key_size, slots), (1, c.intermediate_size, slots)
-    ] if c.attention == "gau" else [
-        (1, c.num_attention_heads, size, slots) for size in (c.key_size, c.head_size)
-    ]  # fmt: skip
-    shapes = [shape for _ in range(c.num_hidden_layers) for shape in (keys, values)]
+    block = next(x for x in transformer.layers.values() if isinstance(x, TransformerBlock))
+    shapes = block.branches["attention"].cache_shapes(1, slots) * c.num_hidden_layers
     example = [np.ones((1, 2), "int32"), np.arange(2, dtype="int32")[None]]
     example += [np.ones((1, 2, slots), bool), *(np.zeros(shape, "float32") for shape in shapes)]
     step = OneStep(transformer)

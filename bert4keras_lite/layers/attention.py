@@ -1,9 +1,18 @@
-"""Attention layers: multi-head, Nyström, and the gated attention unit."""
+"""Attention layers: multi-head, Nyström, and the gated attention unit.
+
+What the rest of the toolkit needs to know of an attention layer, the layer itself tells: its
+arguments for a config (`arguments_of`), the shapes of its cache (`cache_shapes`), its FLOPs
+(`flops`), the projections that LoRA adapts (`lora_targets`), how its projections are split over
+devices (`split`), and whether it is a whole block (`replaces_ffn`) or computes a matrix of
+probabilities (`has_probs`).
+"""
+
+from typing import ClassVar
 
 import numpy as np
 from keras import ops
 
-from .base import Layer, dense, register
+from .base import Layer, dense, dense_flops, register
 from .cache import Cache
 from .dropout import Dropout
 from .normalization import ScaleOffset
@@ -45,6 +54,24 @@ class MultiHeadAttention(Layer):
         scores of the previous block only, where the paper adds the running sum. Distances: Shaw
         et al., arXiv 1803.02155, equations 3 and 4.
     """
+
+    lora_targets = ("query", "value")
+    split: ClassVar = {"query": "columns", "key": "columns", "value": "columns", "output": "rows"}
+    replaces_ffn = False
+    has_probs = True
+
+    @classmethod
+    def arguments_of(cls, config):
+        """Returns the arguments of the layer, as a dict, that a `Config` determines."""
+        return {
+            "num_heads": config.num_attention_heads,
+            "head_size": config.head_size,
+            "key_size": config.key_size,
+            "scale": config.attention_scale,
+            "rotate_values": config.rotate_values,
+            "rotary_halves": config.rotary_halves,
+            "return_scores": config.residual_attention_scores,
+        }
 
     def __init__(
         self,
@@ -96,6 +123,16 @@ class MultiHeadAttention(Layer):
             ops.reshape(y, (-1, ops.shape(x)[1], self.num_heads * self.head_size))
         )
         return (y, scores) if self.return_scores else y
+
+    def cache_shapes(self, batch, length):
+        """Returns the shapes of the keys and of the values in a `Cache` of `length` positions."""
+        return [(batch, self.num_heads, size, length) for size in (self.key_size, self.head_size)]
+
+    def flops(self, length, keys):
+        """Returns the FLOPs of the forward pass of a sequence, with `keys` positions of memory."""
+        projections = dense_flops(length, self.query, self.output_dense)
+        projections += dense_flops(keys, self.key, self.value)
+        return projections + 2 * length * keys * self.num_heads * (self.key_size + self.head_size)
 
     def keys_and_values(self, memory, angles=None):
         """Returns the keys and values of a memory, `(batch, num_heads, size, keys)` each.
@@ -169,6 +206,12 @@ class NystromAttention(MultiHeadAttention):
         Xiong et al., "Nyströmformer", arXiv 2102.03902, equations 13 and 14; without the optional
         convolution over the values, which no pretrained checkpoint has.
     """
+
+    has_probs = False
+
+    @classmethod
+    def arguments_of(cls, config):
+        return super().arguments_of(config) | {"num_landmarks": config.num_landmarks}
 
     def __init__(self, num_heads, head_size, num_landmarks=64, iterations=6, **kwargs):
         super().__init__(num_heads, head_size, **kwargs)
@@ -285,6 +328,25 @@ class GatedAttentionUnit(Layer):
         softmax_plus: https://kexue.fm/archives/8823
     """
 
+    lora_targets = ("input",)  # one kernel projects to values, gate and queries
+    split: ClassVar = {
+        "input": "whole",
+        "query_scale": "whole",
+        "key_scale": "whole",
+        "output": "rows",
+    }
+    replaces_ffn = True
+    has_probs = True
+
+    @classmethod
+    def arguments_of(cls, config):
+        """Returns the arguments of the layer, as a dict, that a `Config` determines."""
+        return {
+            "units": config.intermediate_size,
+            "key_size": config.key_size,
+            "activation": config.hidden_act,
+        }
+
     def __init__(
         self,
         units,
@@ -336,6 +398,15 @@ class GatedAttentionUnit(Layer):
         bias = ops.zeros_like(scores) if bias is None else bias[:, 0]
         probs = self.dropout_layer(self.normalize(scores, bias))
         return self.output_dense(gate * ops.einsum("bqk,bdk->bqd", probs, value))
+
+    def cache_shapes(self, batch, length):
+        """Returns the shapes of the keys and of the values in a `Cache` of `length` positions."""
+        return [(batch, size, length) for size in (self.key_size, self.units)]
+
+    def flops(self, length, keys):
+        """Returns the FLOPs of the forward pass of a sequence that attends to `keys` positions."""
+        projections = dense_flops(length, self.input_dense, self.output_dense)
+        return projections + 2 * length * keys * (self.key_size + self.units)
 
     def normalize(self, scores, bias):
         mask = ops.cast(bias > -1, "float32")

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import math
 
 import keras
 
@@ -146,3 +147,8 @@ def dense(parent, name, input_shape, units, activation=None, **kwargs):
     )
     layer.build(input_shape)
     return layer
+
+
+def dense_flops(rows, *layers):
+    """Returns the FLOPs of built dense layers on `rows` vectors."""
+    return sum(2 * rows * math.prod(layer.kernel.shape) for layer in layers)

@@ -1,9 +1,11 @@
 """Feed-forward layer and Transformer block."""
 
+from typing import ClassVar
+
 import keras
 
 from .attention import GatedAttentionUnit, MultiHeadAttention, NystromAttention
-from .base import Layer, dense, register
+from .base import Layer, dense, dense_flops, register
 from .dropout import Dropout
 from .normalization import LayerNormalization
 from .remat import rematerialized
@@ -30,6 +32,8 @@ class FeedForward(Layer):
         Vaswani et al., arXiv 1706.03762, section 3.3; gated: Shazeer, arXiv 2002.05202,
         equation 6.
     """
+
+    split: ClassVar = {"input": "columns", "gate": "columns", "output": "rows"}
 
     def __init__(
         self,
@@ -58,6 +62,11 @@ class FeedForward(Layer):
     def call(self, x):
         y = self.input_dense(x)
         return self.output_dense(y * self.gate_dense(x) if self.gated else y)
+
+    def flops(self, length):
+        """Returns the FLOPs of the forward pass of a sequence."""
+        gate = (self.gate_dense,) if self.gated else ()
+        return dense_flops(length, self.input_dense, *gate, self.output_dense)
 
     def compute_output_shape(self, x_shape):
         return tuple(x_shape)
@@ -206,6 +215,13 @@ class TransformerBlock(Layer):
         if self.ffn:
             x, _ = residual("ffn", x)
         return (x, scores) if self.return_scores else x
+
+    def flops(self, length, memory_length=None):
+        """Returns the FLOPs of the forward pass of a sequence, and a memory for `cross`."""
+        lengths = {"attention": (length, length), "cross": (length, memory_length)}
+        return sum(
+            branch.flops(*lengths.get(name, (length,))) for name, branch in self.branches.items()
+        )
 
     def compute_output_spec(self, x, **context):
         batch, length, _ = x.shape

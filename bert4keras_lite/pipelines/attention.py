@@ -6,7 +6,7 @@ from itertools import chain
 import keras
 from keras import ops
 
-from ..layers import NystromAttention, TransformerBlock
+from ..layers import TransformerBlock
 
 
 def attention_model(transformer):
@@ -46,7 +46,7 @@ class AttentionProbabilities(keras.layers.Layer):
         calls = [x.operation for x in nodes if isinstance(x.operation, TransformerBlock)]
         self.blocks, blocks = len(calls), dict.fromkeys(calls)
         layers = [block.branches["attention"] for block in blocks]
-        if not layers or any(isinstance(layer, NystromAttention) for layer in layers):
+        if not all(layer.has_probs for layer in layers) or not layers:
             raise ValueError(
                 f"{model.name}: the model computes no attention matrix, such as with Nyström "
                 "attention. Build it with attention='full'."

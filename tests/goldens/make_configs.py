@@ -6,8 +6,8 @@
 NEZHA left transformers in version 5: the second command adds it from an older one.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 FILE = Path(__file__).with_name("hf_keys.json")
@@ -16,6 +16,7 @@ FAMILIES = [
     "bert",
     "electra",
     "gpt2",
+    "megatron-bert",
     "modernbert",
     "mt5",
     "openai-gpt",
@@ -55,4 +56,6 @@ def main(names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or FAMILIES)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("families", nargs="*", default=FAMILIES)
+    main(parser.parse_args().families)

@@ -5,10 +5,11 @@ Sub-commands, because the references live in different environments; see README.
     TF_USE_LEGACY_KERAS=1 TF_KERAS=1 python tests/goldens/make_encoders.py bert4keras
     TF_USE_LEGACY_KERAS=1 TF_KERAS=1 python tests/goldens/make_encoders.py gau_alpha CHECKOUT
     TF_USE_LEGACY_KERAS=1 python tests/goldens/make_encoders.py albert_zh CHECKOUT
-    python tests/goldens/make_encoders.py transformers
-    python tests/goldens/make_encoders.py transformers4
+    python tests/goldens/make_encoders.py transformers [CASES]
+    python tests/goldens/make_encoders.py transformers4 [CASES]
 
-Each replaces its own entries of ``encoders/cases.json`` and ``encoders/outputs.npz``.
+Each replaces its own entries of ``encoders/cases.json`` and ``encoders/outputs.npz``; the last two
+only those whose names start with ``CASES``.
 """
 
 import argparse
@@ -69,6 +70,7 @@ HF_NEZHA = {
     "max_relative_position": 64,
     "use_relative_position": True,
 }
+HF_MEGATRON_BERT = {**HF, "model_type": "megatron-bert"}
 HF_MODERNBERT = {
     **{k: v for k, v in TF.items() if k not in ("hidden_act", "type_vocab_size")},
     "model_type": "modernbert",
@@ -576,7 +578,7 @@ def transformers_cases():
     tf_large = {**TF, "embedding_size": 32}
     tf_narrow = {**tf_large, "hidden_size": 16, "num_attention_heads": 2}
     rotary = {**HF_ROFORMER, "embedding_size": 16, "rotary_value": True}
-    generator = {"model": "electra_generator"}
+    generator, megatron = {"model": "electra_generator"}, {"model": "megatron_bert"}
     return [
         hf_case("hf_albert", "AlbertModel", HF_ALBERT),
         hf_case("hf_albert_relu_pool", "AlbertModel", relu, {"with_pool": True}, **STATES),
@@ -600,6 +602,14 @@ def transformers_cases():
             MLM,
             kinds=("tokens",),
             sizes=(LARGE, LONG),
+        ),
+        hf_case("hf_megatron_bert", "MegatronBertModel", HF_MEGATRON_BERT, **megatron),
+        hf_case(
+            "hf_megatron_bert_pretraining",
+            "MegatronBertForPreTraining",
+            HF_MEGATRON_BERT,
+            heads,
+            **megatron,
         ),
         hf_case("hf_electra", "ElectraModel", HF_ELECTRA),
         hf_case("hf_electra_discriminator", "ElectraForPreTraining", HF_ELECTRA, discriminator),
@@ -804,9 +814,11 @@ def forward(model, tokens, segments=None):
     return found, out.hidden_states
 
 
-def run_transformers(maker, cases):
+def run_transformers(maker, cases, start):
+    """`start`: of the names of the cases; the others of this maker are kept as they are."""
     import transformers
 
+    cases = [each for each in cases if each["name"].startswith(start)]
     transformers.logging.set_verbosity_error()
     table, results, precise = hf_weights(cases), {}, {}
     for each in cases:
@@ -823,15 +835,15 @@ def run_transformers(maker, cases):
                 states = [s.numpy() for s in states] if each["hidden_states"] else ()
                 record(found, each, i, outputs, states)
     check(cases, results, precise)
-    save(FOLDER, maker, cases, results, table, INPUTS)
+    save(FOLDER, maker, cases, results, table, INPUTS, start)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="maker", required=True)
     commands.add_parser("bert4keras")
-    commands.add_parser("transformers")
-    commands.add_parser("transformers4")
+    for name in ("transformers", "transformers4"):
+        commands.add_parser(name).add_argument("cases", nargs="?", default="")
     for name in ("gau_alpha", "albert_zh"):
         commands.add_parser(name).add_argument("checkout")
     arguments = parser.parse_args()
@@ -843,7 +855,7 @@ def main():
         run_albert_zh(arguments.checkout)
     else:
         makers = {"transformers": transformers_cases, "transformers4": transformers4_cases}
-        run_transformers(arguments.maker, makers[arguments.maker]())
+        run_transformers(arguments.maker, makers[arguments.maker](), arguments.cases)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def check(cases, results, precise=None):
         print(line)
 
 
-def save(folder, maker, cases, results, weights, inputs):
+def save(folder, maker, cases, results, weights, inputs, start=""):
     """Replace one maker's cases in a folder and leave the others'.
 
     Args:
@@ -96,6 +96,7 @@ def save(folder, maker, cases, results, weights, inputs):
         cases, results: as made.
         weights: key -> entry of the table of weights, for the new cases.
         inputs: every input array by name.
+        start: only the maker's cases whose names start so are replaced.
     """
     folder.mkdir(exist_ok=True)
     path, document, kept = folder / "cases.json", {"weights": {}, "cases": []}, {}
@@ -103,7 +104,11 @@ def save(folder, maker, cases, results, weights, inputs):
         document = json.loads(path.read_text(encoding="utf-8"))
         with np.load(folder / "outputs.npz") as file:
             kept = dict(file)
-    others = [case for case in document["cases"] if case["maker"] != maker]
+    others = [
+        case
+        for case in document["cases"]
+        if case["maker"] != maker or not case["name"].startswith(start)
+    ]
     names = {case["name"] for case in others}
     kept = {key: value for key, value in kept.items() if key.split("/")[0] in names}
 
