@@ -33,9 +33,10 @@ setup(
     package_data={
         "bert4keras_lite": ["included/NOTICE.txt", "included/*/*"],
         "bert4keras_lite.applications": ["everyday.txt", "serving/page/*"],
+        "pretraining": ["recipes/*.yaml"],
     },
     entry_points={"console_scripts": ["bert4keras_lite = bert4keras_lite.applications.cli:main"]},
-    packages=find_packages(include=["bert4keras_lite", "bert4keras_lite.*"]),
+    packages=find_packages(include=["bert4keras_lite", "bert4keras_lite.*", "pretraining"]),
     install_requires=[
         "keras>=3.12",
         "numpy>=1.26",

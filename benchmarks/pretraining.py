@@ -63,8 +63,9 @@ def ours(options):
     from pretraining import loop, objectives
 
     keras.config.set_dtype_policy("mixed_bfloat16" if options.bf16 else "float32")
-    model = objectives.build(settings(options)).model
-    model.compile(loop.optimizer(settings(options)))
+    run = settings(options)
+    model = objectives.build(**run.part("model")).model
+    model.compile(loop.make_optimizer(**run.part("optimizer")))
     ids, places, targets = batch(options)
     inputs = {"token_ids": ids, "segment_ids": ids * 0, "masked_positions": places}
     return fitted(model, inputs, places, targets, options)

@@ -3,12 +3,13 @@
 import math
 import re
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import import_module
 
 import keras
 from keras.src.backend.common import global_state
 
+from .backend import small_tensors
 from .parsing import shown
 
 FREE = 8 << 20  # bytes that variables may take in any file
@@ -346,7 +347,7 @@ def unallocated(most_bytes=math.inf, most=math.inf):
     variables = _Variables(most_bytes, most)
     global_state.set_global_attribute("uninitialized_variables", variables)
     try:
-        with keras.StatelessScope(initialize_variables=False), _small_tensors():
+        with keras.StatelessScope(initialize_variables=False), small_tensors(TENSORS):
             yield variables
     finally:
         global_state.set_global_attribute("uninitialized_variables", pending)
@@ -356,66 +357,6 @@ def allocate(variables):
     """Allocates and initializes the variables of `unallocated`."""
     for variable in variables:
         variable._deferred_initialize()
-
-
-def _small_tensors():
-    """Context that limits the memory of tensors when shapes are inferred on PyTorch.
-
-    Keras infers most shapes on PyTorch's device "meta", with tensors that have no values; if an
-    operation fails there, it runs the whole layer with values. Their bytes may not exceed `TENSORS`
-    at a time. For other backends this does nothing.
-    """
-    if keras.backend.backend() != "torch":
-        return nullcontext()
-    import torch
-    from torch.multiprocessing.reductions import StorageWeakRef
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    # operations that need the values, and whose result is not larger
-    needs_values = {
-        torch.ops.aten._local_scalar_dense,
-        torch.ops.aten.equal,
-        torch.ops.aten.is_nonzero,
-    }
-
-    def tensors_in(value):
-        return (x for x in torch.utils._pytree.tree_leaves(value) if isinstance(x, torch.Tensor))
-
-    def without_values(value):
-        if isinstance(value, torch.Tensor):
-            return value.to("meta")
-        if isinstance(value, torch.Generator):
-            return None
-        return torch.device("meta") if isinstance(value, torch.device) else value
-
-    class SmallTensors(TorchDispatchMode):
-        def __init__(self):
-            super().__init__()
-            self.sizes = {}  # weak reference to a storage -> bytes
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            kwargs = kwargs or {}
-            device = kwargs.get("device")
-            inputs = [*tensors_in((args, kwargs))]
-            is_meta = device.type == "meta" if device else all(x.is_meta for x in inputs) and inputs
-            if not is_meta and function.overloadpacket not in needs_values:
-                arguments, options = torch.utils._pytree.tree_map(without_values, (args, kwargs))
-                self.check_room(function(*arguments, **options))
-            result = function(*args, **kwargs)
-            for tensor in tensors_in(result):
-                if not tensor.is_meta:
-                    storage = tensor.untyped_storage()
-                    self.sizes[StorageWeakRef(storage)] = storage.nbytes()
-            return result
-
-        def check_room(self, outputs):
-            self.sizes = {ref: size for ref, size in self.sizes.items() if not ref.expired()}
-            size = sum(x.untyped_storage().nbytes() for x in tensors_in(outputs))
-            size += sum(self.sizes.values())
-            if size > TENSORS:
-                raise MemoryError(f"tensors of {size} bytes to infer a shape")
-
-    return SmallTensors()
 
 
 def check_memory(config, where, size, custom_objects=None):

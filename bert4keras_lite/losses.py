@@ -325,11 +325,24 @@ def electra_loss(y_true, y_pred, weight=50.0):
     Reference:
         Clark et al., "ELECTRA", arXiv 2003.10555, section 2 and, for the weight, appendix A.
     """
-    generator, discriminator = (
-        masked_mean(sequence_crossentropy(labels, logits), labels >= 0)
+    generator, discriminator = electra_losses(y_true, y_pred)
+    return generator + weight * discriminator
+
+
+def electra_losses(y_true, y_pred, mean=masked_mean):
+    """Returns the losses of the generator and of the discriminator.
+
+    Args:
+        y_true, y_pred: see `electra_loss`.
+        mean: function `(losses, counted)` that averages the losses of the tokens that count.
+
+    Returns:
+        Two scalars.
+    """
+    return tuple(
+        mean(sequence_crossentropy(labels, logits), labels >= 0)
         for labels, logits in zip(y_true, y_pred, strict=True)
     )
-    return generator + weight * discriminator
 
 
 def _log_sums(x, table, bias, parts):

@@ -24,7 +24,6 @@ _LINE = 200  # bytes of a line as a string and a key
 # an escape of a surrogate (half of a character beyond U+FFFF), alone or with the other half
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 SURROGATES = re.compile("[\ud800-\udfff]")
-_WIDTHS = {1: 8, 5: 4}  # bytes of a number in a protocol buffer, by wire type
 SHOWN = 200  # characters of a value that a message quotes
 
 
@@ -180,62 +179,6 @@ def read_lines(path, encoding="utf-8"):
     text = content.decode(encoding)
     del content
     return text.split("\n")
-
-
-def read_varint(data, at):
-    """Reads the varint at position `at` of a protocol buffer: seven bits a byte, lowest first.
-
-    Returns:
-        The integer, and the position after it.
-
-    Raises:
-        ValueError: it does not end within ten bytes, has more than 64 bits (other parsers truncate
-            it), or has zero bytes at its end.
-    """
-    value = 0
-    for i, byte in enumerate(data[at : at + 10]):
-        value |= (byte & 0x7F) << 7 * i
-        if byte < 0x80:
-            if value >= 1 << 64:
-                break
-            if not byte and i:
-                raise ValueError("an integer that takes more bytes than it needs")
-            return value, at + i + 1
-    raise ValueError("an integer that is cut off, or of more than 64 bits")
-
-
-def read_fields(data):
-    """Yields the fields of a protocol buffer, in order.
-
-    Yields:
-        `(number, value, start, end)`: the value is an int or bytes; the field, with its number, is
-        `data[start:end]`.
-
-    Raises:
-        ValueError: the data is damaged, has groups, which are obsolete, or invalid field numbers,
-            which other parsers truncate.
-    """
-    end = 0
-    while end < len(data):
-        start = end
-        tag, at = read_varint(data, start)
-        if not 8 <= tag < 1 << 32:
-            raise ValueError(f"field {tag >> 3} in a protocol buffer")
-        wire = tag & 7
-        if wire == 0:
-            value, end = read_varint(data, at)
-        elif wire in _WIDTHS:
-            end = at + _WIDTHS[wire]
-            value = int.from_bytes(data[at:end], "little")
-        elif wire == 2:
-            length, at = read_varint(data, at)
-            end = at + length
-            value = data[at:end]
-        else:
-            raise ValueError(f"wire type {wire} in a protocol buffer")
-        if end > len(data):
-            raise ValueError("a protocol buffer that is cut off")
-        yield tag >> 3, value, start, end
 
 
 def parse_json(text, repeats="equal", halves=False):

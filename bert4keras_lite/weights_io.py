@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import keras
-import numpy as np
 from keras import ops
 
 from . import mappings
+from .backend import without_mapping
 from .checkpoints import open_checkpoint, saving_checkpoint
 from .checkpoints.base import release
 from .checkpoints.dialects import adapt
@@ -117,8 +116,7 @@ def load(transformer, checkpoint, options):
     )
     for path, read in plan.items():
         array = read()
-        # a copy for JAX, which would otherwise keep using the memory of the mapped file
-        stored[path].assign(np.array(array) if keras.backend.backend() == "jax" else array)
+        stored[path].assign(without_mapping(array))
         release(array)
     reset_lora(transformer.model)
     return plan.keys() | variables.keys() - stored.keys()

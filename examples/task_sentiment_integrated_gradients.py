@@ -25,8 +25,8 @@ from sentiment import read
 from trials import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite.backend import value_and_gradients
 from bert4keras_lite.data import Batches
-from bert4keras_lite.training.step import value_and_gradients
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint", default="tiny-zh")

@@ -1,4 +1,4 @@
-"""Pretraining, from raw text to a checkpoint; run from the root of the repository, see README.md."""
+"""Pretraining, from raw text to a checkpoint; see README.md."""
 
 import os
 

@@ -69,6 +69,26 @@ RANGES = {
 }
 
 
+# What a part of a run is given: the arguments of its function or class, which have these names
+PARTS = {
+    # objectives.build
+    "model": (
+        *("objective", "model", "checkpoint", "remat", "vocabulary_chunk", "seed"),
+        *("generator_size", "generator_checkpoint", "discriminator_weight"),
+    ),
+    # loop.make_optimizer
+    "optimizer": (
+        *("optimizer", "steps", "learning_rate", "warmup_steps", "schedule", "final_rate"),
+        *("weight_decay", "exclude_from_weight_decay", "clipnorm", "ema_momentum"),
+        *("beta_1", "beta_2", "epsilon", "bias_correction", "accumulation_steps", "precision"),
+    ),
+    # distribution.DeviceSettings
+    "devices": (
+        *("devices", "data_parallel", "model_parallel", "hosts", "coordinator", "process_id"),
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of a training run. A step is an update of the weights.
@@ -123,7 +143,7 @@ class Settings:
     vocabulary_chunk: int | None = None  # tokens whose logits are computed at a time; None: all
     jit_compile: bool | str = "auto"
 
-    # Devices: see distribution.scope
+    # Devices: see distribution.DeviceSettings
     devices: int | str = "auto"
     data_parallel: int | None = None
     model_parallel: int | None = None
@@ -168,6 +188,10 @@ class Settings:
                 f"warmup_steps={self.warmup_steps}: expected fewer than steps={self.steps}."
             )
         object.__setattr__(self, "model", model_fields(self.model))
+
+    def part(self, name):
+        """Returns the settings of a part of the run, a dict: see `PARTS`."""
+        return {setting: getattr(self, setting) for setting in PARTS[name]}
 
 
 def converted(name, value, annotation):

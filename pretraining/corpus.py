@@ -15,7 +15,6 @@ The output is `shard-00000-of-00016.tfrecord`, ...: `tf.train.Example`s with `to
 import argparse
 import dataclasses
 import hashlib
-import io
 import json
 import multiprocessing
 import os
@@ -55,6 +54,7 @@ from .shards import (
     read_arrays,
     read_index,
     shard_name,
+    write_arrays,
     write_shard,
 )
 
@@ -206,10 +206,7 @@ def make_fingerprints(task, advance=lambda number: None):
     if task.settings.near_duplicates is not None:
         shape = (-1, duplicates.ORDERS)
         arrays["signatures"] = np.frombuffer(signatures, np.uint32).reshape(shape)
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    with files.replacing(task.fingerprints_path) as file:
-        file.write(buffer.getbuffer())
+    write_arrays(task.fingerprints_path, arrays)
 
 
 # Runners: local processes, or Apache Beam

@@ -4,7 +4,7 @@ This module has everything that depends on the number of devices. A script build
 fits within `scope`, asks `hosts` which rows of the global batch to read, and passes the result of
 `make_dataset` to `fit`:
 
-    with distribution.scope(settings):
+    with distribution.scope(DeviceSettings(model_parallel=2)):
         model = ...
         model.compile(...)
         examples = Examples(directory, "mlm", batch_size, *distribution.hosts())
@@ -20,11 +20,37 @@ of devices differ.
 
 import contextlib
 import re
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 
 DATA, MODEL = "data", "model"
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """The devices of a training run.
+
+    Args:
+        devices: number of devices of all hosts; `"auto"` (default) for all available ones.
+        data_parallel: number of parts of a batch. Default None: `devices / model_parallel`.
+        model_parallel: number of devices that share one copy of the model (JAX). Default None: 1.
+        hosts: number of processes that train together, each started with the same settings except
+            for `process_id`. Default 1.
+        coordinator: `"address:port"` of the first process, or, for TensorFlow, of all, separated by
+            commas. Default None: from the cluster manager (a TPU pod on JAX, `TF_CONFIG` on
+            TensorFlow).
+        process_id: 0 to `hosts - 1`. Default None: from the cluster manager.
+    """
+
+    devices: int | str = "auto"
+    data_parallel: int | None = None
+    model_parallel: int | None = None
+    hosts: int = 1
+    coordinator: str | None = None
+    process_id: int | None = None
+
 
 # How the variables of a Transformer are split over the devices of the axis `MODEL`, by patterns of
 # the ends of their paths: Shoeybi et al., "Megatron-LM", arXiv 1909.08053, section 3. A device
@@ -139,19 +165,7 @@ class ModelParallel(keras.distribution.ModelParallel):
 
 @contextlib.contextmanager
 def scope(settings):
-    """Context in which models are built, compiled and fitted on the devices of the settings.
-
-    Args:
-        settings: an object with the attributes
-            `devices`: number of devices of all hosts; `"auto"` for all available ones.
-            `data_parallel`: number of parts of a batch; None: `devices / model_parallel`.
-            `model_parallel`: number of devices that share one copy of the model (JAX).
-            `hosts`: number of processes that train together, each started with the same settings
-            except for `process_id`.
-            `coordinator`: `"address:port"` of the first process, or, for TensorFlow, of all,
-            separated by commas. None: from the cluster manager (a TPU pod on JAX, `TF_CONFIG` on
-            TensorFlow).
-            `process_id`: 0 to `hosts - 1`; None: from the cluster manager.
+    """Context in which models are built, compiled and fitted on the devices of `DeviceSettings`.
 
     Raises:
         ValueError: the machine or the backend does not have these devices.
@@ -279,7 +293,7 @@ def mesh_shape(settings, available):
     """Returns `(data, model)`, the numbers of parts of a batch and of the model.
 
     Args:
-        settings: see `scope`.
+        settings: `DeviceSettings`.
         available: number of available devices.
 
     Raises:

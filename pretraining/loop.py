@@ -38,45 +38,55 @@ TOKENIZER_FILES = (
 FOLDERS = ("checkpoints", "nonfinite", "tensorboard", "model*", "model*/*", "model*/*/*")
 
 
-def optimizer(settings):
-    """Returns the optimizer for the settings.
+def make_optimizer(
+    *,
+    optimizer,
+    steps,
+    learning_rate,
+    warmup_steps,
+    schedule,
+    final_rate,
+    weight_decay,
+    exclude_from_weight_decay,
+    clipnorm,
+    ema_momentum,
+    accumulation_steps,
+    precision,
+    **adam,
+):
+    """Makes the optimizer from the settings of the same names, see `config.Settings`.
 
     Args:
-        settings: `config.Settings`.
+        **adam: `beta_1`, `beta_2`, `epsilon` and `bias_correction`; ignored for `"adafactor"`.
 
     Returns:
         One of `bert4keras_lite.optimizers`; `"lamb"` is AdamW with layer adaptation (arXiv
         1904.00962). In `"mixed_float16"` it is wrapped in a `LossScaleOptimizer`, which counts the
         updates that it skips.
     """
-    points = {settings.warmup_steps: 1.0}
-    if settings.schedule == "linear":
-        points[settings.steps] = settings.final_rate
-    accumulation = settings.accumulation_steps
+    points = {warmup_steps: 1.0}
+    if schedule == "linear":
+        points[steps] = final_rate
     options = {
-        "learning_rate": settings.learning_rate,
+        "learning_rate": learning_rate,
         "lr_schedule": points,
-        "weight_decay": settings.weight_decay,
-        "exclude_from_weight_decay": settings.exclude_from_weight_decay,
-        "global_clipnorm": settings.clipnorm,
-        "ema_momentum": settings.ema_momentum,
-        "gradient_accumulation_steps": accumulation if accumulation > 1 else None,
+        "weight_decay": weight_decay,
+        "exclude_from_weight_decay": exclude_from_weight_decay,
+        "global_clipnorm": clipnorm,
+        "ema_momentum": ema_momentum,
+        "gradient_accumulation_steps": accumulation_steps if accumulation_steps > 1 else None,
         "skip_nonfinite": True,
     }
-    if settings.optimizer == "adafactor":
+    if optimizer == "adafactor":
         inner = optimizers.Adafactor(**options)
     else:
         inner = optimizers.AdamW(
-            beta_1=settings.beta_1,
-            beta_2=settings.beta_2,
-            epsilon=settings.epsilon,
-            bias_correction=settings.bias_correction,
-            layer_adaptation=settings.optimizer == "lamb",
-            exclude_from_layer_adaptation=settings.exclude_from_weight_decay,
+            layer_adaptation=optimizer == "lamb",
+            exclude_from_layer_adaptation=exclude_from_weight_decay,
+            **adam,
             **options,
         )
-    scaled = settings.precision == "mixed_float16"
-    return optimizers.LossScaleOptimizer(inner) if scaled else inner
+    return optimizers.LossScaleOptimizer(inner) if precision == "mixed_float16" else inner
 
 
 def run(settings, export_to=None, stream=sys.stdout):
@@ -106,7 +116,8 @@ def run(settings, export_to=None, stream=sys.stdout):
             raise ValueError(f"{name}: expected a directory.")
     output = Path(settings.output)
     keras.utils.set_random_seed(settings.seed)
-    with precision(settings.precision), distribution.scope(settings):
+    devices = distribution.DeviceSettings(**settings.part("devices"))
+    with precision(settings.precision), distribution.scope(devices):
         hosts, host = distribution.hosts()
         examples = Examples(
             settings.corpus,
@@ -119,11 +130,13 @@ def run(settings, export_to=None, stream=sys.stdout):
             **settings.masking,
         )
         validation = validation_of(settings, examples)
-        vocabulary = Vocabulary(settings, examples.manifest)
-        objective = objectives.build(settings, examples.manifest["vocab_size"])
-        check(objective, settings, examples)
+        manifest = examples.manifest
+        vocabulary = Vocabulary(settings.vocab, settings.checkpoint, settings.corpus, manifest)
+        objective = objectives.build(vocab_size=manifest["vocab_size"], **settings.part("model"))
+        check(objective, manifest, settings.model_parallel or 1)
         model = objective.model
-        model.compile(optimizer(settings), jit_compile=settings.jit_compile)
+        optimizer = make_optimizer(**settings.part("optimizer"))
+        model.compile(optimizer, jit_compile=settings.jit_compile)
         model.optimizer.build(model.trainable_variables)  # otherwise the step is traced twice
         if keras.backend.backend() == "torch" and model.jit_compile and not settings.remat:
             from .torch_compile import compile_whole_steps
@@ -150,7 +163,10 @@ def run(settings, export_to=None, stream=sys.stdout):
             write_text(output / "settings.yaml", as_yaml(settings))
             monitor = monitor_of(settings, objective, examples, start, stream, validation)
             callbacks.insert(0, monitor)
-        fit(objective, examples, settings, start, callbacks)
+        every, end = (
+            number * settings.accumulation_steps for number in (settings.log_every, settings.steps)
+        )
+        fit(objective, examples, range(start, end), every, callbacks)
         if monitor:
             monitor.close()
         if stop.received:
@@ -177,19 +193,19 @@ def check_links(output):
             not_a_link(path)
 
 
-def check(objective, settings, examples):
-    """Raises ValueError if the model does not match the settings (devices) or the corpus."""
+def check(objective, manifest, model_parallel):
+    """Raises ValueError if the model does not match the devices or the corpus of a manifest."""
     for transformer in objective.parts.values():
-        distribution.check(transformer, settings.model_parallel or 1)
+        distribution.check(transformer, model_parallel)
     config = objective.transformer.config
-    pad, model_pad = examples.manifest["special_ids"]["pad"] or 0, config.pad_token_id
+    pad, model_pad = manifest["special_ids"]["pad"] or 0, config.pad_token_id
     if model_pad >= 0 and pad != model_pad:
         raise ValueError(
             f"pad token mismatch: the corpus uses id {pad}, the model pad_token_id={model_pad}. Set "
             f"model.pad_token_id={pad}."
         )
     longest = config.max_position ** (2 if config.hierarchical_position else 1)
-    length = examples.manifest["sequence_length"]
+    length = manifest["sequence_length"]
     if config.position == "learned" and length > longest:
         raise ValueError(
             f"the corpus has sequences of {length} tokens, the model {longest} positions. Set "
@@ -262,15 +278,21 @@ def monitor_of(settings, objective, examples, start, stream, validation):
     )
 
 
-def fit(objective, examples, settings, start, callbacks):
-    """Calls `model.fit` with "epochs" that end at multiples of `log_every` steps.
+def fit(objective, examples, steps, every, callbacks):
+    """Calls `model.fit` with "epochs" that end at multiples of `every` batches.
 
     After an interruption within an epoch, the first epoch is the rest of it. The checkpoint holds
     the state of the metrics, so the row in the log is that of an uninterrupted run.
+
+    Args:
+        objective: an `Objective`, compiled.
+        examples: `batches.Examples`.
+        steps: the range of the batches to train on.
+        every: number of batches of an epoch.
+        callbacks: callbacks of Keras.
     """
     model, names = objective.model, objective.inputs
-    every = settings.log_every * settings.accumulation_steps
-    done, end = start, settings.steps * settings.accumulation_steps
+    done, end = steps.start, steps.stop
     while done < end:
         batches = min(every - done % every, end - done)
         epochs = max(1, (end - done) // every) if batches == every else 1
@@ -291,9 +313,10 @@ class Vocabulary:
     """Tokenizer files, to be saved with a model.
 
     Args:
-        settings: an object with `vocab`, a directory with a tokenizer, a `vocab.txt` or a
-            `*.model`; or with `checkpoint`, a directory that has one.
-        manifest: the contents of a corpus' `corpus.json`.
+        vocab: a directory with a tokenizer, a `vocab.txt` or a `*.model`; or None.
+        checkpoint: a directory that has one, if `vocab` is None; or None.
+        corpus: name of the corpus, for messages.
+        manifest: the contents of its `corpus.json`.
 
     Attributes:
         files: dict name -> path.
@@ -302,21 +325,17 @@ class Vocabulary:
         ValueError: `vocab` does not exist, or the corpus was made with another vocabulary.
     """
 
-    def __init__(self, settings, manifest):
+    def __init__(self, vocab, checkpoint, corpus, manifest):
         self.files = {}
-        path = Path(local_directory(settings.vocab or settings.checkpoint or ""))
-        if settings.vocab and not path.exists():
-            raise ValueError(f"vocab={settings.vocab}: no such file or directory.")
-        if path.is_file() and settings.vocab:
+        path = Path(local_directory(vocab or checkpoint or ""))
+        if vocab and not path.exists():
+            raise ValueError(f"vocab={vocab}: no such file or directory.")
+        if path.is_file() and vocab:
             self.files = {"vocab.txt" if path.suffix == ".txt" else path.name: path}
         elif path != Path() and path.is_dir():
             self.files = {file.name: file for name in TOKENIZER_FILES for file in path.glob(name)}
-        if settings.vocab:
-            sha256 = vocabulary_hash(open_tokenizer(settings.vocab))
-            if sha256 != manifest["vocabulary_sha256"]:
-                raise ValueError(
-                    f"vocab={settings.vocab}: {settings.corpus} was made with another vocabulary."
-                )
+        if vocab and vocabulary_hash(open_tokenizer(vocab)) != manifest["vocabulary_sha256"]:
+            raise ValueError(f"vocab={vocab}: {corpus} was made with another vocabulary.")
 
 
 def export(objective, directory, vocabulary):

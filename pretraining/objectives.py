@@ -21,10 +21,10 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from bert4keras_lite.backend import replicas
 from bert4keras_lite.checkpoints import saving_checkpoint
-from bert4keras_lite.losses import projected_crossentropy, sequence_crossentropy
+from bert4keras_lite.losses import electra_losses, projected_crossentropy, sequence_crossentropy
 from bert4keras_lite.models import EncoderDecoder, Transformer, build_transformer_model
-from bert4keras_lite.training.step import replicas
 
 FAMILIES = {"mlm": "bert", "lm": "gpt2", "unilm": "bert", "t5": "t5.1.1", "electra": "electra"}
 APPLICATIONS = {"lm": "lm", "unilm": "unilm"}
@@ -130,16 +130,27 @@ def forward_flops(transformer, length, predictions, target_length):
     return total + flops_per_pair * pairs
 
 
-def build(settings, vocab_size=None):
+def build(
+    objective,
+    vocab_size=None,
+    *,
+    model=None,
+    checkpoint=None,
+    remat=False,
+    vocabulary_chunk=None,
+    **generator,
+):
     """Builds the model of an objective.
 
     Args:
-        settings: an object with `objective`, a key of `FAMILIES`; `model`, a dict of fields of
-            `Config`, where `family` is a key of `ARCHITECTURES`; `checkpoint`, with the initial
-            weights, or None; `remat`; `vocabulary_chunk`; and for ELECTRA `generator_size`,
-            `generator_checkpoint` and `discriminator_weight`.
-        vocab_size: vocabulary size of the corpus, for a new model if `settings.model` does not have
-            it. Default None.
+        objective: a key of `FAMILIES`.
+        vocab_size: vocabulary size of the corpus, for a new model if `model` does not have it.
+            Default None.
+        model: dict of fields of `Config`, where `family` is a key of `ARCHITECTURES`. Default None.
+        checkpoint: the initial weights, see `build_transformer_model`. Default None: random ones.
+        remat: whether to recompute activations instead of keeping them. Default False.
+        vocabulary_chunk: number of tokens whose logits are computed at a time. Default None: all.
+        **generator: for ELECTRA, see `electra`; ignored for other objectives.
 
     Returns:
         An `Objective`.
@@ -150,19 +161,19 @@ def build(settings, vocab_size=None):
             objective.
 
     Example:
-        >>> objective = build(Settings(objective="mlm", checkpoint="chinese_L-12_H-768_A-12"))
+        >>> objective = build("mlm", checkpoint="chinese_L-12_H-768_A-12")
         >>> objective.model.compile(AdamW(1e-4))
     """
-    name = settings.objective
+    name = objective
     if name not in FAMILIES:
         raise ValueError(f"objective={name!r}: expected one of {', '.join(FAMILIES)}.")
     options = {"with_discriminator" if name == "electra" else "with_lm": "linear"}
-    options |= {"vocab_size": vocab_size} if settings.checkpoint is None else {}
+    options |= {"vocab_size": vocab_size} if checkpoint is None else {}
     options |= {"prefix": f"{DISCRIMINATOR}_"} if name == "electra" else {}
-    options |= {"remat": settings.remat} | dict(settings.model)
-    family = options.pop("family", "auto" if settings.checkpoint else FAMILIES[name])
+    options |= {"remat": remat} | (model or {})
+    family = options.pop("family", "auto" if checkpoint else FAMILIES[name])
     transformer = build_transformer_model(
-        checkpoint_path=settings.checkpoint,
+        checkpoint_path=checkpoint,
         model=family,
         application=APPLICATIONS.get(name, "encoder"),
         return_keras_model=False,
@@ -180,33 +191,49 @@ def build(settings, vocab_size=None):
             "an encoder and a decoder, the others are for models of one stack."
         )
     if name == "electra":
-        return electra(settings, transformer)
+        return electra(transformer, remat=remat, **generator)
     graph = (Denoising if name == "t5" else Predicting)(
-        transformer, masked=name == "mlm", scored=not settings.vocabulary_chunk
+        transformer, masked=name == "mlm", scored=not vocabulary_chunk
     )
-    if settings.vocabulary_chunk:
-        crossentropy = ProjectedCrossentropy(transformer, settings.vocabulary_chunk)
-        model = TokenPrediction(graph.inputs, graph.outputs[0], crossentropy)
-    else:
-        model = TokenPrediction(graph.inputs, graph.outputs[0])
+    crossentropy = vocabulary_chunk and ProjectedCrossentropy(transformer, vocabulary_chunk)
+    model = TokenPrediction(graph.inputs, graph.outputs[0], crossentropy)
     return Objective(name, model, {config.family: transformer})
 
 
-def electra(settings, discriminator):
+def electra(
+    discriminator,
+    remat=False,
+    seed=None,
+    generator_size=0.25,
+    generator_checkpoint=None,
+    discriminator_weight=50.0,
+):
     """Builds the objective of a discriminator and a generator, which replaces tokens for it.
 
     They share their embeddings; otherwise the generator is narrower, with a hidden size that is a
     multiple of the discriminator's head size. (ELECTRA, section 3.2 and appendix A.)
+
+    Args:
+        discriminator: a `Transformer`.
+        remat: see `build`.
+        seed: seed of the replaced tokens. Default None.
+        generator_size: number of heads and of units of the generator, as a fraction of the
+            discriminator's. Default 0.25.
+        generator_checkpoint: initial weights of the generator. Default None: random ones.
+        discriminator_weight: weight of the discriminator's loss. Default 50.
+
+    Returns:
+        An `Objective`.
     """
     config = discriminator.config
-    heads = max(1, round(config.num_attention_heads * settings.generator_size))
+    heads = max(1, round(config.num_attention_heads * generator_size))
     smaller = replace(
         config,
         family="electra_generator",
         hidden_size=heads * config.head_size,
         num_attention_heads=heads,
         attention_head_size=None,
-        intermediate_size=round(config.intermediate_size * settings.generator_size),
+        intermediate_size=round(config.intermediate_size * generator_size),
         embedding_size=config.token_size,
         with_discriminator=False,
         with_lm="linear",
@@ -216,15 +243,15 @@ def electra(settings, discriminator):
         for name in ("token_embedding", "segment_embedding", "position_embedding", "embedding_norm")
     }
     generator = build_transformer_model(
-        checkpoint_path=settings.generator_checkpoint,
+        checkpoint_path=generator_checkpoint,
         model=smaller,
         return_keras_model=False,
         layers=embeddings,
-        remat=settings.remat,
+        remat=remat,
     )
     graph = Predicting(generator, masked=True)
     ids = graph.ids
-    guesses = GumbelSample(seed=settings.seed, name="guesses")(graph.outputs[0])
+    guesses = GumbelSample(seed=seed, name="guesses")(graph.outputs[0])
     positions = ids.pop("masked_positions")
     replaced = Replaced(name="replaced")(ids["token_ids"], guesses, positions)
     (judged,) = discriminator.build_graph(**ids | {"token_ids": replaced})
@@ -232,7 +259,7 @@ def electra(settings, discriminator):
         graph.inputs,
         {"logits": graph.outputs[0], "guesses": guesses, "judged": judged},
         config.pad_token_id,
-        settings.discriminator_weight,
+        discriminator_weight,
     )
     return Objective("electra", model, {"discriminator": discriminator, "generator": generator})
 
@@ -476,16 +503,17 @@ class ReplacedTokenDetection(keras.Model):
         }
 
     def compute_loss(self, x, y, y_pred, sample_weight, training=True):
-        generator = global_mean(sequence_crossentropy(y, y_pred["logits"]), sample_weight)
         wrong = ops.logical_and(ops.not_equal(y_pred["guesses"], y), sample_weight > 0)
         _, replaced = scattered(wrong, x["masked_positions"], ops.shape(x["token_ids"])[1])
         counted = ops.not_equal(x["token_ids"], self.pad_token_id)
-        judged = ops.cast(y_pred["judged"][..., 0], "float32")
-        discriminator = global_mean(sequence_crossentropy(replaced, judged), counted)
-
+        generator, discriminator = electra_losses(
+            (ops.where(sample_weight > 0, y, -1), ops.where(counted, replaced, -1)),
+            (y_pred["logits"], y_pred["judged"]),
+            global_mean,
+        )
         right = ops.equal(ops.argmax(y_pred["logits"], axis=-1), y)
         self.means["accuracy"].update_state(right, sample_weight)
-        self.means["detected"].update_state(judged > 0, replaced)
+        self.means["detected"].update_state(y_pred["judged"][..., 0] > 0, replaced)
         self.means["generator_loss"].update_state(generator)
         self.means["discriminator_loss"].update_state(discriminator)
         return generator + self.weight * discriminator

@@ -17,11 +17,12 @@ import os
 import struct
 from functools import lru_cache
 
-import google_crc32c
 import numpy as np
 
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
-from bert4keras_lite.parsing import naming, read_fields, size_of
+from bert4keras_lite.checksums import masked_crc32c
+from bert4keras_lite.parsing import naming, size_of
+from bert4keras_lite.protobuf import encode_field, read_fields
 
 from .files import exists, local_copy, replacing
 
@@ -112,20 +113,6 @@ def _varints_of_block(data, begin, ends):
     return values
 
 
-def _varint(value):
-    data = bytearray()
-    while value >= 0x80:
-        data.append(value & 0x7F | 0x80)
-        value >>= 7
-    data.append(value)
-    return bytes(data)
-
-
-def _field(number, data):
-    """Returns an encoded field of a message with bytes (or a string, or another message)."""
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
 def encode_examples(features, lengths):
     """Serializes many `tf.train.Example`s.
 
@@ -141,14 +128,14 @@ def encode_examples(features, lengths):
     for name, values in features.items():
         data, ends = encode_varints(values)
         ends = np.concatenate([[0], ends])[np.concatenate([[0], row_ends])].tolist()
-        columns.append((_field(1, name.encode()), data.tobytes(), ends))
+        columns.append((encode_field(1, name.encode()), data.tobytes(), ends))
     records = []
     for row in range(len(row_ends)):
         entries = []
         for key, data, ends in columns:
-            int64_list = _field(1, data[ends[row] : ends[row + 1]])
-            entries.append(_field(1, key + _field(2, _field(3, int64_list))))
-        records.append(_field(1, b"".join(entries)))
+            int64_list = encode_field(1, data[ends[row] : ends[row + 1]])
+            entries.append(encode_field(1, key + encode_field(2, encode_field(3, int64_list))))
+        records.append(encode_field(1, b"".join(entries)))
     return records
 
 
@@ -216,16 +203,11 @@ def decode_examples(records, names):
 # Records
 
 
-def _masked_crc(data):
-    crc = google_crc32c.value(bytes(data))
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
 def framed(record):
     """Returns a record with lengths and checksums, as in a TFRecord file."""
     length = struct.pack("<Q", len(record))
     return b"".join(
-        [length, _CRC.pack(_masked_crc(length)), record, _CRC.pack(_masked_crc(record))]
+        [length, _CRC.pack(masked_crc32c(length)), record, _CRC.pack(masked_crc32c(record))]
     )
 
 
@@ -246,10 +228,16 @@ def write_shard(path, records, counts=dict):
             data = framed(record)
             file.write(data)
             ends.append(ends[-1] + len(data))
-        buffer = io.BytesIO()
-        np.savez(buffer, offsets=np.array(ends), **{k: np.int64(v) for k, v in counts().items()})
-        with replacing(index_name(path)) as index:
-            index.write(buffer.getvalue())
+        numbers = {name: np.int64(number) for name, number in counts().items()}
+        write_arrays(index_name(path), {"offsets": np.array(ends)} | numbers)
+
+
+def write_arrays(path, arrays):
+    """Writes a dict name -> array as an `.npz` file, atomically."""
+    buffer = io.BytesIO()  # `np.savez` seeks, which a remote file cannot
+    np.savez(buffer, **arrays)
+    with replacing(path) as file:
+        file.write(buffer.getvalue())
 
 
 def read_arrays(path):
@@ -367,7 +355,7 @@ class Shard:
 
     def _length(self, number, begin):
         length, crc = _HEADER.unpack_from(self._data, begin)
-        if crc != _masked_crc(self._data[begin : begin + 8]):
+        if crc != masked_crc32c(self._data[begin : begin + 8]):
             self._fail(number, "has a length with another checksum")
         return length
 
@@ -384,6 +372,6 @@ class Shard:
         if self._length(number, begin) != end - begin - _OVERHEAD:
             self._fail(number, "has another length than the index says")
         record = self._data[begin + _HEADER.size : end - _CRC.size]
-        if _CRC.unpack_from(self._data, end - _CRC.size)[0] != _masked_crc(record):
+        if _CRC.unpack_from(self._data, end - _CRC.size)[0] != masked_crc32c(record):
             self._fail(number, "has another checksum")
         return record

@@ -7,13 +7,15 @@ update. Shapes must be constant, as in packed batches.
 """
 
 import warnings
+from contextlib import contextmanager
 
 import keras
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
+
+from bert4keras_lite.backend import Recorded
 
 
 def compile_whole_steps(model):
@@ -39,17 +41,16 @@ class WholeStep:
     """`train_function` of a Keras model; called with `[batch]`, it returns the logs."""
 
     def __init__(self, model):
-        self.model, self.programs, self.in_pieces = model, {}, None
+        self.model, self.in_pieces = model, None
+        self.program = Recorded(
+            self.step, self.variables, in_place, compile_graph, tracing_mode="fake"
+        )
 
     def __call__(self, data):
         if self.in_pieces:
             return self.in_pieces(data)
-        leaves, structure = pytree.tree_flatten(data[0])
-        tensors = [keras.ops.convert_to_tensor(leaf) for leaf in leaves]
-        key = (structure, *((t.shape, t.dtype) for t in tensors))
         try:
-            if key not in self.programs:
-                self.programs[key] = self.record(tensors, structure)
+            return self.program(pytree.tree_map(keras.ops.convert_to_tensor, data[0]))
         except (DataDependentOutputException, GuardOnDataDependentSymNode):
             warnings.warn(
                 "The training step cannot be compiled as a whole, as Python reads the value of a "
@@ -59,46 +60,13 @@ class WholeStep:
             type(self.model).make_train_function(self.model, force=True)
             self.in_pieces = self.model.train_function
             return self(data)
-        program, variables, names = self.programs[key]
-        values = [v.value.detach() for v in variables]
-        return dict(zip(names, program(*values, *tensors), strict=True))
 
-    def record(self, tensors, structure):
-        """Records and compiles the step for a batch.
-
-        Args:
-            tensors: the tensors of the batch.
-            structure: their structure, from `pytree.tree_flatten`.
-
-        Returns:
-            `(program, variables, names)`: the compiled program, the variables whose values are its
-            arguments before the tensors, and the names of the logs that it returns.
-
-        Raises:
-            DataDependentOutputException, GuardOnDataDependentSymNode: see `compile_whole_steps`.
-        """
-        model, names = self.model, []
+    def variables(self):
+        """Returns all variables that a step reads or changes, of a built optimizer."""
+        model = self.model
         model.optimizer.build(model.trainable_variables)
         all_variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-        variables = list({id(v): v for v in all_variables}.values())
-
-        def flat(*arguments):
-            values, batch = arguments[: len(variables)], arguments[len(variables) :]
-            originals = [v._value for v in variables]
-            try:
-                for variable, value in zip(variables, values, strict=True):
-                    needs = variable._value.requires_grad
-                    variable._value = value.detach().requires_grad_(needs)
-                logs = self.step(pytree.tree_unflatten(list(batch), structure))
-            finally:
-                for variable, value in zip(variables, originals, strict=True):
-                    variable._value = value
-            names.extend(logs)
-            return tuple(logs.values())
-
-        values = [v.value.detach() for v in variables]
-        operations = make_fx(flat, tracing_mode="fake")(*values, *tensors)
-        return torch.compile(operations, dynamic=False), variables, names
+        return list({id(v): v for v in all_variables}.values())
 
     def step(self, data):
         """Runs a training step like Keras' `train_step`, without storing gradients in tensors."""
@@ -115,3 +83,22 @@ class WholeStep:
             model.optimizer.apply(list(gradients), trainable)
             logs = model.compute_metrics(x, y, y_pred, weight)
             return {name: keras.ops.convert_to_tensor(value) for name, value in logs.items()}
+
+
+@contextmanager
+def in_place(variables, values):
+    """Context in which variables have other values, that assignments change in place."""
+    originals = [v._value for v in variables]
+    try:
+        for variable, value in zip(variables, values, strict=True):
+            needs = variable._value.requires_grad
+            variable._value = value.detach().requires_grad_(needs)
+        yield
+    finally:
+        for variable, value in zip(variables, originals, strict=True):
+            variable._value = value
+
+
+def compile_graph(operations, _):
+    """Compiles the recorded operations for the shapes of the batch."""
+    return torch.compile(operations, dynamic=False)

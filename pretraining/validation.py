@@ -101,7 +101,8 @@ def main(arguments=None):
             settings.cache,
             **settings.masking,
         )
-        objective = objectives.build(settings, validation.examples.manifest["vocab_size"])
+        vocab_size = validation.examples.manifest["vocab_size"]
+        objective = objectives.build(vocab_size=vocab_size, **settings.part("model"))
         objective.model.compile()
         metrics = validation(objective.model, progress=print_progress)
     except (ValueError, ImportError, OSError, CheckpointError) as error:

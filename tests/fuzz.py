@@ -60,7 +60,8 @@ from bert4keras_lite.checkpoints import (
 )
 from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.base import damaged
-from bert4keras_lite.parsing import read_varint
+from bert4keras_lite.checksums import masked_crc32c
+from bert4keras_lite.protobuf import encode_varint, read_varint
 from pretraining import documents, texts
 from pretraining.config import RECIPES
 from pretraining.config import load as load_recipe
@@ -149,7 +150,7 @@ def _integer(rng, content, tokens):
     number, width = rng.choice(INTERESTING), rng.choice((1, 2, 4, 8))
     start = rng.randrange(len(content) + 1)
     if rng.random() < 0.2:
-        data = tf._varint(number)
+        data = encode_varint(number)
     else:
         order = rng.choice(("little", "little", "big"))
         data = (number & ((1 << 8 * width) - 1)).to_bytes(width, order)
@@ -390,7 +391,7 @@ def index_blocks(content):
 
 def sealed(block, kind=b"\0"):
     """A block with its kind and its checksum."""
-    return block + kind + tf._checksum(block + kind).to_bytes(4, "little")
+    return block + kind + masked_crc32c(block + kind).to_bytes(4, "little")
 
 
 def made_index(table, index=None):
@@ -420,7 +421,7 @@ def in_index(rng, content):
 
 def snappy(data):
     """Compresses in Snappy's format: copies where the next four bytes were there before."""
-    out, seen, literal, position = bytearray(tf._varint(len(data))), {}, 0, 0
+    out, seen, literal, position = bytearray(encode_varint(len(data))), {}, 0, 0
 
     def flush(end):
         for start in range(literal, end, 60):
@@ -475,7 +476,7 @@ def in_fields(rng, content):
         del fields[chosen]
     else:
         fields.insert(rng.randrange(len(fields) + 1), (tag, data))
-    return b"".join(tf._varint(tag) + tf._varint(len(data)) + data for tag, data in fields)
+    return b"".join(encode_varint(tag) + encode_varint(len(data)) + data for tag, data in fields)
 
 
 def checksums(folder, name):
@@ -487,9 +488,9 @@ def checksums(folder, name):
     for key, value in index_blocks(content)[0]:
         if key:
             entry = tf._parse_entry(value)
-            old = tf._varint(6 << 3 | 5) + entry.checksum.to_bytes(4, "little")
+            old = encode_varint(6 << 3 | 5) + entry.checksum.to_bytes(4, "little")
             part = data[entry.offset : entry.offset + entry.size]
-            new = tf._varint(6 << 3 | 5) + tf._checksum(part).to_bytes(4, "little")
+            new = encode_varint(6 << 3 | 5) + masked_crc32c(part).to_bytes(4, "little")
             value = value.replace(old, new)
         pairs.append((key, value))
     path.write_bytes(made_index(tf._block(pairs)))

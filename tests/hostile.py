@@ -36,6 +36,8 @@ from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.dialects import adapt
 from bert4keras_lite.checkpoints.keras_file import read_keras
+from bert4keras_lite.checksums import masked_crc32c
+from bert4keras_lite.protobuf import encode_field, encode_varint
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 from pretraining import batches, corpus, documents, duplicates, laptop, log, shards, texts
 from pretraining.config import load as load_recipe
@@ -1183,7 +1185,7 @@ def keras_shards_damaged(folder):
 
 def tf_block(content, kind=b"\0"):
     content += kind
-    return content + tf._checksum(content).to_bytes(4, "little")
+    return content + masked_crc32c(content).to_bytes(4, "little")
 
 
 def tf_listed(folder, blocks, index):
@@ -1204,17 +1206,17 @@ def tf_index(folder, table, handles=1, data=None):
     return path
 
 
-HEADER = (b"", tf._field(1, 1) + tf._field(3, tf._field(1, 1)))
+HEADER = (b"", encode_field(1, 1) + encode_field(3, encode_field(1, 1)))
 
 
 def tf_entry(shape, offset, size, data=b"", slices=(), dtype=1):
-    dimensions = b"".join(tf._field(2, tf._field(1, n)) for n in shape)
-    entry = tf._field(1, dtype) + tf._field(2, dimensions) + tf._field(4, offset)
-    entry += tf._field(5, size)
-    entry += tf._varint(6 << 3 | 5) + tf._checksum(data).to_bytes(4, "little")
+    dimensions = b"".join(encode_field(2, encode_field(1, n)) for n in shape)
+    entry = encode_field(1, dtype) + encode_field(2, dimensions) + encode_field(4, offset)
+    entry += encode_field(5, size)
+    entry += encode_varint(6 << 3 | 5) + masked_crc32c(data).to_bytes(4, "little")
     for extents in slices:
-        parts = [tf._field(1, tf._field(1, a) + tf._field(2, n)) for a, n in extents]
-        entry += tf._field(7, b"".join(parts))
+        parts = [encode_field(1, encode_field(1, a) + encode_field(2, n)) for a, n in extents]
+        entry += encode_field(7, b"".join(parts))
     return entry
 
 
@@ -1233,9 +1235,9 @@ def tf_sliced(folder, shape, slices, offsets, data):
 def tf_long_prefix(folder):
     """A long key, of which each of the next has all."""
     length, count = 400_000, 20_000
-    block = bytearray(tf._varint(0) + tf._varint(length) + tf._varint(0) + b"k" * length)
+    block = bytearray(encode_varint(0) + encode_varint(length) + encode_varint(0) + b"k" * length)
     for i in range(count):
-        block += tf._varint(length + i) + tf._varint(1) + tf._varint(0) + b"x"
+        block += encode_varint(length + i) + encode_varint(1) + encode_varint(0) + b"x"
     return tf_index(folder, tf_block(bytes(block + struct.pack("<II", 0, 1))))
 
 
@@ -1253,7 +1255,7 @@ def tf_long_index_keys(folder):
     for i in range(60):
         handle = tf._handle(i * len(block), block)
         shared, key = (length + i - 1, b"x") if i else (0, b"k" * length)
-        index += tf._varint(shared) + tf._varint(len(key)) + tf._varint(len(handle)) + key + handle
+        index += b"".join(map(encode_varint, (shared, len(key), len(handle)))) + key + handle
     return tf_listed(folder, block * 60, tf_block(bytes(index + struct.pack("<II", 0, 1))))
 
 
@@ -1271,7 +1273,7 @@ def tf_empty_blocks(folder):
 
 
 def snappy(size, body):
-    return tf_block(tf._varint(size) + body, b"\1")
+    return tf_block(encode_varint(size) + body, b"\1")
 
 
 @case()
@@ -1301,37 +1303,37 @@ def tf_described(folder, description):
     """A tensor of six values, with other bytes in place of its dtype and shape."""
     data = np.arange(6, dtype="f4").tobytes()
     plain = tf_entry((6,), 0, len(data), data)
-    value = description + plain[plain.index(tf._field(5, len(data))) :]
+    value = description + plain[plain.index(encode_field(5, len(data))) :]
     return tf_index(folder, tf._block([HEADER, (b"a", value)]), data=data)
 
 
 def tf_shape(*sizes):
-    return tf._field(2, b"".join(tf._field(2, tf._field(1, size)) for size in sizes))
+    return encode_field(2, b"".join(encode_field(2, encode_field(1, size)) for size in sizes))
 
 
 @case()
 def tf_shape_twice(folder):
     """Two messages, which TensorFlow makes one shape (1, 6) of."""
-    return tf_described(folder, tf._field(1, 1) + tf_shape(1) + tf_shape(6))
+    return tf_described(folder, encode_field(1, 1) + tf_shape(1) + tf_shape(6))
 
 
 @case()
 def tf_size_twice(folder):
-    sizes = tf._field(2, tf._field(2, tf._field(1, 3) + tf._field(1, 6)))
-    return tf_described(folder, tf._field(1, 1) + sizes)
+    sizes = encode_field(2, encode_field(2, encode_field(1, 3) + encode_field(1, 6)))
+    return tf_described(folder, encode_field(1, 1) + sizes)
 
 
 @case()
 def tf_type_of_field(folder):
     """A second dtype in four bytes, which is none for TensorFlow."""
     other = bytes([1 << 3 | 5]) + (3).to_bytes(4, "little")
-    return tf_described(folder, tf._field(1, 1) + other + tf_shape(6))
+    return tf_described(folder, encode_field(1, 1) + other + tf_shape(6))
 
 
 @case()
 def tf_unknown_rank(folder):
-    shape = tf._field(2, tf._field(3, 1) + tf._field(2, tf._field(1, 6)))
-    return tf_described(folder, tf._field(1, 1) + shape)
+    shape = encode_field(2, encode_field(3, 1) + encode_field(2, encode_field(1, 6)))
+    return tf_described(folder, encode_field(1, 1) + shape)
 
 
 @case()
@@ -1365,16 +1367,16 @@ def tf_long_descriptions(folder):
 @case()
 def tf_wide_slices(folder):
     """Slices of many axes, which take much memory if they are taken apart."""
-    entry = tf._field(7, tf._field(1, b"") * 32) * 490
+    entry = encode_field(7, encode_field(1, b"") * 32) * 490
     entries = [HEADER, *((b"\0%06d" % i, b"") for i in range(49_000))]
-    entries += [(b"a%03d" % i, tf._field(1, 1) + entry) for i in range(99)]
+    entries += [(b"a%03d" % i, encode_field(1, 1) + entry) for i in range(99)]
     return tf_index(folder, tf._block(entries), data=b"")
 
 
 @case()
 def tf_many_slices(folder):
     """More slices than there are entries of slices."""
-    entry = tf_entry((4,), 0, 16) + tf._field(7, b"") * 500
+    entry = tf_entry((4,), 0, 16) + encode_field(7, b"") * 500
     table = tf._block([HEADER, *((b"%05d" % i, entry) for i in range(3000))])
     return tf_index(folder, table, data=bytes(16))
 
@@ -1448,7 +1450,7 @@ def tf_slices_of_a_long_name(folder):
         HEADER,
         (tf._slice_key(name, extent), tf_entry((1,), 0, 4, bytes(4))),
         (name, tf_entry((count,), 0, 0, slices=[extent] * count)),
-        *((b"a%05d" % i, tf._field(1, 7)) for i in range(count)),
+        *((b"a%05d" % i, encode_field(1, 7)) for i in range(count)),
     ]
     return tf_index(folder, tf._block(sorted(entries)), data=bytes(4))
 
@@ -1495,8 +1497,8 @@ def tf_flipped_value(folder):
 @case()
 def tf_many_shards(folder):
     """A header that tells of more data files than there are numbers for."""
-    header = (b"", tf._field(1, (1 << 63) - 1))
-    entry = tf_entry((1,), 0, 4) + tf._field(3, (1 << 62))
+    header = (b"", encode_field(1, (1 << 63) - 1))
+    entry = tf_entry((1,), 0, 4) + encode_field(3, (1 << 62))
     return tf_index(folder, tf._block([header, (b"a", entry)]), data=bytes(4))
 
 
@@ -2331,8 +2333,8 @@ def pieces(folder, *plain):
     special = [("<unk>", 2), ("<s>", 3), ("</s>", 3)]
     fields = []
     for i, (piece, kind) in enumerate([*special, *((piece, 1) for piece in plain)]):
-        field = tf._field(1, piece.encode()) + b"\x15" + struct.pack("<f", -i / 1e4)
-        fields.append(tf._field(1, field + tf._field(3, kind)))
+        field = encode_field(1, piece.encode()) + b"\x15" + struct.pack("<f", -i / 1e4)
+        fields.append(encode_field(1, field + encode_field(3, kind)))
     (folder / "spiece.model").write_bytes(b"".join(fields))
     return folder / "spiece.model"
 
@@ -2346,7 +2348,7 @@ def short_pieces(folder, count):
     """As many pieces of four letters, without scores: eight bytes each."""
     letters = "".join(map(chr, range(0x30, 0x7F)))
     texts = ("".join(letters[i // 79**n % 79] for n in range(4)) for i in range(count))
-    fields = (tf._field(1, tf._field(1, text.encode())) for text in texts)
+    fields = (encode_field(1, encode_field(1, text.encode())) for text in texts)
     path = pieces(folder)
     path.write_bytes(path.read_bytes() + b"".join(fields))
     return path
@@ -2367,7 +2369,7 @@ def sentencepiece_too_many_pieces(folder):
 @case(read_tokenizer)
 def sentencepiece_symbols(folder):
     """Empty texts among the settings, each of which takes 13 times its bytes."""
-    return with_replacements(folder, tf._field(2, tf._field(31, b"") * 3_000_000))
+    return with_replacements(folder, encode_field(2, encode_field(31, b"") * 3_000_000))
 
 
 @case(read_tokenizer)
@@ -2401,20 +2403,20 @@ def with_unknown_fields(folder, *fields):
 @case(read_tokenizer)
 def sentencepiece_long_number(folder):
     """A text of a megabyte that looks like a number, where a field before it has a length."""
-    long = tf._field(101, b"\xff" * 1_000_000)
-    return with_unknown_fields(folder, tf._field(100, len(long) - 1_000_000), long)
+    long = encode_field(101, b"\xff" * 1_000_000)
+    return with_unknown_fields(folder, encode_field(100, len(long) - 1_000_000), long)
 
 
 @case(read_tokenizer)
 def sentencepiece_numbers(folder):
     """Numbers of all widths."""
-    wide = tf._varint(102 << 3 | 1) + b"\xff" * 8 + tf._varint(103 << 3 | 5) + b"\xff" * 4
-    return with_unknown_fields(folder, wide, tf._field(100, 200))
+    wide = encode_varint(102 << 3 | 1) + b"\xff" * 8 + encode_varint(103 << 3 | 5) + b"\xff" * 4
+    return with_unknown_fields(folder, wide, encode_field(100, 200))
 
 
 @case(read_tokenizer)
 def sentencepiece_group(folder):
-    return with_unknown_fields(folder, tf._varint(100 << 3 | 3) + tf._varint(100 << 3 | 4))
+    return with_unknown_fields(folder, encode_varint(100 << 3 | 3) + encode_varint(100 << 3 | 4))
 
 
 def with_replacements(folder, *fields):
@@ -2436,24 +2438,24 @@ def charsmap(text):
 @case(lambda path: tokenizers.SpTokenizer(path, token_end=None).encode("a" * 40))
 def sentencepiece_long_replacement(folder):
     """Each "a" would become 16 MB."""
-    return with_replacements(folder, tf._field(3, tf._field(2, charsmap(b"x" * (16 << 20)))))
+    return with_replacements(folder, encode_field(3, encode_field(2, charsmap(b"x" * (16 << 20)))))
 
 
 @case(lambda path: tokenizers.SpTokenizer(path, token_end=None).decode([4] * 40))
 def sentencepiece_long_replacement_decoding(folder):
-    return with_replacements(folder, tf._field(5, tf._field(2, charsmap(b"x" * (16 << 20)))))
+    return with_replacements(folder, encode_field(5, encode_field(2, charsmap(b"x" * (16 << 20)))))
 
 
 @case(lambda path: tokenizers.SpTokenizer(path, token_end=None).decode([0] * 40))
 def sentencepiece_long_unknown(folder):
-    return with_replacements(folder, tf._field(2, tf._field(44, b"x" * (16 << 20))))
+    return with_replacements(folder, encode_field(2, encode_field(44, b"x" * (16 << 20))))
 
 
 @case(lambda path: tokenizers.SpTokenizer(path, token_end=None).encode("a" * 40))
 def sentencepiece_wide_tag(folder):
     """The number of a field, of which sentencepiece takes 32 bits: field 3 to it."""
-    normalizer = tf._field(2, charsmap(b"x" * (16 << 20)))
-    wide = tf._varint(1 << 32 | 3 << 3 | 2) + tf._varint(len(normalizer)) + normalizer
+    normalizer = encode_field(2, charsmap(b"x" * (16 << 20)))
+    wide = encode_varint(1 << 32 | 3 << 3 | 2) + encode_varint(len(normalizer)) + normalizer
     return with_replacements(folder, wide)
 
 
@@ -2562,27 +2564,27 @@ def corpus_surrogate(folder):
 
 def shard_of(folder, lists):
     """A corpus of one row, as long as one may be, with such lists in its record."""
-    field, length = shards._field, batches.LONGEST
+    length = batches.LONGEST
     described = {"mode": "lm", "sequence_length": length, "record_length": length, "settings": {}}
     described |= {"vocab_size": 300, "vocabulary_sha256": "", "sentinel_ids": []}
     described |= {"special_ids": dict.fromkeys(("pad", "unk", "cls", "sep", "mask"), 0)}
     described |= {"shards": [{"name": "a.tfrecord", "examples": 1}]}
     (folder / shards.MANIFEST).write_text(json.dumps(described))
-    entry = field(1, b"token_ids") + field(2, lists)
-    shards.write_shard(str(folder / "a.tfrecord"), [field(1, field(1, entry))])
+    entry = encode_field(1, b"token_ids") + encode_field(2, lists)
+    shards.write_shard(str(folder / "a.tfrecord"), [encode_field(1, encode_field(1, entry))])
     return folder / "a.tfrecord"
 
 
 @case(read_examples)
 def shard_of_a_long_row(folder):
     numbers = b"\xff\x01" * batches.LONGEST
-    return shard_of(folder, shards._field(3, shards._field(1, numbers)))
+    return shard_of(folder, encode_field(3, encode_field(1, numbers)))
 
 
 @case(read_examples)
 def shard_of_a_longer_row(folder):
     numbers = b"\xff\x01" * (batches.LONGEST * 4)
-    return shard_of(folder, shards._field(3, shards._field(1, numbers)))
+    return shard_of(folder, encode_field(3, encode_field(1, numbers)))
 
 
 @case(read_examples)
@@ -2592,7 +2594,7 @@ def shard_of_empty_lists(folder):
 
 @case(read_examples)
 def shard_of_pieces(folder):
-    return shard_of(folder, shards._field(3, b"\x0a\x02\xff\x01" * (batches.LONGEST * 3)))
+    return shard_of(folder, encode_field(3, b"\x0a\x02\xff\x01" * (batches.LONGEST * 3)))
 
 
 @case(read_pairs)

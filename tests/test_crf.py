@@ -288,6 +288,35 @@ def test_a_compiled_model_in_a_file(tmp_path):
     assert again.evaluate(IDS, TAGS, verbose=0)[0] != pytest.approx(expected["loss"])
 
 
+@pytest.mark.parametrize("sparse", [True, False])
+def test_losses_and_accuracies_in_files_of_version_0_1(sparse):
+    layer = L.ConditionalRandomField.from_config({"name": "tagger_of_a_file"})
+    layer.build((None, None, 3))
+    scores = layer(randn(24, 6, 3))
+    labels = TAGS if sparse else np.eye(3)[TAGS]
+    for what in ("loss", "accuracy"):
+        name = f"{'sparse' if sparse else 'dense'}_{what}"
+        item = {"class_name": "OfTagger", "registered_name": "bert4keras_lite>OfTagger"}
+        item |= {"module": "bert4keras_lite.layers.crf", "build_config": None}
+        item["config"] = {"tagger": "tagger_of_a_file", "name": name}
+        function = keras.saving.deserialize_keras_object(item)
+        expected = numpy(getattr(layer, name)(labels, scores))
+        np.testing.assert_array_equal(numpy(function(labels, scores)), expected)
+    item["config"] = {"tagger": "none", "name": "sparse_loss"}
+    with pytest.raises(ValueError, match="sparse_loss: the model has no layer 'none'"):
+        keras.saving.deserialize_keras_object(item)
+
+
+def test_a_copy_of_a_model_has_the_loss_of_its_own_layer():
+    model, tagger = tagging(L.ConditionalRandomField, {}, implicit=True)
+    model.compile("sgd", loss=L.CRFLoss(tagger))
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    expected = model.evaluate(IDS, TAGS, verbose=0)
+    tagger.set_weights([tagger.get_weights()[0] + np.eye(3)])
+    assert copy.evaluate(IDS, TAGS, verbose=0) == pytest.approx(expected)
+
+
 def test_transitions_are_stored_divided():
     layer = L.ConditionalRandomField(lr_multiplier=100)
     layer.build((None, None, 4))

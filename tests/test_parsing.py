@@ -13,10 +13,10 @@ from bert4keras_lite.parsing import (
     parse_json,
     printable,
     read_bytes,
-    read_fields,
     read_json,
     shown,
 )
+from bert4keras_lite.protobuf import read_fields
 from bert4keras_lite.tokenizers import ByteBPETokenizer, load_tokenizer
 from pretraining.checkpointing import fingerprint
 from pretraining.config import load as load_recipe

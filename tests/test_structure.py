@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bert4keras_lite"
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax"}
 FOR_ALL = {"arguments", "parsing"}  # of these, the first imports the second
+FOR_KERAS = FOR_ALL | {"backend"}  # for all but packages without a framework
 MAY_IMPORT = {
     "models": {"checkpoints", "configs", "hub", "layers", "mappings", "weights_io"},
     "weights_io": {
@@ -21,7 +22,7 @@ MAY_IMPORT = {
     "losses": {"layers"},
     "doctor": {"deprecated"},
     "serving": {"deprecated"},
-    "applications/doctor": {"checkpoints", "data", "models", "tokenizers"},
+    "applications/doctor": {"checkpoints", "configs", "data", "models", "tokenizers"},
     "lora": {"patterns"},
     "loading": {
         *("checkpoints", "claims", "configs", "files", "layers", "losses", "models"),
@@ -35,8 +36,8 @@ MAY_IMPORT = {
 }
 # packages without a framework: what each of them may import, besides its own modules
 LIGHT = {
-    "checkpoints": {"files"},
-    "tokenizers": {"files", "hub"},
+    "checkpoints": {"checksums", "files", "protobuf"},
+    "tokenizers": {"files", "hub", "protobuf"},
     "configs": {"checkpoints", "files", "mappings"},
 }
 # other packages: the same
@@ -57,6 +58,8 @@ WITHOUT_KERAS = [
     "files",
     "parsing",
     "patterns",
+    "protobuf",
+    "checksums",
     "mappings",
     "configs",
     "hub",
@@ -89,7 +92,7 @@ def name_of(path):
 )
 def test_arrows_point_one_way(path):
     own, other = imports(path)
-    assert own <= MAY_IMPORT.get(name_of(path), set()) | (FOR_ALL - {path.stem})
+    assert own <= MAY_IMPORT.get(name_of(path), set()) | (FOR_KERAS - {path.stem})
     assert "bert4keras_lite" not in other
 
 
@@ -101,7 +104,8 @@ def test_arrows_point_one_way(path):
 def test_packages_know_what_they_need(path):
     own, other = imports(path)
     folder = name_of(path.parent)
-    assert own <= {p.stem for p in path.parent.glob("*.py")} | (LIGHT | PACKAGES)[folder] | FOR_ALL
+    shared = FOR_ALL if folder in LIGHT else FOR_KERAS
+    assert own <= {p.stem for p in path.parent.glob("*.py")} | (LIGHT | PACKAGES)[folder] | shared
     assert folder not in LIGHT or not other & FRAMEWORKS
 
 
@@ -117,6 +121,51 @@ def test_light_modules_load_no_framework(module):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert not FRAMEWORKS & {name.split(".")[0] for name in done.stdout.split()}
+
+
+# files other than `backend.py` that may ask for the backend, and why
+ASK_FOR_BACKEND = {
+    "generation/onnx.py": "the exporter exists on PyTorch alone, which an error says",
+    "optimizers/keras_private.py": "Keras has other private methods on each backend",
+    "applications/serving/app.py": "tells clients its name",
+}
+
+
+def test_one_file_knows_what_differs_between_backends():
+    asking = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        called = {
+            getattr(node.func, "attr", "") for node in ast.walk(tree) if isinstance(node, ast.Call)
+        }
+        if "backend" in called or imports(path)[1] & (FRAMEWORKS - {"keras"}):
+            asking.add(path.relative_to(PACKAGE).as_posix())
+    assert asking == {"backend.py", *ASK_FOR_BACKEND}
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("pretraining/*.py")), ids=lambda path: f"pretraining/{path.stem}"
+)
+def test_pretraining_takes_no_private_names(path):
+    """Neither of the package nor, by import, of a module of its own."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.level or "bert4keras_lite" in node.module):
+            assert not [alias.name for alias in node.names if alias.name.startswith("_")]
+
+
+def test_pretraining_is_installed_with_its_recipes():
+    (setup,) = (
+        {keyword.arg: keyword.value for keyword in node.value.keywords}
+        for node in ast.parse((ROOT / "setup.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )
+    assert "pretraining" in ast.literal_eval(setup["packages"].keywords[0].value)
+    (pattern,) = ast.literal_eval(setup["package_data"])["pretraining"]
+    files = {
+        path for path in (ROOT / "pretraining").rglob("*") if path.suffix not in (".py", ".pyc")
+    }
+    files = {path for path in files if path.is_file()} - {ROOT / "pretraining/README.md"}
+    assert files == {*(ROOT / "pretraining").glob(pattern)}
 
 
 PROGRAMS = [

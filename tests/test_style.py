@@ -79,8 +79,10 @@ ALLOWED = {
 # Files whose literals are parts of the messages of others, which add where, and the full stop.
 PARTS = {
     "bert4keras_lite/parsing.py": "the reader of a file says which",
+    "bert4keras_lite/protobuf.py": "the reader of a file says which",
     "bert4keras_lite/patterns.py": "the caller says which pattern",
     "bert4keras_lite/checkpoints/tf_bundle.py": "FileNotFoundError of Python: a path",
+    "bert4keras_lite/backend.py": "MemoryError, which its caller turns into a message",
     "bert4keras_lite/claims.py": "MemoryError, which its caller turns into a message",
     "bert4keras_lite/hub.py": "the reason within a message",
     "bert4keras_lite/applications/serving/app.py": "a field of a request; what is wrong comes after it",

@@ -16,7 +16,6 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from .. import hub, mappings
 from ..arguments import RANGES, check_options, complain, within
 from ..checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
 from ..checkpoints.dialects import adapt
-from ..checkpoints.matching import detect_format, locate
+from ..checkpoints.matching import LazyArrays, detect_format, locate
 from ..configs import (
     ARCHITECTURES,
     Config,
@@ -409,22 +408,6 @@ WHOLE = (
 )
 
 
-class _Arrays(Mapping):
-    """A lazy mapping of path -> array, read by the functions of a plan; see `matching.match`."""
-
-    def __init__(self, plan):
-        self.plan = plan
-
-    def __getitem__(self, path):
-        return self.plan[path]()
-
-    def __iter__(self):
-        return iter(self.plan)
-
-    def __len__(self):
-        return len(self.plan)
-
-
 def _planned(description, settings):
     """Returns the config of a checkpoint with all of its heads, and a mapping of its arrays.
 
@@ -447,7 +430,7 @@ def _planned(description, settings):
         str(description.raw.path),
         hint=lambda: mismatch_hint(config, description.checkpoint) or WHOLE,
     )
-    return config, _Arrays(plan)
+    return config, LazyArrays(plan)
 
 
 def convert(options):

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from ..checkpoints import CheckpointError
+from ..configs import is_initial_norm
 from ..data import sequence_padding
 from ..models import build_transformer_model
 from ..tokenizers import load_tokenizer
@@ -386,11 +387,8 @@ def _judge(report, transformer):
 
 
 def _random_head(transformer):
-    values = {
-        path: keras.ops.convert_to_numpy(v)
-        for path, v in transformer.variables.items()
-        if path.startswith("lm_norm/") and path.count("/") == 1
-    }
-    return bool(values) and all(
-        np.all(array == (1 if path.endswith("gamma") else 0)) for path, array in values.items()
+    variables = transformer.variables
+    paths = [path for path in ("lm_norm/gamma", "lm_norm/beta") if path in variables]
+    return bool(paths) and is_initial_norm(
+        *(keras.ops.convert_to_numpy(variables[path]) for path in paths)
     )

@@ -593,6 +593,43 @@ def gather(arrays, table, roles, format, sizes):
     return {name: partial(stored, group) for name, group in groups.items()}
 
 
+class LazyArrays(Mapping):
+    """Mapping name -> array, computed on access.
+
+    Args:
+        functions: name -> function without arguments that returns the array, as from `match` and
+            `gather`.
+        dtype: of the arrays; None (default): as they are.
+        progress: function that wraps the iterator over the names.
+
+    Raises:
+        CheckpointError: on access: an array has finite numbers that are infinite in `dtype`.
+    """
+
+    def __init__(self, functions, dtype=None, progress=iter):
+        self.functions, self.dtype, self.progress = functions, dtype, progress
+
+    def __getitem__(self, name):
+        array = np.asarray(self.functions[name]())
+        if self.dtype is None:
+            return array
+        if overflows(array, self.dtype):
+            raise CheckpointError(
+                f"dtype={np.dtype(self.dtype)}: {name!r:.200} has numbers of dtype {array.dtype} "
+                "that are infinite in it; expected a wider dtype. Choose another, or None."
+            )
+        return array.astype(self.dtype)
+
+    def __iter__(self):
+        return iter(self.progress(self.functions))
+
+    def __len__(self):
+        return len(self.functions)
+
+    def __contains__(self, name):
+        return name in self.functions
+
+
 def _stored(entry, shape):
     """The shape that an array must have in a checkpoint, for a variable of this shape."""
     shape = (*shape[:-1], shape[-1] * entry.part[1]) if entry.part else shape

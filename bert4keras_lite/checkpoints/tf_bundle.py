@@ -19,12 +19,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import google_crc32c
 import ml_dtypes
 import numpy as np
 
+from ..checksums import masked_crc32c
 from ..files import final
-from ..parsing import FREE, listed, read_fields, read_varint
+from ..parsing import FREE, listed
+from ..protobuf import (
+    FIXED,
+    MESSAGE,
+    VARINT,
+    encode_field,
+    encode_varint,
+    read_fields,
+    read_varint,
+)
 from .base import (
     MAX_RANK,
     MAX_TENSORS,
@@ -74,7 +83,6 @@ MOST_VALUES = 4 << 20  # bytes of the descriptions in an index, in addition to i
 MAX_EXTENTS = 1 << 18  # slices of one variable, times its axes
 # limits for the cells of the grid formed by the edges of a variable's slices: in total, per slice
 MAX_CELLS, CELLS_OF_A_SLICE = 16 << 20, 4096
-VARINT, MESSAGE, FIXED = 0, 2, 5  # types of fields in protocol buffers
 # number of a field -> its type, and whether it may be repeated; other fields are ignored
 HEADER = {1: (VARINT, False), 2: (VARINT, False)}
 ENTRY = {
@@ -201,7 +209,7 @@ class _Bundle:
 
         def read():
             array = plain.read()
-            if _checksum(as_bytes(array)) != entry.checksum:
+            if masked_crc32c(as_bytes(array)) != entry.checksum:
                 raise damaged(file.path, f"the checksum of {name!r:.200} is wrong")
             return array
 
@@ -344,7 +352,7 @@ def _read_block(path, data, offset, size):
     """
     block, compression = data[offset : offset + size], data[offset + size : offset + size + 1]
     checksum = data[offset + size + 1 : offset + size + 5]
-    if int.from_bytes(checksum, "little") != _checksum(block + compression) or len(checksum) < 4:
+    if checksum != masked_crc32c(block + compression).to_bytes(4, "little"):
         raise damaged(path, "a checksum is wrong")
     if compression != b"\0":  # as in many releases of Google
         block = _decompress(block, FREE // 2 + 2 * len(block))
@@ -496,12 +504,6 @@ def _ordered(number):
     return (number | ((1 << length) - 1) << 7 * length).to_bytes(length, "big")
 
 
-def _checksum(data):
-    """Computes CRC32C, masked as in LevelDB, so that data may contain checksums."""
-    crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
 # Finding
 
 
@@ -618,16 +620,18 @@ def _write_data(prefix, file, tensors):
             )
         data = as_bytes(array)
         offset += file.write(bytes(-offset % ALIGNMENT))
-        dimensions = b"".join(_field(2, _field(1, n)) for n in array.shape)
-        entry = _field(1, number) + _field(2, dimensions) + _field(4, offset) + _field(5, data.size)
-        entry += _varint(6 << 3 | 5) + _checksum(data).to_bytes(4, "little")
+        dimensions = b"".join(encode_field(2, encode_field(1, n)) for n in array.shape)
+        fields = {1: number, 2: dimensions, 4: offset, 5: data.size}
+        entry = b"".join(encode_field(*field) for field in fields.items())
+        entry += encode_varint(6 << 3 | FIXED) + masked_crc32c(data).to_bytes(4, "little")
         yield name.encode(), entry
         offset += file.write(data)
 
 
 def _write_index(prefix, entries):
     """Writes the index file."""
-    header = _field(1, 1) + _field(3, _field(1, 1))  # one shard, little-endian; version: producer 1
+    # one shard, little-endian; version: producer 1
+    header = encode_field(1, 1) + encode_field(3, encode_field(1, 1))
     table = _block([(b"", header), *sorted(entries.items())])
     meta, last_key = _block([]), max(entries, default=b"")
     index = _block([(last_key, _handle(0, table))])
@@ -641,28 +645,15 @@ def _block(pairs):
     block, restarts = bytearray(), []
     for key, value in pairs:
         restarts.append(len(block))
-        block += _varint(0) + _varint(len(key)) + _varint(len(value)) + key + value
+        block += b"".join(map(encode_varint, (0, len(key), len(value)))) + key + value
     restarts = restarts or [0]
     for number in (*restarts, len(restarts)):
         block += number.to_bytes(4, "little")
     block += b"\0"  # not compressed
-    return bytes(block) + _checksum(bytes(block)).to_bytes(4, "little")
+    return bytes(block) + masked_crc32c(bytes(block)).to_bytes(4, "little")
 
 
 def _handle(offset, block):
-    return _varint(offset) + _varint(len(block) - 5)  # without compression type and checksum
-
-
-def _varint(number):
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes((*out, number))
-
-
-def _field(number, value):
-    """Encodes a field of a protocol buffer: an int, or bytes with their length."""
-    if isinstance(value, int):
-        return _varint(number << 3) + _varint(value)
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
+    return encode_varint(offset) + encode_varint(
+        len(block) - 5
+    )  # without compression type and checksum

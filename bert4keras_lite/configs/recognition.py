@@ -298,6 +298,11 @@ def known_issues(family, values, checkpoint):
     return issues
 
 
+def is_initial_norm(gamma, beta=0):
+    """Whether a normalization has its initial values: gamma 1, and beta, if it has one, 0."""
+    return bool(np.all(gamma == 1) and np.all(beta == 0))
+
+
 def _untrained_head(checkpoint, names):
     """Whether the normalization of the masked-language-model head has its initial values."""
     for gamma, beta in (
@@ -306,7 +311,7 @@ def _untrained_head(checkpoint, names):
         ("cls.predictions.transform.LayerNorm.gamma", "cls.predictions.transform.LayerNorm.beta"),
     ):
         if gamma in names and beta in names:
-            return bool(np.all(checkpoint[gamma] == 1) and np.all(checkpoint[beta] == 0))
+            return is_initial_norm(checkpoint[gamma], checkpoint[beta])
     return False
 
 

@@ -1,13 +1,12 @@
 """Which weights of a checkpoint a config asks for: heads, matching, writing."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from .. import mappings
 from ..checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
-from ..checkpoints.matching import EXACT, ModelWeights, gather, match, overflows
+from ..checkpoints.matching import EXACT, LazyArrays, ModelWeights, gather, match
 from .architectures import ARCHITECTURES
 from .published import file_names, write_config
 from .recognition import MEASURED, families_of, infer_from_weights
@@ -114,30 +113,6 @@ def mismatch_hint(config, checkpoint, chosen=()):
     )
 
 
-class _Lazy(Mapping):
-    """Mapping name -> array, computed on access and converted to `dtype`."""
-
-    def __init__(self, functions, dtype, progress):
-        self.functions, self.dtype, self.progress = functions, dtype, progress
-
-    def __getitem__(self, name):
-        array = np.asarray(self.functions[name]())
-        if self.dtype is None:
-            return array
-        if overflows(array, self.dtype):
-            raise CheckpointError(
-                f"dtype={np.dtype(self.dtype)}: {name!r:.200} has numbers of dtype {array.dtype} "
-                "that are infinite in it; expected a wider dtype. Choose another, or None."
-            )
-        return array.astype(self.dtype)
-
-    def __iter__(self):
-        return iter(self.progress(self.functions))
-
-    def __len__(self):
-        return len(self.functions)
-
-
 def write(directory, config, format, arrays, dtype=None, progress=iter):
     """Writes weights and config in a published format, atomically: see `files.saving`.
 
@@ -175,5 +150,5 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
         values["architectures"] = [with_all if other_heads else class_names]
     file_format = "safetensors" if format == "hf" else "tf"
     with saving_checkpoint(directory) as stage:
-        save_checkpoint(stage / weights_name, _Lazy(functions, dtype, progress), file_format)
+        save_checkpoint(stage / weights_name, LazyArrays(functions, dtype, progress), file_format)
         write_config(stage / config_name, values)

@@ -6,10 +6,11 @@ cache: each beam attends to the positions of its ancestors.
 """
 
 import warnings
+from functools import partial
 
-import keras
 from keras import ops
 
+from ..backend import compiled_by_shape, compiles_loops
 from ..layers import Cache
 from .decoding import decode_step, empty_caches, encode_prompt
 from .search import choose, first_state
@@ -28,10 +29,10 @@ class CompiledLoop:
     def __init__(self, transformer, search):
         self.transformer = transformer
         self.search = search
-        self.begin = compiled(transformer, self._begin)
-        self.step = compiled(transformer, self._step)
-        in_python = keras.backend.backend() == "torch"
-        self.run = self._run_step_by_step if in_python else compiled(transformer, self._run)
+        compiled = partial(compiled_by_shape, variables=transformer.model.variables)
+        self.begin = compiled(self._begin)
+        self.step = compiled(self._step)
+        self.run = compiled(self._run) if compiles_loops() else self._run_step_by_step
 
     def _begin(self, prompt, sampling_params):
         """Prefills the cache with the prompts and chooses the first tokens.
@@ -166,31 +167,3 @@ def is_running(state, sampling_params):
 def with_room(x, count):
     """Appends `count` empty positions to an array of a cache."""
     return ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, count)])
-
-
-def compiled(transformer, function):
-    """Compiles a function of tensors; weights are read again at each call.
-
-    JAX and TensorFlow compile it with XLA, once for each set of shapes; PyTorch records its
-    operations and replays them (`traced.py`).
-    """
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return tf.function(function, jit_compile=True, autograph=False)
-    if backend == "torch":
-        from .traced import traced
-
-        return traced(transformer.model.variables, function)
-
-    import jax
-
-    variables = transformer.model.variables
-
-    @jax.jit
-    def program(values, *arguments):
-        with keras.StatelessScope(zip(variables, values, strict=True)):
-            return function(*arguments)
-
-    return lambda *arguments: program([v.value for v in variables], *arguments)

@@ -19,7 +19,7 @@ from .base import (
 )
 from .blocks import ATTENTIONS, NORM_SLOTS, NORMS, FeedForward, TransformerBlock
 from .cache import Cache
-from .crf import ConditionalRandomField, MaximumEntropyMarkovModel, ViterbiDecoder
+from .crf import ConditionalRandomField, CRFLoss, MaximumEntropyMarkovModel, ViterbiDecoder
 from .dropout import Dropout
 from .embeddings import PositionEmbedding, Positions, TokenEmbedding, token_mask
 from .normalization import LayerNormalization, ScaleOffset
@@ -34,6 +34,7 @@ __all__ = [
     "NORMS",
     "NORM_SLOTS",
     "AttentionBias",
+    "CRFLoss",
     "Cache",
     "Concatenate1D",
     "ConditionalRandomField",

@@ -4,10 +4,9 @@ import contextlib
 import inspect
 
 import keras
-import numpy as np
-from keras import ops
 
 from ..arguments import check_flags
+from ..backend import empty, gelu
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
@@ -15,10 +14,7 @@ register = keras.saving.register_keras_serializable("bert4keras_lite")
 @register
 def gelu_erf(x):
     """Computes the exact GELU, `x * Phi(x)`, Phi the normal distribution (arXiv 1606.08415)."""
-    # Keras' version cannot be exported to ONNX on TensorFlow, and is a fifth slower
-    if keras.backend.backend() == "tensorflow":
-        return x * (0.5 + 0.5 * ops.erf(x * 0.5**0.5))
-    return keras.activations.gelu(x, approximate=False)
+    return gelu(x)
 
 
 @register
@@ -79,13 +75,7 @@ class WeightInitializer(keras.initializers.TruncatedNormal):
     def __call__(self, shape, dtype=None):
         if not WeightInitializer.deferred:
             return super().__call__(shape, dtype)
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            return tf.raw_ops.Empty(shape=shape, dtype=dtype)
-        # The system provides these zeros on first access, so they cost nothing. They must not be
-        # uninitialized: hosts would differ.
-        return ops.convert_to_tensor(np.zeros(shape, dtype))
+        return empty(shape, dtype)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Key/value cache for autoregressive decoding."""
 
-import keras
-from keras import ops
+from ..backend import write_at
 
 
 class Cache:
@@ -38,8 +37,4 @@ class Cache:
 
     def written(self, cached, new):
         """Returns `cached` with `new` written from position `index` on."""
-        if keras.backend.backend() == "torch":  # in place: slice_update would copy the whole cache
-            positions = ops.cast(self.index, "int64") + ops.arange(new.shape[-1], dtype="int64")
-            return cached.index_copy_(-1, positions, ops.cast(new, cached.dtype))
-        start = (0,) * (len(cached.shape) - 1) + (self.index,)
-        return ops.slice_update(cached, start, new)
+        return write_at(cached, new, self.index)

@@ -5,12 +5,16 @@ in tags; the tokens before and after it are then neighbours.
 """
 
 import functools
+import types
 import weakref
 
 import keras
 import numpy as np
 from keras import ops
+from keras.src.backend.common import global_state
 
+from ..backend import compiled, last_state
+from ..parsing import shown
 from .base import Layer, register
 from .embeddings import count_positions
 from .values import integer_labels, raise_or_nan, value_range
@@ -19,25 +23,35 @@ NEG_INF = -1e9
 NAN_MESSAGE = (
     "decode: the scores are NaN; expected numbers. Check the inputs and the weights of the model."
 )
-LOADED = weakref.WeakValueDictionary()  # name -> the last tagger created from a config
+NAMED = "bert4keras_lite/tagger/{}"  # Keras' global state, per thread, with weak references
 
 
-@register
-class OfTagger(keras.losses.Loss):
-    """Serializable wrapper of a tagger's method as a Keras loss or metric.
+# files of version 0.1 name it so, for accuracies as well
+@keras.saving.register_keras_serializable("bert4keras_lite", name="OfTagger")
+class CRFLoss(keras.losses.Loss):
+    """The loss of a tagger, `ConditionalRandomField` or `MaximumEntropyMarkovModel`, for `compile`.
 
-    A saved model finds the method again through the name of its layer. Called with labels and
-    logits, it returns a value for each sequence; with weights, as Keras calls a loss, their mean.
+    A tagger has it as `sparse_loss` and `dense_loss`. Called with labels and logits, it returns a
+    value for each sequence; with weights, as Keras calls a loss, their mean. A saved model finds
+    the layer again by its name.
+
+    Args:
+        crf: the layer.
+        sparse: whether labels are integers `(batch, length)`, -1 (or less) at tokens that are
+            removed from the sequence; False: one-hot `(batch, length, tags)`, all zeros at these.
 
     Raises:
-        ValueError: there are weights for each token.
+        ValueError: when called with weights for each token.
     """
 
-    def __init__(self, tagger, name):
-        super().__init__(name=name)
-        # a partial: Keras would follow an attribute that is the layer when it saves a model
-        self.call = functools.partial(getattr(type(tagger), name), tagger)
-        self.tagger_name = tagger.name
+    def __init__(self, crf, sparse=True):
+        super().__init__(name="sparse_loss" if sparse else "dense_loss")
+        self.crf_name, self.sparse = crf.name, sparse
+        # a method: Keras would follow an attribute that is the layer when it saves a model
+        self.losses_of = crf.losses_of
+
+    def call(self, y_true, y_pred):
+        return self.losses_of(y_true if self.sparse else one_hot_to_labels(y_true), y_pred)
 
     def __call__(self, y_true, y_pred, *sample_weight):
         if not sample_weight:
@@ -54,22 +68,47 @@ class OfTagger(keras.losses.Loss):
         return super().__call__(y_true, y_pred, ops.reshape(weight, ops.shape(y_pred)[:1]))
 
     def get_config(self):
-        return {"tagger": self.tagger_name, "name": self.name}
+        return {"tagger": self.crf_name, "name": self.name}
 
     @classmethod
     def from_config(cls, config):
-        return cls(LOADED[config["tagger"]], config["name"])
+        name = config["name"]
+        if name in ACCURACIES:
+            return ACCURACIES[name]
+        crf = Tagger.last_from_config(config["tagger"])
+        if crf is None:
+            raise ValueError(
+                f"{name}: the model has no layer {shown(config['tagger'])}, of which this is the "
+                "loss. Load it with compile=False, and compile it with the loss of its layer."
+            )
+        return cls(crf, sparse=name != "dense_loss")
 
 
-class loss_or_metric:
-    """Descriptor that turns a tagger's method into an `OfTagger` when it is looked up."""
+@register
+def sparse_accuracy(y_true, y_pred):
+    """Returns the accuracy of the tags with the largest logits, without transitions.
 
-    def __init__(self, method):
-        self.method = method
-        self.__doc__ = method.__doc__
+    A metric has no access to transitions: Keras' JAX trainer hides weights from it.
 
-    def __get__(self, tagger, owner):
-        return self.method if tagger is None else OfTagger(tagger, self.method.__name__)
+    Args:
+        y_true: integers `(batch, length)`; tokens with -1 (or less) are ignored.
+        y_pred: output of a tagger, `(batch, length, tags)`.
+
+    Returns:
+        `(batch,)`; the mean is the accuracy over the tokens of the batch.
+    """
+    labels, logits, mask, nan_where_wrong = prepare(y_true, y_pred)
+    best = ops.cast(ops.argmax(logits, axis=-1), labels.dtype)
+    return nan_where_wrong(mean_over_tokens(ops.equal(best, labels), mask))
+
+
+@register
+def dense_accuracy(y_true, y_pred):
+    """Computes `sparse_accuracy` of one-hot tags; all zeros: ignored."""
+    return sparse_accuracy(one_hot_to_labels(y_true), y_pred)
+
+
+ACCURACIES = {"sparse_accuracy": sparse_accuracy, "dense_accuracy": dense_accuracy}
 
 
 class Tagger(Layer):
@@ -78,15 +117,38 @@ class Tagger(Layer):
     The call only masks tokens. Transitions are used in losses and in `decode`.
     """
 
+    sparse_accuracy = staticmethod(sparse_accuracy)
+    dense_accuracy = staticmethod(dense_accuracy)
+
     def __init__(self, lr_multiplier=1, **kwargs):
         super().__init__(autocast=False, **kwargs)
         self.lr_multiplier = lr_multiplier
 
+    @property
+    def sparse_loss(self):
+        """The `CRFLoss` of integer tags `(batch, length)`; -1 (or less): ignored."""
+        return CRFLoss(self)
+
+    @property
+    def dense_loss(self):
+        """The `CRFLoss` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
+        return CRFLoss(self, sparse=False)
+
     @classmethod
     def from_config(cls, config):
         tagger = super().from_config(config)
-        LOADED[tagger.name] = tagger
+        global_state.set_global_attribute(NAMED.format(tagger.name), weakref.ref(tagger))
         return tagger
+
+    @staticmethod
+    def last_from_config(name):
+        """Returns the last layer of that name from a config in this thread; None: there is none.
+
+        Keras creates the layers of a model before its losses. It can share objects between them in
+        `.keras` files only, not in `clone_model` and HDF5 files, so a loss has the name.
+        """
+        reference = global_state.get_global_attribute(NAMED.format(name))
+        return reference and reference()
 
     def add_transitions(self, name, shape):
         """Adds transitions, stored divided by `lr_multiplier` to make them learn faster."""
@@ -103,33 +165,6 @@ class Tagger(Layer):
 
     def compute_mask(self, scores, previous_mask=None):
         return None
-
-    @loss_or_metric
-    def dense_loss(self, y_true, y_pred):
-        """Computes `sparse_loss` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
-        return self.sparse_loss(one_hot_to_labels(y_true), y_pred)
-
-    @loss_or_metric
-    def sparse_accuracy(self, y_true, y_pred):
-        """Returns the accuracy of the tags with the largest logits, without transitions.
-
-        A metric has no access to transitions: Keras' JAX trainer hides weights from it.
-
-        Args:
-            y_true: integers `(batch, length)`; tokens with -1 (or less) are ignored.
-            y_pred: output of the layer, `(batch, length, tags)`.
-
-        Returns:
-            `(batch,)`; the mean is the accuracy over the tokens of the batch.
-        """
-        labels, logits, mask, nan_where_wrong = prepare(y_true, y_pred)
-        best = ops.cast(ops.argmax(logits, axis=-1), labels.dtype)
-        return nan_where_wrong(mean_over_tokens(ops.equal(best, labels), mask))
-
-    @loss_or_metric
-    def dense_accuracy(self, y_true, y_pred):
-        """Computes `sparse_accuracy` of one-hot tags; all zeros: ignored."""
-        return self.sparse_accuracy(one_hot_to_labels(y_true), y_pred)
 
     def decode(self, scores, visible=None, n_best=1):
         """Returns the most likely tags of each row, computed on the device for the whole batch.
@@ -162,8 +197,8 @@ class Tagger(Layer):
 class ConditionalRandomField(Tagger):
     """Linear-chain conditional random field: logits of tags, and a score of each tag after another.
 
-    The probability of tags `y` is `exp(sum_t s[t, y_t] + sum_t A[y_(t-1), y_t]) / Z`. Losses,
-    accuracy and decoding are methods:
+    The probability of tags `y` is `exp(sum_t s[t, y_t] + sum_t A[y_(t-1), y_t]) / Z`. Losses
+    (see `CRFLoss`), accuracy and decoding are those of the layer:
 
         logits = keras.layers.Dense(num_tags)(bert.output)
         crf = ConditionalRandomField(lr_multiplier=100)
@@ -195,8 +230,7 @@ class ConditionalRandomField(Tagger):
         """Transition scores, `(tags, tags)`: of tags (columns) after tags (rows)."""
         return self.lr_multiplier * ops.convert_to_tensor(self._trans)
 
-    @loss_or_metric
-    def sparse_loss(self, y_true, y_pred):
+    def losses_of(self, y_true, y_pred):
         """Returns the negative log-likelihood of the tags of each row.
 
         Args:
@@ -273,8 +307,7 @@ class MaximumEntropyMarkovModel(Tagger):
         """Right factor of `trans`, transposed, `(tags, hidden_dim)`."""
         return self.lr_multiplier * ops.convert_to_tensor(self._r_trans)
 
-    @loss_or_metric
-    def sparse_loss(self, y_true, y_pred):
+    def losses_of(self, y_true, y_pred):
         """Returns the cross entropy of the tokens, averaged over both directions.
 
         Args:
@@ -417,7 +450,7 @@ def log_matmul(x, y):
     return ops.log(ops.maximum(product, 1e-37)) + x_max + y_max
 
 
-def time_major(logits, mask):
+def time_major(logits, mask, ops=ops):
     """Returns the inputs of a recursion over tokens, `(length, batch, tags + 2)`; see `split_step`.
 
     It is one tensor: on TensorFlow, `ops.scan` takes several only if their length is known.
@@ -470,44 +503,7 @@ def log_sums(x, y):
     return ops.logsumexp(x[:, :, None] + y, axis=1)
 
 
-def last_state(step, state, inputs, when):
-    """Returns the state after all steps, or the first state if `when` is False.
-
-    Used instead of `ops.scan`, whose gradient XLA cannot compile on TensorFlow, and which takes
-    quadratic time on PyTorch.
-
-    Args:
-        step: function of a state and an entry of `inputs` that returns the next state.
-        state: the first state.
-        inputs: `(steps, ...)`.
-        when: boolean scalar, whether to take the steps at all.
-    """
-    backend = keras.backend.backend()
-    if backend == "jax":
-        return ops.cond(
-            when,
-            lambda: ops.scan(
-                lambda state, step_input: (step(state, step_input), None), state, inputs
-            )[0],
-            lambda: state,
-        )
-    if backend == "torch":
-        for step_input in ops.unstack(inputs) if when else ():
-            state = step(state, step_input)
-        return state
-
-    import tensorflow as tf
-
-    steps = tf.shape(inputs)[0]
-    return tf.while_loop(
-        lambda i, _: tf.logical_and(when, i < steps),
-        lambda i, state: (i + 1, step(state, inputs[i])),
-        (0, state),
-        maximum_iterations=steps,
-    )[1]
-
-
-def best_paths(logits, mask, trans, n_best=1):
+def best_paths(logits, mask, trans, n_best=1, ops=ops):
     """Returns the paths with the largest sums of logits and transitions, by the Viterbi algorithm.
 
     A state is one of the `n_best` paths to a tag, numbered `tag * n_best + rank`.
@@ -517,6 +513,7 @@ def best_paths(logits, mask, trans, n_best=1):
         mask: bool `(batch, length)`.
         trans: `(tags, tags)`.
         n_best: number of paths.
+        ops: `keras.ops`, or `NUMPY`.
 
     Returns:
         Tags `(batch, n_best, length)`, -1 at masked tokens and where there is no path.
@@ -527,7 +524,7 @@ def best_paths(logits, mask, trans, n_best=1):
 
     def step(old, step_input):
         logits, mask, first = (x[..., None] for x in split_step(step_input))
-        best = top_values(ops.reshape(old, (-1, 1, tags * n_best)) + trans_to, n_best)
+        best = top_values(ops.reshape(old, (-1, 1, tags * n_best)) + trans_to, n_best, ops)
         new = ops.where(mask, logits + ops.where(first, only_first, best), old)
         return new, new
 
@@ -535,18 +532,18 @@ def best_paths(logits, mask, trans, n_best=1):
         # recomputed for one tag of each path: cheaper than to store backpointers of all tags
         old, mask, first = split_step(step_input)
         candidates = old[:, None] + ops.take(trans_to, state // n_best, axis=0)
-        earlier = top_indices(candidates, n_best)
+        earlier = top_indices(candidates, n_best, ops)
         earlier = ops.take_along_axis(earlier, (state % n_best)[..., None], axis=-1)[..., 0]
         stays = ops.logical_or(first, ops.logical_not(mask))
         return ops.where(stays, state, earlier), state
 
-    inputs = time_major(logits, mask)
+    inputs = time_major(logits, mask, ops)
     start = ops.repeat(ops.zeros_like(logits[:, 0])[..., None], n_best, axis=-1)
     total, totals = ops.scan(step, start, inputs)
     totals = ops.concatenate([start[None], totals[:-1]], axis=0)
     totals = ops.reshape(totals, (ops.shape(totals)[0], -1, tags * n_best))
     total = ops.reshape(total, (-1, tags * n_best))
-    last, total = top_indices(total, n_best), top_values(total, n_best)
+    last, total = top_indices(total, n_best, ops), top_values(total, n_best, ops)
     _, path = ops.scan(
         back, last, ops.concatenate([totals, inputs[..., -2:]], axis=-1), reverse=True
     )
@@ -554,18 +551,43 @@ def best_paths(logits, mask, trans, n_best=1):
     return ops.where(valid, ops.transpose(path, (1, 2, 0)) // n_best, -1)
 
 
-def top_values(x, count):
+def top_values(x, count, ops):
     """Returns the largest numbers of the last axis, the largest first."""
     if count == 1:  # top_k sorts
         return ops.max(x, axis=-1, keepdims=True)
     return ops.top_k(x, count)[0]
 
 
-def top_indices(x, count):
+def top_indices(x, count, ops):
     """Returns the indices of the largest numbers of the last axis, the largest first."""
     if count == 1:
         return ops.argmax(x, axis=-1, keepdims=True)
     return ops.cast(ops.top_k(x, count)[1], "int32")
+
+
+def np_scan(step, state, inputs, reverse=False):
+    """Works like `keras.ops.scan`, in NumPy."""
+    outputs = [None] * len(inputs)
+    for i in reversed(range(len(inputs))) if reverse else range(len(inputs)):
+        state, outputs[i] = step(state, inputs[i])
+    return state, np.stack(outputs)
+
+
+def np_top_k(x, count):
+    """Works like `keras.ops.top_k`; `count` may be the size of the axis."""
+    indices = np.argpartition(x, -count, axis=-1)[..., -count:]
+    values = np.take_along_axis(x, indices, axis=-1)
+    order = np.argsort(-values, axis=-1)
+    return tuple(np.take_along_axis(part, order, axis=-1) for part in (values, indices))
+
+
+# the functions of `keras.ops` in `best_paths`, for arrays: eager tensors are slower on a CPU, and
+# programs would be compiled for each length of a text
+NUMPY = types.SimpleNamespace(
+    **vars(np) | {"cast": np.asarray, "convert_to_tensor": np.asarray},
+    scan=np_scan,
+    top_k=np_top_k,
+)
 
 
 @functools.cache
@@ -581,19 +603,7 @@ def viterbi_program(cls, tags, n_best):
         trans = ops.cast(trans, logits.dtype)
         return best_paths(cls.nodes(logits, mask, trans), mask, trans, n_best)
 
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        return jax.jit(decode)
-    if backend == "torch":
-        import torch
-
-        return torch.no_grad()(decode)
-
-    import tensorflow as tf
-
-    return tf.function(decode, autograph=False, reduce_retracing=True)
+    return compiled(decode)
 
 
 class ViterbiDecoder:
@@ -655,50 +665,10 @@ class ViterbiDecoder:
         visible = np.asarray(visible, bool)
         if np.isnan(nodes[visible]).any():
             raise ValueError(NAN_MESSAGE)
-        order = np.argsort(~visible, axis=1, kind="stable")
-        nodes = np.take_along_axis(nodes, order[..., None], axis=1)
-        path = self.paths(nodes, visible.sum(1), trans, n_best)
-        tags = np.empty_like(path)
-        np.put_along_axis(tags, np.broadcast_to(order[:, None], path.shape), path, axis=2)
+        nodes = np.where(visible[..., None], nodes, 0.0).astype("float64")
+        count = visible.cumsum(axis=1)
+        first, last = visible & (count == 1), visible & (count == count[:, -1:])
+        nodes[first] += self.starts
+        nodes[last] += self.ends
+        tags = best_paths(nodes, visible, trans, n_best, NUMPY).astype("int64")
         return tags[:, 0] if n_best == 1 else tags
-
-    def paths(self, nodes, counts, trans, n_best):
-        """Returns the best paths of the first `counts` tokens of each row.
-
-        A state is one of the `n_best` paths to a tag, numbered `tag * n_best + rank`.
-
-        Returns:
-            Tags `(batch, n_best, length)`, -1 after the end of a row.
-        """
-        batch, length, tags = nodes.shape
-        states = np.arange(tags * n_best).reshape(tags, n_best)
-        total = np.full((batch, tags, n_best), -np.inf)
-        total[:, :, 0] = nodes[:, 0] + self.starts
-        backpointers = np.empty((length, batch, tags, n_best), int)
-        for t in range(1, length):
-            candidates = (total[:, None] + trans.T[:, :, None]).reshape(batch, tags, -1)
-            best = np_top_indices(candidates, n_best)
-            inside = (t < counts)[:, None, None]
-            backpointers[t] = np.where(inside, best, states)
-            extended = np.take_along_axis(candidates, best, axis=-1) + nodes[:, t, :, None]
-            total = np.where(inside, extended, total)
-
-        total = (total + self.ends[:, None]).reshape(batch, -1)
-        state = np_top_indices(total, n_best)
-        possible = np.take_along_axis(total, state, axis=-1) > -np.inf
-        path = np.full((batch, n_best, length), -1)
-        for t in reversed(range(length)):
-            inside = possible & (t < counts)[:, None]
-            path[:, :, t] = np.where(inside, state // n_best, -1)
-            if t:
-                state = np.take_along_axis(backpointers[t].reshape(batch, -1), state, axis=1)
-        return path
-
-
-def np_top_indices(x, count):
-    """Returns the indices of the largest numbers of the last axis, the largest first."""
-    if count == 1:
-        return x.argmax(-1)[..., None]
-    indices = np.argpartition(x, -count, axis=-1)[..., -count:]
-    order = np.argsort(-np.take_along_axis(x, indices, axis=-1), axis=-1)
-    return np.take_along_axis(indices, order, axis=-1)

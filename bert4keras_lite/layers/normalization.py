@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ..backend import fused_layer_norm
 from .base import Layer, dense, register
 
 
@@ -122,10 +123,9 @@ class LayerNormalization(ScaleOffset):
 
     def call(self, x, condition=None):
         y = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
-        if self.zero_mean and keras.backend.backend() == "torch":  # eager: use its fused kernel
-            from torch.nn.functional import layer_norm
-
-            y = layer_norm(y, (self.dim,), eps=self.epsilon)
+        fused = fused_layer_norm(y, self.dim, self.epsilon) if self.zero_mean else None
+        if fused is not None:
+            y = fused
         else:
             if self.zero_mean:
                 y = y - ops.mean(y, axis=-1, keepdims=True)

@@ -1,9 +1,9 @@
 """Output layers: sequence concatenation, and losses as layers."""
 
 import keras
-import numpy as np
 from keras import ops
 
+from ..backend import mean_in_forward_pass
 from .base import Layer, register
 
 
@@ -136,37 +136,5 @@ class Means:
 
     def update(self, name, value):
         if name not in self.metrics:
-            cls = HostMean if keras.backend.backend() == "jax" else keras.metrics.Mean
-            self.metrics[name] = cls(name=name)
+            self.metrics[name] = mean_in_forward_pass(name)
         self.metrics[name].update_state(value)
-
-
-class HostMean(keras.metrics.Metric):
-    """Running mean kept on the host; a compiled JAX step updates and reads it by callbacks.
-
-    Keras' JAX trainer discards what a layer writes to a metric's variables in the forward pass.
-    """
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.reset_state()
-
-    def reset_state(self):
-        self.total, self.count = 0.0, 0
-
-    def update_state(self, value):
-        import jax
-
-        jax.debug.callback(self.add, value)
-
-    def add(self, value):
-        self.total += float(value)
-        self.count += 1
-
-    def mean(self):
-        return np.float32(self.total / max(self.count, 1))
-
-    def result(self):
-        import jax
-
-        return jax.experimental.io_callback(self.mean, jax.ShapeDtypeStruct((), "float32"))

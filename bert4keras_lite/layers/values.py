@@ -1,8 +1,9 @@
 """Checks of tensor values: an error where they are known, NaN in compiled programs."""
 
 import keras
-import numpy as np
 from keras import ops
+
+from ..backend import is_concrete
 
 
 def raise_or_nan(wrong, error):
@@ -44,29 +45,6 @@ def integer_labels(labels):
         )
         labels = ops.where(fractional, 1 << 30, labels)
     return ops.cast(labels, "int32")
-
-
-def is_concrete(x):
-    """Returns whether the values of a tensor are known now, without waiting for a device.
-
-    They are unknown while a program is traced or compiled, and on PyTorch on a GPU.
-    """
-    if isinstance(x, np.ndarray | np.generic | bool):
-        return True
-    if isinstance(x, keras.KerasTensor):
-        return False
-    if keras.backend.backend() == "tensorflow":
-        return hasattr(x, "numpy")
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return not isinstance(x, jax.core.Tracer)
-    import torch
-    from torch.utils._python_dispatch import _get_current_dispatch_mode
-
-    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    recorded = _get_current_dispatch_mode() is not None  # by `make_fx` or `torch.export`
-    return type(x) is torch.Tensor and x.device.type == "cpu" and not (tracing or recorded)
 
 
 def value_range(x):

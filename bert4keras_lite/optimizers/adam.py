@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from .backends import clear, fused_adam, may_be_fused, write_rows
+from ..backend import assign_rows, fused_adam, may_be_fused, set_to_zero
 from .keras_private import adam_moments, gradient_sums, index_of, updates_like
 
 
@@ -42,7 +42,7 @@ def update_rows(optimizer, variable, rate, ids, gradients):
         rate = rate * bias_correction(optimizer, variable.dtype)
     new = new - m * rate / (ops.sqrt(v) + optimizer.epsilon)
     for table, values in zip(tables, (new, m, v), strict=True):
-        write_rows(optimizer, table, ids, values)
+        assign_rows(optimizer, table, ids, values)
 
 
 def update_at_once(optimizer, pairs, learning_rate):
@@ -89,5 +89,5 @@ def update_at_once(optimizer, pairs, learning_rate):
             finite=finite,
         )
         if optimizer.gradient_accumulation_steps:
-            clear([gradient_sums(optimizer)[i] for i in indices], finite)
+            set_to_zero([gradient_sums(optimizer)[i] for i in indices], finite)
     return others

@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from ..arguments import checks_flags
+from ..backend import dense_gradient, each_row_once
 from . import adam
-from .backends import dense, each_row_once
 from .features import (
     AveragedWeights,
     BiasCorrection,
@@ -23,7 +23,14 @@ from .features import (
     WeightDecay,
 )
 from .features.base import surround_step, surround_update, unchanged_unless
-from .keras_private import PrivateMethods, index_of, is_overwritten, public_class, weights
+from .keras_private import (
+    PrivateMethods,
+    class_of_instances,
+    index_of,
+    is_overwritten,
+    public_class,
+    weights,
+)
 from .schedules import PACKAGE, PiecewiseLinear
 
 
@@ -181,7 +188,7 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
         """Returns a gradient with one term for each row: sparse for `lazy`, or else dense."""
         if self.lazy_rows.applies[index_of(self, variable)]:
             return each_row_once(gradient)
-        return dense(gradient)
+        return dense_gradient(gradient)
 
     def _update_at_once(self, pairs, rate):
         """Updates those of the variables that it can by one operation; returns the other pairs."""
@@ -236,12 +243,8 @@ def extend(base):
     if not (isinstance(base, type) and issubclass(base, keras.optimizers.Optimizer)):
         raise ValueError(f"extend: expected a class of Keras optimizers, got {base!r:.200}.")
     doc = f"`keras.optimizers.{base.__name__}` with the options of `OptimizerExtensions`."
-    parent = base
-    if keras.backend.backend() == "torch" and base.__module__.startswith("keras."):
-        parent = type(base())  # on PyTorch, instances are of a faster class
-    extended = type(
-        base.__name__, (OptimizerExtensions, parent), {"__doc__": doc, "__module__": __name__}
-    )
+    bases = OptimizerExtensions, class_of_instances(base)
+    extended = type(base.__name__, bases, {"__doc__": doc, "__module__": __name__})
     return keras.saving.register_keras_serializable(PACKAGE)(extended)
 
 

@@ -10,7 +10,7 @@ private method, and `update_step` sees one variable, without the others.
 
 import keras
 
-from .backends import clip_by_global_norm
+from ..backend import clip_by_global_norm, without_gradients
 
 # attributes that list all variables; the other lists of an optimizer are indexed like its weights
 ALL_VARIABLES = ("_variables", "_trainable_variables")
@@ -80,6 +80,13 @@ def public_class(optimizer):
     return next(c for c in type(optimizer).__mro__ if ".backend." not in c.__module__)
 
 
+def class_of_instances(optimizer_class):
+    """Returns the class of what a class of Keras' optimizers creates, which `public_class` inverts."""
+    if keras.backend.backend() != "torch" or not optimizer_class.__module__.startswith("keras."):
+        return optimizer_class
+    return type(optimizer_class())
+
+
 def updates_like(optimizer, optimizer_class):
     """Whether the Keras optimizer has the `update_step` of a public class of Keras."""
     return super(PrivateMethods, optimizer).update_step.__func__ is optimizer_class.update_step
@@ -112,9 +119,7 @@ class PrivateMethods:
         if backend != "torch":
             self._backend_update_step(gradients, variables, rate)
             return
-        import torch
-
-        with torch.no_grad():
+        with without_gradients():
             pairs = zip(gradients, variables, strict=True)
             for gradient, variable in self._update_at_once(pairs, rate):
                 self.update_step(gradient, variable, rate)

@@ -5,7 +5,7 @@ import re
 import keras
 from keras import ops
 
-from .backends import where
+from ..backend import where
 from .extended import OptimizerExtensions
 from .features import WeightDecay
 from .features.base import Feature

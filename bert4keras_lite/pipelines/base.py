@@ -16,6 +16,7 @@ from keras import ops
 
 from .. import layers
 from ..arguments import check_list, check_number
+from ..backend import predict_without_xla
 from ..data import MOST, sequence_padding
 from ..generation.request import PROGRAMS
 from ..parsing import shown
@@ -80,8 +81,7 @@ class Pipeline:
         tables = token_tables(model)
         self.vocab_size = tables[0].input_dim if tables else None
         self.shapes = set()  # input shapes for which there are compiled programs
-        if keras.backend.backend() == "tensorflow":
-            model.compile(jit_compile=False)  # XLA would compile for seconds at each new shape
+        predict_without_xla(model)
 
     def __call__(self, texts, batch_size=32, **settings):
         """Answers texts.

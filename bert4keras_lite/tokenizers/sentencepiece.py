@@ -16,7 +16,8 @@ from pathlib import Path
 import sentencepiece
 
 from ..files import complete
-from ..parsing import FREE, SURROGATES, read_bytes, read_fields, shown
+from ..parsing import FREE, SURROGATES, read_bytes, shown
+from ..protobuf import read_fields
 from .added import MAX_ADDED, AddedToken
 from .base import TokenizerBase, byte_spans, locate
 from .words import jieba_new_words

@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from ..arguments import checks_flags
-from .step import Step, replicas, value_and_gradients
+from ..backend import replicas, value_and_gradients
+from .step import Step
 
 # Methods that perturb the embeddings
 

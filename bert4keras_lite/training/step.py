@@ -1,13 +1,21 @@
 """The training step shared by all methods, as functions of the values of variables."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
+from ..backend import (
+    current_values,
+    random_state,
+    replicas,
+    set_random_state,
+    trains_functionally,
+    value_and_gradients,
+    without_gradients,
+)
 from .kl import Divergence, divergence_of
 
 
@@ -68,9 +76,8 @@ class Step:
             model.optimizer.build(model.trainable_variables)
         if force or model.train_function is None:
             # a new function each time, because JAX caches compiled functions
-            functional = keras.backend.backend() == "jax"
             model.train_step = partial(
-                self.train_functionally if functional else self.train_in_place
+                self.train_functionally if trains_functionally() else self.train_in_place
             )
         return type(model).make_train_function(model, force)
 
@@ -118,7 +125,7 @@ class Step:
         """Returns `function()` with the variables at these values, and the state after it."""
         old_values, random = state
         variables, others = self.variables, self.state_variables
-        _set_random_state(random)
+        set_random_state(random)
         pairs = [*zip(others, old_values, strict=True), *zip(variables, values, strict=True)]
         with keras.StatelessScope(pairs, collect_losses=True) as scope:
             result = function()
@@ -127,7 +134,7 @@ class Step:
             old if id(v) in variable_ids else scope.get_current_value(v)
             for v, old in zip(others, old_values, strict=True)
         ]
-        return result, (new_values, _random_state())
+        return result, (new_values, random_state())
 
     def plain_objective(self, values, batch):
         """Computes the compiled loss, as `fit` does without methods."""
@@ -178,15 +185,15 @@ class Step:
         model = self.model
         model._symbolic_build(data_batch=data)  # metrics not in the state would be lost
         others = self.state_variables
-        old_values = _values(others)
+        old_values = current_values(others)
         scale = model.optimizer.scale_loss(1.0)
-        batch = Batch(data, (old_values, _random_state()), scale)
-        result, gradients = self.gradients(_values(self.variables), batch)
+        batch = Batch(data, (old_values, random_state()), scale)
+        result, gradients = self.gradients(current_values(self.variables), batch)
         for variable, old, new in zip(others, old_values, result.state[0], strict=True):
             if new is not old:
                 variable.assign(new)
         trainable = model.trainable_variables
-        with _without_gradients():
+        with without_gradients():
             model.optimizer.apply(gradients[: len(trainable)], trainable)
         return self.report(data, result)
 
@@ -238,83 +245,3 @@ def _by_output(model, structure):
 def _copied(weights):
     """Copies weights, because Keras on torch multiplies them by the mask in place."""
     return keras.tree.map_structure(lambda x: None if x is None else ops.copy(x), weights)
-
-
-# Backend-specific functions
-
-
-def value_and_gradients(function, values, create_graph=False):
-    """Returns a function's value, and the gradients of its first part.
-
-    Args:
-        function: function of a list of tensors that returns a scalar and something else.
-        values: the tensors.
-        create_graph: whether the gradients will be differentiated (needed on torch).
-
-    Returns:
-        The result of the function, and a list of gradients, None where it does not depend on a
-        value (zeros on JAX).
-    """
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        return jax.value_and_grad(function, has_aux=True)(values)
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            tape.watch(values)
-            result = function(values)
-        gradients = tape.gradient(result[0], values)
-        # gradients of embeddings are IndexedSlices, which cannot be added
-        return result, [None if g is None else tf.convert_to_tensor(g) for g in gradients]
-    import torch
-
-    values = [v if v.requires_grad else v.detach().requires_grad_() for v in values]
-    result = function(values)
-    return result, torch.autograd.grad(
-        result[0], values, allow_unused=True, create_graph=create_graph
-    )
-
-
-def _values(variables):
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return [tf.convert_to_tensor(v.value) for v in variables]
-    return [v.value for v in variables]
-
-
-def _without_gradients():
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return torch.no_grad()
-    return nullcontext()
-
-
-def _random_state():
-    """Returns the state of torch's generators; the other backends use Keras' seeds only."""
-    if keras.backend.backend() != "torch":
-        return None
-    import torch
-
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all()
-
-
-def _set_random_state(state):
-    if state is not None:
-        import torch
-
-        torch.set_rng_state(state[0])
-        torch.cuda.set_rng_state_all(state[1])
-
-
-def replicas():
-    """Returns the number of devices among which TensorFlow splits a batch, and Keras its loss."""
-    if keras.backend.backend() != "tensorflow":
-        return 1
-    import tensorflow as tf
-
-    return tf.distribute.get_strategy().num_replicas_in_sync

@@ -170,10 +170,10 @@ def test_recipes_are_read_and_built(name):
     settings = load(name)
     shape = SMALL | ({"embedding_size": 8} if "embedding_size" in settings.model else {})
     flags = [f"--model.{field}={json.dumps(value)}" for field, value in shape.items()]
-    objective = objectives.build(load(name, flags))
+    objective = objectives.build(**load(name, flags).part("model"))
     family = settings.model["family"]
     assert objective.transformer.config.family == family
-    optimizer = loop.optimizer(settings)
+    optimizer = loop.make_optimizer(**settings.part("optimizer"))
     optimizer.build(objective.model.trainable_variables)
     top = float(optimizer._learning_rate(settings.warmup_steps))
     assert top == pytest.approx(settings.learning_rate)

@@ -319,8 +319,9 @@ NEEDED = ["--corpus", "x", "--heldout", "x"], ["--input", "x", "--output", "x"]
 def test_numbers_are_of_a_range(program, option, value, capsys):
     needed = {"ngrams": NEEDED[0], "scaling": []}.get(program, NEEDED[1])
     needed = [*needed, "--mode", "mlm", "--vocab", "x"] if program == "corpus" else needed
+    folder = "benchmarks" if program == "scaling" else "pretraining"
     with pytest.raises(SystemExit) as left:
-        import_module(f"pretraining.{program}").main([*needed, f"--{option}", value])
+        import_module(f"{folder}.{program}").main([*needed, f"--{option}", value])
     line = capsys.readouterr().err.splitlines()[-1]
     assert left.value.code == 2 and len(line) < 400
     assert re.search(

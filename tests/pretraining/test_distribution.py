@@ -7,7 +7,6 @@ import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -241,11 +240,6 @@ def test_heads_must_divide():
 # Settings
 
 
-def settings(**values):
-    single = {"devices": "auto", "data_parallel": None, "model_parallel": None, "hosts": 1}
-    return SimpleNamespace(**single | {"coordinator": None, "process_id": None} | values)
-
-
 @pytest.mark.parametrize(
     ("values", "found", "shape"),
     [
@@ -258,7 +252,7 @@ def settings(**values):
     ],
 )
 def test_the_mesh_that_settings_ask_for(values, found, shape):
-    assert distribution.mesh_shape(settings(**values), found) == shape
+    assert distribution.mesh_shape(distribution.DeviceSettings(**values), found) == shape
 
 
 @pytest.mark.parametrize(
@@ -274,17 +268,17 @@ def test_the_mesh_that_settings_ask_for(values, found, shape):
 )
 def test_a_mesh_that_there_are_no_devices_for(values, found):
     with pytest.raises(ValueError, match="devices="):
-        distribution.mesh_shape(settings(**values), found)
+        distribution.mesh_shape(distribution.DeviceSettings(**values), found)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="others have many devices")
 def test_pytorch_has_one_device():
-    with distribution.scope(settings()):
+    with distribution.scope(distribution.DeviceSettings()):
         assert distribution.hosts() == (1, 0)
     for more in ({"devices": 2}, {"model_parallel": 2}, {"hosts": 2}):
         with (
             pytest.raises(ValueError, match=r"backend|devices"),
-            distribution.scope(settings(**more)),
+            distribution.scope(distribution.DeviceSettings(**more)),
         ):
             pass
 
@@ -293,11 +287,13 @@ def test_pytorch_has_one_device():
 def test_what_tensorflow_cannot_do_is_said():
     with (
         pytest.raises(ValueError, match="model_parallel=2 needs the JAX backend"),
-        distribution.scope(settings(model_parallel=2)),
+        distribution.scope(distribution.DeviceSettings(model_parallel=2)),
     ):
         pass
     with pytest.raises(ValueError, match="addresses of all of them"):
-        distribution.workers(settings(hosts=2, coordinator="127.0.0.1:1", process_id=0))
+        distribution.workers(
+            distribution.DeviceSettings(hosts=2, coordinator="127.0.0.1:1", process_id=0)
+        )
 
 
 def test_one_device_feeds_from_the_step_asked_for():
@@ -306,7 +302,7 @@ def test_one_device_feeds_from_the_step_asked_for():
             yield np.full((3, 2), step), np.full((3,), step), np.ones(3)
             step += 1
 
-    with distribution.scope(settings(devices=1)):
+    with distribution.scope(distribution.DeviceSettings(devices=1)):
         assert distribution.hosts() == (1, 0)
         batches = distribution.make_dataset(from_step, 5)
         assert [int(next(batches)[0][0, 0]) for _ in range(3)] == [5, 6, 7]
@@ -329,7 +325,7 @@ def test_fit_trains_every_batch_once_and_in_order(steps_per_epoch):
             yield np.full((2, 1), step, "float32"), np.full((2, 1), step, "float32"), np.ones(2)
             step += 1
 
-    with distribution.scope(settings(devices=1)):
+    with distribution.scope(distribution.DeviceSettings(devices=1)):
         model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
         model.compile("sgd", lambda y, x: keras.ops.mean(y + 0 * x, axis=-1))
         losses = []

@@ -10,15 +10,14 @@ from bert4keras_lite.losses import electra_loss
 from bert4keras_lite.models import build_transformer_model
 from bert4keras_lite.optimizers import SGD
 from pretraining import objectives
-from pretraining.config import Settings
 
 VOCABULARY, BATCH, LENGTH, PREDICTIONS, WRITTEN = 40, 3, 11, 4, 6
 SHAPE = {"vocab_size": VOCABULARY, "hidden_size": 12, "num_hidden_layers": 2}
 SHAPE |= {"num_attention_heads": 3, "intermediate_size": 20}
 
 
-def settings(objective, model=None, **options):
-    return Settings(objective=objective, model=SHAPE | (model or {}), **options)
+def build(objective, model=None, **options):
+    return objectives.build(objective, model=SHAPE | (model or {}), **options)
 
 
 def batch(objective, seed=0):
@@ -89,7 +88,7 @@ def all_scores(objective, inputs):
 @pytest.mark.parametrize("name", ["mlm", "lm", "unilm", "t5"])
 @pytest.mark.parametrize("chunk", [None, 16])
 def test_loss_is_that_of_numpy(name, chunk):
-    objective = objectives.build(settings(name, vocabulary_chunk=chunk))
+    objective = build(name, vocabulary_chunk=chunk)
     inputs, targets, weights = batch(name)
     scores = all_scores(objective, inputs)
     if name == "mlm":
@@ -118,7 +117,7 @@ def test_a_vocabulary_in_parts_gives_the_same_gradients(name, model):
     data, steps = batch(name), []
     for chunk in (None, 16):
         keras.utils.set_random_seed(1)
-        steps.append(step(objectives.build(settings(name, model, vocabulary_chunk=chunk)), data))
+        steps.append(step(build(name, model, vocabulary_chunk=chunk), data))
     assert steps[0].keys() == steps[1].keys()
     for path, change in steps[0].items():
         np.testing.assert_allclose(steps[1][path], change, atol=2e-6, err_msg=path)
@@ -128,9 +127,9 @@ def test_a_vocabulary_in_parts_gives_the_same_gradients(name, model):
 def test_masked_positions_alone_give_the_gradients_of_all():
     inputs, targets, weights = batch("mlm")
     keras.utils.set_random_seed(1)
-    some = step(objectives.build(settings("mlm")), (inputs, targets, weights))
+    some = step(build("mlm"), (inputs, targets, weights))
     keras.utils.set_random_seed(1)
-    everything = objectives.build(settings("mlm"))
+    everything = build("mlm")
     transformer = everything.transformer
     everything.model = objectives.TokenPrediction(transformer.inputs, transformer.outputs[0])
     everywhere, counted = np.zeros_like(inputs["token_ids"]), np.zeros((BATCH, LENGTH), "float32")
@@ -142,7 +141,7 @@ def test_masked_positions_alone_give_the_gradients_of_all():
 
 def test_nothing_to_predict_is_no_loss():
     inputs, targets, weights = batch("mlm")
-    logs = loss_of(objectives.build(settings("mlm")), inputs, targets, weights * 0)
+    logs = loss_of(build("mlm"), inputs, targets, weights * 0)
     assert logs["loss"] == 0
 
 
@@ -154,11 +153,11 @@ def electra_outputs(objective, inputs):
 
 
 def test_electra_loss_is_that_of_numpy():
-    objective = objectives.build(settings("electra", seed=3))
+    objective = build("electra", seed=3)
     inputs, targets, weights = batch("electra")
     logs = loss_of(objective, inputs, targets, weights)
     # the same noise once more
-    again = objectives.build(settings("electra", seed=3))
+    again = build("electra", seed=3)
     for new, old in zip(again.model.variables, objective.model.variables, strict=True):
         if "seed" not in new.path:
             new.assign(old)
@@ -192,7 +191,7 @@ def test_no_gradient_goes_through_the_guesses():
     steps = []
     for weight in (0.0, 50.0):
         keras.utils.set_random_seed(1)
-        objective = objectives.build(settings("electra", discriminator_weight=weight, seed=1))
+        objective = build("electra", discriminator_weight=weight, seed=1)
         steps.append(step(objective, batch("electra")))
     shared = ("token_embedding", "segment_embedding", "position_embedding", "embedding_norm")
     own = [path for path in steps[0] if not path.startswith("discriminator_")]
@@ -218,7 +217,7 @@ def test_guesses_are_drawn_from_the_softmax():
 
 
 def test_electra_halves_share_embeddings_and_are_saved_apart(tmp_path):
-    objective = objectives.build(settings("electra", {"embedding_size": 8}, generator_size=0.34))
+    objective = build("electra", {"embedding_size": 8}, generator_size=0.34)
     discriminator, generator = objective.parts["discriminator"], objective.parts["generator"]
     assert objective.transformer is discriminator
     assert generator.config.hidden_size == 4 and generator.config.num_attention_heads == 1
@@ -234,12 +233,10 @@ def test_electra_halves_share_embeddings_and_are_saved_apart(tmp_path):
         expected = objective.parts[name].model.predict(plain, verbose=0)
         np.testing.assert_allclose(loaded.predict(plain, verbose=0), expected, atol=1e-5)
     again = objectives.build(
-        Settings(
-            objective="electra",
-            checkpoint=str(tmp_path / "discriminator"),
-            generator_checkpoint=str(tmp_path / "generator"),
-            generator_size=0.34,
-        )
+        "electra",
+        checkpoint=str(tmp_path / "discriminator"),
+        generator_checkpoint=str(tmp_path / "generator"),
+        generator_size=0.34,
     )
     for name, part in objective.parts.items():
         for path, variable in again.parts[name].variables.items():
@@ -249,7 +246,7 @@ def test_electra_halves_share_embeddings_and_are_saved_apart(tmp_path):
 
 @pytest.mark.parametrize("name", long_but(["mlm", "t5"], list(objectives.FAMILIES)))
 def test_training_learns_and_is_saved(name, tmp_path):
-    objective = objectives.build(settings(name))
+    objective = build(name)
     inputs, targets, weights = batch(name)
     objective.model.compile(keras.optimizers.Adam(0.01))
     objective.model.optimizer.build(objective.model.trainable_variables)
@@ -270,7 +267,7 @@ def test_half_precision_and_recomputation_change_little(name):
         keras.config.set_dtype_policy(policy)
         try:
             keras.utils.set_random_seed(2)
-            objective = objectives.build(settings(name, {"num_hidden_layers": 1}, remat=remat))
+            objective = build(name, {"num_hidden_layers": 1}, remat=remat)
         finally:
             keras.config.set_dtype_policy("float32")
         inputs, targets, weights = batch(name)
@@ -286,19 +283,19 @@ def test_half_precision_and_recomputation_change_little(name):
 
 
 def test_flops_are_those_counted_by_hand():
-    objective = objectives.build(settings("mlm"))
+    objective = build("mlm")
     hidden, inner, layers = 12, 20, 2
     blocks = layers * LENGTH * (4 * hidden**2 + 2 * hidden * inner)
     attention = layers * 2 * LENGTH**2 * hidden
     head = PREDICTIONS * (hidden**2 + hidden * VOCABULARY)
     expected = 3 * 2 * (blocks + attention + head)
     assert objective.flops_per_example(LENGTH, PREDICTIONS) == expected
-    albert = objectives.build(settings("mlm", {"family": "albert"}))
+    albert = build("mlm", {"family": "albert"})
     assert albert.flops_per_example(LENGTH, PREDICTIONS) == expected
 
 
 def test_flops_of_an_encoder_and_a_decoder():
-    objective = objectives.build(settings("t5", {"family": "t5.1.0"}))
+    objective = build("t5", {"family": "t5.1.0"})
     hidden, inner, layers = 12, 20, 2
     encoder = LENGTH * (4 * hidden**2 + 2 * hidden * inner) + 2 * LENGTH**2 * hidden
     decoder = WRITTEN * (6 * hidden**2 + 2 * hidden * inner) + LENGTH * 2 * hidden**2
@@ -310,21 +307,21 @@ def test_flops_of_an_encoder_and_a_decoder():
 
 def test_what_does_not_fit_is_one_error(tmp_path):
     with pytest.raises(ValueError, match="vocabulary of 41 tokens"):
-        objectives.build(settings("mlm"), vocab_size=41)
+        build("mlm", vocab_size=41)
     with pytest.raises(ValueError, match="t5 is for models with an encoder and a decoder"):
-        objectives.build(settings("mlm", {"family": "t5.1.1"}))
+        build("mlm", {"family": "t5.1.1"})
     with pytest.raises(ValueError, match="t5 is for models with an encoder and a decoder"):
-        objectives.build(settings("t5", {"family": "bert"}))
+        build("t5", {"family": "bert"})
     with pytest.raises(ValueError, match="segment_vocab_size"):
-        objectives.build(settings("unilm", {"family": "gpt2"}))
+        build("unilm", {"family": "gpt2"})
 
 
 def test_starts_from_a_checkpoint(tmp_path):
-    first = objectives.build(settings("mlm"))
+    first = build("mlm")
     first.save(tmp_path, "hf")
     inputs, targets, weights = batch("mlm")
     expected = loss_of(first, inputs, targets, weights)["loss"]
-    again = objectives.build(Settings(objective="mlm", checkpoint=str(tmp_path)))
+    again = objectives.build("mlm", checkpoint=str(tmp_path))
     np.testing.assert_allclose(
         loss_of(again, inputs, targets, weights)["loss"], expected, rtol=1e-5
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bert4keras_lite.parsing import read_fields
+from bert4keras_lite.protobuf import encode_field, read_fields
 from pretraining import shards
 from pretraining.shards import (
     Shard,
@@ -84,26 +84,27 @@ def test_a_missing_list_is_named():
         decode_examples(records, ["token_ids", "word_starts"])
 
 
-def field(number, data):
-    return shards._field(number, data)
-
-
 def example(lists):
-    return field(1, field(1, field(1, b"token_ids") + field(2, lists)))
+    return encode_field(1, encode_field(1, encode_field(1, b"token_ids") + encode_field(2, lists)))
 
 
 @pytest.mark.parametrize(
     "record",
     [
-        example(field(3, b"") * 2),
-        example(field(3, field(1, b"\x01") * 2)),
-        example(field(2, field(1, b"\x01"))),
-        example(field(3, field(2, b"\x01"))),
-        example(field(3, b"\x08\x01")),
-        example(field(3, b"")) * 2,
-        field(1, field(1, field(1, b"token_ids") * 2 + field(2, field(3, b"")))),
-        field(1, b"\x08\x01"),
-        field(2, b""),
+        example(encode_field(3, b"") * 2),
+        example(encode_field(3, encode_field(1, b"\x01") * 2)),
+        example(encode_field(2, encode_field(1, b"\x01"))),
+        example(encode_field(3, encode_field(2, b"\x01"))),
+        example(encode_field(3, b"\x08\x01")),
+        example(encode_field(3, b"")) * 2,
+        encode_field(
+            1,
+            encode_field(
+                1, encode_field(1, b"token_ids") * 2 + encode_field(2, encode_field(3, b""))
+            ),
+        ),
+        encode_field(1, b"\x08\x01"),
+        encode_field(2, b""),
     ],
 )
 def test_records_of_other_messages_are_errors_at_once(record, monkeypatch):

@@ -8,7 +8,6 @@ import pytest
 
 from bert4keras_lite.optimizers import AdamW
 from pretraining import objectives
-from pretraining.config import Settings
 
 if keras.backend.backend() != "torch":
     pytest.skip("Only PyTorch records steps.", allow_module_level=True)
@@ -43,10 +42,7 @@ def batch(step, rows):
 def trained(whole, family="roformer", rows=(4, 4, 4, 6), spoilt=None, **options):
     """The logs of a few steps, and the model."""
     keras.utils.set_random_seed(0)
-    model = objectives.build(
-        Settings(objective="mlm", model=MODEL | {"family": family}), VOCABULARY
-    )
-    model = model.model
+    model = objectives.build("mlm", VOCABULARY, model=MODEL | {"family": family}).model
     model.compile(AdamW(1e-2, **options), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     if whole:
@@ -85,7 +81,7 @@ def test_recorded_is_what_keras_does(monkeypatch, family, spoilt):
     found = trained(True, **options)
     assert_same(found, trained(False, **options))
     assert int(found[1].optimizer.skipped) == (spoilt is not None)
-    assert len(found[1].train_function.programs) == 2  # one for each number of rows
+    assert len(found[1].train_function.program.programs) == 2  # one for each number of rows
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
@@ -93,8 +89,8 @@ def test_a_variable_that_the_loss_does_not_depend_on(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda operations, **_: operations)
     build = objectives.build
 
-    def with_unused_layer(*arguments):
-        objective = build(*arguments)
+    def with_unused_layer(*arguments, **options):
+        objective = build(*arguments, **options)
         objective.model.unused = keras.layers.Dense(2, name="unused")
         objective.model.unused.build((None, 2))
         return objective

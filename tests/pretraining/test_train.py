@@ -200,7 +200,7 @@ def test_a_signal_exports_without_a_stop(settings, tmp_path):
     callback = loop.ExportOnSignal(
         objective,
         tmp_path,
-        loop.Vocabulary(own, Examples(own.corpus, "mlm", 16).manifest),
+        loop.Vocabulary(own.vocab, None, own.corpus, Examples(own.corpus, "mlm", 16).manifest),
         start=0,
     )
     callback.set_model(objective.model)
@@ -244,9 +244,10 @@ def test_the_module_runs_from_the_repository_root():
 
 
 def test_float16_counts_what_it_skips(settings):
-    made = loop.optimizer(replace(settings, precision="mixed_float16"))
+    options = settings.part("optimizer")
+    made = loop.make_optimizer(**options | {"precision": "mixed_float16"})
     assert type(made) is LossScaleOptimizer and made.inner_optimizer.skip_nonfinite
-    assert type(loop.optimizer(settings)) is AdamW
+    assert type(loop.make_optimizer(**options)) is AdamW
 
 
 @pytest.mark.once

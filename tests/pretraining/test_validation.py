@@ -59,7 +59,8 @@ def test_each_prediction_counts_once(settings, corpora):
     for batch_size in (count // 2 + 1, count + 1):  # neither divides the examples
         check = Validation(corpora[1], "mlm", batch_size)
         keras.utils.set_random_seed(1)
-        model = objectives.build(settings, check.examples.manifest["vocab_size"]).model
+        vocab_size = check.examples.manifest["vocab_size"]
+        model = objectives.build("mlm", vocab_size, model=settings.model).model
         model.compile()
         losses, right, total = 0.0, 0.0, 0.0
         for inputs, targets, weights in check.batches():

@@ -9,6 +9,7 @@ to go on from, and to save to) and `export` (a directory for the model, for whic
 asked at the last step). Losses and variables of run `i` go to `DIRECTORY/i.npz`.
 """
 
+import dataclasses
 import json
 import os
 import signal
@@ -35,8 +36,6 @@ from pretraining import distribution, loop, objectives
 from pretraining.checkpointing import Checkpoints, gather
 
 LENGTH, PREDICTIONS, VOCABULARY = 12, 3, 32
-ALONE = {"devices": "auto", "data_parallel": None, "model_parallel": 1}
-ALONE |= {"hosts": 1, "coordinator": None, "process_id": None}
 MODEL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 8}
 MODEL |= {"intermediate_size": 32, "max_position": LENGTH}
 
@@ -61,17 +60,16 @@ def batches(step, rows=8, broken=None, hosts=1, host=0):
 
 def train(run):
     """Losses, one a step, and the variables at the end."""
-    settings = SimpleNamespace(**ALONE | {k: v for k, v in run.items() if k in ALONE})
-    settings.objective, settings.checkpoint = "mlm", run.get("checkpoint")
-    settings.model = {} if settings.checkpoint else MODEL
-    settings.model = settings.model | {"dropout_rate": run.get("dropout", 0.0)}
-    settings.remat, settings.vocabulary_chunk = False, None
+    devices = {field.name for field in dataclasses.fields(distribution.DeviceSettings)}
+    settings = distribution.DeviceSettings(**{k: v for k, v in run.items() if k in devices})
+    checkpoint, dropout = run.get("checkpoint"), {"dropout_rate": run.get("dropout", 0.0)}
+    shape = ({} if checkpoint else MODEL) | dropout
     steps, losses = run.get("steps", 4), []
     keras.utils.set_random_seed(0)
     with distribution.scope(settings):
-        objective = objectives.build(settings, VOCABULARY)
+        objective = objectives.build("mlm", VOCABULARY, model=shape, checkpoint=checkpoint)
         model = objective.model
-        distribution.check(objective.transformer, settings.model_parallel)
+        distribution.check(objective.transformer, settings.model_parallel or 1)
         model.compile(AdamW(1e-2, **run.get("optimizer", {})))
         model.optimizer.build(model.trainable_variables)
         states = Checkpoints(run["state"]) if "state" in run else None

@@ -6,8 +6,8 @@ from functools import partial
 
 from keras import ops
 
+from ...backend import where
 from ...patterns import search
-from ..backends import where
 from ..keras_private import index_of, state_of
 
 

@@ -4,7 +4,7 @@ from functools import partial
 
 from keras import ops
 
-from ..backends import cond_with_variables, dense
+from ...backend import cond_with_variables, dense_gradient
 from ..keras_private import (
     GRADIENT_SUMS,
     add_gradients,
@@ -35,13 +35,15 @@ class GradientAccumulation(Feature):
 
         def update(rate, *grads):
             means = [
-                (before if g is None else dense(g) + before) / steps
+                (before if g is None else dense_gradient(g) + before) / steps
                 for g, before in zip(grads, sums, strict=True)
             ]
             inner(means, variables, rate)
 
         def add(rate, *grads):
-            present = [(dense(g), s) for g, s in zip(grads, sums, strict=True) if g is not None]
+            present = [
+                (dense_gradient(g), s) for g, s in zip(grads, sums, strict=True) if g is not None
+            ]
             grads, present_sums = zip(*present, strict=True)
             if optimizer.skip_nonfinite:
                 grads = [ops.where(ops.isfinite(rate), g, 0) for g in grads]

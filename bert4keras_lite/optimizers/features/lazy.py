@@ -4,8 +4,8 @@ from functools import partial
 
 from keras import ops
 
+from ...backend import by_rows, where
 from .. import adam
-from ..backends import by_rows, where
 from ..keras_private import index_of, state_of, weights
 from .base import Feature, matches, pattern_list
 

@@ -4,7 +4,7 @@ from numbers import Real
 
 from keras import ops
 
-from ..backends import fill, where
+from ...backend import copy_values, where
 from ..keras_private import index_of
 from .base import Feature
 
@@ -32,7 +32,7 @@ class SlowWeights(Feature):
         optimizer = self.optimizer
         if optimizer.lookahead:
             optimizer._slow = optimizer.add_optimizer_variables(variables, "slow")
-            fill(optimizer._slow, variables)
+            copy_values(optimizer._slow, variables)
 
     def update(self, gradient, variable, rate, inner):
         optimizer = self.optimizer

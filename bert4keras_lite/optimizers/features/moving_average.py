@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import numpy as np
 from keras import ops
 
-from ..backends import fill
+from ...backend import copy_values
 from ..keras_private import AVERAGES, averages, index_of, micro_batches, weights
 from .base import Feature
 
@@ -37,7 +37,7 @@ class MovingAverage(Feature):
 
     def build(self, variables):
         if self.optimizer.use_ema:
-            fill(averages(self.optimizer), variables)
+            copy_values(averages(self.optimizer), variables)
 
     def update(self, gradient, variable, rate, inner):
         inner(gradient, variable, rate)
@@ -136,7 +136,7 @@ class AveragedWeights:
         self._own_weights = [ops.convert_to_numpy(v) + 0 for v in weights(self)]
         self._averages_at, self._in_fit = self._step(), in_fit
         if int(ops.convert_to_numpy(self.iterations)):
-            fill(weights(self), averages(self))
+            copy_values(weights(self), averages(self))
 
     def reset_old_weights(self):
         """Restores the raw weights that `apply_ema_weights` replaced.

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from ..backends import all_finite
+from ...backend import all_finite
 from ..keras_private import micro_batches
 from .base import Feature, unchanged_unless
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import keras
 import pytest
 
-from pretraining import scaling
+from benchmarks import scaling
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 ONLY_JAX = pytest.mark.skipif(keras.backend.backend() != "jax", reason="compiles with JAX")
 
 # lines as XLA writes them
@@ -58,7 +58,8 @@ def test_moves_between_pairs_are_read():
 
 SCRIPT = """
 import json
-from pretraining import config, scaling
+from benchmarks import scaling
+from pretraining import config
 
 flags = ["--model.hidden_size=16", "--model.num_attention_heads=4", "--model.vocab_size=64",
          "--model.intermediate_size=32", "--model.max_position=24", "--model.family=bert"]

@@ -1,6 +1,6 @@
 """Collectives of a distributed training step, and a projection of its scaling on TPUs.
 
-    python -m pretraining.scaling --config bert_base_zh --mesh 2x4 --sequence-length 512
+    python benchmarks/scaling.py --config bert_base_zh --mesh 2x4 --sequence-length 512
 
 compiles the step of a recipe for virtual devices (`DATAxMODEL`), lists the collectives of the
 compiled program, and compares them with those expected from the layout. From their bytes, the
@@ -211,7 +211,7 @@ def compiled_step(settings, data, model, rows, length, predictions):
     import jax
     import keras
 
-    from . import distribution, loop, objectives
+    from pretraining import distribution, loop, objectives
 
     def array(name):
         return np.zeros((rows, predictions if name == "masked_positions" else length), "int32")
@@ -221,9 +221,9 @@ def compiled_step(settings, data, model, rows, length, predictions):
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=layout)
 
     with loop.precision(settings.precision), distribution.jax_distribution(data, model).scope():
-        objective = objectives.build(settings)
+        objective = objectives.build(**settings.part("model"))
         trained = objective.model
-        trained.compile(loop.optimizer(settings))
+        trained.compile(loop.make_optimizer(**settings.part("optimizer")))
         inputs = {name: array(name) for name in objective.inputs}
         targets = inputs.get("masked_positions", array("targets"))
         batch = inputs, targets, targets.astype("float32")
@@ -254,7 +254,7 @@ def expected_bytes(objective, model, length):
         model: number of devices that share one copy of the model.
         length: length of the sequences.
     """
-    from .distribution import layout_of
+    from pretraining.distribution import layout_of
 
     tied = any(
         part.config.with_lm and part.config.tie_word_embeddings for part in objective.parts.values()
@@ -323,7 +323,6 @@ def project(chip, cores, flops_per_row, rows_per_core, gradient_bytes, parameter
 
 def parser():
     parser = argparse.ArgumentParser(
-        prog="python -m pretraining.scaling",
         description="Lists what devices exchange in a training step, and projects its time on TPUs. "
         "All other flags are settings, as in pretraining.train.",
     )
@@ -353,7 +352,7 @@ def main(arguments=None):
         os.environ["JAX_PLATFORMS"] = "cpu"
         flag = f"--xla_force_host_platform_device_count={data * model}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
-        from . import config
+        from pretraining import config
 
         settings = config.load(options.config, flags)
         report(settings, options, data, model)
@@ -401,7 +400,7 @@ def report(settings, options, data, model):
         for name, chip in CHIPS.items()
     }  # fmt: skip
     print(
-        f"\nA PROJECTION, no TPU was tried (see the top of pretraining/scaling.py): "
+        f"\nA PROJECTION, no TPU was tried (see the top of benchmarks/scaling.py): "
         f"{parameters / 1e6:.1f} M parameters, {flops / 1e9:.1f} GFLOP a sequence of {length}, "
         f"{options.rows_per_core} sequences a core, {options.utilization:.0%} of the peak.\n"
         "Milliseconds of a step, and efficiency; exchange after | overlapping the computation:\n"
@@ -498,4 +497,5 @@ def plot(steps, path):
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1])  # where `pretraining` is the package, not a script
     sys.exit(main())

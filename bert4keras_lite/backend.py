@@ -1,0 +1,610 @@
+"""What differs between TensorFlow, JAX and PyTorch, all in this file.
+
+Other modules call these functions and know no backend; `tests/test_structure.py` has the few
+exceptions.
+"""
+
+import warnings
+from contextlib import nullcontext
+from math import prod
+
+import keras
+import numpy as np
+from keras import ops
+
+BACKEND = keras.backend.backend()
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+elif BACKEND == "jax":
+    import jax
+elif BACKEND == "torch":
+    import torch
+    from torch.multiprocessing.reductions import StorageWeakRef
+    from torch.utils import _pytree as pytree
+    from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+
+# Values and arrays
+
+
+def is_concrete(x):
+    """Returns whether the values of a tensor are known now, without waiting for a device.
+
+    They are unknown while a program is traced or compiled, and on PyTorch on a GPU.
+    """
+    if isinstance(x, np.ndarray | np.generic | bool):
+        return True
+    if isinstance(x, keras.KerasTensor):
+        return False
+    if BACKEND == "tensorflow":
+        return hasattr(x, "numpy")
+    if BACKEND == "jax":
+        return not isinstance(x, jax.core.Tracer)
+    recorded = _get_current_dispatch_mode() is not None  # by `make_fx` or `torch.export`
+    return _is_eager(x) and x.device.type == "cpu" and not (torch.jit.is_tracing() or recorded)
+
+
+def _is_eager(x):
+    """Returns whether a value is a plain PyTorch tensor, and no program is compiled."""
+    return type(x) is torch.Tensor and not torch.compiler.is_compiling()
+
+
+def empty(shape, dtype):
+    """Returns a tensor whose values will be overwritten, in no time."""
+    if BACKEND == "tensorflow":
+        return tf.raw_ops.Empty(shape=shape, dtype=dtype)
+    # The system provides these zeros on first access, so they cost nothing. They must not be
+    # uninitialized: hosts would differ.
+    return ops.convert_to_tensor(np.zeros(shape, dtype))
+
+
+def without_mapping(array):
+    """Returns an array that can be assigned to a variable and then removed from memory.
+
+    JAX would keep using the memory of a mapped file, so it gets a copy.
+    """
+    return np.array(array) if BACKEND == "jax" else array
+
+
+def write_at(array, new, index):
+    """Returns an array with `new` written from `index` of the last axis on; PyTorch changes it."""
+    if BACKEND == "torch":  # slice_update would copy the whole array
+        positions = ops.cast(index, "int64") + ops.arange(new.shape[-1], dtype="int64")
+        return array.index_copy_(-1, positions, ops.cast(new, array.dtype))
+    start = (0,) * (len(array.shape) - 1) + (index,)
+    return ops.slice_update(array, start, new)
+
+
+# Layers
+
+
+def gelu(x):
+    """Computes the exact GELU."""
+    # Keras' version cannot be exported to ONNX on TensorFlow, and is a fifth slower
+    if BACKEND == "tensorflow":
+        return x * (0.5 + 0.5 * ops.erf(x * 0.5**0.5))
+    return keras.activations.gelu(x, approximate=False)
+
+
+def fused_layer_norm(x, dim, epsilon):
+    """Returns `x` with mean 0 and variance 1 in its last axis, by a kernel; None: there is none."""
+    if BACKEND != "torch":
+        return None
+    from torch.nn.functional import layer_norm
+
+    return layer_norm(x, (dim,), eps=epsilon)
+
+
+def fast_dropout(x, rate):
+    """Applies dropout with few random bits; None: `x` is not an eager PyTorch tensor on a CPU.
+
+    Args:
+        x: floating-point tensor.
+        rate: from 0 to 1, both excluded; rounded to 1/65,536, as 16 bits decide for each number.
+    """
+    if BACKEND != "torch" or not _is_eager(x) or x.device.type != "cpu":
+        return None
+    levels, count = 2**16, prod(x.shape)
+    dropped = round(rate * levels)
+    words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = words.view(torch.int16)[:count].view(x.shape)
+    mask = torch.empty(x.shape, dtype=x.dtype)
+    torch.ge(bits, dropped - levels // 2, out=mask)
+    return x * mask.mul_(levels / (levels - dropped))
+
+
+def mean_in_forward_pass(name):
+    """Returns a metric, a mean, that layers may update when they are called."""
+    return (_HostMean if BACKEND == "jax" else keras.metrics.Mean)(name=name)
+
+
+class _HostMean(keras.metrics.Metric):
+    """Running mean kept on the host; a compiled JAX step updates and reads it by callbacks.
+
+    Keras' JAX trainer discards what a layer writes to a metric's variables in the forward pass.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.reset_state()
+
+    def reset_state(self):
+        self.total, self.count = 0.0, 0
+
+    def update_state(self, value):
+        jax.debug.callback(self.add, value)
+
+    def add(self, value):
+        self.total += float(value)
+        self.count += 1
+
+    def mean(self):
+        return np.float32(self.total / max(self.count, 1))
+
+    def result(self):
+        return jax.experimental.io_callback(self.mean, jax.ShapeDtypeStruct((), "float32"))
+
+
+# Gradients and random numbers
+
+
+def value_and_gradients(function, values, create_graph=False):
+    """Returns a function's value, and the gradients of its first part.
+
+    Args:
+        function: function of a list of tensors that returns a scalar and something else.
+        values: the tensors.
+        create_graph: whether the gradients will be differentiated (needed on torch).
+
+    Returns:
+        The result of the function, and a list of gradients, None where it does not depend on a
+        value (zeros on JAX).
+    """
+    if BACKEND == "jax":
+        return jax.value_and_grad(function, has_aux=True)(values)
+    if BACKEND == "tensorflow":
+        with tf.GradientTape() as tape:
+            tape.watch(values)
+            result = function(values)
+        gradients = tape.gradient(result[0], values)
+        # gradients of embeddings are IndexedSlices, which cannot be added
+        return result, [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+    values = [v if v.requires_grad else v.detach().requires_grad_() for v in values]
+    result = function(values)
+    return result, torch.autograd.grad(
+        result[0], values, allow_unused=True, create_graph=create_graph
+    )
+
+
+def without_gradients():
+    """Returns a context in which PyTorch records no operations for gradients."""
+    if BACKEND != "torch":
+        return nullcontext()
+    return torch.no_grad()
+
+
+def current_values(variables):
+    """Returns the values of variables, which later assignments do not change on TensorFlow."""
+    if BACKEND == "tensorflow":
+        return [tf.convert_to_tensor(v.value) for v in variables]
+    return [v.value for v in variables]
+
+
+def trains_functionally():
+    """Returns whether Keras passes the values of variables to `train_step`, as on JAX."""
+    return BACKEND == "jax"
+
+
+def random_state():
+    """Returns the state of torch's generators; the other backends use Keras' seeds only."""
+    if BACKEND != "torch":
+        return None
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all()
+
+
+def set_random_state(state):
+    """Restores the state of `random_state`."""
+    if state is not None:
+        torch.set_rng_state(state[0])
+        torch.cuda.set_rng_state_all(state[1])
+
+
+def replicas():
+    """Returns the number of devices among which TensorFlow splits a batch, and Keras its loss."""
+    if BACKEND != "tensorflow":
+        return 1
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+# Compiled programs
+
+
+def compiled(function):
+    """Compiles a function of tensors, on TensorFlow for all shapes; PyTorch just calls it."""
+    if BACKEND == "jax":
+        return jax.jit(function)
+    if BACKEND == "torch":
+        return without_gradients()(function)
+    return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+def compiled_by_shape(function, variables):
+    """Compiles a function of tensors, once for each set of shapes.
+
+    JAX and TensorFlow compile it with XLA; PyTorch records its operations and replays them, as a
+    Keras layer costs about 50 microseconds of Python per call, more than the arithmetic of one
+    token.
+
+    Args:
+        function: takes and returns nested dicts and lists of tensors. Its control flow must not
+            depend on the values of tensors.
+        variables: list of the Keras variables it uses; their values are read at each call.
+    """
+    if BACKEND == "tensorflow":
+        return tf.function(function, jit_compile=True, autograph=False)
+    if BACKEND == "torch":
+        program = Recorded(function, lambda: variables, _stateless, _torchscript)
+        return without_gradients()(program)
+
+    @jax.jit
+    def program(values, *arguments):
+        with _stateless(variables, values):
+            return function(*arguments)
+
+    return lambda *arguments: program([v.value for v in variables], *arguments)
+
+
+def compiles_loops():
+    """Returns whether a compiled function may have `ops.while_loop`; PyTorch's unrolls it."""
+    return BACKEND != "torch"
+
+
+class Recorded:
+    """A function whose operations are recorded once for each set of shapes (PyTorch).
+
+    Args:
+        function: takes and returns nested dicts and lists of tensors.
+        variables: function that returns the list of Keras variables it uses, when it is recorded;
+            their values are read at each call.
+        with_values: function of these variables and values that returns a context in which the
+            variables have the values.
+        compile: function of the recorded operations and their arguments, all tensors, that returns
+            what is called in their place.
+        tracing_mode: of `make_fx`; "fake" computes no values.
+    """
+
+    def __init__(self, function, variables, with_values, compile, tracing_mode="real"):
+        self.function, self.variables, self.with_values = function, variables, with_values
+        self.compile, self.tracing_mode, self.programs = compile, tracing_mode, {}
+
+    def __call__(self, *arguments):
+        tensors, structure = pytree.tree_flatten(arguments)
+        key = (structure, *((t.shape, t.dtype) for t in tensors))
+        if key not in self.programs:
+            self.programs[key] = self.record(tensors, structure)
+        program, variables, results = self.programs[key]
+        values = [v.value.detach() for v in variables]
+        return pytree.tree_unflatten(list(program(*values, *tensors)), results)
+
+    def record(self, tensors, structure):
+        """Returns the program of flat tensors, its variables, and the structure of its results."""
+        from torch.fx.experimental.proxy_tensor import make_fx  # its import takes a second
+
+        variables, structures = self.variables(), []
+
+        def flat(*everything):
+            values, tensors = everything[: len(variables)], everything[len(variables) :]
+            with self.with_values(variables, values):
+                results = self.function(*pytree.tree_unflatten(list(tensors), structure))
+            results, nested = pytree.tree_flatten(results)
+            structures.append(nested)
+            return tuple(results)
+
+        everything = [*(v.value.detach() for v in variables), *tensors]
+        operations = make_fx(flat, tracing_mode=self.tracing_mode)(*everything)
+        return self.compile(operations, everything), variables, structures[0]
+
+
+def _stateless(variables, values):
+    return keras.StatelessScope(list(zip(variables, values, strict=True)))
+
+
+def _torchscript(operations, arguments):
+    """Compiles recorded operations with PyTorch's tracer, for less Python per operation."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.trace(operations, arguments, check_trace=False)
+
+
+def last_state(step, state, inputs, when):
+    """Returns the state after all steps, or the first state if `when` is False.
+
+    Used instead of `ops.scan`, whose gradient XLA cannot compile on TensorFlow, and which takes
+    quadratic time on PyTorch.
+
+    Args:
+        step: function of a state and an entry of `inputs` that returns the next state.
+        state: the first state.
+        inputs: `(steps, ...)`.
+        when: boolean scalar, whether to take the steps at all.
+    """
+    if BACKEND == "jax":
+        return ops.cond(
+            when,
+            lambda: ops.scan(
+                lambda state, step_input: (step(state, step_input), None), state, inputs
+            )[0],
+            lambda: state,
+        )
+    if BACKEND == "torch":
+        for step_input in ops.unstack(inputs) if when else ():
+            state = step(state, step_input)
+        return state
+    steps = tf.shape(inputs)[0]
+    return tf.while_loop(
+        lambda i, _: tf.logical_and(when, i < steps),
+        lambda i, state: (i + 1, step(state, inputs[i])),
+        (0, state),
+        maximum_iterations=steps,
+    )[1]
+
+
+# Models of Keras
+
+
+def small_tensors(most_bytes):
+    """Context that limits the memory of tensors when shapes are inferred on PyTorch.
+
+    Keras infers most shapes on PyTorch's device "meta", with tensors that have no values; if an
+    operation fails there, it runs the whole layer with values, of which `most_bytes` may exist at a
+    time. For other backends this does nothing.
+
+    Raises:
+        MemoryError: in the context: there are more.
+    """
+    if BACKEND != "torch":
+        return nullcontext()
+
+    # operations that need the values, and whose result is not larger
+    needs_values = {
+        torch.ops.aten._local_scalar_dense,
+        torch.ops.aten.equal,
+        torch.ops.aten.is_nonzero,
+    }
+
+    def tensors_in(value):
+        return (x for x in pytree.tree_leaves(value) if isinstance(x, torch.Tensor))
+
+    def without_values(value):
+        if isinstance(value, torch.Tensor):
+            return value.to("meta")
+        if isinstance(value, torch.Generator):
+            return None
+        return torch.device("meta") if isinstance(value, torch.device) else value
+
+    class SmallTensors(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.sizes = {}  # weak reference to a storage -> bytes
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            kwargs = kwargs or {}
+            device = kwargs.get("device")
+            inputs = [*tensors_in((args, kwargs))]
+            is_meta = device.type == "meta" if device else all(x.is_meta for x in inputs) and inputs
+            if not is_meta and function.overloadpacket not in needs_values:
+                arguments, options = pytree.tree_map(without_values, (args, kwargs))
+                self.check_room(function(*arguments, **options))
+            result = function(*args, **kwargs)
+            for tensor in tensors_in(result):
+                if not tensor.is_meta:
+                    storage = tensor.untyped_storage()
+                    self.sizes[StorageWeakRef(storage)] = storage.nbytes()
+            return result
+
+        def check_room(self, outputs):
+            self.sizes = {ref: size for ref, size in self.sizes.items() if not ref.expired()}
+            size = sum(x.untyped_storage().nbytes() for x in tensors_in(outputs))
+            size += sum(self.sizes.values())
+            if size > most_bytes:
+                raise MemoryError(f"tensors of {size} bytes to infer a shape")
+
+    return SmallTensors()
+
+
+def predict_without_xla(model):
+    """Makes `model.predict` skip XLA, which would compile for seconds at each new shape."""
+    if BACKEND == "tensorflow":
+        model.compile(jit_compile=False)
+
+
+# Updates of optimizers
+
+
+def where(condition, yes, no):
+    """Computes `ops.where`, also for variables, which JAX does not accept."""
+    return ops.where(condition, ops.convert_to_tensor(yes), ops.convert_to_tensor(no))
+
+
+def copy_values(variables, sources):
+    """Copies the values of variables to others, also while a program is traced."""
+    scope = nullcontext()
+    if BACKEND == "tensorflow":
+        scope = tf.init_scope()
+    with scope:
+        for variable, source in zip(variables, sources, strict=True):
+            variable.assign(ops.copy(source))  # JAX may donate the memory of one
+
+
+def cond_with_variables(condition, yes, no, tensors, variables):
+    """Works like `ops.cond`, for branches that assign to variables.
+
+    Args:
+        condition: function without arguments that returns a boolean tensor.
+        yes, no: functions of the tensors.
+        tensors: list of arguments of the branches.
+        variables: all variables that the branches read or assign to.
+    """
+    if BACKEND == "jax":
+
+        def pure(function):
+            def branch():
+                with keras.StatelessScope(zip(variables, values, strict=True)) as scope:
+                    function(*tensors)
+                return [scope.get_current_value(v) for v in variables]
+
+            return branch
+
+        values = [v.value for v in variables]
+        changed = ops.cond(condition(), pure(yes), pure(no))
+        for variable, value in zip(variables, changed, strict=True):
+            variable.assign(value)
+        return
+    if BACKEND == "tensorflow":
+        replica = tf.distribute.get_replica_context()
+        if replica and tf.distribute.has_strategy():
+
+            def of_all_replicas(strategy, *tensors):
+                call = strategy.extended.call_for_each_replica
+                ops.cond(condition(), lambda: call(yes, tensors), lambda: call(no, tensors))
+
+            replica.merge_call(of_all_replicas, tuple(tensors))
+            return
+    ops.cond(condition(), lambda: yes(*tensors), lambda: no(*tensors))
+
+
+def is_sparse(gradient):
+    """Returns whether a gradient is sparse: TensorFlow's `IndexedSlices`."""
+    return hasattr(gradient, "indices") and hasattr(gradient, "dense_shape")
+
+
+def all_finite(gradients):
+    """Returns whether all gradients are finite, on all replicas.
+
+    It tests sums: a sum is finite only if all terms are.
+    """
+    parts = [g.values if is_sparse(g) else g for g in gradients]
+    sums = [ops.sum(ops.cast(part, "float32")) for part in parts]
+    finite = ops.all(ops.isfinite(ops.stack(sums)))
+    if BACKEND == "tensorflow":
+        nonfinite = tf.cast(tf.logical_not(finite), "int32")
+        replica = tf.distribute.get_replica_context()
+        finite = tf.equal(replica.all_reduce(tf.distribute.ReduceOp.SUM, nonfinite), 0)
+    return finite
+
+
+def dense_gradient(gradient):
+    """Converts a gradient to a dense tensor.
+
+    Keras would square the rows of sparse ones before summing them.
+    """
+    if is_sparse(gradient):
+        return tf.convert_to_tensor(gradient)
+    return gradient
+
+
+def each_row_once(gradient):
+    """Sums duplicate rows of a sparse gradient at their first occurrence, and zeros the others."""
+    if not is_sparse(gradient):
+        return gradient
+    ids, sums, first = row_sums(gradient)
+    rows = tf.where(first[:, None], sums, 0)
+    return tf.IndexedSlices(rows, ids, gradient.dense_shape)
+
+
+def row_sums(gradient):
+    """Returns sorted row indices, the sum of all rows with that index, and which are the first."""
+    order = tf.argsort(gradient.indices)
+    ids = tf.gather(gradient.indices, order)
+    first = tf.concat([[True], ids[1:] != ids[:-1]], 0)
+    segments = tf.cumsum(tf.cast(first, "int32")) - 1
+    rows = tf.gather(gradient.values, order)
+    sums = tf.math.unsorted_segment_sum(rows, segments, tf.shape(ids)[0])
+    return ids, tf.gather(sums, segments), first
+
+
+def by_rows(gradient, rows, whole):
+    """Calls `rows(ids, gradients)` for the rows with a gradient, or `whole(gradient)`.
+
+    The second is for `rows=None`, and for backends whose gradients have all rows.
+    """
+    if rows is None:
+        whole(dense_gradient(gradient))
+    elif is_sparse(gradient):
+        ids, sums, _ = row_sums(gradient)
+        rows(ids, sums)
+    elif BACKEND == "torch":
+        with without_gradients():
+            ids = gradient.any(1).nonzero()[:, 0]
+            rows(ids, gradient[ids])
+    else:
+        whole(gradient)
+
+
+def assign_rows(optimizer, table, ids, rows):
+    """Assigns rows of a variable."""
+    if BACKEND == "tensorflow":
+        optimizer.assign(table, tf.IndexedSlices(rows, ids))
+    else:
+        table.value.index_copy_(0, ids, rows)
+
+
+def clip_by_global_norm(gradients, limit):
+    """Clips like Keras, but reads each gradient once and makes no copy of it (PyTorch)."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return torch._foreach_mul(gradients, torch.clamp(limit / norm, max=1))
+
+
+def may_be_fused(gradient, variable):
+    """Returns whether `fused_adam` can update a variable: eager, float32 and contiguous."""
+    if not _is_eager(gradient):
+        return False
+    value = variable.value
+    return value.dtype == gradient.dtype == torch.float32 and value.is_contiguous()
+
+
+def fused_adam(
+    optimizer, gradients, variables, momentums, velocities, *, rate, correction, decay, finite
+):
+    """Updates many variables like Keras' Adam, in one pass over memory (PyTorch).
+
+    Args:
+        optimizer: has the constants `beta_1`, `beta_2` and `epsilon`.
+        gradients: tensors of the shapes of the variables.
+        variables, momentums, velocities: lists of `keras.Variable`.
+        rate, correction: scalars; the learning rate, and its factor for the bias correction.
+        decay: float, the weight decay.
+        finite: boolean scalar, whether to update at all; None: update.
+    """
+    values, momentums, velocities = (
+        [variable.value for variable in column] for column in (variables, momentums, velocities)
+    )
+    if decay:
+        kept = 1 - rate * decay
+        torch._foreach_mul_(values, kept if finite is None else torch.where(finite, kept, 1))
+    # The kernel adds epsilon before the bias correction, Keras after it. So the rate includes the
+    # correction, and an infinite step count turns off that of the kernel.
+    torch._fused_adam_(
+        values,
+        [gradient.contiguous() for gradient in gradients],
+        momentums,
+        velocities,
+        [],
+        [torch.full_like(rate, float("inf"))] * len(values),
+        lr=rate * correction,
+        beta1=optimizer.beta_1,
+        beta2=optimizer.beta_2,
+        weight_decay=0,
+        eps=optimizer.epsilon,
+        amsgrad=False,
+        maximize=False,
+        found_inf=None if finite is None else torch.logical_not(finite).float(),
+    )
+
+
+def set_to_zero(variables, finite):
+    """Sets variables to zero (PyTorch), unless `finite` is given and False."""
+    values = [variable.value for variable in variables]
+    if finite is None:
+        torch._foreach_zero_(values)
+    else:
+        torch._foreach_mul_(values, torch.logical_not(finite))
