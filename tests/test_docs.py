@@ -492,7 +492,8 @@ def every_option():
     options |= {f"--{field.name}" for field in dataclasses.fields(config.Settings)}
     options |= {f"--model.{field.name}" for field in dataclasses.fields(Config)}
     options |= {f"--masking.{name}" for name in masking_options()}
-    for folder in ("bert4keras_lite", "pretraining", "examples", "benchmarks", "tests"):
+    folders = ("pretraining", "examples", "benchmarks", "tests")
+    for folder in ("bert4keras_lite/applications", *folders):
         for path in (ROOT / folder).glob("*.py"):
             if path.name.startswith("test_"):
                 continue

@@ -714,7 +714,7 @@ def test_other_versions_of_http(whole, version):
     with listening(app := vectors()) as port:
         answer = answer_to(port, whole.replace("HTTP/1.1", f"HTTP/{version}"))
     status = 200 if version == "1.2" else 400
-    assert answer.startswith(f"HTTP/1.1 {status} ".encode()) and answer.count(b"HTTP/1.1 ") == 1
+    assert answer.startswith(start := f"HTTP/1.1 {status} ".encode()) and answer.count(start) == 1
     if status == 400:
         message = json.loads(answer.split(b"\r\n\r\n")[1])["error"]["message"]
         assert message.startswith(f"HTTP/{version}: ") and not app.state.metrics.requests
