@@ -1,13 +1,17 @@
-"""Padded batches from lists of samples: padding, truncation, segmentation, length bucketing."""
+"""From files to padded batches: reading, padding, truncation, segmentation, length bucketing."""
 
+import json
+import re
 import sys
+import warnings
 from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from .arguments import check_number, checks_flags, expected_number
-from .parsing import FREE, naming, shown, size_of
+from .parsing import FREE, excerpt, naming, parse_json, read_lines, shown, size_of
 
 MOST = 2**31 - 1  # largest length or count
 _SLOT = 24  # bytes of memory for an entry of a growing list, besides the item
@@ -281,6 +285,151 @@ def read_tsv(path, types=(str, int), header=False):
 def _size(value):
     """Returns the bytes of memory of a cell; none for small integers, which Python shares."""
     return 0 if type(value) is int and -5 <= value <= 256 else sys.getsizeof(value)
+
+
+def read_json_lines(path, convert=None):
+    """Reads a file of JSON objects, one a line, such as `{"text": "...", "label": 1}`.
+
+    Args:
+        path: a UTF-8 file, with or without a byte order mark. Empty lines are skipped.
+        convert: a function from an object to a sample, or to None if the line has none (e.g. no
+            labels). Default None: the object itself.
+
+    Returns:
+        A list of samples.
+
+    Raises:
+        ValueError: a line is not JSON, or `convert` cannot read it; the message names file and
+            line. Or the file is a directory or a pipe.
+
+    Example:
+    ```python
+    read_json_lines("train.json", lambda row: (row["sentence"], int(row["label"])))
+    ```
+    """
+    size_of(path)
+    samples = []
+    with naming(path), open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                row = _parsed(text) if text else None
+                sample = row if convert is None or row is None else convert(row)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
+                raise ValueError(
+                    f"{path}, line {number}: expected JSON of the form of this data set"
+                    f" ({excerpt(reason)}), got {excerpt(line.decode(errors='replace').strip())}."
+                ) from None
+            if sample is not None:
+                samples.append(sample)
+    return samples
+
+
+def _parsed(line):
+    """Returns the value of a JSON text; a lone surrogate, such as `"\\ud800"`, becomes `?`."""
+    row = parse_json(line.encode(), halves=True)
+    if "\\ud" in line.lower():
+        row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
+    return row
+
+
+def read_columns(path, separator=None):
+    """Reads sentences of a file with a word a line and an empty line after each sentence (CoNLL).
+
+    Args:
+        path: a UTF-8 file, with or without a byte order mark.
+        separator: separator of the columns. Default None: white space.
+
+    Returns:
+        A list of sentences: lists of lines, which are lists of columns.
+
+    Raises:
+        ValueError: the file is not UTF-8 text, or is a directory or a pipe.
+
+    Example:
+    ```python
+    read_columns("example.dev")  # [[["王", "B-PER"], ["芳", "I-PER"]], ...]
+    ```
+    """
+    try:
+        lines = read_lines(path, "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8, got {error!s:.200}.") from None
+    sentences = [[]]
+    for line in (line.rstrip("\r") for line in lines):
+        if line:
+            sentences[-1].append(line.split(separator))
+        elif sentences[-1]:
+            sentences.append([])
+    return sentences if sentences[-1] else sentences[:-1]
+
+
+SPLITS = {"train": {"train"}, "valid": {"valid", "dev"}, "test": {"test"}}
+
+
+def read_splits(path, read):
+    """Reads the samples of a data set for training, validation and testing.
+
+    Args:
+        path: a directory with a file for each split, whose name has `train`, `valid` or `dev`, or
+            `test` between dots, underscores or hyphens, e.g. `dev.json` or `train_data.json`. Or
+            a file, or a directory without a file for training, of which the first eight tenths of
+            the samples are for training, and a tenth for each of the others.
+        read: a function from the `Path` of a file (or of the directory without splits) to a list
+            of samples; an empty list for a file without labels, or of another data set, which is
+            ignored.
+
+    Returns:
+        A dict with lists of samples for `"train"`, `"valid"` and `"test"`. Without a test file,
+        `"test"` is the same list as `"valid"`, with a warning.
+
+    Raises:
+        ValueError: there is no such file, there are no samples for training or validation, or
+            fewer than ten to split.
+
+    Example:
+    ```python
+    samples = read_splits("ocnli", read_json_lines)
+    ```
+    """
+    path, splits = Path(path), {}
+    if not path.exists():
+        raise ValueError(f"{path}: expected a file or a directory, got a path that does not exist.")
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+    if not any("train" in file.name for file in files):
+        return _cut(path, read)
+    for file in files:
+        for split, names in SPLITS.items():
+            if names & set(re.split("[._-]", file.name)):
+                splits[split] = read(file) or splits.get(split)
+    for split in ("train", "valid"):
+        if not splits.get(split):
+            raise ValueError(
+                f"{path}: expected a file with labels that has {' or '.join(sorted(SPLITS[split]))}"
+                f" in its name, got {excerpt([file.name for file in files])}."
+            )
+    if not splits.get("test"):
+        warnings.warn(
+            f"{path}: no test file with labels; test scores are those of the valid file.",
+            stacklevel=2,
+        )
+        splits["test"] = splits["valid"]
+    return splits
+
+
+def _cut(path, read):
+    try:
+        samples = read(path)
+    except IsADirectoryError:
+        samples = []
+    if len(samples) < 10:
+        raise ValueError(
+            f"{path}: expected at least ten samples, or a directory whose files have train and "
+            f"valid (or dev) in their names, got {len(samples)} samples."
+        )
+    first, second = (len(samples) * tenths // 10 for tenths in (8, 9))
+    return {"train": samples[:first], "valid": samples[first:second], "test": samples[second:]}
 
 
 def choose_buckets(lengths, max_buckets=8, multiple=8):

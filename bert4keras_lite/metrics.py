@@ -1,4 +1,4 @@
-"""Evaluation metrics: span and triple F1, BLEU, ROUGE.
+"""Evaluation metrics: span and triple F1, rank correlation, BLEU, ROUGE.
 
 `bleu` and `rouge` use `sacrebleu` and `rouge-score` (`pip install bert4keras_lite[metrics]`), but
 their own tokenization: rouge-score's tokenizer drops all Chinese characters, and sacrebleu's
@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import regex
 
 from .parsing import shown
@@ -164,6 +165,33 @@ def bio_spans(tags):
             spans.add((start, i + 1, open_type))
             start = None
     return spans
+
+
+def spearman(x, y):
+    """Computes Spearman's rank correlation; equal values share the mean of their ranks.
+
+    Args:
+        x, y: numbers of shape `(samples,)`.
+
+    Returns:
+        A float from -1 to 1; NaN if all values of one are equal.
+
+    Raises:
+        ValueError: the numbers of samples differ, or are below 2.
+
+    Example:
+        >>> spearman([0.1, 0.2, 0.9], [0, 3, 5])
+        1.0
+    """
+    if len(x) != len(y) or len(x) < 2:
+        raise ValueError(f"x, y: expected two or more samples each, got {len(x)} and {len(y)}.")
+    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
+
+
+def _ranks(values):
+    """Returns 1 for the smallest value, and so on; the mean of their ranks for equal values."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[index]
 
 
 def characters(text):

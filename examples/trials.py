@@ -5,11 +5,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from sample import DATA, OUTPUT  # noqa: F401
 
 from bert4keras_lite.files import saving
-
-DATA = Path(__file__).parent / "data"
-OUTPUT = Path(__file__).parent / "output"
 
 
 def arguments(doc, seeds=None, small="tiny-zh", **defaults):

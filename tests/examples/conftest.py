@@ -44,11 +44,12 @@ class Runner:
     def __init__(self, patch, output):
         self.patch, self.losses, self.traces = patch, [], {}
         import labeling
+        import sample
         import seq2seq
         import small_t5
         import trials
 
-        for module in (small_t5, trials):
+        for module in (sample, small_t5, trials):
             patch.setattr(module, "OUTPUT", output)
         # so little training does not pay for several lengths of batches, nor for XLA
         patch.setattr("bert4keras_lite.data.choose_buckets", lambda lengths, _: [max(lengths)])
