@@ -374,20 +374,25 @@ def test_sentence_similarity(quick, one_label, checkpoint, tmp_path, capsys):
     example = quick(name, **options, learning_rate=3e-3)
     assert (tmp_path / "output" / "similarity.weights.h5").is_file()
     model, tokenizer, shown = example["model"], example["tokenizer"], capsys.readouterr().out
+    test = example["batches"]["test"]
     first, second, label = read_tsv(options["data"] / "matching.test.tsv", (str, str, int))[0]
-    assert example["test"].data[0] == (tokenizer.encode(first, second, maxlen=8), label)
+    assert test.data[0] == (tokenizer.encode(first, second, maxlen=8), label)
     pairs = example["pairs"]
     logits = model.predict(tokenizer.encode_batch(*zip(*pairs, strict=True)), verbose=0)
     *_, accuracy, one, two, three = shown.splitlines()
     for line, pair, row in zip((one, two, three), pairs, logits, strict=True):
         assert line == f"{probability(row):.2f} {' '.join(pair)}"
-    assert accuracy == f"test accuracy: {model.evaluate(example['test'], verbose=0)[1]:.4f}"
-    assert accuracies(model, example["test"]) == [0.5, 1]
+    assert accuracy == f"test accuracy: {model.evaluate(test, verbose=0)[1]:.4f}"
+    assert accuracies(model, test) == [0.5, 1]
 
 
-def test_the_files_of_sentence_similarity(quick, checkpoint, tmp_path):
-    with pytest.raises(SystemExit, match=r"expected train\.txt and dev\.txt, or matching\."):
-        quick("task_sentence_similarity", checkpoint=checkpoint(), data=tmp_path)
+def test_the_files_of_sentence_similarity(quick, one_label, checkpoint, tmp_path, capsys):
+    data = one_label("matching.*")
+    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": data, "learning_rate": 3e-3}
+    (data / "matching.test.tsv").unlink()
+    with pytest.warns(UserWarning, match="no test file with labels"):
+        quick("task_sentence_similarity", **options)
+    assert "\nvalid accuracy: " in capsys.readouterr().out
 
 
 def test_sentiment_classification(quick, one_label, checkpoint, tmp_path, capsys):
