@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 
 from .arguments import check_number, checks_flags, expected_number
-from .parsing import FREE, excerpt, naming, parse_json, read_lines, shown, size_of
+from .parsing import FREE, excerpt, naming, parse_json, read_json, read_lines, shown, size_of
 
 MOST = 2**31 - 1  # largest length or count
 _SLOT = 24  # bytes of memory for an entry of a growing list, besides the item
@@ -365,6 +366,65 @@ def read_columns(path, separator=None):
     return sentences if sentences[-1] else sentences[:-1]
 
 
+@dataclass(frozen=True)
+class Question:
+    """A question about a passage (see `read_squad`).
+
+    Attributes:
+        passage: text.
+        text: the question.
+        answers: tuple of texts.
+        start: start of the first answer in the passage, in characters; -1 if it is not in it.
+    """
+
+    passage: str
+    text: str
+    answers: tuple
+    start: int
+
+
+def read_squad(path):
+    """Reads the questions of a file in the form of SQuAD, such as CMRC 2018.
+
+    Args:
+        path: a JSON file: `data`, a list whose items have `paragraphs`, each with `context` and
+            `qas`: `question` and `answers`, each with `text` and `answer_start`.
+
+    Returns:
+        A list of `Question`. If the passage does not have the first answer at its start, `start`
+        is the nearest position where it has.
+
+    Raises:
+        ValueError: the file is not JSON, or has another form; the message names the place.
+    """
+    data, questions, place = read_json(path), [], "data"
+    try:
+        for i, article in enumerate(data["data"]):
+            for j, paragraph in enumerate(article["paragraphs"]):
+                place = f"data[{i}].paragraphs[{j}]"
+                for k, row in enumerate(paragraph["qas"]):
+                    place = f"data[{i}].paragraphs[{j}].qas[{k}]"
+                    questions.append(_question(paragraph["context"], row))
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{path}, {place}: expected the form of SQuAD, got another"
+            f" ({type(error).__name__}: {excerpt(error)})."
+        ) from None
+    return questions
+
+
+def _question(passage, row):
+    answers = tuple(answer["text"] for answer in row["answers"])
+    start = row["answers"][0]["answer_start"]
+    if not passage.startswith(answers[0], start):  # some starts are off by a few characters
+        start = min(
+            (match.start() for match in re.finditer(re.escape(answers[0]), passage)),
+            key=lambda at: abs(at - start),
+            default=-1,
+        )
+    return Question(passage, row["question"], answers, start)
+
+
 SPLITS = {"train": {"train"}, "valid": {"valid", "dev"}, "test": {"test"}}
 
 
@@ -396,7 +456,10 @@ def read_splits(path, read):
     path, splits = Path(path), {}
     if not path.exists():
         raise ValueError(f"{path}: expected a file or a directory, got a path that does not exist.")
-    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else []
+    if not path.is_dir():
+        size_of(path)
+        return _cut(path, read)
+    files = sorted(file for file in path.iterdir() if file.is_file())
     if not any("train" in file.name for file in files):
         return _cut(path, read)
     for file in files:
@@ -419,14 +482,16 @@ def read_splits(path, read):
 
 
 def _cut(path, read):
+    expected = "a directory whose files have train and valid (or dev) in their names"
     try:
         samples = read(path)
-    except IsADirectoryError:
-        samples = []
+    except (IsADirectoryError, ValueError) as error:
+        if not path.is_dir():
+            raise
+        raise ValueError(f"{path}: expected {expected} ({error!s:.200}).") from None
     if len(samples) < 10:
         raise ValueError(
-            f"{path}: expected at least ten samples, or a directory whose files have train and "
-            f"valid (or dev) in their names, got {len(samples)} samples."
+            f"{path}: expected at least ten samples, or {expected}, got {len(samples)} samples."
         )
     first, second = (len(samples) * tenths // 10 for tenths in (8, 9))
     return {"train": samples[:first], "valid": samples[first:second], "test": samples[second:]}
@@ -601,6 +666,27 @@ def _padded(samples, length, sequences, path=()):
             "that fit into int32."
         )
     return array.astype(narrow)
+
+
+def next_token_labels(token_ids, mask):
+    """Returns the labels of a language model: at each position the token after it.
+
+    Args:
+        token_ids: integers of shape `(batch, length)`.
+        mask: bool of the same shape: the tokens to predict.
+
+    Returns:
+        Integers `(batch, length)`; -1, which `losses.sequence_crossentropy` ignores, where the
+        token after a position is not to be predicted, and at the last position.
+
+    Example:
+    ```python
+    next_token_labels(np.array([[2, 5, 6, 3]]), np.array([[0, 0, 1, 1]], bool))  # [[-1, 6, 3, -1]]
+    ```
+    """
+    labels = np.full_like(token_ids, -1)
+    labels[:, :-1] = np.where(mask, token_ids, -1)[:, 1:]
+    return labels
 
 
 def longest_sequence(sample):

@@ -1,6 +1,7 @@
 """Padding, truncation, segmentation, reading, and batches of similar length."""
 
 import itertools
+import json
 import subprocess
 import sys
 import tracemalloc
@@ -15,11 +16,14 @@ from hypothesis import strategies as st
 
 from bert4keras_lite.data import (
     Batches,
+    Question,
     choose_buckets,
+    next_token_labels,
     pad_samples,
     read_columns,
     read_json_lines,
     read_splits,
+    read_squad,
     read_tsv,
     sequence_padding,
     text_segmentate,
@@ -604,6 +608,32 @@ def test_columns_are_read(tmp_path):
         read_columns(path)
 
 
+def test_questions_are_read(tmp_path):
+    row = {"question": "谁？", "id": "1", "answers": [{"text": "王芳", "answer_start": 9}]}
+    paragraph = {"context": "王芳和李强，王芳", "qas": [row], "id": "0"}
+    path = tmp_path / "dev.json"
+
+    def read():
+        path.write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}), "utf-8")
+        return read_squad(path)
+
+    assert read() == [Question("王芳和李强，王芳", "谁？", ("王芳",), 6)]  # the nearest position
+    row["answers"][0]["text"] = "赵伟"
+    assert read()[0].start == -1
+    for context in ([1], None):
+        paragraph["context"] = context
+        with pytest.raises(
+            ValueError, match=r"data\[0\].paragraphs\[0\].qas\[0\]: expected the form"
+        ):
+            read()
+    del row["answers"]
+    with pytest.raises(ValueError, match=r"qas\[0\].*answers"):
+        read()
+    path.write_text("[", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"dev\.json: expected JSON"):
+        read_squad(path)
+
+
 def test_splits_are_found_by_their_names(tmp_path):
     for name in ("train_data.json", "my-dev.x", "test1_data.json", "developer.txt", "README.md"):
         (tmp_path / name).touch()
@@ -629,5 +659,17 @@ def test_one_file_is_cut_into_splits(tmp_path):
         read_splits(path, lambda path: [*range(9)])
     with pytest.raises(ValueError, match="directory whose files have train"):
         read_splits(tmp_path, lambda path: path.read_text().split())
+    with pytest.raises(ValueError, match="directory whose files have train"):
+        read_splits(tmp_path, read_json_lines)
+    with pytest.raises(ValueError, match=r"^[^ ]*all\.txt, line 1: expected JSON"):
+        path.write_text("{")
+        read_splits(path, read_json_lines)
     with pytest.raises(ValueError, match="does not exist"):
         read_splits(tmp_path / "missing", list)
+
+
+def test_labels_are_the_tokens_that_follow():
+    ids = np.array([[2, 5, 6, 3, 7, 3, 0]])
+    segments = np.array([[0, 0, 0, 0, 1, 1, 0]])
+    labels = next_token_labels(ids, segments == 1)
+    assert labels.tolist() == [[-1, -1, -1, 7, 3, -1, -1]]

@@ -251,3 +251,21 @@ def test_equal_values_share_the_mean_of_their_ranks(values):
     ranks = [(values < v).sum() + ((values == v).sum() + 1) / 2 for v in values]
     order = np.arange(len(values))
     assert M.spearman(values, order) == pytest.approx(np.corrcoef(ranks, order)[0, 1])
+
+
+def test_cmrc_scores():
+    true = ["田心车站", "田心站"]
+    for answer, f1, exact in (
+        ("田心车站", 1, 1),
+        ("“田心车站”。", 1, 1),  # marks do not count
+        ("是田心车站", 8 / 9, 0),
+        ("田心", 4 / 5, 0),  # against the nearer of the two
+        ("田车站心", 4 / 8, 0),  # a run, not a subsequence
+        ("", 0, 0),
+    ):
+        assert M.cmrc_scores([true], [answer]) == pytest.approx({"f1": f1, "exact_match": exact})
+    true = ["1995年12月"]
+    assert M.cmrc_scores([true], ["nexon开发，1995年"])["f1"] == pytest.approx(2 * 2 / (4 + 5))
+    assert M.cmrc_scores(true * 2, ["1995年12月", "12"]) == {"f1": 0.7, "exact_match": 0.5}
+    with pytest.raises(ValueError, match="expected one or more answers"):
+        M.cmrc_scores([], [])
