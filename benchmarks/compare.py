@@ -13,7 +13,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 
@@ -58,12 +57,12 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     args, options = parser.parse_known_args()
     option, _, values = args.vary.partition("=")
-    scores = {value: [] for value in values.split(",")}
+    scores = {f"{option} {value}": [] for value in values.split(",")}
     for seed in range(args.seeds):
-        for value, numbers in scores.items():
-            print(f"\n--- {option} {value}, seed {seed}", flush=True)
-            own = [f"--{option}", value, "--seed", str(seed)]
-            metric, score = run([sys.executable, str(Path(args.script)), *options, *own])
+        for name, numbers in scores.items():
+            print(f"\n--- {name}, seed {seed}", flush=True)
+            varied = [f"--{option}", name.split(" ", 1)[1], "--seed", str(seed)]
+            metric, score = run([sys.executable, args.script, *options, *varied])
             numbers.append(score)
     print(f"\n{report(metric, scores)}")
 

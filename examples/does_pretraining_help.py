@@ -23,19 +23,19 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from labeling import Spans, read_entities, read_splits, straight_down, without_padding
+from labeling import Spans, read_entities, without_padding
 from sentiment import read
 from trials import DATA, OUTPUT, arguments, compare
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.configs import config_in
-from bert4keras_lite.data import Batches, read_tsv
+from bert4keras_lite.data import Batches, read_splits, read_tsv
 from bert4keras_lite.files import write_text
 from bert4keras_lite.hub import local_directory
 from bert4keras_lite.layers import GlobalAveragePooling1D
 from bert4keras_lite.losses import cosent, sequence_crossentropy
 from bert4keras_lite.metrics import bio_spans
-from bert4keras_lite.optimizers import AdamW
+from bert4keras_lite.optimizers import AdamW, linear_decay
 from bert4keras_lite.parsing import read_json
 
 try:
@@ -73,7 +73,7 @@ def bert(pretrained):
 
 
 def train(model, batches, epochs, loss):
-    schedule = straight_down(epochs, batches)
+    schedule = linear_decay(epochs * len(batches))
     optimizer = AdamW(
         args.learning_rate, lr_schedule=schedule, weight_decay=0.01, lazy=["token_embedding"]
     )

@@ -1,7 +1,6 @@
 """What the examples that train share: arguments, files, the best epoch, scores over a few seeds."""
 
 import argparse
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -46,19 +45,6 @@ def arguments(doc, seeds=None, small="tiny-zh", **defaults):
     if seeds is None:
         keras.utils.set_random_seed(args.seed)
     return args
-
-
-def train_and_test(directory, names):
-    """The files to train on and to test on: the first and the last of `names` that are there.
-
-    Raises:
-        SystemExit: fewer than two are.
-    """
-    found = [path for name in names if (path := Path(directory) / name).is_file()]
-    if len(found) < 2:
-        raise SystemExit(f"{directory}: expected at least two of {', '.join(names)} in it.")
-    print(f"training on {found[0].name}, testing on {found[-1].name}")
-    return found[0], found[-1]
 
 
 def compare(runs, seeds, metric="accuracy"):

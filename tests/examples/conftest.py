@@ -1,6 +1,7 @@
 """How the examples are run: on one batch, to see that they work, or until they learn their sample."""
 
 import json
+import re
 import runpy
 import shutil
 import sys
@@ -100,9 +101,22 @@ class Runner:
             return self.compare({k: runs[k] for k in only or runs}, *arguments, **keywords)
 
         self.patch.setattr("trials.compare", compare_some)
+        self.set_arguments(name, *flags, **options)
+        return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+    def set_arguments(self, name, *flags, **options):
         words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
         self.patch.setattr(sys, "argv", [name, *map(str, flags), *words])
-        return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+    def data_of(self, name, **options):
+        """Runs a script up to its model; gives its variables."""
+        self.set_arguments(name, **options)
+        path = EXAMPLES / f"{name}.py"
+        source, *rest = re.split("^# the (?:model|classifier)", path.read_text("utf-8"), flags=re.M)
+        assert rest
+        variables = {"__name__": "__main__", "__doc__": None}
+        exec(compile(source, path, "exec"), variables)
+        return variables
 
 
 @pytest.fixture

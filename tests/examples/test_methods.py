@@ -370,19 +370,6 @@ def test_defaults_with_a_checkpoint_and_without(monkeypatch):
     assert vars(args) == {"checkpoint": "other", "seed": 0, "epochs": 5, "jit_compile": xla}
 
 
-def test_the_first_and_the_last_file_that_are_there(tmp_path):
-    from trials import train_and_test
-
-    names = ["train.txt", "dev.txt", "test.txt"]
-    (tmp_path / "dev.txt").touch()
-    with pytest.raises(SystemExit, match=r"expected at least two of train\.txt, dev\.txt"):
-        train_and_test(tmp_path, names)
-    (tmp_path / "test.txt").touch()
-    assert [file.name for file in train_and_test(tmp_path, names)] == ["dev.txt", "test.txt"]
-    (tmp_path / "train.txt").touch()
-    assert [file.name for file in train_and_test(tmp_path, names)] == ["train.txt", "test.txt"]
-
-
 @pytest.mark.parametrize("name", ["make_apps", "make_similar"])
 def test_the_sample_is_what_its_script_writes(name):
     subprocess.run([sys.executable, DATA / f"{name}.py", "--check"], check=True)
@@ -394,50 +381,79 @@ def test_the_vocabulary_has_every_character_of_the_sample():
         assert set(path.read_text(encoding="utf-8")) <= known, path.name
 
 
-def test_test_texts_of_the_sample_are_not_in_train():
-    import iflytek
-    import sentence_vectors
-
-    train, test, names = iflytek.read(DATA / "apps")
+def test_test_texts_of_the_sample_are_not_in_train(quick, checkpoint):
+    data = quick.data_of("task_iflytek_gradient_penalty", checkpoint=checkpoint())
+    train, test = (data["samples"][split] for split in ("train", "test"))
     assert not {text for text, _ in train} & {text for text, _ in test}
-    assert {label for _, label in train} == {label for _, label in test} == set(range(len(names)))
-    train, test = (
-        {text for *pair, _ in rows for text in pair} for rows in sentence_vectors.read(DATA / "sts")
-    )
+    numbers = set(range(len(data["names"])))
+    assert {label for _, label in train} == {label for _, label in test} == numbers
+    data = quick.data_of("task_sentence_embedding_simcse", checkpoint=checkpoint())
+    train, test = ({t for *pair, _ in data[split] for t in pair} for split in ("train", "test"))
     assert not train & test
 
 
+CLUE = [
+    f"task_iflytek_{x}" for x in ("adversarial_training", "gradient_penalty", "bert_of_theseus")
+]
+
+
+@needs_real_data
+@pytest.mark.parametrize("name", CLUE)
+def test_reading_clue(quick, checkpoint, name):
+    data = quick.data_of(name, checkpoint=checkpoint(), data=REAL / "dataclue" / "raw_tnews")
+    sizes = {split: len(rows) for split, rows in data["samples"].items()}
+    assert sizes == {"train": 10000, "valid": 2000, "test": 2000}
+    assert len(data["names"]) == 15
+    for text, label in data["samples"]["train"]:
+        assert isinstance(text, str) and 0 <= label < 15
+
+
+@needs_real_data
+@pytest.mark.parametrize(
+    ("folder", "sizes", "most"),
+    [("stsb_zh", (5231, 1361), 5), ("lcqmc_dev_test", (8802, 12500), 1)],
+)
+def test_reading_pairs(quick, checkpoint, folder, sizes, most):
+    name = "task_sentence_embedding_search"
+    data = quick.data_of(name, checkpoint=checkpoint(), data=REAL / folder)
+    assert (len(data["train"]), len(data["test"])) == sizes
+    assert {similarity for *_, similarity in data["train"]} == set(range(most + 1))
+
+
+def test_reading_pairs_needs_two_files(quick, checkpoint, tmp_path):
+    (tmp_path / "dev.txt").touch()
+    with pytest.raises(SystemExit, match=r"expected two or more of train\.txt, dev\.txt"):
+        quick.data_of("task_sentence_embedding_simcse", checkpoint=checkpoint(), data=tmp_path)
+
+
 @needs_real_data
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("raw_iflytek", (2000, 2000, 119)), ("raw_tnews", (10000, 2000, 15))]
+    ("folder", "sizes"),
+    [("sentiment_bert4keras", (16883, 2111, 2111)), ("chnsenticorp", (9600, 1200, 1200))],
 )
-def test_reading_clue(name, sizes):
-    from iflytek import read
-
-    train, test, names = read(REAL / "dataclue" / name)
-    assert (len(train), len(test), len(names)) == sizes
-    assert all(isinstance(text, str) and 0 <= label < len(names) for text, label in train + test)
-
-
-@needs_real_data
-@pytest.mark.parametrize(
-    ("name", "sizes", "most"), [("stsb_zh", (5231, 1361), 5), ("lcqmc_dev_test", (8802, 12500), 1)]
-)
-def test_reading_pairs(name, sizes, most):
-    from sentence_vectors import read
-
-    train, test = read(REAL / name)
-    assert (len(train), len(test)) == sizes
-    assert {likeness for *_, likeness in train} == set(range(most + 1))
-
-
-@needs_real_data
-def test_reading_reviews():
-    from sentiment import read
-
-    first = read(REAL / "sentiment_bert4keras", "train")
-    second = read(REAL / "chnsenticorp", "valid", "dev")
-    for rows in (first, second):
+def test_reading_reviews(quick, checkpoint, folder, sizes):
+    name = "task_sentiment_virtual_adversarial_training"
+    samples = quick.data_of(name, checkpoint=checkpoint(), data=REAL / folder)["samples"]
+    assert tuple(len(samples[split]) for split in ("train", "valid", "test")) == sizes
+    for rows in samples.values():
         assert {label for _, label in rows} == {0, 1} and all(text for text, _ in rows)
-    with pytest.raises(SystemExit, match=r"no sentiment\.train\.tsv"):
-        read(REAL / "stsb_zh", "train")
+
+
+def test_compare_runs_each_way_with_each_seed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "options = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
+        "score = float(options['--gain']) + int(options['--seed']) + float(options['--base'])\n"
+        "print('test accuracy: 9.0000', f'test F1: {score:.4f}', 'the end', sep='\\n')\n"
+    )
+    command = [sys.executable, ROOT / "benchmarks/compare.py", script, "--vary", "gain=0,0.25"]
+    command += ["--base", "0.5", "--seeds", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *_, head, plain, better = done.stdout.splitlines()
+    assert head == "F1, mean and standard deviation over 3 seeds"
+    assert plain == "gain 0     1.5000 ± 0.8165  +0.0000  (0.5000 1.5000 2.5000)"
+    assert better == "gain 0.25  1.7500 ± 0.8165  +0.2500  (0.7500 1.7500 2.7500)"
+    script.write_text("print('no score')")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode and "expected a line such as" in done.stderr
