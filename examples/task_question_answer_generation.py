@@ -18,15 +18,15 @@ Reference: Dong et al., "Unified Language Model Pre-training", arXiv 1905.03197;
 then its question: https://kexue.fm/archives/7630.
 """
 
+from difflib import SequenceMatcher
+
 import keras
 import numpy as np
 from keras import ops
 from question_answers import read_triples
-from reading import longest_common_run
 from seq2seq import (
     BUCKETS,
     log_likelihoods,
-    read_or_cut,
     simplified,
     text_scores,
     train,
@@ -35,7 +35,7 @@ from seq2seq import (
 from trials import DATA, arguments, show_scores
 
 from bert4keras_lite import build_transformer_model, generate
-from bert4keras_lite.data import Batches, pad_samples
+from bert4keras_lite.data import Batches, pad_samples, read_splits
 
 args = arguments(
     __doc__,
@@ -75,7 +75,7 @@ def written(answer, question):
 
 samples = {
     split: [(around(passage, answer), answer, question) for passage, answer, question in rows]
-    for split, rows in read_or_cut(args.data, read_triples).items()
+    for split, rows in read_splits(args.data, read_triples).items()
 }
 print({split: len(rows) for split, rows in samples.items()})
 test = samples["test"][: args.scored]
@@ -190,7 +190,8 @@ def agreement(true, found):
     exact, f1 = [], []
     for first, second in zip(map(same, true), map(same, found), strict=True):
         exact.append(first == second)
-        f1.append(2 * longest_common_run(first, second) / max(1, len(first) + len(second)))
+        run = SequenceMatcher(None, first, second, autojunk=False).find_longest_match().size
+        f1.append(2 * run / max(1, len(first) + len(second)))
     return {"exact_match": np.mean(exact or 0.0), "f1": np.mean(f1 or 0.0)}
 
 
