@@ -13,7 +13,7 @@ DIR: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name 
 import argparse
 
 import numpy as np
-from trials import OUTPUT
+from sample import OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 

@@ -22,9 +22,10 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import ops
-from trials import DATA, KeepBest
+from sample import DATA, OUTPUT
 
 from bert4keras_lite.data import Batches, sequence_padding
+from bert4keras_lite.training import BestEpoch
 
 BLANK = "XXXXX"
 
@@ -188,7 +189,7 @@ model.compile(
     jit_compile="auto" if keras.config.backend() == "jax" else False,
 )
 model.optimizer.build(model.trainable_variables)  # one trace
-best = KeepBest(lambda: {"accuracy": accuracy(model, valid)}, "cloze")
+best = BestEpoch(lambda: {"accuracy": accuracy(model, valid)}, OUTPUT / "cloze.weights.h5")
 model.fit(train, epochs=args.epochs, callbacks=[best])
 
 score = accuracy(model, test)

@@ -28,7 +28,7 @@ import jieba
 import keras
 import numpy as np
 from keras import ops
-from trials import DATA
+from sample import DATA
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -6,7 +6,7 @@ end. What it is saved as looks like the published ones: config, weights, vocabul
 
 import keras
 import numpy as np
-from trials import DATA, OUTPUT
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import sequence_padding
