@@ -507,7 +507,7 @@ def check_inline(code):
             raise ValueError(f"there is no such module: {code}")
     elif re.match(r"(\w+=\S+ )*(python3?|make|pip) \S", code):
         check_commands(code)
-    elif re.match(r"examples/\S+\.py --", code):
+    elif re.match(r"(examples|benchmarks)/\S+\.py (--|examples/)", code):
         check_commands(f"python {code}")
     elif code.startswith("--"):
         check_options(code)
