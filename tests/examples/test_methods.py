@@ -7,6 +7,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -24,7 +25,6 @@ needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the data sets ar
 
 # short texts, all cut to the same length
 SMALL_BATCH = {"batch_size": 8, "maxlen": 8, "learning_rate": 3e-3}
-ONE_BATCH = SMALL_BATCH | {"seeds": 1}
 
 
 # --- one batch -----------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_simcse_quickly(quick, rows, checkpoint, tmp_path, capsys, monkeypatch):
     assert example["sentences"] == sorted({t for *pair, _ in example["train"] for t in pair})
 
 
-COMPARED = {**ONE_BATCH, "epochs": 4, "only": ["pretrained"]}
+COMPARED = SMALL_BATCH | {"seeds": 1, "epochs": 4}
 
 
 def test_does_pretraining_help_quickly(quick, rows, checkpoint, tmp_path, monkeypatch, capsys):
@@ -233,10 +233,13 @@ def test_does_pretraining_help_with_names_quickly(quick, rows, checkpoint, monke
     assert (len(train), len(test)) == (8, 4)
     # all names are right, and half of them
     labels = {(0, 2, "name"), (3, 5, "city")}
-    spans = example["Spans"]([("马涛在武汉。", labels)], example["tokenizer"], example["args"])
-    for kind, score in (("city", 1), ("name", 0.5)):
-        answer = {(1, 3, "name"), (4, 6, kind)}  # in tokens, after [CLS]
-        assert spans.score(lambda _, answer=answer: [answer]) == score
+    samples = [("马涛在武汉。", labels), ("无", {(0, 1, "name")})]
+    tagging = example["Tagging"](samples)
+    for type_, score in (("city", 1), ("name", 0.5)):
+        _, tags = tagging.batches([(samples[0][0], {(0, 2, "name"), (3, 5, type_)})])[0]
+        logits = np.eye(len(tagging.tags))[tags]
+        model = SimpleNamespace(predict=lambda *_, logits=logits, **__: logits)
+        assert tagging.f1(model, samples[:1]) == score
 
 
 def check_comparison(example):
@@ -331,43 +334,7 @@ def test_does_pretraining_help(run, checkpoint, tmp_path):
     check_comparison(example)
 
 
-# --- what they share ---
-
-
-def test_compare_trains_each_way_from_each_seed(capsys):
-    from trials import compare
-
-    def fit(gain):
-        score = float(keras.random.uniform(())) + gain  # the same draw for the same seed
-        return f"model {gain}", score
-
-    models, scores = compare({"plain": lambda: fit(0), "better": lambda: fit(0.25)}, 3, "points")
-    assert models == {"plain": "model 0", "better": "model 0.25"}
-    np.testing.assert_allclose(np.subtract(scores["better"], scores["plain"]), 0.25, rtol=1e-5)
-    assert len(set(scores["plain"])) == 3
-    *_, plain, better = capsys.readouterr().out.splitlines()
-    assert plain.startswith("plain ") and " +0.0000 " in plain
-    assert better.startswith("better ") and " +0.2500 " in better
-
-
-def test_defaults_with_a_checkpoint_and_without(monkeypatch):
-    import trials
-
-    def parse(*words, **options):
-        monkeypatch.setattr(sys, "argv", ["script", *words])
-        return trials.arguments("A script.", **options)
-
-    xla = "auto" if keras.backend.backend() == "jax" else False
-    args = parse(seeds=3, maxlen=64, epochs=(2, 9))
-    assert vars(args) == {
-        "checkpoint": "tiny-zh", "seeds": 3, "maxlen": 64, "epochs": 9, "jit_compile": xla
-    }  # fmt: skip
-    args = parse("--checkpoint=large", "--seeds=1", seeds=3, maxlen=64, epochs=(2, 9))
-    assert vars(args) == {
-        "checkpoint": "large", "seeds": 1, "maxlen": 64, "epochs": 2, "jit_compile": "auto"
-    }  # fmt: skip
-    args = parse("--epochs=5", small="other", epochs=(2, 9))
-    assert vars(args) == {"checkpoint": "other", "seed": 0, "epochs": 5, "jit_compile": xla}
+# --- the sample, real data, and comparisons ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["make_apps", "make_similar"])
