@@ -406,6 +406,14 @@ def test_a_data_set_is_generated_in_batches_of_one_size(gpt2, monkeypatch):
     assert [row[0].ids.tolist() for row in rows] == [[i + 1] * 2 for i in range(len(prompts))]
     rows = generate_all(gpt2, prompts, 2, allowed_tokens=[3])
     assert all(row[0].ids.tolist() == [3, 3] for row in rows)
+    with_segments = build_transformer_model(
+        **TINY, model="gpt2", with_lm="linear", segment_vocab_size=2
+    )
+    segments = [[i % 2] * len(prompt) for i, prompt in enumerate(prompts)]
+    rows = generate_all(with_segments, prompts, 3, batch_size=2, segment_ids=segments)
+    for row, prompt, ids in zip(rows, prompts, segments, strict=True):
+        (single,) = generate(with_segments, prompt, 3, segment_ids=ids)
+        assert row[0].ids.tolist() == single.ids.tolist()
     with pytest.raises(ValueError, match=r"allowed_tokens: expected 5 entries, .* got 4"):
         generate_all(gpt2, prompts, 2, allowed_tokens=functions[:4])
 

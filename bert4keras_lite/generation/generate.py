@@ -80,8 +80,8 @@ def generate_all(
         model, max_new_tokens: see `generate`.
         inputs: a list of prompts, which are lists of token ids.
         batch_size: prompts in a batch. Default 32.
-        **options: of `generate`, except `segment_ids`. A list of functions as `allowed_tokens`,
-            and each array of `more_inputs`, has an entry for each prompt.
+        **options: of `generate`. `segment_ids`, a list of functions as `allowed_tokens`, and each
+            array of `more_inputs` have an entry for each prompt.
 
     Returns:
         For each prompt a list of `Generated`, best first, in the order of the prompts.
@@ -93,10 +93,14 @@ def generate_all(
         >>> best, *_ = zip(*generate_all(gpt, prompts, 20, stop_ids=tokenizer.token_end_id))
     """
     check_number("batch_size", batch_size, 1, MOST)
-    functions, arrays = options.pop("allowed_tokens", None), options.pop("more_inputs", ())
-    is_for_each = isinstance(functions, list | tuple) and any(map(callable, functions))
-    for name, values in (("allowed_tokens", functions), *(("more_inputs", x) for x in arrays)):
-        if (name == "more_inputs" or is_for_each) and len(values) != len(inputs):
+    arrays, each = options.pop("more_inputs", ()), {}
+    if options.get("segment_ids") is not None:
+        each["segment_ids"] = options.pop("segment_ids")
+    functions = options.get("allowed_tokens")
+    if isinstance(functions, list | tuple) and any(map(callable, functions)):
+        each["allowed_tokens"] = options.pop("allowed_tokens")
+    for name, values in (*each.items(), *(("more_inputs", array) for array in arrays)):
+        if len(values) != len(inputs):
             raise ValueError(
                 f"{name}: expected {len(inputs)} entries, one for each prompt, got {len(values)}."
             )
@@ -109,8 +113,8 @@ def generate_all(
             model,
             [inputs[i] for i in filled],
             max_new_tokens,
-            allowed_tokens=[functions[i] for i in filled] if is_for_each else functions,
             more_inputs=[np.asarray(array)[filled] for array in arrays],
+            **{name: [values[i] for i in filled] for name, values in each.items()},
             **options,
         )
         for i, row in zip(batch, rows, strict=False):
