@@ -2,7 +2,7 @@
 
     python examples/basic_extract_features.py [--checkpoint DIR]
 
-DIR: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 """
 
 import argparse
@@ -12,8 +12,8 @@ import numpy as np
 from bert4keras_lite import build_transformer_model, load_tokenizer
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--checkpoint")
-checkpoint = parser.parse_args().checkpoint or "tiny-zh"
+parser.add_argument("--checkpoint", default="tiny-zh")
+checkpoint = parser.parse_args().checkpoint
 
 tokenizer = load_tokenizer(checkpoint)
 bert = build_transformer_model(checkpoint)
@@ -23,7 +23,7 @@ vectors = bert.predict([np.array([token_ids]), np.array([segment_ids])], verbose
 print(f"语言模型: {vectors.shape[1]} tokens, {vectors.shape[2]} numbers each")
 print(vectors[0].round(3), end="\n\n")
 
-# a plain sentence vector: the mean over the tokens that are no padding
+# a simple sentence vector: the mean of the tokens, without padding
 sentences = ["房间很干净，住得很舒服。", "酒店的卫生不错，睡得也香。", "手机电池一天要充三次电。"]
 token_ids, segment_ids = tokenizer.encode_batch(sentences)
 vectors = bert.predict([token_ids, segment_ids], verbose=0)

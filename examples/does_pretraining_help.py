@@ -1,18 +1,17 @@
-"""What a pretrained model brings: three tasks, each learned from its weights and from random ones.
+"""Compares pretrained with random weights on three tasks.
 
     python examples/does_pretraining_help.py --checkpoint RUN/model/tf --data D [--seeds N]
         [--tasks pairs --rows 1000,6000 --epochs 4,2 --keep 1]
 
 D: a directory with ChnSentiCorp (chnsenticorp), AFQMC (afqmc) and CLUENER (cluener). AFQMC's and
 CLUENER's test files have no labels: they are tested on dev, and all are trained for a fixed number of
-epochs, so that nothing is chosen by it. Seven of ten pairs in AFQMC mean different things, and who
-says so of all has an accuracy of .69; so pairs are scored by the area under the ROC curve, the share
-of cases in which a pair that means the same gets a higher score than one that does not. The score is
-the cosine of the two texts' vectors, trained to put the pairs in order (CoSENT).
+epochs, so that nothing is chosen by it. Seven of ten pairs in AFQMC mean different things, so an
+accuracy of .69 is trivial; pairs are scored by the area under the ROC curve, the probability that a pair
+that means the same has a higher cosine than one that does not. The cosines are trained with CoSENT.
 
-`--rows` gives the sizes of the labelled set to compare at, `--epochs` one number for all of them, or one
-for each: the fewer labels there are, the more the model has to know before. `--tasks` takes some of
-the tasks, as each wants sizes of its own; `--keep 1` shows what was found of other tasks and sizes before.
+`--rows` gives the sizes of the labelled set to compare, `--epochs` one number for all of them, or one for
+each. `--tasks` selects some of the tasks; `--keep 1` also shows the scores of other tasks and sizes from
+an earlier run.
 
 Without options: tiny-zh, on the samples in examples/data.
 """

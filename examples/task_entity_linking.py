@@ -2,18 +2,17 @@
 
     python examples/task_entity_linking.py [--checkpoint DIR] [--data DIR]
 
-Several entries may have one name. A Chinese BERT reads the text; begins and ends of mentions are
-marked by what it sees and by which names of the knowledge base are there. For each mention an index
-in memory gives the candidates. The same BERT then reads the text beside what is known of a
-candidate, every normalization moved by the vector of the mention (a conditional one), so that it
-knows which name is asked about; a score says whether they fit. Beside it count what is known before
-reading: how often the name meant this entry, how many words and objects text and entry share.
+Several entries may have the same name. A Chinese BERT marks where mentions begin and end, with the names
+of the knowledge base in the text as features. An index in memory gives the candidates of each mention.
+Then the same BERT reads the text and the description of a candidate; the vector of the mention is the
+condition of every layer normalization. Its logit and some features (how often the name meant this
+entry, how many words and objects text and entry have in common) rank the candidates.
 
-Printed are F1 of the mentions, of linking the true mentions, and of both in a row.
+The scores are F1 of the mentions, of linking the true mentions, and of both together.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory of CCKS 2019, KgCLUE or NLPCC 2016 KBQA, or what prepare_entity_linking.py made of
-    it. Without it, the sample in examples/data.
+    it.
 
 Reference: the contest, https://www.biendata.xyz/competition/ccks_2019_el/; a baseline with marks,
 candidates and prior features: https://github.com/bojone/el-2019-baseline; normalization with a
