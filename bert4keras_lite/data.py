@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -288,7 +289,7 @@ def _size(value):
     return 0 if type(value) is int and -5 <= value <= 256 else sys.getsizeof(value)
 
 
-def read_json_lines(path, convert=None):
+def read_json_lines(path: str | Path, convert: Callable | None = None) -> list:
     """Reads a file of JSON objects, one a line, such as `{"text": "...", "label": 1}`.
 
     Args:
@@ -335,7 +336,7 @@ def _parsed(line):
     return row
 
 
-def read_columns(path, separator=None):
+def read_columns(path: str | Path, separator: str | None = None) -> list[list[list[str]]]:
     """Reads sentences of a file with a word a line and an empty line after each sentence (CoNLL).
 
     Args:
@@ -379,11 +380,11 @@ class Question:
 
     passage: str
     text: str
-    answers: tuple
+    answers: tuple[str, ...]
     start: int
 
 
-def read_squad(path):
+def read_squad(path: str | Path) -> list[Question]:
     """Reads the questions of a file in the form of SQuAD, such as CMRC 2018.
 
     Args:
@@ -428,7 +429,7 @@ def _question(passage, row):
 SPLITS = {"train": {"train"}, "valid": {"valid", "dev"}, "test": {"test"}}
 
 
-def read_splits(path, read):
+def read_splits(path: str | Path, read: Callable[[Path], list]) -> dict[str, list]:
     """Reads the samples of a data set for training, validation and testing.
 
     Args:
@@ -668,7 +669,7 @@ def _padded(samples, length, sequences, path=()):
     return array.astype(narrow)
 
 
-def next_token_labels(token_ids, mask):
+def next_token_labels(token_ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Returns the labels of a language model: at each position the token after it.
 
     Args:

@@ -6,7 +6,7 @@ standard one takes a sentence without spaces for a single word.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
@@ -173,7 +173,7 @@ def bio_spans(tags):
     return spans
 
 
-def cmrc_scores(true, predicted):
+def cmrc_scores(true: list, predicted: list[str]) -> dict[str, float]:
     """Computes F1 and exact match of answers, as for CMRC 2018.
 
     An answer is compared with the reference that is most similar. Its F1 is that of the longest
@@ -219,7 +219,7 @@ def _run_f1(first, second):
     return 2 * run.size / max(len(first) + len(second), 1)
 
 
-def spearman(x, y):
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
     """Computes Spearman's rank correlation; equal values share the mean of their ranks.
 
     Args:

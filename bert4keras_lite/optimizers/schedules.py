@@ -59,7 +59,7 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "points": {str(k): v for k, v in self.points.items()}}
 
 
-def linear_decay(updates, warmup=0.1):
+def linear_decay(updates: int, warmup: float = 0.1) -> dict[int, float]:
     """Returns the points of a schedule with linear warm-up, then linear decay to 0.
 
     Args:
