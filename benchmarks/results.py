@@ -42,7 +42,7 @@ class Run:
     Attributes:
         script: in examples, without `.py`.
         data: within D; empty: the sample of the script.
-        options: what else is on its command line.
+        options: what else is on its command line; with `--vary`, it is run by compare.py.
         rows: file -> how many of its lines are read.
         scores: a pattern, of what lines that tell a score begin with, where it is not `compare` that
             tells them.
@@ -61,7 +61,8 @@ class Run:
         return f"{self.script} {self.data}".strip()
 
     def command(self, data="D", checkpoint="T"):
-        parts = [f"examples/{self.script}.py"]
+        parts = ["benchmarks/compare.py"] if "--vary" in self.options else []
+        parts += [f"examples/{self.script}.py"]
         parts += ["--checkpoint", str(checkpoint)] if self.pretrained else []
         parts += ["--data", f"{data}/{self.data}"] if self.data else []
         return [*parts, *self.options.split()]
@@ -90,7 +91,7 @@ RUNS = [
     Run(
         "task_sentiment_virtual_adversarial_training",
         "sentiment_bert4keras",
-        "--seeds 2 --epochs 8 --maxlen 64 --learning-rate 3e-4 --epsilon 0.3",
+        "--vary epsilon=0,0.3 --seeds 2 --epochs 8 --maxlen 64 --learning-rate 3e-4",
         {"sentiment.train.data": 3000},
     ),
     Run(
@@ -103,13 +104,13 @@ RUNS = [
     Run(
         "basic_lora",
         "chnsenticorp",
-        "--seeds 2 --maxlen 64 --learning-rate 3e-4 --lora-rate 2e-3",
+        "--vary rank=0,8 --seeds 2 --maxlen 64 --learning-rate 3e-4 --lora-rate 2e-3",
         {"train.tsv": 1001},
     ),
     Run(
         "basic_long_texts_hierarchical_position",
         "",
-        "--seeds 3",
+        "--vary method=cut,repeat,hierarchical --seeds 3",
         pretrained=False,
     ),
     Run(
@@ -122,27 +123,27 @@ RUNS = [
     Run(
         "task_tnews",
         "dataclue/raw_tnews",
-        "--seeds 1 --maxlen 48 --epochs 2 --learning-rate 5e-4",
+        "--vary keywords=no,yes --seeds 1 --maxlen 48 --epochs 2 --learning-rate 5e-4",
         {"train.json": 6000},
     ),
     *(
         Run(
             f"task_iflytek_{method}",
             "dataclue/raw_tnews",
-            "--seeds 2 --maxlen 32 --epochs 2 --learning-rate 5e-4" + more,
+            f"--vary {vary} --seeds 2 --maxlen 32 --epochs 2 --learning-rate 5e-4",
             {"train.json": 1500, "dev.json": 1000, "test_public.json": 1000},
         )
-        for method, more in (
-            ("adversarial_training", ""),
-            ("gradient_penalty", ""),
-            ("bert_of_theseus", " --layers 2"),
+        for method, vary in (
+            ("adversarial_training", "epsilon=0,0.5"),
+            ("gradient_penalty", "weight=0,1.0"),
+            ("bert_of_theseus", "method=small,theseus,large --layers 2"),
         )
     ),
     # two texts
     Run(
         "task_ocnli",
         "ocnli",
-        "--seeds 1 --maxlen 48 --epochs 2 --learning-rate 3e-4",
+        "--vary sentences=second,both --seeds 1 --maxlen 48 --epochs 2 --learning-rate 3e-4",
         {"train.10k.json": 4000},
     ),
     Run(
@@ -159,53 +160,60 @@ RUNS = [
         {},
         r".* partner found first .*",
     ),
-    Run("task_sentence_embedding_simcse", "stsb_zh", "--seeds 1 --learning-rate 1e-4"),
+    Run(
+        "task_sentence_embedding_simcse",
+        "stsb_zh",
+        "--learning-rate 1e-4",
+        scores=r"^(before training|test).*",
+    ),
     Run(
         "task_text_matching_cosent",
         "stsb_zh",
-        "--seeds 1 --epochs 2 --learning-rate 3e-4",
+        "--vary method=regression,CoSENT --seeds 1 --epochs 2 --learning-rate 3e-4",
     ),
     Run(
         "task_sohu_matching",
         "sohu2021_ss",
-        "--seeds 1 --maxlen 96 --epochs 3 --learning-rate 5e-4",
+        "--vary models=each,one --seeds 1 --maxlen 96 --epochs 3 --learning-rate 5e-4",
         {"A_train.jsonl": 1000, "B_train.jsonl": 1000, "A_valid.jsonl": 800, "B_valid.jsonl": 800},
     ),
     # tags, spans, relations
     Run(
         "task_sequence_labeling_ner_crf",
         "weibo_ner",
-        "--seeds 1 --epochs 6 --learning-rate 5e-4 --maxlen 96",
+        "--vary method=softmax,CRF --seeds 1 --epochs 6 --learning-rate 5e-4 --maxlen 96",
     ),
     Run(
         "task_sequence_labeling_ner_crf",
         "cluener",
-        "--seeds 1 --epochs 3 --learning-rate 5e-4 --maxlen 64",
+        "--vary method=softmax,CRF --seeds 1 --epochs 3 --learning-rate 5e-4 --maxlen 64",
         {"train.json": 2500},
     ),
     Run(
         "task_sequence_labeling_cws_crf",
         "cws_ud_chinese",
-        "--seeds 1 --epochs 2 --learning-rate 5e-4 --maxlen 96",
+        "--vary method=softmax,CRF,MEMM --seeds 1 --epochs 2 --learning-rate 5e-4 --maxlen 96",
         {"train.conll": 50000},
     ),
     Run(
         "task_ner_global_pointer",
         "cluener",
-        "--seeds 1 --epochs 3 --learning-rate 5e-4 --maxlen 64",
+        "--vary method=without-rotary,GlobalPointer,efficient --seeds 1 --epochs 3 --learning-rate 5e-4 --maxlen 64",
         {"train.json": 900},
     ),
     Run(
         "task_relation_extraction",
         "duie_sample",
-        "--seeds 1 --epochs 3 --learning-rate 5e-4 --ema-momentum 0.98 --maxlen 96",
+        "--epochs 3 --learning-rate 5e-4 --ema-momentum 0.98 --maxlen 96",
         {"train_data.json": 1000, "dev_data.json": 300},
+        r"^(as trained|test).*",
     ),
     Run(
         "task_relation_extraction_gplinker",
         "duie_sample",
-        "--seeds 1 --epochs 6 --learning-rate 3e-4 --batch-size 8 --ema-momentum 0.98 --maxlen 96",
+        "--epochs 6 --learning-rate 3e-4 --batch-size 8 --ema-momentum 0.98 --maxlen 96",
         {"train_data.json": 1000, "dev_data.json": 300},
+        r"^(as trained|test).*",
     ),
     Run(
         "task_entity_linking",
@@ -254,7 +262,7 @@ RUNS = [
         "couplets_test",
         "--epochs 2 --learning-rate 5e-4 --scored 100",
         {},
-        r"^(free|held to the form):.*",
+        r"^with(out)? constraints:.*",
     ),
     Run(
         "task_conditional_language_model",
@@ -277,7 +285,7 @@ RUNS = [
     Run(
         "classic_sentiment_lstm",
         "sentiment_bert4keras",
-        "--seeds 1 --epochs 3 --maxlen 64",
+        "--vary units=one-hot,characters,words --seeds 1 --epochs 3 --maxlen 64",
         {"sentiment.train.data": 2000},
         pretrained=False,
     ),
@@ -340,7 +348,8 @@ def execute(run, options):
             cut(data / run.data, run.rows, Path(folder, run.data))
             data = Path(folder)
         output = shutil.ignore_patterns("output")
-        shutil.copytree(ROOT / "examples", Path(folder, "examples"), ignore=output)
+        for name in ("examples", "benchmarks"):
+            shutil.copytree(ROOT / name, Path(folder, name), ignore=output)
         checkpoint = Path(options.checkpoint).resolve()
         command = [sys.executable, *run.command(data, checkpoint)]
         environment = {"OMP_NUM_THREADS": "1", "KERAS_BACKEND": options.backend}

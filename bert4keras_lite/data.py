@@ -1,13 +1,19 @@
-"""Padded batches from lists of samples: padding, truncation, segmentation, length bucketing."""
+"""From files to padded batches: reading, padding, truncation, segmentation, length bucketing."""
 
+import json
+import re
 import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from .arguments import check_number, checks_flags, expected_number
-from .parsing import FREE, naming, shown, size_of
+from .parsing import FREE, excerpt, naming, parse_json, read_json, read_lines, shown, size_of
 
 MOST = 2**31 - 1  # largest length or count
 _SLOT = 24  # bytes of memory for an entry of a growing list, besides the item
@@ -283,6 +289,215 @@ def _size(value):
     return 0 if type(value) is int and -5 <= value <= 256 else sys.getsizeof(value)
 
 
+def read_json_lines(path: str | Path, convert: Callable | None = None) -> list:
+    """Reads a file of JSON objects, one a line, such as `{"text": "...", "label": 1}`.
+
+    Args:
+        path: a UTF-8 file, with or without a byte order mark. Empty lines are skipped.
+        convert: a function from an object to a sample, or to None if the line has none (e.g. no
+            labels). Default None: the object itself.
+
+    Returns:
+        A list of samples.
+
+    Raises:
+        ValueError: a line is not JSON, or `convert` cannot read it; the message names file and
+            line. Or the file is a directory or a pipe.
+
+    Example:
+    ```python
+    read_json_lines("train.json", lambda row: (row["sentence"], int(row["label"])))
+    ```
+    """
+    size_of(path)
+    samples = []
+    with naming(path), open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                row = _parsed(text) if text else None
+                sample = row if convert is None or row is None else convert(row)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                reason = f"no key {error}" if isinstance(error, KeyError) else str(error)
+                raise ValueError(
+                    f"{path}, line {number}: expected JSON of the form of this data set"
+                    f" ({excerpt(reason)}), got {excerpt(line.decode(errors='replace').strip())}."
+                ) from None
+            if sample is not None:
+                samples.append(sample)
+    return samples
+
+
+def _parsed(line):
+    """Returns the value of a JSON text; a lone surrogate, such as `"\\ud800"`, becomes `?`."""
+    row = parse_json(line.encode(), halves=True)
+    if "\\ud" in line.lower():
+        row = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
+    return row
+
+
+def read_columns(path: str | Path, separator: str | None = None) -> list[list[list[str]]]:
+    """Reads sentences of a file with a word a line and an empty line after each sentence (CoNLL).
+
+    Args:
+        path: a UTF-8 file, with or without a byte order mark.
+        separator: separator of the columns. Default None: white space.
+
+    Returns:
+        A list of sentences: lists of lines, which are lists of columns.
+
+    Raises:
+        ValueError: the file is not UTF-8 text, or is a directory or a pipe.
+
+    Example:
+    ```python
+    read_columns("example.dev")  # [[["王", "B-PER"], ["芳", "I-PER"]], ...]
+    ```
+    """
+    try:
+        lines = read_lines(path, "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8, got {error!s:.200}.") from None
+    sentences = [[]]
+    for line in (line.rstrip("\r") for line in lines):
+        if line:
+            sentences[-1].append(line.split(separator))
+        elif sentences[-1]:
+            sentences.append([])
+    return sentences if sentences[-1] else sentences[:-1]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a passage (see `read_squad`).
+
+    Attributes:
+        passage: text.
+        text: the question.
+        answers: tuple of texts.
+        start: start of the first answer in the passage, in characters; -1 if it is not in it.
+    """
+
+    passage: str
+    text: str
+    answers: tuple[str, ...]
+    start: int
+
+
+def read_squad(path: str | Path) -> list[Question]:
+    """Reads the questions of a file in the form of SQuAD, such as CMRC 2018.
+
+    Args:
+        path: a JSON file: `data`, a list whose items have `paragraphs`, each with `context` and
+            `qas`: `question` and `answers`, each with `text` and `answer_start`.
+
+    Returns:
+        A list of `Question`. If the passage does not have the first answer at its start, `start`
+        is the nearest position where it has.
+
+    Raises:
+        ValueError: the file is not JSON, or has another form; the message names the place.
+    """
+    data, questions, place = read_json(path), [], "data"
+    try:
+        for i, article in enumerate(data["data"]):
+            for j, paragraph in enumerate(article["paragraphs"]):
+                place = f"data[{i}].paragraphs[{j}]"
+                for k, row in enumerate(paragraph["qas"]):
+                    place = f"data[{i}].paragraphs[{j}].qas[{k}]"
+                    questions.append(_question(paragraph["context"], row))
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"{path}, {place}: expected the form of SQuAD, got another"
+            f" ({type(error).__name__}: {excerpt(error)})."
+        ) from None
+    return questions
+
+
+def _question(passage, row):
+    answers = tuple(answer["text"] for answer in row["answers"])
+    start = row["answers"][0]["answer_start"]
+    if not passage.startswith(answers[0], start):  # some starts are off by a few characters
+        start = min(
+            (match.start() for match in re.finditer(re.escape(answers[0]), passage)),
+            key=lambda at: abs(at - start),
+            default=-1,
+        )
+    return Question(passage, row["question"], answers, start)
+
+
+SPLITS = {"train": {"train"}, "valid": {"valid", "dev"}, "test": {"test"}}
+
+
+def read_splits(path: str | Path, read: Callable[[Path], list]) -> dict[str, list]:
+    """Reads the samples of a data set for training, validation and testing.
+
+    Args:
+        path: a directory with a file for each split, whose name has `train`, `valid` or `dev`, or
+            `test` between dots, underscores or hyphens, e.g. `dev.json` or `train_data.json`. Or
+            a file, or a directory without a file for training, of which the first eight tenths of
+            the samples are for training, and a tenth for each of the others.
+        read: a function from the `Path` of a file (or of the directory without splits) to a list
+            of samples; an empty list for a file without labels, or of another data set, which is
+            ignored.
+
+    Returns:
+        A dict with lists of samples for `"train"`, `"valid"` and `"test"`. Without a test file,
+        `"test"` is the same list as `"valid"`, with a warning.
+
+    Raises:
+        ValueError: there is no such file, there are no samples for training or validation, or
+            fewer than ten to split.
+
+    Example:
+    ```python
+    samples = read_splits("ocnli", read_json_lines)
+    ```
+    """
+    path, splits = Path(path), {}
+    if not path.exists():
+        raise ValueError(f"{path}: expected a file or a directory, got a path that does not exist.")
+    if not path.is_dir():
+        size_of(path)
+        return _cut(path, read)
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    if not any("train" in file.name for file in files):
+        return _cut(path, read)
+    for file in files:
+        for split, names in SPLITS.items():
+            if names & set(re.split("[._-]", file.name)):
+                splits[split] = read(file) or splits.get(split)
+    for split in ("train", "valid"):
+        if not splits.get(split):
+            raise ValueError(
+                f"{path}: expected a file with labels that has {' or '.join(sorted(SPLITS[split]))}"
+                f" in its name, got {excerpt([file.name for file in files])}."
+            )
+    if not splits.get("test"):
+        warnings.warn(
+            f"{path}: no test file with labels; test scores are those of the valid file.",
+            stacklevel=2,
+        )
+        splits["test"] = splits["valid"]
+    return splits
+
+
+def _cut(path, read):
+    expected = "a directory whose files have train and valid (or dev) in their names"
+    try:
+        samples = read(path)
+    except (IsADirectoryError, ValueError) as error:
+        if not path.is_dir():
+            raise
+        raise ValueError(f"{path}: expected {expected} ({error!s:.200}).") from None
+    if len(samples) < 10:
+        raise ValueError(
+            f"{path}: expected at least ten samples, or {expected}, got {len(samples)} samples."
+        )
+    first, second = (len(samples) * tenths // 10 for tenths in (8, 9))
+    return {"train": samples[:first], "valid": samples[first:second], "test": samples[second:]}
+
+
 def choose_buckets(lengths, max_buckets=8, multiple=8):
     """Chooses bucket lengths that minimize padding.
 
@@ -452,6 +667,27 @@ def _padded(samples, length, sequences, path=()):
             "that fit into int32."
         )
     return array.astype(narrow)
+
+
+def next_token_labels(token_ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Returns the labels of a language model: at each position the token after it.
+
+    Args:
+        token_ids: integers of shape `(batch, length)`.
+        mask: bool of the same shape: the tokens to predict.
+
+    Returns:
+        Integers `(batch, length)`; -1, which `losses.sequence_crossentropy` ignores, where the
+        token after a position is not to be predicted, and at the last position.
+
+    Example:
+    ```python
+    next_token_labels(np.array([[2, 5, 6, 3]]), np.array([[0, 0, 1, 1]], bool))  # [[-1, 6, 3, -1]]
+    ```
+    """
+    labels = np.full_like(token_ids, -1)
+    labels[:, :-1] = np.where(mask, token_ids, -1)[:, 1:]
+    return labels
 
 
 def longest_sequence(sample):

@@ -1,4 +1,4 @@
-"""Evaluation metrics: span and triple F1, BLEU, ROUGE.
+"""Evaluation metrics: span and triple F1, CMRC's F1, rank correlation, BLEU, ROUGE.
 
 `bleu` and `rouge` use `sacrebleu` and `rouge-score` (`pip install bert4keras_lite[metrics]`), but
 their own tokenization: rouge-score's tokenizer drops all Chinese characters, and sacrebleu's
@@ -6,9 +6,11 @@ standard one takes a sentence without spaces for a single word.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 
+import numpy as np
 import regex
 
 from .parsing import shown
@@ -18,6 +20,11 @@ CHARACTERS = regex.compile(
     r"|\d+(?:[.,]\d+)*"  # a number
     r"|\S"
 )
+# CMRC 2018: a Chinese character, or a word with points and commas within it
+ANSWER_TOKENS = regex.compile(
+    r"[\u4e00-\u9fa5]|[^\W\u4e00-\u9fa5]+(?:[.,'][^\W\u4e00-\u9fa5]+)*|\S"
+)
+CMRC_MARKS = set("-:_*^/\\~`+=，。：？！“”；’《》……·、「」（）－～『』")
 
 
 @dataclass(frozen=True)
@@ -164,6 +171,79 @@ def bio_spans(tags):
             spans.add((start, i + 1, open_type))
             start = None
     return spans
+
+
+def cmrc_scores(true: list, predicted: list[str]) -> dict[str, float]:
+    """Computes F1 and exact match of answers, as for CMRC 2018.
+
+    An answer is compared with the reference that is most similar. Its F1 is that of the longest
+    common substring of characters and words, without punctuation. Latin words and numbers are
+    split by a rule here, by nltk in the official script, which also splits a few other marks.
+
+    Args:
+        true: for each question the reference, or a list of references.
+        predicted: the answers, `""` for none.
+
+    Returns:
+        A dict `"f1"`, `"exact_match"` -> number from 0 to 1.
+
+    Raises:
+        ValueError: the numbers of questions differ, or there are none.
+
+    Example:
+        >>> cmrc_scores([["田心车站", "田心站"]], ["田心"])
+        {'f1': 0.8, 'exact_match': 0.0}
+
+    Reference:
+        Cui et al., "A Span-Extraction Dataset for Chinese Machine Reading Comprehension", EMNLP
+        2019, arXiv 1810.07366
+    """
+    references, texts = _segmented(true, predicted, _without_marks)
+    if not texts:
+        raise ValueError("predicted: expected one or more answers, got none.")
+    f1, exact = [], []
+    for answers, text in zip(references, texts, strict=True):
+        tokens = ANSWER_TOKENS.findall(text)
+        f1.append(max(_run_f1(ANSWER_TOKENS.findall(answer), tokens) for answer in answers))
+        exact.append(text in answers)
+    return {"f1": sum(f1) / len(texts), "exact_match": sum(exact) / len(texts)}
+
+
+def _without_marks(text):
+    return "".join(char for char in text.lower().strip() if char not in CMRC_MARKS)
+
+
+def _run_f1(first, second):
+    """Returns the F1 of the longest run of tokens that two lists share."""
+    run = SequenceMatcher(None, first, second, autojunk=False).find_longest_match()
+    return 2 * run.size / max(len(first) + len(second), 1)
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
+    """Computes Spearman's rank correlation; equal values share the mean of their ranks.
+
+    Args:
+        x, y: numbers of shape `(samples,)`.
+
+    Returns:
+        A float from -1 to 1; NaN if all values of one are equal.
+
+    Raises:
+        ValueError: the numbers of samples differ, or are below 2.
+
+    Example:
+        >>> spearman([0.1, 0.2, 0.9], [0, 3, 5])
+        1.0
+    """
+    if len(x) != len(y) or len(x) < 2:
+        raise ValueError(f"x, y: expected two or more samples each, got {len(x)} and {len(y)}.")
+    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
+
+
+def _ranks(values):
+    """Returns 1 for the smallest value, and so on; the mean of their ranks for equal values."""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[index]
 
 
 def characters(text):

@@ -2,7 +2,7 @@
 
     python examples/basic_extract_features.py [--checkpoint DIR]
 
-DIR: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 """
 
 import argparse
@@ -12,8 +12,8 @@ import numpy as np
 from bert4keras_lite import build_transformer_model, extract_features, load_tokenizer
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--checkpoint")
-checkpoint = parser.parse_args().checkpoint or "tiny-zh"
+parser.add_argument("--checkpoint", default="tiny-zh")
+checkpoint = parser.parse_args().checkpoint
 
 tokenizer = load_tokenizer(checkpoint)
 bert = build_transformer_model(checkpoint)

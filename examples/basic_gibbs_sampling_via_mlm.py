@@ -1,11 +1,11 @@
-"""Lets BERT, which only fills in masks, write and rewrite: Gibbs sampling.
+"""Generates and rewrites text with a BERT, which only fills masks: Gibbs sampling.
 
     python examples/basic_gibbs_sampling_via_mlm.py [--checkpoint DIR] [--text "这家店的菜很好吃。"]
 
-DIR: a Chinese BERT (tiny-zh).
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 
-One character after the other is masked and drawn anew, so that the text wanders through what the
-model takes for Chinese. The second part keeps the first half of the text as it is.
+One character after the other is masked and sampled again, so that the text moves through what the
+model considers likely. The second part keeps the first half of the text.
 """
 
 import argparse
@@ -15,13 +15,12 @@ import numpy as np
 from bert4keras_lite import build_transformer_model, gibbs_sample, load_tokenizer
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--checkpoint")
+parser.add_argument("--checkpoint", default="tiny-zh")
 parser.add_argument("--text", default="这家饭店的菜特别好吃，服务员也很热情。")
 args = parser.parse_args()
-checkpoint = args.checkpoint or "tiny-zh"
 
-tokenizer = load_tokenizer(checkpoint)
-model = build_transformer_model(checkpoint, with_mlm=True)
+tokenizer = load_tokenizer(args.checkpoint)
+model = build_transformer_model(args.checkpoint, with_mlm=True)
 ids, _ = tokenizer.encode(args.text)
 special = [i for i in range(tokenizer.vocab_size) if tokenizer.id_to_token(i).startswith("[")]
 options = {"mask_id": tokenizer.token_mask_id, "forbidden_tokens": special, "top_k": 8}

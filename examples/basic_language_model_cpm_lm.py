@@ -1,10 +1,10 @@
-"""Writes on from examples with CPM-LM, the Chinese GPT-2 of 2.6 billion weights.
+"""Few-shot generation with CPM-LM, the Chinese GPT-2 of 2.6 billion parameters.
 
     python examples/basic_language_model_cpm_lm.py [--checkpoint DIR] [--text "问题:..."]
 
-DIR: CPM-LM's files (https://github.com/TsinghuaAI/CPM-1-Generate); its tokenizer needs jieba and
-sentencepiece. Without it, tiny-zh-gpt2, which is too small to learn from examples and goes on
-with other texts.
+--checkpoint: CPM-LM's files (https://github.com/TsinghuaAI/CPM-1-Generate); its tokenizer needs jieba
+    and sentencepiece. Without it, tiny-zh-gpt2, which is too small to learn from examples, and
+    continues other texts.
 """
 
 import argparse
@@ -16,7 +16,7 @@ parser.add_argument("--checkpoint")
 parser.add_argument("--text", nargs="*")
 args = parser.parse_args()
 checkpoint = args.checkpoint or "tiny-zh-gpt2"
-# what came before shows the model what is wanted; nothing is trained
+# the examples in the prompt show the model what is wanted; nothing is trained
 examples = ["问题:中国的首都是哪里?\n答案:北京。\n问题:美国的首都是哪里?\n答案:"]
 texts = args.text or (examples if args.checkpoint else ["周末天气", "老师", "小猫"])
 

@@ -1,9 +1,9 @@
-"""Continues texts at random with GPT2-ML, the Chinese GPT-2 of 1.5 billion weights.
+"""Continues texts by sampling with GPT2-ML, the Chinese GPT-2 of 1.5 billion parameters.
 
     python examples/basic_language_model_gpt2_ml.py [--checkpoint DIR] [--text "今天天气不错"]
 
-DIR: config, checkpoint and vocabulary of GPT2-ML (https://github.com/imcaspar/gpt2-ml). Without
-it, tiny-zh-gpt2.
+--checkpoint: config, checkpoint and vocabulary of GPT2-ML (https://github.com/imcaspar/gpt2-ml).
+    Without it, tiny-zh-gpt2.
 """
 
 import argparse
@@ -17,7 +17,7 @@ args = parser.parse_args()
 checkpoint = args.checkpoint or "tiny-zh-gpt2"
 texts = args.text or ["这家饭店", "明天气温", "从前"]
 
-# GPT2-ML was trained on bare text: no [CLS] before it, no [SEP] behind it; ours has both
+# GPT2-ML was trained on bare text: no [CLS] before it, no [SEP] after it; ours has both
 options = {"token_start": None, "token_end": None} if args.checkpoint else {}
 tokenizer = load_tokenizer(checkpoint, **options)
 model = build_transformer_model(checkpoint, with_lm="linear")
@@ -36,7 +36,7 @@ endings = generate_text(
     num_return_sequences=3,
     seed=0,
 )
-for text, found in zip(texts, endings, strict=True):
+for text, row in zip(texts, endings, strict=True):
     print(text)
-    for one in found:
-        print(f"  {one.score:7.1f}  …{one.text}{'。' if one.finished else ''}")
+    for ending in row:
+        print(f"  {ending.score:7.1f}  …{ending.text}{'。' if ending.finished else ''}")

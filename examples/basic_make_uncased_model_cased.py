@@ -1,31 +1,29 @@
-"""Makes a model that tells capitals from small letters of one that does not.
+"""Makes a cased model from an uncased one.
 
     python examples/basic_make_uncased_model_cased.py [--checkpoint DIR] [--text "Welcome to BEIJING."]
 
-Every English token gets a capitalized twin, and one in capitals, whose vectors start as copies of
-its own (`compound_tokens`). So nothing is lost to begin with: the new model sees a text with
-capitals as the old one saw it in small letters. What capitals mean is then learned in fine-tuning.
-The model is saved to examples/output/cased, as published ones are.
+Every English token gets a capitalized copy, and one in upper case, whose vectors start as copies of its
+own (`compound_tokens`). So the new model starts with the outputs of the old one; what capitals mean is
+learned in fine-tuning. The model is saved to examples/output/cased, in the published form.
 
-DIR: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 """
 
 import argparse
 
 import numpy as np
-from trials import OUTPUT
+from sample import OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--checkpoint")
+parser.add_argument("--checkpoint", default="tiny-zh")
 parser.add_argument("--text", default="欢迎来到北京，Welcome to BEIJING.")
 args = parser.parse_args()
-checkpoint = args.checkpoint or "tiny-zh"
 
-uncased = load_tokenizer(checkpoint)
+uncased = load_tokenizer(args.checkpoint)
 old_dict = uncased.token_dict
-# capitals in an uncased vocabulary were never met in training: their rows are worth nothing
+# capitals in an uncased vocabulary never occurred in training: their rows are useless
 kept = [token for token in old_dict if not (token.isalpha() and token != token.lower())]
 keep_tokens = [old_dict[token] for token in kept]
 
@@ -41,14 +39,14 @@ print(f"{len(old_dict)} tokens, {len(kept)} kept, {len(compound_tokens)} new")
 
 cased = uncased.with_vocabulary(new_dict, do_lower_case=False, strip_accents=False)
 transformer = build_transformer_model(
-    checkpoint,
+    args.checkpoint,
     keep_tokens=keep_tokens,
     compound_tokens=compound_tokens,
     return_keras_model=False,
 )
 transformer.save_checkpoint(OUTPUT / "cased", vocab=cased)
 
-models = {uncased: build_transformer_model(checkpoint), cased: transformer.model}
+models = {uncased: build_transformer_model(args.checkpoint), cased: transformer.model}
 vectors = []
 for tokenizer, model in models.items():
     print(" ".join(tokenizer.tokenize(args.text)))

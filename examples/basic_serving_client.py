@@ -1,10 +1,10 @@
-"""Asks a running server: many texts at once, and a text as it is written.
+"""Sends requests to a running server: many texts at once, and a stream of generated text.
 
     python -m bert4keras_lite serve DIR &
     python examples/basic_serving_client.py [--address http://127.0.0.1:8000]
 
-If the server asks for a token, set the variable BERT4KERAS_LITE_TOKEN, or give --token.
-Needs `pip install "bert4keras_lite[serve]"`. What the server's model cannot do is left out.
+If the server requires a token, set the variable BERT4KERAS_LITE_TOKEN, or pass --token.
+Needs `pip install "bert4keras_lite[serve]"`. Tasks that the server's model does not support are skipped.
 """
 
 import argparse

@@ -2,31 +2,30 @@
 
     python examples/basic_several_devices.py [--checkpoint DIR] [--data DIR] [--pretend N]
 
-Each device has the whole model and gets its share of every batch; the gradients are averaged.
-On JAX `keras.distribution` does so, on TensorFlow `tf.distribute`; in both, what is special
-stands before the model is built, and the rest of a script stays as it is. PyTorch gets one device
-here: Keras leaves its `DistributedDataParallel` to the user.
+Each device has the whole model and a part of every batch; the gradients are averaged. On JAX this is
+`keras.distribution`, on TensorFlow `tf.distribute`; with both, what is special comes before the model
+is built, and the rest of a script stays as it is. On PyTorch, one device is used: Keras leaves
+`DistributedDataParallel` to the user.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory with the train, valid and test files of sentiment.py. Without it, the sample in
-    examples/data.
---pretend N: let a processor pass for N devices, to try it without any. On TensorFlow and JAX.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships
+    (sentiment.train.data: text TAB label) or of ChnSentiCorp (train.tsv: label TAB text_a).
+--pretend N: use a processor as N devices, to try it without any. On TensorFlow and JAX.
 """
 
 import argparse
 from contextlib import nullcontext
 
 import keras
-from sentiment import read
-from trials import DATA
+from sample import DATA
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.data import Batches
+from bert4keras_lite.data import Batches, read_splits, read_tsv
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
-parser.add_argument("--checkpoint")
+parser.add_argument("--checkpoint", default="tiny-zh")
 parser.add_argument("--data", default=DATA / "reviews")
 parser.add_argument("--pretend", type=int, metavar="N")
 parser.add_argument("--maxlen", type=int, default=128)
@@ -34,7 +33,7 @@ parser.add_argument("--batch-size", type=int, default=32, help="of all devices t
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
 args = parser.parse_args()
-learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
+learning_rate = args.learning_rate or (1e-3 if args.checkpoint == "tiny-zh" else 2e-5)
 
 
 def on_jax():
@@ -71,22 +70,33 @@ start = {"jax": on_jax, "tensorflow": on_tensorflow, "torch": on_torch}
 devices, scope = start[keras.config.backend()]()
 print(f"{len(devices)} device(s):", *devices)
 if args.batch_size % len(devices):
-    raise SystemExit(f"--batch-size {args.batch_size} is no multiple of {len(devices)} devices.")
+    raise SystemExit(f"--batch-size {args.batch_size} is not a multiple of {len(devices)} devices.")
 
-checkpoint = args.checkpoint or "tiny-zh"
-tokenizer = load_tokenizer(checkpoint)
+tokenizer = load_tokenizer(args.checkpoint)
+
+
+def read(path):
+    """(text, label) pairs of a file of reviews; label 1 is positive."""
+    if path.name.startswith("sentiment."):  # bert4keras: text TAB label
+        return read_tsv(path)
+    if path.name in ("train.tsv", "dev.tsv", "test.tsv"):  # ChnSentiCorp: label TAB text
+        return [(text, label) for label, text in read_tsv(path, (int, str), header=True)]
+    return []
+
+
+splits = read_splits(args.data, read)
 
 
 def batches(split, **options):
-    """Whole batches: their samples are dealt out evenly."""
-    rows = read(args.data, split)
+    """Whole batches, whose samples are split evenly."""
+    rows = splits[split]
     samples = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in rows]
     samples = samples[: len(samples) // args.batch_size * args.batch_size]
     return Batches(samples, args.batch_size, buckets=2, **options)
 
 
 with scope:
-    bert = build_transformer_model(checkpoint, dropout_rate=0.1)
+    bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
     x = keras.layers.Dense(2, name="classifier")(bert.output[:, 0])
     model = keras.Model(bert.inputs, x)
     model.compile(

@@ -2,9 +2,9 @@
 
     python examples/basic_text_generation_t5.py [--checkpoint DIR] [--text "中国的首都是 <extra_id_0>"]
 
-DIR: a T5 or mT5 as Google or Hugging Face publish it, with its sentencepiece model; a gap is
-written <extra_id_0>, behind a space. Without it, a small T5 is trained first, which goes on where
-a text ends: there the gap is always the end.
+--checkpoint: a T5 or mT5 as published by Google or Hugging Face, with its sentencepiece model; a gap is
+    <extra_id_0>, after a space. Without it, a small T5 is trained first, which continues texts:
+    there the gap is always at the end.
 """
 
 import argparse
@@ -37,11 +37,11 @@ for text, found in zip(texts, answers, strict=True):
     for one in found:
         print(f"  {one.score:6.2f}  {one.text}")
 
-# the same, but only these may be written
+# the same, but only these can be generated
 names = ["巴黎", "伦敦", "东京", "罗马"]
 # T5 repeats the sentinel before what belongs there; the small model does not
-written = [f"{gap}{name}" if args.checkpoint else name for name in names]
-rows = [tokenizer.encode(text)[0] for text in written]
+answers = [f"{gap}{name}" if args.checkpoint else name for name in names]
+rows = [tokenizer.encode(text)[0] for text in answers]
 trie = Trie([row if tokenizer.token_start is None else row[1:] for row in rows])
 found = generate_text(
     model,

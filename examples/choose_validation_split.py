@@ -1,35 +1,36 @@
-"""Chooses a validation set that is like the test set, by asking a model which is which.
+"""Chooses a validation set that is like the test set, with a classifier of train and test.
 
     python examples/choose_validation_split.py [--checkpoint DIR] [--data DIR] [--share 0.2]
 
 A classifier learns to tell the texts of train from those of test ("adversarial validation"). Each
-text of train is judged by a model that has not seen it, in folds. If that cannot be told (area under
-the curve near 0.5), any split will do. If it can, the texts of train that look most like test are
-the better validation set, and what is chosen on them will hold on test sooner.
+text of train is scored by a model that was trained without it, in folds. If the two cannot be told
+apart (area under the curve near 0.5), any split will do. Otherwise the texts of train that look most
+like test are the better validation set.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory with train and test of sentiment.py's formats. Without it, the sample in
-    examples/data, whose test speaks in other words than its train.
---share: of train, how much is put aside.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with the train and test files of the reviews bert4keras ships
+    (sentiment.train.data: text TAB label) or of ChnSentiCorp (train.tsv: label TAB text_a). In the
+    sample, the words of test are not those of train.
+--share: fraction of train that becomes the validation set.
 
 Writes examples/output/chosen.{train,valid}.tsv, `text TAB label`.
 """
 
 import argparse
+from pathlib import Path
 
 import keras
 import numpy as np
-from iflytek import classifier
-from sentence_vectors import ranks
-from sentiment import read
-from trials import DATA, OUTPUT
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.data import Batches
+from bert4keras_lite.data import Batches, read_tsv
 from bert4keras_lite.files import saving
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--checkpoint")
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("--checkpoint", default="tiny-zh")
 parser.add_argument("--data", default=DATA)
 parser.add_argument("--share", type=float, default=0.2)
 parser.add_argument("--folds", type=int, default=4)
@@ -40,12 +41,22 @@ parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-
 args = parser.parse_args()
 if not 0 < args.share < 1:
     parser.error(f"--share {args.share}: expected more than 0 and less than 1.")
-checkpoint = args.checkpoint or "tiny-zh"
-learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
-
+learning_rate = args.learning_rate or (1e-3 if args.checkpoint == "tiny-zh" else 2e-5)
 keras.utils.set_random_seed(0)
-tokenizer = load_tokenizer(checkpoint)
-train, test = read(args.data, "train"), read(args.data, "test")
+tokenizer = load_tokenizer(args.checkpoint)
+
+
+# the data
+def read(split):
+    """(text, label) pairs of a split."""
+    for name in (f"sentiment.{split}.tsv", f"sentiment.{split}.data"):
+        if (path := Path(args.data) / name).is_file():
+            return read_tsv(path)
+    rows = read_tsv(Path(args.data) / f"{split}.tsv", (int, str), header=True)
+    return [(text, label) for label, text in rows]
+
+
+train, test = read("train"), read("test")
 texts = [text for text, _ in train + test]
 is_test = np.arange(len(texts)) >= len(train)
 fold = np.random.default_rng(0).permutation(len(texts)) % args.folds
@@ -56,16 +67,16 @@ def batches(which, **options):
         (tokenizer.encode(texts[i], maxlen=args.maxlen), int(is_test[i]))
         for i in np.where(which)[0]
     ]
-    return Batches(samples, args.batch_size, buckets=4, **options)
+    return Batches(samples, args.batch_size, **options)
 
 
-# how much each text looks like one of test, to a model that was trained without it
+# the logit that a text is from test, of a model that was trained without it
 likeness = np.zeros(len(texts))
 for number in range(args.folds):
     print(f"fold {number + 1} of {args.folds}")
-    model = classifier(
-        build_transformer_model(checkpoint, dropout_rate=0.1), keras.layers.Dense(1, name="is_test")
-    )
+    bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
+    x = keras.layers.Dropout(0.1)(bert.output[:, 0])  # the [CLS] vector
+    model = keras.Model(bert.inputs, keras.layers.Dense(1, name="is_test")(x))
     model.compile(
         keras.optimizers.AdamW(learning_rate), keras.losses.BinaryCrossentropy(from_logits=True)
     )
@@ -73,19 +84,17 @@ for number in range(args.folds):
     # the smaller of the two sets counts as much as the larger
     share = is_test[fold != number].mean()
     model.fit(
-        batches(fold != number, shuffle=True),
+        batches(fold != number, shuffle=True, buckets=4),
         epochs=args.epochs,
         class_weight={0: 0.5 / (1 - share), 1: 0.5 / share},
     )
-    left_out = batches(fold == number)
-    likeness[fold == number] = left_out.restore(model.predict(left_out, verbose=0))[:, 0]
+    likeness[fold == number] = model.predict(batches(fold == number), verbose=0)[:, 0]
 
 
 def area_under_curve(scores, positive):
-    """The chance that a positive has the higher score (Mann and Whitney's U)."""
-    count = positive.sum()
-    above = ranks(scores)[positive].sum() - count * (count + 1) / 2
-    return above / (count * (len(scores) - count))
+    """Probability that a positive has a higher score than a negative; half for equal ones."""
+    difference = scores[positive][:, None] - scores[~positive]
+    return (np.sign(difference).mean() + 1) / 2
 
 
 auc = area_under_curve(likeness, is_test)
@@ -99,7 +108,7 @@ for low, *both in zip(edges, *counts, strict=False):
 
 order = np.argsort(-likeness[: len(train)], kind="stable")
 chosen = np.isin(np.arange(len(train)), order[: round(args.share * len(train))])
-with saving(OUTPUT) as folder:  # both together, or neither
+with saving(OUTPUT) as folder:  # both files, or none
     for name, keep in (("train", ~chosen), ("valid", chosen)):
         pairs = zip(train, keep, strict=True)
         rows = [f"{text}\t{label}\n" for (text, label), kept in pairs if kept]

@@ -1,15 +1,14 @@
-"""Fills the blank in a passage with a word that stands elsewhere in it, without any pretrained model.
+"""Fills the blank in a passage with another word of the passage, without a pretrained model.
 
     python examples/classic_cloze_reading.py [--data DIR] [--epochs N]
 
 The first iFLYTEK cup for Chinese reading comprehension (CMRC 2017, and People's Daily before it) asks
-for the word of a blank. Two layers of LSTM, in both directions, read what is before the blank and what
-is behind it. The mean of their last states asks; the state at each word answers: the higher the
-product of the two, the more the word is attended to. The attention to all places of a word
-makes its probability.
+for the word of a blank. Two bidirectional LSTM layers encode the text before the blank and the text after
+it. The mean of their last states is the query; its dot product with the state at each word is the
+attention score. The probability of a word is the sum of the attention at its positions.
 
 --data: a directory with files `*train.doc_query`, `*train.answer`, and the same for `valid` and
-    `test`, in it or below it. Without it, the sample in examples/data.
+    `test`, in it or in subdirectories.
 
 Reference: https://kexue.fm/archives/4564; Kadlec et al., "Text Understanding with the Attention Sum
 Reader Network", arXiv 1603.01547; Cui et al., the data, LREC 2018.
@@ -22,9 +21,10 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import ops
-from trials import DATA, KeepBest
+from sample import DATA, OUTPUT
 
 from bert4keras_lite.data import Batches, sequence_padding
+from bert4keras_lite.training import BestEpoch
 
 BLANK = "XXXXX"
 
@@ -33,10 +33,10 @@ BLANK = "XXXXX"
 
 
 def read_file(path):
-    """`(words of the passage, answer)` of a file `*.doc_query` and the `*.answer` beside it.
+    """`(words of the passage, answer)` of a file `*.doc_query` and its `*.answer`.
 
     A passage is lines `number ||| words`, then `<qid_n> ||| the sentence to fill`; its answer is
-    `<qid_n> ||| word` in the other file, or stands behind the sentence (People's Daily).
+    `<qid_n> ||| word` in the other file, or after the sentence (People's Daily).
     """
     answers = {}
     if path.with_suffix(".answer").is_file():
@@ -70,13 +70,13 @@ def read_cloze(directory, split):
 
 
 def around(passage, maxlen):
-    """What is before the blank and what is behind it, so many words of each that are near."""
+    """The words before the blank and those after it, the nearest ones of each."""
     blank = passage.index(BLANK)
     return passage[:blank][-maxlen:], passage[blank + 1 :][:maxlen]
 
 
 def collate(samples, length):
-    """The ids of both sides, and of each place its share in the answer."""
+    """The ids of both sides, and the target attention at each position."""
     ids_of, found = [], []
     for sides, answer in samples:
         ids_of.append([[ids.get(word, 1) for word in side] for side in sides])
@@ -188,7 +188,7 @@ model.compile(
     jit_compile="auto" if keras.config.backend() == "jax" else False,
 )
 model.optimizer.build(model.trainable_variables)  # one trace
-best = KeepBest(lambda: {"accuracy": accuracy(model, valid)}, "cloze")
+best = BestEpoch(lambda: {"accuracy": accuracy(model, valid)}, OUTPUT / "cloze.weights.h5")
 model.fit(train, epochs=args.epochs, callbacks=[best])
 
 score = accuracy(model, test)

@@ -1,17 +1,17 @@
-"""Vectors of words from the company they keep: word2vec in Keras, by skip-gram and by CBOW.
+"""Word vectors: word2vec in Keras, skip-gram and CBOW.
 
     python examples/classic_word2vec.py [--data FILE] [--kinds FILE] [--word 北京 苹果]
 
-Skip-gram guesses the words around a word from it; CBOW (continuous bag of words) guesses a word
-from the mean of those around it. Either is asked whether a word belongs there, once for the right
-word and a few times for others drawn at random (negative sampling). Frequent words are left out
-often, and near words count more, as in the original.
+Skip-gram predicts the words around a word; CBOW (continuous bag of words) predicts a word from the mean
+of those around it. Both classify whether a word belongs there: the right word, and a few words sampled at
+random (negative sampling). Frequent words are skipped often, and near words count more, as in the
+original.
 
-Shown are the neighbours of some words, how much of the nearest five neighbours of a word is of its
-kind, and how fast it went. Where gensim is installed (pip install gensim), it is measured on the same
-words with the same settings, and once more with so many epochs as its speed allows.
+Printed are the neighbours of some words, the fraction of the five nearest neighbours of a word that are
+of its kind, and the speed. If gensim is installed (pip install gensim), it is measured on the same words
+with the same settings, and once more with as many epochs as its speed allows.
 
---data: plain text, a sentence a line; jieba cuts it into words. Without it, the sample corpus.
+--data: plain text, a sentence a line; jieba splits it into words.
 --kinds: a file with words that belong together on each line. Without it, cities, fruits, and so on.
 
 Reference: Mikolov et al., "Distributed Representations of Words and Phrases and their
@@ -28,7 +28,7 @@ import jieba
 import keras
 import numpy as np
 from keras import ops
-from trials import DATA
+from sample import DATA
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

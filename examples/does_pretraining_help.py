@@ -1,61 +1,69 @@
-"""What a pretrained model brings: three tasks, each learned from its weights and from random ones.
+"""Compares pretrained with random weights on three tasks.
 
     python examples/does_pretraining_help.py --checkpoint RUN/model/tf --data D [--seeds N]
         [--tasks pairs --rows 1000,6000 --epochs 4,2 --keep 1]
 
 D: a directory with ChnSentiCorp (chnsenticorp), AFQMC (afqmc) and CLUENER (cluener). AFQMC's and
 CLUENER's test files have no labels: they are tested on dev, and all are trained for a fixed number of
-epochs, so that nothing is chosen by it. Seven of ten pairs in AFQMC mean different things, and who
-says so of all has an accuracy of .69; so pairs are scored by the area under the ROC curve, the share
-of cases in which a pair that means the same gets a higher score than one that does not. The score is
-the cosine of the two texts' vectors, trained to put the pairs in order (CoSENT).
+epochs, so that nothing is chosen by it. Seven of ten pairs in AFQMC mean different things, so an
+accuracy of .69 is trivial; pairs are scored by the area under the ROC curve, the probability that a pair
+that means the same has a higher cosine than one that does not. The cosines are trained with CoSENT.
 
-`--rows` gives the sizes of the labelled set to compare at, `--epochs` one number for all of them, or one
-for each: the fewer labels there are, the more the model has to know before. `--tasks` takes some of
-the tasks, as each wants sizes of its own; `--keep 1` shows what was found of other tasks and sizes before.
+`--rows` gives the sizes of the labelled set to compare, `--epochs` one number for all of them, or one for
+each. `--tasks` selects some of the tasks; `--keep 1` also shows the scores of other tasks and sizes from
+an earlier run.
 
 Without options: tiny-zh, on the samples in examples/data.
 """
 
+import argparse
 import json
 from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
-from labeling import Spans, read_entities, read_splits, straight_down, without_padding
-from sentiment import read
-from trials import DATA, OUTPUT, arguments, compare
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.configs import config_in
-from bert4keras_lite.data import Batches, read_tsv
+from bert4keras_lite.data import (
+    Batches,
+    read_json_lines,
+    read_splits,
+    read_tsv,
+    sequence_padding,
+)
 from bert4keras_lite.files import write_text
 from bert4keras_lite.hub import local_directory
 from bert4keras_lite.layers import GlobalAveragePooling1D
 from bert4keras_lite.losses import cosent, sequence_crossentropy
-from bert4keras_lite.metrics import bio_spans
-from bert4keras_lite.optimizers import AdamW
+from bert4keras_lite.metrics import bio_spans, span_scores
+from bert4keras_lite.optimizers import AdamW, linear_decay
 from bert4keras_lite.parsing import read_json
+from bert4keras_lite.spans import character_spans, token_spans
 
 try:
     from matplotlib.figure import Figure
 except ImportError:
     Figure = None
 
-args = arguments(
-    __doc__,
-    seeds=3,
-    data=DATA,
-    tasks="reviews,pairs,names",
-    maxlen=128,
-    batch_size=32,
-    rows="0",  # numbers of labelled texts to learn from; 0: all
-    epochs="3",  # for each number
-    learning_rate=(1e-4, 1e-3),
-    precision="float32",  # or mixed_bfloat16
-    keep=0,
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA)
+parser.add_argument("--tasks", default="reviews,pairs,names")
+parser.add_argument("--rows", default="0", help="numbers of labelled texts to learn from; 0: all")
+parser.add_argument("--epochs", default="3", help="one number, or one for each of --rows")
+parser.add_argument("--seeds", type=int, default=3)
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--batch-size", type=int, default=32)
+parser.add_argument("--learning-rate", type=float, help="1e-4, or 1e-3 for tiny-zh")
+parser.add_argument("--precision", default="float32", help="or mixed_bfloat16")
+parser.add_argument("--keep", type=int, default=0, help="1: keep other scores of an earlier run")
+args = parser.parse_args()
+learning_rate = args.learning_rate or (1e-3 if args.checkpoint == "tiny-zh" else 1e-4)
 rows, epochs = ([int(n) for n in text.split(",")] for text in (args.rows, args.epochs))
 if len(epochs) not in (1, len(rows)):
     raise SystemExit(f"--epochs {args.epochs}: expected one number, or {len(rows)}, as --rows has.")
@@ -73,17 +81,17 @@ def bert(pretrained):
 
 
 def train(model, batches, epochs, loss):
-    schedule = straight_down(epochs, batches)
+    schedule = linear_decay(epochs * len(batches))
     optimizer = AdamW(
-        args.learning_rate, lr_schedule=schedule, weight_decay=0.01, lazy=["token_embedding"]
+        learning_rate, lr_schedule=schedule, weight_decay=0.01, lazy=["token_embedding"]
     )
-    model.compile(optimizer, loss, jit_compile=args.jit_compile)
+    model.compile(optimizer, loss)
     model.optimizer.build(model.trainable_variables)  # one trace
     model.fit(batches, epochs=epochs, verbose=2)
 
 
 def mean_vector(body):
-    """A vector a text."""
+    """A vector for each text."""
     return keras.Model(body.inputs, GlobalAveragePooling1D()(body.output))
 
 
@@ -92,8 +100,11 @@ def mean_vector(body):
 
 def reviews():
     """`(train, test)`: lists of (text, label)."""
-    directory = data / "chnsenticorp" if (data / "chnsenticorp").is_dir() else data
-    return [read(directory, split) for split in ("train", "test")]
+    if (data / "chnsenticorp").is_dir():  # label TAB text
+        files = [data / "chnsenticorp" / f"{split}.tsv" for split in ("train", "test")]
+        rows = [read_tsv(file, (int, str), header=True) for file in files]
+        return [[(text, label) for label, text in split] for split in rows]
+    return [read_tsv(data / f"sentiment.{split}.tsv") for split in ("train", "test")]
 
 
 def pairs():
@@ -158,34 +169,79 @@ def match(sets, epochs, pretrained):
 
 
 def entities():
-    """`(train, test)`: lists of (text, spans)."""
+    """`(train, test)`: lists of (text, spans), of CLUENER's JSON lines."""
     directory = data / "cluener" if (data / "cluener").is_dir() else data / "entities"
-    samples = read_splits(directory, read_entities)
+    samples = read_splits(directory, lambda path: read_json_lines(path, entities_of))
     return samples["train"], samples["valid"]
 
 
+def entities_of(row):
+    """A line of CLUENER, whose ends are included; None for those of its test file."""
+    if "label" not in row:
+        return None
+    mentions = [(type_, spans) for type_, names in row["label"].items() for spans in names.values()]
+    return row["text"], {
+        (start, end + 1, type_) for type_, spans in mentions for start, end in spans
+    }
+
+
+class Tagging:
+    """Texts with BIO tags."""
+
+    def __init__(self, samples):
+        types = sorted({type_ for _, spans in samples for *_, type_ in spans})
+        self.tags = ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")]
+
+    def batches(self, samples, **options):
+        rows = []
+        for text, spans in samples:
+            ids, segments, offsets = tokenizer.encode(text, maxlen=args.maxlen, return_offsets=True)
+            labels = [0] * len(ids)
+            for start, end, type_ in token_spans(spans, offsets):
+                labels[start:end] = [self.tags.index(f"I-{type_}")] * (end - start)
+                labels[start] = self.tags.index(f"B-{type_}")
+            rows.append((ids, segments, labels))
+        length = lambda row: len(row[0])  # noqa: E731
+        return Batches(rows, args.batch_size, self.collate, length=length, **options)
+
+    def collate(self, rows, length):
+        ids, segments, labels = zip(*rows, strict=True)
+        inputs = sequence_padding(ids, length), sequence_padding(segments, length)
+        return inputs, sequence_padding(labels, length, value=-1)  # the loss ignores -1
+
+    def f1(self, model, samples):
+        """F1 of the spans that a model predicts."""
+        predicted = []
+        paths = model.predict(self.batches(samples), verbose=0).argmax(axis=-1)
+        for (text, _), path in zip(samples, paths, strict=True):
+            *_, offsets = tokenizer.encode(text, maxlen=args.maxlen, return_offsets=True)
+            spans = bio_spans([self.tags[i] for i in path[: len(offsets)]])
+            predicted.append(character_spans(spans, offsets))
+        return span_scores([spans for _, spans in samples], predicted).f1
+
+
 def tag(sets, epochs, pretrained):
-    kinds = sorted({kind for _, spans in sets[0] for *_, kind in spans})
-    tags = ["O", *(f"{prefix}-{kind}" for kind in kinds for prefix in "BI")]
+    """BIO tags of names; F1."""
+    tagging, body = Tagging(sets[0]), bert(pretrained)
+    logits = keras.layers.Dense(len(tagging.tags), name="tags")(body.output)
+    model = keras.Model(body.inputs, logits)
+    batches = tagging.batches(sets[0], shuffle=True, buckets=4)
+    train(model, batches, epochs, sequence_crossentropy)
+    return model, tagging.f1(model, sets[1])
 
-    def target(spans, size, length):
-        target = np.full(length, -1)
-        target[:size] = 0
-        for start, end, kind in spans:
-            target[start:end] = tags.index(f"I-{kind}")
-            target[start] = tags.index(f"B-{kind}")
-        return target
 
-    train_set = Spans(sets[0], tokenizer, args, target, shuffle=True)
-    body = bert(pretrained)
-    model = keras.Model(body.inputs, keras.layers.Dense(len(tags), name="tags")(body.output))
-    train(model, train_set.batches, epochs, sequence_crossentropy)
-
-    def decode(inputs):
-        rows = model.predict_on_batch(inputs).argmax(axis=-1)
-        return [bio_spans([tags[i] for i in row]) for row in without_padding(rows, inputs)]
-
-    return model, Spans(sets[1], tokenizer, args).score(decode)
+def compare(runs, metric):
+    """Trains in each way from each seed; prints the scores, and returns name -> one a seed."""
+    scores = {name: [] for name in runs}
+    for seed in range(args.seeds):
+        for name, run in runs.items():
+            print(f"\n--- {name}, seed {seed}")
+            keras.utils.set_random_seed(seed)
+            scores[name].append(run()[1])
+    print(f"\n{metric}, mean and standard deviation over {args.seeds} seeds")
+    for name, values in scores.items():
+        print(f"{name:12}  {np.mean(values):.4f} ± {np.std(values):.4f}")
+    return scores
 
 
 TASKS = {
@@ -206,7 +262,7 @@ for name in results:
             way: partial(fit, sets, epochs, pretrained)
             for way, pretrained in (("from scratch", False), ("pretrained", True))
         }
-        _, results[name][str(len(sets[0]))] = compare(runs, args.seeds, metric)
+        results[name][str(len(sets[0]))] = compare(runs, metric)
 
 
 def draw(path):

@@ -26,8 +26,7 @@ import re
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from json_lines import read_lines
-
+from bert4keras_lite.data import read_json_lines
 from bert4keras_lite.files import saving
 
 SHORTEST = 2  # characters of a name that a mention must have in common with it
@@ -42,7 +41,8 @@ def load(directory):
         (start, end, id)).
 
     Raises:
-        SystemExit: none of the forms, or a malformed line.
+        SystemExit: none of the forms.
+        ValueError: a malformed line.
     """
     directory = Path(directory)
     names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
@@ -78,12 +78,9 @@ def read_prepared(directory):
     def row(line):
         return line["text"], [tuple(mention) for mention in line["mentions"]]
 
-    entries = read_lines(directory / "kb.json", lambda entry: [entry], "an entry")
-    samples = {
-        split: read_lines(directory / f"{split}.json", lambda line: [row(line)], "a text")
-        for split in ("train", "valid", "test")
-    }
-    return entries, samples
+    splits = ("train", "valid", "test")
+    samples = {split: read_json_lines(directory / f"{split}.json", row) for split in splits}
+    return read_json_lines(directory / "kb.json"), samples
 
 
 def entry(number, names, facts):
@@ -110,10 +107,8 @@ def read_ccks(directory):
             raise ValueError(f"subject_id {number} is there a second time")
         facts = [(fact["predicate"], fact["object"]) for fact in row["data"]]
         entries[number] = entry(number, [row["subject"], *row["alias"]], facts)
-        return []
 
-    expected = '{"subject_id", "subject", "alias": [...], "data": [{"predicate", "object"}, ...]}'
-    read_lines(directory / "kb_data", known, expected)
+    read_json_lines(directory / "kb_data", known)
 
     def sample(row):
         text, mentions = row["text"], []
@@ -126,10 +121,9 @@ def read_ccks(directory):
                 raise ValueError(f"kb_id {number} is not in kb_data")
             if number != "NIL":
                 mentions.append((start, start + len(mention), number))
-        return [(text, mentions)]
+        return text, mentions
 
-    expected = '{"text", "mention_data": [{"kb_id", "mention", "offset"}, ...]}'
-    rows = read_lines(directory / "train.json", sample, expected)
+    rows = read_json_lines(directory / "train.json", sample)
     samples = {"train": [], "valid": [], "test": []}
     for i, row in enumerate(rows):
         samples[{8: "valid", 9: "test"}.get(i % 10, "train")].append(row)
@@ -143,12 +137,14 @@ def read_kgclue(directory):
     """Entries and questions of KgCLUE."""
 
     def question(row):
-        return [(row["question"], triple(row["answer"]))]
+        return row["question"], triple(row["answer"])
 
-    expected = '{"question": ..., "answer": "entity ||| relation ||| object"}'
     files = {"train": "train", "valid": "dev", "test": "test_public"}
     return from_questions(
-        {s: read_lines(directory / f"{name}.json", question, expected) for s, name in files.items()}
+        {
+            split: read_json_lines(directory / f"{name}.json", question)
+            for split, name in files.items()
+        }
     )
 
 

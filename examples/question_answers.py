@@ -2,31 +2,30 @@
 
 from pathlib import Path
 
-from json_lines import parsed, read_lines, read_text, reason
+from bert4keras_lite.data import read_json_lines
+from bert4keras_lite.parsing import parse_json, read_json, size_of
 
 
 def read_triples(path):
-    """`(passage, answer, question)` of all that is answered in a file, or in a directory's files.
+    """`(passage, answer, question)` for each answer in a file, or in the files of a directory.
 
-    Known are DuReader-QG (JSON lines), CMRC 2018 as it came out and in SQuAD's form, WebQA as it
-    came out and as bert4keras reads it (with SogouQA). Which one it is, is seen by its keys.
+    The forms, distinguished by their keys, are DuReader-QG (JSON lines), CMRC 2018 as published and
+    as SQuAD, WebQA as published and as bert4keras reads it (with SogouQA).
 
     Raises:
-        SystemExit: something is not as in any of them; file and line, or file and entry, are named.
+        ValueError: the file has another form; the message names file and line, or file and entry.
     """
     path = Path(path)
     if path.is_dir():
         return [triple for file in sorted(path.glob("*.json")) for triple in read_triples(file)]
-    text = read_text(path)
-    first, _, rest = text.strip().partition("\n")
-    if rest and is_json(first):
-        triples = read_lines(path, dureader, '{"context": ..., "answer": ..., "question": ...}')
+    if has_json_lines(path):
+        triples = read_json_lines(path, lambda row: dureader(row)[0])
     else:
-        triples = read_whole(path, text)
+        triples = read_whole(path)
     for number, triple in enumerate(triples, 1):
         if not all(isinstance(part, str) for part in triple):
-            raise SystemExit(
-                f"{path}, question {number}: expected texts for passage, answer and question, found "
+            raise ValueError(
+                f"{path}, question {number}: expected texts for passage, answer and question, got "
                 f"{triple!s:.80}."
             )
     whole = [triple for triple in triples if all(map(str.strip, triple))]
@@ -35,33 +34,32 @@ def read_triples(path):
     return whole
 
 
-def is_json(text):
+def has_json_lines(path):
+    """Whether the first line of several is a JSON object."""
+    size_of(path)
+    with open(path, "rb") as file:
+        first, second = file.readline(), file.readline()
     try:
-        return isinstance(parsed(text), dict)
+        return bool(second.strip()) and isinstance(parse_json(first, halves=True), dict)
     except ValueError:
         return False
 
 
-def read_whole(path, text):
+def read_whole(path):
     """The triples of a file that is one JSON value."""
-    try:
-        data = parsed(text)
-    except ValueError as error:
-        raise SystemExit(
-            f"{path}: expected JSON, or a JSON object a line; {reason(error)}."
-        ) from None
+    data = read_json(path)
     if isinstance(data, dict):
         data = data.get("data", [*data.values()])
     if not isinstance(data, list):
-        raise SystemExit(f"{path}: expected a list of entries, found {data!s:.80}.")
+        raise ValueError(f"{path}: expected a list of entries, got {data!s:.80}.")
     triples = []
     for number, item in enumerate(data, 1):
         try:
             triples += entry(item)
         except (LookupError, TypeError, AttributeError) as error:
-            raise SystemExit(
-                f"{path}, entry {number}: expected the form of DuReader-QG, CMRC 2018 or WebQA; "
-                f"{reason(error)}: {item!s:.80}"
+            raise ValueError(
+                f"{path}, entry {number}: expected the form of DuReader-QG, CMRC 2018 or WebQA "
+                f"({error!r:.80}), got {item!s:.80}."
             ) from None
     return triples
 
@@ -79,7 +77,7 @@ def entry(item):
             for qa in paragraph["qas"]
             if qa["answers"]
         ]
-    if "context_text" in item:  # CMRC 2018 as it came out
+    if "context_text" in item:  # CMRC 2018 as published
         return [
             (item["context_text"], qa["answers"][0], qa["query_text"])
             for qa in item["qas"]
@@ -91,7 +89,7 @@ def entry(item):
             for passage in item["passages"]
             if passage["answer"]
         ]
-    if "evidences" in item:  # WebQA as it came out
+    if "evidences" in item:  # WebQA as published
         return [
             (evidence["evidence"], evidence["answer"][0], item["question"])
             for evidence in item["evidences"].values()

@@ -19,7 +19,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pictures
-from trials import DATA, OUTPUT
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.configs import config_in

@@ -1,12 +1,12 @@
 """A small T5, for the examples that need one and are given none: the toolkit comes without.
 
-Trained for a minute on examples/data/corpus.txt, it reads the beginning of a sentence and writes its
-end. What it is saved as looks like the published ones: config, weights, vocabulary.
+Trained for a minute on examples/data/corpus.txt, it predicts the end of a sentence from its beginning.
+It is saved in the published form: config, weights, vocabulary.
 """
 
 import keras
 import numpy as np
-from trials import DATA, OUTPUT
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import sequence_padding

@@ -1,60 +1,82 @@
-"""Writes a review of the kind that is asked for: a language model whose normalization hangs on a label.
+"""Generates a review with a given sentiment: a language model with conditional layer normalization.
 
     python examples/task_conditional_language_model.py [--checkpoint DIR] [--data DIR]
 
-The label, negative or positive, is looked up as a vector, and every layer normalization of the model
-is moved by it. Nothing is added to the text. So the model knows what it is to write; and as it gives
-every text a probability under either label, it also classifies: the likelier label is the answer,
-which the example measures.
+The embedding of the label, negative or positive, changes scale and offset of every layer normalization
+of the model; the text stays as it is. So the model knows what to generate. It also classifies, as a
+text has a probability given each label: the label that makes it more likely is the prediction, which is
+scored.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships, or
-    of ChnSentiCorp: see sentiment.py. Without it, the sample in examples/data.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships
+    (sentiment.train.data: text TAB label) or of ChnSentiCorp (train.tsv: label TAB text_a).
+--scored: number of reviews for the scores.
 
 Reference: Su, "Conditional text generation with conditional layer normalization", 2019,
 https://kexue.fm/archives/7124
 """
 
+import argparse
+
 import keras
 import numpy as np
-from sentiment import read
-from seq2seq import BUCKETS, log_likelihoods, next_tokens, simplified, train, write_several
-from trials import DATA, arguments, show_scores
+from keras import ops
+from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model
-from bert4keras_lite.data import Batches, pad_samples
+from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite.data import Batches, next_token_labels, pad_samples, read_splits, read_tsv
+from bert4keras_lite.generation import generate_all
+from bert4keras_lite.losses import sequence_crossentropy
+from bert4keras_lite.optimizers import AdamW, linear_decay
+from bert4keras_lite.training import BestEpoch
 
-args = arguments(
-    __doc__,
-    data=str(DATA),
-    maxlen=(128, 64),
-    max_new_tokens=(128, 64),
-    batch_size=(32, 16),
-    epochs=(5, 8),
-    learning_rate=(2e-5, 1e-3),
-    scored=500,
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA)
+parser.add_argument("--maxlen", type=int, help="128, or 64 for tiny-zh")
+parser.add_argument("--max-new-tokens", type=int, help="128, or 64 for tiny-zh")
+parser.add_argument("--batch-size", type=int, help="32, or 16 for tiny-zh")
+parser.add_argument("--epochs", type=int, help="5, or 8 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--scored", type=int, default=500)
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+args.maxlen = args.maxlen or (64 if is_small else 128)
+args.max_new_tokens = args.max_new_tokens or (64 if is_small else 128)
+args.batch_size = args.batch_size or (16 if is_small else 32)
+args.epochs = args.epochs or (8 if is_small else 5)
+args.learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+keras.utils.set_random_seed(args.seed)
 NAMES = ["negative", "positive"]
+# without the third of the vocabulary that Chinese texts do not need
+tokenizer, keep_tokens = load_tokenizer(args.checkpoint).simplified()
+
 
 # the data
-tokenizer, keep_tokens = simplified(args.checkpoint)
+def read(path):
+    """(text, label) pairs of a file of reviews; label 1 is positive."""
+    if path.name.startswith("sentiment."):  # bert4keras: text TAB label
+        return read_tsv(path)
+    if path.name in ("train.tsv", "dev.tsv", "test.tsv"):  # ChnSentiCorp: label TAB text
+        return [(text, label) for label, text in read_tsv(path, (int, str), header=True)]
+    return []
+
+
+def batches(samples, **options):
+    """Batches of texts and labels, in which every token is to be predicted."""
+    rows = [(tokenizer.encode(text, maxlen=args.maxlen)[0], label) for text, label in samples]
+    return Batches(rows, args.batch_size, collate, buckets=4, **options)
 
 
 def collate(rows, length):
     ids, labels = pad_samples(rows, length)
-    return (ids, np.zeros_like(ids), labels), next_tokens(ids, ids > 0)
+    return (ids, np.zeros_like(ids), labels), next_token_labels(ids, ids > 0)
 
 
-def labelled(rows, **options):
-    rows = [(tokenizer.encode(text, maxlen=args.maxlen)[0], label) for text, label in rows]
-    return Batches(rows, args.batch_size, collate, buckets=BUCKETS, **options)
-
-
-samples = {
-    name: read(args.data, *splits)
-    for name, splits in (("train", ["train"]), ("valid", ["valid", "dev"]), ("test", ["test"]))
-}
-batches = labelled(samples["train"], shuffle=True)
+samples = read_splits(args.data, read)
 
 # the model
 label = keras.Input((), dtype="int32", name="label")
@@ -69,31 +91,51 @@ model = build_transformer_model(
 )
 
 
-def score(rows):
-    """How often the true label makes a text likelier, and how likely: of a token, in nats."""
-    texts, true = zip(*rows[: args.scored], strict=True)
-    found = [
-        log_likelihoods(model, labelled([(text, label) for text in texts])) for label in (0, 1)
-    ]
-    guesses = found[1][:, 0] > found[0][:, 0]
-    total, count = np.where(np.array(true)[:, None] == 1, found[1], found[0]).sum(axis=0)
-    return {"accuracy": float(np.mean(guesses == true)), "log_likelihood": total / count}
+def log_likelihoods(samples):
+    """The log-probability of each text given its label, and its number of tokens, `(samples, 2)`."""
+    data, rows = batches(samples), []
+    for inputs, labels in data:
+        losses = sequence_crossentropy(labels, model.predict_on_batch(inputs))
+        losses = ops.convert_to_numpy(losses)
+        rows += zip(-losses.sum(axis=1), (labels >= 0).sum(axis=1), strict=True)
+    return np.array(data.restore(rows))
 
 
-train(model, batches, args, lambda: score(samples["valid"]), "conditional_language_model")
+def evaluate(samples):
+    """Accuracy of the more likely label, and mean log-probability of a token given the true one."""
+    texts, true = zip(*samples, strict=True)
+    negative, positive = (log_likelihoods([(text, i) for text in texts]) for i in (0, 1))
+    predicted = positive[:, 0] > negative[:, 0]
+    total, count = np.where(np.array(true)[:, None] == 1, positive, negative).sum(axis=0)
+    return {"accuracy": float(np.mean(predicted == true)), "log_likelihood": total / count}
+
+
+# the training
+train = batches(samples["train"], shuffle=True)
+schedule = linear_decay(args.epochs * len(train))
+optimizer = AdamW(args.learning_rate, weight_decay=0.01, lr_schedule=schedule)
+model.compile(optimizer, sequence_crossentropy)
+model.optimizer.build(model.trainable_variables)  # one trace
+best = BestEpoch(
+    lambda: evaluate(samples["valid"][: args.scored]),
+    OUTPUT / "conditional_language_model.weights.h5",
+)
+model.fit(train, epochs=args.epochs, callbacks=[best])
 
 # the result
-show_scores(score(samples["test"]))
-written = write_several(
+rows = generate_all(
     model,
     [[tokenizer.token_start_id]] * len(NAMES),
-    tokenizer,
-    args,
+    args.max_new_tokens,
+    args.batch_size,
+    stop_ids=tokenizer.token_end_id,
     more_inputs=[np.arange(len(NAMES))],
     do_sample=True,
     top_p=0.9,
     num_return_sequences=4,
     seed=args.seed,
 )
-for name, texts in zip(NAMES, written, strict=True):
-    print(name, *texts, sep="\n  ")
+for name, row in zip(NAMES, rows, strict=True):
+    print(name, *(tokenizer.decode(generated.ids) for generated in row), sep="\n  ")
+scores = evaluate(samples["test"][: args.scored])
+print("test:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))

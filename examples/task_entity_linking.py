@@ -2,49 +2,59 @@
 
     python examples/task_entity_linking.py [--checkpoint DIR] [--data DIR]
 
-Several entries may have one name. A Chinese BERT reads the text; begins and ends of mentions are
-marked by what it sees and by which names of the knowledge base are there. For each mention an index
-in memory gives the candidates. The same BERT then reads the text beside what is known of a
-candidate, every normalization moved by the vector of the mention (a conditional one), so that it
-knows which name is asked about; a score says whether they fit. Beside it count what is known before
-reading: how often the name meant this entry, how many words and objects text and entry share.
+Several entries may have the same name. A Chinese BERT marks where mentions begin and end, with the names
+of the knowledge base in the text as features. An index in memory gives the candidates of each mention.
+Then the same BERT reads the text and the description of a candidate; the vector of the mention is the
+condition of every layer normalization. Its logit and some features (how often the name meant this
+entry, how many words and objects text and entry have in common) rank the candidates.
 
-Printed are F1 of the mentions, of linking the true mentions, and of both in a row.
+The scores are F1 of the mentions, of linking the true mentions, and of both together.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory of CCKS 2019, KgCLUE or NLPCC 2016 KBQA, or what prepare_entity_linking.py made of
-    it. Without it, the sample in examples/data.
+    it.
 
 Reference: the contest, https://www.biendata.xyz/competition/ccks_2019_el/; a baseline with marks,
 candidates and prior features: https://github.com/bojone/el-2019-baseline; normalization with a
 condition: https://kexue.fm/archives/7124.
 """
 
+import argparse
+
 import keras
 import numpy as np
 from entity_index import Knowledge
 from keras import ops
-from labeling import character_spans, straight_down, token_spans
-from pairs import compared
 from prepare_entity_linking import load
-from trials import DATA, KeepBest, arguments
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, sequence_padding
 from bert4keras_lite.metrics import span_scores
-from bert4keras_lite.optimizers import AdamW
+from bert4keras_lite.optimizers import AdamW, linear_decay
+from bert4keras_lite.spans import character_spans, token_spans
+from bert4keras_lite.training import BestEpoch
 
-args = arguments(
-    __doc__,
-    data=f"{DATA}/linking",
-    maxlen=(64, 48),
-    maxpair=(256, 96),
-    candidates=8,
-    batch_size=16,
-    epochs=(3, 8),
-    learning_rate=(2e-5, 1e-3),
-    scored=1000,  # texts of valid, after each epoch
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA / "linking")
+parser.add_argument("--maxlen", type=int, help="64, or 48 for tiny-zh")
+parser.add_argument("--maxpair", type=int, help="256, or 96 for tiny-zh")
+parser.add_argument("--candidates", type=int, default=8)
+parser.add_argument("--batch-size", type=int, default=16)
+parser.add_argument("--epochs", type=int, help="3, or 8 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--scored", type=int, default=1000, help="texts of valid, after each epoch")
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+args.maxlen = args.maxlen or (48 if is_small else 64)
+args.maxpair = args.maxpair or (96 if is_small else 256)
+args.epochs = args.epochs or (8 if is_small else 3)
+args.learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+keras.utils.set_random_seed(args.seed)
 tokenizer = load_tokenizer(args.checkpoint)
 entries, samples = load(args.data)
 known = Knowledge(entries, samples["train"], args.candidates)
@@ -129,6 +139,19 @@ def ends_loss(y_true, scores):
     """Binary cross entropy of begin and end of each token; padding is marked by -1."""
     losses = ops.binary_crossentropy(ops.maximum(y_true, 0), scores, from_logits=True)
     return ops.sum(ops.where(y_true < 0, 0.0, losses), axis=-1)
+
+
+def compared(states, token_ids, segment_ids):
+    """The [CLS] vector, and difference and product of the mean vectors of the two texts of a row.
+
+    Reference: Reimers and Gurevych, arXiv 1908.10084, section 3.
+    """
+    means = []
+    for segment in (0, 1):
+        mask = ops.cast((token_ids > 0) & ops.equal(segment_ids, segment), states.dtype)[:, :, None]
+        means.append(ops.sum(states * mask, axis=1) / ops.sum(mask, axis=1))
+    first, second = means
+    return ops.concatenate([states[:, 0], ops.abs(first - second), first * second], axis=-1)
 
 
 CONDITION = 128  # numbers in the vector of a mention
@@ -255,15 +278,16 @@ def score(rows):
 rows = trainable(samples["train"])
 batches = Batches(rows, args.batch_size, training_batch, shuffle=True)
 model.compile(
-    AdamW(args.learning_rate, weight_decay=0.01, lr_schedule=straight_down(args.epochs, batches)),
+    AdamW(
+        args.learning_rate, weight_decay=0.01, lr_schedule=linear_decay(args.epochs * len(batches))
+    ),
     {"ends": ends_loss, "fits": keras.losses.BinaryCrossentropy(from_logits=True)},
-    jit_compile=args.jit_compile,
 )
 model.optimizer.build(model.trainable_variables)  # one trace
 some_inputs, targets = batches[0]
 model.compute_loss(y=targets, y_pred=model(some_inputs))  # of several losses, too
-keep_best = KeepBest(lambda: score(samples["valid"][: args.scored]), "linking")
-model.fit(batches, epochs=args.epochs, callbacks=[keep_best])
+best = BestEpoch(lambda: score(samples["valid"][: args.scored]), OUTPUT / "linking.weights.h5")
+model.fit(batches, epochs=args.epochs, callbacks=[best])
 
 texts, true = zip(*samples["test"], strict=True)
 total = sum(map(len, true))

@@ -1,55 +1,91 @@
-"""What is an app for? Classifies its description, with and without adversarial training.
+"""What is an app for? Classifies its description, with adversarial training.
 
-    python examples/task_iflytek_adversarial_training.py [--checkpoint DIR] [--data DIR] [--seeds N]
+    python examples/task_iflytek_adversarial_training.py [--checkpoint DIR] [--data DIR] [--epsilon E]
 
-Each batch is learnt twice: as it is, and with the token vectors moved, by `epsilon` in all, in the
-direction that hurts the most (FGM: Miyato et al., arXiv 1605.07725).
+Each batch is learned twice: as it is, and with the token vectors moved, by `epsilon` in all, in the
+direction in which the loss grows fastest (FGM: Miyato et al., arXiv 1605.07725). `--epsilon 0` is
+plain training.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory in the format of CLUE's IFLYTEK or TNEWS: see iflytek.py.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with CLUE's IFLYTEK or TNEWS: labels.json, train.json, dev.json and
+    test_public.json (or dev.json alone to test on), whose lines are
+    {"label": "11", "label_des": "外卖", "sentence": "..."}.
 """
 
-from functools import partial
+import argparse
+from pathlib import Path
 
 import keras
-from iflytek import batches, classifier, read, show
-from trials import DATA, arguments, compare, save
+from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite.data import Batches, read_json_lines, read_splits
 from bert4keras_lite.training import adversarial_training
 
-args = arguments(
-    __doc__,
-    seeds=3,
-    data=DATA / "apps",
-    maxlen=128,
-    batch_size=32,
-    epochs=(5, 12),
-    learning_rate=(2e-5, 1e-3),
-    epsilon=0.5,
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
-train, test, names = read(args.data)
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA / "apps")
+parser.add_argument("--epsilon", type=float, default=0.5)
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--batch-size", type=int, default=32)
+parser.add_argument("--epochs", type=int, help="5, or 12 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+epochs = args.epochs or (12 if is_small else 5)
+learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+keras.utils.set_random_seed(args.seed)
+tokenizer = load_tokenizer(args.checkpoint)
+
+# the data
+labels = read_json_lines(Path(args.data) / "labels.json")
+names = {str(row["label"]): row["label_des"] for row in labels}
+numbers = {label: number for number, label in enumerate(names)}
+names = list(names.values())
 
 
-def fit(epsilon=None):
-    data = batches(train, args, shuffle=True)
-    bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
-    model = classifier(bert, keras.layers.Dense(len(names), name="classifier"))
-    if epsilon:
-        adversarial_training(model, "token_embedding", epsilon)
-    model.compile(
-        keras.optimizers.AdamW(args.learning_rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        jit_compile=args.jit_compile,
+def read(path):
+    """(text, number of the class) of each line; CLUE's test.json has no classes."""
+    return read_json_lines(
+        path, lambda row: (row["sentence"], numbers[row["label"]]) if "label" in row else None
     )
-    model.optimizer.build(model.trainable_variables)  # one trace
-    model.fit(data, epochs=args.epochs)
-    return model, model.evaluate(batches(test, args), verbose=0)[1]
 
 
-models, scores = compare(
-    {"plain": fit, "adversarial": partial(fit, epsilon=args.epsilon)}, args.seeds
+def batches(samples, **options):
+    rows = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in samples]
+    return Batches(rows, args.batch_size, **options)
+
+
+samples = read_splits(args.data, read)
+
+# the model
+bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
+x = bert.output[:, 0]  # the [CLS] vector
+x = keras.layers.Dropout(0.1)(x)
+x = keras.layers.Dense(len(names), name="classifier")(x)
+model = keras.Model(bert.inputs, x)
+if args.epsilon:
+    adversarial_training(model, "token_embedding", args.epsilon)
+model.compile(
+    keras.optimizers.AdamW(learning_rate),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
 )
-save(models["adversarial"], "iflytek_adversarial")
-show(models, test[:8], names, args)
+model.optimizer.build(model.trainable_variables)  # one trace
+
+# the training
+model.fit(batches(samples["train"], shuffle=True, buckets=4), epochs=epochs)
+OUTPUT.mkdir(exist_ok=True)
+model.save_weights(OUTPUT / "iflytek_adversarial.weights.h5")
+
+# the result
+print(f"test accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")
+few = samples["test"][:8]
+print("\ntrue | predicted | text")
+for (text, label), guess in zip(
+    few, model.predict(batches(few), verbose=0).argmax(axis=1), strict=True
+):
+    print(names[label], names[guess], text[:30], sep=" | ")

@@ -1,39 +1,72 @@
 """What is an app for? Classifies its description with a third of the layers (BERT of Theseus).
 
-    python examples/task_iflytek_bert_of_theseus.py [--checkpoint DIR] [--data DIR] [--seeds N]
+    python examples/task_iflytek_bert_of_theseus.py [--checkpoint DIR] [--data DIR] [--method METHOD]
 
-A large model learns the task. Then, in each training step, chance replaces some of its layers, group
-by group, by the layers of a small model, which so learn to do their work, until only the small
-model is left and is trained a little more (Xu et al., arXiv 2002.02925). It is compared with the
-large one, and with the same first layers of the checkpoint trained as usual, for as many epochs.
+A large model learns the task. Then each training step randomly replaces some of its groups of layers
+by the layers of a small model, which learn to do the same, until the small model remains and is
+trained a little more (Xu et al., arXiv 2002.02925). To compare: `--method large` is the large model,
+`--method small` the small one, trained as usual for as many epochs in all.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory in the format of CLUE's IFLYTEK or TNEWS: see iflytek.py.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with CLUE's IFLYTEK or TNEWS: labels.json, train.json, dev.json and
+    test_public.json (or dev.json alone to test on), whose lines are
+    {"label": "11", "label_des": "外卖", "sentence": "..."}.
 """
 
+import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import keras
-from iflytek import batches, classifier, read, show
-from trials import DATA, arguments, compare, save
+from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model
+from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite.data import Batches, read_json_lines, read_splits
 from bert4keras_lite.training import theseus
 
-args = arguments(
-    __doc__,
-    seeds=3,
-    data=DATA / "apps",
-    maxlen=128,
-    batch_size=32,
-    epochs=(5, 8),
-    learning_rate=(2e-5, 1e-3),
-    layers=(3, 1),
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
-train, test, names = read(args.data)
-usual_epochs, theseus_epochs = args.epochs, 2 * args.epochs
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA / "apps")
+parser.add_argument("--method", choices=["theseus", "small", "large"], default="theseus")
+parser.add_argument("--layers", type=int, help="of the small model: 3, or 1 for tiny-zh")
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--batch-size", type=int, default=32)
+parser.add_argument("--epochs", type=int, help="5, or 8 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+epochs = args.epochs or (8 if is_small else 5)
+layers = args.layers or (1 if is_small else 3)
+learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+keras.utils.set_random_seed(args.seed)
+tokenizer = load_tokenizer(args.checkpoint)
+
+# the data
+labels = read_json_lines(Path(args.data) / "labels.json")
+names = {str(row["label"]): row["label_des"] for row in labels}
+numbers = {label: number for number, label in enumerate(names)}
+names = list(names.values())
 
 
+def read(path):
+    """(text, number of the class) of each line; CLUE's test.json has no classes."""
+    return read_json_lines(
+        path, lambda row: (row["sentence"], numbers[row["label"]]) if "label" in row else None
+    )
+
+
+def batches(samples, **options):
+    rows = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in samples]
+    return Batches(rows, args.batch_size, **options)
+
+
+samples = read_splits(args.data, read)
+
+
+# the models
 def large_bert():
     return build_transformer_model(args.checkpoint, dropout_rate=0.1, return_keras_model=False)
 
@@ -41,51 +74,48 @@ def large_bert():
 def small_bert():
     """The first layers of the checkpoint."""
     large = large_bert()
-    config = replace(large.config, num_hidden_layers=args.layers)
+    config = replace(large.config, num_hidden_layers=layers)
     small = build_transformer_model(model=config, return_keras_model=False)
     for name, layer in small.layers.items():
         layer.set_weights(large.layers[name].get_weights())
     return small
 
 
-def dense():
-    return keras.layers.Dense(len(names), name="classifier")
-
-
-def learn(bert, scores, epochs):
-    """Trains a classifier, a dense layer on a BERT; gives it and its accuracy."""
-    model = classifier(bert, scores)
+def train(bert, dense, epochs):
+    """Trains a classifier, a dense layer on the [CLS] vector of a BERT, and returns it."""
+    x = keras.layers.Dropout(0.1)(bert.output[:, 0])
+    model = keras.Model(bert.inputs, dense(x))
     model.compile(
-        keras.optimizers.AdamW(args.learning_rate),
+        keras.optimizers.AdamW(learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        jit_compile=args.jit_compile,
     )
     model.optimizer.build(model.trainable_variables)  # one trace
-    model.fit(batches(train, args, shuffle=True), epochs=epochs)
-    return model, model.evaluate(batches(test, args), verbose=0)[1]
+    model.fit(batches(samples["train"], shuffle=True, buckets=4), epochs=epochs)
+    return model
 
 
-def large():
-    return learn(large_bert().model, dense(), usual_epochs)
-
-
-def small():
-    return learn(small_bert().model, dense(), theseus_epochs + usual_epochs)
-
-
-def small_of_theseus():
+# the training
+dense = keras.layers.Dense(len(names), name="classifier")
+if args.method == "large":
+    model = train(large_bert().model, dense, epochs)
+elif args.method == "small":
+    model = train(small_bert().model, dense, 3 * epochs)
+else:
     predecessor, successor = large_bert(), small_bert()
-    scores = dense()
-    learn(predecessor.model, scores, usual_epochs)
-    scores.trainable = False
-    learn(theseus(predecessor, successor), scores, theseus_epochs)
-    scores.trainable = True
-    return learn(successor.model, scores, usual_epochs)
+    train(predecessor.model, dense, epochs)
+    dense.trainable = False
+    train(theseus(predecessor, successor), dense, 2 * epochs)
+    dense.trainable = True
+    model = train(successor.model, dense, epochs)
+OUTPUT.mkdir(exist_ok=True)
+model.save_weights(OUTPUT / f"iflytek_{args.method}.weights.h5")
 
-
-models, scores = compare(
-    {"small": small, "small of Theseus": small_of_theseus, "large": large}, args.seeds
-)
-save(models["small of Theseus"], "iflytek_theseus")
-show(models, test[:8], names, args)
+# the result
+print(f"test accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")
+few = samples["test"][:8]
+print("\ntrue | predicted | text")
+for (text, label), guess in zip(
+    few, model.predict(batches(few), verbose=0).argmax(axis=1), strict=True
+):
+    print(names[label], names[guess], text[:30], sep=" | ")

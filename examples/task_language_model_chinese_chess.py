@@ -1,52 +1,68 @@
-"""Plays Chinese chess: a language model that has read games, and whose moves are held to the rules.
+"""Plays Chinese chess: a language model of games, whose moves are constrained by the rules.
 
     python examples/task_language_model_chinese_chess.py [--checkpoint DIR] [--data PATH] [--play red]
 
-A game is a text, `h2e2h9g7...`, four tokens a move: 19 signs are the whole vocabulary. The model sees
-no board. How well it follows the game is measured on games that it has not seen: the share of its
-moves that are legal, though nothing forbids the others, and the share that are the very move that
-was played. When it plays, only legal moves can be written (`Trie`).
+A game is a text, `h2e2h9g7...`, four tokens a move: the vocabulary is 19 signs. The model sees no board.
+The scores, on games that it was not trained on: the fraction of its moves that are legal without any
+constraint, and the fraction that were played. When it plays, it can only generate legal moves (`Trie`).
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: JSON lines with `iccs`, the moves, and `fen`, empty where a game starts as usual
-    (gpt_cchess): a file, or a directory with train and valid (and test) files. Without it, the
-    sample in examples/data.
+    (gpt_cchess): a file, or a directory with train and valid (and test) files.
 --play: red or black: you play against it, moves written as h2e2. Without it, it plays red against
     one who moves at random.
 
 Reference: https://kexue.fm/archives/7877
 """
 
+import argparse
 import random
 import re
 
-from json_lines import read_lines
-from seq2seq import generate_all, read_or_cut, text_batches, train
-from trials import DATA, arguments, show_scores
+import keras
+import numpy as np
+from sample import DATA, OUTPUT
 from xiangqi import Board, squares
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.generation import Trie, generate
-
-args = arguments(
-    __doc__,
-    data=f"{DATA}/games",
-    maxlen=(512, 128),
-    max_new_tokens=4,
-    batch_size=16,
-    epochs=(5, 20),
-    learning_rate=(2e-5, 2e-3),
-    scored=200,
-    plies=30,
-    play="",
+from bert4keras_lite.data import (
+    Batches,
+    next_token_labels,
+    read_json_lines,
+    read_splits,
+    sequence_padding,
 )
+from bert4keras_lite.generation import Trie, generate, generate_all
+from bert4keras_lite.losses import sequence_crossentropy
+from bert4keras_lite.optimizers import AdamW, linear_decay
+from bert4keras_lite.training import BestEpoch
+
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA / "games")
+parser.add_argument("--maxlen", type=int, help="512, or 128 for tiny-zh")
+parser.add_argument("--batch-size", type=int, default=16)
+parser.add_argument("--epochs", type=int, help="5, or 20 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 2e-3 for tiny-zh")
+parser.add_argument("--scored", type=int, default=200)
+parser.add_argument("--plies", type=int, default=30)
+parser.add_argument("--play", default="")
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+args.maxlen = args.maxlen or (128 if is_small else 512)
+args.epochs = args.epochs or (20 if is_small else 5)
+args.learning_rate = args.learning_rate or (2e-3 if is_small else 2e-5)
+keras.utils.set_random_seed(args.seed)
 SIGNS = "abcdefghi0123456789"
 
 
 def game(row):
-    """The moves of a game, up to the first that is not legal; none if it starts otherwise."""
+    """The moves of a game, up to the first that is not legal; None if it starts otherwise."""
     if row["fen"]:
-        return []
+        return None
     signs = re.findall("[a-i][0-9]", "".join(row["iccs"]).lower())
     board, moves = Board(), []
     for move in map("".join, zip(signs[::2], signs[1::2], strict=False)):
@@ -56,24 +72,27 @@ def game(row):
             break
         board.push(move)
         moves.append(move)
-    return [moves] if moves else []
+    return moves or None
 
 
-def read_games(path):
-    return read_lines(path, game, '{"iccs": "h2e2h9g7...", "fen": ""}')
-
-
-# the data; 0, padding, is also what a game begins with
+# the data; 0 is padding, 1 begins a game
 tokenizer = load_tokenizer(args.checkpoint)
 ids = {sign: number for number, sign in enumerate(SIGNS, 2)}
-samples = read_or_cut(args.data, read_games)
+samples = read_splits(args.data, lambda path: read_json_lines(path, game))
 
 
 def encode(moves):
     return [1, *(ids[sign] for sign in "".join(moves))][: args.maxlen]
 
 
-batches = text_batches([encode(moves) for moves in samples["train"]], args, shuffle=True)
+def collate(rows, length):
+    """Games, in which every sign is to be predicted."""
+    ids = sequence_padding(rows, length).astype("int32")
+    return (ids, np.zeros_like(ids)), next_token_labels(ids, ids > 0)
+
+
+rows = [encode(moves) for moves in samples["train"]]
+train = Batches(rows, args.batch_size, collate, shuffle=True, buckets=4, length=len)
 
 # the model: of the vocabulary, padding, [CLS] and the signs are kept
 model = build_transformer_model(
@@ -93,14 +112,15 @@ def decode(tokens):
     return "".join(SIGNS[token - 2] for token in tokens if token > 1)
 
 
-def score(games):
-    """Of the moves it writes freely: how many are legal, how many are those of the game."""
+def evaluate(games):
+    """The fractions of generated moves that are legal, and that are those of the game."""
     positions = [(moves, i) for moves in games for i in range(2, len(moves), 3)]
     positions = [(moves, i) for moves, i in positions if 4 * i + 5 <= args.maxlen]
     chosen = random.Random(0).sample(positions, min(args.scored, len(positions)))
-    written = generate_all(model, [encode(moves[:i]) for moves, i in chosen], args)
+    prompts = [encode(moves[:i]) for moves, i in chosen]
+    rows = generate_all(model, prompts, 4, args.batch_size)
     legal = right = 0
-    for (moves, i), (best, *_) in zip(chosen, written, strict=True):
+    for (moves, i), (best, *_) in zip(chosen, rows, strict=True):
         board, move = Board(), decode(best.ids)
         for earlier in moves[:i]:
             board.push(earlier)
@@ -109,8 +129,17 @@ def score(games):
     return {"legal": legal / len(chosen), "as_played": right / len(chosen)}
 
 
-train(model, batches, args, lambda: score(samples["valid"]), "chess")
-show_scores(score(samples["test"]))
+# the training
+schedule = linear_decay(args.epochs * len(train))
+optimizer = AdamW(args.learning_rate, weight_decay=0.01, lr_schedule=schedule)
+model.compile(optimizer, sequence_crossentropy)
+model.optimizer.build(model.trainable_variables)  # one trace
+best = BestEpoch(lambda: evaluate(samples["valid"]), OUTPUT / "chess.weights.h5")
+model.fit(train, epochs=args.epochs, callbacks=[best])
+
+# the result
+scores = evaluate(samples["test"])
+print("test:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
 
 # a game

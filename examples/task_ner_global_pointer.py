@@ -1,104 +1,165 @@
 """Finds entities, also nested ones: a Chinese BERT with GlobalPointer.
 
-    python examples/task_ner_global_pointer.py [--checkpoint DIR] [--data DIR] [--seeds N]
+    python examples/task_ner_global_pointer.py [--checkpoint DIR] [--data DIR] [--method efficient]
 
-For each type, every pair of tokens gets a score: does an entity go from this one to that one? The
-pairs with a score above 0 are the answer. Rotary positions tell the scores how far apart two
-tokens are; the first of the three rows does without. The efficient form finds the pairs once for
-all types, and tells these apart by two numbers a token.
+For each type, every pair of tokens has a logit: is it the first and the last token of an entity? Pairs
+with a logit above 0 are the prediction. Rotary positions tell the layer how far apart two tokens are
+(`--method without-rotary` does without). The efficient form computes the pairs once for all types, and
+distinguishes these by two numbers for each token.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train and dev files of CLUENER (JSON lines), or of People's Daily,
-    Weibo or MSRA (a character and its tag a line). Without it, the sample in examples/data.
+    Weibo or MSRA (a character and its tag a line).
 
 Reference: Su et al., "Global Pointer", arXiv 2208.03054; https://kexue.fm/archives/8373, 8877.
 """
 
-from functools import partial
+import argparse
+from itertools import accumulate
 
 import keras
 import numpy as np
-from labeling import Spans, read_entities, read_splits, show, straight_down
-from trials import DATA, OUTPUT, KeepBest, arguments, compare
+from keras import ops
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite.data import (
+    Batches,
+    pad_samples,
+    read_columns,
+    read_json_lines,
+    read_splits,
+)
 from bert4keras_lite.layers import EfficientGlobalPointer, GlobalPointer
 from bert4keras_lite.losses import multilabel_categorical_crossentropy
-from bert4keras_lite.optimizers import AdamW
+from bert4keras_lite.metrics import bio_spans, span_scores
+from bert4keras_lite.optimizers import AdamW, linear_decay
 from bert4keras_lite.pipelines import save_tagger
+from bert4keras_lite.spans import character_spans, token_spans
+from bert4keras_lite.training import BestEpoch
 
-args = arguments(
-    __doc__,
-    seeds=3,
-    data=DATA / "entities",
-    maxlen=128,
-    batch_size=16,
-    epochs=(5, 10),
-    learning_rate=(2e-5, 1e-3),
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA / "entities")
+parser.add_argument(
+    "--method", choices=["GlobalPointer", "efficient", "without-rotary"], default="GlobalPointer"
+)
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--batch-size", type=int, default=16)
+parser.add_argument("--epochs", type=int, help="5, or 10 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+epochs = args.epochs or (10 if is_small else 5)
+learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+keras.utils.set_random_seed(args.seed)
 tokenizer = load_tokenizer(args.checkpoint)
 
+
 # the data
-samples = read_splits(args.data, read_entities)
-kinds = sorted({kind for _, spans in samples["train"] for *_, kind in spans})
+def read(path):
+    """(text, set of (start, end, type)) for each text of a file."""
+    return read_json_lines(path, cluener) if path.suffix == ".json" else tagged(path)
 
 
-def target(spans, size, length):
-    """1 for each type and pair of first and last token of an entity: `(types, length, length)`."""
-    target = np.zeros((len(kinds), length, length), "float32")
-    for start, end, kind in spans:
-        target[kinds.index(kind), start, end - 1] = 1
-    return target
+def cluener(row):
+    """A line of CLUENER, whose ends are included; None for those of its test file."""
+    if "label" not in row:
+        return None
+    mentions = [(type_, spans) for type_, names in row["label"].items() for spans in names.values()]
+    return row["text"], {
+        (start, end + 1, type_) for type_, spans in mentions for start, end in spans
+    }
 
 
-train = Spans(samples["train"], tokenizer, args, target, shuffle=True)
-valid, test = (Spans(samples[split], tokenizer, args) for split in ("valid", "test"))
+def tagged(path):
+    """A character and its tag a line; in Weibo with its place in the word, as in 科0 技1."""
+    samples, sentences = [], read_columns(path)
+    for line in (line for sentence in sentences for line in sentence if len(line) != 2):
+        raise SystemExit(f"{path}: expected lines of a character and its tag, got {line}.")
+    is_numbered = all(len(c) > 1 and c[-1].isdigit() for sentence in sentences for c, _ in sentence)
+    for sentence in sentences:
+        characters = [c[:-1] if is_numbered else c for c, _ in sentence]
+        ends = [0, *accumulate(map(len, characters))]
+        spans = bio_spans([tag for _, tag in sentence])
+        spans = {(ends[start], ends[end], type_) for start, end, type_ in spans}
+        samples.append(("".join(characters), spans))
+    return samples
 
 
-def pairs_loss(y_true, scores):
-    """For each type, the pairs that are an entity against all others; summed over the types."""
-    rows = keras.ops.shape(scores)[:2]
-    y_true, scores = (keras.ops.reshape(x, (*rows, -1)) for x in (y_true, scores))
-    return keras.ops.sum(multilabel_categorical_crossentropy(y_true, scores), axis=-1)
+samples = read_splits(args.data, read)
+types = sorted({type_ for _, spans in samples["train"] for *_, type_ in spans})
 
 
-models = {}
+def batches(samples, **options):
+    """Batches of token ids and segment ids, and of the pairs of tokens that are entities."""
+    rows = []
+    for text, spans in samples:
+        ids, segments, offsets = tokenizer.encode(text, maxlen=args.maxlen, return_offsets=True)
+        rows.append((ids, segments, token_spans(spans, offsets)))
+    return Batches(rows, args.batch_size, collate, length=lambda row: len(row[0]), **options)
 
 
-def fit(layer, **options):
-    """Trains one model; gives its decoding and its F1."""
-    bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
-    pointers = layer(len(kinds), 64, name="pointers", **options)
-    model = keras.Model(bert.inputs, pointers(bert.output))
-
-    def decode(inputs):
-        found = [set() for _ in inputs[0]]
-        scores = model.predict_on_batch(inputs)
-        for row, kind, start, last in np.argwhere(scores > 0).tolist():
-            found[row].add((start, last + 1, kinds[kind]))
-        return found
-
-    schedule = straight_down(args.epochs, train.batches)
-    model.compile(AdamW(args.learning_rate, lr_schedule=schedule), pairs_loss)
-    model.optimizer.build(model.trainable_variables)  # one trace
-    keep_best = KeepBest(lambda: {"f1": valid.score(decode)}, "pointers")
-    model.fit(train.batches, epochs=args.epochs, callbacks=[keep_best])
-    models[layer] = model
-    return decode, test.score(decode)
+def collate(rows, length):
+    """Labels `(batch, types, length, length)`: 1 for first and last token of an entity."""
+    labels = np.zeros((len(rows), len(types), length, length), "float32")
+    for i, (_, _, spans) in enumerate(rows):
+        for start, end, type_ in spans:
+            labels[i, types.index(type_), start, end - 1] = 1
+    return pad_samples([(ids, segments) for ids, segments, _ in rows], length), labels
 
 
-decoders, scores = compare(
-    {
-        "without rotary positions": partial(fit, GlobalPointer, RoPE=False),
-        "GlobalPointer": partial(fit, GlobalPointer),
-        "EfficientGlobalPointer": partial(fit, EfficientGlobalPointer),
-    },
-    args.seeds,
-    metric="F1",
-)
-for text, spans in list(zip(test.texts, test.predict(decoders["GlobalPointer"]), strict=True))[:5]:
-    show(text, spans)
-save_tagger(OUTPUT / "pointers", models[GlobalPointer], kinds, tokenizer)
-print(
-    f"For a server: python -m bert4keras_lite serve {args.checkpoint} --ner {OUTPUT / 'pointers'}"
-)
+# the model
+bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
+if args.method == "efficient":
+    pointers = EfficientGlobalPointer(len(types), 64, name="pointers")
+else:
+    is_rotary = args.method == "GlobalPointer"
+    pointers = GlobalPointer(len(types), 64, RoPE=is_rotary, name="pointers")
+model = keras.Model(bert.inputs, pointers(bert.output))
+
+
+def pairs_loss(y_true, logits):
+    """For each type, the pairs that are entities against all others; the sum over the types."""
+    rows = ops.shape(logits)[:2]
+    y_true, logits = (ops.reshape(x, (*rows, -1)) for x in (y_true, logits))
+    return ops.sum(multilabel_categorical_crossentropy(y_true, logits), axis=-1)
+
+
+def predict(samples):
+    """The entities of each text, sets of (start, end, type)."""
+    entities = []
+    # batch by batch, as the logits of all pairs of all texts take much memory
+    logits = (row for inputs, _ in batches(samples) for row in model.predict_on_batch(inputs))
+    for (text, _), row in zip(samples, logits, strict=True):
+        *_, offsets = tokenizer.encode(text, maxlen=args.maxlen, return_offsets=True)
+        pairs = np.argwhere(row > 0).tolist()
+        spans = {(start, last + 1, types[i]) for i, start, last in pairs}
+        entities.append(character_spans(spans, offsets))
+    return entities
+
+
+def f1(samples):
+    return span_scores([spans for _, spans in samples], predict(samples)).f1
+
+
+# the training
+train = batches(samples["train"], shuffle=True, buckets=4)
+model.compile(AdamW(learning_rate, lr_schedule=linear_decay(epochs * len(train))), pairs_loss)
+model.optimizer.build(model.trainable_variables)  # one trace
+best = BestEpoch(lambda: {"f1": f1(samples["valid"])}, OUTPUT / "pointers.weights.h5")
+model.fit(train, epochs=epochs, callbacks=[best])
+
+# the result
+few = samples["test"][:5]
+for (text, _), spans in zip(few, predict(few), strict=True):
+    print(text)
+    for start, end, type_ in sorted(spans):
+        print(f"    {text[start:end]} ({type_})")
+print(f"test F1: {f1(samples['test']):.4f}")
+folder = OUTPUT / "pointers"
+save_tagger(folder, model, types, tokenizer)
+print(f"For a server: python -m bert4keras_lite serve {args.checkpoint} --ner {folder}")

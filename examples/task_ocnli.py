@@ -1,81 +1,88 @@
 """Does the second sentence follow from the first, contradict it, or neither?
 
-    python examples/task_ocnli.py [--checkpoint DIR] [--data DIR] [--seeds N]
+    python examples/task_ocnli.py [--checkpoint DIR] [--data DIR] [--sentences second]
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory of OCNLI's or CMNLI's files: train.json (or train.50k.json, .30k, .10k), dev.json;
-    JSON lines with sentence1, sentence2 and label. Rows on which the annotators did not agree ("-")
-    are left out. Without it, the sample in examples/data/inference.
+`--sentences second` reads the second sentence alone: how far it gets shows how much the sentences give
+away without the first one.
 
-The plain model is trained beside one that reads only the second sentence: what that one knows, the
-writers of the sentences gave away.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with OCNLI or CMNLI: train.json (or train.50k.json, .30k, .10k) and dev.json, whose
+    lines are {"sentence1": "...", "sentence2": "...", "label": "neutral"}. Lines on which the
+    annotators did not agree (label "-") are left out.
 """
 
-from functools import partial
+import argparse
+from pathlib import Path
 
 import keras
-from iflytek import classifier
-from json_lines import read_lines
-from trials import DATA, arguments, compare, save, train_and_test
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.data import Batches
+from bert4keras_lite.data import Batches, read_json_lines
 
-args = arguments(
-    __doc__,
-    seeds=3,
-    data=DATA / "inference",
-    maxlen=128,
-    batch_size=32,
-    epochs=(3, 8),
-    learning_rate=(2e-5, 1e-3),
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA / "inference")
+parser.add_argument("--sentences", choices=["both", "second"], default="both")
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--batch-size", type=int, default=32)
+parser.add_argument("--epochs", type=int, help="3, or 8 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+epochs = args.epochs or (8 if is_small else 3)
+learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+keras.utils.set_random_seed(args.seed)
 tokenizer = load_tokenizer(args.checkpoint)
+
+# the data
 NAMES = ["entailment", "neutral", "contradiction"]
 
 
-def read(path):
-    """(sentence, sentence, number of the label)."""
-    rows = read_lines(path, lambda row: [row], '{"sentence1": ..., "sentence2": ..., "label": ...}')
-    return [
-        (row["sentence1"], row["sentence2"], NAMES.index(row["label"]))
-        for row in rows
-        if row["label"] in NAMES
-    ]
+def sample(row):
+    """(sentence, sentence, number of the label) of a line."""
+    if row["label"] == "-":
+        return None
+    return row["sentence1"], row["sentence2"], NAMES.index(row["label"])
 
 
-files = [*(f"train{size}.json" for size in ("", ".50k", ".30k", ".10k")), "dev.json"]
-train, test = map(read, train_and_test(args.data, files))
+def batches(samples, **options):
+    rows = []
+    for first, second, label in samples:
+        sentences = [first, second] if args.sentences == "both" else [second]
+        rows.append((tokenizer.encode(*sentences, maxlen=args.maxlen), label))
+    return Batches(rows, args.batch_size, **options)
 
 
-def batches(rows, both=True, **options):
-    samples = [
-        (tokenizer.encode(*([first, second] if both else [second]), maxlen=args.maxlen), label)
-        for first, second, label in rows
-    ]
-    return Batches(samples, args.batch_size, buckets=4, **options)
+files = [Path(args.data) / f"train{size}.json" for size in ("", ".50k", ".30k", ".10k")]
+train_file = next((file for file in files if file.is_file()), files[0])
+train = read_json_lines(train_file, sample)
+test = read_json_lines(Path(args.data) / "dev.json", sample)  # the test labels are not public
 
-
-def fit(both):
-    bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
-    model = classifier(bert, keras.layers.Dense(len(NAMES), name="classifier"))
-    model.compile(
-        keras.optimizers.AdamW(args.learning_rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        jit_compile=args.jit_compile,
-    )
-    model.optimizer.build(model.trainable_variables)  # one trace
-    model.fit(batches(train, both, shuffle=True), epochs=args.epochs)
-    return model, model.evaluate(batches(test, both), verbose=0)[1]
-
-
-models, scores = compare(
-    {"second alone": partial(fit, False), "both sentences": partial(fit, True)}, args.seeds
+# the model
+bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
+x = bert.output[:, 0]  # the [CLS] vector
+x = keras.layers.Dropout(0.1)(x)
+x = keras.layers.Dense(len(NAMES), name="classifier")(x)
+model = keras.Model(bert.inputs, x)
+model.compile(
+    keras.optimizers.AdamW(learning_rate),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
 )
-save(models["both sentences"], "ocnli")
-inputs = batches(test[:8])
-guesses = inputs.restore(models["both sentences"].predict(inputs, verbose=0)).argmax(axis=1)
-print("\nright | found | sentences")
+model.optimizer.build(model.trainable_variables)  # one trace
+
+# the training
+model.fit(batches(train, shuffle=True, buckets=4), epochs=epochs)
+OUTPUT.mkdir(exist_ok=True)
+model.save_weights(OUTPUT / "ocnli.weights.h5")
+
+# the result
+print(f"test accuracy: {model.evaluate(batches(test), verbose=0)[1]:.4f}")
+guesses = model.predict(batches(test[:8]), verbose=0).argmax(axis=1)
+print("\ntrue | predicted | sentences")
 for (first, second, label), guess in zip(test[:8], guesses, strict=True):
     print(f"{NAMES[label]} | {NAMES[guess]} | {first} / {second}")

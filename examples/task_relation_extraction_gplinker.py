@@ -1,59 +1,126 @@
-"""Who wrote what, who was born where: triples of subject, predicate and object, all at once.
+"""Who wrote what, who was born where: triples of subject, predicate and object, with GPLinker.
 
-    python examples/task_relation_extraction_gplinker.py [--checkpoint DIR] [--data DIR] [--seeds N]
+    python examples/task_relation_extraction_gplinker.py [--checkpoint DIR] [--data DIR]
 
-GPLinker scores pairs of tokens with GlobalPointers: which are first and last token of a subject or
-of an object, and, for each predicate, which are the first tokens of its subject and object, and
-which the last ones. A triple is what all of these agree on. Almost all of the pairs are negative,
-so the loss gets the few others by their numbers (sparse multilabel cross entropy). F1 is printed
-for the weights as they are trained, and for their moving average (EMA).
+GPLinker scores pairs of tokens with GlobalPointers: first and last token of a subject or of an object,
+and, for each predicate, the first tokens of its subject and its object, and their last tokens. A triple
+is where all of these agree. Almost all pairs are negative, so the labels are the indices of the few
+others (sparse multilabel cross entropy). F1 is printed for the trained weights and for their moving
+average (EMA).
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory with the train and dev files of DuIE (JSON lines). Without it, the sample in
-    examples/data.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with the train and dev files of DuIE (JSON lines).
 
 Reference: https://kexue.fm/archives/8888; the loss: arXiv 2208.02955.
 """
 
+import argparse
+
 import keras
 import numpy as np
-from labeling import Triples, read_splits, read_triples
-from trials import DATA, OUTPUT, arguments, compare
+from keras import ops
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.data import sequence_padding
-from bert4keras_lite.files import saving
+from bert4keras_lite.data import (
+    Batches,
+    pad_samples,
+    read_json_lines,
+    read_splits,
+    sequence_padding,
+)
 from bert4keras_lite.layers import GlobalPointer
 from bert4keras_lite.losses import sparse_multilabel_categorical_crossentropy
+from bert4keras_lite.metrics import triple_scores
 from bert4keras_lite.optimizers import AdamW
+from bert4keras_lite.spans import token_spans
 
-args = arguments(
-    __doc__,
-    seeds=3,
-    data=DATA / "triples",
-    maxlen=128,
-    batch_size=16,
-    epochs=(10, 20),
-    learning_rate=(2e-5, 1e-3),
-    ema_momentum=(0.999, 0.95),
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA / "triples")
+parser.add_argument("--ema-momentum", type=float, help="0.999, or 0.95 for tiny-zh")
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--batch-size", type=int, default=16)
+parser.add_argument("--epochs", type=int, help="10, or 20 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+epochs = args.epochs or (20 if is_small else 10)
+learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+ema_momentum = args.ema_momentum or (0.95 if is_small else 0.999)
+keras.utils.set_random_seed(args.seed)
 tokenizer = load_tokenizer(args.checkpoint)
 
+
 # the data
-samples = read_splits(args.data, read_triples)
+def read(path):
+    """(text, set of (subject, predicate, object)) of each line of DuIE that has triples."""
+
+    def sample(row):
+        triples = row.get("spo_list", [])
+        triples = {(t["subject"], t["predicate"], t["object"]) for t in triples}
+        return (row["text"], triples) if triples else None
+
+    return read_json_lines(path, sample)
+
+
+def encode(text):
+    return tokenizer.encode(text, maxlen=args.maxlen, return_offsets=True)
+
+
+def in_tokens(text, triples, offsets):
+    """((start, end), predicate, (start, end)): the first mentions of subject and object."""
+    spans = set()
+    for subject, predicate, object_ in triples:
+        mentions = []
+        for name in (subject, object_):
+            start = text.lower().find(name.lower())
+            mentions += token_spans({(start, start + len(name), "")}, offsets)
+        if len(mentions) == 2:
+            spans.add((mentions[0][:2], predicate, mentions[1][:2]))
+    return spans
+
+
+def in_text(text, triples, offsets):
+    """The names of triples of tokens."""
+
+    def name(span):
+        return text[offsets[span[0]][0] : offsets[span[1] - 1][1]]
+
+    return {(name(subject), predicate, name(object_)) for subject, predicate, object_ in triples}
+
+
+samples = read_splits(args.data, read)
 predicates = sorted({predicate for _, triples in samples["train"] for _, predicate, _ in triples})
 MOST = 2 * max(len(triples) for _, triples in samples["train"])  # no head has more pairs
 
 
-def target(triples, size, length):
-    """The numbers of the pairs that are meant, `(heads, MOST)` for each of the outputs."""
+def batches(samples, **options):
+    rows = []
+    for text, triples in samples:
+        ids, segments, offsets = encode(text)
+        rows.append((ids, segments, in_tokens(text, triples, offsets)))
+    return Batches(rows, args.batch_size, collate, length=lambda row: len(row[0]), **options)
+
+
+def collate(rows, length):
+    inputs = pad_samples([(ids, segments) for ids, segments, _ in rows], length)
+    targets = [target(triples, length) for *_, triples in rows]
+    return inputs, {name: np.stack([row[name] for row in targets]) for name in targets[0]}
+
+
+def target(triples, length):
+    """The indices of the positive pairs, `(heads, MOST)` for each of the outputs."""
     entities = [set(), set()]
     firsts, lasts = ([set() for _ in predicates] for _ in range(2))
-    for (start, end), predicate, (begin, behind) in triples:
+    for (start, end), predicate, (object_start, object_end) in triples:
         entities[0].add((start, end - 1))
-        entities[1].add((begin, behind - 1))
-        firsts[predicates.index(predicate)].add((start, begin))
-        lasts[predicates.index(predicate)].add((end - 1, behind - 1))
+        entities[1].add((object_start, object_end - 1))
+        firsts[predicates.index(predicate)].add((start, object_start))
+        lasts[predicates.index(predicate)].add((end - 1, object_end - 1))
     return {
         name: sequence_padding(
             [[i * length + j for i, j in sorted(pairs)] for pairs in heads], MOST, -1, dtype="int32"
@@ -62,77 +129,65 @@ def target(triples, size, length):
     }
 
 
-train = Triples(samples["train"], tokenizer, args, target, shuffle=True)
-test = Triples(samples["test"], tokenizer, args)
-
-
 # the model
-def pairs_loss(y_true, scores):
-    """For each head, the pairs that are meant against all others; summed over the heads."""
-    scores = keras.ops.reshape(scores, (*keras.ops.shape(scores)[:2], -1))
-    return keras.ops.sum(sparse_multilabel_categorical_crossentropy(y_true, scores), axis=-1)
+bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
+# subject and object may be in any order and at any distance
+anywhere = {"RoPE": False, "tril_mask": False}
+pointers = {
+    "entities": GlobalPointer(2, 64, name="entities"),
+    "firsts": GlobalPointer(len(predicates), 64, name="firsts", **anywhere),
+    "lasts": GlobalPointer(len(predicates), 64, name="lasts", **anywhere),
+}
+model = keras.Model(bert.inputs, {name: layer(bert.output) for name, layer in pointers.items()})
 
 
-def linker():
-    bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
-    # subject and object may stand in any order and at any distance
-    anywhere = {"RoPE": False, "tril_mask": False}
-    pointers = {
-        "entities": GlobalPointer(2, 64, name="entities"),
-        "firsts": GlobalPointer(len(predicates), 64, name="firsts", **anywhere),
-        "lasts": GlobalPointer(len(predicates), 64, name="lasts", **anywhere),
-    }
-    outputs = {name: layer(bert.output) for name, layer in pointers.items()}
-    return keras.Model(bert.inputs, outputs)
+def pairs_loss(y_true, logits):
+    """For each head, the positive pairs against all others; the sum over the heads."""
+    logits = ops.reshape(logits, (*ops.shape(logits)[:2], -1))
+    return ops.sum(sparse_multilabel_categorical_crossentropy(y_true, logits), axis=-1)
 
 
-def decode(inputs):
-    """The triples on which entities, first tokens and last tokens agree."""
-    scores = model.predict_on_batch(inputs)
+def predict(samples):
+    """The triples of each text on which entities, first tokens and last tokens agree."""
+    heads = []
+    for inputs, _ in batches(samples):
+        logits = model.predict_on_batch(inputs)
+        heads += zip(*(logits[name] > 0 for name in ("entities", "firsts", "lasts")), strict=True)
     found = []
-    for entities, firsts, lasts in zip(
-        *(scores[name] > 0 for name in ("entities", "firsts", "lasts")), strict=True
-    ):
+    for (text, _), (entities, firsts, lasts) in zip(samples, heads, strict=True):
         subjects, objects = (np.argwhere(pairs) for pairs in entities)
-        found.append(
-            {
-                ((start, end + 1), predicates[i], (begin, behind + 1))
-                for start, end in subjects
-                for begin, behind in objects
-                for i in np.flatnonzero(firsts[:, start, begin] & lasts[:, end, behind])
-            }
-        )
+        triples = {
+            ((start, last + 1), predicates[i], (object_start, object_last + 1))
+            for start, last in subjects
+            for object_start, object_last in objects
+            for i in np.flatnonzero(firsts[:, start, object_start] & lasts[:, last, object_last])
+        }
+        found.append(in_text(text, triples, encode(text)[2]))
     return found
 
 
+def f1(samples):
+    return triple_scores([triples for _, triples in samples], predict(samples)).f1
+
+
 # the training
-def fit():
-    """As trained."""
-    global model
-    model = linker()
-    warm_up = len(train.batches)
-    optimizer = AdamW(
-        args.learning_rate, lr_schedule={warm_up: 1.0}, ema_momentum=args.ema_momentum
-    )
-    model.compile(optimizer, dict.fromkeys(model.output_names, pairs_loss))
-    model.optimizer.build(model.trainable_variables)  # one trace
-    inputs, targets = train.batches[0]
-    model.compute_loss(y=targets, y_pred=model(inputs))  # of several losses, too
-    model.fit(train.batches, epochs=args.epochs)
-    return model, test.score(decode)
+train = batches(samples["train"], shuffle=True, buckets=4)
+warm_up = len(train)
+model.compile(
+    AdamW(learning_rate, lr_schedule={warm_up: 1.0}, ema_momentum=ema_momentum),
+    dict.fromkeys(model.output_names, pairs_loss),
+)
+model.optimizer.build(model.trainable_variables)  # one trace
+inputs, targets = train[0]
+model.compute_loss(y=targets, y_pred=model(inputs))  # of several losses, too
+model.fit(train, epochs=epochs)
 
-
-def average():
-    """The same model with the moving average of its weights."""
-    with model.optimizer.averaged_weights():
-        return model, test.score(decode)
-
-
-_, scores = compare({"as trained": fit, "moving average": average}, args.seeds, metric="F1")
-
-# the result: the average of the last seed
+# the result
+print(f"as trained: F1 {f1(samples['test']):.4f}")
 model.optimizer.apply_ema_weights()
-with saving(OUTPUT) as folder:  # interrupted, it leaves what was there before
-    model.save_weights(folder / "gplinker.weights.h5")
-for text, triples in list(zip(test.texts, test.predict(decode), strict=True))[:5]:
+OUTPUT.mkdir(exist_ok=True)
+model.save_weights(OUTPUT / "gplinker.weights.h5")
+few = samples["test"][:5]
+for (text, _), triples in zip(few, predict(few), strict=True):
     print(text, *sorted(map(" / ".join, triples)), sep="\n    ")
+print(f"test F1, moving average: {f1(samples['test']):.4f}")

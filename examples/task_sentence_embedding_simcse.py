@@ -1,59 +1,91 @@
-"""Sentence vectors from sentences alone: nobody says which are alike (unsupervised SimCSE).
+"""Sentence vectors from sentences alone, without labels: unsupervised SimCSE.
 
-    python examples/task_sentence_embedding_simcse.py [--checkpoint DIR] [--data DIR] [--seeds N]
+    python examples/task_sentence_embedding_simcse.py [--checkpoint DIR] [--data DIR]
 
-Each sentence goes through the model twice, and dropout makes two vectors of it: they shall find one
-another among those of all other sentences of the batch (Gao et al., arXiv 2104.08821). The vectors
-are tested on scored pairs, before and after.
+Each sentence goes through the model twice, and dropout makes two vectors of it. Each vector must be
+closest to its twin among all vectors of the batch (in-batch negatives; Gao et al., arXiv 2104.08821).
+The vectors are tested on scored pairs, before and after the training.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory of STS-B's, LCQMC's or AFQMC's files: see sentence_vectors.py.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with train.txt, dev.txt and test.txt of STS-B, LCQMC or AFQMC, whose lines are
+    text TAB text TAB similarity (0 to 5, or 0 or 1). The first of these files is for training, the
+    last for testing.
 """
 
-from functools import partial
+import argparse
+from pathlib import Path
 
 import keras
-from sentence_vectors import read, sentence_model, show, test_score
-from trials import DATA, arguments, compare, save
+import numpy as np
+from sample import DATA, OUTPUT
 
-from bert4keras_lite import load_tokenizer
-from bert4keras_lite.data import Batches
+from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite.data import Batches, read_tsv
+from bert4keras_lite.layers import GlobalAveragePooling1D
 from bert4keras_lite.losses import simcse
+from bert4keras_lite.metrics import spearman
 from bert4keras_lite.training import dropout_pairs
 
-args = arguments(
-    __doc__,
-    seeds=3,
-    data=DATA / "sts",
-    maxlen=64,
-    batch_size=64,
-    epochs=(1, 3),
-    learning_rate=(1e-5, 3e-4),
-    dropout_rate=0.1,
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA / "sts")
+parser.add_argument("--dropout-rate", type=float, default=0.1)
+parser.add_argument("--maxlen", type=int, default=64)
+parser.add_argument("--batch-size", type=int, default=64)
+parser.add_argument("--epochs", type=int, help="1, or 3 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="1e-5, or 3e-4 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+epochs = args.epochs or (3 if is_small else 1)
+learning_rate = args.learning_rate or (3e-4 if is_small else 1e-5)
+keras.utils.set_random_seed(args.seed)
 tokenizer = load_tokenizer(args.checkpoint)
-train, test = read(args.data)
+
+# the data
+files = [Path(args.data) / f"{split}.txt" for split in ("train", "dev", "test")]
+files = [file for file in files if file.is_file()]
+if len(files) < 2:
+    raise SystemExit(f"{args.data}: expected two or more of train.txt, dev.txt and test.txt.")
+train, test = (read_tsv(files[i], (str, str, float)) for i in (0, -1))
 sentences = sorted({text for *pair, _ in train for text in pair})
-# Keras wants a label, the loss does not
-samples = [(tokenizer.encode(text, maxlen=args.maxlen), 0) for text in sentences]
+# Keras needs a label, the loss does not
+rows = [(tokenizer.encode(text, maxlen=args.maxlen), 0) for text in sentences]
+batches = Batches(rows, args.batch_size, shuffle=True, buckets=4)
 print(f"{len(sentences)} sentences without a score to train on")
 
-
-def fit(learn=True):
-    model = sentence_model(args.checkpoint, args.dropout_rate)
-    if learn:
-        model.compile(
-            keras.optimizers.AdamW(args.learning_rate), simcse, jit_compile=args.jit_compile
-        )
-        model.optimizer.build(model.trainable_variables)  # one trace
-        dropout_pairs(model)
-        batches = Batches(samples, args.batch_size, shuffle=True, buckets=4)
-        model.fit(batches, epochs=args.epochs)
-    return model, test_score(model, test, args)
+# the model
+bert = build_transformer_model(args.checkpoint, dropout_rate=args.dropout_rate)
+encoder = keras.Model(bert.inputs, GlobalAveragePooling1D()(bert.output))
+encoder.compile(keras.optimizers.AdamW(learning_rate), simcse)
+encoder.optimizer.build(encoder.trainable_variables)  # one trace
+dropout_pairs(encoder)
 
 
-models, scores = compare(
-    {"before": partial(fit, learn=False), "SimCSE": fit}, args.seeds, "Spearman's rank correlation"
-)
-save(models["SimCSE"], "simcse")
-show(models, test[:8], args)
+def cosines(pairs):
+    """The cosine of the two vectors of each pair, `(pairs,)`."""
+    texts = [text for pair in pairs for text in pair[:2]]
+    rows = [(tokenizer.encode(text, maxlen=args.maxlen),) for text in texts]
+    vectors = encoder.predict(Batches(rows, args.batch_size), verbose=0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors[::2] * vectors[1::2]).sum(axis=1)
+
+
+def evaluate(pairs):
+    """Spearman's rank correlation of the cosines with the similarities."""
+    return spearman(cosines(pairs), [similarity for *_, similarity in pairs])
+
+
+# the training
+print(f"before training: {evaluate(test):.4f}")
+encoder.fit(batches, epochs=epochs)
+OUTPUT.mkdir(exist_ok=True)
+encoder.save_weights(OUTPUT / "simcse.weights.h5")
+
+# the result
+print(f"test Spearman's rank correlation: {evaluate(test):.4f}")
+print("\ntrue | cosine | texts")
+for (first, second, similarity), value in zip(test[:8], cosines(test[:8]), strict=True):
+    print(f"{similarity:g} | {value:.2f} | {first} / {second}")

@@ -1,81 +1,86 @@
-"""Is a review positive or negative? Fine-tunes a Chinese ALBERT, at a rate that first rises.
+"""Is a review positive or negative? Fine-tunes a Chinese ALBERT, with learning rate warm-up.
 
     python examples/task_sentiment_albert.py [--checkpoint DIR] [--data DIR]
 
-All blocks of an ALBERT are the same block, so that it is small on disk, and every step of training
-moves all of it at once: hence the warm-up.
+All blocks of an ALBERT share their weights: it is small on disk, and every update changes all blocks
+at once, which makes warm-up important.
 
---checkpoint: an ALBERT, Google's, brightmart's or Hugging Face's files. Without it,
-    tiny-zh, each of whose blocks has weights of its own.
---data: reviews as task_sentiment_classification.py reads them. Without it, the sample in examples/data.
+--checkpoint: an ALBERT: Google's, brightmart's or Hugging Face's files. The default, tiny-zh, is not
+    one: each of its blocks has weights of its own.
+--data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships
+    (sentiment.train.data: text TAB label) or of ChnSentiCorp (train.tsv: label TAB text_a).
 """
 
 import argparse
 
 import keras
-from sentiment import read
-from trials import DATA, OUTPUT
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.data import Batches
+from bert4keras_lite.data import Batches, read_splits, read_tsv
 from bert4keras_lite.optimizers import AdamW
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--checkpoint")
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("--checkpoint", default="tiny-zh")
 parser.add_argument("--data", default=DATA)
 parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=32)
 parser.add_argument("--epochs", type=int, help="10, or 8 for tiny-zh")
 parser.add_argument("--learning-rate", type=float, help="1e-4, or 1e-3 for tiny-zh")
 args = parser.parse_args()
-checkpoint = args.checkpoint or "tiny-zh"
-learning_rate = args.learning_rate or (1e-4 if args.checkpoint else 1e-3)
-epochs = args.epochs or (10 if args.checkpoint else 8)
+is_small = args.checkpoint == "tiny-zh"
+epochs = args.epochs or (8 if is_small else 10)
+learning_rate = args.learning_rate or (1e-3 if is_small else 1e-4)
+tokenizer = load_tokenizer(args.checkpoint)
+
 
 # the data
-tokenizer = load_tokenizer(checkpoint)
-train, valid, test = (
-    Batches(
-        [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in rows],
-        args.batch_size,
-        shuffle=True,
-        buckets=8,
-    )
-    for rows in (read(args.data, *splits) for splits in (["train"], ["valid", "dev"], ["test"]))
-)
+def read(path):
+    """(text, label) pairs of a file of reviews; label 1 is positive."""
+    if path.name.startswith("sentiment."):  # bert4keras: text TAB label
+        return read_tsv(path)
+    if path.name in ("train.tsv", "dev.tsv", "test.tsv"):  # ChnSentiCorp: label TAB text
+        return [(text, label) for label, text in read_tsv(path, (int, str), header=True)]
+    return []
+
+
+batches = {}
+for split, samples in read_splits(args.data, read).items():
+    rows = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in samples]
+    batches[split] = Batches(rows, args.batch_size, shuffle=split == "train", buckets=8)
 
 # the model
-albert = build_transformer_model(checkpoint, dropout_rate=0.1)
-x = keras.layers.Dropout(0.1)(albert.output[:, 0])  # the [CLS] vector
-model = keras.Model(albert.inputs, keras.layers.Dense(2, name="classifier")(x))
-
-# the training: the rate rises during the first tenth of the updates, and falls to a tenth
-updates = epochs * len(train)
+albert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
+x = albert.output[:, 0]  # the [CLS] vector
+x = keras.layers.Dropout(0.1)(x)
+x = keras.layers.Dense(2, name="classifier")(x)
+model = keras.Model(albert.inputs, x)
+# the learning rate rises during the first tenth of the updates, and falls to a tenth
+updates = epochs * len(batches["train"])
 model.compile(
     AdamW(learning_rate, lr_schedule={updates // 10 + 1: 1.0, updates + 1: 0.1}),
     keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
 )
 model.optimizer.build(model.trainable_variables)  # one trace
+
+# the training
 OUTPUT.mkdir(exist_ok=True)
 best = OUTPUT / "sentiment_albert.weights.h5"
+checkpoints = keras.callbacks.ModelCheckpoint(
+    best, monitor="val_accuracy", save_best_only=True, save_weights_only=True
+)
 model.fit(
-    train,
-    epochs=epochs,
-    validation_data=valid,
-    callbacks=[
-        keras.callbacks.ModelCheckpoint(
-            best, monitor="val_accuracy", save_best_only=True, save_weights_only=True
-        )
-    ],
+    batches["train"], epochs=epochs, validation_data=batches["valid"], callbacks=[checkpoints]
 )
 model.load_weights(best)
 
 # the result
-accuracy = model.evaluate(test, verbose=0)[1]
+accuracy = model.evaluate(batches["test"], verbose=0)[1]
 print(f"test accuracy: {accuracy:.4f}, with {model.count_params():,} weights")
 texts = ["房间很不错，服务也很出色。", "质量很离谱，客服真的很糟心。"]
-for text, scores in zip(
-    texts, model.predict(tokenizer.encode_batch(texts), verbose=0), strict=True
-):
-    print("😀" if scores[1] > scores[0] else "😞", text)
+logits = model.predict(tokenizer.encode_batch(texts), verbose=0)
+for text, (negative, positive) in zip(texts, logits, strict=True):
+    print("😀" if positive > negative else "😞", text)

@@ -2,44 +2,52 @@
 
     python examples/task_sentiment_classification.py [--checkpoint DIR] [--data DIR]
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships, or
-    of ChnSentiCorp: see sentiment.py. Without it, the sample in examples/data.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships
+    (sentiment.train.data: text TAB label) or of ChnSentiCorp (train.tsv: label TAB text_a).
 """
 
 import argparse
 
 import keras
-from sentiment import read
-from trials import DATA, OUTPUT
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.data import Batches
+from bert4keras_lite.data import Batches, read_splits, read_tsv
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--checkpoint")
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("--checkpoint", default="tiny-zh")
 parser.add_argument("--data", default=DATA)
 parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=32)
 parser.add_argument("--epochs", type=int, help="3, or 8 for tiny-zh")
 parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
 args = parser.parse_args()
-checkpoint = args.checkpoint or "tiny-zh"
-learning_rate = args.learning_rate or (2e-5 if args.checkpoint else 1e-3)
-epochs = args.epochs or (3 if args.checkpoint else 8)
+is_small = args.checkpoint == "tiny-zh"
+epochs = args.epochs or (8 if is_small else 3)
+learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+tokenizer = load_tokenizer(args.checkpoint)
+
 
 # the data
-tokenizer = load_tokenizer(checkpoint)
+def read(path):
+    """(text, label) pairs of a file of reviews; label 1 is positive."""
+    if path.name.startswith("sentiment."):  # bert4keras: text TAB label
+        return read_tsv(path)
+    if path.name in ("train.tsv", "dev.tsv", "test.tsv"):  # ChnSentiCorp: label TAB text
+        return [(text, label) for label, text in read_tsv(path, (int, str), header=True)]
+    return []
+
+
 batches = {}
-for name, splits in (("train", ["train"]), ("valid", ["valid", "dev"]), ("test", ["test"])):
-    samples = [
-        (tokenizer.encode(text, maxlen=args.maxlen), label)
-        for text, label in read(args.data, *splits)
-    ]
-    batches[name] = Batches(samples, args.batch_size, shuffle=name == "train", buckets=8)
+for split, samples in read_splits(args.data, read).items():
+    rows = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in samples]
+    batches[split] = Batches(rows, args.batch_size, shuffle=split == "train", buckets=8)
 
 # the model
-bert = build_transformer_model(checkpoint, dropout_rate=0.1)
+bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
 x = bert.output[:, 0]  # the [CLS] vector
 x = keras.layers.Dropout(0.1)(x)
 x = keras.layers.Dense(2, name="classifier")(x)
@@ -54,15 +62,11 @@ model.optimizer.build(model.trainable_variables)  # one trace
 # the training
 OUTPUT.mkdir(exist_ok=True)
 best = OUTPUT / "sentiment.weights.h5"
+checkpoints = keras.callbacks.ModelCheckpoint(
+    best, monitor="val_accuracy", save_best_only=True, save_weights_only=True
+)
 model.fit(
-    batches["train"],
-    epochs=epochs,
-    validation_data=batches["valid"],
-    callbacks=[
-        keras.callbacks.ModelCheckpoint(
-            best, monitor="val_accuracy", save_best_only=True, save_weights_only=True
-        )
-    ],
+    batches["train"], epochs=epochs, validation_data=batches["valid"], callbacks=[checkpoints]
 )
 model.load_weights(best)
 
@@ -73,7 +77,6 @@ texts = [
     "质量很离谱，客服真的很糟心。",
     "虽然位置很差，但是早餐非常惊艳，值得推荐。",
 ]
-for text, scores in zip(
-    texts, model.predict(tokenizer.encode_batch(texts), verbose=0), strict=True
-):
-    print("😀" if scores[1] > scores[0] else "😞", text)
+logits = model.predict(tokenizer.encode_batch(texts), verbose=0)
+for text, (negative, positive) in zip(texts, logits, strict=True):
+    print("😀" if positive > negative else "😞", text)

@@ -1,74 +1,94 @@
-"""Is a review positive or negative? Learns from few labels and many texts without one.
+"""Is a review positive or negative? Learns from few labels and many texts without labels.
 
-    python examples/task_sentiment_virtual_adversarial_training.py [--checkpoint DIR] [--data DIR]
+    python examples/task_sentiment_virtual_adversarial_training.py [--checkpoint DIR] [--data DIR] [--epsilon E]
 
-Virtual adversarial training (Miyato et al., arXiv 1704.03976) needs no label: the token vectors of
-a text move in the direction in which the prediction changes the most, and the prediction shall not
-change. So besides the labelled batches it learns from texts that nobody has labelled.
+Virtual adversarial training (VAT; Miyato et al., arXiv 1704.03976) needs no labels: it penalizes how
+much the prediction changes when the token vectors of a text move by `epsilon` in the direction in
+which it changes the most. `--epsilon 0` trains on the labelled texts alone.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory of ChnSentiCorp's or bert4keras' reviews: see sentiment.py. Labels of the first
-    `labelled` texts of train are used; the other texts of train, and those of valid, are not told.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships
+    (sentiment.train.data: text TAB label) or of ChnSentiCorp (train.tsv: label TAB text_a). Only
+    the labels of the first `labelled` texts of train are used.
 """
 
-from functools import partial
+import argparse
 
 import keras
-from sentiment import read
-from trials import DATA, arguments, compare, save
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.data import Batches
+from bert4keras_lite.data import Batches, read_splits, read_tsv
 from bert4keras_lite.training import virtual_adversarial_training
 
-args = arguments(
-    __doc__,
-    seeds=3,
-    data=DATA,
-    labelled=200,
-    maxlen=128,
-    batch_size=32,
-    epochs=(10, 20),
-    learning_rate=(2e-5, 1e-3),
-    epsilon=1.0,
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA)
+parser.add_argument("--labelled", type=int, default=200)
+parser.add_argument("--epsilon", type=float, default=1.0)
+parser.add_argument("--maxlen", type=int, default=128)
+parser.add_argument("--batch-size", type=int, default=32)
+parser.add_argument("--epochs", type=int, help="10, or 20 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+epochs = args.epochs or (20 if is_small else 10)
+learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+keras.utils.set_random_seed(args.seed)
 tokenizer = load_tokenizer(args.checkpoint)
-train, valid, test = (read(args.data, *s) for s in (["train"], ["valid", "dev"], ["test"]))
-unlabelled = [text for text, _ in train[args.labelled :] + valid]
-train = train[: args.labelled]
-print(f"{len(train)} texts with labels, {len(unlabelled)} without")
 
 
-def batches(rows, **options):
-    samples = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in rows]
-    return Batches(samples, args.batch_size, buckets=4, **options)
+# the data
+def read(path):
+    """(text, label) pairs of a file of reviews; label 1 is positive."""
+    if path.name.startswith("sentiment."):  # bert4keras: text TAB label
+        return read_tsv(path)
+    if path.name in ("train.tsv", "dev.tsv", "test.tsv"):  # ChnSentiCorp: label TAB text
+        return [(text, label) for label, text in read_tsv(path, (int, str), header=True)]
+    return []
 
 
-def fit(epsilon=None):
-    data = batches(train, shuffle=True)
-    bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
-    x = keras.layers.Dropout(0.1)(bert.output[:, 0])  # the [CLS] vector
-    model = keras.Model(bert.inputs, keras.layers.Dense(2, name="classifier")(x))
-    if epsilon:
-        inputs = tokenizer.encode_batch(unlabelled, maxlen=args.maxlen)
-        virtual_adversarial_training(
-            model, "token_embedding", inputs, args.batch_size, epsilon=epsilon
-        )
-    model.compile(
-        keras.optimizers.AdamW(args.learning_rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        jit_compile=args.jit_compile,
+def batches(samples, **options):
+    rows = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in samples]
+    return Batches(rows, args.batch_size, **options)
+
+
+samples = read_splits(args.data, read)
+labelled, others = samples["train"][: args.labelled], samples["train"][args.labelled :]
+unlabelled = [text for text, _ in others + samples["valid"]]
+print(f"{len(labelled)} texts with labels, {len(unlabelled)} without")
+
+# the model
+bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
+x = bert.output[:, 0]  # the [CLS] vector
+x = keras.layers.Dropout(0.1)(x)
+x = keras.layers.Dense(2, name="classifier")(x)
+model = keras.Model(bert.inputs, x)
+if args.epsilon:
+    inputs = tokenizer.encode_batch(unlabelled, maxlen=args.maxlen)
+    virtual_adversarial_training(
+        model, "token_embedding", inputs, args.batch_size, epsilon=args.epsilon
     )
-    model.optimizer.build(model.trainable_variables)  # one trace
-    model.fit(data, epochs=args.epochs)
-    return model, model.evaluate(batches(test), verbose=0)[1]
+model.compile(
+    keras.optimizers.AdamW(learning_rate),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+)
+model.optimizer.build(model.trainable_variables)  # one trace
 
+# the training
+model.fit(batches(labelled, shuffle=True, buckets=4), epochs=epochs)
+OUTPUT.mkdir(exist_ok=True)
+model.save_weights(OUTPUT / "sentiment_vat.weights.h5")
 
-models, scores = compare({"plain": fit, "VAT": partial(fit, epsilon=args.epsilon)}, args.seeds)
-save(models["VAT"], "sentiment_vat")
-inputs = tokenizer.encode_batch([text for text, _ in test[:8]], maxlen=args.maxlen)
-guesses = [model.predict(inputs, verbose=0).argmax(axis=1) for model in models.values()]
-print(f"\nright | {' | '.join(models)} | text")
-for (text, label), *found in zip(test[:8], *guesses, strict=True):
-    print(*("😞😀"[i] for i in (label, *found)), text[:40], sep=" | ")
+# the result
+print(f"test accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")
+few = samples["test"][:8]
+print("\ntrue | predicted | text")
+for (text, label), guess in zip(
+    few, model.predict(batches(few), verbose=0).argmax(axis=1), strict=True
+):
+    print("😞😀"[label], "😞😀"[guess], text[:40], sep=" | ")

@@ -1,43 +1,54 @@
-"""On one topic, on one event? Six sub-tasks of matching news, one model that is told which it does.
+"""Same topic, same event? Six sub-tasks of matching news, one model that is conditioned on the sub-task.
 
-    python examples/task_sohu_matching.py [--checkpoint DIR] [--data DIR] [--seeds N]
+    python examples/task_sohu_matching.py [--checkpoint DIR] [--data DIR] [--models each]
 
-Two news, short or long: short-short, short-long, long-long; are they on one topic (A), on one event
-(B)? The sub-task is the condition of every layer normalization of a Chinese BERT: its embedding
-moves their scales and offsets, so that one model is six. Beside it, each sub-task is learned by a
-model of its own. The score is F1 of the matching pairs, averaged over the sub-tasks. Matching pairs are
-few, so from which score on a pair is called matching is chosen for each sub-task, on valid.
+Two news items, short or long (short-short, short-long, long-long): are they on the same topic (A), on
+the same event (B)? The sub-task is the condition of every layer normalization of a Chinese BERT: its
+embedding changes their scales and offsets. To compare: `--models each` trains a model for each
+sub-task. The score is F1 of the matching pairs, averaged over the sub-tasks. Matching pairs are few, so
+the threshold of a match is chosen for each sub-task, on valid.
 
-What is too long is shortened to whole sentences: the first, then those that share most with the
-other text, in their order.
+Texts that are too long are shortened to whole sentences: the first one, and those that share most with
+the other text.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory of the Sohu 2021 contest, with a folder a sub-task (`短短匹配A类/train.txt`), or
-    of the short-short files as `A_train.jsonl`. Lines are {"source": ..., "target": ..., "labelA":
-    "1"}; "label" and "labelB" are known too. Where there is no test file with labels, every second
-    pair of the valid file takes its place. Without --data, the sample in examples/data.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory of the Sohu 2021 contest, with a folder for each sub-task (`短短匹配A类/train.txt`),
+    or with the short-short files as `A_train.jsonl`. Lines are {"source": ..., "target": ...,
+    "labelA": "1"}, or with "label" or "labelB". Without a test file with labels, every second pair
+    of the valid file is used for testing.
 
-Reference: the contest, https://www.biendata.xyz/competition/sohu_2021/; normalization with a
-condition, https://kexue.fm/archives/7124.
+Reference: the contest, https://www.biendata.xyz/competition/sohu_2021/; conditional normalization,
+https://kexue.fm/archives/7124.
 """
 
+import argparse
 import re
 from itertools import pairwise
 from pathlib import Path
 
 import keras
 import numpy as np
-from json_lines import read_lines
-from labeling import straight_down
-from pairs import compared
-from trials import DATA, KeepBest, arguments, compare
+from keras import ops
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.data import Batches
-from bert4keras_lite.optimizers import AdamW
-from bert4keras_lite.training import TaskBatches
+from bert4keras_lite.data import Batches, read_json_lines
+from bert4keras_lite.optimizers import AdamW, linear_decay
+from bert4keras_lite.training import BestEpoch, TaskBatches
 
-BUCKETS = 4  # so many lengths of batches
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+)
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA / "sohu")
+parser.add_argument("--models", choices=["one", "each"], default="one")
+parser.add_argument("--maxlen", type=int, help="256, or 96 for tiny-zh")
+parser.add_argument("--batch-size", type=int, default=16)
+parser.add_argument("--epochs", type=int, help="3, or 8 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
+
+# the data
 LENGTHS = {"短短": "short_short", "短长": "short_long", "长长": "long_long"}
 NAME = re.compile("(?P<length>短短|短长|长长)匹配(?P<kind>[AB])类|(?P<short>[AB])_")
 SPLIT = re.compile("train|valid|test(?!_with_id)|round2")  # test_with_id has no labels
@@ -65,23 +76,23 @@ def read(directory):
 
 
 def read_pairs(path, kind):
+    """(source, target, label) of each line of a file."""
+
     def pair(row):
-        if not row["source"] or not row["target"]:
-            raise ValueError("an empty text")
         label = row["label"] if "label" in row else row[f"label{kind}"]
         if str(label) not in ("0", "1"):
             raise ValueError(f"the label is {label!r}, not 0 or 1")
-        return [(row["source"], row["target"], int(label))]
+        if not row["source"] or not row["target"]:
+            raise ValueError("an empty text")
+        return row["source"], row["target"], int(label)
 
-    expected = f'{{"source": text, "target": text, "label{kind}": 0 or 1}}'
-    return read_lines(path, pair, expected)
+    return read_json_lines(path, pair)
 
 
 def shorten(text, other, room):
-    """The sentences of a text that say most of what the other says, in at most `room` characters.
+    """The first sentence, and those that share most with the other text, in at most `room` characters.
 
-    The first sentence stays. The others are taken in the order of how many pairs of neighbouring
-    characters they share with the other text, as long as they fit.
+    Sentences are chosen by the number of pairs of neighbouring characters they share with it.
     """
     if len(text) <= room:
         return text
@@ -97,35 +108,42 @@ def shorten(text, other, room):
 
 
 def encode(source, target):
-    """Token ids and segments; a text has half of the room, or what the other leaves of it."""
+    """Token ids and segment ids; a text has half of the length, or what the other does not need."""
     room = args.maxlen - 3  # [CLS] source [SEP] target [SEP]
     rooms = [max(room // 2, room - len(other)) for other in (target, source)]
     source, target = shorten(source, target, rooms[0]), shorten(target, source, rooms[1])
     return tokenizer.encode(source, target, maxlen=args.maxlen)
 
 
-def batches(rows, **options):
-    samples = [(encode(source, target), label) for source, target, label in rows]
-    return Batches(samples, args.batch_size, buckets=BUCKETS, **options)
+def batches(rows, task=(), **options):
+    """Batches of pairs; `task` is the number of the sub-task, as the last input of the model."""
+    samples = [((*encode(source, target), *task), label) for source, target, label in rows]
+    return Batches(samples, args.batch_size, **options)
 
 
-def f1(labels, found):
-    labels, found = np.array(labels, bool), np.array(found, bool)
-    return 2 * (labels & found).sum() / max(labels.sum() + found.sum(), 1)
+# the scores
+def f1(labels, predicted):
+    labels, predicted = np.array(labels, bool), np.array(predicted, bool)
+    return 2 * (labels & predicted).sum() / max(labels.sum() + predicted.sum(), 1)
 
 
-def best_threshold(labels, scores):
-    """The score from which on a pair is called matching, so that F1 is the highest there is."""
-    return max(sorted({*scores}), key=lambda threshold: f1(labels, scores >= threshold))
+def best_threshold(labels, logits):
+    """The logit from which on a pair is a match, so that F1 is highest."""
+    return max(sorted({*logits}), key=lambda threshold: f1(labels, logits >= threshold))
 
 
+def labels_of(rows):
+    return [label for *_, label in rows]
+
+
+# the model
 class Matcher:
-    """A BERT for some of the sub-tasks; for a single one its condition is a constant."""
+    """A BERT for some of the sub-tasks; for a single one the condition is constant."""
 
-    def __init__(self, names):
-        self.names = names
+    def __init__(self, samples):
+        self.samples, self.names = samples, [*samples]
         task = keras.Input((), dtype="int32", name="task")
-        condition = keras.layers.Embedding(len(names), 128, name="condition")(task)
+        condition = keras.layers.Embedding(len(samples), 128, name="condition")(task)
         bert = build_transformer_model(
             args.checkpoint,
             dropout_rate=0.1,
@@ -133,113 +151,88 @@ class Matcher:
             additional_input_layers=task,
         )
         token_ids, segment_ids, _ = bert.inputs
-        x = keras.layers.Dropout(0.1)(compared(bert.output, token_ids, segment_ids))
-        scores = {name: keras.layers.Dense(1, name=name)(x) for name in names}
-        self.model = keras.Model(bert.inputs, scores)
+        # the [CLS] vector, and difference and product of the mean vectors of the two texts (Reimers
+        # and Gurevych, arXiv 1908.10084, section 3)
+        means = []
+        for segment in (0, 1):
+            mask = (token_ids > 0) & ops.equal(segment_ids, segment)
+            mask = ops.cast(mask, bert.output.dtype)[:, :, None]
+            means.append(ops.sum(bert.output * mask, axis=1) / ops.sum(mask, axis=1))
+        source, target = means
+        x = [bert.output[:, 0], ops.abs(source - target), source * target]
+        x = keras.layers.Dropout(0.1)(ops.concatenate(x, axis=-1))
+        logits = {name: keras.layers.Dense(1, name=name)(x) for name in samples}
+        self.model = keras.Model(bert.inputs, logits)
 
     def fit(self):
-        train = {name: batches(samples[name]["train"], shuffle=True) for name in self.names}
-        train = TaskBatches(train)
+        train = {
+            name: batches(splits["train"], shuffle=True, buckets=4)
+            for name, splits in self.samples.items()
+        }
+        train = TaskBatches(train)  # adds the number of the sub-task
         loss = {name: keras.losses.BinaryCrossentropy(from_logits=True) for name in self.names}
-        optimizer = AdamW(args.learning_rate, lr_schedule=straight_down(args.epochs, train))
-        self.model.compile(optimizer, loss, jit_compile=args.jit_compile)
+        optimizer = AdamW(learning_rate, lr_schedule=linear_decay(epochs * len(train)))
+        self.model.compile(optimizer, loss)
         self.model.optimizer.build(self.model.trainable_variables)  # one trace
         inputs, targets, _ = train[0]
         self.model.compute_loss(y=targets, y_pred=self.model(inputs))  # of several losses, too
-        name = "sohu" if len(self.names) > 1 else f"sohu_{self.names[0]}"
-        best = KeepBest(lambda: {"f1": np.mean(self.choose_thresholds())}, name)
-        self.model.fit(train, epochs=args.epochs, callbacks=[best])
-        self.choose_thresholds()  # for the weights that were kept
+        file = "sohu" if len(self.names) > 1 else f"sohu_{self.names[0]}"
+        best = BestEpoch(
+            lambda: {"f1": np.mean(self.choose_thresholds())}, OUTPUT / f"{file}.weights.h5"
+        )
+        self.model.fit(train, epochs=epochs, callbacks=[best])
+        self.choose_thresholds()  # for the weights of the best epoch
 
-    def predict(self, name, data):
-        """The scores of the pairs of a sub-task, logits that they match."""
-        found = []
-        for i in range(len(data)):
-            inputs = data[i][0]
-            task = np.full(len(inputs[0]), self.names.index(name), "int32")
-            found += list(self.model.predict_on_batch([*inputs, task])[name][:, 0])
-        return np.array(data.restore(found))
+    def predict(self, name, rows):
+        """The logit of a match of each pair of a sub-task."""
+        data = batches(rows, [self.names.index(name)])
+        return self.model.predict(data, verbose=0)[name][:, 0]
 
     def choose_thresholds(self):
-        """On valid. Returns F1 of each sub-task there."""
-        scores = {name: self.predict(name, valid[name]) for name in self.names}
-        self.thresholds = {n: best_threshold(labels_of(valid[n]), scores[n]) for n in scores}
-        return [f1(labels_of(valid[n]), scores[n] >= self.thresholds[n]) for n in scores]
-
-    def scores(self, data):
-        """F1 of each sub-task."""
-        return [
-            f1(labels_of(data[n]), self.predict(n, data[n]) >= self.thresholds[n])
-            for n in self.names
-        ]
-
-
-def held_out(split):
-    """Batches of each sub-task that know their rows."""
-    found = {}
-    for name, splits in samples.items():
-        found[name] = batches(splits[split])
-        found[name].rows = splits[split]
-    return found
-
-
-def labels_of(data):
-    return [label for *_, label in data.rows]
-
-
-def fit_one():
-    """One model for all sub-tasks."""
-    matcher = Matcher([*samples])
-    matcher.fit()
-    each["one for all"] = matcher.scores(test)
-    return matcher, np.mean(each["one for all"])
-
-
-def fit_each():
-    """A model for each sub-task."""
-    each["one for each"] = []
-    for name in samples:
-        print(f"\n{name} alone")
-        matcher = Matcher([name])
-        matcher.fit()
-        each["one for each"] += matcher.scores(test)
-    return None, np.mean(each["one for each"])
+        """Chooses the thresholds on valid; returns F1 of each sub-task there."""
+        self.thresholds, scores = {}, []
+        for name, splits in self.samples.items():
+            labels, logits = labels_of(splits["valid"]), self.predict(name, splits["valid"])
+            self.thresholds[name] = best_threshold(labels, logits)
+            scores.append(f1(labels, logits >= self.thresholds[name]))
+        return scores
 
 
 if __name__ == "__main__":
-    args = arguments(
-        __doc__,
-        seeds=3,
-        data=DATA / "sohu",
-        maxlen=(256, 96),
-        batch_size=16,
-        epochs=(3, 8),
-        learning_rate=(2e-5, 1e-3),
-    )
+    args = parser.parse_args()
+    is_small = args.checkpoint == "tiny-zh"
+    args.maxlen = args.maxlen or (96 if is_small else 256)
+    epochs = args.epochs or (8 if is_small else 3)
+    learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+    keras.utils.set_random_seed(args.seed)
     tokenizer = load_tokenizer(args.checkpoint)
     samples = read(args.data)
     for splits in samples.values():
         if "test" not in splits:
             splits["valid"], splits["test"] = splits["valid"][::2], splits["valid"][1::2]
-            print(
-                "no test file with labels: every second pair of the valid file is put aside for it"
-            )
-    valid, test = held_out("valid"), held_out("test")
+            print("no test file with labels: every second pair of the valid file is for testing")
 
-    each = {}  # method -> F1 of each sub-task, of the last seed
-    models, scores = compare(
-        {"one for each": fit_each, "one for all": fit_one}, args.seeds, metric="macro F1"
-    )
+    # the training
+    if args.models == "one":
+        groups = [samples]
+    else:
+        groups = [{name: splits} for name, splits in samples.items()]
+    matchers = {}
+    for group in groups:
+        matcher = Matcher(group)
+        matcher.fit()
+        matchers |= dict.fromkeys(group, matcher)
 
-    print(f"\n{'F1, last seed':14} | {' | '.join(each)} | all called matching")
-    for i, name in enumerate(samples):
-        labels = labels_of(test[name])
-        numbers = [*(values[i] for values in each.values()), f1(labels, np.ones(len(labels)))]
-        print(f"{name:14} | {' | '.join(f'{number:.3f}' for number in numbers)}")
-    for name, data in test.items():
-        matcher = models["one for all"]
-        found = matcher.predict(name, data)
-        print(f"\n{name}: right | found | probability | texts")
-        for (source, target, label), score in list(zip(data.rows, found, strict=True))[:3]:
-            called, probability = int(score >= matcher.thresholds[name]), 1 / (1 + np.exp(-score))
-            print(f"  {label} | {called} | {probability:.2f} | {source[:40]} / {target[:40]}")
+    # the result
+    scores = []
+    for name, splits in samples.items():
+        labels, logits = labels_of(splits["test"]), matchers[name].predict(name, splits["test"])
+        threshold = matchers[name].thresholds[name]
+        scores.append(f1(labels, logits >= threshold))
+        print(f"\n{name}: true | predicted | probability | texts")
+        for (source, target, label), logit in list(zip(splits["test"], logits, strict=True))[:3]:
+            guess, probability = int(logit >= threshold), 1 / (1 + np.exp(-logit))
+            print(f"  {label} | {guess} | {probability:.2f} | {source[:40]} / {target[:40]}")
+        all_match = f1(labels, np.ones(len(labels)))
+        print(f"{name}: F1 {scores[-1]:.3f}, with all called matching {all_match:.3f}")
+    print(f"test macro F1: {np.mean(scores):.4f}")

@@ -1,84 +1,94 @@
 """What is the news about? Fifteen classes from a headline and its keywords.
 
-    python examples/task_tnews.py [--checkpoint DIR] [--data DIR] [--seeds N]
+    python examples/task_tnews.py [--checkpoint DIR] [--data DIR] [--keywords no]
 
-Read as two texts, headline and keywords, and, for comparison, without the keywords.
+The headline and its keywords are read as two texts, or the headline alone.
 
---checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub (tiny-zh).
---data: a directory in the format of CLUE's TNEWS (train.json, dev.json, labels.json): see iflytek.py.
-    Without it, the sample in examples/data/headlines.
+--checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
+--data: a directory with CLUE's TNEWS: labels.json, train.json and dev.json, whose lines are
+    {"label": "102", "label_des": "news_entertainment", "sentence": "...", "keywords": "..."}.
 """
 
-from functools import partial
+import argparse
 from pathlib import Path
 
 import keras
 import numpy as np
-from iflytek import classifier
-from json_lines import read_lines
-from trials import DATA, arguments, compare, save, train_and_test
+from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.data import Batches
+from bert4keras_lite.data import Batches, read_json_lines
 
-args = arguments(
-    __doc__,
-    seeds=3,
-    data=DATA / "headlines",
-    maxlen=64,
-    batch_size=32,
-    epochs=(3, 6),
-    learning_rate=(2e-5, 1e-3),
+parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
+parser.add_argument("--checkpoint", default="tiny-zh")
+parser.add_argument("--data", default=DATA / "headlines")
+parser.add_argument("--keywords", choices=["yes", "no"], default="yes")
+parser.add_argument("--maxlen", type=int, default=64)
+parser.add_argument("--batch-size", type=int, default=32)
+parser.add_argument("--epochs", type=int, help="3, or 6 for tiny-zh")
+parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
+args = parser.parse_args()
+is_small = args.checkpoint == "tiny-zh"
+epochs = args.epochs or (6 if is_small else 3)
+learning_rate = args.learning_rate or (1e-3 if is_small else 2e-5)
+keras.utils.set_random_seed(args.seed)
+
+# the data
 tokenizer = load_tokenizer(args.checkpoint)
+labels = read_json_lines(Path(args.data) / "labels.json")
+names = {str(row["label"]): row["label_des"] for row in labels}
+numbers = {label: number for number, label in enumerate(names)}
 
 
-def rows(path):
-    return read_lines(path, lambda row: [row], '{"label": ..., ...}')
+def sample(row):
+    """(headline, keywords, number of the class) of a line."""
+    return row["sentence"], row["keywords"], numbers[row["label"]]
 
 
-names = {str(row["label"]): row["label_des"] for row in rows(Path(args.data) / "labels.json")}
-train, test = map(rows, train_and_test(args.data, ["train.json", "dev.json"]))
+train_samples = read_json_lines(Path(args.data) / "train.json", sample)
+test_samples = read_json_lines(Path(args.data) / "dev.json", sample)  # CLUE keeps its test labels
 
 
-def batches(rows, with_keywords, **options):
-    numbers = {label: number for number, label in enumerate(names)}
-    samples = []
-    for row in rows:
-        keywords = row["keywords"] if with_keywords else ""
-        ids = tokenizer.encode(row["sentence"], keywords or None, maxlen=args.maxlen)
-        samples.append((ids, numbers[row["label"]]))
-    return Batches(samples, args.batch_size, buckets=4, **options)
+def batches(samples, **options):
+    rows = []
+    for headline, keywords, label in samples:
+        texts = [headline, keywords] if args.keywords == "yes" and keywords else [headline]
+        rows.append((tokenizer.encode(*texts, maxlen=args.maxlen), label))
+    return Batches(rows, args.batch_size, **options)
 
 
-def fit(with_keywords):
-    bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
-    model = classifier(bert, keras.layers.Dense(len(names), name="classifier"))
-    model.compile(
-        keras.optimizers.AdamW(args.learning_rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-        jit_compile=args.jit_compile,
-    )
-    model.optimizer.build(model.trainable_variables)  # one trace
-    model.fit(batches(train, with_keywords, shuffle=True), epochs=args.epochs)
-    return model, model.evaluate(batches(test, with_keywords), verbose=0)[1]
+train, test = batches(train_samples, shuffle=True, buckets=4), batches(test_samples)
 
-
-models, scores = compare(
-    {"headline": partial(fit, False), "with keywords": partial(fit, True)}, args.seeds
+# the model
+bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
+x = bert.output[:, 0]  # the [CLS] vector
+x = keras.layers.Dropout(0.1)(x)
+x = keras.layers.Dense(len(names), name="classifier")(x)
+model = keras.Model(bert.inputs, x)
+model.compile(
+    keras.optimizers.AdamW(learning_rate),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
 )
-save(models["with keywords"], "tnews")
+model.optimizer.build(model.trainable_variables)  # one trace
 
-# which classes are taken for which
-inputs = batches(test, with_keywords=True)
-guesses = inputs.restore(models["with keywords"].predict(inputs, verbose=0)).argmax(axis=1)
-right = [list(names).index(row["label"]) for row in test]
-taken = np.zeros((len(names), len(names)), int)
-np.add.at(taken, (right, guesses), 1)
-print("\nclass | right of | most often taken for")
+# the training
+model.fit(train, epochs=epochs)
+OUTPUT.mkdir(exist_ok=True)
+model.save_weights(OUTPUT / "tnews.weights.h5")
+
+# the result: which classes are confused
+predicted = model.predict(test, verbose=0).argmax(axis=1)
+true = np.array([label for *_, label in test_samples])
+confusion = np.zeros((len(names), len(names)), int)
+np.add.at(confusion, (true, predicted), 1)
+print("class | correct | most often confused with")
 for number, name in enumerate(names.values()):
-    wrong = taken[number].copy()
+    wrong = confusion[number].copy()
     wrong[number] = 0
     other = f"{[*names.values()][wrong.argmax()]} ({wrong.max()})" if wrong.any() else ""
-    print(f"{name} | {taken[number, number]} of {taken[number].sum()} | {other}")
+    print(f"{name} | {confusion[number, number]} of {confusion[number].sum()} | {other}")
+print(f"test accuracy: {np.mean(predicted == true):.4f}")

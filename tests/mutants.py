@@ -163,12 +163,12 @@ MUTANTS = (
         "shifted[:, :-1] = weights[:, 1:]",
         "shifted[:, :-1] = weights[:, :-1]",
     ),
-    # examples: whether a label counts depends on the input token; an answer's first is not learned
+    # whether a label counts depends on the input token; the first of an answer is not learned
     Mutant(
         "labels",
-        "examples/seq2seq.py",
-        "np.where(counted, ids, -1)[:, 1:]",
-        "np.where(counted[:, :-1], ids[:, 1:], -1)",
+        "bert4keras_lite/data.py",
+        "np.where(mask, token_ids, -1)[:, 1:]",
+        "np.where(mask[:, :-1], token_ids[:, 1:], -1)",
     ),
     # CRF: the loss takes the transition from the following tag instead of the preceding one
     Mutant(

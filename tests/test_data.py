@@ -1,6 +1,7 @@
 """Padding, truncation, segmentation, reading, and batches of similar length."""
 
 import itertools
+import json
 import subprocess
 import sys
 import tracemalloc
@@ -15,8 +16,14 @@ from hypothesis import strategies as st
 
 from bert4keras_lite.data import (
     Batches,
+    Question,
     choose_buckets,
+    next_token_labels,
     pad_samples,
+    read_columns,
+    read_json_lines,
+    read_splits,
+    read_squad,
     read_tsv,
     sequence_padding,
     text_segmentate,
@@ -564,3 +571,105 @@ def test_bucketing_on_real_reviews():
         lengths, 32, lambda samples, length: None, shuffle=True, seed=0, buckets=8, length=int
     )
     assert unsorted / batches.num_tokens > 2
+
+
+# --- reading data sets ---------------------------------------------------------------------------
+
+
+def test_json_lines_are_converted(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('\ufeff{"text": "好", "label": 1}\n\n{"text": "\\ud800坏"}\n', "utf-8")
+    assert read_json_lines(path) == [{"text": "好", "label": 1}, {"text": "?坏"}]
+    rows = read_json_lines(path, lambda row: (row["text"], 1) if "label" in row else None)
+    assert rows == [("好", 1)]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [("{}", "no key 'label'"), ("[1]", "list indices"), ("{", "Expecting"), ("\udcff", "utf-8")],
+)
+def test_json_lines_of_another_form_are_named(tmp_path, line, reason):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'{"label": 1}\n' + line.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=rf"a\.json, line 2: expected .*{reason}"):
+        read_json_lines(path, lambda row: row["label"])
+    with pytest.raises(ValueError, match="expected a file"):
+        read_json_lines(tmp_path)
+
+
+def test_columns_are_read(tmp_path):
+    path = tmp_path / "example.dev"
+    path.write_text("\ufeff王 B-PER\r\n芳 I-PER\r\n\r\n\r\n# O\n\n", "utf-8", newline="")
+    assert read_columns(path) == [[["王", "B-PER"], ["芳", "I-PER"]], [["#", "O"]]]
+    path.write_text("1\t王 芳\n\n2\t在", "utf-8")
+    assert read_columns(path, "\t") == [[["1", "王 芳"]], [["2", "在"]]]
+    path.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"example\.dev: expected text in UTF-8"):
+        read_columns(path)
+
+
+def test_questions_are_read(tmp_path):
+    row = {"question": "谁？", "id": "1", "answers": [{"text": "王芳", "answer_start": 9}]}
+    paragraph = {"context": "王芳和李强，王芳", "qas": [row], "id": "0"}
+    path = tmp_path / "dev.json"
+
+    def read():
+        path.write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}), "utf-8")
+        return read_squad(path)
+
+    assert read() == [Question("王芳和李强，王芳", "谁？", ("王芳",), 6)]  # the nearest position
+    row["answers"][0]["text"] = "赵伟"
+    assert read()[0].start == -1
+    for context in ([1], None):
+        paragraph["context"] = context
+        with pytest.raises(
+            ValueError, match=r"data\[0\].paragraphs\[0\].qas\[0\]: expected the form"
+        ):
+            read()
+    del row["answers"]
+    with pytest.raises(ValueError, match=r"qas\[0\].*answers"):
+        read()
+    path.write_text("[", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"dev\.json: expected JSON"):
+        read_squad(path)
+
+
+def test_splits_are_found_by_their_names(tmp_path):
+    for name in ("train_data.json", "my-dev.x", "test1_data.json", "developer.txt", "README.md"):
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match="no test file with labels"):
+        splits = read_splits(tmp_path, lambda path: [path.name])
+    assert splits == {"train": ["train_data.json"], "valid": ["my-dev.x"], "test": ["my-dev.x"]}
+    with pytest.raises(ValueError, match="expected a file with labels that has train in its name"):
+        read_splits(tmp_path, lambda path: [])
+    for name in ("other.train.tsv", "test.json"):
+        (tmp_path / name).touch()
+    # files that `read` finds nothing in are ignored
+    splits = read_splits(tmp_path, lambda path: [path.name] if path.suffix != ".tsv" else [])
+    assert splits["train"] == ["train_data.json"] and splits["test"] == ["test.json"]
+
+
+def test_one_file_is_cut_into_splits(tmp_path):
+    path = tmp_path / "all.txt"
+    path.touch()
+    splits = read_splits(path, lambda path: [*range(20)])
+    assert splits == {"train": [*range(16)], "valid": [16, 17], "test": [18, 19]}
+    assert read_splits(tmp_path, lambda path: [*range(20)]) == splits
+    with pytest.raises(ValueError, match=r"expected at least ten samples, .* got 9 samples"):
+        read_splits(path, lambda path: [*range(9)])
+    with pytest.raises(ValueError, match="directory whose files have train"):
+        read_splits(tmp_path, lambda path: path.read_text().split())
+    with pytest.raises(ValueError, match="directory whose files have train"):
+        read_splits(tmp_path, read_json_lines)
+    with pytest.raises(ValueError, match=r"^[^ ]*all\.txt, line 1: expected JSON"):
+        path.write_text("{")
+        read_splits(path, read_json_lines)
+    with pytest.raises(ValueError, match="does not exist"):
+        read_splits(tmp_path / "missing", list)
+
+
+def test_labels_are_the_tokens_that_follow():
+    ids = np.array([[2, 5, 6, 3, 7, 3, 0]])
+    segments = np.array([[0, 0, 0, 0, 1, 1, 0]])
+    labels = next_token_labels(ids, segments == 1)
+    assert labels.tolist() == [[-1, -1, -1, 7, 3, -1, -1]]

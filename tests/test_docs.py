@@ -395,7 +395,7 @@ def check_script(path, words):
         sys.path.insert(0, str(script.parent))
         runpy.run_path(str(script), run_name="__main__")
 
-    if re.search(r"\b(argparse|trials)\b", script.read_text(encoding="utf-8")):
+    if "argparse" in script.read_text(encoding="utf-8"):
         parsed(program, words)
     elif words:
         raise ValueError(f"{path} takes no {' '.join(words)}")
@@ -499,8 +499,6 @@ def every_option():
                 continue
             source = path.read_text(encoding="utf-8")
             options |= {*re.findall(r'"(--[a-z][\w-]*)"', source)}
-            for call in re.findall(r"= arguments\((.*?)\n\)", source, re.DOTALL):  # of trials.py
-                options |= {f"--{x.replace('_', '-')}" for x in re.findall(r"\b(\w+)=", call)}
     return options
 
 
@@ -518,7 +516,7 @@ def check_inline(code):
             raise ValueError(f"there is no such module: {code}")
     elif re.match(r"(\w+=\S+ )*(python3?|make|pip) \S", code):
         check_commands(code)
-    elif re.match(r"examples/\S+\.py --", code):
+    elif re.match(r"(examples|benchmarks)/\S+\.py (--|examples/)", code):
         check_commands(f"python {code}")
     elif code.startswith("--"):
         check_options(code)

@@ -19,6 +19,7 @@ from bert4keras_lite.generation import (
     Trie,
     compiled_loop,
     generate,
+    generate_all,
     generate_text,
     gibbs_sample,
     request,
@@ -382,6 +383,39 @@ def test_small_numbers(kind):
 
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "你", "好", "天", "气", "，", "##a", "b", "12"]
+
+
+def test_a_data_set_is_generated_in_batches_of_one_size(gpt2, monkeypatch):
+    prompts = [[5, 9, 3], [7], [2, 10, 11, 9], [8, 1], [4, 4, 4]]
+    options = {"num_beams": 2, "num_return_sequences": 2}
+    expected = [generate(gpt2, prompt, 4, **options) for prompt in prompts]
+    sizes = []
+
+    def noting(model, inputs, *arguments, **options):
+        sizes.append(len(inputs))
+        return generate(model, inputs, *arguments, **options)
+
+    monkeypatch.setitem(generate_all.__globals__, "generate", noting)
+    rows = generate_all(gpt2, prompts, 4, batch_size=2, **options)
+    assert sizes == [2, 2, 2]
+    for row, single in zip(rows, expected, strict=True):
+        assert [x.ids.tolist() for x in row] == [x.ids.tolist() for x in single]
+    # each prompt has its own function
+    functions = [lambda new, i=i: [i + 1] for i in range(len(prompts))]
+    rows = generate_all(gpt2, prompts, 2, batch_size=2, allowed_tokens=functions)
+    assert [row[0].ids.tolist() for row in rows] == [[i + 1] * 2 for i in range(len(prompts))]
+    rows = generate_all(gpt2, prompts, 2, allowed_tokens=[3])
+    assert all(row[0].ids.tolist() == [3, 3] for row in rows)
+    with_segments = build_transformer_model(
+        **TINY, model="gpt2", with_lm="linear", segment_vocab_size=2
+    )
+    segments = [[i % 2] * len(prompt) for i, prompt in enumerate(prompts)]
+    rows = generate_all(with_segments, prompts, 3, batch_size=2, segment_ids=segments)
+    for row, prompt, ids in zip(rows, prompts, segments, strict=True):
+        (single,) = generate(with_segments, prompt, 3, segment_ids=ids)
+        assert row[0].ids.tolist() == single.ids.tolist()
+    with pytest.raises(ValueError, match=r"allowed_tokens: expected 5 entries, .* got 4"):
+        generate_all(gpt2, prompts, 2, allowed_tokens=functions[:4])
 
 
 def test_texts(gpt2):

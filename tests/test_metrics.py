@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -232,3 +233,39 @@ def test_metrics_load_no_framework():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert not loaded & {"keras", "tensorflow", "torch", "jax", "sacrebleu", "rouge_score"}
+
+
+def test_spearman():
+    assert M.spearman([1, 2, 3, 4], [10, 20, 30, 1000]) == pytest.approx(1)
+    assert M.spearman([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
+    # without equals: 1 - 6 sum(d^2) / (n (n^2 - 1)), here with d = 0 1 1 0 0
+    assert M.spearman([1, 2, 3, 4, 5], [1, 3, 2, 4, 5]) == pytest.approx(1 - 6 * 2 / (5 * 24))
+    for x, y in (([1], [1]), ([1, 2], [1])):
+        with pytest.raises(ValueError, match="expected two or more samples each"):
+            M.spearman(x, y)
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=30).filter(lambda row: len({*row}) > 1))
+def test_equal_values_share_the_mean_of_their_ranks(values):
+    values = np.array(values)
+    ranks = [(values < v).sum() + ((values == v).sum() + 1) / 2 for v in values]
+    order = np.arange(len(values))
+    assert M.spearman(values, order) == pytest.approx(np.corrcoef(ranks, order)[0, 1])
+
+
+def test_cmrc_scores():
+    true = ["田心车站", "田心站"]
+    for answer, f1, exact in (
+        ("田心车站", 1, 1),
+        ("“田心车站”。", 1, 1),  # marks do not count
+        ("是田心车站", 8 / 9, 0),
+        ("田心", 4 / 5, 0),  # against the nearer of the two
+        ("田车站心", 4 / 8, 0),  # a run, not a subsequence
+        ("", 0, 0),
+    ):
+        assert M.cmrc_scores([true], [answer]) == pytest.approx({"f1": f1, "exact_match": exact})
+    true = ["1995年12月"]
+    assert M.cmrc_scores([true], ["nexon开发，1995年"])["f1"] == pytest.approx(2 * 2 / (4 + 5))
+    assert M.cmrc_scores(true * 2, ["1995年12月", "12"]) == {"f1": 0.7, "exact_match": 0.5}
+    with pytest.raises(ValueError, match="expected one or more answers"):
+        M.cmrc_scores([], [])

@@ -165,6 +165,17 @@ def test_piecewise_linear(points):
         np.testing.assert_allclose(float(schedule(step)), expected, rtol=1e-6)
 
 
+def test_linear_decay_rises_and_falls_to_zero():
+    assert optimizers.linear_decay(100) == {0: 0.0, 10: 1.0, 100: 0.0}
+    assert optimizers.linear_decay(100, warmup=0.5) == {0: 0.0, 50: 1.0, 100: 0.0}
+    # few updates: the first one, or two, still have a learning rate
+    assert optimizers.linear_decay(5) == {0: 0.0, 1: 1.0, 5: 0.0}
+    assert optimizers.linear_decay(1) == optimizers.linear_decay(1, 0) == {0: 1.0, 1: 0.0}
+    for arguments in ((0,), (10, 1.5)):
+        with pytest.raises(ValueError, match=r"updates|warmup"):
+            optimizers.linear_decay(*arguments)
+
+
 def test_lookahead():
     weights, gradients = draw(8)
     found = run(Lookahead(keras.optimizers.SGD(0.1), 3, 0.4), gradients, weights)

@@ -43,7 +43,7 @@ LIGHT = {
 # other packages: the same
 PACKAGES = {
     "layers": set(),
-    "training": set(),
+    "training": {"files"},
     "generation": {"data", "files", "layers", "loading"},
     "pipelines": {
         *("data", "files", "generation", "hub", "layers", "loading", "metrics", "tokenizers"),
@@ -66,6 +66,7 @@ WITHOUT_KERAS = [
     "applications.cli",
     "metrics",
     "shapes",
+    "spans",
 ]
 
 

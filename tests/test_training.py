@@ -813,3 +813,25 @@ def test_find_learning_rate_refuses():
         training.find_learning_rate(compiled(scores_model()), [])
     with pytest.raises(ValueError, match="steps=1"):
         training.find_learning_rate(model, [(ids, labels)], steps=1)
+
+
+def test_best_epoch_is_restored(tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    weights, metrics = [], iter([{"f1": 0.2, "size": 9}, {"f1": 0.7, "size": 1}, {"f1": 0.7}])
+
+    def evaluate():
+        weights.append(model.get_weights()[0])
+        return next(metrics)
+
+    path = tmp_path / "output" / "best.weights.h5"
+    best = training.BestEpoch(evaluate, path)
+    history = model.fit(np.ones((4, 1)), np.ones(4), epochs=3, verbose=0, callbacks=[best]).history
+    assert history["val_f1"] == [0.2, 0.7, 0.7] and history["val_size"][:2] == [9, 1]
+    np.testing.assert_array_equal(model.get_weights()[0], weights[1])
+    assert not np.array_equal(weights[1], weights[2])
+    model.set_weights([weights[0]])
+    model.load_weights(path)
+    np.testing.assert_array_equal(model.get_weights()[0], weights[1])
+    with pytest.raises(ValueError, match=r"ends in \.weights\.h5"):
+        training.BestEpoch(evaluate, tmp_path / "best.keras")

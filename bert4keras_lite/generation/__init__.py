@@ -2,7 +2,7 @@
 
 from .autoregressive import AutoRegressiveDecoder
 from .constraints import Substrings, Trie
-from .generate import generate, generate_text, stream
+from .generate import generate, generate_all, generate_text, stream
 from .gibbs import gibbs_sample
 from .onnx import OnnxWriter, export_writer
 from .request import Generated
@@ -15,6 +15,7 @@ __all__ = [
     "Trie",
     "export_writer",
     "generate",
+    "generate_all",
     "generate_text",
     "gibbs_sample",
     "stream",

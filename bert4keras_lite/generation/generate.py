@@ -4,9 +4,10 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from ..arguments import check_options
+from ..arguments import check_number, check_options
+from ..data import MOST
 from .decoding import transformer_of
-from .request import GenerationRequest
+from .request import Generated, GenerationRequest
 
 
 def generate(model, inputs, max_new_tokens=None, **options):
@@ -66,6 +67,59 @@ def generate(model, inputs, max_new_tokens=None, **options):
     check_options("generate", options, OPTIONS, OTHER_NAMES)
     request = GenerationRequest(model, inputs, max_new_tokens, **options)
     return request.results(request.run())
+
+
+def generate_all(
+    model, inputs: list, max_new_tokens: int, batch_size: int = 32, **options
+) -> list[list[Generated]]:
+    """Generates for a whole data set: `generate` in batches of prompts of similar length.
+
+    All batches have the same size, so that one compiled program serves them all.
+
+    Args:
+        model, max_new_tokens: see `generate`.
+        inputs: a list of prompts, which are lists of token ids.
+        batch_size: prompts in a batch. Default 32.
+        **options: of `generate`. `segment_ids`, a list of functions as `allowed_tokens`, and each
+            array of `more_inputs` have an entry for each prompt.
+
+    Returns:
+        For each prompt a list of `Generated`, best first, in the order of the prompts.
+
+    Raises:
+        TypeError, ValueError: see `generate`; or an option has another number of entries.
+
+    Example:
+        >>> best, *_ = zip(*generate_all(gpt, prompts, 20, stop_ids=tokenizer.token_end_id))
+    """
+    check_number("batch_size", batch_size, 1, MOST)
+    arrays, each = options.pop("more_inputs", ()), {}
+    if options.get("segment_ids") is not None:
+        each["segment_ids"] = options.pop("segment_ids")
+    functions = options.get("allowed_tokens")
+    if isinstance(functions, list | tuple) and any(map(callable, functions)):
+        each["allowed_tokens"] = options.pop("allowed_tokens")
+    for name, values in (*each.items(), *(("more_inputs", array) for array in arrays)):
+        if len(values) != len(inputs):
+            raise ValueError(
+                f"{name}: expected {len(inputs)} entries, one for each prompt, got {len(values)}."
+            )
+    results = [None] * len(inputs)
+    order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
+    for first in range(0, len(order), batch_size):
+        batch = order[first : first + batch_size]
+        filled = batch + batch[:1] * (batch_size - len(batch))
+        rows = generate(
+            model,
+            [inputs[i] for i in filled],
+            max_new_tokens,
+            more_inputs=[np.asarray(array)[filled] for array in arrays],
+            **{name: [values[i] for i in filled] for name, values in each.items()},
+            **options,
+        )
+        for i, row in zip(batch, rows, strict=False):
+            results[i] = row
+    return results
 
 
 def generate_text(model, tokenizer, texts, max_new_tokens=None, **options):

@@ -36,7 +36,7 @@ from .extended import (
     extend,
 )
 from .loss_scale import LossScaleOptimizer
-from .schedules import PiecewiseLinear, layerwise_multipliers
+from .schedules import PiecewiseLinear, layerwise_multipliers, linear_decay
 from .tiger import Tiger
 
 __all__ = [
@@ -62,4 +62,5 @@ __all__ = [
     "extend_with_piecewise_linear_lr",
     "extend_with_weight_decay",
     "layerwise_multipliers",
+    "linear_decay",
 ]

@@ -59,6 +59,30 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "points": {str(k): v for k, v in self.points.items()}}
 
 
+def linear_decay(updates: int, warmup: float = 0.1) -> dict[int, float]:
+    """Returns the points of a schedule with linear warm-up, then linear decay to 0.
+
+    Args:
+        updates: number of updates of the training, e.g. `epochs * len(batches)`.
+        warmup: fraction of the updates during which the learning rate rises from 0. Default 0.1.
+
+    Returns:
+        dict for `lr_schedule`.
+
+    Raises:
+        ValueError: `updates` is below 1, or `warmup` is not from 0 to 1.
+
+    Example:
+        >>> linear_decay(100)
+        {0: 0.0, 10: 1.0, 100: 0.0}
+        >>> optimizer = AdamW(2e-5, lr_schedule=linear_decay(epochs * len(train)))
+    """
+    check_number("updates", updates, 1, 2**62)
+    check_number("warmup", warmup, 0.0, 1.0)
+    peak = min(max(int(updates * warmup), int(warmup > 0)), updates - 1)
+    return {0: 0.0} | {peak: 1.0, updates: 0.0}
+
+
 def layerwise_multipliers(model, decay):
     """Returns learning rate factors that decrease from the heads down to the embeddings.
 

@@ -12,6 +12,7 @@ Each is implemented once for all backends, as a function of the values of the va
 dropout.
 """
 
+from .best_epoch import BestEpoch
 from .kl import (
     divergence_of,
     kl_of_binary_probabilities,
@@ -32,6 +33,7 @@ from .multitask import TaskBatches
 from .theseus import ModuleReplacement, theseus
 
 __all__ = [
+    "BestEpoch",
     "LearningRates",
     "ModuleReplacement",
     "TaskBatches",

@@ -1,6 +1,7 @@
 """How the examples are run: on one batch, to see that they work, or until they learn their sample."""
 
 import json
+import re
 import runpy
 import shutil
 import sys
@@ -43,20 +44,15 @@ class Runner:
 
     def __init__(self, patch, output):
         self.patch, self.losses, self.traces = patch, [], {}
-        import labeling
-        import seq2seq
+        import sample
         import small_t5
-        import trials
 
-        for module in (small_t5, trials):
+        for module in (sample, small_t5):
             patch.setattr(module, "OUTPUT", output)
         # so little training does not pay for several lengths of batches, nor for XLA
         patch.setattr("bert4keras_lite.data.choose_buckets", lambda lengths, _: [max(lengths)])
-        for module in (labeling, seq2seq):
-            patch.setattr(module, "BUCKETS", 1)
         if keras.backend.backend() == "tensorflow":
             self.without_xla()
-        self.compare = trials.compare
         self.watch()
 
     def without_xla(self):
@@ -85,23 +81,30 @@ class Runner:
         self.patch.setattr(keras.Model, "fit", watched_fit)
         self.patch.setattr(keras.optimizers.Optimizer, "apply", watched_apply)
 
-    def __call__(self, name, *flags, only=None, **options):
+    def __call__(self, name, *flags, **options):
         """Runs a script; gives its variables.
 
         Args:
             name: of the file, without `.py`.
             *flags: of the command line, as they are.
-            only: of a script that compares: the ways that are run.
             **options: of the command line.
         """
+        self.set_arguments(name, *flags, **options)
+        return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
 
-        def compare_some(runs, *arguments, **keywords):
-            return self.compare({k: runs[k] for k in only or runs}, *arguments, **keywords)
-
-        self.patch.setattr("trials.compare", compare_some)
+    def set_arguments(self, name, *flags, **options):
         words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
         self.patch.setattr(sys, "argv", [name, *map(str, flags), *words])
-        return runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+    def data_of(self, name, **options):
+        """Runs a script up to its model; gives its variables."""
+        self.set_arguments(name, **options)
+        path = EXAMPLES / f"{name}.py"
+        source, *rest = re.split("^# the (?:model|classifier)", path.read_text("utf-8"), flags=re.M)
+        assert rest
+        variables = {"__name__": "__main__", "__doc__": None}
+        exec(compile(source, path, "exec"), variables)
+        return variables
 
 
 @pytest.fixture

@@ -10,6 +10,16 @@ pytestmark = pytest.mark.once
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
 ELSEWHERE = {"basic_serving_client"}  # tests/test_serving.py
+# what a script may import of this folder: where the sample is, and what belongs to its subject alone
+COMPANIONS = {
+    "quickstart": {"pictures"},
+    "basic_text_generation_t5": {"small_t5"},
+    "task_seq2seq_autotitle_csl_mt5": {"small_t5"},
+    "task_seq2seq_ape210k_math_word_problem": {"arithmetic"},
+    "task_language_model_chinese_chess": {"xiangqi"},
+    "task_entity_linking": {"entity_index", "prepare_entity_linking"},
+    "task_question_answer_generation": {"question_answers"},
+}
 
 
 def strings(node):
@@ -31,3 +41,15 @@ def test_every_script_is_run_by_make_test():
     ways = {f"task_reading_comprehension_by_{way}" for way in ("span", "seq2seq", "mlm")}
     assert scripts - names - ELSEWHERE - ways == set()
     assert {way.rpartition("_")[2] for way in ways} <= names
+
+
+def test_scripts_stand_alone():
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    for path in EXAMPLES.glob("*.py"):
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+        assert imported & names - {"sample"} == COMPANIONS.get(path.stem, set()), path.name

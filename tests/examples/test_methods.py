@@ -1,18 +1,18 @@
 """The examples on training methods and sentence vectors: on one batch, and until they learn."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from running import predict_always
+from running import predict_always, score_of
 
 from bert4keras_lite import open_checkpoint, training
 
@@ -24,7 +24,7 @@ REAL = ROOT.parent / "shared" / "data"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the data sets are not here")
 
 # short texts, all cut to the same length
-ONE_BATCH = {"seeds": 1, "batch_size": 8, "maxlen": 8, "learning_rate": 3e-3}
+SMALL_BATCH = {"batch_size": 8, "maxlen": 8, "learning_rate": 3e-3}
 
 
 # --- one batch -----------------------------------------------------------------------------------
@@ -40,24 +40,40 @@ def apps(rows):
     return data
 
 
-def check_apps(example, method, directory, capsys):
+def check_few(example, names, shown):
+    """Asserts that an example shows what its classifier predicts of the first test texts.
+
+    Args:
+        example: the variables of the script.
+        names: of the classes.
+        shown: what the script printed.
+    """
+    few = example["samples"]["test"][:8]
+    inputs = example["batches"](few)
+    guesses = example["model"].predict(inputs, verbose=0).argmax(axis=1)
+    labels = [label for _, label in few]
+    score, table = shown.split("\ntrue | predicted | text\n")
+    assert score.endswith(f"test accuracy: {np.mean(guesses == labels):.4f}\n")
+    for line, (text, label), guess in zip(table.splitlines(), few, guesses, strict=True):
+        assert line.startswith(f"{names[label]} | {names[guess]} | {text[:30]}")
+
+
+def check_constant(example, label):
+    """Asserts the accuracy of a model that always predicts the label that half of the texts have."""
+    model, test = example["model"], example["samples"]["test"]
+    predict_always(model, label)
+    assert model.evaluate(example["batches"](test), verbose=0)[1] == 0.5
+    texts = [(text, label) for text, _ in test]
+    assert model.evaluate(example["batches"](texts), verbose=0)[1] == 1
+
+
+def check_apps(example, directory, capsys):
     """Asserts what holds of all examples on the descriptions of apps."""
-    test, names = example["test"], example["names"]
+    test, names = example["samples"]["test"], example["names"]
     assert [names[label] for _, label in test] == ["购物", "购物", "天气", "运动健身"]
-    model = example["models"][method]
     assert list(directory.glob("*.weights.h5"))
-    shown = capsys.readouterr().out.split("\ntext | right | ")[1].splitlines()
-    assert shown[0] == " | ".join(example["models"])
-    inputs = example["batches"](test, example["args"])
-    guesses = inputs.restore(model.predict(inputs, verbose=0)).argmax(axis=1)
-    for line, (text, label), guess in zip(shown[1:], test, guesses, strict=True):
-        assert line.startswith(f"{text[:30]} | {names[label]} | ")
-        assert line.endswith(f" | {names[guess]}")
-    assert example["scores"][method] == [np.mean(guesses == [label for _, label in test])]
-    predict_always(model, names.index("购物"))
-    assert model.evaluate(inputs, verbose=0)[1] == 0.5
-    texts = [(text, names.index("购物")) for text, _ in test]
-    assert model.evaluate(example["batches"](texts, example["args"]), verbose=0)[1] == 1
+    check_few(example, names, capsys.readouterr().out)
+    check_constant(example, names.index("购物"))
 
 
 @pytest.fixture
@@ -77,31 +93,32 @@ def applied(monkeypatch):
     return applied
 
 
-def test_adversarial_training_quickly(quick, apps, checkpoint, applied, tmp_path, capsys):
-    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": apps, "epochs": 3}
-    calls, method = applied("adversarial_training"), "adversarial"
-    name = "task_iflytek_adversarial_training"
-    example = quick(name, **options, epsilon=0.03, only=[method])
-    assert calls == [("token_embedding", 0.03, {})]
-    check_apps(example, method, tmp_path / "output", capsys)
+@pytest.mark.parametrize("epsilon", [0.03, 0])
+def test_adversarial_training_quickly(quick, apps, checkpoint, applied, tmp_path, capsys, epsilon):
+    options = SMALL_BATCH | {"checkpoint": checkpoint(), "data": apps, "epochs": 3}
+    calls = applied("adversarial_training")
+    example = quick("task_iflytek_adversarial_training", **options, epsilon=epsilon)
+    assert calls == ([("token_embedding", 0.03, {})] if epsilon else [])
+    check_apps(example, tmp_path / "output", capsys)
 
 
 def test_gradient_penalty_quickly(quick, apps, checkpoint, applied, tmp_path, capsys):
-    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": apps, "epochs": 3}
-    calls, method = applied("gradient_penalty"), "penalty"
-    example = quick("task_iflytek_gradient_penalty", **options, weight=0.1, only=[method])
+    options = SMALL_BATCH | {"checkpoint": checkpoint(), "data": apps, "epochs": 3}
+    calls = applied("gradient_penalty")
+    example = quick("task_iflytek_gradient_penalty", **options, weight=0.1)
     assert calls == [("token_embedding", 0.1, {})]
-    check_apps(example, method, tmp_path / "output", capsys)
+    check_apps(example, tmp_path / "output", capsys)
 
 
-def test_theseus_quickly(quick, apps, checkpoint, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("method", "epochs"), [("theseus", [2, 4, 2]), ("small", [6])])
+def test_theseus_quickly(quick, apps, checkpoint, tmp_path, monkeypatch, capsys, method, epochs):
     # each step with the same blocks, those of the small model
     monkeypatch.setattr(training, "theseus", partial(training.theseus, rate=1.0))
-    options = ONE_BATCH | {"checkpoint": checkpoint(num_hidden_layers=2), "data": apps}
-    method = "small of Theseus"
-    example = quick("task_iflytek_bert_of_theseus", **options, epochs=2, layers=1, only=[method])
-    check_apps(example, method, tmp_path / "output", capsys)
-    assert [len(losses) for losses in quick.losses] == [2, 4, 2]
+    options = SMALL_BATCH | {"checkpoint": checkpoint(num_hidden_layers=2), "data": apps}
+    options |= {"epochs": 2, "layers": 1}
+    example = quick("task_iflytek_bert_of_theseus", **options, method=method)
+    check_apps(example, tmp_path / "output", capsys)
+    assert [len(losses) for losses in quick.losses] == epochs
     # the small model begins as the first layer of the large one
     small = example["small_bert"]()
     assert small.config.num_hidden_layers == 1
@@ -111,32 +128,23 @@ def test_theseus_quickly(quick, apps, checkpoint, tmp_path, monkeypatch, capsys)
 
 
 def test_virtual_adversarial_training_quickly(quick, rows, checkpoint, applied, tmp_path, capsys):
-    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": rows("sentiment.*"), "epochs": 4}
+    options = SMALL_BATCH | {"checkpoint": checkpoint(), "data": rows("sentiment.*"), "epochs": 4}
     options["learning_rate"] = 1e-3
     calls = applied("virtual_adversarial_training")
     name = "task_sentiment_virtual_adversarial_training"
-    example = quick(name, **options, labelled=6, epsilon=0.03, only=["VAT"])
-    train, valid, test = (example[split] for split in ("train", "valid", "test"))
-    assert len(train) == 6 and len(example["unlabelled"]) == 2 + len(valid) == 6
+    example = quick(name, **options, labelled=6, epsilon=0.03)
+    samples = example["samples"]
+    assert len(example["labelled"]) == 6
+    assert len(example["unlabelled"]) == 2 + len(samples["valid"]) == 6
     assert list((tmp_path / "output").glob("*.weights.h5"))
     shown = capsys.readouterr().out
     assert "6 texts with labels, 6 without" in shown
-    model = example["models"]["VAT"]
-    guesses = model.predict(example["inputs"], verbose=0).argmax(axis=1)
-    labels = [label for _, label in test]
-    assert labels == [1, 1, 0, 0]
-    assert example["scores"]["VAT"] == [np.mean(guesses == labels)]
-    for line, (text, label), guess in zip(
-        shown.split("right | VAT | text\n")[1].splitlines(), test, guesses, strict=True
-    ):
-        right, vat, begin = line.split(" | ")
-        assert (right, vat, begin) == ("😞😀"[label], "😞😀"[guess], text[:40])
+    assert [label for _, label in samples["test"]] == [1, 1, 0, 0]
     ((table, inputs, rows_a_step, settings),) = calls
     assert (table, rows_a_step, settings) == ("token_embedding", 8, {"epsilon": 0.03})
     assert [len(ids) for ids in inputs] == [6, 6]
-    predict_always(model, 1)
-    assert model.evaluate(example["batches"](test), verbose=0)[1] == 0.5
-    assert model.evaluate(example["batches"]([(t, 1) for t, _ in test]), verbose=0)[1] == 1
+    check_few(example, "😞😀", shown)
+    check_constant(example, 1)
 
 
 class CountedCharacters:
@@ -150,47 +158,43 @@ class CountedCharacters:
         )
 
 
-def check_sentence_vectors(example, directory, method, capsys):
+def check_sentence_vectors(example, directory, capsys, monkeypatch):
     """Asserts what holds of both examples on sentence vectors."""
     assert list(directory.glob("*.weights.h5"))
-    from sentence_vectors import cosines
-
-    args, test = example["args"], example["test"]
-    shown = capsys.readouterr().out.split("\nright | ")[1].splitlines()
-    assert shown[0] == f"{' | '.join(example['models'])} | texts"
-    values = cosines(example["models"][method], test, args)
-    for line, (first, second, likeness), value in zip(shown[1:], test, values, strict=True):
-        assert line.startswith(f"{likeness:g} | ")
-        assert line.endswith(f" | {value:.2f} | {first} / {second}")
+    test, cosines, evaluate = (example[name] for name in ("test", "cosines", "evaluate"))
+    shown, table = capsys.readouterr().out.split("\ntrue | cosine | texts\n")
+    assert "before training: " in shown
+    assert shown.endswith(f"test Spearman's rank correlation: {evaluate(test):.4f}\n")
+    lines = zip(table.splitlines(), test, cosines(test), strict=True)
+    for line, (first, second, similarity), value in lines:
+        assert line == f"{similarity:g} | {value:.2f} | {first} / {second}"
     # cosines 1, 0.5 and 0
     pairs = [("天天", "天"), ("天上", "天气"), ("天", "上")]
-    counted = CountedCharacters()
-    np.testing.assert_allclose(
-        cosines(counted, [(*p, 0) for p in pairs], args), [1, 0.5, 0], atol=1e-6
-    )
+    monkeypatch.setitem(cosines.__globals__, "encoder", CountedCharacters())
+    np.testing.assert_allclose(cosines([(*p, 0) for p in pairs]), [1, 0.5, 0], atol=1e-6)
     for order, score in (((5, 3, 0), 1), ((0, 3, 5), -1), ((5, 0, 3), 0.5)):
-        likely = [(*pair, likeness) for pair, likeness in zip(pairs, order, strict=True)]
-        assert example["test_score"](counted, likely, args) == pytest.approx(score)
+        scored = [(*pair, similarity) for pair, similarity in zip(pairs, order, strict=True)]
+        assert evaluate(scored) == pytest.approx(score)
 
 
-def test_cosent_quickly(quick, rows, checkpoint, tmp_path, capsys):
-    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": rows("sts"), "epochs": 4}
-    example = quick("task_text_matching_cosent", **options, only=["CoSENT"])
-    check_sentence_vectors(example, tmp_path / "output", "CoSENT", capsys)
+@pytest.mark.parametrize("method", ["CoSENT", "regression"])
+def test_cosent_quickly(quick, rows, checkpoint, tmp_path, capsys, monkeypatch, method):
+    options = SMALL_BATCH | {"checkpoint": checkpoint(), "data": rows("sts"), "epochs": 4}
+    example = quick("task_text_matching_cosent", **options, method=method)
+    check_sentence_vectors(example, tmp_path / "output", capsys, monkeypatch)
     # 0 to 5 in the file, 0 to 1 for the loss
-    (*_, likeness), (*_, target) = example["train"][0], example["samples"][0]
-    assert target == likeness / example["most"]
+    (*_, similarity), (*_, target) = example["train"][0], example["rows"][0]
+    assert target == similarity / example["highest"]
 
 
-def test_simcse_quickly(quick, rows, checkpoint, tmp_path, capsys):
-    options = ONE_BATCH | {"checkpoint": checkpoint(), "data": rows("sts"), "epochs": 3}
+def test_simcse_quickly(quick, rows, checkpoint, tmp_path, capsys, monkeypatch):
+    options = SMALL_BATCH | {"checkpoint": checkpoint(), "data": rows("sts"), "epochs": 3}
     example = quick("task_sentence_embedding_simcse", **options | {"batch_size": 16})
-    check_sentence_vectors(example, tmp_path / "output", "SimCSE", capsys)
-    assert list(example["scores"]) == ["before", "SimCSE"]
+    check_sentence_vectors(example, tmp_path / "output", capsys, monkeypatch)
     assert example["sentences"] == sorted({t for *pair, _ in example["train"] for t in pair})
 
 
-COMPARED = {**ONE_BATCH, "epochs": 4, "only": ["pretrained"]}
+COMPARED = SMALL_BATCH | {"seeds": 1, "epochs": 4}
 
 
 def test_does_pretraining_help_quickly(quick, rows, checkpoint, tmp_path, monkeypatch, capsys):
@@ -229,10 +233,13 @@ def test_does_pretraining_help_with_names_quickly(quick, rows, checkpoint, monke
     assert (len(train), len(test)) == (8, 4)
     # all names are right, and half of them
     labels = {(0, 2, "name"), (3, 5, "city")}
-    spans = example["Spans"]([("马涛在武汉。", labels)], example["tokenizer"], example["args"])
-    for kind, score in (("city", 1), ("name", 0.5)):
-        answer = {(1, 3, "name"), (4, 6, kind)}  # in tokens, after [CLS]
-        assert spans.score(lambda _, answer=answer: [answer]) == score
+    samples = [("马涛在武汉。", labels), ("无", {(0, 1, "name")})]
+    tagging = example["Tagging"](samples)
+    for type_, score in (("city", 1), ("name", 0.5)):
+        _, tags = tagging.batches([(samples[0][0], {(0, 2, "name"), (3, 5, type_)})])[0]
+        logits = np.eye(len(tagging.tags))[tags]
+        model = SimpleNamespace(predict=lambda *_, logits=logits, **__: logits)
+        assert tagging.f1(model, samples[:1]) == score
 
 
 def check_comparison(example):
@@ -260,56 +267,54 @@ def check_comparison(example):
 
 
 @pytest.fixture
-def scores(run, checkpoint):
-    """Runs an example on its sample, or on the data given; gives its scores for one seed."""
+def score(run, checkpoint, capsys):
+    """Runs an example on its sample, or on the data given; gives its score."""
 
-    def scores(name, blocks=1, **options):
-        usual = {"seeds": 1, "batch_size": 16, "learning_rate": 3e-3}
+    def score(name, blocks=1, **options):
+        usual = {"batch_size": 16, "learning_rate": 3e-3}
         usual["checkpoint"] = checkpoint(num_hidden_layers=blocks)
-        example = run(name, **usual | options)
-        return {method: score for method, (score,) in example["scores"].items()}
+        run(name, **usual | options)
+        return score_of(capsys)
 
-    return scores
-
-
-@pytest.mark.long
-def test_adversarial_training(scores):
-    values = scores("task_iflytek_adversarial_training", epochs=5, epsilon=0.03)
-    assert values["adversarial"] > 0.3
+    return score
 
 
 @pytest.mark.long
-def test_gradient_penalty(scores):
-    values = scores("task_iflytek_gradient_penalty", epochs=5, weight=0.003)
-    assert values["penalty"] > 0.3
+def test_adversarial_training(score):
+    assert score("task_iflytek_adversarial_training", epochs=5, epsilon=0.03) > 0.3
 
 
 @pytest.mark.long
-def test_theseus(scores):
-    values = scores("task_iflytek_bert_of_theseus", epochs=2, layers=1, blocks=2)
-    assert values["small of Theseus"] > 0.3
+def test_gradient_penalty(score):
+    assert score("task_iflytek_gradient_penalty", epochs=5, weight=0.003) > 0.3
 
 
 @pytest.mark.long
-def test_virtual_adversarial_training(scores, tmp_path):
+def test_theseus(score):
+    assert score("task_iflytek_bert_of_theseus", epochs=2, layers=1, blocks=2) > 0.3
+
+
+@pytest.mark.long
+def test_virtual_adversarial_training(score, tmp_path):
     # the words of the sample's train split are others than those of valid and test: swap the two
     for split, source in (("train", "valid"), ("valid", "train"), ("test", "test")):
         shutil.copy(DATA / f"sentiment.{source}.tsv", tmp_path / f"sentiment.{split}.tsv")
     name = "task_sentiment_virtual_adversarial_training"
-    values = scores(name, data=tmp_path, epochs=6, epsilon=0.03)
-    assert values["VAT"] > 0.6
+    assert score(name, data=tmp_path, epochs=6, epsilon=0.03) > 0.6
 
 
 @pytest.mark.long
-def test_cosent(scores):
-    values = scores("task_text_matching_cosent", epochs=2, batch_size=32)
-    assert values["CoSENT"] > values["untrained"] + 0.1
-
-
-@pytest.mark.long
-def test_simcse(scores):
-    values = scores("task_sentence_embedding_simcse", epochs=1, batch_size=32)
-    assert values["SimCSE"] > values["before"]
+@pytest.mark.parametrize(
+    ("name", "epochs", "gain"),
+    [("task_text_matching_cosent", 2, 0.1), ("task_sentence_embedding_simcse", 1, 0)],
+)
+def test_sentence_vectors_become_better(run, checkpoint, capsys, name, epochs, gain):
+    options = {"checkpoint": checkpoint(), "batch_size": 32, "learning_rate": 3e-3}
+    run(name, **options, epochs=epochs)
+    shown = capsys.readouterr().out
+    before = float(re.search(r"^before training: (.+)", shown, re.MULTILINE)[1])
+    after = float(re.search(r"^test .+: (.+)", shown, re.MULTILINE)[1])
+    assert after > before + gain
 
 
 @pytest.mark.long
@@ -329,74 +334,7 @@ def test_does_pretraining_help(run, checkpoint, tmp_path):
     check_comparison(example)
 
 
-# --- what they share ---
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=30))
-def test_ranks_of_equals_are_the_mean_of_their_places(values):
-    from sentence_vectors import ranks
-
-    values = np.array(values)
-    expected = [(values < v).sum() + ((values == v).sum() + 1) / 2 for v in values]
-    np.testing.assert_allclose(ranks(values), expected)
-
-
-def test_spearman():
-    from sentence_vectors import spearman
-
-    assert spearman([1, 2, 3, 4], [10, 20, 30, 1000]) == pytest.approx(1)
-    assert spearman([1, 2, 3, 4], [4, 3, 2, 1]) == pytest.approx(-1)
-    # without equals: 1 - 6 sum(d^2) / (n (n^2 - 1)), here with d = 0 1 1 0 0
-    assert spearman([1, 2, 3, 4, 5], [1, 3, 2, 4, 5]) == pytest.approx(1 - 6 * 2 / (5 * 24))
-
-
-def test_compare_trains_each_way_from_each_seed(capsys):
-    from trials import compare
-
-    def fit(gain):
-        score = float(keras.random.uniform(())) + gain  # the same draw for the same seed
-        return f"model {gain}", score
-
-    models, scores = compare({"plain": lambda: fit(0), "better": lambda: fit(0.25)}, 3, "points")
-    assert models == {"plain": "model 0", "better": "model 0.25"}
-    np.testing.assert_allclose(np.subtract(scores["better"], scores["plain"]), 0.25, rtol=1e-5)
-    assert len(set(scores["plain"])) == 3
-    *_, plain, better = capsys.readouterr().out.splitlines()
-    assert plain.startswith("plain ") and " +0.0000 " in plain
-    assert better.startswith("better ") and " +0.2500 " in better
-
-
-def test_defaults_with_a_checkpoint_and_without(monkeypatch):
-    import trials
-
-    def parse(*words, **options):
-        monkeypatch.setattr(sys, "argv", ["script", *words])
-        return trials.arguments("A script.", **options)
-
-    xla = "auto" if keras.backend.backend() == "jax" else False
-    args = parse(seeds=3, maxlen=64, epochs=(2, 9))
-    assert vars(args) == {
-        "checkpoint": "tiny-zh", "seeds": 3, "maxlen": 64, "epochs": 9, "jit_compile": xla
-    }  # fmt: skip
-    args = parse("--checkpoint=large", "--seeds=1", seeds=3, maxlen=64, epochs=(2, 9))
-    assert vars(args) == {
-        "checkpoint": "large", "seeds": 1, "maxlen": 64, "epochs": 2, "jit_compile": "auto"
-    }  # fmt: skip
-    args = parse("--epochs=5", small="other", epochs=(2, 9))
-    assert vars(args) == {"checkpoint": "other", "seed": 0, "epochs": 5, "jit_compile": xla}
-
-
-def test_the_first_and_the_last_file_that_are_there(tmp_path):
-    from trials import train_and_test
-
-    names = ["train.txt", "dev.txt", "test.txt"]
-    (tmp_path / "dev.txt").touch()
-    with pytest.raises(SystemExit, match=r"expected at least two of train\.txt, dev\.txt"):
-        train_and_test(tmp_path, names)
-    (tmp_path / "test.txt").touch()
-    assert [file.name for file in train_and_test(tmp_path, names)] == ["dev.txt", "test.txt"]
-    (tmp_path / "train.txt").touch()
-    assert [file.name for file in train_and_test(tmp_path, names)] == ["train.txt", "test.txt"]
+# --- the sample, real data, and comparisons ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["make_apps", "make_similar"])
@@ -410,50 +348,79 @@ def test_the_vocabulary_has_every_character_of_the_sample():
         assert set(path.read_text(encoding="utf-8")) <= known, path.name
 
 
-def test_test_texts_of_the_sample_are_not_in_train():
-    import iflytek
-    import sentence_vectors
-
-    train, test, names = iflytek.read(DATA / "apps")
+def test_test_texts_of_the_sample_are_not_in_train(quick, checkpoint):
+    data = quick.data_of("task_iflytek_gradient_penalty", checkpoint=checkpoint())
+    train, test = (data["samples"][split] for split in ("train", "test"))
     assert not {text for text, _ in train} & {text for text, _ in test}
-    assert {label for _, label in train} == {label for _, label in test} == set(range(len(names)))
-    train, test = (
-        {text for *pair, _ in rows for text in pair} for rows in sentence_vectors.read(DATA / "sts")
-    )
+    numbers = set(range(len(data["names"])))
+    assert {label for _, label in train} == {label for _, label in test} == numbers
+    data = quick.data_of("task_sentence_embedding_simcse", checkpoint=checkpoint())
+    train, test = ({t for *pair, _ in data[split] for t in pair} for split in ("train", "test"))
     assert not train & test
 
 
+CLUE = [
+    f"task_iflytek_{x}" for x in ("adversarial_training", "gradient_penalty", "bert_of_theseus")
+]
+
+
+@needs_real_data
+@pytest.mark.parametrize("name", CLUE)
+def test_reading_clue(quick, checkpoint, name):
+    data = quick.data_of(name, checkpoint=checkpoint(), data=REAL / "dataclue" / "raw_tnews")
+    sizes = {split: len(rows) for split, rows in data["samples"].items()}
+    assert sizes == {"train": 10000, "valid": 2000, "test": 2000}
+    assert len(data["names"]) == 15
+    for text, label in data["samples"]["train"]:
+        assert isinstance(text, str) and 0 <= label < 15
+
+
+@needs_real_data
+@pytest.mark.parametrize(
+    ("folder", "sizes", "most"),
+    [("stsb_zh", (5231, 1361), 5), ("lcqmc_dev_test", (8802, 12500), 1)],
+)
+def test_reading_pairs(quick, checkpoint, folder, sizes, most):
+    name = "task_sentence_embedding_search"
+    data = quick.data_of(name, checkpoint=checkpoint(), data=REAL / folder)
+    assert (len(data["train"]), len(data["test"])) == sizes
+    assert {similarity for *_, similarity in data["train"]} == set(range(most + 1))
+
+
+def test_reading_pairs_needs_two_files(quick, checkpoint, tmp_path):
+    (tmp_path / "dev.txt").touch()
+    with pytest.raises(SystemExit, match=r"expected two or more of train\.txt, dev\.txt"):
+        quick.data_of("task_sentence_embedding_simcse", checkpoint=checkpoint(), data=tmp_path)
+
+
 @needs_real_data
 @pytest.mark.parametrize(
-    ("name", "sizes"), [("raw_iflytek", (2000, 2000, 119)), ("raw_tnews", (10000, 2000, 15))]
+    ("folder", "sizes"),
+    [("sentiment_bert4keras", (16883, 2111, 2111)), ("chnsenticorp", (9600, 1200, 1200))],
 )
-def test_reading_clue(name, sizes):
-    from iflytek import read
-
-    train, test, names = read(REAL / "dataclue" / name)
-    assert (len(train), len(test), len(names)) == sizes
-    assert all(isinstance(text, str) and 0 <= label < len(names) for text, label in train + test)
-
-
-@needs_real_data
-@pytest.mark.parametrize(
-    ("name", "sizes", "most"), [("stsb_zh", (5231, 1361), 5), ("lcqmc_dev_test", (8802, 12500), 1)]
-)
-def test_reading_pairs(name, sizes, most):
-    from sentence_vectors import read
-
-    train, test = read(REAL / name)
-    assert (len(train), len(test)) == sizes
-    assert {likeness for *_, likeness in train} == set(range(most + 1))
-
-
-@needs_real_data
-def test_reading_reviews():
-    from sentiment import read
-
-    first = read(REAL / "sentiment_bert4keras", "train")
-    second = read(REAL / "chnsenticorp", "valid", "dev")
-    for rows in (first, second):
+def test_reading_reviews(quick, checkpoint, folder, sizes):
+    name = "task_sentiment_virtual_adversarial_training"
+    samples = quick.data_of(name, checkpoint=checkpoint(), data=REAL / folder)["samples"]
+    assert tuple(len(samples[split]) for split in ("train", "valid", "test")) == sizes
+    for rows in samples.values():
         assert {label for _, label in rows} == {0, 1} and all(text for text, _ in rows)
-    with pytest.raises(SystemExit, match=r"no sentiment\.train\.tsv"):
-        read(REAL / "stsb_zh", "train")
+
+
+def test_compare_runs_each_way_with_each_seed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "options = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
+        "score = float(options['--gain']) + int(options['--seed']) + float(options['--base'])\n"
+        "print('test accuracy: 9.0000', f'test F1: {score:.4f}', 'the end', sep='\\n')\n"
+    )
+    command = [sys.executable, ROOT / "benchmarks/compare.py", script, "--vary", "gain=0,0.25"]
+    command += ["--base", "0.5", "--seeds", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *_, head, plain, better = done.stdout.splitlines()
+    assert head == "F1, mean and standard deviation over 3 seeds"
+    assert plain == "gain 0     1.5000 ± 0.8165  +0.0000  (0.5000 1.5000 2.5000)"
+    assert better == "gain 0.25  1.7500 ± 0.8165  +0.2500  (0.7500 1.7500 2.7500)"
+    script.write_text("print('no score')")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode and "expected a line such as" in done.stderr

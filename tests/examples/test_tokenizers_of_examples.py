@@ -3,11 +3,11 @@
 import ast
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from bert4keras_lite import load_tokenizer, load_vocab
+from bert4keras_lite.spans import character_spans, token_spans
 from bert4keras_lite.tokenizers import Tokenizer, save_vocab
 
 pytestmark = pytest.mark.once
@@ -77,9 +77,7 @@ def test_tokens_of_each_kind(directory):
 
 
 def test_simplified_vocabularies_keep_the_rules(directory):
-    from seq2seq import simplified
-
-    whole, (small, keep_tokens) = load_tokenizer(directory), simplified(directory)
+    whole, (small, keep_tokens) = load_tokenizer(directory), load_tokenizer(directory).simplified()
     assert small.vocab_size == len(keep_tokens) < whole.vocab_size
     assert small.tokenize(TEXT) == whole.tokenize(TEXT)
     assert [keep_tokens[i] for i in small.encode(TEXT)[0]] == whole.encode(TEXT)[0]
@@ -97,16 +95,7 @@ def test_simplified_as_load_vocab_does_it(directory):
 
 
 def test_spans_of_characters_come_back(directory):
-    from labeling import Spans, Triples
-
-    args = SimpleNamespace(maxlen=64, batch_size=1)
-    tokenizer = load_tokenizer(directory)
+    *_, offsets = load_tokenizer(directory).encode(TEXT, return_offsets=True)
     words = ("今天", "The", "天气", "公园", "散步")
     spans = {(TEXT.index(word), TEXT.index(word) + len(word), word) for word in words}
-    texts = Spans([(TEXT, spans)], tokenizer, args)
-    (offsets,) = texts.offsets
-    assert texts.in_text(TEXT, texts.in_tokens(TEXT, spans, offsets), offsets) == spans
-    triples = {("The", "去", "公园")} if directory.name != "one_file" else {("The", "x", "公园")}
-    texts = Triples([(TEXT, triples)], tokenizer, args)
-    (offsets,) = texts.offsets
-    assert texts.in_text(TEXT, texts.in_tokens(TEXT, triples, offsets), offsets) == triples
+    assert character_spans(token_spans(spans, offsets), offsets) == spans
