@@ -579,8 +579,9 @@ def translate(raw, where="the config"):
         name = mappings.CONFIG_KEYS.get(key, key)
         if key == "pad_token_id" and raw.get("model_type") != "modernbert":
             continue  # often wrong: HFL's configs say 1, the vocabulary 0; see HIDDEN_TOKEN
-        if key == "layer_norm_eps" and "norm_eps" in raw:
-            continue  # in early configs of ModernBERT, with a value that nothing reads
+        of_modernbert = raw.get("model_type") == "modernbert" and raw.get("norm_eps") is not None
+        if key == "layer_norm_eps" and of_modernbert:
+            continue  # in early configs, with a value that nothing reads
         if key in mappings.CONFIG_ONLY:
             if unfit := _unfit(value, mappings.CONFIG_ONLY[key]):
                 raise ValueError(f"{where}: {key} is {shown(value)}; {unfit}.")

@@ -734,6 +734,13 @@ def test_config_of_modernbert():
     every = {"model_type": "modernbert", "layer_types": ["full_attention"] * 2}
     values = translate(every | {"rope_parameters": rope, "norm_eps": 1e-4, "layer_norm_eps": 1e-12})
     assert (values["rotary_base"], values["norm_epsilon"]) == (5e5, 1e-4)
+    assert translate(every | {"layer_norm_eps": 1e-4, "norm_eps": None})["norm_epsilon"] == 1e-4
+    of_bert = {"model_type": "bert", "layer_norm_eps": 1e-4}
+    assert translate(of_bert | {"norm_eps": None})["norm_epsilon"] == 1e-4
+    with pytest.raises(
+        ValueError, match=r"layer_norm_eps is 0\.0001, and norm_eps is 1e-12; expect"
+    ):
+        translate(of_bert | {"norm_eps": 1e-12})
 
 
 def test_a_checkpoint_of_a_format_that_the_family_does_not_have(tmp_path):
