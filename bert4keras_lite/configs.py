@@ -254,12 +254,7 @@ class Config:
             config = cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        if values.get("is_decoder") and config.stacks == "one" and config.attend == "all":
-            raise ValueError(
-                f"{where}: is_decoder is true, which means that a token sees only what came before; "
-                "expected application='lm', which computes that. Pass it, or take is_decoder out of "
-                "the file if it is wrong."
-            )
+        config._check_use(values, where)
         usual = {
             "embedding_size": config.hidden_size,
             "attention_head_size": config.hidden_size / config.num_attention_heads,
@@ -268,6 +263,36 @@ class Config:
         }
         said_twice = {name: None for name, value in usual.items() if given.get(name) == value}
         return replace(config, **said_twice)
+
+    def _check_use(self, values, where):
+        """Raises if the file that values were read from says that the model is used otherwise."""
+        told = []
+        if values.get("mask") in ("causal", "causal_with_prefix"):
+            attend = "lm" if values["mask"] == "causal" else "unilm"
+            told.append(("mask", values["mask"], attend))
+        if self.stacks == "one" and values.get("is_decoder"):
+            told.append(("is_decoder", "true", "lm"))
+        for key, value, attend in told:
+            if self.attend == "all":
+                raise ValueError(
+                    f"{where}: {key} is {value}, which means that a token sees only {_SEEN[attend]}; "
+                    f"expected application={attend!r}, which computes that. Pass it, or take {key} "
+                    "out of the file if it is wrong."
+                )
+        pooler, head = values.get("pooler_activation"), values.get("classifier_activation")
+        has_tanh = self.with_pool is True or (self.with_nsp and not self.with_pool)
+        if has_tanh and pooler not in (None, "tanh"):
+            raise ValueError(
+                f"{where}: pooler_activation is {shown(pooler)}, and tanh is built; expected the "
+                "same. Pass it as with_pool=, or take it out of the file if it is wrong."
+            )
+        same = head in (self.hidden_act, mappings.ACTIVATIONS_HF.get(self.hidden_act))
+        if self.family == "modernbert" and self.with_lm and head and not same:
+            raise ValueError(
+                f"{where}: classifier_activation is {shown(head)} (gelu where it is left out), and "
+                f"{key_of(values, 'hidden_act')} is {shown(self.hidden_act)}; expected the same, as "
+                "the head of tokens is computed no other way. Build the model without with_lm."
+            )
 
     def to_json(self, format):
         """What a published config file of `format` (`"tf"` or `"hf"`) says of this model.
@@ -333,6 +358,7 @@ class Config:
         if model_type == "modernbert":
             values["embedding_dropout"] = values["mlp_dropout"]
             values["local_rope_theta"] = self.rotary_base
+            values["classifier_activation"] = values["hidden_activation"]
         if "resid_pdrop" in values:
             values["embd_pdrop"] = values["resid_pdrop"]
         if "embedding_size" in there:
@@ -421,6 +447,25 @@ def _unfit(value, only):
         return f"expected {_KINDS[only]}"
     return f"here only {only or 'nothing'} is computed. Another value is another architecture"
 
+
+# what a token sees with an application, in words
+_SEEN = {"lm": "what came before", "unilm": "the first text and what came before"}
+
+# keys of `mappings.CONFIG_ONLY` that are held against the model once it is known
+_OF_THE_MODEL = (
+    "model_type",
+    "architectures",
+    "is_decoder",
+    "mask",
+    "pooler_activation",
+    "classifier_activation",
+)
+
+# keys that tell one family from others: the value, the family, and the model_type that may stand there
+_TELLS = {
+    "norm_type": ("rms_norm", "roformer_v2", "roformer"),  # JunnyYu's RoFormerV2
+    "use_relative_position": (True, "nezha", "bert"),
+}
 
 # fields that say how a model is used, not what it is
 _OF_USE = {
@@ -619,9 +664,9 @@ def translate(raw, where="the config"):
         _translate_kinds_of_layers(raw, values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    values |= {
-        key: raw[key] for key in ("model_type", "architectures", "is_decoder") if raw.get(key)
-    }
+    values |= {key: raw[key] for key in _OF_THE_MODEL if raw.get(key)}
+    if raw.get("model_type") == "modernbert" and raw.get("hidden_activation"):
+        values.setdefault("classifier_activation", "gelu")  # as transformers has it
     if raw.get("model_type") in ("t5", "mt5"):
         # transformers 5 keeps the old meaning of the tie flag in the second key
         tied = values.pop("tie_word_embeddings", True)
@@ -635,10 +680,19 @@ def translate(raw, where="the config"):
             f"{where}: is_encoder_decoder is true, but model_type={raw.get('model_type')!r:.200} is "
             "none of t5, mt5: no such model is known here."
         )
-    if raw.get("norm_type") == "rms_norm":  # JunnyYu's RoFormerV2
-        values["model_type"] = "roformer_v2"
-    if raw.get("use_relative_position") and values.get("model_type", "bert") == "bert":
-        values["model_type"] = "nezha"
+    for key, (value, family, vague) in _TELLS.items():
+        model_type = values.get("model_type")
+        if raw.get(key) == value and model_type in (None, vague):
+            values["model_type"] = family
+        elif (
+            raw.get(key) is not None
+            and model_type in {*mappings.MODEL_TYPES, *mappings.WEIGHTS}
+            and (raw[key] == value) != (model_type == family)
+        ):
+            raise ValueError(
+                f"{where}: {key} is {shown(raw[key])}, and model_type is {model_type!r}; expected "
+                f"{shown(value)} for {family} alone. Take the wrong one out of the file."
+            )
     return values
 
 

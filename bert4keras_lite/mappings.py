@@ -433,6 +433,12 @@ CONFIG_KEYS = {
     "final_activation": "with_lm",
 }
 
+# what UER's inputs are the sum of: tokens, positions, segments
+UER_EMBEDDINGS = [
+    *(["word", "pos", "seg"], ["word", "pos"], ["word", "seg"], ["word"]),
+    *("word_pos_seg", "word_pos", "word_seg", "word"),
+]
+
 # Keys that change the architecture, and the values of them that this toolkit computes; or their kind,
 # where `configs.translate` tells which it understands.
 CONFIG_ONLY = {
@@ -462,6 +468,13 @@ CONFIG_ONLY = {
     "n_special": int,
     "norm_type": ["layer_norm", "rms_norm"],
     "pooler_activation": str,
+    "classifier_activation": str,
+    # Tencent's UER
+    "encoder": ["transformer", "bert"],
+    "decoder": ["transformer"],
+    "mask": ["fully_visible", "causal", "causal_with_prefix"],
+    "embedding": UER_EMBEDDINGS,
+    "tgt_embedding": UER_EMBEDDINGS,
     "use_relative_position": bool,
     "is_gated_act": bool,
     "dense_act_fn": str,
@@ -488,7 +501,7 @@ CONFIG_NOTES = (
     r"tokenizer_class|tokenizer_type|use_cache|use_bfloat16|torchscript|tie_encoder_decoder|initializer_factor|"
     r"n_ctx|predict_special_tokens|classifier_.*|local_attention|local_rope_theta|deterministic_flash_attn|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
     # Tencent's UER
-    r"embedding|encoder|decoder|mask|target|data_processor|tgt_embedding|"
+    r"target|data_processor|"
     r"share_embedding|word_embedding|"
     # generation
     r"do_sample|early_stopping|length_penalty|max_length|min_length|no_repeat_ngram_size|num_beams|"

@@ -743,6 +743,24 @@ def test_config_of_modernbert():
         translate(of_bert | {"norm_eps": 1e-12})
 
 
+@pytest.mark.once
+def test_the_head_of_modernbert_has_an_activation_of_its_own():
+    config = {**SIZES, "model_type": "modernbert", "global_attn_every_n_layers": 1}
+    for acts in (
+        {"classifier_activation": "relu"},
+        {"hidden_activation": "silu"},  # gelu is transformers' default for the head
+        {"hidden_activation": "silu", "classifier_activation": "gelu"},
+    ):
+        build_transformer_model(config | acts)
+        with pytest.raises(ValueError, match=r"classifier_activation is .*; expected the same"):
+            build_transformer_model(config | acts, with_lm="linear")
+    for act in ("gelu", "silu"):
+        same = {"hidden_activation": act, "classifier_activation": act}
+        model = build_transformer_model(config | same, with_lm=True, return_keras_model=False)
+        assert model.config.to_json("hf").items() >= same.items()
+    build_transformer_model(config | {"hidden_act": "silu"}, with_lm=True)  # as saved here
+
+
 def test_a_checkpoint_of_a_format_that_the_family_does_not_have(tmp_path):
     built("bert").save_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="checkpoints of this family and format have no such"):

@@ -570,6 +570,29 @@ def test_unknown_option_suggests_the_nearest():
         ),
         ('{"norm_type": "batch"}', "norm_type is 'batch'; here only"),
         (json.dumps(TINY | {"is_decoder": True}), "is_decoder is true.*expected application='lm'"),
+        (json.dumps(TINY | {"mask": "causal"}), "mask is causal.*expected application='lm'"),
+        (
+            json.dumps(TINY | {"mask": "causal_with_prefix"}),
+            "mask is causal_with_prefix, which .* the first text .*expected application='unilm'",
+        ),
+        ('{"encoder": "lstm"}', "encoder is 'lstm'; here only"),
+        ('{"embedding": ["word", "sinusoidalpos"]}', "embedding is .*'sinusoidalpos'.*; here only"),
+        *(
+            (
+                json.dumps(TINY | {"model_type": model_type, key: value}),
+                f"{key} is {value!r}, and model_type is '{model_type}'; expected",
+            )
+            for model_type, key, value in (
+                ("bert", "norm_type", "rms_norm"),
+                ("roformer_v2", "norm_type", "layer_norm"),
+                ("nezha", "use_relative_position", False),
+                ("roformer", "use_relative_position", True),
+            )
+        ),
+        *(
+            (json.dumps(TINY | {"pooler_activation": "relu", head: True}), "'relu', and tanh is b")
+            for head in ("with_pool", "with_nsp")
+        ),
         ('{"n_embd": 1e400}', "n_embd is inf; expected an integer from 1 to 2147483647"),
         (
             json.dumps(TINY | {f"no_{i}_key": 1 for i in range(201)}),
