@@ -1197,7 +1197,7 @@ def tf_listed(folder, blocks, index):
 
 def tf_index(folder, table, handles=1, data=None):
     """An index whose only block of entries is `table`; returns its path."""
-    index = tf._block([(b"%06d" % i, tf._handle(0, table)) for i in range(handles)])
+    index = tf._block([(b"\xff%05d" % i, tf._handle(0, table)) for i in range(handles)])
     path = tf_listed(folder, table, index)
     if data is not None:
         tf.data_path(folder / "m", 0, 1).write_bytes(data)
@@ -1498,6 +1498,60 @@ def tf_many_shards(folder):
     header = (b"", tf._field(1, (1 << 63) - 1))
     entry = tf_entry((1,), 0, 4) + tf._field(3, (1 << 62))
     return tf_index(folder, tf._block([header, (b"a", entry)]), data=bytes(4))
+
+
+def tf_misled(folder, points, limits=(b"w",)):
+    """A block with restart points in the values of an entry, in which other entries are written."""
+    values = np.arange(8, dtype="float32").tobytes()
+    first, second = (tf_entry((4,), at, 16, values[at : at + 16]) for at in (0, 16))
+
+    def record(key, value):
+        return tf._varint(0) + tf._varint(len(key)) + tf._varint(len(value)) + key + value
+
+    hidden = record(b"b", b"") + record(b"w", second)
+    start = record(*HEADER) + record(b"a", first + tf._field(15, hidden))
+    places = {"start": 0, "last": len(start), "hidden": len(start) - len(hidden)}
+    points = [places[name] for name in points]
+    content = (
+        start + record(b"w", first) + struct.pack(f"<{len(points) + 1}I", *points, len(points))
+    )
+    table = tf_block(content)
+    tf.data_path(folder / "m", 0, 1).write_bytes(values)
+    return tf_listed(folder, table, tf._block([(key, tf._handle(0, table)) for key in limits]))
+
+
+@case()
+def tf_restart_in_a_value(folder):
+    """Where TensorFlow finds "w" by a restart point, another tensor is written."""
+    return tf_misled(folder, ["start", "hidden"])
+
+
+@case()
+def tf_no_restart_at_first(folder):
+    return tf_misled(folder, ["last"])
+
+
+@case()
+def tf_restarts(folder):
+    return tf_misled(folder, ["start", "last"])
+
+
+@case()
+def tf_restarts_beyond(folder):
+    return tf_index(folder, tf_block(b"\0\0\0" + struct.pack("<I", 9)))
+
+
+@case()
+def tf_block_before_its_names(folder):
+    """The list of blocks says that all names of the block come before "b"."""
+    return tf_misled(folder, ["start", "last"], [b"b"])
+
+
+@case()
+def tf_repeats_too_much(folder):
+    """A key of which more is repeated than the key before it has: TensorFlow ends there."""
+    block = tf._varint(0) * 3 + tf._varint(3) + tf._varint(1) + tf._varint(0) + b"x"
+    return tf_index(folder, tf_block(block + struct.pack("<II", 0, 1)))
 
 
 @case()

@@ -273,7 +273,7 @@ def _read_table(path):
                 raise damaged(path, f"too many names, or too long ones, for {len(data)} bytes")
             yield key, value
 
-    for i, (_, handle) in enumerate(pairs(offset, size)):
+    for i, (limit, handle) in enumerate(pairs(offset, size)):
         if i == MAX_TENSORS:
             raise damaged(path, f"it has more than {MAX_TENSORS} blocks")
         offset, size, _ = _read_handle(handle, 0)
@@ -290,6 +290,10 @@ def _read_table(path):
                 raise damaged(path, "its names are not in order")
             last = key
             yield key, value
+        # by these keys, between the blocks, TensorFlow looks for a name
+        if last is not None and last > limit:
+            raise damaged(path, "a name is in another block than the list of blocks says")
+        last = limit
 
 
 def _room_for_keys(size):
@@ -304,7 +308,10 @@ def _read_handle(data, position):
 
 
 def _read_block(path, data, offset, size):
-    """The pairs of one block: entries with prefix-compressed keys, restart points, kind, checksum."""
+    """The pairs of one block: entries with prefix-compressed keys, restart points, kind, checksum.
+
+    TensorFlow looks for a name from the restart points on, which have to be entries with whole keys.
+    """
     block, kind = data[offset : offset + size], data[offset + size : offset + size + 1]
     checksum = data[offset + size + 1 : offset + size + 5]
     if int.from_bytes(checksum, "little") != _checksum(block + kind) or len(checksum) < 4:
@@ -313,9 +320,16 @@ def _read_block(path, data, offset, size):
         block = _decompress(block, FREE // 2 + 2 * len(block))
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)
-    key, position = b"", 0
+    points = np.frombuffer(block[end:-4], "<u4") if end >= 0 else ()
+    if len(points) != restarts or (end > 0 and not (restarts and points[0] == 0)):
+        raise damaged(path, "a block has no restart point at its beginning")
+    key, position, passed = b"", 0, 0
     while position < end:
+        restart = passed < restarts and points[passed] == position
+        passed += restart
         shared, position = read_varint(block, position)
+        if shared > (0 if restart else len(key)):
+            raise damaged(path, "an entry repeats more of a key than there is")
         unshared, position = read_varint(block, position)
         length, position = read_varint(block, position)
         key = key[:shared] + block[position : position + unshared]
@@ -324,6 +338,8 @@ def _read_block(path, data, offset, size):
             raise damaged(path, "an entry is longer than its block")
         yield key, block[position : position + length]
         position += length
+    if end > 0 and passed < restarts:
+        raise damaged(path, "a restart point is not where an entry begins")
 
 
 def _decompress(data, most=FREE):
