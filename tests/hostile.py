@@ -131,19 +131,19 @@ def sizes(*values):
     return b"(" + b"".join(map(number, values)) + b"t"
 
 
-def storage_of(kind, count):
-    """Instructions that describe the storage of `torch_zip`."""
+def storage_of(kind, count, key="0", view=b""):
+    """Instructions that describe a storage: that of `torch_zip`."""
     start = b"(" + text("storage") + f"ctorch\n{kind}\n".encode()
-    return start + text("0") + text("cpu") + number(count) + b"tQ"
+    return start + text(key) + text("cpu") + number(count) + view + b"tQ"
 
 
 STORAGE = storage_of("FloatStorage", 4)
 
 
-def tensor(shape=(4,), strides=(1,), storage=STORAGE):
+def tensor(shape=(4,), strides=(1,), storage=STORAGE, offset=0):
     """Instructions that make a tensor of the storage of `torch_zip`."""
     call = b"ctorch._utils\n_rebuild_tensor\n("
-    return call + storage + number(0) + sizes(*shape) + sizes(*strides) + b"tR"
+    return call + storage + number(offset) + sizes(*shape) + sizes(*strides) + b"tR"
 
 
 @case()
@@ -337,6 +337,96 @@ def torch_legacy_key_of_tuples(folder):
     content = b"".join(pickle.dumps(part, 2) for part in start) + weights + keys
     (folder / "m.pt").write_bytes(content + struct.pack("<Q", 4) + bytes(16))
     return folder / "m.pt"
+
+
+def view_of(key, offset, count):
+    """What describes a view, at the end of the description of a storage."""
+    return text(key) + number(offset) + number(count) + b"\x87"
+
+
+def torch_views(folder, *tensors):
+    """A file of before PyTorch 1.6 with a storage of six values: view, offset and size of each tensor."""
+    items = b"".join(
+        text(name)
+        + tensor(
+            (count,), storage=storage_of("FloatStorage", 6, view=view_of(*view)), offset=offset
+        )
+        for name, (view, offset, count) in zip("ab", tensors, strict=False)
+    )
+    start = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    content = b"".join(pickle.dumps(part, 2) for part in start)
+    content += b"\x80\x02}(" + items + b"u." + pickle.dumps(["0"], 2) + struct.pack("<Q", 6)
+    path = folder / "m.pt"
+    path.write_bytes(content + np.arange(6, dtype="float32").tobytes())
+    return path
+
+
+@case()
+def torch_legacy_views(folder):
+    return torch_views(folder, (("v", 0, 3), 0, 3), (("w", 3, 3), 1, 2))
+
+
+@case()
+def torch_legacy_view_twice(folder):
+    """PyTorch gives both tensors the view that it met first."""
+    return torch_views(folder, (("v", 0, 3), 0, 3), (("v", 3, 3), 0, 3))
+
+
+@case()
+def torch_legacy_view_as_storage(folder):
+    """To PyTorch, a view with the key of its storage is all of it."""
+    return torch_views(folder, (("0", 2, 3), 0, 3))
+
+
+@case()
+def torch_legacy_beyond_its_view(folder):
+    return torch_views(folder, (("v", 2, 2), 0, 4))
+
+
+@case()
+def torch_letters(folder):
+    """PyTorch gives the first of the members whose names differ in capital letters."""
+    items = b"".join(
+        text(key) + tensor((1,), storage=storage_of("FloatStorage", 1, key)) for key in "xX"
+    )
+    with zipfile.ZipFile(folder / "m.pt", "w") as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02}(" + items + b"u.")
+        for i, key in enumerate("xX"):
+            archive.writestr(f"m/data/{key}", np.float32(i).tobytes())
+    return folder / "m.pt"
+
+
+@case()
+def torch_two_pickles(folder):
+    path = torch_zip(folder / "m.pt", b"\x80\x02}" + text("a") + tensor() + b"s.")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("m/Data.pkl", b"\x80\x02}.")
+    return path
+
+
+@case()
+def torch_view_in_an_archive(folder):
+    view = tensor(storage=storage_of("FloatStorage", 4, view=view_of("v", 0, 4)))
+    return torch_zip(folder / "m.pt", b"\x80\x02}" + text("a") + view + b"s.")
+
+
+def torch_models(folder, *offsets):
+    """A model as `state_dict`, and as `model`; their tensors have the same name."""
+    models = b"".join(
+        text(name) + b"}" + text("a") + tensor((2,), offset=offset) + b"s"
+        for name, offset in zip(("state_dict", "model"), offsets, strict=True)
+    )
+    return torch_zip(folder / "m.pt", b"\x80\x02}(" + models + b"u.")
+
+
+@case()
+def torch_two_models(folder):
+    return torch_models(folder, 0, 2)
+
+
+@case()
+def torch_one_model_twice(folder):
+    return torch_models(folder, 2, 2)
 
 
 @case()

@@ -13,6 +13,7 @@ import math
 import pickletools
 import re
 import sys
+from collections import Counter
 from typing import NamedTuple
 
 import ml_dtypes
@@ -51,6 +52,7 @@ class Storage(NamedTuple):
     dtype: np.dtype
     count: int
     offset: int = 0  # at which an old "view" of it begins
+    length: int | None = None  # of that view; None: all of the storage
 
 
 class Tensor(NamedTuple):
@@ -248,10 +250,19 @@ class Allowance:
 def read_zip(path, allowance):
     """Name -> `Entry` of a file by PyTorch 1.6 or later, and what `COUNTERS` say in it."""
     file = MappedFile(path)
-    machine, places = Unpickler(file, allowance), {}
+    machine, places = Unpickler(file, allowance, views=False), {}
     with open_zip(file) as archive:
+        spelled = Counter(map(str.lower, archive.namelist()))
+
+        def sole(name):  # PyTorch finds one of those that differ in capital letters
+            if spelled[name.lower()] > 1:
+                raise damaged(
+                    path, f"it has more members of the name {name!r:.200}, in other letters"
+                )
+            return name
 
         def content(name):  # which may be compressed
+            sole(name)
             allowance.spend(archive.getinfo(name).file_size)
             return read_member(file, archive, name)
 
@@ -264,7 +275,7 @@ def read_zip(path, allowance):
         value = machine.load(content(f"{root}data.pkl"))
         tensors = _weights(machine, value)
         for key, storage in machine.storages.items():
-            member = archive.getinfo(f"{root}data/{key}")
+            member = archive.getinfo(sole(f"{root}data/{key}"))
             _require_size(path, storage, member.file_size)
             places[key] = stored_at(file, archive, member.filename), member.file_size
     return _entries(file, tensors, places, allowance), _counters(value)
@@ -343,6 +354,7 @@ class Unpickler:
     Args:
         file: the `MappedFile`.
         allowance: the `Allowance`, to which its size is added.
+        views: whether storages may be parts of others, as before PyTorch 0.4.
 
     Attributes:
         storages: those that the pickles speak of, by key.
@@ -350,8 +362,9 @@ class Unpickler:
         spend: that of the allowance.
     """
 
-    def __init__(self, file, allowance):
+    def __init__(self, file, allowance, views=True):
         self.path, self.storages, self.foreign = file.path, {}, {}
+        self._views = {} if views else None  # key -> `Storage`
         allowance.add(file)
         self.spend = allowance.spend
 
@@ -527,7 +540,18 @@ class Unpickler:
         """What an old file calls a class with its source, or a storage."""
         if identifier[0] == "module":
             return identifier[1]
-        storage = _storage(identifier)
+        storage, view = _storage(identifier)
+        if view is not None:
+            if self._views is None:
+                raise ValueError("a view in an archive")
+            if view not in self._views:
+                self.spend(PAIR)
+            if self._views.setdefault(view, storage) != storage:
+                raise damaged(
+                    self.path, f"its view {view!r:.200} is described twice, and differently"
+                )
+        if self._views and (storage.key in self._views or view in self.storages):
+            raise damaged(self.path, "one of its views has the key of a storage")
         known = self.storages.setdefault(storage.key, storage)
         differs = known[:3] != storage[:3]  # as only those that hold nothing may
         if differs and (known.count or storage.count):
@@ -537,15 +561,19 @@ class Unpickler:
 
 
 def _storage(identifier):
+    """A `Storage` by its description, and the key of the view that it is, or None."""
     kind, dtype, key, _device, count, *view = identifier
     known = isinstance(dtype, np.dtype | Foreign)
     counted = type(count) is int and 0 <= count < 1 << 60
     if kind != "storage" or not known or not counted or not isinstance(key, str):
         raise ValueError("a persistent object that is no storage")
     if view and view[0] is not None:
-        _view_key, offset, _view_count = view[0]
-        return Storage(key, dtype, count, offset)
-    return Storage(key, dtype, count)
+        view_key, offset, length = view[0]
+        numbers = (offset, length)
+        if not isinstance(view_key, str) or not all(type(n) is int and n >= 0 for n in numbers):
+            raise ValueError("a view that is none of a storage")
+        return Storage(key, dtype, count, offset, length), view_key
+    return Storage(key, dtype, count), None
 
 
 def _weights(machine, value):
@@ -580,6 +608,13 @@ def named_tensors(value, path="", spend=lambda room: None):
         inner = _wrapped(value)
         if inner is None:
             break
+        for wrapper in WRAPPERS:
+            other = value.get(wrapper)
+            if isinstance(other, dict) and _differ(inner, other):
+                raise CheckpointError(
+                    f"{path}: holds two models, of which one is named {wrapper!r}, with tensors of the "
+                    "same names; expected one. Save the state_dict of the one that is meant alone."
+                )
         value = inner
     tensors, seen = {}, set()
 
@@ -629,6 +664,19 @@ def _wrapped(value):
     return groups[0] if flat else None
 
 
+def _differ(group, other):
+    """Whether two dictionaries have tensors of one name with other places in the file."""
+    places = [
+        {
+            name: (*tensor.storage, tensor.offset)
+            for name, tensor in tensors.items()
+            if isinstance(tensor, Tensor) and type(tensor.offset) is int
+        }
+        for tensors in (group, other)
+    ]
+    return any(places[1].get(name, place) != place for name, place in places[0].items())
+
+
 def _holds_tensors(group):
     return any(isinstance(inner, (*TENSORS, dict)) for inner in group.values())
 
@@ -667,10 +715,13 @@ def _entry(file, name, tensor, start, size):
         raise ValueError(f"a description of {name!r:.200} that is none of a tensor")
     strides = tuple(stride * dtype.itemsize for stride in tensor.strides)
     begin = storage.offset * storage.dtype.itemsize + tensor.offset * dtype.itemsize
+    end = size
+    if storage.length is not None:
+        end = min(size, (storage.offset + storage.length) * storage.dtype.itemsize)
     reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
     if math.prod(shape) == 0:
         reach = 0
-    if min((begin, *strides)) < 0 or begin + reach > size or start + size > file.size:
+    if min((tensor.offset, *strides)) < 0 or begin + reach > end or start + size > file.size:
         what = (
             f"{name!r:.200} of shape {shape!s:.200} does not fit into its storage of {size} bytes"
         )

@@ -26,6 +26,8 @@ CPU_SECONDS, MEMORY, TIMES = 10, 64 << 20, 8
 
 # what is harmless, and what is read of it
 OPENED = {
+    "torch_legacy_views": "2 tensors, 20 bytes",
+    "torch_one_model_twice": "1 tensors, 8 bytes",
     "torch_long_names": "2000 tensors, 32000 bytes",
     "torch_foreign_calls": "1 tensors, 16 bytes",
     "torch_another_root": "1 tensors, 16 bytes",
@@ -186,6 +188,13 @@ REFUSED = {
     "keras_shards_of_numbers": "unhashable type: 'list'",
     "keras_shards_of_another_format": "brain.safetensors: is no HDF5 file, as ",
     "keras_shards_damaged": "00001.weights.h5: ",
+    "torch_legacy_view_twice": "its view 'v' is described twice, and differently",
+    "torch_legacy_view_as_storage": "one of its views has the key of a storage",
+    "torch_legacy_beyond_its_view": "'a' of shape (4,) does not fit into its storage",
+    "torch_letters": "it has more members of the name 'm/data/x', in other letters",
+    "torch_two_pickles": "it has more members of the name 'm/data.pkl', in other letters",
+    "torch_view_in_an_archive": "a view in an archive",
+    "torch_two_models": "holds two models, of which one is named 'model', with tensors of",
     "tf_long_prefix": "too many names, or too long ones, for 520105 bytes",
     "tf_long_index_keys": "too many names, or too long ones, for 1000887 bytes",
     "tf_many_blocks": "it has more than 50000 blocks",
