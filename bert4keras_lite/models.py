@@ -578,7 +578,9 @@ class Transformer:
             hint=lambda: hint(checkpoint),
         )
         for path, read in plan.items():
-            array = read()
+            array = np.asarray(read())
+            if not array.dtype.isnative or array.dtype.itemsize > 8:  # which PyTorch lacks
+                array = array.astype(dtypes[path])
             # a copy for JAX, which would otherwise go on using the memory of the mapped file
             variables[path].assign(np.array(array) if keras.backend.backend() == "jax" else array)
             release(array)

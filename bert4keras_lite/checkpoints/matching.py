@@ -423,7 +423,7 @@ def _unfit_numbers(checkpoint, name, dtype):
     lazy = hasattr(checkpoint, "dtype")
     stored = np.dtype(checkpoint.dtype(name) if lazy else np.asarray(checkpoint[name]).dtype)
     dtype = np.dtype(dtype)
-    if stored.kind == "O" or not _is_floating(dtype):  # the one is an error when it is read
+    if (stored.kind == "O" and lazy) or not _is_floating(dtype):  # the one is an error when read
         return None
     if not _is_floating(stored):
         return f"holds numbers of dtype {stored}; expected floating point numbers"
