@@ -20,6 +20,7 @@ MAY_IMPORT = {
         *("shapes", "tokenizers"),
     },
     "losses": {"layers"},
+    "metrics": {"tokenizers"},
     "doctor": {"checkpoints", "data", "models", "tokenizers"},
     "lora": {"patterns"},
     "loading": {

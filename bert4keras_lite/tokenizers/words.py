@@ -3,7 +3,24 @@
 jieba loads its dictionary, in about a second, when the first text comes.
 """
 
-__all__ = ["jieba_new_words", "jieba_words"]
+__all__ = ["jieba_new_words", "jieba_words", "with_dictionary"]
+
+
+def with_dictionary(tokenizer=None):
+    """A `jieba.Tokenizer` (None: jieba's own) that has read its dictionary.
+
+    Left to itself, it would believe `jieba.cache` in the directory for temporary files, which
+    other users may have written, and which may be of another dictionary.
+    """
+    import jieba
+
+    tokenizer = tokenizer or jieba.dt
+    with tokenizer.lock:
+        if not tokenizer.initialized:
+            counts = tokenizer.gen_pfdict(tokenizer.get_dict_file())
+            tokenizer.FREQ, tokenizer.total = counts
+            tokenizer.initialized = True
+    return tokenizer
 
 
 def jieba_words(text):
@@ -22,13 +39,9 @@ def jieba_words(text):
     Example:
         >>> tokenizer = Tokenizer("chinese_wobert/vocab.txt", pre_tokenize=jieba_words)
     """
-    import jieba
-
-    return jieba.lcut(text, HMM=False)
+    return with_dictionary().lcut(text, HMM=False)
 
 
 def jieba_new_words(text):
     """The same, where runs that the dictionary lacks may be words too: CPM's segmentation."""
-    import jieba
-
-    return jieba.lcut(text)
+    return with_dictionary().lcut(text)
