@@ -2528,7 +2528,8 @@ def sentencepiece_of_xlm_r(folder):
     path = pieces(folder, *names[3:])
     scored = [[name, float(np.float32(-i / 1e4))] for i, name in enumerate(names)]
     model = {"type": "Unigram", "unk_id": 0, "vocab": scored}
-    content = {"model": model, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}}
+    cut = [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁"}]
+    content = {"model": model, "pre_tokenizer": {"type": "Sequence", "pretokenizers": cut}}
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     (folder / "tokenizer.json").write_text(text)
     return path

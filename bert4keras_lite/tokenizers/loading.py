@@ -21,6 +21,7 @@ _LOOKED_FOR = (
     " BPE), spiece.model, sentencepiece.model or another *.model (sentencepiece), tokenizer.json"
 )
 _SENTINEL = re.compile(r"<extra_id_\d+>")
+_MARKUP = re.compile(r"<.*>|\[.*\]|", re.DOTALL)
 # All files that `load_tokenizer` looks at, as patterns
 FILES = (
     "*vocab*",
@@ -154,7 +155,7 @@ def _added_to_pieces(path, make, found, tokens, special, one_path, one_file):
     if one_file:
         vocab = {plain.id_to_token(i): i for i in range(plain.vocab_size)}
         _check_agreement(path, vocab, one_path, one_file)
-        _check_scores(path, plain.sp_model, one_path, one_file.scores)
+        _check_scores(path, plain.sp_model, one_path, one_file)
         _check_rules(path, plain.rules(), one_path, one_file.rules)
     return merged(tokens, special, plain.known_id, plain.vocab_size)
 
@@ -177,15 +178,23 @@ def _check_agreement(path, vocab, one_path, one_file):
         )
 
 
-def _check_scores(path, model, one_path, scores):
+def _check_scores(path, model, one_path, one_file):
     """Checks that a sentencepiece model and `tokenizer.json` have the same scores.
 
-    Those of pieces that stand for no text, as `</s>`, are never looked at.
+    Those of pieces that stand for no text, as `</s>`, are never looked at: these have to be added
+    tokens, or to look like it.
     """
+    added = {token.content for token in one_file.added}
     for i in range(model.get_piece_size()):
         piece, ours = model.id_to_piece(i), model.get_score(i)
-        theirs = scores.get(piece, ours)
-        plain = not (model.is_unknown(i) or model.is_control(i) or model.is_unused(i))
+        theirs = one_file.scores.get(piece, ours)
+        hidden = model.is_control(i) or model.is_unused(i)
+        if hidden and piece not in added and not _MARKUP.fullmatch(piece):
+            raise ValueError(
+                f"{path} has {piece!r:.200} as a piece that no text yields, {one_path} as one like any"
+                " other; expected the same. Delete the file that does not belong to the model."
+            )
+        plain = not (hidden or model.is_unknown(i))
         if plain and not math.isclose(ours, theirs, rel_tol=1e-5, abs_tol=1e-5):
             raise ValueError(
                 f"{path} gives {piece!r:.200} the score {ours:.6g}, {one_path} {theirs:.6g}; expected"
@@ -290,6 +299,8 @@ def _load(folder, options):
         raise ValueError(f"{folder} holds no tokenizer; looked for {_LOOKED_FOR}")
     kind = kind or one_file.kind
     settings.check_kind(kind, config, one_file is not None)
+    if kind == "sentencepiece" and not (is_cpm or one_file):
+        settings.check_legacy()
     found = {
         ours: settings.names[theirs]
         for ours, theirs in NAMES[kind].items()

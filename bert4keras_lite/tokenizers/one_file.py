@@ -56,6 +56,7 @@ _REQUIRED = {
     "ByteLevel": {"add_prefix_space": (False,)},
     "Metaspace": {"replacement": ("▁",)},
     "Replace": {"content": ("▁",), "pattern": ({"Regex": " {2,}"},)},
+    "Strip": {"strip_left": _FLAG, "strip_right": (True,)},
 }
 # The same of those that may be missing; the first value is what that means.
 _OPTIONAL = {
@@ -266,12 +267,22 @@ def _one_file(path, content, beside, cpm):
 
 
 def _rules(content):
-    """What the file says of unknown pieces, bytes, and the characters that are replaced."""
+    """What the file says of unknown pieces, bytes, spaces, and the characters that are replaced."""
     model = content["model"]
+    cut, changed = (
+        [part["type"] for part in _components(content, name)]
+        for name in ("pre_tokenizer", "normalizer")
+    )
+    marked = "Metaspace" in cut
     maps = [part.get("precompiled_charsmap") for part in _components(content, "normalizer")]
     rules = {
         "byte_fallback": bool(model.get("byte_fallback")),
         "precompiled_charsmap": base64.b64decode(next(filter(None, maps), "")),
+        "add_dummy_prefix": marked,
+        "remove_extra_whitespaces": cut[0] == "WhitespaceSplit"
+        or changed[-2:] == ["Strip", "Replace"],
+        "escape_whitespaces": marked,
+        "treat_whitespace_as_suffix": False,
     }
     return rules | ({} if model.get("unk_id") is None else {"unk_id": model["unk_id"]})
 

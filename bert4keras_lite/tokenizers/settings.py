@@ -347,6 +347,15 @@ class Settings:
                 " no other way."
             )
 
+    def check_legacy(self):
+        """Raises if T5's texts begin anew behind an added token, where no `tokenizer.json` has rules."""
+        if self.values.get("legacy", True) is not True:
+            raise ValueError(
+                f"{self.path}: legacy is {self.values['legacy']!r:.200}, and there is no tokenizer.json;"
+                " expected true, as behind added tokens such as <extra_id_0> ids are computed no other"
+                " way. If your texts hold none, take it out of the file."
+            )
+
     def class_name(self, config):
         """The class that `tokenizer_config.json` names, or a `config.json`; or None."""
         return self.values.get("tokenizer_class") or config.get("tokenizer_class")
