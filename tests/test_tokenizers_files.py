@@ -275,6 +275,24 @@ def test_rematch_of_added_tokens_that_are_normalized(text, normalized, positions
         assert tokenizer.rematch(text, tokens)[2] == positions
 
 
+@pytest.mark.parametrize(
+    ("content", "text", "tokens", "positions"),
+    [
+        ("a: ", "a:今天", ["a: ", "今", "天"], [0, 1]),
+        (" b", "今b天", ["今", " b", "天"], [1]),
+        ("  ", "今天", ["今", "  ", "天"], [1]),
+    ],
+)
+def test_added_tokens_with_spaces_beside_chinese(content, text, tokens, positions):
+    vocab = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "今", "天"])}
+    tokenizer = Tokenizer(vocab, added_tokens=[AddedToken(content, 6, normalized=True)])
+    assert tokenizer.tokenize(text)[1:-1] == tokens
+    assert tokenizer.encode(text)[0][1:-1] == [vocab.get(token, 6) for token in tokens]
+    found = tokenizer.rematch(text, tokens)
+    assert found[tokens.index(content)] == positions
+    assert {i for part in found for i in part} == set(range(len(text)))
+
+
 def test_ids_of_the_files_agree(directory):
     odd = {"added_tokens": {"<e>": 4000}}
     with pytest.raises(ValueError, match=r"the files give '<e>' the ids \d+ and 4000"):

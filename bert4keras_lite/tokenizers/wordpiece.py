@@ -238,6 +238,25 @@ def _normalize(text, rules):
     return "".join(c for c, _ in pairs), [i for _, i in pairs]
 
 
+def _origin(spaced, origins, start, end):
+    """Where a part of a text that `_normalize` gave came from: start and end.
+
+    A space that sets a character apart does not take that along, which is outside of the part. A
+    part of nothing else comes from between two characters.
+    """
+    first, last = start, end
+    while first < last and spaced[first].isspace() and origins[first] in origins[start - 1 : start]:
+        first += 1
+    while (
+        first < last and spaced[last - 1].isspace() and origins[last - 1] in origins[end : end + 1]
+    ):
+        last -= 1
+    if first < last:
+        return min(origins[first:last]), max(origins[first:last]) + 1
+    place = origins[end] if last < end else origins[start - 1] + 1
+    return place, place
+
+
 def _folded(pairs, rules):
     """Step 3 for a whole text of `(character, position)`."""
     if rules.lower:
@@ -522,11 +541,13 @@ class Tokenizer(DictTokenizer):
         if _CONTEXT not in spaced and not self._late_finder.is_in(spaced):
             return parts(text, [])
         spaced, origins = _normalize(text, self._late_rules)
-        found = [
-            (min(origins[start:end]), max(origins[start:end]) + 1, token)
-            for start, end, token in self._late_finder.find(spaced)
-        ]
-        return parts(text, found)
+        return parts(
+            text,
+            [
+                (*_origin(spaced, origins, start, end), token)
+                for start, end, token in self._late_finder.find(spaced)
+            ],
+        )
 
     def _tokenize(self, text):
         tokens = []
