@@ -16,6 +16,7 @@ from typing import get_args
 import numpy as np
 
 from . import mappings
+from .arguments import expected_number
 from .checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
 from .checkpoints.matching import (
     MOST_BLOCKS,
@@ -1164,25 +1165,59 @@ def check_vocabulary(directory, config):
 
     Warns if its padding is another id than the one that the model hides.
     """
-    if not isinstance(directory, (str, Path)):
-        return
-    file = Path(directory) / "vocab.txt"
-    if file.is_file():
-        lines = b"\n" + read_bytes(file).rstrip(b"\r\n").replace(b"\r\n", b"\n") + b"\n"
-        count = lines.count(b"\n") - 1
+    lines = _vocabulary_lines(directory)
+    if lines is not None:
+        file, count = Path(directory) / "vocab.txt", lines.count(b"\n") - 1
         if count > config.vocab_size:
             raise ValueError(
                 f"{file} has {count} tokens, but the model has {config.vocab_size} rows for them: "
                 "one of the two belongs to another checkpoint."
             )
-        place = lines.find(b"\n[PAD]\n")
-        padding = lines.count(b"\n", 0, place)
-        if place >= 0 and config.pad_token_id not in (-1, padding):
+        padding = _padding_of(lines)
+        if padding is not None and config.pad_token_id not in (-1, padding):
             said = (
                 f"[PAD] has the id {padding}, but the model hides {config.pad_token_id} from "
                 f"attention: build it with pad_token_id={padding}, and fill up batches with that id."
             )
             warn([said], file)
+
+
+def moved_padding(directory, pad_token_id, keep_tokens):
+    """The id of padding among the rows of `keep_tokens`, and what to warn of, as a list.
+
+    It is that of `[PAD]` in the `vocab.txt` of the directory, else `pad_token_id`; -1 stays.
+    """
+    if expected_number(pad_token_id, 0, 2**31 - 1):
+        return pad_token_id, []
+    lines, kept = _vocabulary_lines(directory), [*keep_tokens]
+    padding = None if lines is None else _padding_of(lines)
+    padding = pad_token_id if padding is None else padding
+    if padding not in kept:
+        said = (
+            f"keep_tokens leaves out row {padding}, the padding: the model hides no id from "
+            "attention. Keep it, or pass pad_token_id=, the id that fills up batches."
+        )
+        return -1, [said]
+    place = kept.index(padding)
+    said = (
+        f"keep_tokens makes row {padding}, the padding, row {place}: the model hides that id from "
+        f"attention. Fill up batches with it, and pass pad_token_id={place} to say so."
+    )
+    return place, [said] * (place != pad_token_id)
+
+
+def _vocabulary_lines(directory):
+    """The `vocab.txt` of a directory as bytes, with `"\\n"` around each line; None: there is none."""
+    file = Path(directory) / "vocab.txt" if isinstance(directory, (str, Path)) else None
+    if file is None or not file.is_file():
+        return None
+    return b"\n" + read_bytes(file).rstrip(b"\r\n").replace(b"\r\n", b"\n") + b"\n"
+
+
+def _padding_of(lines):
+    """The id of `[PAD]` in what `_vocabulary_lines` gives; None: it is not there."""
+    place = lines.find(b"\n[PAD]\n")
+    return None if place < 0 else lines.count(b"\n", 0, place)
 
 
 def check_adapter(directory):

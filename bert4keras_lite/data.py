@@ -71,14 +71,24 @@ def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtyp
 
 def _check_value(value, dtype):
     """Raises if sequences of a dtype cannot be filled with a value: integers with 1.5, say."""
-    try:
-        with np.errstate(invalid="ignore"):
-            kept = np.asarray(value).astype(dtype)
-        fits = dtype.kind not in "biu" or np.array_equal(kept, value)
-    except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits:
+    if _as_dtype(np.asarray(value), dtype) is None:
         raise ValueError(f"value={shown(value)}: expected one that sequences of {dtype} can hold.")
+
+
+def _as_dtype(array, dtype):
+    """An array in a dtype; None where that cannot hold it: integers 1.5, float32 1e300."""
+    if np.can_cast(array.dtype, dtype):
+        return array.astype(dtype, copy=False)
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):
+            kept = array.astype(dtype)
+        if kept.dtype.kind in "biu":
+            fits = np.array_equal(kept, array)
+        else:
+            fits = kept.dtype.kind != "f" or np.array_equal(np.isinf(kept), np.isinf(array))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return kept if fits else None
 
 
 def _to_arrays(x, depth):
@@ -115,7 +125,12 @@ def _fill(target, x, depth, mode):
     target = target[:n] if mode == "post" else target[len(target) - n :]
     if depth == 1:
         if x.size:
-            target[...] = x[:n]
+            kept = _as_dtype(x[:n], target.dtype)
+            if kept is None:
+                raise ValueError(
+                    f"inputs: expected items that {target.dtype} can hold, got {shown(x[:n])}."
+                )
+            target[...] = kept
     else:
         for row, child in zip(target, x[:n], strict=True):
             _fill(row, child, depth - 1, mode)
@@ -427,13 +442,18 @@ def _padded(samples, length, sequences, place=()):
             f"samples, part {_named([place])}: expected numbers, got {other!r:.80}. Take it out of the "
             "samples, or give Batches a collate function."
         )
-    narrow = {"i": "int32", "f": "float32"}.get(array.dtype.kind, array.dtype)
-    if array.dtype.kind == "i" and np.any(array != array.astype(narrow)):
+    kind = array.dtype.kind
+    if kind == "u" and array.dtype.itemsize > 2:  # pictures stay bytes
+        kind = "i"
+    narrow = {"i": "int32", "f": "float32"}.get(kind, array.dtype)
+    kept = _as_dtype(array, np.dtype(narrow))
+    if kept is None:
+        numbers = "integers" if kind == "i" else "numbers"
         raise ValueError(
-            f"samples, part {_named([place])}: integers up to {np.abs(array).max()}; expected what "
-            "fits into int32."
+            f"samples, part {_named([place])}: {numbers} up to {np.abs(array).max()}; expected what "
+            f"fits into {narrow}."
         )
-    return array.astype(narrow)
+    return kept
 
 
 def longest_sequence(sample):

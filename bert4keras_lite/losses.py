@@ -9,16 +9,26 @@ gradient, and marked, so that the mean Keras takes is the mean over the labels t
 """
 
 import keras
+import numpy as np
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
-from .arguments import checks_flags
-from .layers.values import extent, mark_wrong, whole_numbers
+from .arguments import check_number, checks_flags
+from .layers.values import check_shape, extent, mark_wrong, whole_numbers
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
 HIDDEN = -1e9  # next to it, any score is large; and it is finite
 HIDDEN_SPAN = -2.9e4  # above what `GlobalPointer` gives hidden spans, in float16, too
+RANGES = {
+    "smoothing": (0.0, 1.0),
+    "gamma": (0.0, 1000.0),
+    "alpha": (0.0, 1e6),
+    "scale": (1e-6, 1e6),
+    "temperature": (1e-6, 1e6),
+    "weight": (0.0, 1e6),
+    "chunk": (1, 2**31 - 1),
+}
 
 
 def masked_mean(values, counted=None):
@@ -31,6 +41,9 @@ def masked_mean(values, counted=None):
     Returns:
         A scalar, float32.
 
+    Raises:
+        ValueError: `counted` has another shape.
+
     Example:
         >>> loss = masked_mean(sequence_crossentropy(labels, scores), labels >= 0)
     """
@@ -38,6 +51,7 @@ def masked_mean(values, counted=None):
     if counted is None:
         return ops.mean(values)
     counted = ops.cast(counted, "float32")
+    check_shape("counted", counted, values.shape, "Give one for each value.")
     return ops.divide_no_nan(ops.sum(values * counted), ops.sum(counted))
 
 
@@ -52,10 +66,14 @@ def sequence_crossentropy(y_true, y_pred, weights=None):
         y_true: integers `(...)`; -1 does not count.
         y_pred: scores `(..., classes)`; or `(...)` or `(..., 1)`, one score for two classes.
         weights: what each label counts, `(...)`, numbers or booleans; what weighs 0 is left out
-            of the mean.
+            of the mean. Axes of size 1 are stretched: `(batch, 1)` weighs texts.
 
     Returns:
         `(...)`, 0 where nothing counts.
+
+    Raises:
+        ValueError: labels or weights are not of the shape of the scores, or labels are no classes,
+            in an eager call; in a compiled program the loss is NaN for the latter.
 
     Example:
         >>> model = build_transformer_model(directory, application="lm", with_lm="linear")
@@ -79,6 +97,7 @@ def label_smoothed(y_true, y_pred, smoothing=0.1):
     Reference:
         Szegedy et al., "Rethinking the Inception Architecture", arXiv 1512.00567, section 7.
     """
+    _check_options(smoothing=smoothing)
     labels, scores = _labels_and_scores(y_true, y_pred)
     expected = (1 - smoothing) * _score_of(labels, scores)
     expected = expected + smoothing * ops.mean(scores, axis=-1)
@@ -102,14 +121,18 @@ def focal(y_true, y_pred, gamma=2.0, alpha=None):
     Reference:
         Lin et al., "Focal Loss for Dense Object Detection", arXiv 1708.02002, equation 5.
     """
+    _check_options(gamma=gamma)
     labels, scores = _labels_and_scores(y_true, y_pred)
+    if alpha is not None:
+        _check_options(alpha=alpha)
+        alpha = ops.convert_to_tensor(alpha, dtype="float32")
+        check_shape("alpha", alpha, scores.shape[-1:], "Give a weight for each class.")
     others = ops.where(_is_label(labels, scores), HIDDEN, scores)
     total = ops.logsumexp(scores, axis=-1)
     # log(1 - p) as a sum of the other classes: 1 - p itself would round to 0
     fading = ops.exp(gamma * (ops.logsumexp(others, axis=-1) - total))
     losses = fading * (total - _score_of(labels, scores))
     if alpha is not None:
-        alpha = ops.convert_to_tensor(alpha, dtype="float32")
         losses = losses * ops.take(alpha, ops.maximum(labels, 0), axis=0)
     return _where_counted(losses, labels)
 
@@ -135,9 +158,12 @@ def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096
     Example:
         >>> losses = projected_crossentropy(token_ids[:, 1:], x[:, :-1], embedding.embeddings)
     """
+    _check_options(chunk=chunk)
     labels, table = whole_numbers(y_true), ops.convert_to_tensor(table)
     classes, dim = table.shape
+    check_shape("x", x, (*labels.shape, dim), "Give a vector of the table's size for each label.")
     bias = ops.zeros((classes,)) if bias is None else ops.convert_to_tensor(bias)
+    check_shape("bias", bias, (classes,), "Give one for each row of the table.")
     parts = -(-classes // chunk)
     fill = -classes % parts  # all parts have one size; what is filled in scores nothing
     total = _log_sums(
@@ -179,6 +205,7 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
         probabilities https://kexue.fm/archives/9064.
     """
     y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+    check_shape("y_true", y_true, y_pred.shape, "Give a label for each class.")
     finite = ops.not_equal(y_pred, -float("inf"))
     hidden = ops.logical_and(finite, y_pred <= HIDDEN_SPAN)
     mark = mark_wrong(
@@ -188,7 +215,7 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
             "cut off, or that ends before it begins. Leave such spans out of the labels."
         ),
     )
-    counted = ops.logical_and(y_true >= 0, finite)
+    counted = ops.logical_and(ops.logical_not(y_true < 0), finite)  # NaN gives NaN
     # behind `where`, also the gradient of what does not count is 0, and not "infinity times 0"
     y_true, y_pred = ops.where(counted, y_true, 0.0), ops.where(counted, y_pred, 0.0)
 
@@ -221,6 +248,12 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
         https://kexue.fm/archives/7359
     """
     ids, classes = whole_numbers(y_true), ops.shape(y_pred)[-1]
+    check_shape(
+        "y_true",
+        ids,
+        (*y_pred.shape[:-1], ids.shape[-1]),
+        "Give ids of classes for each row of scores.",
+    )
     mark = _mark_beyond(ids, classes, axis=-1)
     ids = ops.where(ids >= (1 if mask_zero else 0), ids, classes)  # a column more, for filling
     rows = ops.reshape(ids, (-1, ops.shape(ids)[-1]))
@@ -254,14 +287,21 @@ def cosent(y_true, y_pred, scale=20.0):
     Reference:
         Su, "CoSENT", 2022, https://kexue.fm/archives/8847
     """
+    _check_options(scale=scale)
     labels, cosines = ops.reshape(y_true, (-1,)), ops.cast(y_pred, "float32")
     if len(cosines.shape) == 2 and cosines.shape[-1] != 1:
         vectors = _normalized(cosines)
+        _check_pairs(vectors)
         labels, cosines = labels[::2], ops.sum(vectors[::2] * vectors[1::2], axis=-1)
     cosines = scale * ops.reshape(cosines, (-1,))
+    check_shape("y_true", labels, cosines.shape, "Give a label for each pair.")
+    mark = mark_wrong(
+        ops.any(ops.not_equal(labels, labels)),
+        lambda: "y_true: labels that are NaN; expected numbers. Leave such pairs out.",
+    )
     differences = cosines[None, :] - cosines[:, None]
     wrong = ops.where(labels[:, None] > labels[None, :], differences, -float("inf"))
-    return _log_one_and_sum(ops.reshape(wrong, (-1,)))
+    return mark(_log_one_and_sum(ops.reshape(wrong, (-1,))))
 
 
 @register
@@ -281,8 +321,14 @@ def info_nce(y_true, y_pred, temperature=0.05):
         van den Oord et al., arXiv 1807.03748, equation 4; Gao et al., "SimCSE",
         arXiv 2104.08821, equations 1 and, with hard negatives, 5.
     """
+    _check_options(temperature=temperature)
+    count, keys = ops.shape(y_pred)[0], ops.shape(y_true)[0]
+    mark = mark_wrong(
+        count > keys,
+        lambda: f"y_true: {keys} keys for {count} vectors; expected one for each, or more.",
+    )
     cosines = ops.matmul(_normalized(y_pred), ops.transpose(_normalized(y_true)))
-    return _crossentropy(ops.arange(ops.shape(y_pred)[0]), cosines / temperature)
+    return mark(_crossentropy(ops.arange(count), cosines / temperature))
 
 
 @register
@@ -300,6 +346,7 @@ def simcse(y_true, y_pred, temperature=0.05):
     Reference:
         Gao et al., "SimCSE", arXiv 2104.08821, equation 4.
     """
+    _check_pairs(y_pred)
     return info_nce(y_pred[1::2], y_pred[::2], temperature)
 
 
@@ -319,6 +366,7 @@ def electra_loss(y_true, y_pred, weight=50.0):
     Reference:
         Clark et al., "ELECTRA", arXiv 2003.10555, section 2 and, for the weight, appendix A.
     """
+    _check_options(weight=weight)
     generator, discriminator = (
         masked_mean(sequence_crossentropy(labels, scores), labels >= 0)
         for labels, scores in zip(y_true, y_pred, strict=True)
@@ -382,8 +430,25 @@ def _labels_and_scores(y_true, y_pred):
         scores = scores[..., None]
     if scores.shape[-1] == 1:
         scores = ops.concatenate([ops.zeros_like(scores), scores], axis=-1)
+    check_shape("y_true", labels, scores.shape[:-1], "Give a label for each row of scores.")
     mark = _mark_beyond(labels[..., None], scores.shape[-1])
     return labels, mark(scores)
+
+
+def _check_options(**options):
+    """Raises where a number is not within its range in `RANGES`; tensors, which may be learned, pass."""
+    for name, value in options.items():
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, np.generic) or not hasattr(number, "shape"):
+                check_number(name, number, *RANGES[name])
+
+
+def _check_pairs(vectors):
+    """Raises where vectors are known to be an odd number."""
+    if vectors.shape[0] is not None and vectors.shape[0] % 2:
+        raise ValueError(
+            f"y_pred: {vectors.shape[0]} vectors; expected an even number, as each two are a pair."
+        )
 
 
 def _mark_beyond(labels, classes, axis=None):
@@ -416,6 +481,9 @@ def _where_counted(losses, labels, weights=None):
     counted = labels >= 0
     if weights is not None:
         weights = ops.cast(weights, "float32")
+        if len(weights.shape) == len(labels.shape) + 1 and weights.shape[-1] == 1:
+            weights = ops.squeeze(weights, axis=-1)  # as labels `(batch, 1)` are
+        check_shape("weights", weights, labels.shape, "Give one for each label.", stretches=True)
         counted, losses = ops.logical_and(counted, weights != 0), losses * weights
     return _marked(ops.where(counted, losses, 0.0), counted)
 

@@ -41,6 +41,7 @@ from .configs import (
     judge,
     key_of,
     match_weights,
+    moved_padding,
     read_off,
     recognize,
     refuse_roberta,
@@ -914,7 +915,8 @@ def build_transformer_model(
             another name of `with_lm`), arguments of `Transformer` (`layer_norm_cond=...`) and of
             loading:
 
-            - `keep_tokens`: ids of the vocabulary rows to keep, in their new order;
+            - `keep_tokens`: ids of the vocabulary rows to keep, in their new order; the padding that
+              the model hides from attention moves with them, unless `pad_token_id` is given;
             - `compound_tokens`: for each row to append, the ids it is the average of;
             - `autoresize_weights`, `ignore_invalid_weights`: see `Transformer.load_checkpoint`.
 
@@ -967,8 +969,12 @@ def build_transformer_model(
     values[SPELLED] = values.get(SPELLED, {}) | spelled
     keep, compound = options.get("keep_tokens"), options.get("compound_tokens")
     check_rows(2**31, keep, compound)  # how many there are, loading knows
+    moved = []
     if keep is not None:
         values["vocab_size"] = len(keep)
+        if "pad_token_id" not in given:
+            hidden = values.get("pad_token_id", Config.pad_token_id)
+            values["pad_token_id"], moved = moved_padding(config_path, hidden, keep)
     if compound:
         values["vocab_size"] = Config.from_values(values, where).vocab_size + len(compound)
     config = Config.from_values(values, where)
@@ -976,6 +982,7 @@ def build_transformer_model(
     if keep is None and not compound:
         check_vocabulary(config_path, config)
     check_adapter(config_path)
+    warn(moved, where)
     arguments = {name: options[name] for name in graph & options.keys()}
 
     if checkpoint is None:

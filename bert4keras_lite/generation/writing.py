@@ -304,6 +304,11 @@ class Task:
                 )
             )
         self.most = self._most(max_new_tokens)
+        if min_new_tokens > self.most:
+            raise ValueError(
+                f"min_new_tokens={min_new_tokens}: expected at most {self.most}, which is "
+                "max_new_tokens, or what the model has room for."
+            )
         beams = num_beams > 1 or early_stopping == "best"
         if num_beams > 1 and self.most ** abs(length_penalty) > MOST_PENALTY:
             end = math.log(MOST_PENALTY, self.most)

@@ -21,9 +21,34 @@ def mark_wrong(wrong, error):
     """
     if not at_hand(wrong):
         return lambda x: ops.where(wrong, float("nan"), x)
-    if bool(ops.any(wrong)):
+    # what is known before a program is traced: an operation of Keras would become a part of it
+    known = isinstance(wrong, np.ndarray | np.generic | bool)
+    if bool(np.any(wrong) if known else ops.any(wrong)):
         raise ValueError(error())
     return lambda x: x
+
+
+def check_shape(name, x, expected, advice, stretches=False):
+    """Raises where a tensor has another shape; sizes that are not known yet, None, pass.
+
+    Args:
+        name: of the argument.
+        x: a tensor.
+        expected: its sizes, a tuple.
+        advice: what to do, for the message.
+        stretches: whether a single value, and axes of size 1 in place of others, will do.
+
+    Raises:
+        ValueError: names the argument and both shapes.
+    """
+    if None in (getattr(shape, "rank", 0) for shape in (x.shape, expected)):
+        return  # of these, TensorFlow does not even know how many axes they have
+    got, expected = tuple(x.shape), tuple(expected)
+    fit = len(got) == len(expected) or (stretches and not got)
+    for size, other in zip(got, expected, strict=False):
+        fit &= None in (size, other) or size == other or (stretches and size == 1)
+    if not fit:
+        raise ValueError(f"{name}: expected the shape {expected}, got {got}. {advice}")
 
 
 def whole_numbers(labels):

@@ -28,9 +28,20 @@ from .backends import (
     where,
     write_rows,
 )
-from .rates import PACKAGE, PiecewiseLinear
+from .rates import MOST_RATE, PACKAGE, PiecewiseLinear
 
 OWN_WEIGHTS = "own_weights_"  # in files, beside the numbers of variables
+RANGES = {
+    "weight_decay": (0.0, 1e12),
+    "clipnorm": (0.0, 1e12),  # 0: Keras clips nothing
+    "clipvalue": (0.0, 1e12),
+    "global_clipnorm": (0.0, 1e12),
+    "loss_scale_factor": (1e-12, 1e12),
+    "ema_momentum": (0.0, 1.0),
+    "gradient_accumulation_steps": (2, 2**31 - 1),
+    "beta_1": (0.0, 1.0),
+    "beta_2": (0.0, 1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -118,14 +129,18 @@ class Extended:
         if learning_rate is None:
             base = type(self).__mro__[type(self).__mro__.index(Extended) + 1]
             learning_rate = inspect.signature(base).parameters["learning_rate"].default
-        if lr_schedule is not None:
-            if not isinstance(learning_rate, (int, float)):
-                raise ValueError("lr_schedule needs a learning_rate that is a number.")
-            learning_rate = PiecewiseLinear(float(learning_rate), lr_schedule)
-        if isinstance(learning_rate, int):
+        if isinstance(learning_rate, Real):
+            check_number("learning_rate", learning_rate, 0.0, MOST_RATE)
             learning_rate = float(learning_rate)
+        elif lr_schedule is not None:
+            raise ValueError("lr_schedule needs a learning_rate that is a number.")
+        if lr_schedule is not None:
+            learning_rate = PiecewiseLinear(learning_rate, lr_schedule)
         if ema_momentum is not None:
             kwargs |= {"use_ema": True, "ema_momentum": ema_momentum}
+        for name in RANGES.keys() & kwargs.keys():
+            if kwargs[name] is not None:
+                check_number(name, kwargs[name], *RANGES[name])
         super().__init__(learning_rate, **kwargs)
         if not bias_correction and not isinstance(self, keras.optimizers.Adam):
             raise ValueError(f"bias_correction: {type(self).__name__} has none, only Adam has.")
@@ -141,8 +156,12 @@ class Extended:
                 "skip_nonfinite: Nadam multiplies its momentum up for all variables at once; take "
                 "Adam or AdamW."
             )
+        if not isinstance(lr_multipliers, dict | None):
+            raise ValueError(
+                f"lr_multipliers={shown(lr_multipliers)}: expected a dict of pattern -> factor."
+            )
         self.lr_multipliers = {
-            pattern: {str(k): v for k, v in rate.items()} if isinstance(rate, dict) else rate
+            pattern: PiecewiseLinear(1.0, rate).written_points() if isinstance(rate, dict) else rate
             for pattern, rate in (lr_multipliers or {}).items()
         }
         self.not_decayed = _patterns(exclude_from_weight_decay)
@@ -184,7 +203,7 @@ class Extended:
             if isinstance(rate, dict):
                 rate = PiecewiseLinear(1.0, rate)
             else:
-                check_number(f"lr_multipliers: {shown(pattern)}", rate, 0.0, 1e12)
+                check_number(f"lr_multipliers: {shown(pattern)}", rate, 0.0, MOST_RATE)
                 rate = float(rate)
             hits = fits("lr_multipliers", [pattern], paths)
             rates = [rate if hit else old for hit, old in zip(hits, rates, strict=True)]

@@ -10,6 +10,7 @@ from ..arguments import check_number
 from ..parsing import shown
 
 PACKAGE = "bert4keras_lite"
+MOST_RATE = 1e12
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -17,9 +18,12 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
     """A rate that goes in straight lines from point to point.
 
     Args:
-        rate: float, what the factors are multiplied with.
-        points: dict of update -> factor. `{0: 0.0, 1000: 1.0, 10000: 0.1}` rises for 1,000
-            updates, falls for 9,000, and stays. Without an update 0, it begins at 0.
+        rate: float, 0 or more, what the factors are multiplied with.
+        points: dict of update -> factor, 0 or more. `{0: 0.0, 1000: 1.0, 10000: 0.1}` rises for
+            1,000 updates, falls for 9,000, and stays. Without an update 0, it begins at 0.
+
+    Raises:
+        ValueError: other values, or an update that is there twice (as 2 and as `"2"`).
 
     Example:
         >>> schedule = PiecewiseLinear(2e-5, {100: 1.0, 1000: 0.0})
@@ -31,15 +35,16 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         told = points
         try:
             points = {int(k): float(v) for k, v in told.items()}
-            whole = all(float(k) == int(k) >= 0 for k in told)
+            whole = len(points) == len(told) and all(float(k) == int(k) >= 0 for k in told)
         except (AttributeError, TypeError, ValueError, OverflowError):
             points, whole = {}, False
-        if not points or not whole or not all(map(math.isfinite, points.values())):
+        if not points or not whole or not all(0 <= v < math.inf for v in points.values()):
             raise ValueError(
-                f"lr_schedule={shown(told)}: expected updates, 0 or later, with a factor each, such as "
-                "{0: 0.0, 1000: 1.0}."
+                f"lr_schedule={shown(told)}: expected updates, 0 or later, with a factor of 0 or more "
+                "each, such as {0: 0.0, 1000: 1.0}."
             )
-        self.rate = rate
+        check_number("rate", rate, 0.0, MOST_RATE)
+        self.rate = float(rate)
         self.points = dict(sorted(({0: 0.0} | points).items()))
 
     def __call__(self, step):
@@ -53,7 +58,11 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         return self.rate * value
 
     def get_config(self):
-        return {"rate": self.rate, "points": {str(k): v for k, v in self.points.items()}}
+        return {"rate": self.rate, "points": self.written_points()}
+
+    def written_points(self):
+        """The points as JSON has them, whose keys are texts."""
+        return {str(k): v for k, v in self.points.items()}
 
 
 def layerwise_multipliers(model, decay):

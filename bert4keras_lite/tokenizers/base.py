@@ -2,15 +2,17 @@
 
 import operator
 from abc import ABC, abstractmethod
+from numbers import Integral
 from sys import getsizeof
 
 import numpy as np
 
-from ..arguments import checks_flags
+from ..arguments import check_number, checks_flags
 from ..files import saving
 from .added import AddedToken, Finder, parts
 from .settings import write_settings
 
+NO_LIMIT = 1 << 100  # of tokens; transformers says 10**30 where there is none
 ENTRY = 120  # bytes that a dict takes for a key and its value, at most
 
 
@@ -53,13 +55,16 @@ class Memo(dict):
         return type(self), (self.compute, self.longest)
 
 
-def _truncated(items, length, index):
-    """`items` after deleting the one at `index` again and again until `length` are left."""
+def _truncated(items, length, index, least=0):
+    """`items` after deleting the one at `index` again and again until `length` are left.
+
+    At least `least` have to be: start and end token.
+    """
     excess = len(items) - length
     if excess <= 0:
         return items
     start = index if index >= 0 else len(items) + index + 1 - excess
-    if start < 0 or start + excess > len(items):
+    if length < least or start < 0 or start + excess > len(items):
         raise ValueError(
             f"cannot shorten {len(items)} tokens to {length} at position {index}: maxlen is too"
             " small, or truncate_from lies outside the text"
@@ -361,7 +366,10 @@ class TokenizerBase(ABC):
         start = [] if self.token_start is None else [self.token_start]
         end = [] if self.token_end is None else [self.token_end]
         tokens = [*start, *self._translated(text), *end]
-        return tokens if maxlen is None else _truncated(tokens, maxlen, -1 - len(end))
+        if maxlen is None:
+            return tokens
+        check_number("maxlen", maxlen, 0, NO_LIMIT)
+        return _truncated(tokens, maxlen, -1 - len(end), len(start + end))
 
     def _encode(self, text):
         """The ids of a text without start and end token."""
@@ -481,16 +489,18 @@ class TokenizerBase(ABC):
     def _joined(self, sequences, maxlen, pattern, truncate_from):
         """What `encode` returns, from the `_sequence` of each of one or two texts."""
         is_pair = len(sequences) == 2
-        if is_pair and pattern not in ("S*E*E", "S*ES*E"):
+        if pattern not in ("S*E*E", "S*ES*E"):
             raise ValueError(f"pattern={pattern!r:.200}; expected 'S*E*E' or 'S*ES*E'")
         # The start token of a second text goes only after truncation.
         surplus = len(self._start_ids) if is_pair and pattern == "S*E*E" else 0
 
+        indices = self._truncation_indices(truncate_from)
         if maxlen is not None:
-            indices = self._truncation_indices(truncate_from)
+            check_number("maxlen", maxlen, 0, NO_LIMIT)
+            least = isinstance(truncate_from, str) and len(self._start_ids) + len(self._end_ids)
             lengths = _truncated_lengths([len(s[0]) for s in sequences], maxlen + surplus)
             sequences = [
-                [_truncated(items, length, index) for items in sequence]
+                [_truncated(items, length, index, least) for items in sequence]
                 for sequence, length, index in zip(sequences, lengths, indices, strict=False)
             ]
 
@@ -510,7 +520,9 @@ class TokenizerBase(ABC):
         if truncate_from == "left":
             return (len(self._start_ids),) * 2
         indices = truncate_from if isinstance(truncate_from, list | tuple) else [truncate_from] * 2
-        if len(indices) != 2 or not all(isinstance(index, int) for index in indices):
+        if len(indices) != 2 or any(
+            isinstance(index, bool) or not isinstance(index, Integral) for index in indices
+        ):
             raise ValueError(
                 f"truncate_from={truncate_from!r:.200}; expected 'right', 'left', a position or two"
             )
