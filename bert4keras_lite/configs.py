@@ -231,6 +231,12 @@ class Config:
         return {"i": self.num_hidden_layers, "j": self.num_decoder_layers or self.num_hidden_layers}
 
     @property
+    def fits_head_hf(self):
+        """Whether transformers computes the head of tokens with the activation of the model."""
+        fixed = self.family == "electra_generator" and self.with_lm
+        return not fixed or self.hidden_act in ("gelu", "gelu_erf")
+
+    @property
     def rescales(self):
         """Whether what a decoder gives is scaled by `hidden_size ** -0.5`."""
         if self.scale_decoder_outputs == "tied":
@@ -321,6 +327,11 @@ class Config:
             model_type, _, there = mappings.HUGGING_FACE[self.family]
             del shape["gated"]  # told by the name of the activation
             shape["hidden_act"] = self._activation_hf(model_type)
+            if not self.fits_head_hf:
+                raise ValueError(
+                    f"hidden_act={shown(self.hidden_act)}: the head of tokens of Hugging Face's "
+                    "ELECTRA has gelu, whatever this is: use format='tf' or 'keras'."
+                )
         else:
             raise ValueError(f"Hugging Face has no {self.family}: use format='tf' or 'keras'.")
         nameless = own - there.keys() - {"embedding_projection"}
@@ -370,10 +381,16 @@ class Config:
     def _activation_hf(self, model_type):
         """Hugging Face's name of the activation, in the key that the family has for it."""
         name = mappings.ACTIVATIONS_HF.get(self.hidden_act, self.hidden_act)
+        of_gpt = model_type == "openai-gpt"
+        if name not in (mappings.GPT_KNOWS if of_gpt else mappings.TRANSFORMERS_KNOWS):
+            raise ValueError(
+                f"Hugging Face's {model_type} has no hidden_act={shown(self.hidden_act)}: use "
+                "format='tf' or 'keras'."
+            )
         said = {"openai-gpt": {"gelu_new": "gelu"}, "t5": {}, "mt5": {}}.get(model_type)
         if said is None:
             return name
-        if name == "gelu" and (self.gated or model_type == "openai-gpt"):
+        if name == "gelu" and (self.gated or of_gpt):
             raise ValueError(
                 f"Hugging Face's {model_type} has the tanh form of gelu, this model the exact one: "
                 "use format='tf' or 'keras'."
@@ -1372,6 +1389,7 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
                 },
                 *(table, mappings.ROLES, format, config.block_counts),
             )
+        functions |= _bias_of_head(arrays, functions, table)
         _, (bare, with_lm, with_all), _ = mappings.HUGGING_FACE[config.family]
         heads = heads_among(arrays)
         decodes = any(path.startswith("decoder_") for path in arrays)
@@ -1382,6 +1400,14 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
     with saving_checkpoint(directory) as stage:
         save_checkpoint(stage / weights_name, _Lazy(functions, dtype, progress), kind)
         write_config(stage / config_name, values)
+
+
+def _bias_of_head(arrays, functions, table):
+    """The bias of a head of its own, under the name by which transformers reads it there."""
+    names = {here: hf for _, here, _, hf in table}
+    if not {"lm_head/embeddings", "lm_bias/beta"} <= arrays.keys():
+        return {}
+    return {f"{names['lm_head']}.bias": functions[f"{names['lm_bias']}.bias"]}
 
 
 def write_config(path, values):

@@ -600,3 +600,9 @@ HUGGING_FACE = {
 }
 
 ACTIVATIONS_HF = {"gelu_erf": "gelu", "gelu_tanh": "gelu_new", "swish": "silu"}
+# the activations that are known to transformers and here, and to its GPT
+TRANSFORMERS_KNOWS = {
+    *("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "relu", "relu6", "mish"),
+    *("sigmoid", "tanh", "linear"),
+}
+GPT_KNOWS = {"gelu", "gelu_new", "silu", "relu"}

@@ -761,6 +761,43 @@ def test_the_head_of_modernbert_has_an_activation_of_its_own():
     build_transformer_model(config | {"hidden_act": "silu"}, with_lm=True)  # as saved here
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("name", "activation", "message"),
+    [
+        ("bert", "elu", "bert has no hidden_act='elu': use"),
+        ("gpt", "tanh", "openai-gpt has no hidden_act='tanh': use"),
+        ("t5.1.1", "softplus", "t5 has no hidden_act='softplus': use"),
+        ("electra_generator", "relu", "hidden_act='relu': the head of tokens .* has gelu"),
+    ],
+)
+def test_an_activation_that_transformers_computes_otherwise(name, activation, message, tmp_path):
+    options = {"hidden_act": activation} | ({} if "t5" in name else {"with_lm": True})
+    with pytest.raises(ValueError, match=message):
+        build(name, **options).save_checkpoint(tmp_path / "hf", "hf")
+    build(name, **options).save_checkpoint(tmp_path / "tf")
+    build(name, hidden_act="relu", with_lm=False).save_checkpoint(tmp_path / "hf", "hf")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("name", "bias"),
+    [
+        ("bert", "cls.predictions.decoder.bias"),
+        ("albert", "predictions.decoder.bias"),
+        ("modernbert", "decoder.bias"),
+        ("electra_generator", "generator_lm_head.bias"),
+    ],
+)
+def test_the_bias_of_a_head_of_its_own_is_written_as_transformers_reads_it(name, bias, tmp_path):
+    transformer = build(name, tie_word_embeddings=False)
+    transformer.save_checkpoint(tmp_path, "hf")
+    beta = np.array(transformer.variables["lm_bias/beta"])
+    np.testing.assert_array_equal(open_checkpoint(tmp_path)[bias], beta)
+    again = build_transformer_model(tmp_path, return_keras_model=False, with_lm=True)
+    np.testing.assert_array_equal(again.variables["lm_bias/beta"], beta)
+
+
 def test_a_checkpoint_of_a_format_that_the_family_does_not_have(tmp_path):
     built("bert").save_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="checkpoints of this family and format have no such"):
