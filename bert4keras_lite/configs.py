@@ -878,8 +878,7 @@ def recognize(values, names=()):
 def _foreign(values, names, found):
     """A sign that a model is one of `mappings.FOREIGN`, in words, or None."""
     for name in map(str, values.get("architectures", ())):
-        known = re.fullmatch(mappings.FOREIGN_CLASS, name)
-        if known and re.fullmatch(mappings.FOREIGN, known[1].lower()):
+        if re.fullmatch(mappings.FOREIGN_CLASS, name):
             return f"architectures has {shown(name)}"
     for name in names:
         prefix, dot, _ = name.partition(".")

@@ -362,7 +362,9 @@ FOREIGN = (
     r"nystromformer|qdqbert|rembert|roberta|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
     r"xlmroberta|xlmrobertaxl|xmod|yoso"
 )
-FOREIGN_CLASS = r"(?:TF|Flax)?(\w+?)(?:PreTrained)?(?:Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
+FOREIGN_CLASS = (
+    rf"(TF|Flax)?(?i:{FOREIGN})(PreTrained)?(Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
+)
 FOREIGN_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
 
 # ---------------------------------------------------------------- configs
