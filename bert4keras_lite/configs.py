@@ -545,8 +545,8 @@ _MT5 = _T5_1_1 | {"family": "mt5.1.1"}
 ARCHITECTURES = {
     "bert": {},
     "roberta": {},
-    "albert": {"family": "albert", "share_blocks": True},
-    "albert_unshared": {"family": "albert_unshared"},
+    "albert": {"family": "albert", "share_blocks": True, "hidden_act": "gelu_tanh"},
+    "albert_unshared": {"family": "albert_unshared", "hidden_act": "gelu_tanh"},
     "nezha": {"family": "nezha", "position": "relative"},
     "roformer": {"family": "roformer", "position": "rotary"},
     "roformer_v2": _PLAIN
@@ -931,7 +931,6 @@ def settle(family, values, checkpoint=None):
     outdated = dialect.outdated if dialect else ()
     values = {name: value for name, value in values.items() if name not in outdated}
     model_type = values.pop("model_type", None)
-    values = mappings.LEFT_OUT.get(model_type, {}) | values
     base = family.removesuffix("_encoder").removesuffix("_decoder")
     tanh = base in ("albert", "albert_unshared", "gpt", "gpt2", "t5.1.1", "mt5.1.1")
     says_exactly = model_type in {*mappings.MODEL_TYPES, *mappings.WEIGHTS}

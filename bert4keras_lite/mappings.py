@@ -384,10 +384,6 @@ MODEL_TYPES = {
     "mt5": ["mt5.1.1", "t5.1.1", "t5.1.0", "t5_pegasus"],
 }
 
-# What a key that is left out means to transformers, where that is not the family's default. (What the
-# weights tell, such as sizes, is read off them.)
-LEFT_OUT = {"albert": {"hidden_act": "gelu_new"}}
-
 # `pad_token_id` in the configs that are saved here: under that name, others' are often wrong
 HIDDEN_TOKEN = "attention_pad_token_id"
 

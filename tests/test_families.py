@@ -250,6 +250,20 @@ def test_keys_that_are_left_out_mean_what_they_mean_to_transformers(family):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("config", [{}, {"model_type": "albert"}])
+def test_albert_has_the_tanh_form_of_gelu_unless_told_otherwise(config):
+    arrays = built("albert").variables
+    functions = gather(arrays, mappings.ALBERT, mappings.ROLES, "tf", {"i": 1, "j": 1})
+    weights = {name: np.asarray(read()) for name, read in functions.items()}
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4}
+    read = functools.partial(build_transformer_model, return_keras_model=False)
+    assert read(config | sizes, weights).config.hidden_act == "gelu_tanh"
+    assert read(model="albert_unshared", **SIZES).config.hidden_act == "gelu_tanh"
+    exact = read(config | sizes, weights, hidden_act="gelu_erf")
+    assert exact.config.hidden_act == "gelu_erf"
+
+
+@pytest.mark.once
 def test_what_t5_means_by_its_keys():
     told = {"model_type": "t5", "dense_act_fn": "gelu_new", "is_gated_act": True}
     for config in (told, told | {"feed_forward_proj": "gated-gelu"}):
