@@ -19,6 +19,7 @@ from . import mappings
 from .checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
 from .checkpoints.matching import (
     MOST_BLOCKS,
+    detect_format,
     gather,
     is_copy,
     locate,
@@ -1276,6 +1277,12 @@ def match_weights(variables, checkpoint, config, where, **options):
             f"{where}: its arrays have an axis for {heads} heads, and the model has "
             f"num_attention_heads={c.num_attention_heads}; expected the same. Correct the "
             "config or the option."
+        )
+    if not c.fits_head_hf and detect_format(checkpoint) == "hf":
+        raise CheckpointError(
+            f"{where}: hidden_act={shown(c.hidden_act)}, and the head of tokens of Hugging Face's "
+            "ELECTRA has gelu; expected the same, as it is computed no other way. Build the model "
+            "without with_lm."
         )
     copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
     tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"

@@ -794,6 +794,19 @@ def test_an_activation_that_transformers_computes_otherwise(name, activation, me
 
 
 @pytest.mark.once
+def test_an_electra_generator_of_hugging_face_has_gelu_in_its_head(tmp_path):
+    build("electra_generator").save_checkpoint(tmp_path, "hf")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    with pytest.raises(CheckpointError, match=r"hidden_act='relu', and the head of tokens of"):
+        build_transformer_model(tmp_path, with_lm=True)
+    build_transformer_model(tmp_path)
+    build("electra_generator", hidden_act="relu").save_checkpoint(tmp_path / "tf")
+    of_google = {"model": "electra_generator", "with_lm": True}  # whose head has the model's
+    build_transformer_model(tmp_path / "tf", **of_google)
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "bias"),
     [
