@@ -20,6 +20,7 @@ from .arguments import expected_number
 from .checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
 from .checkpoints.matching import (
     MOST_BLOCKS,
+    detect_format,
     gather,
     is_copy,
     locate,
@@ -232,6 +233,12 @@ class Config:
         return {"i": self.num_hidden_layers, "j": self.num_decoder_layers or self.num_hidden_layers}
 
     @property
+    def fits_head_hf(self):
+        """Whether transformers computes the head of tokens with the activation of the model."""
+        fixed = self.family == "electra_generator" and self.with_lm
+        return not fixed or self.hidden_act in ("gelu", "gelu_erf")
+
+    @property
     def rescales(self):
         """Whether what a decoder gives is scaled by `hidden_size ** -0.5`."""
         if self.scale_decoder_outputs == "tied":
@@ -322,6 +329,11 @@ class Config:
             model_type, _, there = mappings.HUGGING_FACE[self.family]
             del shape["gated"]  # told by the name of the activation
             shape["hidden_act"] = self._activation_hf(model_type)
+            if not self.fits_head_hf:
+                raise ValueError(
+                    f"hidden_act={shown(self.hidden_act)}: the head of tokens of Hugging Face's "
+                    "ELECTRA has gelu, whatever this is: use format='tf' or 'keras'."
+                )
         else:
             raise ValueError(f"Hugging Face has no {self.family}: use format='tf' or 'keras'.")
         nameless = own - there.keys() - {"embedding_projection"}
@@ -371,10 +383,16 @@ class Config:
     def _activation_hf(self, model_type):
         """Hugging Face's name of the activation, in the key that the family has for it."""
         name = mappings.ACTIVATIONS_HF.get(self.hidden_act, self.hidden_act)
+        of_gpt = model_type == "openai-gpt"
+        if name not in (mappings.GPT_KNOWS if of_gpt else mappings.TRANSFORMERS_KNOWS):
+            raise ValueError(
+                f"Hugging Face's {model_type} has no hidden_act={shown(self.hidden_act)}: use "
+                "format='tf' or 'keras'."
+            )
         said = {"openai-gpt": {"gelu_new": "gelu"}, "t5": {}, "mt5": {}}.get(model_type)
         if said is None:
             return name
-        if name == "gelu" and (self.gated or model_type == "openai-gpt"):
+        if name == "gelu" and (self.gated or of_gpt):
             raise ValueError(
                 f"Hugging Face's {model_type} has the tanh form of gelu, this model the exact one: "
                 "use format='tf' or 'keras'."
@@ -529,8 +547,8 @@ _MT5 = _T5_1_1 | {"family": "mt5.1.1"}
 ARCHITECTURES = {
     "bert": {},
     "roberta": {},
-    "albert": {"family": "albert", "share_blocks": True},
-    "albert_unshared": {"family": "albert_unshared"},
+    "albert": {"family": "albert", "share_blocks": True, "hidden_act": "gelu_tanh"},
+    "albert_unshared": {"family": "albert_unshared", "hidden_act": "gelu_tanh"},
     "nezha": {"family": "nezha", "position": "relative"},
     "roformer": {"family": "roformer", "position": "rotary"},
     "roformer_v2": _PLAIN
@@ -862,8 +880,7 @@ def recognize(values, names=()):
 def _foreign(values, names, found):
     """A sign that a model is one of `mappings.FOREIGN`, in words, or None."""
     for name in map(str, values.get("architectures", ())):
-        known = re.fullmatch(mappings.FOREIGN_CLASS, name)
-        if known and re.fullmatch(mappings.FOREIGN, known[1].lower()):
+        if re.fullmatch(mappings.FOREIGN_CLASS, name):
             return f"architectures has {shown(name)}"
     for name in names:
         prefix, dot, _ = name.partition(".")
@@ -916,7 +933,6 @@ def settle(family, values, checkpoint=None):
     outdated = dialect.outdated if dialect else ()
     values = {name: value for name, value in values.items() if name not in outdated}
     model_type = values.pop("model_type", None)
-    values = mappings.LEFT_OUT.get(model_type, {}) | values
     base = family.removesuffix("_encoder").removesuffix("_decoder")
     tanh = base in ("albert", "albert_unshared", "gpt", "gpt2", "t5.1.1", "mt5.1.1")
     says_exactly = model_type in {*mappings.MODEL_TYPES, *mappings.WEIGHTS}
@@ -1297,6 +1313,12 @@ def match_weights(variables, checkpoint, config, where, **options):
             f"num_attention_heads={c.num_attention_heads}; expected the same. Correct the "
             "config or the option."
         )
+    if not c.fits_head_hf and detect_format(checkpoint) == "hf":
+        raise CheckpointError(
+            f"{where}: hidden_act={shown(c.hidden_act)}, and the head of tokens of Hugging Face's "
+            "ELECTRA has gelu; expected the same, as it is computed no other way. Build the model "
+            "without with_lm."
+        )
     copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
     tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
     (copies if tied else skippable).extend(mappings.TIED_HEADS)
@@ -1407,6 +1429,7 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
                 },
                 *(table, mappings.ROLES, format, config.block_counts),
             )
+        functions |= _bias_of_head(arrays, functions, table)
         _, (bare, with_lm, with_all), _ = mappings.HUGGING_FACE[config.family]
         heads = heads_among(arrays)
         decodes = any(path.startswith("decoder_") for path in arrays)
@@ -1417,6 +1440,14 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
     with saving_checkpoint(directory) as stage:
         save_checkpoint(stage / weights_name, _Lazy(functions, dtype, progress), kind)
         write_config(stage / config_name, values)
+
+
+def _bias_of_head(arrays, functions, table):
+    """The bias of a head of its own, under the name by which transformers reads it there."""
+    names = {here: hf for _, here, _, hf in table}
+    if not {"lm_head/embeddings", "lm_bias/beta"} <= arrays.keys():
+        return {}
+    return {f"{names['lm_head']}.bias": functions[f"{names['lm_bias']}.bias"]}
 
 
 def write_config(path, values):

@@ -362,7 +362,9 @@ FOREIGN = (
     r"nystromformer|qdqbert|rembert|roberta|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
     r"xlmroberta|xlmrobertaxl|xmod|yoso"
 )
-FOREIGN_CLASS = r"(?:TF|Flax)?(\w+?)(?:PreTrained)?(?:Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
+FOREIGN_CLASS = (
+    rf"(TF|Flax)?(?i:{FOREIGN})(PreTrained)?(Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
+)
 FOREIGN_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
 
 # ---------------------------------------------------------------- configs
@@ -381,10 +383,6 @@ MODEL_TYPES = {
     "t5": ["t5.1.0", "t5.1.1", "mt5.1.1", "t5_pegasus"],
     "mt5": ["mt5.1.1", "t5.1.1", "t5.1.0", "t5_pegasus"],
 }
-
-# What a key that is left out means to transformers, where that is not the family's default. (What the
-# weights tell, such as sizes, is read off them.)
-LEFT_OUT = {"albert": {"hidden_act": "gelu_new"}}
 
 # `pad_token_id` in the configs that are saved here: under that name, others' are often wrong
 HIDDEN_TOKEN = "attention_pad_token_id"
@@ -600,3 +598,9 @@ HUGGING_FACE = {
 }
 
 ACTIVATIONS_HF = {"gelu_erf": "gelu", "gelu_tanh": "gelu_new", "swish": "silu"}
+# the activations that are known to transformers and here, and to its GPT
+TRANSFORMERS_KNOWS = {
+    *("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "relu", "relu6", "mish"),
+    *("sigmoid", "tanh", "linear"),
+}
+GPT_KNOWS = {"gelu", "gelu_new", "silu", "relu"}

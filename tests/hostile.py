@@ -2184,6 +2184,11 @@ def config_repeating_geometry(folder):
     return config(folder, {"norm_" * 100_000 + "\nx": 1})
 
 
+@case(lambda path: configs.recognize(configs.read_config(path)))
+def config_repeating_class(folder):
+    return config(folder, {"architectures": ["ForA" * 1_000_000 + "!"]})
+
+
 @case(lambda path: len(configs.read_config(path)))
 def config_many_notes(folder):
     """An object with nearly as many keys as may be."""

@@ -61,6 +61,7 @@ OPENED = {
     "shards_links_to_one": "40 tensors, 0 bytes",
     "shards_link": "3 tensors, 20 bytes",
     "config_repeating_key": "1",
+    "config_repeating_class": "bert",
     "config_many_notes": "1",
     "tokenizer_config_pipe": "11 tokens",
     "tokenizer_config_repeating_key": "11 tokens",
