@@ -78,14 +78,24 @@ def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtyp
 
 def _check_value(value, dtype):
     """Raises ValueError if a dtype cannot hold the padding value, e.g. integers 1.5."""
-    try:
-        with np.errstate(invalid="ignore"):
-            kept = np.asarray(value).astype(dtype)
-        fits = dtype.kind not in "biu" or np.array_equal(kept, value)
-    except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits:
+    if _as_dtype(np.asarray(value), dtype) is None:
         raise ValueError(f"value={shown(value)}: expected one that sequences of {dtype} can hold.")
+
+
+def _as_dtype(array, dtype):
+    """Returns an array in a dtype; None if that cannot hold it: integers 1.5, float32 1e300."""
+    if np.can_cast(array.dtype, dtype):
+        return array.astype(dtype, copy=False)
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):
+            kept = array.astype(dtype)
+        if kept.dtype.kind in "biu":
+            fits = np.array_equal(kept, array)
+        else:
+            fits = kept.dtype.kind != "f" or np.array_equal(np.isinf(kept), np.isinf(array))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return kept if fits else None
 
 
 def _to_arrays(x, depth):
@@ -122,7 +132,13 @@ def _fill(target, x, depth, mode):
     target = target[:n] if mode == "post" else target[len(target) - n :]
     if depth == 1:
         if x.size:
-            target[...] = x[:n]
+            kept = _as_dtype(x[:n], target.dtype)
+            if kept is None:
+                raise ValueError(
+                    f"inputs: expected items that {target.dtype} can hold, got {shown(x[:n])}. "
+                    "Pass another dtype, or correct them."
+                )
+            target[...] = kept
     else:
         for row, child in zip(target, x[:n], strict=True):
             _fill(row, child, depth - 1, mode)
@@ -660,13 +676,18 @@ def _padded(samples, length, sequences, path=()):
             f"samples, part {_named([path])}: expected numbers, got {other!r:.80}. Remove it from the "
             "samples, or give Batches a collate function."
         )
-    narrow = {"i": "int32", "f": "float32"}.get(array.dtype.kind, array.dtype)
-    if array.dtype.kind == "i" and np.any(array != array.astype(narrow)):
+    kind = array.dtype.kind
+    if kind == "u" and array.dtype.itemsize > 2:  # pictures stay bytes
+        kind = "i"
+    narrow = {"i": "int32", "f": "float32"}.get(kind, array.dtype)
+    kept = _as_dtype(array, np.dtype(narrow))
+    if kept is None:
+        numbers = "integers" if kind == "i" else "numbers"
         raise ValueError(
-            f"samples, part {_named([path])}: integers up to {np.abs(array).max()}; expected integers "
-            "that fit into int32."
+            f"samples, part {_named([path])}: {numbers} up to {np.abs(array).max()}; expected "
+            f"{numbers} that fit into {narrow}."
         )
-    return array.astype(narrow)
+    return kept
 
 
 def next_token_labels(token_ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

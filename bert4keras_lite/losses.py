@@ -9,16 +9,26 @@ masked, so that the mean that Keras takes is over the other labels.
 """
 
 import keras
+import numpy as np
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
-from .arguments import checks_flags
-from .layers.values import integer_labels, raise_or_nan, value_range
+from .arguments import check_number, checks_flags
+from .layers.values import check_shape, integer_labels, raise_or_nan, value_range
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
 NEG_INF = -1e9  # finite, and smaller than any logit
 MASKED_LOGIT = -2.9e4  # greater than the logit of masked spans of `GlobalPointer`, float16 too
+RANGES = {
+    "smoothing": (0.0, 1.0),
+    "gamma": (0.0, 1000.0),
+    "alpha": (0.0, 1e6),
+    "scale": (1e-6, 1e6),
+    "temperature": (1e-6, 1e6),
+    "weight": (0.0, 1e6),
+    "chunk": (1, 2**31 - 1),
+}
 
 
 def masked_mean(values, counted=None):
@@ -31,6 +41,9 @@ def masked_mean(values, counted=None):
     Returns:
         A scalar, float32.
 
+    Raises:
+        ValueError: `counted` has another shape.
+
     Example:
         >>> loss = masked_mean(sequence_crossentropy(labels, logits), labels >= 0)
     """
@@ -38,6 +51,7 @@ def masked_mean(values, counted=None):
     if counted is None:
         return ops.mean(values)
     counted = ops.cast(counted, "float32")
+    check_shape("counted", counted, values.shape, "Give one for each value.")
     return ops.divide_no_nan(ops.sum(values * counted), ops.sum(counted))
 
 
@@ -51,14 +65,14 @@ def sequence_crossentropy(y_true, y_pred, weights=None):
         y_true: integers `(...)`; -1 is ignored.
         y_pred: logits `(..., classes)`; or `(...)` or `(..., 1)`, one logit for two classes.
         weights: weight of each label, `(...)`, numbers or booleans; labels of weight 0 are
-            ignored.
+            ignored. Axes of size 1 are broadcast: `(batch, 1)` has a weight for each text.
 
     Returns:
         `(...)`, 0 where ignored.
 
     Raises:
-        ValueError: labels are not classes or not whole numbers, in an eager call; in a compiled
-            program the loss is NaN.
+        ValueError: labels or weights have another shape than the logits; or, in an eager call,
+            labels are not classes or not whole numbers (in a compiled program the loss is NaN).
 
     Example:
         >>> model = build_transformer_model(directory, application="lm", with_lm="linear")
@@ -82,6 +96,7 @@ def label_smoothed(y_true, y_pred, smoothing=0.1):
     Reference:
         Szegedy et al., "Rethinking the Inception Architecture", arXiv 1512.00567, section 7.
     """
+    _check_options(smoothing=smoothing)
     labels, logits = _labels_and_logits(y_true, y_pred)
     expected = (1 - smoothing) * _label_logits(labels, logits)
     expected = expected + smoothing * ops.mean(logits, axis=-1)
@@ -105,14 +120,18 @@ def focal(y_true, y_pred, gamma=2.0, alpha=None):
     Reference:
         Lin et al., "Focal Loss for Dense Object Detection", arXiv 1708.02002, equation 5.
     """
+    _check_options(gamma=gamma)
     labels, logits = _labels_and_logits(y_true, y_pred)
+    if alpha is not None:
+        _check_options(alpha=alpha)
+        alpha = ops.convert_to_tensor(alpha, dtype="float32")
+        check_shape("alpha", alpha, logits.shape[-1:], "Give a weight for each class.")
     others = ops.where(_is_label(labels, logits), NEG_INF, logits)
     total = ops.logsumexp(logits, axis=-1)
     # log(1 - p) as a sum of the other classes: 1 - p itself would round to 0
     factor = ops.exp(gamma * (ops.logsumexp(others, axis=-1) - total))
     losses = factor * (total - _label_logits(labels, logits))
     if alpha is not None:
-        alpha = ops.convert_to_tensor(alpha, dtype="float32")
         losses = losses * ops.take(alpha, ops.maximum(labels, 0), axis=0)
     return _mask_ignored(losses, labels)
 
@@ -139,9 +158,12 @@ def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096
     Example:
         >>> losses = projected_crossentropy(token_ids[:, 1:], x[:, :-1], embedding.embeddings)
     """
+    _check_options(chunk=chunk)
     labels, table = integer_labels(y_true), ops.convert_to_tensor(table)
     classes, dim = table.shape
+    check_shape("x", x, (*labels.shape, dim), "Give a vector of the table's dim for each label.")
     bias = ops.zeros((classes,)) if bias is None else ops.convert_to_tensor(bias)
+    check_shape("bias", bias, (classes,), "Give one for each row of the table.")
     parts = -(-classes // chunk)
     padding = -classes % parts  # all parts have one size; the padding has probability 0
     total = _log_sums(
@@ -183,6 +205,7 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
         probabilities https://kexue.fm/archives/9064.
     """
     y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
+    check_shape("y_true", y_true, y_pred.shape, "Give a label for each class.")
     finite = ops.not_equal(y_pred, -float("inf"))
     masked = ops.logical_and(finite, y_pred <= MASKED_LOGIT)
     nan_where_wrong = raise_or_nan(
@@ -192,7 +215,7 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
             "off, or that ends before it begins. Remove such spans from the labels."
         ),
     )
-    counted = ops.logical_and(y_true >= 0, finite)
+    counted = ops.logical_and(ops.logical_not(y_true < 0), finite)  # NaN gives NaN
     # after `where`, the gradient of ignored classes is 0, not "infinity times 0"
     y_true, y_pred = ops.where(counted, y_true, 0.0), ops.where(counted, y_pred, 0.0)
 
@@ -227,6 +250,8 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
         https://kexue.fm/archives/7359
     """
     ids, classes = integer_labels(y_true), ops.shape(y_pred)[-1]
+    shape = (*y_pred.shape[:-1], ids.shape[-1])
+    check_shape("y_true", ids, shape, "Give the ids of classes for each row of logits.")
     nan_where_wrong = _check_labels(ids, classes, axis=-1)
     ids = ops.where(ids >= (1 if mask_zero else 0), ids, classes)  # an extra column for padding
     rows = ops.reshape(ids, (-1, ops.shape(ids)[-1]))
@@ -260,14 +285,21 @@ def cosent(y_true, y_pred, scale=20.0):
     Reference:
         Su, "CoSENT", 2022, https://kexue.fm/archives/8847
     """
+    _check_options(scale=scale)
     labels, cosines = ops.reshape(y_true, (-1,)), ops.cast(y_pred, "float32")
     if len(cosines.shape) == 2 and cosines.shape[-1] != 1:
         vectors = _normalized(cosines)
+        _check_pairs(vectors)
         labels, cosines = labels[::2], ops.sum(vectors[::2] * vectors[1::2], axis=-1)
     cosines = scale * ops.reshape(cosines, (-1,))
+    check_shape("y_true", labels, cosines.shape, "Give a label for each pair.")
+    nan_where_wrong = raise_or_nan(
+        ops.any(ops.not_equal(labels, labels)),
+        lambda: "y_true: some labels are NaN; expected numbers. Remove such pairs.",
+    )
     differences = cosines[None, :] - cosines[:, None]
     wrong = ops.where(labels[:, None] > labels[None, :], differences, -float("inf"))
-    return _log_one_and_sum(ops.reshape(wrong, (-1,)))
+    return nan_where_wrong(_log_one_and_sum(ops.reshape(wrong, (-1,))))
 
 
 @register
@@ -287,8 +319,14 @@ def info_nce(y_true, y_pred, temperature=0.05):
         van den Oord et al., arXiv 1807.03748, equation 4; Gao et al., "SimCSE",
         arXiv 2104.08821, equations 1 and, with hard negatives, 5.
     """
+    _check_options(temperature=temperature)
+    count, keys = ops.shape(y_pred)[0], ops.shape(y_true)[0]
+    nan_where_wrong = raise_or_nan(
+        count > keys,
+        lambda: f"y_true: {keys} keys for {count} vectors; expected at least one for each vector.",
+    )
     cosines = ops.matmul(_normalized(y_pred), ops.transpose(_normalized(y_true)))
-    return _crossentropy(ops.arange(ops.shape(y_pred)[0]), cosines / temperature)
+    return nan_where_wrong(_crossentropy(ops.arange(count), cosines / temperature))
 
 
 @register
@@ -306,6 +344,7 @@ def simcse(y_true, y_pred, temperature=0.05):
     Reference:
         Gao et al., "SimCSE", arXiv 2104.08821, equation 4.
     """
+    _check_pairs(y_pred)
     return info_nce(y_pred[1::2], y_pred[::2], temperature)
 
 
@@ -325,6 +364,7 @@ def electra_loss(y_true, y_pred, weight=50.0):
     Reference:
         Clark et al., "ELECTRA", arXiv 2003.10555, section 2 and, for the weight, appendix A.
     """
+    _check_options(weight=weight)
     generator, discriminator = electra_losses(y_true, y_pred)
     return generator + weight * discriminator
 
@@ -404,8 +444,33 @@ def _labels_and_logits(y_true, y_pred):
         logits = logits[..., None]
     if logits.shape[-1] == 1:
         logits = ops.concatenate([ops.zeros_like(logits), logits], axis=-1)
+    check_shape("y_true", labels, logits.shape[:-1], "Give a label for each row of logits.")
     nan_where_wrong = _check_labels(labels[..., None], logits.shape[-1])
     return labels, nan_where_wrong(logits)
+
+
+def _check_options(**options):
+    """Checks numbers against their range in `RANGES`; tensors, which may be learned, pass.
+
+    Raises:
+        ValueError: names the option and its range.
+    """
+    for name, value in options.items():
+        for number in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(number, np.generic) or not hasattr(number, "shape"):
+                check_number(name, number, *RANGES[name])
+
+
+def _check_pairs(vectors):
+    """Checks that the number of vectors, if it is known, is even.
+
+    Raises:
+        ValueError: it is odd.
+    """
+    if vectors.shape[0] is not None and vectors.shape[0] % 2:
+        raise ValueError(
+            f"y_pred: {vectors.shape[0]} vectors; expected an even number, as two rows are a pair."
+        )
 
 
 def _check_labels(labels, classes, axis=None):
@@ -438,6 +503,9 @@ def _mask_ignored(losses, labels, weights=None):
     counted = labels >= 0
     if weights is not None:
         weights = ops.cast(weights, "float32")
+        if len(weights.shape) == len(labels.shape) + 1 and weights.shape[-1] == 1:
+            weights = ops.squeeze(weights, axis=-1)  # as for labels `(batch, 1)`
+        check_shape("weights", weights, labels.shape, "Give one for each label.", broadcast=True)
         counted, losses = ops.logical_and(counted, weights != 0), losses * weights
     return _with_mask(ops.where(counted, losses, 0.0), counted)
 

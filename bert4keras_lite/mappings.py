@@ -363,7 +363,10 @@ OTHER_ARCHITECTURES = (
     r"nystromformer|qdqbert|rembert|roberta|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
     r"xlmroberta|xlmrobertaxl|xmod|yoso"
 )
-MODEL_CLASS = r"(?:TF|Flax)?(\w+?)(?:PreTrained)?(?:Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
+OTHER_CLASS = (
+    rf"(TF|Flax)?(?i:{OTHER_ARCHITECTURES})(PreTrained)?"
+    r"(Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
+)
 ROBERTA_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
 
 # ---------------------------------------------------------------- configs
@@ -415,6 +418,12 @@ CONFIG_KEYS = {
     "final_activation": "with_lm",
 }
 
+# what UER's input embeddings are the sum of: tokens, positions, segments
+UER_EMBEDDINGS = [
+    *(["word", "pos", "seg"], ["word", "pos"], ["word", "seg"], ["word"]),
+    *("word_pos_seg", "word_pos", "word_seg", "word"),
+]
+
 # Keys that change the architecture -> the values that this toolkit implements; or the type of the
 # value, where `configs.translate` decides which values it supports.
 CONFIG_ONLY = {
@@ -444,6 +453,13 @@ CONFIG_ONLY = {
     "n_special": int,
     "norm_type": ["layer_norm", "rms_norm"],
     "pooler_activation": str,
+    "classifier_activation": str,
+    # Tencent's UER
+    "encoder": ["transformer", "bert"],
+    "decoder": ["transformer"],
+    "mask": ["fully_visible", "causal", "causal_with_prefix"],
+    "embedding": UER_EMBEDDINGS,
+    "tgt_embedding": UER_EMBEDDINGS,
     "use_relative_position": bool,
     "is_gated_act": bool,
     "dense_act_fn": str,
@@ -470,7 +486,7 @@ CONFIG_NOTES = (
     r"tokenizer_class|tokenizer_type|use_cache|use_bfloat16|torchscript|tie_encoder_decoder|initializer_factor|"
     r"n_ctx|predict_special_tokens|classifier_.*|local_attention|local_rope_theta|deterministic_flash_attn|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
     # Tencent's UER
-    r"embedding|encoder|decoder|mask|target|data_processor|tgt_embedding|"
+    r"target|data_processor|"
     r"share_embedding|word_embedding|"
     # generation
     r"do_sample|early_stopping|length_penalty|max_length|min_length|no_repeat_ngram_size|num_beams|"
@@ -510,3 +526,9 @@ T5_KEYS = {
     "hidden_act": "feed_forward_proj",
 }  # fmt: skip
 ACTIVATIONS_HF = {"gelu_erf": "gelu", "gelu_tanh": "gelu_new", "swish": "silu"}
+# names of activations that both transformers (or its GPT) and this toolkit have
+NAMED_HF = {
+    *("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "silu", "relu", "relu6", "mish"),
+    *("sigmoid", "tanh", "linear"),
+}
+NAMED_HF_GPT = {"gelu", "gelu_new", "silu", "relu"}

@@ -258,9 +258,9 @@ def characters(text):
 
 def words(text):
     """Splits a text into words with jieba."""
-    import jieba
+    from .tokenizers.words import jieba_new_words
 
-    return [word for word in jieba.lcut(_text(text)) if not word.isspace()]
+    return [word for word in jieba_new_words(_text(text)) if not word.isspace()]
 
 
 def _text(value):

@@ -39,6 +39,7 @@ from .configs import (
     infer_from_weights,
     key_of,
     known_issues,
+    moved_padding,
     recognize,
     resolve_ambiguities,
     to_field_names,
@@ -751,7 +752,8 @@ def build_transformer_model(
             alias of `with_lm`), arguments of `Transformer` (`layer_norm_cond=...`), and arguments
             of loading:
 
-            - `keep_tokens`: ids of the vocabulary rows to keep, in their new order;
+            - `keep_tokens`: ids of the vocabulary rows to keep, in their new order; the padding id
+              that is masked moves with its row, unless `pad_token_id` is given;
             - `compound_tokens`: for each row to append, the ids whose rows are averaged;
             - `autoresize_weights`, `ignore_invalid_weights`: see `Transformer.load_checkpoint`.
 
@@ -901,8 +903,13 @@ def _make_config(files, family, application, options, source_keys):
     values[SOURCE_KEYS] = values.get(SOURCE_KEYS, {}) | source_keys
     keep, compound = options.get("keep_tokens"), options.get("compound_tokens")
     check_rows(2**31, keep, compound)  # loading checks it again, with the number of rows
+    warnings_on_padding = []
     if keep is not None:
         values["vocab_size"] = len(keep)
+        if "pad_token_id" not in given:
+            padding = values.get("pad_token_id", Config.pad_token_id)
+            padding, warnings_on_padding = moved_padding(files.config_path, padding, keep)
+            values["pad_token_id"] = padding
     if compound:
         values["vocab_size"] = Config.from_values(values, files.where).vocab_size + len(compound)
     config = Config.from_values(values, files.where)
@@ -910,6 +917,7 @@ def _make_config(files, family, application, options, source_keys):
     if keep is None and not compound:
         check_vocabulary(files.config_path, config)
     check_adapter(files.config_path)
+    warn(warnings_on_padding, files.where)
     return config, values, [*ignored_keys, *ambiguities]
 
 

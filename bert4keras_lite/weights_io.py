@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from keras import ops
 
 from . import mappings
@@ -115,7 +116,9 @@ def load(transformer, checkpoint, options):
         resize=transformer.resized,
     )
     for path, read in plan.items():
-        array = read()
+        array = np.asarray(read())
+        if not array.dtype.isnative or array.dtype.itemsize > 8:  # PyTorch has no such dtypes
+            array = array.astype(dtypes[path])
         stored[path].assign(without_mapping(array))
         release(array)
     reset_lora(transformer.model)

@@ -16,6 +16,7 @@ from math import log
 import numpy as np
 
 from bert4keras_lite.tokenizers.base import Memo
+from bert4keras_lite.tokenizers.words import with_dictionary
 
 # Longer stretches, which are rare except in junk, are left to jieba itself: a step for few
 # stretches is not efficient.
@@ -208,8 +209,7 @@ class Segmenter:
         import jieba
 
         jieba.setLogLevel(logging.WARNING)
-        self._jieba = tokenizer or jieba.dt
-        self._jieba.initialize()
+        self._jieba = with_dictionary(tokenizer)
         self._new_words = new_words
         self._unknown = -log(self._jieba.total)
         self._dictionary = _Dictionary(self._jieba.FREQ, self._jieba.total)

@@ -133,19 +133,19 @@ def sizes(*values):
     return b"(" + b"".join(map(number, values)) + b"t"
 
 
-def storage_of(kind, count):
-    """Instructions that describe the storage of `torch_zip`."""
+def storage_of(kind, count, key="0", view=b""):
+    """Instructions that describe a storage: that of `torch_zip`."""
     start = b"(" + text("storage") + f"ctorch\n{kind}\n".encode()
-    return start + text("0") + text("cpu") + number(count) + b"tQ"
+    return start + text(key) + text("cpu") + number(count) + view + b"tQ"
 
 
 STORAGE = storage_of("FloatStorage", 4)
 
 
-def tensor(shape=(4,), strides=(1,), storage=STORAGE):
+def tensor(shape=(4,), strides=(1,), storage=STORAGE, offset=0):
     """Instructions that make a tensor of the storage of `torch_zip`."""
     call = b"ctorch._utils\n_rebuild_tensor\n("
-    return call + storage + number(0) + sizes(*shape) + sizes(*strides) + b"tR"
+    return call + storage + number(offset) + sizes(*shape) + sizes(*strides) + b"tR"
 
 
 @case()
@@ -339,6 +339,96 @@ def torch_legacy_key_of_tuples(folder):
     content = b"".join(pickle.dumps(part, 2) for part in start) + weights + keys
     (folder / "m.pt").write_bytes(content + struct.pack("<Q", 4) + bytes(16))
     return folder / "m.pt"
+
+
+def view_of(key, offset, count):
+    """What describes a view, at the end of the description of a storage."""
+    return text(key) + number(offset) + number(count) + b"\x87"
+
+
+def torch_views(folder, *tensors):
+    """A file of before PyTorch 1.6 with a storage of six values: view, offset and size of each tensor."""
+    items = b"".join(
+        text(name)
+        + tensor(
+            (count,), storage=storage_of("FloatStorage", 6, view=view_of(*view)), offset=offset
+        )
+        for name, (view, offset, count) in zip("ab", tensors, strict=False)
+    )
+    start = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    content = b"".join(pickle.dumps(part, 2) for part in start)
+    content += b"\x80\x02}(" + items + b"u." + pickle.dumps(["0"], 2) + struct.pack("<Q", 6)
+    path = folder / "m.pt"
+    path.write_bytes(content + np.arange(6, dtype="float32").tobytes())
+    return path
+
+
+@case()
+def torch_legacy_views(folder):
+    return torch_views(folder, (("v", 0, 3), 0, 3), (("w", 3, 3), 1, 2))
+
+
+@case()
+def torch_legacy_view_twice(folder):
+    """PyTorch gives both tensors the view that it met first."""
+    return torch_views(folder, (("v", 0, 3), 0, 3), (("v", 3, 3), 0, 3))
+
+
+@case()
+def torch_legacy_view_as_storage(folder):
+    """To PyTorch, a view with the key of its storage is all of it."""
+    return torch_views(folder, (("0", 2, 3), 0, 3))
+
+
+@case()
+def torch_legacy_beyond_its_view(folder):
+    return torch_views(folder, (("v", 2, 2), 0, 4))
+
+
+@case()
+def torch_letters(folder):
+    """PyTorch gives the first of the members whose names differ in capital letters."""
+    items = b"".join(
+        text(key) + tensor((1,), storage=storage_of("FloatStorage", 1, key)) for key in "xX"
+    )
+    with zipfile.ZipFile(folder / "m.pt", "w") as archive:
+        archive.writestr("m/data.pkl", b"\x80\x02}(" + items + b"u.")
+        for i, key in enumerate("xX"):
+            archive.writestr(f"m/data/{key}", np.float32(i).tobytes())
+    return folder / "m.pt"
+
+
+@case()
+def torch_two_pickles(folder):
+    path = torch_zip(folder / "m.pt", b"\x80\x02}" + text("a") + tensor() + b"s.")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("m/Data.pkl", b"\x80\x02}.")
+    return path
+
+
+@case()
+def torch_view_in_an_archive(folder):
+    view = tensor(storage=storage_of("FloatStorage", 4, view=view_of("v", 0, 4)))
+    return torch_zip(folder / "m.pt", b"\x80\x02}" + text("a") + view + b"s.")
+
+
+def torch_models(folder, *offsets):
+    """A model as `state_dict`, and as `model`; their tensors have the same name."""
+    models = b"".join(
+        text(name) + b"}" + text("a") + tensor((2,), offset=offset) + b"s"
+        for name, offset in zip(("state_dict", "model"), offsets, strict=True)
+    )
+    return torch_zip(folder / "m.pt", b"\x80\x02}(" + models + b"u.")
+
+
+@case()
+def torch_two_models(folder):
+    return torch_models(folder, 0, 2)
+
+
+@case()
+def torch_one_model_twice(folder):
+    return torch_models(folder, 2, 2)
 
 
 @case()
@@ -1199,7 +1289,7 @@ def tf_listed(folder, blocks, index):
 
 def tf_index(folder, table, handles=1, data=None):
     """An index whose only block of entries is `table`; returns its path."""
-    index = tf._block([(b"%06d" % i, tf._handle(0, table)) for i in range(handles)])
+    index = tf._block([(b"\xff%05d" % i, tf._handle(0, table)) for i in range(handles)])
     path = tf_listed(folder, table, index)
     if data is not None:
         tf.data_path(folder / "m", 0, 1).write_bytes(data)
@@ -1500,6 +1590,60 @@ def tf_many_shards(folder):
     header = (b"", encode_field(1, (1 << 63) - 1))
     entry = tf_entry((1,), 0, 4) + encode_field(3, (1 << 62))
     return tf_index(folder, tf._block([header, (b"a", entry)]), data=bytes(4))
+
+
+def tf_misled(folder, points, limits=(b"w",)):
+    """A block with restart points in the values of an entry, in which other entries are written."""
+    values = np.arange(8, dtype="float32").tobytes()
+    first, second = (tf_entry((4,), at, 16, values[at : at + 16]) for at in (0, 16))
+
+    def record(key, value):
+        return tf._varint(0) + tf._varint(len(key)) + tf._varint(len(value)) + key + value
+
+    hidden = record(b"b", b"") + record(b"w", second)
+    start = record(*HEADER) + record(b"a", first + tf._field(15, hidden))
+    places = {"start": 0, "last": len(start), "hidden": len(start) - len(hidden)}
+    points = [places[name] for name in points]
+    content = (
+        start + record(b"w", first) + struct.pack(f"<{len(points) + 1}I", *points, len(points))
+    )
+    table = tf_block(content)
+    tf.data_path(folder / "m", 0, 1).write_bytes(values)
+    return tf_listed(folder, table, tf._block([(key, tf._handle(0, table)) for key in limits]))
+
+
+@case()
+def tf_restart_in_a_value(folder):
+    """Where TensorFlow finds "w" by a restart point, another tensor is written."""
+    return tf_misled(folder, ["start", "hidden"])
+
+
+@case()
+def tf_no_restart_at_first(folder):
+    return tf_misled(folder, ["last"])
+
+
+@case()
+def tf_restarts(folder):
+    return tf_misled(folder, ["start", "last"])
+
+
+@case()
+def tf_restarts_beyond(folder):
+    return tf_index(folder, tf_block(b"\0\0\0" + struct.pack("<I", 9)))
+
+
+@case()
+def tf_block_before_its_names(folder):
+    """The list of blocks says that all names of the block come before "b"."""
+    return tf_misled(folder, ["start", "last"], [b"b"])
+
+
+@case()
+def tf_repeats_too_much(folder):
+    """A key of which more is repeated than the key before it has: TensorFlow ends there."""
+    block = tf._varint(0) * 3 + tf._varint(3) + tf._varint(1) + tf._varint(0) + b"x"
+    return tf_index(folder, tf_block(block + struct.pack("<II", 0, 1)))
 
 
 @case()
@@ -2042,6 +2186,11 @@ def config_repeating_geometry(folder):
     return config(folder, {"norm_" * 100_000 + "\nx": 1})
 
 
+@case(lambda path: configs.recognize(configs.read_config(path)))
+def config_repeating_class(folder):
+    return config(folder, {"architectures": ["ForA" * 1_000_000 + "!"]})
+
+
 @case(lambda path: len(configs.read_config(path)))
 def config_many_notes(folder):
     """An object with nearly as many keys as may be."""
@@ -2386,7 +2535,8 @@ def sentencepiece_of_xlm_r(folder):
     path = pieces(folder, *names[3:])
     scored = [[name, float(np.float32(-i / 1e4))] for i, name in enumerate(names)]
     model = {"type": "Unigram", "unk_id": 0, "vocab": scored}
-    content = {"model": model, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}}
+    cut = [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁"}]
+    content = {"model": model, "pre_tokenizer": {"type": "Sequence", "pretokenizers": cut}}
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     (folder / "tokenizer.json").write_text(text)
     return path

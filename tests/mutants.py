@@ -195,8 +195,8 @@ MUTANTS = (
     Mutant(
         "tokenizers",
         "bert4keras_lite/tokenizers/words.py",
-        "jieba.lcut(text, HMM=False)",
-        "jieba.lcut(text)",
+        "with_dictionary().lcut(text, HMM=False)",
+        "with_dictionary().lcut(text)",
     ),
     # several corpora: one that an epoch is to read twice is read once
     Mutant(

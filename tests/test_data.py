@@ -111,6 +111,23 @@ def test_padding_dtype():
     assert sequence_padding([[1], [2.5, 3]]).dtype == np.float64
     assert sequence_padding([[], [2, 3]]).dtype == np.int64
     assert sequence_padding([[], []]).shape == (2, 0)
+    assert sequence_padding([[1.0], [2, 3]], dtype="int32").tolist() == [[1, 0], [2, 3]]
+    assert sequence_padding([[0.1], [2]], dtype="float16").dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("items", "dtype"),
+    [
+        ([300], "uint8"),
+        ([1.7], "int32"),
+        ([np.nan], "int32"),
+        ([-1], "uint32"),
+        ([1e300], "float32"),
+    ],
+)
+def test_items_that_a_dtype_cannot_hold(items, dtype):
+    with pytest.raises(ValueError, match=f"inputs: expected items that {dtype} can hold, got"):
+        sequence_padding([items, [1]], dtype=dtype)
 
 
 @pytest.mark.parametrize(
@@ -468,11 +485,23 @@ def test_batches_errors(arguments, message):
         (None, "samples, part 1: expected numbers, got None"),
         ("a", "samples, part 1: expected numbers, got 'a'"),
         (1 << 40, r"samples, part 1: integers up to \d+; expected integers that fit into int32"),
+        (1e300, r"samples, part 1: numbers up to 1e\+300; expected numbers that fit into float32"),
     ],
 )
 def test_labels_that_are_no_numbers_of_a_batch(label, message):
     with pytest.raises(ValueError, match=message):
         Batches([([1, 2], 0), ([3], label)], 2)[0]
+
+
+def test_kinds_of_numbers_of_a_batch():
+    rows = [np.array([1, 2], kind) for kind in ("uint64", "uint32", "uint8", "float16")]
+    assert [Batches([(row,)], 1)[0][0].dtype.name for row in rows] == [
+        *("int32", "int32", "uint8", "float32")
+    ]
+    with pytest.raises(
+        ValueError, match="part 0: integers up to 1099511627776; expected integers that fit"
+    ):
+        Batches([(np.array([1 << 40], "uint64"),)], 1)[0]
 
 
 def test_restore_errors():

@@ -252,6 +252,20 @@ def test_keys_that_are_left_out_mean_what_they_mean_to_transformers(family):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("config", [{}, {"model_type": "albert"}])
+def test_albert_has_the_tanh_form_of_gelu_unless_told_otherwise(config):
+    arrays = built("albert").variables
+    functions = gather(arrays, mappings.ALBERT, mappings.ROLES, "tf", {"i": 1, "j": 1})
+    weights = {name: np.asarray(read()) for name, read in functions.items()}
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4}
+    read = functools.partial(build_transformer_model, return_keras_model=False)
+    assert read(config | sizes, weights).config.hidden_act == "gelu_tanh"
+    assert read(model="albert_unshared", **SIZES).config.hidden_act == "gelu_tanh"
+    exact = read(config | sizes, weights, hidden_act="gelu_erf")
+    assert exact.config.hidden_act == "gelu_erf"
+
+
+@pytest.mark.once
 def test_what_t5_means_by_its_keys():
     told = {"model_type": "t5", "dense_act_fn": "gelu_new", "is_gated_act": True}
     for config in (told, told | {"feed_forward_proj": "gated-gelu"}):
@@ -736,6 +750,81 @@ def test_config_of_modernbert():
     every = {"model_type": "modernbert", "layer_types": ["full_attention"] * 2}
     values = translate(every | {"rope_parameters": rope, "norm_eps": 1e-4, "layer_norm_eps": 1e-12})
     assert (values["rotary_base"], values["norm_epsilon"]) == (5e5, 1e-4)
+    assert translate(every | {"layer_norm_eps": 1e-4, "norm_eps": None})["norm_epsilon"] == 1e-4
+    of_bert = {"model_type": "bert", "layer_norm_eps": 1e-4}
+    assert translate(of_bert | {"norm_eps": None})["norm_epsilon"] == 1e-4
+    with pytest.raises(
+        ValueError, match=r"layer_norm_eps is 0\.0001, and norm_eps is 1e-12; expect"
+    ):
+        translate(of_bert | {"norm_eps": 1e-12})
+
+
+@pytest.mark.once
+def test_the_head_of_modernbert_has_an_activation_of_its_own():
+    config = {**SIZES, "model_type": "modernbert", "global_attn_every_n_layers": 1}
+    for acts in (
+        {"classifier_activation": "relu"},
+        {"hidden_activation": "silu"},  # gelu is transformers' default for the head
+        {"hidden_activation": "silu", "classifier_activation": "gelu"},
+    ):
+        build_transformer_model(config | acts)
+        with pytest.raises(ValueError, match=r"classifier_activation is .*; expected the same"):
+            build_transformer_model(config | acts, with_lm="linear")
+    for act in ("gelu", "silu"):
+        same = {"hidden_activation": act, "classifier_activation": act}
+        model = build_transformer_model(config | same, with_lm=True, return_keras_model=False)
+        assert model.config.to_json("hf").items() >= same.items()
+    build_transformer_model(config | {"hidden_act": "silu"}, with_lm=True)  # as saved here
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("name", "activation", "message"),
+    [
+        ("bert", "elu", "bert has no hidden_act='elu': use"),
+        ("gpt", "tanh", "openai-gpt has no hidden_act='tanh': use"),
+        ("t5.1.1", "softplus", "t5 has no hidden_act='softplus': use"),
+        ("electra_generator", "relu", "hidden_act='relu': .* the language-model head with gelu"),
+    ],
+)
+def test_an_activation_that_transformers_computes_otherwise(name, activation, message, tmp_path):
+    options = {"hidden_act": activation} | ({} if "t5" in name else {"with_lm": True})
+    with pytest.raises(ValueError, match=message):
+        build(name, **options).save_checkpoint(tmp_path / "hf", "hf")
+    build(name, **options).save_checkpoint(tmp_path / "tf")
+    build(name, hidden_act="relu", with_lm=False).save_checkpoint(tmp_path / "hf", "hf")
+
+
+@pytest.mark.once
+def test_an_electra_generator_of_hugging_face_has_gelu_in_its_head(tmp_path):
+    build("electra_generator").save_checkpoint(tmp_path, "hf")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    with pytest.raises(CheckpointError, match="hidden_act is 'relu'; expected 'gelu', with which"):
+        build_transformer_model(tmp_path, with_lm=True)
+    build_transformer_model(tmp_path)
+    build("electra_generator", hidden_act="relu").save_checkpoint(tmp_path / "tf")
+    of_google = {"model": "electra_generator", "with_lm": True}  # whose head has the model's
+    build_transformer_model(tmp_path / "tf", **of_google)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("name", "bias"),
+    [
+        ("bert", "cls.predictions.decoder.bias"),
+        ("albert", "predictions.decoder.bias"),
+        ("modernbert", "decoder.bias"),
+        ("electra_generator", "generator_lm_head.bias"),
+    ],
+)
+def test_the_bias_of_a_head_of_its_own_is_written_as_transformers_reads_it(name, bias, tmp_path):
+    transformer = build(name, tie_word_embeddings=False)
+    transformer.save_checkpoint(tmp_path, "hf")
+    beta = np.array(transformer.variables["lm_bias/beta"])
+    np.testing.assert_array_equal(open_checkpoint(tmp_path)[bias], beta)
+    again = build_transformer_model(tmp_path, return_keras_model=False, with_lm=True)
+    np.testing.assert_array_equal(again.variables["lm_bias/beta"], beta)
 
 
 def test_a_checkpoint_of_a_format_that_the_family_does_not_have(tmp_path):

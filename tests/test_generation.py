@@ -660,6 +660,11 @@ def test_what_is_not_allowed_is_never_written_to_reach_a_length(gpt2, options):
     assert found.ids.tolist()[:5] == [4] * 5
 
 
+def test_more_tokens_than_may_be_written(gpt2):
+    with pytest.raises(ValueError, match="min_new_tokens=10: expected at most 3, which is max_new"):
+        generate(gpt2, [5], 3, min_new_tokens=10)
+
+
 def test_texts_end_where_the_checkpoint_says(gpt2, tmp_path):
     tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS)})
     options = {"max_new_tokens": 10, "allowed_tokens": range(3, len(TOKENS))}

@@ -170,6 +170,26 @@ def test_numbers_that_only_a_wider_dtype_has(bert, rewritten):
         model.load_checkpoint(rewritten(arrays={QUERY: wide}))
 
 
+def test_numbers_that_are_stored_otherwise(bert, tmp_path):
+    """In another order of bytes, or as NumPy alone has them; objects of Python are no numbers."""
+    weights = open_checkpoint(bert)
+    for dtype in (">f4", ">f2", np.longdouble):
+        arrays = {name: weights[name].astype(dtype) for name in weights}
+        np.savez(tmp_path / "weights.npz", **arrays)
+        for checkpoint in (arrays, tmp_path / "weights.npz"):
+            query = build_transformer_model(
+                bert / "config.json", checkpoint, return_keras_model=False
+            ).variables["block_0/attention/query/kernel"]
+            stored = np.asarray(arrays[QUERY].T, "float32")
+            np.testing.assert_array_equal(keras.ops.convert_to_numpy(query), stored)
+    with pytest.raises(
+        CheckpointError, match=f"! {QUERY}: holds numbers of dtype object; expected"
+    ):
+        build_transformer_model(
+            bert / "config.json", arrays | {QUERY: arrays[QUERY].astype(object)}
+        )
+
+
 def test_whole_numbers_that_are_no_weights(bert, rewritten):
     ids = {"bert.embeddings.position_ids": np.arange(16)[None], "global_step": np.int64(3)}
     assert_same_weights(load(rewritten(arrays=ids)), load(bert))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from bert4keras_lite import losses as L
+from bert4keras_lite.layers import Loss
 
 
 def randn(*shape, seed=0, scale=1.0):
@@ -316,7 +317,7 @@ def test_electra():
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_projected_in_chunks(classes, chunk, with_bias):
     labels = np.array([[1, 9, -1, 3], [-1, -1, -1, -1], [2, 2, 0, 1]])
-    weights = np.array([1.0, 0.0, 2.0, 1.0], "float32")
+    weights = np.array([[1.0, 0.0, 2.0, 1.0]], "float32")
     arrays = [randn(3, 4, 6), randn(classes, 6, seed=1), *[randn(classes, seed=2)] * with_bias]
 
     def plain(x, table, bias=0.0):
@@ -520,3 +521,109 @@ def test_logits_that_are_not_numbers():
     scores[0, 1] = np.nan
     found = ops.convert_to_numpy(L.multilabel_categorical_crossentropy(np.eye(3)[:2], scores))
     assert np.isnan(found).tolist() == [True, False]
+
+
+TOKENS, CLASSES = np.zeros((4, 4), int), randn(4, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            lambda: L.sequence_crossentropy(TOKENS[:, :1], CLASSES),
+            r"y_true: .* \(4, 4\), got \(4, 1",
+        ),
+        (lambda: L.sequence_crossentropy(TOKENS[0], CLASSES), r"y_true: .* \(4, 4\), got \(4,\)"),
+        (lambda: L.label_smoothed(TOKENS[:1], CLASSES), r"y_true: .* \(4, 4\), got \(1, 4\)"),
+        (
+            lambda: L.sequence_crossentropy(TOKENS, CLASSES, TOKENS[0]),
+            r"weights: .* \(4, 4\), got \(4,\)",
+        ),
+        (lambda: L.masked_mean(TOKENS, TOKENS[0]), r"counted: .* \(4, 4\), got \(4,\)"),
+        (lambda: L.masked_mean(TOKENS, TOKENS[:, :1]), r"counted: .* \(4, 4\), got \(4, 1\)"),
+        (lambda: L.focal(TOKENS, CLASSES, alpha=[1.0, 2.0]), r"alpha: .* \(5,\), got \(2,\)"),
+        (lambda: L.focal(TOKENS, CLASSES, alpha=[1.0] * 4 + [-1.0]), "alpha=-1.0: expected"),
+        (lambda: L.focal(TOKENS, CLASSES, gamma=-1), "gamma=-1: expected a number from 0"),
+        (lambda: L.label_smoothed(TOKENS, CLASSES, smoothing=10), "smoothing=10: expected"),
+        (
+            lambda: L.multilabel_categorical_crossentropy(MANY[:1], randn(3, 2, 5)),
+            r"y_true: .* \(1, 2, 5",
+        ),
+        (
+            lambda: L.sparse_multilabel_categorical_crossentropy(IDS[:1], randn(2, 6)),
+            r"y_true: .* \(2, 3\), got \(1, 3\)",
+        ),
+        (lambda: L.cosent(ALIKE[:1], randn(4)), r"y_true: .* \(4,\), got \(1,\)"),
+        (lambda: L.cosent(ALIKE[:3], randn(3, 6)), "y_pred: 3 vectors; expected an even number"),
+        (lambda: L.cosent(np.array([0.0, np.nan]), randn(2)), "y_true: some labels are NaN"),
+        (lambda: L.cosent(ALIKE, randn(4), scale=-1), "scale=-1: expected a number from"),
+        (lambda: L.info_nce(randn(3, 6), randn(4, 6)), "y_true: 3 keys for 4 vectors"),
+        (lambda: L.info_nce(randn(4, 6), randn(4, 6), temperature=0), "temperature=0: expected"),
+        (lambda: L.simcse(None, randn(5, 6)), "y_pred: 5 vectors; expected an even number"),
+        (lambda: L.electra_loss((), (), weight=-50), "weight=-50: expected a number from 0"),
+        (
+            lambda: L.projected_crossentropy(TOKENS[0], randn(4, 6), randn(5, 6), chunk=-1),
+            "chunk=-1: expected a whole number from 1",
+        ),
+        (
+            lambda: L.projected_crossentropy(TOKENS[:, :1], randn(4, 4, 6), randn(5, 6)),
+            r"x: .* \(4, 1, 6\), got \(4, 4, 6\)",
+        ),
+        (
+            lambda: L.projected_crossentropy(TOKENS[0], randn(4, 6), randn(5, 6), np.zeros(1)),
+            r"bias: .* \(5,\), got \(1,\)",
+        ),
+    ],
+)
+def test_shapes_and_options_that_do_not_fit(loss, message):
+    with pytest.raises(ValueError, match=message):
+        loss()
+
+
+def test_shapes_and_options_that_fit():
+    each = ops.convert_to_numpy(L.sequence_crossentropy(TOKENS, CLASSES))
+    weights = np.arange(4.0)[:, None]  # of texts
+    found = L.sequence_crossentropy(TOKENS, CLASSES, weights)
+    np.testing.assert_allclose(ops.convert_to_numpy(found), each * weights, rtol=1e-6)
+    found = L.sequence_crossentropy(TOKENS[:, :1], CLASSES[:, 0], weights)
+    np.testing.assert_allclose(ops.convert_to_numpy(found), each[:, 0] * weights[:, 0], rtol=1e-6)
+    learned = keras.Variable(0.05)
+    vectors = randn(4, 6)
+    found, expected = (L.info_nce(vectors, vectors, t) for t in (ops.abs(learned), 0.05))
+    np.testing.assert_allclose(*map(ops.convert_to_numpy, (found, expected)), rtol=1e-5)
+
+
+def test_labels_that_are_not_numbers():
+    labels = np.array([[np.nan, 0, 1], [0, 0, 1]])
+    found = ops.convert_to_numpy(L.multilabel_categorical_crossentropy(labels, randn(2, 3)))
+    assert np.isnan(found).tolist() == [True, False]
+
+
+def test_shapes_that_are_not_known_yet():
+    """In a graph, sizes are None, or what Keras puts in their place; a known one is compared."""
+    labels, scores = keras.Input((None,), dtype="int32"), keras.Input((None, 5))
+    both = {"token": labels, "text": keras.Input((1,), dtype="int32")}
+
+    def mean(inputs):
+        losses = L.sequence_crossentropy(*inputs, weights=inputs[0] >= 0)
+        return L.masked_mean(losses, inputs[0] >= 0)
+
+    layer = Loss(output_axis=1, function=mean)
+    model = keras.Model([both["token"], scores], layer([both["token"], scores]))
+    model.compile("sgd")
+    loss = model.evaluate([TOKENS, CLASSES], verbose=0, batch_size=3)
+    assert np.isfinite(loss)
+    fixed = keras.Input((4, 5))
+    with pytest.raises(ValueError, match="y_true: expected the shape"):
+        Loss(function=mean)([both["text"], fixed])
+
+
+def test_an_odd_number_of_vectors_in_a_program():
+    """Their number is not known there: on TensorFlow it ends in NaN or its own error."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    compiled = keras.backend.backend() != "torch"
+    model.compile("sgd", L.simcse, jit_compile=compiled)
+    try:
+        assert np.isnan(model.evaluate(randn(5, 3), np.zeros(5), verbose=0))
+    except ValueError as error:
+        assert "y_pred: 5 vectors" in str(error)

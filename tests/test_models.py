@@ -189,6 +189,35 @@ def test_a_vocabulary_whose_padding_is_another_id_is_told(tmp_path):
         build_transformer_model(tmp_path, pad_token_id=-1)
 
 
+def test_padding_moves_with_the_rows_that_are_kept(tmp_path):
+    transformer = build_transformer_model(**TINY | {"vocab_size": 8}, return_keras_model=False)
+    vocab = {token: i for i, token in enumerate(["[PAD]", *"abcdefg"])}
+    transformer.save_checkpoint(tmp_path, vocab=vocab)
+
+    def padding(keep, **options):
+        options |= {"keep_tokens": keep, "return_keras_model": False}
+        return build_transformer_model(tmp_path, **options).config.pad_token_id
+
+    keep = np.array([2, 3, 0, 4])
+    with pytest.warns(UserWarning, match="makes row 0, the padding, row 2: .* pad_token_id=2"):
+        model = build_transformer_model(tmp_path, keep_tokens=keep)
+    whole, ids = build_transformer_model(tmp_path), np.array([[3, 2, 4, 0, 0]])
+    moved = np.array([[1, 0, 3, 2, 2]])  # of which row 0 is a token
+    found, expected = (
+        m.predict([x, 0 * x], verbose=0)[:, :3] for m, x in ((model, moved), (whole, ids))
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    with pytest.warns(UserWarning, match="leaves out row 0, the padding"):
+        assert padding([1, 2, 3]) == -1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert padding([0, 2, 1]) == 0
+        assert (padding(keep, pad_token_id=2), padding(keep, pad_token_id=-1)) == (2, -1)
+        # where the file of the tokenizer, not the config, tells what padding is
+        (tmp_path / "vocab.txt").write_text("a\nb\n[PAD]\nc\n")
+        assert padding([2, 0, 1]) == 0
+
+
 def test_a_padding_id_beyond_the_vocabulary():
     with pytest.raises(ValueError, match=r"pad_token_id=20: expected an id .* at most 19, or -1"):
         Config(20, 8, 1, 2, 32, pad_token_id=20)
@@ -570,6 +599,35 @@ def test_unknown_option_suggests_the_nearest():
         ),
         ('{"norm_type": "batch"}', r"norm_type is 'batch'; expected \['layer_norm'"),
         (json.dumps(TINY | {"is_decoder": True}), "is_decoder is true.*expected application='lm'"),
+        (json.dumps(TINY | {"mask": "causal"}), "mask is causal.*expected application='lm'"),
+        (
+            json.dumps(TINY | {"mask": "causal_with_prefix"}),
+            "mask is causal_with_prefix, which .* the first text; expected application='unilm'",
+        ),
+        ('{"encoder": "lstm"}', "encoder is 'lstm'; expected \\["),
+        (
+            '{"embedding": ["word", "sinusoidalpos"]}',
+            "embedding is .*'sinusoidalpos'.*; expected \\[",
+        ),
+        *(
+            (
+                json.dumps(TINY | {"model_type": model_type, key: value}),
+                f"{key} is {value!r}, and model_type is '{model_type}'; expected",
+            )
+            for model_type, key, value in (
+                ("bert", "norm_type", "rms_norm"),
+                ("roformer_v2", "norm_type", "layer_norm"),
+                ("nezha", "use_relative_position", False),
+                ("roformer", "use_relative_position", True),
+            )
+        ),
+        *(
+            (
+                json.dumps(TINY | {"pooler_activation": "relu", head: True}),
+                "pooler_activation is 'relu'; exp",
+            )
+            for head in ("with_pool", "with_nsp")
+        ),
         ('{"n_embd": 1e400}', "n_embd is inf; expected an integer from 1 to 2147483647"),
         (
             json.dumps(TINY | {f"no_{i}_key": 1 for i in range(201)}),

@@ -20,6 +20,7 @@ MAY_IMPORT = {
         *("checkpoints", "configs", "files", "lora", "mappings", "shapes", "tokenizers"),
     },
     "losses": {"layers"},
+    "metrics": {"tokenizers"},
     "doctor": {"deprecated"},
     "serving": {"deprecated"},
     "applications/doctor": {"checkpoints", "configs", "data", "models", "tokenizers"},

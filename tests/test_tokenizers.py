@@ -483,6 +483,27 @@ def test_bad_arguments():
         UNCASED.encode("今", maxlen=3, truncate_from="top")
     with pytest.raises(ValueError, match="maxlen is too small"):
         UNCASED.encode("今天", maxlen=0)
+    for texts, options in (
+        (["今天今天"], {"maxlen": 1}),
+        (["今天今天"], {"maxlen": 1, "truncate_from": "left"}),
+        (["今天", "天今"], {"maxlen": 2}),
+        (["今", "天今天今天"], {"maxlen": 3, "pattern": "S*ES*E"}),
+    ):
+        with pytest.raises(ValueError, match="maxlen is too small"):
+            UNCASED.encode(*texts, **options)
+    with pytest.raises(ValueError, match="maxlen is too small"):
+        UNCASED.tokenize("今天", maxlen=1)
+    assert UNCASED.encode("今天", maxlen=2)[0] == UNCASED.encode("")[0]
+    assert len(UNCASED.encode("今天", maxlen=10**30)[0]) == 4
+    for options, message in (
+        ({"maxlen": True}, "maxlen=True: expected a whole number"),
+        ({"maxlen": 3.0}, "maxlen=3.0: expected a whole number"),
+        ({"pattern": "foo"}, "pattern='foo'; expected"),
+        ({"truncate_from": None}, "truncate_from=None; expected"),
+        ({"truncate_from": True}, "truncate_from=True; expected"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            UNCASED.encode("今天", **options)
     with pytest.raises(TypeError, match="expected a string or a list of tokens, got bytes"):
         UNCASED.encode("今".encode())
     with pytest.raises(TypeError, match="expected a string, got list"):

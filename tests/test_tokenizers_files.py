@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import regex
+import sentencepiece
 from goldens.make_tokenizers_files import (
     BLOCK,
     CASES,
@@ -272,6 +273,24 @@ def test_rematch_of_added_tokens_that_are_normalized(text, normalized, positions
         tokens = tokenizer.tokenize(text)
         assert tokens == ["[CLS]", "a", "<é>", "b", "[SEP]"]
         assert tokenizer.rematch(text, tokens)[2] == positions
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "tokens", "positions"),
+    [
+        ("a: ", "a:今天", ["a: ", "今", "天"], [0, 1]),
+        (" b", "今b天", ["今", " b", "天"], [1]),
+        ("  ", "今天", ["今", "  ", "天"], [1]),
+    ],
+)
+def test_added_tokens_with_spaces_beside_chinese(content, text, tokens, positions):
+    vocab = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "今", "天"])}
+    tokenizer = Tokenizer(vocab, added_tokens=[AddedToken(content, 6, normalized=True)])
+    assert tokenizer.tokenize(text)[1:-1] == tokens
+    assert tokenizer.encode(text)[0][1:-1] == [vocab.get(token, 6) for token in tokens]
+    found = tokenizer.rematch(text, tokens)
+    assert found[tokens.index(content)] == positions
+    assert {i for part in found for i in part} == set(range(len(text)))
 
 
 def test_ids_of_the_files_agree(directory):
@@ -701,6 +720,13 @@ def test_options_of_one_file(directory):
     assert load_tokenizer(folder).tokenize("a") == ["a"]
 
 
+# of spaces, what sentencepiece does by default
+SPACES = {
+    "type": "Sequence",
+    "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁"}],
+}
+
+
 def scored(tokenizer):
     """The pieces of a sentencepiece tokenizer, as `tokenizer.json` has them."""
     model = tokenizer.sp_model
@@ -719,6 +745,8 @@ def charsmap(tokenizer):
         ({"normalizer": None}, "precompiled_charsmap"),
         ({"model": {"unk_id": 5}}, "unk_id"),
         ({"model": {"byte_fallback": True}}, "byte_fallback"),
+        ({"pre_tokenizer": SPACES["pretokenizers"][0]}, "add_dummy_prefix"),
+        ({"pre_tokenizer": SPACES["pretokenizers"][1]}, "remove_extra_whitespaces"),
     ],
 )
 def test_rules_that_contradict_a_model(directory, change, name):
@@ -726,7 +754,7 @@ def test_rules_that_contradict_a_model(directory, change, name):
     tokenizer = load_tokenizer(folder)
     model = {"type": "Unigram", "vocab": scored(tokenizer), "unk_id": tokenizer.token_unk_id}
     content = {
-        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"},
+        "pre_tokenizer": SPACES,
         "normalizer": charsmap(tokenizer),
         "model": model,
     }
@@ -735,6 +763,59 @@ def test_rules_that_contradict_a_model(directory, change, name):
     content |= change | {"model": model | change.get("model", {})}
     (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(ValueError, match=rf"tokenizer\.json: {name} is .*expected the same"):
+        load_tokenizer(folder)
+
+
+STRIPPED = [
+    {"type": "Strip", "strip_left": False, "strip_right": True},
+    {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"},
+]
+
+
+@pytest.mark.parametrize(
+    ("trained", "name"),
+    [
+        ({}, None),
+        ({"add_dummy_prefix": False}, "add_dummy_prefix"),
+        ({"remove_extra_whitespaces": False}, "remove_extra_whitespaces"),
+        ({"treat_whitespace_as_suffix": True}, "treat_whitespace_as_suffix"),
+        ({"control_symbols": ["<s>"]}, None),
+        ({"control_symbols": ["天气"]}, "'天气' as a piece that never matches text"),
+    ],
+)
+def test_settings_of_a_model_that_contradict_one_file(tmp_path, trained, name):
+    path = tmp_path / "spiece.model"
+    with open(path, "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["今天天气不错 hello world", "我们去公园"] * 9),
+            **{"model_writer": file, "vocab_size": 99, "hard_vocab_limit": False},
+            **{"model_type": "unigram", "minloglevel": 5, "num_threads": 1, "bos_id": -1},
+            **trained,
+        )
+    tokenizer = load_tokenizer(tmp_path)
+    model = {"type": "Unigram", "vocab": scored(tokenizer), "unk_id": tokenizer.token_unk_id}
+    content = {
+        "pre_tokenizer": SPACES["pretokenizers"][1],
+        "normalizer": {"type": "Sequence", "normalizers": [charsmap(tokenizer), *STRIPPED]},
+        "model": model,
+    }
+    write = (tmp_path / "tokenizer.json").write_text
+    write(json.dumps(content), "utf-8")
+    if name is None:
+        load_tokenizer(tmp_path)
+        content["normalizer"]["normalizers"].reverse()  # a space of the charsmap stays where it is
+        write(json.dumps(content), "utf-8")
+        name = "remove_extra_whitespaces"
+    with pytest.raises(ValueError, match=rf"{name}.*expected the same"):
+        load_tokenizer(tmp_path)
+
+
+def test_t5_that_begins_no_word_behind_a_sentinel(directory):
+    for legacy in (True, None, False):
+        folder = directory("t5", tokenizer_config={"extra_ids": 2, "legacy": legacy})
+        if legacy is not False:
+            assert load_tokenizer(folder).tokenize("a<extra_id_0>a").count("<extra_id_0>") == 1
+    with pytest.raises(ValueError, match="legacy is False, and there is no tokenizer"):
         load_tokenizer(folder)
 
 
@@ -752,7 +833,7 @@ def test_scores_that_contradict_a_model(directory, score, message):
     vocab = scored(tokenizer)
     content = {
         "normalizer": charsmap(tokenizer),
-        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"},
+        "pre_tokenizer": SPACES,
         "model": {"type": "Unigram", "vocab": vocab},
     }
     (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
@@ -789,7 +870,7 @@ def test_what_is_around_a_text_of_sentencepiece(directory):
     after = {"SpecialToken": {"id": "</s>", "type_id": 0}}
     content = {
         "normalizer": charsmap(tokenizer),
-        "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"},
+        "pre_tokenizer": SPACES,
         "post_processor": {
             "type": "TemplateProcessing", "special_tokens": {"</s>": end},
             "single": [texts[0], after], "pair": [texts[0], after, texts[1], after],
@@ -824,7 +905,7 @@ def test_fairseq(directory):
     pieces = [load_tokenizer(folder).id_to_token(i) for i in range(20)]
     vocab = [[piece, 0.0] for piece in ["<s>", "<pad>", "</s>", "<unk>", *pieces[3:]]]
     model = {"type": "Unigram", "vocab": vocab, "unk_id": 3}
-    content = {"model": model, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}}
+    content = {"model": model, "pre_tokenizer": SPACES}
     (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(ValueError, match=r"spiece\.model gives .*tokenizer\.json"):
         load_tokenizer(folder)

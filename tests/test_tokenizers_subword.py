@@ -1,8 +1,12 @@
 import base64
 import json
+import marshal
+import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -501,6 +505,23 @@ def write_bpe(folder, vocab_name="vocab.json", merges_name="merges.txt"):
     write_json(folder, vocab_name, BPE["vocab"])
     merges = "\n".join(["#version: 0.2", *map(" ".join, BPE["merges"])])
     (folder / merges_name).write_text(merges, "utf-8")
+
+
+def test_jieba_believes_no_cache(tmp_path):
+    """Whoever may write to the directory for temporary files could say what words there are."""
+    words = {"今": 0, "今天": 0, "今天天": 9, "气": 9}
+    (tmp_path / "jieba.cache").write_bytes(marshal.dumps((words, 18)))
+    code = (
+        "from bert4keras_lite.metrics import words\n"
+        "from bert4keras_lite.tokenizers import jieba_words\n"
+        "print(jieba_words('今天天气'), words('今天天气'))"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUTF8": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=True, text=True
+    )
+    assert done.stdout.strip() == "['今天天气'] ['今天天气']"
+    assert [path.name for path in tmp_path.iterdir()] == ["jieba.cache"]
 
 
 def test_load_wordpiece(tmp_path):

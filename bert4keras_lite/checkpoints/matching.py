@@ -500,7 +500,8 @@ def _unfit_numbers(checkpoint, name, dtype):
     lazy = hasattr(checkpoint, "dtype")
     stored = np.dtype(checkpoint.dtype(name) if lazy else np.asarray(checkpoint[name]).dtype)
     dtype = np.dtype(dtype)
-    if stored.kind == "O" or not _is_floating(dtype):  # objects raise an error when they are read
+    # a file with objects raises an error when it is read
+    if (stored.kind == "O" and lazy) or not _is_floating(dtype):
         return None
     if not _is_floating(stored):
         return f"holds numbers of dtype {stored}; expected floating point numbers"

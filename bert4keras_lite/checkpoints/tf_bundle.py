@@ -313,7 +313,7 @@ def _read_table(path):
                 raise damaged(path, f"too many names, or too long ones, for {len(data)} bytes")
             yield key, value
 
-    for i, (_, handle) in enumerate(pairs(offset, size)):
+    for i, (limit, handle) in enumerate(pairs(offset, size)):
         if i == MAX_TENSORS:
             raise damaged(path, f"it has more than {MAX_TENSORS} blocks")
         offset, size, _ = _read_handle(handle, 0)
@@ -330,6 +330,10 @@ def _read_table(path):
                 raise damaged(path, "its names are not in order")
             last = key
             yield key, value
+        # TensorFlow finds the block of a name by these limits
+        if last is not None and last > limit:
+            raise damaged(path, "a name is not in the block that the list of blocks gives for it")
+        last = limit
 
 
 def _room_for_keys(size):
@@ -348,7 +352,10 @@ def _read_block(path, data, offset, size):
     """Yields the pairs of a block.
 
     A block has entries with prefix-compressed keys, restart points, the type of its compression,
-    and a checksum.
+    and a checksum. TensorFlow searches from the restart points, where an entry has its whole key.
+
+    Raises:
+        CheckpointError: the block is damaged.
     """
     block, compression = data[offset : offset + size], data[offset + size : offset + size + 1]
     checksum = data[offset + size + 1 : offset + size + 5]
@@ -358,9 +365,16 @@ def _read_block(path, data, offset, size):
         block = _decompress(block, FREE // 2 + 2 * len(block))
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)
-    key, position = b"", 0
+    points = np.frombuffer(block[end:-4], "<u4") if end >= 0 else ()
+    if len(points) != restarts or (end > 0 and not (restarts and points[0] == 0)):
+        raise damaged(path, "a block does not start with a restart point")
+    key, position, passed = b"", 0, 0  # passed: number of restart points
     while position < end:
+        restart = passed < restarts and points[passed] == position
+        passed += restart
         shared, position = read_varint(block, position)
+        if shared > (0 if restart else len(key)):
+            raise damaged(path, "an entry shares more of a key than the previous one has")
         unshared, position = read_varint(block, position)
         length, position = read_varint(block, position)
         key = key[:shared] + block[position : position + unshared]
@@ -369,6 +383,8 @@ def _read_block(path, data, offset, size):
             raise damaged(path, "an entry is longer than its block")
         yield key, block[position : position + length]
         position += length
+    if end > 0 and passed < restarts:
+        raise damaged(path, "a restart point is not the start of an entry")
 
 
 def _decompress(data, most=FREE):

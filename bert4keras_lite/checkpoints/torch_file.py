@@ -14,6 +14,7 @@ import math
 import pickletools
 import re
 import sys
+from collections import Counter
 from typing import NamedTuple
 
 import ml_dtypes
@@ -52,6 +53,7 @@ class Storage(NamedTuple):
     dtype: np.dtype
     count: int
     offset: int = 0  # start of a "view" on it, in old files
+    length: int | None = None  # of that view; None: the whole storage
 
 
 class Tensor(NamedTuple):
@@ -262,10 +264,19 @@ class Allowance:
 def read_zip(path, allowance):
     """Reads a file of PyTorch 1.6 or later: returns name -> `Entry`, and the `COUNTERS` in it."""
     file = MappedFile(path)
-    machine, locations = Unpickler(file, allowance), {}
+    machine, locations = Unpickler(file, allowance, views=False), {}
     with open_zip(file) as archive:
+        spellings = Counter(map(str.lower, archive.namelist()))
+
+        def sole(name):  # PyTorch ignores case, and would take any of them
+            if spellings[name.lower()] > 1:
+                raise damaged(
+                    path, f"it has several members named {name!r:.200}, if case is ignored"
+                )
+            return name
 
         def content(name):  # of a member that may be compressed
+            sole(name)
             allowance.spend(archive.getinfo(name).file_size)
             return read_member(file, archive, name)
 
@@ -278,7 +289,7 @@ def read_zip(path, allowance):
         value = machine.load(content(f"{root}data.pkl"))
         tensors = _weights(machine, value)
         for key, storage in machine.storages.items():
-            member = archive.getinfo(f"{root}data/{key}")
+            member = archive.getinfo(sole(f"{root}data/{key}"))
             _require_size(path, storage, member.file_size)
             locations[key] = stored_at(file, archive, member.filename), member.file_size
     return _entries(file, tensors, locations, allowance), _counters(value)
@@ -369,6 +380,7 @@ class Unpickler:
     Args:
         file: the `MappedFile`.
         allowance: the `Allowance`, to which the size of the file is added.
+        views: whether storages may be views on others, as before PyTorch 0.4.
 
     Attributes:
         storages: key -> `Storage` in the pickles.
@@ -376,8 +388,9 @@ class Unpickler:
         spend: method of the allowance.
     """
 
-    def __init__(self, file, allowance):
+    def __init__(self, file, allowance, views=True):
         self.path, self.storages, self.placeholders = file.path, {}, {}
+        self._views = {} if views else None  # key -> `Storage`
         allowance.add(file)
         self.spend = allowance.spend
 
@@ -573,7 +586,17 @@ class Unpickler:
         """Returns the object of a persistent id: a storage, or, in old files, a class."""
         if identifier[0] == "module":
             return identifier[1]
-        storage = _storage(identifier)
+        storage, view = _storage(identifier)
+        if view is not None:
+            if self._views is None:
+                raise ValueError("a view on a storage, which archives do not have.")
+            if view not in self._views:
+                self.spend(PAIR)
+            if self._views.setdefault(view, storage) != storage:
+                problem = f"its view {view!r:.200} is described twice, and differently"
+                raise damaged(self.path, problem)
+        if self._views and (storage.key in self._views or view in self.storages):
+            raise damaged(self.path, "a view and a storage have the same key")
         known = self.storages.setdefault(storage.key, storage)
         differs = known[:3] != storage[:3]  # only empty storages may differ
         if differs and (known.count or storage.count):
@@ -585,6 +608,9 @@ class Unpickler:
 def _storage(identifier):
     """Makes the `Storage` of a persistent id.
 
+    Returns:
+        The `Storage`, and the key of the view that it is, or None.
+
     Raises:
         ValueError: it is not the id of a storage.
     """
@@ -594,9 +620,12 @@ def _storage(identifier):
     if kind != "storage" or not has_dtype or not has_count or not isinstance(key, str):
         raise ValueError("a persistent object that is not a storage.")
     if view and view[0] is not None:
-        _view_key, offset, _view_count = view[0]
-        return Storage(key, dtype, count, offset)
-    return Storage(key, dtype, count)
+        view_key, offset, length = view[0]
+        numbers = (offset, length)
+        if not isinstance(view_key, str) or not all(type(n) is int and n >= 0 for n in numbers):
+            raise ValueError("a description of a view that is not one of a storage.")
+        return Storage(key, dtype, count, offset, length), view_key
+    return Storage(key, dtype, count), None
 
 
 def _weights(machine, value):
@@ -632,12 +661,20 @@ def named_tensors(value, path="", spend=lambda room: None):
         spend: is called with the bytes of memory that each name takes.
 
     Raises:
-        ValueError, CheckpointError: there are too many tensors, or two with the same name.
+        ValueError, CheckpointError: there are too many tensors, two with the same name, or two
+            models.
     """
     for _ in WRAPPERS:
         inner = _wrapped(value)
         if inner is None:
             break
+        for wrapper in WRAPPERS:
+            other = value.get(wrapper)
+            if isinstance(other, dict) and _differ(inner, other):
+                raise CheckpointError(
+                    f"{path}: holds two models with the same names of tensors, one of them under "
+                    f"{wrapper!r}; expected one. Save only the state_dict of the one to load."
+                )
         value = inner
     tensors, seen = {}, set()
 
@@ -685,6 +722,20 @@ def _wrapped(value):
     ]
     flat = len(groups) == 1 and all(isinstance(inner, TENSORS) for inner in groups[0].values())
     return groups[0] if flat else None
+
+
+def _differ(group, other):
+    """Whether two dicts have different tensors under the same name."""
+    locations = [
+        {
+            name: (*tensor.storage, tensor.offset)
+            for name, tensor in tensors.items()
+            if isinstance(tensor, Tensor) and type(tensor.offset) is int
+        }
+        for tensors in (group, other)
+    ]
+    ours, theirs = locations
+    return any(theirs.get(name, location) != location for name, location in ours.items())
 
 
 def _holds_tensors(group):
@@ -738,10 +789,13 @@ def _entry(file, name, tensor, start, size):
         raise ValueError(f"the description of {name!r:.200} is not that of a tensor.")
     strides = tuple(stride * dtype.itemsize for stride in tensor.strides)
     begin = storage.offset * storage.dtype.itemsize + tensor.offset * dtype.itemsize
+    end = size
+    if storage.length is not None:
+        end = min(size, (storage.offset + storage.length) * storage.dtype.itemsize)
     reach = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
     if math.prod(shape) == 0:
         reach = 0
-    if min((begin, *strides)) < 0 or begin + reach > size or start + size > file.size:
+    if min((tensor.offset, *strides)) < 0 or begin + reach > end or start + size > file.size:
         problem = (
             f"{name!r:.200} of shape {shape!s:.200} does not fit into its storage of {size} bytes"
         )

@@ -16,8 +16,6 @@ class HuggingFace:
         keys: field of `Config` -> key of the config.
         constants: keys and values that each config of the family has.
         copies: key -> the key whose value it repeats.
-        defaults: field -> what a missing key means, where that differs from the family's default.
-            (Sizes and the like are inferred from the weights.)
     """
 
     model_type: str
@@ -25,7 +23,6 @@ class HuggingFace:
     keys: dict
     constants: dict = field(default_factory=dict)
     copies: dict = field(default_factory=dict)
-    defaults: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,18 +112,20 @@ FAMILIES = {
     ),
     "roberta": Family({"family": "bert"}),
     "albert": Family(
-        {"share_blocks": True},
+        {"share_blocks": True, "hidden_act": "gelu_tanh"},
         fingerprints=[_ALBERT_NAMES],
         hugging_face=HuggingFace(
             "albert",
             ["AlbertModel", "AlbertForMaskedLM", "AlbertForPreTraining"],
             _WITH_EMBEDDING_SIZE,
-            defaults={"hidden_act": "gelu_new"},
         ),
         gelu="gelu_tanh",
     ),
     "albert_unshared": Family(
-        fingerprints=[_ALBERT_NAMES, _BERT_NAMES], model_types=["albert"], gelu="gelu_tanh"
+        {"hidden_act": "gelu_tanh"},
+        fingerprints=[_ALBERT_NAMES, _BERT_NAMES],
+        model_types=["albert"],
+        gelu="gelu_tanh",
     ),
     "nezha": Family(
         {"position": "relative"},
@@ -196,7 +195,11 @@ FAMILIES = {
                 "rotary_base": "global_rope_theta",
             },
             constants={"global_attn_every_n_layers": 1},
-            copies={"embedding_dropout": "mlp_dropout", "local_rope_theta": "global_rope_theta"},
+            copies={
+                "embedding_dropout": "mlp_dropout",
+                "local_rope_theta": "global_rope_theta",
+                "classifier_activation": "hidden_activation",
+            },
         ),
     ),
     "megatron_bert": Family(

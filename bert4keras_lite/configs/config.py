@@ -28,6 +28,12 @@ CHOICES = {
     "scale_decoder_outputs": (False, True, "tied"),
 }
 
+# what an application makes of attention, in words
+_ATTENTION = {
+    "lm": "causal attention",
+    "unilm": "causal attention after the first text",
+}
+
 # types of values in a config, in words
 _KINDS = {
     bool: "true or false",
@@ -218,6 +224,12 @@ class Config:
         return {"i": self.num_hidden_layers, "j": self.num_decoder_layers or self.num_hidden_layers}
 
     @property
+    def fits_head_hf(self):
+        """Whether transformers computes the language-model head with this model's activation."""
+        is_fixed = self.family == "electra_generator" and self.with_lm
+        return not is_fixed or self.hidden_act in ("gelu", "gelu_erf")
+
+    @property
     def rescales(self):
         """Whether the outputs of the decoder are multiplied by `hidden_size ** -0.5`."""
         if self.scale_decoder_outputs == "tied":
@@ -249,11 +261,7 @@ class Config:
             config = cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        if values.get("is_decoder") and config.stacks == "one" and config.attend == "all":
-            raise ValueError(
-                f"{where}: is_decoder is true, which means causal attention; expected "
-                "application='lm'. Pass it, or remove is_decoder from the file if it is wrong."
-            )
+        config._check_use(values, where)
         defaults = {
             "embedding_size": config.hidden_size,
             "attention_head_size": config.hidden_size / config.num_attention_heads,
@@ -262,6 +270,43 @@ class Config:
         }
         redundant = {name: None for name, value in defaults.items() if given.get(name) == value}
         return replace(config, **redundant)
+
+    def _check_use(self, values, where):
+        """Checks that the model is used as the config says that it was trained.
+
+        Args:
+            values: of the config.
+            where: name of the config in messages.
+
+        Raises:
+            ValueError: attention, the pooling layer or the language-model head differ.
+        """
+        uses = []
+        if values.get("mask") in ("causal", "causal_with_prefix"):
+            uses.append(("mask", values["mask"], "lm" if values["mask"] == "causal" else "unilm"))
+        if self.stacks == "one" and values.get("is_decoder"):
+            uses.append(("is_decoder", "true", "lm"))
+        for key, value, attend in uses:
+            if self.attend == "all":
+                raise ValueError(
+                    f"{where}: {key} is {value}, which means {_ATTENTION[attend]}; expected "
+                    f"application={attend!r}. Pass it, or remove {key} from the file if it is wrong."
+                )
+        pooler, head = values.get("pooler_activation"), values.get("classifier_activation")
+        has_tanh = self.with_pool is True or (self.with_nsp and not self.with_pool)
+        if has_tanh and pooler not in (None, "tanh"):
+            raise ValueError(
+                f"{where}: pooler_activation is {shown(pooler)}; expected 'tanh', the default of "
+                "with_pool. Pass the activation as with_pool=, or remove it from the file if it is "
+                "wrong."
+            )
+        is_same = head in (self.hidden_act, mappings.ACTIVATIONS_HF.get(self.hidden_act))
+        if self.family == "modernbert" and self.with_lm and head and not is_same:
+            raise ValueError(
+                f"{where}: classifier_activation is {shown(head)} (a missing one means gelu), and "
+                f"{key_of(values, 'hidden_act')} is {shown(self.hidden_act)}; expected the same, as "
+                "the language-model head has no activation of its own. Build it without with_lm."
+            )
 
     def to_json(self, format):
         """Returns the content of a published config file for this model.
@@ -293,6 +338,11 @@ class Config:
             keys, model_type = hugging_face.keys, hugging_face.model_type
             del shape["gated"]  # it is in the name of the activation
             shape["hidden_act"] = self._activation_hf(model_type)
+            if not self.fits_head_hf:
+                raise ValueError(
+                    f"hidden_act={shown(self.hidden_act)}: Hugging Face's ELECTRA always computes "
+                    "the language-model head with gelu. Use format='tf' or 'keras'."
+                )
         else:
             raise ValueError(f"Hugging Face has no {self.family}. Use format='tf' or 'keras'.")
         nameless = changed - keys.keys() - {"embedding_projection"}
@@ -338,10 +388,16 @@ class Config:
     def _activation_hf(self, model_type):
         """Returns Hugging Face's name of the activation, for a config of this `model_type`."""
         name = mappings.ACTIVATIONS_HF.get(self.hidden_act, self.hidden_act)
+        of_gpt = model_type == "openai-gpt"
+        if name not in (mappings.NAMED_HF_GPT if of_gpt else mappings.NAMED_HF):
+            raise ValueError(
+                f"Hugging Face's {model_type} has no hidden_act={shown(self.hidden_act)}. Use "
+                "format='tf' or 'keras'."
+            )
         renamed = {"openai-gpt": {"gelu_new": "gelu"}, "t5": {}, "mt5": {}}.get(model_type)
         if renamed is None:
             return name
-        if name == "gelu" and (self.gated or model_type == "openai-gpt"):
+        if name == "gelu" and (self.gated or of_gpt):
             raise ValueError(
                 f"Hugging Face's {model_type} has the tanh form of gelu, this model the exact "
                 "form. Use format='tf' or 'keras'."

@@ -9,8 +9,10 @@ from dataclasses import fields
 from pathlib import Path
 
 from .. import mappings
+from ..arguments import expected_number
 from ..files import complete, write_text
 from ..parsing import expecting, nearest, read_bytes, read_json, shown
+from .architectures import MODEL_TYPES
 from .config import (
     FIELDS,
     OF_TRAINING,
@@ -61,6 +63,22 @@ def read_config(path):
         return translate(raw, path)
 
 
+# keys of `mappings.CONFIG_ONLY` that are compared with the model when it is known
+_OF_MODEL = (
+    "model_type",
+    "architectures",
+    "is_decoder",
+    "mask",
+    "pooler_activation",
+    "classifier_activation",
+)
+
+# key that only one family has -> its value, the family, and the model_type with which it is valid
+_OF_ONE_FAMILY = {
+    "norm_type": ("rms_norm", "roformer_v2", "roformer"),  # JunnyYu's RoFormerV2
+    "use_relative_position": (True, "nezha", "bert"),
+}
+
 _SEVERAL_KINDS = ("with_lm",)  # `with_mlm` may be true next to a `final_activation` with a name
 
 
@@ -76,8 +94,9 @@ def translate(raw, where="the config"):
         name = mappings.CONFIG_KEYS.get(key, key)
         if key == "pad_token_id" and raw.get("model_type") != "modernbert":
             continue  # often wrong: HFL's configs say 1, the vocabulary 0; see PAD_TOKEN_KEY
-        if key == "layer_norm_eps" and "norm_eps" in raw:
-            continue  # in early configs of ModernBERT, with a value that no code reads
+        of_modernbert = raw.get("model_type") == "modernbert" and raw.get("norm_eps") is not None
+        if key == "layer_norm_eps" and of_modernbert:
+            continue  # in early configs, with a value that no code reads
         if key in mappings.CONFIG_ONLY:
             if reason := unsupported_value(value, mappings.CONFIG_ONLY[key]):
                 raise ValueError(f"{where}: {key} is {shown(value)}; {reason}.")
@@ -115,9 +134,9 @@ def translate(raw, where="the config"):
         _translate_layer_types(raw, values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    values |= {
-        key: raw[key] for key in ("model_type", "architectures", "is_decoder") if raw.get(key)
-    }
+    values |= {key: raw[key] for key in _OF_MODEL if raw.get(key)}
+    if raw.get("model_type") == "modernbert" and raw.get("hidden_activation"):
+        values.setdefault("classifier_activation", "gelu")  # the default of transformers
     if raw.get("model_type") in ("t5", "mt5"):
         # transformers 5 has the old meaning of the tie flag under the second key
         tied = values.pop("tie_word_embeddings", True)
@@ -132,10 +151,19 @@ def translate(raw, where="the config"):
             f"{raw.get('model_type')!r:.200}; expected t5 or mt5. Other encoder-decoders are not "
             "implemented."
         )
-    if raw.get("norm_type") == "rms_norm":  # JunnyYu's RoFormerV2
-        values["model_type"] = "roformer_v2"
-    if raw.get("use_relative_position") and values.get("model_type", "bert") == "bert":
-        values["model_type"] = "nezha"
+    for key, (value, family, general) in _OF_ONE_FAMILY.items():
+        model_type = values.get("model_type")
+        if raw.get(key) == value and model_type in (None, general):
+            values["model_type"] = family
+        elif (
+            raw.get(key) is not None
+            and model_type in {*MODEL_TYPES, *mappings.WEIGHTS}
+            and (raw[key] == value) != (model_type == family)
+        ):
+            raise ValueError(
+                f"{where}: {key} is {shown(raw[key])}, and model_type is {model_type!r}; expected "
+                f"{shown(value)} for {family} and for no other. Remove the wrong one from the file."
+            )
     return values
 
 
@@ -356,25 +384,66 @@ def check_vocabulary(directory, config):
     Raises:
         ValueError: it has more tokens.
     """
-    if not isinstance(directory, (str, Path)):
-        return
-    file = Path(directory) / "vocab.txt"
-    if file.is_file():
-        lines = b"\n" + read_bytes(file).rstrip(b"\r\n").replace(b"\r\n", b"\n") + b"\n"
-        count = lines.count(b"\n") - 1
+    lines = _vocabulary_lines(directory)
+    if lines is not None:
+        file, count = Path(directory) / "vocab.txt", lines.count(b"\n") - 1
         if count > config.vocab_size:
             raise ValueError(
                 f"{file}: has {count} tokens; expected at most {config.vocab_size}, the vocab_size "
                 "of the model. One of the two belongs to another checkpoint."
             )
-        offset = lines.find(b"\n[PAD]\n")
-        padding = lines.count(b"\n", 0, offset)
-        if offset >= 0 and config.pad_token_id not in (-1, padding):
+        padding = _padding_of(lines)
+        if padding is not None and config.pad_token_id not in (-1, padding):
             message = (
                 f"[PAD] has the id {padding}, but the model masks {config.pad_token_id} in "
                 f"attention. Build it with pad_token_id={padding}, and pad batches with that id."
             )
             warn([message], file)
+
+
+def moved_padding(directory, pad_token_id, keep_tokens):
+    """Finds the padding id among the rows of `keep_tokens`.
+
+    Args:
+        directory: of the config. The id of `[PAD]` in its `vocab.txt` is used instead of
+            `pad_token_id`.
+        pad_token_id: of the config; -1 stays -1.
+        keep_tokens: ids of the rows to keep.
+
+    Returns:
+        The new padding id, -1 if its row is not kept; and a list of warnings, if the id changes.
+    """
+    if expected_number(pad_token_id, 0, 2**31 - 1):
+        return pad_token_id, []
+    lines, kept = _vocabulary_lines(directory), [*keep_tokens]
+    padding = None if lines is None else _padding_of(lines)
+    padding = pad_token_id if padding is None else padding
+    if padding not in kept:
+        message = (
+            f"keep_tokens leaves out row {padding}, the padding, so no id is masked in attention. "
+            "Keep it, or pass pad_token_id=, the id that pads batches."
+        )
+        return -1, [message]
+    new = kept.index(padding)
+    message = (
+        f"keep_tokens makes row {padding}, the padding, row {new}, so that id is masked in "
+        f"attention. Pad batches with it, and pass pad_token_id={new} to confirm it."
+    )
+    return new, [message] * (new != pad_token_id)
+
+
+def _vocabulary_lines(directory):
+    """Returns the `vocab.txt` of a directory, with `"\\n"` around each line, or None."""
+    file = Path(directory) / "vocab.txt" if isinstance(directory, (str, Path)) else None
+    if file is None or not file.is_file():
+        return None
+    return b"\n" + read_bytes(file).rstrip(b"\r\n").replace(b"\r\n", b"\n") + b"\n"
+
+
+def _padding_of(lines):
+    """Returns the id of `[PAD]` in the result of `_vocabulary_lines`, or None."""
+    offset = lines.find(b"\n[PAD]\n")
+    return None if offset < 0 else lines.count(b"\n", 0, offset)
 
 
 def check_adapter(directory):

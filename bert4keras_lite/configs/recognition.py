@@ -9,7 +9,7 @@ from .. import mappings
 from ..checkpoints import CheckpointError
 from ..checkpoints.matching import is_copy, locate, unknown_names
 from ..parsing import shown
-from .architectures import ARCHITECTURES, FAMILIES, FINGERPRINTS, HUGGING_FACE, MODEL_TYPES
+from .architectures import ARCHITECTURES, FAMILIES, FINGERPRINTS, MODEL_TYPES
 
 
 def recognize(values, names=()):
@@ -55,8 +55,7 @@ def recognize(values, names=()):
 def _other_architecture(values, names, families):
     """Describes a sign that a model is one of `mappings.OTHER_ARCHITECTURES`, or returns None."""
     for name in map(str, values.get("architectures", ())):
-        known = re.fullmatch(mappings.MODEL_CLASS, name)
-        if known and re.fullmatch(mappings.OTHER_ARCHITECTURES, known[1].lower()):
+        if re.fullmatch(mappings.OTHER_CLASS, name):
             return f"architectures has {shown(name)}"
     for name in names:
         prefix, dot, _ = name.partition(".")
@@ -121,9 +120,6 @@ def resolve_ambiguities(family, values, checkpoint=None):
     outdated = dialect.outdated if dialect else ()
     values = {name: value for name, value in values.items() if name not in outdated}
     model_type = values.pop("model_type", None)
-    for hugging_face in HUGGING_FACE.values():
-        if hugging_face.model_type == model_type:
-            values = hugging_face.defaults | values
     base = family.removesuffix("_encoder").removesuffix("_decoder")
     is_exact = model_type in {*MODEL_TYPES, *mappings.WEIGHTS}
     if FAMILIES[base].gelu != "gelu" and not is_exact and values.get("hidden_act") == "gelu":

@@ -6,7 +6,15 @@ import numpy as np
 
 from .. import mappings
 from ..checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
-from ..checkpoints.matching import EXACT, LazyArrays, ModelWeights, gather, match
+from ..checkpoints.matching import (
+    EXACT,
+    LazyArrays,
+    ModelWeights,
+    detect_format,
+    gather,
+    match,
+)
+from ..parsing import shown
 from .architectures import ARCHITECTURES, HUGGING_FACE
 from .published import file_names, write_config
 from .recognition import MEASURED, families_of, infer_from_weights
@@ -53,7 +61,8 @@ def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda:
         **fields: `dtypes` and `resize` of `ModelWeights`.
 
     Raises:
-        CheckpointError: they do not match, or have different numbers of heads.
+        CheckpointError: they do not match, have different numbers of heads, or transformers
+            computes the head with another activation.
     """
     c, heads = config, getattr(checkpoint, "num_heads", None)
     if heads not in (None, c.num_attention_heads):
@@ -61,6 +70,12 @@ def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda:
             f"{where}: its arrays have an axis for {heads} heads, and the model has "
             f"num_attention_heads={c.num_attention_heads}; expected the same. Correct the "
             "config or the option."
+        )
+    if not c.fits_head_hf and detect_format(checkpoint) == "hf":
+        raise CheckpointError(
+            f"{where}: hidden_act is {shown(c.hidden_act)}; expected 'gelu', with which Hugging "
+            "Face's ELECTRA always computes the language-model head. Build the model without "
+            "with_lm."
         )
     copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
     tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
@@ -141,6 +156,7 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
                 },
                 *(table, mappings.ROLES, format, config.block_counts),
             )
+        functions |= _bias_of_untied_head(arrays, functions, table)
         bare, with_lm, with_all = HUGGING_FACE[config.family].classes
         heads = heads_among(arrays)
         decodes = any(path.startswith("decoder_") for path in arrays)
@@ -151,3 +167,11 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
     with saving_checkpoint(directory) as stage:
         save_checkpoint(stage / weights_name, LazyArrays(functions, dtype, progress), file_format)
         write_config(stage / config_name, values)
+
+
+def _bias_of_untied_head(arrays, functions, table):
+    """Returns the bias of an untied head, under the name that transformers reads there."""
+    names = {path: hf for _, path, _, hf in table}
+    if not {"lm_head/embeddings", "lm_bias/beta"} <= arrays.keys():
+        return {}
+    return {f"{names['lm_head']}.bias": functions[f"{names['lm_bias']}.bias"]}

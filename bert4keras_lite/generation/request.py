@@ -313,7 +313,13 @@ class GenerationRequest:
                 "max_new_tokens, stop_ids: both are missing, so generation would never stop. Pass "
                 "max_new_tokens, or the id of the end token as stop_ids."
             )
-        return int(max_new_tokens or (MOST if room is None else min(room, MOST)))
+        most = int(max_new_tokens or (MOST if room is None else min(room, MOST)))
+        if self.min_new_tokens > most:
+            raise ValueError(
+                f"min_new_tokens={self.min_new_tokens}: expected at most {most}, which is "
+                "max_new_tokens, or the number of positions that are left."
+            )
+        return most
 
     @staticmethod
     def _room(length):

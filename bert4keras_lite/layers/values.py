@@ -1,6 +1,7 @@
 """Checks of tensor values: an error where they are known, NaN in compiled programs."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from ..backend import is_concrete
@@ -22,9 +23,34 @@ def raise_or_nan(wrong, error):
     """
     if not is_concrete(wrong):
         return lambda x: ops.where(wrong, float("nan"), x)
-    if bool(ops.any(wrong)):
+    # NumPy, as in a traced program an operation of Keras would become a part of it
+    known = isinstance(wrong, np.ndarray | np.generic | bool)
+    if bool(np.any(wrong) if known else ops.any(wrong)):
         raise ValueError(error())
     return lambda x: x
+
+
+def check_shape(name, x, expected, advice, broadcast=False):
+    """Checks the shape of a tensor; sizes that are not known yet (None) are not checked.
+
+    Args:
+        name: of the argument, in the message.
+        x: a tensor.
+        expected: its shape.
+        advice: what to do, for the message.
+        broadcast: whether a scalar, or axes of size 1, will do as well.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    if None in (getattr(shape, "rank", 0) for shape in (x.shape, expected)):
+        return  # TensorFlow does not even know the number of axes
+    got, expected = tuple(x.shape), tuple(expected)
+    fits = len(got) == len(expected) or (broadcast and not got)
+    for size, other in zip(got, expected, strict=False):
+        fits &= None in (size, other) or size == other or (broadcast and size == 1)
+    if not fits:
+        raise ValueError(f"{name}: expected the shape {expected}, got {got}. {advice}")
 
 
 def integer_labels(labels):

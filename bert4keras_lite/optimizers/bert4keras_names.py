@@ -24,7 +24,10 @@ def _from_old_names(
     options = {OLD_NAMES.get(name, name): value for name, value in options.items()}
     if lookahead is not None:
         period, step = lookahead
-        lookahead = (steps_per_slow_update or period, slow_step_size or step)
+        lookahead = (
+            period if steps_per_slow_update is None else steps_per_slow_update,
+            step if slow_step_size is None else slow_step_size,
+        )
     if options.get("gradient_accumulation_steps") == 1:
         del options["gradient_accumulation_steps"]
     return cls(*args, lookahead=lookahead, **options)

@@ -2,11 +2,12 @@
 
 import inspect
 from functools import cache
+from numbers import Real
 
 import keras
 from keras import ops
 
-from ..arguments import checks_flags
+from ..arguments import check_number, checks_flags
 from ..backend import dense_gradient, each_row_once
 from . import adam
 from .features import (
@@ -31,7 +32,20 @@ from .keras_private import (
     public_class,
     weights,
 )
-from .schedules import PACKAGE, PiecewiseLinear
+from .schedules import MOST_RATE, PACKAGE, PiecewiseLinear
+
+# ranges of Keras' own options
+RANGES = {
+    "weight_decay": (0.0, 1e12),
+    "clipnorm": (0.0, 1e12),  # 0: Keras does not clip
+    "clipvalue": (0.0, 1e12),
+    "global_clipnorm": (0.0, 1e12),
+    "loss_scale_factor": (1e-12, 1e12),
+    "ema_momentum": (0.0, 1.0),
+    "gradient_accumulation_steps": (2, 2**31 - 1),
+    "beta_1": (0.0, 1.0),
+    "beta_2": (0.0, 1.0),
+}
 
 
 class OptimizerExtensions(AveragedWeights, PrivateMethods):
@@ -114,16 +128,20 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
         if learning_rate is None:
             base = type(self).__mro__[type(self).__mro__.index(PrivateMethods) + 1]
             learning_rate = inspect.signature(base).parameters["learning_rate"].default
-        if lr_schedule is not None:
-            if not isinstance(learning_rate, (int, float)):
-                raise ValueError(
-                    f"lr_schedule: expected a number as learning_rate, got {learning_rate!r:.200}."
-                )
-            learning_rate = PiecewiseLinear(float(learning_rate), lr_schedule)
-        if isinstance(learning_rate, int):
+        if isinstance(learning_rate, Real):
+            check_number("learning_rate", learning_rate, 0.0, MOST_RATE)
             learning_rate = float(learning_rate)
+        elif lr_schedule is not None:
+            raise ValueError(
+                f"lr_schedule: expected a number as learning_rate, got {learning_rate!r:.200}."
+            )
+        if lr_schedule is not None:
+            learning_rate = PiecewiseLinear(learning_rate, lr_schedule)
         if ema_momentum is not None:
             kwargs |= {"use_ema": True, "ema_momentum": ema_momentum}
+        for name in RANGES.keys() & kwargs.keys():
+            if kwargs[name] is not None:
+                check_number(name, kwargs[name], *RANGES[name])
         super().__init__(learning_rate, **kwargs)
         self.learning_rates = LearningRates(self, lr_multipliers)
         self.weight_decays = self.WEIGHT_DECAY(self, exclude_from_weight_decay)

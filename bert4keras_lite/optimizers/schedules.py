@@ -10,6 +10,7 @@ from ..arguments import check_number
 from ..parsing import shown
 
 PACKAGE = "bert4keras_lite"
+MOST_RATE = 1e12
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -17,12 +18,13 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
     """Piecewise linear learning rate schedule.
 
     Args:
-        rate: float, multiplied by the factors.
-        points: dict of update -> factor. `{0: 0.0, 1000: 1.0, 10000: 0.1}` rises for 1,000
-            updates, falls for 9,000, and stays constant. Without an update 0, it starts at 0.
+        rate: float, at least 0, multiplied by the factors.
+        points: dict of update -> factor, at least 0. `{0: 0.0, 1000: 1.0, 10000: 0.1}` rises for
+            1,000 updates, falls for 9,000, and stays constant. Without an update 0, it starts at 0.
 
     Raises:
-        ValueError: `points` is not a dict of whole numbers from 0 to finite factors, or is empty.
+        ValueError: `rate` is out of its range; `points` is not a dict of whole numbers from 0 to
+            such factors, is empty, or has an update twice (as 2 and as `"2"`).
 
     Example:
         >>> schedule = PiecewiseLinear(2e-5, {100: 1.0, 1000: 0.0})
@@ -34,15 +36,16 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         given = points
         try:
             points = {int(k): float(v) for k, v in given.items()}
-            whole = all(float(k) == int(k) >= 0 for k in given)
+            whole = len(points) == len(given) and all(float(k) == int(k) >= 0 for k in given)
         except (AttributeError, TypeError, ValueError, OverflowError):
             points, whole = {}, False
-        if not points or not whole or not all(map(math.isfinite, points.values())):
+        if not points or not whole or not all(0 <= v < math.inf for v in points.values()):
             raise ValueError(
-                f"lr_schedule={shown(given)}: expected a dict of update (0 or later) to factor, "
-                "such as {0: 0.0, 1000: 1.0}."
+                f"lr_schedule={shown(given)}: expected a dict of update (0 or later) to factor (0 "
+                "or more), such as {0: 0.0, 1000: 1.0}."
             )
-        self.rate = rate
+        check_number("rate", rate, 0.0, MOST_RATE)
+        self.rate = float(rate)
         self.points = dict(sorted(({0: 0.0} | points).items()))
 
     def __call__(self, step):
@@ -56,7 +59,11 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         return self.rate * value
 
     def get_config(self):
-        return {"rate": self.rate, "points": {str(k): v for k, v in self.points.items()}}
+        return {"rate": self.rate, "points": self.json_points()}
+
+    def json_points(self):
+        """Returns the points with strings as keys, as in JSON."""
+        return {str(k): v for k, v in self.points.items()}
 
 
 def linear_decay(updates: int, warmup: float = 0.1) -> dict[int, float]:

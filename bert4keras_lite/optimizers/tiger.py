@@ -5,6 +5,7 @@ import re
 import keras
 from keras import ops
 
+from ..arguments import check_number
 from ..backend import where
 from .extended import OptimizerExtensions
 from .features import WeightDecay
@@ -48,6 +49,8 @@ class Tiger(OptimizerExtensions, keras.optimizers.Optimizer):
         name="tiger",
         **kwargs,
     ):
+        check_number("beta", beta, 0.0, 1.0)
+        check_number("shrink", shrink, 0.0, 1.0)
         super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
         self.beta, self.shrink = beta, shrink
 

@@ -2,15 +2,17 @@
 
 import operator
 from abc import ABC, abstractmethod
+from numbers import Integral
 from sys import getsizeof
 
 import numpy as np
 
-from ..arguments import checks_flags
+from ..arguments import check_number, checks_flags
 from ..files import saving
 from .added import AddedToken, Finder, parts
 from .settings import write_settings
 
+NO_LIMIT = 1 << 100  # tokens; transformers has 10**30 for no limit
 ENTRY = 120  # bytes of overhead of a dict entry, at most
 
 
@@ -57,13 +59,18 @@ class Memo(dict):
         return type(self), (self.compute, self.longest)
 
 
-def _truncated(items, length, index):
-    """Deletes the item at `index` repeatedly until `length` items are left."""
+def _truncated(items, length, index, least=0):
+    """Deletes the item at `index` repeatedly until `length` items are left.
+
+    Raises:
+        ValueError: `length` is below `least`, the number of start and end tokens; or `index` is
+            outside of the text.
+    """
     excess = len(items) - length
     if excess <= 0:
         return items
     start = index if index >= 0 else len(items) + index + 1 - excess
-    if start < 0 or start + excess > len(items):
+    if length < least or start < 0 or start + excess > len(items):
         raise ValueError(
             f"cannot shorten {len(items)} tokens to {length} at position {index}: maxlen is too"
             " small, or truncate_from lies outside the text."
@@ -375,7 +382,10 @@ class TokenizerBase(ABC):
         start = [] if self.token_start is None else [self.token_start]
         end = [] if self.token_end is None else [self.token_end]
         tokens = [*start, *self._translated(text), *end]
-        return tokens if maxlen is None else _truncated(tokens, maxlen, -1 - len(end))
+        if maxlen is None:
+            return tokens
+        check_number("maxlen", maxlen, 0, NO_LIMIT)
+        return _truncated(tokens, maxlen, -1 - len(end), len(start + end))
 
     def _encode(self, text):
         """Returns the ids of a text, without start and end token."""
@@ -496,16 +506,18 @@ class TokenizerBase(ABC):
     def _joined(self, sequences, maxlen, pattern, truncate_from):
         """Returns the result of `encode`, given the `_sequence` of one or two texts."""
         is_pair = len(sequences) == 2
-        if is_pair and pattern not in ("S*E*E", "S*ES*E"):
+        if pattern not in ("S*E*E", "S*ES*E"):
             raise ValueError(f"pattern={pattern!r:.200}; expected 'S*E*E' or 'S*ES*E'.")
         # The start token of a second text is dropped only after truncation.
         surplus = len(self._start_ids) if is_pair and pattern == "S*E*E" else 0
 
+        indices = self._truncation_indices(truncate_from)
         if maxlen is not None:
-            indices = self._truncation_indices(truncate_from)
+            check_number("maxlen", maxlen, 0, NO_LIMIT)
+            least = isinstance(truncate_from, str) and len(self._start_ids) + len(self._end_ids)
             lengths = _truncated_lengths([len(s[0]) for s in sequences], maxlen + surplus)
             sequences = [
-                [_truncated(items, length, index) for items in sequence]
+                [_truncated(items, length, index, least) for items in sequence]
                 for sequence, length, index in zip(sequences, lengths, indices, strict=False)
             ]
 
@@ -525,7 +537,9 @@ class TokenizerBase(ABC):
         if truncate_from == "left":
             return (len(self._start_ids),) * 2
         indices = truncate_from if isinstance(truncate_from, list | tuple) else [truncate_from] * 2
-        if len(indices) != 2 or not all(isinstance(index, int) for index in indices):
+        if len(indices) != 2 or any(
+            isinstance(index, bool) or not isinstance(index, Integral) for index in indices
+        ):
             raise ValueError(
                 f"truncate_from={truncate_from!r:.200}; expected 'right', 'left', a position or two."
             )

@@ -21,6 +21,7 @@ _LOOKED_FOR = (
     " BPE), spiece.model, sentencepiece.model or another *.model (sentencepiece), tokenizer.json"
 )
 _SENTINEL = re.compile(r"<extra_id_\d+>")
+_MARKUP = re.compile(r"<.*>|\[.*\]|", re.DOTALL)
 # Patterns of all files that `load_tokenizer` looks at
 FILES = (
     "*vocab*",
@@ -164,7 +165,7 @@ def _added_to_pieces(path, cls, inferred, tokens, special, json_path, json_file)
     if json_file:
         vocab = {plain.id_to_token(i): i for i in range(plain.vocab_size)}
         _check_agreement(path, vocab, json_path, json_file)
-        _check_scores(path, plain.sp_model, json_path, json_file.scores)
+        _check_scores(path, plain.sp_model, json_path, json_file)
         _check_rules(path, plain.rules(), json_path, json_file.rules)
     return merged(tokens, special, plain.known_id, plain.vocab_size)
 
@@ -187,15 +188,23 @@ def _check_agreement(path, vocab, json_path, json_file):
         )
 
 
-def _check_scores(path, model, json_path, scores):
+def _check_scores(path, model, json_path, json_file):
     """Checks that a sentencepiece model and `tokenizer.json` have the same scores.
 
-    The scores of pieces that never match text, such as `</s>`, do not matter.
+    The scores of pieces that never match text, such as `</s>`, do not matter; but these must be
+    added tokens, or in angle or square brackets.
     """
+    added = {token.content for token in json_file.added}
     for i in range(model.get_piece_size()):
         piece, ours = model.id_to_piece(i), model.get_score(i)
-        theirs = scores.get(piece, ours)
-        plain = not (model.is_unknown(i) or model.is_control(i) or model.is_unused(i))
+        theirs = json_file.scores.get(piece, ours)
+        unmatched = model.is_control(i) or model.is_unused(i)
+        if unmatched and piece not in added and not _MARKUP.fullmatch(piece):
+            raise ValueError(
+                f"{path} has {piece!r:.200} as a piece that never matches text, {json_path} as an"
+                " ordinary one; expected the same. Delete the file that does not belong to the model."
+            )
+        plain = not (unmatched or model.is_unknown(i))
         if plain and not math.isclose(ours, theirs, rel_tol=1e-5, abs_tol=1e-5):
             raise ValueError(
                 f"{path} gives {piece!r:.200} the score {ours:.6g}, {json_path} {theirs:.6g}; expected"
@@ -301,6 +310,8 @@ def _load(folder, options):
         raise ValueError(f"{folder} holds no tokenizer; looked for {_LOOKED_FOR}.")
     algorithm = algorithm or json_file.algorithm
     settings.check_algorithm(algorithm, config, json_file is not None)
+    if algorithm == "sentencepiece" and not (is_cpm or json_file):
+        settings.check_legacy()
     inferred = {
         ours: settings.names[theirs]
         for ours, theirs in NAMES[algorithm].items()

@@ -258,11 +258,21 @@ class SpTokenizer(TokenizerBase):
     def rules(self):
         """Returns the settings that a `tokenizer.json` of this model must share, by name."""
         proto = self.sp_model.serialized_model_proto()
-        normalizer = dict(_numbered(proto, self._model_path)).get(3, b"")
+
+        def settings(wanted):  # a repeated message is merged: the last value of a field counts
+            fields = _numbered(proto, self._model_path)
+            message = b"".join(value for number, value in fields if number == wanted)
+            return dict(_numbered(message, self._model_path))
+
+        trainer, normalizer = settings(2), settings(3)
         return {
             "unk_id": self._unk_id,
             "byte_fallback": any(map(self.sp_model.is_byte, range(self._pieces))),
-            "precompiled_charsmap": dict(_numbered(normalizer, self._model_path)).get(2, b""),
+            "precompiled_charsmap": normalizer.get(2, b""),
+            "add_dummy_prefix": normalizer.get(3) != 0,
+            "remove_extra_whitespaces": normalizer.get(4) != 0,
+            "escape_whitespaces": normalizer.get(5) != 0,
+            "treat_whitespace_as_suffix": trainer.get(24, 0) != 0,
         }
 
     def _first_piece(self, *tokens):

@@ -364,6 +364,21 @@ class Settings:
                 " lower-casing."
             )
 
+    def check_legacy(self):
+        """Checks that T5's text after an added token is tokenized like text at the start.
+
+        Only `tokenizer.json` can have other rules, so this is for directories without one.
+
+        Raises:
+            ValueError: `legacy` is not true.
+        """
+        if self.values.get("legacy", True) is not True:
+            raise ValueError(
+                f"{self.path}: legacy is {self.values['legacy']!r:.200}, and there is no tokenizer.json;"
+                " expected true, the only implemented way to tokenize text after added tokens such as"
+                " <extra_id_0>. If your texts have none, remove it from the file."
+            )
+
     def class_name(self, config):
         """Returns the class named in `tokenizer_config.json`, else in `config.json`, or None."""
         return self.values.get("tokenizer_class") or config.get("tokenizer_class")

@@ -56,6 +56,7 @@ _REQUIRED = {
     "ByteLevel": {"add_prefix_space": (False,)},
     "Metaspace": {"replacement": ("▁",)},
     "Replace": {"content": ("▁",), "pattern": ({"Regex": " {2,}"},)},
+    "Strip": {"strip_left": _FLAG, "strip_right": (True,)},
 }
 # Optional fields and their supported values, the default first.
 _OPTIONAL = {
@@ -271,12 +272,22 @@ def _from_content(path, content, expected, cpm):
 
 
 def _rules(content):
-    """Returns the file's settings of unknown pieces, byte fallback and replaced characters."""
+    """Returns the file's settings of unknown pieces, bytes, spaces and replaced characters."""
     model = content["model"]
+    pre_tokenizers, normalizers = (
+        [part["type"] for part in _components(content, name)]
+        for name in ("pre_tokenizer", "normalizer")
+    )
+    has_marks = "Metaspace" in pre_tokenizers
     maps = [part.get("precompiled_charsmap") for part in _components(content, "normalizer")]
     rules = {
         "byte_fallback": bool(model.get("byte_fallback")),
         "precompiled_charsmap": base64.b64decode(next(filter(None, maps), "")),
+        "add_dummy_prefix": has_marks,
+        "remove_extra_whitespaces": pre_tokenizers[0] == "WhitespaceSplit"
+        or normalizers[-2:] == ["Strip", "Replace"],
+        "escape_whitespaces": has_marks,
+        "treat_whitespace_as_suffix": False,
     }
     return rules | ({} if model.get("unk_id") is None else {"unk_id": model["unk_id"]})
 

@@ -238,6 +238,30 @@ def _normalize(text, rules):
     return "".join(c for c, _ in pairs), [i for _, i in pairs]
 
 
+def _origin(spaced, origins, start, end):
+    """Returns the start and end, in the original text, of a part of a normalized text.
+
+    `_normalize` puts spaces around some characters. Such a space at an edge of the part does not
+    include its character, if that is outside of the part. The origin of a part that has only such
+    spaces is empty, between two characters.
+
+    Args:
+        spaced, origins: the normalized text, and for each character its position in the original.
+        start, end: of the part.
+    """
+    first, last = start, end
+    while first < last and spaced[first].isspace() and origins[first] in origins[start - 1 : start]:
+        first += 1
+    while (
+        first < last and spaced[last - 1].isspace() and origins[last - 1] in origins[end : end + 1]
+    ):
+        last -= 1
+    if first < last:
+        return min(origins[first:last]), max(origins[first:last]) + 1
+    position = origins[end] if last < end else origins[start - 1] + 1
+    return position, position
+
+
 def _folded(pairs, rules):
     """Applies step 3 to a whole text, given as a list of `(character, position)`."""
     if rules.lower:
@@ -525,7 +549,7 @@ class Tokenizer(DictTokenizer):
             return parts(text, [])
         spaced, origins = _normalize(text, self._late_rules)
         matches = [
-            (min(origins[start:end]), max(origins[start:end]) + 1, token)
+            (*_origin(spaced, origins, start, end), token)
             for start, end, token in self._late_finder.find(spaced)
         ]
         return parts(text, matches)

@@ -3,7 +3,27 @@
 jieba loads its dictionary at the first call, which takes about a second.
 """
 
-__all__ = ["jieba_new_words", "jieba_words"]
+__all__ = ["jieba_new_words", "jieba_words", "with_dictionary"]
+
+
+def with_dictionary(tokenizer=None):
+    """Makes a `jieba.Tokenizer` read its dictionary, and returns it.
+
+    jieba itself would trust `jieba.cache` in the directory for temporary files, which other users
+    may have written, and which may be that of another dictionary.
+
+    Args:
+        tokenizer: a `jieba.Tokenizer`. Default None: the one of jieba's functions.
+    """
+    import jieba
+
+    tokenizer = tokenizer or jieba.dt
+    with tokenizer.lock:
+        if not tokenizer.initialized:
+            counts = tokenizer.gen_pfdict(tokenizer.get_dict_file())
+            tokenizer.FREQ, tokenizer.total = counts
+            tokenizer.initialized = True
+    return tokenizer
 
 
 def jieba_words(text):
@@ -22,13 +42,9 @@ def jieba_words(text):
     Example:
         >>> tokenizer = Tokenizer("chinese_wobert/vocab.txt", pre_tokenize=jieba_words)
     """
-    import jieba
-
-    return jieba.lcut(text, HMM=False)
+    return with_dictionary().lcut(text, HMM=False)
 
 
 def jieba_new_words(text):
     """Splits a text like `jieba_words`, but also into words not in the dictionary, as CPM does."""
-    import jieba
-
-    return jieba.lcut(text)
+    return with_dictionary().lcut(text)

@@ -374,6 +374,34 @@ def test_more_than_a_hundred_ranks_of_megatron(tmp_path):
     np.testing.assert_array_equal(table[:, 0], np.arange(102))
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "alike"),
+    [
+        ([1.0, 2.0, 3.0], [1.01, 2.0, 3.0], True),
+        ([1e20, 2.0, np.nan], [1e20, 2.01, np.nan], True),
+        ([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], False),
+        ([1e20, 2.0, 3.0], [-1e20, 2.0, 3.0], False),
+        ([1e20, 2.0, 3.0], [1e20, -50.0, 99.0], False),
+        ([np.inf, 1.0, 1.0], [np.inf, 9.0, 9.0], False),
+        ([np.inf, 1.0, 1.0], [3e38, 1.0, 1.0], False),
+        ([1.0, 2.0, np.nan], [1.0, 2.0, 0.0], False),
+        ([1.0, 2.0, 0.0], [1.0, 2.0, np.nan], False),
+    ],
+)
+def test_ranks_of_megatron_with_huge_numbers(tmp_path, first, second, alike):
+    torch = pytest.importorskip("torch")
+    for rank, array in enumerate((first, second)):
+        module = {"position_embeddings.weight": torch.tensor(array)}
+        torch.save({"module": module}, tmp_path / f"mp_rank_{rank:02d}_model_states.pt")
+    checkpoint = open_checkpoint(tmp_path)
+    if alike:
+        array = checkpoint["position_embeddings.weight"]
+        np.testing.assert_array_equal(array, np.array(first, "float32"))
+    else:
+        with pytest.raises(CheckpointError, match="is not the same in all of the files"):
+            checkpoint["position_embeddings.weight"]
+
+
 def test_old_torch_pickles(tmp_path):
     """What was written by older versions, spelled by hand: a view storage, an OrderedDict of pairs."""
     torch = pytest.importorskip("torch")

@@ -5,7 +5,7 @@ from keras import ops
 from ...arguments import check_number
 from ...parsing import shown
 from ..keras_private import index_of
-from ..schedules import PiecewiseLinear
+from ..schedules import MOST_RATE, PiecewiseLinear
 from .base import Feature, matches
 
 
@@ -20,8 +20,12 @@ class LearningRates(Feature):
 
     def __init__(self, optimizer, lr_multipliers):
         super().__init__(optimizer)
+        if not isinstance(lr_multipliers, dict | None):
+            raise ValueError(
+                f"lr_multipliers={shown(lr_multipliers)}: expected a dict of pattern to factor."
+            )
         optimizer.lr_multipliers = {
-            pattern: {str(k): v for k, v in rate.items()} if isinstance(rate, dict) else rate
+            pattern: PiecewiseLinear(1.0, rate).json_points() if isinstance(rate, dict) else rate
             for pattern, rate in (lr_multipliers or {}).items()
         }
 
@@ -35,7 +39,7 @@ class LearningRates(Feature):
             if isinstance(rate, dict):
                 rate = PiecewiseLinear(1.0, rate)
             else:
-                check_number(f"lr_multipliers: {shown(pattern)}", rate, 0.0, 1e12)
+                check_number(f"lr_multipliers: {shown(pattern)}", rate, 0.0, MOST_RATE)
                 rate = float(rate)
             hits = matches("lr_multipliers", [pattern], paths)
             self.multipliers = [
