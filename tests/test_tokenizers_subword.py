@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bert4keras_lite import load_tokenizer
-from bert4keras_lite.checkpoints import tf_bundle
 from bert4keras_lite.generation.generate import pieces
+from bert4keras_lite.protobuf import encode_field
 from bert4keras_lite.tokenizers import (
     ByteBPETokenizer,
     CpmTokenizer,
@@ -204,15 +204,15 @@ def test_bad_keep_tokens(models, keep_tokens, message):
         ([], b""),
         ([("<unk>", 1)], b""),  # a piece like any other
         ([("<unk>", 4)], b""),
-        ([], tf_bundle._field(2, tf_bundle._field(45, b"b"))),  # said to be a plain piece
+        ([], encode_field(2, encode_field(45, b"b"))),  # said to be a plain piece
         (
             [],
-            tf_bundle._field(2, tf_bundle._field(45, b"<oov>")),
+            encode_field(2, encode_field(45, b"<oov>")),
         ),  # said to be one that is not here
     ],
 )
 def test_unknown_piece_of_another_name(more, settings, tmp_path):
-    field, content = tf_bundle._field, settings
+    field, content = encode_field, settings
     pieces = [("<s>", 3), ("</s>", 3), ("[UNK]", 2), ("▁", 1), ("a", 1), ("b", 1), *more]
     for i, (piece, kind) in enumerate(pieces):
         score = b"\x15" + np.float32(-i).tobytes()

@@ -426,7 +426,7 @@ def moved_padding(directory, pad_token_id, keep_tokens):
         return -1, [message]
     new = kept.index(padding)
     message = (
-        f"keep_tokens makes row {padding}, the padding, row {new}, so that id is masked in "
+        f"keep_tokens makes row {padding}, the padding, row {new}: that id is masked in "
         f"attention. Pad batches with it, and pass pad_token_id={new} to confirm it."
     )
     return new, [message] * (new != pad_token_id)
