@@ -462,7 +462,7 @@ def test_every_setting_has_a_kind(directory, value):
     text = "天气 false É [MASK] 好"
     ids = load_tokenizer(directory("uncased")).encode(text)
     kinds = dict.fromkeys(settings._FLAGS.split("|"), bool) | dict.fromkeys(settings._COUNTS, int)
-    for key in {*kinds, *settings._KINDS, *settings._ONLY} - {"tokenizer_class"}:  # a name
+    for key in {*kinds, *settings._TYPES, *settings._ONLY} - {"tokenizer_class"}:  # a name
         folder = directory("uncased", tokenizer_config={key: value})
         try:
             found = load_tokenizer(folder).encode(text)
