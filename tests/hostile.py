@@ -1598,10 +1598,10 @@ def tf_misled(folder, points, limits=(b"w",)):
     first, second = (tf_entry((4,), at, 16, values[at : at + 16]) for at in (0, 16))
 
     def record(key, value):
-        return tf._varint(0) + tf._varint(len(key)) + tf._varint(len(value)) + key + value
+        return encode_varint(0) + encode_varint(len(key)) + encode_varint(len(value)) + key + value
 
     hidden = record(b"b", b"") + record(b"w", second)
-    start = record(*HEADER) + record(b"a", first + tf._field(15, hidden))
+    start = record(*HEADER) + record(b"a", first + encode_field(15, hidden))
     places = {"start": 0, "last": len(start), "hidden": len(start) - len(hidden)}
     points = [places[name] for name in points]
     content = (
@@ -1642,7 +1642,7 @@ def tf_block_before_its_names(folder):
 @case()
 def tf_repeats_too_much(folder):
     """A key of which more is repeated than the key before it has: TensorFlow ends there."""
-    block = tf._varint(0) * 3 + tf._varint(3) + tf._varint(1) + tf._varint(0) + b"x"
+    block = encode_varint(0) * 3 + encode_varint(3) + encode_varint(1) + encode_varint(0) + b"x"
     return tf_index(folder, tf_block(block + struct.pack("<II", 0, 1)))
 
 
