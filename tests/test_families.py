@@ -254,8 +254,8 @@ def test_keys_that_are_left_out_mean_what_they_mean_to_transformers(family):
 @pytest.mark.once
 @pytest.mark.parametrize("config", [{}, {"model_type": "albert"}])
 def test_albert_has_the_tanh_form_of_gelu_unless_told_otherwise(config):
-    arrays = built("albert").variables
-    functions = gather(arrays, mappings.ALBERT, mappings.ROLES, "tf", {"i": 1, "j": 1})
+    albert = built("albert")
+    functions = gather(albert.variables, albert.table, mappings.ROLES, "tf", {"i": 1, "j": 1})
     weights = {name: np.asarray(read()) for name, read in functions.items()}
     sizes = {"num_hidden_layers": 2, "num_attention_heads": 4}
     read = functools.partial(build_transformer_model, return_keras_model=False)
@@ -781,9 +781,9 @@ def test_the_head_of_modernbert_has_an_activation_of_its_own():
 @pytest.mark.parametrize(
     ("name", "activation", "message"),
     [
-        ("bert", "elu", "bert has no hidden_act='elu': use"),
-        ("gpt", "tanh", "openai-gpt has no hidden_act='tanh': use"),
-        ("t5.1.1", "softplus", "t5 has no hidden_act='softplus': use"),
+        ("bert", "elu", "bert has no hidden_act='elu'. Use"),
+        ("gpt", "tanh", "openai-gpt has no hidden_act='tanh'. Use"),
+        ("t5.1.1", "softplus", "t5 has no hidden_act='softplus'. Use"),
         ("electra_generator", "relu", "hidden_act='relu': .* the language-model head with gelu"),
     ],
 )
