@@ -14,7 +14,7 @@ from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
 from .arguments import check_number, checks_flags
-from .layers.values import check_shape, extent, mark_wrong, whole_numbers
+from .layers.values import at_hand, check_shape, extent, mark_wrong, whole_numbers
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
@@ -291,7 +291,7 @@ def cosent(y_true, y_pred, scale=20.0):
     labels, cosines = ops.reshape(y_true, (-1,)), ops.cast(y_pred, "float32")
     if len(cosines.shape) == 2 and cosines.shape[-1] != 1:
         vectors = _normalized(cosines)
-        _check_pairs(vectors)
+        _mark_pairs(vectors)  # in a program the shapes of the next line differ
         labels, cosines = labels[::2], ops.sum(vectors[::2] * vectors[1::2], axis=-1)
     cosines = scale * ops.reshape(cosines, (-1,))
     check_shape("y_true", labels, cosines.shape, "Give a label for each pair.")
@@ -323,8 +323,9 @@ def info_nce(y_true, y_pred, temperature=0.05):
     """
     _check_options(temperature=temperature)
     count, keys = ops.shape(y_pred)[0], ops.shape(y_true)[0]
-    mark = mark_wrong(
+    mark = _mark_rows(
         count > keys,
+        y_pred,
         lambda: f"y_true: {keys} keys for {count} vectors; expected one for each, or more.",
     )
     cosines = ops.matmul(_normalized(y_pred), ops.transpose(_normalized(y_true)))
@@ -346,8 +347,8 @@ def simcse(y_true, y_pred, temperature=0.05):
     Reference:
         Gao et al., "SimCSE", arXiv 2104.08821, equation 4.
     """
-    _check_pairs(y_pred)
-    return info_nce(y_pred[1::2], y_pred[::2], temperature)
+    mark = _mark_pairs(y_pred)
+    return mark(info_nce(y_pred[1::2], y_pred[::2], temperature))
 
 
 def electra_loss(y_true, y_pred, weight=50.0):
@@ -443,12 +444,25 @@ def _check_options(**options):
                 check_number(name, number, *RANGES[name])
 
 
-def _check_pairs(vectors):
-    """Raises where vectors are known to be an odd number."""
-    if vectors.shape[0] is not None and vectors.shape[0] % 2:
-        raise ValueError(
-            f"y_pred: {vectors.shape[0]} vectors; expected an even number, as each two are a pair."
-        )
+def _mark_rows(wrong, vectors, error):
+    """See `mark_wrong`: for the number of vectors, which a program may know while it is traced.
+
+    An error there would be too early: Keras traces losses with the rows as they come, before
+    `dropout_pairs` doubles them.
+    """
+    if at_hand(vectors):
+        return mark_wrong(wrong, error)
+    return lambda x: ops.where(wrong, float("nan"), x)
+
+
+def _mark_pairs(vectors):
+    """See `_mark_rows`: for vectors of which each two are a pair."""
+    count = ops.shape(vectors)[0]
+    return _mark_rows(
+        count % 2 == 1,
+        vectors,
+        lambda: f"y_pred: {count} vectors; expected an even number, as each two are a pair.",
+    )
 
 
 def _mark_beyond(labels, classes, axis=None):
