@@ -14,6 +14,7 @@ from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
 from .arguments import check_number, checks_flags
+from .backend import is_concrete
 from .layers.values import check_shape, integer_labels, raise_or_nan, value_range
 
 register = keras.saving.register_keras_serializable("bert4keras_lite")
@@ -289,7 +290,7 @@ def cosent(y_true, y_pred, scale=20.0):
     labels, cosines = ops.reshape(y_true, (-1,)), ops.cast(y_pred, "float32")
     if len(cosines.shape) == 2 and cosines.shape[-1] != 1:
         vectors = _normalized(cosines)
-        _check_pairs(vectors)
+        _check_pairs(vectors)  # in a compiled program, the shapes of the next line differ
         labels, cosines = labels[::2], ops.sum(vectors[::2] * vectors[1::2], axis=-1)
     cosines = scale * ops.reshape(cosines, (-1,))
     check_shape("y_true", labels, cosines.shape, "Give a label for each pair.")
@@ -321,8 +322,9 @@ def info_nce(y_true, y_pred, temperature=0.05):
     """
     _check_options(temperature=temperature)
     count, keys = ops.shape(y_pred)[0], ops.shape(y_true)[0]
-    nan_where_wrong = raise_or_nan(
+    nan_where_wrong = _check_rows(
         count > keys,
+        y_pred,
         lambda: f"y_true: {keys} keys for {count} vectors; expected at least one for each vector.",
     )
     cosines = ops.matmul(_normalized(y_pred), ops.transpose(_normalized(y_true)))
@@ -344,8 +346,8 @@ def simcse(y_true, y_pred, temperature=0.05):
     Reference:
         Gao et al., "SimCSE", arXiv 2104.08821, equation 4.
     """
-    _check_pairs(y_pred)
-    return info_nce(y_pred[1::2], y_pred[::2], temperature)
+    nan_where_wrong = _check_pairs(y_pred)
+    return nan_where_wrong(info_nce(y_pred[1::2], y_pred[::2], temperature))
 
 
 def electra_loss(y_true, y_pred, weight=50.0):
@@ -461,16 +463,25 @@ def _check_options(**options):
                 check_number(name, number, *RANGES[name])
 
 
-def _check_pairs(vectors):
-    """Checks that the number of vectors, if it is known, is even.
+def _check_rows(wrong, vectors, error):
+    """Checks the number of vectors; see `raise_or_nan`.
 
-    Raises:
-        ValueError: it is odd.
+    A number that is known while a program is traced gives NaN, too, as an error would be too
+    early: Keras traces losses with the rows of a batch before `dropout_pairs` doubles them.
     """
-    if vectors.shape[0] is not None and vectors.shape[0] % 2:
-        raise ValueError(
-            f"y_pred: {vectors.shape[0]} vectors; expected an even number, as two rows are a pair."
-        )
+    if is_concrete(vectors):
+        return raise_or_nan(wrong, error)
+    return lambda x: ops.where(wrong, float("nan"), x)
+
+
+def _check_pairs(vectors):
+    """Checks that the number of vectors is even; see `_check_rows`."""
+    count = ops.shape(vectors)[0]
+    return _check_rows(
+        count % 2 == 1,
+        vectors,
+        lambda: f"y_pred: {count} vectors; expected an even number, as two rows are a pair.",
+    )
 
 
 def _check_labels(labels, classes, axis=None):
