@@ -54,7 +54,7 @@ def test_long_names_of_files_are_cut(tmp_path, ending):
     for i in range(20):
         (tmp_path / f"{i:02}{'x' * 200}.{ending}").write_bytes(b"x")
     read = load_tokenizer if ending == "model" else open_checkpoint
-    with pytest.raises((CheckpointError, ValueError), match="holds 20 ") as caught:
+    with pytest.raises((CheckpointError, ValueError), match=r"20 files match|holds 20 ") as caught:
         read(tmp_path)
     assert len(str(caught.value).replace(str(tmp_path), "")) < 400
 
