@@ -25,6 +25,7 @@ RANGES = {
     "length_penalty": (-10.0, 10.0),
     "seed": (0, 2**64 - 1),
 }
+MOST = 2**31 - 1  # largest length or count
 MAY_BE_NONE = {"max_new_tokens", "top_k", "top_p", "seed"}
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from .arguments import check_number, checks_flags, expected_number
+from .arguments import MOST, check_number, checks_flags, expected_number
 from .parsing import FREE, excerpt, naming, parse_json, read_json, read_lines, shown, size_of
 
-MOST = 2**31 - 1  # largest length or count
 _SLOT = 24  # bytes of memory for an entry of a growing list, besides the item
 
 

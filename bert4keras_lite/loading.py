@@ -18,9 +18,12 @@ from .checkpoints.base import MappedFile, reading
 from .checkpoints.keras_file import read_keras
 from .checkpoints.zip_file import open_zip, read_member
 from .claims import allocate, check_memory, check_names, unallocated
-from .configs import ARCHITECTURES, HEADS, Config, config_in, heads_among, read_config
+from .configs import ARCHITECTURES, Config, config_in
+from .configs.published import read_config
+from .configs.weights import HEADS, heads_among
 from .files import complete
-from .layers import TokenEmbedding, get_activation
+from .layers import TokenEmbedding
+from .layers.base import get_activation
 from .models import Transformer, class_for
 from .parsing import parse_json, shown
 

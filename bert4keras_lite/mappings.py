@@ -425,7 +425,7 @@ UER_EMBEDDINGS = [
 ]
 
 # Keys that change the architecture -> the values that this toolkit implements; or the type of the
-# value, where `configs.translate` decides which values it supports.
+# value, where `configs.published.translate` decides which values it supports.
 CONFIG_ONLY = {
     "model_type": str,
     "architectures": list,

@@ -23,33 +23,29 @@ from keras import ops
 from . import mappings, weights_io
 from .arguments import check_flags, check_options, checks_flags, expected_number
 from .checkpoints.matching import MatchOptions, check_rows
-from .configs import (
-    APPLICATIONS,
-    ARCHITECTURES,
-    HEADS,
-    SOURCE_KEYS,
-    Config,
+from .configs import APPLICATIONS, ARCHITECTURES, Config
+from .configs.config import SOURCE_KEYS, key_of, to_field_names
+from .configs.published import (
     check_adapter,
-    check_family,
-    check_not_roberta,
     check_unknown_keys,
     check_vocabulary,
     find_files,
     gate_of,
-    infer_from_weights,
-    key_of,
-    known_issues,
     moved_padding,
-    recognize,
-    resolve_ambiguities,
-    to_field_names,
-    unmatched_names,
     warn,
 )
+from .configs.recognition import (
+    check_family,
+    check_not_roberta,
+    infer_from_weights,
+    known_issues,
+    recognize,
+    resolve_ambiguities,
+    unmatched_names,
+)
+from .configs.weights import HEADS
 from .hub import local_directory
 from .layers import (
-    ATTENTIONS,
-    NORMS,
     AttentionBias,
     Dropout,
     LayerNormalization,
@@ -61,11 +57,9 @@ from .layers import (
     ScaleOffset,
     TokenEmbedding,
     TransformerBlock,
-    WeightInitializer,
-    activation_name,
-    deferred_initialization,
-    get_activation,
 )
+from .layers.base import WeightInitializer, activation_name, deferred_initialization, get_activation
+from .layers.blocks import ATTENTIONS, NORMS
 from .parsing import shown
 
 # a `Transformer`, and the condition that it has now: see `Transformer.conditioned`

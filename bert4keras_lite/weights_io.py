@@ -17,7 +17,8 @@ from .checkpoints.base import release
 from .checkpoints.dialects import adapt
 from .checkpoints.keras_file import renumbered, under_paths
 from .checkpoints.matching import has_names, layers_of, orthogonally_resize
-from .configs import file_names, match_weights, mismatch_hint, write, write_config
+from .configs.published import file_names, write_config
+from .configs.weights import match_weights, mismatch_hint, write
 from .files import write_text
 from .lora import folded, own_variables, reset_lora
 from .shapes import shapes_of

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from bert4keras_lite.layers import ATTENTIONS, FeedForward
+from bert4keras_lite.layers import FeedForward
+from bert4keras_lite.layers.blocks import ATTENTIONS
 
 DATA, MODEL = "data", "model"
 

@@ -61,6 +61,7 @@ from bert4keras_lite.checkpoints import (
 from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.base import damaged
 from bert4keras_lite.checksums import masked_crc32c
+from bert4keras_lite.configs import published, recognition
 from bert4keras_lite.protobuf import encode_varint, read_varint
 from pretraining import documents, texts
 from pretraining.config import RECIPES
@@ -513,14 +514,14 @@ def read_checkpoint(path):
 
 def read_config(path):
     """As `build_transformer_model` does before it makes layers."""
-    values, _, where = configs.find_files(path, None)
+    values, _, where = published.find_files(path, None)
     try:
-        family = configs.recognize(values)
+        family = recognition.recognize(values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    configs.check_unknown_keys(values, where)
-    values, _ = configs.resolve_ambiguities(family, values)
-    configs.check_not_roberta(values, where)
+    published.check_unknown_keys(values, where)
+    values, _ = recognition.resolve_ambiguities(family, values)
+    recognition.check_not_roberta(values, where)
     configs.Config.from_values(configs.ARCHITECTURES[family] | values, where)
 
 

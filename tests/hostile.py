@@ -37,6 +37,7 @@ from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.dialects import adapt
 from bert4keras_lite.checkpoints.keras_file import read_keras
 from bert4keras_lite.checksums import masked_crc32c
+from bert4keras_lite.configs import published, recognition
 from bert4keras_lite.protobuf import encode_field, encode_varint
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 from pretraining import batches, corpus, documents, duplicates, laptop, log, shards, texts
@@ -63,9 +64,9 @@ def read_tokenizer(path):
 
 
 def read_config(path):
-    values = configs.read_config(path)
-    row = configs.ARCHITECTURES[configs.recognize(values)]
-    configs.check_not_roberta(values, str(path))
+    values = published.read_config(path)
+    row = configs.ARCHITECTURES[recognition.recognize(values)]
+    recognition.check_not_roberta(values, str(path))
     return str(configs.Config.from_values(row | values, str(path)))
 
 
@@ -1767,11 +1768,11 @@ def safetensors_tiny_tensors(folder):
 def read_names(path):
     """Compares the names of a checkpoint with all that are known."""
     checkpoint = adapt(open_checkpoint(path))
-    configs.recognize({}, list(checkpoint))
+    recognition.recognize({}, list(checkpoint))
     unknown = [
         name
         for row in configs.ARCHITECTURES.values()
-        for name in configs.unmatched_names(checkpoint, row)
+        for name in recognition.unmatched_names(checkpoint, row)
     ]
     return f"{len(set(unknown))} unknown names"
 
@@ -2176,22 +2177,22 @@ def config_unknown_keys(folder):
     return config(folder, SIZES | {f"made_up_{i}": 1 for i in range(60_000)})
 
 
-@case(lambda path: len(configs.read_config(path)))
+@case(lambda path: len(published.read_config(path)))
 def config_repeating_key(folder):
     return config(folder, {"token_id" * 100_000 + "\nx": 1})
 
 
-@case(lambda path: len(configs.check_unknown_keys(configs.read_config(path), str(path))))
+@case(lambda path: len(published.check_unknown_keys(published.read_config(path), str(path))))
 def config_repeating_geometry(folder):
     return config(folder, {"norm_" * 100_000 + "\nx": 1})
 
 
-@case(lambda path: configs.recognize(configs.read_config(path)))
+@case(lambda path: recognition.recognize(published.read_config(path)))
 def config_repeating_class(folder):
     return config(folder, {"architectures": ["ForA" * 1_000_000 + "!"]})
 
 
-@case(lambda path: len(configs.read_config(path)))
+@case(lambda path: len(published.read_config(path)))
 def config_many_notes(folder):
     """An object with nearly as many keys as may be."""
     notes = ",".join(f'"_{i:x}":0' for i in range(300_000))
@@ -2246,7 +2247,7 @@ def config_pipe(folder):
     return folder / "config.json"
 
 
-@case(lambda path: configs.check_unknown_keys(configs.read_config(path), str(path)))
+@case(lambda path: published.check_unknown_keys(published.read_config(path), str(path)))
 def config_long_key(folder):
     (folder / "config.json").write_text(json.dumps({"k" * 4_900_000: 1}))
     return folder / "config.json"

@@ -16,16 +16,10 @@ from bert4keras_lite import mappings
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
 from bert4keras_lite.checkpoints.dialects import DIALECTS, adapt
 from bert4keras_lite.checkpoints.matching import gather
-from bert4keras_lite.configs import (
-    ARCHITECTURES,
-    HUGGING_FACE,
-    MEASURED,
-    MODEL_TYPES,
-    Config,
-    recognize,
-    resolve_ambiguities,
-    translate,
-)
+from bert4keras_lite.configs import ARCHITECTURES, Config
+from bert4keras_lite.configs.architectures import HUGGING_FACE, MODEL_TYPES
+from bert4keras_lite.configs.published import translate
+from bert4keras_lite.configs.recognition import MEASURED, recognize, resolve_ambiguities
 from bert4keras_lite.layers import MultiHeadAttention, NystromAttention
 from bert4keras_lite.models import build_transformer_model
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
-from bert4keras_lite.configs import find_files
+from bert4keras_lite.configs.published import find_files
 from bert4keras_lite.tokenizers import load_tokenizer
 
 pytestmark = pytest.mark.once

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from ..checkpoints import CheckpointError
-from ..configs import is_initial_norm
+from ..configs.recognition import is_initial_norm
 from ..data import sequence_padding
 from ..models import build_transformer_model
 from ..tokenizers import load_tokenizer

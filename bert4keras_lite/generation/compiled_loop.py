@@ -11,7 +11,7 @@ from functools import partial
 from keras import ops
 
 from ..backend import compiled_by_shape, compiles_loops
-from ..layers import Cache
+from ..layers.cache import Cache
 from .decoding import decode_step, empty_caches, encode_prompt
 from .search import choose, first_state
 

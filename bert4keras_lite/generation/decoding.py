@@ -3,7 +3,8 @@
 from keras import ops
 
 from .. import loading
-from ..layers import Cache, token_mask
+from ..layers.cache import Cache
+from ..layers.embeddings import token_mask
 
 
 def transformer_of(model):

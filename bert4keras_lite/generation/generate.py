@@ -4,8 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 
-from ..arguments import check_number, check_options
-from ..data import MOST
+from ..arguments import MOST, check_number, check_options
 from .decoding import transformer_of
 from .request import Generated, GenerationRequest
 

@@ -11,7 +11,8 @@ from keras import ops
 
 from ..arguments import checks_flags
 from ..files import complete, saving
-from ..layers import Cache, TransformerBlock
+from ..layers import TransformerBlock
+from ..layers.cache import Cache
 from ..parsing import FREE, shown, size_of
 from .autoregressive import AutoRegressiveDecoder
 from .decoding import decode_step, transformer_of

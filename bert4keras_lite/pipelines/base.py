@@ -15,9 +15,9 @@ import numpy as np
 from keras import ops
 
 from .. import layers
-from ..arguments import check_list, check_number
+from ..arguments import MOST, check_list, check_number
 from ..backend import predict_without_xla
-from ..data import MOST, sequence_padding
+from ..data import sequence_padding
 from ..generation.request import PROGRAMS
 from ..parsing import shown
 

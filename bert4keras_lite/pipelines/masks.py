@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..arguments import check_number
-from ..data import MOST, sequence_padding
+from ..arguments import MOST, check_number
+from ..data import sequence_padding
 from ..loading import transformer_of
 from ..tokenizers.added import AddedToken, Finder, parts
 from .base import (
