@@ -11,6 +11,22 @@ import numpy as np
 
 from .parsing import nearest, printable, shown
 
+__all__ = [
+    "MOST",
+    "RANGES",
+    "check_flags",
+    "check_list",
+    "check_number",
+    "check_options",
+    "check_ranges",
+    "check_right_padding",
+    "checks_flags",
+    "complain",
+    "expected_number",
+    "integers",
+    "within",
+]
+
 # ranges of generation options, in which no value becomes 0 or infinite in float32. Options with
 # integer bounds are integers.
 RANGES = {

@@ -2,6 +2,8 @@
 
 import google_crc32c
 
+__all__ = ["masked_crc32c"]
+
 
 def masked_crc32c(data):
     """Returns the CRC-32C of bytes, masked as in LevelDB, so that the data may contain checksums."""

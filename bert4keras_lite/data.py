@@ -15,6 +15,22 @@ import numpy as np
 from .arguments import MOST, check_number, checks_flags, expected_number
 from .parsing import FREE, excerpt, naming, parse_json, read_json, read_lines, shown, size_of
 
+__all__ = [
+    "Batches",
+    "Question",
+    "choose_buckets",
+    "next_token_labels",
+    "pad_samples",
+    "read_columns",
+    "read_json_lines",
+    "read_splits",
+    "read_squad",
+    "read_tsv",
+    "sequence_padding",
+    "text_segmentate",
+    "truncate_sequences",
+]
+
 _SLOT = 24  # bytes of memory for an entry of a growing list, besides the item
 
 

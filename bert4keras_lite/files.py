@@ -36,6 +36,18 @@ try:
 except ImportError:  # Windows, where the rest of an interrupted save is not removed
     fcntl = None
 
+__all__ = [
+    "IncompleteSaveError",
+    "SaveError",
+    "complete",
+    "discard",
+    "final",
+    "replacing",
+    "saving",
+    "tidy",
+    "write_text",
+]
+
 STAGE, COMMITTED = ".saving-", ".saved-by-bert4keras_lite"
 MOST = 10_000  # maximum number of files of a save
 PERMISSIONS = 0o777  # bits that a new file takes over from the old one: not setuid and setgid

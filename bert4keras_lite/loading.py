@@ -27,6 +27,8 @@ from .layers.base import get_activation
 from .models import Transformer, class_for
 from .parsing import parse_json, shown
 
+__all__ = ["load_model", "read_keras_model", "transformer_of"]
+
 # arguments of layers that may differ from the config (they can change later, or are in no config);
 # and sizes, the only arguments that are reliable in configs of version 0.1.0
 FREE = {

@@ -17,6 +17,8 @@ from keras import ops
 from .arguments import checks_flags
 from .patterns import search
 
+__all__ = ["enable_lora", "folded", "merge_lora", "own_variables", "reset_lora"]
+
 
 @checks_flags
 def enable_lora(model, rank, pattern=None, alpha=None, train_bias=False):

@@ -17,6 +17,21 @@ from .arguments import check_number, checks_flags
 from .backend import is_concrete
 from .layers.values import check_shape, integer_labels, raise_or_nan, value_range
 
+__all__ = [
+    "cosent",
+    "electra_loss",
+    "electra_losses",
+    "focal",
+    "info_nce",
+    "label_smoothed",
+    "masked_mean",
+    "multilabel_categorical_crossentropy",
+    "projected_crossentropy",
+    "sequence_crossentropy",
+    "simcse",
+    "sparse_multilabel_categorical_crossentropy",
+]
+
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
 NEG_INF = -1e9  # finite, and smaller than any logit

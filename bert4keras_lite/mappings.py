@@ -9,6 +9,30 @@ layer, how the name of each ends in a checkpoint, and how its array is stored th
 
 from typing import NamedTuple
 
+__all__ = [
+    "ACTIVATIONS_HF",
+    "BERT_KEYS",
+    "CONFIG_GEOMETRY",
+    "CONFIG_KEYS",
+    "CONFIG_NOTES",
+    "CONFIG_ONLY",
+    "COPIES",
+    "GPT_KEYS",
+    "NAMED_HF",
+    "NAMED_HF_GPT",
+    "OPTIONAL",
+    "OTHER_ARCHITECTURES",
+    "OTHER_CLASS",
+    "PAD_TOKEN_KEY",
+    "ROBERTA_HEAD",
+    "ROLES",
+    "ROPE_ONLY",
+    "SKIPPABLE",
+    "T5_KEYS",
+    "TIED_HEADS",
+    "WEIGHTS",
+]
+
 
 class Storage(NamedTuple):
     """How a checkpoint stores a variable.

@@ -15,6 +15,19 @@ import regex
 
 from .parsing import shown
 
+__all__ = [
+    "Scores",
+    "bio_spans",
+    "bleu",
+    "characters",
+    "cmrc_scores",
+    "rouge",
+    "span_scores",
+    "spearman",
+    "triple_scores",
+    "words",
+]
+
 CHARACTERS = regex.compile(
     r"\p{Latin}[\p{Latin}\p{M}]*(?:['’]\p{Latin}+)*"  # a Latin word
     r"|\d+(?:[.,]\d+)*"  # a number

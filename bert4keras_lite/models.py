@@ -62,6 +62,8 @@ from .layers.base import WeightInitializer, activation_name, deferred_initializa
 from .layers.blocks import ATTENTIONS, NORMS
 from .parsing import shown
 
+__all__ = ["Config", "EncoderDecoder", "Transformer", "build_transformer_model", "class_for"]
+
 # a `Transformer`, and the condition that it has now: see `Transformer.conditioned`
 CONDITIONED = ContextVar("CONDITIONED", default=(None, None))
 RENAMED = {"draw": "build_graph", "heads": "output_heads"}  # name in version 0.1 -> name now

@@ -16,6 +16,17 @@ from .masking import FEATURES, NEEDED, OBJECTIVES, Rows, record_length
 from .shards import MANIFEST, Shard, decode_examples, index_name
 from .stateless_random import keys, permuted
 
+__all__ = [
+    "ALIKE",
+    "LONGEST",
+    "Examples",
+    "decoded",
+    "fitting",
+    "manifests_of",
+    "read_manifest",
+    "shards_of",
+]
+
 # Purposes of random keys.
 _ORDER, _MASKS = 0, 1
 MOST = 1 << 24  # limit of the tokens of a vocabulary, and of the examples of a shard

@@ -31,8 +31,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
+from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
+from bert4keras_lite.checkpoints.stage import saving_checkpoint
 from bert4keras_lite.files import discard, replacing, tidy, write_text
 from bert4keras_lite.optimizers import LossScaleOptimizer, OptimizerExtensions
 from bert4keras_lite.parsing import (
@@ -47,6 +48,16 @@ from bert4keras_lite.parsing import (
 
 from . import distribution
 from .files import not_a_link
+
+__all__ = [
+    "Checkpoints",
+    "EachStep",
+    "NonFinite",
+    "StopOnSignal",
+    "any_process",
+    "gather",
+    "process",
+]
 
 STATE, VARIABLES = "state.json", "variables.safetensors"
 NAME = re.compile("step-([0-9]{8}|[1-9][0-9]{8,})")  # name of a checkpoint's directory

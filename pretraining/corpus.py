@@ -58,6 +58,8 @@ from .shards import (
     write_shard,
 )
 
+__all__ = ["main"]
+
 # To be increased when the same settings give different examples.
 VERSION = 1
 MOST_SHOWN = 10  # limit of the settings in a message

@@ -28,6 +28,17 @@ import numpy as np
 from bert4keras_lite.layers import FeedForward
 from bert4keras_lite.layers.blocks import ATTENTIONS
 
+__all__ = [
+    "DeviceSettings",
+    "check",
+    "hosts",
+    "jax_distribution",
+    "layout_of",
+    "make_dataset",
+    "readers",
+    "scope",
+]
+
 DATA, MODEL = "data", "model"
 
 

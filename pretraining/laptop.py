@@ -33,6 +33,8 @@ from . import corpus, train
 from .files import not_a_link
 from .texts import rows_of_pairs, write_texts
 
+__all__ = ["main"]
+
 TEXTS = ("lm_laws/text.txt", "lm_modern_prose/text.txt")
 WEB = "lm_cluecorpus_sample/CLUECorpusSmall_bert_sampled.txt"
 WEB_TIMES, LABELLED_TIMES, TASKS_TIMES = 16, 6, 32

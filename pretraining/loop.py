@@ -30,6 +30,8 @@ from .monitor import Monitor, Work, measured_flops
 from .packing import open_tokenizer, vocabulary_hash
 from .validation import Validation
 
+__all__ = ["make_optimizer", "precision", "run"]
+
 TOKENIZER_FILES = (
     "vocab.txt", "vocab.json", "merges.txt", "*.model", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",

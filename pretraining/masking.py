@@ -14,6 +14,8 @@ from bert4keras_lite.arguments import check_number
 
 from .stateless_random import uniform
 
+__all__ = ["FEATURES", "NEEDED", "OBJECTIVES", "Rows", "record_length"]
+
 # Purposes of a key, to which positions, far below 2**32, are added.
 _WORDS, _AIMS, _ACTIONS, _TOKENS, _NOISE, _CLEAN = (i << 32 for i in range(6))
 

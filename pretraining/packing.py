@@ -12,6 +12,17 @@ from .masking import FEATURES, NEEDED, record_length
 from .segmentation import Segmenter
 from .stateless_random import keys, uniform
 
+__all__ = [
+    "COUNTS",
+    "MODES",
+    "WORDS",
+    "Packer",
+    "open_tokenizer",
+    "sentinel_ids",
+    "special_ids",
+    "vocabulary_hash",
+]
+
 MODES = tuple(FEATURES)
 WORDS = ("jieba", "dictionary", "tokens")
 # Limit of the characters to tokenize together; longer documents are split.

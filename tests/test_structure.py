@@ -1,6 +1,9 @@
 """What may import what (CONTRIBUTING.md): arrows point one way, and light modules stay light."""
 
 import ast
+import functools
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,16 +173,97 @@ def test_pretraining_is_installed_with_its_recipes():
     assert files == {*(ROOT / "pretraining").glob(pattern)}
 
 
-PROGRAMS = [
+FILES = [
     path for folder in (PACKAGE, ROOT / "pretraining") for path in sorted(folder.rglob("*.py"))
 ]
+# module -> its file
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in FILES
+}
+NAMELESS = {"bert4keras_lite.__main__", "bert4keras_lite.applications", "pretraining"}
+# modules whose names are imported at their first use
+DEFERRED = {
+    "bert4keras_lite",
+    "bert4keras_lite.applications.serving",
+    "bert4keras_lite.doctor",
+    "bert4keras_lite.serving",
+}
+
+
+@functools.cache
+def public_names(module):
+    """The names in `__all__` of a module, from its file: some need packages of one backend."""
+    if module in DEFERRED:
+        return set(importlib.import_module(module).__all__)
+    (value,) = (
+        node.value
+        for node in ast.parse(MODULES[module].read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "__all__"
+    )
+    return set(ast.literal_eval(value))
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - NAMELESS))
+def test_every_module_lists_its_names(module):
+    """Ruff checks that the names exist, but where they are imported at their first use."""
+    names = public_names(module)
+    assert names and not any(name.startswith("_") for name in names)
+    if module in DEFERRED:
+        imported = importlib.import_module(module)
+        for name, home in getattr(imported, "_HOME", {}).items():
+            assert name in public_names(f"{module}.{home}")
+        for name, home in getattr(imported, "_HOMES", {}).items():
+            assert name in public_names(f"bert4keras_lite.{home}")
+
+
+def imported_names(path):
+    """`(module, name)` of what a file takes from our modules: imported, or as `module.name`."""
+    package = [] if path.parent == ROOT else list(path.relative_to(ROOT).parts[:-1])
+    modules = {}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            source = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                if f"{source}.{alias.name}" in MODULES:
+                    modules[alias.asname or alias.name] = f"{source}.{alias.name}"
+                elif source in MODULES:
+                    yield source, alias.name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = modules.get(node.value.id)
+            if module and f"{module}.{node.attr}" not in MODULES:
+                yield module, node.attr
+
+
+@pytest.mark.parametrize("folder", ["bert4keras_lite", "pretraining", "examples", "benchmarks"])
+def test_only_listed_names_are_imported(folder):
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for module, name in imported_names(path):
+            assert name in public_names(module), f"{path}: {module}.{name}"
+
+
+def test_promised_names():
+    """docs/public-names.md: of a package, all names; of a module, those that users need."""
+    text = (ROOT / "docs" / "public-names.md").read_text(encoding="utf-8")
+    promised = {}
+    for module, names in re.findall(r"^\| `(\S+)` \| (.*) \|$", text, re.MULTILINE):
+        module = module if module[0] != "." else f"bert4keras_lite{module}"
+        promised[module] = set(re.findall(r"`(\w+)`", names))
+        assert promised[module] <= public_names(module)
+        if MODULES[module].name == "__init__.py":
+            of_package = public_names(module) - promised["bert4keras_lite"]
+            assert of_package == promised[module] - promised["bert4keras_lite"]
+    assert f"These {sum(map(len, promised.values()))} names" in text
 
 
 def test_numbers_of_command_lines_have_a_range():
     """`type=int` takes any number, and repeats all of what is none: `arguments.within` does not."""
     bare = [
         f"{path.name}, line {node.lineno}"
-        for path in PROGRAMS
+        for path in FILES
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.keyword)
         and node.arg == "type"

@@ -23,9 +23,10 @@ import numpy as np
 
 from .. import hub, mappings
 from ..arguments import RANGES, check_options, complain, within
-from ..checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
+from ..checkpoints import CheckpointError, open_checkpoint
 from ..checkpoints.dialects import adapt
 from ..checkpoints.matching import LazyArrays, detect_format, locate
+from ..checkpoints.stage import saving_checkpoint
 from ..configs import ARCHITECTURES, Config, config_in
 from ..configs.config import to_field_names
 from ..configs.published import check_unknown_keys, find_files, warn
@@ -43,6 +44,8 @@ from ..parsing import RepeatedKeyError, excerpt, parse_json, printable
 from ..shapes import shapes_of
 from ..tokenizers import load_tokenizer
 from ..tokenizers.loading import FILES
+
+__all__ = ["main"]
 
 TOKEN = "BERT4KERAS_LITE_TOKEN"  # environment variable with the token of a server
 

@@ -21,6 +21,8 @@ from ..data import sequence_padding
 from ..models import build_transformer_model
 from ..tokenizers import load_tokenizer
 
+__all__ = ["SENTENCES", "Reading", "Report", "examine"]
+
 SENTENCES = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").split()
 TOGETHER = 64  # rows in a forward pass
 MASK_EVERY = 6  # every sixth token of a sentence is masked at a time

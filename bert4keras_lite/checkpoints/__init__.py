@@ -10,13 +10,12 @@ Example:
 """
 
 import warnings
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from ..arguments import checks_flags
-from ..files import SaveError, complete, saving
+from ..files import SaveError, complete
 from ..parsing import is_file_name, listed
 from . import keras_file, megatron, npz_file, safetensor_file, tf_bundle, torch_file
 from .base import (
@@ -30,6 +29,7 @@ from .base import (
     reading,
     size_of,
 )
+from .stage import saving_checkpoint
 from .zip_file import open_zip
 
 __all__ = ["Checkpoint", "CheckpointError", "open_checkpoint", "save_checkpoint"]
@@ -385,16 +385,3 @@ def save_checkpoint(path, tensors, format="tf", metadata=None):
             tf_bundle.write(stage / path.name, tensors)
         else:
             safetensor_file.write(stage / path.name, tensors, metadata or {"format": "pt"})
-
-
-@contextmanager
-def saving_checkpoint(directory):
-    """Context like `files.saving` that raises `CheckpointError`, and removes old shards."""
-    try:
-        with saving(directory) as stage:
-            yield stage
-            bundles = [path.stem for path in stage.glob("*.index")]
-    except SaveError as error:
-        raise CheckpointError(str(error)) from error
-    for name in bundles:
-        tf_bundle.remove_unused(Path(directory) / name)

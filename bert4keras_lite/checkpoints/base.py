@@ -17,6 +17,24 @@ import numpy as np
 
 from .. import parsing
 
+__all__ = [
+    "MAX_RANK",
+    "MAX_TENSORS",
+    "Checkpoint",
+    "CheckpointError",
+    "Entry",
+    "FormatError",
+    "MappedFile",
+    "as_bytes",
+    "checked_shape",
+    "damaged",
+    "read_json",
+    "reading",
+    "release",
+    "size_of",
+    "unreadable",
+]
+
 MAX_RANK = 32  # of arrays, in every supported NumPy
 MAX_TENSORS = 50_000  # per file
 COMPARED = 10_000  # names that are compared with a missing one: more would take seconds

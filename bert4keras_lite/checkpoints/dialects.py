@@ -16,6 +16,8 @@ import numpy as np
 from ..parsing import FREE
 from .base import Checkpoint, CheckpointError, Entry
 
+__all__ = ["adapt"]
+
 
 def _last_joined(shape):
     return (*shape[:-2], shape[-2] * shape[-1])

@@ -33,6 +33,8 @@ from .base import (
 )
 from .zip_file import open_zip, read_member, stored_at
 
+__all__ = ["LEGACY_START", "Allowance", "read_legacy", "read_zip"]
+
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # for protocol 1, and for later ones, which have a frame since protocol 4
 LEGACY_START = re.compile(

@@ -11,6 +11,21 @@ from ..checkpoints.matching import MOST_BLOCKS
 from ..parsing import shown
 from .architectures import ARCHITECTURES, HUGGING_FACE
 
+__all__ = [
+    "FIELDS",
+    "OF_TRAINING",
+    "OF_USE",
+    "SOURCE_KEYS",
+    "UNKNOWN_KEYS",
+    "Config",
+    "check_field",
+    "expected_value",
+    "is_one_of",
+    "key_of",
+    "to_field_names",
+    "unsupported_value",
+]
+
 # keys that `read_config` adds to the values of a config
 UNKNOWN_KEYS = "keys that are not understood"
 

@@ -27,6 +27,20 @@ from .config import (
     unsupported_value,
 )
 
+__all__ = [
+    "check_adapter",
+    "check_unknown_keys",
+    "check_vocabulary",
+    "config_in",
+    "file_names",
+    "find_files",
+    "gate_of",
+    "moved_padding",
+    "read_config",
+    "warn",
+    "write_config",
+]
+
 MAX_UNKNOWN_KEYS = 200
 
 ADAPTER = "adapter_config.json"  # of peft

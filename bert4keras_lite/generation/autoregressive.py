@@ -7,6 +7,8 @@ import numpy as np
 
 from ..arguments import RANGES, check_number, check_ranges, checks_flags
 
+__all__ = ["AutoRegressiveDecoder", "draw"]
+
 
 def _apply_temperature(scores, temperature, rtype):
     """Applies a temperature to logits or probabilities; returns probabilities. Rows of 0 stay 0.

@@ -15,6 +15,8 @@ from ..layers.cache import Cache
 from .decoding import decode_step, empty_caches, encode_prompt
 from .search import choose, first_state
 
+__all__ = ["CompiledLoop"]
+
 
 class CompiledLoop:
     """Prefill and decode loop, each compiled as one function.

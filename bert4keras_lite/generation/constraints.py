@@ -1,5 +1,7 @@
 """Constraints on generated text: functions for `allowed_tokens` of `generate`."""
 
+__all__ = ["Substrings", "Trie"]
+
 
 class Trie:
     """Allows only the given sequences.

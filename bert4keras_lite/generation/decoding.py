@@ -6,6 +6,8 @@ from .. import loading
 from ..layers.cache import Cache
 from ..layers.embeddings import token_mask
 
+__all__ = ["decode_step", "empty_caches", "encode_prompt", "transformer_of"]
+
 
 def transformer_of(model):
     """Returns the `Transformer` of a model that can generate text.

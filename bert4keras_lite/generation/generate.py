@@ -8,6 +8,16 @@ from ..arguments import MOST, check_number, check_options
 from .decoding import transformer_of
 from .request import Generated, GenerationRequest
 
+__all__ = [
+    "TextStream",
+    "generate",
+    "generate_all",
+    "generate_text",
+    "prompt_of",
+    "stream",
+    "text_options",
+]
+
 
 def generate(model, inputs, max_new_tokens=None, **options):
     """Generates token ids that continue prompts, or that an encoder-decoder predicts for sources.

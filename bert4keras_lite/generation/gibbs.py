@@ -5,6 +5,8 @@ import numpy as np
 from ..arguments import check_number, check_ranges, check_right_padding, integers
 from .autoregressive import draw
 
+__all__ = ["gibbs_sample"]
+
 
 def gibbs_sample(
     model,

@@ -17,6 +17,8 @@ from ..parsing import FREE, shown, size_of
 from .autoregressive import AutoRegressiveDecoder
 from .decoding import decode_step, transformer_of
 
+__all__ = ["OnnxWriter", "export_writer"]
+
 
 @checks_flags
 def export_writer(model, path, slots=512, int8=False):

@@ -13,6 +13,8 @@ from .compiled_loop import CompiledLoop
 from .decoding import transformer_of
 from .search import BARRED, NEG_INF, DecodingConfig
 
+__all__ = ["PROGRAMS", "STEP", "Generated", "GenerationRequest"]
+
 MOST = 512  # new tokens, if neither the caller nor the positions set a limit
 MOST_PENALTY = 1e30  # largest length ** length_penalty: float32 ends at 3e38
 PROGRAMS = 64  # compiled loops kept by a model

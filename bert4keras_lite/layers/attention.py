@@ -18,6 +18,8 @@ from .dropout import Dropout
 from .normalization import ScaleOffset
 from .positions import rotate
 
+__all__ = ["GatedAttentionUnit", "MultiHeadAttention", "NystromAttention"]
+
 
 @register
 class MultiHeadAttention(Layer):

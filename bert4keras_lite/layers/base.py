@@ -9,6 +9,20 @@ import keras
 from ..arguments import check_flags
 from ..backend import empty, gelu
 
+__all__ = [
+    "ACTIVATIONS",
+    "Layer",
+    "WeightInitializer",
+    "activation_name",
+    "deferred_initialization",
+    "dense",
+    "dense_flops",
+    "gelu_erf",
+    "gelu_tanh",
+    "get_activation",
+    "register",
+]
+
 register = keras.saving.register_keras_serializable("bert4keras_lite")
 
 

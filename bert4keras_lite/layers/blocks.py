@@ -10,6 +10,8 @@ from .dropout import Dropout
 from .normalization import LayerNormalization
 from .remat import rematerialized
 
+__all__ = ["ATTENTIONS", "NORMS", "FeedForward", "TransformerBlock"]
+
 
 @register
 class FeedForward(Layer):

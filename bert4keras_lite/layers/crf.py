@@ -19,6 +19,15 @@ from .base import Layer, register
 from .embeddings import count_positions
 from .values import integer_labels, raise_or_nan, value_range
 
+__all__ = [
+    "CRFLoss",
+    "ConditionalRandomField",
+    "MaximumEntropyMarkovModel",
+    "Tagger",
+    "ViterbiDecoder",
+    "log_partition",
+]
+
 NEG_INF = -1e9
 NAN_MESSAGE = (
     "decode: the scores are NaN; expected numbers. Check the inputs and the weights of the model."

@@ -5,6 +5,8 @@ import keras
 from ..backend import fast_dropout
 from .base import register
 
+__all__ = ["Dropout"]
+
 
 @register
 class Dropout(keras.layers.Dropout):

@@ -6,6 +6,8 @@ from keras import ops
 from .base import Layer, WeightInitializer, register
 from .values import raise_or_nan, value_range
 
+__all__ = ["PositionEmbedding", "Positions", "TokenEmbedding", "count_positions", "token_mask"]
+
 
 @register
 class TokenEmbedding(keras.layers.ReversibleEmbedding):

@@ -6,6 +6,8 @@ from keras import ops
 from ..backend import fused_layer_norm
 from .base import Layer, dense, register
 
+__all__ = ["LayerNormalization", "ScaleOffset"]
+
 
 @register
 class ScaleOffset(Layer):

@@ -6,6 +6,8 @@ from keras import ops
 from ..backend import mean_in_forward_pass
 from .base import Layer, register
 
+__all__ = ["Concatenate1D", "Loss"]
+
 
 @register
 class Concatenate1D(Layer):

@@ -7,6 +7,8 @@ from .base import Layer, register
 from .embeddings import count_positions
 from .positions import rotate, sinusoids
 
+__all__ = ["EfficientGlobalPointer", "GlobalPointer"]
+
 
 @register
 class GlobalPointer(Layer):

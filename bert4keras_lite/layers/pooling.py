@@ -5,6 +5,8 @@ from keras import ops
 
 from .base import Layer, register
 
+__all__ = ["GlobalAveragePooling1D", "GlobalMaxPooling1D"]
+
 
 class GlobalPooling1D(Layer):
     """Base class of the poolings: shapes, and masks."""

@@ -11,6 +11,15 @@ from ..arguments import checks_flags
 from .base import Layer, WeightInitializer, register
 from .embeddings import count_positions, token_mask
 
+__all__ = [
+    "AttentionBias",
+    "RelativeBias",
+    "RelativeVectors",
+    "RotaryAngles",
+    "rotate",
+    "sinusoids",
+]
+
 
 @register
 class AttentionBias(Layer):

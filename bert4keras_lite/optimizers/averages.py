@@ -4,6 +4,8 @@ import keras
 
 from .extended import OptimizerExtensions
 
+__all__ = ["EvaluateAverages"]
+
 
 class EvaluateAverages(keras.callbacks.Callback):
     """Evaluates, validates and predicts with the moving averages of the weights.

@@ -4,6 +4,17 @@ from functools import partial
 
 from .extended import extend
 
+__all__ = [
+    "extend_with_exponential_moving_average",
+    "extend_with_gradient_accumulation",
+    "extend_with_layer_adaptation",
+    "extend_with_lazy_optimization",
+    "extend_with_lookahead",
+    "extend_with_parameter_wise_lr",
+    "extend_with_piecewise_linear_lr",
+    "extend_with_weight_decay",
+]
+
 OLD_NAMES = {
     "weight_decay_rate": "weight_decay",
     "grad_accum_steps": "gradient_accumulation_steps",

@@ -34,6 +34,18 @@ from .keras_private import (
 )
 from .schedules import MOST_RATE, PACKAGE, PiecewiseLinear
 
+__all__ = [
+    "SGD",
+    "Adafactor",
+    "Adam",
+    "AdamW",
+    "Lazy",
+    "Lion",
+    "Lookahead",
+    "OptimizerExtensions",
+    "extend",
+]
+
 # ranges of Keras' own options
 RANGES = {
     "weight_decay": (0.0, 1e12),

@@ -12,6 +12,25 @@ import keras
 
 from ..backend import clip_by_global_norm, without_gradients
 
+__all__ = [
+    "AVERAGES",
+    "GRADIENT_SUMS",
+    "LossScalePrivateMethods",
+    "PrivateMethods",
+    "adam_moments",
+    "add_gradients",
+    "averages",
+    "class_of_instances",
+    "gradient_sums",
+    "index_of",
+    "is_overwritten",
+    "micro_batches",
+    "public_class",
+    "state_of",
+    "updates_like",
+    "weights",
+]
+
 # attributes that list all variables; the other lists of an optimizer are indexed like its weights
 ALL_VARIABLES = ("_variables", "_trainable_variables")
 AVERAGES, GRADIENT_SUMS = "_model_variables_moving_average", "_accumulated_gradients"

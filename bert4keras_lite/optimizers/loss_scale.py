@@ -5,6 +5,8 @@ import keras
 from .keras_private import LossScalePrivateMethods
 from .schedules import PACKAGE
 
+__all__ = ["LossScaleOptimizer"]
+
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class LossScaleOptimizer(LossScalePrivateMethods, keras.optimizers.LossScaleOptimizer):

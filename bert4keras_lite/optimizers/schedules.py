@@ -9,6 +9,8 @@ from keras import ops
 from ..arguments import check_number
 from ..parsing import shown
 
+__all__ = ["MOST_RATE", "PACKAGE", "PiecewiseLinear", "layerwise_multipliers", "linear_decay"]
+
 PACKAGE = "bert4keras_lite"
 MOST_RATE = 1e12
 

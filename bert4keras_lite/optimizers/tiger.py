@@ -13,6 +13,8 @@ from .features.base import Feature
 from .keras_private import index_of, weights
 from .schedules import PACKAGE
 
+__all__ = ["Tiger"]
+
 
 class OwnWeightDecay(WeightDecay):
     """Only plans which variables decay: Tiger's update decays them."""

@@ -8,6 +8,8 @@ from keras import ops
 
 from ..layers import TransformerBlock
 
+__all__ = ["attention_model"]
+
 
 def attention_model(transformer):
     """Returns a model that outputs a `Transformer`'s attention probabilities, sharing its layers.

@@ -21,6 +21,21 @@ from ..data import sequence_padding
 from ..generation.request import PROGRAMS
 from ..parsing import shown
 
+__all__ = [
+    "EXAMPLE",
+    "InvalidOutput",
+    "InvalidRequest",
+    "Pipeline",
+    "UnsupportedTask",
+    "check_ids",
+    "encoder_of",
+    "finite",
+    "longest_of",
+    "pad_batch",
+    "power_of_two",
+    "token_tables",
+]
+
 EXAMPLE = "今天天气真好"
 SHORTEST = 16  # length in tokens of the shortest batches
 

@@ -9,6 +9,8 @@ from ..metrics import bio_spans
 from .base import InvalidOutput, Pipeline, UnsupportedTask, finite, token_tables
 from .taggers import are_logits, decoder_of
 
+__all__ = ["EntityExtractor", "extract_entities"]
+
 SPANS = 100_000  # maximum number of spans in a text
 # layers of taggers that respect the mask, that do so if they get one, or that process each token
 # separately

@@ -8,6 +8,8 @@ from ..loading import transformer_of
 from ..parsing import shown
 from .base import Pipeline, encoder_of, finite, longest_of
 
+__all__ = ["FeatureExtractor", "extract_features"]
+
 
 def extract_features(
     model,

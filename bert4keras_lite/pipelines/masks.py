@@ -21,6 +21,8 @@ from .base import (
     power_of_two,
 )
 
+__all__ = ["FillMask", "fill_mask"]
+
 
 def fill_mask(
     model, tokenizer, texts: str | list[str], top_k: int = 5, batch_size: int = 32

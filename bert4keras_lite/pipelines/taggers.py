@@ -15,6 +15,8 @@ from ..parsing import read_json, shown
 from ..tokenizers import load_tokenizer
 from ..tokenizers.base import TokenizerBase
 
+__all__ = ["are_logits", "decoder_of", "load_tagger", "save_tagger"]
+
 MODEL, LABELS = "model.keras", "labels.json"
 # layers that change no values in inference, except perhaps their dtype
 PASSING = (Dropout, keras.layers.Dropout, keras.layers.Identity, keras.layers.SpatialDropout1D)

@@ -12,6 +12,8 @@ from ..files import saving
 from .added import AddedToken, Finder, parts
 from .settings import write_settings
 
+__all__ = ["DictTokenizer", "Memo", "TokenizerBase", "byte_spans", "locate"]
+
 NO_LIMIT = 1 << 100  # tokens; transformers has 10**30 for no limit
 ENTRY = 120  # bytes of overhead of a dict entry, at most
 

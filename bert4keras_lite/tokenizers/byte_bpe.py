@@ -27,6 +27,8 @@ from .base import DictTokenizer, Memo, byte_spans, locate
 from .settings import checked_merges, checked_vocab
 from .wordpiece import load_vocab
 
+__all__ = ["ALPHABET", "ByteBPETokenizer", "read_merges", "read_vocab"]
+
 # English contractions, words, numbers, everything else, and spaces. The last of several spaces
 # belongs to the word after it.
 _WORDS = regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")

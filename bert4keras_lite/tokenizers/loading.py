@@ -16,6 +16,8 @@ from .tokenizer_json import read_tokenizer_json
 from .wordpiece import Tokenizer, load_vocab
 from .words import jieba_words
 
+__all__ = ["FILES", "load_tokenizer"]
+
 _LOOKED_FOR = (
     "vocab.txt (WordPiece), vocab.json with merges.txt or encoder.json with vocab.bpe (byte-level"
     " BPE), spiece.model, sentencepiece.model or another *.model (sentencepiece), tokenizer.json"

@@ -22,6 +22,8 @@ from .added import MAX_ADDED, AddedToken
 from .base import TokenizerBase, byte_spans, locate
 from .words import jieba_new_words
 
+__all__ = ["CpmTokenizer", "SpTokenizer"]
+
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 
 

@@ -18,6 +18,21 @@ from itertools import pairwise
 from .. import parsing
 from .added import MAX_ADDED, AddedToken
 
+__all__ = [
+    "GENERATION",
+    "MAX_WORD",
+    "NAMES",
+    "Settings",
+    "check_count",
+    "checked_merges",
+    "checked_vocab",
+    "merged",
+    "read_dict",
+    "read_json",
+    "token_of",
+    "write_settings",
+]
+
 # The algorithms of `load_tokenizer`, and the classes of transformers that follow the same rules
 CLASSES = {
     "WordPiece": r"(Bert|ConvBert|DistilBert|Electra|Ernie|LayoutLM|Lxmert|MobileBert|Nezha|Realm|"

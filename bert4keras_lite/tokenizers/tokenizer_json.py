@@ -24,6 +24,8 @@ from ..parsing import expecting, shown
 from .byte_bpe import ALPHABET
 from .settings import MAX_WORD, check_count, checked_merges, checked_vocab, read_json, token_of
 
+__all__ = ["read_tokenizer_json"]
+
 _ALGORITHMS = {"WordPiece": "WordPiece", "BPE": "byte-level BPE", "Unigram": "sentencepiece"}
 _PARTS = {
     "WordPiece": {

@@ -45,6 +45,8 @@ from .added import parts
 from .base import DictTokenizer, Memo, locate
 from .words import jieba_words
 
+__all__ = ["Tokenizer", "load_vocab", "save_vocab", "vocab_text"]
+
 # Vocabulary files
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from ..files import saving
 from ..parsing import shown
 
+__all__ = ["BestEpoch"]
+
 
 class BestEpoch(keras.callbacks.Callback):
     """Evaluates after each epoch, and restores the weights of the best one at the end.

@@ -3,6 +3,15 @@
 import keras
 from keras import ops
 
+__all__ = [
+    "Divergence",
+    "divergence_of",
+    "kl_of_binary_probabilities",
+    "kl_of_binary_scores",
+    "kl_of_probabilities",
+    "kl_of_scores",
+]
+
 
 def kl_of_scores(p, q):
     """Returns KL(p || q) of distributions, from logits `(batch, ..., dim)` to `(batch, ...)`."""

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+__all__ = ["LearningRates", "find_learning_rate"]
+
 
 @dataclass(frozen=True)
 class LearningRates:

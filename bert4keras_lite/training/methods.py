@@ -9,6 +9,15 @@ from ..arguments import checks_flags
 from ..backend import replicas, value_and_gradients
 from .step import Step
 
+__all__ = [
+    "adversarial_training",
+    "dropout_pairs",
+    "gradient_penalty",
+    "projected_adversarial_training",
+    "r_drop",
+    "virtual_adversarial_training",
+]
+
 # Methods that perturb the embeddings
 
 

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+__all__ = ["TaskBatches"]
+
 
 class TaskBatches(keras.utils.PyDataset):
     """Batches of several tasks in random order, for a model with one output for each task.

@@ -18,6 +18,8 @@ from ..backend import (
 )
 from .kl import Divergence, divergence_of
 
+__all__ = ["Step"]
+
 
 class Batch(NamedTuple):
     """Input of a training step: data, the state before it, and the loss scale."""

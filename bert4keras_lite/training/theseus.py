@@ -5,6 +5,8 @@ from dataclasses import fields
 import keras
 from keras import ops
 
+__all__ = ["ModuleReplacement", "theseus"]
+
 
 @keras.saving.register_keras_serializable("bert4keras_lite")
 class ModuleReplacement(keras.layers.Layer):

@@ -38,6 +38,8 @@ from ...pipelines.base import (
 )
 from ...tokenizers import load_tokenizer
 
+__all__ = ["CANDIDATES", "GeneratedText", "load"]
+
 MASKS = 16  # maximum number of masks in a text
 CANDIDATES = 50  # maximum number of candidates for a mask
 LONGEST_LOOK = 128  # tokens of a text whose attention is returned: its size is quadratic

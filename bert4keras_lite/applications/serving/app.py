@@ -36,6 +36,8 @@ from .bodies import parsed
 from .following import Events, complete_answer, results, until_disconnect
 from .worker import Failed, Job, Limits, Overloaded, Timeout, Worker
 
+__all__ = ["create_app"]
+
 PAGE = Path(__file__).with_name("page")
 RETRY_AFTER = {"Retry-After": "1"}
 USUAL_NEW_TOKENS = 64

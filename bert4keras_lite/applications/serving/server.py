@@ -23,6 +23,8 @@ from .guards import HEADERS, access, log_request
 from .reading import SLICE, Requests, Turns
 from .worker import Limits
 
+__all__ = ["run"]
+
 logger = logging.getLogger(__name__)
 
 BACKLOG = 128  # connections waiting to be accepted

@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 from ... import arguments
 from ...pipelines import InvalidOutput
 
+__all__ = ["Failed", "Job", "Limits", "Overloaded", "Timeout", "Worker"]
+
 logger = logging.getLogger(__name__)
 
 NOT_STARTED = (

@@ -9,6 +9,8 @@ from ...backend import copy_values
 from ..keras_private import AVERAGES, averages, index_of, micro_batches, weights
 from .base import Feature
 
+__all__ = ["AveragedWeights", "MovingAverage"]
+
 OWN_WEIGHTS = "own_weights_"  # prefix of keys in files, before the index of a variable
 
 
