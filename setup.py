@@ -31,7 +31,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     package_data={
-        "bert4keras_lite": ["included/NOTICE.txt", "included/*/*"],
+        "bert4keras_lite": ["py.typed", "included/NOTICE.txt", "included/*/*"],
         "bert4keras_lite.applications": ["everyday.txt", "serving/page/*"],
         "pretraining": ["recipes/*.yaml"],
     },
@@ -62,6 +62,6 @@ setup(
         "beam": ["apache-beam>=2.60"],
         "classics": ["gensim>=4.3"],
         "test": TESTS,
-        "check": ["ruff==0.17.5"],
+        "check": ["ruff==0.17.5", "mypy==2.4.1"],
     },
 )

@@ -6,6 +6,8 @@ import functools
 import inspect
 import numbers
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +28,8 @@ __all__ = [
     "integers",
     "within",
 ]
+
+Function = TypeVar("Function", bound=Callable)
 
 # ranges of generation options, in which no value becomes 0 or infinite in float32. Options with
 # integer bounds are integers.
@@ -50,22 +54,24 @@ def complain(error):
     print("error:", printable(error, keep="\n\t"), file=sys.stderr)
 
 
-def checks_flags(function):
+def checks_flags(function: Function) -> Function:
     """Decorates a function to raise if an argument whose default is a bool is not a bool.
 
     A string such as "no" would otherwise count as True.
     """
 
-    @functools.wraps(function)
-    def checked(*args, **kwargs):
-        check_flags(checked.flags, dict(zip(checked.flags, args, strict=False)) | kwargs)
-        return function(*args, **kwargs)
-
-    checked.flags = {
+    flags = {
         name: isinstance(parameter.default, bool)
         for name, parameter in inspect.signature(function).parameters.items()
     }
-    return checked
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        check_flags(flags, dict(zip(flags, args, strict=False)) | kwargs)
+        return function(*args, **kwargs)
+
+    wrapper: Any = functools.wraps(function)(checked)
+    wrapper.flags = flags
+    return wrapper
 
 
 def check_flags(flags, values):

@@ -34,7 +34,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows, where the rest of an interrupted save is not removed
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "IncompleteSaveError",

@@ -7,7 +7,7 @@ that format stores the variables in another way. For each role, `ROLES` lists th
 layer, how the name of each ends in a checkpoint, and how its array is stored there.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 __all__ = [
     "ACTIVATIONS_HF",
@@ -46,6 +46,10 @@ class Storage(NamedTuple):
     per_token: bool = False
 
 
+# names of a layer in a format, and a row of a table: role, layer path, TensorFlow, Hugging Face
+Names: TypeAlias = str | tuple[str, ...] | None
+Row: TypeAlias = tuple[str, str, Names, Names]
+
 SAME = Storage()
 TRANSPOSE = Storage(transpose=True)
 PER_TOKEN = Storage(per_token=True)
@@ -60,7 +64,7 @@ _CONDITION_HF = [(name, ["." + name.replace("/", ".")], SAME) for name in OPTION
 _QKV = ["query", "key", "value"]
 
 # role -> (variable, endings, storage[, (index, count) of the equal parts of the last axis])
-ROLES = {
+ROLES: dict[str, dict[str, list[tuple]]] = {
     "tf": {
         "tokens": [("embeddings", [""], PER_TOKEN)],
         "tokens_out": [("embeddings", ["/kernel"], PER_TOKEN_TRANSPOSE)],
@@ -109,7 +113,7 @@ ROLES["keras"] = {
 }
 
 # family -> its table; `configs/architectures.py` has the rest of what a family is
-WEIGHTS = {}
+WEIGHTS: dict[str, list[Row]] = {}
 
 # ---------------------------------------------------------------- BERT, and families named like it
 

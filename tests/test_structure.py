@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.once
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bert4keras_lite"
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax"}
-FOR_ALL = {"arguments", "parsing"}  # of these, the first imports the second
+FOR_ALL = {"arguments", "parsing", "types"}  # of these, the first imports the second
 FOR_KERAS = FOR_ALL | {"backend"}  # for all but packages without a framework
 MAY_IMPORT = {
     "models": {"checkpoints", "configs", "hub", "layers", "mappings", "weights_io"},
@@ -75,9 +76,18 @@ WITHOUT_KERAS = [
 
 
 def imports(path):
-    """Names of our own modules, and of others, that a file imports anywhere in it."""
+    """Names of our own modules, and of others, that a file imports anywhere when it runs."""
     own, other = set(), set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = [
+        node
+        for block in tree.body
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in block.body
+    ]
+    for node in ast.walk(tree):
+        if node in for_types:
+            continue
         if isinstance(node, ast.ImportFrom) and node.level:
             parts = (node.module or "").split(".")
             own |= {parts[0]} if parts[0] else {alias.name for alias in node.names}
@@ -245,18 +255,50 @@ def test_only_listed_names_are_imported(folder):
             assert name in public_names(module), f"{path}: {module}.{name}"
 
 
-def test_promised_names():
-    """docs/public-names.md: of a package, all names; of a module, those that users need."""
+def promised_names():
+    """docs/public-names.md: module -> its public names."""
     text = (ROOT / "docs" / "public-names.md").read_text(encoding="utf-8")
-    promised = {}
-    for module, names in re.findall(r"^\| `(\S+)` \| (.*) \|$", text, re.MULTILINE):
-        module = module if module[0] != "." else f"bert4keras_lite{module}"
-        promised[module] = set(re.findall(r"`(\w+)`", names))
-        assert promised[module] <= public_names(module)
-        if MODULES[module].name == "__init__.py":
-            of_package = public_names(module) - promised["bert4keras_lite"]
-            assert of_package == promised[module] - promised["bert4keras_lite"]
+    rows = re.findall(r"^\| `(\S+)` \| (.*) \|$", text, re.MULTILINE)
+    promised = {
+        f"bert4keras_lite{module}" if module[0] == "." else module: set(re.findall(r"`(\w+)`", row))
+        for module, row in rows
+    }
     assert f"These {sum(map(len, promised.values()))} names" in text
+    return promised
+
+
+def test_promised_names():
+    """Of a package, all names; of a module, those that users need."""
+    promised = promised_names()
+    for module, names in promised.items():
+        assert names <= public_names(module)
+        if MODULES[module].name == "__init__.py":
+            assert public_names(module) <= names | promised["bert4keras_lite"]
+
+
+def functions_of(value):
+    """A function; or the constructor and the public methods of a class, inherited ones as well."""
+    if inspect.isfunction(value):
+        yield value
+    for cls in value.__mro__ if inspect.isclass(value) else ():
+        for name, member in vars(cls).items() if cls.__module__.startswith("bert4keras") else ():
+            member = getattr(member, "fget", getattr(member, "func", member))
+            member = getattr(member, "__func__", member)
+            if inspect.isfunction(member) and (name[0] != "_" or name == "__init__"):
+                yield member
+
+
+def test_public_functions_have_types():
+    """mypy, in `make check`, compares them with the code."""
+    for module, names in promised_names().items():
+        for name in names:
+            for function in functions_of(getattr(importlib.import_module(module), name)):
+                signature = inspect.signature(function)
+                types = [x.annotation for x in signature.parameters.values() if x.name != "self"]
+                if list(signature.parameters)[:1] == ["cls"]:
+                    types = types[1:]
+                known = inspect.Parameter.empty not in [*types, signature.return_annotation]
+                assert known, function.__qualname__
 
 
 def test_numbers_of_command_lines_have_a_range():

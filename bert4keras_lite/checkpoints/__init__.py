@@ -10,13 +10,17 @@ Example:
 """
 
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from ..arguments import checks_flags
 from ..files import SaveError, complete
 from ..parsing import is_file_name, listed
+from ..types import PathLike
 from . import keras_file, megatron, npz_file, safetensor_file, tf_bundle, torch_file
 from .base import (
     MAX_TENSORS,
@@ -45,7 +49,7 @@ LOOKED_FOR = (
 
 
 @checks_flags
-def open_checkpoint(path, verify=True):
+def open_checkpoint(path: PathLike, verify: bool = True) -> Checkpoint:
     """Opens a checkpoint of any format as a lazy mapping from name to NumPy array.
 
     The format is recognized by the content of the file: TensorFlow (V2), safetensors, PyTorch (zip
@@ -345,7 +349,12 @@ def _describe_unknown(start):
     )
 
 
-def save_checkpoint(path, tensors, format="tf", metadata=None):
+def save_checkpoint(
+    path: PathLike,
+    tensors: Mapping[str, np.ndarray],
+    format: str = "tf",
+    metadata: dict[str, str] | None = None,
+) -> None:
     """Saves named arrays as a TensorFlow checkpoint or a safetensors file.
 
     Saving is atomic: if it is interrupted, the old files at `path` stay (see `files.saving`).

@@ -166,7 +166,7 @@ class Located(NamedTuple):
     name: str
     stored: tuple
     shape: tuple
-    read: callable
+    read: Callable[[], np.ndarray]
 
 
 def locate(checkpoint, table, roles):

@@ -12,6 +12,7 @@ from .. import mappings
 from ..arguments import expected_number
 from ..files import complete, write_text
 from ..parsing import expecting, nearest, read_bytes, read_json, shown
+from ..types import PathLike
 from .architectures import MODEL_TYPES
 from .config import (
     FIELDS,
@@ -369,7 +370,7 @@ def _of_directory(path):
     return values
 
 
-def config_in(directory):
+def config_in(directory: PathLike) -> Path | None:
     """Returns the path of the config file of a directory, or None."""
     directory = Path(directory)
     complete(directory)

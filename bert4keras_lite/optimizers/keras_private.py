@@ -8,6 +8,8 @@ No public method is enough: Keras' public `apply` clips, accumulates, averages a
 private method, and `update_step` sees one variable, without the others.
 """
 
+from typing import TYPE_CHECKING
+
 import keras
 
 from ..backend import clip_by_global_norm, without_gradients
@@ -16,6 +18,7 @@ __all__ = [
     "AVERAGES",
     "GRADIENT_SUMS",
     "LossScalePrivateMethods",
+    "Mixin",
     "PrivateMethods",
     "adam_moments",
     "add_gradients",
@@ -109,6 +112,12 @@ def class_of_instances(optimizer_class):
 def updates_like(optimizer, optimizer_class):
     """Whether the Keras optimizer has the `update_step` of a public class of Keras."""
     return super(PrivateMethods, optimizer).update_step.__func__ is optimizer_class.update_step
+
+
+if TYPE_CHECKING:
+    Mixin = keras.optimizers.Optimizer  # of which a class before an optimizer has the methods
+else:
+    Mixin = object
 
 
 class PrivateMethods:

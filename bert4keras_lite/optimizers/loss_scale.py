@@ -1,5 +1,7 @@
 """Loss scaling that counts skipped steps."""
 
+from typing import Any
+
 import keras
 
 from .keras_private import LossScalePrivateMethods
@@ -32,7 +34,9 @@ class LossScaleOptimizer(LossScalePrivateMethods, keras.optimizers.LossScaleOpti
         >>> int(optimizer.inner_optimizer.skipped)
     """
 
-    def __init__(self, inner_optimizer, *args, **kwargs):
+    def __init__(
+        self, inner_optimizer: keras.optimizers.Optimizer, *args: Any, **kwargs: Any
+    ) -> None:
         if not getattr(inner_optimizer, "skip_nonfinite", False):
             raise ValueError(
                 "LossScaleOptimizer: inner_optimizer does not count skipped steps; expected one of "

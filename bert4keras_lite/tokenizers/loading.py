@@ -5,10 +5,13 @@ import re
 from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 from ..files import complete
 from ..hub import local_directory
 from ..parsing import listed, shown
+from ..types import PathLike
+from .base import TokenizerBase
 from .byte_bpe import ByteBPETokenizer, read_merges, read_vocab
 from .sentencepiece import CpmTokenizer, SpTokenizer
 from .settings import GENERATION, NAMES, Settings, merged, read_dict, read_json
@@ -234,7 +237,7 @@ def _check_merges(path, merges, json_path, theirs):
             )
 
 
-def load_tokenizer(directory, **options):
+def load_tokenizer(directory: PathLike, **options: Any) -> TokenizerBase:
     """Loads the tokenizer of a checkpoint; the files in its directory determine its class.
 
     | files | tokenizer |

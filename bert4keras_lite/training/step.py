@@ -87,7 +87,7 @@ class Step:
         """Returns the matrix of the embedding layer of that name, and adds it to `variables`."""
         tables = {}
         for variable in self.model.weights:
-            *_, layer, weight_name = ["", *variable.path.split("/")]
+            layer, weight_name = ["", *variable.path.split("/")][-2:]
             if weight_name == "embeddings":
                 tables.setdefault(layer, []).append(variable)
         matches = tables.get(name, [])
