@@ -25,6 +25,7 @@ from ..tokenizers import TokenizerBase
 
 __all__ = [
     "EXAMPLE",
+    "Encoded",
     "InvalidOutput",
     "InvalidRequest",
     "Pipeline",
