@@ -2,10 +2,10 @@
 
     python examples/task_conditional_language_model.py [--checkpoint DIR] [--data DIR]
 
-The embedding of the label, negative or positive, changes scale and offset of every layer normalization
-of the model; the text stays as it is. So the model knows what to generate. It also classifies, as a
-text has a probability given each label: the label that makes it more likely is the prediction, which is
-scored.
+The embedding of the label, negative or positive, changes scale and offset of every layer
+normalization of the model; the text stays as it is. So the model knows what to generate. It also
+classifies, as a text has a probability given each label: the label that makes it more likely is the
+prediction, which is scored.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships

@@ -4,9 +4,9 @@
     python tests/fuzz.py --only torch-zip npz --mutations 40000 --seed 7
     python tests/fuzz.py --only torch-zip --seed 7 --index 1234    # one of them again, here
 
-A mutation depends on the seed, the format and its number alone. Half of them are repaired: what holds
-the changed part together (CRC32 of zip archives, CRC32C of TensorFlow's index and data, lengths of
-headers and fields) is put right, so that parsers see what lies deeper.
+A mutation depends on the seed, the format and its number alone. Half of them are repaired: what
+holds the changed part together (CRC32 of zip archives, CRC32C of TensorFlow's index and data,
+lengths of headers and fields) is put right, so that parsers see what lies deeper.
 
 Each file is read in a forked process with limits of the kernel: ten CPU seconds, and beside the
 memory at its start 64 MB and eight times the bytes of the files. A process reads some hundred. What
@@ -16,9 +16,10 @@ may come out:
 - the documented error: `CheckpointError`, else `ValueError`, that names the file, is of a decent
   length, and not about memory.
 
-Everything else is a finding: the file is kept, and a line tells how to make it again. HDF5 files are
-read as by `hdf5_child.py`, but without a new interpreter for each; that libhdf5 ends such a process
-is foreseen. One in two thousand goes the whole way. The exit status is 1 if there are findings.
+Everything else is a finding: the file is kept, and a line tells how to make it again. HDF5 files
+are read as by `hdf5_child.py`, but without a new interpreter for each; that libhdf5 ends such a
+process is foreseen. One in two thousand goes the whole way. The exit status is 1 if there are
+findings.
 """
 
 import argparse

@@ -44,7 +44,8 @@ def bert(tmp_path_factory):
 def rewritten(bert, tmp_path):
     """Gives a copy of `bert` with other names of weights, and more keys in its config.
 
-    Args: `rename`, a function of a name; `arrays` to add, and `keys` of the config (None: take out).
+    Args: `rename`, a function of a name; `arrays` to add, and `keys` of the config (None: take
+        out).
     """
 
     def rewritten(rename=str, arrays=None, keys=None):
@@ -68,7 +69,7 @@ def assert_same_weights(first, second):
         np.testing.assert_array_equal(first.variables[path], variable, path)
 
 
-# --- names -----------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -460,7 +461,7 @@ def test_a_state_file_that_names_an_absent_step(tmp_path):
         open_checkpoint(tmp_path)
 
 
-# --- configs ---------------------------------------------------------------------------------------
+# --- configs --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -589,7 +590,7 @@ def test_a_head_of_roberta_is_not_bert(rewritten):
         load(rewritten(arrays=arrays, keys={"model_type": None}))
 
 
-# --- what a model is asked to be -------------------------------------------------------------------
+# --- what a model is asked to be ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{"model": "mt5.1.1_encoder"}, {"with_lm": False}], ids=str)
@@ -645,7 +646,7 @@ def test_a_directory_holds_one_format(tmp_path, formats):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-# --- blocks ----------------------------------------------------------------------------------------
+# --- blocks ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", ["tf", "hf", "keras"])

@@ -1,7 +1,7 @@
 """Files of strangers: whatever they claim, one clear error, or right values; never more than limits.
 
-`tests/hostile.py` makes each file and opens it in a process that the kernel limits: ten CPU seconds,
-and beside the memory that it has 64 MB and eight times the bytes of the file.
+`tests/hostile.py` makes each file and opens it in a process that the kernel limits: ten CPU
+seconds, and beside the memory that it has 64 MB and eight times the bytes of the file.
 """
 
 import ast

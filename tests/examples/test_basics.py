@@ -596,7 +596,7 @@ def test_cloze_reading(run, tmp_path):
     assert example["score"] > 0.3  # by chance 0.1
 
 
-# --- the sample ------------------------------------------------------------------------------------
+# --- the sample -----------------------------------------------------------------------------------
 
 
 def test_the_sample_is_what_its_script_writes():

@@ -334,7 +334,7 @@ def test_does_pretraining_help(run, checkpoint, tmp_path):
     check_comparison(example)
 
 
-# --- the sample, real data, and comparisons ---------------------------------------------------------
+# --- the sample, real data, and comparisons -------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["make_apps", "make_similar"])

@@ -87,7 +87,7 @@ def predicting(function):
     return SimpleNamespace(predict_on_batch=lambda inputs: function(*inputs))
 
 
-# --- examples that generate ------------------------------------------------------------------------
+# --- examples that generate -----------------------------------------------------------------------
 
 
 SCORES = r"test: rougeL [\d.]+  rouge1 [\d.]+  rouge2 [\d.]+  bleu [\d.]+"
@@ -415,7 +415,7 @@ def test_captions_are_read(quick, model, counting, tmp_path):
         quick.data_of("task_image_caption", data=path, **options)
 
 
-# --- examples that read passages -------------------------------------------------------------------
+# --- examples that read passages ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["span", "seq2seq", "mlm"])
@@ -508,7 +508,7 @@ def test_reading_comprehension(way, blocks, options, least, learn, capsys):
         assert row.text in shown and row.answers[0] in shown
 
 
-# --- arithmetic ------------------------------------------------------------------------------------
+# --- arithmetic -----------------------------------------------------------------------------------
 
 
 def test_values_of_expressions():
@@ -577,7 +577,7 @@ def test_what_is_no_value(hostile):
         value(hostile)
 
 
-# --- chess -----------------------------------------------------------------------------------------
+# --- chess ----------------------------------------------------------------------------------------
 
 
 def copied(board, move):
@@ -643,7 +643,7 @@ def test_moves_in_words():
         Board("9/" * 9 + "4K4 w")
 
 
-# --- reading ---------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def question(passage, *answers):
@@ -692,7 +692,7 @@ def write_json(path, value):
     return path
 
 
-# --- files -----------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 TITLES = ("task_seq2seq_autotitle_csl", "task_seq2seq_autotitle_csl_mt5")
