@@ -25,7 +25,9 @@ TESTS = [
 setup(
     name="bert4keras_lite",
     version="0.1.0",
-    description="Chinese Transformer checkpoints in Keras 3: load, use, fine-tune, on three backends",
+    description=(
+        "Chinese Transformer checkpoints in Keras 3: load, use, fine-tune, on three backends"
+    ),
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

@@ -198,7 +198,8 @@ RUNS = [
     Run(
         "task_ner_global_pointer",
         "cluener",
-        "--vary method=without-rotary,GlobalPointer,efficient --seeds 1 --epochs 3 --learning-rate 5e-4 --maxlen 64",
+        "--vary method=without-rotary,GlobalPointer,efficient --seeds 1 --epochs 3 --learning-rate"
+        " 5e-4 --maxlen 64",
         {"train.json": 900},
     ),
     Run(

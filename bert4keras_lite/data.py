@@ -213,7 +213,8 @@ def truncate_sequences(
         sequence, index = kept[longest], indices[longest]
         if not -len(sequence) <= index < len(sequence):
             raise ValueError(
-                f"indices={shown(indices)}: expected one of the {len(sequence)} items of a sequence."
+                f"indices={shown(indices)}: expected one of the {len(sequence)} items of a"
+                " sequence."
             )
         sequence.pop(index)
     return kept
@@ -707,8 +708,8 @@ def _padded(samples, length, sequences, path=()):
     if array.dtype.kind not in "biuf":
         other = next(x for x in samples if np.asarray(x).dtype.kind not in "biuf")
         raise ValueError(
-            f"samples, part {_named([path])}: expected numbers, got {other!r:.80}. Remove it from the "
-            "samples, or give Batches a collate function."
+            f"samples, part {_named([path])}: expected numbers, got {other!r:.80}. Remove it from"
+            " the samples, or give Batches a collate function."
         )
     kind = array.dtype.kind
     if kind == "u" and array.dtype.itemsize > 2:  # pictures stay bytes

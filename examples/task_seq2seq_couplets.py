@@ -69,7 +69,8 @@ def read_couplets(directory):
     for number, (first, second) in enumerate(zip(*columns, strict=True), 1):
         if len(first) != len(second) or not first:
             raise SystemExit(
-                f"{directory}, line {number}: {first!r} and {second!r}: expected lines of one length."
+                f"{directory}, line {number}: {first!r} and {second!r}: expected lines of one"
+                " length."
             )
     return list(zip(*columns, strict=True))
 

@@ -113,8 +113,8 @@ def _problem_of(manifest):
         name = shard.get("name") if isinstance(shard, dict) else None
         if not is_file_name(name) or not name.endswith(".tfrecord") or name in names:
             return (
-                'shards: expected objects, each with a different "name" of a file NAME.tfrecord in the'
-                f" directory, got {shown(shard)}"
+                'shards: expected objects, each with a different "name" of a file NAME.tfrecord in'
+                f" the directory, got {shown(shard)}"
             )
         if not _is_count(shard.get("examples")):
             return f'shards: expected a number of "examples", got {shown(shard)}'
@@ -169,7 +169,8 @@ def manifests_of(corpora):
             if manifest[name] != manifests[first][name]:
                 raise ValueError(
                     f"{directory} has {name} {shown(manifest[name])}, and {first} has"
-                    f" {shown(manifests[first][name])}; expected corpora made with the same settings."
+                    f" {shown(manifests[first][name])}; expected corpora made with the same"
+                    " settings."
                 )
     return manifests
 

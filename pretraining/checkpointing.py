@@ -604,9 +604,9 @@ def set_metrics(model, arrays):
         name: spec(array.shape, array.dtype) for name, array in arrays.items()
     }:
         warnings.warn(
-            "The checkpoint was saved with other metrics, in the middle of an epoch; expected "
-            f"{', '.join(variables) or 'none'}, got {excerpt(', '.join(arrays))}. The metrics of the "
-            "rest of the epoch do not include the steps before.",
+            "The checkpoint was saved with other metrics, in the middle of an epoch; expected"
+            f" {', '.join(variables) or 'none'}, got {excerpt(', '.join(arrays))}. The metrics of"
+            " the rest of the epoch do not include the steps before.",
             stacklevel=2,
         )
         return

@@ -158,8 +158,8 @@ class Task:
         for text, dropped in zip_longest(documents, self.dropped):
             if text is None or dropped is None:
                 raise ValueError(
-                    f"{self.parts[0].path} has other documents than when duplicates were looked for;"
-                    f" remove {self.fingerprints_path}: it is made again."
+                    f"{self.parts[0].path} has other documents than when duplicates were looked"
+                    f" for; remove {self.fingerprints_path}: it is made again."
                 )
             if not dropped:
                 yield text

@@ -124,8 +124,9 @@ def layout_of(path, shape, model_parallel):
     if len(matches) != 1:
         which = "no rule says" if not matches else f"{[rule for rule, _ in matches]} all say"
         raise ValueError(
-            f"{path} {tuple(shape)}: {which} how it is split over model_parallel={model_parallel} "
-            "devices. Name it in the split of its layer, or in RULES of pretraining/distribution.py."
+            f"{path} {tuple(shape)}: {which} how it is split over model_parallel={model_parallel}"
+            " devices. Name it in the split of its layer, or in RULES of"
+            " pretraining/distribution.py."
         )
     axes = matches[0][1] or whole
     for axis, name in enumerate(axes):

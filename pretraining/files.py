@@ -131,8 +131,8 @@ def not_a_link(path):
     """
     if path.is_symlink():
         raise CheckpointError(
-            f"{path}: is a link; expected a directory of this training. Remove it, or replace it by "
-            "its target."
+            f"{path}: is a link; expected a directory of this training. Remove it, or replace it by"
+            " its target."
         )
     return path
 

@@ -65,8 +65,9 @@ def files_within(data):
         folder, depth = left.pop()
         if depth > DEEPEST:
             raise ValueError(
-                f"{data}: has directories nested more than {DEEPEST} levels deep; expected data sets. "
-                f"Remove {str(folder.relative_to(data))[:60]!r}..., or move the data sets away."
+                f"{data}: has directories nested more than {DEEPEST} levels deep; expected data"
+                f" sets. Remove {str(folder.relative_to(data))[:60]!r}..., or move the data sets"
+                " away."
             )
         entries = []
         with suppress(PermissionError):

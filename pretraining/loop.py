@@ -203,8 +203,8 @@ def check(objective, manifest, model_parallel):
     pad, model_pad = manifest["special_ids"]["pad"] or 0, config.pad_token_id
     if model_pad >= 0 and pad != model_pad:
         raise ValueError(
-            f"pad token mismatch: the corpus uses id {pad}, the model pad_token_id={model_pad}. Set "
-            f"model.pad_token_id={pad}."
+            f"pad token mismatch: the corpus uses id {pad}, the model pad_token_id={model_pad}. Set"
+            f" model.pad_token_id={pad}."
         )
     longest = config.max_position ** (2 if config.hierarchical_position else 1)
     length = manifest["sequence_length"]

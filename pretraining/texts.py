@@ -109,8 +109,8 @@ def rows_of_pairs(path):
         row = line.split("\t", 3)
         if len(row) < 3:
             raise ValueError(
-                f"{path}, line {number}: {len(row)} columns; expected book, classical and modern text"
-                " between tabs."
+                f"{path}, line {number}: {len(row)} columns; expected book, classical and modern"
+                " text between tabs."
             )
         yield row
 

@@ -139,7 +139,10 @@ class Checkpoint(Mapping):
         return self.entry(name).dtype
 
     def __repr__(self):
-        return f"<Checkpoint {str(self.path)!r:.200}: {len(self)} tensors, format {self.format!r:.200}>"
+        return (
+            f"<Checkpoint {str(self.path)!r:.200}: {len(self)} tensors, format"
+            f" {self.format!r:.200}>"
+        )
 
 
 @contextmanager

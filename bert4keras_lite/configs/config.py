@@ -307,8 +307,9 @@ class Config:
         for key, value, attend in uses:
             if self.attend == "all":
                 raise ValueError(
-                    f"{where}: {key} is {value}, which means {_ATTENTION[attend]}; expected "
-                    f"application={attend!r}. Pass it, or remove {key} from the file if it is wrong."
+                    f"{where}: {key} is {value}, which means {_ATTENTION[attend]}; expected"
+                    f" application={attend!r}. Pass it, or remove {key} from the file if it is"
+                    " wrong."
                 )
         pooler, head = values.get("pooler_activation"), values.get("classifier_activation")
         has_tanh = self.with_pool is True or (self.with_nsp and not self.with_pool)
@@ -321,9 +322,10 @@ class Config:
         is_same = head in (self.hidden_act, mappings.ACTIVATIONS_HF.get(self.hidden_act))
         if self.family == "modernbert" and self.with_lm and head and not is_same:
             raise ValueError(
-                f"{where}: classifier_activation is {shown(head)} (a missing one means gelu), and "
-                f"{key_of(values, 'hidden_act')} is {shown(self.hidden_act)}; expected the same, as "
-                "the language-model head has no activation of its own. Build it without with_lm."
+                f"{where}: classifier_activation is {shown(head)} (a missing one means gelu), and"
+                f" {key_of(values, 'hidden_act')} is {shown(self.hidden_act)}; expected the same,"
+                " as the language-model head has no activation of its own. Build it without"
+                " with_lm."
             )
 
     def to_json(self, format: str) -> dict[str, Any]:

@@ -229,13 +229,13 @@ class TokenizerBase(ABC):
             ids[token.content] = given = i if token.id is None else token.id
             if given is None:
                 raise ValueError(
-                    f"added_tokens: {token.content!r:.200} has no id and is not in the vocabulary; give"
-                    " its id."
+                    f"added_tokens: {token.content!r:.200} has no id and is not in the vocabulary;"
+                    " give its id."
                 )
             if i not in (None, given):
                 raise ValueError(
-                    f"added_tokens: {token.content!r:.200} is given the id {given}; expected {i}, its"
-                    " id in the vocabulary."
+                    f"added_tokens: {token.content!r:.200} is given the id {given}; expected {i},"
+                    " its id in the vocabulary."
                 )
         return ids
 
@@ -250,8 +250,8 @@ class TokenizerBase(ABC):
             token = self.special_tokens[name]
             if token is not None and token not in known:
                 raise ValueError(
-                    f"token_{name}={token!r:.200} is not in the vocabulary; pass a token that is, or"
-                    f" token_{name}=None for none."
+                    f"token_{name}={token!r:.200} is not in the vocabulary; pass a token that is,"
+                    f" or token_{name}=None for none."
                 )
         self._start_ids = [] if self.token_start is None else [self.token_start_id]
         self._end_ids = [] if self.token_end is None else [self.token_end_id]
@@ -371,8 +371,8 @@ class TokenizerBase(ABC):
             return [self.id_to_token(i) for i in ids]
         except TypeError:
             raise TypeError(
-                f"expected a list or an array of ids of one text, got {ids!r:.80}. Pass the rows of "
-                "a batch one by one."
+                f"expected a list or an array of ids of one text, got {ids!r:.80}. Pass the rows of"
+                " a batch one by one."
             ) from None
 
     def _translated(self, text):
@@ -557,7 +557,8 @@ class TokenizerBase(ABC):
             isinstance(index, bool) or not isinstance(index, Integral) for index in indices
         ):
             raise ValueError(
-                f"truncate_from={truncate_from!r:.200}; expected 'right', 'left', a position or two."
+                f"truncate_from={truncate_from!r:.200}; expected 'right', 'left', a position or"
+                " two."
             )
         return indices
 
@@ -670,8 +671,8 @@ class DictTokenizer(TokenizerBase):
             for token, i in added.items():
                 if owners.setdefault(i, token) != token:
                     raise ValueError(
-                        f"added_tokens: id {i} of {token!r:.200} is that of {owners[i]!r:.200}; expected"
-                        " an id that the vocabulary does not use."
+                        f"added_tokens: id {i} of {token!r:.200} is that of {owners[i]!r:.200};"
+                        " expected an id that the vocabulary does not use."
                     )
             token_dict = {**token_dict, **added}
         self.token_dict = self._token_dict = token_dict

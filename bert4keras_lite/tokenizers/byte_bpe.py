@@ -158,8 +158,8 @@ class ByteBPETokenizer(DictTokenizer):
         self._ranks = {tuple(pair): rank for rank, pair in enumerate(pairs)}
         if self.token_unk_id is None and not token_dict.keys() >= set(ALPHABET):
             raise ValueError(
-                f"{source} lacks some of the 256 bytes and token_unk={self.token_unk!r:.200}; pass as"
-                " token_unk a token of the vocabulary."
+                f"{source} lacks some of the 256 bytes and token_unk={self.token_unk!r:.200}; pass"
+                " as token_unk a token of the vocabulary."
             )
 
         self._word_tokens = Memo(self._compute_word_tokens, longest=32)

@@ -188,8 +188,9 @@ def _check_agreement(path, vocab, json_path, json_file):
     if odd:
         token = odd[0]
         raise ValueError(
-            f"{path} gives {token!r:.200} the id {vocab.get(token)}, {json_path} {theirs.get(token)};"
-            " expected the same. Delete the file that does not belong to the model."
+            f"{path} gives {token!r:.200} the id {vocab.get(token)}, {json_path}"
+            f" {theirs.get(token)}; expected the same. Delete the file that does not belong to the"
+            " model."
         )
 
 
@@ -207,13 +208,14 @@ def _check_scores(path, model, json_path, json_file):
         if unmatched and piece not in added and not _MARKUP.fullmatch(piece):
             raise ValueError(
                 f"{path} has {piece!r:.200} as a piece that never matches text, {json_path} as an"
-                " ordinary one; expected the same. Delete the file that does not belong to the model."
+                " ordinary one; expected the same. Delete the file that does not belong to the"
+                " model."
             )
         plain = not (unmatched or model.is_unknown(i))
         if plain and not math.isclose(ours, theirs, rel_tol=1e-5, abs_tol=1e-5):
             raise ValueError(
-                f"{path} gives {piece!r:.200} the score {ours:.6g}, {json_path} {theirs:.6g}; expected"
-                " the same. Delete the file that does not belong to the model."
+                f"{path} gives {piece!r:.200} the score {ours:.6g}, {json_path} {theirs:.6g};"
+                " expected the same. Delete the file that does not belong to the model."
             )
 
 
@@ -222,8 +224,8 @@ def _check_rules(path, rules, json_path, theirs):
     for name, value in theirs.items():
         if type(value) is not type(rules[name]) or value != rules[name]:
             raise ValueError(
-                f"{json_path}: {name} is {shown(value)}, and {shown(rules[name])} in {path}; expected"
-                " the same. Delete the file that does not belong to the model."
+                f"{json_path}: {name} is {shown(value)}, and {shown(rules[name])} in {path};"
+                " expected the same. Delete the file that does not belong to the model."
             )
 
 

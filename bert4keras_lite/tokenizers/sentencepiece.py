@@ -64,8 +64,8 @@ def _check(proto, path):
             left -= 1
             if left < 0:
                 raise ValueError(
-                    f"{path}: has more than {most} pieces and settings; expected at most so many in "
-                    f"{len(proto)} bytes. Get or copy the file again."
+                    f"{path}: has more than {most} pieces and settings; expected at most so many in"
+                    f" {len(proto)} bytes. Get or copy the file again."
                 )
             yield number, value
 
@@ -133,7 +133,8 @@ def _load(path, keep_tokens):
             model.id_to_piece(i)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}: expected pieces in UTF-8, got {error.object!r:.200}. Get or copy the file again."
+            f"{path}: expected pieces in UTF-8, got {error.object!r:.200}. Get or copy the file"
+            " again."
         ) from None
     if keep_tokens is None:
         return model
@@ -230,8 +231,8 @@ class SpTokenizer(TokenizerBase):
         for i, token in self._added_tokens_inv.items():
             if i < self._rows and self._piece_id(token) != i:
                 raise ValueError(
-                    f"added_tokens: id {i} of {token!r:.200} is a row of {model_path}; expected ids from"
-                    f" {self._rows} on."
+                    f"added_tokens: id {i} of {token!r:.200} is a row of {model_path}; expected ids"
+                    f" from {self._rows} on."
                 )
         self.vocab_size = self._vocab_size = max(self._rows - 1, *self._added_tokens_inv, 0) + 1
         tokens = filter(None, self.special_tokens.values())

@@ -319,7 +319,8 @@ def _options(path, content, json_file):
     ):
         if not isinstance(unknown, str) or unknown not in json_file.vocab:
             raise ValueError(
-                f"{path}: unk_token of the model is {shown(unknown)}; expected a token of its vocab."
+                f"{path}: unk_token of the model is {shown(unknown)}; expected a token of its"
+                " vocab."
             )
         options["token_unk"] = unknown
     if algorithm != "WordPiece":
