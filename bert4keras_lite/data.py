@@ -242,7 +242,8 @@ def text_segmentate(
 
     Example:
     ```python
-    text_segmentate("今天下雨。我们在家看书，喝茶。", 8, "。，")  # ["今天下雨。", "我们在家看书，", "喝茶。"]
+    text_segmentate("今天下雨。我们在家看书，喝茶。", 8, "。，")
+    # ["今天下雨。", "我们在家看书，", "喝茶。"]
     ```
     """
     check_number("maxlen", maxlen, 1, MOST)

@@ -260,7 +260,7 @@ class Transformer:
 
     @contextmanager
     def conditioned(self, condition: Tensor | None) -> Iterator[None]:
-        """Sets the condition of the normalizations within it, in this thread, to apply layers to data.
+        """Context that sets the condition of the normalizations, in this thread.
 
         Args:
             condition: tensor `(batch, size)`, or None.

@@ -1,6 +1,7 @@
 """Classifies texts longer than those that a BERT can read, by hierarchical positions.
 
-    python examples/basic_long_texts_hierarchical_position.py [--checkpoint DIR] [--data DIR] [--method cut]
+    python examples/basic_long_texts_hierarchical_position.py [--checkpoint DIR]
+        [--data DIR] [--method cut]
 
 BERT has a vector for each of its n positions (512), and none beyond. With
 `hierarchical_position=True`, position i * n + j has a vector computed from those of i and j: n²

@@ -150,7 +150,7 @@ def read_kgclue(directory):
 
 
 def read_nlpcc(directory):
-    """Entries and questions of NLPCC 2016 KBQA. Every tenth question of training is for validation."""
+    """Entries and questions of NLPCC 2016 KBQA; every tenth of training is for validation."""
     files = {"train": "training-data", "test": "testing-data"}
     samples = {}
     for split, name in files.items():
@@ -164,7 +164,7 @@ def read_nlpcc(directory):
 
 
 def read_tagged(path):
-    """(question, triple) of NLPCC's lines: `<question id=1> TAB text`, `<triple id=1> TAB triple`."""
+    """(question, triple) of lines `<question id=1> TAB text`, `<triple id=1> TAB triple`."""
     found, asked = [], None
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         tag, _, text = line.rstrip("\r").partition("\t")

@@ -92,7 +92,7 @@ model = build_transformer_model(
 
 
 def log_likelihoods(samples):
-    """The log-probability of each text given its label, and its number of tokens, `(samples, 2)`."""
+    """The log-probability of each text given its label, and its length, `(samples, 2)`."""
     data, rows = batches(samples), []
     for inputs, labels in data:
         losses = sequence_crossentropy(labels, model.predict_on_batch(inputs))

@@ -1,6 +1,7 @@
 """What is an app for? Classifies its description with a third of the layers (BERT of Theseus).
 
-    python examples/task_iflytek_bert_of_theseus.py [--checkpoint DIR] [--data DIR] [--method METHOD]
+    python examples/task_iflytek_bert_of_theseus.py [--checkpoint DIR] [--data DIR]
+        [--method METHOD]
 
 A large model learns the task. Then each training step randomly replaces some of its groups of
 layers by the layers of a small model, which learn to do the same, until the small model remains and

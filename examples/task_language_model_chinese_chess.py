@@ -1,6 +1,7 @@
 """Plays Chinese chess: a language model of games, whose moves are constrained by the rules.
 
-    python examples/task_language_model_chinese_chess.py [--checkpoint DIR] [--data PATH] [--play red]
+    python examples/task_language_model_chinese_chess.py [--checkpoint DIR] [--data PATH]
+        [--play red]
 
 A game is a text, `h2e2h9g7...`, four tokens a move: the vocabulary is 19 signs. The model sees no
 board. The scores, on games that it was not trained on: the fraction of its moves that are legal

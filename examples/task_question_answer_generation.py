@@ -1,4 +1,4 @@
-"""Generates questions that a passage answers: the same model generates the answer, then its question.
+"""Generates questions that a passage answers: one model generates the answer, then its question.
 
     python examples/task_question_answer_generation.py [--checkpoint DIR] [--data PATH]
 

@@ -1,6 +1,7 @@
 """Which characters led to the prediction? Integrated gradients, as a picture.
 
-    python examples/task_sentiment_integrated_gradients.py [--checkpoint DIR] [--data DIR] [--text ...]
+    python examples/task_sentiment_integrated_gradients.py [--checkpoint DIR] [--data DIR]
+        [--text ...]
 
 The contribution of a token is its vector times the mean gradient of the score with respect to it,
 over `steps` points between zero and the vector. The contributions of all tokens add up to the

@@ -1,6 +1,7 @@
 """Is a review positive or negative? Learns from few labels and many texts without labels.
 
-    python examples/task_sentiment_virtual_adversarial_training.py [--checkpoint DIR] [--data DIR] [--epsilon E]
+    python examples/task_sentiment_virtual_adversarial_training.py [--checkpoint DIR]
+        [--data DIR] [--epsilon E]
 
 Virtual adversarial training (VAT; Miyato et al., arXiv 1704.03976) needs no labels: it penalizes
 how much the prediction changes when the token vectors of a text move by `epsilon` in the direction

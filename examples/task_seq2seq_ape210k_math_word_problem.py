@@ -124,7 +124,7 @@ def problem(row):
 
 
 def batches(pairs, **options):
-    """Batches of a problem and its equation in one row, of which the equation is to be predicted."""
+    """Batches of a problem and its equation in one row; the equation is to be predicted."""
     rows = []
     for source, answer in pairs:
         source = tokenizer.encode(source, maxlen=args.maxlen)[0]

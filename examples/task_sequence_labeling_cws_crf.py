@@ -1,6 +1,7 @@
 """Finds the words of Chinese texts: softmax, CRF or MEMM.
 
-    python examples/task_sequence_labeling_cws_crf.py [--checkpoint DIR] [--data DIR] [--method MEMM]
+    python examples/task_sequence_labeling_cws_crf.py [--checkpoint DIR] [--data DIR]
+        [--method MEMM]
 
 A token is a word (S), or the begin (B), the middle (M) or the end (E) of one. With softmax, each
 tag is chosen by itself. A conditional random field (CRF) scores whole sequences of tags against all

@@ -1,4 +1,4 @@
-"""Same topic, same event? Six sub-tasks of matching news, one model that is conditioned on the sub-task.
+"""Same topic, same event? Six sub-tasks of matching news, one model conditioned on the sub-task.
 
     python examples/task_sohu_matching.py [--checkpoint DIR] [--data DIR] [--models each]
 
@@ -90,7 +90,7 @@ def read_pairs(path, kind):
 
 
 def shorten(text, other, room):
-    """The first sentence, and those that share most with the other text, in at most `room` characters.
+    """The first sentence, and those that share most with the other text, up to `room` characters.
 
     Sentences are chosen by the number of pairs of neighbouring characters they share with it.
     """

@@ -1,6 +1,7 @@
 """How similar are two sentences? Trains sentence vectors on scored pairs, with the CoSENT loss.
 
-    python examples/task_text_matching_cosent.py [--checkpoint DIR] [--data DIR] [--method regression]
+    python examples/task_text_matching_cosent.py [--checkpoint DIR] [--data DIR]
+        [--method regression]
 
 CoSENT (Su, https://kexue.fm/archives/8847) trains the order: a pair that is more similar than
 another should have the larger cosine. To compare: `--method regression`, where the cosine should be

@@ -459,7 +459,7 @@ def in_snappy(rng, content):
 
 
 def in_fields(rng, content):
-    """Changes the inside of one field of a protocol buffer, or their order; lengths are put right."""
+    """Changes one field of a protocol buffer, or their order; lengths are put right."""
     fields = []
     position = 0
     while position < len(content):
@@ -740,16 +740,19 @@ WORDPIECE_JSON = {
         {"id": len(WORDS), "content": "<e>", "special": False, "lstrip": True},
     ],
     "normalizer": {
-        "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": True,
+        "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+        "lowercase": True,
     },
     "pre_tokenizer": {"type": "BertPreTokenizer"},
     "post_processor": {
         "type": "TemplateProcessing",
         "single": [
-            {"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
         ],
         "pair": [
-            {"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
             {"Sequence": {"id": "B", "type_id": 1}},
         ],
         "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}},

@@ -348,7 +348,7 @@ def view_of(key, offset, count):
 
 
 def torch_views(folder, *tensors):
-    """A file of before PyTorch 1.6 with a storage of six values: view, offset and size of each tensor."""
+    """A file of before PyTorch 1.6, a storage of six values: view, offset, size of each tensor."""
     items = b"".join(
         text(name)
         + tensor(
@@ -579,7 +579,7 @@ def torch_legacy_huge_storage(folder):
 
 @case()
 def torch_flipped_value(folder):
-    """The zip's checksum would reveal it; it is left to `verify` of the formats that have their own."""
+    """The zip's checksum would reveal it; it is left to `verify` of formats that have their own."""
     content = bytearray((GOLDENS / "torch.pt").read_bytes())
     with zipfile.ZipFile(GOLDENS / "torch.pt") as archive:
         info = archive.getinfo("torch/data/0")
@@ -1778,7 +1778,7 @@ def read_names(path):
 
 
 def repeating_names(folder, *parts):
-    """Names in which a part of a pattern is found again and again, and that no `.*` reaches the end of."""
+    """Names in which a part of a pattern occurs again and again; no `.*` reaches their end."""
     names = [part * (400_000 // len(part)) + "\nx" for part in parts]
     entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
     return safetensors(folder / "m.safetensors", dict.fromkeys(names, entry))
@@ -2578,7 +2578,7 @@ def with_replacements(folder, *fields):
 
 
 def charsmap(text):
-    """A table that replaces each "a" by a text: a trie of 512 units after its size, and the text."""
+    """A table that replaces each "a" by a text: the size of a trie, its 512 units, the text."""
     units = [0] * 512
     units[0] = 256 << 10
     units[256 ^ ord("a")] = 1 << 10 | 1 << 8 | ord("a")

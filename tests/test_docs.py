@@ -1,4 +1,4 @@
-"""The documents are true: their Python runs, their commands are understood, their links lead somewhere.
+"""The documents are true: Python runs, commands are understood, links lead somewhere.
 
 Python runs as it is written, in a directory with small checkpoints by the names that the documents
 use. Commands are given to the parsers of the programs that they name, and go no further.
@@ -510,7 +510,7 @@ def check_options(text):
 
 
 def check_inline(code):
-    """Raises a ValueError if code within a sentence names a command, option or file there is not."""
+    """Raises a ValueError if code in a sentence names a command, option or file there is not."""
     if re.fullmatch(r"python -m \S+", code):  # what a program does, not how to call it
         if not importlib.util.find_spec(code.split()[-1]):
             raise ValueError(f"there is no such module: {code}")

@@ -739,7 +739,7 @@ def test_a_head_that_the_family_never_has(option, tmp_path):
 
 @pytest.mark.once
 def test_config_of_modernbert():
-    """transformers 5 nests the base of the angles; early configs have an epsilon that is not used."""
+    """transformers 5 nests the base of the angles; early configs have an unused epsilon."""
     rope = {"full_attention": {"rope_theta": 5e5, "rope_type": "default"}}
     every = {"model_type": "modernbert", "layer_types": ["full_attention"] * 2}
     values = translate(every | {"rope_parameters": rope, "norm_eps": 1e-4, "layer_norm_eps": 1e-12})

@@ -215,7 +215,10 @@ ADAM = {"state": {0: {"exp_avg": TENSOR}}, "param_groups": [{"lr": 0.1}]}
     [
         ({"net": WEIGHTS, "epoch": 1}, ["a.weight", "a.bias"]),
         ({"net": WEIGHTS, "optim": ADAM, "schedule": {"last_epoch": 3}}, ["a.weight", "a.bias"]),
-        ({"checkpoint": {"model": WEIGHTS}}, ["checkpoint.model.a.weight", "checkpoint.model.a.bias"]),
+        (
+            {"checkpoint": {"model": WEIGHTS}},
+            ["checkpoint.model.a.weight", "checkpoint.model.a.bias"],
+        ),
         ({"module": {"net": WEIGHTS}}, ["a.weight", "a.bias"]),
         # which of the two is meant cannot be known
         ({"net": {"a": TENSOR}, "ema": {"a": TENSOR}}, ["net.a", "ema.a"]),
@@ -309,7 +312,7 @@ def test_what_an_optimizer_keeps_of_the_official_bert(ending):
 
 @pytest.mark.parametrize("model, format", [("bert", "hf"), ("gpt2", "hf"), ("albert", "tf")])
 def test_an_axis_too_many_is_another_shape(tmp_path, model, format):
-    """Only TensorFlow 2's BERT has one for the heads: others would be reshaped without being turned."""
+    """Only TensorFlow 2's BERT has one for the heads: others would be reshaped, not turned."""
     saved = small(model)
     saved.save_checkpoint(tmp_path, format)
     arrays = dict(open_checkpoint(tmp_path))

@@ -1,4 +1,4 @@
-"""Training methods against plain Keras, and against NumPy on models small enough to differentiate."""
+"""Training methods against plain Keras, and NumPy on models small enough to differentiate."""
 
 import keras
 import numpy as np

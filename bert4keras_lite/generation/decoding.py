@@ -1,4 +1,4 @@
-"""Decode steps with a key/value cache: the layers of a `Transformer`'s graph, applied to tensors."""
+"""Decode steps with a key/value cache: the layers of a `Transformer`, applied to tensors."""
 
 from keras import ops
 

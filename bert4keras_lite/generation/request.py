@@ -1,4 +1,4 @@
-"""The request of a generation: arguments that are checked, arrays made of them, and their results."""
+"""The request of a generation: checked arguments, arrays made of them, and their results."""
 
 import math
 from dataclasses import KW_ONLY, dataclass

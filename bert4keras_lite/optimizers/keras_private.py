@@ -103,7 +103,7 @@ def public_class(optimizer):
 
 
 def class_of_instances(optimizer_class):
-    """Returns the class of what a class of Keras' optimizers creates, which `public_class` inverts."""
+    """Returns the class of what a Keras optimizer class creates; `public_class` inverts it."""
     if keras.backend.backend() != "torch" or not optimizer_class.__module__.startswith("keras."):
         return optimizer_class
     return type(optimizer_class())

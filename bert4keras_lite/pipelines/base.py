@@ -1,4 +1,4 @@
-"""What pipelines have in common: tokenized texts, batches of few shapes, and errors that name a text.
+"""Base of the pipelines: tokenized texts, batches of few shapes, and errors that name a text.
 
 A pipeline is built from a model; `UnsupportedTask` says why it cannot be. `prepare` turns a text
 into an input of the model, or raises `InvalidRequest`; inputs with the same `key` may share a

@@ -245,7 +245,7 @@ def load_tokenizer(directory: PathLike, **options: Any) -> TokenizerBase:
     | files | tokenizer |
     |---|---|
     | `vocab.txt`, or the only `*vocab*.txt` | `Tokenizer` |
-    | `merges.txt` or `vocab.bpe`, with `vocab.json`, `encoder.json` or `vocab.txt` | `ByteBPETokenizer` |
+    | `merges.txt`, `vocab.bpe`; `vocab.json`, `encoder.json` or `vocab.txt` | `ByteBPETokenizer` |
     | `spiece.model`, `sentencepiece.model`, or the only `*.model` | `SpTokenizer` |
     | the same with a piece `▂`, or `CpmTokenizer` in `tokenizer_config.json` | `CpmTokenizer` |
     | `tokenizer.json` and none of these | `Tokenizer` or `ByteBPETokenizer` |

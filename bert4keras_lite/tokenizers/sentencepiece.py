@@ -55,7 +55,7 @@ def _numbered(proto, path):
 
 
 def _check(proto, path):
-    """Checks that a model takes no more memory than its size explains, nor makes texts far longer."""
+    """Checks that a model takes no more memory than its size explains, and texts stay short."""
     most = left = (2 * FREE + 6 * len(proto)) // PIECE
 
     def fields(part):

@@ -1,4 +1,4 @@
-"""Files of strangers: whatever they claim, one clear error, or right values; never more than limits.
+"""Files of strangers: whatever they claim, one clear error or right values, within limits.
 
 `tests/hostile.py` makes each file and opens it in a process that the kernel limits: ten CPU
 seconds, and beside the memory that it has 64 MB and eight times the bytes of the file.

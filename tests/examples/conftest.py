@@ -1,4 +1,4 @@
-"""How the examples are run: on one batch, to see that they work, or until they learn their sample."""
+"""How the examples are run: on one batch, or until they learn their sample."""
 
 import json
 import re
