@@ -6,12 +6,12 @@ import functools
 import inspect
 import numbers
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from .parsing import nearest, printable, shown
+from .types import Function
 
 __all__ = [
     "MOST",
@@ -28,8 +28,6 @@ __all__ = [
     "integers",
     "within",
 ]
-
-Function = TypeVar("Function", bound=Callable)
 
 # ranges of generation options, in which no value becomes 0 or infinite in float32. Options with
 # integer bounds are integers.

@@ -78,12 +78,11 @@ def sequence_padding(
             f"sequence_padding needs at least one sequence, got none: inputs={shown(inputs)}."
         )
     sequences = [_to_arrays(x, seq_dims) for x in inputs]
-    longest = (
-        np.max([_extents(x, seq_dims) for x in sequences], axis=0) if length is None else length
-    )
-    for number in np.ravel(longest):
+    if length is None:
+        length = np.max([_extents(x, seq_dims) for x in sequences], axis=0).tolist()
+    for number in np.ravel(length):
         check_number("length", number, 0, MOST)
-    extents = np.broadcast_to(longest, seq_dims)
+    extents = np.broadcast_to(length, seq_dims)
 
     specs = {spec for x in sequences for spec in _specs(x, seq_dims)}
     trailing = {shape for shape, _ in specs} or {()}

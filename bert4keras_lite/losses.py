@@ -10,13 +10,13 @@ masked, so that the mean that Keras takes is over the other labels.
 
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
 from .arguments import check_number, checks_flags
 from .backend import is_concrete
+from .layers.base import register
 from .layers.values import check_shape, integer_labels, raise_or_nan, value_range
 from .types import Tensor
 
@@ -34,8 +34,6 @@ __all__ = [
     "simcse",
     "sparse_multilabel_categorical_crossentropy",
 ]
-
-register = keras.saving.register_keras_serializable("bert4keras_lite")
 
 NEG_INF = -1e9  # finite, and smaller than any logit
 MASKED_LOGIT = -2.9e4  # greater than the logit of masked spans of `GlobalPointer`, float16 too

@@ -153,9 +153,8 @@ class Transformer:
             **self.common,
         }
         self.layers = dict(layers or {})
-        self.layer_arguments: dict[
-            str, dict
-        ] = {}  # name -> arguments of a layer, also for shared layers
+        # name -> arguments of a layer, also for shared layers
+        self.layer_arguments: dict[str, dict] = {}
         self.prefix = prefix or ""
         self.hidden_states: list[Tensor] = []
 

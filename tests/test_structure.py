@@ -227,6 +227,13 @@ def test_every_module_lists_its_names(module):
             assert name in public_names(f"bert4keras_lite.{home}")
 
 
+def test_types_of_names_that_are_imported_at_their_first_use():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    homes = {alias.name: node.module.split(".")[0] for node in block.body for alias in node.names}
+    assert homes == importlib.import_module("bert4keras_lite")._HOME
+
+
 def imported_names(path):
     """`(module, name)` of what a file takes from our modules: imported, or as `module.name`."""
     package = [] if path.parent == ROOT else list(path.relative_to(ROOT).parts[:-1])

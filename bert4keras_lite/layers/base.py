@@ -9,7 +9,7 @@ import keras
 
 from ..arguments import check_flags
 from ..backend import empty, gelu
-from ..types import Tensor
+from ..types import Function, Tensor
 
 __all__ = [
     "ACTIVATIONS",
@@ -25,7 +25,10 @@ __all__ = [
     "register",
 ]
 
-register = keras.saving.register_keras_serializable("bert4keras_lite")
+
+def register(function: Function) -> Function:
+    """Decorates a class or function that `.keras` files may name."""
+    return keras.saving.register_keras_serializable("bert4keras_lite")(function)
 
 
 @register

@@ -194,9 +194,8 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
             feature.applies = feature.plan(variables)
         others = [feature.applies for feature in self.features if not feature.fusable]
         self.fusable = [not any(column) for column in zip(*others, strict=True)]
-        self.absent: frozenset[int] = (
-            frozenset()
-        )  # indices of weights without a gradient in this batch
+        # indices of weights without a gradient in this batch
+        self.absent: frozenset[int] = frozenset()
         super().build(variables)
         for feature in reversed(self.features):
             feature.build(variables)
