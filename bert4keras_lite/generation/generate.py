@@ -12,6 +12,7 @@ from .decoding import transformer_of
 from .request import Generated, GenerationRequest
 
 if TYPE_CHECKING:
+    from ..models import Transformer
     from ..tokenizers import TokenizerBase
 
 __all__ = [
@@ -26,7 +27,10 @@ __all__ = [
 
 
 def generate(
-    model: keras.Model, inputs: Any, max_new_tokens: int | None = None, **options: Any
+    model: "keras.Model | Transformer",
+    inputs: Any,
+    max_new_tokens: int | None = None,
+    **options: Any,
 ) -> list:
     """Generates token ids that continue prompts, or that an encoder-decoder predicts for sources.
 
@@ -87,7 +91,11 @@ def generate(
 
 
 def generate_all(
-    model: keras.Model, inputs: list, max_new_tokens: int, batch_size: int = 32, **options: Any
+    model: "keras.Model | Transformer",
+    inputs: list,
+    max_new_tokens: int,
+    batch_size: int = 32,
+    **options: Any,
 ) -> list[list[Generated]]:
     """Generates for a whole data set: `generate` in batches of prompts of similar length.
 
@@ -140,7 +148,7 @@ def generate_all(
 
 
 def generate_text(
-    model: keras.Model,
+    model: "keras.Model | Transformer",
     tokenizer: "TokenizerBase",
     texts: str | list[str],
     max_new_tokens: int | None = None,
@@ -177,7 +185,7 @@ def generate_text(
 
 
 def stream(
-    model: keras.Model,
+    model: "keras.Model | Transformer",
     tokenizer: "TokenizerBase",
     text: str,
     max_new_tokens: int | None = None,

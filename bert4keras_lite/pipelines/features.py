@@ -1,6 +1,6 @@
 """Features: vectors of texts, or of their tokens."""
 
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -10,11 +10,14 @@ from ..parsing import shown
 from ..tokenizers import TokenizerBase
 from .base import Pipeline, encoder_of, finite, longest_of
 
+if TYPE_CHECKING:
+    from ..models import Transformer
+
 __all__ = ["FeatureExtractor", "extract_features"]
 
 
 def extract_features(
-    model: keras.Model,
+    model: "keras.Model | Transformer",
     tokenizer: TokenizerBase,
     texts: str | list[str],
     pooling: Literal["mean", "cls"] | None = "mean",
@@ -79,7 +82,7 @@ class FeatureExtractor(Pipeline):
         UnsupportedTask: the model has other inputs than a text determines, or is a decoder.
     """
 
-    def __init__(self, model: keras.Model, tokenizer: TokenizerBase) -> None:
+    def __init__(self, model: "keras.Model | Transformer", tokenizer: TokenizerBase) -> None:
         transformer = transformer_of(model)
         filler = transformer.config.filler
         super().__init__(encoder_of(transformer), tokenizer, longest_of(transformer), filler)

@@ -1,6 +1,6 @@
 """Fill-mask: the tokens that a masked language model predicts at each `[MASK]`."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -22,11 +22,14 @@ from .base import (
     power_of_two,
 )
 
+if TYPE_CHECKING:
+    from ..models import Transformer
+
 __all__ = ["FillMask", "fill_mask"]
 
 
 def fill_mask(
-    model: keras.Model,
+    model: "keras.Model | Transformer",
     tokenizer: TokenizerBase,
     texts: str | list[str],
     top_k: int = 5,
@@ -89,7 +92,7 @@ class FillMask(Pipeline):
 
     def __init__(
         self,
-        model: keras.Model,
+        model: "keras.Model | Transformer",
         tokenizer: TokenizerBase,
         top_k: int = 5,
         most_masks: int | None = None,
