@@ -57,6 +57,7 @@ load: $(VENV)/.installed-$(BACKEND) $(VENV)/.installed-test
 check: $(VENV)/.installed-check
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
+	$(PY) -m mypy
 	$(PY) tests/timings.py
 	$(PY) tests/mutants.py --check
 

@@ -25,13 +25,15 @@ TESTS = [
 setup(
     name="bert4keras_lite",
     version="0.1.0",
-    description="Chinese Transformer checkpoints in Keras 3: load, use, fine-tune, on three backends",
+    description=(
+        "Chinese Transformer checkpoints in Keras 3: load, use, fine-tune, on three backends"
+    ),
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
     package_data={
-        "bert4keras_lite": ["included/NOTICE.txt", "included/*/*"],
+        "bert4keras_lite": ["py.typed", "included/NOTICE.txt", "included/*/*"],
         "bert4keras_lite.applications": ["everyday.txt", "serving/page/*"],
         "pretraining": ["recipes/*.yaml"],
     },
@@ -62,6 +64,6 @@ setup(
         "beam": ["apache-beam>=2.60"],
         "classics": ["gensim>=4.3"],
         "test": TESTS,
-        "check": ["ruff==0.17.5"],
+        "check": ["ruff==0.17.5", "mypy==2.4.1"],
     },
 )

@@ -11,8 +11,8 @@
 
 Every contender gets the same documents, vocabulary and number of workers, and prints one line of
 JSON; `cpu` is the processor time of all processes, loading included, which other work on the
-machine disturbs less. Tokens are those written that are not padding, or those of the documents. bert4keras' script
-is not in its package: give its path (`--script`).
+machine disturbs less. Tokens are those written that are not padding, or those of the documents.
+bert4keras' script is not in its package: give its path (`--script`).
 """
 
 import argparse

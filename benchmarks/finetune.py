@@ -1,4 +1,4 @@
-"""Seconds a fine-tuning step: BERT-base, two classes on the [CLS] vector, batch 16 x 128, dropout 0.1.
+"""Seconds a fine-tuning step: BERT-base, two classes on the [CLS] vector, batch 16 x 128.
 
     python benchmarks/finetune.py CONTENDER
 

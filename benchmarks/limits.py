@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from bert4keras_lite import build_transformer_model
-from bert4keras_lite.layers import deferred_initialization
+from bert4keras_lite.layers.base import deferred_initialization
 
 BASE = {
     "vocab_size": 21128,

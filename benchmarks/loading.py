@@ -121,7 +121,7 @@ def contenders(family, formats, backends=("tensorflow",)):
 def make(family, directory):
     """A model with random weights, in all formats that it has; which these are, and its bytes."""
     from bert4keras_lite import build_transformer_model
-    from bert4keras_lite.configs import HUGGING_FACE
+    from bert4keras_lite.configs.architectures import HUGGING_FACE
 
     sizes, heads = FAMILIES[family]
     transformer = build_transformer_model(model=family, return_keras_model=False, **sizes, **heads)

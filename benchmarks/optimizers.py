@@ -3,8 +3,9 @@
     KERAS_BACKEND=jax python benchmarks/optimizers.py {plain,ours,lazy}
 
 A model of an embedding (50,000 x 256) and a mean is trained on batches of 16 x 128 tokens, so that
-the update is nearly all of a step. `plain` is Keras' AdamW, `ours` the extended one, `lazy` the same with
-rows without a gradient left alone. Prints one line of JSON: the median of 20 steps in seconds.
+the update is nearly all of a step. `plain` is Keras' AdamW, `ours` the extended one, `lazy` the
+same with rows without a gradient left alone. Prints one line of JSON: the median of 20 steps in
+seconds.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 Each row of `RUNS` is an example with the options of one run. Here it is run with `--data` and
 `--checkpoint`, by itself and on one thread, `--jobs` of them side by side. Its scores are read off
-what it prints, never typed in. What has been run is kept in `--output`, and not run again; at the end
-the table is written to `--table`, between the lines `<!-- results -->` and `<!-- /results -->`.
+what it prints, never typed in. What has been run is kept in `--output`, and not run again; at the
+end the table is written to `--table`, between the lines `<!-- results -->` and `<!-- /results -->`.
 
 D has a folder for each data set (see `RUNS` for names and files). Of files too large for two cores
 the first lines are taken (`rows`); a run says so in its data column.
@@ -44,8 +44,8 @@ class Run:
         data: within D; empty: the sample of the script.
         options: what else is on its command line; with `--vary`, it is run by compare.py.
         rows: file -> how many of its lines are read.
-        scores: a pattern, of what lines that tell a score begin with, where it is not `compare` that
-            tells them.
+        scores: a pattern, of what lines that tell a score begin with, where it is not `compare`
+            that tells them.
         pretrained: whether it starts from T; else as the script does without `--checkpoint`.
     """
 
@@ -198,7 +198,8 @@ RUNS = [
     Run(
         "task_ner_global_pointer",
         "cluener",
-        "--vary method=without-rotary,GlobalPointer,efficient --seeds 1 --epochs 3 --learning-rate 5e-4 --maxlen 64",
+        "--vary method=without-rotary,GlobalPointer,efficient --seeds 1 --epochs 3 --learning-rate"
+        " 5e-4 --maxlen 64",
         {"train.json": 900},
     ),
     Run(

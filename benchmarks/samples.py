@@ -1,10 +1,11 @@
 """All examples as they are run first: without options, on the samples in the repository.
 
-    python benchmarks/samples.py [--output samples.json] [--only NAME ...] [--table examples/README.md]
+    python benchmarks/samples.py [--output samples.json] [--only NAME ...]
+        [--table examples/README.md]
 
 Each script is run by itself; its time is that of the processors. Its scores are read off what it
-prints. What has been run is kept in `--output`, and not run again. With `--table`, the table of that
-file is written anew.
+prints. What has been run is kept in `--output`, and not run again. With `--table`, the table of
+that file is written anew.
 """
 
 import argparse

@@ -323,8 +323,10 @@ def project(chip, cores, flops_per_row, rows_per_core, gradient_bytes, parameter
 
 def parser():
     parser = argparse.ArgumentParser(
-        description="Lists what devices exchange in a training step, and projects its time on TPUs. "
-        "All other flags are settings, as in pretraining.train.",
+        description=(
+            "Lists what devices exchange in a training step, and projects its time on TPUs. "
+            "All other flags are settings, as in pretraining.train."
+        ),
     )
     parser.add_argument("--config", default="tiny", help="a YAML file or a recipe")
     parser.add_argument("--mesh", default="2x1", help="DATAxMODEL virtual devices (default 2x1)")

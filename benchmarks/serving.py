@@ -9,9 +9,9 @@ server itself with `batch=1`: one text a forward pass. Every answer is compared 
 alone.
 
 Prints one line of JSON for each row: requests a second, median and 95th percentile of the seconds
-a request took, how many were answered 200, 503 or not at all, the largest difference from the answer
-alone; for writing, tokens a second and seconds to the first piece. `--quick` only shows that it
-runs: two layers, few requests.
+a request took, how many were answered 200, 503 or not at all, the largest difference from the
+answer alone; for writing, tokens a second and seconds to the first piece. `--quick` only shows that
+it runs: two layers, few requests.
 """
 
 import argparse

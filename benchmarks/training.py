@@ -1,4 +1,4 @@
-"""Seconds a training step by method: four layers, 312 wide, two classes, batch 16 x 128, dropout 0.1.
+"""Seconds a training step by method: four layers, 312 wide, two classes, batch 16 x 128.
 
     python benchmarks/training.py METHOD    # on the backend KERAS_BACKEND names; "plain" is none
 

@@ -9,6 +9,33 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same as `_HOME`, for tools that read types
+    from .checkpoints import CheckpointError as CheckpointError
+    from .checkpoints import open_checkpoint as open_checkpoint
+    from .checkpoints import save_checkpoint as save_checkpoint
+    from .generation import AutoRegressiveDecoder as AutoRegressiveDecoder
+    from .generation import generate_text as generate_text
+    from .generation import gibbs_sample as gibbs_sample
+    from .generation import stream as stream
+    from .generation.generate import generate as generate
+    from .loading import load_model as load_model
+    from .models import Config as Config
+    from .models import Transformer as Transformer
+    from .models import build_transformer_model as build_transformer_model
+    from .pipelines import extract_entities as extract_entities
+    from .pipelines import extract_features as extract_features
+    from .pipelines import fill_mask as fill_mask
+    from .pipelines import load_tagger as load_tagger
+    from .pipelines import save_tagger as save_tagger
+    from .tokenizers import ByteBPETokenizer as ByteBPETokenizer
+    from .tokenizers import CpmTokenizer as CpmTokenizer
+    from .tokenizers import SpTokenizer as SpTokenizer
+    from .tokenizers import Tokenizer as Tokenizer
+    from .tokenizers import load_tokenizer as load_tokenizer
+    from .tokenizers import load_vocab as load_vocab
+    from .tokenizers import save_vocab as save_vocab
 
 __version__ = "0.1.0"
 
@@ -44,7 +71,7 @@ __all__ = sorted(_HOME)
 BACKENDS = ("tensorflow", "jax", "torch")  # names in Keras, which are also those of the packages
 
 
-def _choose_backend():
+def _choose_backend() -> None:
     """Sets `KERAS_BACKEND` if one backend only is installed and none is configured."""
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     is_configured = "KERAS_BACKEND" in os.environ or (home / "keras.json").exists()
@@ -58,11 +85,11 @@ def _choose_backend():
 _choose_backend()
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*globals(), *_HOME]

@@ -6,10 +6,28 @@ import functools
 import inspect
 import numbers
 import sys
+from typing import Any
 
 import numpy as np
 
 from .parsing import nearest, printable, shown
+from .types import Function
+
+__all__ = [
+    "MOST",
+    "RANGES",
+    "check_flags",
+    "check_list",
+    "check_number",
+    "check_options",
+    "check_ranges",
+    "check_right_padding",
+    "checks_flags",
+    "complain",
+    "expected_number",
+    "integers",
+    "within",
+]
 
 # ranges of generation options, in which no value becomes 0 or infinite in float32. Options with
 # integer bounds are integers.
@@ -25,6 +43,7 @@ RANGES = {
     "length_penalty": (-10.0, 10.0),
     "seed": (0, 2**64 - 1),
 }
+MOST = 2**31 - 1  # largest length or count
 MAY_BE_NONE = {"max_new_tokens", "top_k", "top_p", "seed"}
 
 
@@ -33,22 +52,24 @@ def complain(error):
     print("error:", printable(error, keep="\n\t"), file=sys.stderr)
 
 
-def checks_flags(function):
+def checks_flags(function: Function) -> Function:
     """Decorates a function to raise if an argument whose default is a bool is not a bool.
 
     A string such as "no" would otherwise count as True.
     """
 
-    @functools.wraps(function)
-    def checked(*args, **kwargs):
-        check_flags(checked.flags, dict(zip(checked.flags, args, strict=False)) | kwargs)
-        return function(*args, **kwargs)
-
-    checked.flags = {
+    flags = {
         name: isinstance(parameter.default, bool)
         for name, parameter in inspect.signature(function).parameters.items()
     }
-    return checked
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        check_flags(flags, dict(zip(flags, args, strict=False)) | kwargs)
+        return function(*args, **kwargs)
+
+    wrapper: Any = functools.wraps(function)(checked)
+    wrapper.flags = flags
+    return wrapper
 
 
 def check_flags(flags, values):

@@ -12,6 +12,43 @@ import keras
 import numpy as np
 from keras import ops
 
+__all__ = [
+    "Recorded",
+    "all_finite",
+    "assign_rows",
+    "by_rows",
+    "clip_by_global_norm",
+    "compiled",
+    "compiled_by_shape",
+    "compiles_loops",
+    "cond_with_variables",
+    "copy_values",
+    "current_values",
+    "dense_gradient",
+    "each_row_once",
+    "empty",
+    "fast_dropout",
+    "fused_adam",
+    "fused_layer_norm",
+    "gelu",
+    "is_concrete",
+    "last_state",
+    "may_be_fused",
+    "mean_in_forward_pass",
+    "predict_without_xla",
+    "random_state",
+    "replicas",
+    "set_random_state",
+    "set_to_zero",
+    "small_tensors",
+    "trains_functionally",
+    "value_and_gradients",
+    "where",
+    "without_gradients",
+    "without_mapping",
+    "write_at",
+]
+
 BACKEND = keras.backend.backend()
 if BACKEND == "tensorflow":
     import tensorflow as tf

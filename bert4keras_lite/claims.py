@@ -12,6 +12,8 @@ from keras.src.backend.common import global_state
 from .backend import small_tensors
 from .parsing import shown
 
+__all__ = ["allocate", "check_memory", "check_names", "unallocated"]
+
 FREE = 8 << 20  # bytes that variables may take in any file
 THRESHOLDS = 100_000  # of a metric, which keeps them in a list
 TENSORS = 48 << 20  # bytes at a time, where PyTorch computes with values to infer a shape

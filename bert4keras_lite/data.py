@@ -4,22 +4,46 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from .arguments import check_number, checks_flags, expected_number
+from .arguments import MOST, check_number, checks_flags, expected_number
 from .parsing import FREE, excerpt, naming, parse_json, read_json, read_lines, shown, size_of
+from .types import PathLike
 
-MOST = 2**31 - 1  # largest length or count
+__all__ = [
+    "Batches",
+    "Question",
+    "choose_buckets",
+    "next_token_labels",
+    "pad_samples",
+    "read_columns",
+    "read_json_lines",
+    "read_splits",
+    "read_squad",
+    "read_tsv",
+    "sequence_padding",
+    "text_segmentate",
+    "truncate_sequences",
+]
+
 _SLOT = 24  # bytes of memory for an entry of a growing list, besides the item
 
 
-def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtype=None):
+def sequence_padding(
+    inputs: Sequence,
+    length: int | Sequence[int] | None = None,
+    value: Any = 0,
+    seq_dims: int = 1,
+    mode: str = "post",
+    dtype: Any = None,
+) -> np.ndarray:
     """Pads sequences to a common length, as one array.
 
     Args:
@@ -55,10 +79,10 @@ def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtyp
         )
     sequences = [_to_arrays(x, seq_dims) for x in inputs]
     if length is None:
-        length = np.max([_extents(x, seq_dims) for x in sequences], axis=0)
+        length = np.max([_extents(x, seq_dims) for x in sequences], axis=0).tolist()
     for number in np.ravel(length):
         check_number("length", number, 0, MOST)
-    length = np.broadcast_to(length, seq_dims)
+    extents = np.broadcast_to(length, seq_dims)
 
     specs = {spec for x in sequences for spec in _specs(x, seq_dims)}
     trailing = {shape for shape, _ in specs} or {()}
@@ -70,7 +94,7 @@ def sequence_padding(inputs, length=None, value=0, seq_dims=1, mode="post", dtyp
     if dtype is None:
         dtype = np.result_type(*{dtype for _, dtype in specs} or {np.asarray(value).dtype})
     _check_value(value, np.dtype(dtype))
-    padded = np.full((len(sequences), *length, *trailing.pop()), value, dtype)
+    padded = np.full((len(sequences), *extents, *trailing.pop()), value, dtype)
     for target, sequence in zip(padded, sequences, strict=True):
         _fill(target, sequence, seq_dims, mode)
     return padded
@@ -144,7 +168,9 @@ def _fill(target, x, depth, mode):
             _fill(row, child, depth - 1, mode)
 
 
-def truncate_sequences(maxlen, indices, *sequences):
+def truncate_sequences(
+    maxlen: int, indices: int | list[int] | tuple[int, ...], *sequences: list
+) -> list[list]:
     """Truncates sequences until their total length is at most `maxlen`.
 
     Items are removed one at a time from the sequence that is longest at that point (the first of
@@ -172,28 +198,31 @@ def truncate_sequences(maxlen, indices, *sequences):
     for sequence in sequences:
         if not isinstance(sequence, list | None):
             raise ValueError(f"sequences: expected lists, got {shown(sequence)}.")
-    sequences = [s for s in sequences if s]
+    kept = [s for s in sequences if s]
     if not isinstance(indices, (list, tuple)):
-        indices = [indices] * len(sequences)
-    if len(indices) < len(sequences):
+        indices = [indices] * len(kept)
+    if len(indices) < len(kept):
         raise ValueError(
-            f"indices={shown(indices)}: expected one index for each of {len(sequences)} sequences."
+            f"indices={shown(indices)}: expected one index for each of {len(kept)} sequences."
         )
     for index in indices:
         check_number("indices", index, -MOST, MOST)
-    for _ in range(sum(map(len, sequences)) - maxlen):
-        longest = max(range(len(sequences)), key=lambda i: len(sequences[i]))
-        sequence, index = sequences[longest], indices[longest]
+    for _ in range(sum(map(len, kept)) - maxlen):
+        longest = max(range(len(kept)), key=lambda i: len(kept[i]))
+        sequence, index = kept[longest], indices[longest]
         if not -len(sequence) <= index < len(sequence):
             raise ValueError(
-                f"indices={shown(indices)}: expected one of the {len(sequence)} items of a sequence."
+                f"indices={shown(indices)}: expected one of the {len(sequence)} items of a"
+                " sequence."
             )
         sequence.pop(index)
-    return sequences
+    return kept
 
 
 @checks_flags
-def text_segmentate(text, maxlen, seps="\n", strips=None, truncate=True):
+def text_segmentate(
+    text: str, maxlen: int, seps: str = "\n", strips: str | None = None, truncate: bool = True
+) -> list[str]:
     """Splits a text at its strongest separators into pieces of at most `maxlen` characters.
 
     The text is split at the first separator, and pieces that are still too long at the next one.
@@ -212,7 +241,8 @@ def text_segmentate(text, maxlen, seps="\n", strips=None, truncate=True):
 
     Example:
     ```python
-    text_segmentate("今天下雨。我们在家看书，喝茶。", 8, "。，")  # ["今天下雨。", "我们在家看书，", "喝茶。"]
+    text_segmentate("今天下雨。我们在家看书，喝茶。", 8, "。，")
+    # ["今天下雨。", "我们在家看书，", "喝茶。"]
     ```
     """
     check_number("maxlen", maxlen, 1, MOST)
@@ -243,7 +273,9 @@ def text_segmentate(text, maxlen, seps="\n", strips=None, truncate=True):
 
 
 @checks_flags
-def read_tsv(path, types=(str, int), header=False):
+def read_tsv(
+    path: PathLike, types: Sequence[Callable[[str], Any]] = (str, int), header: bool = False
+) -> list[tuple]:
     """Reads a file of tab-separated columns, such as `text TAB label`.
 
     Args:
@@ -374,7 +406,7 @@ def read_columns(path: str | Path, separator: str | None = None) -> list[list[li
         lines = read_lines(path, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected text in UTF-8, got {error!s:.200}.") from None
-    sentences = [[]]
+    sentences: list[list[list[str]]] = [[]]
     for line in (line.rstrip("\r") for line in lines):
         if line:
             sentences[-1].append(line.split(separator))
@@ -470,7 +502,8 @@ def read_splits(path: str | Path, read: Callable[[Path], list]) -> dict[str, lis
     samples = read_splits("ocnli", read_json_lines)
     ```
     """
-    path, splits = Path(path), {}
+    path = Path(path)
+    splits: dict[str, list] = {}
     if not path.exists():
         raise ValueError(f"{path}: expected a file or a directory, got a path that does not exist.")
     if not path.is_dir():
@@ -482,7 +515,7 @@ def read_splits(path: str | Path, read: Callable[[Path], list]) -> dict[str, lis
     for file in files:
         for split, names in SPLITS.items():
             if names & set(re.split("[._-]", file.name)):
-                splits[split] = read(file) or splits.get(split)
+                splits[split] = read(file) or splits.get(split, [])
     for split in ("train", "valid"):
         if not splits.get(split):
             raise ValueError(
@@ -514,7 +547,9 @@ def _cut(path, read):
     return {"train": samples[:first], "valid": samples[first:second], "test": samples[second:]}
 
 
-def choose_buckets(lengths, max_buckets=8, multiple=8):
+def choose_buckets(
+    lengths: Sequence[int] | np.ndarray, max_buckets: int = 8, multiple: int = 8
+) -> list[int]:
     """Chooses bucket lengths that minimize padding.
 
     Args:
@@ -533,14 +568,14 @@ def choose_buckets(lengths, max_buckets=8, multiple=8):
     """
     check_number("max_buckets", max_buckets, 1, MOST)
     check_number("multiple", multiple, 1, MOST)
-    lengths = np.asarray(lengths)
-    if lengths.ndim != 1 or not lengths.size or lengths.dtype.kind not in "iu":
-        raise ValueError(f"lengths={shown(lengths)}: expected integers, one for each sample.")
-    lengths = np.maximum(lengths, 1)
-    longest = int(lengths.max())
+    array = np.asarray(lengths)
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iu":
+        raise ValueError(f"lengths={shown(array)}: expected integers, one for each sample.")
+    array = np.maximum(array, 1)
+    longest = int(array.max())
     while longest > 256 * multiple:
         multiple *= 2
-    sizes, counts = np.unique(-(-lengths // multiple) * multiple, return_counts=True)
+    sizes, counts = np.unique(-(-array // multiple) * multiple, return_counts=True)
     sizes = np.minimum(sizes, longest)
     samples = np.concatenate([[0], np.cumsum(counts)])
     # tokens[i, j]: number of tokens if the samples of sizes i..j are padded to size j
@@ -562,7 +597,7 @@ def choose_buckets(lengths, max_buckets=8, multiple=8):
     return buckets[::-1]
 
 
-def pad_samples(samples, length):
+def pad_samples(samples: list, length: int) -> Any:
     """Collates samples into a batch: pads sequences, and stacks everything else.
 
     Args:
@@ -673,8 +708,8 @@ def _padded(samples, length, sequences, path=()):
     if array.dtype.kind not in "biuf":
         other = next(x for x in samples if np.asarray(x).dtype.kind not in "biuf")
         raise ValueError(
-            f"samples, part {_named([path])}: expected numbers, got {other!r:.80}. Remove it from the "
-            "samples, or give Batches a collate function."
+            f"samples, part {_named([path])}: expected numbers, got {other!r:.80}. Remove it from"
+            " the samples, or give Batches a collate function."
         )
     kind = array.dtype.kind
     if kind == "u" and array.dtype.itemsize > 2:  # pictures stay bytes
@@ -780,15 +815,15 @@ class Batches(keras.utils.PyDataset):
     @checks_flags
     def __init__(
         self,
-        data,
-        batch_size=32,
-        collate=None,
-        shuffle=False,
-        seed=None,
-        buckets=None,
-        length=None,
-        **kwargs,
-    ):
+        data: Sequence,
+        batch_size: int = 32,
+        collate: Callable[[list, int], Any] | None = None,
+        shuffle: bool = False,
+        seed: int | None = None,
+        buckets: int | Sequence[int] | None = None,
+        length: Callable[[Any], int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if not hasattr(data, "__getitem__") or isinstance(data, str | dict) or len(data) == 0:
             raise ValueError(
@@ -851,24 +886,24 @@ class Batches(keras.utils.PyDataset):
             plan[1], plan[other] = plan[other], plan[1]
         self._batches, self._padded_lengths = map(list, zip(*plan, strict=True))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Any:
         samples = [self.data[i] for i in self._batches[index]]
         return self.collate(samples, self._padded_lengths[index])
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         if self.shuffle:
             self.epoch += 1
             self._arrange()
 
     @property
-    def order(self):
+    def order(self) -> np.ndarray:
         """The indices of the samples in the order of this epoch's batches."""
         return np.concatenate(self._batches)
 
-    def restore(self, predictions):
+    def restore(self, predictions: Any) -> Any:
         """Reorders predictions from the order of the batches to the order of the data.
 
         Args:
@@ -893,7 +928,7 @@ class Batches(keras.utils.PyDataset):
         return predictions[back]
 
     @property
-    def num_tokens(self):
+    def num_tokens(self) -> int:
         """The number of tokens in this epoch's batches, padding included."""
         if self.lengths is None:
             raise ValueError("the length of the samples is not known: give Batches a length.")
@@ -903,9 +938,10 @@ class Batches(keras.utils.PyDataset):
         )
 
     @property
-    def padding_share(self):
+    def padding_share(self) -> float:
         """The fraction of `num_tokens` that is padding, from 0 to 1."""
-        return 1 - float(self.lengths.sum()) / self.num_tokens
+        num_tokens = self.num_tokens  # an error if the lengths are not known
+        return 1 - float(np.sum(np.asarray(self.lengths))) / num_tokens
 
 
 def _fit_buckets(buckets, lengths):

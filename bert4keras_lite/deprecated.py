@@ -3,6 +3,8 @@
 import warnings
 from importlib import import_module
 
+__all__ = ["moved"]
+
 
 def moved(module, homes):
     """Makes the `__getattr__` of a module whose names have moved.

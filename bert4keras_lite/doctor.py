@@ -2,5 +2,6 @@
 
 from .deprecated import moved
 
-_NAMES = ("SENTENCES", "Reading", "Report", "examine")
-__getattr__ = moved(__name__, dict.fromkeys(_NAMES, "applications.doctor"))
+_HOMES = dict.fromkeys(("SENTENCES", "Reading", "Report", "examine"), "applications.doctor")
+__all__ = sorted(_HOMES)
+__getattr__ = moved(__name__, _HOMES)

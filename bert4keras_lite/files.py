@@ -34,7 +34,19 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows, where the rest of an interrupted save is not removed
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "IncompleteSaveError",
+    "SaveError",
+    "complete",
+    "discard",
+    "final",
+    "replacing",
+    "saving",
+    "tidy",
+    "write_text",
+]
 
 STAGE, COMMITTED = ".saving-", ".saved-by-bert4keras_lite"
 MOST = 10_000  # maximum number of files of a save

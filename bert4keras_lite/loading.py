@@ -5,6 +5,7 @@ import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras.src.saving import saving_lib
@@ -18,11 +19,17 @@ from .checkpoints.base import MappedFile, reading
 from .checkpoints.keras_file import read_keras
 from .checkpoints.zip_file import open_zip, read_member
 from .claims import allocate, check_memory, check_names, unallocated
-from .configs import ARCHITECTURES, HEADS, Config, config_in, heads_among, read_config
+from .configs import ARCHITECTURES, Config, config_in
+from .configs.published import read_config
+from .configs.weights import HEADS, heads_among
 from .files import complete
-from .layers import TokenEmbedding, get_activation
+from .layers import TokenEmbedding
+from .layers.base import get_activation
 from .models import Transformer, class_for
 from .parsing import parse_json, shown
+from .types import PathLike
+
+__all__ = ["load_model", "read_keras_model", "transformer_of"]
 
 # arguments of layers that may differ from the config (they can change later, or are in no config);
 # and sizes, the only arguments that are reliable in configs of version 0.1.0
@@ -34,7 +41,13 @@ SIZES = {"input_dim", "output_dim", "units", "num_heads"}
 
 
 @checks_flags
-def load_model(path, compile=True, custom_objects=None, prefix=None, return_keras_model=True):
+def load_model(
+    path: PathLike,
+    compile: bool = True,
+    custom_objects: dict[str, Any] | None = None,
+    prefix: str | None = None,
+    return_keras_model: bool = True,
+) -> Any:
     """Loads a model saved by `model.save` or `Transformer.save_checkpoint`, with its `Transformer`.
 
     Like `keras.saving.load_model`, with the layers, losses and optimizers of this toolkit

@@ -17,9 +17,17 @@ from keras import ops
 from .arguments import checks_flags
 from .patterns import search
 
+__all__ = ["enable_lora", "folded", "merge_lora", "own_variables", "reset_lora"]
+
 
 @checks_flags
-def enable_lora(model, rank, pattern=None, alpha=None, train_bias=False):
+def enable_lora(
+    model: keras.Model,
+    rank: int,
+    pattern: str | None = None,
+    alpha: float | None = None,
+    train_bias: bool = False,
+) -> list[str]:
     """Freezes a model and adds trainable low-rank products to some of its kernels.
 
     A kernel `W` becomes `W + alpha / rank * A B`, where `A` is `(inputs, rank)`, initialized
@@ -101,7 +109,7 @@ def _targets(model):
     }
 
 
-def merge_lora(model):
+def merge_lora(model: keras.Model) -> None:
     """Merges the products into the kernels, and makes the weights that LoRA froze trainable again.
 
     The model computes the same as before, up to rounding, as fast as without LoRA. Compile it again

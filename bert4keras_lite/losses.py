@@ -8,16 +8,32 @@ model's precision. An integer label of -1 is ignored: the loss there is 0, witho
 masked, so that the mean that Keras takes is over the other labels.
 """
 
-import keras
+from collections.abc import Sequence
+
 import numpy as np
 from keras import ops
 from keras.src.backend import get_keras_mask, set_keras_mask
 
 from .arguments import check_number, checks_flags
 from .backend import is_concrete
+from .layers.base import register
 from .layers.values import check_shape, integer_labels, raise_or_nan, value_range
+from .types import Tensor
 
-register = keras.saving.register_keras_serializable("bert4keras_lite")
+__all__ = [
+    "cosent",
+    "electra_loss",
+    "electra_losses",
+    "focal",
+    "info_nce",
+    "label_smoothed",
+    "masked_mean",
+    "multilabel_categorical_crossentropy",
+    "projected_crossentropy",
+    "sequence_crossentropy",
+    "simcse",
+    "sparse_multilabel_categorical_crossentropy",
+]
 
 NEG_INF = -1e9  # finite, and smaller than any logit
 MASKED_LOGIT = -2.9e4  # greater than the logit of masked spans of `GlobalPointer`, float16 too
@@ -32,7 +48,7 @@ RANGES = {
 }
 
 
-def masked_mean(values, counted=None):
+def masked_mean(values: Tensor, counted: Tensor | None = None) -> Tensor:
     """Returns the mean of the values that count; 0 if none does.
 
     Args:
@@ -57,7 +73,7 @@ def masked_mean(values, counted=None):
 
 
 @register
-def sequence_crossentropy(y_true, y_pred, weights=None):
+def sequence_crossentropy(y_true: Tensor, y_pred: Tensor, weights: Tensor | None = None) -> Tensor:
     """Computes the cross entropy of integer labels, such as the next token at each position.
 
     Computed as the log-sum-exp of the logits minus the logit of the label, without probabilities.
@@ -84,7 +100,7 @@ def sequence_crossentropy(y_true, y_pred, weights=None):
 
 
 @register
-def label_smoothed(y_true, y_pred, smoothing=0.1):
+def label_smoothed(y_true: Tensor, y_pred: Tensor, smoothing: float = 0.1) -> Tensor:
     """Computes the cross entropy with label smoothing.
 
     Args:
@@ -105,7 +121,9 @@ def label_smoothed(y_true, y_pred, smoothing=0.1):
 
 
 @register
-def focal(y_true, y_pred, gamma=2.0, alpha=None):
+def focal(
+    y_true: Tensor, y_pred: Tensor, gamma: float = 2.0, alpha: Sequence[float] | None = None
+) -> Tensor:
     """Computes the focal loss: cross entropy that down-weights examples classified well.
 
     `-alpha_t (1 - p_t) ** gamma log(p_t)`, where `p_t` is the probability of the true class.
@@ -137,7 +155,14 @@ def focal(y_true, y_pred, gamma=2.0, alpha=None):
     return _mask_ignored(losses, labels)
 
 
-def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096):
+def projected_crossentropy(
+    y_true: Tensor,
+    x: Tensor,
+    table: Tensor,
+    bias: Tensor | None = None,
+    weights: Tensor | None = None,
+    chunk: int = 4096,
+) -> Tensor:
     """Computes `sequence_crossentropy` of the logits `x @ table.T + bias` in chunks, to save
     memory.
 
@@ -183,7 +208,7 @@ def projected_crossentropy(y_true, x, table, bias=None, weights=None, chunk=4096
 
 
 @register
-def multilabel_categorical_crossentropy(y_true, y_pred):
+def multilabel_categorical_crossentropy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Computes a multi-label loss (ZLPR): classes with a logit above 0 are predicted.
 
     `log(1 + sum of e^s over the negative classes) + log(1 + sum of e^-s over the positive ones)`:
@@ -230,7 +255,9 @@ def multilabel_categorical_crossentropy(y_true, y_pred):
 
 @register
 @checks_flags
-def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
+def sparse_multilabel_categorical_crossentropy(
+    y_true: Tensor, y_pred: Tensor, mask_zero: bool = False
+) -> Tensor:
     """Computes `multilabel_categorical_crossentropy` from the ids of the positive classes.
 
     The negative classes are summed directly, where bert4keras subtracts the positive ones from the
@@ -268,7 +295,7 @@ def sparse_multilabel_categorical_crossentropy(y_true, y_pred, mask_zero=False):
 
 
 @register
-def cosent(y_true, y_pred, scale=20.0):
+def cosent(y_true: Tensor, y_pred: Tensor, scale: float = 20.0) -> Tensor:
     """Computes the CoSENT loss, which orders cosine similarities as the labels.
 
     `log(1 + sum of e^(scale (cos_j - cos_i)) over all i, j with label_i > label_j)`.
@@ -304,7 +331,7 @@ def cosent(y_true, y_pred, scale=20.0):
 
 
 @register
-def info_nce(y_true, y_pred, temperature=0.05):
+def info_nce(y_true: Tensor, y_pred: Tensor, temperature: float = 0.05) -> Tensor:
     """Computes the InfoNCE loss of each vector's key against all other keys of the batch.
 
     Args:
@@ -332,7 +359,7 @@ def info_nce(y_true, y_pred, temperature=0.05):
 
 
 @register
-def simcse(y_true, y_pred, temperature=0.05):
+def simcse(y_true: Tensor, y_pred: Tensor, temperature: float = 0.05) -> Tensor:
     """Computes the SimCSE loss of two vectors of each text, obtained with different dropout.
 
     Args:
@@ -350,7 +377,9 @@ def simcse(y_true, y_pred, temperature=0.05):
     return nan_where_wrong(info_nce(y_pred[1::2], y_pred[::2], temperature))
 
 
-def electra_loss(y_true, y_pred, weight=50.0):
+def electra_loss(
+    y_true: Sequence[Tensor], y_pred: Sequence[Tensor], weight: float = 50.0
+) -> Tensor:
     """Returns the generator's loss plus `weight` times the discriminator's.
 
     Args:

@@ -7,7 +7,31 @@ that format stores the variables in another way. For each role, `ROLES` lists th
 layer, how the name of each ends in a checkpoint, and how its array is stored there.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+__all__ = [
+    "ACTIVATIONS_HF",
+    "BERT_KEYS",
+    "CONFIG_GEOMETRY",
+    "CONFIG_KEYS",
+    "CONFIG_NOTES",
+    "CONFIG_ONLY",
+    "COPIES",
+    "GPT_KEYS",
+    "NAMED_HF",
+    "NAMED_HF_GPT",
+    "OPTIONAL",
+    "OTHER_ARCHITECTURES",
+    "OTHER_CLASS",
+    "PAD_TOKEN_KEY",
+    "ROBERTA_HEAD",
+    "ROLES",
+    "ROPE_ONLY",
+    "SKIPPABLE",
+    "T5_KEYS",
+    "TIED_HEADS",
+    "WEIGHTS",
+]
 
 
 class Storage(NamedTuple):
@@ -21,6 +45,10 @@ class Storage(NamedTuple):
     transpose: bool = False
     per_token: bool = False
 
+
+# names of a layer in a format, and a row of a table: role, layer path, TensorFlow, Hugging Face
+Names: TypeAlias = str | tuple[str, ...] | None
+Row: TypeAlias = tuple[str, str, Names, Names]
 
 SAME = Storage()
 TRANSPOSE = Storage(transpose=True)
@@ -36,7 +64,7 @@ _CONDITION_HF = [(name, ["." + name.replace("/", ".")], SAME) for name in OPTION
 _QKV = ["query", "key", "value"]
 
 # role -> (variable, endings, storage[, (index, count) of the equal parts of the last axis])
-ROLES = {
+ROLES: dict[str, dict[str, list[tuple]]] = {
     "tf": {
         "tokens": [("embeddings", [""], PER_TOKEN)],
         "tokens_out": [("embeddings", ["/kernel"], PER_TOKEN_TRANSPOSE)],
@@ -85,7 +113,7 @@ ROLES["keras"] = {
 }
 
 # family -> its table; `configs/architectures.py` has the rest of what a family is
-WEIGHTS = {}
+WEIGHTS: dict[str, list[Row]] = {}
 
 # ---------------------------------------------------------------- BERT, and families named like it
 
@@ -425,7 +453,7 @@ UER_EMBEDDINGS = [
 ]
 
 # Keys that change the architecture -> the values that this toolkit implements; or the type of the
-# value, where `configs.translate` decides which values it supports.
+# value, where `configs.published.translate` decides which values it supports.
 CONFIG_ONLY = {
     "model_type": str,
     "architectures": list,

@@ -6,7 +6,7 @@ standard one takes a sentence without spaces for a single word.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
@@ -14,6 +14,19 @@ import numpy as np
 import regex
 
 from .parsing import shown
+
+__all__ = [
+    "Scores",
+    "bio_spans",
+    "bleu",
+    "characters",
+    "cmrc_scores",
+    "rouge",
+    "span_scores",
+    "spearman",
+    "triple_scores",
+    "words",
+]
 
 CHARACTERS = regex.compile(
     r"\p{Latin}[\p{Latin}\p{M}]*(?:['’]\p{Latin}+)*"  # a Latin word
@@ -44,20 +57,20 @@ class Scores:
     by_type: dict = field(default_factory=dict)
 
     @property
-    def precision(self):
+    def precision(self) -> float:
         return self.correct / self.predicted if self.predicted else float(not self.true)
 
     @property
-    def recall(self):
+    def recall(self) -> float:
         return self.correct / self.true if self.true else float(not self.predicted)
 
     @property
-    def f1(self):
+    def f1(self) -> float:
         total = self.true + self.predicted
         return 2 * self.correct / total if total else 1.0
 
 
-def span_scores(true, predicted):
+def span_scores(true: Sequence[Iterable[tuple]], predicted: Sequence[Iterable[tuple]]) -> Scores:
     """Computes precision, recall and F1 of spans; start, end and type must all be correct.
 
     Args:
@@ -78,7 +91,7 @@ def span_scores(true, predicted):
     return _scores(true, predicted, type_at=2)
 
 
-def triple_scores(true, predicted):
+def triple_scores(true: Sequence[Iterable[tuple]], predicted: Sequence[Iterable[tuple]]) -> Scores:
     """Computes precision, recall and F1 of relations; all three parts must be correct.
 
     Args:
@@ -132,7 +145,7 @@ def _pairs(true, predicted):
     return zip(true, predicted, strict=True)
 
 
-def bio_spans(tags):
+def bio_spans(tags: Sequence[str]) -> set[tuple[int, int, str]]:
     """Returns the spans marked by tags in BIO, BIOES, BMES or similar schemes.
 
     As in the CoNLL evaluation, a span also begins where an `I` (`M`, `E`) follows `O` or another
@@ -154,7 +167,7 @@ def bio_spans(tags):
     """
     if not isinstance(tags, Iterable):
         raise ValueError(f"tags={shown(tags)}: expected a list of the tags of one text.")
-    spans, start, open_type = set(), None, None
+    spans, start, open_type = set(), -1, ""  # -1: outside of a span
     for i, tag in enumerate([*tags, "O"]):
         prefix, type_ = (tag[:1], tag[2:]) if isinstance(tag, str) else ("", "")
         if prefix not in tuple("BIMESO") or (tag[1:] and tag[1] not in "-_"):
@@ -162,14 +175,14 @@ def bio_spans(tags):
                 f"tag {i} is {shown(tag)}; expected B, I, M, E, S or O, and for all but O a type "
                 "after a hyphen, such as 'B-PER'."
             )
-        if start is not None and (prefix in "BSO" or type_ != open_type):
+        if start >= 0 and (prefix in "BSO" or type_ != open_type):
             spans.add((start, i, open_type))
-            start = None
-        if prefix != "O" and start is None:
+            start = -1
+        if prefix != "O" and start < 0:
             start, open_type = i, type_
         if prefix in "ES":
             spans.add((start, i + 1, open_type))
-            start = None
+            start = -1
     return spans
 
 
@@ -246,7 +259,7 @@ def _ranks(values):
     return (np.cumsum(counts) - (counts - 1) / 2)[index]
 
 
-def characters(text):
+def characters(text: str) -> list[str]:
     """Splits a text into Chinese characters, punctuation marks, Latin words and numbers.
 
     Example:
@@ -256,7 +269,7 @@ def characters(text):
     return CHARACTERS.findall(_text(text))
 
 
-def words(text):
+def words(text: str) -> list[str]:
     """Splits a text into words with jieba."""
     from .tokenizers.words import jieba_new_words
 
@@ -269,7 +282,11 @@ def _text(value):
     return value
 
 
-def bleu(true, predicted, segment=characters):
+def bleu(
+    true: Sequence[str | list[str]],
+    predicted: Sequence[str],
+    segment: Callable[[str], list[str]] = characters,
+) -> float:
     """Computes corpus-level BLEU with `sacrebleu`.
 
     Args:
@@ -296,7 +313,11 @@ def bleu(true, predicted, segment=characters):
     return metric.corpus_score(texts, streams).score if texts else 0.0
 
 
-def rouge(true, predicted, segment=characters):
+def rouge(
+    true: Sequence[str | list[str]],
+    predicted: Sequence[str],
+    segment: Callable[[str], list[str]] = characters,
+) -> dict[str, float]:
     """Computes ROUGE-1, ROUGE-2 and ROUGE-L with `rouge-score`: the mean F1 over the texts.
 
     Args:

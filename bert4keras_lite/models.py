@@ -1,20 +1,20 @@
 """Transformer models as Keras graphs, built from a config and a checkpoint.
 
-A family is a row of differences from BERT, and so is an application (`configs/architectures.py`). `Transformer`
-builds the graph that these two rows and the published config describe. The result is an ordinary
-functional `keras.Model`.
+A family is a row of differences from BERT, and so is an application (`configs/architectures.py`).
+`Transformer` builds the graph that these two rows and the published config describe. The result is
+an ordinary functional `keras.Model`.
 """
 
 import inspect
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
@@ -23,33 +23,29 @@ from keras import ops
 from . import mappings, weights_io
 from .arguments import check_flags, check_options, checks_flags, expected_number
 from .checkpoints.matching import MatchOptions, check_rows
-from .configs import (
-    APPLICATIONS,
-    ARCHITECTURES,
-    HEADS,
-    SOURCE_KEYS,
-    Config,
+from .configs import APPLICATIONS, ARCHITECTURES, Config
+from .configs.config import SOURCE_KEYS, key_of, to_field_names
+from .configs.published import (
     check_adapter,
-    check_family,
-    check_not_roberta,
     check_unknown_keys,
     check_vocabulary,
     find_files,
     gate_of,
-    infer_from_weights,
-    key_of,
-    known_issues,
     moved_padding,
-    recognize,
-    resolve_ambiguities,
-    to_field_names,
-    unmatched_names,
     warn,
 )
+from .configs.recognition import (
+    check_family,
+    check_not_roberta,
+    infer_from_weights,
+    known_issues,
+    recognize,
+    resolve_ambiguities,
+    unmatched_names,
+)
+from .configs.weights import HEADS
 from .hub import local_directory
 from .layers import (
-    ATTENTIONS,
-    NORMS,
     AttentionBias,
     Dropout,
     LayerNormalization,
@@ -61,15 +57,20 @@ from .layers import (
     ScaleOffset,
     TokenEmbedding,
     TransformerBlock,
-    WeightInitializer,
-    activation_name,
-    deferred_initialization,
-    get_activation,
 )
+from .layers.base import WeightInitializer, activation_name, deferred_initialization, get_activation
+from .layers.blocks import ATTENTIONS, NORMS
+from .layers.cache import Cache
 from .parsing import shown
+from .types import PathLike, Shape, Tensor
+
+if TYPE_CHECKING:
+    from .tokenizers import TokenizerBase
+
+__all__ = ["Config", "EncoderDecoder", "Transformer", "build_transformer_model", "class_for"]
 
 # a `Transformer`, and the condition that it has now: see `Transformer.conditioned`
-CONDITIONED = ContextVar("CONDITIONED", default=(None, None))
+CONDITIONED: ContextVar[tuple[Any, Any]] = ContextVar("CONDITIONED", default=(None, None))
 RENAMED = {"draw": "build_graph", "heads": "output_heads"}  # name in version 0.1 -> name now
 
 
@@ -116,16 +117,16 @@ class Transformer:
     @checks_flags
     def __init__(
         self,
-        config,
-        layer_norm_cond=None,
-        layer_norm_cond_hidden_size=None,
-        layer_norm_cond_hidden_act=None,
-        additional_input_layers=None,
-        layers=None,
-        prefix=None,
-        remat=False,
-        name=None,
-    ):
+        config: Config,
+        layer_norm_cond: Tensor | None = None,
+        layer_norm_cond_hidden_size: int | None = None,
+        layer_norm_cond_hidden_act: str | Callable | None = None,
+        additional_input_layers: Tensor | list[Tensor] | None = None,
+        layers: dict[str, keras.Layer] | None = None,
+        prefix: str | None = None,
+        remat: bool = False,
+        name: str | None = None,
+    ) -> None:
         self.config = config
         self.remat = remat
         more_inputs = [] if additional_input_layers is None else additional_input_layers
@@ -152,9 +153,10 @@ class Transformer:
             **self.common,
         }
         self.layers = dict(layers or {})
-        self.layer_arguments = {}  # name -> arguments of a layer, also for shared layers
+        # name -> arguments of a layer, also for shared layers
+        self.layer_arguments: dict[str, dict] = {}
         self.prefix = prefix or ""
-        self.hidden_states = []
+        self.hidden_states: list[Tensor] = []
 
         self.ids = self.make_inputs()
         self.inputs = [*self.ids.values(), *self.more_inputs]
@@ -165,10 +167,10 @@ class Transformer:
         if isinstance(table, TokenEmbedding) and table.transformer is None:
             table.transformer = json.dumps(self.description(), default=plain_value)
 
-    def description(self):
+    def description(self) -> dict[str, Any]:
         """Returns what `loading.transformer_of` needs to rebuild this `Transformer`, as a dict."""
         values = {f.name: getattr(self.config, f.name) for f in fields(Config)}
-        description = {
+        description: dict[str, Any] = {
             "class": type(self).__name__,
             "config": {name: value for name, value in values.items() if value is not None},
             "prefix": self.prefix,
@@ -180,11 +182,13 @@ class Transformer:
             description["condition"] = [operation.name, index]
         return description
 
-    def keras_model(self, inputs, outputs, name=None):
+    def keras_model(
+        self, inputs: Any, outputs: list[Tensor], name: str | None = None
+    ) -> keras.Model:
         """Makes the `keras.Model` from inputs to outputs; a single output is not in a list."""
         return keras.Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=name)
 
-    def make_inputs(self):
+    def make_inputs(self) -> dict[str, Tensor]:
         """Makes the Keras inputs, each `(batch, length)`, as a dict by name."""
         c = self.config
         names = ["token_ids"]
@@ -194,14 +198,19 @@ class Transformer:
             names.append("position_ids")
         return {name: self.input(name) for name in names}
 
-    def input(self, name, *dims, dtype="int32"):
+    def input(self, name: str, *dims: int, dtype: str = "int32") -> Tensor:
         """Makes or shares a Keras input `(batch, length, *dims)`."""
         name = self.prefix + name
         if name in self.layers:  # when a loaded model is rebuilt
             return self.layers[name].output
         return keras.Input((self.config.sequence_length, *dims), dtype=dtype, name=name)
 
-    def build_graph(self, token_ids, segment_ids=None, position_ids=None):
+    def build_graph(
+        self,
+        token_ids: Tensor,
+        segment_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> list[Tensor]:
         """Builds the graph from inputs to outputs.
 
         Args:
@@ -219,7 +228,7 @@ class Transformer:
 
     draw = build_graph  # its name in version 0.1
 
-    def layer(self, cls, name, **arguments):
+    def layer(self, cls: type, name: str, **arguments: Any) -> Any:
         """Returns the layer of that name: a shared one, or a new `cls(**arguments)`."""
         name = self.prefix + name
         layer = self.layers.get(name)
@@ -232,7 +241,7 @@ class Transformer:
         self.layer_arguments.setdefault(name, arguments)
         return layer
 
-    def dense(self, name, units, activation=None):
+    def dense(self, name: str, units: int, activation: Any = None) -> keras.layers.Dense:
         """Returns a dense layer, with a bias if `config.use_bias`."""
         return self.layer(
             keras.layers.Dense,
@@ -243,14 +252,14 @@ class Transformer:
             kernel_initializer=self.initializer,
         )
 
-    def normalize(self, name, x):
+    def normalize(self, name: str, x: Tensor) -> Tensor:
         """Applies a normalization layer, with the condition if there is one."""
         layer = self.layer(LayerNormalization, name, **self.norm_arguments)
         return layer(x, condition=self.current_condition)
 
     @contextmanager
-    def conditioned(self, condition):
-        """Sets the condition of the normalizations within it, in this thread, to apply layers to data.
+    def conditioned(self, condition: Tensor | None) -> Iterator[None]:
+        """Context that sets the condition of the normalizations, in this thread.
 
         Args:
             condition: tensor `(batch, size)`, or None.
@@ -262,23 +271,25 @@ class Transformer:
             CONDITIONED.reset(token)
 
     @property
-    def current_condition(self):
+    def current_condition(self) -> Tensor | None:
         """Condition of the normalizations: that of `conditioned`, or outside of it the graph's."""
         transformer, condition = CONDITIONED.get()
         return condition if transformer is self else self.condition
 
     @property
-    def initializer(self):
+    def initializer(self) -> WeightInitializer:
         """Initializer of kernels and tables."""
         return WeightInitializer(stddev=self.config.initializer_range)
 
-    def positions(self, token_ids):
+    def positions(self, token_ids: Tensor) -> Tensor:
         """Counts the positions 0, 1, 2, ..., `(1, length)`."""
         c = self.config
         limit = c.max_position if c.position == "learned" and not c.hierarchical_position else None
         return self.layer(Positions, "counted_positions", limit=limit)(token_ids)
 
-    def embed(self, token_ids, positions=None, segment_ids=None):
+    def embed(
+        self, token_ids: Tensor, positions: Tensor | None = None, segment_ids: Tensor | None = None
+    ) -> Tensor:
         """Embeds ids: the sum of token, segment and position embeddings, normalized.
 
         Returns:
@@ -303,11 +314,11 @@ class Transformer:
         return x
 
     @property
-    def token_embedding(self):
+    def token_embedding(self) -> TokenEmbedding:
         """The table of the token embeddings."""
         return self.token_table("token_embedding")
 
-    def token_table(self, name):
+    def token_table(self, name: str) -> TokenEmbedding:
         """Returns a table with one vector per token, for embeddings or, in reverse, for logits."""
         c = self.config
         return self.layer(
@@ -319,7 +330,7 @@ class Transformer:
             embeddings_initializer=self.initializer,
         )
 
-    def added_table(self, name, size, **arguments):
+    def added_table(self, name: str, size: int, **arguments: Any) -> PositionEmbedding:
         """Returns a layer that looks up vectors in a table of `size` rows and adds them."""
         return self.layer(
             PositionEmbedding,
@@ -330,13 +341,19 @@ class Transformer:
             **arguments,
         )
 
-    def attention_bias(self, token_ids, segment_ids=None, attend=None, stack=""):
+    def attention_bias(
+        self,
+        token_ids: Tensor,
+        segment_ids: Tensor | None = None,
+        attend: str | None = None,
+        stack: str = "",
+    ) -> Tensor:
         """Computes the attention mask, as a bias on the attention scores, once for all blocks."""
         layer = self.attention_bias_layer(attend, stack)
         needs_segments = layer.attend == "unilm" or layer.segments_are_tokens
         return layer(token_ids, segment_ids if needs_segments else None)
 
-    def attention_bias_layer(self, attend=None, stack=""):
+    def attention_bias_layer(self, attend: str | None = None, stack: str = "") -> AttentionBias:
         """Returns the layer that computes the attention mask; `attend` replaces the config's."""
         c = self.config
         return self.layer(
@@ -347,7 +364,12 @@ class Transformer:
             segments_are_tokens=c.shared_segment_embeddings,
         )
 
-    def position_context(self, positions, cache_positions=None, key_cache_positions=None):
+    def position_context(
+        self,
+        positions: Tensor,
+        cache_positions: Tensor | None = None,
+        key_cache_positions: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Computes the position arguments of attention, once for all blocks.
 
         Args:
@@ -377,7 +399,15 @@ class Transformer:
             }
         return {}
 
-    def encode(self, x, context, stack="", memory=None, memory_bias=None, caches=None):
+    def encode(
+        self,
+        x: Tensor,
+        context: dict[str, Tensor],
+        stack: str = "",
+        memory: Tensor | None = None,
+        memory_bias: Tensor | None = None,
+        caches: Sequence[dict[str, Cache]] | None = None,
+    ) -> Tensor:
         """Applies the blocks of a stack.
 
         Args:
@@ -406,12 +436,12 @@ class Transformer:
                 self.hidden_states.append(x)
         return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
 
-    def rotary_angles(self, positions):
+    def rotary_angles(self, positions: Tensor) -> Tensor:
         """Computes the angles of rotary position encoding."""
         c = self.config
         return self.layer(RotaryAngles, "rotary", size=c.key_size, base=c.rotary_base)(positions)
 
-    def block(self, name, with_memory=False, first=False):
+    def block(self, name: str, with_memory: bool = False, first: bool = False) -> TransformerBlock:
         """Returns a Transformer block.
 
         Args:
@@ -436,7 +466,7 @@ class Transformer:
             remat=self.remat,
         )
 
-    def output_heads(self, x):
+    def output_heads(self, x: Tensor) -> list[Tensor]:
         """Computes the outputs of the heads of the config, in bert4keras' order.
 
         Args:
@@ -466,7 +496,7 @@ class Transformer:
 
     heads = output_heads  # its name in version 0.1
 
-    def token_scores(self, x):
+    def token_scores(self, x: Tensor) -> Tensor:
         """Computes the logits of the language-model head.
 
         Args:
@@ -483,7 +513,9 @@ class Transformer:
         x = table(x, reverse=True)
         return self.layer(ScaleOffset, "lm_bias", scale=False)(x) if c.lm_bias else x
 
-    def probabilities(self, name, activation, logits, usual="softmax"):
+    def probabilities(
+        self, name: str, activation: Any, logits: Tensor, usual: str = "softmax"
+    ) -> Tensor:
         """Applies the activation of a head, in float32 also under mixed precision.
 
         Args:
@@ -499,24 +531,24 @@ class Transformer:
         )
 
     @property
-    def variables(self):
+    def variables(self) -> dict[str, keras.Variable]:
         """Path (as in `mappings.py`, without `prefix`) -> Keras variable, without LoRA's."""
         return weights_io.variables_of(self)
 
     @property
-    def table(self):
+    def table(self) -> list[tuple]:
         """Table of weight names of the family, from `mappings.py`."""
         return mappings.WEIGHTS[self.config.family]
 
     @checks_flags
     def load_checkpoint(
         self,
-        checkpoint,
-        keep_tokens=None,
-        compound_tokens=None,
-        autoresize_weights=False,
-        ignore_invalid_weights=False,
-    ):
+        checkpoint: PathLike | Mapping[str, np.ndarray],
+        keep_tokens: Sequence[int] | None = None,
+        compound_tokens: Sequence[Sequence[int]] | None = None,
+        autoresize_weights: bool = False,
+        ignore_invalid_weights: bool = False,
+    ) -> set[str]:
         """Loads weights by name: all of them, or none unless `ignore_invalid_weights` is True.
 
         Args:
@@ -538,11 +570,16 @@ class Transformer:
         )
         return weights_io.load(self, checkpoint, options)
 
-    def resized(self, path, array, shape):
+    def resized(self, path: str, array: np.ndarray, shape: Shape) -> np.ndarray:
         """Resizes an array, and scales it so that the magnitude of the block's output is kept."""
         return weights_io.resized(path, array, shape, self.config.hidden_act)
 
-    def save_checkpoint(self, directory, format="tf", vocab=None):
+    def save_checkpoint(
+        self,
+        directory: PathLike,
+        format: str = "tf",
+        vocab: "TokenizerBase | dict[str, int] | None" = None,
+    ) -> None:
         """Saves the weights and the config in a published format.
 
         Saving is atomic: if it is interrupted, the directory has either all old files or all new
@@ -581,7 +618,7 @@ class EncoderDecoder(Transformer):
         Raffel et al., "T5", arXiv 1910.10683.
     """
 
-    def make_inputs(self):
+    def make_inputs(self) -> dict[str, Tensor]:
         inputs = {}
         if self.config.stacks != "decoder":
             inputs["token_ids"] = self.input("token_ids")
@@ -591,11 +628,16 @@ class EncoderDecoder(Transformer):
             inputs["decoder_token_ids"] = self.input("decoder_token_ids")
         return inputs
 
-    def memory_input(self):
+    def memory_input(self) -> Tensor:
         """Makes the input for the outputs of the encoder, `(batch, length, hidden_size)`."""
         return self.input("memory", self.config.hidden_size, dtype=keras.config.floatx())
 
-    def build_graph(self, token_ids=None, decoder_token_ids=None, memory=None):
+    def build_graph(
+        self,
+        token_ids: Tensor | None = None,
+        decoder_token_ids: Tensor | None = None,
+        memory: Tensor | None = None,
+    ) -> list[Tensor]:
         memory_bias = None
         if token_ids is not None:
             memory_bias = self.attention_bias(token_ids, stack="encoder_")
@@ -606,16 +648,18 @@ class EncoderDecoder(Transformer):
             else self.decode(decoder_token_ids, memory, memory_bias)
         )
 
-    draw = build_graph  # its name in version 0.1
+    draw = build_graph  # type: ignore[assignment]  # its name in version 0.1
 
-    def encode_source(self, token_ids, bias):
+    def encode_source(self, token_ids: Tensor, bias: Tensor) -> Tensor:
         """Computes the outputs of the encoder, `(batch, length, hidden_size)`."""
         positions = self.positions(token_ids)
         bias = bias + self.relative_bias("encoder_")(positions, positions)
         x = self.encode(self.embed(token_ids), {"bias": bias}, "encoder_")
         return self.layer(Dropout, "encoder_dropout", rate=self.config.dropout_rate)(x)
 
-    def decode(self, token_ids, memory, memory_bias=None):
+    def decode(
+        self, token_ids: Tensor, memory: Tensor, memory_bias: Tensor | None = None
+    ) -> list[Tensor]:
         """Computes the outputs of the decoder, as a list: see `output_heads`."""
         positions = self.positions(token_ids)
         bias = self.attention_bias(token_ids, attend="lm", stack="decoder_")
@@ -627,15 +671,15 @@ class EncoderDecoder(Transformer):
 
     def decoded(
         self,
-        token_ids,
-        bias,
-        positions,
-        key_positions,
-        memory,
-        memory_bias,
-        source_positions=None,
-        caches=None,
-    ):
+        token_ids: Tensor,
+        bias: Tensor,
+        positions: Tensor,
+        key_positions: Tensor,
+        memory: Tensor,
+        memory_bias: Tensor | None,
+        source_positions: Tensor | None = None,
+        caches: Sequence[dict[str, Cache]] | None = None,
+    ) -> Tensor:
         """Computes the last hidden states of the decoder, `(batch, length, hidden_size)`."""
         relative = self.relative_bias("decoder_", bidirectional=False)
         bias = bias + relative(positions, key_positions)
@@ -647,7 +691,7 @@ class EncoderDecoder(Transformer):
         x = self.layer(Dropout, "decoder_dropout", rate=self.config.dropout_rate)(x)
         return x * self.config.hidden_size**-0.5 if self.config.rescales else x
 
-    def relative_bias(self, stack, bidirectional=True):
+    def relative_bias(self, stack: str, bidirectional: bool = True) -> RelativeBias:
         """Returns the layer of T5's relative position bias, for the encoder or the decoder."""
         c = self.config
         return self.layer(
@@ -661,11 +705,11 @@ class EncoderDecoder(Transformer):
         )
 
     @cached_property
-    def encoder(self):
+    def encoder(self) -> keras.Model:
         return self.keras_model(self.ids["token_ids"], [self.memory])
 
     @cached_property
-    def decoder(self):
+    def decoder(self) -> keras.Model:
         memory, token_ids = self.memory_input(), self.input("decoder_token_ids")
         return self.keras_model([memory, token_ids], self.decode(token_ids, memory))
 
@@ -725,13 +769,13 @@ LOADING_OPTIONS = inspect.signature(Transformer.load_checkpoint).parameters.keys
 
 @checks_flags
 def build_transformer_model(
-    config_path=None,
-    checkpoint_path=None,
-    model="auto",
-    application="encoder",
-    return_keras_model=True,
-    **options,
-):
+    config_path: PathLike | dict | None = None,
+    checkpoint_path: PathLike | Mapping[str, np.ndarray] | None = None,
+    model: str | Config | type = "auto",
+    application: str = "encoder",
+    return_keras_model: bool = True,
+    **options: Any,
+) -> Any:
     """Builds a model and loads a checkpoint.
 
     Args:

@@ -15,6 +15,27 @@ from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+__all__ = [
+    "FREE",
+    "SURROGATES",
+    "RepeatedKeyError",
+    "check_encoding",
+    "excerpt",
+    "expecting",
+    "first_lines",
+    "is_file_name",
+    "listed",
+    "naming",
+    "nearest",
+    "parse_json",
+    "printable",
+    "read_bytes",
+    "read_json",
+    "read_lines",
+    "shown",
+    "size_of",
+]
+
 FREE = 32 << 20  # bytes of memory that reading a description may always take
 MAX_DEPTH = 100  # maximum nesting of lists and objects
 _ITEM = 64  # bytes of the smallest item of a list or object

@@ -12,6 +12,8 @@ import regex
 
 from .parsing import shown
 
+__all__ = ["check_pattern", "search"]
+
 LONGEST = 1000  # characters of an expression
 MOST_REPEATS = 1000  # product of the numbers in braces: `regex` expands such repeats
 SECONDS = 5  # processor time of a search in all names

@@ -3,6 +3,16 @@
 Reference: https://protobuf.dev/programming-guides/encoding.
 """
 
+__all__ = [
+    "FIXED",
+    "MESSAGE",
+    "VARINT",
+    "encode_field",
+    "encode_varint",
+    "read_fields",
+    "read_varint",
+]
+
 VARINT, MESSAGE, FIXED = 0, 2, 5  # wire types: integers, bytes with their length, four bytes
 _WIDTHS = {1: 8, FIXED: 4}  # bytes of a number, by wire type
 

@@ -4,4 +4,5 @@ from .deprecated import moved
 
 _HOMES = dict.fromkeys(("Limits", "create_app", "load", "run"), "applications.serving")
 _HOMES |= dict.fromkeys(("attention_model", "save_tagger"), "pipelines")
+__all__ = sorted(_HOMES)
 __getattr__ = moved(__name__, _HOMES)

@@ -3,6 +3,8 @@
 Uses no framework: a conversion is checked like loading, without Keras.
 """
 
+__all__ = ["shapes_of"]
+
 # variables of the normalizations, for each `Config.norm`; and the normalizations of a block, for
 # each `Config.norm_at`
 _NORMS = {

@@ -1,11 +1,9 @@
 """Spans of characters and of tokens, and windows over long texts; uses no framework."""
 
-from .arguments import check_number
+from .arguments import MOST, check_number
 from .parsing import shown
 
 __all__ = ["character_spans", "sliding_windows", "token_spans"]
-
-MOST = 2**31 - 1  # largest length
 
 
 def token_spans(spans: set, offsets: list) -> set:

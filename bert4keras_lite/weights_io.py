@@ -12,17 +12,21 @@ from keras import ops
 
 from . import mappings
 from .backend import without_mapping
-from .checkpoints import open_checkpoint, saving_checkpoint
+from .checkpoints import open_checkpoint
 from .checkpoints.base import release
 from .checkpoints.dialects import adapt
 from .checkpoints.keras_file import renumbered, under_paths
 from .checkpoints.matching import has_names, layers_of, orthogonally_resize
-from .configs import file_names, match_weights, mismatch_hint, write, write_config
+from .checkpoints.stage import saving_checkpoint
+from .configs.published import file_names, write_config
+from .configs.weights import match_weights, mismatch_hint, write
 from .files import write_text
 from .lora import folded, own_variables, reset_lora
 from .shapes import shapes_of
 from .tokenizers.base import TokenizerBase
 from .tokenizers.wordpiece import vocab_text
+
+__all__ = ["check_names", "is_keras", "load", "opened", "resized", "save", "variables_of"]
 
 # files of weights and configs that `save` writes, in all formats
 WRITTEN = {

@@ -2,9 +2,9 @@
 
     python examples/basic_language_model_cpm_lm.py [--checkpoint DIR] [--text "问题:..."]
 
---checkpoint: CPM-LM's files (https://github.com/TsinghuaAI/CPM-1-Generate); its tokenizer needs jieba
-    and sentencepiece. Without it, tiny-zh-gpt2, which is too small to learn from examples, and
-    continues other texts.
+--checkpoint: CPM-LM's files (https://github.com/TsinghuaAI/CPM-1-Generate); its tokenizer needs
+    jieba and sentencepiece. Without it, tiny-zh-gpt2, which is too small to learn from examples,
+    and continues other texts.
 """
 
 import argparse

@@ -1,11 +1,12 @@
 """Classifies texts longer than those that a BERT can read, by hierarchical positions.
 
-    python examples/basic_long_texts_hierarchical_position.py [--checkpoint DIR] [--data DIR] [--method cut]
+    python examples/basic_long_texts_hierarchical_position.py [--checkpoint DIR]
+        [--data DIR] [--method cut]
 
 BERT has a vector for each of its n positions (512), and none beyond. With
-`hierarchical_position=True`, position i * n + j has a vector computed from those of i and j: n² positions
-from n, of which the first n stay as they were. To compare: `--method cut` truncates texts to n tokens,
-`--method repeat` counts positions from 0 again after each n.
+`hierarchical_position=True`, position i * n + j has a vector computed from those of i and j: n²
+positions from n, of which the first n stay as they were. To compare: `--method cut` truncates texts
+to n tokens, `--method repeat` counts positions from 0 again after each n.
 
 --checkpoint: a Chinese BERT, Google's or Hugging Face's files. Without it, tiny-zh, whose rotary
     positions are replaced by a table of 32 new ones.

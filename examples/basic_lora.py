@@ -2,10 +2,10 @@
 
     python examples/basic_lora.py [--checkpoint DIR] [--data DIR] [--rank 0]
 
-BERT is frozen; products of two narrow matrices are added to its query and value kernels, and trained
-with the classifier. `--rank 0` trains all parameters instead. After the training, the products are
-merged into the kernels, and the result is saved to examples/output/lora: the BERT as a checkpoint that
-any program can read, and the whole model as a Keras file that does not need LoRA.
+BERT is frozen; products of two narrow matrices are added to its query and value kernels, and
+trained with the classifier. `--rank 0` trains all parameters instead. After the training, the
+products are merged into the kernels, and the result is saved to examples/output/lora: the BERT as a
+checkpoint that any program can read, and the whole model as a Keras file that does not need LoRA.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships

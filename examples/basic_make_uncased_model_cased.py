@@ -1,10 +1,11 @@
 """Makes a cased model from an uncased one.
 
-    python examples/basic_make_uncased_model_cased.py [--checkpoint DIR] [--text "Welcome to BEIJING."]
+    python examples/basic_make_uncased_model_cased.py [--checkpoint DIR]
+        [--text "Welcome to BEIJING."]
 
-Every English token gets a capitalized copy, and one in upper case, whose vectors start as copies of its
-own (`compound_tokens`). So the new model starts with the outputs of the old one; what capitals mean is
-learned in fine-tuning. The model is saved to examples/output/cased, in the published form.
+Every English token gets a capitalized copy, and one in upper case, whose vectors start as copies of
+its own (`compound_tokens`). So the new model starts with the outputs of the old one; what capitals
+mean is learned in fine-tuning. The model is saved to examples/output/cased, in the published form.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 """

@@ -1,6 +1,7 @@
 """Fills in masked characters.
 
-    python examples/basic_masked_language_model.py [--checkpoint DIR] [--text "中国的首都是[MASK]京。"]
+    python examples/basic_masked_language_model.py [--checkpoint DIR]
+        [--text "中国的首都是[MASK]京。"]
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 """

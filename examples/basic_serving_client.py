@@ -4,7 +4,8 @@
     python examples/basic_serving_client.py [--address http://127.0.0.1:8000]
 
 If the server requires a token, set the variable BERT4KERAS_LITE_TOKEN, or pass --token.
-Needs `pip install "bert4keras_lite[serve]"`. Tasks that the server's model does not support are skipped.
+Needs `pip install "bert4keras_lite[serve]"`. Tasks that the server's model does not support are
+skipped.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python examples/basic_several_devices.py [--checkpoint DIR] [--data DIR] [--pretend N]
 
-Each device has the whole model and a part of every batch; the gradients are averaged. On JAX this is
-`keras.distribution`, on TensorFlow `tf.distribute`; with both, what is special comes before the model
-is built, and the rest of a script stays as it is. On PyTorch, one device is used: Keras leaves
-`DistributedDataParallel` to the user.
+Each device has the whole model and a part of every batch; the gradients are averaged. On JAX this
+is `keras.distribution`, on TensorFlow `tf.distribute`; with both, what is special comes before the
+model is built, and the rest of a script stays as it is. On PyTorch, one device is used: Keras
+leaves `DistributedDataParallel` to the user.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships

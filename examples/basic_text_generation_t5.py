@@ -1,10 +1,11 @@
 """Fills gaps of any length with T5, or answers from a list.
 
-    python examples/basic_text_generation_t5.py [--checkpoint DIR] [--text "中国的首都是 <extra_id_0>"]
+    python examples/basic_text_generation_t5.py [--checkpoint DIR]
+        [--text "中国的首都是 <extra_id_0>"]
 
---checkpoint: a T5 or mT5 as published by Google or Hugging Face, with its sentencepiece model; a gap is
-    <extra_id_0>, after a space. Without it, a small T5 is trained first, which continues texts:
-    there the gap is always at the end.
+--checkpoint: a T5 or mT5 as published by Google or Hugging Face, with its sentencepiece model; a
+    gap is <extra_id_0>, after a space. Without it, a small T5 is trained first, which continues
+    texts: there the gap is always at the end.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 A classifier learns to tell the texts of train from those of test ("adversarial validation"). Each
 text of train is scored by a model that was trained without it, in folds. If the two cannot be told
-apart (area under the curve near 0.5), any split will do. Otherwise the texts of train that look most
-like test are the better validation set.
+apart (area under the curve near 0.5), any split will do. Otherwise the texts of train that look
+most like test are the better validation set.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train and test files of the reviews bert4keras ships

@@ -2,10 +2,10 @@
 
     python examples/classic_cloze_reading.py [--data DIR] [--epochs N]
 
-The first iFLYTEK cup for Chinese reading comprehension (CMRC 2017, and People's Daily before it) asks
-for the word of a blank. Two bidirectional LSTM layers encode the text before the blank and the text after
-it. The mean of their last states is the query; its dot product with the state at each word is the
-attention score. The probability of a word is the sum of the attention at its positions.
+The first iFLYTEK cup for Chinese reading comprehension (CMRC 2017, and People's Daily before it)
+asks for the word of a blank. Two bidirectional LSTM layers encode the text before the blank and the
+text after it. The mean of their last states is the query; its dot product with the state at each
+word is the attention score. The probability of a word is the sum of the attention at its positions.
 
 --data: a directory with files `*train.doc_query`, `*train.answer`, and the same for `valid` and
     `test`, in it or in subdirectories.
@@ -29,7 +29,7 @@ from bert4keras_lite.training import BestEpoch
 BLANK = "XXXXX"
 
 
-# --- the data --------------------------------------------------------------------------------------
+# --- the data -------------------------------------------------------------------------------------
 
 
 def read_file(path):
@@ -107,7 +107,7 @@ def batches(split, **options):
     )
 
 
-# --- the model -------------------------------------------------------------------------------------
+# --- the model ------------------------------------------------------------------------------------
 
 
 def build(size):
@@ -159,7 +159,7 @@ def accuracy(model, batches):
     )
 
 
-# --- the training ----------------------------------------------------------------------------------
+# --- the training ---------------------------------------------------------------------------------
 
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

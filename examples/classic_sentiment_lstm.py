@@ -8,8 +8,8 @@ As it was done before there were pretrained models:
 - characters: each has a vector that is learned with the rest;
 - words: jieba splits the text, and each word has a learned vector.
 
-The label is predicted from the last state of the LSTM. The number of known units, their number in a text
-and the accuracy are printed.
+The label is predicted from the last state of the LSTM. The number of known units, their number in a
+text and the accuracy are printed.
 
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships
     (sentiment.train.data: text TAB label) or of ChnSentiCorp (train.tsv: label TAB text_a).

@@ -2,14 +2,14 @@
 
     python examples/classic_word2vec.py [--data FILE] [--kinds FILE] [--word 北京 苹果]
 
-Skip-gram predicts the words around a word; CBOW (continuous bag of words) predicts a word from the mean
-of those around it. Both classify whether a word belongs there: the right word, and a few words sampled at
-random (negative sampling). Frequent words are skipped often, and near words count more, as in the
-original.
+Skip-gram predicts the words around a word; CBOW (continuous bag of words) predicts a word from the
+mean of those around it. Both classify whether a word belongs there: the right word, and a few words
+sampled at random (negative sampling). Frequent words are skipped often, and near words count more,
+as in the original.
 
-Printed are the neighbours of some words, the fraction of the five nearest neighbours of a word that are
-of its kind, and the speed. If gensim is installed (pip install gensim), it is measured on the same words
-with the same settings, and once more with as many epochs as its speed allows.
+Printed are the neighbours of some words, the fraction of the five nearest neighbours of a word that
+are of its kind, and the speed. If gensim is installed (pip install gensim), it is measured on the
+same words with the same settings, and once more with as many epochs as its speed allows.
 
 --data: plain text, a sentence a line; jieba splits it into words.
 --kinds: a file with words that belong together on each line. Without it, cities, fruits, and so on.
@@ -47,7 +47,7 @@ parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--learning-rate", type=float, default=5e-3)
 args = parser.parse_args()
 
-# --- the words -------------------------------------------------------------------------------------
+# --- the words ------------------------------------------------------------------------------------
 
 jieba.setLogLevel("ERROR")
 with open(args.data, encoding="utf-8") as file:
@@ -114,7 +114,7 @@ class Windows(keras.utils.PyDataset):
         return (self.given[rows], candidates), right[..., None], counted.astype("float32")
 
 
-# --- the model -------------------------------------------------------------------------------------
+# --- the model ------------------------------------------------------------------------------------
 
 
 def word2vec(bag, epochs):
@@ -172,7 +172,7 @@ def gensim_word2vec(bag, epochs):
     return np.concatenate([np.zeros((1, args.size)), model.wv[known]]), seconds
 
 
-# --- what they are worth ---------------------------------------------------------------------------
+# --- what they are worth --------------------------------------------------------------------------
 
 
 def neighbours(vectors, word, among, number=5):

@@ -4,14 +4,15 @@
         [--tasks pairs --rows 1000,6000 --epochs 4,2 --keep 1]
 
 D: a directory with ChnSentiCorp (chnsenticorp), AFQMC (afqmc) and CLUENER (cluener). AFQMC's and
-CLUENER's test files have no labels: they are tested on dev, and all are trained for a fixed number of
-epochs, so that nothing is chosen by it. Seven of ten pairs in AFQMC mean different things, so an
-accuracy of .69 is trivial; pairs are scored by the area under the ROC curve, the probability that a pair
-that means the same has a higher cosine than one that does not. The cosines are trained with CoSENT.
+CLUENER's test files have no labels: they are tested on dev, and all are trained for a fixed number
+of epochs, so that nothing is chosen by it. Seven of ten pairs in AFQMC mean different things, so an
+accuracy of .69 is trivial; pairs are scored by the area under the ROC curve, the probability that a
+pair that means the same has a higher cosine than one that does not. The cosines are trained with
+CoSENT.
 
-`--rows` gives the sizes of the labelled set to compare, `--epochs` one number for all of them, or one for
-each. `--tasks` selects some of the tasks; `--keep 1` also shows the scores of other tasks and sizes from
-an earlier run.
+`--rows` gives the sizes of the labelled set to compare, `--epochs` one number for all of them, or
+one for each. `--tasks` selects some of the tasks; `--keep 1` also shows the scores of other tasks
+and sizes from an earlier run.
 
 Without options: tiny-zh, on the samples in examples/data.
 """

@@ -98,7 +98,7 @@ class Knowledge:
         return max(self.candidates(name), key=lambda number: times[number], default="")
 
     def features(self, text, start, end, number, true=None):
-        """What speaks for a candidate: of the training, of its names, of what it shares with the text.
+        """What speaks for a candidate: in training, in its names, in what it shares with a text.
 
         Args:
             number: of the candidate.

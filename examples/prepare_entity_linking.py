@@ -4,20 +4,21 @@
 
 DIR holds one of these, which is seen by the names of the files:
 
-CCKS 2019: `kb_data` and `train.json`. Mentions that are linked to nothing (NIL) are left out, as the
-    contest did not count them. Of train.json every tenth text is for validation, every tenth for the
-    test.
+CCKS 2019: `kb_data` and `train.json`. Mentions that are linked to nothing (NIL) are left out, as
+    the contest did not count them. Of train.json every tenth text is for validation, every tenth
+    for the test.
 KgCLUE: `train.json`, `dev.json` and `test_public.json`. Each question has an answer `entity (which
     one) ||| relation ||| object`. The entry is the entity, the mention is its name in the question.
 NLPCC 2016 KBQA: files with `training-data` and `testing-data` in their names.
 
-Of the last two the whole knowledge base is not at hand, so it is made of all triples in the answers,
-those of the test too: entries are poorer, and there are fewer of one name, than in the contest. A
-question without anything of its entity's name is left out; how many are is printed.
+Of the last two the whole knowledge base is not at hand, so it is made of all triples in the
+answers, those of the test too: entries are poorer, and there are fewer of one name, than in the
+contest. A question without anything of its entity's name is left out; how many are is printed.
 
-OUT gets `kb.json`: {"id": ..., "names": [...], "text": what is known, "values": [short objects]}; and
-train.json, valid.json and test.json: {"text": ..., "mentions": [[start, end, id], ...]}, one a line.
-A line that is malformed stops it, with an error that names file and line and says what is wrong.
+OUT gets `kb.json`: {"id": ..., "names": [...], "text": what is known, "values": [short objects]};
+and train.json, valid.json and test.json: {"text": ..., "mentions": [[start, end, id], ...]}, one a
+line. A line that is malformed stops it, with an error that names file and line and says what is
+wrong.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def load(directory):
     )
 
 
-# --- what this script writes -----------------------------------------------------------------------
+# --- what this script writes ----------------------------------------------------------------------
 
 
 def save(directory, entries, samples):
@@ -94,7 +95,7 @@ def entry(number, names, facts):
     }
 
 
-# --- CCKS 2019 -------------------------------------------------------------------------------------
+# --- CCKS 2019 ------------------------------------------------------------------------------------
 
 
 def read_ccks(directory):
@@ -130,7 +131,7 @@ def read_ccks(directory):
     return [*entries.values()], samples
 
 
-# --- questions with triples ------------------------------------------------------------------------
+# --- questions with triples -----------------------------------------------------------------------
 
 
 def read_kgclue(directory):
@@ -149,7 +150,7 @@ def read_kgclue(directory):
 
 
 def read_nlpcc(directory):
-    """Entries and questions of NLPCC 2016 KBQA. Every tenth question of training is for validation."""
+    """Entries and questions of NLPCC 2016 KBQA; every tenth of training is for validation."""
     files = {"train": "training-data", "test": "testing-data"}
     samples = {}
     for split, name in files.items():
@@ -163,7 +164,7 @@ def read_nlpcc(directory):
 
 
 def read_tagged(path):
-    """(question, triple) of NLPCC's lines: `<question id=1> TAB text`, `<triple id=1> TAB triple`."""
+    """(question, triple) of lines `<question id=1> TAB text`, `<triple id=1> TAB triple`."""
     found, asked = [], None
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         tag, _, text = line.rstrip("\r").partition("\t")

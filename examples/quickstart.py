@@ -130,11 +130,16 @@ if is_small:
     folder = OUTPUT / "reading"
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier tour
     for command in (
-        f"pretraining.corpus --mode mlm --input {DATA}/corpus.txt --vocab {checkpoint} "
-        f"--output {folder}/corpus --sequence-length 32 --words tokens",
-        f"pretraining.train --corpus {folder}/corpus --checkpoint {checkpoint} --output {folder}/run "
-        "--objective mlm --masking.whole_words false --batch_size 32 --steps 300 --log_every 20 "
-        "--save_every 300 --optimizer adamw --learning_rate 1e-3 --warmup_steps 30",
+        (
+            f"pretraining.corpus --mode mlm --input {DATA}/corpus.txt --vocab {checkpoint} "
+            f"--output {folder}/corpus --sequence-length 32 --words tokens"
+        ),
+        (
+            f"pretraining.train --corpus {folder}/corpus --checkpoint {checkpoint} --output"
+            f" {folder}/run --objective mlm --masking.whole_words false --batch_size 32 --steps 300"
+            " --log_every 20 --save_every 300 --optimizer adamw --learning_rate 1e-3"
+            " --warmup_steps 30"
+        ),
     ):
         print(f"\n  python -m {command}\n", flush=True)
         python = [sys.executable, "-m", *command.split()]

@@ -1,7 +1,7 @@
 """A small T5, for the examples that need one and are given none: the toolkit comes without.
 
-Trained for a minute on examples/data/corpus.txt, it predicts the end of a sentence from its beginning.
-It is saved in the published form: config, weights, vocabulary.
+Trained for a minute on examples/data/corpus.txt, it predicts the end of a sentence from its
+beginning. It is saved in the published form: config, weights, vocabulary.
 """
 
 import keras

@@ -2,10 +2,10 @@
 
     python examples/task_conditional_language_model.py [--checkpoint DIR] [--data DIR]
 
-The embedding of the label, negative or positive, changes scale and offset of every layer normalization
-of the model; the text stays as it is. So the model knows what to generate. It also classifies, as a
-text has a probability given each label: the label that makes it more likely is the prediction, which is
-scored.
+The embedding of the label, negative or positive, changes scale and offset of every layer
+normalization of the model; the text stays as it is. So the model knows what to generate. It also
+classifies, as a text has a probability given each label: the label that makes it more likely is the
+prediction, which is scored.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships
@@ -92,7 +92,7 @@ model = build_transformer_model(
 
 
 def log_likelihoods(samples):
-    """The log-probability of each text given its label, and its number of tokens, `(samples, 2)`."""
+    """The log-probability of each text given its label, and its length, `(samples, 2)`."""
     data, rows = batches(samples), []
     for inputs, labels in data:
         losses = sequence_crossentropy(labels, model.predict_on_batch(inputs))

@@ -2,17 +2,18 @@
 
     python examples/task_entity_linking.py [--checkpoint DIR] [--data DIR]
 
-Several entries may have the same name. A Chinese BERT marks where mentions begin and end, with the names
-of the knowledge base in the text as features. An index in memory gives the candidates of each mention.
-Then the same BERT reads the text and the description of a candidate; the vector of the mention is the
-condition of every layer normalization. Its logit and some features (how often the name meant this
-entry, how many words and objects text and entry have in common) rank the candidates.
+Several entries may have the same name. A Chinese BERT marks where mentions begin and end, with the
+names of the knowledge base in the text as features. An index in memory gives the candidates of each
+mention. Then the same BERT reads the text and the description of a candidate; the vector of the
+mention is the condition of every layer normalization. Its logit and some features (how often the
+name meant this entry, how many words and objects text and entry have in common) rank the
+candidates.
 
 The scores are F1 of the mentions, of linking the true mentions, and of both together.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
---data: a directory of CCKS 2019, KgCLUE or NLPCC 2016 KBQA, or what prepare_entity_linking.py made of
-    it.
+--data: a directory of CCKS 2019, KgCLUE or NLPCC 2016 KBQA, or what prepare_entity_linking.py made
+    of it.
 
 Reference: the contest, https://www.biendata.xyz/competition/ccks_2019_el/; a baseline with marks,
 candidates and prior features: https://github.com/bojone/el-2019-baseline; normalization with a
@@ -60,7 +61,7 @@ entries, samples = load(args.data)
 known = Knowledge(entries, samples["train"], args.candidates)
 
 
-# --- what the model reads --------------------------------------------------------------------------
+# --- what the model reads -------------------------------------------------------------------------
 
 
 def text_inputs(text, true=None):
@@ -132,7 +133,7 @@ def trainable(rows):
     ]
 
 
-# --- the model -------------------------------------------------------------------------------------
+# --- the model ------------------------------------------------------------------------------------
 
 
 def ends_loss(y_true, scores):
@@ -191,7 +192,7 @@ linked = linker({name: inputs[name] for name in names} | {"states": seen})
 model = keras.Model(inputs, {"ends": ends, "fits": linked})
 
 
-# --- what it finds ---------------------------------------------------------------------------------
+# --- what it finds --------------------------------------------------------------------------------
 
 
 def chunks(rows, size=args.batch_size):
@@ -273,7 +274,7 @@ def score(rows):
     }
 
 
-# --- the training, the result ----------------------------------------------------------------------
+# --- the training, the result ---------------------------------------------------------------------
 
 rows = trainable(samples["train"])
 batches = Batches(rows, args.batch_size, training_batch, shuffle=True)

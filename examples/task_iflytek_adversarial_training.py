@@ -1,6 +1,7 @@
 """What is an app for? Classifies its description, with adversarial training.
 
-    python examples/task_iflytek_adversarial_training.py [--checkpoint DIR] [--data DIR] [--epsilon E]
+    python examples/task_iflytek_adversarial_training.py [--checkpoint DIR] [--data DIR]
+        [--epsilon E]
 
 Each batch is learned twice: as it is, and with the token vectors moved, by `epsilon` in all, in the
 direction in which the loss grows fastest (FGM: Miyato et al., arXiv 1605.07725). `--epsilon 0` is

@@ -1,11 +1,12 @@
 """What is an app for? Classifies its description with a third of the layers (BERT of Theseus).
 
-    python examples/task_iflytek_bert_of_theseus.py [--checkpoint DIR] [--data DIR] [--method METHOD]
+    python examples/task_iflytek_bert_of_theseus.py [--checkpoint DIR] [--data DIR]
+        [--method METHOD]
 
-A large model learns the task. Then each training step randomly replaces some of its groups of layers
-by the layers of a small model, which learn to do the same, until the small model remains and is
-trained a little more (Xu et al., arXiv 2002.02925). To compare: `--method large` is the large model,
-`--method small` the small one, trained as usual for as many epochs in all.
+A large model learns the task. Then each training step randomly replaces some of its groups of
+layers by the layers of a small model, which learn to do the same, until the small model remains and
+is trained a little more (Xu et al., arXiv 2002.02925). To compare: `--method large` is the large
+model, `--method small` the small one, trained as usual for as many epochs in all.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with CLUE's IFLYTEK or TNEWS: labels.json, train.json, dev.json and

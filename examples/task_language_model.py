@@ -2,13 +2,13 @@
 
     python examples/task_language_model.py [--checkpoint DIR] [--data PATH] [--text 春天]
 
-With `application="lm"` no token sees a later one, and a BERT trained to fill masks learns to predict
-the next token. The score is the perplexity of texts that it was not trained on: the number of equally
-likely next tokens that would be as hard to predict.
+With `application="lm"` no token sees a later one, and a BERT trained to fill masks learns to
+predict the next token. The score is the perplexity of texts that it was not trained on: the number
+of equally likely next tokens that would be as hard to predict.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
---data: a .txt file (a novel), a .jsonl file of poems (objects with `paragraphs`, a list of lines), or
-    a directory of such files.
+--data: a .txt file (a novel), a .jsonl file of poems (objects with `paragraphs`, a list of lines),
+    or a directory of such files.
 --scored: number of texts for the perplexity.
 """
 

@@ -1,10 +1,12 @@
 """Plays Chinese chess: a language model of games, whose moves are constrained by the rules.
 
-    python examples/task_language_model_chinese_chess.py [--checkpoint DIR] [--data PATH] [--play red]
+    python examples/task_language_model_chinese_chess.py [--checkpoint DIR] [--data PATH]
+        [--play red]
 
-A game is a text, `h2e2h9g7...`, four tokens a move: the vocabulary is 19 signs. The model sees no board.
-The scores, on games that it was not trained on: the fraction of its moves that are legal without any
-constraint, and the fraction that were played. When it plays, it can only generate legal moves (`Trie`).
+A game is a text, `h2e2h9g7...`, four tokens a move: the vocabulary is 19 signs. The model sees no
+board. The scores, on games that it was not trained on: the fraction of its moves that are legal
+without any constraint, and the fraction that were played. When it plays, it can only generate legal
+moves (`Trie`).
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: JSON lines with `iccs`, the moves, and `fen`, empty where a game starts as usual

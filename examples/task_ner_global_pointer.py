@@ -2,10 +2,10 @@
 
     python examples/task_ner_global_pointer.py [--checkpoint DIR] [--data DIR] [--method efficient]
 
-For each type, every pair of tokens has a logit: is it the first and the last token of an entity? Pairs
-with a logit above 0 are the prediction. Rotary positions tell the layer how far apart two tokens are
-(`--method without-rotary` does without). The efficient form computes the pairs once for all types, and
-distinguishes these by two numbers for each token.
+For each type, every pair of tokens has a logit: is it the first and the last token of an entity?
+Pairs with a logit above 0 are the prediction. Rotary positions tell the layer how far apart two
+tokens are (`--method without-rotary` does without). The efficient form computes the pairs once for
+all types, and distinguishes these by two numbers for each token.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train and dev files of CLUENER (JSON lines), or of People's Daily,

@@ -2,12 +2,12 @@
 
     python examples/task_ocnli.py [--checkpoint DIR] [--data DIR] [--sentences second]
 
-`--sentences second` reads the second sentence alone: how far it gets shows how much the sentences give
-away without the first one.
+`--sentences second` reads the second sentence alone: how far it gets shows how much the sentences
+give away without the first one.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
---data: a directory with OCNLI or CMNLI: train.json (or train.50k.json, .30k, .10k) and dev.json, whose
-    lines are {"sentence1": "...", "sentence2": "...", "label": "neutral"}. Lines on which the
+--data: a directory with OCNLI or CMNLI: train.json (or train.50k.json, .30k, .10k) and dev.json,
+    whose lines are {"sentence1": "...", "sentence2": "...", "label": "neutral"}. Lines on which the
     annotators did not agree (label "-") are left out.
 """
 

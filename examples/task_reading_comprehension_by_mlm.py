@@ -2,13 +2,13 @@
 
     python examples/task_reading_comprehension_by_mlm.py [--checkpoint DIR] [--data PATH]
 
-A row is [CLS], as many [MASK] as an answer may have tokens, question and passage. At the masks the answer
-is predicted, then [SEP]. So a BERT uses its own masked language model head, and needs no new weights. Of
-all substrings of the passage the most likely one is the answer.
+A row is [CLS], as many [MASK] as an answer may have tokens, question and passage. At the masks the
+answer is predicted, then [SEP]. So a BERT uses its own masked language model head, and needs no new
+weights. Of all substrings of the passage the most likely one is the answer.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
---data: CMRC 2018 or another data set in SQuAD's form: a directory with train, dev (and test) files, or
-    one file.
+--data: CMRC 2018 or another data set in SQuAD's form: a directory with train, dev (and test) files,
+    or one file.
 --scored: number of questions for the scores of an epoch.
 
 Reference: https://kexue.fm/archives/7148.

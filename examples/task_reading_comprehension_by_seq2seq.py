@@ -2,13 +2,14 @@
 
     python examples/task_reading_comprehension_by_seq2seq.py [--checkpoint DIR] [--data PATH]
 
-A Chinese BERT as a UniLM (`application="unilm"`) generates the answer after question and passage. Only
-substrings of the passage can be generated (`Substrings`). Of several windows over a long passage, the
-answer of the highest probability is taken; if the answer is not in a window, the empty one is learned.
+A Chinese BERT as a UniLM (`application="unilm"`) generates the answer after question and passage.
+Only substrings of the passage can be generated (`Substrings`). Of several windows over a long
+passage, the answer of the highest probability is taken; if the answer is not in a window, the empty
+one is learned.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
---data: CMRC 2018 or another data set in SQuAD's form: a directory with train, dev (and test) files, or
-    one file.
+--data: CMRC 2018 or another data set in SQuAD's form: a directory with train, dev (and test) files,
+    or one file.
 --scored: number of questions for the scores of an epoch.
 
 Reference: https://kexue.fm/archives/7115.

@@ -2,14 +2,14 @@
 
     python examples/task_reading_comprehension_by_span.py [--checkpoint DIR] [--data PATH]
 
-Question and passage are one row; two logits for each token of the passage say whether the answer starts
-or ends there. Long passages are read in overlapping windows. If the answer is not in a window, start
-and end are its last token, [SEP]; answers of different windows are compared by their logits minus those
-of [SEP].
+Question and passage are one row; two logits for each token of the passage say whether the answer
+starts or ends there. Long passages are read in overlapping windows. If the answer is not in a
+window, start and end are its last token, [SEP]; answers of different windows are compared by their
+logits minus those of [SEP].
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
---data: CMRC 2018 or another data set in SQuAD's form: a directory with train, dev (and test) files, or
-    one file.
+--data: CMRC 2018 or another data set in SQuAD's form: a directory with train, dev (and test) files,
+    or one file.
 --scored: number of questions for the scores of an epoch.
 
 Reference: Devlin et al., "BERT", arXiv 1810.04805, section 4.3.

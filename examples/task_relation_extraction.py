@@ -2,10 +2,10 @@
 
     python examples/task_relation_extraction.py [--checkpoint DIR] [--data DIR]
 
-A Chinese BERT marks where subjects begin and end. Then the vectors of one subject are the condition of
-a layer normalization of the whole text, from which begin and end of the objects are marked, for each
-predicate. In training the subject is drawn at random. F1 is printed for the trained weights and for
-their moving average (EMA).
+A Chinese BERT marks where subjects begin and end. Then the vectors of one subject are the condition
+of a layer normalization of the whole text, from which begin and end of the objects are marked, for
+each predicate. In training the subject is drawn at random. F1 is printed for the trained weights
+and for their moving average (EMA).
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train and dev files of DuIE (JSON lines).

@@ -2,11 +2,11 @@
 
     python examples/task_relation_extraction_gplinker.py [--checkpoint DIR] [--data DIR]
 
-GPLinker scores pairs of tokens with GlobalPointers: first and last token of a subject or of an object,
-and, for each predicate, the first tokens of its subject and its object, and their last tokens. A triple
-is where all of these agree. Almost all pairs are negative, so the labels are the indices of the few
-others (sparse multilabel cross entropy). F1 is printed for the trained weights and for their moving
-average (EMA).
+GPLinker scores pairs of tokens with GlobalPointers: first and last token of a subject or of an
+object, and, for each predicate, the first tokens of its subject and its object, and their last
+tokens. A triple is where all of these agree. Almost all pairs are negative, so the labels are the
+indices of the few others (sparse multilabel cross entropy). F1 is printed for the trained weights
+and for their moving average (EMA).
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train and dev files of DuIE (JSON lines).

@@ -2,10 +2,10 @@
 
     python examples/task_sentence_embedding_search.py [--checkpoint DIR] [--data DIR] [--query ...]
 
-A sentence is represented by its mean token vector. In a BERT that was not trained for it, all vectors
-point in almost the same direction; whitening, an offset and a matrix computed from the vectors, makes
-their coordinates uncorrelated and of equal variance, and optionally fewer (Su et al., arXiv
-2103.15316).
+A sentence is represented by its mean token vector. In a BERT that was not trained for it, all
+vectors point in almost the same direction; whitening, an offset and a matrix computed from the
+vectors, makes their coordinates uncorrelated and of equal variance, and optionally fewer (Su et
+al., arXiv 2103.15316).
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --weights: a file saved by task_sentence_embedding_simcse.py or task_text_matching_cosent.py.

@@ -3,8 +3,8 @@
     python examples/task_sentence_embedding_simcse.py [--checkpoint DIR] [--data DIR]
 
 Each sentence goes through the model twice, and dropout makes two vectors of it. Each vector must be
-closest to its twin among all vectors of the batch (in-batch negatives; Gao et al., arXiv 2104.08821).
-The vectors are tested on scored pairs, before and after the training.
+closest to its twin among all vectors of the batch (in-batch negatives; Gao et al., arXiv
+2104.08821). The vectors are tested on scored pairs, before and after the training.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with train.txt, dev.txt and test.txt of STS-B, LCQMC or AFQMC, whose lines are

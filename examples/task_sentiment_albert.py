@@ -2,11 +2,11 @@
 
     python examples/task_sentiment_albert.py [--checkpoint DIR] [--data DIR]
 
-All blocks of an ALBERT share their weights: it is small on disk, and every update changes all blocks
-at once, which makes warm-up important.
+All blocks of an ALBERT share their weights: it is small on disk, and every update changes all
+blocks at once, which makes warm-up important.
 
---checkpoint: an ALBERT: Google's, brightmart's or Hugging Face's files. The default, tiny-zh, is not
-    one: each of its blocks has weights of its own.
+--checkpoint: an ALBERT: Google's, brightmart's or Hugging Face's files. The default, tiny-zh, is
+    not one: each of its blocks has weights of its own.
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships
     (sentiment.train.data: text TAB label) or of ChnSentiCorp (train.tsv: label TAB text_a).
 """

@@ -1,12 +1,13 @@
 """Which characters led to the prediction? Integrated gradients, as a picture.
 
-    python examples/task_sentiment_integrated_gradients.py [--checkpoint DIR] [--data DIR] [--text ...]
+    python examples/task_sentiment_integrated_gradients.py [--checkpoint DIR] [--data DIR]
+        [--text ...]
 
-The contribution of a token is its vector times the mean gradient of the score with respect to it, over
-`steps` points between zero and the vector. The contributions of all tokens add up to the difference
-between the scores of the text and of zero vectors, up to the error of the sum (Sundararajan et al.,
-arXiv 1703.01365, equations 1 and 3). The classifier is fine-tuned first, or loaded if
-task_sentiment_classification.py has saved it.
+The contribution of a token is its vector times the mean gradient of the score with respect to it,
+over `steps` points between zero and the vector. The contributions of all tokens add up to the
+difference between the scores of the text and of zero vectors, up to the error of the sum
+(Sundararajan et al., arXiv 1703.01365, equations 1 and 3). The classifier is fine-tuned first, or
+loaded if task_sentiment_classification.py has saved it.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships

@@ -1,10 +1,11 @@
 """Is a review positive or negative? Learns from few labels and many texts without labels.
 
-    python examples/task_sentiment_virtual_adversarial_training.py [--checkpoint DIR] [--data DIR] [--epsilon E]
+    python examples/task_sentiment_virtual_adversarial_training.py [--checkpoint DIR]
+        [--data DIR] [--epsilon E]
 
-Virtual adversarial training (VAT; Miyato et al., arXiv 1704.03976) needs no labels: it penalizes how
-much the prediction changes when the token vectors of a text move by `epsilon` in the direction in
-which it changes the most. `--epsilon 0` trains on the labelled texts alone.
+Virtual adversarial training (VAT; Miyato et al., arXiv 1704.03976) needs no labels: it penalizes
+how much the prediction changes when the token vectors of a text move by `epsilon` in the direction
+in which it changes the most. `--epsilon 0` trains on the labelled texts alone.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships

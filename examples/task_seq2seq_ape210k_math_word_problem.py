@@ -6,9 +6,9 @@ A letter is put before each number of a problem, and the equation is written in 
 
     学校把a135本练习本平均分给b3个班，每班多少本？    a/b
 
-So the model predicts which numbers to combine and how; it need not copy digits, but can see how large the
-numbers are. The equation is evaluated by arithmetic.py, never by Python. Of the beams, the first that is
-an expression counts; it is correct if its value is the answer.
+So the model predicts which numbers to combine and how; it need not copy digits, but can see how
+large the numbers are. The equation is evaluated by arithmetic.py, never by Python. Of the beams,
+the first that is an expression counts; it is correct if its value is the answer.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: Ape210K: a directory with its train.ape.json, valid.ape.json and test.ape.json, or one of
@@ -124,7 +124,7 @@ def problem(row):
 
 
 def batches(pairs, **options):
-    """Batches of a problem and its equation in one row, of which the equation is to be predicted."""
+    """Batches of a problem and its equation in one row; the equation is to be predicted."""
     rows = []
     for source, answer in pairs:
         source = tokenizer.encode(source, maxlen=args.maxlen)[0]

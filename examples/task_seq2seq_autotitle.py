@@ -2,13 +2,14 @@
 
     python examples/task_seq2seq_autotitle.py [--checkpoint DIR] [--data DIR]
 
-Article and headline are one row. The tokens of the article see each other, those of the headline see
-the article and the tokens before them: `application="unilm"` is that attention mask. So a BERT that was
-trained to fill masks learns to generate, with all of its weights.
+Article and headline are one row. The tokens of the article see each other, those of the headline
+see the article and the tokens before them: `application="unilm"` is that attention mask. So a BERT
+that was trained to fill masks learns to generate, with all of its weights.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: THUCNews as published, a directory of directories of .txt files, whose first line is the
-    headline; or a directory with train, valid and test files of JSON lines with `title` and `content`.
+    headline; or a directory with train, valid and test files of JSON lines with `title` and
+    `content`.
 --scored: number of articles for the scores.
 
 Reference: Dong et al., "Unified Language Model Pre-training", arXiv 1905.03197.

@@ -5,9 +5,9 @@
 The same task as task_seq2seq_autotitle_csl.py, for models made for generation: mT5, T5-PEGASUS,
 PromptCLUE, UER's T5.
 
---checkpoint: a directory with config, weights and vocabulary or sentencepiece model. Of mT5's quarter
-    million pieces Chinese texts need few: if there is a file *keep_tokens.json, only those that it
-    lists are loaded. Without a checkpoint, a small T5 is trained.
+--checkpoint: a directory with config, weights and vocabulary or sentencepiece model. Of mT5's
+    quarter million pieces Chinese texts need few: if there is a file *keep_tokens.json, only those
+    that it lists are loaded. Without a checkpoint, a small T5 is trained.
 --data: CSL, a file or a directory with train, valid (or dev) and test files, whose lines are
     title TAB abstract (CLGE), to title TAB abstract TAB title (the CSL benchmark), or JSON
     objects with `title` and `abst`.

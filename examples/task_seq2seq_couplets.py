@@ -2,10 +2,10 @@
 
     python examples/task_seq2seq_couplets.py [--checkpoint DIR] [--data DIR] [--lines 春风迎客]
 
-A second line has as many characters as the first, punctuation at the same positions, repeats characters
-where the first does and nowhere else, and has none of its characters. The model learns most of that; a
-function that returns the tokens which may follow (`allowed_tokens`) enforces it. Lines are scored with
-and without it: BLEU of characters, and the fraction that have the form.
+A second line has as many characters as the first, punctuation at the same positions, repeats
+characters where the first does and nowhere else, and has none of its characters. The model learns
+most of that; a function that returns the tokens which may follow (`allowed_tokens`) enforces it.
+Lines are scored with and without it: BLEU of characters, and the fraction that have the form.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with in.txt and out.txt, whose lines answer each other, characters separated by
@@ -69,7 +69,8 @@ def read_couplets(directory):
     for number, (first, second) in enumerate(zip(*columns, strict=True), 1):
         if len(first) != len(second) or not first:
             raise SystemExit(
-                f"{directory}, line {number}: {first!r} and {second!r}: expected lines of one length."
+                f"{directory}, line {number}: {first!r} and {second!r}: expected lines of one"
+                " length."
             )
     return list(zip(*columns, strict=True))
 

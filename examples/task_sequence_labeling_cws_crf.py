@@ -1,15 +1,16 @@
 """Finds the words of Chinese texts: softmax, CRF or MEMM.
 
-    python examples/task_sequence_labeling_cws_crf.py [--checkpoint DIR] [--data DIR] [--method MEMM]
+    python examples/task_sequence_labeling_cws_crf.py [--checkpoint DIR] [--data DIR]
+        [--method MEMM]
 
-A token is a word (S), or the begin (B), the middle (M) or the end (E) of one. With softmax, each tag is
-chosen by itself. A conditional random field (CRF) scores whole sequences of tags against all others; a
-maximum entropy Markov model (MEMM) predicts each tag given its neighbour, which is cheaper to train.
-F1 of words, the time of an epoch and the speed of decoding are printed.
+A token is a word (S), or the begin (B), the middle (M) or the end (E) of one. With softmax, each
+tag is chosen by itself. A conditional random field (CRF) scores whole sequences of tags against all
+others; a maximum entropy Markov model (MEMM) predicts each tag given its neighbour, which is
+cheaper to train. F1 of words, the time of an epoch and the speed of decoding are printed.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
---data: a directory with the train and dev files of a treebank in CoNLL-U, or with words separated by
-    spaces, as in SIGHAN.
+--data: a directory with the train and dev files of a treebank in CoNLL-U, or with words separated
+    by spaces, as in SIGHAN.
 
 Reference: Lafferty et al., "Conditional Random Fields", ICML 2001; McCallum et al., "Maximum
 Entropy Markov Models", ICML 2000.

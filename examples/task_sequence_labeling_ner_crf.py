@@ -1,10 +1,11 @@
 """Finds names, places, companies in texts: a Chinese BERT with a conditional random field.
 
-    python examples/task_sequence_labeling_ner_crf.py [--checkpoint DIR] [--data DIR] [--method softmax]
+    python examples/task_sequence_labeling_ner_crf.py [--checkpoint DIR] [--data DIR]
+        [--method softmax]
 
-Each token has a tag: B-name where a name begins, I-name where it continues, O outside. With softmax,
-each tag is chosen by itself; the conditional random field (CRF) learns which tag may follow which,
-and chooses the tags of all tokens together.
+Each token has a tag: B-name where a name begins, I-name where it continues, O outside. With
+softmax, each tag is chosen by itself; the conditional random field (CRF) learns which tag may
+follow which, and chooses the tags of all tokens together.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train and dev files of CLUENER (JSON lines), or of People's Daily,

@@ -1,21 +1,21 @@
-"""Same topic, same event? Six sub-tasks of matching news, one model that is conditioned on the sub-task.
+"""Same topic, same event? Six sub-tasks of matching news, one model conditioned on the sub-task.
 
     python examples/task_sohu_matching.py [--checkpoint DIR] [--data DIR] [--models each]
 
-Two news items, short or long (short-short, short-long, long-long): are they on the same topic (A), on
-the same event (B)? The sub-task is the condition of every layer normalization of a Chinese BERT: its
-embedding changes their scales and offsets. To compare: `--models each` trains a model for each
-sub-task. The score is F1 of the matching pairs, averaged over the sub-tasks. Matching pairs are few, so
-the threshold of a match is chosen for each sub-task, on valid.
+Two news items, short or long (short-short, short-long, long-long): are they on the same topic (A),
+on the same event (B)? The sub-task is the condition of every layer normalization of a Chinese BERT:
+its embedding changes their scales and offsets. To compare: `--models each` trains a model for each
+sub-task. The score is F1 of the matching pairs, averaged over the sub-tasks. Matching pairs are
+few, so the threshold of a match is chosen for each sub-task, on valid.
 
-Texts that are too long are shortened to whole sentences: the first one, and those that share most with
-the other text.
+Texts that are too long are shortened to whole sentences: the first one, and those that share most
+with the other text.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
---data: a directory of the Sohu 2021 contest, with a folder for each sub-task (`短短匹配A类/train.txt`),
-    or with the short-short files as `A_train.jsonl`. Lines are {"source": ..., "target": ...,
-    "labelA": "1"}, or with "label" or "labelB". Without a test file with labels, every second pair
-    of the valid file is used for testing.
+--data: a directory of the Sohu 2021 contest, with a folder for each sub-task
+    (`短短匹配A类/train.txt`), or with the short-short files as `A_train.jsonl`. Lines are
+    {"source": ..., "target": ..., "labelA": "1"}, or with "label" or "labelB". Without a test file
+    with labels, every second pair of the valid file is used for testing.
 
 Reference: the contest, https://www.biendata.xyz/competition/sohu_2021/; conditional normalization,
 https://kexue.fm/archives/7124.
@@ -90,7 +90,7 @@ def read_pairs(path, kind):
 
 
 def shorten(text, other, room):
-    """The first sentence, and those that share most with the other text, in at most `room` characters.
+    """The first sentence, and those that share most with the other text, up to `room` characters.
 
     Sentences are chosen by the number of pairs of neighbouring characters they share with it.
     """

@@ -1,10 +1,11 @@
 """How similar are two sentences? Trains sentence vectors on scored pairs, with the CoSENT loss.
 
-    python examples/task_text_matching_cosent.py [--checkpoint DIR] [--data DIR] [--method regression]
+    python examples/task_text_matching_cosent.py [--checkpoint DIR] [--data DIR]
+        [--method regression]
 
-CoSENT (Su, https://kexue.fm/archives/8847) trains the order: a pair that is more similar than another
-should have the larger cosine. To compare: `--method regression`, where the cosine should be the score
-itself (Reimers and Gurevych, arXiv 1908.10084).
+CoSENT (Su, https://kexue.fm/archives/8847) trains the order: a pair that is more similar than
+another should have the larger cosine. To compare: `--method regression`, where the cosine should be
+the score itself (Reimers and Gurevych, arXiv 1908.10084).
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with train.txt, dev.txt and test.txt of STS-B, LCQMC or AFQMC, whose lines are

@@ -16,6 +16,17 @@ from .masking import FEATURES, NEEDED, OBJECTIVES, Rows, record_length
 from .shards import MANIFEST, Shard, decode_examples, index_name
 from .stateless_random import keys, permuted
 
+__all__ = [
+    "ALIKE",
+    "LONGEST",
+    "Examples",
+    "decoded",
+    "fitting",
+    "manifests_of",
+    "read_manifest",
+    "shards_of",
+]
+
 # Purposes of random keys.
 _ORDER, _MASKS = 0, 1
 MOST = 1 << 24  # limit of the tokens of a vocabulary, and of the examples of a shard
@@ -102,8 +113,8 @@ def _problem_of(manifest):
         name = shard.get("name") if isinstance(shard, dict) else None
         if not is_file_name(name) or not name.endswith(".tfrecord") or name in names:
             return (
-                'shards: expected objects, each with a different "name" of a file NAME.tfrecord in the'
-                f" directory, got {shown(shard)}"
+                'shards: expected objects, each with a different "name" of a file NAME.tfrecord in'
+                f" the directory, got {shown(shard)}"
             )
         if not _is_count(shard.get("examples")):
             return f'shards: expected a number of "examples", got {shown(shard)}'
@@ -158,7 +169,8 @@ def manifests_of(corpora):
             if manifest[name] != manifests[first][name]:
                 raise ValueError(
                     f"{directory} has {name} {shown(manifest[name])}, and {first} has"
-                    f" {shown(manifests[first][name])}; expected corpora made with the same settings."
+                    f" {shown(manifests[first][name])}; expected corpora made with the same"
+                    " settings."
                 )
     return manifests
 

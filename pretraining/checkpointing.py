@@ -31,8 +31,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
+from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
+from bert4keras_lite.checkpoints.stage import saving_checkpoint
 from bert4keras_lite.files import discard, replacing, tidy, write_text
 from bert4keras_lite.optimizers import LossScaleOptimizer, OptimizerExtensions
 from bert4keras_lite.parsing import (
@@ -47,6 +48,16 @@ from bert4keras_lite.parsing import (
 
 from . import distribution
 from .files import not_a_link
+
+__all__ = [
+    "Checkpoints",
+    "EachStep",
+    "NonFinite",
+    "StopOnSignal",
+    "any_process",
+    "gather",
+    "process",
+]
 
 STATE, VARIABLES = "state.json", "variables.safetensors"
 NAME = re.compile("step-([0-9]{8}|[1-9][0-9]{8,})")  # name of a checkpoint's directory
@@ -593,9 +604,9 @@ def set_metrics(model, arrays):
         name: spec(array.shape, array.dtype) for name, array in arrays.items()
     }:
         warnings.warn(
-            "The checkpoint was saved with other metrics, in the middle of an epoch; expected "
-            f"{', '.join(variables) or 'none'}, got {excerpt(', '.join(arrays))}. The metrics of the "
-            "rest of the epoch do not include the steps before.",
+            "The checkpoint was saved with other metrics, in the middle of an epoch; expected"
+            f" {', '.join(variables) or 'none'}, got {excerpt(', '.join(arrays))}. The metrics of"
+            " the rest of the epoch do not include the steps before.",
             stacklevel=2,
         )
         return

@@ -26,6 +26,8 @@ from bert4keras_lite.patterns import check_pattern
 
 from .masking import OBJECTIVES
 
+__all__ = ["Settings", "as_yaml", "load"]
+
 RECIPES = Path(__file__).with_name("recipes")
 # Limits of a settings file: its bytes, and its keys and values (PyYAML takes 600 bytes for each)
 MAX_SIZE, MAX_VALUES = 1 << 17, 1 << 16

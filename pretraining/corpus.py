@@ -58,6 +58,8 @@ from .shards import (
     write_shard,
 )
 
+__all__ = ["main"]
+
 # To be increased when the same settings give different examples.
 VERSION = 1
 MOST_SHOWN = 10  # limit of the settings in a message
@@ -156,8 +158,8 @@ class Task:
         for text, dropped in zip_longest(documents, self.dropped):
             if text is None or dropped is None:
                 raise ValueError(
-                    f"{self.parts[0].path} has other documents than when duplicates were looked for;"
-                    f" remove {self.fingerprints_path}: it is made again."
+                    f"{self.parts[0].path} has other documents than when duplicates were looked"
+                    f" for; remove {self.fingerprints_path}: it is made again."
                 )
             if not dropped:
                 yield text

@@ -25,7 +25,19 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from bert4keras_lite.layers import ATTENTIONS, FeedForward
+from bert4keras_lite.layers import FeedForward
+from bert4keras_lite.layers.blocks import ATTENTIONS
+
+__all__ = [
+    "DeviceSettings",
+    "check",
+    "hosts",
+    "jax_distribution",
+    "layout_of",
+    "make_dataset",
+    "readers",
+    "scope",
+]
 
 DATA, MODEL = "data", "model"
 
@@ -112,8 +124,9 @@ def layout_of(path, shape, model_parallel):
     if len(matches) != 1:
         which = "no rule says" if not matches else f"{[rule for rule, _ in matches]} all say"
         raise ValueError(
-            f"{path} {tuple(shape)}: {which} how it is split over model_parallel={model_parallel} "
-            "devices. Name it in the split of its layer, or in RULES of pretraining/distribution.py."
+            f"{path} {tuple(shape)}: {which} how it is split over model_parallel={model_parallel}"
+            " devices. Name it in the split of its layer, or in RULES of"
+            " pretraining/distribution.py."
         )
     axes = matches[0][1] or whole
     for axis, name in enumerate(axes):

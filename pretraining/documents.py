@@ -17,6 +17,18 @@ from bert4keras_lite.parsing import FREE, SURROGATES, check_encoding, naming, pa
 
 from . import files
 
+__all__ = [
+    "UNITS",
+    "Format",
+    "Part",
+    "Selection",
+    "count_chinese",
+    "divide",
+    "find_inputs",
+    "read_documents",
+    "without_space",
+]
+
 UNITS = ("paragraphs", "line", "file")
 _COMPRESSED = (".gz", ".zst")
 # Limit of the decompressed bytes of a file: so many, plus so many times the size of the file

@@ -18,6 +18,8 @@ from .documents import without_space
 from .segmentation import codes_of
 from .stateless_random import keys
 
+__all__ = ["ORDERS", "digest", "nearly_repeated", "repeated", "signature"]
+
 SHINGLE = 5
 ORDERS = 128
 BANDS = 32

@@ -12,6 +12,22 @@ from bert4keras_lite import files as local
 from bert4keras_lite.checkpoints import CheckpointError
 from bert4keras_lite.parsing import size_of
 
+__all__ = [
+    "copy",
+    "exists",
+    "find",
+    "is_remote",
+    "join",
+    "local_copy",
+    "make_directory",
+    "names_in",
+    "not_a_link",
+    "open_binary",
+    "remove",
+    "replacing",
+    "size",
+]
+
 
 def is_remote(path):
     """Returns whether a path is a `scheme://...` name."""
@@ -115,8 +131,8 @@ def not_a_link(path):
     """
     if path.is_symlink():
         raise CheckpointError(
-            f"{path}: is a link; expected a directory of this training. Remove it, or replace it by "
-            "its target."
+            f"{path}: is a link; expected a directory of this training. Remove it, or replace it by"
+            " its target."
         )
     return path
 

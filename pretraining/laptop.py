@@ -33,6 +33,8 @@ from . import corpus, train
 from .files import not_a_link
 from .texts import rows_of_pairs, write_texts
 
+__all__ = ["main"]
+
 TEXTS = ("lm_laws/text.txt", "lm_modern_prose/text.txt")
 WEB = "lm_cluecorpus_sample/CLUECorpusSmall_bert_sampled.txt"
 WEB_TIMES, LABELLED_TIMES, TASKS_TIMES = 16, 6, 32
@@ -63,8 +65,9 @@ def files_within(data):
         folder, depth = left.pop()
         if depth > DEEPEST:
             raise ValueError(
-                f"{data}: has directories nested more than {DEEPEST} levels deep; expected data sets. "
-                f"Remove {str(folder.relative_to(data))[:60]!r}..., or move the data sets away."
+                f"{data}: has directories nested more than {DEEPEST} levels deep; expected data"
+                f" sets. Remove {str(folder.relative_to(data))[:60]!r}..., or move the data sets"
+                " away."
             )
         entries = []
         with suppress(PermissionError):

@@ -10,6 +10,8 @@ from pathlib import Path
 from bert4keras_lite.files import replacing
 from bert4keras_lite.parsing import naming, shown, size_of
 
+__all__ = ["Log"]
+
 FIRST_COLUMNS = ["step", "tokens", "loss"]
 MAX_COLUMNS = 1000
 

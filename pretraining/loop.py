@@ -30,6 +30,8 @@ from .monitor import Monitor, Work, measured_flops
 from .packing import open_tokenizer, vocabulary_hash
 from .validation import Validation
 
+__all__ = ["make_optimizer", "precision", "run"]
+
 TOKENIZER_FILES = (
     "vocab.txt", "vocab.json", "merges.txt", "*.model", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",
@@ -201,8 +203,8 @@ def check(objective, manifest, model_parallel):
     pad, model_pad = manifest["special_ids"]["pad"] or 0, config.pad_token_id
     if model_pad >= 0 and pad != model_pad:
         raise ValueError(
-            f"pad token mismatch: the corpus uses id {pad}, the model pad_token_id={model_pad}. Set "
-            f"model.pad_token_id={pad}."
+            f"pad token mismatch: the corpus uses id {pad}, the model pad_token_id={model_pad}. Set"
+            f" model.pad_token_id={pad}."
         )
     longest = config.max_position ** (2 if config.hierarchical_position else 1)
     length = manifest["sequence_length"]

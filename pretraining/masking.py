@@ -14,6 +14,8 @@ from bert4keras_lite.arguments import check_number
 
 from .stateless_random import uniform
 
+__all__ = ["FEATURES", "NEEDED", "OBJECTIVES", "Rows", "record_length"]
+
 # Purposes of a key, to which positions, far below 2**32, are added.
 _WORDS, _AIMS, _ACTIONS, _TOKENS, _NOISE, _CLEAN = (i << 32 for i in range(6))
 
@@ -96,8 +98,8 @@ class WholeWordMasking:
             raise ValueError(f"rate={rate!r}; expected a fraction of the tokens, e.g. 0.15.")
         if min(mask_share, random_share) < 0 or mask_share + random_share > 1:
             raise ValueError(
-                f"mask_share={mask_share!r}, random_share={random_share!r}; expected probabilities with a"
-                " sum of at most 1."
+                f"mask_share={mask_share!r}, random_share={random_share!r}; expected probabilities"
+                " with a sum of at most 1."
             )
         length = manifest["sequence_length"]
         if max_predictions is not None:
@@ -275,8 +277,8 @@ class SpanCorruption:
     def __init__(self, manifest, density=0.15, mean_span=3.0):
         if not 0 < density < 1 or mean_span < 1:
             raise ValueError(
-                f"density={density!r}, mean_span={mean_span!r}; expected a fraction of the tokens, e.g."
-                " 0.15, and a length of at least 1."
+                f"density={density!r}, mean_span={mean_span!r}; expected a fraction of the tokens,"
+                " e.g. 0.15, and a length of at least 1."
             )
         self._density, self._mean_span = density, mean_span
         self._sentinels = np.array(manifest["sentinel_ids"], "int32")
@@ -287,8 +289,8 @@ class SpanCorruption:
         if spans > len(self._sentinels):
             raise ValueError(
                 f"{spans} spans in a text of {longest} tokens, and the vocabulary has"
-                f" {len(self._sentinels)} sentinels; expected a lower density, a longer mean_span or"
-                " a shorter sequence length."
+                f" {len(self._sentinels)} sentinels; expected a lower density, a longer mean_span"
+                " or a shorter sequence length."
             )
         encoder, decoder = corrupted_lengths(longest, density, mean_span)
         if encoder > manifest["sequence_length"]:

@@ -14,6 +14,8 @@ from bert4keras_lite.files import replacing
 from .checkpointing import EachStep
 from .log import Log
 
+__all__ = ["Monitor", "Work", "measured_flops"]
+
 
 class Monitor(EachStep):
     """Callback that logs a row after each "epoch" of `fit`, i.e. a fixed number of batches.

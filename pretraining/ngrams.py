@@ -15,6 +15,8 @@ from bert4keras_lite.arguments import complain, within
 
 from .batches import decoded, manifests_of, shards_of
 
+__all__ = ["main"]
+
 AT_ONCE = 1000  # records to decode together
 BITS = 20  # bits of a token id
 UNKNOWN = (1 << 42) - 1  # a context that is not in any row

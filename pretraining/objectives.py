@@ -21,10 +21,13 @@ import keras
 from keras import ops
 
 from bert4keras_lite.backend import replicas
-from bert4keras_lite.checkpoints import saving_checkpoint
-from bert4keras_lite.layers import TransformerBlock, dense_flops
+from bert4keras_lite.checkpoints.stage import saving_checkpoint
+from bert4keras_lite.layers import TransformerBlock
+from bert4keras_lite.layers.base import dense_flops
 from bert4keras_lite.losses import electra_losses, projected_crossentropy, sequence_crossentropy
 from bert4keras_lite.models import EncoderDecoder, Transformer, build_transformer_model
+
+__all__ = ["build"]
 
 FAMILIES = {"mlm": "bert", "lm": "gpt2", "unilm": "bert", "t5": "t5.1.1", "electra": "electra"}
 APPLICATIONS = {"lm": "lm", "unilm": "unilm"}

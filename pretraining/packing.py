@@ -12,6 +12,17 @@ from .masking import FEATURES, NEEDED, record_length
 from .segmentation import Segmenter
 from .stateless_random import keys, uniform
 
+__all__ = [
+    "COUNTS",
+    "MODES",
+    "WORDS",
+    "Packer",
+    "open_tokenizer",
+    "sentinel_ids",
+    "special_ids",
+    "vocabulary_hash",
+]
+
 MODES = tuple(FEATURES)
 WORDS = ("jieba", "dictionary", "tokens")
 # Limit of the characters to tokenize together; longer documents are split.
@@ -151,9 +162,9 @@ class Packer:
                 )
         if "mask" in NEEDED[self._mode] and (others := self.tokenizer.other_uses_of_mask()):
             raise ValueError(
-                f"--mode {self._mode} needs a mask token of its own, and "
-                f"{self.tokenizer.token_mask!r:.200} is the vocabulary's token_{others[0]}, too. Set "
-                "another one in the tokenizer's files."
+                f"--mode {self._mode} needs a mask token of its own, and"
+                f" {self.tokenizer.token_mask!r:.200} is the vocabulary's token_{others[0]}, too."
+                " Set another one in the tokenizer's files."
             )
         if self._mode == "t5" and not sentinel_ids(self.tokenizer):
             raise ValueError(

@@ -18,6 +18,8 @@ import numpy as np
 from bert4keras_lite.tokenizers.base import Memo
 from bert4keras_lite.tokenizers.words import with_dictionary
 
+__all__ = ["Segmenter", "codes_of"]
+
 # Longer stretches, which are rare except in junk, are left to jieba itself: a step for few
 # stretches is not efficient.
 LONGEST = 400

@@ -26,6 +26,19 @@ from bert4keras_lite.protobuf import encode_field, read_fields
 
 from .files import exists, local_copy, replacing
 
+__all__ = [
+    "MANIFEST",
+    "Shard",
+    "decode_examples",
+    "encode_examples",
+    "index_name",
+    "read_arrays",
+    "read_index",
+    "shard_name",
+    "write_arrays",
+    "write_shard",
+]
+
 MANIFEST = "corpus.json"
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")

@@ -12,6 +12,8 @@ from math import isqrt
 
 import numpy as np
 
+__all__ = ["keys", "permuted", "uniform"]
+
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _ROUNDS = 6
 

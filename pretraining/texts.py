@@ -19,6 +19,8 @@ from bert4keras_lite.parsing import SURROGATES, RepeatedKeyError, naming, parse_
 from . import files
 from .documents import count_chinese
 
+__all__ = ["lines_of", "main", "rows_of_pairs", "write_texts"]
+
 _COLUMN = re.compile(r"[^\t]+")
 _LINE = re.compile("[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")  # lines as in `str.splitlines`
 
@@ -107,8 +109,8 @@ def rows_of_pairs(path):
         row = line.split("\t", 3)
         if len(row) < 3:
             raise ValueError(
-                f"{path}, line {number}: {len(row)} columns; expected book, classical and modern text"
-                " between tabs."
+                f"{path}, line {number}: {len(row)} columns; expected book, classical and modern"
+                " text between tabs."
             )
         yield row
 

@@ -34,6 +34,8 @@ from bert4keras_lite.parsing import parse_json, shown
 from . import corpus
 from .texts import lines_of, rows_of_pairs
 
+__all__ = ["main"]
+
 VOCABULARY = 7000
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PUNCTUATION = "，。、；：？！“”‘’（）《》〈〉【】「」『』…—～·￥％"

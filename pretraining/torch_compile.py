@@ -17,6 +17,8 @@ from torch.utils import _pytree as pytree
 
 from bert4keras_lite.backend import Recorded
 
+__all__ = ["compile_whole_steps"]
+
 
 def compile_whole_steps(model):
     """Makes `fit` run each step as one program, which is compiled for each new shape of a batch.

@@ -16,6 +16,8 @@ from bert4keras_lite.checkpoints import CheckpointError
 
 from . import config
 
+__all__ = ["main"]
+
 
 def main(arguments=None):
     """Runs the command line; returns the exit status. Errors are one line."""

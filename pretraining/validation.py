@@ -17,6 +17,8 @@ from bert4keras_lite.checkpoints import CheckpointError
 from . import config
 from .batches import Examples, fitting
 
+__all__ = ["Validation", "main"]
+
 SEED = 0  # seed of the masks
 
 

@@ -173,7 +173,8 @@ class Saved:
         import numpy as np
 
         from bert4keras_lite.checkpoints import open_checkpoint
-        from bert4keras_lite.configs import config_in, read_config
+        from bert4keras_lite.configs import config_in
+        from bert4keras_lite.configs.published import read_config
         from bert4keras_lite.tokenizers import load_tokenizer
 
         different = []

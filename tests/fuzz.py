@@ -4,9 +4,9 @@
     python tests/fuzz.py --only torch-zip npz --mutations 40000 --seed 7
     python tests/fuzz.py --only torch-zip --seed 7 --index 1234    # one of them again, here
 
-A mutation depends on the seed, the format and its number alone. Half of them are repaired: what holds
-the changed part together (CRC32 of zip archives, CRC32C of TensorFlow's index and data, lengths of
-headers and fields) is put right, so that parsers see what lies deeper.
+A mutation depends on the seed, the format and its number alone. Half of them are repaired: what
+holds the changed part together (CRC32 of zip archives, CRC32C of TensorFlow's index and data,
+lengths of headers and fields) is put right, so that parsers see what lies deeper.
 
 Each file is read in a forked process with limits of the kernel: ten CPU seconds, and beside the
 memory at its start 64 MB and eight times the bytes of the files. A process reads some hundred. What
@@ -16,9 +16,10 @@ may come out:
 - the documented error: `CheckpointError`, else `ValueError`, that names the file, is of a decent
   length, and not about memory.
 
-Everything else is a finding: the file is kept, and a line tells how to make it again. HDF5 files are
-read as by `hdf5_child.py`, but without a new interpreter for each; that libhdf5 ends such a process
-is foreseen. One in two thousand goes the whole way. The exit status is 1 if there are findings.
+Everything else is a finding: the file is kept, and a line tells how to make it again. HDF5 files
+are read as by `hdf5_child.py`, but without a new interpreter for each; that libhdf5 ends such a
+process is foreseen. One in two thousand goes the whole way. The exit status is 1 if there are
+findings.
 """
 
 import argparse
@@ -61,6 +62,7 @@ from bert4keras_lite.checkpoints import (
 from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.base import damaged
 from bert4keras_lite.checksums import masked_crc32c
+from bert4keras_lite.configs import published, recognition
 from bert4keras_lite.protobuf import encode_varint, read_varint
 from pretraining import documents, texts
 from pretraining.config import RECIPES
@@ -457,7 +459,7 @@ def in_snappy(rng, content):
 
 
 def in_fields(rng, content):
-    """Changes the inside of one field of a protocol buffer, or their order; lengths are put right."""
+    """Changes one field of a protocol buffer, or their order; lengths are put right."""
     fields = []
     position = 0
     while position < len(content):
@@ -513,14 +515,14 @@ def read_checkpoint(path):
 
 def read_config(path):
     """As `build_transformer_model` does before it makes layers."""
-    values, _, where = configs.find_files(path, None)
+    values, _, where = published.find_files(path, None)
     try:
-        family = configs.recognize(values)
+        family = recognition.recognize(values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    configs.check_unknown_keys(values, where)
-    values, _ = configs.resolve_ambiguities(family, values)
-    configs.check_not_roberta(values, where)
+    published.check_unknown_keys(values, where)
+    values, _ = recognition.resolve_ambiguities(family, values)
+    recognition.check_not_roberta(values, where)
     configs.Config.from_values(configs.ARCHITECTURES[family] | values, where)
 
 
@@ -738,16 +740,19 @@ WORDPIECE_JSON = {
         {"id": len(WORDS), "content": "<e>", "special": False, "lstrip": True},
     ],
     "normalizer": {
-        "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": True,
+        "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+        "lowercase": True,
     },
     "pre_tokenizer": {"type": "BertPreTokenizer"},
     "post_processor": {
         "type": "TemplateProcessing",
         "single": [
-            {"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
         ],
         "pair": [
-            {"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
             {"Sequence": {"id": "B", "type_id": 1}},
         ],
         "special_tokens": {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}},

@@ -37,6 +37,7 @@ from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.dialects import adapt
 from bert4keras_lite.checkpoints.keras_file import read_keras
 from bert4keras_lite.checksums import masked_crc32c
+from bert4keras_lite.configs import published, recognition
 from bert4keras_lite.protobuf import encode_field, encode_varint
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 from pretraining import batches, corpus, documents, duplicates, laptop, log, shards, texts
@@ -63,9 +64,9 @@ def read_tokenizer(path):
 
 
 def read_config(path):
-    values = configs.read_config(path)
-    row = configs.ARCHITECTURES[configs.recognize(values)]
-    configs.check_not_roberta(values, str(path))
+    values = published.read_config(path)
+    row = configs.ARCHITECTURES[recognition.recognize(values)]
+    recognition.check_not_roberta(values, str(path))
     return str(configs.Config.from_values(row | values, str(path)))
 
 
@@ -347,7 +348,7 @@ def view_of(key, offset, count):
 
 
 def torch_views(folder, *tensors):
-    """A file of before PyTorch 1.6 with a storage of six values: view, offset and size of each tensor."""
+    """A file of before PyTorch 1.6, a storage of six values: view, offset, size of each tensor."""
     items = b"".join(
         text(name)
         + tensor(
@@ -578,7 +579,7 @@ def torch_legacy_huge_storage(folder):
 
 @case()
 def torch_flipped_value(folder):
-    """The zip's checksum would reveal it; it is left to `verify` of the formats that have their own."""
+    """The zip's checksum would reveal it; it is left to `verify` of formats that have their own."""
     content = bytearray((GOLDENS / "torch.pt").read_bytes())
     with zipfile.ZipFile(GOLDENS / "torch.pt") as archive:
         info = archive.getinfo("torch/data/0")
@@ -1767,17 +1768,17 @@ def safetensors_tiny_tensors(folder):
 def read_names(path):
     """Compares the names of a checkpoint with all that are known."""
     checkpoint = adapt(open_checkpoint(path))
-    configs.recognize({}, list(checkpoint))
+    recognition.recognize({}, list(checkpoint))
     unknown = [
         name
         for row in configs.ARCHITECTURES.values()
-        for name in configs.unmatched_names(checkpoint, row)
+        for name in recognition.unmatched_names(checkpoint, row)
     ]
     return f"{len(set(unknown))} unknown names"
 
 
 def repeating_names(folder, *parts):
-    """Names in which a part of a pattern is found again and again, and that no `.*` reaches the end of."""
+    """Names in which a part of a pattern occurs again and again; no `.*` reaches their end."""
     names = [part * (400_000 // len(part)) + "\nx" for part in parts]
     entry = {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}
     return safetensors(folder / "m.safetensors", dict.fromkeys(names, entry))
@@ -2176,22 +2177,22 @@ def config_unknown_keys(folder):
     return config(folder, SIZES | {f"made_up_{i}": 1 for i in range(60_000)})
 
 
-@case(lambda path: len(configs.read_config(path)))
+@case(lambda path: len(published.read_config(path)))
 def config_repeating_key(folder):
     return config(folder, {"token_id" * 100_000 + "\nx": 1})
 
 
-@case(lambda path: len(configs.check_unknown_keys(configs.read_config(path), str(path))))
+@case(lambda path: len(published.check_unknown_keys(published.read_config(path), str(path))))
 def config_repeating_geometry(folder):
     return config(folder, {"norm_" * 100_000 + "\nx": 1})
 
 
-@case(lambda path: configs.recognize(configs.read_config(path)))
+@case(lambda path: recognition.recognize(published.read_config(path)))
 def config_repeating_class(folder):
     return config(folder, {"architectures": ["ForA" * 1_000_000 + "!"]})
 
 
-@case(lambda path: len(configs.read_config(path)))
+@case(lambda path: len(published.read_config(path)))
 def config_many_notes(folder):
     """An object with nearly as many keys as may be."""
     notes = ",".join(f'"_{i:x}":0' for i in range(300_000))
@@ -2246,7 +2247,7 @@ def config_pipe(folder):
     return folder / "config.json"
 
 
-@case(lambda path: configs.check_unknown_keys(configs.read_config(path), str(path)))
+@case(lambda path: published.check_unknown_keys(published.read_config(path), str(path)))
 def config_long_key(folder):
     (folder / "config.json").write_text(json.dumps({"k" * 4_900_000: 1}))
     return folder / "config.json"
@@ -2577,7 +2578,7 @@ def with_replacements(folder, *fields):
 
 
 def charsmap(text):
-    """A table that replaces each "a" by a text: a trie of 512 units after its size, and the text."""
+    """A table that replaces each "a" by a text: the size of a trie, its 512 units, the text."""
     units = [0] * 512
     units[0] = 256 << 10
     units[256 ^ ord("a")] = 1 << 10 | 1 << 8 | ord("a")

@@ -2,7 +2,7 @@
 
     python tests/load.py                             # 2,000 requests of 50 clients: two minutes
     python tests/load.py --requests 60 --clients 10  # a few seconds
-    python tests/load.py --large-answer              # the attention of 24 x 24 heads, and nothing else
+    python tests/load.py --large-answer              # the attention of 24 x 24 heads alone
 
 Serves a tiny model in a process of its own, on loopback; KERAS_BACKEND says on what. A tenth of the
 requests comes from clients that send nonsense, too much, too slowly, half of it, or leave.

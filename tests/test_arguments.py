@@ -1,4 +1,4 @@
-"""Wrong arguments of public functions: one ValueError that names them, never an error from within."""
+"""Wrong arguments of public functions: one ValueError that names them."""
 
 import re
 

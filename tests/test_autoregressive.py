@@ -54,7 +54,7 @@ def test_beam_search_is_bert4keras(run):
 
 
 def test_changed_inputs_stay_changed():
-    """bert4keras' reading comprehension strikes out passages without an answer at the first step."""
+    """bert4keras' reading comprehension drops passages without an answer at the first step."""
 
     class Striking(AutoRegressiveDecoder):
         @AutoRegressiveDecoder.wraps(default_rtype="logits", use_states=True)

@@ -90,7 +90,8 @@ def test_tokens_that_would_control_the_terminal(run, tmp_path):
 def test_inspect_and_convert_need_no_framework(tmp_path):
     code = (
         "import sys; from bert4keras_lite.applications.cli import main;"
-        f"main(['inspect', {str(TINY)!r}]); main(['convert', {str(TINY)!r}, {str(tmp_path / 'o')!r}, '--to', 'tf']);"
+        f"main(['inspect', {str(TINY)!r}]);"
+        f"main(['convert', {str(TINY)!r}, {str(tmp_path / 'o')!r}, '--to', 'tf']);"
         "print('LOADED', *(m for m in ('keras', 'tensorflow', 'torch', 'jax') if m in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

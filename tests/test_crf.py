@@ -1,4 +1,4 @@
-"""Taggers against all paths written out, against bert4keras and pytorch-crf; as users train them."""
+"""Taggers against all paths written out, bert4keras and pytorch-crf; as users train them."""
 
 import itertools
 from pathlib import Path

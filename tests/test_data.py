@@ -145,7 +145,7 @@ def test_padding_errors(inputs, options, message):
         sequence_padding(inputs, **options)
 
 
-# --- truncate_sequences and text_segmentate --------------------------------------------------------
+# --- truncate_sequences and text_segmentate -------------------------------------------------------
 
 # made by bert4keras 0.11.5
 TRUNCATED = [
@@ -541,7 +541,7 @@ def test_fit_evaluate_and_predict(buckets):
     assert scores[:20] == pytest.approx(alone, abs=1e-4)
 
 
-# --- sample data and real data ---------------------------------------------------------------------
+# --- sample data and real data --------------------------------------------------------------------
 
 
 def test_sample_is_what_its_script_writes():

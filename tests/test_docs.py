@@ -1,4 +1,4 @@
-"""The documents are true: their Python runs, their commands are understood, their links lead somewhere.
+"""The documents are true: Python runs, commands are understood, links lead somewhere.
 
 Python runs as it is written, in a directory with small checkpoints by the names that the documents
 use. Commands are given to the parsers of the programs that they name, and go no further.
@@ -510,7 +510,7 @@ def check_options(text):
 
 
 def check_inline(code):
-    """Raises a ValueError if code within a sentence names a command, option or file there is not."""
+    """Raises a ValueError if code in a sentence names a command, option or file there is not."""
     if re.fullmatch(r"python -m \S+", code):  # what a program does, not how to call it
         if not importlib.util.find_spec(code.split()[-1]):
             raise ValueError(f"there is no such module: {code}")
@@ -601,7 +601,9 @@ LINES = {
     "python -m pretraining.train --config tiny --step 3": "no setting 'step'; did you mean 'steps'",
     "python -m pretraining.train --config tinier": "none of the recipes",
     "python -m pretraining.train --config tiny --masking.rates 0.1": "there is no setting 'rates'",
-    "python -m pretraining.corpus --input x --output y --vocab z --mode mlm --fast": "unknown: --fast",
+    "python -m pretraining.corpus --input x --output y --vocab z --mode mlm --fast": (
+        "unknown: --fast"
+    ),
     "python -m pretraining.laptop --data D --vocab V --output RUN --speed 2": "no setting 'speed'",
     "python -m pretraining.trains": "No module named 'pretraining.trains'",
     "python -m bert5keras": "no module bert5keras",
@@ -609,7 +611,9 @@ LINES = {
     "python examples/task_tnews.py --rate 1": "unrecognized arguments: --rate",
     "python benchmarks/serving.py --quickly": "unrecognized arguments: --quickly",
     "python benchmarks/limits.py --all": "takes no --all",
-    "A=1; X='python benchmarks/results.py --what'\n$X --data D --checkpoint T": "unrecognized arguments: --what",
+    "A=1; X='python benchmarks/results.py --what'\n$X --data D --checkpoint T": (
+        "unrecognized arguments: --what"
+    ),
     "KERAS_BACKEND=theano python benchmarks/serving.py": "no backend theano",
     "make tests": "Makefile has no tests",
     "make test BACKENDS=jax": "Makefile has no BACKENDS",

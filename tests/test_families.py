@@ -16,16 +16,10 @@ from bert4keras_lite import mappings
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
 from bert4keras_lite.checkpoints.dialects import DIALECTS, adapt
 from bert4keras_lite.checkpoints.matching import gather
-from bert4keras_lite.configs import (
-    ARCHITECTURES,
-    HUGGING_FACE,
-    MEASURED,
-    MODEL_TYPES,
-    Config,
-    recognize,
-    resolve_ambiguities,
-    translate,
-)
+from bert4keras_lite.configs import ARCHITECTURES, Config
+from bert4keras_lite.configs.architectures import HUGGING_FACE, MODEL_TYPES
+from bert4keras_lite.configs.published import translate
+from bert4keras_lite.configs.recognition import MEASURED, recognize, resolve_ambiguities
 from bert4keras_lite.layers import MultiHeadAttention, NystromAttention
 from bert4keras_lite.models import build_transformer_model
 
@@ -745,7 +739,7 @@ def test_a_head_that_the_family_never_has(option, tmp_path):
 
 @pytest.mark.once
 def test_config_of_modernbert():
-    """transformers 5 nests the base of the angles; early configs have an epsilon that is not used."""
+    """transformers 5 nests the base of the angles; early configs have an unused epsilon."""
     rope = {"full_attention": {"rope_theta": 5e5, "rope_type": "default"}}
     every = {"model_type": "modernbert", "layer_types": ["full_attention"] * 2}
     values = translate(every | {"rope_parameters": rope, "norm_eps": 1e-4, "layer_norm_eps": 1e-12})

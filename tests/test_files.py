@@ -1,4 +1,4 @@
-"""Saves that are interrupted at every step leave the old files or the new ones, never some of each."""
+"""Saves interrupted at every step leave the old files or the new ones, never some of each."""
 
 import builtins
 import errno
@@ -77,7 +77,7 @@ class PowerCut(BaseException):
 
 
 def interrupt(patch, count, make_error, lasting):
-    """The operation `count` on files raises, and if `lasting`, all after it. `[-1]`, or less, then."""
+    """The operation `count` on files raises; if `lasting`, later ones. `[-1]`, or less, then."""
     left = [count]
 
     def wrapped(function):

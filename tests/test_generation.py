@@ -128,8 +128,8 @@ def build_case(tmp_path_factory):
 def places_of(run):
     """The marks of a run: the search is one for all families, and `make test` tries it with BERT.
 
-    Of the others it takes one run without beams and one with all that changes scores; of bert4keras'
-    two tokens to stop at. A second such token is no matter of the backend, either.
+    Of the others it takes one run without beams and one with all that changes scores; of
+    bert4keras' two tokens to stop at. A second such token is no matter of the backend, either.
     """
     arguments, stops = run["arguments"], run["arguments"]["stop_ids"]
     plain = arguments.keys() == {"max_new_tokens", "stop_ids"}

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from bert4keras_lite import layers as L
+from bert4keras_lite.layers.base import get_activation
 
 
 def randn(*shape, seed=0):
@@ -116,10 +117,10 @@ def test_gelu_of_every_name():
     exact = x * 0.5 * (1 + np.vectorize(erf)(x / 2**0.5))
     tanh = 0.5 * x * (1 + np.tanh((2 / pi) ** 0.5 * (x + 0.044715 * x**3)))
     for name, expected in [("gelu", exact), ("gelu_erf", exact), ("gelu_new", tanh)]:
-        y = ops.convert_to_numpy(L.get_activation(name)(ops.convert_to_tensor(x)))
+        y = ops.convert_to_numpy(get_activation(name)(ops.convert_to_tensor(x)))
         np.testing.assert_allclose(y, expected, atol=1e-6)
     with pytest.raises(ValueError):
-        L.get_activation("no such thing")
+        get_activation("no such thing")
 
 
 def test_layer_normalization():
@@ -325,7 +326,7 @@ def test_buckets_of_distances(bidirectional, buckets, most):
         (lambda: L.RotaryAngles(5), "size=5: expected an even number"),
         (lambda: L.RelativeVectors(5), "size=5: expected an even number"),
         (lambda: L.PositionEmbedding(4, 2, hierarchical=1.0), "hierarchical=1.0: expected True"),
-        (lambda: L.get_activation("glu"), "activation='glu' gives half as many"),
+        (lambda: get_activation("glu"), "activation='glu' gives half as many"),
     ],
 )
 def test_positions_without_a_meaning(make, message):

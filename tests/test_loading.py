@@ -44,7 +44,8 @@ def bert(tmp_path_factory):
 def rewritten(bert, tmp_path):
     """Gives a copy of `bert` with other names of weights, and more keys in its config.
 
-    Args: `rename`, a function of a name; `arrays` to add, and `keys` of the config (None: take out).
+    Args: `rename`, a function of a name; `arrays` to add, and `keys` of the config (None: take
+        out).
     """
 
     def rewritten(rename=str, arrays=None, keys=None):
@@ -68,7 +69,7 @@ def assert_same_weights(first, second):
         np.testing.assert_array_equal(first.variables[path], variable, path)
 
 
-# --- names -----------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,10 @@ ADAM = {"state": {0: {"exp_avg": TENSOR}}, "param_groups": [{"lr": 0.1}]}
     [
         ({"net": WEIGHTS, "epoch": 1}, ["a.weight", "a.bias"]),
         ({"net": WEIGHTS, "optim": ADAM, "schedule": {"last_epoch": 3}}, ["a.weight", "a.bias"]),
-        ({"checkpoint": {"model": WEIGHTS}}, ["checkpoint.model.a.weight", "checkpoint.model.a.bias"]),
+        (
+            {"checkpoint": {"model": WEIGHTS}},
+            ["checkpoint.model.a.weight", "checkpoint.model.a.bias"],
+        ),
         ({"module": {"net": WEIGHTS}}, ["a.weight", "a.bias"]),
         # which of the two is meant cannot be known
         ({"net": {"a": TENSOR}, "ema": {"a": TENSOR}}, ["net.a", "ema.a"]),
@@ -308,7 +312,7 @@ def test_what_an_optimizer_keeps_of_the_official_bert(ending):
 
 @pytest.mark.parametrize("model, format", [("bert", "hf"), ("gpt2", "hf"), ("albert", "tf")])
 def test_an_axis_too_many_is_another_shape(tmp_path, model, format):
-    """Only TensorFlow 2's BERT has one for the heads: others would be reshaped without being turned."""
+    """Only TensorFlow 2's BERT has one for the heads: others would be reshaped, not turned."""
     saved = small(model)
     saved.save_checkpoint(tmp_path, format)
     arrays = dict(open_checkpoint(tmp_path))
@@ -460,7 +464,7 @@ def test_a_state_file_that_names_an_absent_step(tmp_path):
         open_checkpoint(tmp_path)
 
 
-# --- configs ---------------------------------------------------------------------------------------
+# --- configs --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -589,7 +593,7 @@ def test_a_head_of_roberta_is_not_bert(rewritten):
         load(rewritten(arrays=arrays, keys={"model_type": None}))
 
 
-# --- what a model is asked to be -------------------------------------------------------------------
+# --- what a model is asked to be ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{"model": "mt5.1.1_encoder"}, {"with_lm": False}], ids=str)
@@ -645,7 +649,7 @@ def test_a_directory_holds_one_format(tmp_path, formats):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-# --- blocks ----------------------------------------------------------------------------------------
+# --- blocks ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("format", ["tf", "hf", "keras"])

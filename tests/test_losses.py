@@ -1,4 +1,4 @@
-"""Each loss against its formula in NumPy, with gradients, edge cases, and inside Keras' training."""
+"""Each loss against its formula in NumPy, with gradients, edge cases, in Keras' training."""
 
 import keras
 import numpy as np

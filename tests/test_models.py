@@ -14,11 +14,13 @@ import pytest
 from goldens.recipes import FOLDER, load_cases
 from running import long_but, outputs_of
 
-from bert4keras_lite import configs, mappings, models, weights_io
+from bert4keras_lite import mappings, models, weights_io
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint
-from bert4keras_lite.configs import CHOICES
+from bert4keras_lite.configs import published
+from bert4keras_lite.configs.config import CHOICES, SOURCE_KEYS
 from bert4keras_lite.files import COMMITTED
-from bert4keras_lite.layers import ATTENTIONS, NORM_SLOTS, NORMS, get_activation
+from bert4keras_lite.layers.base import get_activation
+from bert4keras_lite.layers.blocks import ATTENTIONS, NORM_SLOTS, NORMS
 from bert4keras_lite.models import Config, Transformer, build_transformer_model
 from bert4keras_lite.tokenizers import load_tokenizer, load_vocab
 
@@ -665,13 +667,13 @@ def test_every_key_of_a_config_has_a_kind(model_type, value):
     not_read = base.keys() if model_type == "modernbert" else {*base, "pad_token_id"}
     for key in READ_KEYS - not_read:
         try:
-            values = configs.translate(base | {key: value})
+            values = published.translate(base | {key: value})
         except ValueError as error:
             assert value is not None and f"the config: {key} is " in str(error)
         else:
-            values.pop(configs.SOURCE_KEYS)
+            values.pop(SOURCE_KEYS)
             told = {name: values[name] for name in values if values[name] is not None}
-            unchanged = told.items() <= configs.translate(base).items()
+            unchanged = told.items() <= published.translate(base).items()
             assert unchanged if value is None else type(value) in kinds_of(key)
 
 

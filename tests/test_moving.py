@@ -1,4 +1,4 @@
-"""docs/moving-from-bert4keras.md is whole, and true: every old name is in it, every new name exists."""
+"""docs/moving-from-bert4keras.md has every old name, and its new names exist."""
 
 import builtins
 import inspect

@@ -695,7 +695,10 @@ def test_a_file_loads_where_the_module_was_not_imported(tmp_path):
 
 
 DOORS = {
-    "extend_with_weight_decay": {"weight_decay_rate": 0.1, "exclude_from_weight_decay": ["Norm", "bias"]},
+    "extend_with_weight_decay": {
+        "weight_decay_rate": 0.1,
+        "exclude_from_weight_decay": ["Norm", "bias"],
+    },
     "extend_with_layer_adaptation": {"exclude_from_layer_adaptation": ["Norm", "bias"]},
     "extend_with_piecewise_linear_lr": {"lr_schedule": {2: 1, 10: 0.1}},
     "extend_with_gradient_accumulation": {"grad_accum_steps": 2},
@@ -740,7 +743,8 @@ def test_each_door_alone(name):
     plain = run(keras.optimizers.Adam(0.01), gradients, weights)[-1]
     found = run(door(keras.optimizers.Adam)(0.01, **DOORS[name]), gradients, weights)[-1]
     changed = any(np.abs(found[k] - plain[k]).max() > 1e-5 for k in weights)
-    assert changed == (name not in {"extend_with_exponential_moving_average", "extend_with_lazy_optimization"})  # fmt: skip
+    unchanged = {"extend_with_exponential_moving_average", "extend_with_lazy_optimization"}
+    assert changed == (name not in unchanged)
 
 
 def test_loss_scaling_counts_what_it_leaves_out(tmp_path):
@@ -907,7 +911,7 @@ def test_averages_in_callbacks_of_ones_own():
 
 
 def test_weights_put_in_over_the_averages_stay():
-    """As after a stop in the middle of a validation: what was taken out does not come back over them."""
+    """As after a stop within a validation: what was taken out does not come back over them."""
     model, data = averaging()
     model.fit(**data)
     model.optimizer.apply_ema_weights()
@@ -1089,7 +1093,8 @@ SCOPES = {
     "tensorflow": """
         import tensorflow as tf
         cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
         scope = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
     """,
     "jax": """

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from bert4keras_lite.configs import read_config
+from bert4keras_lite.configs.published import read_config
 from bert4keras_lite.data import read_tsv
 from bert4keras_lite.parsing import (
     excerpt,

@@ -426,7 +426,8 @@ async def many(*coroutines):
 
 def test_two_hundred_slow_clients_are_sent_away():
     limits = Limits(header_seconds=2, body_seconds=2)
-    header, body = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", f"{HEAD}Content-Length: 999\r\n\r\n"  # fmt: skip
+    header = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
+    body = f"{HEAD}Content-Length: 999\r\n\r\n"
     with listening(app := vectors(limits)) as port:
         slow = [trickle(port, header, b"a") for _ in range(100)]
         slow += [trickle(port, body.encode(), b" ") for _ in range(100)]
@@ -786,7 +787,8 @@ def test_who_leaves_is_noticed(more, version, caplog):
 
 def test_half_closed_clients_of_http_1_0_get_their_answer():
     with listening(vectors()) as port:
-        for request in (WHOLE, WHOLE.replace(BODY, BODY.ljust(100_000)).replace(str(len(BODY)), "100000")):  # fmt: skip
+        long = WHOLE.replace(BODY, BODY.ljust(100_000)).replace(str(len(BODY)), "100000")
+        for request in (WHOLE, long):
             connection = connect(port, request.replace("HTTP/1.1", "HTTP/1.0"))
             connection.shutdown(socket.SHUT_WR)
             assert rest_of(connection).startswith(b"HTTP/1.1 200 ")
@@ -1058,8 +1060,10 @@ def test_figures_in_the_form_of_prometheus():
         found = client.get("/metrics")
     assert found.headers["content-type"].startswith("text/plain; version=0.0.4")
     values = {}
+    label = r"\w+=\"[\w/.+-]+\""
+    pattern = rf"(# (HELP|TYPE) \w+ .+)|(\w+(?:\{{{label}(?:,{label})*\}})?) ([\d.]+)"
     for line in found.text.splitlines():
-        match = re.fullmatch(r"(# (HELP|TYPE) \w+ .+)|(\w+(?:\{\w+=\"[\w/.+-]+\"(?:,\w+=\"[\w/.+-]+\")*\})?) ([\d.]+)", line)  # fmt: skip
+        match = re.fullmatch(pattern, line)
         assert match, line
         if match[3]:
             values[match[3].removeprefix("bert4keras_lite_")] = float(match[4])

@@ -27,7 +27,8 @@ from test_serving import listening  # noqa: E402
 from bert4keras_lite.applications.serving.app import create_app  # noqa: E402
 
 TINY = FOLDER / "bert/hf_tiny_safetensors"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)  # fmt: skip
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium")
 POEM = "天地不仁，以万物为刍狗；<b>圣人</b>不仁，以百姓为刍狗。"
 WAITS_AT = 4
@@ -94,8 +95,17 @@ def page(browser, address):
     page = browser.new_page(viewport={"width": 390, "height": 800})
     wrong = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith(address) else None)  # fmt: skip
-    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" and "422" not in message.text else None)  # fmt: skip
+
+    def on_request(request):
+        if not request.url.startswith(address):
+            wrong.append(request.url)
+
+    def on_message(message):
+        if message.type == "error" and "422" not in message.text:
+            wrong.append(message.text)
+
+    page.on("request", on_request)
+    page.on("console", on_message)
     page.goto(address)
     page.locator("#layer option").first.wait_for(state="attached")
     yield page

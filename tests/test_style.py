@@ -1,4 +1,4 @@
-"""The words of the code: how errors are written, and which words it does not use (CONTRIBUTING.md)."""
+"""The words of the code: how errors are written, and words it does not use (CONTRIBUTING.md)."""
 
 import ast
 import io
@@ -17,9 +17,7 @@ FILES = sorted(
 )
 
 # Words of prose that have a plainer one: after, before, again, next to, alias, not a, of ... which.
-PROSE = re.compile(
-    r"\b(behind|anew|beside|doors?|riddles?|(?<!there )(?<!There )is no|(?<!there )(?<!There )are no)\b"
-)
+PROSE = re.compile(r"\b(behind|anew|beside|doors?|riddles?|(?<!there )(?<!There )(is|are) no)\b")
 # Names that stand for something the field has another name for.
 NAMES = {
     *("alive", "cautions", "chances", "contradiction", "doors", "draw", "drawing", "foreign"),
@@ -85,7 +83,7 @@ PARTS = {
     "bert4keras_lite/backend.py": "MemoryError, which its caller turns into a message",
     "bert4keras_lite/claims.py": "MemoryError, which its caller turns into a message",
     "bert4keras_lite/hub.py": "the reason within a message",
-    "bert4keras_lite/applications/serving/app.py": "a field of a request; what is wrong comes after it",
+    "bert4keras_lite/applications/serving/app.py": "a field of a request; what is wrong follows",
     "pretraining/config.py": "of the YAML reader, which says where",
     "pretraining/documents.py": "of the reader of a compressed file, which says where",
 }

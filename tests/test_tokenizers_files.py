@@ -663,7 +663,8 @@ def without(part, key):
                 template(pair=[CLS, A, SEP, CLS, B, SEP_1]),
                 template(pair=[CLS, {"Sequence": {"id": "B", "type_id": 0}}, SEP,
                                {"Sequence": {"id": "A", "type_id": 1}}, SEP_1]),
-                {"post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["a", 2]}},
+                {"post_processor": {
+                    "type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["a", 2]}},
                 {"post_processor": {
                     "type": "Sequence", "processors": [template()["post_processor"]] * 2}},
             )

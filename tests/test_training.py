@@ -1,4 +1,4 @@
-"""Training methods against plain Keras, and against NumPy on models small enough to differentiate."""
+"""Training methods against plain Keras, and NumPy on models small enough to differentiate."""
 
 import keras
 import numpy as np
@@ -9,6 +9,8 @@ from running import long_but
 from bert4keras_lite import build_transformer_model, training
 from bert4keras_lite.data import Batches
 from bert4keras_lite.losses import simcse
+from bert4keras_lite.training.kl import divergence_of
+from bert4keras_lite.training.theseus import ModuleReplacement
 
 BACKEND = keras.backend.backend()
 VOCABULARY, DIM, CLASSES, ROWS, LENGTH = 7, 3, 4, 5, 6
@@ -607,7 +609,7 @@ def test_unlabelled_arrays_of_different_length():
     ],
 )
 def test_divergence_of_keras_losses(loss, expected):
-    assert training.divergence_of(loss) is expected
+    assert divergence_of(loss) is expected
 
 
 def test_divergences_agree():
@@ -658,7 +660,7 @@ def test_theseus_mixes_the_two(options):
         mixed.predict(inputs(), verbose=0), small.model.predict(inputs(), verbose=0), atol=1e-6
     )
     for layer in mixed.layers:
-        if isinstance(layer, training.ModuleReplacement):
+        if isinstance(layer, ModuleReplacement):
             layer.rate.assign(1.0)
     replaced = ops.convert_to_numpy(ops.stop_gradient(mixed(inputs(), training=True)))
     np.testing.assert_allclose(replaced, small.model.predict(inputs(), verbose=0), atol=1e-5)

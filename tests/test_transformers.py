@@ -8,7 +8,7 @@ import pytest
 from running import outputs_of
 from test_families import ARCHITECTURES, build, inputs_of
 
-from bert4keras_lite.configs import HUGGING_FACE
+from bert4keras_lite.configs.architectures import HUGGING_FACE
 
 
 @pytest.fixture(scope="module")

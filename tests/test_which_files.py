@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
-from bert4keras_lite.configs import find_files
+from bert4keras_lite.configs.published import find_files
 from bert4keras_lite.tokenizers import load_tokenizer
 
 pytestmark = pytest.mark.once
@@ -35,7 +35,10 @@ def test_a_tensor_in_two_shards(tmp_path):
     shard(tmp_path / "a.safetensors", w=1)
     shard(tmp_path / "b.safetensors", w=2, x=2)
     indexed(tmp_path, w="a.safetensors", x="b.safetensors")
-    told = r"b\.safetensors: holds 'w', which is in 'a\.safetensors' according to .*expected it in one shard"
+    told = (
+        r"b\.safetensors: holds 'w', which is in 'a\.safetensors' according to .*expected it in one"
+        r" shard"
+    )
     with pytest.raises(CheckpointError, match=told):
         open_checkpoint(tmp_path)
 

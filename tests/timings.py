@@ -4,9 +4,9 @@
     python tests/timings.py      holds the recorded figures against the budget; `make check` runs it
 
 CPU seconds are those of a test's own process and of those that it waits for. They depend less than
-the clock on what else the machine does, but they do (other work on both cores made them half as many
-again): record them on a quiet machine. No test ever looks at a clock, and neither does the check: it
-reads the file.
+the clock on what else the machine does, but they do (other work on both cores made them half as
+many again): record them on a quiet machine. No test ever looks at a clock, and neither does the
+check: it reads the file.
 """
 
 import csv

@@ -1,1 +1,1 @@
-"""Programs for users, on top of the rest: the command line, the doctor of checkpoints, the server."""
+"""Programs on top of the rest: the command line, the doctor of checkpoints, the server."""

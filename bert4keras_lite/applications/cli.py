@@ -23,33 +23,29 @@ import numpy as np
 
 from .. import hub, mappings
 from ..arguments import RANGES, check_options, complain, within
-from ..checkpoints import CheckpointError, open_checkpoint, saving_checkpoint
+from ..checkpoints import CheckpointError, open_checkpoint
 from ..checkpoints.dialects import adapt
 from ..checkpoints.matching import LazyArrays, detect_format, locate
-from ..configs import (
-    ARCHITECTURES,
-    Config,
+from ..checkpoints.stage import saving_checkpoint
+from ..configs import ARCHITECTURES, Config, config_in
+from ..configs.config import to_field_names
+from ..configs.published import check_unknown_keys, find_files, warn
+from ..configs.recognition import (
     check_not_roberta,
-    check_unknown_keys,
-    config_in,
-    find_files,
-    heads_among,
     infer_from_weights,
     known_issues,
-    match_weights,
-    mismatch_hint,
     recognize,
     resolve_ambiguities,
-    to_field_names,
     unmatched_names,
-    warn,
-    write,
 )
+from ..configs.weights import heads_among, match_weights, mismatch_hint, write
 from ..files import replacing, tidy
 from ..parsing import RepeatedKeyError, excerpt, parse_json, printable
 from ..shapes import shapes_of
 from ..tokenizers import load_tokenizer
 from ..tokenizers.loading import FILES
+
+__all__ = ["main"]
 
 TOKEN = "BERT4KERAS_LITE_TOKEN"  # environment variable with the token of a server
 

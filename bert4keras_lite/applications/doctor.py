@@ -16,10 +16,12 @@ import keras
 import numpy as np
 
 from ..checkpoints import CheckpointError
-from ..configs import is_initial_norm
+from ..configs.recognition import is_initial_norm
 from ..data import sequence_padding
 from ..models import build_transformer_model
 from ..tokenizers import load_tokenizer
+
+__all__ = ["SENTENCES", "Reading", "Report", "examine"]
 
 SENTENCES = Path(__file__).with_name("everyday.txt").read_text(encoding="utf-8").split()
 TOGETHER = 64  # rows in a forward pass

@@ -10,14 +10,17 @@ Example:
 """
 
 import warnings
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from ..arguments import checks_flags
-from ..files import SaveError, complete, saving
+from ..files import SaveError, complete
 from ..parsing import is_file_name, listed
+from ..types import PathLike
 from . import keras_file, megatron, npz_file, safetensor_file, tf_bundle, torch_file
 from .base import (
     MAX_TENSORS,
@@ -30,6 +33,7 @@ from .base import (
     reading,
     size_of,
 )
+from .stage import saving_checkpoint
 from .zip_file import open_zip
 
 __all__ = ["Checkpoint", "CheckpointError", "open_checkpoint", "save_checkpoint"]
@@ -45,7 +49,7 @@ LOOKED_FOR = (
 
 
 @checks_flags
-def open_checkpoint(path, verify=True):
+def open_checkpoint(path: PathLike, verify: bool = True) -> Checkpoint:
     """Opens a checkpoint of any format as a lazy mapping from name to NumPy array.
 
     The format is recognized by the content of the file: TensorFlow (V2), safetensors, PyTorch (zip
@@ -345,7 +349,12 @@ def _describe_unknown(start):
     )
 
 
-def save_checkpoint(path, tensors, format="tf", metadata=None):
+def save_checkpoint(
+    path: PathLike,
+    tensors: Mapping[str, np.ndarray],
+    format: str = "tf",
+    metadata: dict[str, str] | None = None,
+) -> None:
     """Saves named arrays as a TensorFlow checkpoint or a safetensors file.
 
     Saving is atomic: if it is interrupted, the old files at `path` stay (see `files.saving`).
@@ -385,16 +394,3 @@ def save_checkpoint(path, tensors, format="tf", metadata=None):
             tf_bundle.write(stage / path.name, tensors)
         else:
             safetensor_file.write(stage / path.name, tensors, metadata or {"format": "pt"})
-
-
-@contextmanager
-def saving_checkpoint(directory):
-    """Context like `files.saving` that raises `CheckpointError`, and removes old shards."""
-    try:
-        with saving(directory) as stage:
-            yield stage
-            bundles = [path.stem for path in stage.glob("*.index")]
-    except SaveError as error:
-        raise CheckpointError(str(error)) from error
-    for name in bundles:
-        tf_bundle.remove_unused(Path(directory) / name)

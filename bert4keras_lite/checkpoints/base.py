@@ -7,15 +7,34 @@ explains and does not crash the process: see `docs/reliability.md`.
 import difflib
 import math
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import parsing
+from ..types import PathLike
+
+__all__ = [
+    "MAX_RANK",
+    "MAX_TENSORS",
+    "Checkpoint",
+    "CheckpointError",
+    "Entry",
+    "FormatError",
+    "MappedFile",
+    "as_bytes",
+    "checked_shape",
+    "damaged",
+    "read_json",
+    "reading",
+    "release",
+    "size_of",
+    "unreadable",
+]
 
 MAX_RANK = 32  # of arrays, in every supported NumPy
 MAX_TENSORS = 50_000  # per file
@@ -77,43 +96,53 @@ class Checkpoint(Mapping):
     """
 
     def __init__(
-        self, path, format, entries, dialect=None, layers=None, num_heads=None, counters=None
-    ):
+        self,
+        path: PathLike,
+        format: str,
+        entries: Mapping[str, Entry],
+        dialect: str | None = None,
+        layers: Any = None,
+        num_heads: int | None = None,
+        counters: Any = None,
+    ) -> None:
         self.path, self.format, self._entries = Path(path), format, entries
         self.dialect, self.layers, self.num_heads = dialect, layers, num_heads
         self.counters = counters or {}
 
-    def entry(self, name):
+    def entry(self, name: str) -> Entry:
         """Returns the `Entry` of a tensor."""
         try:
             return self._entries[name]
         except (KeyError, TypeError):
             raise MissingTensorError(self.path, name, list(self._entries)) from None
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> np.ndarray:
         entry = self.entry(name)
         with reading(self.path):
             return entry.read()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, name):
+    def __contains__(self, name: object) -> bool:
         return name in self._entries
 
-    def shape(self, name):
+    def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a tensor, a tuple of ints, without reading it."""
         return self.entry(name).shape
 
-    def dtype(self, name):
+    def dtype(self, name: str) -> np.dtype:
         """Returns the NumPy dtype of a tensor (`object` if unreadable), without reading it."""
         return self.entry(name).dtype
 
     def __repr__(self):
-        return f"<Checkpoint {str(self.path)!r:.200}: {len(self)} tensors, format {self.format!r:.200}>"
+        return (
+            f"<Checkpoint {str(self.path)!r:.200}: {len(self)} tensors, format"
+            f" {self.format!r:.200}>"
+        )
 
 
 @contextmanager

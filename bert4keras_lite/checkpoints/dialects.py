@@ -16,6 +16,8 @@ import numpy as np
 from ..parsing import FREE
 from .base import Checkpoint, CheckpointError, Entry
 
+__all__ = ["adapt"]
+
 
 def _last_joined(shape):
     return (*shape[:-2], shape[-2] * shape[-1])
@@ -50,7 +52,10 @@ WRAPPERS = r"^(((module|_orig_mod|model)\.)+|module/)"
 
 
 # endings of names next to a quantized weight: bitsandbytes' 4 and 8 bits, fp8, GPTQ and AWQ
-QUANTIZED = r"(?s)\.(absmax|quant_map|quant_state\..*|SCB|weight_scale(_inv)?|qweight|qzeros|weight_packed)$"
+QUANTIZED = (
+    r"(?s)\.(absmax|quant_map|quant_state\..*|SCB|weight_scale(_inv)?"
+    r"|qweight|qzeros|weight_packed)$"
+)
 
 
 class Dialect(NamedTuple):
@@ -112,18 +117,34 @@ UER_BERT = Dialect(
             r"bert/encoder/layer_\1/output/LayerNorm/\2",
             "same",
         ),
-        (r"target\.(mlm\.linear_1|mlm_linear_1)\.weight$", "cls/predictions/transform/dense/kernel", "transpose"),
-        (r"target\.(mlm\.linear_1|mlm_linear_1)\.bias$", "cls/predictions/transform/dense/bias", "same"),
+        (
+            r"target\.(mlm\.linear_1|mlm_linear_1)\.weight$",
+            "cls/predictions/transform/dense/kernel",
+            "transpose",
+        ),
+        (
+            r"target\.(mlm\.linear_1|mlm_linear_1)\.bias$",
+            "cls/predictions/transform/dense/bias",
+            "same",
+        ),
         (
             r"target\.(mlm\.layer_norm|layer_norm)\.(gamma|beta)$",
             r"cls/predictions/transform/LayerNorm/\2",
             "same",
         ),
         (r"target\.(mlm\.linear_2|mlm_linear_2)\.bias$", "cls/predictions/output_bias", "same"),
-        (r"target\.(mlm\.linear_2|mlm_linear_2)\.weight$", "cls/predictions/decoder/kernel", "transpose"),
+        (
+            r"target\.(mlm\.linear_2|mlm_linear_2)\.weight$",
+            "cls/predictions/decoder/kernel",
+            "transpose",
+        ),
         (r"target\.(sp\.linear_1|nsp_linear_1)\.weight$", "bert/pooler/dense/kernel", "transpose"),
         (r"target\.(sp\.linear_1|nsp_linear_1)\.bias$", "bert/pooler/dense/bias", "same"),
-        (r"target\.(sp\.linear_2|nsp_linear_2)\.weight$", "cls/seq_relationship/output_weights", "same"),
+        (
+            r"target\.(sp\.linear_2|nsp_linear_2)\.weight$",
+            "cls/seq_relationship/output_weights",
+            "same",
+        ),
         (r"target\.(sp\.linear_2|nsp_linear_2)\.bias$", "cls/seq_relationship/output_bias", "same"),
     ],
 )  # fmt: skip
@@ -252,7 +273,11 @@ MEGATRON_GPT2 = Dialect(
                 (r"mlp\.dense_4h_to_h", "output/dense"),
             )
             for rule in (
-                (_MEGATRON + theirs + r"\.weight$", rf"gpt/transformer/layer_\1/{ours}/kernel", "transpose"),
+                (
+                    _MEGATRON + theirs + r"\.weight$",
+                    rf"gpt/transformer/layer_\1/{ours}/kernel",
+                    "transpose",
+                ),
                 (_MEGATRON + theirs + r"\.bias$", rf"gpt/transformer/layer_\1/{ours}/bias", "same"),
             )
         ),
@@ -361,7 +386,8 @@ HEADS = [
 ]
 
 DIALECTS = [
-    UER_T5, UER_GPT2, UER_BERT, OPENAI_GPT2, MEGATRON_GPT2, ALBERT_ZH, TWO_STAGE_HEAD, OFFICIAL_BERT,
+    UER_T5, UER_GPT2, UER_BERT, OPENAI_GPT2, MEGATRON_GPT2, ALBERT_ZH, TWO_STAGE_HEAD,
+    OFFICIAL_BERT,
 ]  # fmt: skip
 
 

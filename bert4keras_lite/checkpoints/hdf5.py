@@ -29,6 +29,8 @@ from .base import (
     unreadable,
 )
 
+__all__ = ["Part", "read"]
+
 CHILD = Path(__file__).with_name("hdf5_child.py")
 OVERTAXED = "reading it crashed or overtaxed the HDF5 library"
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)

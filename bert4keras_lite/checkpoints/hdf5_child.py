@@ -19,6 +19,8 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 
+__all__ = ["main"]
+
 MOST = 100_000  # datasets and groups
 
 

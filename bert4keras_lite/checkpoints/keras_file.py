@@ -7,6 +7,8 @@ from . import hdf5
 from .base import Checkpoint, CheckpointError, MappedFile, damaged
 from .zip_file import open_zip, stored_at
 
+__all__ = ["WEIGHTS", "is_h5", "read_h5", "read_keras", "read_shards", "renumbered", "under_paths"]
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 WEIGHTS = "model.weights.h5"  # in a `.keras` archive
 

@@ -16,6 +16,26 @@ import numpy as np
 from ..parsing import excerpt, first_lines, shown
 from .base import CheckpointError, FormatError, release
 
+__all__ = [
+    "EXACT",
+    "MOST_BLOCKS",
+    "LazyArrays",
+    "MatchOptions",
+    "ModelWeights",
+    "check_rows",
+    "detect_format",
+    "gather",
+    "has_names",
+    "is_copy",
+    "layers_of",
+    "locate",
+    "match",
+    "orthogonally_resize",
+    "pieces",
+    "take_rows",
+    "unknown_names",
+]
+
 COLUMN = {"keras": 1, "tf": 2, "hf": 3}  # of a row: (role, layer_path, TensorFlow, Hugging Face)
 MOST_BLOCKS = 128  # per stack, in a model and in the search through a checkpoint
 PIECE = 1 << 20  # number of values that are compared at a time
@@ -146,7 +166,7 @@ class Located(NamedTuple):
     name: str
     stored: tuple
     shape: tuple
-    read: callable
+    read: Callable[[], np.ndarray]
 
 
 def locate(checkpoint, table, roles):

@@ -15,6 +15,8 @@ import numpy as np
 from .base import CheckpointError, Entry
 from .matching import pieces
 
+__all__ = ["FILES", "read_entries"]
+
 FILES = "mp_rank_*_model_states.pt"
 
 # pattern of arrays that are split among the ranks -> the axis; others are the same in every rank

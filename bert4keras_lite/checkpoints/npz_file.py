@@ -9,6 +9,8 @@ import numpy as np
 from .base import Entry, MappedFile, checked_shape, damaged, unreadable
 from .zip_file import check_crc, open_zip, stored_at, unpacked
 
+__all__ = ["read_entries"]
+
 
 def read_entries(path, verify):
     """Reads a `.npz` file: returns name -> `Entry`; `verify` checks each array when it is read."""

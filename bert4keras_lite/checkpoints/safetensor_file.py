@@ -27,6 +27,8 @@ from .base import (
     unreadable,
 )
 
+__all__ = ["looks_like", "read_entries", "write"]
+
 DTYPES = {
     "BOOL": np.dtype(bool),
     **{f"{kind}{8 * n}": np.dtype(f"<{kind.lower()}{n}") for kind in "IU" for n in (1, 2, 4, 8)},

@@ -48,6 +48,8 @@ from .base import (
     unreadable,
 )
 
+__all__ = ["prefix_in", "prefix_of", "read_entries", "remove_unused", "write"]
+
 DTYPES = {  # of tensorflow/core/framework/types.proto; quantized types are stored as plain integers
     1: np.dtype("<f4"),
     2: np.dtype("<f8"),

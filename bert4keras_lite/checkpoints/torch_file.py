@@ -33,6 +33,8 @@ from .base import (
 )
 from .zip_file import open_zip, read_member, stored_at
 
+__all__ = ["LEGACY_START", "Allowance", "read_legacy", "read_zip"]
+
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # for protocol 1, and for later ones, which have a frame since protocol 4
 LEGACY_START = re.compile(
@@ -51,7 +53,7 @@ class Storage(NamedTuple):
 
     key: str
     dtype: np.dtype
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of tuples
     offset: int = 0  # start of a "view" on it, in old files
     length: int | None = None  # of that view; None: the whole storage
 
@@ -205,10 +207,10 @@ GLOBALS = {
     "torch._tensor._rebuild_from_type_v2": _tensor_of_type,
     "torch.storage.UntypedStorage": np.dtype("u1"),
 }
-for _dtype, (_names, _storage) in _DTYPES.items():
+for _dtype, (_names, _class) in _DTYPES.items():
     GLOBALS |= {f"torch.{name}": np.dtype(_dtype) for name in _names}
-    if _storage:
-        GLOBALS[f"torch.{_storage}Storage"] = np.dtype(_dtype)
+    if _class:
+        GLOBALS[f"torch.{_class}Storage"] = np.dtype(_dtype)
 
 # functions that make unsupported tensors -> their kind, and a function arguments -> shape
 KINDS = {

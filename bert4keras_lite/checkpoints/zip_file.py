@@ -6,6 +6,8 @@ import zlib
 from ..parsing import FREE
 from .base import MAX_TENSORS, CheckpointError, damaged
 
+__all__ = ["check_crc", "open_zip", "read_member", "stored_at", "unpacked"]
+
 # records after the list of members; the last two, with 64-bit numbers, may be missing
 END, LOCATOR, END_64 = b"PK\5\6", b"PK\6\7", b"PK\6\6"
 MOST_LIST = 16 << 20  # bytes of the list of members: more than any checkpoint has

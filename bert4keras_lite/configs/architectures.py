@@ -5,6 +5,15 @@ from dataclasses import dataclass, field
 
 from ..mappings import BERT_KEYS, GPT_KEYS, T5_KEYS
 
+__all__ = [
+    "APPLICATIONS",
+    "ARCHITECTURES",
+    "FAMILIES",
+    "FINGERPRINTS",
+    "HUGGING_FACE",
+    "MODEL_TYPES",
+]
+
 
 @dataclass(frozen=True)
 class HuggingFace:

@@ -1,8 +1,9 @@
 """The fields that define the shape of a model, and their values in published config files."""
 
 import numbers
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -10,6 +11,21 @@ from .. import mappings
 from ..checkpoints.matching import MOST_BLOCKS
 from ..parsing import shown
 from .architectures import ARCHITECTURES, HUGGING_FACE
+
+__all__ = [
+    "FIELDS",
+    "OF_TRAINING",
+    "OF_USE",
+    "SOURCE_KEYS",
+    "UNKNOWN_KEYS",
+    "Config",
+    "check_field",
+    "expected_value",
+    "is_one_of",
+    "key_of",
+    "to_field_names",
+    "unsupported_value",
+]
 
 # keys that `read_config` adds to the values of a config
 UNKNOWN_KEYS = "keys that are not understood"
@@ -193,51 +209,51 @@ class Config:
             )
 
     @property
-    def head_size(self):
+    def head_size(self) -> int:
         """Size of the values of a head."""
         return self.attention_head_size or self.hidden_size // self.num_attention_heads
 
     @property
-    def key_size(self):
+    def key_size(self) -> int:
         """Size of the queries and keys of a head."""
         return self.attention_key_size or self.head_size
 
     @property
-    def token_size(self):
+    def token_size(self) -> int:
         """Size of the token embeddings."""
         return self.embedding_size or self.hidden_size
 
     @property
-    def filler(self):
+    def filler(self) -> int | None:
         """The id that pads rows on the right; None if other tokens would attend to any id."""
         if self.pad_token_id < 0 and self.attend != "lm":
             return None
         return max(self.pad_token_id, 0)
 
     @property
-    def has_segments(self):
+    def has_segments(self) -> bool:
         return bool(self.segment_vocab_size or self.shared_segment_embeddings)
 
     @property
-    def block_counts(self):
+    def block_counts(self) -> dict[str, int]:
         """Number of blocks, for each counter of the tables in `mappings.py`."""
         return {"i": self.num_hidden_layers, "j": self.num_decoder_layers or self.num_hidden_layers}
 
     @property
-    def fits_head_hf(self):
+    def fits_head_hf(self) -> bool:
         """Whether transformers computes the language-model head with this model's activation."""
         is_fixed = self.family == "electra_generator" and self.with_lm
         return not is_fixed or self.hidden_act in ("gelu", "gelu_erf")
 
     @property
-    def rescales(self):
+    def rescales(self) -> bool:
         """Whether the outputs of the decoder are multiplied by `hidden_size ** -0.5`."""
         if self.scale_decoder_outputs == "tied":
             return bool(self.with_lm) and self.tie_word_embeddings
-        return self.scale_decoder_outputs
+        return bool(self.scale_decoder_outputs)
 
     @classmethod
-    def from_values(cls, values, where="the options"):
+    def from_values(cls, values: Mapping[str, Any], where: str = "the options") -> "Config":
         """Makes a config from a dict, which may have other keys as well.
 
         Args:
@@ -268,7 +284,9 @@ class Config:
             "attention_key_size": config.head_size,
             "num_decoder_layers": config.num_hidden_layers,
         }
-        redundant = {name: None for name, value in defaults.items() if given.get(name) == value}
+        redundant: dict[str, Any] = {
+            name: None for name, value in defaults.items() if given.get(name) == value
+        }
         return replace(config, **redundant)
 
     def _check_use(self, values, where):
@@ -289,8 +307,9 @@ class Config:
         for key, value, attend in uses:
             if self.attend == "all":
                 raise ValueError(
-                    f"{where}: {key} is {value}, which means {_ATTENTION[attend]}; expected "
-                    f"application={attend!r}. Pass it, or remove {key} from the file if it is wrong."
+                    f"{where}: {key} is {value}, which means {_ATTENTION[attend]}; expected"
+                    f" application={attend!r}. Pass it, or remove {key} from the file if it is"
+                    " wrong."
                 )
         pooler, head = values.get("pooler_activation"), values.get("classifier_activation")
         has_tanh = self.with_pool is True or (self.with_nsp and not self.with_pool)
@@ -303,12 +322,13 @@ class Config:
         is_same = head in (self.hidden_act, mappings.ACTIVATIONS_HF.get(self.hidden_act))
         if self.family == "modernbert" and self.with_lm and head and not is_same:
             raise ValueError(
-                f"{where}: classifier_activation is {shown(head)} (a missing one means gelu), and "
-                f"{key_of(values, 'hidden_act')} is {shown(self.hidden_act)}; expected the same, as "
-                "the language-model head has no activation of its own. Build it without with_lm."
+                f"{where}: classifier_activation is {shown(head)} (a missing one means gelu), and"
+                f" {key_of(values, 'hidden_act')} is {shown(self.hidden_act)}; expected the same,"
+                " as the language-model head has no activation of its own. Build it without"
+                " with_lm."
             )
 
-    def to_json(self, format):
+    def to_json(self, format: str) -> dict[str, Any]:
         """Returns the content of a published config file for this model.
 
         Args:
@@ -355,7 +375,7 @@ class Config:
                 f"Hugging Face's {model_type} has no {', '.join(sorted(nameless))}. Use "
                 "format='tf' or 'keras'."
             )
-        values = {"model_type": model_type}
+        values: dict[str, Any] = {"model_type": model_type}
         if self.pad_token_id != row.get("pad_token_id", 0):
             values[mappings.PAD_TOKEN_KEY] = self.pad_token_id
         if hugging_face:
@@ -378,7 +398,8 @@ class Config:
                     "Hugging Face's mt5 has no scale_decoder_outputs=True. Use format='tf' or "
                     "'keras'."
                 )
-        values |= {key: values[source] for key, source in hugging_face.copies.items()}
+        copies = hugging_face.copies if hugging_face else {}
+        values |= {key: values[source] for key, source in copies.items()}
         if "embedding_size" in keys:
             values["embedding_size"] = self.token_size
         if self.pad_token_id >= 0:

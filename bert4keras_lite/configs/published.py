@@ -12,6 +12,7 @@ from .. import mappings
 from ..arguments import expected_number
 from ..files import complete, write_text
 from ..parsing import expecting, nearest, read_bytes, read_json, shown
+from ..types import PathLike
 from .architectures import MODEL_TYPES
 from .config import (
     FIELDS,
@@ -26,6 +27,20 @@ from .config import (
     key_of,
     unsupported_value,
 )
+
+__all__ = [
+    "check_adapter",
+    "check_unknown_keys",
+    "check_vocabulary",
+    "config_in",
+    "file_names",
+    "find_files",
+    "gate_of",
+    "moved_padding",
+    "read_config",
+    "warn",
+    "write_config",
+]
 
 MAX_UNKNOWN_KEYS = 200
 
@@ -355,7 +370,7 @@ def _of_directory(path):
     return values
 
 
-def config_in(directory):
+def config_in(directory: PathLike) -> Path | None:
     """Returns the path of the config file of a directory, or None."""
     directory = Path(directory)
     complete(directory)

@@ -11,6 +11,19 @@ from ..checkpoints.matching import is_copy, locate, unknown_names
 from ..parsing import shown
 from .architectures import ARCHITECTURES, FAMILIES, FINGERPRINTS, MODEL_TYPES
 
+__all__ = [
+    "MEASURED",
+    "check_family",
+    "check_not_roberta",
+    "families_of",
+    "infer_from_weights",
+    "is_initial_norm",
+    "known_issues",
+    "recognize",
+    "resolve_ambiguities",
+    "unmatched_names",
+]
+
 
 def recognize(values, names=()):
     """Recognizes the family of a checkpoint, by its config and the names of its weights.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import mappings
-from ..checkpoints import CheckpointError, save_checkpoint, saving_checkpoint
+from ..checkpoints import CheckpointError, save_checkpoint
 from ..checkpoints.matching import (
     EXACT,
     LazyArrays,
@@ -14,10 +14,13 @@ from ..checkpoints.matching import (
     gather,
     match,
 )
+from ..checkpoints.stage import saving_checkpoint
 from ..parsing import shown
 from .architectures import ARCHITECTURES, HUGGING_FACE
 from .published import file_names, write_config
 from .recognition import MEASURED, families_of, infer_from_weights
+
+__all__ = ["HEADS", "heads_among", "match_weights", "mismatch_hint", "write"]
 
 # layer of a head -> the option that builds the head
 _HEAD_LAYERS = {

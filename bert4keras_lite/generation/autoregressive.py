@@ -1,11 +1,16 @@
 """Beam search and sampling with a user-defined `predict`, with bert4keras' interface."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import wraps
+from typing import Any
 
+import keras
 import numpy as np
 
 from ..arguments import RANGES, check_number, check_ranges, checks_flags
+
+__all__ = ["AutoRegressiveDecoder", "draw"]
 
 
 def _apply_temperature(scores, temperature, rtype):
@@ -65,16 +70,16 @@ class AutoRegressiveDecoder(ABC):
         >>> Title(None, tokenizer.token_end_id, maxlen=32).beam_search([ids, segments], topk=4)
     """
 
-    def __init__(self, start_id, end_id, maxlen, minlen=1):
+    def __init__(self, start_id: int | None, end_id: int, maxlen: int, minlen: int = 1) -> None:
         _expect(maxlen >= 1, "maxlen", maxlen, "at least 1")
         self.start_id, self.end_id = start_id, end_id
         self.maxlen, self.minlen = maxlen, minlen
-        self.models = {}
+        self.models: dict = {}
         begin = [] if start_id is None else [start_id]
         self.first_output_ids = np.array([begin], "int64").reshape(1, -1)
 
     @staticmethod
-    def wraps(default_rtype="probas", use_states=False):
+    def wraps(default_rtype: str = "probas", use_states: bool = False) -> Callable:
         """Returns a decorator of `predict` that handles temperature, result type and states.
 
         Args:
@@ -120,7 +125,7 @@ class AutoRegressiveDecoder(ABC):
         return decorator
 
     @abstractmethod
-    def predict(self, inputs, output_ids, states=None):
+    def predict(self, inputs: list[np.ndarray], output_ids: np.ndarray, states: Any = None) -> Any:
         """Returns probabilities or logits of the next token, `(rows, vocab_size)`.
 
         Args:
@@ -130,7 +135,7 @@ class AutoRegressiveDecoder(ABC):
             states: what the last call returned, with `use_states`.
         """
 
-    def last_token(self, model):
+    def last_token(self, model: keras.Model) -> keras.Model:
         """Returns a Keras model that outputs the last position only; built once per model."""
         import keras
 
@@ -142,8 +147,15 @@ class AutoRegressiveDecoder(ABC):
 
     @checks_flags
     def beam_search(
-        self, inputs, topk, states=None, temperature=1, min_ends=1, batched=False, n_best=None
-    ):
+        self,
+        inputs: list[np.ndarray],
+        topk: int,
+        states: Any = None,
+        temperature: float = 1,
+        min_ends: int = 1,
+        batched: bool = False,
+        n_best: int | None = None,
+    ) -> Any:
         """Returns the most likely sequence by beam search.
 
         The search is over when the best beam ends. Other beams that end are dropped, which makes
@@ -170,14 +182,17 @@ class AutoRegressiveDecoder(ABC):
         Raises:
             ValueError: an option is out of its range, or `predict` returned invalid values.
         """
+        predict: Callable = self.predict  # of `wraps`, which adds arguments
         _expect(topk >= 1, "topk", topk, "at least 1")
         _expect(n_best is None or n_best >= 1, "n_best", n_best, "at least 1, or None")
         rows, count = first_rows(inputs, batched)
         examples = np.arange(count)  # the example of each row
         ids, scores = np.repeat(self.first_output_ids, count, 0), np.zeros(count)
-        widths, closed, ended = [topk] * count, [None] * count, [[] for _ in range(count)]
+        widths = [topk] * count
+        closed: list[list] = [[] for _ in range(count)]
+        ended: list[list] = [[] for _ in range(count)]
         for step in range(self.maxlen):
-            log_probs, states = self.predict(rows, ids, states, temperature, "logits")
+            log_probs, states = predict(rows, ids, states, temperature, "logits")
             kept = []  # of each running sequence: example, ids, score, and its previous row
             for example in range(count):
                 beams = np.flatnonzero(examples == example)
@@ -213,16 +228,16 @@ class AutoRegressiveDecoder(ABC):
     @checks_flags
     def random_sample(
         self,
-        inputs,
-        n,
-        topk=None,
-        topp=None,
-        states=None,
-        temperature=1,
-        min_ends=1,
-        batched=False,
-        seed=None,
-    ):
+        inputs: list[np.ndarray],
+        n: int,
+        topk: int | None = None,
+        topp: float | None = None,
+        states: Any = None,
+        temperature: float = 1,
+        min_ends: int = 1,
+        batched: bool = False,
+        seed: int | None = None,
+    ) -> list:
         """Returns randomly sampled sequences.
 
         Args:
@@ -240,6 +255,7 @@ class AutoRegressiveDecoder(ABC):
         Raises:
             ValueError: an option is out of its range, or `predict` returned invalid values.
         """
+        predict: Callable = self.predict  # of `wraps`, which adds arguments
         _expect(n >= 1, "n", n, "at least 1")
         _expect(topk is None or topk >= 1, "topk", topk, "at least 1, or None")
         if topp is not None:
@@ -248,9 +264,9 @@ class AutoRegressiveDecoder(ABC):
         rows, count = first_rows(inputs, batched)
         examples = np.arange(count)
         ids = np.repeat(self.first_output_ids, count, 0)
-        results = [[] for _ in range(count)]
+        results: list[list[np.ndarray]] = [[] for _ in range(count)]
         for step in range(self.maxlen):
-            probs, states = self.predict(rows, ids, states, temperature, "probas")
+            probs, states = predict(rows, ids, states, temperature, "probas")
             if step == 0:
                 states = of_rows(states, np.repeat(np.arange(count), n), count)
                 examples, ids, probs, *rows = (

@@ -11,9 +11,11 @@ from functools import partial
 from keras import ops
 
 from ..backend import compiled_by_shape, compiles_loops
-from ..layers import Cache
+from ..layers.cache import Cache
 from .decoding import decode_step, empty_caches, encode_prompt
 from .search import choose, first_state
+
+__all__ = ["CompiledLoop"]
 
 
 class CompiledLoop:

@@ -1,5 +1,9 @@
 """Constraints on generated text: functions for `allowed_tokens` of `generate`."""
 
+from collections.abc import Iterable, Sequence
+
+__all__ = ["Substrings", "Trie"]
+
 
 class Trie:
     """Allows only the given sequences.
@@ -16,9 +20,9 @@ class Trie:
         >>> generate(model, prompts, num_beams=4, stop_ids=102, allowed_tokens=names)
     """
 
-    def __init__(self, sequences, stop_id=None):
+    def __init__(self, sequences: Iterable[Sequence[int]], stop_id: int | None = None) -> None:
         self.stop_id = stop_id
-        self.root = {}
+        self.root: dict = {}
         for sequence in sequences:
             node = self.root
             for token in sequence:
@@ -32,7 +36,7 @@ class Trie:
                 "shorter one."
             )
 
-    def __call__(self, prefix):
+    def __call__(self, prefix: Sequence[int]) -> list[int]:
         """Returns the allowed next ids, sorted; none after a complete one without `stop_id`."""
         node = self.root
         for token in prefix:
@@ -66,14 +70,17 @@ class Substrings:
         ...          allowed_tokens=Substrings(passage, stop_id=102))
     """
 
-    def __init__(self, source_ids, stop_id=None, n=None):
+    def __init__(
+        self, source_ids: Sequence[int], stop_id: int | None = None, n: int | None = None
+    ) -> None:
         if n is not None and n < 1:
             raise ValueError(f"Substrings, n={n}: expected at least 1, or None.")
         self.source = [int(token) for token in source_ids]
         self.stop_id, self.n = stop_id, n
-        self.ends = {(): range(len(self.source))}  # run -> end positions of its occurrences
+        # run -> end positions of its occurrences
+        self.ends: dict[tuple[int, ...], Sequence[int]] = {(): range(len(self.source))}
 
-    def __call__(self, prefix):
+    def __call__(self, prefix: Sequence[int]) -> list[int]:
         """Returns the allowed next ids, sorted."""
         run = tuple(prefix if self.n is None else prefix[max(0, len(prefix) - self.n + 1) :])
         allowed = {self.source[i] for i in self.places(run) if i < len(self.source)}
@@ -81,7 +88,7 @@ class Substrings:
             allowed.add(self.stop_id)
         return sorted(allowed)
 
-    def places(self, run):
+    def places(self, run: tuple[int, ...]) -> Sequence[int]:
         """Returns the position after each occurrence of a run of ids in the source."""
         known = next(size for size in range(len(run), -1, -1) if run[:size] in self.ends)
         ends = self.ends[run[:known]]

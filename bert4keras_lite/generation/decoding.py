@@ -1,9 +1,12 @@
-"""Decode steps with a key/value cache: the layers of a `Transformer`'s graph, applied to tensors."""
+"""Decode steps with a key/value cache: the layers of a `Transformer`, applied to tensors."""
 
 from keras import ops
 
 from .. import loading
-from ..layers import Cache, token_mask
+from ..layers.cache import Cache
+from ..layers.embeddings import token_mask
+
+__all__ = ["decode_step", "empty_caches", "encode_prompt", "transformer_of"]
 
 
 def transformer_of(model):

@@ -1,16 +1,37 @@
 """Text generation: `generate` on token ids, `generate_text` and `stream` on texts."""
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
-from ..arguments import check_number, check_options
-from ..data import MOST
+from ..arguments import MOST, check_number, check_options
 from .decoding import transformer_of
 from .request import Generated, GenerationRequest
 
+if TYPE_CHECKING:
+    from ..models import Transformer
+    from ..tokenizers import TokenizerBase
 
-def generate(model, inputs, max_new_tokens=None, **options):
+__all__ = [
+    "TextStream",
+    "generate",
+    "generate_all",
+    "generate_text",
+    "prompt_of",
+    "stream",
+    "text_options",
+]
+
+
+def generate(
+    model: "keras.Model | Transformer",
+    inputs: Any,
+    max_new_tokens: int | None = None,
+    **options: Any,
+) -> list:
     """Generates token ids that continue prompts, or that an encoder-decoder predicts for sources.
 
     Args:
@@ -70,7 +91,11 @@ def generate(model, inputs, max_new_tokens=None, **options):
 
 
 def generate_all(
-    model, inputs: list, max_new_tokens: int, batch_size: int = 32, **options
+    model: "keras.Model | Transformer",
+    inputs: list,
+    max_new_tokens: int,
+    batch_size: int = 32,
+    **options: Any,
 ) -> list[list[Generated]]:
     """Generates for a whole data set: `generate` in batches of prompts of similar length.
 
@@ -104,7 +129,7 @@ def generate_all(
             raise ValueError(
                 f"{name}: expected {len(inputs)} entries, one for each prompt, got {len(values)}."
             )
-    results = [None] * len(inputs)
+    results: list[list[Generated]] = [[] for _ in inputs]
     order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
     for first in range(0, len(order), batch_size):
         batch = order[first : first + batch_size]
@@ -122,7 +147,13 @@ def generate_all(
     return results
 
 
-def generate_text(model, tokenizer, texts, max_new_tokens=None, **options):
+def generate_text(
+    model: "keras.Model | Transformer",
+    tokenizer: "TokenizerBase",
+    texts: str | list[str],
+    max_new_tokens: int | None = None,
+    **options: Any,
+) -> list:
     """Generates texts from texts; like `generate`, with a tokenizer.
 
     Args:
@@ -153,7 +184,13 @@ def generate_text(model, tokenizer, texts, max_new_tokens=None, **options):
     return results[0] if single else results
 
 
-def stream(model, tokenizer, text, max_new_tokens=None, **options):
+def stream(
+    model: "keras.Model | Transformer",
+    tokenizer: "TokenizerBase",
+    text: str,
+    max_new_tokens: int | None = None,
+    **options: Any,
+) -> Iterator[str]:
     """Generates like `generate_text`, and yields the text in pieces as soon as they are final.
 
     Args:

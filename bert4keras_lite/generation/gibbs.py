@@ -1,24 +1,30 @@
 """Text generation with a masked language model, by Gibbs sampling."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
 import numpy as np
 
 from ..arguments import check_number, check_ranges, check_right_padding, integers
 from .autoregressive import draw
 
+__all__ = ["gibbs_sample"]
+
 
 def gibbs_sample(
-    model,
-    token_ids,
-    steps,
-    mask_id,
-    positions=None,
-    temperature=1.0,
-    top_k=None,
-    forbidden_tokens=(),
-    segment_ids=None,
-    callback=None,
-    seed=None,
-):
+    model: keras.Model,
+    token_ids: Any,
+    steps: int,
+    mask_id: int,
+    positions: Any = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    forbidden_tokens: Sequence[int] = (),
+    segment_ids: Any = None,
+    callback: Callable | None = None,
+    seed: int | None = None,
+) -> np.ndarray:
     """Samples rows of tokens: each step masks one position of each row and samples its token.
 
     Args:
@@ -106,10 +112,10 @@ def gibbs_sample(
             "token_ids: a row has no tokens between its first and its last. Pass positions."
         )
     most = max(map(len, row_positions))
-    row_positions = np.stack([np.resize(row, most) for row in row_positions])
+    filled = np.stack([np.resize(row, most) for row in row_positions])
     segments = _segments(segment_ids, rows.shape, config)
     random = np.random.default_rng(seed)
-    orders = random.permuted(row_positions, axis=1)
+    orders = random.permuted(filled, axis=1)
     for step in range(steps):
         turn = step % most
         if step and not turn:

@@ -4,6 +4,7 @@ import math
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,14 +12,18 @@ from keras import ops
 
 from ..arguments import checks_flags
 from ..files import complete, saving
-from ..layers import Cache, TransformerBlock
+from ..layers import TransformerBlock
+from ..layers.cache import Cache
 from ..parsing import FREE, shown, size_of
+from ..types import PathLike, Shape
 from .autoregressive import AutoRegressiveDecoder
 from .decoding import decode_step, transformer_of
 
+__all__ = ["OnnxWriter", "export_writer"]
+
 
 @checks_flags
-def export_writer(model, path, slots=512, int8=False):
+def export_writer(model: keras.Model, path: PathLike, slots: int = 512, int8: bool = False) -> None:
     """Exports one decode step of a causal language model as an ONNX file, for `OnnxWriter`.
 
     Args:
@@ -60,12 +65,16 @@ def export_writer(model, path, slots=512, int8=False):
     example += [np.ones((1, 2, slots), bool), *(np.zeros(shape, "float32") for shape in shapes)]
     step = OneStep(transformer)
     step(example)
-    signature = [((None, None), "int32"), ((1, None), "int32"), ((None, None, slots), "bool")]
+    signature: list[tuple[Shape, str]] = [
+        ((None, None), "int32"),
+        ((1, None), "int32"),
+        ((None, None, slots), "bool"),
+    ]
     signature += [((None, *shape[1:]), "float32") for shape in shapes]
-    signature = [[keras.InputSpec(shape=shape, dtype=dtype) for shape, dtype in signature]]
+    specs = [keras.InputSpec(shape=shape, dtype=dtype) for shape, dtype in signature]
     with saving(path.parent) as stage, tempfile.TemporaryDirectory() as folder:
         exported = Path(folder if int8 else stage) / path.name
-        step.export(exported, format="onnx", input_signature=signature, verbose=False)
+        step.export(exported, format="onnx", input_signature=[specs], verbose=False)
         if int8:
             quantize_dynamic(exported, stage / path.name, extra_options={"MatMulConstBOnly": True})
 
@@ -137,7 +146,9 @@ class OnnxWriter(AutoRegressiveDecoder):
         >>> tokenizer.decode(writer.random_sample([ids], n=1, topp=0.9)[0])
     """
 
-    def __init__(self, path, end_id, maxlen, pad_token_id=-1, options=None):
+    def __init__(
+        self, path: PathLike, end_id: int, maxlen: int, pad_token_id: int = -1, options: Any = None
+    ) -> None:
         import onnxruntime
 
         super().__init__(None, end_id, maxlen)
@@ -163,7 +174,7 @@ class OnnxWriter(AutoRegressiveDecoder):
         self.slots = self.shapes[0][-1]
 
     @AutoRegressiveDecoder.wraps(default_rtype="logits", use_states=True)
-    def predict(self, inputs, output_ids, states):
+    def predict(self, inputs: list[np.ndarray], output_ids: np.ndarray, states: Any) -> Any:
         tokens = output_ids[:, -1:]
         if states is None:
             tokens = np.asarray(inputs[0])

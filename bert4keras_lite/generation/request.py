@@ -1,4 +1,4 @@
-"""The request of a generation: arguments that are checked, arrays made of them, and their results."""
+"""The request of a generation: checked arguments, arrays made of them, and their results."""
 
 import math
 from dataclasses import KW_ONLY, dataclass
@@ -12,6 +12,8 @@ from ..data import sequence_padding
 from .compiled_loop import CompiledLoop
 from .decoding import transformer_of
 from .search import BARRED, NEG_INF, DecodingConfig
+
+__all__ = ["PROGRAMS", "STEP", "Generated", "GenerationRequest"]
 
 MOST = 512  # new tokens, if neither the caller nor the positions set a limit
 MOST_PENALTY = 1e30  # largest length ** length_penalty: float32 ends at 3e38

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from keras import ops
 
+__all__ = ["BARRED", "NEG_INF", "DecodingConfig", "choose", "first_state"]
+
 # log-probability of tokens that are not allowed, and score of empty beams: below every possible sum
 NEG_INF = -1e9
 BARRED = -3e38  # score of a sequence with such a token, for any length penalty

@@ -10,19 +10,13 @@ from .attention import GatedAttentionUnit, MultiHeadAttention, NystromAttention
 from .base import (
     ACTIVATIONS,
     Layer,
-    WeightInitializer,
-    activation_name,
-    deferred_initialization,
-    dense_flops,
     gelu_erf,
     gelu_tanh,
-    get_activation,
 )
-from .blocks import ATTENTIONS, NORM_SLOTS, NORMS, FeedForward, TransformerBlock
-from .cache import Cache
+from .blocks import FeedForward, TransformerBlock
 from .crf import ConditionalRandomField, CRFLoss, MaximumEntropyMarkovModel, ViterbiDecoder
 from .dropout import Dropout
-from .embeddings import PositionEmbedding, Positions, TokenEmbedding, token_mask
+from .embeddings import PositionEmbedding, Positions, TokenEmbedding
 from .normalization import LayerNormalization, ScaleOffset
 from .outputs import Concatenate1D, Loss
 from .pointers import EfficientGlobalPointer, GlobalPointer
@@ -31,12 +25,8 @@ from .positions import AttentionBias, RelativeBias, RelativeVectors, RotaryAngle
 
 __all__ = [
     "ACTIVATIONS",
-    "ATTENTIONS",
-    "NORMS",
-    "NORM_SLOTS",
     "AttentionBias",
     "CRFLoss",
-    "Cache",
     "Concatenate1D",
     "ConditionalRandomField",
     "Dropout",
@@ -61,13 +51,7 @@ __all__ = [
     "TokenEmbedding",
     "TransformerBlock",
     "ViterbiDecoder",
-    "WeightInitializer",
-    "activation_name",
-    "deferred_initialization",
-    "dense_flops",
     "gelu_erf",
     "gelu_tanh",
-    "get_activation",
     "rotate",
-    "token_mask",
 ]

@@ -7,16 +7,23 @@ devices (`split`), and whether it is a whole block (`replaces_ffn`) or computes 
 probabilities (`has_probs`).
 """
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from keras import ops
 
+from ..types import Shape, Tensor
 from .base import Layer, dense, dense_flops, register
 from .cache import Cache
 from .dropout import Dropout
 from .normalization import ScaleOffset
 from .positions import rotate
+
+if TYPE_CHECKING:
+    from ..configs import Config
+
+__all__ = ["GatedAttentionUnit", "MultiHeadAttention", "NystromAttention"]
 
 
 @register
@@ -61,7 +68,7 @@ class MultiHeadAttention(Layer):
     has_probs = True
 
     @classmethod
-    def arguments_of(cls, config):
+    def arguments_of(cls, config: "Config") -> dict[str, Any]:
         """Returns the arguments of the layer, as a dict, that a `Config` determines."""
         return {
             "num_heads": config.num_attention_heads,
@@ -75,18 +82,18 @@ class MultiHeadAttention(Layer):
 
     def __init__(
         self,
-        num_heads,
-        head_size,
-        key_size=None,
-        dropout=0.0,
-        use_bias=True,
-        scale=True,
-        rotate_values=False,
-        rotary_halves=False,
-        return_scores=False,
-        initializer_range=0.02,
-        **kwargs,
-    ):
+        num_heads: int,
+        head_size: int,
+        key_size: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        scale: bool = True,
+        rotate_values: bool = False,
+        rotary_halves: bool = False,
+        return_scores: bool = False,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.head_size = head_size
@@ -99,7 +106,7 @@ class MultiHeadAttention(Layer):
         self.return_scores = return_scores
         self.initializer_range = initializer_range
 
-    def build(self, x_shape, memory_shape=None):
+    def build(self, x_shape: Shape, memory_shape: Shape | None = None) -> None:
         memory_shape = memory_shape or x_shape
         keys, values = self.num_heads * self.key_size, self.num_heads * self.head_size
         self.query = dense(self, "query", x_shape, keys, use_bias=self.use_bias)
@@ -110,7 +117,16 @@ class MultiHeadAttention(Layer):
         )
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
 
-    def call(self, x, memory=None, bias=None, scores=None, angles=None, distances=None, cache=None):
+    def call(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        bias: Tensor | None = None,
+        scores: Tensor | None = None,
+        angles: Tensor | None = None,
+        distances: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
         query = self.split_heads(self.query(x), self.key_size)
         if angles is not None:
             query = rotate(query, angles, self.rotary_halves)
@@ -124,17 +140,19 @@ class MultiHeadAttention(Layer):
         )
         return (y, scores) if self.return_scores else y
 
-    def cache_shapes(self, batch, length):
+    def cache_shapes(self, batch: int, length: int) -> list[Shape]:
         """Returns the shapes of the keys and of the values in a `Cache` of `length` positions."""
         return [(batch, self.num_heads, size, length) for size in (self.key_size, self.head_size)]
 
-    def flops(self, length, keys):
+    def flops(self, length: int, keys: int) -> int:
         """Returns the FLOPs of the forward pass of a sequence, with `keys` positions of memory."""
         projections = dense_flops(length, self.query, self.output_dense)
         projections += dense_flops(keys, self.key, self.value)
         return projections + 2 * length * keys * self.num_heads * (self.key_size + self.head_size)
 
-    def keys_and_values(self, memory, angles=None):
+    def keys_and_values(
+        self, memory: Tensor, angles: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Returns the keys and values of a memory, `(batch, num_heads, size, keys)` each.
 
         Positions are the last axis, so that products with few queries read memory contiguously.
@@ -147,7 +165,15 @@ class MultiHeadAttention(Layer):
                 value = rotate(value, angles, self.rotary_halves)
         return ops.transpose(key, (0, 2, 3, 1)), ops.transpose(value, (0, 2, 3, 1))
 
-    def attend(self, query, key, value, bias=None, scores=None, distances=None):
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None = None,
+        scores: Tensor | None = None,
+        distances: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
         """Returns the output of each head, and the attention scores.
 
         Args:
@@ -168,11 +194,13 @@ class MultiHeadAttention(Layer):
             y = y + ops.einsum("bhqk,qkd->bqhd", probs, distances)
         return y, attention_scores
 
-    def split_heads(self, x, size):
+    def split_heads(self, x: Tensor, size: int) -> Tensor:
         """Reshapes `(batch, length, num_heads * size)` to `(batch, length, num_heads, size)`."""
         return ops.reshape(x, (-1, ops.shape(x)[1], self.num_heads, size))
 
-    def compute_output_shape(self, x_shape, memory_shape=None):
+    def compute_output_shape(
+        self, x_shape: Shape, memory_shape: Shape | None = None
+    ) -> Shape | tuple[Shape, Shape]:
         batch, length, _ = x_shape
         scores = (batch, self.num_heads, length, (memory_shape or x_shape)[1])
         return (tuple(x_shape), scores) if self.return_scores else tuple(x_shape)
@@ -210,15 +238,30 @@ class NystromAttention(MultiHeadAttention):
     has_probs = False
 
     @classmethod
-    def arguments_of(cls, config):
+    def arguments_of(cls, config: "Config") -> dict[str, Any]:
         return super().arguments_of(config) | {"num_landmarks": config.num_landmarks}
 
-    def __init__(self, num_heads, head_size, num_landmarks=64, iterations=6, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        head_size: int,
+        num_landmarks: int = 64,
+        iterations: int = 6,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_heads, head_size, **kwargs)
         self.num_landmarks = num_landmarks
         self.iterations = iterations
 
-    def attend(self, query, key, value, bias=None, scores=None, distances=None):
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None = None,
+        scores: Tensor | None = None,
+        distances: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
         if scores is not None or distances is not None or (bias is not None and bias.shape[2] != 1):
             raise ValueError(
                 f"{self.name}: Nyström attention supports only encoders with absolute or rotary "
@@ -240,7 +283,7 @@ class NystromAttention(MultiHeadAttention):
             )
         return y, None
 
-    def mix(self, query, key, value, bias):
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         """Returns `F A^+ B V`, multiplied from right to left."""
         averages, landmark_mask, is_short = self.landmarks(bias)
         landmark_queries = ops.einsum("bmk,bkhd->bmhd", averages, query)
@@ -259,7 +302,7 @@ class NystromAttention(MultiHeadAttention):
         y = ops.where(is_short[:, :, None, None], ops.einsum("bmk,bhdk->bhmd", averages, value), y)
         return ops.einsum("bhqm,bhmd->bqhd", f, y)
 
-    def landmarks(self, bias):
+    def landmarks(self, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the matrix that averages tokens to landmarks, and two masks.
 
         The visible tokens of a row are split evenly and in order, so padding has no influence.
@@ -282,7 +325,7 @@ class NystromAttention(MultiHeadAttention):
         averages = ops.cast(member / ops.maximum(size, 1), bias.dtype)
         return averages, size[..., 0] > 0, count <= self.num_landmarks
 
-    def pseudo_inverse(self, a):
+    def pseudo_inverse(self, a: Tensor) -> Tensor:
         """Returns the Moore-Penrose inverse of `a`, by the iteration of the paper's equation 14."""
         z = ops.transpose(a, (0, 1, 3, 2)) / (
             ops.max(ops.sum(a, axis=-1, keepdims=True), axis=-2, keepdims=True)
@@ -339,7 +382,7 @@ class GatedAttentionUnit(Layer):
     has_probs = True
 
     @classmethod
-    def arguments_of(cls, config):
+    def arguments_of(cls, config: "Config") -> dict[str, Any]:
         """Returns the arguments of the layer, as a dict, that a `Config` determines."""
         return {
             "units": config.intermediate_size,
@@ -349,16 +392,16 @@ class GatedAttentionUnit(Layer):
 
     def __init__(
         self,
-        units,
-        key_size,
-        activation="swish",
-        normalization="softmax_plus",
-        dropout=0.0,
-        use_bias=True,
-        scale=True,
-        initializer_range=0.02,
-        **kwargs,
-    ):
+        units: int,
+        key_size: int,
+        activation: str | Callable = "swish",
+        normalization: str = "softmax_plus",
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        scale: bool = True,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.units = units
         self.key_size = key_size
@@ -369,7 +412,7 @@ class GatedAttentionUnit(Layer):
         self.scale = scale
         self.initializer_range = initializer_range
 
-    def build(self, x_shape):
+    def build(self, x_shape: Shape) -> None:
         width = 2 * self.units + self.key_size
         self.input_dense = dense(
             self, "input", x_shape, width, self.activation, use_bias=self.use_bias
@@ -385,7 +428,13 @@ class GatedAttentionUnit(Layer):
         )
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
 
-    def call(self, x, bias=None, angles=None, cache=None):
+    def call(
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        angles: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
         gate, value, shared = ops.split(self.input_dense(x), [self.units, 2 * self.units], axis=-1)
         query, key = self.query_scale(shared), self.key_scale(shared)
         if angles is not None:
@@ -399,16 +448,16 @@ class GatedAttentionUnit(Layer):
         probs = self.dropout_layer(self.normalize(scores, bias))
         return self.output_dense(gate * ops.einsum("bqk,bdk->bqd", probs, value))
 
-    def cache_shapes(self, batch, length):
+    def cache_shapes(self, batch: int, length: int) -> list[Shape]:
         """Returns the shapes of the keys and of the values in a `Cache` of `length` positions."""
         return [(batch, size, length) for size in (self.key_size, self.units)]
 
-    def flops(self, length, keys):
+    def flops(self, length: int, keys: int) -> int:
         """Returns the FLOPs of the forward pass of a sequence that attends to `keys` positions."""
         projections = dense_flops(length, self.input_dense, self.output_dense)
         return projections + 2 * length * keys * (self.key_size + self.units)
 
-    def normalize(self, scores, bias):
+    def normalize(self, scores: Tensor, bias: Tensor) -> Tensor:
         mask = ops.cast(bias > -1, "float32")
         count = ops.sum(mask, axis=-1, keepdims=True)
         if self.normalization == "squared_relu":
@@ -419,5 +468,5 @@ class GatedAttentionUnit(Layer):
             scores = scores * ops.cast(temperature, scores.dtype)
         return ops.softmax(scores + bias, axis=-1)
 
-    def compute_output_shape(self, x_shape):
+    def compute_output_shape(self, x_shape: Shape) -> Shape:
         return tuple(x_shape)

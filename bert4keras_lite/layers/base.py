@@ -3,23 +3,42 @@
 import contextlib
 import inspect
 import math
+from typing import Any
 
 import keras
 
 from ..arguments import check_flags
 from ..backend import empty, gelu
+from ..types import Function, Tensor
 
-register = keras.saving.register_keras_serializable("bert4keras_lite")
+__all__ = [
+    "ACTIVATIONS",
+    "Layer",
+    "WeightInitializer",
+    "activation_name",
+    "deferred_initialization",
+    "dense",
+    "dense_flops",
+    "gelu_erf",
+    "gelu_tanh",
+    "get_activation",
+    "register",
+]
+
+
+def register(function: Function) -> Function:
+    """Decorates a class or function that `.keras` files may name."""
+    return keras.saving.register_keras_serializable("bert4keras_lite")(function)
 
 
 @register
-def gelu_erf(x):
+def gelu_erf(x: Tensor) -> Tensor:
     """Computes the exact GELU, `x * Phi(x)`, Phi the normal distribution (arXiv 1606.08415)."""
     return gelu(x)
 
 
 @register
-def gelu_tanh(x):
+def gelu_tanh(x: Tensor) -> Tensor:
     """Computes GELU with the tanh approximation (arXiv 1606.08415, section 2)."""
     return keras.activations.gelu(x, approximate=True)
 
@@ -106,11 +125,11 @@ class Layer(keras.layers.Layer):
         check_flags(flags, dict(zip(names, args, strict=False)) | kwargs)
         return super().__new__(cls, *args, **kwargs)
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {n: getattr(self, n) for n in sorted(self._arguments())}
 
     @classmethod
@@ -127,11 +146,11 @@ class Layer(keras.layers.Layer):
     # Sub-layers are created in `build`, in the parent's precision, so a `.keras` file has to store
     # which of them were quantized.
 
-    def get_build_config(self):
+    def get_build_config(self) -> dict[str, Any] | None:
         modes = [layer.quantization_mode for layer in self._flatten_layers(include_self=False)]
         return {**(super().get_build_config() or {}), "quantized": modes}
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: dict[str, Any]) -> None:
         super().build_from_config(config)
         layers = self._flatten_layers(include_self=False)
         for layer, mode in zip(layers, config.get("quantized", ()), strict=False):

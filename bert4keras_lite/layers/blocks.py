@@ -1,14 +1,19 @@
 """Feed-forward layer and Transformer block."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import keras
 
+from ..types import Shape, Tensor
 from .attention import GatedAttentionUnit, MultiHeadAttention, NystromAttention
 from .base import Layer, dense, dense_flops, register
+from .cache import Cache
 from .dropout import Dropout
 from .normalization import LayerNormalization
 from .remat import rematerialized
+
+__all__ = ["ATTENTIONS", "NORMS", "FeedForward", "TransformerBlock"]
 
 
 @register
@@ -37,13 +42,13 @@ class FeedForward(Layer):
 
     def __init__(
         self,
-        units,
-        activation="gelu",
-        gated=False,
-        use_bias=True,
-        initializer_range=0.02,
-        **kwargs,
-    ):
+        units: int,
+        activation: str = "gelu",
+        gated: bool = False,
+        use_bias: bool = True,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.units = units
         self.activation = activation
@@ -51,7 +56,7 @@ class FeedForward(Layer):
         self.use_bias = use_bias
         self.initializer_range = initializer_range
 
-    def build(self, x_shape):
+    def build(self, x_shape: Shape) -> None:
         bias = {"use_bias": self.use_bias}
         self.input_dense = dense(self, "input", x_shape, self.units, self.activation, **bias)
         if self.gated:
@@ -59,20 +64,20 @@ class FeedForward(Layer):
         middle = (*x_shape[:-1], self.units)
         self.output_dense = dense(self, "output", middle, x_shape[-1], **bias)
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         y = self.input_dense(x)
         return self.output_dense(y * self.gate_dense(x) if self.gated else y)
 
-    def flops(self, length):
+    def flops(self, length: int) -> int:
         """Returns the FLOPs of the forward pass of a sequence."""
         gate = (self.gate_dense,) if self.gated else ()
         return dense_flops(length, self.input_dense, *gate, self.output_dense)
 
-    def compute_output_shape(self, x_shape):
+    def compute_output_shape(self, x_shape: Shape) -> Shape:
         return tuple(x_shape)
 
 
-ATTENTIONS = {
+ATTENTIONS: dict[str, Any] = {
     "full": MultiHeadAttention,
     "nystrom": NystromAttention,
     "gau": GatedAttentionUnit,
@@ -130,15 +135,15 @@ class TransformerBlock(Layer):
 
     def __init__(
         self,
-        attention,
-        ffn=None,
-        cross=None,
-        norm=None,
-        norm_at="post",
-        dropout=0.0,
-        remat=False,
-        **kwargs,
-    ):
+        attention: dict[str, Any],
+        ffn: dict[str, Any] | None = None,
+        cross: dict[str, Any] | None = None,
+        norm: dict[str, Any] | None = None,
+        norm_at: str = "post",
+        dropout: float = 0.0,
+        remat: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.attention = dict(attention)
         self.ffn = ffn and dict(ffn)
@@ -149,7 +154,12 @@ class TransformerBlock(Layer):
         self.remat, self.inside_remat = remat, False
         self.return_scores = self.attention.get("return_scores", False)
 
-    def build(self, x_shape, memory_shape=None, condition_shape=None):
+    def build(
+        self,
+        x_shape: Shape,
+        memory_shape: Shape | None = None,
+        condition_shape: Shape | None = None,
+    ) -> None:
         def part(cls, name, arguments):
             return cls(name=name, dtype=self.dtype_policy, **arguments)
 
@@ -178,17 +188,17 @@ class TransformerBlock(Layer):
 
     def call(
         self,
-        x,
-        bias=None,
-        memory=None,
-        memory_bias=None,
-        condition=None,
-        scores=None,
-        angles=None,
-        distances=None,
-        caches=None,
-        training=False,
-    ):
+        x: Tensor,
+        bias: Tensor | None = None,
+        memory: Tensor | None = None,
+        memory_bias: Tensor | None = None,
+        condition: Tensor | None = None,
+        scores: Tensor | None = None,
+        angles: Tensor | None = None,
+        distances: Tensor | None = None,
+        caches: Mapping[str, Cache] | None = None,
+        training: bool = False,
+    ) -> Tensor:
         if self.remat and training and not self.inside_remat:
             context = {"bias": bias, "memory": memory, "memory_bias": memory_bias}
             context |= {"condition": condition, "scores": scores}
@@ -216,14 +226,16 @@ class TransformerBlock(Layer):
             x, _ = residual("ffn", x)
         return (x, scores) if self.return_scores else x
 
-    def flops(self, length, memory_length=None):
+    def flops(self, length: int, memory_length: int | None = None) -> int:
         """Returns the FLOPs of the forward pass of a sequence, and a memory for `cross`."""
         lengths = {"attention": (length, length), "cross": (length, memory_length)}
         return sum(
             branch.flops(*lengths.get(name, (length,))) for name, branch in self.branches.items()
         )
 
-    def compute_output_spec(self, x, **context):
+    def compute_output_spec(
+        self, x: Tensor, **context: Any
+    ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
         batch, length, _ = x.shape
         y = keras.KerasTensor(x.shape, self.compute_dtype)
         if not self.return_scores:
@@ -231,5 +243,5 @@ class TransformerBlock(Layer):
         scores = (batch, self.attention["num_heads"], length, length)
         return y, keras.KerasTensor(scores, self.compute_dtype)
 
-    def compute_mask(self, x, previous_mask=None):
+    def compute_mask(self, x: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         return (previous_mask, None) if self.return_scores else previous_mask

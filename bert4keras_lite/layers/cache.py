@@ -2,6 +2,8 @@
 
 from ..backend import write_at
 
+__all__ = ["Cache"]
+
 
 class Cache:
     """Key/value cache of one attention layer: keys and values of a token are computed once.

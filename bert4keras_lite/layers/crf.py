@@ -7,6 +7,8 @@ in tags; the tokens before and after it are then neighbours.
 import functools
 import types
 import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,9 +17,19 @@ from keras.src.backend.common import global_state
 
 from ..backend import compiled, last_state
 from ..parsing import shown
+from ..types import Shape, Tensor
 from .base import Layer, register
 from .embeddings import count_positions
 from .values import integer_labels, raise_or_nan, value_range
+
+__all__ = [
+    "CRFLoss",
+    "ConditionalRandomField",
+    "MaximumEntropyMarkovModel",
+    "Tagger",
+    "ViterbiDecoder",
+    "log_partition",
+]
 
 NEG_INF = -1e9
 NAN_MESSAGE = (
@@ -44,16 +56,16 @@ class CRFLoss(keras.losses.Loss):
         ValueError: when called with weights for each token.
     """
 
-    def __init__(self, crf, sparse=True):
+    def __init__(self, crf: "Tagger", sparse: bool = True) -> None:
         super().__init__(name="sparse_loss" if sparse else "dense_loss")
         self.crf_name, self.sparse = crf.name, sparse
         # a method: Keras would follow an attribute that is the layer when it saves a model
         self.losses_of = crf.losses_of
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return self.losses_of(y_true if self.sparse else one_hot_to_labels(y_true), y_pred)
 
-    def __call__(self, y_true, y_pred, *sample_weight):
+    def __call__(self, y_true: Tensor, y_pred: Tensor, *sample_weight: Tensor) -> Tensor:
         if not sample_weight:
             return self.call(y_true, y_pred)
         (weight,) = sample_weight
@@ -67,11 +79,11 @@ class CRFLoss(keras.losses.Loss):
             )
         return super().__call__(y_true, y_pred, ops.reshape(weight, ops.shape(y_pred)[:1]))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"tagger": self.crf_name, "name": self.name}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "CRFLoss | Callable":
         name = config["name"]
         if name in ACCURACIES:
             return ACCURACIES[name]
@@ -85,7 +97,7 @@ class CRFLoss(keras.losses.Loss):
 
 
 @register
-def sparse_accuracy(y_true, y_pred):
+def sparse_accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Returns the accuracy of the tags with the largest logits, without transitions.
 
     A metric has no access to transitions: Keras' JAX trainer hides weights from it.
@@ -103,7 +115,7 @@ def sparse_accuracy(y_true, y_pred):
 
 
 @register
-def dense_accuracy(y_true, y_pred):
+def dense_accuracy(y_true: Tensor, y_pred: Tensor) -> Tensor:
     """Computes `sparse_accuracy` of one-hot tags; all zeros: ignored."""
     return sparse_accuracy(one_hot_to_labels(y_true), y_pred)
 
@@ -120,28 +132,28 @@ class Tagger(Layer):
     sparse_accuracy = staticmethod(sparse_accuracy)
     dense_accuracy = staticmethod(dense_accuracy)
 
-    def __init__(self, lr_multiplier=1, **kwargs):
+    def __init__(self, lr_multiplier: float = 1, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.lr_multiplier = lr_multiplier
 
     @property
-    def sparse_loss(self):
+    def sparse_loss(self) -> CRFLoss:
         """The `CRFLoss` of integer tags `(batch, length)`; -1 (or less): ignored."""
         return CRFLoss(self)
 
     @property
-    def dense_loss(self):
+    def dense_loss(self) -> CRFLoss:
         """The `CRFLoss` of one-hot tags `(batch, length, tags)`; all zeros: ignored."""
         return CRFLoss(self, sparse=False)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Tagger":
         tagger = super().from_config(config)
         global_state.set_global_attribute(NAMED.format(tagger.name), weakref.ref(tagger))
         return tagger
 
     @staticmethod
-    def last_from_config(name):
+    def last_from_config(name: str) -> "Tagger | None":
         """Returns the last layer of that name from a config in this thread; None: there is none.
 
         Keras creates the layers of a model before its losses. It can share objects between them in
@@ -150,23 +162,25 @@ class Tagger(Layer):
         reference = global_state.get_global_attribute(NAMED.format(name))
         return reference and reference()
 
-    def add_transitions(self, name, shape):
+    def add_transitions(self, name: str, shape: tuple) -> keras.Variable:
         """Adds transitions, stored divided by `lr_multiplier` to make them learn faster."""
         limit = (6 / sum(shape)) ** 0.5 / self.lr_multiplier
         initializer = keras.initializers.RandomUniform(-limit, limit)
         return self.add_weight(name=name, shape=shape, initializer=initializer)
 
-    def call(self, scores, visible=None, mask=None):
+    def call(
+        self, scores: Tensor, visible: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         scores = at_least_float32(scores)
         visible = mask if visible is None else visible
         if visible is None:
             return scores
         return ops.where(ops.cast(visible, "bool")[..., None], scores, NEG_INF)
 
-    def compute_mask(self, scores, previous_mask=None):
+    def compute_mask(self, scores: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         return None
 
-    def decode(self, scores, visible=None, n_best=1):
+    def decode(self, scores: Tensor, visible: Tensor | None = None, n_best: int = 1) -> Tensor:
         """Returns the most likely tags of each row, computed on the device for the whole batch.
 
         Args:
@@ -188,7 +202,8 @@ class Tagger(Layer):
         raise_or_nan(
             ops.logical_and(ops.any(ops.isnan(scores), axis=-1), mask), lambda: NAN_MESSAGE
         )
-        program = viterbi_program(type(self), scores.shape[-1], n_best)
+        cls: Any = type(self)  # mypy sees the hash of its objects
+        program = viterbi_program(cls, scores.shape[-1], n_best)
         paths = program(scores, mask, ops.convert_to_tensor(self.trans))
         return paths[:, 0] if n_best == 1 else paths
 
@@ -222,15 +237,15 @@ class ConditionalRandomField(Tagger):
         https://kexue.fm/archives/7196
     """
 
-    def build(self, scores_shape):
+    def build(self, scores_shape: Shape) -> None:
         self._trans = self.add_transitions("trans", (scores_shape[-1], scores_shape[-1]))
 
     @property
-    def trans(self):
+    def trans(self) -> Tensor:
         """Transition scores, `(tags, tags)`: of tags (columns) after tags (rows)."""
         return self.lr_multiplier * ops.convert_to_tensor(self._trans)
 
-    def losses_of(self, y_true, y_pred):
+    def losses_of(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Returns the negative log-likelihood of the tags of each row.
 
         Args:
@@ -250,7 +265,7 @@ class ConditionalRandomField(Tagger):
         return nan_where_wrong(log_partition(logits, mask, trans) - path_score)
 
     @staticmethod
-    def nodes(logits, mask, trans):
+    def nodes(logits: Tensor, mask: Tensor | None, trans: Tensor) -> Tensor:
         """Returns the scores that Viterbi adds at each token, in addition to the transitions."""
         return logits
 
@@ -278,11 +293,13 @@ class MaximumEntropyMarkovModel(Tagger):
         https://kexue.fm/archives/7213
     """
 
-    def __init__(self, lr_multiplier=1, hidden_dim=None, **kwargs):
+    def __init__(
+        self, lr_multiplier: float = 1, hidden_dim: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(lr_multiplier, **kwargs)
         self.hidden_dim = hidden_dim
 
-    def build(self, scores_shape):
+    def build(self, scores_shape: Shape) -> None:
         tags = scores_shape[-1]
         if self.hidden_dim is None:
             self._trans = self.add_transitions("trans", (tags, tags))
@@ -291,23 +308,23 @@ class MaximumEntropyMarkovModel(Tagger):
             self._r_trans = self.add_transitions("r_trans", (tags, self.hidden_dim))
 
     @property
-    def trans(self):
+    def trans(self) -> Tensor:
         """Transition scores, `(tags, tags)`: of tags (columns) after tags (rows)."""
         if self.hidden_dim is None:
             return self.lr_multiplier * ops.convert_to_tensor(self._trans)
         return ops.matmul(self.l_trans, ops.transpose(self.r_trans))
 
     @property
-    def l_trans(self):
+    def l_trans(self) -> Tensor:
         """Left factor of `trans`, `(tags, hidden_dim)`."""
         return self.lr_multiplier * ops.convert_to_tensor(self._l_trans)
 
     @property
-    def r_trans(self):
+    def r_trans(self) -> Tensor:
         """Right factor of `trans`, transposed, `(tags, hidden_dim)`."""
         return self.lr_multiplier * ops.convert_to_tensor(self._r_trans)
 
-    def losses_of(self, y_true, y_pred):
+    def losses_of(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Returns the cross entropy of the tokens, averaged over both directions.
 
         Args:
@@ -328,7 +345,7 @@ class MaximumEntropyMarkovModel(Tagger):
 
         return nan_where_wrong(sum(map(cross_entropy, self.conditional(labels, logits, mask))) / 2)
 
-    def conditional(self, labels, logits, mask):
+    def conditional(self, labels: Tensor, logits: Tensor, mask: Tensor | None) -> Tensor:
         """Yields the logits given the preceding tag, then those given the following tag.
 
         Both are `(batch, length, tags)`.
@@ -338,7 +355,7 @@ class MaximumEntropyMarkovModel(Tagger):
             trans = ops.cast(self.take_trans(ops.maximum(neighbour, 0), direction), logits.dtype)
             yield (logits + ops.where(neighbour[..., None] >= 0, trans, logits)) / 2
 
-    def take_trans(self, labels, direction):
+    def take_trans(self, labels: Tensor, direction: int) -> Tensor:
         """Returns rows (1) or columns (-1) of the transitions, for given labels."""
         if self.hidden_dim is None:
             trans = self.trans if direction == 1 else ops.transpose(self.trans)
@@ -347,7 +364,7 @@ class MaximumEntropyMarkovModel(Tagger):
         return ops.matmul(ops.take(left, labels, axis=0), ops.transpose(right))
 
     @staticmethod
-    def nodes(logits, mask, trans):
+    def nodes(logits: Tensor, mask: Tensor | None, trans: Tensor) -> Tensor:
         """Returns the scores that Viterbi adds at each token, in addition to the transitions.
 
         The normalizer of each softmax depends on a token and on the tag of one neighbour; it is
@@ -621,19 +638,21 @@ class ViterbiDecoder:
         tags = decoder.decode_batch(model.predict(batch))
     """
 
-    def __init__(self, trans, starts=None, ends=None):
+    def __init__(
+        self, trans: Tensor, starts: Sequence[int] | None = None, ends: Sequence[int] | None = None
+    ) -> None:
         self.trans = trans
         self.num_labels = len(trans)
         self.starts = self.barred(starts)
         self.ends = self.barred(ends)
 
-    def barred(self, allowed):
+    def barred(self, allowed: Iterable[int] | None) -> np.ndarray:
         """Returns 0 for allowed tags, minus infinity for the others."""
         if allowed is None:
             return np.zeros(self.num_labels)
         return np.where(np.isin(np.arange(self.num_labels), list(allowed)), 0.0, -np.inf)
 
-    def decode(self, nodes):
+    def decode(self, nodes: Tensor) -> np.ndarray:
         """Returns the best tags of one text.
 
         Args:
@@ -644,7 +663,9 @@ class ViterbiDecoder:
         """
         return self.decode_batch(nodes[None], np.ones((1, len(nodes)), bool))[0]
 
-    def decode_batch(self, nodes, visible=None, n_best=1):
+    def decode_batch(
+        self, nodes: Tensor, visible: Tensor | None = None, n_best: int = 1
+    ) -> np.ndarray:
         """Returns the best tags of each text.
 
         Args:

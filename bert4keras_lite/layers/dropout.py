@@ -3,7 +3,10 @@
 import keras
 
 from ..backend import fast_dropout
+from ..types import Tensor
 from .base import register
+
+__all__ = ["Dropout"]
 
 
 @register
@@ -22,7 +25,7 @@ class Dropout(keras.layers.Dropout):
         A tensor of the shape of `x`.
     """
 
-    def call(self, x, training=False):
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         y = None
         if training and 0 < self.rate < 1 and self.seed is None and not self.noise_shape:
             y = fast_dropout(x, self.rate)

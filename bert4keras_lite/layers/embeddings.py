@@ -1,10 +1,16 @@
 """Embedding layers: tokens, positions, segments."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
+from ..types import Shape, Tensor
 from .base import Layer, WeightInitializer, register
 from .values import raise_or_nan, value_range
+
+__all__ = ["PositionEmbedding", "Positions", "TokenEmbedding", "count_positions", "token_mask"]
 
 
 @register
@@ -37,23 +43,30 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         arXiv 1608.05859.
     """
 
-    def __init__(self, input_dim, output_dim, pad_token_id=0, transformer=None, **kwargs):
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        pad_token_id: int = 0,
+        transformer: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(input_dim, output_dim, **kwargs)
         self.pad_token_id = pad_token_id
         self.transformer = transformer
         self.supports_masking = True
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {"pad_token_id": self.pad_token_id, "transformer": self.transformer}
         return super().get_config() | config
 
-    def call(self, inputs, reverse=False):
+    def call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
         return self.lookup(super().call, inputs, reverse)
 
-    def quantized_call(self, inputs, reverse=False):
+    def quantized_call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
         return self.lookup(super().quantized_call, inputs, reverse)
 
-    def lookup(self, call, inputs, reverse):
+    def lookup(self, call: Callable, inputs: Tensor, reverse: bool) -> Tensor:
         """Returns `call(inputs)`, after a check of the ids."""
         if reverse:
             return call(inputs, reverse=True)
@@ -61,12 +74,14 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         nan_where_wrong = check_ids(self, inputs, self.input_dim, advice)
         return nan_where_wrong(call(inputs))
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         if len(inputs.shape) != 2:
             return mask
         return token_mask(inputs, self.pad_token_id)
 
-    def quantize(self, mode=None, type_check=True, config=None):
+    def quantize(
+        self, mode: str | None = None, type_check: bool = True, config: Any = None
+    ) -> None:
         super().quantize(mode, type_check=False, config=config)
 
 
@@ -122,11 +137,11 @@ class Positions(Layer):
         ValueError: the input is longer than `limit`.
     """
 
-    def __init__(self, limit=None, **kwargs):
+    def __init__(self, limit: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.limit = limit
 
-    def call(self, x):
+    def call(self, x: Tensor) -> Tensor:
         length = x.shape[1]
         if self.limit and isinstance(length, int) and length > self.limit:
             raise ValueError(
@@ -136,10 +151,10 @@ class Positions(Layer):
             )
         return count_positions(x[:1] if len(x.shape) == 2 else x[:1, :, 0])
 
-    def compute_output_spec(self, x):
+    def compute_output_spec(self, x: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor((1, x.shape[1]), "int32")
 
-    def compute_mask(self, x, previous_mask=None):
+    def compute_mask(self, x: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         return None
 
 
@@ -170,7 +185,14 @@ class PositionEmbedding(Layer):
         For the hierarchical decomposition: https://kexue.fm/archives/7947
     """
 
-    def __init__(self, input_dim, output_dim, hierarchical=None, initializer_range=0.02, **kwargs):
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        hierarchical: bool | float | None = None,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.input_dim = input_dim
         self.output_dim = output_dim
@@ -182,14 +204,14 @@ class PositionEmbedding(Layer):
                 f"hierarchical={hierarchical!r:.200}: expected True, or a number from 0 to 0.999."
             )
 
-    def build(self, x_shape):
+    def build(self, x_shape: Shape) -> None:
         self.embeddings = self.add_weight(
             name="embeddings",
             shape=(self.input_dim, self.output_dim),
             initializer=WeightInitializer(stddev=self.initializer_range),
         )
 
-    def call(self, x, positions):
+    def call(self, x: Tensor, positions: Tensor) -> Tensor:
         table, size = ops.convert_to_tensor(self.embeddings), self.input_dim
         advice = "Correct the ids, or build the model with a larger table."
         nan_where_wrong = check_ids(self, positions, size**2 if self.alpha else size, advice)
@@ -202,8 +224,8 @@ class PositionEmbedding(Layer):
             added = ops.take(table, positions, axis=0)
         return x + nan_where_wrong(ops.cast(added, x.dtype))
 
-    def compute_output_spec(self, x, positions):
+    def compute_output_spec(self, x: Tensor, positions: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, x.dtype)
 
-    def compute_mask(self, x, previous_mask=None):
+    def compute_mask(self, x: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         return previous_mask

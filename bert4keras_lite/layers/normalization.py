@@ -1,10 +1,16 @@
 """Normalization layers, optionally conditional."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
 from ..backend import fused_layer_norm
+from ..types import Shape, Tensor
 from .base import Layer, dense, register
+
+__all__ = ["LayerNormalization", "ScaleOffset"]
 
 
 @register
@@ -34,13 +40,13 @@ class ScaleOffset(Layer):
 
     def __init__(
         self,
-        scale=True,
-        offset=True,
-        hidden_units=None,
-        hidden_activation="linear",
-        initializer_range=0.02,
-        **kwargs,
-    ):
+        scale: bool = True,
+        offset: bool = True,
+        hidden_units: int | None = None,
+        hidden_activation: str | Callable = "linear",
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.scale = scale
         self.offset = offset
@@ -48,7 +54,7 @@ class ScaleOffset(Layer):
         self.hidden_activation = hidden_activation
         self.initializer_range = initializer_range
 
-    def build(self, x_shape, condition_shape=None):
+    def build(self, x_shape: Shape, condition_shape: Shape | None = None) -> None:
         self.dim = dim = x_shape[-1]
         self.gamma = self.beta = None
         if self.scale:
@@ -73,7 +79,7 @@ class ScaleOffset(Layer):
         if self.offset:
             self.beta_dense = dense(self, "beta_dense", condition_shape, dim, **zeros)
 
-    def call(self, x, condition=None):
+    def call(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         gamma, beta = self.gamma, self.beta
         if condition is not None:
             while len(condition.shape) < len(x.shape):
@@ -90,7 +96,7 @@ class ScaleOffset(Layer):
             x = x + ops.cast(beta, x.dtype)
         return x
 
-    def compute_output_shape(self, x_shape, condition_shape=None):
+    def compute_output_shape(self, x_shape: Shape, condition_shape: Shape | None = None) -> Shape:
         return tuple(x_shape)
 
 
@@ -116,12 +122,12 @@ class LayerNormalization(ScaleOffset):
         Mean Square Layer Normalization", arXiv 1910.07467, equation 4.
     """
 
-    def __init__(self, epsilon=1e-12, zero_mean=True, **kwargs):
+    def __init__(self, epsilon: float = 1e-12, zero_mean: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.zero_mean = zero_mean
 
-    def call(self, x, condition=None):
+    def call(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         y = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
         fused = fused_layer_norm(y, self.dim, self.epsilon) if self.zero_mean else None
         if fused is not None:

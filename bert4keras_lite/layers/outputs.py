@@ -1,10 +1,16 @@
 """Output layers: sequence concatenation, and losses as layers."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
 from ..backend import mean_in_forward_pass
+from ..types import Tensor
 from .base import Layer, register
+
+__all__ = ["Concatenate1D", "Loss"]
 
 
 @register
@@ -18,10 +24,12 @@ class Concatenate1D(Layer):
         `(batch, sum of lengths, dim)`.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: list[Tensor]) -> Tensor:
         return ops.concatenate(inputs, axis=1)
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(
+        self, inputs: list[Tensor], previous_mask: list[Tensor | None] | None = None
+    ) -> Tensor | None:
         if previous_mask is None or all(mask is None for mask in previous_mask):
             return None
         return ops.concatenate(
@@ -68,7 +76,12 @@ class Loss(Layer):
         NotImplementedError: there is neither a `function` nor a `compute_loss`.
     """
 
-    def __init__(self, output_axis=None, function=None, **kwargs):
+    def __init__(
+        self,
+        output_axis: int | list[int] | None = None,
+        function: Callable | None = None,
+        **kwargs: Any,
+    ) -> None:
         # always float32, so that metrics are accurate; the inputs are not cast
         super().__init__(autocast=False, **kwargs | {"dtype": "float32"})
         self.output_axis = output_axis
@@ -77,7 +90,7 @@ class Loss(Layer):
         self.function = function
         self.means = Means()
 
-    def compute_loss(self, inputs):
+    def compute_loss(self, inputs: list[Tensor]) -> Tensor:
         """Computes the loss of a batch.
 
         Args:
@@ -94,15 +107,15 @@ class Loss(Layer):
             )
         return self.function(inputs)
 
-    def add_metric(self, value, name):
+    def add_metric(self, value: Tensor, name: str) -> None:
         """Reports the mean of a tensor, averaged over the batches, as a metric called `name`."""
         self.means.update(name, ops.stop_gradient(ops.mean(ops.cast(value, "float32"))))
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.Metric]:
         return [*super().metrics, *self.means.values()]
 
-    def call(self, inputs):
+    def call(self, inputs: list[Tensor]) -> Tensor:
         losses = self.compute_loss(inputs)
         if isinstance(losses, dict):
             for name, loss in losses.items():
@@ -113,7 +126,7 @@ class Loss(Layer):
             self.add_loss(ops.mean(loss))
         return self.selected(inputs)
 
-    def selected(self, inputs):
+    def selected(self, inputs: list[Tensor]) -> Tensor:
         """Returns the inputs, or masks, that `output_axis` selects."""
         if self.output_axis is None:
             return inputs
@@ -121,7 +134,9 @@ class Loss(Layer):
             return [inputs[i] for i in self.output_axis]
         return inputs[self.output_axis]
 
-    def compute_mask(self, inputs, previous_mask=None):
+    def compute_mask(
+        self, inputs: list[Tensor], previous_mask: list[Tensor | None] | None = None
+    ) -> Tensor | None:
         return None if previous_mask is None else self.selected(previous_mask)
 
 

@@ -1,11 +1,16 @@
 """Span-scoring layers for nested entities: GlobalPointer and its efficient form."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from ..types import Shape, Tensor
 from .base import Layer, register
 from .embeddings import count_positions
 from .positions import rotate, sinusoids
+
+__all__ = ["EfficientGlobalPointer", "GlobalPointer"]
 
 
 @register
@@ -46,14 +51,14 @@ class GlobalPointer(Layer):
 
     def __init__(
         self,
-        heads,
-        head_size,
-        RoPE=True,
-        use_bias=True,
-        tril_mask=True,
-        kernel_initializer="lecun_normal",
-        **kwargs,
-    ):
+        heads: int,
+        head_size: int,
+        RoPE: bool = True,
+        use_bias: bool = True,
+        tril_mask: bool = True,
+        kernel_initializer: str | keras.initializers.Initializer = "lecun_normal",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if RoPE and head_size % 2:
             raise ValueError(
@@ -67,10 +72,10 @@ class GlobalPointer(Layer):
         self.tril_mask = tril_mask
         self.kernel_initializer = kernel_initializer
 
-    def build(self, x_shape):
+    def build(self, x_shape: Shape) -> None:
         self.dense = self.projection("dense", x_shape, 2 * self.heads * self.head_size)
 
-    def projection(self, name, input_shape, units):
+    def projection(self, name: str, input_shape: Shape, units: int) -> keras.layers.Dense:
         layer = keras.layers.Dense(
             units,
             use_bias=self.use_bias,
@@ -81,7 +86,7 @@ class GlobalPointer(Layer):
         layer.build(input_shape)
         return layer
 
-    def call(self, x, visible=None, mask=None):
+    def call(self, x: Tensor, visible: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         visible = mask if visible is None else visible
         span_masks = []
         if visible is not None:
@@ -96,13 +101,13 @@ class GlobalPointer(Layer):
             logits = ops.where(span_mask, logits, ops.cast(neg_inf, logits.dtype))
         return logits
 
-    def span_logits(self, x):
+    def span_logits(self, x: Tensor) -> Tensor:
         """Returns the logits of all spans, `(batch, heads, length, length)`."""
         y = self.dense(x)
         y = ops.reshape(y, (-1, ops.shape(x)[1], self.heads, 2 * self.head_size))
         return self.products(*ops.split(y, 2, axis=-1))
 
-    def products(self, query, key):
+    def products(self, query: Tensor, key: Tensor) -> Tensor:
         """Returns the scaled products of rotated queries and keys."""
         if self.RoPE:
             angles = sinusoids(self.positions(query[..., 0]), self.head_size)
@@ -110,15 +115,17 @@ class GlobalPointer(Layer):
         return ops.einsum("bmhd,bnhd->bhmn", query * self.head_size**-0.5, key)
 
     @staticmethod
-    def positions(x):
+    def positions(x: Tensor) -> Tensor:
         """Returns 0, 1, 2, ... along the second of three axes: `(1, length)`."""
         return count_positions(x[:1, :, 0])
 
-    def compute_output_spec(self, x, visible=None, mask=None):
+    def compute_output_spec(
+        self, x: Tensor, visible: Tensor | None = None, mask: Tensor | None = None
+    ) -> keras.KerasTensor:
         batch, length, _ = x.shape
         return keras.KerasTensor((batch, self.heads, length, length), self.compute_dtype)
 
-    def compute_mask(self, x, previous_mask=None):
+    def compute_mask(self, x: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         return None
 
 
@@ -143,12 +150,12 @@ class EfficientGlobalPointer(GlobalPointer):
         https://kexue.fm/archives/8877
     """
 
-    def build(self, x_shape):
+    def build(self, x_shape: Shape) -> None:
         self.p_dense = self.projection("p_dense", x_shape, 2 * self.head_size)
         shape = (*x_shape[:-1], 2 * self.head_size)
         self.q_dense = self.projection("q_dense", shape, 2 * self.heads)
 
-    def span_logits(self, x):
+    def span_logits(self, x: Tensor) -> Tensor:
         shared = self.p_dense(x)
         common = self.products(shared[:, :, None, ::2], shared[:, :, None, 1::2])
         biases = ops.transpose(self.q_dense(shared), (0, 2, 1)) / 2

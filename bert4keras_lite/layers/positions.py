@@ -3,13 +3,25 @@
 Each is computed once and passed to every block.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from ..arguments import checks_flags
+from ..types import Shape, Tensor
 from .base import Layer, WeightInitializer, register
 from .embeddings import count_positions, token_mask
+
+__all__ = [
+    "AttentionBias",
+    "RelativeBias",
+    "RelativeVectors",
+    "RotaryAngles",
+    "rotate",
+    "sinusoids",
+]
 
 
 @register
@@ -40,13 +52,21 @@ class AttentionBias(Layer):
         Dong et al., "Unified Language Model Pre-training", arXiv 1905.03197, figure 1.
     """
 
-    def __init__(self, attend="all", pad_token_id=0, segments_are_tokens=False, **kwargs):
+    def __init__(
+        self,
+        attend: str = "all",
+        pad_token_id: int = 0,
+        segments_are_tokens: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.attend = attend
         self.pad_token_id = pad_token_id
         self.segments_are_tokens = segments_are_tokens
 
-    def call(self, token_ids, segment_ids=None, visible=None):
+    def call(
+        self, token_ids: Tensor, segment_ids: Tensor | None = None, visible: Tensor | None = None
+    ) -> Tensor:
         if visible is None:
             visible = token_mask(token_ids, self.pad_token_id)
         if self.segments_are_tokens:
@@ -61,17 +81,19 @@ class AttentionBias(Layer):
             attention_mask = ops.logical_and(attention_mask, no_later)
         return self.from_visible(attention_mask)
 
-    def from_visible(self, attention_mask):
+    def from_visible(self, attention_mask: Tensor) -> Tensor:
         """Converts a boolean attention mask of any shape to a bias."""
         neg_inf = -3e4 if self.compute_dtype == "float16" else -1e9
         return ops.cast(ops.where(attention_mask, 0.0, neg_inf), self.compute_dtype)
 
-    def compute_output_spec(self, token_ids, segment_ids=None, visible=None):
+    def compute_output_spec(
+        self, token_ids: Tensor, segment_ids: Tensor | None = None, visible: Tensor | None = None
+    ) -> keras.KerasTensor:
         batch, length = token_ids.shape
         queries = 1 if self.attend == "all" else length
         return keras.KerasTensor((batch, 1, queries, length), self.compute_dtype)
 
-    def compute_mask(self, token_ids, previous_mask=None):
+    def compute_mask(self, token_ids: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         return None
 
 
@@ -110,21 +132,21 @@ class RotaryAngles(Layer):
         Su et al., "RoFormer", arXiv 2104.09864, equation 15.
     """
 
-    def __init__(self, size, base=10000.0, **kwargs):
+    def __init__(self, size: int, base: float = 10000.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check_pairs(size)
         self.size = size
         self.base = base
 
-    def call(self, positions):
+    def call(self, positions: Tensor) -> Tensor:
         return sinusoids(positions, self.size, self.base)
 
-    def compute_output_spec(self, positions):
+    def compute_output_spec(self, positions: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor((*positions.shape, self.size // 2), "float32")
 
 
 @checks_flags
-def rotate(x, angles, halves=False):
+def rotate(x: Tensor, angles: Tensor, halves: bool = False) -> Tensor:
     """Rotates each pair of entries of the last axis by an angle.
 
     Args:
@@ -173,13 +195,13 @@ class RelativeVectors(Layer):
         Wei et al., "NEZHA", arXiv 1909.00204, equations 3 to 5.
     """
 
-    def __init__(self, size, max_distance=64, **kwargs):
+    def __init__(self, size: int, max_distance: int = 64, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         _check_pairs(size)
         self.size = size
         self.max_distance = max_distance
 
-    def call(self, query_positions, key_positions):
+    def call(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         m = self.max_distance
         angles = sinusoids(np.arange(2 * m + 1), self.size)
         table = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
@@ -187,7 +209,9 @@ class RelativeVectors(Layer):
         distance = key_positions[0][None, :] - query_positions[0][:, None]
         return ops.take(table, ops.clip(distance, -m, m) + m, axis=0)
 
-    def compute_output_spec(self, query_positions, key_positions):
+    def compute_output_spec(
+        self, query_positions: Tensor, key_positions: Tensor
+    ) -> keras.KerasTensor:
         shape = (query_positions.shape[1], key_positions.shape[1], self.size)
         return keras.KerasTensor(shape, self.compute_dtype)
 
@@ -223,13 +247,13 @@ class RelativeBias(Layer):
 
     def __init__(
         self,
-        num_heads,
-        num_buckets=32,
-        max_distance=128,
-        bidirectional=True,
-        initializer_range=0.02,
-        **kwargs,
-    ):
+        num_heads: int,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+        bidirectional: bool = True,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.num_buckets = num_buckets
@@ -244,19 +268,19 @@ class RelativeBias(Layer):
                 " the number of distances with a bucket each."
             )
 
-    def build(self, query_positions_shape):
+    def build(self, query_positions_shape: Shape) -> None:
         self.embeddings = self.add_weight(
             name="embeddings",
             shape=(self.num_buckets, self.num_heads),
             initializer=WeightInitializer(stddev=self.initializer_range),
         )
 
-    def call(self, query_positions, key_positions):
+    def call(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         buckets = self.bucket(key_positions[0][None, :] - query_positions[0][:, None])
         bias = ops.take(ops.convert_to_tensor(self.embeddings), buckets, axis=0)
         return ops.cast(ops.transpose(bias, (2, 0, 1))[None], self.compute_dtype)
 
-    def bucket(self, distance):
+    def bucket(self, distance: Tensor) -> Tensor:
         """Returns the row of the table for a distance (key position minus query position)."""
         buckets, offset = self.num_buckets, 0
         if self.bidirectional:
@@ -268,7 +292,7 @@ class RelativeBias(Layer):
         rows = ops.convert_to_tensor(self.rows_of_distances(buckets), dtype="int32")
         return offset + ops.take(rows, ops.minimum(distance, self.max_distance))
 
-    def rows_of_distances(self, buckets):
+    def rows_of_distances(self, buckets: int) -> np.ndarray:
         """Returns the bucket of each distance from 0 to `max_distance`."""
         exact = buckets // 2
         distance = np.arange(self.max_distance + 1)
@@ -277,6 +301,8 @@ class RelativeBias(Layer):
         far = exact + (steps * (buckets - exact) + 1e-6).astype("int32")
         return np.where(distance < exact, distance, np.minimum(far, buckets - 1))
 
-    def compute_output_spec(self, query_positions, key_positions):
+    def compute_output_spec(
+        self, query_positions: Tensor, key_positions: Tensor
+    ) -> keras.KerasTensor:
         shape = (1, self.num_heads, query_positions.shape[1], key_positions.shape[1])
         return keras.KerasTensor(shape, self.compute_dtype)

@@ -2,6 +2,8 @@
 
 import keras
 
+__all__ = ["rematerialized"]
+
 
 def rematerialized(layer, x, context):
     """Calls `layer(x, training=True, **context)` and recomputes it in the backward pass.

@@ -6,6 +6,8 @@ from keras import ops
 
 from ..backend import is_concrete
 
+__all__ = ["check_shape", "integer_labels", "raise_or_nan", "value_range"]
+
 
 def raise_or_nan(wrong, error):
     """Raises an error if any value is wrong, or returns a function that sets wrong values to NaN.

@@ -6,6 +6,8 @@ from keras import ops
 from ..backend import assign_rows, fused_adam, may_be_fused, set_to_zero
 from .keras_private import adam_moments, gradient_sums, index_of, updates_like
 
+__all__ = ["bias_correction", "is_plain", "update_at_once", "update_rows"]
+
 
 def is_plain(optimizer):
     """Whether the Keras optimizer updates like Adam or AdamW without AMSGrad."""

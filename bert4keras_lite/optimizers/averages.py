@@ -1,8 +1,12 @@
 """Callback that evaluates with the moving averages of the weights."""
 
+from typing import Any
+
 import keras
 
 from .extended import OptimizerExtensions
+
+__all__ = ["EvaluateAverages"]
 
 
 class EvaluateAverages(keras.callbacks.Callback):
@@ -32,7 +36,7 @@ class EvaluateAverages(keras.callbacks.Callback):
         >>> model.fit(train, validation_data=valid, callbacks=[EvaluateAverages(), best])
     """
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         self._fitting = self._put_in = False
         if not (isinstance(self._optimizer, OptimizerExtensions) and self._optimizer.use_ema):
@@ -42,22 +46,22 @@ class EvaluateAverages(keras.callbacks.Callback):
                 f"{type(self._optimizer).__name__}."
             )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not self.model.optimizer.built:  # else TensorFlow traces the training step twice
             self.model.optimizer.build(self.model.trainable_variables)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._fitting = True
         if self._optimizer.averages_are_in:
             self._optimizer.reset_old_weights()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         optimizer = self._optimizer
         self._put_in = optimizer.built and not optimizer.averages_are_in
         if self._put_in:
             optimizer.apply_ema_weights(in_fit=self._fitting)
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._put_in and not self._fitting:
             self._optimizer.reset_old_weights()
 

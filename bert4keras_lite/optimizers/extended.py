@@ -1,14 +1,17 @@
 """Options added to Keras' optimizers, and the extended optimizers."""
 
 import inspect
+from collections.abc import Sequence
 from functools import cache
 from numbers import Real
+from typing import Any
 
 import keras
 from keras import ops
 
 from ..arguments import check_number, checks_flags
 from ..backend import dense_gradient, each_row_once
+from ..types import Tensor
 from . import adam
 from .features import (
     AveragedWeights,
@@ -33,6 +36,18 @@ from .keras_private import (
     weights,
 )
 from .schedules import MOST_RATE, PACKAGE, PiecewiseLinear
+
+__all__ = [
+    "SGD",
+    "Adafactor",
+    "Adam",
+    "AdamW",
+    "Lazy",
+    "Lion",
+    "Lookahead",
+    "OptimizerExtensions",
+    "extend",
+]
 
 # ranges of Keras' own options
 RANGES = {
@@ -110,21 +125,21 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
     @checks_flags
     def __init__(
         self,
-        learning_rate=None,
+        learning_rate: Any = None,
         *,
-        lr_schedule=None,
-        lr_multipliers=None,
-        exclude_from_weight_decay=None,
-        bias_correction=True,
-        layer_adaptation=False,
-        exclude_from_layer_adaptation=None,
-        gradient_centralization=False,
-        lazy=(),
-        lookahead=None,
-        ema_momentum=None,
-        skip_nonfinite=False,
-        **kwargs,
-    ):
+        lr_schedule: dict | None = None,
+        lr_multipliers: dict[str, Any] | None = None,
+        exclude_from_weight_decay: Sequence[str] | None = None,
+        bias_correction: bool = True,
+        layer_adaptation: bool = False,
+        exclude_from_layer_adaptation: Sequence[str] | None = None,
+        gradient_centralization: bool = False,
+        lazy: Sequence[str] = (),
+        lookahead: tuple[int, float] | None = None,
+        ema_momentum: float | None = None,
+        skip_nonfinite: bool = False,
+        **kwargs: Any,
+    ) -> None:
         if learning_rate is None:
             base = type(self).__mro__[type(self).__mro__.index(PrivateMethods) + 1]
             learning_rate = inspect.signature(base).parameters["learning_rate"].default
@@ -162,13 +177,13 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
         )
         self.features = self._around + self._within
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for feature in self.features:
             config |= feature.config()
         return config
 
-    def build(self, variables):
+    def build(self, variables: list[keras.Variable]) -> None:
         """Plans which features apply to which variables, then adds Keras' and their variables.
 
         The last features add theirs first: files hold the variables in this order.
@@ -179,7 +194,8 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
             feature.applies = feature.plan(variables)
         others = [feature.applies for feature in self.features if not feature.fusable]
         self.fusable = [not any(column) for column in zip(*others, strict=True)]
-        self.absent = frozenset()  # indices of weights without a gradient in this batch
+        # indices of weights without a gradient in this batch
+        self.absent: frozenset[int] = frozenset()
         super().build(variables)
         for feature in reversed(self.features):
             feature.build(variables)
@@ -212,7 +228,9 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
         """Updates those of the variables that it can by one operation; returns the other pairs."""
         return adam.update_at_once(self, pairs, rate) if adam.is_plain(self) else pairs
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor | None, variable: keras.Variable, learning_rate: Any
+    ) -> None:
         """Updates one variable (on TensorFlow a `tf.Variable`).
 
         Args:
@@ -242,7 +260,7 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
 
 
 @cache
-def extend(base):
+def extend(base: type[keras.optimizers.Optimizer]) -> type[keras.optimizers.Optimizer]:
     """Returns a subclass of a Keras optimizer with the options of `OptimizerExtensions`.
 
     Args:
@@ -273,7 +291,9 @@ Adafactor = extend(keras.optimizers.Adafactor)
 Lion = extend(keras.optimizers.Lion)
 
 
-def Lookahead(inner, sync_period=5, slow_step=0.5):
+def Lookahead(
+    inner: keras.optimizers.Optimizer, sync_period: int = 5, slow_step: float = 0.5
+) -> keras.optimizers.Optimizer:
     """Returns a Keras optimizer with Lookahead (arXiv 1907.08610).
 
     Args:
@@ -293,7 +313,9 @@ def Lookahead(inner, sync_period=5, slow_step=0.5):
     return _with(inner, lookahead=(sync_period, slow_step))
 
 
-def Lazy(inner, patterns=("embedding",)):
+def Lazy(
+    inner: keras.optimizers.Optimizer, patterns: Sequence[str] = ("embedding",)
+) -> keras.optimizers.Optimizer:
     """Returns a Keras optimizer that leaves rows without a gradient unchanged.
 
     Args:

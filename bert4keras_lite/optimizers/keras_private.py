@@ -8,9 +8,31 @@ No public method is enough: Keras' public `apply` clips, accumulates, averages a
 private method, and `update_step` sees one variable, without the others.
 """
 
+from typing import TYPE_CHECKING
+
 import keras
 
 from ..backend import clip_by_global_norm, without_gradients
+
+__all__ = [
+    "AVERAGES",
+    "GRADIENT_SUMS",
+    "LossScalePrivateMethods",
+    "Mixin",
+    "PrivateMethods",
+    "adam_moments",
+    "add_gradients",
+    "averages",
+    "class_of_instances",
+    "gradient_sums",
+    "index_of",
+    "is_overwritten",
+    "micro_batches",
+    "public_class",
+    "state_of",
+    "updates_like",
+    "weights",
+]
 
 # attributes that list all variables; the other lists of an optimizer are indexed like its weights
 ALL_VARIABLES = ("_variables", "_trainable_variables")
@@ -81,7 +103,7 @@ def public_class(optimizer):
 
 
 def class_of_instances(optimizer_class):
-    """Returns the class of what a class of Keras' optimizers creates, which `public_class` inverts."""
+    """Returns the class of what a Keras optimizer class creates; `public_class` inverts it."""
     if keras.backend.backend() != "torch" or not optimizer_class.__module__.startswith("keras."):
         return optimizer_class
     return type(optimizer_class())
@@ -90,6 +112,12 @@ def class_of_instances(optimizer_class):
 def updates_like(optimizer, optimizer_class):
     """Whether the Keras optimizer has the `update_step` of a public class of Keras."""
     return super(PrivateMethods, optimizer).update_step.__func__ is optimizer_class.update_step
+
+
+if TYPE_CHECKING:
+    Mixin = keras.optimizers.Optimizer  # of which a class before an optimizer has the methods
+else:
+    Mixin = object
 
 
 class PrivateMethods:

@@ -1,9 +1,13 @@
 """Loss scaling that counts skipped steps."""
 
+from typing import Any
+
 import keras
 
 from .keras_private import LossScalePrivateMethods
 from .schedules import PACKAGE
+
+__all__ = ["LossScaleOptimizer"]
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -30,7 +34,9 @@ class LossScaleOptimizer(LossScalePrivateMethods, keras.optimizers.LossScaleOpti
         >>> int(optimizer.inner_optimizer.skipped)
     """
 
-    def __init__(self, inner_optimizer, *args, **kwargs):
+    def __init__(
+        self, inner_optimizer: keras.optimizers.Optimizer, *args: Any, **kwargs: Any
+    ) -> None:
         if not getattr(inner_optimizer, "skip_nonfinite", False):
             raise ValueError(
                 "LossScaleOptimizer: inner_optimizer does not count skipped steps; expected one of "

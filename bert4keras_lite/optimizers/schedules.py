@@ -2,12 +2,16 @@
 
 import math
 import re
+from typing import Any
 
 import keras
 from keras import ops
 
 from ..arguments import check_number
 from ..parsing import shown
+from ..types import Tensor
+
+__all__ = ["MOST_RATE", "PACKAGE", "PiecewiseLinear", "layerwise_multipliers", "linear_decay"]
 
 PACKAGE = "bert4keras_lite"
 MOST_RATE = 1e12
@@ -32,7 +36,7 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         1e-05
     """
 
-    def __init__(self, rate, points):
+    def __init__(self, rate: float, points: dict) -> None:
         given = points
         try:
             points = {int(k): float(v) for k, v in given.items()}
@@ -48,7 +52,7 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         self.rate = float(rate)
         self.points = dict(sorted(({0: 0.0} | points).items()))
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = ops.cast(step, "float32")
         (begin, factor), *others = self.points.items()
         value = ops.zeros_like(step) + factor
@@ -58,10 +62,10 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
             begin, factor = end, goal
         return self.rate * value
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"rate": self.rate, "points": self.json_points()}
 
-    def json_points(self):
+    def json_points(self) -> dict[str, float]:
         """Returns the points with strings as keys, as in JSON."""
         return {str(k): v for k, v in self.points.items()}
 
@@ -90,7 +94,7 @@ def linear_decay(updates: int, warmup: float = 0.1) -> dict[int, float]:
     return {0: 0.0} | {peak: 1.0, updates: 0.0}
 
 
-def layerwise_multipliers(model, decay):
+def layerwise_multipliers(model: keras.Model, decay: float) -> dict[str, float]:
     """Returns learning rate factors that decrease from the heads down to the embeddings.
 
     Args:

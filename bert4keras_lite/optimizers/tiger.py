@@ -1,6 +1,7 @@
 """Tiger optimizer: sign momentum, weights shrunk on NaN."""
 
 import re
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,6 +13,8 @@ from .features import WeightDecay
 from .features.base import Feature
 from .keras_private import index_of, weights
 from .schedules import PACKAGE
+
+__all__ = ["Tiger"]
 
 
 class OwnWeightDecay(WeightDecay):
@@ -42,24 +45,24 @@ class Tiger(OptimizerExtensions, keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        beta=0.965,
-        weight_decay=0.01,
-        shrink=0.99,
-        name="tiger",
-        **kwargs,
-    ):
+        learning_rate: Any = 0.001,
+        beta: float = 0.965,
+        weight_decay: float | None = 0.01,
+        shrink: float = 0.99,
+        name: str = "tiger",
+        **kwargs: Any,
+    ) -> None:
         check_number("beta", beta, 0.0, 1.0)
         check_number("shrink", shrink, 0.0, 1.0)
         super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
         self.beta, self.shrink = beta, shrink
 
-    def build(self, variables):
+    def build(self, variables: list[keras.Variable]) -> None:
         if not self.built:
             super().build(variables)
             self.momentums = self.add_optimizer_variables(variables, "momentum")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"beta": self.beta, "shrink": self.shrink}
 
     def _inner_update(self, gradient, variable, rate):

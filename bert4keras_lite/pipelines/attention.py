@@ -2,14 +2,17 @@
 
 import contextlib
 from itertools import chain
+from typing import Any
 
 import keras
 from keras import ops
 
 from ..layers import TransformerBlock
 
+__all__ = ["attention_model"]
 
-def attention_model(transformer):
+
+def attention_model(transformer: Any) -> keras.Model:
     """Returns a model that outputs a `Transformer`'s attention probabilities, sharing its layers.
 
     Args:

@@ -1,4 +1,4 @@
-"""What pipelines have in common: tokenized texts, batches of few shapes, and errors that name a text.
+"""Base of the pipelines: tokenized texts, batches of few shapes, and errors that name a text.
 
 A pipeline is built from a model; `UnsupportedTask` says why it cannot be. `prepare` turns a text
 into an input of the model, or raises `InvalidRequest`; inputs with the same `key` may share a
@@ -7,19 +7,37 @@ forward pass, `predicted`; `answer` makes an answer of the model's output for a 
 """
 
 import contextlib
+from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from .. import layers
-from ..arguments import check_list, check_number
+from ..arguments import MOST, check_list, check_number
 from ..backend import predict_without_xla
-from ..data import MOST, sequence_padding
+from ..data import sequence_padding
 from ..generation.request import PROGRAMS
 from ..parsing import shown
+from ..tokenizers import TokenizerBase
+
+__all__ = [
+    "EXAMPLE",
+    "Encoded",
+    "InvalidOutput",
+    "InvalidRequest",
+    "Pipeline",
+    "UnsupportedTask",
+    "check_ids",
+    "encoder_of",
+    "finite",
+    "longest_of",
+    "pad_batch",
+    "power_of_two",
+    "token_tables",
+]
 
 EXAMPLE = "今天天气真好"
 SHORTEST = 16  # length in tokens of the shortest batches
@@ -43,12 +61,12 @@ class Encoded(NamedTuple):
     Attributes:
         text: the text of the request.
         ids: token ids.
-        offsets: start and end of each token in the text; None if not computed.
+        offsets: start and end of each token in the text; empty if not computed.
     """
 
     text: str
     ids: list
-    offsets: list | None = None
+    offsets: Sequence = ()
 
 
 class Pipeline:
@@ -68,7 +86,13 @@ class Pipeline:
     generates = False  # token by token
     example = EXAMPLE  # a text that it takes, to compile its model
 
-    def __init__(self, model, tokenizer, longest=None, filler=None):
+    def __init__(
+        self,
+        model: keras.Model,
+        tokenizer: TokenizerBase,
+        longest: int | None = None,
+        filler: int | None = None,
+    ) -> None:
         self.model, self.tokenizer, self.longest, self.filler = model, tokenizer, longest, filler
         self.fixed = model.inputs[0].shape[1]  # the length of all texts; None: any length
         if self.fixed is not None:
@@ -80,10 +104,10 @@ class Pipeline:
             self.longest = min(longest or self.fixed, self.fixed)
         tables = token_tables(model)
         self.vocab_size = tables[0].input_dim if tables else None
-        self.shapes = set()  # input shapes for which there are compiled programs
+        self.shapes: set[tuple] = set()  # input shapes for which there are compiled programs
         predict_without_xla(model)
 
-    def __call__(self, texts, batch_size=32, **settings):
+    def __call__(self, texts: str | list[str], batch_size: int = 32, **settings: Any) -> Any:
         """Answers texts.
 
         Args:
@@ -108,16 +132,20 @@ class Pipeline:
                 items.append(self.prepare(text, **settings))
         rows = sorted(range(len(items)), key=lambda row: self.key(items[row]))
         for _, group in groupby(rows, lambda row: self.key(items[row])):
-            group = list(group)
-            for start in range(0, len(group), batch_size):
-                batch = group[start : start + batch_size]
+            alike = list(group)
+            for start in range(0, len(alike), batch_size):
+                batch = alike[start : start + batch_size]
                 outputs = self.predicted([items[row] for row in batch])
                 for row, output in zip(batch, outputs, strict=True):
                     with naming(items[row].text):
                         answers[row] = self.answer(items[row], output)
         return answers[0] if single else [answers[row] for row in range(len(items))]
 
-    def prepare(self, text):
+    def answer(self, item: Any, output: Any) -> Any:
+        """Returns the answer to an item, from what `predicted` returns for it."""
+        raise NotImplementedError
+
+    def prepare(self, text: str) -> Any:
         """Tokenizes a text.
 
         Raises:
@@ -128,14 +156,14 @@ class Pipeline:
             raise InvalidRequest("the text is empty; expected at least one token.")
         return Encoded(text, self.checked_ids(ids), offsets)
 
-    def checked_ids(self, ids):
+    def checked_ids(self, ids: list) -> list:
         if self.longest is not None and len(ids) > self.longest:
             raise InvalidRequest(f"{len(ids)} tokens; at most {self.longest} fit.")
         if self.vocab_size is not None:
             check_ids(ids, self.vocab_size, self.tokenizer)
         return ids
 
-    def key(self, item):
+    def key(self, item: Any) -> int:
         """Returns the padded length, a power of two, so that few programs are compiled."""
         if self.fixed is not None:
             return self.fixed
@@ -144,11 +172,11 @@ class Pipeline:
         length = max(SHORTEST, power_of_two(len(item.ids)))
         return length if self.longest is None else min(length, self.longest)
 
-    def predicted(self, items):
+    def predicted(self, items: list) -> Any:
         """Returns for each item the model's output, as `answer` takes it."""
         return self.outputs([item.ids for item in items], self.key(items[0]))
 
-    def outputs(self, rows, length, *more_inputs):
+    def outputs(self, rows: list[list[int]], length: int, *more_inputs: np.ndarray) -> np.ndarray:
         """Runs the model on rows of ids padded to a length.
 
         Args:

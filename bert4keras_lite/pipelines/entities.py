@@ -1,13 +1,19 @@
 """Entities: spans of a text that a fine-tuned tagger finds."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from .. import layers
 from ..metrics import bio_spans
-from .base import InvalidOutput, Pipeline, UnsupportedTask, finite, token_tables
+from ..tokenizers import TokenizerBase
+from .base import Encoded, InvalidOutput, Pipeline, UnsupportedTask, finite, token_tables
 from .taggers import are_logits, decoder_of
+
+__all__ = ["EntityExtractor", "extract_entities"]
 
 SPANS = 100_000  # maximum number of spans in a text
 # layers of taggers that respect the mask, that do so if they get one, or that process each token
@@ -50,7 +56,11 @@ TOKEN_BY_TOKEN = {
 
 
 def extract_entities(
-    model, labels: list[str], tokenizer, texts: str | list[str], batch_size: int = 32
+    model: keras.Model,
+    labels: list[str],
+    tokenizer: TokenizerBase,
+    texts: str | list[str],
+    batch_size: int = 32,
 ) -> list:
     """Finds entities in texts by a fine-tuned tagger.
 
@@ -87,7 +97,7 @@ class EntityExtractor(Pipeline):
             `Pipeline`.
     """
 
-    def __init__(self, model, labels, tokenizer):
+    def __init__(self, model: keras.Model, labels: list[str], tokenizer: TokenizerBase) -> None:
         self.labels, self.decoder = labels, decoder_of(model)
         if len(model.inputs) > 2:
             names = ", ".join(x.name for x in model.inputs)
@@ -103,7 +113,7 @@ class EntityExtractor(Pipeline):
         own_model = keras.Model(model.inputs, model.output)
         super().__init__(own_model, tokenizer, positions_of(model), filler)
 
-    def predicted(self, items):
+    def predicted(self, items: list[Encoded]) -> Iterable:
         """Returns pairs of each item's logits and its tags; tags are None for logits of spans."""
         logits, tokens = super().predicted(items), self.key(items[0])
         if not are_logits(logits.shape, len(self.labels), tokens):
@@ -114,7 +124,7 @@ class EntityExtractor(Pipeline):
         tags = [None] * len(items) if logits.ndim == 4 else self.tags(logits)
         return zip(logits, tags, strict=True)
 
-    def tags(self, logits):
+    def tags(self, logits: np.ndarray) -> np.ndarray:
         if self.decoder is None:
             return logits.argmax(-1)
         for weight in self.decoder.weights:
@@ -122,7 +132,7 @@ class EntityExtractor(Pipeline):
         # NaN in one text must not make `decode` raise for the whole batch
         return ops.convert_to_numpy(self.decoder.decode(np.where(np.isnan(logits), 0, logits)))
 
-    def answer(self, item, output):
+    def answer(self, item: Encoded, output: Any) -> list[tuple[int, int, str]]:
         (logits, tags), size = output, len(item.ids)
         if tags is None:
             spans = self.spans(check_logits(logits[:, :size, :size]))
@@ -131,14 +141,14 @@ class EntityExtractor(Pipeline):
             spans = bio_spans(self.names(tags[:size], item))
         return self.in_text(spans, item)
 
-    def names(self, tags, item):
+    def names(self, tags: Iterable[int], item: Encoded) -> list[str]:
         """Returns the names of tags; `"O"` for special and masked tokens, which are in no span."""
         return [
             self.labels[tag] if tag >= 0 and start < end else "O"
             for tag, (start, end) in zip(tags, item.offsets, strict=True)
         ]
 
-    def spans(self, logits):
+    def spans(self, logits: np.ndarray) -> set[tuple[int, int, str]]:
         """Returns the spans whose logits `(kinds, tokens, tokens)` are above 0."""
         indices = np.argwhere(logits > 0)
         if len(indices) > SPANS:
@@ -148,7 +158,7 @@ class EntityExtractor(Pipeline):
         return {(start, last + 1, self.labels[kind]) for kind, start, last in indices.tolist()}
 
     @staticmethod
-    def in_text(spans, item):
+    def in_text(spans: Iterable[tuple[int, int, str]], item: Encoded) -> list[tuple[int, int, str]]:
         """Converts spans of tokens to sorted spans of characters, without special tokens."""
         words = [start < end for start, end in item.offsets]
         return sorted(

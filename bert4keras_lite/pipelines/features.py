@@ -1,17 +1,24 @@
 """Features: vectors of texts, or of their tokens."""
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import keras
 import numpy as np
 
 from ..loading import transformer_of
 from ..parsing import shown
+from ..tokenizers import TokenizerBase
 from .base import Pipeline, encoder_of, finite, longest_of
+
+if TYPE_CHECKING:
+    from ..models import Transformer
+
+__all__ = ["FeatureExtractor", "extract_features"]
 
 
 def extract_features(
-    model,
-    tokenizer,
+    model: "keras.Model | Transformer",
+    tokenizer: TokenizerBase,
     texts: str | list[str],
     pooling: Literal["mean", "cls"] | None = "mean",
     batch_size: int = 32,
@@ -75,15 +82,15 @@ class FeatureExtractor(Pipeline):
         UnsupportedTask: the model has other inputs than a text determines, or is a decoder.
     """
 
-    def __init__(self, model, tokenizer):
+    def __init__(self, model: "keras.Model | Transformer", tokenizer: TokenizerBase) -> None:
         transformer = transformer_of(model)
         filler = transformer.config.filler
         super().__init__(encoder_of(transformer), tokenizer, longest_of(transformer), filler)
 
-    def prepare(self, text, pooling="mean"):
-        return Pooled(*super().prepare(text), pooling)
+    def prepare(self, text: str, pooling: str | None = "mean") -> Any:
+        return Pooled(**super().prepare(text)._asdict(), pooling=pooling)
 
-    def answer(self, item, states):
+    def answer(self, item: Any, states: np.ndarray) -> np.ndarray:
         states = states[: len(item.ids)].astype("float32")  # a copy: a view would keep the batch
         if item.pooling == "mean":
             states = states[[start < end for start, end in item.offsets]].mean(axis=0)

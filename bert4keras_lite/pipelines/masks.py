@@ -1,14 +1,15 @@
 """Fill-mask: the tokens that a masked language model predicts at each `[MASK]`."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from ..arguments import check_number
-from ..data import MOST, sequence_padding
+from ..arguments import MOST, check_number
+from ..data import sequence_padding
 from ..loading import transformer_of
+from ..tokenizers import TokenizerBase
 from ..tokenizers.added import AddedToken, Finder, parts
 from .base import (
     EXAMPLE,
@@ -21,9 +22,18 @@ from .base import (
     power_of_two,
 )
 
+if TYPE_CHECKING:
+    from ..models import Transformer
+
+__all__ = ["FillMask", "fill_mask"]
+
 
 def fill_mask(
-    model, tokenizer, texts: str | list[str], top_k: int = 5, batch_size: int = 32
+    model: "keras.Model | Transformer",
+    tokenizer: TokenizerBase,
+    texts: str | list[str],
+    top_k: int = 5,
+    batch_size: int = 32,
 ) -> list:
     """Predicts the tokens at each `[MASK]` of texts.
 
@@ -80,7 +90,13 @@ class FillMask(Pipeline):
             mask token of its own.
     """
 
-    def __init__(self, model, tokenizer, top_k=5, most_masks=None):
+    def __init__(
+        self,
+        model: "keras.Model | Transformer",
+        tokenizer: TokenizerBase,
+        top_k: int = 5,
+        most_masks: int | None = None,
+    ) -> None:
         check_number("top_k", top_k, 1, MOST)
         self.top_k, self.most_masks = top_k, most_masks
         transformer = transformer_of(model)
@@ -91,9 +107,9 @@ class FillMask(Pipeline):
             )
         if not c.with_lm:
             raise UnsupportedTask(f"{c.family}: the model has no masked-language-model head.")
-        if tokenizer.token_mask_id is None:
-            raise UnsupportedTask(f"the vocabulary has no {tokenizer.token_mask}.")
         mask = tokenizer.token_mask
+        if mask is None or tokenizer.token_mask_id is None:
+            raise UnsupportedTask(f"the vocabulary has no {mask}.")
         if others := tokenizer.other_uses_of_mask():
             raise UnsupportedTask(
                 f"{mask} is not for masks alone: it is the tokenizer's token_{others[0]}."
@@ -109,7 +125,7 @@ class FillMask(Pipeline):
         filled = keras.Model([*transformer.inputs, positions], probs)
         super().__init__(filled, tokenizer, longest_of(transformer), c.filler)
 
-    def prepare(self, text):
+    def prepare(self, text: str) -> Any:
         t = self.tokenizer
         masks = self.finder.find(text)
         if not 1 <= len(masks) <= (self.most_masks or len(masks)):
@@ -127,15 +143,15 @@ class FillMask(Pipeline):
             ids += [t.token_mask_id] if mask else row[len(start) : len(row) - len(end)]
         return Masked(text, self.checked_ids([*ids, *end]), positions)
 
-    def predicted(self, items):
+    def predicted(self, items: list) -> Any:
         rows = [item.positions for item in items]
         padded = sequence_padding(rows, self.most_masks or power_of_two(max(map(len, rows))))
         return self.outputs([item.ids for item in items], self.key(items[0]), padded)
 
-    def answer(self, item, probs):
+    def answer(self, item: Any, probs: np.ndarray) -> list[list[tuple[str, float]]]:
         return [self.candidates(row) for row in finite(probs[: len(item.positions)])]
 
-    def candidates(self, probs):
+    def candidates(self, probs: np.ndarray) -> list[tuple[str, float]]:
         """Returns `(token, probability)` of the most likely tokens, best first."""
         probs = probs[: self.tokenizer.vocab_size]  # the model may have more rows than tokens
         count = min(self.top_k, len(probs))

@@ -1,6 +1,7 @@
 """Saves and loads fine-tuned taggers: a model, its labels, and the files of its tokenizer."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -14,6 +15,9 @@ from ..metrics import bio_spans
 from ..parsing import read_json, shown
 from ..tokenizers import load_tokenizer
 from ..tokenizers.base import TokenizerBase
+from ..types import PathLike
+
+__all__ = ["are_logits", "decoder_of", "load_tagger", "save_tagger"]
 
 MODEL, LABELS = "model.keras", "labels.json"
 # layers that change no values in inference, except perhaps their dtype
@@ -21,7 +25,9 @@ PASSING = (Dropout, keras.layers.Dropout, keras.layers.Identity, keras.layers.Sp
 TOKENS = 5  # length of the text for which the shape of a model's output is computed
 
 
-def save_tagger(directory, model, labels, tokenizer):
+def save_tagger(
+    directory: PathLike, model: keras.Model, labels: Sequence[str], tokenizer: TokenizerBase
+) -> None:
     """Saves a tagger for `load_tagger` and the server's `--ner`.
 
     Args:
@@ -50,7 +56,7 @@ def save_tagger(directory, model, labels, tokenizer):
         model.save(stage / MODEL)
 
 
-def load_tagger(directory):
+def load_tagger(directory: PathLike) -> tuple[keras.Model, list[str], TokenizerBase]:
     """Loads a tagger of `save_tagger`.
 
     Args:

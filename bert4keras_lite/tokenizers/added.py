@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 
 import regex
 
+__all__ = ["MAX_ADDED", "AddedToken", "Finder", "parts"]
+
 MAX_ADDED = 1 << 16  # tokens outside the vocabulary file
 MAX_LOOKED_AT = 10_000  # characters compared at one position of a text
 # Unicode's White_Space, as in `tokenizers`; Python's `\s` and `strip` also take U+001C to U+001F

@@ -2,15 +2,20 @@
 
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from sys import getsizeof
+from typing import Any
 
 import numpy as np
 
 from ..arguments import check_number, checks_flags
 from ..files import saving
+from ..types import PathLike
 from .added import AddedToken, Finder, parts
 from .settings import write_settings
+
+__all__ = ["DictTokenizer", "Memo", "TokenizerBase", "byte_spans", "locate"]
 
 NO_LIMIT = 1 << 100  # tokens; transformers has 10**30 for no limit
 ENTRY = 120  # bytes of overhead of a dict entry, at most
@@ -154,21 +159,32 @@ class TokenizerBase(ABC):
             `load_tokenizer`.
     """
 
-    other_stop_ids = ()
+    other_stop_ids: Sequence[int] = ()
+    vocab_size: int
+    token_start: str | None
+    token_end: str | None
+    token_mask: str | None
+    token_unk: str | None
+    token_pad: str | None
+    token_start_id: int | None
+    token_end_id: int | None
+    token_mask_id: int | None
+    token_unk_id: int | None
+    token_pad_id: int | None
 
     @checks_flags
     def __init__(
         self,
-        token_start="[CLS]",
-        token_end="[SEP]",
-        token_mask="[MASK]",
-        token_unk="[UNK]",
-        token_pad="[PAD]",
-        pre_tokenize=None,
-        token_translate=None,
-        added_tokens=None,
-        special_tokens_in_text=False,
-    ):
+        token_start: str | None = "[CLS]",
+        token_end: str | None = "[SEP]",
+        token_mask: str | None = "[MASK]",
+        token_unk: str | None = "[UNK]",
+        token_pad: str | None = "[PAD]",
+        pre_tokenize: Callable[[str], list[str]] | None = None,
+        token_translate: dict[str, str] | None = None,
+        added_tokens: Any = None,
+        special_tokens_in_text: bool = False,
+    ) -> None:
         self.special_tokens = {
             "start": token_start,
             "end": token_end,
@@ -185,11 +201,11 @@ class TokenizerBase(ABC):
         self._special_tokens_in_text = special_tokens_in_text
 
     @property
-    def stop_ids(self):
+    def stop_ids(self) -> list[int]:
         """All ids that end a generated text."""
         return [*self._end_ids, *self.other_stop_ids]
 
-    def other_uses_of_mask(self):
+    def other_uses_of_mask(self) -> list[str]:
         """Returns the names of special tokens that share the mask token's id, e.g. `["unk"]`."""
         ids = {name: getattr(self, f"token_{name}_id") for name in self.special_tokens}
         mask = ids.pop("mask")
@@ -213,13 +229,13 @@ class TokenizerBase(ABC):
             ids[token.content] = given = i if token.id is None else token.id
             if given is None:
                 raise ValueError(
-                    f"added_tokens: {token.content!r:.200} has no id and is not in the vocabulary; give"
-                    " its id."
+                    f"added_tokens: {token.content!r:.200} has no id and is not in the vocabulary;"
+                    " give its id."
                 )
             if i not in (None, given):
                 raise ValueError(
-                    f"added_tokens: {token.content!r:.200} is given the id {given}; expected {i}, its"
-                    " id in the vocabulary."
+                    f"added_tokens: {token.content!r:.200} is given the id {given}; expected {i},"
+                    " its id in the vocabulary."
                 )
         return ids
 
@@ -234,8 +250,8 @@ class TokenizerBase(ABC):
             token = self.special_tokens[name]
             if token is not None and token not in known:
                 raise ValueError(
-                    f"token_{name}={token!r:.200} is not in the vocabulary; pass a token that is, or"
-                    f" token_{name}=None for none."
+                    f"token_{name}={token!r:.200} is not in the vocabulary; pass a token that is,"
+                    f" or token_{name}=None for none."
                 )
         self._start_ids = [] if self.token_start is None else [self.token_start_id]
         self._end_ids = [] if self.token_end is None else [self.token_end_id]
@@ -292,25 +308,25 @@ class TokenizerBase(ABC):
         """Returns the list of tokens of a text: no start and end token, not translated."""
 
     @abstractmethod
-    def token_to_id(self, token):
+    def token_to_id(self, token: str) -> int:
         """Returns the id of a token; that of `token_unk` if it is not in the vocabulary."""
 
     @abstractmethod
-    def id_to_token(self, i):
+    def id_to_token(self, i: int) -> str:
         """Returns the token of an id."""
 
     @abstractmethod
-    def decode(self, ids):
+    def decode(self, ids: Any) -> str:
         """Returns the text of token ids."""
 
-    def decode_stable(self, ids):
+    def decode_stable(self, ids: Any) -> str:
         """Returns the part of `decode(ids)` that further ids cannot change, for streaming.
 
         Bytes at the end that are not a whole character are left out: further ids may complete them.
         """
         return self.decode(ids).rstrip("\ufffd")
 
-    def save(self, directory):
+    def save(self, directory: PathLike) -> None:
         """Writes files from which `load_tokenizer` restores this tokenizer.
 
         Special tokens, added tokens and settings go into `tokenizer_config.json`. These arguments
@@ -329,7 +345,7 @@ class TokenizerBase(ABC):
             algorithm, values = self._save_vocabulary(stage)
             write_settings(stage, algorithm, values, self)
 
-    def simplified(self):
+    def simplified(self) -> "tuple[TokenizerBase, list[int] | None]":
         """Returns `(tokenizer, keep_tokens)`: here the tokenizer itself and None.
 
         `Tokenizer` overrides this to drop tokens that no text needs; `keep_tokens` is then for
@@ -341,11 +357,11 @@ class TokenizerBase(ABC):
     def _save_vocabulary(self, directory):
         """Writes the vocabulary files; returns the algorithm, a key of `NAMES`, and settings."""
 
-    def tokens_to_ids(self, tokens):
+    def tokens_to_ids(self, tokens: list[str]) -> list[int]:
         """Returns the ids of a list of tokens."""
         return [self.token_to_id(token) for token in tokens]
 
-    def ids_to_tokens(self, ids):
+    def ids_to_tokens(self, ids: Any) -> list[str]:
         """Returns the tokens of a list, one-dimensional array or tensor of ids.
 
         Raises:
@@ -355,8 +371,8 @@ class TokenizerBase(ABC):
             return [self.id_to_token(i) for i in ids]
         except TypeError:
             raise TypeError(
-                f"expected a list or an array of ids of one text, got {ids!r:.80}. Pass the rows of "
-                "a batch one by one."
+                f"expected a list or an array of ids of one text, got {ids!r:.80}. Pass the rows of"
+                " a batch one by one."
             ) from None
 
     def _translated(self, text):
@@ -365,7 +381,7 @@ class TokenizerBase(ABC):
         tokens = self._tokenize(text)
         return [translate.get(token, token) for token in tokens] if translate else tokens
 
-    def tokenize(self, text, maxlen=None):
+    def tokenize(self, text: str, maxlen: int | None = None) -> list[str]:
         """Splits a text into tokens, with start and end token.
 
         Words outside the vocabulary stay as they are instead of becoming `token_unk`, so that
@@ -420,7 +436,7 @@ class TokenizerBase(ABC):
         """Returns `_sequence` of each text; subclasses may process them together, to be faster."""
         return [self._sequence(text, False) for text in texts]
 
-    def rematch(self, text, tokens):
+    def rematch(self, text: str, tokens: list[str]) -> list[list[int]]:
         """Aligns tokens with the characters of the text they came from.
 
         This is exact whatever the tokenizer changed in the text: case, accents, spaces, NFKC. If
@@ -464,13 +480,13 @@ class TokenizerBase(ABC):
     @checks_flags
     def encode(
         self,
-        first_text,
-        second_text=None,
-        maxlen=None,
-        pattern="S*E*E",
-        truncate_from="right",
-        return_offsets=False,
-    ):
+        first_text: str | list[str],
+        second_text: str | list[str] | None = None,
+        maxlen: int | None = None,
+        pattern: str = "S*E*E",
+        truncate_from: str | int | tuple[int, int] = "right",
+        return_offsets: bool = False,
+    ) -> tuple[list, ...]:
         """Encodes a text or a pair of texts as token ids and segment ids.
 
         Args:
@@ -541,20 +557,21 @@ class TokenizerBase(ABC):
             isinstance(index, bool) or not isinstance(index, Integral) for index in indices
         ):
             raise ValueError(
-                f"truncate_from={truncate_from!r:.200}; expected 'right', 'left', a position or two."
+                f"truncate_from={truncate_from!r:.200}; expected 'right', 'left', a position or"
+                " two."
             )
         return indices
 
     def encode_batch(
         self,
-        first_texts,
-        second_texts=None,
-        maxlen=None,
-        pattern="S*E*E",
-        truncate_from="right",
-        length=None,
-        padding="right",
-    ):
+        first_texts: Sequence,
+        second_texts: Sequence | None = None,
+        maxlen: int | None = None,
+        pattern: str = "S*E*E",
+        truncate_from: str | int | tuple[int, int] = "right",
+        length: int | None = None,
+        padding: str = "right",
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Encodes many texts as token ids and segment ids, padded to one length.
 
         Args:
@@ -654,8 +671,8 @@ class DictTokenizer(TokenizerBase):
             for token, i in added.items():
                 if owners.setdefault(i, token) != token:
                     raise ValueError(
-                        f"added_tokens: id {i} of {token!r:.200} is that of {owners[i]!r:.200}; expected"
-                        " an id that the vocabulary does not use."
+                        f"added_tokens: id {i} of {token!r:.200} is that of {owners[i]!r:.200};"
+                        " expected an id that the vocabulary does not use."
                     )
             token_dict = {**token_dict, **added}
         self.token_dict = self._token_dict = token_dict
@@ -663,15 +680,15 @@ class DictTokenizer(TokenizerBase):
         self.vocab_size = self._vocab_size = max(token_dict.values(), default=-1) + 1
         self._set_special_ids(token_dict)
 
-    def known_id(self, token):
+    def known_id(self, token: str) -> int | None:
         """Returns the id of a token, or None if it is not in the vocabulary."""
         return self._token_dict.get(token)
 
-    def token_to_id(self, token):
+    def token_to_id(self, token: str) -> int:
         """Returns the id of a token; that of `token_unk` if it is not in the vocabulary."""
         return self._token_dict.get(token, self.token_unk_id)
 
-    def id_to_token(self, i):
+    def id_to_token(self, i: int) -> str:
         """Returns the token of an id (an integer of any library); `""` for a row without token.
 
         Raises:

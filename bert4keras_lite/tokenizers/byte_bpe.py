@@ -14,18 +14,24 @@ Reference: Radford et al., "Language Models are Unsupervised Multitask Learners"
 """
 
 import json
+import os
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import regex
 
 from ..arguments import checks_flags
 from ..files import complete
 from ..parsing import read_json, read_lines, shown
+from ..types import PathLike
 from .base import DictTokenizer, Memo, byte_spans, locate
 from .settings import checked_merges, checked_vocab
 from .wordpiece import load_vocab
+
+__all__ = ["ALPHABET", "ByteBPETokenizer", "read_merges", "read_vocab"]
 
 # English contractions, words, numbers, everything else, and spaces. The last of several spaces
 # belongs to the word after it.
@@ -120,16 +126,16 @@ class ByteBPETokenizer(DictTokenizer):
     @checks_flags
     def __init__(
         self,
-        vocab,
-        merges,
-        special_tokens_in_text=False,
-        token_start=None,
-        token_end=None,
-        token_mask="<mask>",
-        token_unk="<|endoftext|>",
-        token_pad="<|endoftext|>",
-        **kwargs,
-    ):
+        vocab: PathLike | dict[str, int],
+        merges: PathLike | Sequence[tuple[str, str]],
+        special_tokens_in_text: bool = False,
+        token_start: str | None = None,
+        token_end: str | None = None,
+        token_mask: str | None = "<mask>",
+        token_unk: str | None = "<|endoftext|>",
+        token_pad: str | None = "<|endoftext|>",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             token_start,
             token_end,
@@ -140,22 +146,20 @@ class ByteBPETokenizer(DictTokenizer):
             **kwargs,
         )
         source = "vocab" if isinstance(vocab, dict) else vocab
-        if not isinstance(vocab, dict):
-            vocab = read_vocab(vocab)
-        if isinstance(merges, str | Path):
-            merges = read_merges(merges, vocab)
-        for first, second in merges:
-            if first + second not in vocab:
+        token_dict = vocab if isinstance(vocab, dict) else read_vocab(vocab)
+        pairs = read_merges(merges, token_dict) if isinstance(merges, str | os.PathLike) else merges
+        for first, second in pairs:
+            if first + second not in token_dict:
                 raise ValueError(
                     f"the merges join {first!r:.200} and {second!r:.200}, but {source} has no"
                     f" {first + second!r:.200}; expected vocabulary and merges of one model."
                 )
-        self._set_vocab(vocab)
-        self._ranks = {tuple(pair): rank for rank, pair in enumerate(merges)}
-        if self.token_unk_id is None and not vocab.keys() >= set(ALPHABET):
+        self._set_vocab(token_dict)
+        self._ranks = {tuple(pair): rank for rank, pair in enumerate(pairs)}
+        if self.token_unk_id is None and not token_dict.keys() >= set(ALPHABET):
             raise ValueError(
-                f"{source} lacks some of the 256 bytes and token_unk={self.token_unk!r:.200}; pass as"
-                " token_unk a token of the vocabulary."
+                f"{source} lacks some of the 256 bytes and token_unk={self.token_unk!r:.200}; pass"
+                " as token_unk a token of the vocabulary."
             )
 
         self._word_tokens = Memo(self._compute_word_tokens, longest=32)
@@ -250,7 +254,7 @@ class ByteBPETokenizer(DictTokenizer):
 
     # Tokens to text
 
-    def decode(self, ids):
+    def decode(self, ids: Any) -> str:
         """Returns the text of token ids, without special tokens; other added tokens are kept.
 
         Bytes that do not form a whole character, e.g. after truncation, become U+FFFD.

@@ -5,16 +5,21 @@ import re
 from itertools import zip_longest
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 from ..files import complete
 from ..hub import local_directory
 from ..parsing import listed, shown
+from ..types import PathLike
+from .base import TokenizerBase
 from .byte_bpe import ByteBPETokenizer, read_merges, read_vocab
 from .sentencepiece import CpmTokenizer, SpTokenizer
 from .settings import GENERATION, NAMES, Settings, merged, read_dict, read_json
 from .tokenizer_json import read_tokenizer_json
 from .wordpiece import Tokenizer, load_vocab
 from .words import jieba_words
+
+__all__ = ["FILES", "load_tokenizer"]
 
 _LOOKED_FOR = (
     "vocab.txt (WordPiece), vocab.json with merges.txt or encoder.json with vocab.bpe (byte-level"
@@ -183,8 +188,9 @@ def _check_agreement(path, vocab, json_path, json_file):
     if odd:
         token = odd[0]
         raise ValueError(
-            f"{path} gives {token!r:.200} the id {vocab.get(token)}, {json_path} {theirs.get(token)};"
-            " expected the same. Delete the file that does not belong to the model."
+            f"{path} gives {token!r:.200} the id {vocab.get(token)}, {json_path}"
+            f" {theirs.get(token)}; expected the same. Delete the file that does not belong to the"
+            " model."
         )
 
 
@@ -202,13 +208,14 @@ def _check_scores(path, model, json_path, json_file):
         if unmatched and piece not in added and not _MARKUP.fullmatch(piece):
             raise ValueError(
                 f"{path} has {piece!r:.200} as a piece that never matches text, {json_path} as an"
-                " ordinary one; expected the same. Delete the file that does not belong to the model."
+                " ordinary one; expected the same. Delete the file that does not belong to the"
+                " model."
             )
         plain = not (unmatched or model.is_unknown(i))
         if plain and not math.isclose(ours, theirs, rel_tol=1e-5, abs_tol=1e-5):
             raise ValueError(
-                f"{path} gives {piece!r:.200} the score {ours:.6g}, {json_path} {theirs:.6g}; expected"
-                " the same. Delete the file that does not belong to the model."
+                f"{path} gives {piece!r:.200} the score {ours:.6g}, {json_path} {theirs:.6g};"
+                " expected the same. Delete the file that does not belong to the model."
             )
 
 
@@ -217,8 +224,8 @@ def _check_rules(path, rules, json_path, theirs):
     for name, value in theirs.items():
         if type(value) is not type(rules[name]) or value != rules[name]:
             raise ValueError(
-                f"{json_path}: {name} is {shown(value)}, and {shown(rules[name])} in {path}; expected"
-                " the same. Delete the file that does not belong to the model."
+                f"{json_path}: {name} is {shown(value)}, and {shown(rules[name])} in {path};"
+                " expected the same. Delete the file that does not belong to the model."
             )
 
 
@@ -232,13 +239,13 @@ def _check_merges(path, merges, json_path, theirs):
             )
 
 
-def load_tokenizer(directory, **options):
+def load_tokenizer(directory: PathLike, **options: Any) -> TokenizerBase:
     """Loads the tokenizer of a checkpoint; the files in its directory determine its class.
 
     | files | tokenizer |
     |---|---|
     | `vocab.txt`, or the only `*vocab*.txt` | `Tokenizer` |
-    | `merges.txt` or `vocab.bpe`, with `vocab.json`, `encoder.json` or `vocab.txt` | `ByteBPETokenizer` |
+    | `merges.txt`, `vocab.bpe`; `vocab.json`, `encoder.json` or `vocab.txt` | `ByteBPETokenizer` |
     | `spiece.model`, `sentencepiece.model`, or the only `*.model` | `SpTokenizer` |
     | the same with a piece `▂`, or `CpmTokenizer` in `tokenizer_config.json` | `CpmTokenizer` |
     | `tokenizer.json` and none of these | `Tokenizer` or `ByteBPETokenizer` |

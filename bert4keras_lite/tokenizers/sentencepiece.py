@@ -11,16 +11,21 @@ tokenizer and detokenizer for Neural Text Processing", 2018, https://arxiv.org/a
 import operator
 import re
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 
 from ..files import complete
 from ..parsing import FREE, SURROGATES, read_bytes, shown
 from ..protobuf import read_fields
+from ..types import PathLike
 from .added import MAX_ADDED, AddedToken
 from .base import TokenizerBase, byte_spans, locate
 from .words import jieba_new_words
+
+__all__ = ["CpmTokenizer", "SpTokenizer"]
 
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 
@@ -50,7 +55,7 @@ def _numbered(proto, path):
 
 
 def _check(proto, path):
-    """Checks that a model takes no more memory than its size explains, nor makes texts far longer."""
+    """Checks that a model takes no more memory than its size explains, and texts stay short."""
     most = left = (2 * FREE + 6 * len(proto)) // PIECE
 
     def fields(part):
@@ -59,8 +64,8 @@ def _check(proto, path):
             left -= 1
             if left < 0:
                 raise ValueError(
-                    f"{path}: has more than {most} pieces and settings; expected at most so many in "
-                    f"{len(proto)} bytes. Get or copy the file again."
+                    f"{path}: has more than {most} pieces and settings; expected at most so many in"
+                    f" {len(proto)} bytes. Get or copy the file again."
                 )
             yield number, value
 
@@ -128,7 +133,8 @@ def _load(path, keep_tokens):
             model.id_to_piece(i)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}: expected pieces in UTF-8, got {error.object!r:.200}. Get or copy the file again."
+            f"{path}: expected pieces in UTF-8, got {error.object!r:.200}. Get or copy the file"
+            " again."
         ) from None
     if keep_tokens is None:
         return model
@@ -179,17 +185,19 @@ class SpTokenizer(TokenizerBase):
         ['▁Hello', '<extra_id_0>', '▁', '!', '</s>']
     """
 
+    token_unk_id: int
+
     def __init__(
         self,
-        model_path,
-        keep_tokens=None,
-        extra_ids=0,
-        token_start=None,
-        token_end="</s>",
-        token_mask=None,
-        token_pad=None,
-        **kwargs,
-    ):
+        model_path: PathLike,
+        keep_tokens: Sequence[int] | None = None,
+        extra_ids: int = 0,
+        token_start: str | None = None,
+        token_end: str | None = "</s>",
+        token_mask: str | None = None,
+        token_pad: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.keep_tokens = None if keep_tokens is None else list(map(operator.index, keep_tokens))
         if self.keep_tokens is not None and extra_ids:
             raise ValueError("extra_ids: a vocabulary with keep_tokens has none; expected 0.")
@@ -223,8 +231,8 @@ class SpTokenizer(TokenizerBase):
         for i, token in self._added_tokens_inv.items():
             if i < self._rows and self._piece_id(token) != i:
                 raise ValueError(
-                    f"added_tokens: id {i} of {token!r:.200} is a row of {model_path}; expected ids from"
-                    f" {self._rows} on."
+                    f"added_tokens: id {i} of {token!r:.200} is a row of {model_path}; expected ids"
+                    f" from {self._rows} on."
                 )
         self.vocab_size = self._vocab_size = max(self._rows - 1, *self._added_tokens_inv, 0) + 1
         tokens = filter(None, self.special_tokens.values())
@@ -246,16 +254,16 @@ class SpTokenizer(TokenizerBase):
             return i
         return self._piece_id(f"▁{token}") if _SENTINEL.fullmatch(token) else None
 
-    def known_id(self, token):
+    def known_id(self, token: str) -> int | None:
         """Returns the id of a token, or None if it is not in the vocabulary."""
         i = self._added_ids.get(token)
         return self._piece_id(token) if i is None else i
 
-    def is_known(self, token):
+    def is_known(self, token: str) -> bool:
         """Returns whether a token is in the vocabulary."""
         return self.known_id(token) is not None
 
-    def rules(self):
+    def rules(self) -> dict[str, Any]:
         """Returns the settings that a `tokenizer.json` of this model must share, by name."""
         proto = self.sp_model.serialized_model_proto()
 
@@ -278,12 +286,12 @@ class SpTokenizer(TokenizerBase):
     def _first_piece(self, *tokens):
         return next(filter(self.is_known, tokens), None)
 
-    def token_to_id(self, token):
+    def token_to_id(self, token: str) -> int:
         """Returns the id of a token; that of `token_unk` if it is not in the vocabulary."""
         i = self.known_id(token)
         return self.token_unk_id if i is None else i
 
-    def id_to_token(self, i):
+    def id_to_token(self, i: int) -> str:
         """Returns the token of an id (an integer of any library); `""` for a row without piece.
 
         Raises:
@@ -381,7 +389,7 @@ class SpTokenizer(TokenizerBase):
 
     # Tokens to text
 
-    def decode(self, ids):
+    def decode(self, ids: Any) -> str:
         """Returns the text of token ids, without special tokens such as `</s>`.
 
         Sentinels are kept, as they mark which blank a text fills, and so are added tokens that are
@@ -431,7 +439,13 @@ class CpmTokenizer(SpTokenizer):
         '清华大学 北京'
     """
 
-    def __init__(self, model_path, token_start=None, token_end=None, **kwargs):
+    def __init__(
+        self,
+        model_path: PathLike,
+        token_start: str | None = None,
+        token_end: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("pre_tokenize", jieba_new_words)
         super().__init__(model_path, token_start=token_start, token_end=token_end, **kwargs)
         if not self.is_known("▂"):
@@ -448,6 +462,6 @@ class CpmTokenizer(SpTokenizer):
         text = SURROGATES.sub("\ufffd", text)
         return " ".join(word.translate(_MARKS) for word in self._pre_tokenize(text))
 
-    def decode(self, ids):
+    def decode(self, ids: Any) -> str:
         """Returns the text of token ids, see `SpTokenizer.decode`, with its spaces and newlines."""
         return super().decode(ids).translate(_MARKS_INVERSE)

@@ -18,6 +18,21 @@ from itertools import pairwise
 from .. import parsing
 from .added import MAX_ADDED, AddedToken
 
+__all__ = [
+    "GENERATION",
+    "MAX_WORD",
+    "NAMES",
+    "Settings",
+    "check_count",
+    "checked_merges",
+    "checked_vocab",
+    "merged",
+    "read_dict",
+    "read_json",
+    "token_of",
+    "write_settings",
+]
+
 # The algorithms of `load_tokenizer`, and the classes of transformers that follow the same rules
 CLASSES = {
     "WordPiece": r"(Bert|ConvBert|DistilBert|Electra|Ernie|LayoutLM|Lxmert|MobileBert|Nezha|Realm|"
@@ -172,8 +187,8 @@ def checked_merges(path, pairs, vocab):
         room -= SYMBOL * sum(symbol not in shared for symbol in known)
         if room < 0:
             raise ValueError(
-                f"{path}: has {len(merges)} merges or more, and a vocabulary of {len(vocab)} tokens; "
-                "expected fewer, or longer ones. Get or copy the file again."
+                f"{path}: has {len(merges)} merges or more, and a vocabulary of {len(vocab)}"
+                " tokens; expected fewer, or longer ones. Get or copy the file again."
             )
     return merges
 
@@ -182,7 +197,8 @@ def check_count(path, key, value, most):
     """Raises ValueError if a setting is not an integer from 0 to `most`."""
     if type(value) is not int or not 0 <= value <= most:
         raise ValueError(
-            f"{path}: {key:.200} is {parsing.shown(value)}; expected a whole number from 0 to {most}."
+            f"{path}: {key:.200} is {parsing.shown(value)}; expected a whole number from 0 to"
+            f" {most}."
         )
 
 
@@ -330,8 +346,8 @@ class Settings:
                 continue
             elif value not in (False, [], {}, "", 0) and not re.fullmatch(_UNDERSTOOD, key):
                 raise ValueError(
-                    f"{self.path}: the key {key!r:.200} (value {value!r:.200}) is not understood, and may"
-                    " change ids. If it does not, remove it from the file."
+                    f"{self.path}: the key {key!r:.200} (value {value!r:.200}) is not understood,"
+                    " and may change ids. If it does not, remove it from the file."
                 )
 
     def check_algorithm(self, algorithm, config, has_json_file):
@@ -354,9 +370,9 @@ class Settings:
             name, known = config.get("model_type"), MODEL_TYPES[algorithm]
         if name and not re.fullmatch(rf"({known})(Fast)?", name, re.DOTALL):
             raise ValueError(
-                f"{self.path.parent}: its tokenizer is {name!r:.200}, whose rules are not known; expected"
-                f" for {algorithm} one of {CLASSES[algorithm].replace('|', ', ')}. If it has the"
-                " same rules, pass its file to the class that reads it, such as Tokenizer."
+                f"{self.path.parent}: its tokenizer is {name!r:.200}, whose rules are not known;"
+                f" expected for {algorithm} one of {CLASSES[algorithm].replace('|', ', ')}. If it"
+                " has the same rules, pass its file to the class that reads it, such as Tokenizer."
             )
         if algorithm != "WordPiece" and self.values.get("do_lower_case"):
             raise ValueError(
@@ -374,9 +390,10 @@ class Settings:
         """
         if self.values.get("legacy", True) is not True:
             raise ValueError(
-                f"{self.path}: legacy is {self.values['legacy']!r:.200}, and there is no tokenizer.json;"
-                " expected true, the only implemented way to tokenize text after added tokens such as"
-                " <extra_id_0>. If your texts have none, remove it from the file."
+                f"{self.path}: legacy is {self.values['legacy']!r:.200}, and there is no"
+                " tokenizer.json; expected true, the only implemented way to tokenize text after"
+                " added tokens such as <extra_id_0>. If your texts have none, remove it from the"
+                " file."
             )
 
     def class_name(self, config):
@@ -462,8 +479,8 @@ def merged(tokens, special, known, rows):
         ids = {i for i in (first.id, token.id, known(token.content)) if i is not None}
         if len(ids) > 1:
             raise ValueError(
-                f"the files give {token.content!r:.200} the ids {' and '.join(map(str, sorted(ids)))};"
-                " expected the same in all of them."
+                f"the files give {token.content!r:.200} the ids"
+                f" {' and '.join(map(str, sorted(ids)))}; expected the same in all of them."
             )
         if ids != {first.id}:
             result[token.content] = replace(first, id=next(iter(ids), None))

@@ -24,6 +24,8 @@ from ..parsing import expecting, shown
 from .byte_bpe import ALPHABET
 from .settings import MAX_WORD, check_count, checked_merges, checked_vocab, read_json, token_of
 
+__all__ = ["read_tokenizer_json"]
+
 _ALGORITHMS = {"WordPiece": "WordPiece", "BPE": "byte-level BPE", "Unigram": "sentencepiece"}
 _PARTS = {
     "WordPiece": {
@@ -317,7 +319,8 @@ def _options(path, content, json_file):
     ):
         if not isinstance(unknown, str) or unknown not in json_file.vocab:
             raise ValueError(
-                f"{path}: unk_token of the model is {shown(unknown)}; expected a token of its vocab."
+                f"{path}: unk_token of the model is {shown(unknown)}; expected a token of its"
+                " vocab."
             )
         options["token_unk"] = unknown
     if algorithm != "WordPiece":

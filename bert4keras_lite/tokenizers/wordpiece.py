@@ -31,25 +31,33 @@ Understanding", 2018, https://arxiv.org/abs/1810.04805; the algorithm is that of
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, chain, islice
 from numbers import Integral
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..arguments import checks_flags
 from ..files import complete, write_text
 from ..parsing import check_encoding, read_lines
+from ..types import PathLike
 from .added import parts
-from .base import DictTokenizer, Memo, locate
+from .base import DictTokenizer, Memo, TokenizerBase, locate
 from .words import jieba_words
+
+__all__ = ["Tokenizer", "load_vocab", "save_vocab", "vocab_text"]
 
 # Vocabulary files
 
 
 @checks_flags
-def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
+def load_vocab(
+    path: PathLike,
+    encoding: str = "utf-8",
+    simplified: bool = False,
+    startswith: Sequence[str] | None = None,
+) -> Any:
     """Reads a vocabulary file: one token a line, whose id is the line number from 0.
 
     Only the first column of a line counts, as some files have frequencies in a second one. A line
@@ -105,11 +113,11 @@ def load_vocab(path, encoding="utf-8", simplified=False, startswith=None):
     if missing := [token for token in startswith if token not in token_dict]:
         raise ValueError(f"{path} has no {missing[0]!r:.200}, which startswith= asks for.")
     rest = [t for t in token_dict if t not in startswith and not _is_redundant(t)]
-    kept = startswith + sorted(rest, key=token_dict.get)
+    kept = startswith + sorted(rest, key=token_dict.__getitem__)
     return {token: i for i, token in enumerate(kept)}, [token_dict[token] for token in kept]
 
 
-def save_vocab(path, token_dict, encoding="utf-8"):
+def save_vocab(path: PathLike, token_dict: dict[str, int], encoding: str = "utf-8") -> None:
     """Writes a vocabulary file from which `load_vocab` reads the same ids.
 
     Args:
@@ -365,18 +373,17 @@ class Tokenizer(DictTokenizer):
     @checks_flags
     def __init__(
         self,
-        token_dict,
-        do_lower_case=True,
-        word_maxlen=200,
-        special_tokens_in_text=False,
-        drop_private_use=False,
-        strip_accents=None,
-        tokenize_chinese_chars=True,
-        **kwargs,
-    ):
+        token_dict: dict[str, int] | PathLike,
+        do_lower_case: bool = True,
+        word_maxlen: int = 200,
+        special_tokens_in_text: bool = False,
+        drop_private_use: bool = False,
+        strip_accents: bool | None = None,
+        tokenize_chinese_chars: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(special_tokens_in_text=special_tokens_in_text, **kwargs)
-        if not isinstance(token_dict, dict):
-            token_dict = load_vocab(token_dict)
+        vocab = token_dict if isinstance(token_dict, dict) else load_vocab(token_dict)
         self._do_lower_case = do_lower_case
         self._rules = Rules(
             bool(do_lower_case),
@@ -385,8 +392,8 @@ class Tokenizer(DictTokenizer):
             bool(drop_private_use),
         )
         self._runs = _RUNS[self._rules.chinese]
-        self._set_vocab(token_dict)
-        self._longest_token = max(map(len, token_dict), default=0)
+        self._set_vocab(vocab)
+        self._longest_token = max(map(len, vocab), default=0)
         self._word_maxlen = word_maxlen
 
         if self.token_unk_id is None:
@@ -400,7 +407,7 @@ class Tokenizer(DictTokenizer):
         self._run_ids = Memo(self._compute_run_ids, longest=16)
         self._run_offsets = Memo(self._compute_run_offsets, longest=16)
 
-    def with_vocabulary(self, token_dict, **changes):
+    def with_vocabulary(self, token_dict: dict[str, int], **changes: Any) -> "Tokenizer":
         """Returns a tokenizer with the same rules and another vocabulary.
 
         Args:
@@ -430,7 +437,7 @@ class Tokenizer(DictTokenizer):
         tokenizer.other_stop_ids = [token_dict[t] for t in stops if t in token_dict]
         return tokenizer
 
-    def simplified(self):
+    def simplified(self) -> tuple[TokenizerBase, list[int] | None]:
         """Returns this tokenizer without the tokens that no Chinese text yields: 1/3 of Google's.
 
         These are the tokens of more than one character that contain a Chinese character or
@@ -710,7 +717,7 @@ class Tokenizer(DictTokenizer):
         bracketed = len(token) > 1 and token[0] == "[" and token[-1] == "]"
         return token in self._special_set or (bracketed and token not in self.added_tokens)
 
-    def decode(self, ids, tokens=None):
+    def decode(self, ids: Any, tokens: list[str] | None = None) -> str:
         """Returns the text of ids: no spaces between Chinese characters, no special tokens.
 
         Args:
@@ -739,7 +746,7 @@ class Tokenizer(DictTokenizer):
             text = pattern.sub(replacement, text)
         return text.strip()
 
-    def decode_stable(self, ids):
+    def decode_stable(self, ids: Any) -> str:
         """Returns the part of `decode(ids)` that further ids cannot change, for streaming.
 
         A possible contraction at the end is left out: its space is removed if a word follows.

@@ -26,7 +26,7 @@ def with_dictionary(tokenizer=None):
     return tokenizer
 
 
-def jieba_words(text):
+def jieba_words(text: str) -> list[str]:
     """Splits a text into words of jieba's dictionary, for WordPiece vocabularies with whole words.
 
     WoBERT, WoNEZHA, word-level RoFormer and T5-PEGASUS were trained on such words. The dictionary

@@ -14,13 +14,12 @@ dropout.
 
 from .best_epoch import BestEpoch
 from .kl import (
-    divergence_of,
     kl_of_binary_probabilities,
     kl_of_binary_scores,
     kl_of_probabilities,
     kl_of_scores,
 )
-from .lr_finder import LearningRates, find_learning_rate
+from .lr_finder import find_learning_rate
 from .methods import (
     adversarial_training,
     dropout_pairs,
@@ -30,15 +29,12 @@ from .methods import (
     virtual_adversarial_training,
 )
 from .multitask import TaskBatches
-from .theseus import ModuleReplacement, theseus
+from .theseus import theseus
 
 __all__ = [
     "BestEpoch",
-    "LearningRates",
-    "ModuleReplacement",
     "TaskBatches",
     "adversarial_training",
-    "divergence_of",
     "dropout_pairs",
     "find_learning_rate",
     "gradient_penalty",

@@ -3,26 +3,37 @@
 import keras
 from keras import ops
 
+from ..types import Tensor
 
-def kl_of_scores(p, q):
+__all__ = [
+    "Divergence",
+    "divergence_of",
+    "kl_of_binary_probabilities",
+    "kl_of_binary_scores",
+    "kl_of_probabilities",
+    "kl_of_scores",
+]
+
+
+def kl_of_scores(p: Tensor, q: Tensor) -> Tensor:
     """Returns KL(p || q) of distributions, from logits `(batch, ..., dim)` to `(batch, ...)`."""
     log_p, log_q = ops.log_softmax(p, axis=-1), ops.log_softmax(q, axis=-1)
     return ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
 
 
-def kl_of_probabilities(p, q):
+def kl_of_probabilities(p: Tensor, q: Tensor) -> Tensor:
     """Returns KL(p || q) of probabilities that sum to 1, `(batch, ..., dim)` to `(batch, ...)`."""
     p, q = (ops.clip(x, keras.config.epsilon(), 1) for x in (p, q))
     return ops.sum(p * (ops.log(p) - ops.log(q)), axis=-1)
 
 
-def kl_of_binary_scores(p, q):
+def kl_of_binary_scores(p: Tensor, q: Tensor) -> Tensor:
     """Returns the mean divergence of `dim` binary predictions given by logits."""
     p, q = (ops.stack([x, ops.zeros_like(x)], axis=-1) for x in (p, q))
     return ops.mean(kl_of_scores(p, q), axis=-1)
 
 
-def kl_of_binary_probabilities(p, q):
+def kl_of_binary_probabilities(p: Tensor, q: Tensor) -> Tensor:
     """Returns the mean divergence of `dim` binary predictions given by probabilities."""
     p, q = (ops.stack([x, 1 - x], axis=-1) for x in (p, q))
     return ops.mean(kl_of_probabilities(p, q), axis=-1)

@@ -3,10 +3,15 @@
 import math
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from ..types import PathLike
+
+__all__ = ["LearningRates", "find_learning_rate"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,14 @@ class LearningRates:
 
 
 def find_learning_rate(
-    model, data, lowest=1e-7, highest=1.0, steps=100, smoothing=0.9, picture=None
-):
+    model: keras.Model,
+    data: Any,
+    lowest: float = 1e-7,
+    highest: float = 1.0,
+    steps: int = 100,
+    smoothing: float = 0.9,
+    picture: PathLike | None = None,
+) -> LearningRates:
     """Trains with increasing learning rates, and restores the model afterwards.
 
     The rate grows by the same factor each step, until the smoothed loss is four times its minimum
@@ -89,7 +100,8 @@ def find_learning_rate(
         optimizer.build(model.trainable_variables)
     variables = [*model.variables, *optimizer.variables]
     before = [ops.convert_to_numpy(v).copy() for v in variables]
-    rates, losses, average = [], [], 0.0
+    rates, average = [], 0.0
+    losses: list[float] = []
     try:
         for rate, batch in zip(np.geomspace(lowest, highest, steps), _forever(data), strict=False):
             _set_rate(optimizer, rate)

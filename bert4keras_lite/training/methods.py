@@ -1,6 +1,8 @@
 """Training methods that change the loss of a step, or where its gradient is taken."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import keras
 from keras import ops
@@ -9,11 +11,22 @@ from ..arguments import checks_flags
 from ..backend import replicas, value_and_gradients
 from .step import Step
 
+__all__ = [
+    "adversarial_training",
+    "dropout_pairs",
+    "gradient_penalty",
+    "projected_adversarial_training",
+    "r_drop",
+    "virtual_adversarial_training",
+]
+
 # Methods that perturb the embeddings
 
 
 @checks_flags
-def adversarial_training(model, embedding, epsilon=1.0, clean=True):
+def adversarial_training(
+    model: keras.Model, embedding: str, epsilon: float = 1.0, clean: bool = True
+) -> None:
     """Adds adversarial training to a model: embeddings are perturbed along the gradient (FGM).
 
     The perturbation is `epsilon * g / |g|`, with the gradient `g` of the loss and its norm over the
@@ -44,8 +57,13 @@ def adversarial_training(model, embedding, epsilon=1.0, clean=True):
 
 @checks_flags
 def projected_adversarial_training(
-    model, embedding, epsilon=1.0, step_size=0.3, steps=3, clean=True
-):
+    model: keras.Model,
+    embedding: str,
+    epsilon: float = 1.0,
+    step_size: float = 0.3,
+    steps: int = 3,
+    clean: bool = True,
+) -> None:
     """Adds adversarial training whose perturbation is found in several steps (PGD).
 
     Each step adds `step_size` along the normalized gradient, and projects back onto the ball of
@@ -97,7 +115,7 @@ def projected_adversarial_training(
     step.gradients = gradients
 
 
-def gradient_penalty(model, embedding, weight=1.0):
+def gradient_penalty(model: keras.Model, embedding: str, weight: float = 1.0) -> None:
     """Adds `weight / 2` times the squared norm of the loss gradient by the embeddings.
 
     This is the leading term of what adversarial training adds; it needs second-order derivatives.
@@ -137,16 +155,16 @@ def gradient_penalty(model, embedding, weight=1.0):
 
 
 def virtual_adversarial_training(
-    model,
-    embedding,
-    unlabelled=None,
-    batch_size=32,
-    epsilon=1.0,
-    weight=1.0,
-    xi=10.0,
-    iterations=1,
-    divergence=None,
-):
+    model: keras.Model,
+    embedding: str,
+    unlabelled: Any = None,
+    batch_size: int = 32,
+    epsilon: float = 1.0,
+    weight: float = 1.0,
+    xi: float = 10.0,
+    iterations: int = 1,
+    divergence: Callable | None = None,
+) -> None:
     """Adds virtual adversarial training (VAT) to a model.
 
     It penalizes the Kullback-Leibler divergence between the predictions with and without a small
@@ -223,7 +241,7 @@ def virtual_adversarial_training(
 # Methods with two forward passes for each text
 
 
-def r_drop(model, weight=4.0, divergence=None):
+def r_drop(model: keras.Model, weight: float = 4.0, divergence: Callable | None = None) -> None:
     """Adds R-Drop to a model: two forward passes, with a KL penalty between their predictions.
 
     The loss is the mean over both passes, plus `weight` times the mean of the two Kullback-Leibler
@@ -264,7 +282,7 @@ def r_drop(model, weight=4.0, divergence=None):
     step.objective = objective
 
 
-def dropout_pairs(model):
+def dropout_pairs(model: keras.Model) -> None:
     """Passes each text twice with different dropout, for a contrastive loss (SimCSE).
 
     The loss gets two consecutive rows for each text, of outputs, labels and weights, as

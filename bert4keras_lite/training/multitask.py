@@ -1,7 +1,11 @@
 """Multi-task batches: interleaves the batches of several datasets."""
 
+from typing import Any
+
 import keras
 import numpy as np
+
+__all__ = ["TaskBatches"]
 
 
 class TaskBatches(keras.utils.PyDataset):
@@ -40,7 +44,14 @@ class TaskBatches(keras.utils.PyDataset):
         Conditional layer normalization, https://kexue.fm/archives/7124
     """
 
-    def __init__(self, tasks, proportions=None, steps=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        tasks: dict[str, Any],
+        proportions: dict[str, float] | None = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.tasks = dict(tasks)
         self.samples = {name: self.part(name, 0) for name in self.tasks}
@@ -58,7 +69,7 @@ class TaskBatches(keras.utils.PyDataset):
         self.arrange()
         self.put_different_shapes_first()
 
-    def arrange(self):
+    def arrange(self) -> None:
         """Draws the order of the (task, batch) pairs of this epoch."""
         random = np.random.default_rng([self.seed, self.epoch])
         turns = random.permutation(np.repeat(np.arange(len(self.tasks)), self.counts))
@@ -68,7 +79,7 @@ class TaskBatches(keras.utils.PyDataset):
             self.order.append((list(self.tasks)[task], following[task]))
             following[task] += 1
 
-    def put_different_shapes_first(self):
+    def put_different_shapes_first(self) -> None:
         """Puts two batches of different lengths first, if there are any.
 
         On TensorFlow, Keras infers the shapes of a whole `fit` from the first two batches.
@@ -79,18 +90,18 @@ class TaskBatches(keras.utils.PyDataset):
         if other is not None:
             self.order[1], self.order[other] = self.order[other], self.order[1]
 
-    def shapes(self, index):
+    def shapes(self, index: int) -> list[tuple[int, ...]]:
         return [x.shape[1:] for x in keras.tree.flatten(self[index])]
 
-    def part(self, name, number):
+    def part(self, name: str, number: int) -> tuple:
         """Returns inputs, labels and weights of a batch of a task; the first follows the last."""
         batches = self.tasks[name]
         return keras.utils.unpack_x_y_sample_weight(batches[number % len(batches)])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple:
         name, number = self.order[index]
         x, y, weight = self.part(name, number)
         rows, length = _extent(x)
@@ -102,22 +113,22 @@ class TaskBatches(keras.utils.PyDataset):
         task = np.full(rows, list(self.tasks).index(name), "int32")
         return (x | {"task": task} if isinstance(x, dict) else (*x, task)), labels, weights
 
-    def per_token(self, name):
+    def per_token(self, name: str) -> bool:
         """Returns whether a task has one label per token."""
         x, y, _ = self.samples[name]
         return y.ndim > 1 and y.shape[1] == _extent(x)[1]
 
-    def weights_shape(self, name, y):
+    def weights_shape(self, name: str, y: np.ndarray) -> tuple[int, ...]:
         """Returns the shape of the weights; where Keras has a mask, it expects one per token."""
         return y.shape[:2] if self.per_token(name) else y.shape[:1]
 
-    def dummy_labels(self, name, rows, length):
+    def dummy_labels(self, name: str, rows: int, length: int) -> np.ndarray:
         """Returns labels of weight 0."""
         _, y, _ = self.samples[name]
         shape = (rows, length, *y.shape[2:]) if self.per_token(name) else (rows, *y.shape[1:])
         return np.zeros(shape, y.dtype)
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         for batches in self.tasks.values():
             batches.on_epoch_end()
         self.epoch += 1

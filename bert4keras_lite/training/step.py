@@ -18,6 +18,8 @@ from ..backend import (
 )
 from .kl import Divergence, divergence_of
 
+__all__ = ["Step"]
+
 
 class Batch(NamedTuple):
     """Input of a training step: data, the state before it, and the loss scale."""
@@ -85,7 +87,7 @@ class Step:
         """Returns the matrix of the embedding layer of that name, and adds it to `variables`."""
         tables = {}
         for variable in self.model.weights:
-            *_, layer, weight_name = ["", *variable.path.split("/")]
+            layer, weight_name = ["", *variable.path.split("/")][-2:]
             if weight_name == "embeddings":
                 tables.setdefault(layer, []).append(variable)
         matches = tables.get(name, [])

@@ -1,9 +1,12 @@
 """BERT-of-Theseus: compresses a model by randomly replacing blocks during training."""
 
 from dataclasses import fields
+from typing import Any
 
 import keras
 from keras import ops
+
+__all__ = ["ModuleReplacement", "theseus"]
 
 
 @keras.saving.register_keras_serializable("bert4keras_lite")
@@ -79,7 +82,9 @@ class ModuleReplacement(keras.layers.Layer):
         )
 
 
-def theseus(predecessor, successor, rate=0.5, growth=0.0):
+def theseus(
+    predecessor: Any, successor: Any, rate: float = 0.5, growth: float = 0.0
+) -> keras.Model:
     """Returns a model in which blocks of a small model randomly replace those of a large one.
 
     The large model, already trained for the task, is frozen, embeddings included; the small one

@@ -1,7 +1,7 @@
-"""Files of strangers: whatever they claim, one clear error, or right values; never more than limits.
+"""Files of strangers: whatever they claim, one clear error or right values, within limits.
 
-`tests/hostile.py` makes each file and opens it in a process that the kernel limits: ten CPU seconds,
-and beside the memory that it has 64 MB and eight times the bytes of the file.
+`tests/hostile.py` makes each file and opens it in a process that the kernel limits: ten CPU
+seconds, and beside the memory that it has 64 MB and eight times the bytes of the file.
 """
 
 import ast
@@ -120,7 +120,9 @@ REFUSED = {
     "torch_huge_integer": "'a' has the impossible shape (<an integer of 7999999 bits>,)",
     "torch_shape_of_tuples": "'a' has the impossible shape ((((((",
     "torch_strides_of_tuples": "'a' has the impossible shape ((((((",
-    "torch_keys_of_tuples": "'<tuple 0>' holds values of kind tuple as a key, and only numbers can be",
+    "torch_keys_of_tuples": (
+        "'<tuple 0>' holds values of kind tuple as a key, and only numbers can be"
+    ),
     "torch_legacy_key_of_tuples": "a storage whose key is not a string",
     "torch_legacy_pickles": "a pickle that would take far more memory than its length explains",
     "torch_nested_names": "a pickle that would take far more memory than its length explains",
@@ -196,7 +198,9 @@ REFUSED = {
     "torch_letters": "it has several members named 'm/data/x', if case is ignored",
     "torch_two_pickles": "it has several members named 'm/data.pkl', if case is ignored",
     "torch_view_in_an_archive": "a view on a storage, which archives do not have",
-    "torch_two_models": "holds two models with the same names of tensors, one of them under 'model'",
+    "torch_two_models": (
+        "holds two models with the same names of tensors, one of them under 'model'"
+    ),
     "tf_long_prefix": "too many names, or too long ones, for 520105 bytes",
     "tf_long_index_keys": "too many names, or too long ones, for 1000887 bytes",
     "tf_many_blocks": "it has more than 50000 blocks",
@@ -224,7 +228,9 @@ REFUSED = {
     "tf_slices_of_nothing": "damaged or truncated",
     "tf_tensors_at_one_place": "its tensors take 41943040000 bytes, more than the data files have",
     "tf_flipped_value": "the checksum of 'bert/embeddings/词向量' is wrong",
-    "tf_many_shards": "this shard (4611686018427387905 of 9223372036854775807) is missing; expected",
+    "tf_many_shards": (
+        "this shard (4611686018427387905 of 9223372036854775807) is missing; expected"
+    ),
     "tf_restart_in_a_value": "a restart point is not the start of an entry",
     "tf_no_restart_at_first": "a block does not start with a restart point",
     "tf_restarts_beyond": "a block does not start with a restart point",
@@ -279,7 +285,9 @@ REFUSED = {
     "name_with_null": "no file can have such a name",
     "pipe": "expected a file, and it is a directory, a pipe or a device",
     "device": "expected a file, and it is a directory, a pipe or a device",
-    "config_no_activation": "hidden_act is []; expected a name, or a list of a name and 'linear' for a gate",
+    "config_no_activation": (
+        "hidden_act is []; expected a name, or a list of a name and 'linear' for a gate"
+    ),
     "config_long_key": "is unknown, and may change the architecture. If it does not, remove",
     "config_no_heads": "num_attention_heads is 0; expected an integer from 1 to 2147483647",
     "config_huge_size": "hidden_size is 1000000",
@@ -305,8 +313,12 @@ REFUSED = {
     "tokenizer_json_nested_parts": "expected the parts of a tokenizer, got values of other types",
     "tokenizer_json_long_token": "; expected the same. Delete the file that does not belong",
     "tokenizer_json_long_word": "max_input_chars_per_word is -1; expected a whole number from 0",
-    "tokenizer_json_long_words": "max_input_chars_per_word is 2147483647; expected a whole number from 0",
-    "tokenizer_config_long_words": "max_input_chars_per_word is 1001; expected a whole number from 0 to",
+    "tokenizer_json_long_words": (
+        "max_input_chars_per_word is 2147483647; expected a whole number from 0"
+    ),
+    "tokenizer_config_long_words": (
+        "max_input_chars_per_word is 1001; expected a whole number from 0 to"
+    ),
     "tokenizer_json_long_merge": "ab ab ; expected pairs of symbols",
     "tokenizer_json_huge_id": "expected ids from 0 to 16777215",
     "tokenizer_config_deep": "lists or objects more than 100 deep within each other",
@@ -318,7 +330,9 @@ REFUSED = {
     "added_tokens_too_many": "its files add 200000 tokens; expected at most 65536",
     "added_tokens_deep": "lists or objects more than 100 deep within each other",
     "added_tokens_of_all_lengths": "have 700 lengths, 738150 characters",
-    "added_tokens_huge_id": "<a> is 4611686018427387904; expected a whole number from 0 to 16777215",
+    "added_tokens_huge_id": (
+        "<a> is 4611686018427387904; expected a whole number from 0 to 16777215"
+    ),
     "added_tokens_surrogate": "half of a character, such as \\ud800 alone",
     "special_tokens_wide": "a JSON text with 4000003 items in 6000010 bytes",
     "vocab_pipe": "expected a file, and it is a directory, a pipe or a device",
@@ -327,11 +341,17 @@ REFUSED = {
     "vocab_empty_lines": "holds 5000003 lines in 5000019 bytes, which is too many",
     "sentencepiece_pipe": "expected a file, and it is a directory, a pipe or a device",
     "sentencepiece_zeros": "is not a sentencepiece model",
-    "sentencepiece_group": "is not a sentencepiece model (wire type 3 in a protocol buffer). Get or copy",
+    "sentencepiece_group": (
+        "is not a sentencepiece model (wire type 3 in a protocol buffer). Get or copy"
+    ),
     "sentencepiece_long_replacement": "the text that replaces a character has more than 256 bytes",
-    "sentencepiece_long_replacement_decoding": "the text that replaces a character has more than 256",
+    "sentencepiece_long_replacement_decoding": (
+        "the text that replaces a character has more than 256"
+    ),
     "sentencepiece_long_unknown": "the text of the unknown piece has more than 256 bytes; expected",
-    "sentencepiece_too_many_pieces": "has more than 347272 pieces and settings; expected at most so",
+    "sentencepiece_too_many_pieces": (
+        "has more than 347272 pieces and settings; expected at most so"
+    ),
     "sentencepiece_symbols": "pieces and settings; expected at most so many in 9000",
     "sentencepiece_wide_tag": "is not a sentencepiece model (field 536870915 in a protocol buffer)",
     "sentencepiece_no_text": "expected pieces in UTF-8, got b'a\\xff'. Get or copy the file again",
@@ -346,7 +366,9 @@ REFUSED = {
     "shard_of_empty_lists": "a field of a tf.train.Example is there twice",
     "shard_of_pieces": "a field of a tf.train.Example is there twice",
     "corpus_brackets": "byte 31: expected a JSON object with the key 'text'",
-    "corpus_wide": "byte 0: expected a JSON object with the key 'text' (ValueError: a JSON text with",
+    "corpus_wide": (
+        "byte 0: expected a JSON object with the key 'text' (ValueError: a JSON text with"
+    ),
     "corpus_packed_line": "bytes or more, which would take far more memory than the file",
     "corpus_packed_json": "bytes or more, which would take far more memory than the file",
     "corpus_packed_document": "lines, which would take far more memory than the file",
@@ -364,7 +386,9 @@ REFUSED = {
     "recipe_long_name": "expected names of settings, got <an integer of 400000 bits>",
     "recipe_infinity": "learning_rate=inf: expected finite numbers",
     "recipe_sexagesimal": "the number '1:59:59:59",
-    "recipe_minutes": "the number '1:30', which may be read in two ways; write it in decimal digits",
+    "recipe_minutes": (
+        "the number '1:30', which may be read in two ways; write it in decimal digits"
+    ),
     "recipe_octal": "the number '017', which may be read in two ways; write it in decimal digits",
     "recipe_null": "output='a\\x00b': expected a text without null or lone surrogate",
     "recipe_surrogate": "output='a\\ud800b': expected a text without null or lone surrogate",

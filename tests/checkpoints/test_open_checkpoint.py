@@ -403,7 +403,7 @@ def test_ranks_of_megatron_with_huge_numbers(tmp_path, first, second, alike):
 
 
 def test_old_torch_pickles(tmp_path):
-    """What was written by older versions, spelled by hand: a view storage, an OrderedDict of pairs."""
+    """Files of older versions, spelled by hand: a view storage, an OrderedDict of pairs."""
     torch = pytest.importorskip("torch")
     tensor = torch.arange(6.0)
     torch.save({"a": tensor}, tmp_path / "m.pt", _use_new_zipfile_serialization=False)

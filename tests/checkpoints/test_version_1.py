@@ -44,7 +44,7 @@ def assert_outputs(model, directory, name):
 
 
 def assert_values(variables, directory, family):
-    """Each has the value in the checkpoint of pretraining; states of random numbers are not saved."""
+    """Each has the value in the checkpoint of pretraining; random states are not saved."""
     entries = read_entries(directory / family / "step-00000002" / "variables.safetensors")
     for name, variable in variables.items():
         if "seed_generator_state" not in name:

@@ -1,4 +1,4 @@
-"""How the examples are run: on one batch, to see that they work, or until they learn their sample."""
+"""How the examples are run: on one batch, or until they learn their sample."""
 
 import json
 import re
@@ -154,7 +154,8 @@ def checkpoint(tmp_path_factory):
             made[key] = tmp_path_factory.mktemp(family.replace(".", "_"))
             transformer.save_checkpoint(made[key], format="tf")
             (made[key] / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
-            # as our own directories and Hugging Face's have it: no script may take it for the config
+            # as our own directories and Hugging Face's have it: no script may take it for the
+            # config
             (made[key] / "tokenizer_config.json").write_text('{"do_lower_case": true}')
         return made[key]
 

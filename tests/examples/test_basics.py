@@ -166,7 +166,7 @@ def test_quickstart(quick, one_label, checkpoint, tmp_path, monkeypatch, capsys)
 
 
 def test_quickstart_reads_on(quick, one_label, tmp_path, monkeypatch, capsys):
-    """Its commands are ones that `pretraining` understands; what they write is what it goes on with."""
+    """`pretraining` understands its commands; what they write is what it goes on with."""
     from pretraining import config, corpus
 
     commands = []
@@ -596,7 +596,7 @@ def test_cloze_reading(run, tmp_path):
     assert example["score"] > 0.3  # by chance 0.1
 
 
-# --- the sample ------------------------------------------------------------------------------------
+# --- the sample -----------------------------------------------------------------------------------
 
 
 def test_the_sample_is_what_its_script_writes():

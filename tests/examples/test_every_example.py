@@ -10,7 +10,8 @@ pytestmark = pytest.mark.once
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
 ELSEWHERE = {"basic_serving_client"}  # tests/test_serving.py
-# what a script may import of this folder: where the sample is, and what belongs to its subject alone
+# what a script may import of this folder: where the sample is, and what belongs to its subject
+# alone
 COMPANIONS = {
     "quickstart": {"pictures"},
     "basic_text_generation_t5": {"small_t5"},

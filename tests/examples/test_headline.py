@@ -490,7 +490,10 @@ def test_questions_with_triples_are_read(tmp_path, capsys):
 def test_tagged_questions(tmp_path):
     from prepare_entity_linking import read_tagged
 
-    good = "<question id=1>\t长城在哪里？\n<triple id=1>\t长城 ||| 地点 ||| 北京\n<answer id=1>\t北京\n==="
+    good = (
+        "<question id=1>\t长城在哪里？\n<triple id=1>\t长城 ||| 地点 ||| 北京\n"
+        "<answer id=1>\t北京\n==="
+    )
     path = tmp_path / "training-data"
     path.write_text(good, encoding="utf-8")
     assert read_tagged(path) == [("长城在哪里？", ["长城", "地点", "北京"])]

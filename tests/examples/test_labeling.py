@@ -1,4 +1,4 @@
-"""The examples of sequence labelling and relations: on one batch, and until they learn the sample."""
+"""Examples of sequence labelling and relations: on one batch, until they learn the sample."""
 
 import importlib
 import json

@@ -32,7 +32,7 @@ SMALL_BATCH = {"batch_size": 8, "maxlen": 8, "learning_rate": 3e-3}
 
 @pytest.fixture
 def apps(rows):
-    """Eight descriptions of one kind of app to train on, so that few steps suffice; four to test."""
+    """Eight descriptions of one kind of app to train on: few steps suffice; four to test."""
     data = rows("apps", train=320)
     lines = (data / "train.json").read_text(encoding="utf-8").splitlines()
     lines = [line for line in lines if json.loads(line)["label_des"] == "购物"]
@@ -59,7 +59,7 @@ def check_few(example, names, shown):
 
 
 def check_constant(example, label):
-    """Asserts the accuracy of a model that always predicts the label that half of the texts have."""
+    """Asserts the accuracy of a model that predicts the label of half of the texts for all."""
     model, test = example["model"], example["samples"]["test"]
     predict_always(model, label)
     assert model.evaluate(example["batches"](test), verbose=0)[1] == 0.5
@@ -334,7 +334,7 @@ def test_does_pretraining_help(run, checkpoint, tmp_path):
     check_comparison(example)
 
 
-# --- the sample, real data, and comparisons ---------------------------------------------------------
+# --- the sample, real data, and comparisons -------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["make_apps", "make_similar"])

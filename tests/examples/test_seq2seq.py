@@ -87,14 +87,14 @@ def predicting(function):
     return SimpleNamespace(predict_on_batch=lambda inputs: function(*inputs))
 
 
-# --- examples that generate ------------------------------------------------------------------------
+# --- examples that generate -----------------------------------------------------------------------
 
 
 SCORES = r"test: rougeL [\d.]+  rouge1 [\d.]+  rouge2 [\d.]+  bleu [\d.]+"
 
 
 def check_title_scores(score, texts_of, replace):
-    """Each title right gives 1; of two titles one right and the other without a common token, 0.5."""
+    """All titles right give 1; one of two right, the other without a common token, 0.5."""
     rows = [("甲", "一二三四五"), ("乙", "六七八九十")]
     for titles, expected in (
         (["一二三四五", "六七八九十"], 1),
@@ -415,7 +415,7 @@ def test_captions_are_read(quick, model, counting, tmp_path):
         quick.data_of("task_image_caption", data=path, **options)
 
 
-# --- examples that read passages -------------------------------------------------------------------
+# --- examples that read passages ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["span", "seq2seq", "mlm"])
@@ -508,7 +508,7 @@ def test_reading_comprehension(way, blocks, options, least, learn, capsys):
         assert row.text in shown and row.answers[0] in shown
 
 
-# --- arithmetic ------------------------------------------------------------------------------------
+# --- arithmetic -----------------------------------------------------------------------------------
 
 
 def test_values_of_expressions():
@@ -577,7 +577,7 @@ def test_what_is_no_value(hostile):
         value(hostile)
 
 
-# --- chess -----------------------------------------------------------------------------------------
+# --- chess ----------------------------------------------------------------------------------------
 
 
 def copied(board, move):
@@ -632,8 +632,8 @@ def test_moves_in_words():
         words.append(board.in_words(move))
         board.push(move)
     assert words == [
-        "炮二平五", "马８进７", "马二进三", "车９平８", "车一平二", "卒７进１", "兵七进一", "炮２进４",
-        "炮五进四",
+        "炮二平五", "马８进７", "马二进三", "车９平８", "车一平二", "卒７进１", "兵七进一",
+        "炮２进４", "炮五进四",
     ]  # fmt: skip
     board = Board("4k4/9/9/9/4C4/9/4C4/9/9/3K5 w")
     assert board.in_words("e5d5") == "前炮平六" and board.in_words("e3e4") == "后炮进一"
@@ -643,7 +643,7 @@ def test_moves_in_words():
         Board("9/" * 9 + "4K4 w")
 
 
-# --- reading ---------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def question(passage, *answers):
@@ -692,7 +692,7 @@ def write_json(path, value):
     return path
 
 
-# --- files -----------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 TITLES = ("task_seq2seq_autotitle_csl", "task_seq2seq_autotitle_csl_mt5")

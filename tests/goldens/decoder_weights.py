@@ -1,4 +1,4 @@
-"""The random weights of `make_decoders.py`: their names and shapes, in each form they are published in."""
+"""The random weights of `make_decoders.py`: names and shapes in each published form."""
 
 import re
 

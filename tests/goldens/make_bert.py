@@ -87,7 +87,7 @@ def bert_shapes(
 
 
 def condition_shapes(hidden_size=None):
-    """Kernels of conditional layer normalization, under names of our own: no checkpoint has them."""
+    """Kernels of conditional layer normalization, under our names: no checkpoint has them."""
     width = hidden_size or CONDITION_SIZE
     shapes = {}
     for name, shape in BASE_SHAPES.items():

@@ -128,7 +128,8 @@ def make_inputs():
     """Every input array of every case, by name.
 
     ``tokens``: zeros are padding on the right. ``source``, for an encoder: a full row, 4 padded,
-    all padding, a zero in the middle and 2 padded. ``target``, for its decoder: 0 first, none after.
+    all padding, a zero in the middle and 2 padded. ``target``, for its decoder: 0 first, none
+    after.
     """
     generator = np.random.RandomState(21)
 

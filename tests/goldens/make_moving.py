@@ -3,12 +3,12 @@ has to cover.
 
 Run it where bert4keras 0.11.5 is, with TensorFlow and TF_USE_LEGACY_KERAS=1 TF_KERAS=1.
 
-- A name belongs to the module that defines it; `backend` hands on `keras`, `K` and `tf` besides, which
-  every script takes from there.
+- A name belongs to the module that defines it; `backend` hands on `keras`, `K` and `tf` besides,
+  which every script takes from there.
 - A class lists the public methods and properties that no class below it has already, Keras' own
   among them; so a layer's `build` and `call` are not listed.
-- `options` are those of `build_transformer_model`: its own, and what the models take; `values` are the
-  names it knows for `model`.
+- `options` are those of `build_transformer_model`: its own, and what the models take; `values` are
+  the names it knows for `model`.
 """
 
 import ast

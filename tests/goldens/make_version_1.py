@@ -4,12 +4,13 @@
     KERAS_BACKEND=jax python tests/goldens/make_version_1.py
     KERAS_BACKEND=torch python tests/goldens/make_version_1.py
 
-Each writes the archive `version_1/<backend>.tar.xz`. In it, for each of `FAMILIES`, is a folder with a
-small model after two steps of training, as the checkpoint of a pretraining run, `step-00000002`,
-which only the same backend reads; that of TensorFlow also has `model.keras` (with `config.json` and
-the state of the optimizer) and `model.weights.h5`, with the same values, and besides `int8.keras`
-(a quantized BERT) and `tagger` (RoFormer with a CRF). `outputs.npz` holds the inputs, and what the
-models made of them. Keras was 3.15.1, TensorFlow 2.21.0, JAX 0.10.2, PyTorch 2.13.0.
+Each writes the archive `version_1/<backend>.tar.xz`. In it, for each of `FAMILIES`, is a folder
+with a small model after two steps of training, as the checkpoint of a pretraining run,
+`step-00000002`, which only the same backend reads; that of TensorFlow also has `model.keras` (with
+`config.json` and the state of the optimizer) and `model.weights.h5`, with the same values, and
+besides `int8.keras` (a quantized BERT) and `tagger` (RoFormer with a CRF). `outputs.npz` holds the
+inputs, and what the models made of them. Keras was 3.15.1, TensorFlow 2.21.0, JAX 0.10.2, PyTorch
+2.13.0.
 """
 
 import os

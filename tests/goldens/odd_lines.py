@@ -1,4 +1,4 @@
-"""Lines that a tokenizer reads wrongly if it reads any wrongly: three hundred, made up for this purpose.
+"""Three hundred lines, made up: a tokenizer that reads any line wrongly reads one of these so.
 
 Characters are older than Unicode 12, so that libraries agree on what they are. Left out is what
 `bert4keras_lite/tokenizers/wordpiece.py` names as read in another way by Hugging Face.

@@ -153,7 +153,7 @@ OPERATIONS = ["fsync", "rename", "replace", "mkdir", "rmdir", "unlink"]
 
 
 def write_until(checkpoints, contents, count):
-    """In a child: writes, and dies before the operation `count` on files; whether it came so far."""
+    """In a child: writes, and dies before the operation `count` on files, if it comes so far."""
     child = os.fork()
     if child == 0:
         left = [count]

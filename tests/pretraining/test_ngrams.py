@@ -91,8 +91,9 @@ def test_probabilities_of_all_tokens_sum_to_one():
 
 
 MANIFEST_OF_ROWS = {
-    "mode": "lm", "sequence_length": 64, "record_length": 64, "vocab_size": 300, "vocabulary_sha256": "x",
-    "special_ids": {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}, "sentinel_ids": [], "settings": {},
+    "mode": "lm", "sequence_length": 64, "record_length": 64, "vocab_size": 300,
+    "vocabulary_sha256": "x", "sentinel_ids": [], "settings": {},
+    "special_ids": {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4},
 }  # fmt: skip
 
 

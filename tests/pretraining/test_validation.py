@@ -1,4 +1,4 @@
-"""Loss and accuracy on held-out text: each example once, the same every time, in the log of a run."""
+"""Loss and accuracy on held-out text: each example once, the same each time, in the log."""
 
 from dataclasses import replace
 

@@ -7,7 +7,7 @@
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,10 @@ from ...pipelines.base import (
     pad_batch,
     power_of_two,
 )
-from ...tokenizers import load_tokenizer
+from ...tokenizers import TokenizerBase, load_tokenizer
+from ...types import PathLike
+
+__all__ = ["CANDIDATES", "GeneratedText", "Served", "load"]
 
 MASKS = 16  # maximum number of masks in a text
 CANDIDATES = 50  # maximum number of candidates for a mask
@@ -225,13 +228,19 @@ class Served:
         cannot: name -> why the checkpoint does not have the ability.
     """
 
-    transformer: object
-    tokenizer: object
+    transformer: Any
+    tokenizer: TokenizerBase
     abilities: dict
     cannot: dict
 
 
-def load(path, ner=None, model="auto", new_tokens=256, **settings):
+def load(
+    path: PathLike,
+    ner: PathLike | None = None,
+    model: str = "auto",
+    new_tokens: int = 256,
+    **settings: Any,
+) -> Served:
     """Loads a checkpoint with all abilities that it supports, to serve it.
 
     Args:

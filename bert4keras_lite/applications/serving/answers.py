@@ -6,6 +6,18 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from . import schemas
 
+__all__ = [
+    "GONE",
+    "RequestProblem",
+    "array_pieces",
+    "as_json",
+    "in_utf8",
+    "list_pieces",
+    "object_pieces",
+    "problem",
+    "respond",
+]
+
 SMALL = 4096  # numbers of a response that is encoded at once, in the event loop
 PIECE = 8192  # numbers that are encoded at a time: other threads cannot run meanwhile
 CHUNK = 1 << 16  # characters that are sent at a time

@@ -9,8 +9,10 @@ import contextlib
 import random
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,6 +24,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from ...arguments import checks_flags
 from ...pipelines import InvalidRequest
 from . import guards, metrics, schemas
+from .abilities import Served
 from .answers import (
     RequestProblem,
     array_pieces,
@@ -36,6 +39,8 @@ from .bodies import parsed
 from .following import Events, complete_answer, results, until_disconnect
 from .worker import Failed, Job, Limits, Overloaded, Timeout, Worker
 
+__all__ = ["create_app"]
+
 PAGE = Path(__file__).with_name("page")
 RETRY_AFTER = {"Retry-After": "1"}
 USUAL_NEW_TOKENS = 64
@@ -43,7 +48,14 @@ WARM_UP_SECONDS = 600  # the warm-up compiles, so it may take longer than a requ
 
 
 @checks_flags
-def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token=None):
+def create_app(
+    served: Served,
+    limits: Limits | None = None,
+    name: str = "model",
+    warm_up: bool = False,
+    hosts: Sequence[str] = (),
+    token: str | None = None,
+) -> FastAPI:
     """Creates the application, for any ASGI server.
 
     Args:
@@ -88,7 +100,7 @@ def create_app(served, limits=None, name="model", warm_up=False, hosts=(), token
         schema = {"application/json": {"schema": request_schema.model_json_schema()}}
 
         def register(function):
-            async def endpoint(request: Request):
+            async def endpoint(request: Request) -> Any:
                 return await function(request, await parsed(request, request_schema))
 
             endpoint.__name__, endpoint.__doc__ = function.__name__, function.__doc__

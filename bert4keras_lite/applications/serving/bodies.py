@@ -10,6 +10,8 @@ from starlette.requests import ClientDisconnect
 from ...parsing import RepeatedKeyError, parse_json
 from .answers import GONE, RequestProblem
 
+__all__ = ["parsed"]
+
 LARGE = 1 << 14  # larger bodies, in bytes, are parsed in another thread
 
 

@@ -11,6 +11,8 @@ from .abilities import GeneratedText
 from .answers import GONE, as_json
 from .worker import Failed, Timeout
 
+__all__ = ["Events", "complete_answer", "results", "until_disconnect"]
+
 # characters that end a line for many clients, but not in server-sent events, and their JSON escapes
 LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 

@@ -18,6 +18,20 @@ from starlette.requests import ClientDisconnect
 
 from .answers import GONE, problem
 
+__all__ = [
+    "HEADERS",
+    "BearerToken",
+    "BodyLimits",
+    "HeadAsGet",
+    "JsonProblems",
+    "KnownHosts",
+    "Watch",
+    "access",
+    "host_names",
+    "log_request",
+    "token_bytes",
+]
+
 logger = logging.getLogger(__name__)
 access = logging.getLogger(f"{__package__}.access")
 

@@ -8,6 +8,8 @@ from bisect import bisect_left
 from collections import Counter
 from itertools import accumulate
 
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
 PREFIX = "bert4keras_lite"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # seconds
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -11,6 +11,8 @@ from collections import deque
 
 import h11
 
+__all__ = ["SLICE", "Requests", "Turns"]
+
 SLICE = 1024  # bytes that are parsed at a time, except for bodies of known length
 TURN = 0.002  # seconds of parsing before the event loop runs other tasks
 HEADER = 1 << 14  # maximum bytes of a request header, a chunk header, and the trailer

@@ -7,6 +7,25 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field
 from ...arguments import RANGES
 from .abilities import CANDIDATES
 
+__all__ = [
+    "AttentionAnswer",
+    "AttentionRequest",
+    "EntitiesAnswer",
+    "EntitiesRequest",
+    "FillMaskAnswer",
+    "FillMaskRequest",
+    "GenerateAnswer",
+    "GenerateRequest",
+    "Health",
+    "Model",
+    "Piece",
+    "Problem",
+    "ProblemAnswer",
+    "SimilarityAnswer",
+    "VectorsAnswer",
+    "VectorsRequest",
+]
+
 MOST_LAYERS = 256  # maximum number of layers, or of heads, in a request
 MOST_TOP_K = 1000
 

@@ -10,6 +10,7 @@ import json
 import logging
 import secrets
 import sys
+from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
 
@@ -18,10 +19,13 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ...arguments import checks_flags
+from .abilities import Served
 from .app import create_app
 from .guards import HEADERS, access, log_request
 from .reading import SLICE, Requests, Turns
 from .worker import Limits
+
+__all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
@@ -373,15 +377,15 @@ def config(app, host="127.0.0.1", port=8000):
 
 @checks_flags
 def run(
-    served,
-    host="127.0.0.1",
-    port=8000,
-    limits=None,
-    name="model",
-    hosts=(),
-    token=None,
-    access_log=True,
-):
+    served: Served,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    limits: Limits | None = None,
+    name: str = "model",
+    hosts: Sequence[str] = (),
+    token: str | None = None,
+    access_log: bool = True,
+) -> None:
     """Serves until interrupted; then finishes the running requests.
 
     Args:

@@ -6,10 +6,14 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from ... import arguments
 from ...pipelines import InvalidOutput
+
+__all__ = ["Failed", "Job", "Limits", "Overloaded", "Timeout", "Worker"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class Limits:
     idle_seconds: float = 5.0
 
     @classmethod
-    def of(cls, values):
+    def of(cls, values: Mapping[str, Any]) -> "Limits":
         """Returns the given limits, and the defaults of the others.
 
         Args:

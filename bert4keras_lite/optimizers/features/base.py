@@ -10,6 +10,16 @@ from ...backend import where
 from ...patterns import search
 from ..keras_private import index_of, state_of
 
+__all__ = [
+    "Feature",
+    "excluded",
+    "matches",
+    "pattern_list",
+    "surround_step",
+    "surround_update",
+    "unchanged_unless",
+]
+
 
 class Feature:
     """One feature of an optimizer: what it does around a step, and around one variable's update.

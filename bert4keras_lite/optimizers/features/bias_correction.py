@@ -5,6 +5,8 @@ import keras
 from .. import adam
 from .base import Feature
 
+__all__ = ["BiasCorrection"]
+
 
 class BiasCorrection(Feature):
     """With `bias_correction=False`, divides the rate by Adam's factor, which cancels it."""

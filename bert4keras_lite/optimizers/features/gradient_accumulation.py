@@ -14,6 +14,8 @@ from ..keras_private import (
 )
 from .base import Feature
 
+__all__ = ["GradientAccumulation"]
+
 
 class GradientAccumulation(Feature):
     """Makes each update use the mean of the gradients of `gradient_accumulation_steps` batches.

@@ -4,6 +4,8 @@ from keras import ops
 
 from .base import Feature
 
+__all__ = ["GradientCentralization"]
+
 
 class GradientCentralization(Feature):
     """Subtracts the mean over their inputs from gradients of matrices, except embeddings."""

@@ -4,6 +4,8 @@ from keras import ops
 
 from .base import Feature, excluded, pattern_list
 
+__all__ = ["LayerAdaptation"]
+
 
 class LayerAdaptation(Feature):
     """Scales the update of a variable by the norm of the variable over that of the update."""

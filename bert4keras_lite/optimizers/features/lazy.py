@@ -9,6 +9,8 @@ from .. import adam
 from ..keras_private import index_of, state_of, weights
 from .base import Feature, matches, pattern_list
 
+__all__ = ["LazyRows"]
+
 
 class LazyRows(Feature):
     """Leaves rows without a gradient unchanged, with their moments and decay."""

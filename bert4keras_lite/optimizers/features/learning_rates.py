@@ -8,6 +8,8 @@ from ..keras_private import index_of
 from ..schedules import MOST_RATE, PiecewiseLinear
 from .base import Feature, matches
 
+__all__ = ["LearningRates"]
+
 
 class LearningRates(Feature):
     """Multiplies the learning rate of each variable by its factor or schedule.

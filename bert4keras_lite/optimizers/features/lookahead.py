@@ -8,6 +8,8 @@ from ...backend import copy_values, where
 from ..keras_private import index_of
 from .base import Feature
 
+__all__ = ["SlowWeights"]
+
 
 class SlowWeights(Feature):
     """Moves the slow weights toward the weights every few updates, and the weights to them.

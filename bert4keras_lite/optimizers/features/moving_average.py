@@ -1,13 +1,18 @@
 """Moving averages of the weights, and their exchange with the weights."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from ...backend import copy_values
-from ..keras_private import AVERAGES, averages, index_of, micro_batches, weights
+from ..keras_private import AVERAGES, Mixin, averages, index_of, micro_batches, weights
 from .base import Feature
+
+__all__ = ["AveragedWeights", "MovingAverage"]
 
 OWN_WEIGHTS = "own_weights_"  # prefix of keys in files, before the index of a variable
 
@@ -49,19 +54,19 @@ class MovingAverage(Feature):
         optimizer.assign(average, value)
 
 
-class AveragedWeights:
+class AveragedWeights(Mixin):
     """Mixin before a Keras optimizer: methods that put the averages into the weights and back.
 
     Files hold the raw weights, too, while the averages are in the weights.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._own_weights = None  # the raw weights, while the averages are in the variables
-        self._averages_at = None  # the step at which they were exchanged
+        self._own_weights: Any = None  # the raw weights, while the averages are in the variables
+        self._averages_at: int | None = None  # the step at which they were exchanged
         self._in_fit = False  # whether that was within `fit`
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
         """Restores the raw weights at the end of `fit`.
 
         Keras calls it before callbacks may restore the best weights.
@@ -70,7 +75,7 @@ class AveragedWeights:
             self.reset_old_weights()
 
     @property
-    def averages_are_in(self):
+    def averages_are_in(self) -> bool:
         """Whether the variables hold their moving averages: exchanged, and not changed since."""
         if self._own_weights is None or self._averages_at != self._step():
             return False
@@ -81,7 +86,7 @@ class AveragedWeights:
         return int(ops.convert_to_numpy(micro_batches(self)))
 
     @contextmanager
-    def averaged_weights(self):
+    def averaged_weights(self) -> Iterator[None]:
         """Context in which the variables have the values of their moving averages.
 
         Example:
@@ -98,7 +103,7 @@ class AveragedWeights:
             self.reset_old_weights()
 
     @contextmanager
-    def own_weights(self):
+    def own_weights(self) -> Iterator[None]:
         """Context in which the variables have the raw weights, with which training continues."""
         if not self.averages_are_in:
             yield
@@ -110,7 +115,7 @@ class AveragedWeights:
         finally:
             self.apply_ema_weights(in_fit)
 
-    def apply_ema_weights(self, in_fit=False):
+    def apply_ema_weights(self, in_fit: bool = False) -> None:
         """Puts the moving averages into the variables, until `reset_old_weights`.
 
         A file of the model saved in between has both: the averages as its weights, and the raw
@@ -138,7 +143,7 @@ class AveragedWeights:
         if int(ops.convert_to_numpy(self.iterations)):
             copy_values(weights(self), averages(self))
 
-    def reset_old_weights(self):
+    def reset_old_weights(self) -> None:
         """Restores the raw weights that `apply_ema_weights` replaced.
 
         Raises:
@@ -153,13 +158,13 @@ class AveragedWeights:
             variable.assign(value)
         self._own_weights = None
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         if self.averages_are_in:
             for i, value in enumerate(self._own_weights):
                 store[f"{OWN_WEIGHTS}{i}"] = value
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         # Keras' HDF5 store is not iterable
         values = {name: store[name] for name in store.keys()}  # noqa: SIM118
         own_weights = {

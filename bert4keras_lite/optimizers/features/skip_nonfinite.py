@@ -7,6 +7,8 @@ from ...backend import all_finite
 from ..keras_private import micro_batches
 from .base import Feature, unchanged_unless
 
+__all__ = ["SkipNonfinite"]
+
 
 class SkipNonfinite(Feature):
     """Leaves everything but the counts unchanged; outermost, so that it covers all the others.

@@ -4,6 +4,8 @@ from keras import ops
 
 from .base import Feature, excluded, pattern_list
 
+__all__ = ["WeightDecay"]
+
 
 class WeightDecay(Feature):
     """Subtracts `rate * weight_decay * variable` before the Keras optimizer's update."""
