@@ -103,16 +103,19 @@ class Transformer:
     """
 
     def __init_subclass__(cls, **kwargs):
-        """Accepts methods of a subclass under their names of version 0.1 as well."""
+        """Lets a subclass, or a mixin of it, use the names of version 0.1 as well."""
         super().__init_subclass__(**kwargs)
         for old, new in RENAMED.items():
-            if old in vars(cls) and new not in vars(cls):
+            owner = next(base for base in cls.__mro__ if {old, new} & vars(base).keys())
+            if new not in vars(owner):
                 warnings.warn(
-                    f"{cls.__name__}.{old} is called {new} now. Rename the method.",
+                    f"{owner.__name__}.{old} is called {new} now. Rename the method.",
                     DeprecationWarning,
                     stacklevel=2,
                 )
-                setattr(cls, new, vars(cls)[old])
+                setattr(cls, new, vars(owner)[old])
+            elif old not in vars(owner):
+                setattr(cls, old, vars(owner)[new])
 
     @checks_flags
     def __init__(

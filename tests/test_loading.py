@@ -183,12 +183,20 @@ def test_numbers_that_are_stored_otherwise(bert, tmp_path):
             ).variables["block_0/attention/query/kernel"]
             stored = np.asarray(arrays[QUERY].T, "float32")
             np.testing.assert_array_equal(keras.ops.convert_to_numpy(query), stored)
-    with pytest.raises(
-        CheckpointError, match=f"! {QUERY}: holds numbers of dtype object; expected"
-    ):
-        build_transformer_model(
-            bert / "config.json", arrays | {QUERY: arrays[QUERY].astype(object)}
-        )
+    arrays[QUERY] = arrays[QUERY].astype(object)
+    for prefix in ("", "module."):
+        objects = {prefix + name: array for name, array in arrays.items()}
+        with pytest.raises(
+            CheckpointError, match=f"! {QUERY}: holds numbers of dtype object; expected"
+        ):
+            build_transformer_model(bert / "config.json", objects)
+    np.savez(tmp_path / "objects.npz", **arrays)
+    transformer = build_transformer_model(bert / "config.json", return_keras_model=False)
+    before = transformer.model.get_weights()
+    with pytest.raises(CheckpointError, match=f"'{QUERY}' holds values of dtype object"):
+        transformer.load_checkpoint(tmp_path / "objects.npz")
+    for weight, old in zip(transformer.model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
 
 
 def test_whole_numbers_that_are_no_weights(bert, rewritten):

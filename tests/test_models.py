@@ -820,3 +820,24 @@ def test_parts_under_their_names_of_version_0_1():
     ids = np.array([[1, 2, 3]])
     twice, once = (model.predict([ids, 0 * ids], verbose=0) for model in (old, new))
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-6)
+
+
+def test_names_of_version_0_1_in_mixins_and_of_subclasses():
+    from bert4keras_lite.models import Transformer
+
+    class Mixin:
+        def heads(self, x):
+            return ["old", *super().heads(x)]
+
+    class New(Transformer):
+        def output_heads(self, x):
+            return ["new"]
+
+    with pytest.warns(DeprecationWarning, match=r"Mixin\.heads is called output_heads now"):
+
+        class Both(Mixin, New):
+            pass
+
+    both = Both.__new__(Both)
+    assert both.output_heads(None) == both.heads(None) == ["old", "new"]
+    assert New.heads is New.output_heads

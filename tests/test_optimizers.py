@@ -1120,3 +1120,8 @@ def test_on_two_devices():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
     assert "the same" in found.stdout, found.stderr[-3000:]
+
+
+def test_the_name_of_version_0_1():
+    with pytest.warns(DeprecationWarning, match=r"Import OptimizerExtensions from bert4keras_lite"):
+        assert optimizers.Extended is optimizers.OptimizerExtensions

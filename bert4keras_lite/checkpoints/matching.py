@@ -517,12 +517,12 @@ def _unfit_numbers(checkpoint, name, dtype):
 
     The values are read only if their dtype has a wider range.
     """
-    lazy = hasattr(checkpoint, "dtype")
-    stored = np.dtype(checkpoint.dtype(name) if lazy else np.asarray(checkpoint[name]).dtype)
     dtype = np.dtype(dtype)
-    # a file with objects raises an error when it is read
-    if (stored.kind == "O" and lazy) or not _is_floating(dtype):
+    if not _is_floating(dtype):
         return None
+    lazy = hasattr(checkpoint, "dtype") and checkpoint.dtype(name).kind != "O"
+    # reading the objects of a file raises an error
+    stored = np.dtype(checkpoint.dtype(name) if lazy else np.asarray(checkpoint[name]).dtype)
     if not _is_floating(stored):
         return f"holds numbers of dtype {stored}; expected floating point numbers"
     if ml_dtypes.finfo(stored).max > ml_dtypes.finfo(dtype).max:

@@ -13,6 +13,7 @@ All counts are of updates, not of micro-batches. `extend_with_...` are aliases c
 bert4keras.
 """
 
+from ..deprecated import moved
 from .averages import EvaluateAverages
 from .bert4keras_names import (
     extend_with_exponential_moving_average,
@@ -38,6 +39,8 @@ from .extended import (
 from .loss_scale import LossScaleOptimizer
 from .schedules import PiecewiseLinear, layerwise_multipliers, linear_decay
 from .tiger import Tiger
+
+__getattr__ = moved(__name__, {"Extended": "optimizers:OptimizerExtensions"})
 
 __all__ = [
     "SGD",
