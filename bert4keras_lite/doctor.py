@@ -3,4 +3,4 @@
 from .deprecated import moved
 
 _NAMES = ("SENTENCES", "Reading", "Report", "examine")
-__getattr__ = moved(__name__, dict.fromkeys(_NAMES, "applications.doctor"))
+__getattr__ = moved(__name__, {name: f"applications.doctor.{name}" for name in _NAMES})

@@ -70,7 +70,8 @@ from .parsing import shown
 
 # a `Transformer`, and the condition that it has now: see `Transformer.conditioned`
 CONDITIONED = ContextVar("CONDITIONED", default=(None, None))
-RENAMED = {"draw": "build_graph", "heads": "output_heads"}  # name in version 0.1 -> name now
+# name in version 0.1 -> name now
+RENAMED = {"draw": "build_graph", "heads": "output_heads", "token_scores": "token_logits"}
 
 
 class Transformer:
@@ -461,12 +462,12 @@ class Transformer:
             y = self.dense("discriminator_prediction", 1)(y)
             outputs.append(self.probabilities("discriminator", c.with_discriminator, y, "sigmoid"))
         if c.with_lm:
-            outputs.append(self.probabilities("lm", c.with_lm, self.token_scores(x)))
+            outputs.append(self.probabilities("lm", c.with_lm, self.token_logits(x)))
         return outputs
 
     heads = output_heads  # its name in version 0.1
 
-    def token_scores(self, x):
+    def token_logits(self, x):
         """Computes the logits of the language-model head.
 
         Args:
@@ -482,6 +483,8 @@ class Transformer:
         table = self.token_embedding if c.tie_word_embeddings else self.token_table("lm_head")
         x = table(x, reverse=True)
         return self.layer(ScaleOffset, "lm_bias", scale=False)(x) if c.lm_bias else x
+
+    token_scores = token_logits  # its name in version 0.1
 
     def probabilities(self, name, activation, logits, usual="softmax"):
         """Applies the activation of a head, in float32 also under mixed precision.

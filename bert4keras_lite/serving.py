@@ -2,6 +2,7 @@
 
 from .deprecated import moved
 
-_HOMES = dict.fromkeys(("Limits", "create_app", "load", "run"), "applications.serving")
-_HOMES |= dict.fromkeys(("attention_model", "save_tagger"), "pipelines")
-__getattr__ = moved(__name__, _HOMES)
+_SERVER = ("Limits", "create_app", "load", "run")
+_PATHS = {name: f"applications.serving.{name}" for name in _SERVER}
+_PATHS |= {name: f"pipelines.{name}" for name in ("attention_model", "save_tagger")}
+__getattr__ = moved(__name__, _PATHS)

@@ -13,6 +13,7 @@ All counts are of updates, not of micro-batches. `extend_with_...` are aliases c
 bert4keras.
 """
 
+from ..deprecated import moved
 from .averages import EvaluateAverages
 from .bert4keras_names import (
     extend_with_exponential_moving_average,
@@ -64,3 +65,5 @@ __all__ = [
     "layerwise_multipliers",
     "linear_decay",
 ]
+
+__getattr__ = moved(__name__, {"Extended": "optimizers.OptimizerExtensions"})
