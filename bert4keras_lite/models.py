@@ -1,8 +1,8 @@
 """Transformer models as Keras graphs, built from a config and a checkpoint.
 
-A family is a row of differences from BERT, and so is an application (`configs/architectures.py`). `Transformer`
-builds the graph that these two rows and the published config describe. The result is an ordinary
-functional `keras.Model`.
+A family is a row of differences from BERT, and so is an application (`configs/architectures.py`).
+`Transformer` builds the graph that these two rows and the published config describe. The result is
+an ordinary functional `keras.Model`.
 """
 
 import inspect
