@@ -63,6 +63,7 @@ ON = {
 COUNTS = {
     ("docs/reliability.md", "opens {} malformed or malicious files"): ("hostile", "CASES"),
     ("docs/reliability.md", "changes valid files of {} formats"): ("fuzz", "FORMATS"),
+    ("docs/design.md", "into {} rooms"): ("test_structure", "ROOMS"),
     ("CONTRIBUTING.md", "| {} planted defects"): ("mutants", "MUTANTS"),
 }
 # Programs that are not ours.
