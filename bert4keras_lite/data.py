@@ -131,7 +131,9 @@ def _to_arrays(x, depth):
     except ValueError as error:
         raise ValueError("inputs: the sequences are ragged in more axes than seq_dims.") from error
     if array.ndim < depth:
-        raise ValueError(f"expected a sequence of {depth} axes or more (seq_dims), got {x!r:.60}.")
+        raise ValueError(
+            f"inputs: expected a sequence of {depth} axes or more (seq_dims), got {x!r:.60}."
+        )
     return array
 
 

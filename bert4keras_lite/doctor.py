@@ -2,6 +2,7 @@
 
 from .deprecated import moved
 
-_HOMES = dict.fromkeys(("SENTENCES", "Reading", "Report", "examine"), "applications.doctor")
-__all__ = sorted(_HOMES)
-__getattr__ = moved(__name__, _HOMES)
+_NAMES = ("SENTENCES", "Reading", "Report", "examine")
+_PATHS = {name: f"applications.doctor.{name}" for name in _NAMES}
+__all__ = sorted(_PATHS)
+__getattr__ = moved(__name__, _PATHS)

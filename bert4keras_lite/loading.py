@@ -1,4 +1,8 @@
-"""Loading `.keras` files, with the `Transformer` of the model."""
+"""Loading `.keras` files, with the `Transformer` of the model.
+
+`model.save` stores what the `Transformer` was built from (`Transformer.description`) in the config
+of the token embedding; `transformer_of` rebuilds it.
+"""
 
 import re
 import zipfile

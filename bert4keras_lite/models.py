@@ -71,7 +71,8 @@ __all__ = ["Config", "EncoderDecoder", "Transformer", "build_transformer_model",
 
 # a `Transformer`, and the condition that it has now: see `Transformer.conditioned`
 CONDITIONED: ContextVar[tuple[Any, Any]] = ContextVar("CONDITIONED", default=(None, None))
-RENAMED = {"draw": "build_graph", "heads": "output_heads"}  # name in version 0.1 -> name now
+# name in version 0.1 -> name now
+RENAMED = {"draw": "build_graph", "heads": "output_heads", "token_scores": "token_logits"}
 
 
 class Transformer:
@@ -494,12 +495,12 @@ class Transformer:
             y = self.dense("discriminator_prediction", 1)(y)
             outputs.append(self.probabilities("discriminator", c.with_discriminator, y, "sigmoid"))
         if c.with_lm:
-            outputs.append(self.probabilities("lm", c.with_lm, self.token_scores(x)))
+            outputs.append(self.probabilities("lm", c.with_lm, self.token_logits(x)))
         return outputs
 
     heads = output_heads  # its name in version 0.1
 
-    def token_scores(self, x: Tensor) -> Tensor:
+    def token_logits(self, x: Tensor) -> Tensor:
         """Computes the logits of the language-model head.
 
         Args:
@@ -515,6 +516,8 @@ class Transformer:
         table = self.token_embedding if c.tie_word_embeddings else self.token_table("lm_head")
         x = table(x, reverse=True)
         return self.layer(ScaleOffset, "lm_bias", scale=False)(x) if c.lm_bias else x
+
+    token_scores = token_logits  # its name in version 0.1
 
     def probabilities(
         self, name: str, activation: Any, logits: Tensor, usual: str = "softmax"

@@ -2,7 +2,8 @@
 
 from .deprecated import moved
 
-_HOMES = dict.fromkeys(("Limits", "create_app", "load", "run"), "applications.serving")
-_HOMES |= dict.fromkeys(("attention_model", "save_tagger"), "pipelines")
-__all__ = sorted(_HOMES)
-__getattr__ = moved(__name__, _HOMES)
+_SERVER = ("Limits", "create_app", "load", "run")
+_PATHS = {name: f"applications.serving.{name}" for name in _SERVER}
+_PATHS |= {name: f"pipelines.{name}" for name in ("attention_model", "save_tagger")}
+__all__ = sorted(_PATHS)
+__getattr__ = moved(__name__, _PATHS)

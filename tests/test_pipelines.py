@@ -13,6 +13,7 @@ from bert4keras_lite import (
     fill_mask,
     load_tagger,
     load_tokenizer,
+    optimizers,
     pipelines,
     save_tagger,
     serving,
@@ -112,5 +113,9 @@ def test_import_paths_of_version_0_1():
         for name in names:
             with pytest.warns(DeprecationWarning, match=rf"Import {name} from {home.__name__}\."):
                 assert getattr(old, name) is getattr(home, name)
+    with pytest.warns(
+        DeprecationWarning, match=r"Import OptimizerExtensions from bert4keras_lite\."
+    ):
+        assert optimizers.Extended is optimizers.OptimizerExtensions
     with pytest.raises(AttributeError, match="has no attribute 'other'"):
         _ = doctor.other

@@ -137,3 +137,13 @@ def test_all_chips_have_their_source():
 def test_a_mesh_that_is_none(mesh, capsys):
     assert scaling.main(["--mesh", mesh]) == 2
     assert "DATAxMODEL" in capsys.readouterr().err
+
+
+@pytest.mark.once
+def test_the_command_of_version_0_1():
+    done = subprocess.run(
+        [sys.executable, "-m", "pretraining.scaling", "--help"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "Use python benchmarks/scaling.py." in done.stderr
+    assert "--mesh" in done.stdout

@@ -5,6 +5,7 @@ import functools
 import importlib
 import inspect
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,47 +17,8 @@ pytestmark = pytest.mark.once
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bert4keras_lite"
 FRAMEWORKS = {"keras", "tensorflow", "torch", "jax"}
-FOR_ALL = {"arguments", "parsing", "types"}  # of these, the first imports the second
-FOR_KERAS = FOR_ALL | {"backend"}  # for all but packages without a framework
-MAY_IMPORT = {
-    "models": {"checkpoints", "configs", "hub", "layers", "mappings", "weights_io"},
-    "weights_io": {
-        *("checkpoints", "configs", "files", "lora", "mappings", "shapes", "tokenizers"),
-    },
-    "losses": {"layers"},
-    "metrics": {"tokenizers"},
-    "doctor": {"deprecated"},
-    "serving": {"deprecated"},
-    "applications/doctor": {"checkpoints", "configs", "data", "models", "tokenizers"},
-    "lora": {"patterns"},
-    "loading": {
-        *("checkpoints", "claims", "configs", "files", "layers", "losses", "models"),
-        *("optimizers", "training"),
-    },
-    "applications/cli": {
-        *("checkpoints", "configs", "doctor", "files", "generation", "hub", "loading"),
-        *("mappings", "models", "pipelines", "serving", "shapes", "tokenizers"),
-    },
-    "__main__": {"applications"},
-}
-# packages without a framework: what each of them may import, besides its own modules
-LIGHT = {
-    "checkpoints": {"checksums", "files", "protobuf"},
-    "tokenizers": {"files", "hub", "protobuf"},
-    "configs": {"checkpoints", "files", "mappings"},
-}
-# other packages: the same
-PACKAGES = {
-    "layers": set(),
-    "training": {"files"},
-    "generation": {"data", "files", "layers", "loading"},
-    "pipelines": {
-        *("data", "files", "generation", "hub", "layers", "loading", "metrics", "tokenizers"),
-    },
-    "applications/serving": {
-        *("checkpoints", "generation", "hub", "models", "pipelines", "tokenizers"),
-    },
-}
+FOR_ALL = {"arguments", "parsing", "types"}
+FOR_KERAS = FOR_ALL | {"backend"}  # for all but rooms without a framework
 WITHOUT_KERAS = [
     "tokenizers",
     "checkpoints",
@@ -75,58 +37,76 @@ WITHOUT_KERAS = [
 ]
 
 
-def imports(path):
-    """Names of our own modules, and of others, that a file imports anywhere when it runs."""
-    own, other = set(), set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for_types = [
-        node
-        for block in tree.body
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in block.body
-    ]
-    for node in ast.walk(tree):
-        if node in for_types:
-            continue
-        if isinstance(node, ast.ImportFrom) and node.level:
-            parts = (node.module or "").split(".")
-            own |= {parts[0]} if parts[0] else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            other.add(node.module.split(".")[0])
-        elif isinstance(node, ast.Import):
-            other |= {alias.name.split(".")[0] for alias in node.names}
-    return own, other
+DRAWING = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
+IMPORTS = DRAWING["imports"]()
+ROOMS = DRAWING["ROOMS"] | DRAWING["GROUND"]
 
 
-def name_of(path):
-    return str(path.relative_to(PACKAGE).with_suffix(""))
+def names(text):
+    """Returns the rooms that a cell of the table lists."""
+    return {re.sub(r"\.py$|/$", "", name) for name in re.findall(r"`([\w/.]+)`", text)}
 
 
-@pytest.mark.parametrize(
-    "path", sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("applications/*.py")]), ids=name_of
-)
-def test_arrows_point_one_way(path):
-    own, other = imports(path)
-    assert own <= MAY_IMPORT.get(name_of(path), set()) | (FOR_KERAS - {path.stem})
-    assert "bert4keras_lite" not in other
+def table():
+    """Returns room -> `(what it may import, whether without a framework)`, from CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Modules")[2]
+    return {
+        room: (names(others), "no framework" in contents)
+        for files, contents, others in re.findall(
+            r"^\| (`.+) \| (.+) \| (.+) \|$", text, re.MULTILINE
+        )
+        for room in names(files)
+    }
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for name in (*LIGHT, *PACKAGES) for path in sorted(PACKAGE.glob(f"{name}/*.py"))],
-    ids=name_of,
-)
-def test_packages_know_what_they_need(path):
-    own, other = imports(path)
-    folder = name_of(path.parent)
-    shared = FOR_ALL if folder in LIGHT else FOR_KERAS
-    assert own <= {p.stem for p in path.parent.glob("*.py")} | (LIGHT | PACKAGES)[folder] | shared
-    assert folder not in LIGHT or not other & FRAMEWORKS
+TABLE = table()
+
+
+def test_every_room_is_in_the_table():
+    assert TABLE.keys() == IMPORTS.keys() - {"__init__", "__main__", "applications/__init__"}
+
+
+@pytest.mark.parametrize("room", TABLE)
+def test_arrows_point_one_way(room):
+    others, light = TABLE[room]
+    assert IMPORTS[room] & TABLE.keys() - (FOR_ALL if light else FOR_KERAS) == others - FOR_KERAS
+    assert not light or not IMPORTS[room] & FRAMEWORKS
+    assert "bert4keras_lite" not in IMPORTS[room]
+
+
+def test_the_drawing_is_that_of_the_code():
+    assert ROOMS.keys() == TABLE.keys() - {"deprecated", "doctor", "serving", "types"}
+    for room, other in DRAWING["arrows"](IMPORTS):
+        assert ROOMS[room][1] <= ROOMS[other][1], f"{room} is drawn below {other}"
+    shown = (ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8")
+    assert shown == DRAWING["drawing"](), "run python docs/rooms.py"
+
+
+def test_the_answers_of_the_design_are_in_the_code():
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    for path, name in re.findall(r"`([\w/]+\.py)`: `([\w.]+)`", design):
+        code = (PACKAGE / path).read_text(encoding="utf-8")
+        assert re.search(rf"^\s*(def|class) {name.rpartition('.')[2]}\b", code, re.MULTILINE), name
+
+
+LONGEST = {ast.FunctionDef: 100, ast.AsyncFunctionDef: 100, ast.ClassDef: 400}
+LONGER = {"create_app": "lists the routes of the server"}
+
+
+def test_functions_and_classes_are_short():
+    """Lines are counted without docstrings."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if type(node) in LONGEST and node.name not in LONGER:
+                inner = [x for x in ast.walk(node) if type(x) in LONGEST and ast.get_docstring(x)]
+                docstrings = [x.body[0] for x in inner]
+                lines = sum(x.end_lineno - x.lineno + 1 for x in docstrings)
+                assert node.end_lineno - node.lineno + 1 - lines <= LONGEST[type(node)], node.name
 
 
 def test_the_command_alone_imports_the_applications():
-    known = {name_of(path) for path in PACKAGE.rglob("*.py") if "applications" in imports(path)[0]}
-    assert known == {"__main__"}
+    above = {room for room, names in IMPORTS.items() if any("applications" in x for x in names)}
+    assert {room for room in above if "applications" not in room} == {"__main__"}
 
 
 @pytest.mark.parametrize("module", WITHOUT_KERAS)
@@ -153,7 +133,7 @@ def test_one_file_knows_what_differs_between_backends():
         called = {
             getattr(node.func, "attr", "") for node in ast.walk(tree) if isinstance(node, ast.Call)
         }
-        if "backend" in called or imports(path)[1] & (FRAMEWORKS - {"keras"}):
+        if "backend" in called or DRAWING["imports_of"](path) & (FRAMEWORKS - {"keras"}):
             asking.add(path.relative_to(PACKAGE).as_posix())
     assert asking == {"backend.py", *ASK_FOR_BACKEND}
 
@@ -191,7 +171,10 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in FILES
 }
-NAMELESS = {"bert4keras_lite.__main__", "bert4keras_lite.applications", "pretraining"}
+NAMELESS = {
+    *("bert4keras_lite.__main__", "bert4keras_lite.applications"),
+    *("pretraining", "pretraining.scaling"),
+}
 # modules whose names are imported at their first use
 DEFERRED = {
     "bert4keras_lite",
@@ -223,8 +206,9 @@ def test_every_module_lists_its_names(module):
         imported = importlib.import_module(module)
         for name, home in getattr(imported, "_HOME", {}).items():
             assert name in public_names(f"{module}.{home}")
-        for name, home in getattr(imported, "_HOMES", {}).items():
-            assert name in public_names(f"bert4keras_lite.{home}")
+        for name, path in getattr(imported, "_PATHS", {}).items():
+            home, _, new_name = path.rpartition(".")
+            assert name == new_name in public_names(f"bert4keras_lite.{home}")
 
 
 def test_types_of_names_that_are_imported_at_their_first_use():

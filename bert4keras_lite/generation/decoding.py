@@ -110,7 +110,7 @@ def decode_step(
             ops.arange(memory_bias.shape[-1])[None],
             caches,
         )
-    return transformer.token_scores(x[:, -1:] if attention_mask is None else x)
+    return transformer.token_logits(x[:, -1:] if attention_mask is None else x)
 
 
 def _attention_bias(

@@ -32,9 +32,9 @@ class AttentionBias(Layer):
     therefore attends to all of them evenly, and never gives NaN.
 
     Args:
-        attend: `"all"`: every token that is not padding (encoder); `"lm"`: in addition, no later
-            token (language model); `"unilm"`: the first segment, and in the second segment the
-            tokens up to the query (sequence-to-sequence in one stack).
+        attend: `"all"`: every token that is not padding (encoder); `"lm"`: causal, so in addition
+            no later token (language model); `"unilm"`: prefix, so the first segment, and in the
+            second segment the tokens up to the query (sequence-to-sequence in one stack).
         pad_token_id: id of the padding token; -1: there is no padding.
         segments_are_tokens: whether segment ids come from the vocabulary. If so, the padding id
             masks tokens there, too (as bert4keras does with shared segment embeddings).

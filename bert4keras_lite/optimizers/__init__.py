@@ -40,8 +40,6 @@ from .loss_scale import LossScaleOptimizer
 from .schedules import PiecewiseLinear, layerwise_multipliers, linear_decay
 from .tiger import Tiger
 
-__getattr__ = moved(__name__, {"Extended": "optimizers:OptimizerExtensions"})
-
 __all__ = [
     "SGD",
     "Adafactor",
@@ -67,3 +65,5 @@ __all__ = [
     "layerwise_multipliers",
     "linear_decay",
 ]
+
+__getattr__ = moved(__name__, {"Extended": "optimizers.OptimizerExtensions"})

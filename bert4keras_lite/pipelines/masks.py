@@ -120,7 +120,7 @@ class FillMask(Pipeline):
         # logits of the vocabulary are computed at the masks only
         positions = keras.Input((most_masks,), dtype="int32", name="places")
         states = ops.take_along_axis(states, ops.expand_dims(positions, -1), axis=1)
-        logits = transformer.token_scores(states)
+        logits = transformer.token_logits(states)
         probs = keras.layers.Softmax(dtype="float32")(logits)
         filled = keras.Model([*transformer.inputs, positions], probs)
         super().__init__(filled, tokenizer, longest_of(transformer), c.filler)

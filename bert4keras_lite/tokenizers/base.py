@@ -135,8 +135,8 @@ def locate(text, words):
 class TokenizerBase(ABC):
     """Base class of all tokenizers: special tokens, truncation, pairs, batches.
 
-    A subclass implements `_tokenize`, `_encode_with_offsets`, `token_to_id`, `id_to_token`,
-    `decode` and `_save_vocabulary`. It calls `_set_special_ids` once its vocabulary is set, and
+    A subclass implements `_tokenize`, `_spans`, `token_to_id`, `id_to_token`, `decode` and
+    `_save_vocabulary`. It calls `_set_special_ids` once its vocabulary is set, and
     splits a text with `_parts` before it tokenizes it.
 
     Args:
@@ -407,9 +407,17 @@ class TokenizerBase(ABC):
         """Returns the ids of a text, without start and end token."""
         return self.tokens_to_ids(self._translated(text))
 
-    @abstractmethod
     def _encode_with_offsets(self, text):
-        """Returns `(ids, offsets)` of a text; `offsets` holds `(start, end)` of each token."""
+        """Returns `(ids, offsets)` of a text; `offsets` holds `(start, end)` of each token.
+
+        A subclass implements `_spans`, which returns the offsets of a text without added tokens.
+        `Tokenizer` overrides this to compute ids and offsets in one pass.
+        """
+        offsets = []
+        for start, end, added in self._parts(text):
+            spans = [(0, end - start)] if added else self._spans(text[start:end])
+            offsets += [(start + i, start + j) for i, j in spans]
+        return self._encode(text), offsets
 
     def _sequence(self, text, return_offsets):
         """Returns `[ids]` or `[ids, offsets]` of a text or a list of tokens."""

@@ -237,13 +237,6 @@ class ByteBPETokenizer(DictTokenizer):
                 ids += chain.from_iterable(map(self._word_ids.__getitem__, words))
         return ids
 
-    def _encode_with_offsets(self, text):
-        offsets = []
-        for start, end, added in self._parts(text):
-            spans = [(0, end - start)] if added else self._spans(text[start:end])
-            offsets += [(start + i, start + j) for i, j in spans]
-        return self._encode(text), offsets
-
     def _spans(self, text):
         """Returns `(start, end)` of each token of a text without added tokens."""
         words, spans = self._words(text), []

@@ -354,13 +354,6 @@ class SpTokenizer(TokenizerBase):
         rows = self._call("encode_as_ids", [self._prepared(text) for text in texts])
         return [[[*self._start_ids, *ids, *self._end_ids]] for ids in rows]
 
-    def _encode_with_offsets(self, text):
-        offsets = []
-        for start, end, added in self._parts(text):
-            spans = [(0, end - start)] if added else self._spans(text[start:end])
-            offsets += [(start + i, start + j) for i, j in spans]
-        return self._encode(text), offsets
-
     def _spans(self, text):
         """Returns `(start, end)` of each token of a text without added tokens."""
         prepared = self._prepared(text)
