@@ -366,13 +366,35 @@ CLUE = [
 
 @needs_real_data
 @pytest.mark.parametrize("name", CLUE)
-def test_reading_clue(quick, checkpoint, name):
-    data = quick.data_of(name, checkpoint=checkpoint(), data=REAL / "dataclue" / "raw_tnews")
-    sizes = {split: len(rows) for split, rows in data["samples"].items()}
-    assert sizes == {"train": 10000, "valid": 2000, "test": 2000}
-    assert len(data["names"]) == 15
-    for text, label in data["samples"]["train"]:
-        assert isinstance(text, str) and 0 <= label < 15
+@pytest.mark.parametrize(
+    ("folder", "sizes"), [("raw_iflytek", (2000, 2000, 119)), ("raw_tnews", (10000, 2000, 15))]
+)
+def test_reading_clue(quick, checkpoint, name, folder, sizes):
+    data = quick.data_of(name, checkpoint=checkpoint(), data=REAL / "dataclue" / folder)
+    train, test = data["samples"]["train"], data["samples"]["test"]
+    assert (len(train), len(test), len(data["names"])) == sizes
+    for text, label in train + test:
+        assert isinstance(text, str) and 0 <= label < sizes[-1]
+
+
+@pytest.mark.parametrize("name", CLUE)
+def test_clue_is_learned_from_the_first_file_and_tested_on_the_last(
+    quick, checkpoint, tmp_path, name
+):
+    shutil.copy(DATA / "apps/labels.json", tmp_path)
+    lines = (DATA / "apps/train.json").read_text(encoding="utf-8").splitlines(keepends=True)
+
+    def sizes():
+        samples = quick.data_of(name, checkpoint=checkpoint(), data=tmp_path)["samples"]
+        return len(samples["train"]), len(samples["test"])
+
+    for size, split in enumerate(("test_public", "dev", "train"), 1):
+        (tmp_path / f"{split}.json").write_text("".join(lines[:size]), encoding="utf-8")
+        if size > 1:
+            assert sizes() == (size, 1)
+            continue
+        with pytest.raises(SystemExit, match="expected two or more of train, dev and test_public"):
+            sizes()
 
 
 @needs_real_data
