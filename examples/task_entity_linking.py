@@ -160,12 +160,8 @@ bert = build_transformer_model(
     args.checkpoint, layer_norm_cond=condition, additional_input_layers=condition, dropout_rate=0.1
 )
 size = bert.output.shape[-1]
-shapes = {
-    "ids": args.maxlen,
-    "pair_ids": args.maxpair,
-    "pair_segments": args.maxpair,
-    "positions": 2,
-}
+shapes = {"ids": args.maxlen, "positions": 2}
+shapes |= dict.fromkeys(("pair_ids", "pair_segments"), args.maxpair)
 inputs = {name: keras.Input((n,), dtype="int32", name=name) for name, n in shapes.items()}
 inputs["name_features"] = keras.Input((args.maxlen, known.NAME_FEATURES), name="name_features")
 inputs["pair_features"] = keras.Input((known.FEATURES,), name="pair_features")
