@@ -5,8 +5,8 @@
 The contribution of a token is its vector times the mean gradient of the score with respect to it, over
 `steps` points between zero and the vector. The contributions of all tokens add up to the difference
 between the scores of the text and of zero vectors, up to the error of the sum (Sundararajan et al.,
-arXiv 1703.01365, equations 1 and 3). The classifier is fine-tuned first, or loaded if
-task_sentiment_classification.py has saved it.
+arXiv 1703.01365, equations 1 and 3). The classifier is fine-tuned first; that of tiny-zh is loaded
+if task_sentiment_classification.py has saved it.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships
