@@ -24,7 +24,7 @@ LARGEST = 2000  # bits of a numerator or denominator
 
 
 class NotArithmetic(ValueError):
-    """The text is no expression, or its value is not defined, or too large."""
+    """The text is not an expression, or its value is not defined, or too large."""
 
 
 def value(expression):
@@ -46,10 +46,10 @@ def value(expression):
     if len(expression) > LONGEST:
         raise NotArithmetic(f"{len(expression)} characters; at most {LONGEST} are read")
     reader = Reader(expression.removeprefix("x="))
-    found = reader.sum(0)
+    result = reader.sum(0)
     if reader.next is not None:
         raise NotArithmetic(f"{expression!r}: did not expect {reader.next!r}")
-    return found
+    return result
 
 
 class Reader:
@@ -77,9 +77,9 @@ class Reader:
     def take(self, *signs):
         """The next token, if it is one of the signs."""
         if self.next in signs and isinstance(self.next, str):
-            found = self.next
+            sign = self.next
             self.advance()
-            return found
+            return sign
         return None
 
     def sum(self, depth):
@@ -105,22 +105,22 @@ class Reader:
         return raised(base, self.power(depth + 1)) if self.take("**", "^") else base
 
     def postfix(self, depth):
-        found = self.atom(depth)
+        number = self.atom(depth)
         while self.take("%"):
-            found = checked(found / 100)
-        return found
+            number = checked(number / 100)
+        return number
 
     def atom(self, depth):
         if self.take("("):
-            found = self.sum(depth + 1)
+            result = self.sum(depth + 1)
             if not self.take(")"):
                 raise NotArithmetic(f"{self.text!r}: a parenthesis is not closed")
-            return found
-        found = self.next
-        if not isinstance(found, Fraction):
-            raise NotArithmetic(f"{self.text!r}: expected a number, found {found or 'the end'!r}")
+            return result
+        number = self.next
+        if not isinstance(number, Fraction):
+            raise NotArithmetic(f"{self.text!r}: expected a number, got {number or 'the end'!r}")
         self.advance()
-        return found
+        return number
 
 
 def divide(x, y):
@@ -134,7 +134,7 @@ def raised(base, exponent):
     bits = max(base.numerator.bit_length(), base.denominator.bit_length())
     if exponent.denominator != 1 or bits * abs(exponent) > LARGEST:
         raise NotArithmetic(
-            f"the exponent {float_or_huge(exponent)} is no whole number, or too large"
+            f"the exponent {float_or_huge(exponent)} is not a whole number, or too large"
         )
     if not base and exponent < 0:
         raise NotArithmetic("division by zero")

@@ -33,10 +33,10 @@ model = build_transformer_model(checkpoint, with_lm="linear")
 answers = generate_text(
     model, tokenizer, texts, max_new_tokens=20, num_beams=4, num_return_sequences=3
 )
-for text, found in zip(texts, answers, strict=True):
+for text, beams in zip(texts, answers, strict=True):
     print(text)
-    for one in found:
-        print(f"  {one.score:6.2f}  {one.text}")
+    for beam in beams:
+        print(f"  {beam.score:6.2f}  {beam.text}")
 
 # the same, but only these can be generated
 names = ["巴黎", "伦敦", "东京", "罗马"]
@@ -44,7 +44,7 @@ names = ["巴黎", "伦敦", "东京", "罗马"]
 answers = [f"{gap}{name}" if args.checkpoint else name for name in names]
 rows = [tokenizer.encode(text)[0] for text in answers]
 trie = Trie([row if tokenizer.token_start is None else row[1:] for row in rows])
-found = generate_text(
+beams = generate_text(
     model,
     tokenizer,
     f"法国的首都是{gap}",
@@ -54,5 +54,5 @@ found = generate_text(
     allowed_tokens=trie,
 )
 print(f"法国的首都是{gap} ({'、'.join(names)})")
-for one in found:
-    print(f"  {one.score:6.2f}  {one.text}")
+for beam in beams:
+    print(f"  {beam.score:6.2f}  {beam.text}")

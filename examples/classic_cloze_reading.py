@@ -63,10 +63,10 @@ def read_file(path):
 
 def read_cloze(directory, split):
     """The samples of a split."""
-    found = sorted(Path(directory).rglob(f"*{split}.doc_query"))
-    if not found:
+    paths = sorted(Path(directory).rglob(f"*{split}.doc_query"))
+    if not paths:
         raise SystemExit(f"{directory}: no file *{split}.doc_query in it or below it.")
-    return [sample for path in found for sample in read_file(path)]
+    return [sample for path in paths for sample in read_file(path)]
 
 
 def around(passage, maxlen):
@@ -77,18 +77,20 @@ def around(passage, maxlen):
 
 def collate(samples, length):
     """The ids of both sides, and the target attention at each position."""
-    ids_of, found = [], []
+    ids_of, is_answer = [], []
     for sides, answer in samples:
         ids_of.append([[ids.get(word, 1) for word in side] for side in sides])
-        found.append([[word == answer for word in side] for side in sides])
+        is_answer.append([[word == answer for word in side] for side in sides])
     # an empty side is one unknown word
     inputs = [
         sequence_padding([i or [1] for i in side], length) for side in zip(*ids_of, strict=True)
     ]
-    found = [sequence_padding(side, length, dtype="float32") for side in zip(*found, strict=True)]
-    found = np.concatenate(found, axis=1)
-    shares = found / np.maximum(found.sum(axis=1, keepdims=True), 1)
-    return tuple(side.astype("int32") for side in inputs), shares
+    is_answer = [
+        sequence_padding(side, length, dtype="float32") for side in zip(*is_answer, strict=True)
+    ]
+    is_answer = np.concatenate(is_answer, axis=1)
+    probs = is_answer / np.maximum(is_answer.sum(axis=1, keepdims=True), 1)
+    return tuple(side.astype("int32") for side in inputs), probs
 
 
 def batches(split, **options):
@@ -111,14 +113,14 @@ def batches(split, **options):
 
 
 def build(size):
-    """From the two sides to the scores of their places, -1e9 at the padding."""
+    """From the two sides to the attention scores of their words, -1e9 at the padding."""
     embed = keras.layers.Embedding(len(ids) + 2, size, mask_zero=True)
     dropout = keras.layers.Dropout(0.3)
     first = keras.layers.Bidirectional(keras.layers.LSTM(size, return_sequences=True))
     second = keras.layers.Bidirectional(
         keras.layers.LSTM(size, return_sequences=True, return_state=True)
     )
-    inputs = [keras.Input((None,), dtype="int32", name=name) for name in ("before", "behind")]
+    inputs = [keras.Input((None,), dtype="int32", name=name) for name in ("before", "after")]
     states, last = [], []
     for side in inputs:
         x, forward, _, backward, _ = second(first(dropout(embed(side))))
@@ -126,8 +128,8 @@ def build(size):
         last.append(ops.concatenate([forward, backward], axis=-1))
     question = (last[0] + last[1]) / 2
     scores = ops.einsum("bld,bd->bl", ops.concatenate(states, axis=1), question)
-    visible = ops.not_equal(ops.concatenate(inputs, axis=1), 0)
-    return keras.Model(inputs, ops.where(visible, scores, -1e9))
+    is_word = ops.not_equal(ops.concatenate(inputs, axis=1), 0)
+    return keras.Model(inputs, ops.where(is_word, scores, -1e9))
 
 
 def candidates(scores, sides):

@@ -72,8 +72,8 @@ class Windows(keras.utils.PyDataset):
     def __init__(self, bag):
         super().__init__()
         self.bag, self.size = bag, None
-        chances = frequency**0.75
-        self.chances = np.cumsum(chances / chances.sum())
+        probs = frequency**0.75
+        self.probs = np.cumsum(probs / probs.sum())
         self.on_epoch_end()
 
     def on_epoch_end(self):
@@ -89,11 +89,11 @@ class Windows(keras.utils.PyDataset):
             around[:-step, 2 * step - 2] = words[step:] * (near & (width[:-step] >= step))
             around[step:, 2 * step - 1] = words[:-step] * (near & (width[step:] >= step))
         if self.bag:
-            there = (words != 0) & around.any(axis=1)
-            self.given, self.right = around[there], words[there]
+            kept = (words != 0) & around.any(axis=1)
+            self.given, self.right = around[kept], words[kept]
         else:
-            places, columns = np.nonzero(around * (words != 0)[:, None])
-            self.given, self.right = words[places][:, None], around[places, columns]
+            rows, columns = np.nonzero(around * (words != 0)[:, None])
+            self.given, self.right = words[rows][:, None], around[rows, columns]
         # as many batches in each epoch as in the first: Keras counts them once
         if self.size is None:
             self.size = max(1, len(self.right) // args.batch_size) * args.batch_size
@@ -105,9 +105,9 @@ class Windows(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         rows = slice(index * args.batch_size, (index + 1) * args.batch_size)
-        drawn = np.searchsorted(self.chances, np.random.random((args.batch_size, args.negative)))
+        drawn = np.searchsorted(self.probs, np.random.random((args.batch_size, args.negative)))
         candidates = np.column_stack([self.right[rows], drawn]).astype("int32")
-        # a word that was drawn for itself is no wrong one
+        # a word that was drawn for itself is not a wrong one
         counted = np.pad(drawn != candidates[:, :1], [(0, 0), (1, 0)], constant_values=True)
         right = np.zeros(candidates.shape, "float32")
         right[:, 0] = 1
@@ -126,8 +126,8 @@ def word2vec(bag, epochs):
     small = keras.initializers.RandomUniform(-0.5 / args.size, 0.5 / args.size)
     table = keras.layers.Embedding(len(ids) + 1, args.size, embeddings_initializer=small)
     other = keras.layers.Embedding(len(ids) + 1, args.size, embeddings_initializer="zeros")
-    there = ops.expand_dims(ops.cast(ops.not_equal(given, 0), "float32"), -1)
-    mean = ops.sum(table(given) * there, axis=1) / ops.sum(there, axis=1)
+    is_word = ops.expand_dims(ops.cast(ops.not_equal(given, 0), "float32"), -1)
+    mean = ops.sum(table(given) * is_word, axis=1) / ops.sum(is_word, axis=1)
     scores = ops.einsum("bd,bcd->bc", mean, other(candidates))
     model = keras.Model([given, candidates], ops.expand_dims(scores, -1))
     model.compile(
@@ -216,8 +216,8 @@ for (name, epochs), train in runs.items():
 for name, table in vectors.items():
     print(f"\n{name}")
     for word in (word for word in args.word if word in ids):
-        found = neighbours(table, word, known)
-        print("   ", word, " ".join(f"{other} {alike:.2f}" for other, alike in found), sep="  ")
+        nearest = neighbours(table, word, known)
+        print("   ", word, " ".join(f"{other} {alike:.2f}" for other, alike in nearest), sep="  ")
 chance = np.mean([len(kind) - 1 for kind in kinds for _ in kind])
 chance /= sum(map(len, kinds)) - 1
 print(f"\nneighbours of the same kind (by chance {chance:.2f}), words of the text a second")

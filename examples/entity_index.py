@@ -31,14 +31,14 @@ class Index:
 
     def matches(self, text):
         """The names in a text, `[(start, end), ...]`: left to right, the longest at each place."""
-        text, start, found = text.lower(), 0, []
+        text, start, matches = text.lower(), 0, []
         while start < len(text):
             ends = range(min(len(text), start + self.longest), start + 1, -1)
             end = next((end for end in ends if text[start:end] in self.owners), None)
             if end:
-                found.append((start, end))
+                matches.append((start, end))
             start = end or start + 1
-        return found
+        return matches
 
     def candidates(self, name, count):
         """At most `count` entries: of this name, then of those that share most pairs with it."""
@@ -67,10 +67,11 @@ class Knowledge:
         self.entries = {entry["id"]: entry for entry in entries}
         self.index, self.most = Index(entries), most
         self.meant = defaultdict(Counter)  # name -> how often it meant an entry
-        self.there = Counter()  # name -> how often it was in a text
+        self.occurrences = Counter()  # name -> how often it was in a text
         for text, mentions in samples:
             spans = {(start, end): number for start, end, number in mentions}
-            self.there.update(text[a:b].lower() for a, b in {*spans, *self.index.matches(text)})
+            names = {*spans, *self.index.matches(text)}
+            self.occurrences.update(text[a:b].lower() for a, b in names)
             for (start, end), number in spans.items():
                 self.meant[text[start:end].lower()][number] += 1
 
@@ -86,8 +87,8 @@ class Knowledge:
             name = text[start:end].lower()
             times = self.meant[name].total() if name in self.meant else 0
             times -= (start, end) in spans
-            there = self.there[name] - (true is not None)
-            yield start, end, (times + 0.5) / (there + 1)
+            total = self.occurrences[name] - (true is not None)
+            yield start, end, (times + 0.5) / (total + 1)
 
     def candidates(self, name):
         return self.index.candidates(name, self.most)

@@ -8,7 +8,7 @@ FONT = "'PingFang SC','Microsoft YaHei','Noto Sans CJK SC','Source Han Sans SC',
 COLOURS = ["#9aa0a6", "#1f77b4", "#d62728", "#2ca02c"]
 
 
-def said(x, y, text, size=15, anchor="start", fill="#202124"):
+def svg_text(x, y, text, size=15, anchor="start", fill="#202124"):
     """A text whose foot is at (x, y)."""
     place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{fill}"'
     return f"<text {place}>{escape(str(text))}</text>"
@@ -41,10 +41,12 @@ def cells(x, y, marks, size=30):
         parts.append(
             f'<rect x="{x}" y="{y}" width="{width - 2}" height="{size}" rx="3" fill="{colour}"/>'
         )
-        parts.append(said(x + width / 2 - 1, y + 0.73 * size, text, 0.67 * size, "middle"))
+        parts.append(svg_text(x + width / 2 - 1, y + 0.73 * size, text, 0.67 * size, "middle"))
         if below:
             parts.append(
-                said(x + width / 2 - 1, y + 1.45 * size, below, 0.45 * size, "middle", "#80868b")
+                svg_text(
+                    x + width / 2 - 1, y + 1.45 * size, below, 0.45 * size, "middle", "#80868b"
+                )
             )
         x += width
     return "\n".join(parts), x
@@ -57,7 +59,7 @@ def curves(x, y, width, height, lines, title, label, low=0.0, high=1.0):
         x, y, width, height: of the frame, without what stands around it.
         lines: name -> list of (x, y).
         title, label: what stands above, and below.
-        low, high: of the vertical axis, as shares that are shown in per cent.
+        low, high: of the vertical axis, as fractions, shown in per cent.
     """
     every = [point for points in lines.values() for point in points]
     first, last = min(p[0] for p in every), max(p[0] for p in every)
@@ -67,14 +69,14 @@ def curves(x, y, width, height, lines, title, label, low=0.0, high=1.0):
         up = (point[1] - low) / (high - low)
         return x + width * right, y + height * (1 - up)
 
-    parts = [said(x, y - 14, title, 17), said(x + width, y + height + 22, label, 13, "end")]
+    parts = [svg_text(x, y - 14, title, 17), svg_text(x + width, y + height + 22, label, 13, "end")]
     for i in range(5):
         value = low + (high - low) * i / 4
         _, at = place((first, value))
         parts.append(
             f'<line x1="{x}" x2="{x + width}" y1="{at:.1f}" y2="{at:.1f}" stroke="#e8eaed"/>'
         )
-        parts.append(said(x - 8, at + 5, f"{value:.0%}", 12, "end", "#80868b"))
+        parts.append(svg_text(x - 8, at + 5, f"{value:.0%}", 12, "end", "#80868b"))
     ends = sorted(
         ((place(points[-1])[1], name, i) for i, (name, points) in enumerate(lines.items())),
     )
@@ -87,7 +89,7 @@ def curves(x, y, width, height, lines, title, label, low=0.0, high=1.0):
         )
         free = max(at, free + 18)  # names do not lie upon each other
         value = lines[name][-1][1]
-        parts.append(said(x + width + 8, free + 5, f"{name} {value:.0%}", 14, fill=colour))
+        parts.append(svg_text(x + width + 8, free + 5, f"{name} {value:.0%}", 14, fill=colour))
     return "\n".join(parts)
 
 

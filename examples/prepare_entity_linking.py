@@ -113,11 +113,11 @@ def read_ccks(directory):
 
     def sample(row):
         text, mentions = row["text"], []
-        for found in row["mention_data"]:
-            mention, start, number = found["mention"], int(found["offset"]), found["kb_id"]
-            there = text[start : start + len(mention)]
-            if not mention or start < 0 or there.lower() != mention.lower():
-                raise ValueError(f"at offset {start} is not {mention!r} but {there!r}")
+        for entity in row["mention_data"]:
+            mention, start, number = entity["mention"], int(entity["offset"]), entity["kb_id"]
+            name = text[start : start + len(mention)]
+            if not mention or start < 0 or name.lower() != mention.lower():
+                raise ValueError(f"at offset {start} is not {mention!r} but {name!r}")
             if number != "NIL" and number not in entries:
                 raise ValueError(f"kb_id {number} is not in kb_data")
             if number != "NIL":
@@ -165,7 +165,7 @@ def read_nlpcc(directory):
 
 def read_tagged(path):
     """(question, triple) of lines `<question id=1> TAB text`, `<triple id=1> TAB triple`."""
-    found, asked = [], None
+    questions, asked = [], None
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         tag, _, text = line.rstrip("\r").partition("\t")
         try:
@@ -174,16 +174,16 @@ def read_tagged(path):
             elif tag.startswith("<triple"):
                 if asked is None:
                     raise ValueError("a triple without a question before it")
-                found.append((asked, triple(text)))
+                questions.append((asked, triple(text)))
                 asked = None
             elif not tag.startswith("<answer") and tag.strip("= \r"):
                 raise ValueError("an unknown tag")
         except ValueError as error:
             raise SystemExit(
                 f"{path}, line {number}: expected <question id=N>, <triple id=N> or <answer id=N>, "
-                f"and a tab behind it; {error}: {line[:80]!r}"
+                f"and a tab after it; {error}: {line[:80]!r}"
             ) from None
-    return found
+    return questions
 
 
 def triple(text):
@@ -196,15 +196,15 @@ def triple(text):
 
 def from_questions(samples):
     """Entries of all triples, and in each question the mention of its entity."""
-    facts, found, lost = {}, {}, 0
+    facts, linked, lost = {}, {}, 0
     for split, rows in samples.items():
-        found[split] = []
+        linked[split] = []
         for question, (entity, relation, value) in rows:
             span = mention_of(name_of(entity), question) if entity else None
             if entity:
                 facts.setdefault(entity.lower(), (entity, []))[1].append((relation, value))
             if span:
-                found[split].append((question, [(*span, entity.lower())]))
+                linked[split].append((question, [(*span, entity.lower())]))
             lost += span is None
     total = sum(map(len, samples.values()))
     print(f"{lost} of {total} questions left out: they have nothing of their entity's name")
@@ -212,7 +212,7 @@ def from_questions(samples):
         entry(number, [name_of(entity), entity], [("名称", entity), *known])
         for number, (entity, known) in facts.items()
     ]
-    return entries, found
+    return entries, linked
 
 
 def name_of(entity):

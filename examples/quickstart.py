@@ -3,7 +3,7 @@
     make quickstart
     make quickstart CHECKPOINT=/path/to/chinese_L-12_H-768_A-12 DATA=/path/to/reviews
 
-Loads tiny-zh, which comes with the toolkit, fills in masks, fine-tunes a classifier beside one that
+Loads tiny-zh, which comes with the toolkit, fills in masks, fine-tunes a classifier, next to one that
 starts from random weights, saves, reloads, predicts. Then tiny-zh reads on for half a minute and
 learns the task again. The picture of all this is examples/output/quickstart.svg.
 """
@@ -50,9 +50,9 @@ model = build_transformer_model(checkpoint, with_mlm=True)
 def fill(texts):
     """What the model expects at the [MASK] of each text: probabilities `(texts, vocabulary)`."""
     token_ids, segment_ids = tokenizer.encode_batch(texts)
-    places = np.argmax(token_ids == tokenizer.token_mask_id, axis=1)
+    positions = np.argmax(token_ids == tokenizer.token_mask_id, axis=1)
     probabilities = model.predict([token_ids, segment_ids], verbose=0)
-    return probabilities[np.arange(len(texts)), places]
+    return probabilities[np.arange(len(texts)), positions]
 
 
 texts = [
@@ -72,9 +72,9 @@ for text in [
     "公民的合法权益受法律保护，任何人不得侵犯。",
 ]:
     rows = fill([f"{text[:i]}[MASK]{text[i + 1 :]}" for i in range(len(text))])
-    chances = rows[np.arange(len(text)), tokenizer.tokens_to_ids(list(text))]
+    probs = rows[np.arange(len(text)), tokenizer.tokens_to_ids(list(text))]
     guesses = tokenizer.ids_to_tokens(rows.argmax(axis=1))
-    lines.append(list(zip(text, chances, guesses, strict=True)))
+    lines.append(list(zip(text, probs, guesses, strict=True)))
 
 headline("2. Fine-tuning: is a review positive or negative?")
 
@@ -88,7 +88,7 @@ def batches(split, **options):
 
 def fine_tune(bert):
     """A model with two logits on a BERT's mean vector, trained; and its test accuracies."""
-    x = keras.layers.GlobalAveragePooling1D()(bert.output)  # over the tokens that are no padding
+    x = keras.layers.GlobalAveragePooling1D()(bert.output)  # over the tokens, without padding
     x = keras.layers.Dropout(0.1)(x)
     model = keras.Model(bert.inputs, keras.layers.Dense(2, name="classifier")(x))
     model.compile(
@@ -157,14 +157,14 @@ for way, points in curves.items():
 title = (
     f"{name}: each character hidden in turn. Green: it is found; below, what was expected instead"
 )
-parts = [pictures.said(30, 36, title, 17)]
+parts = [pictures.svg_text(30, 36, title, 17)]
 for row, line in enumerate(lines):
     marks = [
         (text, pictures.green(chance), guess if guess != text else "")
         for text, chance, guess in line
     ]
     parts.append(pictures.cells(30, 55 + 56 * row, marks)[0])
-title = "Reviews: accuracy on 400 of them, after each epoch"
+title = f"Reviews: accuracy on {len(test.data)} of them, after each epoch"
 parts.append(pictures.curves(70, 270, 250, 180, curves, title, "epochs of fine-tuning", low=0.4))
 if reading:
     title = "Reading on: hidden characters found"

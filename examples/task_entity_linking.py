@@ -69,9 +69,9 @@ def text_inputs(text, true=None):
     ids, _, offsets = tokenizer.encode(text, maxlen=args.maxlen, return_offsets=True)
     features = np.zeros((args.maxlen, known.NAME_FEATURES), "float32")
     for start, end, share in known.names(text, true):
-        for first, behind, _ in token_spans({(start, end, "")}, offsets):
-            features[first, 0] = features[behind - 1, 1] = 1  # begins, ends
-            features[first:behind, 2:] = 1, share
+        for first, after, _ in token_spans({(start, end, "")}, offsets):
+            features[first, 0] = features[after - 1, 1] = 1  # begins, ends
+            features[first:after, 2:] = 1, share
     return ids, offsets, features
 
 
@@ -101,17 +101,17 @@ def mark_inputs(texts):
 
 def training_batch(rows, _):
     """Texts, each with one of its mentions and a candidate, in half of them the right one."""
-    texts, places, pairs, fits = [], [], [], []
+    texts, positions, pairs, fits = [], [], [], []
     ends = np.full((len(rows), args.maxlen, 2), -1.0, "float32")
     for i, (text, mentions, chosen) in enumerate(rows):
         texts.append(text_inputs(text, mentions))
         offsets = texts[-1][1]
         spans = token_spans({*mentions}, offsets)
         ends[i, : len(offsets)] = 0
-        for first, behind, _ in spans:
-            ends[i, [first, behind - 1], [0, 1]] = 1
+        for first, after, _ in spans:
+            ends[i, [first, after - 1], [0, 1]] = 1
         start, end, number = chosen
-        places += [(first, behind - 1) for first, behind, _ in token_spans({chosen}, offsets)]
+        positions += [(first, after - 1) for first, after, _ in token_spans({chosen}, offsets)]
         candidate = number
         if np.random.random() < 0.5:
             others = [other for other in known.candidates(text[start:end]) if other != number]
@@ -119,7 +119,7 @@ def training_batch(rows, _):
             candidate = others[np.random.randint(len(others))]
         fits.append(candidate == number)
         pairs.append(pair_inputs(text, start, end, candidate, number))
-    inputs = mark_inputs(texts) | link_inputs(pairs) | {"places": np.array(places, "int32")}
+    inputs = mark_inputs(texts) | link_inputs(pairs) | {"positions": np.array(positions, "int32")}
     return inputs, {"ends": ends, "fits": np.array(fits, "float32")[:, None]}
 
 
@@ -161,7 +161,8 @@ bert = build_transformer_model(
     args.checkpoint, layer_norm_cond=condition, additional_input_layers=condition, dropout_rate=0.1
 )
 size = bert.output.shape[-1]
-shapes = {"ids": args.maxlen, "pair_ids": args.maxpair, "pair_segments": args.maxpair, "places": 2}
+shapes = {"ids": args.maxlen, "positions": 2}
+shapes |= dict.fromkeys(("pair_ids", "pair_segments"), args.maxpair)
 inputs = {name: keras.Input((n,), dtype="int32", name=name) for name, n in shapes.items()}
 inputs["name_features"] = keras.Input((args.maxlen, known.NAME_FEATURES), name="name_features")
 inputs["pair_features"] = keras.Input((known.FEATURES,), name="pair_features")
@@ -170,21 +171,21 @@ states = keras.Input((args.maxlen, size), name="states")
 # the text alone: no mention is asked about
 nothing = ops.tile(ops.zeros_like(inputs["name_features"][:, 0, :1]), (1, CONDITION))
 seen = bert([inputs["ids"], ops.zeros_like(inputs["ids"]), nothing])
-rare = keras.initializers.Constant(-3.0)  # most tokens are no ends
+rare = keras.initializers.Constant(-3.0)  # most tokens are not ends
 mark = keras.layers.Dense(2, name="marks", bias_initializer=rare)
 ends = mark(ops.concatenate([seen, inputs["name_features"]], axis=-1))
 marker = keras.Model({name: inputs[name] for name in ("ids", "name_features")}, [seen, ends])
 
 # a mention, and a candidate
 vector = keras.layers.Dense(CONDITION, activation="tanh", name="mention_vector")
-both_ends = ops.take_along_axis(states, inputs["places"][:, :, None], axis=1)
+both_ends = ops.take_along_axis(states, inputs["positions"][:, :, None], axis=1)
 mention = vector(ops.reshape(both_ends, (-1, 2 * size)))
 read = bert([inputs["pair_ids"], inputs["pair_segments"], mention])
 x = keras.layers.Dropout(0.1)(compared(read, inputs["pair_ids"], inputs["pair_segments"]))
 x = ops.concatenate([x, inputs["pair_features"]], axis=-1)
 x = keras.layers.Dense(64, activation="gelu", name="weighed")(x)
 fits = keras.layers.Dense(1, name="fits")(x)
-names = ("places", "pair_ids", "pair_segments", "pair_features")
+names = ("positions", "pair_ids", "pair_segments", "pair_features")
 linker = keras.Model({name: inputs[name] for name in names} | {"states": states}, fits)
 
 # both, to train
@@ -206,24 +207,24 @@ def filled(rows):
 
 def read_texts(texts):
     """For each text its token vectors, and its mentions `(start, end)` in tokens and characters."""
-    found = []
+    rows_of_texts = []
     for chunk in chunks([(text, text_inputs(text)) for text in texts]):
         rows = filled([row for _, row in chunk])
         vectors, scores = marker.predict_on_batch(mark_inputs(rows))
         for (text, (_, offsets, _)), states, marks in zip(chunk, vectors, scores, strict=False):
-            found.append((text, offsets, states, spans(marks[: len(offsets)] > 0, offsets)))
-    return found
+            rows_of_texts.append((text, offsets, states, spans(marks[: len(offsets)] > 0, offsets)))
+    return rows_of_texts
 
 
 def spans(marks, offsets):
     """Each begin with the nearest end from there on; mentions do not overlap."""
-    found, behind = set(), 0
+    mentions, after = set(), 0
     for start in np.flatnonzero(marks[:, 0]):
         lasts = np.flatnonzero(marks[start:, 1])
-        if start >= behind and len(lasts) and offsets[start][1]:
-            behind = int(start + lasts[0] + 1)
-            found.add((int(start), behind, ""))
-    return {(start, end) for start, end, _ in character_spans(found, offsets) if end > start}
+        if start >= after and len(lasts) and offsets[start][1]:
+            after = int(start + lasts[0] + 1)
+            mentions.add((int(start), after, ""))
+    return {(start, end) for start, end, _ in character_spans(mentions, offsets) if end > start}
 
 
 def link(read, mentions):
@@ -234,17 +235,17 @@ def link(read, mentions):
         mentions: for each text the mentions, `(start, end)` in characters.
     """
     rows = []
-    for i, ((text, offsets, states, _), found) in enumerate(zip(read, mentions, strict=True)):
-        for first, behind, (start, end) in [
-            (*span, at) for at in found for *span, _ in token_spans({(*at, "")}, offsets)
+    for i, ((text, offsets, states, _), spans) in enumerate(zip(read, mentions, strict=True)):
+        for first, after, (start, end) in [
+            (*tokens, span) for span in spans for *tokens, _ in token_spans({(*span, "")}, offsets)
         ]:
             for number in known.candidates(text[start:end]):
                 pair = pair_inputs(text, start, end, number)
-                rows.append(((i, start, end, number), states, (first, behind - 1), pair))
+                rows.append(((i, start, end, number), states, (first, after - 1), pair))
     best = {}
     for chunk in chunks(rows):
-        _, states, places, pairs = zip(*filled(chunk), strict=True)
-        batch = {"states": np.stack(states), "places": np.array(places, "int32")}
+        _, states, positions, pairs = zip(*filled(chunk), strict=True)
+        batch = {"states": np.stack(states), "positions": np.array(positions, "int32")}
         scores = linker.predict_on_batch(batch | link_inputs(pairs))[:, 0]
         for ((*mention, number), *_), score in zip(chunk, scores, strict=False):
             best[tuple(mention)] = max(best.get(tuple(mention), (-np.inf, "")), (score, number))
@@ -260,16 +261,16 @@ def without_ids(rows):
 
 def score(rows):
     """F1 of both in a row, of finding mentions, of linking the true ones."""
-    found, both, linking = [], [], []
+    marked, both, linking = [], [], []
     for chunk in chunks(rows, 20 * args.batch_size):  # so that not all vectors are kept
         read = read_texts([text for text, _ in chunk])
-        found += [spans for *_, spans in read]
-        both += link(read, found[-len(chunk) :])
+        marked += [spans for *_, spans in read]
+        both += link(read, marked[-len(chunk) :])
         linking += link(read, [{(start, end) for start, end, _ in true} for _, true in chunk])
     true = [mentions for _, mentions in rows]
     return {
         "both": span_scores(true, both).f1,
-        "mentions": span_scores(without_ids(true), without_ids(found)).f1,
+        "mentions": span_scores(without_ids(true), without_ids(marked)).f1,
         "linking": span_scores(true, linking).f1,
     }
 

@@ -8,9 +8,9 @@ direction in which the loss grows fastest (FGM: Miyato et al., arXiv 1605.07725)
 plain training.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
---data: a directory with CLUE's IFLYTEK or TNEWS: labels.json, train.json, dev.json and
-    test_public.json (or dev.json alone to test on), whose lines are
-    {"label": "11", "label_des": "外卖", "sentence": "..."}.
+--data: a directory with CLUE's IFLYTEK or TNEWS: labels.json, and two or more of train.json, dev.json
+    and test_public.json, whose lines are {"label": "11", "label_des": "外卖", "sentence": "..."}.
+    The first of these files is for training, the last for testing.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import keras
 from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
-from bert4keras_lite.data import Batches, read_json_lines, read_splits
+from bert4keras_lite.data import Batches, read_json_lines
 from bert4keras_lite.training import adversarial_training
 
 parser = argparse.ArgumentParser(
@@ -49,10 +49,8 @@ names = list(names.values())
 
 
 def read(path):
-    """(text, number of the class) of each line; CLUE's test.json has no classes."""
-    return read_json_lines(
-        path, lambda row: (row["sentence"], numbers[row["label"]]) if "label" in row else None
-    )
+    """(text, number of the class) of each line."""
+    return read_json_lines(path, lambda row: (row["sentence"], numbers[row["label"]]))
 
 
 def batches(samples, **options):
@@ -60,7 +58,11 @@ def batches(samples, **options):
     return Batches(rows, args.batch_size, **options)
 
 
-samples = read_splits(args.data, read)
+files = [Path(args.data) / f"{split}.json" for split in ("train", "dev", "test_public")]
+files = [file for file in files if file.is_file()]
+if len(files) < 2:
+    raise SystemExit(f"{args.data}: expected two or more of train, dev and test_public.json.")
+samples = {"train": read(files[0]), "test": read(files[-1])}
 
 # the model
 bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)

@@ -154,7 +154,7 @@ reader = keras.Model(bert.inputs, ops.where(in_passage, logits, -1e9))
 
 
 def question_row(question, passage, answer=None):
-    """Token ids, segments, and the places of the answer's first and last token.
+    """Token ids, segments, and the positions of the answer's first and last token.
 
     `None` if the answer is not in the passage.
     """
@@ -172,8 +172,8 @@ def question_row(question, passage, answer=None):
 
 def reader_batches(rows, **options):
     def collate(rows, length):
-        ids, segments, places = zip(*rows, strict=True)
-        return pad_samples(list(zip(ids, segments, strict=True)), length), np.stack(places)
+        ids, segments, ends = zip(*rows, strict=True)
+        return pad_samples(list(zip(ids, segments, strict=True)), length), np.stack(ends)
 
     length = {"length": lambda row: len(row[0])}
     return Batches(rows, args.batch_size, collate, buckets=4, **length, **options)

@@ -137,10 +137,10 @@ def best_span(window, logits):
 
 def answers_to(questions):
     windows = windows_of(questions)
-    batches, logits = Batches([row(window) for window in windows], args.batch_size, buckets=4), []
-    for inputs, _ in batches:
-        logits += list(model.predict_on_batch(inputs))
-    spans = [best_span(*pair) for pair in zip(windows, batches.restore(logits), strict=True)]
+    batches = Batches([row(window) for window in windows], args.batch_size)
+    # batch by batch, as the logits of the vocabulary for all windows take much memory
+    logits = (row for inputs, _ in batches for row in model.predict_on_batch(inputs))
+    spans = [best_span(*pair) for pair in zip(windows, logits, strict=True)]
     return best_answers(questions, windows, spans)
 
 

@@ -164,11 +164,12 @@ def decode(inputs):
     sizes = np.count_nonzero(inputs[0], axis=1)  # without padding
     states, logits = reader.predict_on_batch(inputs)
     subjects = [spans(row[:size]) for row, size in zip(logits, sizes, strict=True)]
-    found = [set() for _ in states]
+    triples_of_texts = [set() for _ in states]
     # the first subject of every text, then the second, ...; (0, 0), which is [CLS], for none
     for chosen in zip_longest(*subjects, fillvalue=(0, 0)):
         logits = finder.predict_on_batch([states, np.array(chosen, "int32")])
-        for triples, (start, last), row, size in zip(found, chosen, logits, sizes, strict=True):
+        rows = zip(triples_of_texts, chosen, logits, sizes, strict=True)
+        for triples, (start, last), row, size in rows:
             if last == 0:
                 continue
             pairs = np.split(row[:size], len(predicates), axis=1)
@@ -176,16 +177,17 @@ def decode(inputs):
                 for object_start, object_last in spans(pair):
                     object_ = (object_start, object_last + 1)
                     triples.add(((start, last + 1), predicate, object_))
-    return found
+    return triples_of_texts
 
 
 def predict(samples):
     """The triples of each text."""
     rows = [(encode(text)[:2],) for text, _ in samples]
-    found = [triples for (inputs,) in Batches(rows, args.batch_size) for triples in decode(inputs)]
+    batches = Batches(rows, args.batch_size)
+    predicted = [triples for (inputs,) in batches for triples in decode(inputs)]
     return [
         in_text(text, triples, encode(text)[2])
-        for (text, _), triples in zip(samples, found, strict=True)
+        for (text, _), triples in zip(samples, predicted, strict=True)
     ]
 
 

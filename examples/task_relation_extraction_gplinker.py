@@ -149,12 +149,12 @@ def pairs_loss(y_true, logits):
 
 def predict(samples):
     """The triples of each text on which entities, first tokens and last tokens agree."""
-    heads = []
-    for inputs, _ in batches(samples):
-        logits = model.predict_on_batch(inputs)
-        heads += zip(*(logits[name] > 0 for name in ("entities", "firsts", "lasts")), strict=True)
-    found = []
-    for (text, _), (entities, firsts, lasts) in zip(samples, heads, strict=True):
+    predicted = []
+    # batch by batch, as the logits of all pairs of all texts take much memory
+    outputs = (model.predict_on_batch(inputs) for inputs, _ in batches(samples))
+    heads = (row for logits in outputs for row in zip(*map(logits.get, pointers), strict=True))
+    for (text, _), logits in zip(samples, heads, strict=True):
+        entities, firsts, lasts = (pairs > 0 for pairs in logits)
         subjects, objects = (np.argwhere(pairs) for pairs in entities)
         triples = {
             ((start, last + 1), predicates[i], (object_start, object_last + 1))
@@ -162,8 +162,8 @@ def predict(samples):
             for object_start, object_last in objects
             for i in np.flatnonzero(firsts[:, start, object_start] & lasts[:, last, object_last])
         }
-        found.append(in_text(text, triples, encode(text)[2]))
-    return found
+        predicted.append(in_text(text, triples, encode(text)[2]))
+    return predicted
 
 
 def f1(samples):

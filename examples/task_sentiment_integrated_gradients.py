@@ -6,8 +6,8 @@
 The contribution of a token is its vector times the mean gradient of the score with respect to it,
 over `steps` points between zero and the vector. The contributions of all tokens add up to the
 difference between the scores of the text and of zero vectors, up to the error of the sum
-(Sundararajan et al., arXiv 1703.01365, equations 1 and 3). The classifier is fine-tuned first, or
-loaded if task_sentiment_classification.py has saved it.
+(Sundararajan et al., arXiv 1703.01365, equations 1 and 3). The classifier is fine-tuned first; that
+of tiny-zh is loaded if task_sentiment_classification.py has saved it.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with the train, valid (or dev) and test files of the reviews bert4keras ships
@@ -99,10 +99,10 @@ def contributions(text):
     return added, of_text, of_zeros
 
 
-def color(share):
+def color(fraction):
     """White at 0, red at 1, blue at -1."""
-    pale = round(255 * (1 - abs(share)))
-    return f"rgb(255,{pale},{pale})" if share > 0 else f"rgb({pale},{pale},255)"
+    pale = round(255 * (1 - abs(fraction)))
+    return f"rgb(255,{pale},{pale})" if fraction > 0 else f"rgb({pale},{pale},255)"
 
 
 # the result
@@ -111,22 +111,22 @@ boxes, widths, errors = [], [], []
 for row, text in enumerate(texts):
     added, score, score_of_zeros = contributions(text)
     errors.append(abs(added.sum() - (score - score_of_zeros)))
-    shares = added[1:-1] / np.abs(added[1:-1]).max()
+    fractions = added[1:-1] / np.abs(added[1:-1]).max()
     tokens = tokenizer.tokenize(text, maxlen=args.maxlen)[1:-1]
     tokens = [token.removeprefix("##") for token in tokens]
 
     x, y = 70, 40 * row + 6
     boxes.append(f'<text x="10" y="{y + 21}" font-size="20">{score:+.1f}</text>')
-    for token, share in zip(tokens, shares, strict=True):
+    for token, fraction in zip(tokens, fractions, strict=True):
         width = max(30, 9 + round(10.5 * len(token.encode("gb18030", "replace"))))
         boxes += [
-            f'<rect x="{x}" y="{y}" width="{width - 2}" height="30" fill="{color(share)}"/>',
+            f'<rect x="{x}" y="{y}" width="{width - 2}" height="30" fill="{color(fraction)}"/>',
             f'<text x="{x + width / 2 - 1}" y="{y + 22}" font-size="20" text-anchor="middle">'
             f"{escape(token)}</text>",
         ]
         x += width
     widths.append(x)
-    codes = [41 if share > 0.3 else 44 if share < -0.3 else 0 for share in shares]
+    codes = [41 if fraction > 0.3 else 44 if fraction < -0.3 else 0 for fraction in fractions]
     colored = (f"\033[{code}m{token}\033[0m" for code, token in zip(codes, tokens, strict=True))
     print(f"{score:+5.1f} {''.join(colored)}")
 

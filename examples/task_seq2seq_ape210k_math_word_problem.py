@@ -105,10 +105,8 @@ def read_problems(path):
     """(text with letters, equation in letters, numbers, answer); those that fit the answer."""
     rows = read_json_lines(path, problem)
     problems = [row for row in rows if row]
-    left_out = len(rows) - len(problems)
-    print(
-        f"{path}: {len(problems)} problems; {left_out} left out, whose equation is not the answer"
-    )
+    lost = len(rows) - len(problems)
+    print(f"{path}: {len(problems)} problems; {lost} left out, whose equation is not the answer")
     return problems
 
 
@@ -139,7 +137,6 @@ def collate(rows, length):
 
 
 samples = read_splits(args.data, read_problems)
-pairs = [(text, equation) for text, equation, *_ in samples["train"]]
 
 # the model
 model = build_transformer_model(
@@ -185,7 +182,7 @@ def accuracy(problems):
 
 
 # the training
-train = batches(pairs, shuffle=True)
+train = batches([problem[:2] for problem in samples["train"]], shuffle=True)
 schedule = linear_decay(args.epochs * len(train))
 optimizer = AdamW(args.learning_rate, weight_decay=0.01, lr_schedule=schedule)
 model.compile(optimizer, sequence_crossentropy)

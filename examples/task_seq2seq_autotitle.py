@@ -16,6 +16,7 @@ Reference: Dong et al., "Unified Language Model Pre-training", arXiv 1905.03197.
 """
 
 import argparse
+import random
 
 import keras
 from sample import DATA, OUTPUT
@@ -62,8 +63,9 @@ def read(path):
     """(article, headline) of each line of JSON, or of each .txt file in a directory."""
     if path.is_file():
         return read_json_lines(path, lambda row: (row["content"], row["title"]))
-    news = []
-    for file in sorted(path.rglob("*.txt")):
+    news, files = [], sorted(path.rglob("*.txt"))
+    random.Random(0).shuffle(files)  # a directory has one topic; each split needs all
+    for file in files:
         title, _, text = file.read_text(encoding="utf-8").strip().partition("\n")
         if text:
             news.append((text[: 2 * args.maxlen], title))

@@ -60,7 +60,7 @@ def read(path):
     """(text, set of (start, end, "word")) for each sentence of a file."""
     if not path.suffix.startswith(".conll"):
         sentences = [words for sentence in read_columns(path) for words in sentence]
-        return [join_words(words) for words in sentences]
+        return [join_words(words) for words in sentences if words]
     samples = []
     for lines in read_columns(path, "\t"):
         lines = [line for line in lines if line[0].isdigit()]  # no comments, no ranges
@@ -86,7 +86,7 @@ def words_of(tags):
     """The spans of words in the tags from [CLS] to [SEP]: a word ends where a new one begins."""
     last = len(tags) - 1
     cuts = [1, *(i for i in range(2, last) if tags[i] in (S, B)), last]
-    return {(start, end, "word") for start, end in pairwise(cuts)}
+    return {(start, end, "word") for start, end in pairwise(cuts) if start < end}
 
 
 def batches(samples, **options):

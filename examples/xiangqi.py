@@ -46,17 +46,17 @@ class Board:
 
     def moves(self):
         """The legal moves, sorted."""
-        found = []
+        legal = []
         for origin in list(self.pieces):
             if self.pieces[origin].isupper() == self.red:
                 for target in list(self.targets(origin)):
                     captured = self.shift(origin, target)
                     if not self.in_check():
-                        found.append(written(origin, target))
+                        legal.append(written(origin, target))
                     self.shift(target, origin)
                     if captured:
                         self.pieces[target] = captured
-        return sorted(found)
+        return sorted(legal)
 
     def push(self, move):
         """Makes a move; gives the piece that was captured, or None."""
@@ -103,7 +103,7 @@ class Board:
         while on_board(square) and square not in self.pieces:
             yield square
             square = added(square, step)
-        if is_cannon:  # captures behind one piece
+        if is_cannon:  # captures after jumping over one piece
             square = added(square, step)
             while on_board(square) and square not in self.pieces:
                 square = added(square, step)
@@ -115,8 +115,8 @@ class Board:
 
     def in_check(self):
         """Whether the king of who is to move is attacked, or faces the other king."""
-        own, case = ("K", str.lower) if self.red else ("k", str.upper)
-        king = next(square for square, piece in self.pieces.items() if piece == own)
+        letter, case = ("K", str.lower) if self.red else ("k", str.upper)
+        king = next(square for square, piece in self.pieces.items() if piece == letter)
         rook, cannon, horse, pawn, other = map(case, "rcnpk")
         for step in STRAIGHT:
             seen, square = [], added(king, step)

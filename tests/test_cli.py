@@ -237,6 +237,12 @@ def test_fill_mask_gives_the_models_probabilities(run):
         assert token == vocabulary[i] and share == f"{best[i]:.1%}"
 
 
+def test_masks_of_the_texts_before_an_invalid_one_are_filled(run):
+    status, out, err = run("fill-mask", TINY, "天[MASK]不是人", "没有")
+    assert status == 1 and "'没有': 0 times [MASK]" in err
+    assert out == run("fill-mask", TINY, "天[MASK]不是人")[1] != ""
+
+
 def test_a_model_that_writes_fills_no_mask(run, tmp_path):
     sizes = {"vocab_size": 40, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     transformer = build_transformer_model(

@@ -520,11 +520,11 @@ def _model_and_tokenizer(options, **defaults):
 
 
 def fill_mask(options):
-    from .. import pipelines
+    from ..pipelines import FillMask
 
-    transformer, tokenizer = _model_and_tokenizer(options, with_lm=True)
-    filled = pipelines.fill_mask(transformer, tokenizer, options.texts, options.top)
-    for text, masks in zip(options.texts, filled, strict=True):
+    pipeline = FillMask(*_model_and_tokenizer(options, with_lm=True), options.top)
+    for text in options.texts:
+        masks = pipeline(text)
         say(text)
         for candidates in masks:
             for name, prob in candidates:

@@ -62,7 +62,9 @@ class Runner:
 
         self.patch.setattr("keras.src.trainers.trainer.model_supports_jit", lambda model: False)
         self.patch.setattr(
-            compiled_loop, "compiled", lambda _, function: tf.function(function, autograph=False)
+            compiled_loop,
+            "compiled_by_shape",
+            lambda function, variables: tf.function(function, autograph=False),
         )
 
     def watch(self):

@@ -249,7 +249,7 @@ def test_entity_linking_quickly(try_out, linking, replace, capsys, monkeypatch):
     text, mentions = example["samples"]["train"][0]
     assert mentions == [(11, 16, "10103")] and len(text) == 18
     inputs, targets = example["training_batch"]([(text, mentions, mentions[0])], None)
-    assert inputs["places"].tolist() == [[12, 16]]
+    assert inputs["positions"].tolist() == [[12, 16]]
     assert np.argwhere(targets["ends"][0] == 1).tolist() == [[12, 0], [16, 1]]
     assert (targets["ends"][0] == -1).all(axis=1).tolist() == [False] * 20 + [True] * 4
 
@@ -268,7 +268,7 @@ def test_entity_linking_quickly(try_out, linking, replace, capsys, monkeypatch):
     for step, best in ((1, candidates[-1]), (-1, candidates[0])):
         steps = count(0, step)
         logits = predicting(
-            lambda batch, steps=steps: np.array([[next(steps)] for _ in batch["places"]])
+            lambda batch, steps=steps: np.array([[next(steps)] for _ in batch["positions"]])
         )
         link = replace(example["link"], linker=logits)
         assert link(read, [{(start, end)}]) == [{(start, end, best)}]

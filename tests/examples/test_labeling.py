@@ -122,6 +122,7 @@ def test_word_segmentation_quickly(quick, rows, checkpoint, capsys, method):
         assert len(text) > 14 or example["words_of"](labels[0]) == kept == in_tokens
 
     words_are_read_from_their_tags()
+    assert example["f1"]([("", set())]) == 1  # a text without tokens has no words
 
     text, spans = example["join_words"](["我们", "去", "昆明", "吧"])
     for tags, f1 in (("SBESBESS", 1), ("SBEBESSS", 0.5), ("SBMMMMES", 0)):
@@ -361,7 +362,7 @@ def test_words_are_read(quick, checkpoint, tmp_path):
     lines = ["# sent_id = 1", "1-2\t我们\t_", "1\t我\t_", "2\t们\t_", "2.1\t空\t_", "3\tNew\t_"]
     lines += ["4\tYork\t_", "5\t。\t_"]
     conll = "\n".join(lines) + "\n\n# x\n1\t好\t_\n\n"
-    write(tmp_path, dev__conllu=conll, dev__txt="我们 去 Y2K\n\n", wrong__conllu="1\n2\n")
+    write(tmp_path, dev__conllu=conll, dev__txt="我们 去 Y2K\n \n\n", wrong__conllu="1\n2\n")
     read = quick.data_of("task_sequence_labeling_cws_crf", checkpoint=checkpoint(FAMILY))["read"]
     (text, spans), (second, _) = read(tmp_path / "dev.conllu")
     assert (text, second) == ("我们New York。", "好")

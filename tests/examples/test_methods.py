@@ -197,14 +197,29 @@ def test_simcse_quickly(quick, rows, checkpoint, tmp_path, capsys, monkeypatch):
 COMPARED = SMALL_BATCH | {"seeds": 1, "epochs": 4}
 
 
-def test_does_pretraining_help_quickly(quick, rows, checkpoint, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def does_pretraining_help(checkpoint, tmp_path, monkeypatch):
+    """Runs the benchmark with a `Runner`; gives its variables."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+    def does_pretraining_help(runner, **options):
+        options |= {"checkpoint": checkpoint(), "output": tmp_path}
+        return runner("../benchmarks/does_pretraining_help", **options)
+
+    return does_pretraining_help
+
+
+def test_does_pretraining_help_quickly(
+    quick, does_pretraining_help, rows, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    options = COMPARED | {"checkpoint": checkpoint(), "data": rows("*.*.tsv")}
-    name = "does_pretraining_help"
-    quick(name, **options, tasks="reviews")
-    example = quick(name, **options, tasks="pairs", rows=7, keep=1)
-    assert "No plot: it needs matplotlib" in capsys.readouterr().out
-    saved = json.loads((tmp_path / "output" / f"{name}.json").read_text(encoding="utf-8"))
+    options = COMPARED | {"data": rows("*.*.tsv")}
+    does_pretraining_help(quick, **options, tasks="reviews")
+    example = does_pretraining_help(quick, **options, tasks="pairs", rows=7, keep=1)
+    shown = capsys.readouterr().out
+    assert "No plot: it needs matplotlib" in shown
+    assert "\naccuracy, mean and standard deviation over 1 seeds\nfrom scratch  " in shown
+    saved = json.loads((tmp_path / "does_pretraining_help.json").read_text(encoding="utf-8"))
     assert saved == json.loads(json.dumps(example["results"]))
     sizes = {task: list(scores) for task, scores in saved.items()}
     assert sizes == {"reviews": ["8"], "pairs": ["7"]}
@@ -220,14 +235,13 @@ def test_does_pretraining_help_quickly(quick, rows, checkpoint, tmp_path, monkey
         assert example["classify"](None, 1, True)[1] == score
 
 
-def test_does_pretraining_help_with_names_quickly(quick, rows, checkpoint, monkeypatch):
+def test_does_pretraining_help_with_names_quickly(quick, does_pretraining_help, rows, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     data = rows("entities")
     (data / "entities").mkdir()
     for path in data.glob("*.json"):
         path.rename(data / "entities" / path.name)
-    options = COMPARED | {"checkpoint": checkpoint(), "data": data}
-    example = quick("does_pretraining_help", **options, tasks="names")
+    example = does_pretraining_help(quick, **COMPARED, data=data, tasks="names")
     assert list(example["results"]["names"]) == ["8"]
     train, test = example["entities"]()
     assert (len(train), len(test)) == (8, 4)
@@ -318,13 +332,11 @@ def test_sentence_vectors_become_better(run, checkpoint, capsys, name, epochs, g
 
 
 @pytest.mark.long
-def test_does_pretraining_help(run, checkpoint, tmp_path):
-    options = {"checkpoint": checkpoint(), "seeds": 1, "learning_rate": 5e-3, "maxlen": 48}
-    run("does_pretraining_help", **options, tasks="reviews,pairs", epochs=1)
-    example = run("does_pretraining_help", **options, tasks="names", epochs=4, keep=1)
-    saved = json.loads(
-        (tmp_path / "output" / "does_pretraining_help.json").read_text(encoding="utf-8")
-    )
+def test_does_pretraining_help(run, does_pretraining_help, tmp_path):
+    options = {"seeds": 1, "learning_rate": 5e-3, "maxlen": 48}
+    does_pretraining_help(run, **options, tasks="reviews,pairs", epochs=1)
+    example = does_pretraining_help(run, **options, tasks="names", epochs=4, keep=1)
+    saved = json.loads((tmp_path / "does_pretraining_help.json").read_text(encoding="utf-8"))
     assert saved == json.loads(json.dumps(example["results"]))
     assert {*saved} == {"reviews", "pairs", "names"}
     (names,) = saved["names"].values()
@@ -366,13 +378,35 @@ CLUE = [
 
 @needs_real_data
 @pytest.mark.parametrize("name", CLUE)
-def test_reading_clue(quick, checkpoint, name):
-    data = quick.data_of(name, checkpoint=checkpoint(), data=REAL / "dataclue" / "raw_tnews")
-    sizes = {split: len(rows) for split, rows in data["samples"].items()}
-    assert sizes == {"train": 10000, "valid": 2000, "test": 2000}
-    assert len(data["names"]) == 15
-    for text, label in data["samples"]["train"]:
-        assert isinstance(text, str) and 0 <= label < 15
+@pytest.mark.parametrize(
+    ("folder", "sizes"), [("raw_iflytek", (2000, 2000, 119)), ("raw_tnews", (10000, 2000, 15))]
+)
+def test_reading_clue(quick, checkpoint, name, folder, sizes):
+    data = quick.data_of(name, checkpoint=checkpoint(), data=REAL / "dataclue" / folder)
+    train, test = data["samples"]["train"], data["samples"]["test"]
+    assert (len(train), len(test), len(data["names"])) == sizes
+    for text, label in train + test:
+        assert isinstance(text, str) and 0 <= label < sizes[-1]
+
+
+@pytest.mark.parametrize("name", CLUE)
+def test_clue_is_learned_from_the_first_file_and_tested_on_the_last(
+    quick, checkpoint, tmp_path, name
+):
+    shutil.copy(DATA / "apps/labels.json", tmp_path)
+    lines = (DATA / "apps/train.json").read_text(encoding="utf-8").splitlines(keepends=True)
+
+    def sizes():
+        samples = quick.data_of(name, checkpoint=checkpoint(), data=tmp_path)["samples"]
+        return len(samples["train"]), len(samples["test"])
+
+    for size, split in enumerate(("test_public", "dev", "train"), 1):
+        (tmp_path / f"{split}.json").write_text("".join(lines[:size]), encoding="utf-8")
+        if size > 1:
+            assert sizes() == (size, 1)
+            continue
+        with pytest.raises(SystemExit, match="expected two or more of train, dev and test_public"):
+            sizes()
 
 
 @needs_real_data

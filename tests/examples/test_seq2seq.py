@@ -715,6 +715,17 @@ def test_titles_are_read(quick, model, counting, tmp_path, name):
         read(path)
 
 
+def test_news_of_all_topics_are_in_each_split(quick, model, tmp_path):
+    for topic in "体财":
+        (tmp_path / topic).mkdir()
+        for i in range(30):
+            (tmp_path / topic / f"{i}.txt").write_text(f"{topic}{i}\n正文", encoding="utf-8")
+    samples = quick.data_of("task_seq2seq_autotitle", checkpoint=model(), data=tmp_path)["samples"]
+    assert sum(map(len, samples.values())) == 60
+    for rows in samples.values():
+        assert {title[0] for _, title in rows} == {*"体财"}
+
+
 def test_couplets_must_fit(try_out, counting, tmp_path):
     with pytest.raises(SystemExit, match=r"in.txt: is missing"):
         try_out("task_seq2seq_couplets", data=tmp_path)

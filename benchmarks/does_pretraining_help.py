@@ -1,6 +1,6 @@
 """Compares pretrained with random weights on three tasks.
 
-    python examples/does_pretraining_help.py --checkpoint RUN/model/tf --data D [--seeds N]
+    python benchmarks/does_pretraining_help.py --checkpoint RUN/model/tf --data D [--seeds N]
         [--tasks pairs --rows 1000,6000 --epochs 4,2 --keep 1]
 
 D: a directory with ChnSentiCorp (chnsenticorp), AFQMC (afqmc) and CLUENER (cluener). AFQMC's and
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from sample import DATA, OUTPUT
+from compare import report
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.configs import config_in
@@ -49,11 +49,12 @@ try:
 except ImportError:
     Figure = None
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
 )
 parser.add_argument("--checkpoint", default="tiny-zh")
-parser.add_argument("--data", default=DATA)
+parser.add_argument("--data", default=EXAMPLES / "data")
 parser.add_argument("--tasks", default="reviews,pairs,names")
 parser.add_argument("--rows", default="0", help="numbers of labelled texts to learn from; 0: all")
 parser.add_argument("--epochs", default="3", help="one number, or one for each of --rows")
@@ -63,6 +64,7 @@ parser.add_argument("--batch-size", type=int, default=32)
 parser.add_argument("--learning-rate", type=float, help="1e-4, or 1e-3 for tiny-zh")
 parser.add_argument("--precision", default="float32", help="or mixed_bfloat16")
 parser.add_argument("--keep", type=int, default=0, help="1: keep other scores of an earlier run")
+parser.add_argument("--output", type=Path, default=EXAMPLES / "output")
 args = parser.parse_args()
 learning_rate = args.learning_rate or (1e-3 if args.checkpoint == "tiny-zh" else 1e-4)
 rows, epochs = ([int(n) for n in text.split(",")] for text in (args.rows, args.epochs))
@@ -239,9 +241,7 @@ def compare(runs, metric):
             print(f"\n--- {name}, seed {seed}")
             keras.utils.set_random_seed(seed)
             scores[name].append(run()[1])
-    print(f"\n{metric}, mean and standard deviation over {args.seeds} seeds")
-    for name, values in scores.items():
-        print(f"{name:12}  {np.mean(values):.4f} ± {np.std(values):.4f}")
+    print(f"\n{report(metric, scores)}")
     return scores
 
 
@@ -285,7 +285,7 @@ def draw(path):
     figure.savefig(path, dpi=150)
 
 
-found = OUTPUT / "does_pretraining_help.json"
+found = args.output / "does_pretraining_help.json"
 if args.keep and found.is_file():
     kept = read_json(found)
     for name, scores in results.items():
@@ -296,7 +296,7 @@ write_text(found, json.dumps(results, indent=1))
 if Figure is None:
     print("\nNo plot: it needs matplotlib (bert4keras_lite[plots]).")
 else:
-    draw(OUTPUT / "does_pretraining_help.png")
+    draw(args.output / "does_pretraining_help.png")
 print("\n| task | labelled | from scratch | pretrained |\n|---|---|---|---|")
 for name, scores in results.items():
     for size, ways in scores.items():
