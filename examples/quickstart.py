@@ -3,9 +3,9 @@
     make quickstart
     make quickstart CHECKPOINT=/path/to/chinese_L-12_H-768_A-12 DATA=/path/to/reviews
 
-Loads tiny-zh, which comes with the toolkit, fills in masks, fine-tunes a classifier, next to one that
-starts from random weights, saves, reloads, predicts. Then tiny-zh reads on for half a minute and
-learns the task again. The picture of all this is examples/output/quickstart.svg.
+Loads tiny-zh, which is included in the toolkit, fills in masks, fine-tunes a classifier and another
+one from random weights, saves, reloads, predicts. Then tiny-zh is pretrained for half a minute more
+and fine-tuned again. The picture of all this is examples/output/quickstart.svg.
 """
 
 import argparse

@@ -7,8 +7,9 @@ added to the loss: small changes of the vectors should hardly change it (Su,
 https://kexue.fm/archives/7234). `--weight 0` is plain training.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
---data: a directory with CLUE's IFLYTEK or TNEWS: labels.json, and two or more of train.json, dev.json
-    and test_public.json, whose lines are {"label": "11", "label_des": "外卖", "sentence": "..."}.
+--data: a directory with CLUE's IFLYTEK or TNEWS: labels.json, and two or more of train.json,
+    dev.json and test_public.json, whose lines are {"label": "11", "label_des": "外卖", "sentence":
+    "..."}.
     The first of these files is for training, the last for testing.
 """
 
