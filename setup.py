@@ -8,7 +8,15 @@ ONNX = ["onnx", "onnxruntime", "tf2onnx", "onnxscript"]
 HUB = ["huggingface_hub>=0.34", "modelscope-hub>=0.5"]
 METRICS = ["sacrebleu>=2.4", "rouge-score>=0.1.2"]
 PLOTS = ["matplotlib>=3.8"]
-SERVE = ["fastapi>=0.115", "pydantic>=2.8", "uvicorn>=0.30", "h11>=0.14", "httpx>=0.27"]
+# h11 and starlette before these versions have known faults with hostile requests
+SERVE = [
+    "fastapi>=0.115",
+    "starlette>=0.49.1",
+    "pydantic>=2.8",
+    "uvicorn>=0.30",
+    "h11>=0.16",
+    "httpx>=0.27",
+]
 CORPORA = ["pyyaml>=6", "zstandard>=0.22"]
 TESTS = [
     "pytest>=8",

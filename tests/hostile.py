@@ -644,6 +644,27 @@ def zip_members_at_one_place(folder):
     return path
 
 
+@case()
+def zip_members_that_overlap(folder):
+    """The fields of 1,700 local headers lead to the same bytes: 900,000 empty blocks and an array."""
+    count, size, content = 1700, 38, npy(described("<f4", (2,))) + bytes(8)
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    packed = b"\0\0\0\xff\xff" * 900_000 + packer.compress(content) + packer.flush()
+    headers = records = b""
+    for i in range(count):
+        name, at = b"%04d.npy" % i, len(headers)
+        common = struct.pack(
+            "<HHHHHIII", 20, 0, 8, 0, 33, zlib.crc32(content), len(packed), len(content)
+        )
+        records += b"PK\1\2\x14\0" + common + struct.pack("<HHHHHII", 8, 0, 0, 0, 0, 0, at) + name
+        headers += b"PK\3\4" + common + struct.pack("<HH", 8, size * (count - 1 - i)) + name
+    start = len(headers) + len(packed)
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, count, count, len(records), start, 0)
+    path = folder / "m.npz"
+    path.write_bytes(headers + packed + records + end)
+    return path
+
+
 def torch_of_two(folder, change):
     """A file with two storages of one size, whose list of members is changed."""
     second = text("b") + tensor(storage=STORAGE.replace(text("0"), text("1")))
@@ -1462,6 +1483,29 @@ def tf_wide_slices(folder):
     entries = [HEADER, *((b"\0%06d" % i, b"") for i in range(49_000))]
     entries += [(b"a%03d" % i, encode_field(1, 1) + entry) for i in range(99)]
     return tf_index(folder, tf._block(entries), data=b"")
+
+
+@case()
+def tf_slices_of_variables_of_many_axes(folder):
+    """Each variable has few enough, but all of them together would take 16 seconds."""
+    shape, extents = (0, *[1] * 31), [(0, -1)] * 32
+    entry = tf_entry(shape, 0, 0) + encode_field(7, encode_field(1, b"") * 32) * 8192
+    entries = [HEADER, *((b"\0\0%05d" % i, b"") for i in range(49_000))]
+    for name in (b"%d" % i for i in range(6)):
+        entries += [(name, entry), (tf._slice_key(name, extents), tf_entry(shape, 0, 0))]
+    return tf_index(folder, tf._block(sorted(entries)), data=b"")
+
+
+@case()
+def tf_field_in_a_slice(folder):
+    """One that no slice has, and which would be parsed again for each reading."""
+    slice_of_all = encode_field(1, encode_field(3, 0))
+    entries = [
+        HEADER,
+        (b"a", tf_entry((1,), 0, 0) + encode_field(7, slice_of_all)),
+        (tf._slice_key(b"a", [(0, -1)]), tf_entry((1,), 0, 4, bytes(4))),
+    ]
+    return tf_index(folder, tf._block(sorted(entries)), data=bytes(4))
 
 
 @case()

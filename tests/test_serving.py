@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import re
 import shutil
@@ -419,6 +420,17 @@ def served_nan(tmp_path_factory, tokenizer):
     served = load(TINY, ner=directory, application="unilm")
     spoiled(served.transformer, tokenizer.token_to_id("大"))
     return served
+
+
+def test_the_objects_of_the_model_are_frozen(served, monkeypatch):
+    """Otherwise large requests make the garbage collector look at all of them, and all wait."""
+    frozen = []
+    monkeypatch.setattr(server.Server, "run", lambda _: frozen.append(gc.get_freeze_count()))
+    try:
+        server.run(served, access_log=False)
+    finally:
+        gc.unfreeze()
+    assert frozen[0] > 10_000
 
 
 @pytest.mark.parametrize(

@@ -826,6 +826,7 @@ def test_t5_that_begins_no_word_behind_a_sentinel(directory):
         (-1.5, r"spiece\.model gives .* the score .*tokenizer\.json -1\.5; expected the same"),
         (None, "the score of .* is None; expected a number"),
         ("-1", "the score of .* is '-1'; expected a number"),
+        (10**400, "tokenizer.json: the score of .* is <an integer of 1329 bits>; expected a number"),
     ],
 )
 def test_scores_that_contradict_a_model(directory, score, message):
@@ -842,6 +843,19 @@ def test_scores_that_contradict_a_model(directory, score, message):
     vocab[-1][1] = score
     (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(ValueError, match=message):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("text", ["é", "A"])
+def test_charsmap_that_is_not_base64(directory, text):
+    folder = directory("t5", tokenizer_config={"extra_ids": 0})
+    content = {
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": text},
+        "pre_tokenizer": SPACES,
+        "model": {"type": "Unigram", "vocab": scored(load_tokenizer(folder))},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ValueError, match="tokenizer.json: expected a precompiled_charsmap in base64"):
         load_tokenizer(folder)
 
 

@@ -82,10 +82,11 @@ TRAILER_SIZE = 5  # of a block: the type of its compression, and a checksum
 MAX_INDEX = 32 << 20  # bytes of an index file: more than for 100,000 long names
 MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 MOST_VALUES = 4 << 20  # bytes of the descriptions in an index, in addition to its own size
-MAX_EXTENTS = 1 << 18  # slices of one variable, times its axes
+MAX_EXTENTS = 1 << 18  # slices of all variables, times their axes
 # limits for the cells of the grid formed by the edges of a variable's slices: in total, per slice
 MAX_CELLS, CELLS_OF_A_SLICE = 16 << 20, 4096
-# number of a field -> its type, and whether it may be repeated; other fields are ignored
+# number of a field -> its type, and whether it may be repeated; other fields are ignored, but not
+# in slices, which are parsed for each reading
 HEADER = {1: (VARINT, False), 2: (VARINT, False)}
 ENTRY = {
     **dict.fromkeys((1, 3, 4, 5), (VARINT, False)),
@@ -139,13 +140,16 @@ def read_entries(prefix, verify):
                 f"{index}: written on a big-endian machine, which is not supported. Save it on a "
                 "little-endian one."
             )
-        stored, slices, room = {}, 0, _room_for_keys(size_of(index))
+        stored, slices, extents, room = {}, 0, 0, _room_for_keys(size_of(index))
         for key, value in table.items():
             stored[key] = _parse_entry(value)
-            slices += len(stored[key].slices)
-            room -= len(key) * len(stored[key].slices)  # the key of each slice contains this key
+            count = len(stored[key].slices)
+            slices, extents = slices + count, extents + count * max(1, len(stored[key].shape))
+            room -= len(key) * count  # the key of each slice contains this key
             if slices > len(table) or room < 0:
                 raise damaged(index, "it refers to more slices than it has")
+            if extents > MAX_EXTENTS:
+                raise damaged(index, f"its slices have more than {MAX_EXTENTS} axes in total")
         bundle = _Bundle(prefix, _only(header, 1), stored, verify)
         bundle.check_sizes()
         # keys that start with a zero byte hold the slices of partitioned variables
@@ -434,12 +438,13 @@ def _decompress(data, most=FREE):
     return bytes(out)
 
 
-def _read_message(data, types):
+def _read_message(data, types, others=True):
     """Reads the fields of a protocol buffer: number -> list of ints and bytes.
 
     Args:
         data: bytes.
         types: number -> wire type, and whether the field may be repeated.
+        others: whether other fields are ignored (the default), or errors.
 
     Raises:
         ValueError: a field has another type (other parsers ignore it) or is repeated but may not be
@@ -450,7 +455,9 @@ def _read_message(data, types):
         if count == MAX_TENSORS:
             raise ValueError(f"a message of more than {MAX_TENSORS} fields.")
         if number not in types:
-            continue
+            if others:
+                continue
+            raise ValueError(f"field {number} in a slice.")
         wire_type, repeated = types[number]
         if data[start] & 7 != wire_type:
             raise ValueError(
@@ -469,9 +476,8 @@ def _parse_entry(data):
     dimensions = shape[2]
     if _only(shape, 3):
         raise ValueError("a tensor of unknown rank.")
-    extents = len(fields[7]) * max(1, len(dimensions))
-    if len(dimensions) > MAX_RANK or extents > MAX_EXTENTS:
-        raise ValueError(f"a tensor of {len(dimensions)} axes in {len(fields[7])} slices.")
+    if len(dimensions) > MAX_RANK:
+        raise ValueError(f"a tensor of {len(dimensions)} axes.")
     dimensions = (_read_message(dimension, DIMENSION) for dimension in dimensions)
     return BundleEntry(
         dtype=_only(fields, 1),
@@ -486,7 +492,7 @@ def _parse_entry(data):
 
 def _parse_slice(data):
     """Parses a `TensorSliceProto`: returns (start, length) for each axis."""
-    extents = _read_message(data, SLICE)[1]
+    extents = _read_message(data, SLICE, others=False)[1]
     if len(extents) > MAX_RANK:
         raise ValueError(f"a slice of {len(extents)} axes.")
     return [_parse_extent(extent) for extent in extents]
@@ -494,7 +500,7 @@ def _parse_slice(data):
 
 def _parse_extent(data):
     """Parses (start, length) of an axis of a slice; the length -1 means the whole axis."""
-    fields = _read_message(data, EXTENT)
+    fields = _read_message(data, EXTENT, others=False)
     start, length = _only(fields, 1), _only(fields, 2, -1)
     if start >= 1 << 60 or length >= 1 << 60:
         raise ValueError("a slice that begins or ends nowhere.")

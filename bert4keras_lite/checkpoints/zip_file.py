@@ -15,6 +15,7 @@ MOST_LIST = 16 << 20  # bytes of the list of members: more than any checkpoint h
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # records after the bytes of a member: sizes and checksum if its flags say so, or the next member
 LOCAL = b"PK\3\4"
+LEAST_LOCAL = 30  # bytes of the local header of a member, besides its name
 DESCRIPTOR, NEXT = (b"PK\7\x08",), (LOCAL, b"PK\1\2")
 ENCRYPTED, UTF_8 = 0x1, 0x800  # flags of a member: encrypted bytes, name in UTF-8
 PIECE = 1 << 20  # bytes that are unpacked at a time
@@ -45,7 +46,23 @@ def open_zip(file):
             archive.close()
             raise damaged(file.path, f"its member {member.filename!r:.200} is {problem}")
         names.add(member.filename)
+    if overlap := _overlapping(archive):
+        archive.close()
+        raise damaged(file.path, f"its member {overlap!r:.200} overlaps with another")
     return archive
+
+
+def _overlapping(archive):
+    """Returns the name of a member whose bytes are also those of another, or None.
+
+    Bytes that many members share could take hours to unpack.
+    """
+    end = 0
+    for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
+        if member.header_offset < end:
+            return member.filename
+        end = member.header_offset + LEAST_LOCAL + member.compress_size
+    return None
 
 
 def _check_list(file):

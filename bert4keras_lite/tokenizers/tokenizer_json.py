@@ -76,6 +76,7 @@ _OPTIONAL = {
     },
 }
 _MISSING = object()
+MAX_SCORE = 1e38  # of a piece: sentencepiece has 32 bits for it
 
 
 @dataclass
@@ -259,9 +260,10 @@ def _from_content(path, content, expected, cpm):
         scores = dict(vocab)
         vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
         for piece, score in scores.items():
-            if type(score) not in (int, float):
+            if type(score) not in (int, float) or abs(score) > MAX_SCORE:
                 raise ValueError(
-                    f"{path}: the score of {shown(piece)} is {shown(score)}; expected a number."
+                    f"{path}: the score of {shown(piece)} is {shown(score)}; expected a number,"
+                    f" at most {MAX_SCORE:g}."
                 )
     added = [token_of(path, "added_tokens", token) for token in content.get("added_tokens") or []]
     vocab = checked_vocab(path, vocab)
@@ -269,11 +271,11 @@ def _from_content(path, content, expected, cpm):
     json_file = TokenizerJson(algorithm, vocab, merges, scores, added)
     if not cpm:
         json_file.options = _options(path, content, json_file)
-        json_file.rules = _rules(content) if algorithm == "sentencepiece" else {}
+        json_file.rules = _rules(path, content) if algorithm == "sentencepiece" else {}
     return json_file
 
 
-def _rules(content):
+def _rules(path, content):
     """Returns the file's settings of unknown pieces, bytes, spaces and replaced characters."""
     model = content["model"]
     pre_tokenizers, normalizers = (
@@ -282,9 +284,15 @@ def _rules(content):
     )
     has_marks = "Metaspace" in pre_tokenizers
     maps = [part.get("precompiled_charsmap") for part in _components(content, "normalizer")]
+    try:
+        characters = base64.b64decode(next(filter(None, maps), ""))
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: expected a precompiled_charsmap in base64, got another text ({error})."
+        ) from None
     rules = {
         "byte_fallback": bool(model.get("byte_fallback")),
-        "precompiled_charsmap": base64.b64decode(next(filter(None, maps), "")),
+        "precompiled_charsmap": characters,
         "add_dummy_prefix": has_marks,
         "remove_extra_whitespaces": pre_tokenizers[0] == "WhitespaceSplit"
         or normalizers[-2:] == ["Strip", "Replace"],

@@ -6,6 +6,7 @@ answer, or send nothing; `Connection` can.
 
 import asyncio
 import errno
+import gc
 import json
 import logging
 import secrets
@@ -400,6 +401,7 @@ def run(
     app = create_app(served, limits or Limits(), name, True, (host, *hosts), token)
     if access_log:
         log_requests()
+    gc.freeze()  # or a large request makes Python look at all objects of the model, and all wait
     Server(config(app, host, port)).run()
 
 
