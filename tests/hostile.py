@@ -646,7 +646,7 @@ def zip_members_at_one_place(folder):
 
 @case()
 def zip_members_that_overlap(folder):
-    """The fields of 1,700 local headers lead to the same bytes: 900,000 empty blocks and an array."""
+    """Fields of 1,700 local headers lead to the same bytes: 900,000 empty blocks, and an array."""
     count, size, content = 1700, 38, npy(described("<f4", (2,))) + bytes(8)
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     packed = b"\0\0\0\xff\xff" * 900_000 + packer.compress(content) + packer.flush()

@@ -826,7 +826,10 @@ def test_t5_that_begins_no_word_behind_a_sentinel(directory):
         (-1.5, r"spiece\.model gives .* the score .*tokenizer\.json -1\.5; expected the same"),
         (None, "the score of .* is None; expected a number"),
         ("-1", "the score of .* is '-1'; expected a number"),
-        (10**400, "tokenizer.json: the score of .* is <an integer of 1329 bits>; expected a number"),
+        (
+            10**400,
+            r"the score of .* is <an integer of 1329 bits>; expected a number",
+        ),
     ],
 )
 def test_scores_that_contradict_a_model(directory, score, message):
@@ -855,7 +858,7 @@ def test_charsmap_that_is_not_base64(directory, text):
         "model": {"type": "Unigram", "vocab": scored(load_tokenizer(folder))},
     }
     (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
-    with pytest.raises(ValueError, match="tokenizer.json: expected a precompiled_charsmap in base64"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json: expected a precompiled_charsmap"):
         load_tokenizer(folder)
 
 
