@@ -112,7 +112,7 @@ def test_ocnli_quickly(quick, rows, checkpoint, tmp_path, capsys):
     unsure = json.dumps({"sentence1": "一", "sentence2": "二", "label": "-"})
     for path in data.glob("*.json"):
         path.write_text(f"{unsure}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
-    options = ONE_BATCH | {"checkpoint": checkpoint(**LARGE_WEIGHTS), "data": data}
+    options = ONE_BATCH | {"checkpoint": checkpoint(**LARGE_WEIGHTS), "data": data, "epochs": 10}
     example = quick("task_ocnli", **options)
     assert (tmp_path / "output" / "ocnli.weights.h5").is_file()
     # the rows on which the annotators did not agree are left out
