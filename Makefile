@@ -9,6 +9,8 @@ PY      := $(VENV)/bin/python
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # compiled modules are kept: each process of the tests would compile them anew
 unexport PYTHONDONTWRITEBYTECODE
+# the processes of one run must collect the same tests in the same order
+export PYTHONHASHSEED ?= 0
 
 INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
 

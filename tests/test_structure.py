@@ -43,15 +43,15 @@ ROOMS = DRAWING["ROOMS"] | DRAWING["GROUND"]
 
 
 def names(text):
-    """Returns the rooms that a cell of the table lists."""
-    return {re.sub(r"\.py$|/$", "", name) for name in re.findall(r"`([\w/.]+)`", text)}
+    """Returns the rooms that a cell of the table lists, as they come."""
+    return [re.sub(r"\.py$|/$", "", name) for name in re.findall(r"`([\w/.]+)`", text)]
 
 
 def table():
     """Returns room -> `(what it may import, whether without a framework)`, from CONTRIBUTING.md."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Modules")[2]
     return {
-        room: (names(others), "no framework" in contents)
+        room: (set(names(others)), "no framework" in contents)
         for files, contents, others in re.findall(
             r"^\| (`.+) \| (.+) \| (.+) \|$", text, re.MULTILINE
         )
