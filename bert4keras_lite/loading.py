@@ -1,7 +1,8 @@
 """Loading `.keras` files, with the `Transformer` of the model.
 
 `model.save` stores what the `Transformer` was built from (`Transformer.description`) in the config
-of the token embedding; `transformer_of` rebuilds it.
+of the token embedding; `transformer_of` rebuilds it. Published checkpoints are loaded by
+`models.build_transformer_model`.
 """
 
 import re
