@@ -99,7 +99,12 @@ def load_model(
 def read_keras_model(path, compile=True, custom_objects=None):
     """Loads any model from a `.keras` file, without running code in it.
 
-    Args, Raises: see `load_model`.
+    Args:
+        path: a `Path` of a `.keras` file.
+        compile, custom_objects: see `load_model`.
+
+    Raises:
+        FileNotFoundError, ValueError, CheckpointError: see `load_model`.
     """
     complete(path.parent)
     if not path.is_file():

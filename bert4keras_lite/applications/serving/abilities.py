@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...checkpoints import CheckpointError
-from ...generation.decoding import transformer_of
+from ...generation.decoding import generating_transformer
 from ...generation.generate import TextStream, prompt_of, text_options
 from ...generation.request import STEP, GenerationRequest
 from ...hub import local_directory
@@ -125,7 +125,7 @@ class TextGenerator:
 
     def __init__(self, transformer, tokenizer, new_tokens):
         try:
-            self.transformer = transformer_of(transformer)
+            self.transformer = generating_transformer(transformer)
         except ValueError as error:
             raise UnsupportedTask(str(error)) from None
         encoder_of(transformer)
