@@ -315,7 +315,8 @@ class GenerationRequest:
                 "max_new_tokens, stop_ids: both are missing, so generation would never stop. Pass "
                 "max_new_tokens, or the id of the end token as stop_ids."
             )
-        most = int(max_new_tokens or min(room or DEFAULT_NEW_TOKENS, DEFAULT_NEW_TOKENS))
+        default = DEFAULT_NEW_TOKENS if room is None else min(room, DEFAULT_NEW_TOKENS)
+        most = int(max_new_tokens or default)
         if self.min_new_tokens > most:
             raise ValueError(
                 f"min_new_tokens={self.min_new_tokens}: expected at most {most}, which is "
