@@ -32,6 +32,7 @@ parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=32, help="of all devices together: 32")
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 learning_rate = args.learning_rate or (1e-3 if args.checkpoint == "tiny-zh" else 2e-5)
 
@@ -68,6 +69,7 @@ def on_torch():
 # before anything is computed
 start = {"jax": on_jax, "tensorflow": on_tensorflow, "torch": on_torch}
 devices, scope = start[keras.config.backend()]()
+keras.utils.set_random_seed(args.seed)
 print(f"{len(devices)} device(s):", *devices)
 if args.batch_size % len(devices):
     raise SystemExit(f"--batch-size {args.batch_size} is not a multiple of {len(devices)} devices.")

@@ -38,11 +38,12 @@ parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=32)
 parser.add_argument("--epochs", type=int, default=2)
 parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 if not 0 < args.share < 1:
     parser.error(f"--share {args.share}: expected more than 0 and less than 1.")
 learning_rate = args.learning_rate or (1e-3 if args.checkpoint == "tiny-zh" else 2e-5)
-keras.utils.set_random_seed(0)
+keras.utils.set_random_seed(args.seed)
 tokenizer = load_tokenizer(args.checkpoint)
 
 
@@ -59,7 +60,7 @@ def read(split):
 train, test = read("train"), read("test")
 texts = [text for text, _ in train + test]
 is_test = np.arange(len(texts)) >= len(train)
-fold = np.random.default_rng(0).permutation(len(texts)) % args.folds
+fold = np.random.default_rng(args.seed).permutation(len(texts)) % args.folds
 
 
 def batches(which, **options):

@@ -174,9 +174,10 @@ parser.add_argument("--min-count", type=int, default=2, help="of words that are 
 parser.add_argument("--batch-size", type=int, default=16)
 parser.add_argument("--epochs", type=int, default=12)
 parser.add_argument("--learning-rate", type=float, default=3e-3)
+parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 
-keras.utils.set_random_seed(0)
+keras.utils.set_random_seed(args.seed)
 counts = Counter(word for passage, _ in read_cloze(args.data, "train") for word in passage)
 known = [word for word, count in counts.items() if count >= args.min_count and word != BLANK]
 ids = {word: i for i, word in enumerate(known, 2)}  # 0 is padding, 1 every other word

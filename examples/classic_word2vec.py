@@ -45,6 +45,7 @@ parser.add_argument("--sample", type=float, default=1e-3, help="frequency left o
 parser.add_argument("--batch-size", type=int, default=2048)
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--learning-rate", type=float, default=5e-3)
+parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 
 # --- the words ------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ class Windows(keras.utils.PyDataset):
 
 def word2vec(bag, epochs):
     """The vectors of the words, `(words + 1, size)`, and the seconds of an epoch."""
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(args.seed)
     given = keras.Input((2 * args.window if bag else 1,), dtype="int32")
     candidates = keras.Input((args.negative + 1,), dtype="int32")
     # small random vectors on this side, nothing on the other, as in the original
@@ -163,7 +164,7 @@ def gensim_word2vec(bag, epochs):
         sg=not bag,
         negative=args.negative,
         workers=1,
-        seed=0,
+        seed=args.seed,
     )
     model.build_vocab(lines)
     start = time.perf_counter()

@@ -30,10 +30,12 @@ from bert4keras_lite.hub import local_directory
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint", default="tiny-zh", help="another Chinese BERT")
 parser.add_argument("--data", default=DATA, help="with sentiment.{train,valid,test}.tsv or .data")
+parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 is_small = args.checkpoint == "tiny-zh"
 learning_rate, epochs = (5e-4, 4) if is_small else (2e-5, 2)
 name = Path(args.checkpoint).name
+keras.utils.set_random_seed(args.seed)
 checkpoint = local_directory(args.checkpoint)
 start = time.time()
 

@@ -25,8 +25,10 @@ parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=64)
 parser.add_argument("--epochs", type=int, default=5)
 parser.add_argument("--learning-rate", type=float, help="2e-5, or 5e-4 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 learning_rate = args.learning_rate or (5e-4 if args.checkpoint == "tiny-zh" else 2e-5)
+keras.utils.set_random_seed(args.seed)
 tokenizer = load_tokenizer(args.checkpoint)
 
 

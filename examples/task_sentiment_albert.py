@@ -29,10 +29,12 @@ parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--batch-size", type=int, default=32)
 parser.add_argument("--epochs", type=int, help="10, or 8 for tiny-zh")
 parser.add_argument("--learning-rate", type=float, help="1e-4, or 1e-3 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 is_small = args.checkpoint == "tiny-zh"
 epochs = args.epochs or (8 if is_small else 10)
 learning_rate = args.learning_rate or (1e-3 if is_small else 1e-4)
+keras.utils.set_random_seed(args.seed)
 tokenizer = load_tokenizer(args.checkpoint)
 
 

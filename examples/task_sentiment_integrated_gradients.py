@@ -39,9 +39,11 @@ parser.add_argument("--text", nargs="*")
 parser.add_argument("--steps", type=int, default=50)
 parser.add_argument("--maxlen", type=int, default=128)
 parser.add_argument("--epochs", type=int, help="3, or 8 for tiny-zh")
+parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 is_small = args.checkpoint == "tiny-zh"
 epochs = args.epochs or (8 if is_small else 3)
+keras.utils.set_random_seed(args.seed)
 tokenizer = load_tokenizer(args.checkpoint)
 
 
