@@ -4,8 +4,8 @@
 
 Runs the script once for each value of the option and each seed, with `--seed` and all other options
 given here. The score is the number in the last line that begins with "test", such as
-"test accuracy: 0.8400". Prints mean and standard deviation of each method, and the mean difference
-to the first one.
+"test accuracy: 0.8400", or with "valid" if the data have no test file. Prints mean and standard
+deviation of each method, and the mean difference to the first one.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import sys
 
 import numpy as np
 
-SCORE = re.compile(r"^test (.+?): (-?\d+\.\d+)", re.MULTILINE)
+SCORE = re.compile(r"^(?:test|valid) (.+?): (-?\d+\.\d+)", re.MULTILINE)
 
 
 def run(command):

@@ -53,7 +53,7 @@ class Run:
     data: str = ""
     options: str = ""
     rows: dict = field(default_factory=dict)
-    scores: str = r"^test.*"
+    scores: str = r"^(test|valid).*"
     pretrained: bool = True
 
     @property
@@ -207,14 +207,14 @@ RUNS = [
         "duie_sample",
         "--epochs 3 --learning-rate 5e-4 --ema-momentum 0.98 --maxlen 96",
         {"train_data.json": 1000, "dev_data.json": 300},
-        r"^(as trained|test).*",
+        r"^(as trained|test|valid).*",
     ),
     Run(
         "task_relation_extraction_gplinker",
         "duie_sample",
         "--epochs 6 --learning-rate 3e-4 --batch-size 8 --ema-momentum 0.98 --maxlen 96",
         {"train_data.json": 1000, "dev_data.json": 300},
-        r"^(as trained|test).*",
+        r"^(as trained|test|valid).*",
     ),
     Run(
         "task_entity_linking",

@@ -73,6 +73,7 @@ def batches(samples, **options):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 lengths = [len(tokenizer.encode(text, maxlen=args.maxlen)[0]) for text, _ in samples["test"]]
 print(f"texts have {np.mean(lengths):.0f} tokens, {max(lengths)} at most")
 
@@ -115,4 +116,4 @@ model.optimizer.build(model.trainable_variables)  # one trace
 model.fit(batches(samples["train"], shuffle=True), epochs=args.epochs)
 
 # the result
-print(f"test accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")
+print(f"{last} accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")

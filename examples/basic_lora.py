@@ -64,6 +64,7 @@ def batches(samples, **options):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 train, test = batches(samples["train"], shuffle=True), batches(samples["test"])
 
 # the model
@@ -86,7 +87,7 @@ print(f"{trained:,} trainable parameters of {model.count_params():,}")
 model.fit(train, epochs=args.epochs)
 
 # the result
-print(f"test accuracy: {model.evaluate(test, verbose=0)[1]:.4f}")
+print(f"{last} accuracy: {model.evaluate(test, verbose=0)[1]:.4f}")
 before = model.predict(test, verbose=0)
 if args.rank:
     merge_lora(model)

@@ -87,6 +87,7 @@ def read(path):
 
 
 splits = read_splits(args.data, read)
+last = "valid" if splits["test"] is splits["valid"] else "test"
 
 
 def batches(split, **options):
@@ -111,4 +112,4 @@ with scope:
 
 model.fit(batches("train", shuffle=True), epochs=args.epochs)
 accuracy = model.evaluate(batches("test"), verbose=0)[1]
-print(f"test accuracy on {len(devices)} device(s): {accuracy:.4f}")
+print(f"{last} accuracy on {len(devices)} device(s): {accuracy:.4f}")

@@ -56,6 +56,7 @@ def read(path):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 counts = Counter(unit for text, _ in samples["train"] for unit in split_text(text))
 known = [unit for unit, count in counts.items() if count >= args.min_count]
 ids = {unit: i for i, unit in enumerate(known, 2)}  # 0 is padding, 1 every rare unit
@@ -104,7 +105,7 @@ model.fit(
 # the result
 length = np.mean([len(encode(text)) for text, _ in samples["test"]])
 print(f"{len(ids)} {args.units} known, {length:.1f} in a text")
-print(f"test accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")
+print(f"{last} accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")
 texts = [
     "房间很不错，服务也很出色。",
     "质量很离谱，客服真的很糟心。",

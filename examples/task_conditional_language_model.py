@@ -77,6 +77,7 @@ def collate(rows, length):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 
 # the model
 label = keras.Input((), dtype="int32", name="label")
@@ -138,4 +139,4 @@ rows = generate_all(
 for name, row in zip(NAMES, rows, strict=True):
     print(name, *(tokenizer.decode(generated.ids) for generated in row), sep="\n  ")
 scores = evaluate(samples["test"][: args.scored])
-print("test:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+print(f"{last}:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))

@@ -88,6 +88,7 @@ def collate(rows, length):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 
 # the model
 model = build_transformer_model(
@@ -136,4 +137,4 @@ rows = generate_all(
 )
 for text, row in zip(texts, rows, strict=True):
     print(text, *(f"  …{tokenizer.decode(generated.ids)}" for generated in row), sep="\n")
-print(f"test perplexity: {np.exp(-log_likelihood(samples['test'][: args.scored])):.2f}")
+print(f"{last} perplexity: {np.exp(-log_likelihood(samples['test'][: args.scored])):.2f}")

@@ -81,6 +81,7 @@ def game(row):
 tokenizer = load_tokenizer(args.checkpoint)
 ids = {sign: number for number, sign in enumerate(SIGNS, 2)}
 samples = read_splits(args.data, lambda path: read_json_lines(path, game))
+last = "valid" if samples["test"] is samples["valid"] else "test"
 
 
 def encode(moves):
@@ -141,7 +142,7 @@ model.fit(train, epochs=args.epochs, callbacks=[best])
 
 # the result
 scores = evaluate(samples["test"])
-print("test:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+print(f"{last}:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
 
 
 # a game

@@ -91,6 +91,7 @@ def tagged(path):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 types = sorted({type_ for _, spans in samples["train"] for *_, type_ in spans})
 
 
@@ -159,7 +160,7 @@ for (text, _), spans in zip(few, predict(few), strict=True):
     print(text)
     for start, end, type_ in sorted(spans):
         print(f"    {text[start:end]} ({type_})")
-print(f"test F1: {f1(samples['test']):.4f}")
+print(f"{last} F1: {f1(samples['test']):.4f}")
 folder = OUTPUT / "pointers"
 save_tagger(folder, model, types, tokenizer)
 print(f"For a server: python -m bert4keras_lite serve {args.checkpoint} --ner {folder}")

@@ -108,6 +108,7 @@ def row(window):
 
 
 samples = read_splits(args.data, read_squad)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 
 # the model: logits of the vocabulary, at the masks alone
 transformer = build_transformer_model(
@@ -172,4 +173,4 @@ for question, answer in zip(few, answers_to(few), strict=True):
     true = " / ".join(dict.fromkeys(question.answers))
     print(f"  answer    {true}\n  predicted {answer}\n")
 scores = evaluate(samples["test"])
-print("test:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+print(f"{last}:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))

@@ -115,6 +115,7 @@ def collate(rows, length):
 
 
 samples = read_splits(args.data, read_squad)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 rows = [(source(window), target(window)) for window in windows_of(samples["train"])]
 rows = [(first + second, [0] * len(first) + [1] * len(second)) for first, second in rows]
 train = Batches(rows, args.batch_size, collate, shuffle=True, buckets=4)
@@ -171,4 +172,4 @@ for question, answer in zip(few, answers_to(few), strict=True):
     true = " / ".join(dict.fromkeys(question.answers))
     print(f"  answer    {true}\n  predicted {answer}\n")
 scores = evaluate(samples["test"])
-print("test:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+print(f"{last}:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))

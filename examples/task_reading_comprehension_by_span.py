@@ -105,6 +105,7 @@ def row(window):
 
 
 samples = read_splits(args.data, read_squad)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 
 # the model: logits (batch, 2, length), of which those of the passage count
 bert = build_transformer_model(args.checkpoint, keep_tokens=keep_tokens, dropout_rate=0.1)
@@ -160,4 +161,4 @@ for question, answer in zip(few, answers_to(few), strict=True):
     true = " / ".join(dict.fromkeys(question.answers))
     print(f"  answer    {true}\n  predicted {answer}\n")
 scores = evaluate(samples["test"])
-print("test:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+print(f"{last}:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))

@@ -88,6 +88,7 @@ def in_text(text, triples, offsets):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 predicates = sorted({predicate for _, triples in samples["train"] for _, predicate, _ in triples})
 
 
@@ -214,4 +215,4 @@ model.save_weights(OUTPUT / "relations.weights.h5")
 few = samples["test"][:5]
 for (text, _), triples in zip(few, predict(few), strict=True):
     print(text, *sorted(map(" / ".join, triples)), sep="\n    ")
-print(f"test F1, moving average: {f1(samples['test']):.4f}")
+print(f"{last} F1, moving average: {f1(samples['test']):.4f}")

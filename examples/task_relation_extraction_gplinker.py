@@ -94,6 +94,7 @@ def in_text(text, triples, offsets):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 predicates = sorted({predicate for _, triples in samples["train"] for _, predicate, _ in triples})
 MOST = 2 * max(len(triples) for _, triples in samples["train"])  # no head has more pairs
 
@@ -190,4 +191,4 @@ model.save_weights(OUTPUT / "gplinker.weights.h5")
 few = samples["test"][:5]
 for (text, _), triples in zip(few, predict(few), strict=True):
     print(text, *sorted(map(" / ".join, triples)), sep="\n    ")
-print(f"test F1, moving average: {f1(samples['test']):.4f}")
+print(f"{last} F1, moving average: {f1(samples['test']):.4f}")

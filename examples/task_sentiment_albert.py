@@ -48,8 +48,10 @@ def read(path):
     return []
 
 
+splits = read_splits(args.data, read)
+last = "valid" if splits["test"] is splits["valid"] else "test"
 batches = {}
-for split, samples in read_splits(args.data, read).items():
+for split, samples in splits.items():
     rows = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in samples]
     batches[split] = Batches(rows, args.batch_size, shuffle=split == "train", buckets=8)
 
@@ -80,8 +82,8 @@ model.fit(
 model.load_weights(best)
 
 # the result
-accuracy = model.evaluate(batches["test"], verbose=0)[1]
-print(f"test accuracy: {accuracy:.4f}, with {model.count_params():,} weights")
+accuracy = model.evaluate(batches[last], verbose=0)[1]
+print(f"{last} accuracy: {accuracy:.4f}, with {model.count_params():,} weights")
 texts = ["房间很不错，服务也很出色。", "质量很离谱，客服真的很糟心。"]
 logits = model.predict(tokenizer.encode_batch(texts), verbose=0)
 for text, (negative, positive) in zip(texts, logits, strict=True):

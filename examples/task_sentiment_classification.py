@@ -43,8 +43,10 @@ def read(path):
     return []
 
 
+splits = read_splits(args.data, read)
+last = "valid" if splits["test"] is splits["valid"] else "test"
 batches = {}
-for split, samples in read_splits(args.data, read).items():
+for split, samples in splits.items():
     rows = [(tokenizer.encode(text, maxlen=args.maxlen), label) for text, label in samples]
     batches[split] = Batches(rows, args.batch_size, shuffle=split == "train", buckets=8)
 
@@ -73,7 +75,7 @@ model.fit(
 model.load_weights(best)
 
 # the result
-print(f"test accuracy: {model.evaluate(batches['test'], verbose=0)[1]:.4f}")
+print(f"{last} accuracy: {model.evaluate(batches[last], verbose=0)[1]:.4f}")
 texts = [
     "房间很不错，服务也很出色。",
     "质量很离谱，客服真的很糟心。",

@@ -58,6 +58,7 @@ def batches(samples, **options):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 labelled, others = samples["train"][: args.labelled], samples["train"][args.labelled :]
 unlabelled = [text for text, _ in others + samples["valid"]]
 print(f"{len(labelled)} texts with labels, {len(unlabelled)} without")
@@ -86,7 +87,7 @@ OUTPUT.mkdir(exist_ok=True)
 model.save_weights(OUTPUT / "sentiment_vat.weights.h5")
 
 # the result
-print(f"test accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")
+print(f"{last} accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")
 few = samples["test"][:8]
 print("\ntrue | predicted | text")
 for (text, label), guess in zip(

@@ -72,7 +72,7 @@ NUMBER = re.compile(r"\d+\(\d+/\d+\)|\(\d+/\d+\)|\d+(?:\.\d+)?%?")
 
 
 def close(x, y):
-    return abs(x - y) <= 1e-5 * max(1, abs(y))
+    return x is not None and abs(x - y) <= 1e-5 * max(1, abs(y))
 
 
 def lettered(text):
@@ -137,6 +137,7 @@ def collate(rows, length):
 
 
 samples = read_splits(args.data, read_problems)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 
 # the model
 model = build_transformer_model(
@@ -177,7 +178,7 @@ def first_value(texts, numbers):
 
 def accuracy(problems):
     pairs = zip(problems, solve(problems), strict=True)
-    correct = [result is not None and close(result, answer) for (*_, answer), (_, result) in pairs]
+    correct = [close(result, answer) for (*_, answer), (_, result) in pairs]
     return {"accuracy": sum(correct) / len(correct)}
 
 
@@ -194,7 +195,6 @@ model.fit(train, epochs=args.epochs, callbacks=[best])
 few = samples["test"][:6]
 for (text, _, _, answer), (equation, result) in zip(few, solve(few), strict=True):
     shown = "no value" if result is None else f"{float(result):g}"
-    correct = result is not None and close(result, answer)
-    verdict = "correct" if correct else f"the answer is {answer}"
+    verdict = "correct" if close(result, answer) else f"the answer is {answer}"
     print(f"  problem   {text}\n  generated {equation} = {shown}  ({verdict})\n")
-print(f"test accuracy: {accuracy(samples['test'])['accuracy']:.4f}")
+print(f"{last} accuracy: {accuracy(samples['test'])['accuracy']:.4f}")

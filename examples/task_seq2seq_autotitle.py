@@ -88,6 +88,7 @@ def collate(rows, length):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 
 # the model
 model = build_transformer_model(
@@ -139,4 +140,4 @@ for piece in stream(model, tokenizer, articles[0][: args.maxlen - 2], args.max_n
     print(piece, end="|", flush=True)
 print()
 scores = evaluate(samples["test"][: args.scored])
-print("test:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+print(f"{last}:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))

@@ -108,6 +108,7 @@ def collate(rows, length):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 
 # the model
 model = build_transformer_model(checkpoint, with_lm="linear", dropout_rate=0.1, **reduced)
@@ -150,4 +151,4 @@ abstracts, true = zip(*samples["test"][:5], strict=True)
 for abstract, title, generated in zip(abstracts, true, titles_of(abstracts), strict=True):
     print(f"  abstract  {abstract[:60]}…\n  title     {title}\n  generated {generated}\n")
 scores = evaluate(samples["test"][: args.scored])
-print("test:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+print(f"{last}:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))

@@ -109,6 +109,7 @@ def collate(rows, length):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 
 # the model
 bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
@@ -169,4 +170,4 @@ print(f"{stopwatch.fastest:.2f} s an epoch, {speed:,.0f} tokens a second decoded
 few = samples["test"][:5]
 for (text, _), spans in zip(few, predict(few), strict=True):
     print(" ".join(text[start:end] for start, end, _ in sorted(spans)))
-print(f"test F1: {f1(samples['test']):.4f}")
+print(f"{last} F1: {f1(samples['test']):.4f}")

@@ -88,6 +88,7 @@ def tagged(path):
 
 
 samples = read_splits(args.data, read)
+last = "valid" if samples["test"] is samples["valid"] else "test"
 types = sorted({type_ for _, spans in samples["train"] for *_, type_ in spans})
 tags = ["O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI")]
 
@@ -151,6 +152,6 @@ for (text, _), spans in zip(few, predict(few), strict=True):
     print(text)
     for start, end, type_ in sorted(spans):
         print(f"    {text[start:end]} ({type_})")
-print(f"test F1: {f1(samples['test']):.4f}")
+print(f"{last} F1: {f1(samples['test']):.4f}")
 save_tagger(OUTPUT / "tagger", model, tags, tokenizer)
 print(f"For a server: python -m bert4keras_lite serve {args.checkpoint} --ner {OUTPUT / 'tagger'}")
