@@ -94,11 +94,8 @@ def collate(samples, length):
 
 
 def batches(split, **options):
-    samples = [
-        (around(words, args.maxlen), answer) for words, answer in read_cloze(args.data, split)
-    ]
-    if args.limit:
-        samples = samples[: args.limit]
+    passages = read_cloze(args.data, split)[: args.limit]
+    samples = [(around(words, args.maxlen), answer) for words, answer in passages]
     return Batches(
         samples,
         args.batch_size,
@@ -129,6 +126,7 @@ def build(size):
     question = (last[0] + last[1]) / 2
     scores = ops.einsum("bld,bd->bl", ops.concatenate(states, axis=1), question)
     is_word = ops.not_equal(ops.concatenate(inputs, axis=1), 0)
+    # finite, as the loss multiplies it by 0
     return keras.Model(inputs, ops.where(is_word, scores, -1e9))
 
 

@@ -150,7 +150,7 @@ def likelihood(batches):
 bert = build_transformer_model(args.checkpoint, **build)
 logits = ops.transpose(keras.layers.Dense(2, name="ends")(bert.output), (0, 2, 1))
 in_passage = ops.expand_dims(ops.equal(bert.inputs[1], 1), 1)
-reader = keras.Model(bert.inputs, ops.where(in_passage, logits, -1e9))
+reader = keras.Model(bert.inputs, ops.where(in_passage, logits, -np.inf))
 
 
 def question_row(question, passage, answer=None):

@@ -111,7 +111,7 @@ last = "valid" if samples["test"] is samples["valid"] else "test"
 bert = build_transformer_model(args.checkpoint, keep_tokens=keep_tokens, dropout_rate=0.1)
 logits = ops.transpose(keras.layers.Dense(2, name="pointers")(bert.output), (0, 2, 1))
 in_passage = ops.equal(ops.expand_dims(bert.inputs[1], 1), 1)
-model = keras.Model(bert.inputs, ops.where(in_passage, logits, -1e9))
+model = keras.Model(bert.inputs, ops.where(in_passage, logits, -np.inf))
 
 
 def best_span(window, logits):
