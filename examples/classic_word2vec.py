@@ -28,6 +28,7 @@ import jieba
 import keras
 import numpy as np
 from keras import ops
+from numpy.lib.stride_tricks import sliding_window_view
 from sample import DATA
 
 parser = argparse.ArgumentParser(
@@ -48,8 +49,7 @@ parser.add_argument("--learning-rate", type=float, default=5e-3)
 parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 
-# --- the words ------------------------------------------------------------------------------------
-
+# the words
 jieba.setLogLevel("ERROR")
 with open(args.data, encoding="utf-8") as file:
     lines = [jieba.lcut(line.strip()) for line in file][: args.lines]
@@ -57,71 +57,66 @@ counts = Counter(chain.from_iterable(lines))
 known = [word for word, count in counts.most_common() if count >= args.min_count and word.strip()]
 ids = {word: i for i, word in enumerate(known, 1)}  # 0: no word
 lines = [[word for word in line if word in ids] for line in lines]
-frequency = np.array([0, *(counts[word] for word in known)], "float64")
-frequency /= frequency.sum()
-text = np.array([i for line in lines for i in [*(ids[word] for word in line), 0]])
+# so many zeros after each line that no window reaches the next
+text = np.array([i for line in lines for i in [*map(ids.get, line), *[0] * args.window]], "int32")
 print(f"{len(known):,} words, {np.count_nonzero(text):,} in the text")
+frequency = np.array([counts[word] for word in known])
+frequency = frequency / frequency.sum()
+kept = args.sample / frequency
+kept = np.array([1, *(np.sqrt(kept) + kept)])  # probability that a word is kept; 0 always is
+cumulative = np.cumsum(frequency**0.75)  # probability to be drawn as a wrong word
+cumulative /= cumulative[-1]
 
 
 class Windows(keras.utils.PyDataset):
     """What a word is guessed from, and the candidates, the right word first.
 
-    Args:
-        bag: whether a sample is a word and all words around it (CBOW), or two words (skip-gram).
+    A sample is a word and all words around it (`bag`: CBOW), or two words (skip-gram).
     """
 
     def __init__(self, bag):
         super().__init__()
         self.bag, self.size = bag, None
-        probs = frequency**0.75
-        self.probs = np.cumsum(probs / probs.sum())
         self.on_epoch_end()
 
     def on_epoch_end(self):
         """Another choice of frequent words, and of widths."""
-        with np.errstate(divide="ignore"):
-            stays = np.sqrt(args.sample / frequency) + args.sample / frequency
-        words = text[np.random.random(len(text)) < stays[text]]  # ends of lines always stay
+        words = text[np.random.random(len(text)) < kept[text]]
         width = np.random.randint(1, args.window + 1, len(words))
-        line = np.cumsum(words == 0)
-        around = np.zeros((len(words), 2 * args.window), "int32")
-        for step in range(1, min(args.window + 1, len(words))):
-            near = (line[step:] == line[:-step]) & (words[:-step] != 0)
-            around[:-step, 2 * step - 2] = words[step:] * (near & (width[:-step] >= step))
-            around[step:, 2 * step - 1] = words[:-step] * (near & (width[step:] >= step))
+        around = sliding_window_view(np.pad(words, args.window), 2 * args.window + 1)
+        distance = abs(np.arange(-args.window, args.window + 1))
+        near = (distance > 0) & (distance <= width[:, None])
+        around = around * (near & (words > 0)[:, None])
         if self.bag:
-            kept = (words != 0) & around.any(axis=1)
-            self.given, self.right = around[kept], words[kept]
+            rows = around.any(axis=1)
+            self.given, self.right = around[rows], words[rows]
         else:
-            rows, columns = np.nonzero(around * (words != 0)[:, None])
-            self.given, self.right = words[rows][:, None], around[rows, columns]
+            rows, columns = np.nonzero(around)
+            self.given, self.right = words[rows, None], around[rows, columns]
         # as many batches in each epoch as in the first: Keras counts them once
         if self.size is None:
             self.size = max(1, len(self.right) // args.batch_size) * args.batch_size
         order = np.resize(np.random.permutation(len(self.right)), self.size)
-        self.given, self.right = self.given[order].astype("int32"), self.right[order]
+        self.given, self.right = self.given[order], self.right[order]
 
     def __len__(self):
         return self.size // args.batch_size
 
     def __getitem__(self, index):
         rows = slice(index * args.batch_size, (index + 1) * args.batch_size)
-        drawn = np.searchsorted(self.probs, np.random.random((args.batch_size, args.negative)))
+        drawn = 1 + np.searchsorted(cumulative, np.random.random((args.batch_size, args.negative)))
         candidates = np.column_stack([self.right[rows], drawn]).astype("int32")
+        labels = np.eye(1, 1 + args.negative, dtype="float32").repeat(args.batch_size, axis=0)
         # a word that was drawn for itself is not a wrong one
-        counted = np.pad(drawn != candidates[:, :1], [(0, 0), (1, 0)], constant_values=True)
-        right = np.zeros(candidates.shape, "float32")
-        right[:, 0] = 1
-        return (self.given[rows], candidates), right[..., None], counted.astype("float32")
+        counted = np.maximum(labels, candidates != candidates[:, :1])
+        return (self.given[rows], candidates), labels[..., None], counted
 
 
-# --- the model ------------------------------------------------------------------------------------
-
-
+# the model
 def word2vec(bag, epochs):
     """The vectors of the words, `(words + 1, size)`, and the seconds of an epoch."""
     keras.utils.set_random_seed(args.seed)
-    given = keras.Input((2 * args.window if bag else 1,), dtype="int32")
+    given = keras.Input((2 * args.window + 1 if bag else 1,), dtype="int32")
     candidates = keras.Input((args.negative + 1,), dtype="int32")
     # small random vectors on this side, nothing on the other, as in the original
     small = keras.initializers.RandomUniform(-0.5 / args.size, 0.5 / args.size)
@@ -129,43 +124,27 @@ def word2vec(bag, epochs):
     other = keras.layers.Embedding(len(ids) + 1, args.size, embeddings_initializer="zeros")
     is_word = ops.expand_dims(ops.cast(ops.not_equal(given, 0), "float32"), -1)
     mean = ops.sum(table(given) * is_word, axis=1) / ops.sum(is_word, axis=1)
-    scores = ops.einsum("bd,bcd->bc", mean, other(candidates))
-    model = keras.Model([given, candidates], ops.expand_dims(scores, -1))
-    model.compile(
-        keras.optimizers.Adam(args.learning_rate),
-        keras.losses.BinaryCrossentropy(from_logits=True),
-    )
+    logits = ops.einsum("bd,bcd->bc", mean, other(candidates))
+    model = keras.Model([given, candidates], ops.expand_dims(logits, -1))
+    loss = keras.losses.BinaryCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(args.learning_rate), loss)
     model.optimizer.build(model.trainable_variables)  # one trace
-    windows = Windows(bag)
-    timer = Timer()
-    model.fit(windows, epochs=epochs, callbacks=[timer])
-    return keras.ops.convert_to_numpy(table.embeddings), min(timer.seconds)
-
-
-class Timer(keras.callbacks.Callback):
-    seconds = ()
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.seconds = [*self.seconds, time.perf_counter() - self.start]
+    seconds = []
+    timer = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seconds.append(-time.perf_counter()),
+        on_epoch_end=lambda epoch, logs: seconds.append(seconds.pop() + time.perf_counter()),
+    )
+    model.fit(Windows(bag), epochs=epochs, callbacks=[timer])
+    return ops.convert_to_numpy(table.embeddings), min(seconds)
 
 
 def gensim_word2vec(bag, epochs):
     """The same by gensim, in one thread."""
     from gensim.models import Word2Vec
 
-    model = Word2Vec(
-        vector_size=args.size,
-        window=args.window,
-        min_count=args.min_count,
-        sample=args.sample,
-        sg=not bag,
-        negative=args.negative,
-        workers=1,
-        seed=args.seed,
-    )
+    options = {"vector_size": args.size, "window": args.window, "sample": args.sample}
+    options |= {"min_count": args.min_count, "negative": args.negative}
+    model = Word2Vec(**options, sg=not bag, workers=1, seed=args.seed)
     model.build_vocab(lines)
     start = time.perf_counter()
     model.train(lines, total_examples=len(lines), epochs=epochs)
@@ -173,9 +152,7 @@ def gensim_word2vec(bag, epochs):
     return np.concatenate([np.zeros((1, args.size)), model.wv[known]]), seconds
 
 
-# --- what they are worth --------------------------------------------------------------------------
-
-
+# the result
 def neighbours(vectors, word, among, number=5):
     """The words whose vectors point the most alike."""
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
@@ -187,13 +164,8 @@ def neighbours(vectors, word, among, number=5):
 def share_of_kind(vectors):
     """How much of the nearest five neighbours, among all words with a kind, is of the same kind."""
     words = [word for kind in kinds for word in kind]
-    return np.mean(
-        [
-            np.mean([other in kind for other, _ in neighbours(vectors, word, words)])
-            for kind in kinds
-            for word in kind
-        ]
-    )
+    nearest = [(kind, neighbours(vectors, word, words)) for kind in kinds for word in kind]
+    return np.mean([other in kind for kind, others in nearest for other, _ in others])
 
 
 with open(args.kinds, encoding="utf-8") as file:
