@@ -11,14 +11,12 @@ learning rate than the BERT.
     ...]}, or of COCO, an object with `images` and `annotations`; or a directory with train, valid
     (and test) files. Without it, pictures of coloured shapes are drawn.
 --pictures: the directory of the pictures (needs Pillow).
---scored: number of pictures for the scores.
 
 Reference: Su, "Conditional text generation with conditional layer normalization", 2019,
 https://kexue.fm/archives/7124
 """
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 
 import keras
@@ -48,7 +46,7 @@ parser.add_argument("--batch-size", type=int, default=32)
 parser.add_argument("--epochs", type=int, help="10, or 12 for tiny-zh")
 parser.add_argument("--learning-rate", type=float, help="2e-5, or 1e-3 for tiny-zh")
 parser.add_argument("--num-beams", type=int, default=3)
-parser.add_argument("--scored", type=int, default=200)
+parser.add_argument("--scored", type=int, default=200, help="pictures for the scores: 200")
 parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 is_small = args.checkpoint == "tiny-zh"
@@ -69,10 +67,9 @@ def read_captions(path):
         if isinstance(data, list):
             captions = {row["image_id"]: row["caption"] for row in data}
         else:
-            captions = defaultdict(list)
-            names = {row["id"]: row["file_name"] for row in data["images"]}
+            captions, names = {}, {row["id"]: row["file_name"] for row in data["images"]}
             for row in data["annotations"]:
-                captions[names[row["image_id"]]].append(row["caption"])
+                captions.setdefault(names[row["image_id"]], []).append(row["caption"])
     except (ValueError, KeyError, TypeError) as error:
         raise SystemExit(
             f"{path}: expected AI Challenger's or COCO's captions; {type(error).__name__}: {error}."
@@ -95,48 +92,33 @@ SHAPES = {
     "三角形": lambda x, y: abs(x) <= (y + 1) / 2,
     "十字": lambda x, y: np.minimum(abs(x), abs(y)) <= 0.3,
 }
-PLACES = {"左上角": (9, 9), "右上角": (23, 9), "左下角": (9, 23), "右下角": (23, 23)}
-SIZE = 32  # pixels
+PLACES = {"左上角": (9, 9), "右上角": (23, 9), "左下角": (9, 23), "右下角": (23, 23)}  # of 32
 
 
-def drawn_samples(count, seed):
-    """Pictures, uint8 arrays `(SIZE, SIZE, 3)`, and captions, of which each picture has one."""
-    random = np.random.default_rng(seed)
-    return [picture(random) for _ in range(count)]
-
-
-def picture(random):
-    """A picture of a shape in a corner, and its captions."""
-    place, color, shape = (
-        list(names)[random.integers(len(names))] for names in (PLACES, COLORS, SHAPES)
-    )
-    centre = np.array(PLACES[place]) + random.uniform(-2, 2, 2)
-    y, x = (np.mgrid[:SIZE, :SIZE] - centre[::-1, None, None]) / random.uniform(5, 7)
-    canvas = np.full((SIZE, SIZE, 3), 255, "uint8")
+def draw(random):
+    """A picture of a shape in a corner, uint8 `(size, size, 3)`, and its captions."""
+    place, color, shape = (str(random.choice([*names])) for names in (PLACES, COLORS, SHAPES))
+    center = np.array(PLACES[place]) + random.uniform(-2, 2, 2)
+    grid = np.mgrid[: args.size, : args.size] * (32 / args.size)
+    y, x = (grid - center[::-1, None, None]) / random.uniform(5, 7)
+    canvas = np.full((args.size, args.size, 3), 255, "uint8")
     canvas[SHAPES[shape](x, y) & (np.maximum(abs(x), abs(y)) <= 1)] = COLORS[color]
     return canvas, [f"{place}有一个{color}的{shape}"]
 
 
 def in_terminal(picture):
-    """A picture in coloured half blocks, for a terminal."""
-    rows = picture[::2, ::2].astype(int)
-    lines = []
-    for upper, lower in zip(rows[::2], rows[1::2], strict=True):
-        cells = (
-            f"\x1b[38;2;{a[0]};{a[1]};{a[2]}m\x1b[48;2;{b[0]};{b[1]};{b[2]}m▀"
-            for a, b in zip(upper, lower, strict=True)
-        )
-        lines.append("".join(cells) + "\x1b[0m")
-    return "\n".join(lines)
+    """A picture in coloured blocks, for a terminal."""
+    step = max(1, args.size // 16)
+    rows = picture[::step, ::step].tolist()
+    lines = ("".join(f"\x1b[48;2;{r};{g};{b}m  " for r, g, b in row) for row in rows)
+    return "\n".join(f"{line}\x1b[0m" for line in lines)
 
 
 def pixels(pictures):
     """Pictures, arrays or files, as one array `(batch, size, size, 3)` from -1 to 1."""
     options = {"target_size": (args.size, args.size), "keep_aspect_ratio": True}
     arrays = [
-        keras.utils.img_to_array(keras.utils.load_img(picture, **options))
-        if isinstance(picture, Path)
-        else picture
+        keras.utils.load_img(picture, **options) if isinstance(picture, Path) else picture
         for picture in pictures
     ]
     return np.stack(arrays).astype("float32") / 127.5 - 1
@@ -149,8 +131,7 @@ def batches(samples, **options):
         for picture, captions in samples
         for caption in captions
     ]
-    length = lambda row: len(row[1])  # noqa: E731
-    return Batches(rows, args.batch_size, collate, buckets=4, length=length, **options)
+    return Batches(rows, args.batch_size, collate, buckets=4, **options)
 
 
 def collate(rows, length):
@@ -163,7 +144,9 @@ if args.data:
     samples = read_splits(args.data, read_captions)
 else:
     sizes = {"train": args.drawn, "valid": 100, "test": 200}
-    samples = {split: drawn_samples(size, seed) for seed, (split, size) in enumerate(sizes.items())}
+    randoms = {split: np.random.default_rng(seed) for seed, split in enumerate(sizes)}
+    samples = {split: [draw(randoms[split]) for _ in range(n)] for split, n in sizes.items()}
+last = "valid" if samples["test"] is samples["valid"] else "test"
 
 # the model: the picture is halved until it has 4 x 4 positions
 image = x = keras.Input((args.size, args.size, 3), name="picture")
@@ -172,27 +155,16 @@ while x.shape[1] > 4:
     x = keras.layers.Conv2D(filters, 3, 2, "same", activation="gelu", name=f"eye_{filters}")(x)
     filters *= 2
 x = keras.layers.Dense(128, activation="gelu", name="eye_vector")(keras.layers.Flatten()(x))
-model = build_transformer_model(
-    args.checkpoint,
-    application="lm",
-    with_lm="linear",
-    keep_tokens=keep_tokens,
-    layer_norm_cond=x,
-    additional_input_layers=image,
-)
+options = {"keep_tokens": keep_tokens, "layer_norm_cond": x, "additional_input_layers": image}
+model = build_transformer_model(args.checkpoint, application="lm", with_lm="linear", **options)
 
 
 def captions_of(pictures):
     """Generates a caption for each picture."""
-    rows = generate_all(
-        model,
-        [[tokenizer.token_start_id]] * len(pictures),
-        args.max_new_tokens,
-        args.batch_size,
-        num_beams=args.num_beams,
-        stop_ids=tokenizer.token_end_id,
-        more_inputs=[pixels(pictures)],
-    )
+    prompts = [[tokenizer.token_start_id]] * len(pictures)
+    options = {"num_beams": args.num_beams, "stop_ids": tokenizer.token_end_id}
+    options["more_inputs"] = [pixels(pictures)]
+    rows = generate_all(model, prompts, args.max_new_tokens, args.batch_size, **options)
     return [tokenizer.decode(best.ids) for best, *_ in rows]
 
 
@@ -207,12 +179,8 @@ def evaluate(samples):
 # the training
 train = batches(samples["train"], shuffle=True)
 schedule = linear_decay(args.epochs * len(train))
-optimizer = AdamW(
-    args.learning_rate,
-    weight_decay=0.01,
-    lr_schedule=schedule,
-    lr_multipliers={"eye_": 1e-3 / args.learning_rate},
-)
+rates = {"eye_": 1e-3 / args.learning_rate}
+optimizer = AdamW(args.learning_rate, weight_decay=0.01, lr_schedule=schedule, lr_multipliers=rates)
 model.compile(optimizer, sequence_crossentropy)
 model.optimizer.build(model.trainable_variables)  # one trace
 best = BestEpoch(lambda: evaluate(samples["valid"][: args.scored]), OUTPUT / "captions.weights.h5")
@@ -222,7 +190,6 @@ model.fit(train, epochs=args.epochs, callbacks=[best])
 pictures, true = zip(*samples["test"][:5], strict=True)
 for image, captions, text in zip(pictures, true, captions_of(pictures), strict=True):
     print(image if isinstance(image, Path) else in_terminal(image))
-    print("  caption  ", " / ".join(captions))
-    print("  generated", text, "\n")
+    print(f"  caption   {' / '.join(captions)}\n  generated {text}\n")
 scores = evaluate(samples["test"][: args.scored])
-print("test:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+print(f"{last}:", "  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
