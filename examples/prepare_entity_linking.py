@@ -16,9 +16,7 @@ answers, those of the test too: entries are poorer, and there are fewer of one n
 contest. A question without anything of its entity's name is left out; how many are is printed.
 
 OUT gets `kb.json`: {"id": ..., "names": [...], "text": what is known, "values": [short objects]};
-and train.json, valid.json and test.json: {"text": ..., "mentions": [[start, end, id], ...]}, one a
-line. A line that is malformed stops it, with an error that names file and line and says what is
-wrong.
+and train.json, valid.json, test.json, each line {"text": ..., "mentions": [[start, end, id], ...]}.
 """
 
 import argparse
@@ -35,33 +33,16 @@ LONGEST = 10  # characters of an object that can be looked for in a text
 
 
 def load(directory):
-    """`(entries, samples)` of a directory with any of the forms, or with what this script wrote.
-
-    Returns:
-        entries: a list of dicts as in kb.json; samples: split -> list of (text, list of
-        (start, end, id)).
-
-    Raises:
-        SystemExit: none of the forms.
-        ValueError: a malformed line.
-    """
-    directory = Path(directory)
-    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-    if "kb.json" in names:
-        return read_prepared(directory)
-    if "kb_data" in names:
-        return read_ccks(directory)
-    if "test_public.json" in names:
-        return read_kgclue(directory)
-    if any("training-data" in name for name in names):
-        return read_nlpcc(directory)
+    """Entries as in kb.json, and split -> list of (text, [(start, end, id), ...])."""
+    readers = {"kb.json": read_prepared, "kb_data": read_ccks}
+    readers |= {"test_public.json": read_kgclue, "*training-data*": read_nlpcc}
+    for name, read in readers.items():
+        if any(Path(directory).glob(name)):
+            return read(Path(directory))
     raise SystemExit(
         f"{directory}: expected kb.json (from prepare_entity_linking.py), kb_data (CCKS 2019), "
         "test_public.json (KgCLUE) or *training-data (NLPCC 2016 KBQA)."
     )
-
-
-# --- what this script writes ----------------------------------------------------------------------
 
 
 def save(directory, entries, samples):
@@ -95,9 +76,6 @@ def entry(number, names, facts):
     }
 
 
-# --- CCKS 2019 ------------------------------------------------------------------------------------
-
-
 def read_ccks(directory):
     """The knowledge base and the texts of CCKS 2019."""
     entries = {}
@@ -118,20 +96,15 @@ def read_ccks(directory):
             name = text[start : start + len(mention)]
             if not mention or start < 0 or name.lower() != mention.lower():
                 raise ValueError(f"at offset {start} is not {mention!r} but {name!r}")
-            if number != "NIL" and number not in entries:
-                raise ValueError(f"kb_id {number} is not in kb_data")
-            if number != "NIL":
+            if number in entries:
                 mentions.append((start, start + len(mention), number))
+            elif number != "NIL":
+                raise ValueError(f"kb_id {number} is not in kb_data")
         return text, mentions
 
     rows = read_json_lines(directory / "train.json", sample)
-    samples = {"train": [], "valid": [], "test": []}
-    for i, row in enumerate(rows):
-        samples[{8: "valid", 9: "test"}.get(i % 10, "train")].append(row)
-    return [*entries.values()], samples
-
-
-# --- questions with triples -----------------------------------------------------------------------
+    train = [row for i, row in enumerate(rows) if i % 10 < 8]
+    return [*entries.values()], {"train": train, "valid": rows[8::10], "test": rows[9::10]}
 
 
 def read_kgclue(directory):
@@ -140,24 +113,19 @@ def read_kgclue(directory):
     def question(row):
         return row["question"], triple(row["answer"])
 
-    files = {"train": "train", "valid": "dev", "test": "test_public"}
-    return from_questions(
-        {
-            split: read_json_lines(directory / f"{name}.json", question)
-            for split, name in files.items()
-        }
-    )
+    files = {"train": "train.json", "valid": "dev.json", "test": "test_public.json"}
+    samples = {split: read_json_lines(directory / name, question) for split, name in files.items()}
+    return from_questions(samples)
 
 
 def read_nlpcc(directory):
     """Entries and questions of NLPCC 2016 KBQA; every tenth of training is for validation."""
-    files = {"train": "training-data", "test": "testing-data"}
     samples = {}
-    for split, name in files.items():
-        path = next((path for path in sorted(directory.iterdir()) if name in path.name), None)
-        if path is None:
+    for split, name in (("train", "training-data"), ("test", "testing-data")):
+        paths = sorted(directory.glob(f"*{name}*"))
+        if not paths:
             raise SystemExit(f"{directory}: there is no file with {name} in its name.")
-        samples[split] = read_tagged(path)
+        samples[split] = read_tagged(paths[0])
     samples["valid"] = samples["train"][9::10]
     samples["train"] = [row for i, row in enumerate(samples["train"]) if i % 10 != 9]
     return from_questions(samples)
@@ -168,46 +136,38 @@ def read_tagged(path):
     questions, asked = [], None
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         tag, _, text = line.rstrip("\r").partition("\t")
-        try:
-            if tag.startswith("<question"):
-                asked = text
-            elif tag.startswith("<triple"):
-                if asked is None:
-                    raise ValueError("a triple without a question before it")
-                questions.append((asked, triple(text)))
-                asked = None
-            elif not tag.startswith("<answer") and tag.strip("= \r"):
-                raise ValueError("an unknown tag")
-        except ValueError as error:
+        if tag.startswith("<question"):
+            asked = text
+        elif tag.startswith("<triple") and asked is not None and text.count("|||") == 2:
+            questions.append((asked, triple(text)))
+            asked = None
+        elif not tag.startswith("<answer") and tag.strip("= "):
             raise SystemExit(
-                f"{path}, line {number}: expected <question id=N>, <triple id=N> or <answer id=N>, "
-                f"and a tab after it; {error}: {line[:80]!r}"
-            ) from None
+                f"{path}, line {number}: expected <question id=N> TAB text, then <triple id=N> TAB "
+                f"entity ||| relation ||| object, or <answer id=N> TAB text, got {line[:80]!r}."
+            )
     return questions
 
 
 def triple(text):
     """(entity, relation, object) of `entity ||| relation ||| object`."""
-    parts = [part.strip() for part in text.split("|||")]
-    if len(parts) != 3:
-        raise ValueError(f"{len(parts)} parts between |||, and not 3")
-    return parts
+    if text.count("|||") != 2:
+        raise ValueError(f"expected entity ||| relation ||| object, got {text!r:.80}")
+    return tuple(part.strip() for part in text.split("|||"))
 
 
 def from_questions(samples):
     """Entries of all triples, and in each question the mention of its entity."""
-    facts, linked, lost = {}, {}, 0
+    facts, linked = {}, {}
     for split, rows in samples.items():
         linked[split] = []
         for question, (entity, relation, value) in rows:
-            span = mention_of(name_of(entity), question) if entity else None
             if entity:
                 facts.setdefault(entity.lower(), (entity, []))[1].append((relation, value))
-            if span:
+            if entity and (span := mention_of(name_of(entity), question)):
                 linked[split].append((question, [(*span, entity.lower())]))
-            lost += span is None
-    total = sum(map(len, samples.values()))
-    print(f"{lost} of {total} questions left out: they have nothing of their entity's name")
+    total, kept = (sum(map(len, rows.values())) for rows in (samples, linked))
+    print(f"{total - kept} of {total} questions left out: they have nothing of their entity's name")
     entries = [
         entry(number, [name_of(entity), entity], [("名称", entity), *known])
         for number, (entity, known) in facts.items()
@@ -222,14 +182,9 @@ def name_of(entity):
 
 def mention_of(name, text):
     """Where a name is in a text, `(start, end)`: the longest run of characters they share."""
-    name, lower = name.lower(), text.lower()
-    if len(lower) != len(text):  # a few letters become two in lower case
-        lower = text
-    if name in lower:
-        start = lower.index(name)
-        return start, start + len(name)
-    run = SequenceMatcher(None, lower, name, autojunk=False).find_longest_match()
-    return (run.a, run.a + run.size) if run.size >= SHORTEST else None
+    lower = text.lower() if len(text.lower()) == len(text) else text  # some letters become two
+    run = SequenceMatcher(None, lower, name.lower(), autojunk=False).find_longest_match()
+    return (run.a, run.a + run.size) if run.size >= min(SHORTEST, len(name)) else None
 
 
 if __name__ == "__main__":
