@@ -54,8 +54,7 @@ def read(path):
     """(text, set of (subject, predicate, object)) of each line of DuIE that has triples."""
 
     def sample(row):
-        triples = row.get("spo_list", [])
-        triples = {(t["subject"], t["predicate"], t["object"]) for t in triples}
+        triples = {(t["subject"], t["predicate"], t["object"]) for t in row.get("spo_list", [])}
         return (row["text"], triples) if triples else None
 
     return read_json_lines(path, sample)
@@ -121,8 +120,7 @@ rows = []
 for text, triples in samples["train"]:
     ids, segments, offsets = encode(text)
     rows.append((ids, segments, in_tokens(text, triples, offsets)))
-length = lambda row: len(row[0])  # noqa: E731
-train = Batches(rows, args.batch_size, collate, shuffle=True, buckets=4, length=length)
+train = Batches(rows, args.batch_size, collate, shuffle=True, buckets=4)
 
 # the model: `reader` finds subjects, `finder` the objects of one; `model` is both, for training
 bert = build_transformer_model(args.checkpoint, dropout_rate=0.1)
@@ -130,21 +128,14 @@ size = bert.output.shape[-1]
 # hardly any token is an end: the logits begin at a probability of 1 %
 rare = {"bias_initializer": keras.initializers.Constant(-4.6)}
 subject_ends = keras.layers.Dense(2, name="subject_ends", **rare)(bert.output)
-dense = keras.layers.Dense(2 * len(predicates), name="object_ends", **rare)
-normalization = LayerNormalization(name="conditioned")
-
-
-def object_ends(states, chosen):
-    subject = ops.take_along_axis(states, chosen[:, :, None], axis=1)
-    subject = ops.reshape(subject, (-1, 2 * size))
-    return dense(normalization(states, condition=subject))
-
-
-states, chosen = keras.Input((None, size)), keras.Input((2,), dtype="int32")
+chosen = keras.Input((2,), dtype="int32")
+subject = ops.take_along_axis(bert.output, chosen[:, :, None], axis=1)
+subject = ops.reshape(subject, (-1, 2 * size))
+x = LayerNormalization(name="conditioned")(bert.output, condition=subject)
+object_ends = keras.layers.Dense(2 * len(predicates), name="object_ends", **rare)(x)
 reader = keras.Model(bert.inputs, [bert.output, subject_ends])
-finder = keras.Model([states, chosen], object_ends(states, chosen))
-outputs = {"subjects": subject_ends, "objects": object_ends(bert.output, chosen)}
-model = keras.Model([*bert.inputs, chosen], outputs)
+finder = keras.Model([bert.output, chosen], object_ends)
+model = keras.Model([*bert.inputs, chosen], {"subjects": subject_ends, "objects": object_ends})
 
 
 def ends_loss(y_true, logits):
@@ -154,10 +145,9 @@ def ends_loss(y_true, logits):
 
 
 def spans(logits):
-    """Each begin with the nearest end from there on; logits `(length, 2)`."""
+    """Each begin with the nearest end from there on, as (start, end); logits `(length, 2)`."""
     starts, lasts = (np.flatnonzero(logits[:, i] > 0) for i in (0, 1))
-    following = [lasts[lasts >= start] for start in starts]
-    return [(start, ends[0]) for start, ends in zip(starts, following, strict=True) if len(ends)]
+    return [(i, min(lasts[lasts >= i]) + 1) for i in starts if any(lasts >= i)]
 
 
 def decode(inputs):
@@ -165,43 +155,34 @@ def decode(inputs):
     sizes = np.count_nonzero(inputs[0], axis=1)  # without padding
     states, logits = reader.predict_on_batch(inputs)
     subjects = [spans(row[:size]) for row, size in zip(logits, sizes, strict=True)]
-    triples_of_texts = [set() for _ in states]
-    # the first subject of every text, then the second, ...; (0, 0), which is [CLS], for none
-    for chosen in zip_longest(*subjects, fillvalue=(0, 0)):
-        logits = finder.predict_on_batch([states, np.array(chosen, "int32")])
+    triples_of_texts = [set() for _ in sizes]
+    # the first subject of every text, then the second, ...; [CLS], if it has no more
+    for chosen in zip_longest(*subjects, fillvalue=(0, 1)):
+        logits = finder.predict_on_batch([states, np.subtract(chosen, (0, 1), dtype="int32")])
         rows = zip(triples_of_texts, chosen, logits, sizes, strict=True)
-        for triples, (start, last), row, size in rows:
-            if last == 0:
-                continue
+        for triples, subject, row, size in rows:
             pairs = np.split(row[:size], len(predicates), axis=1)
             for predicate, pair in zip(predicates, pairs, strict=True):
-                for object_start, object_last in spans(pair):
-                    object_ = (object_start, object_last + 1)
-                    triples.add(((start, last + 1), predicate, object_))
+                if subject != (0, 1):
+                    triples |= {(subject, predicate, object_) for object_ in spans(pair)}
     return triples_of_texts
 
 
 def predict(samples):
     """The triples of each text."""
-    rows = [(encode(text)[:2],) for text, _ in samples]
-    batches = Batches(rows, args.batch_size)
-    predicted = [triples for (inputs,) in batches for triples in decode(inputs)]
-    return [
-        in_text(text, triples, encode(text)[2])
-        for (text, _), triples in zip(samples, predicted, strict=True)
-    ]
+    batches = Batches([(encode(text)[:2],) for text, _ in samples], args.batch_size)
+    predicted = (triples for (inputs,) in batches for triples in decode(inputs))
+    pairs = zip(samples, predicted, strict=True)
+    return [in_text(text, triples, encode(text)[2]) for (text, _), triples in pairs]
 
 
 def f1(samples):
     return triple_scores([triples for _, triples in samples], predict(samples)).f1
 
 
-# the training
-warm_up = len(train)
-model.compile(
-    AdamW(learning_rate, lr_schedule={warm_up: 1.0}, ema_momentum=ema_momentum),
-    {"subjects": ends_loss, "objects": ends_loss},
-)
+# the training, which begins with an epoch of warm-up
+optimizer = AdamW(learning_rate, lr_schedule={len(train): 1.0}, ema_momentum=ema_momentum)
+model.compile(optimizer, {"subjects": ends_loss, "objects": ends_loss})
 model.optimizer.build(model.trainable_variables)  # one trace
 inputs, targets = train[0]
 model.compute_loss(y=targets, y_pred=model(inputs))  # of several losses, too

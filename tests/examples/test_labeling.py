@@ -194,7 +194,7 @@ def test_relation_extraction_quickly(quick, films, checkpoint, tmp_path, capsys)
     # each begin goes with the nearest end; the last has none
     ends = np.full((6, 2), -1)
     ends[[0, 1, 2, 5], [0, 0, 1, 0]] = ends[3, 1] = 1
-    assert example["spans"](ends) == [(0, 2), (1, 2)]
+    assert example["spans"](ends) == [(0, 3), (1, 3)]
     size = len(ids)
 
     def mark(words, columns):
