@@ -6,10 +6,8 @@ Two news items, short or long (short-short, short-long, long-long): are they on 
 on the same event (B)? The sub-task is the condition of every layer normalization of a Chinese BERT:
 its embedding changes their scales and offsets. To compare: `--models each` trains a model for each
 sub-task. The score is F1 of the matching pairs, averaged over the sub-tasks. Matching pairs are
-few, so the threshold of a match is chosen for each sub-task, on valid.
-
-Texts that are too long are shortened to whole sentences: the first one, and those that share most
-with the other text.
+few, so the threshold of a match is chosen for each sub-task, on valid. A text that is too long is
+shortened to its first sentence, and those that share most with the other text.
 
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory of the Sohu 2021 contest, with a folder for each sub-task
@@ -23,6 +21,7 @@ https://kexue.fm/archives/7124.
 
 import argparse
 import re
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, read_json_lines
+from bert4keras_lite.layers import GlobalAveragePooling1D
 from bert4keras_lite.optimizers import AdamW, linear_decay
 from bert4keras_lite.training import BestEpoch, TaskBatches
 
@@ -50,8 +50,8 @@ parser.add_argument("--seed", type=int, default=0)
 
 # the data
 LENGTHS = {"短短": "short_short", "短长": "short_long", "长长": "long_long"}
-NAME = re.compile("(?P<length>短短|短长|长长)匹配(?P<kind>[AB])类|(?P<short>[AB])_")
-SPLIT = re.compile("train|valid|test(?!_with_id)|round2")  # test_with_id has no labels
+TASK = re.compile("(?:(短短|短长|长长)匹配)?([AB])[类_]")
+SPLIT = re.compile("train|valid|test(?!_with_id)|round2")  # test_with_id: no labels; round2: train
 
 
 def read(directory):
@@ -59,13 +59,12 @@ def read(directory):
     samples = {}
     for path in sorted(Path(directory).rglob("*")):
         name = path.relative_to(directory).as_posix()
-        task, split = NAME.search(name), SPLIT.search(name)
-        if not (path.is_file() and task and split):
-            continue
-        kind = task["kind"] or task["short"]
-        task = f"{LENGTHS[task['length'] or '短短']}_{kind}"
-        split = split[0].replace("round2", "train")  # more to train on, from the second round
-        samples.setdefault(task, {}).setdefault(split, []).extend(read_pairs(path, kind))
+        task, split = TASK.search(name), SPLIT.search(name)
+        if path.is_file() and task and split:
+            length, kind = task.groups(default="短短")
+            pairs = read_json_lines(path, partial(pair, kind=kind))
+            task, split = f"{LENGTHS[length]}_{kind}", split[0].replace("round2", "train")
+            samples.setdefault(task, {}).setdefault(split, []).extend(pairs)
     incomplete = [task for task, splits in samples.items() if not {"train", "valid"} <= {*splits}]
     if incomplete or not samples:
         raise SystemExit(
@@ -75,29 +74,22 @@ def read(directory):
     return samples
 
 
-def read_pairs(path, kind):
-    """(source, target, label) of each line of a file."""
-
-    def pair(row):
-        label = row["label"] if "label" in row else row[f"label{kind}"]
-        if str(label) not in ("0", "1"):
-            raise ValueError(f"the label is {label!r}, not 0 or 1")
-        if not row["source"] or not row["target"]:
-            raise ValueError("an empty text")
-        return row["source"], row["target"], int(label)
-
-    return read_json_lines(path, pair)
+def pair(row, kind):
+    """(source, target, label) of a line of a file."""
+    label = row["label"] if "label" in row else row[f"label{kind}"]
+    if str(label) not in ("0", "1"):
+        raise ValueError(f"the label is {label!r}, not 0 or 1")
+    if not row["source"] or not row["target"]:
+        raise ValueError("an empty text")
+    return row["source"], row["target"], int(label)
 
 
 def shorten(text, other, room):
-    """The first sentence, and those that share most with the other text, up to `room` characters.
-
-    Sentences are chosen by the number of pairs of neighbouring characters they share with it.
-    """
+    """The first sentence, and those that share most with the other text, in `room` characters."""
     if len(text) <= room:
         return text
     sentences = re.findall(r"[^。！？!?\n]+[。！？!?\s]*", text) or [text]
-    known = {*pairwise(other)}
+    known = {*pairwise(other)}  # pairs of neighbouring characters
     shared = [len(known & {*pairwise(sentence)}) for sentence in sentences]
     chosen, left = [0], room - len(sentences[0])
     for i in sorted(range(1, len(sentences)), key=lambda i: -shared[i]):
@@ -128,74 +120,52 @@ def f1(labels, predicted):
 
 
 def best_threshold(labels, logits):
-    """The logit from which on a pair is a match, so that F1 is highest."""
-    return max(sorted({*logits}), key=lambda threshold: f1(labels, logits >= threshold))
-
-
-def labels_of(rows):
-    return [label for *_, label in rows]
+    """The logit from which on a pair is a match, so that F1 is highest; and this F1."""
+    threshold = max(sorted({*logits}), key=lambda threshold: f1(labels, logits >= threshold))
+    return threshold, f1(labels, logits >= threshold)
 
 
 # the model
-class Matcher:
-    """A BERT for some of the sub-tasks; for a single one the condition is constant."""
+def build(names):
+    """A BERT with a logit for each sub-task; for a single one the condition is constant."""
+    task = keras.Input((), dtype="int32", name="task")
+    condition = keras.layers.Embedding(len(names), 128, name="condition")(task)
+    options = {"layer_norm_cond": condition, "additional_input_layers": task}
+    bert = build_transformer_model(args.checkpoint, dropout_rate=0.1, **options)
+    token_ids, segment_ids, _ = bert.inputs
+    # [CLS]; difference and product of the mean vectors of both texts (arXiv 1908.10084, section 3)
+    masks = [(token_ids > 0) & ops.equal(segment_ids, segment) for segment in (0, 1)]
+    source, target = (GlobalAveragePooling1D()(bert.output, mask) for mask in masks)
+    x = [bert.output[:, 0], ops.abs(source - target), source * target]
+    x = keras.layers.Dropout(0.1)(ops.concatenate(x, axis=-1))
+    return keras.Model(bert.inputs, {name: keras.layers.Dense(1, name=name)(x) for name in names})
 
-    def __init__(self, samples):
-        self.samples, self.names = samples, [*samples]
-        task = keras.Input((), dtype="int32", name="task")
-        condition = keras.layers.Embedding(len(samples), 128, name="condition")(task)
-        bert = build_transformer_model(
-            args.checkpoint,
-            dropout_rate=0.1,
-            layer_norm_cond=condition,
-            additional_input_layers=task,
-        )
-        token_ids, segment_ids, _ = bert.inputs
-        # the [CLS] vector, and difference and product of the mean vectors of the two texts (Reimers
-        # and Gurevych, arXiv 1908.10084, section 3)
-        means = []
-        for segment in (0, 1):
-            mask = (token_ids > 0) & ops.equal(segment_ids, segment)
-            mask = ops.cast(mask, bert.output.dtype)[:, :, None]
-            means.append(ops.sum(bert.output * mask, axis=1) / ops.sum(mask, axis=1))
-        source, target = means
-        x = [bert.output[:, 0], ops.abs(source - target), source * target]
-        x = keras.layers.Dropout(0.1)(ops.concatenate(x, axis=-1))
-        logits = {name: keras.layers.Dense(1, name=name)(x) for name in samples}
-        self.model = keras.Model(bert.inputs, logits)
 
-    def fit(self):
-        train = {
-            name: batches(splits["train"], shuffle=True, buckets=4)
-            for name, splits in self.samples.items()
-        }
-        train = TaskBatches(train)  # adds the number of the sub-task
-        loss = {name: keras.losses.BinaryCrossentropy(from_logits=True) for name in self.names}
-        optimizer = AdamW(learning_rate, lr_schedule=linear_decay(epochs * len(train)))
-        self.model.compile(optimizer, loss)
-        self.model.optimizer.build(self.model.trainable_variables)  # one trace
-        inputs, targets, _ = train[0]
-        self.model.compute_loss(y=targets, y_pred=self.model(inputs))  # of several losses, too
-        file = "sohu" if len(self.names) > 1 else f"sohu_{self.names[0]}"
-        best = BestEpoch(
-            lambda: {"f1": np.mean(self.choose_thresholds())}, OUTPUT / f"{file}.weights.h5"
-        )
-        self.model.fit(train, epochs=epochs, callbacks=[best])
-        self.choose_thresholds()  # for the weights of the best epoch
+def predict(model, samples, name, split):
+    """The labels of the pairs of a sub-task, and their logits of a match."""
+    pairs, task = samples[name][split], [*samples].index(name)
+    logits = model.predict(batches(pairs, [task]), verbose=0)[name]
+    return np.array([label for *_, label in pairs]), logits[:, 0]
 
-    def predict(self, name, rows):
-        """The logit of a match of each pair of a sub-task."""
-        data = batches(rows, [self.names.index(name)])
-        return self.model.predict(data, verbose=0)[name][:, 0]
 
-    def choose_thresholds(self):
-        """Chooses the thresholds on valid; returns F1 of each sub-task there."""
-        self.thresholds, scores = {}, []
-        for name, splits in self.samples.items():
-            labels, logits = labels_of(splits["valid"]), self.predict(name, splits["valid"])
-            self.thresholds[name] = best_threshold(labels, logits)
-            scores.append(f1(labels, logits >= self.thresholds[name]))
-        return scores
+def choose_thresholds(model, samples):
+    """For each sub-task the threshold for the highest F1 on valid, and this F1."""
+    return [best_threshold(*predict(model, samples, name, "valid")) for name in samples]
+
+
+def train(samples, path):
+    """A model for the sub-tasks in `samples`, with the weights of its best epoch."""
+    model = build(samples)
+    data = {name: batches(samples[name]["train"], shuffle=True, buckets=4) for name in samples}
+    data = TaskBatches(data)  # adds the number of the sub-task
+    loss = dict.fromkeys(samples, keras.losses.BinaryCrossentropy(from_logits=True))
+    model.compile(AdamW(learning_rate, lr_schedule=linear_decay(epochs * len(data))), loss)
+    model.optimizer.build(model.trainable_variables)  # one trace
+    inputs, targets, _ = data[0]
+    model.compute_loss(y=targets, y_pred=model(inputs))  # of several losses, too
+    best = BestEpoch(lambda: {"f1": np.mean(choose_thresholds(model, samples), axis=0)[1]}, path)
+    model.fit(data, epochs=epochs, callbacks=[best])
+    return model
 
 
 if __name__ == "__main__":
@@ -212,27 +182,19 @@ if __name__ == "__main__":
             splits["valid"], splits["test"] = splits["valid"][::2], splits["valid"][1::2]
             print("no test file with labels: every second pair of the valid file is for testing")
 
-    # the training
-    if args.models == "one":
-        groups = [samples]
-    else:
-        groups = [{name: splits} for name, splits in samples.items()]
-    matchers = {}
-    for group in groups:
-        matcher = Matcher(group)
-        matcher.fit()
-        matchers |= dict.fromkeys(group, matcher)
-
-    # the result
+    each = {f"sohu_{name}": {name: splits} for name, splits in samples.items()}
+    groups = each if args.models == "each" else {"sohu": samples}
     scores = []
-    for name, splits in samples.items():
-        labels, logits = labels_of(splits["test"]), matchers[name].predict(name, splits["test"])
-        threshold = matchers[name].thresholds[name]
-        scores.append(f1(labels, logits >= threshold))
-        print(f"\n{name}: true | predicted | probability | texts")
-        for (source, target, label), logit in list(zip(splits["test"], logits, strict=True))[:3]:
-            guess, probability = int(logit >= threshold), 1 / (1 + np.exp(-logit))
-            print(f"  {label} | {guess} | {probability:.2f} | {source[:40]} / {target[:40]}")
-        all_match = f1(labels, np.ones(len(labels)))
-        print(f"{name}: F1 {scores[-1]:.3f}, with all called matching {all_match:.3f}")
+    for file, group in groups.items():
+        model = train(group, OUTPUT / f"{file}.weights.h5")
+        for name, (threshold, _) in zip(group, choose_thresholds(model, group), strict=True):
+            labels, logits = predict(model, group, name, "test")
+            scores.append(f1(labels, logits >= threshold))
+            print(f"\n{name}: true | predicted | probability | texts")
+            pairs = group[name]["test"][:3]
+            for (source, target, label), logit in zip(pairs, logits[:3], strict=True):
+                guess, probability = int(logit >= threshold), 1 / (1 + np.exp(-logit))
+                print(f"  {label} | {guess} | {probability:.2f} | {source[:40]} / {target[:40]}")
+            all_match = f1(labels, np.ones(len(labels)))
+            print(f"{name}: F1 {scores[-1]:.3f}, with all called matching {all_match:.3f}")
     print(f"test macro F1: {np.mean(scores):.4f}")

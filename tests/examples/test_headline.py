@@ -96,33 +96,36 @@ def check_sohu(example, shown, least):
     for name in TASKS:
         assert re.search(rf"\n{name}: F1 [01]\.\d+, with all called matching 0\.\d+\n", shown)
     # the same pair is another question for another sub-task
-    rows = example["samples"]["short_short_A"]["test"]
-    first, second = (example["matcher"].predict(name, rows) for name in TASKS)
+    samples = dict.fromkeys(TASKS, example["samples"]["short_short_A"])
+    (_, first), (_, second) = (
+        example["predict"](example["model"], samples, name, "test") for name in TASKS
+    )
     assert abs(first - second).max() > least
 
 
-def test_sohu_matching_quickly(try_out, short_data, capsys, monkeypatch):
+def test_sohu_matching_quickly(try_out, short_data, replace, capsys):
     example = try_out("task_sohu_matching", data=short_data(4), maxlen=32)
     shown = capsys.readouterr().out
     check_sohu(example, shown, least=0)
     assert shown.endswith(f"\ntest macro F1: {np.mean(example['scores']):.4f}\n")
 
-    matcher, splits = example["matcher"], example["samples"]["short_short_A"]
     # of valid every second pair is for testing
-    assert [label for *_, label in splits["test"]] == [1, 1, 0, 0]
+    labels = [label for *_, label in example["samples"]["short_short_A"]["test"]]
+    assert labels == [1, 1, 0, 0]
     for guesses, expected in (([1, 1, 0, 0], 1), ([1, 0, 0, 0], 2 / 3), ([1, 0, 1, 0], 0.5)):
-        assert example["f1"](example["labels_of"](splits["test"]), guesses) == expected
+        assert example["f1"](labels, guesses) == expected
     # on valid: both that match, and one more
-    monkeypatch.setattr(matcher, "predict", lambda *_: np.array([3, -2, -1, -3]))
-    assert matcher.choose_thresholds() == pytest.approx([0.8] * 2)
-    assert matcher.thresholds == dict.fromkeys(TASKS, -2)
+    predict = lambda *_: (labels, np.array([3, -2, -1, -3]))  # noqa: E731
+    choose_thresholds = replace(example["choose_thresholds"], predict=predict)
+    assert choose_thresholds(None, example["samples"]) == [(-2, pytest.approx(0.8))] * 2
 
 
 def test_sohu_matching_by_a_model_each(try_out, short_data, tmp_path):
     example = try_out("task_sohu_matching", data=short_data(4), maxlen=32, models="each")
-    assert {name: matcher.names for name, matcher in example["matchers"].items()} == {
-        name: [name] for name in TASKS
+    assert {file: [*group] for file, group in example["groups"].items()} == {
+        f"sohu_{name}": [name] for name in TASKS
     }
+    assert len(example["scores"]) == 2
     files = {path.name for path in (tmp_path / "output").glob("*.h5")}
     assert files == {f"sohu_{name}.weights.h5" for name in TASKS}
 
@@ -635,7 +638,8 @@ def test_f1_of_matching(sohu):
 
 def test_threshold_of_matching(sohu):
     scores = np.array([-3.0, -2.0, -1.0, -4.0, -1.5])
-    assert sohu["best_threshold"]([0, 1, 1, 0, 0], scores) == -2  # F1 .8; .67 from -1 on
+    threshold, f1 = sohu["best_threshold"]([0, 1, 1, 0, 0], scores)
+    assert (threshold, f1) == (-2, pytest.approx(0.8))  # 0.67 from -1 on
 
 
 # --- the samples, and real data ------------------------------------------------------------------
