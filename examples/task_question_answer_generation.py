@@ -13,8 +13,6 @@ to the generated question.
 --checkpoint: a Chinese BERT: a directory of Google's or Hugging Face's files, or a name on a hub.
 --data: a directory with files for train, dev and test, or one file, of DuReader-QG, CMRC 2018 or
     WebQA (see question_answers.py).
---answers: answers sampled for each passage.
---scored: passages for the scores.
 
 Reference: Dong et al., "Unified Language Model Pre-training", arXiv 1905.03197; an answer first,
 and then its question: https://kexue.fm/archives/7630.
@@ -50,8 +48,8 @@ parser.add_argument("--epochs", type=int, help="5, or 8 for tiny-zh")
 parser.add_argument("--learning-rate", type=float, help="3e-5, or 1e-3 for tiny-zh")
 parser.add_argument("--top-p", type=float, default=0.9)
 parser.add_argument("--num-beams", type=int, default=4)
-parser.add_argument("--answers", type=int, default=3)
-parser.add_argument("--scored", type=int, default=500)
+parser.add_argument("--answers", type=int, default=3, help="sampled for each passage: 3")
+parser.add_argument("--scored", type=int, default=500, help="passages for the scores: 500")
 parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 is_small = args.checkpoint == "tiny-zh"
@@ -89,7 +87,7 @@ samples = {
     for split, rows in read_splits(args.data, read_triples).items()
 }
 print({split: len(rows) for split, rows in samples.items()})
-test = samples["test"][: args.scored]
+valid, test = samples["valid"][: args.scored], samples["test"][: args.scored]
 
 
 def writer_batches(rows, **options):
@@ -153,39 +151,22 @@ in_passage = ops.expand_dims(ops.equal(bert.inputs[1], 1), 1)
 reader = keras.Model(bert.inputs, ops.where(in_passage, logits, -np.inf))
 
 
-def question_row(question, passage, answer=None):
-    """Token ids, segments, and the positions of the answer's first and last token.
-
-    `None` if the answer is not in the passage.
-    """
-    room = args.maxlen + args.max_question
-    question = question[: args.max_question]
+def question_row(question, passage, answer=""):
+    """Token ids and segments; the positions of the answer's first and last token, or `None`."""
+    question, room = question[: args.max_question], args.maxlen + args.max_question
     ids, segments, offsets = tokenizer.encode(question, passage, maxlen=room, return_offsets=True)
-    first = segments.index(1)
-    if answer is None:
-        return ids, segments, np.array([first, first])
     start = passage.find(answer)
     end = start + len(answer)
-    inside = [i for i, (a, b) in enumerate(offsets) if i >= first and b > start and a < end]
-    return (ids, segments, np.array([inside[0], inside[-1]])) if start >= 0 and inside else None
-
-
-def reader_batches(rows, **options):
-    def collate(rows, length):
-        ids, segments, ends = zip(*rows, strict=True)
-        return pad_samples(list(zip(ids, segments, strict=True)), length), np.stack(ends)
-
-    length = {"length": lambda row: len(row[0])}
-    return Batches(rows, args.batch_size, collate, buckets=4, **length, **options)
+    inside = [i for i, (a, b) in enumerate(offsets) if segments[i] and a < end and b > start >= 0]
+    return (ids, segments), [inside[0], inside[-1]] if inside else None
 
 
 def read(passages, questions):
     """The answers of the reader."""
-    rows = [question_row(*pair) for pair in zip(questions, passages, strict=True)]
-    batches = reader_batches(rows)
-    logits = [row for inputs, _ in batches for row in reader.predict_on_batch(inputs)]
+    rows = [question_row(*pair)[:1] for pair in zip(questions, passages, strict=True)]
+    logits = reader.predict(Batches(rows, args.batch_size), verbose=0)
     answers = []
-    for (ids, segments, _), (starts, ends) in zip(rows, batches.restore(logits), strict=True):
+    for ((ids, segments),), (starts, ends) in zip(rows, logits, strict=True):
         first = segments.index(1)
         sums = starts[first : len(ids) - 1, None] + ends[None, first : len(ids) - 1]
         allowed = np.triu(np.tri(len(sums), k=args.max_answer - 1, dtype=bool))
@@ -219,22 +200,16 @@ def train(model, batches, evaluate, name):
     model.fit(batches, epochs=args.epochs, callbacks=[best])
 
 
-valid = samples["valid"][: args.scored]
-train_batches, valid_batches = writer_batches(samples["train"], shuffle=True), writer_batches(valid)
 print("\nthe model that generates")
+train_batches, valid_batches = writer_batches(samples["train"], shuffle=True), writer_batches(valid)
 train(writer, train_batches, lambda: likelihood(valid_batches), "qa_writer")
 
-rows = [question_row(question, *rest) for *rest, question in samples["train"]]
-rows = [row for row in rows if row]
-passages, answers, questions = zip(*valid, strict=True)
 print("\nthe reader")
-train(
-    reader,
-    reader_batches(rows, shuffle=True),
-    lambda: agreement(answers, read(passages, questions)),
-    "qa_reader",
-)
-
+rows = [question_row(question, *rest) for *rest, question in samples["train"]]
+rows = [(inputs, ends) for inputs, ends in rows if ends]
+batches = Batches(rows, args.batch_size, shuffle=True, buckets=4)
+passages, answers, questions = zip(*valid, strict=True)
+train(reader, batches, lambda: agreement(answers, read(passages, questions)), "qa_reader")
 
 # the result
 passages, answers, questions = zip(*test, strict=True)
@@ -248,13 +223,10 @@ results = {
 distinct = [*dict.fromkeys(passages)]
 sampled = sample_answers(distinct)
 pairs = [(passage, a) for passage, texts in zip(distinct, sampled, strict=True) for a in texts]
-are_in = [same(answer) in same(passage) for passage, answer in pairs]
-made = [pair for pair, is_in in zip(pairs, are_in, strict=True) if is_in]
-invented = [pair for pair, is_in in zip(pairs, are_in, strict=True) if not is_in]
-results["answers drawn"] = {
-    "in_the_passage": np.mean(are_in or 0.0),
-    "a_passage": len(pairs) / len(sampled),
-}
+made = [(passage, answer) for passage, answer in pairs if same(answer) in same(passage)]
+invented = [pair for pair in pairs if pair not in made]
+share = len(made) / max(1, len(pairs))
+results["answers drawn"] = {"in_the_passage": share, "a_passage": len(pairs) / len(sampled)}
 asked = ask(*zip(*made, strict=True)) if made else []
 reread = read([passage for passage, _ in made], asked) if made else []
 results["reader, questions to the answers drawn"] = agreement([a for _, a in made], reread)

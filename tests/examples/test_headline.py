@@ -197,17 +197,19 @@ def test_question_answer_generation_quickly(try_out, replace, tmp_path, capsys, 
     ids, segments = (x[0] for x in inputs)
     assert tokenizer.decode(ids[segments == 1]) == "医生志远做什么？"
     assert list(labels[0][labels[0] >= 0]) == list(ids[segments == 1])
-    row, segments, (first, last) = example["question_row"]("志远做什么？", text, "医生")
+    (row, segments), (first, last) = example["question_row"]("志远做什么？", text, "医生")
     assert tokenizer.decode(row[first : last + 1]) == "医生" and segments[first] == 1
-    assert example["question_row"]("志远做什么？", text, "护士") is None
+    assert example["question_row"]("志远做什么？", text, "护士")[1] is None
 
-    def pointing(inputs):  # two logits for each token: the answer begins there, it ends there
-        logits = np.zeros((len(inputs[0]), 2, inputs[0].shape[1]))
+    def pointing(batches, verbose):
+        """Two logits for each token: the answer begins there, it ends there."""
+        [((ids, _),)] = batches
+        logits = np.zeros((len(ids), 2, ids.shape[1]))
         logits[:, 0, first] = logits[:, 1, last] = 1
         logits[1:, 0, last] = 9  # in all rows but the first, the answer is the last token alone
         return logits
 
-    read = replace(example["read"], reader=predicting(pointing))
+    read = replace(example["read"], reader=SimpleNamespace(predict=pointing))
     assert read([text] * 2, ["志远做什么？"] * 2) == ["医生", "生"]
     agreement = example["agreement"](["医 生", "北京市"], ["医生", "北京"])
     assert agreement["exact_match"] == 0.5 and agreement["f1"] == pytest.approx(0.9)
