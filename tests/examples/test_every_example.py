@@ -21,6 +21,11 @@ COMPANIONS = {
     "task_entity_linking": {"entity_index", "prepare_entity_linking"},
     "task_question_answer_generation": {"question_answers"},
 }
+LONGEST = 200  # lines of a script
+LONGER = {
+    "task_entity_linking": "a model that marks, one that links, and both in training",
+    "task_question_answer_generation": "a model that generates, and one that reads",
+}
 
 
 def strings(node):
@@ -54,3 +59,11 @@ def test_scripts_stand_alone():
             elif isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}
         assert imported & names - {"sample"} == COMPANIONS.get(path.stem, set()), path.name
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_a_script_is_short_and_takes_a_seed(path):
+    source = path.read_text(encoding="utf-8")
+    assert (source.count("\n") > LONGEST) == (path.stem in LONGER)
+    if ".fit(" in source and "ArgumentParser" in source:
+        assert '"--seed"' in source and "set_random_seed(args.seed)" in source
