@@ -31,6 +31,7 @@ from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches, sequence_padding
+from bert4keras_lite.layers import GlobalAveragePooling1D
 from bert4keras_lite.metrics import span_scores
 from bert4keras_lite.optimizers import AdamW, linear_decay
 from bert4keras_lite.spans import character_spans, token_spans
@@ -61,17 +62,14 @@ entries, samples = load(args.data)
 known = Knowledge(entries, samples["train"], args.candidates)
 
 
-# --- what the model reads -------------------------------------------------------------------------
-
-
+# the data
 def text_inputs(text, true=None):
     """Token ids, offsets, and for each token what the names of the knowledge base say."""
     ids, _, offsets = tokenizer.encode(text, maxlen=args.maxlen, return_offsets=True)
     features = np.zeros((args.maxlen, known.NAME_FEATURES), "float32")
-    for start, end, share in known.names(text, true):
-        for first, after, _ in token_spans({(start, end, "")}, offsets):
-            features[first, 0] = features[after - 1, 1] = 1  # begins, ends
-            features[first:after, 2:] = 1, share
+    for first, after, share in token_spans({*known.names(text, true)}, offsets):
+        features[first, 0] = features[after - 1, 1] = 1  # begins, ends
+        features[first:after, 2:] = 1, share
     return ids, offsets, features
 
 
@@ -123,36 +121,11 @@ def training_batch(rows, _):
     return inputs, {"ends": ends, "fits": np.array(fits, "float32")[:, None]}
 
 
-def trainable(rows):
-    """(text, its mentions, one of them) for each mention that is not cut off."""
-    return [
-        (text, mentions, chosen)
-        for text, mentions in rows
-        for chosen in mentions
-        if token_spans({chosen}, text_inputs(text)[1])
-    ]
-
-
-# --- the model ------------------------------------------------------------------------------------
-
-
-def ends_loss(y_true, scores):
+# the model
+def ends_loss(y_true, logits):
     """Binary cross entropy of begin and end of each token; padding is marked by -1."""
-    losses = ops.binary_crossentropy(ops.maximum(y_true, 0), scores, from_logits=True)
+    losses = ops.binary_crossentropy(ops.maximum(y_true, 0), logits, from_logits=True)
     return ops.sum(ops.where(y_true < 0, 0.0, losses), axis=-1)
-
-
-def compared(states, token_ids, segment_ids):
-    """The [CLS] vector, and difference and product of the mean vectors of the two texts of a row.
-
-    Reference: Reimers and Gurevych, arXiv 1908.10084, section 3.
-    """
-    means = []
-    for segment in (0, 1):
-        mask = ops.cast((token_ids > 0) & ops.equal(segment_ids, segment), states.dtype)[:, :, None]
-        means.append(ops.sum(states * mask, axis=1) / ops.sum(mask, axis=1))
-    first, second = means
-    return ops.concatenate([states[:, 0], ops.abs(first - second), first * second], axis=-1)
 
 
 CONDITION = 128  # numbers in the vector of a mention
@@ -181,8 +154,12 @@ vector = keras.layers.Dense(CONDITION, activation="tanh", name="mention_vector")
 both_ends = ops.take_along_axis(states, inputs["positions"][:, :, None], axis=1)
 mention = vector(ops.reshape(both_ends, (-1, 2 * size)))
 read = bert([inputs["pair_ids"], inputs["pair_segments"], mention])
-x = keras.layers.Dropout(0.1)(compared(read, inputs["pair_ids"], inputs["pair_segments"]))
-x = ops.concatenate([x, inputs["pair_features"]], axis=-1)
+# [CLS]; difference and product of the mean vectors of both texts (arXiv 1908.10084, section 3)
+segments = [ops.equal(inputs["pair_segments"], segment) for segment in (0, 1)]
+masks = [(inputs["pair_ids"] > 0) & segment for segment in segments]
+first, second = (GlobalAveragePooling1D()(read, mask) for mask in masks)
+x = ops.concatenate([read[:, 0], ops.abs(first - second), first * second], axis=-1)
+x = ops.concatenate([keras.layers.Dropout(0.1)(x), inputs["pair_features"]], axis=-1)
 x = keras.layers.Dense(64, activation="gelu", name="weighed")(x)
 fits = keras.layers.Dense(1, name="fits")(x)
 names = ("positions", "pair_ids", "pair_segments", "pair_features")
@@ -193,9 +170,7 @@ linked = linker({name: inputs[name] for name in names} | {"states": seen})
 model = keras.Model(inputs, {"ends": ends, "fits": linked})
 
 
-# --- what it finds --------------------------------------------------------------------------------
-
-
+# the scores
 def chunks(rows, size=args.batch_size):
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
@@ -210,8 +185,8 @@ def read_texts(texts):
     rows_of_texts = []
     for chunk in chunks([(text, text_inputs(text)) for text in texts]):
         rows = filled([row for _, row in chunk])
-        vectors, scores = marker.predict_on_batch(mark_inputs(rows))
-        for (text, (_, offsets, _)), states, marks in zip(chunk, vectors, scores, strict=False):
+        vectors, logits = marker.predict_on_batch(mark_inputs(rows))
+        for (text, (_, offsets, _)), states, marks in zip(chunk, vectors, logits, strict=False):
             rows_of_texts.append((text, offsets, states, spans(marks[: len(offsets)] > 0, offsets)))
     return rows_of_texts
 
@@ -228,17 +203,10 @@ def spans(marks, offsets):
 
 
 def link(read, mentions):
-    """For each text its mentions `(start, end, id)`, each with its best candidate.
-
-    Args:
-        read: what `read_texts` gave.
-        mentions: for each text the mentions, `(start, end)` in characters.
-    """
+    """For each text, from `read_texts`, its mentions `(start, end)` with the id that fits best."""
     rows = []
     for i, ((text, offsets, states, _), spans) in enumerate(zip(read, mentions, strict=True)):
-        for first, after, (start, end) in [
-            (*tokens, span) for span in spans for *tokens, _ in token_spans({(*span, "")}, offsets)
-        ]:
+        for first, after, (start, end) in token_spans({(*span, span) for span in spans}, offsets):
             for number in known.candidates(text[start:end]):
                 pair = pair_inputs(text, start, end, number)
                 rows.append(((i, start, end, number), states, (first, after - 1), pair))
@@ -246,9 +214,9 @@ def link(read, mentions):
     for chunk in chunks(rows):
         _, states, positions, pairs = zip(*filled(chunk), strict=True)
         batch = {"states": np.stack(states), "positions": np.array(positions, "int32")}
-        scores = linker.predict_on_batch(batch | link_inputs(pairs))[:, 0]
-        for ((*mention, number), *_), score in zip(chunk, scores, strict=False):
-            best[tuple(mention)] = max(best.get(tuple(mention), (-np.inf, "")), (score, number))
+        logits = linker.predict_on_batch(batch | link_inputs(pairs))[:, 0]
+        for ((*mention, number), *_), logit in zip(chunk, logits, strict=False):
+            best[tuple(mention)] = max(best.get(tuple(mention), (-np.inf, "")), (logit, number))
     linked = [set() for _ in read]
     for (i, start, end), (_, number) in best.items():
         linked[i].add((start, end, number))
@@ -275,14 +243,13 @@ def score(rows):
     }
 
 
-# --- the training, the result ---------------------------------------------------------------------
-
-rows = trainable(samples["train"])
+# the training, for each mention that is not cut off
+rows = [(text, mentions, chosen) for text, mentions in samples["train"] for chosen in mentions]
+rows = [row for row in rows if token_spans({row[2]}, text_inputs(row[0])[1])]
 batches = Batches(rows, args.batch_size, training_batch, shuffle=True)
+schedule = linear_decay(args.epochs * len(batches))
 model.compile(
-    AdamW(
-        args.learning_rate, weight_decay=0.01, lr_schedule=linear_decay(args.epochs * len(batches))
-    ),
+    AdamW(args.learning_rate, weight_decay=0.01, lr_schedule=schedule),
     {"ends": ends_loss, "fits": keras.losses.BinaryCrossentropy(from_logits=True)},
 )
 model.optimizer.build(model.trainable_variables)  # one trace
@@ -291,13 +258,14 @@ model.compute_loss(y=targets, y_pred=model(some_inputs))  # of several losses, t
 best = BestEpoch(lambda: score(samples["valid"][: args.scored]), OUTPUT / "linking.weights.h5")
 model.fit(batches, epochs=args.epochs, callbacks=[best])
 
+# the result
 texts, true = zip(*samples["test"], strict=True)
 total = sum(map(len, true))
 reachable = sum(m[2] in known.candidates(text[m[0] : m[1]])
                 for text, row in samples["test"] for m in row)  # fmt: skip
 print(f"\n{len(entries)} entries; of {total} mentions {reachable} have theirs among the candidates")
 results = score(samples["test"])
-matches = [{(start, end, "mention") for start, end, _ in known.names(text)} for text in texts]
+matches = without_ids(map(known.names, texts))
 usual = [{(a, b, known.most_met(text[a:b])) for a, b, _ in row} for text, row in samples["test"]]
 results["mentions, all known names"] = span_scores(without_ids(true), matches).f1
 results["linking, to what a name meant most"] = span_scores(true, usual).f1
