@@ -33,6 +33,7 @@ TRAINING = {"epochs": 5, "learning_rate": 3e-3, "batch_size": 16}
 
 def test_albert_quickly(quick, rows, checkpoint, tmp_path, capsys):
     options = ONE_BATCH | {"checkpoint": checkpoint("albert", **LARGE_WEIGHTS)}
+    options["epochs"] = 12  # dropout changes the first losses more than training does
     example = quick("task_sentiment_albert", **options, data=rows("sentiment.*"))
     assert example["albert"].get_layer("block").count_params()  # one for all
     assert list((tmp_path / "output").glob("*.weights.h5"))
