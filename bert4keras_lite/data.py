@@ -448,7 +448,7 @@ def read_columns(path: str | Path, separator: str | None = None) -> list[list[li
             if line:
                 sentences[-1].append(columns)
             elif sentences[-1]:
-                sentences.append(columns)
+                sentences.append([])
             room.take(number, columns)
     return sentences if sentences[-1] else sentences[:-1]
 
@@ -519,11 +519,11 @@ def _question(passage, row):
 
 def _nearest(passage, answer, start):
     """Returns the place of an answer that is nearest to `start`; -1 if there is none."""
-    places = [passage.find(answer, max(start, 0))]
+    starts = [passage.find(answer, max(start, 0))]
     head = passage[: max(start + len(answer), 0)]
     backwards = head[::-1].find(answer[::-1])  # `rfind` may take time with the square of its length
-    places.append(-1 if backwards < 0 else len(head) - len(answer) - backwards)
-    return min((at for at in places if at >= 0), key=lambda at: (abs(at - start), at), default=-1)
+    starts.append(-1 if backwards < 0 else len(head) - len(answer) - backwards)
+    return min((at for at in starts if at >= 0), key=lambda at: (abs(at - start), at), default=-1)
 
 
 SPLITS = {"train": {"train"}, "valid": {"valid", "dev"}, "test": {"test"}}

@@ -264,9 +264,9 @@ def test_short_rows_take_no_more_memory_than_the_file_explains(tmp_path, line, t
     [
         (read_json_lines, "{}\n"),
         (read_json_lines, '{"a": "中"}\n'),
-        (partial(read_json_lines, convert=lambda row: [("a",)] * len(row)), '{"a": [1]}\n'),
-        (read_columns, "中 " * 1000 + "\n"),
-        (partial(read_columns, separator=","), ",中文" * 1000 + "\n"),
+        (partial(read_json_lines, convert=lambda row: [("a",)]), "[1]\n"),
+        (read_columns, "中 " * 100 + "\n"),
+        (partial(read_columns, separator=","), ",中文" * 100 + "\n"),
     ],
 )
 def test_short_values_take_no_more_memory_than_the_file_explains(tmp_path, monkeypatch, read, line):
