@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from .arguments import MOST, check_number, checks_flags, expected_number
-from .parsing import FREE, excerpt, naming, parse_json, read_json, read_lines, shown, size_of
+from .parsing import FREE, excerpt, naming, parse_json, read_json, shown, size_of
 from .types import PathLike
 
 __all__ = [
@@ -33,6 +33,8 @@ __all__ = [
     "truncate_sequences",
 ]
 
+_LINE = 1 << 16  # bytes of a line of columns
+_SEARCHED = 1 << 26  # characters of passages in which answers of a file are searched for
 _SLOT = 24  # bytes of memory for an entry of a growing list, besides the item
 
 
@@ -304,7 +306,7 @@ def read_tsv(
         raise ValueError(f"types={shown(types)}: expected one for each column, e.g. (str, int).")
     names = " TAB ".join(getattr(convert, "__name__", str(convert)) for convert in types)
     size = size_of(path)
-    rows, room = [], 2 * FREE + 8 * size
+    rows, room = [], _Room(path, size)
     # Only LF ends a line: str.splitlines would also split at U+2028 and others within a text.
     with naming(path), open(path, "rb") as file:
         for number, content in enumerate(file, 1):
@@ -324,19 +326,40 @@ def read_tsv(
                 raise ValueError(
                     f"{path}, line {number}: expected {names}, got {line!r:.80}."
                 ) from None
+            room.take(number, row)
             rows.append(row)
-            room -= _SLOT + sys.getsizeof(row) + sum(map(_size, row))
-            if room < 0:
-                raise ValueError(
-                    f"{path}, line {number}: expected rows that take no more memory than {size}"
-                    " bytes explain, got too many short ones. Join them, or cut the file."
-                )
     return rows
 
 
+class _Room:
+    """Memory for the samples of a file: at most 64 MB and eight times its size."""
+
+    def __init__(self, path, size):
+        self.path, self.size, self.left = path, size, 2 * FREE + 8 * size
+
+    def take(self, number, sample):
+        """Counts the sample of a line.
+
+        Raises:
+            ValueError: the samples take too much memory; names file and line.
+        """
+        self.left -= _SLOT + _size(sample)
+        if self.left < 0:
+            raise ValueError(
+                f"{self.path}, line {number}: expected rows that take no more memory than"
+                f" {self.size} bytes explain, got too many short ones. Join them, or cut the file."
+            )
+
+
 def _size(value):
-    """Returns the bytes of memory of a cell; none for small integers, which Python shares."""
-    return 0 if type(value) is int and -5 <= value <= 256 else sys.getsizeof(value)
+    """Returns the bytes of memory of a sample; none for small values, which Python shares."""
+    if value is None or (type(value) is int and -5 <= value <= 256):
+        return 0
+    if isinstance(value, str) and value.isascii() and len(value) <= 1:
+        return 0
+    inner = value if isinstance(value, list | tuple | dict) else ()
+    total = sys.getsizeof(value) + sum(map(_size, inner))
+    return total + sum(map(_size, value.values())) if isinstance(value, dict) else total
 
 
 def read_json_lines(path: str | Path, convert: Callable | None = None) -> list:
@@ -351,7 +374,8 @@ def read_json_lines(path: str | Path, convert: Callable | None = None) -> list:
         A list of samples.
 
     Raises:
-        ValueError: a line is not JSON, or `convert` cannot read it; the message names file and
+        ValueError: a line is not JSON, `convert` cannot read it, or there are so many short lines
+            that they take far more memory than the size of the file; the message names file and
             line. Or the file is a directory or a pipe.
 
     Example:
@@ -359,8 +383,7 @@ def read_json_lines(path: str | Path, convert: Callable | None = None) -> list:
     read_json_lines("train.json", lambda row: (row["sentence"], int(row["label"])))
     ```
     """
-    size_of(path)
-    samples = []
+    samples, room = [], _Room(path, size_of(path))
     with naming(path), open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -374,6 +397,7 @@ def read_json_lines(path: str | Path, convert: Callable | None = None) -> list:
                     f" ({excerpt(reason)}), got {excerpt(line.decode(errors='replace').strip())}."
                 ) from None
             if sample is not None:
+                room.take(number, sample)
                 samples.append(sample)
     return samples
 
@@ -397,23 +421,35 @@ def read_columns(path: str | Path, separator: str | None = None) -> list[list[li
         A list of sentences: lists of lines, which are lists of columns.
 
     Raises:
-        ValueError: the file is not UTF-8 text, or is a directory or a pipe.
+        ValueError: the file is not UTF-8 text, is a directory or a pipe, or has more columns than
+            its size explains the memory of; or a line has more than 65,536 bytes.
 
     Example:
     ```python
     read_columns("example.dev")  # [[["王", "B-PER"], ["芳", "I-PER"]], ...]
     ```
     """
-    try:
-        lines = read_lines(path, "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected text in UTF-8, got {error!s:.200}.") from None
     sentences: list[list[list[str]]] = [[]]
-    for line in (line.rstrip("\r") for line in lines):
-        if line:
-            sentences[-1].append(line.split(separator))
-        elif sentences[-1]:
-            sentences.append([])
+    room = _Room(path, size_of(path))
+    with naming(path), open(path, "rb") as file:
+        for number, content in enumerate(iter(partial(file.readline, _LINE + 1), b""), 1):
+            if len(content) > _LINE:
+                raise ValueError(
+                    f"{path}, line {number}: expected at most {_LINE} bytes, a word and its"
+                    " labels, got more."
+                )
+            try:
+                line = content.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number}: expected text in UTF-8, got {error!s:.200}."
+                ) from None
+            columns = line.split(separator) if line else []
+            if line:
+                sentences[-1].append(columns)
+            elif sentences[-1]:
+                sentences.append([])
+            room.take(number, columns)
     return sentences if sentences[-1] else sentences[:-1]
 
 
@@ -448,14 +484,21 @@ def read_squad(path: str | Path) -> list[Question]:
     Raises:
         ValueError: the file is not JSON, or has another form; the message names the place.
     """
-    data, questions, place = read_json(path), [], "data"
+    data, questions, place, room = read_json(path), [], "data", _SEARCHED
     try:
         for i, article in enumerate(data["data"]):
             for j, paragraph in enumerate(article["paragraphs"]):
                 place = f"data[{i}].paragraphs[{j}]"
                 for k, row in enumerate(paragraph["qas"]):
                     place = f"data[{i}].paragraphs[{j}].qas[{k}]"
-                    questions.append(_question(paragraph["context"], row))
+                    question, searched = _question(paragraph["context"], row)
+                    questions.append(question)
+                    room -= searched
+                    if room < 0:
+                        raise ValueError(
+                            f"{path}, {place}: expected most answers at their answer_start, got"
+                            " too many in long passages that are not there."
+                        )
     except (AttributeError, LookupError, TypeError) as error:
         raise ValueError(
             f"{path}, {place}: expected the form of SQuAD, got another"
@@ -465,15 +508,22 @@ def read_squad(path: str | Path) -> list[Question]:
 
 
 def _question(passage, row):
+    """Returns a `Question`, and the characters in which its answer was searched for."""
     answers = tuple(answer["text"] for answer in row["answers"])
     start = row["answers"][0]["answer_start"]
+    searched = 0
     if not passage.startswith(answers[0], start):  # some starts are off by a few characters
-        start = min(
-            (match.start() for match in re.finditer(re.escape(answers[0]), passage)),
-            key=lambda at: abs(at - start),
-            default=-1,
-        )
-    return Question(passage, row["question"], answers, start)
+        start, searched = _nearest(passage, answers[0], start), len(passage)
+    return Question(passage, row["question"], answers, start), searched
+
+
+def _nearest(passage, answer, start):
+    """Returns the place of an answer that is nearest to `start`; -1 if there is none."""
+    starts = [passage.find(answer, max(start, 0))]
+    head = passage[: max(start + len(answer), 0)]
+    backwards = head[::-1].find(answer[::-1])  # `rfind` may take time with the square of its length
+    starts.append(-1 if backwards < 0 else len(head) - len(answer) - backwards)
+    return min((at for at in starts if at >= 0), key=lambda at: (abs(at - start), at), default=-1)
 
 
 SPLITS = {"train": {"train"}, "valid": {"valid", "dev"}, "test": {"test"}}

@@ -72,7 +72,7 @@ def enable_lora(
     if pattern is None:
         matches = map(_targets(model).__contains__, candidates)
     else:
-        matches = search("pattern", pattern, candidates)
+        (matches,) = search("pattern", [pattern], candidates)
     chosen = {
         path: layer
         for (path, layer), matched in zip(candidates.items(), matches, strict=True)

@@ -12,24 +12,32 @@ import regex
 
 from .parsing import shown
 
-__all__ = ["check_pattern", "search"]
+__all__ = ["check_patterns", "search"]
 
 LONGEST = 1000  # characters of an expression
 MOST_REPEATS = 1000  # product of the numbers in braces: `regex` expands such repeats
-SECONDS = 5  # processor time of a search in all names
+SECONDS = 5  # processor time for compiling all expressions of an option, and for searching
 _COUNTS = re.compile(r"\{([0-9]*),?([0-9]*)\}")
 
 
-def check_pattern(argument, pattern):
-    """Raises an error unless a value is a regular expression within the limits.
+def check_patterns(argument, patterns):
+    """Raises an error unless values are regular expressions within the limits.
 
     Args:
         argument: name of the argument, for the message.
-        pattern: the value.
+        patterns: a list of values.
 
     Raises:
-        ValueError: names the argument, and what is wrong.
+        ValueError: names the argument, and what is wrong; or they take more than five seconds.
     """
+    end = process_time() + SECONDS
+    for pattern in patterns:
+        _check_pattern(argument, pattern)
+        if process_time() > end:  # ranges of characters whose case is ignored take milliseconds
+            raise _too_slow(argument, pattern)
+
+
+def _check_pattern(argument, pattern):
     try:
         if not isinstance(pattern, str) or len(pattern) > LONGEST:
             raise ValueError(f"a text of at most {LONGEST} characters")
@@ -47,31 +55,40 @@ def check_pattern(argument, pattern):
         ) from None
 
 
-def search(argument, pattern, names, ignore_case=False):
-    """Returns, for each name, whether a regular expression occurs in it.
+def _too_slow(argument, pattern):
+    return ValueError(
+        f"{argument}: {shown(pattern)}: took more than {SECONDS} seconds, with those before it;"
+        " expected fewer or simpler regular expressions, without repeats within repeats."
+    )
+
+
+def search(argument, patterns, names, ignore_case=False):
+    """Returns whether regular expressions occur in names.
 
     Args:
-        argument: name of the argument with the expression, for the message.
-        pattern: the expression.
+        argument: name of the argument with the expressions, for the message.
+        patterns: a list of expressions.
         names: a list of strings.
         ignore_case: whether to ignore case.
 
     Returns:
-        A list of bool.
+        For each expression a list of bool, one for each name.
 
     Raises:
-        ValueError: it is not a regular expression, or takes more than five seconds.
+        ValueError: one is not a regular expression, or they take more than five seconds.
     """
-    check_pattern(argument, pattern)
-    expression = regex.compile(pattern, regex.IGNORECASE if ignore_case else 0)
-    end = process_time() + SECONDS
-    try:
-        return [
-            bool(expression.search(name, timeout=max(end - process_time(), 0.001)))
-            for name in names
-        ]
-    except TimeoutError:
-        raise ValueError(
-            f"{argument}: {shown(pattern)}: took more than {SECONDS} seconds; expected a simpler"
-            " regular expression, without repeats within repeats."
-        ) from None
+    check_patterns(argument, patterns)
+    flags, rows, end = regex.IGNORECASE if ignore_case else 0, [], process_time() + SECONDS
+    for pattern in patterns:
+        expression = regex.compile(pattern, flags)
+        try:
+            row = [
+                bool(expression.search(name, timeout=max(end - process_time(), 0.001)))
+                for name in names
+            ]
+        except TimeoutError:
+            raise _too_slow(argument, pattern) from None
+        if process_time() > end:
+            raise _too_slow(argument, pattern)
+        rows.append(row)
+    return rows

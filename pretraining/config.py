@@ -9,6 +9,7 @@ import math
 import re
 import typing
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from types import NoneType
 
@@ -22,7 +23,7 @@ from bert4keras_lite.parsing import (
     shown,
     size_of,
 )
-from bert4keras_lite.patterns import check_pattern
+from bert4keras_lite.patterns import check_patterns
 
 from .masking import OBJECTIVES
 
@@ -31,6 +32,8 @@ __all__ = ["Settings", "as_yaml", "load"]
 RECIPES = Path(__file__).with_name("recipes")
 # Limits of a settings file: its bytes, and its keys and values (PyYAML takes 600 bytes for each)
 MAX_SIZE, MAX_VALUES = 1 << 17, 1 << 16
+MAX_DEPTH = 20  # of lists within each other: PyYAML goes through all of them for each token
+MAX_TEXT = 1000  # characters of a text
 ODD_NUMBER = re.compile(r"[-+]?0[0-9_]|.*:", re.DOTALL)  # octal or sexagesimal
 CHOICES = {
     "objective": ("mlm", "lm", "unilm", "t5", "electra"),
@@ -177,8 +180,7 @@ class Settings:
             raise ValueError(
                 f"devices={shown(self.devices)}: expected a whole number of at least 1, or 'auto'."
             )
-        for pattern in self.exclude_from_weight_decay or ():
-            check_pattern("exclude_from_weight_decay", pattern)
+        check_patterns("exclude_from_weight_decay", self.exclude_from_weight_decay or ())
         object.__setattr__(self, "masking", masking_options(self.objective, self.masking))
         if self.batch_size % self.accumulation_steps:
             raise ValueError(
@@ -222,20 +224,22 @@ def converted(name, value, annotation):
         raise ValueError(f"{name}={shown(value)}: expected {expected}.")
     if value == "":
         raise ValueError(f"{name}='': expected a text that is not empty.")
-    check_numbers(name, value)
+    check_values(name, value)
+    return value
+
+
+def check_values(name, value):
+    """Raises ValueError if a setting, or a value in it, is a text or number beyond the limits."""
+    if isinstance(value, dict | list):
+        for inner in chain(value, value.values()) if isinstance(value, dict) else value:
+            check_values(name, inner)
+        return
     if isinstance(value, str) and ("\0" in value or SURROGATES.search(value)):
         raise ValueError(
             f"{name}={shown(value)}: expected a text without null or lone surrogate characters."
         )
-    return value
-
-
-def check_numbers(name, value):
-    """Raises ValueError if a number in a setting is not finite or an integer over 64 bits."""
-    if isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            check_numbers(name, inner)
-        return
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise ValueError(f"{name}={shown(value)}: expected at most {MAX_TEXT} characters.")
     is_long = isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
     if is_long or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(
@@ -346,10 +350,10 @@ def read(config):
         raise ValueError(f"{path}: has {size} bytes; expected settings, at most {MAX_SIZE}.")
 
     class Loader(yaml.SafeLoader):
-        count = 0
+        count = depth = 0
 
         def compose_node(self, parent, index):
-            """Composes a node; rejects aliases, with which few nodes can expand to billions."""
+            """Composes a node; rejects deep ones, and aliases, which could expand to billions."""
             self.count += 1
             if self.count > MAX_VALUES:
                 raise yaml.YAMLError(f"more than {MAX_VALUES} keys and values")
@@ -357,7 +361,12 @@ def read(config):
                 raise yaml.YAMLError(
                     "a reference (*) to another value, of which settings have none"
                 )
-            return super().compose_node(parent, index)
+            if self.depth > MAX_DEPTH:
+                raise RecursionError
+            self.depth += 1
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
 
         def compose_scalar_node(self, anchor):
             """Composes a scalar; rejects numbers that YAML 1.1 misreads: 017 as 15, 1:30 as 90."""

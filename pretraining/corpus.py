@@ -622,7 +622,7 @@ def main(arguments=None):
         settings = Settings(**{name: getattr(options, name) for name in names})
         begun = time.monotonic()
         manifest = make_corpus(settings, options.input, run)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+    except (*files.MISTAKES, RuntimeError) as error:
         complain(error)
         return 1
     seconds = time.monotonic() - begun

@@ -10,9 +10,11 @@ from contextlib import contextmanager, suppress
 
 from bert4keras_lite import files as local
 from bert4keras_lite.checkpoints import CheckpointError
+from bert4keras_lite.hub import HubError
 from bert4keras_lite.parsing import size_of
 
 __all__ = [
+    "MISTAKES",
     "copy",
     "exists",
     "find",
@@ -27,6 +29,9 @@ __all__ = [
     "replacing",
     "size",
 ]
+
+# errors of a user, which commands print in one line, without a traceback
+MISTAKES = (CheckpointError, HubError, ImportError, OSError, ValueError)
 
 
 def is_remote(path):

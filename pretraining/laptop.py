@@ -26,11 +26,10 @@ from itertools import groupby
 from pathlib import Path
 
 from bert4keras_lite.arguments import complain
-from bert4keras_lite.checkpoints import CheckpointError
 from bert4keras_lite.files import replacing
 
 from . import corpus, train
-from .files import not_a_link
+from .files import MISTAKES, not_a_link
 from .texts import rows_of_pairs, write_texts
 
 __all__ = ["main"]
@@ -140,7 +139,7 @@ def main(arguments=None):
     try:
         parts = write_parts(data, output, labelled)
         folders = {name: str(not_a_link(output / name)) for name, _, _ in parts}
-    except (ValueError, OSError, CheckpointError) as error:
+    except MISTAKES as error:
         complain(error)
         return 1
     corpora = {}

@@ -14,6 +14,7 @@ import numpy as np
 from bert4keras_lite.arguments import complain, within
 
 from .batches import decoded, manifests_of, shards_of
+from .files import MISTAKES
 
 __all__ = ["main"]
 
@@ -146,7 +147,7 @@ def main(arguments=None):
     try:
         manifests = manifests_of(dict.fromkeys(corpora, 1))
         train, held_out = (rows_of(corpus, manifests[corpus]) for corpus in corpora)
-    except (ValueError, OSError) as error:
+    except MISTAKES as error:
         complain(error)
         return 1
     model = KneserNey(*train, manifests[options.corpus]["vocab_size"], options.order)

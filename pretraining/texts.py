@@ -168,7 +168,7 @@ def main(arguments=None):
     try:
         inputs, without = find(options.input), find(options.without)
         count = write_texts(inputs, without, options.output, options.min_chinese)
-    except (ValueError, OSError) as error:
+    except files.MISTAKES as error:
         complain(error)
         return 1
     print(f"{count:,} texts of {len(inputs)} files in {options.output}")

@@ -32,6 +32,7 @@ from bert4keras_lite.files import replacing
 from bert4keras_lite.parsing import parse_json, shown
 
 from . import corpus
+from .files import MISTAKES
 from .texts import lines_of, rows_of_pairs
 
 __all__ = ["main"]
@@ -165,7 +166,7 @@ def main(arguments=None):
             file.write("".join(f"{token}\n" for token in vocabulary(characters)).encode())
     except FileNotFoundError as error:
         parser.error(f"--data {error}")
-    except (ValueError, OSError) as error:
+    except MISTAKES as error:
         complain(error)
         return 1
     for part, prefix, shards in (("train", "", 8), ("heldout", "heldout-", 1)):

@@ -12,9 +12,9 @@ import os
 import sys
 
 from bert4keras_lite.arguments import complain
-from bert4keras_lite.checkpoints import CheckpointError
 
 from . import config
+from .files import MISTAKES
 
 __all__ = ["main"]
 
@@ -34,7 +34,7 @@ def main(arguments=None):
         from . import loop  # imports Keras, which reads the backend at import
 
         loop.run(settings, options.get("export"))
-    except (ValueError, ImportError, OSError, FloatingPointError, CheckpointError) as error:
+    except (*MISTAKES, FloatingPointError) as error:
         complain(error)
         return 2
     return 0

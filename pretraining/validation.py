@@ -12,10 +12,10 @@ import os
 import sys
 
 from bert4keras_lite.arguments import complain
-from bert4keras_lite.checkpoints import CheckpointError
 
 from . import config
 from .batches import Examples, fitting
+from .files import MISTAKES
 
 __all__ = ["Validation", "main"]
 
@@ -107,13 +107,21 @@ def main(arguments=None):
         objective = objectives.build(vocab_size=vocab_size, **settings.part("model"))
         objective.model.compile()
         metrics = validation(objective.model, progress=print_progress)
-    except (ValueError, ImportError, OSError, CheckpointError) as error:
+    except MISTAKES as error:
         complain(error)
         return 2
     cells = [f"{name} {metrics[name]:.4f}" for name in sorted(metrics, key=lambda n: n != "loss")]
-    cells.append(f"perplexity {math.exp(metrics['loss']):.2f}")
+    cells.append(f"perplexity {perplexity(metrics['loss']):.2f}")
     print(f"{len(validation.examples):,} examples: {', '.join(cells)}")
     return 0
+
+
+def perplexity(loss):
+    """Returns the perplexity of a loss in nats; infinity if it has no float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
 
 
 def print_progress(done, count):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bert4keras_lite import data
 from bert4keras_lite.data import (
     Batches,
     Question,
@@ -254,6 +256,35 @@ def test_short_rows_take_no_more_memory_than_the_file_explains(tmp_path, line, t
         read_tsv(path, types)
     assert tracemalloc.get_traced_memory()[1] < (64 << 20) + 8 * path.stat().st_size
     tracemalloc.stop()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("read", "line"),
+    [
+        (read_json_lines, "{}\n"),
+        (read_json_lines, '{"a": "中"}\n'),
+        (partial(read_json_lines, convert=lambda row: [("a",)]), "[1]\n"),
+        (read_columns, "中 " * 100 + "\n"),
+        (partial(read_columns, separator=","), ",中文" * 100 + "\n"),
+    ],
+)
+def test_short_values_take_no_more_memory_than_the_file_explains(tmp_path, monkeypatch, read, line):
+    monkeypatch.setattr(data, "FREE", 1 << 20)
+    path = tmp_path / "short.json"
+    path.write_text(line * (300_000 // len(line)), encoding="utf-8")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"short\.json, line \d+: expected rows that take no more"):
+        read(path)
+    assert tracemalloc.get_traced_memory()[1] < (2 << 20) + 8 * path.stat().st_size
+    tracemalloc.stop()
+
+
+def test_a_line_of_columns_is_short(tmp_path):
+    path = tmp_path / "long.txt"
+    path.write_text("a O\n" + "a" * 70_000, "utf-8")
+    with pytest.raises(ValueError, match=r"long\.txt, line 2: expected at most 65536 bytes"):
+        read_columns(path)
 
 
 def test_many_rows_of_ordinary_length(tmp_path):
@@ -633,7 +664,7 @@ def test_columns_are_read(tmp_path):
     path.write_text("1\t王 芳\n\n2\t在", "utf-8")
     assert read_columns(path, "\t") == [[["1", "王 芳"]], [["2", "在"]]]
     path.write_bytes(b"\xff")
-    with pytest.raises(ValueError, match=r"example\.dev: expected text in UTF-8"):
+    with pytest.raises(ValueError, match=r"example\.dev, line 1: expected text in UTF-8"):
         read_columns(path)
 
 
@@ -660,6 +691,28 @@ def test_questions_are_read(tmp_path):
         read()
     path.write_text("[", encoding="utf-8")
     with pytest.raises(ValueError, match=r"dev\.json: expected JSON"):
+        read_squad(path)
+
+
+@pytest.mark.parametrize("text", ["aXbX", "XXaX", "abcd", "aaXX", "XXXX", ""])
+@pytest.mark.parametrize("answer", ["X", "XX", "aX"])
+@pytest.mark.parametrize("start", [-9, -1, 0, 1, 2, 3, 9])
+def test_the_nearest_answer(text, answer, start):
+    places = [i for i in range(len(text)) if text.startswith(answer, i)]
+    nearest = min(places, key=lambda i: (abs(i - start), i), default=-1)
+    assert data._nearest(text, answer, start) == nearest
+
+
+def test_many_answers_that_are_not_in_a_long_passage(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "_SEARCHED", 10_000)
+    row = {"question": "?", "answers": [{"text": "a", "answer_start": 0}]}
+    paragraph = {"context": "ba" * 500, "qas": [row] * 10}
+    path = tmp_path / "dev.json"
+    path.write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}), "utf-8")
+    assert [question.start for question in read_squad(path)] == [1] * 10
+    paragraph["qas"] *= 2
+    path.write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}), "utf-8")
+    with pytest.raises(ValueError, match=r"dev\.json, .*qas\[10\]: expected most answers at their"):
         read_squad(path)
 
 

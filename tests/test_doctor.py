@@ -1,6 +1,7 @@
 """The doctor names each damage done to small models that were trained for this."""
 
 import json
+import re
 
 import keras
 import numpy as np
@@ -208,7 +209,13 @@ def test_a_mask_that_is_the_unknown_token(masked, tmp_path):
     _, transformer = masked
     transformer.save_checkpoint(tmp_path, vocab=load_vocab(masked[0] / "vocab.txt"))
     (tmp_path / "tokenizer_config.json").write_text('{"mask_token": "[UNK]"}')
-    with pytest.raises(ValueError, match=r"\[UNK\] is not for masks alone: .* token_unk, too"):
+    where = re.escape(str(tmp_path))
+    with pytest.raises(
+        ValueError, match=rf"{where}: '\[UNK\]' is not for masks alone: .* token_unk, too"
+    ):
+        examine(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"mask_token": null}')
+    with pytest.raises(ValueError, match=rf"{where}: the vocabulary has no mask token \(None\)"):
         examine(tmp_path)
 
 

@@ -849,6 +849,30 @@ def test_scores_that_contradict_a_model(directory, score, message):
         load_tokenizer(folder)
 
 
+@pytest.mark.parametrize(
+    ("vocab", "processor", "message"),
+    [
+        ({"ab": 1}, None, "the vocab of the model is {'ab': 1}; expected a list of pairs"),
+        (["ab", "cd"], None, "the vocab of the model is .*'ab', 'cd'.*; expected a list of pairs"),
+        ([["a", 1, 2]], None, "the vocab of the model is .*; expected a list of pairs"),
+        (None, {"cls": ["a"], "sep": ["b", 1]}, "the post_processor is .*; expected a Template"),
+        (None, {"cls": ["a", 1], "sep": ""}, "the post_processor is .*; expected a Template"),
+        (None, {"cls": ["a", 1], "sep": None}, "the post_processor is .*; expected a Template"),
+    ],
+)
+def test_lists_of_other_lengths_name_the_file(directory, vocab, processor, message):
+    folder = directory("t5", tokenizer_config={"extra_ids": 0})
+    content = {
+        "normalizer": charsmap(load_tokenizer(folder)),
+        "pre_tokenizer": SPACES,
+        "model": {"type": "Unigram", "vocab": vocab or scored(load_tokenizer(folder))},
+        "post_processor": processor and {"type": "BertProcessing", **processor},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ValueError, match=rf"tokenizer\.json: {message}"):
+        load_tokenizer(folder)
+
+
 @pytest.mark.parametrize("text", ["é", "A"])
 def test_charsmap_that_is_not_base64(directory, text):
     folder = directory("t5", tokenizer_config={"extra_ids": 0})

@@ -19,6 +19,7 @@ from ..checkpoints import CheckpointError
 from ..configs.recognition import is_initial_norm
 from ..data import sequence_padding
 from ..models import build_transformer_model
+from ..parsing import shown
 from ..tokenizers import load_tokenizer
 
 __all__ = ["SENTENCES", "Reading", "Report", "examine"]
@@ -118,7 +119,7 @@ def examine(directory, progress=lambda what: None, sentences=SENTENCES, **option
     elif transformer.config.attend == "lm":
         batch = _next_tokens(rows, filler)
     else:
-        batch = _masked_tokens(rows, tokenizer, filler)
+        batch = _masked_tokens(directory, rows, tokenizer, filler)
     for reading in _readings(directory, transformer, batch, options, progress):
         report.readings.append(reading)
     _judge(report, transformer)
@@ -212,17 +213,17 @@ class Batch:
                 yield rows[start : start + TOGETHER], length
 
 
-def _masked_tokens(rows, tokenizer, filler):
+def _masked_tokens(directory, rows, tokenizer, filler):
     mask, inputs, positions, targets = tokenizer.token_mask_id, [], [], []
     if mask is None:
         raise ValueError(
-            f"the vocabulary has no {tokenizer.token_mask}, which this model needs. Use the "
-            "vocabulary of this checkpoint."
+            f"{directory}: the vocabulary has no mask token ({shown(tokenizer.token_mask)}), which "
+            "this model needs. Use the vocabulary of this checkpoint."
         )
     if others := tokenizer.other_uses_of_mask():
         raise ValueError(
-            f"{tokenizer.token_mask} is not for masks alone: it is the tokenizer's "
-            f"token_{others[0]}, too; expected a separate token. Correct mask_token in "
+            f"{directory}: {shown(tokenizer.token_mask)} is not for masks alone: it is the "
+            f"tokenizer's token_{others[0]}, too; expected a separate token. Correct mask_token in "
             "the files of the tokenizer."
         )
     for row in rows:

@@ -71,8 +71,8 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
     surround the update of the Keras optimizer.
 
     Patterns are case-insensitive regular expressions, searched for in the paths of variables
-    (`block_0/ffn/input/kernel`), within five seconds. A pattern that matches no variable raises a
-    `ValueError`, as it is usually a typo.
+    (`block_0/ffn/input/kernel`), within five seconds for all patterns of an option. A
+    pattern that matches no variable raises a `ValueError`, as it is usually a typo.
 
     Args:
         learning_rate: float or schedule.

@@ -220,11 +220,11 @@ def check_ids(ids, vocab_size, tokenizer):
     """
     if None in ids:
         raise InvalidRequest(
-            f"a character is not in the vocabulary, which has no {tokenizer.token_unk}."
+            f"a character is not in the vocabulary, which has no {shown(tokenizer.token_unk)}."
         )
     if max(ids) >= vocab_size:
         raise InvalidRequest(
-            f"token {tokenizer.id_to_token(max(ids))!r} has the id {max(ids)}; the model has "
+            f"token {shown(tokenizer.id_to_token(max(ids)))} has the id {max(ids)}; the model has "
             f"embeddings for ids up to {vocab_size - 1}."
         )
 

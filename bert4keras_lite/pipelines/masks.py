@@ -9,6 +9,7 @@ from keras import ops
 from ..arguments import MOST, check_number
 from ..data import sequence_padding
 from ..loading import transformer_of
+from ..parsing import shown
 from ..tokenizers import TokenizerBase
 from ..tokenizers.added import AddedToken, Finder, parts
 from .base import (
@@ -109,10 +110,10 @@ class FillMask(Pipeline):
             raise UnsupportedTask(f"{c.family}: the model has no masked-language-model head.")
         mask = tokenizer.token_mask
         if mask is None or tokenizer.token_mask_id is None:
-            raise UnsupportedTask(f"the vocabulary has no {mask}.")
+            raise UnsupportedTask(f"the vocabulary has no mask token ({shown(mask)}).")
         if others := tokenizer.other_uses_of_mask():
             raise UnsupportedTask(
-                f"{mask} is not for masks alone: it is the tokenizer's token_{others[0]}."
+                f"{shown(mask)} is not for masks alone: it is the tokenizer's token_{others[0]}."
             )
         self.finder = Finder({mask: tokenizer.added_tokens.get(mask, AddedToken(mask))})
         self.example = f"{mask} {EXAMPLE}"
@@ -131,8 +132,8 @@ class FillMask(Pipeline):
         if not 1 <= len(masks) <= (self.most_masks or len(masks)):
             expected = f"1 to {self.most_masks}" if self.most_masks else "at least 1"
             raise InvalidRequest(
-                f"{len(masks)} times {t.token_mask}; expected {expected}, each where a token is "
-                "to be predicted."
+                f"{len(masks)} times {t.token_mask:.200}; expected {expected}, each where a token "
+                "is to be predicted."
             )
         start = [] if t.token_start is None else [t.token_start_id]
         end = [] if t.token_end is None else [t.token_end_id]

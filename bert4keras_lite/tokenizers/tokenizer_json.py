@@ -145,6 +145,10 @@ def _check_part(path, content, name, algorithm):
         _check_fields(path, name, component)
 
 
+def _is_pair(value):
+    return isinstance(value, list) and len(value) == 2
+
+
 def _start_and_end(path, content, algorithm, ids):
     """Returns the tokens that the post-processor puts before and after a text; None for none.
 
@@ -159,7 +163,8 @@ def _start_and_end(path, content, algorithm, ids):
     around = None
     if len(parts) == 1 and parts[0].get("type") == "BertProcessing":
         pairs = parts[0]["cls"], parts[0]["sep"]
-        around = [{"tokens": [token], "ids": [i]} for token, i in pairs]
+        if all(map(_is_pair, pairs)):
+            around = [{"tokens": [token], "ids": [i]} for token, i in pairs]
     elif len(parts) == 1 and parts[0].get("type") == "TemplateProcessing":
         around = _of_template(parts[0], algorithm == "WordPiece")
     if around is None or any(
@@ -257,6 +262,11 @@ def _from_content(path, content, expected, cpm):
             raise ValueError(f"{path}: {key} is {shown(part[key])}; expected a list.")
     vocab, merges, scores = model["vocab"], model.get("merges") or [], {}
     if algorithm == "sentencepiece":
+        if not isinstance(vocab, list) or not all(map(_is_pair, vocab)):
+            raise ValueError(
+                f"{path}: the vocab of the model is {shown(vocab)}; expected a list of pairs of"
+                " piece and score."
+            )
         scores = dict(vocab)
         vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
         for piece, score in scores.items():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bert4keras_lite import patterns
 from pretraining import config
 from pretraining.config import RECIPES, Settings, load
 
@@ -98,6 +99,33 @@ def test_odd_values_of_a_file_are_one_error(tmp_path, text):
     pytest.importorskip("yaml")
     with pytest.raises(ValueError, match="expected"):
         load(write(tmp_path, text), ["--model.hidden_size", "32", "--masking.rate", "0.1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model: " + "[" * 30 + "]" * 30, "it is nested too deeply"),
+        ("corpus: " + "a" * 1001, "corpus='aaa.*: expected at most 1000 characters"),
+        (f"corpus: {{{'a' * 1001}: 1}}", "corpus='aaa.*: expected at most 1000 characters"),
+        ("exclude_from_weight_decay: ['a\ud800']", "unacceptable|can't decode|expected"),
+    ],
+)
+def test_large_values_of_a_file_are_one_error(tmp_path, text, told):
+    pytest.importorskip("yaml")
+    path = tmp_path / "run.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ValueError, match=rf"run\.yaml: .*({told})") as caught:
+        load(str(path))
+    assert len(str(caught.value)) < 400 + len(str(path))
+
+
+def test_expressions_of_a_file_do_not_take_minutes(tmp_path, monkeypatch):
+    pytest.importorskip("yaml")
+    monkeypatch.setattr(patterns, "SECONDS", 0.1)
+    slow = "(?i)" + "[!-\uff5e]" * 100
+    lines = [f"- '{slow}{i}'\n" for i in range(100)]
+    with pytest.raises(ValueError, match=r"run\.yaml: exclude_from_weight_decay: .* 0\.1 seconds"):
+        load(write(tmp_path, "exclude_from_weight_decay:\n" + "".join(lines)))
 
 
 def test_masking_of_electra_has_the_options_of_mlm():

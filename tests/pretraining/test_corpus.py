@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pretraining import train, validation
 from pretraining.corpus import Settings, Task, main, make_shard, run_processes
 from pretraining.documents import Part
+from pretraining.files import MISTAKES
 from pretraining.shards import Shard
 
 pytestmark = pytest.mark.once
@@ -301,6 +303,25 @@ def test_errors_are_one_line(texts, vocab, tmp_path, capsys, more, message):
     assert main(flags(texts, vocab, tmp_path / "corpus", "--workers", "1", *more)) == 1
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
     assert re.search(message, line)
+
+
+def test_a_name_on_a_hub_that_is_not_there_is_one_line(texts, vocab, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    more = ["--workers", "1", "--vocab", "no/such"]
+    assert main(flags(texts, vocab, tmp_path / "corpus", *more)) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert "no/such" in line
+
+
+@pytest.mark.parametrize("command", [train, validation])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_commands_print_mistakes_in_one_line(command, mistake, capsys, monkeypatch):
+    def load(*_):
+        raise mistake("no such model.")
+
+    monkeypatch.setattr("pretraining.config.load", load)
+    assert command.main(["--corpus", "x"]) == 2
+    assert capsys.readouterr().err == "error: no such model.\n"
 
 
 NUMBERS = {

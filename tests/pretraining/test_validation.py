@@ -122,6 +122,11 @@ def test_what_does_not_fit_is_said(settings, make_corpus, documents, tmp_path, c
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_the_perplexity_of_a_very_large_loss():
+    assert validation.perplexity(0.0) == 1.0
+    assert validation.perplexity(1000.0) == np.inf
+
+
 def test_the_command_line_says_what_is_missing(capsys):
     assert validation.main(["--checkpoint", "x"]) == 2
     assert "error: --corpus: expected a directory." in capsys.readouterr().err

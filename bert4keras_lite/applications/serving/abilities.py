@@ -17,6 +17,7 @@ from ...generation.generate import TextStream, prompt_of, text_options
 from ...generation.request import STEP, GenerationRequest
 from ...hub import local_directory
 from ...models import build_transformer_model
+from ...parsing import shown
 from ...pipelines import (
     EntityExtractor,
     FeatureExtractor,
@@ -152,7 +153,7 @@ class TextGenerator:
         if prompt[0] == pad != self.tokenizer.token_start_id or prompt[:2] == (pad, pad):
             raise InvalidRequest(
                 "the text begins with the padding token of the model, "
-                f"{self.tokenizer.id_to_token(pad)!r}."
+                f"{shown(self.tokenizer.id_to_token(pad))}."
             )
         one_stack = self.transformer.config.stacks == "one"
         longest = longest_of(self.transformer) if one_stack else None

@@ -15,6 +15,7 @@ __all__ = [
     "excluded",
     "matches",
     "pattern_list",
+    "rows_of_matches",
     "surround_step",
     "surround_update",
     "unchanged_unless",
@@ -100,21 +101,27 @@ def pattern_list(patterns):
     return None if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
 
 
-def matches(argument, patterns, paths):
-    """Returns, for each path, whether any pattern matches.
+def rows_of_matches(argument, patterns, paths):
+    """Returns, for each pattern, a list of whether it matches each path.
 
     Raises:
-        ValueError: a pattern matches none of the paths.
+        ValueError: a pattern matches none of the paths, or they take more than five seconds.
     """
-    hits = [search(argument, pattern, paths, ignore_case=True) for pattern in patterns]
-    for pattern, row in zip(patterns, hits, strict=True):
+    rows = search(argument, patterns, paths, ignore_case=True)
+    for pattern, row in zip(patterns, rows, strict=True):
         if not any(row):
             examples = ", ".join(paths[:: max(1, len(paths) // 8)])
             raise ValueError(
                 f"{argument}: {pattern!r} matches no variable; expected a part of a path such as "
                 f"{examples}."
             )
-    return [any(column) for column in zip(*hits, strict=True)] or [False] * len(paths)
+    return rows
+
+
+def matches(argument, patterns, paths):
+    """Returns, for each path, whether any pattern matches; raises like `rows_of_matches`."""
+    rows = rows_of_matches(argument, patterns, paths)
+    return [any(column) for column in zip(*rows, strict=True)] or [False] * len(paths)
 
 
 def excluded(argument, patterns, variables):

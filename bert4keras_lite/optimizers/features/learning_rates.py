@@ -6,7 +6,7 @@ from ...arguments import check_number
 from ...parsing import shown
 from ..keras_private import index_of
 from ..schedules import MOST_RATE, PiecewiseLinear
-from .base import Feature, matches
+from .base import Feature, rows_of_matches
 
 __all__ = ["LearningRates"]
 
@@ -37,13 +37,14 @@ class LearningRates(Feature):
     def plan(self, variables):
         paths = [variable.path for variable in variables]
         self.multipliers = [1.0] * len(paths)
-        for pattern, rate in reversed(self.optimizer.lr_multipliers.items()):
+        multipliers = self.optimizer.lr_multipliers
+        rows = rows_of_matches("lr_multipliers", list(multipliers), paths)
+        for (pattern, rate), hits in reversed(list(zip(multipliers.items(), rows, strict=True))):
             if isinstance(rate, dict):
                 rate = PiecewiseLinear(1.0, rate)
             else:
                 check_number(f"lr_multipliers: {shown(pattern)}", rate, 0.0, MOST_RATE)
                 rate = float(rate)
-            hits = matches("lr_multipliers", [pattern], paths)
             self.multipliers = [
                 rate if hit else old for hit, old in zip(hits, self.multipliers, strict=True)
             ]
