@@ -75,7 +75,121 @@ CONDITIONED: ContextVar[tuple[Any, Any]] = ContextVar("CONDITIONED", default=(No
 RENAMED = {"draw": "build_graph", "heads": "output_heads", "token_scores": "token_logits"}
 
 
-class Transformer:
+class LayersByName:
+    """The layers of a `Transformer`, by name: each is shared, or made when it is first asked for.
+
+    Attributes:
+        config: a `Config`.
+        layers: name -> layer.
+        layer_arguments: name -> arguments of a layer, also for shared layers.
+        common, norm_arguments: arguments of many layers, and of normalizations.
+        prefix: prefix of the name of every layer.
+        condition: of the normalizations, for the graph; see `current_condition`.
+    """
+
+    config: Config
+    layers: dict[str, keras.Layer]
+    layer_arguments: dict[str, dict]
+    common: dict[str, Any]
+    norm_arguments: dict[str, Any]
+    prefix: str
+    condition: Tensor | None
+
+    def layer(self, cls: type, name: str, **arguments: Any) -> Any:
+        """Returns the layer of that name: a shared one, or a new `cls(**arguments)`."""
+        name = self.prefix + name
+        layer = self.layers.get(name)
+        if layer is not None and name not in self.layer_arguments and not layer.weights:
+            # a shared layer without weights is its arguments: those of this model count
+            has = layer.get_config()
+            layer = None if any(has.get(k, v) != v for k, v in arguments.items()) else layer
+        if layer is None:
+            layer = self.layers[name] = cls(name=name, **arguments)
+        self.layer_arguments.setdefault(name, arguments)
+        return layer
+
+    def dense(self, name: str, units: int, activation: Any = None) -> keras.layers.Dense:
+        """Returns a dense layer, with a bias if `config.use_bias`."""
+        return self.layer(
+            keras.layers.Dense,
+            name,
+            units=units,
+            activation=get_activation(activation),
+            use_bias=self.config.use_bias,
+            kernel_initializer=self.initializer,
+        )
+
+    def normalize(self, name: str, x: Tensor) -> Tensor:
+        """Applies a normalization layer, with the condition if there is one."""
+        layer = self.layer(LayerNormalization, name, **self.norm_arguments)
+        return layer(x, condition=self.current_condition)
+
+    @contextmanager
+    def conditioned(self, condition: Tensor | None) -> Iterator[None]:
+        """Context that sets the condition of the normalizations, in this thread.
+
+        Args:
+            condition: tensor `(batch, size)`, or None.
+        """
+        token = CONDITIONED.set((self, condition))
+        try:
+            yield
+        finally:
+            CONDITIONED.reset(token)
+
+    @property
+    def current_condition(self) -> Tensor | None:
+        """Condition of the normalizations: that of `conditioned`, or outside of it the graph's."""
+        transformer, condition = CONDITIONED.get()
+        return condition if transformer is self else self.condition
+
+    @property
+    def initializer(self) -> WeightInitializer:
+        """Initializer of kernels and tables."""
+        return WeightInitializer(stddev=self.config.initializer_range)
+
+    def token_table(self, name: str) -> TokenEmbedding:
+        """Returns a table with one vector per token, for embeddings or, in reverse, for logits."""
+        c = self.config
+        return self.layer(
+            TokenEmbedding,
+            name,
+            input_dim=c.vocab_size,
+            output_dim=c.token_size,
+            pad_token_id=c.pad_token_id,
+            embeddings_initializer=self.initializer,
+        )
+
+    def added_table(self, name: str, size: int, **arguments: Any) -> PositionEmbedding:
+        """Returns a layer that looks up vectors in a table of `size` rows and adds them."""
+        return self.layer(
+            PositionEmbedding,
+            name,
+            input_dim=size,
+            output_dim=self.config.token_size,
+            **self.common,
+            **arguments,
+        )
+
+    def probabilities(
+        self, name: str, activation: Any, logits: Tensor, usual: str = "softmax"
+    ) -> Tensor:
+        """Applies the activation of a head, in float32 also under mixed precision.
+
+        Args:
+            name: of the head.
+            activation: name or function; True: `usual`.
+            logits: a tensor.
+            usual: the default activation of the head.
+        """
+        activation = get_activation(usual if activation is True else activation)
+        name = f"{name}_activation"
+        return self.layer(keras.layers.Activation, name, activation=activation, dtype="float32")(
+            logits
+        )
+
+
+class Transformer(LayersByName):
     """Graph of a Transformer model in Keras layers, with loading and saving of its weights.
 
     To change a part of the graph, subclass it and pass the class as `model=`: `embed`, `encode` and
@@ -232,59 +346,6 @@ class Transformer:
 
     draw = build_graph  # its name in version 0.1
 
-    def layer(self, cls: type, name: str, **arguments: Any) -> Any:
-        """Returns the layer of that name: a shared one, or a new `cls(**arguments)`."""
-        name = self.prefix + name
-        layer = self.layers.get(name)
-        if layer is not None and name not in self.layer_arguments and not layer.weights:
-            # a shared layer without weights is its arguments: those of this model count
-            has = layer.get_config()
-            layer = None if any(has.get(k, v) != v for k, v in arguments.items()) else layer
-        if layer is None:
-            layer = self.layers[name] = cls(name=name, **arguments)
-        self.layer_arguments.setdefault(name, arguments)
-        return layer
-
-    def dense(self, name: str, units: int, activation: Any = None) -> keras.layers.Dense:
-        """Returns a dense layer, with a bias if `config.use_bias`."""
-        return self.layer(
-            keras.layers.Dense,
-            name,
-            units=units,
-            activation=get_activation(activation),
-            use_bias=self.config.use_bias,
-            kernel_initializer=self.initializer,
-        )
-
-    def normalize(self, name: str, x: Tensor) -> Tensor:
-        """Applies a normalization layer, with the condition if there is one."""
-        layer = self.layer(LayerNormalization, name, **self.norm_arguments)
-        return layer(x, condition=self.current_condition)
-
-    @contextmanager
-    def conditioned(self, condition: Tensor | None) -> Iterator[None]:
-        """Context that sets the condition of the normalizations, in this thread.
-
-        Args:
-            condition: tensor `(batch, size)`, or None.
-        """
-        token = CONDITIONED.set((self, condition))
-        try:
-            yield
-        finally:
-            CONDITIONED.reset(token)
-
-    @property
-    def current_condition(self) -> Tensor | None:
-        """Condition of the normalizations: that of `conditioned`, or outside of it the graph's."""
-        transformer, condition = CONDITIONED.get()
-        return condition if transformer is self else self.condition
-
-    @property
-    def initializer(self) -> WeightInitializer:
-        """Initializer of kernels and tables."""
-        return WeightInitializer(stddev=self.config.initializer_range)
-
     def positions(self, token_ids: Tensor) -> Tensor:
         """Counts the positions 0, 1, 2, ..., `(1, length)`."""
         c = self.config
@@ -321,29 +382,6 @@ class Transformer:
     def token_embedding(self) -> TokenEmbedding:
         """The table of the token embeddings."""
         return self.token_table("token_embedding")
-
-    def token_table(self, name: str) -> TokenEmbedding:
-        """Returns a table with one vector per token, for embeddings or, in reverse, for logits."""
-        c = self.config
-        return self.layer(
-            TokenEmbedding,
-            name,
-            input_dim=c.vocab_size,
-            output_dim=c.token_size,
-            pad_token_id=c.pad_token_id,
-            embeddings_initializer=self.initializer,
-        )
-
-    def added_table(self, name: str, size: int, **arguments: Any) -> PositionEmbedding:
-        """Returns a layer that looks up vectors in a table of `size` rows and adds them."""
-        return self.layer(
-            PositionEmbedding,
-            name,
-            input_dim=size,
-            output_dim=self.config.token_size,
-            **self.common,
-            **arguments,
-        )
 
     def attention_bias(
         self,
@@ -518,23 +556,6 @@ class Transformer:
         return self.layer(ScaleOffset, "lm_bias", scale=False)(x) if c.lm_bias else x
 
     token_scores = token_logits  # its name in version 0.1
-
-    def probabilities(
-        self, name: str, activation: Any, logits: Tensor, usual: str = "softmax"
-    ) -> Tensor:
-        """Applies the activation of a head, in float32 also under mixed precision.
-
-        Args:
-            name: of the head.
-            activation: name or function; True: `usual`.
-            logits: a tensor.
-            usual: the default activation of the head.
-        """
-        activation = get_activation(usual if activation is True else activation)
-        name = f"{name}_activation"
-        return self.layer(keras.layers.Activation, name, activation=activation, dtype="float32")(
-            logits
-        )
 
     @property
     def variables(self) -> dict[str, keras.Variable]:
