@@ -8,6 +8,7 @@ from ..mappings import BERT_KEYS, GPT_KEYS, T5_KEYS
 __all__ = [
     "APPLICATIONS",
     "ARCHITECTURES",
+    "CLASSES",
     "FAMILIES",
     "FINGERPRINTS",
     "HUGGING_FACE",
@@ -25,6 +26,7 @@ class HuggingFace:
         keys: field of `Config` -> key of the config.
         constants: keys and values that each config of the family has.
         copies: key -> the key whose value it repeats.
+        head_act: the activation of the language-model head, whatever `hidden_act` is; None: that.
     """
 
     model_type: str
@@ -32,6 +34,7 @@ class HuggingFace:
     keys: dict
     constants: dict = field(default_factory=dict)
     copies: dict = field(default_factory=dict)
+    head_act: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,15 @@ _T5_1_1 = _T5 | {
     "tie_word_embeddings": False,
 }
 
+# positions are counted from 2, segments have one row; the first two positions are never tokens
+_ROBERTA = {"max_position": 514, "first_position": 2, "pad_token_id": 1, "segment_vocab_size": 1}
+
 _ALBERT_NAMES = (r"albert\.|.*/inner_group_0/|.*albert_layer_groups", None)
-_BERT_NAMES = (r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])", None)
+_BERT_NAMES = (
+    r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])",
+    r".*task_type_embeddings",
+)
+_ROBERTA_NAMES = (r"(xlm_)?roberta\.", None)
 _NO_POSITIONS = (r"bert/embeddings/word_embeddings", r".*(position_embeddings|/inner_group_0/)")
 _GATED_NAMES = (r".*(block_000/layer_00.|block\.0\.layer\..)[./]DenseReluDense[./]wi_1", None)
 _MT5_NAMES = (r"encoder/block_000/layer_001/DenseReluDense/wi_1", r".*layer_norm/")
@@ -120,6 +130,35 @@ FAMILIES = {
         ),
     ),
     "roberta": Family({"family": "bert"}),
+    "ernie": Family(
+        fingerprints=[(r"ernie\.|(bert\.)?embeddings\.task_type_embeddings", None), _BERT_NAMES],
+        hugging_face=HuggingFace(
+            "ernie",
+            ["ErnieModel", "ErnieForMaskedLM", "ErnieForPreTraining"],
+            BERT_KEYS | {"task_vocab_size": "task_type_vocab_size"},
+        ),
+        model_types=["ernie", "bert"],  # the first revisions say bert: the task types tell
+    ),
+    "fairseq_roberta": Family(
+        _ROBERTA,
+        fingerprints=[_ROBERTA_NAMES, _BERT_NAMES],
+        hugging_face=HuggingFace(
+            "roberta",
+            ["RobertaModel", *["RobertaForMaskedLM"] * 2],
+            BERT_KEYS,
+            head_act="gelu",
+        ),
+    ),
+    "xlm_roberta": Family(
+        _ROBERTA,
+        fingerprints=[_ROBERTA_NAMES, _BERT_NAMES],
+        hugging_face=HuggingFace(
+            "xlm-roberta",
+            ["XLMRobertaModel", *["XLMRobertaForMaskedLM"] * 2],
+            BERT_KEYS,
+            head_act="gelu",
+        ),
+    ),
     "albert": Family(
         {"share_blocks": True, "hidden_act": "gelu_tanh"},
         fingerprints=[_ALBERT_NAMES],
@@ -231,7 +270,10 @@ FAMILIES = {
             (r"generator_(predictions|lm_head)", r"discriminator_predictions|electra/encoder")
         ],
         hugging_face=HuggingFace(
-            "electra", ["ElectraModel", *["ElectraForMaskedLM"] * 2], _WITH_EMBEDDING_SIZE
+            "electra",
+            ["ElectraModel", *["ElectraForMaskedLM"] * 2],
+            _WITH_EMBEDDING_SIZE,
+            head_act="gelu",
         ),
     ),
     "gpt": Family(
@@ -306,6 +348,14 @@ APPLICATIONS = {
 
 # family -> its `HuggingFace`; other families have no Hugging Face form
 HUGGING_FACE = {name: row.hugging_face for name, row in FAMILIES.items() if row.hugging_face}
+
+
+# class of transformers without its ending -> model_type, for other graphs with BERT's names
+CLASSES = {
+    row.hugging_face.classes[0].removesuffix("Model"): row.hugging_face.model_type
+    for row in FAMILIES.values()
+    if row.hugging_face and row.fields and _BERT_NAMES in row.fingerprints
+}
 
 
 def _by_fingerprint():
