@@ -16,6 +16,7 @@ from ..types import PathLike
 from .architectures import FAMILIES, MODEL_TYPES
 from .config import (
     FIELDS,
+    FILE_PADDING,
     OF_TRAINING,
     OF_USE,
     SOURCE_KEYS,
@@ -93,6 +94,7 @@ _OF_MODEL = (
     "mask",
     "pooler_activation",
     "classifier_activation",
+    "id2label",
 )
 
 # key that only one family has -> its value, the family, and the model_type with which it is valid
@@ -171,6 +173,8 @@ def translate(raw, where="the config"):
             values["model_type"] = "ernie"
     elif "task_type_vocab_size" in raw:  # transformers writes it nevertheless
         values.pop("task_vocab_size", None)
+    if not expected_number(raw.get("pad_token_id"), 0, 2**31 - 1):
+        values[FILE_PADDING] = raw["pad_token_id"]
     if raw.get("model_type") == "modernbert" and raw.get("hidden_activation"):
         values.setdefault("classifier_activation", "gelu")  # the default of transformers
     if raw.get("model_type") in ("t5", "mt5"):
