@@ -287,6 +287,21 @@ WEIGHTS["megatron_bert"] = [
     ("norm", "final_norm", None, "bert.encoder.ln"),
 ]
 
+# named like BERT, without TensorFlow checkpoints
+WEIGHTS["ernie"] = [
+    *((role, path, None, hf.replace("bert.", "ernie.", 1)) for role, path, _, hf in _BERT),
+    ("table", "task_embedding", None, "ernie.embeddings.task_type_embeddings"),
+]
+WEIGHTS["fairseq_roberta"] = WEIGHTS["xlm_roberta"] = [
+    *((role, path, None, hf.replace("bert.", "roberta.", 1)) for role, path, _, hf in [*_EMBEDDINGS[:-1], *_BLOCKS, _HEADS[0]]),
+    ("linear", "lm_dense", None, "lm_head.dense"),
+    ("norm", "lm_norm", None, "lm_head.layer_norm"),
+    ("token_bias", "lm_bias", None, "lm_head"),
+    ("tokens_out", "lm_head", None, "lm_head.decoder"),
+    *((role, path, None, hf) for role, path, _, hf in _CLASSIFIERS if path != "text_classifier"),
+    *((role, path, None, hf) for role, path, _, hf in _DENSE_CLASSIFIER),
+]  # fmt: skip
+
 # ---------------------------------------------------------------- language models
 
 _GPT_TF = (("bert/", "gpt/"), ("/encoder/", "/transformer/"))
@@ -413,7 +428,7 @@ SKIPPABLE = [
 COPIES = [r"(encoder|decoder)\.embed_tokens\.weight$"]
 TIED_HEADS = [
     r"(cls\.)?predictions\.decoder\.weight$",
-    r"(generator_lm_head|lm_head|decoder)\.weight$",
+    r"(generator_lm_head|lm_head(\.decoder)?|decoder)\.weight$",
     r"lm_head/embeddings$",  # in Keras files
     r"((cls|generator)(/|_)predictions/decoder|(gpt|newslm)/lm_head|decoder/logits)/kernel$",
 ]
@@ -425,10 +440,10 @@ HEAD_NAMES = r"cls|(classifier|sequence_summary)[./]|(qa_outputs|score)\.|output
 # head, but compute something else: prefixes and classes, in lower case and without underscores.
 OTHER_ARCHITECTURES = (
     r"align|altclip|bertgeneration|bigbird|bliptext|bridgetower|bros|camembert|chineseclip|clap|convbert|"
-    r"data2vectext|deberta|debertav2|decisiontransformer|ernie|erniem|esm|fnet|git|gptbigcode|ibert|imagegpt|"
+    r"data2vectext|deberta|debertav2|decisiontransformer|erniem|esm|fnet|git|gptbigcode|ibert|imagegpt|"
     r"layoutlm|layoutlmv2|layoutlmv3|lilt|longformer|luke|lxmert|markuplm|megatronbert|mobilebert|mpnet|mra|"
-    r"nystromformer|qdqbert|rembert|roberta|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
-    r"xlmroberta|xlmrobertaxl|xmod|yoso"
+    r"nystromformer|qdqbert|rembert|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
+    r"xlmrobertaxl|xmod|yoso"
 )
 OTHER_CLASS = (
     rf"(TF|Flax)?(?i:{OTHER_ARCHITECTURES})(PreTrained)?"
@@ -448,6 +463,8 @@ CONFIG_KEYS = {
     "n_positions": "max_position",
     "max_seq_length": "max_position",
     "type_vocab_size": "segment_vocab_size",
+    "sent_type_vocab_size": "segment_vocab_size",  # of PaddleNLP
+    "task_type_vocab_size": "task_vocab_size",
     "n_vocab": "vocab_size",
     "n_embd": "hidden_size",
     "d_model": "hidden_size",
@@ -516,6 +533,9 @@ CONFIG_ONLY = {
     "global_attn_every_n_layers": [1],
     **{key: [False] for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")},
     "decoder_bias": [True],
+    "use_task_id": bool,
+    "pool_act": ["tanh"],
+    "task_id": [0],
     "layer_types": list,
     "rope_parameters": dict,
     "n_special": int,
@@ -563,7 +583,7 @@ CONFIG_NOTES = (
     r"exponential_decay_length_penalty|suppress_tokens|begin_suppress_tokens|cross_attention_.*|"
     r"is_composition|tf_legacy_loss|"
     # transformers' own bookkeeping
-    r"auto_map|xla_device|loss_type|keys_to_ignore_at_inference|transformers\.js_config"
+    r"enable_recompute|init_class|fuse|auto_map|xla_device|loss_type|keys_to_ignore_at_inference|transformers\.js_config"
 )
 
 # field -> key in Google's, bert4keras' and many of transformers' config files (other fields: our own

@@ -161,6 +161,7 @@ class LayersByName:
             input_dim=c.vocab_size,
             output_dim=c.token_size,
             pad_token_id=c.pad_token_id,
+            keep_first=not c.first_position,
             embeddings_initializer=self.initializer,
         )
 
@@ -351,10 +352,15 @@ class Transformer(LayersByName):
     draw = build_graph  # its name in version 0.1
 
     def positions(self, token_ids: Tensor) -> Tensor:
-        """Counts the positions 0, 1, 2, ..., `(1, length)`."""
+        """Counts the positions; see `Positions`."""
         c = self.config
-        limit = c.max_position if c.position == "learned" and not c.hierarchical_position else None
-        return self.layer(Positions, "counted_positions", limit=limit)(token_ids)
+        return self.layer(
+            Positions,
+            "counted_positions",
+            limit=None if c.hierarchical_position else c.most_tokens,
+            first=c.first_position,
+            pad_token_id=c.pad_token_id,
+        )(token_ids)
 
     def embed(
         self, token_ids: Tensor, positions: Tensor | None = None, segment_ids: Tensor | None = None
@@ -371,6 +377,8 @@ class Transformer(LayersByName):
             x = add([x, self.token_embedding(segment_ids)])
         elif segment_ids is not None:
             x = self.added_table("segment_embedding", c.segment_vocab_size)(x, segment_ids)
+        for name, rows in c.constant_tables.items():
+            x = self.added_table(name, rows)(x)
         if c.position == "learned":
             x = self.added_table(
                 "position_embedding", c.max_position, hierarchical=c.hierarchical_position
@@ -408,6 +416,7 @@ class Transformer(LayersByName):
             attend=attend or c.attend,
             pad_token_id=c.pad_token_id,
             segments_are_tokens=c.shared_segment_embeddings,
+            keep_first=not c.first_position,
         )
 
     def position_context(
@@ -1014,7 +1023,7 @@ def _make_config(files, family, application, options, source_keys):
     inferred = infer_from_weights(files.named, family.name, values) if files.named else {}
     if options.get("new_classifier"):
         inferred.pop("labels", None)
-    check_not_roberta(values | inferred, files.where)
+    check_not_roberta(family.name, values | inferred, files.where)
     values = family.row | inferred | values | given
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
     values[SOURCE_KEYS] = values.get(SOURCE_KEYS, {}) | source_keys

@@ -63,6 +63,8 @@ def _embeddings(c):
     layers = {"token_embedding": _table(c.vocab_size, c.token_size)}
     if c.segment_vocab_size and not c.shared_segment_embeddings:
         layers["segment_embedding"] = _table(c.segment_vocab_size, c.token_size)
+    if c.task_vocab_size:
+        layers["task_embedding"] = _table(c.task_vocab_size, c.token_size)
     if c.position == "learned":
         layers["position_embedding"] = _table(c.max_position, c.token_size)
     if c.embedding_norm:

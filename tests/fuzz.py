@@ -522,7 +522,7 @@ def read_config(path):
         raise ValueError(f"{where}: {error}") from None
     published.check_unknown_keys(values, where)
     values, _ = recognition.resolve_ambiguities(family, values)
-    recognition.check_not_roberta(values, where)
+    recognition.check_not_roberta(family, values, where)
     configs.Config.from_values(configs.ARCHITECTURES[family] | values, where)
 
 

@@ -66,7 +66,7 @@ def read_tokenizer(path):
 def read_config(path):
     values = published.read_config(path)
     row = configs.ARCHITECTURES[recognition.recognize(values)]
-    recognition.check_not_roberta(values, str(path))
+    recognition.check_not_roberta(recognition.recognize(values), values, str(path))
     return str(configs.Config.from_values(row | values, str(path)))
 
 

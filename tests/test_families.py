@@ -50,6 +50,7 @@ HEADS = {
     "nezha": {"with_lm": "linear", "with_pool": True},
     "bert": {"with_lm": "linear", "with_nsp": "linear"},
     "roberta": {"with_lm": "linear"},
+    "ernie": {"with_lm": "linear", "with_nsp": "linear", "task_vocab_size": 3},
 }
 
 
@@ -70,19 +71,25 @@ def build(name, **options):
 built = functools.cache(build)  # for tests that change nothing of it
 
 
+def padding_of(transformer):
+    """The id that pads the rows of a model."""
+    return max(transformer.config.pad_token_id, 0)
+
+
 def inputs_of(transformer, length=9, seed=0, padded=True):
     """An array for each input of a model; the last rows are padded."""
-    random = np.random.RandomState(seed)
+    random, padding = np.random.RandomState(seed), padding_of(transformer)
     inputs = []
     for tensor in transformer.inputs:
         array = random.randint(1, 60, (3, length)).astype("int32")
+        array[array == padding] = 59
         if "memory" in tensor.name:
             array = random.standard_normal((3, length, 32)).astype("float32")
         elif "segment" in tensor.name:
             array = np.repeat((np.arange(length) > length // 2)[None], 3, 0).astype("int32")
         elif padded:
-            array[1, length - 3 :] = 0
-            array[2, 1:] = 0
+            array[1, length - 3 :] = padding
+            array[2, 1:] = padding
         inputs.append(array)
     return inputs
 
@@ -161,7 +168,8 @@ def test_saved_and_loaded_is_bit_equal(name, format, tmp_path):
         with pytest.raises(CheckpointError, match="Use format='hf' or 'keras'"):
             transformer.save_checkpoint(tmp_path / "a", format)
         return
-    vocabulary = {"[PAD]": 0, "a": 1}
+    padding = padding_of(transformer)
+    vocabulary = {"[PAD]": padding, "a": 1 - padding}
     transformer.save_checkpoint(tmp_path / "a", format, vocab=vocabulary)
     options = {k: v for k, v in HEADS.get(name, {"with_lm": "linear"}).items() if "with" in k}
     if ARCHITECTURES[name].get("stacks") == "encoder":
@@ -278,10 +286,10 @@ def test_mt5_of_transformers_scales_nothing(tmp_path):
 @pytest.mark.once
 @pytest.mark.parametrize("name", WHOLE)
 def test_keras_file(name, tmp_path):
-    model = built(name).model
+    transformer = built(name)
+    model, inputs = transformer.model, inputs_of(transformer)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    inputs = inputs_of(model)
     for first, second in zip(outputs_of(model, inputs), outputs_of(again, inputs), strict=True):
         np.testing.assert_array_equal(first, second)
 
@@ -316,11 +324,25 @@ def test_checkpoint_of_the_framework(name, tmp_path):
         np.testing.assert_array_equal(np.array(found), np.array(expected), found.path)
 
 
+@pytest.mark.parametrize("name", [n for n, r in ARCHITECTURES.items() if r.get("first_position")])
+def test_padding_on_the_left_changes_nothing(name):
+    transformer = built(name)
+    (tokens,) = inputs_of(transformer, padded=False)
+    longer = np.pad(tokens, ((0, 0), (5, 0)), constant_values=padding_of(transformer))
+    (short,), (long,) = (outputs_of(transformer.model, [x]) for x in (tokens, longer))
+    np.testing.assert_allclose(short, long[:, 5:], atol=1e-4 * max(1, np.std(short)))
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_padding_changes_nothing(name):
     transformer = built(name)
     inputs = inputs_of(transformer, padded=False)
-    longer = [np.pad(x, ((0, 0), (0, 5))) if x.ndim == 2 else x for x in inputs]
+    longer = [
+        np.pad(x, ((0, 0), (0, 5)), constant_values=padding_of(transformer) * ("token" in t.name))
+        if x.ndim == 2
+        else x
+        for x, t in zip(inputs, transformer.inputs, strict=True)
+    ]
     for short, long in zip(
         outputs_of(transformer.model, inputs), outputs_of(transformer.model, longer), strict=True
     ):
@@ -335,7 +357,7 @@ def writers():
             yield name, "encoder"
         elif not row.get("stacks") and name != "electra":
             yield name, "lm"
-            if row.get("segment_vocab_size") != 0:
+            if row.get("segment_vocab_size", 2) > 1:
                 yield name, "unilm"
 
 

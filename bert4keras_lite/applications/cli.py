@@ -298,7 +298,7 @@ class Description:
         self.notes += ambiguities
         if self.checkpoint:
             values = infer_from_weights(self.checkpoint, self.family, values) | values
-            check_not_roberta(values, self.where)
+            check_not_roberta(self.family, values, self.where)
         self.values = row | values | to_field_names(settings or {})[0]
         self.possible_heads = {path.split("/")[0] for _, path, *_ in table}
         self.notes += known_issues(self.family, self.values | {"with_lm": True}, self.checkpoint)

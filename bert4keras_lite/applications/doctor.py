@@ -330,7 +330,8 @@ def _logits(transformer, batch, segment=0, offset=0):
         if name == "segment_ids":
             arrays.append(np.full_like(batch.inputs[0], segment))
         elif name == "position_ids":
-            count = np.arange(batch.inputs[0].shape[1]) + offset
+            first = transformer.config.first_position
+            count = np.arange(batch.inputs[0].shape[1]) + offset + first
             limit = transformer.config.max_position - 1
             arrays.append(np.minimum(count, limit)[None] + 0 * batch.inputs[0])
         else:

@@ -9,6 +9,7 @@ from ..mappings import BERT_KEYS, GPT_KEYS, T5_KEYS
 __all__ = [
     "APPLICATIONS",
     "ARCHITECTURES",
+    "CLASSES",
     "FAMILIES",
     "FINGERPRINTS",
     "HUGGING_FACE",
@@ -28,6 +29,7 @@ class HuggingFace:
         keys: field of `Config` -> key of the config.
         constants: keys and values that each config of the family has.
         copies: key -> the key whose value it repeats.
+        head_act: the activation of the language-model head, whatever `hidden_act` is; None: that.
     """
 
     model_type: str
@@ -35,6 +37,7 @@ class HuggingFace:
     keys: dict
     constants: dict = field(default_factory=dict)
     copies: dict = field(default_factory=dict)
+    head_act: str | None = None
 
 
 class Head(NamedTuple):
@@ -134,8 +137,11 @@ _T5_1_1 = _T5 | {
     "tie_word_embeddings": False,
 }
 
+# positions are counted from 2, segments have one row; the first two positions are never tokens
+_ROBERTA = {"max_position": 514, "first_position": 2, "pad_token_id": 1, "segment_vocab_size": 1}
 _EACH, _POOLED = Head(), Head("first", "pooler", "tanh")
 _BERT_HEADS = {"text": _POOLED, "tokens": _EACH, "spans": _EACH, "choice": _POOLED}
+_ROBERTA_HEADS = _BERT_HEADS | {"text": Head("first", "classifier_dense", "tanh")}
 # transformers' RoFormerForMultipleChoice reads the last column of a row, padding included
 _ROFORMER_HEADS = {"text": Head("first", "classifier_dense"), "tokens": _EACH, "spans": _EACH}
 _ELECTRA_HEADS = _BERT_HEADS | {
@@ -150,7 +156,11 @@ _GPT2_HEADS = _GPT_HEADS | {"tokens": _EACH, "spans": _EACH}
 _T5_HEADS = {"tokens": _EACH}  # of an encoder
 
 _ALBERT_NAMES = (r"albert\.|.*/inner_group_0/|.*albert_layer_groups", None)
-_BERT_NAMES = (r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])", None)
+_BERT_NAMES = (
+    r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])",
+    r".*task_type_embeddings",
+)
+_ROBERTA_NAMES = (r"(xlm_)?roberta\.", None)
 _NO_POSITIONS = (r"bert/embeddings/word_embeddings", r".*(position_embeddings|/inner_group_0/)")
 _GATED_NAMES = (r".*(block_000/layer_00.|block\.0\.layer\..)[./]DenseReluDense[./]wi_1", None)
 _MT5_NAMES = (r"encoder/block_000/layer_001/DenseReluDense/wi_1", r".*layer_norm/")
@@ -172,6 +182,38 @@ FAMILIES = {
         heads=_BERT_HEADS,
     ),
     "roberta": Family({"family": "bert"}),
+    "ernie": Family(
+        fingerprints=[(r"ernie\.|(bert\.)?embeddings\.task_type_embeddings", None), _BERT_NAMES],
+        hugging_face=HuggingFace(
+            "ernie",
+            ["ErnieModel", "ErnieForMaskedLM", "ErnieForPreTraining"],
+            BERT_KEYS | _CLASSIFIER_KEYS | {"task_vocab_size": "task_type_vocab_size"},
+        ),
+        model_types=["ernie", "bert"],  # the first revisions say bert: the task types tell
+        heads=_BERT_HEADS,
+    ),
+    "fairseq_roberta": Family(
+        _ROBERTA,
+        fingerprints=[_ROBERTA_NAMES, _BERT_NAMES],
+        hugging_face=HuggingFace(
+            "roberta",
+            ["RobertaModel", *["RobertaForMaskedLM"] * 2],
+            BERT_KEYS | _CLASSIFIER_KEYS,
+            head_act="gelu",
+        ),
+        heads=_ROBERTA_HEADS,
+    ),
+    "xlm_roberta": Family(
+        _ROBERTA,
+        fingerprints=[_ROBERTA_NAMES, _BERT_NAMES],
+        hugging_face=HuggingFace(
+            "xlm-roberta",
+            ["XLMRobertaModel", *["XLMRobertaForMaskedLM"] * 2],
+            BERT_KEYS | _CLASSIFIER_KEYS,
+            head_act="gelu",
+        ),
+        heads=_ROBERTA_HEADS,
+    ),
     "albert": Family(
         {"share_blocks": True, "hidden_act": "gelu_tanh"},
         fingerprints=[_ALBERT_NAMES],
@@ -296,7 +338,10 @@ FAMILIES = {
             (r"generator_(predictions|lm_head)", r"discriminator_predictions|electra/encoder")
         ],
         hugging_face=HuggingFace(
-            "electra", ["ElectraModel", *["ElectraForMaskedLM"] * 2], _WITH_EMBEDDING_SIZE
+            "electra",
+            ["ElectraModel", *["ElectraForMaskedLM"] * 2],
+            _WITH_EMBEDDING_SIZE,
+            head_act="gelu",
         ),
     ),
     "gpt": Family(
@@ -376,6 +421,14 @@ APPLICATIONS = {
 
 # family -> its `HuggingFace`; other families have no Hugging Face form
 HUGGING_FACE = {name: row.hugging_face for name, row in FAMILIES.items() if row.hugging_face}
+
+
+# class of transformers without its ending -> model_type, for other graphs with BERT's names
+CLASSES = {
+    row.hugging_face.classes[0].removesuffix("Model"): row.hugging_face.model_type
+    for row in FAMILIES.values()
+    if row.hugging_face and row.fields and _BERT_NAMES in row.fingerprints
+}
 
 
 def _by_fingerprint():

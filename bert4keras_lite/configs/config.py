@@ -78,6 +78,8 @@ _RANGES = {
     "num_decoder_layers": (1, MOST_BLOCKS),
     "segment_vocab_size": (0, 2**31 - 1),
     "pad_token_id": (-1, 2**31 - 1),
+    "first_position": (0, 2**31 - 1),
+    "task_vocab_size": (0, 2**31 - 1),
     "dropout_rate": (0, 1),
     "attention_dropout_rate": (0, 1),
     "classifier_dropout": (0, 1),
@@ -118,6 +120,9 @@ class Config:
     custom_position_ids: bool = False
     shared_segment_embeddings: bool = False  # segment ids are looked up in the token table
     pad_token_id: int = 0  # masked in attention; -1: no token is
+    # position of the first token; above 0, only tokens that are not padding are counted (RoBERTa)
+    first_position: int = 0
+    task_vocab_size: int = 0  # rows of a table whose row 0 each token gets (ERNIE's task types)
     # position encoding: "learned" vectors, "rotary" angles, "relative" vectors (NEZHA), a bias for
     # "buckets" of distances (T5)
     position: str = "learned"
@@ -181,6 +186,18 @@ class Config:
             raise ValueError(
                 f"pad_token_id={self.pad_token_id}: expected an id of the vocabulary, at most "
                 f"{self.vocab_size - 1}, or -1 for no padding token."
+            )
+        if self.first_position and (
+            self.position != "learned"
+            or self.hierarchical_position
+            or self.stacks != "one"
+            or not 0 < self.first_position < self.max_position
+            or self.pad_token_id < 0
+        ):
+            raise ValueError(
+                f"first_position={self.first_position} is for learned positions of one stack, "
+                "without hierarchical_position, and counts the tokens that are not padding; "
+                f"expected less than max_position={self.max_position}, and a pad_token_id."
             )
         if self.with_lm and not self.lm_transform and self.token_size != self.hidden_size:
             raise ValueError(
@@ -300,7 +317,22 @@ class Config:
 
     @property
     def has_segments(self) -> bool:
-        return bool(self.segment_vocab_size or self.shared_segment_embeddings)
+        """Whether the model has segment ids as an input: with one segment, there is no choice."""
+        return self.segment_vocab_size > 1 or self.shared_segment_embeddings
+
+    @property
+    def constant_tables(self) -> dict[str, int]:
+        """Tables whose row 0 each token gets: name of the layer -> number of rows."""
+        segments = 0 if self.has_segments else self.segment_vocab_size
+        tables = {"segment_embedding": segments, "task_embedding": self.task_vocab_size}
+        return {name: rows for name, rows in tables.items() if rows}
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Maximum number of tokens that have positions; None: no maximum."""
+        if self.position != "learned":
+            return None
+        return (self.max_position - self.first_position) ** (2 if self.hierarchical_position else 1)
 
     @property
     def block_counts(self) -> dict[str, int]:
@@ -310,7 +342,8 @@ class Config:
     @property
     def fits_head_hf(self) -> bool:
         """Whether transformers computes the language-model head with this model's activation."""
-        is_fixed = self.family == "electra_generator" and self.with_lm
+        row = HUGGING_FACE.get(self.family)
+        is_fixed = row and row.head_act and self.with_lm
         return not is_fixed or self.hidden_act in ("gelu", "gelu_erf")
 
     @property
@@ -430,8 +463,14 @@ class Config:
             shape["hidden_act"] = self._activation_hf(model_type)
             if not self.fits_head_hf:
                 raise ValueError(
-                    f"hidden_act={shown(self.hidden_act)}: Hugging Face's ELECTRA always computes "
-                    "the language-model head with gelu. Use format='tf' or 'keras'."
+                    f"hidden_act={shown(self.hidden_act)}: Hugging Face's {model_type} always "
+                    "computes the language-model head with gelu. Use format='tf' or 'keras'."
+                )
+            if self.first_position not in (0, self.pad_token_id + 1):
+                raise ValueError(
+                    f"Hugging Face's {model_type} counts positions from pad_token_id + 1; expected "
+                    f"pad_token_id={self.first_position - 1}, got {self.pad_token_id}. Keep that "
+                    "row of the vocabulary in its place, or use format='keras'."
                 )
         else:
             raise ValueError(f"Hugging Face has no {self.family}. Use format='tf' or 'keras'.")
@@ -471,6 +510,8 @@ class Config:
                 )
         copies = hugging_face.copies if hugging_face else {}
         values |= {key: values[source] for key, source in copies.items()}
+        if "task_vocab_size" in keys:
+            values["use_task_id"] = self.task_vocab_size > 0
         if "embedding_size" in keys:
             values["embedding_size"] = self.token_size
         if self.pad_token_id >= 0:

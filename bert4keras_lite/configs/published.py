@@ -13,7 +13,7 @@ from ..arguments import expected_number
 from ..files import complete, write_text
 from ..parsing import expecting, nearest, read_bytes, read_json, shown
 from ..types import PathLike
-from .architectures import MODEL_TYPES
+from .architectures import FAMILIES, MODEL_TYPES
 from .config import (
     FIELDS,
     FILE_PADDING,
@@ -46,6 +46,13 @@ __all__ = [
 MAX_UNKNOWN_KEYS = 200
 
 ADAPTER = "adapter_config.json"  # of peft
+
+# model_type -> padding id, for families whose positions depend on it
+PADDING = {
+    row.hugging_face.model_type: row.fields["pad_token_id"]
+    for row in FAMILIES.values()
+    if row.fields.get("first_position")
+}
 
 # what "gelu" may mean in a config without a model_type
 _GELUS = ("gelu", "gelu_new", "gelu_tanh")
@@ -106,7 +113,15 @@ def translate(raw, where="the config"):
         raw: dict, the content of a config file.
         where: name of the config in messages.
     """
+    raw = _of_paddle(raw)
     values, source_keys, unknown_keys = {}, {}, {}
+    model_type = raw.get("model_type")
+    padding = PADDING.get(model_type) if isinstance(model_type, str) else None
+    if padding is not None and raw.get("pad_token_id", padding) not in (None, padding):
+        raise ValueError(
+            f"{where}: pad_token_id is {shown(raw['pad_token_id'])}; expected {padding}, from which"
+            f" {model_type} counts positions. Correct it, if the vocabulary says so too."
+        )
     for key, value in raw.items():
         name = mappings.CONFIG_KEYS.get(key, key)
         if key == "pad_token_id" and raw.get("model_type") != "modernbert":
@@ -152,6 +167,12 @@ def translate(raw, where="the config"):
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     values |= {key: raw[key] for key in _OF_MODEL if raw.get(key)}
+    if raw.get("use_task_id"):
+        values.setdefault("task_vocab_size", 3)
+        if raw.get("model_type") in (None, "bert"):  # first revisions of ERNIE 3.0
+            values["model_type"] = "ernie"
+    elif "task_type_vocab_size" in raw:  # transformers writes it nevertheless
+        values.pop("task_vocab_size", None)
     if not expected_number(raw.get("pad_token_id"), 0, 2**31 - 1):
         values[FILE_PADDING] = raw["pad_token_id"]
     if raw.get("model_type") == "modernbert" and raw.get("hidden_activation"):
@@ -184,6 +205,20 @@ def translate(raw, where="the config"):
                 f"{shown(value)} for {family} and for no other. Remove the wrong one from the file."
             )
     return values
+
+
+def _of_paddle(raw):
+    """Returns the config in a `model_config.json` of PaddleNLP, or `raw` if it is another.
+
+    Its class of a task has the arguments of the class of the model in `init_args`. The epsilon of
+    its normalizations is not in the file.
+    """
+    is_nested = isinstance(raw.get("init_class"), str)
+    for _ in range(2):  # a task, and its model
+        match raw.get("init_args"):
+            case [dict() as inner, *_]:
+                raw = inner
+    return {"layer_norm_eps": 1e-5} | raw if is_nested else raw
 
 
 def check_unknown_keys(values, where, names=(), all_known=False):
@@ -401,8 +436,10 @@ def check_vocabulary(directory, config):
     Warns if the id of its padding token is not the one that the model masks.
 
     Raises:
-        ValueError: it has more tokens.
+        ValueError: it has more tokens, or positions are counted from another padding id.
     """
+    if config.first_position:
+        _check_padding(directory, config)
     lines = _vocabulary_lines(directory)
     if lines is not None:
         file, count = Path(directory) / "vocab.txt", lines.count(b"\n") - 1
@@ -418,6 +455,36 @@ def check_vocabulary(directory, config):
                 f"attention. Build it with pad_token_id={padding}, and pad batches with that id."
             )
             warn([message], file)
+
+
+def _check_padding(directory, config):
+    """Checks that no vocabulary next to a checkpoint has another padding id than the model.
+
+    Raises:
+        ValueError: one has.
+    """
+    if not isinstance(directory, (str, Path)):
+        return
+    lines, folder = _vocabulary_lines(directory), Path(directory)
+    ids = {} if lines is None else {"vocab.txt": _padding_of(lines)}
+    if (file := folder / "vocab.json").is_file():
+        vocabulary = read_json(file)
+        ids[file.name] = vocabulary.get("<pad>") if isinstance(vocabulary, dict) else None
+    if (file := folder / "tokenizer_config.json").is_file():
+        settings = read_json(file)
+        settings = settings if isinstance(settings, dict) else {}
+        added, name = settings.get("added_tokens_decoder"), settings.get("pad_token")
+        name = name.get("content") if isinstance(name, dict) else name
+        for i, token in added.items() if isinstance(added, dict) else ():
+            if isinstance(token, dict) and name and token.get("content") == name:
+                ids[file.name] = int(i) if i.isdecimal() else i
+    for name, padding in ids.items():
+        if padding not in (None, config.pad_token_id):
+            raise ValueError(
+                f"{folder / name}: the padding token has the id {shown(padding)}; expected "
+                f"{config.pad_token_id}, from which {config.family} counts positions. The "
+                "vocabulary belongs to another model."
+            )
 
 
 def moved_padding(directory, pad_token_id, keep_tokens):
@@ -460,8 +527,8 @@ def _vocabulary_lines(directory):
 
 
 def _padding_of(lines):
-    """Returns the id of `[PAD]` in the result of `_vocabulary_lines`, or None."""
-    offset = lines.find(b"\n[PAD]\n")
+    """Returns the id of `[PAD]` (or `<pad>`) in the result of `_vocabulary_lines`, or None."""
+    offset = max(lines.find(b"\n[PAD]\n"), lines.find(b"\n<pad>\n"))
     return None if offset < 0 else lines.count(b"\n", 0, offset)
 
 

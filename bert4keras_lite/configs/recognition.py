@@ -9,7 +9,7 @@ from .. import mappings
 from ..checkpoints import CheckpointError
 from ..checkpoints.matching import is_copy, locate, unknown_names
 from ..parsing import shown
-from .architectures import ARCHITECTURES, FAMILIES, FINGERPRINTS, MODEL_TYPES
+from .architectures import ARCHITECTURES, CLASSES, FAMILIES, FINGERPRINTS, MODEL_TYPES
 
 __all__ = [
     "MEASURED",
@@ -38,7 +38,7 @@ def recognize(values, names=()):
     Raises:
         ValueError: config and names contradict each other, or are not enough to decide.
     """
-    model_type = values.get("model_type")
+    model_type = values.get("model_type") or _model_type_of_classes(values)
     allowed = MODEL_TYPES.get(model_type)
     if model_type in mappings.WEIGHTS and model_type not in MODEL_TYPES:
         allowed = [model_type]
@@ -65,6 +65,15 @@ def recognize(values, names=()):
     return family
 
 
+def _model_type_of_classes(values):
+    """Returns the model_type of the classes in `architectures`, if one with BERT's names is."""
+    for name in map(str, values.get("architectures") or ()):
+        for stem, model_type in CLASSES.items():
+            if re.fullmatch(rf"(TF|Flax)?{stem}(Model|For[A-Z]\w*|LMHead\w*)", name):
+                return model_type
+    return None
+
+
 def _other_architecture(values, names, families):
     """Describes a sign that a model is one of `mappings.OTHER_ARCHITECTURES`, or returns None."""
     for name in map(str, values.get("architectures", ())):
@@ -78,7 +87,7 @@ def _other_architecture(values, names, families):
             and re.fullmatch(mappings.OTHER_ARCHITECTURES, prefix.replace("_", "").lower())
         ):
             return f"the weight names begin with {prefix!r}"
-        if re.fullmatch(mappings.ROBERTA_HEAD, name, re.DOTALL):
+        if families[:1] == ["bert"] and re.fullmatch(mappings.ROBERTA_HEAD, name, re.DOTALL):
             return f"{shown(name)} is the head of a RoBERTa"
     return None
 
@@ -132,17 +141,32 @@ def resolve_ambiguities(family, values, checkpoint=None):
     dialect = getattr(checkpoint, "dialect", None)
     outdated = dialect.outdated if dialect else ()
     values = {name: value for name, value in values.items() if name not in outdated}
+    values, warnings = _task_types(values, checkpoint)
     model_type = values.pop("model_type", None)
     base = family.removesuffix("_encoder").removesuffix("_decoder")
     is_exact = model_type in {*MODEL_TYPES, *mappings.WEIGHTS}
     if FAMILIES[base].gelu != "gelu" and not is_exact and values.get("hidden_act") == "gelu":
         values["hidden_act"] = "gelu_tanh"
-        return values, [
+        warnings.append(
             f"hidden_act is 'gelu', which means the tanh form in published {family} weights: that "
             "is used. Pass hidden_act='gelu_erf' for the exact form (bert4keras' default), or "
             "hidden_act='gelu_tanh' to confirm the tanh form."
-        ]
-    return values, []
+        )
+    return values, warnings
+
+
+def _task_types(values, checkpoint):
+    """Leaves the number of ERNIE's task types to the weights; returns the values and warnings."""
+    rows = values.get("task_vocab_size")
+    if not rows or not checkpoint or getattr(checkpoint, "format", None) == "keras":
+        return values, []  # variables of Keras are not found by name
+    values = {name: value for name, value in values.items() if name != "task_vocab_size"}
+    if any("task_type_embeddings" in name for name in checkpoint):
+        return values, []
+    return values, [
+        f"task_type_vocab_size is {rows}, but the weights have no task types: the model is built "
+        "without. If it had them, get the file again."
+    ]
 
 
 # fields that are the length of an axis of a variable: the end of its path, the axis, the field
@@ -151,6 +175,7 @@ _MEASURES = [
     ("token_embedding/embeddings", 1, "embedding_size"),
     ("position_embedding/embeddings", 0, "max_position"),
     ("segment_embedding/embeddings", 0, "segment_vocab_size"),
+    ("task_embedding/embeddings", 0, "task_vocab_size"),
     ("attention/output/kernel", 1, "hidden_size"),
     ("ffn/input/kernel", 1, "intermediate_size"),
     ("relative_bias/embeddings", 0, "relative_buckets"),
@@ -234,12 +259,11 @@ def unmatched_names(checkpoint, row):
     return unknown_names(checkpoint, table, mappings.ROLES, known)
 
 
-def check_not_roberta(values, where):
-    """Checks that a model does not have the sizes of Facebook's RoBERTa.
-
-    RoBERTa counts positions from 2, which is not implemented.
+def check_not_roberta(family, values, where):
+    """Checks that a model that counts positions from 0 does not have the sizes of a RoBERTa.
 
     Args:
+        family: a key of `ARCHITECTURES`.
         values: of the config, with what was inferred from the weights.
         where: name of the config in messages.
 
@@ -248,11 +272,13 @@ def check_not_roberta(values, where):
     """
     positions, segments = values.get("max_position", 0), values.get("segment_vocab_size")
     is_integer = isinstance(positions, numbers.Integral)  # other values are another error
+    if ARCHITECTURES[family].get("first_position"):
+        return
     if segments == 1 and is_integer and positions > 2 and (positions - 2) & (positions - 3) == 0:
         raise ValueError(
             f"{where}: {positions} positions and 1 segment are the sizes of Facebook's RoBERTa, "
-            "which counts positions from 2 and is not implemented. (The Chinese RoBERTa of HFL and "
-            "others is a BERT with 512 positions and 2 segments.)"
+            "which counts positions from 2. Pass model='xlm_roberta' or 'fairseq_roberta'. (The "
+            "Chinese RoBERTa of HFL and others is a BERT with 512 positions and 2 segments.)"
         )
 
 
@@ -342,7 +368,9 @@ def check_family(model, values, where):
     if base == "roberta":
         base = "bert"
     if base not in allowed:
+        meaning = " (a BERT, as in bert4keras)" if model == "roberta" else ""
         raise ValueError(
-            f"{where}: model_type is {model_type!r:.200}, but model={model!r:.200} was passed. "
+            f"{where}: model_type is {model_type!r:.200}, but model={model!r:.200}{meaning} was "
+            "passed. "
             "Leave model= out, or remove model_type from the file if it is wrong."
         )

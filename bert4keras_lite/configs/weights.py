@@ -88,8 +88,8 @@ def match_weights(
     if not c.fits_head_hf and detect_format(checkpoint) == "hf":
         raise CheckpointError(
             f"{where}: hidden_act is {shown(c.hidden_act)}; expected 'gelu', with which Hugging "
-            "Face's ELECTRA always computes the language-model head. Build the model without "
-            "with_lm."
+            f"Face's {HUGGING_FACE[c.family].model_type} always computes the language-model head. "
+            "Build the model without with_lm."
         )
     copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
     tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"

@@ -38,6 +38,8 @@ class AttentionBias(Layer):
         pad_token_id: id of the padding token; -1: there is no padding.
         segments_are_tokens: whether segment ids come from the vocabulary. If so, the padding id
             masks tokens there, too (as bert4keras does with shared segment embeddings).
+        keep_first: whether the first token of a row is never masked, even if it is padding (as in
+            bert4keras). False allows padding on the left.
 
     Call arguments:
         token_ids: `(batch, length)`.
@@ -57,18 +59,20 @@ class AttentionBias(Layer):
         attend: str = "all",
         pad_token_id: int = 0,
         segments_are_tokens: bool = False,
+        keep_first: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.attend = attend
         self.pad_token_id = pad_token_id
         self.segments_are_tokens = segments_are_tokens
+        self.keep_first = keep_first
 
     def call(
         self, token_ids: Tensor, segment_ids: Tensor | None = None, visible: Tensor | None = None
     ) -> Tensor:
         if visible is None:
-            visible = token_mask(token_ids, self.pad_token_id)
+            visible = token_mask(token_ids, self.pad_token_id, self.keep_first)
         if self.segments_are_tokens:
             visible = ops.logical_and(visible, token_mask(segment_ids, self.pad_token_id))
         attention_mask = visible[:, None, None, :]

@@ -35,6 +35,7 @@ __all__ = [
     "finite",
     "longest_of",
     "pad_batch",
+    "padding_of",
     "power_of_two",
     "token_tables",
 ]
@@ -251,11 +252,24 @@ def pad_batch(rows):
     return rows[np.minimum(np.arange(power_of_two(len(rows))), len(rows) - 1)]
 
 
+def padding_of(transformer, tokenizer):
+    """Returns the id with which a pipeline pads; None: no token may follow a text.
+
+    Raises:
+        UnsupportedTask: positions are counted from another padding id than the tokenizer's.
+    """
+    c = transformer.config
+    if c.first_position and tokenizer.token_pad_id not in (None, c.pad_token_id):
+        raise UnsupportedTask(
+            f"{c.family}: the tokenizer pads with {tokenizer.token_pad_id}, and positions are "
+            f"counted from the padding id {c.pad_token_id}. Use the tokenizer of this checkpoint."
+        )
+    return c.filler
+
+
 def longest_of(transformer):
     """Returns the maximum number of tokens that a model has positions for; None: no maximum."""
-    c = transformer.config
-    learned = c.position == "learned"
-    return c.max_position ** (2 if c.hierarchical_position else 1) if learned else None
+    return transformer.config.most_tokens
 
 
 def encoder_of(transformer):

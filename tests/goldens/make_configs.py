@@ -15,13 +15,16 @@ FAMILIES = [
     "albert",
     "bert",
     "electra",
+    "ernie",
     "gpt2",
     "megatron-bert",
     "modernbert",
     "mt5",
     "openai-gpt",
+    "roberta",
     "roformer",
     "t5",
+    "xlm-roberta",
 ]
 # keys of older versions that the constructor takes, and the attribute that they change
 OLDER = {

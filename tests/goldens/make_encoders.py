@@ -71,6 +71,26 @@ HF_NEZHA = {
     "use_relative_position": True,
 }
 HF_MEGATRON_BERT = {**HF, "model_type": "megatron-bert"}
+HF_ERNIE = {
+    **HF,
+    "model_type": "ernie",
+    "type_vocab_size": 4,
+    "layer_norm_eps": 1e-5,
+    "use_task_id": True,
+    "task_type_vocab_size": 3,
+}
+HF_ERNIE_1 = {**HF_ERNIE, "hidden_act": "relu", "type_vocab_size": 2, "use_task_id": False}
+HF_ROBERTA = {
+    **HF,
+    "model_type": "roberta",
+    "type_vocab_size": 1,
+    "max_position_embeddings": 18,
+    "layer_norm_eps": 1e-5,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+}
+HF_XLM_ROBERTA = {**HF_ROBERTA, "model_type": "xlm-roberta"}
 HF_MODERNBERT = {
     **{k: v for k, v in TF.items() if k not in ("hidden_act", "type_vocab_size")},
     "model_type": "modernbert",
@@ -101,6 +121,9 @@ def make_inputs():
     Rows of ``4x13``: full; 4 padded; all padding; a zero in the middle and 2 padded. ``2x7``: full;
     3 padded. ``1x80`` is longer than NEZHA's largest distance. ``2x21``: full; 3 padded, more than
     the 16 positions below which GAU-alpha's softmax doesn't count them.
+
+    ``pad1_*``: the tokens of the first two for RoBERTa, where 1 is padding and 0 is no padding;
+    ``left1_*``: the same with the padding on the left.
     """
     random = np.random.RandomState(30)
     arrays = {}
@@ -119,6 +142,14 @@ def make_inputs():
         arrays[f"segments_{size}"] = (np.arange(width) >= np.array(borders)[:, None]) * visible
         arrays[f"positions_{size}"] = random.randint(0, 24, visible.shape)
         arrays[f"condition_{size}"] = random.standard_normal((len(lengths), CONDITION_SIZE))
+    for size in ("4x13", "2x7"):
+        tokens = arrays[f"tokens_{size}"]
+        right = np.where(tokens == 0, 1, np.where(tokens == 1, 0, tokens))
+        left = np.ones_like(right)
+        for row, ids in zip(left, right, strict=True):
+            kept = ids[: np.max(np.flatnonzero(ids != 1), initial=-1) + 1]  # with a hole in it
+            row[len(row) - len(kept) :] = kept
+        arrays |= {f"pad1_{size}": right, f"left1_{size}": left}
     return {k: v.astype("float32" if v.dtype.kind == "f" else "int32") for k, v in arrays.items()}
 
 
@@ -151,10 +182,14 @@ def batches(case):
     return [[INPUTS[key] for key in keys] for keys in case["inputs"]]
 
 
-def visible(tokens):
-    """The toolkit's mask: a zero token is hidden, but the first token of a row never is."""
-    mask = (tokens != 0).astype("int32")
-    mask[:, 0] = 1
+def visible(tokens, padding=0):
+    """The toolkit's mask: padding is hidden, but the first token of a row never is.
+
+    Where positions are counted from the padding id, as for RoBERTa, it is hidden there, too.
+    """
+    mask = (tokens != padding).astype("int32")
+    if padding == 0:
+        mask[:, 0] = 1
     return mask
 
 
@@ -579,6 +614,9 @@ def transformers_cases():
     tf_narrow = {**tf_large, "hidden_size": 16, "num_attention_heads": 2}
     rotary = {**HF_ROFORMER, "embedding_size": 16, "rotary_value": True}
     generator, megatron = {"model": "electra_generator"}, {"model": "megatron_bert"}
+    roberta, xlm = {"model": "fairseq_roberta"}, {"model": "xlm_roberta"}
+    right, left = {"kinds": ("pad1",), "sizes": (LARGE, SMALL)}, {"kinds": ("left1",)}
+    pool = {"with_pool": True}
     return [
         hf_case("hf_albert", "AlbertModel", HF_ALBERT),
         hf_case("hf_albert_relu_pool", "AlbertModel", relu, {"with_pool": True}, **STATES),
@@ -610,6 +648,32 @@ def transformers_cases():
             HF_MEGATRON_BERT,
             heads,
             **megatron,
+        ),
+        hf_case("hf_ernie", "ErnieModel", HF_ERNIE, sizes=(LARGE, SMALL)),
+        hf_case("hf_ernie_pretraining", "ErnieForPreTraining", HF_ERNIE, heads),
+        hf_case("hf_ernie_1_mlm", "ErnieForMaskedLM", HF_ERNIE_1, MLM, **STATES),
+        hf_case(
+            "hf_ernie_says_bert",
+            "ErnieModel",
+            {**HF_ERNIE, "model_type": "bert"},
+            model="ernie",
+            weights="hf_ernie",
+            notes="the first revisions of ERNIE 3.0: the task types tell",
+        ),
+        hf_case("hf_roberta", "RobertaModel", HF_ROBERTA, **roberta, **right),
+        hf_case(
+            "hf_roberta_left", "RobertaModel", HF_ROBERTA, **roberta, **left, weights="hf_roberta"
+        ),
+        hf_case("hf_roberta_mlm", "RobertaForMaskedLM", HF_ROBERTA, MLM, **roberta, **right),
+        hf_case("hf_xlm_roberta", "XLMRobertaModel", HF_XLM_ROBERTA, pool, **xlm, **right),
+        hf_case("hf_xlm_roberta_mlm", "XLMRobertaForMaskedLM", HF_XLM_ROBERTA, MLM, **xlm, **left),
+        hf_case(
+            "hf_xlm_roberta_lm",
+            "XLMRobertaForCausalLM",
+            {**HF_XLM_ROBERTA, "is_decoder": True},
+            LM,
+            **xlm,
+            **right,
         ),
         hf_case("hf_electra", "ElectraModel", HF_ELECTRA),
         hf_case("hf_electra_discriminator", "ElectraForPreTraining", HF_ELECTRA, discriminator),
@@ -676,7 +740,8 @@ CONSTANT = "roformer.encoder.embed_positions.weight"
 def own_tensors(model):
     """Names and shapes of a state dict without tied copies and constants."""
     found = {}
-    for name, tensor in model.state_dict().items():
+    heads_last = sorted(model.state_dict().items(), key=lambda item: "lm_head" in item[0])
+    for name, tensor in heads_last:  # which XLM-R has first, with a copy of the table
         if not CONSTANT.endswith(name):
             found.setdefault(tensor.data_ptr(), (name, list(tensor.shape)))
     return dict(found.values())
@@ -753,7 +818,8 @@ def load_class(case):
         package = importlib.import_module("roformer")
         config = package.RoFormerConfig(**case["config"])
     else:
-        config = transformers.AutoConfig.for_model(**case["config"])
+        model_type = "ernie" if "Ernie" in case["class_name"] else case["config"]["model_type"]
+        config = transformers.AutoConfig.for_model(**case["config"] | {"model_type": model_type})
     config._attn_implementation = "eager"
     return getattr(package, case["class_name"])(config).eval()
 
@@ -791,10 +857,11 @@ def forward(model, tokens, segments=None):
     """Named outputs for one batch."""
     import torch
 
+    padding = 1 if "roberta" in model.config.model_type else 0
     with torch.no_grad():
         out = model(
             input_ids=torch.tensor(tokens, dtype=torch.long),
-            attention_mask=torch.tensor(visible(tokens), dtype=torch.long),
+            attention_mask=torch.tensor(visible(tokens, padding), dtype=torch.long),
             output_hidden_states=True,
             **({} if segments is None else {"token_type_ids": torch.tensor(segments).long()}),
         )
