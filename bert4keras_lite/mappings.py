@@ -17,13 +17,18 @@ __all__ = [
     "CONFIG_NOTES",
     "CONFIG_ONLY",
     "COPIES",
+    "DISTIL_KEYS",
     "GPT_KEYS",
     "HEAD_NAMES",
+    "LLAMA_KEYS",
+    "LLAMA_NAMES",
+    "MISSING",
     "NAMED_HF",
     "NAMED_HF_GPT",
     "OPTIONAL",
     "OTHER_ARCHITECTURES",
     "OTHER_CLASS",
+    "PADDING_READ",
     "PAD_TOKEN_KEY",
     "ROBERTA_HEAD",
     "ROLES",
@@ -31,6 +36,7 @@ __all__ = [
     "SKIPPABLE",
     "T5_KEYS",
     "TIED_HEADS",
+    "UNSET",
     "WEIGHTS",
 ]
 
@@ -97,6 +103,14 @@ ROLES: dict[str, dict[str, list[tuple]]] = {
         "gated": [
             (f"{name}/kernel", [".weight"], TRANSPOSE, (i, 2))
             for i, name in enumerate(["input", "gate"])
+        ],
+        "qkv_linear": [
+            *((f"{name}/kernel", [".weight"], TRANSPOSE, (i, 3)) for i, name in enumerate(_QKV)),
+            *((f"{name}/bias", [".bias"], SAME, (i, 3)) for i, name in enumerate(_QKV)),
+        ],
+        "up_gate": [
+            (f"{name}/kernel", [".weight"], TRANSPOSE, (i, 2))
+            for i, name in enumerate(["gate", "input"])  # the second half is activated
         ],
         "conv1d": [("kernel", [".weight"], SAME), ("bias", [".bias"], SAME)],
         "qkv_conv1d": [
@@ -302,6 +316,83 @@ WEIGHTS["fairseq_roberta"] = WEIGHTS["xlm_roberta"] = [
     *((role, path, None, hf) for role, path, _, hf in _DENSE_CLASSIFIER),
 ]  # fmt: skip
 
+
+def _without_tf(rows):
+    """Returns the rows without TensorFlow's names."""
+    return [(role, layer_path, None, hf) for role, layer_path, _, hf in rows]
+
+
+_DEBERTA_NAMES = (
+    ("bert.", "deberta."),
+    *((f"attention.self.{name}", f"attention.self.{name}_proj") for name in _QKV),
+)
+WEIGHTS["deberta_v2"] = [
+    *_without_tf(_renamed([*_EMBEDDINGS[:4], *_BLOCKS], *_DEBERTA_NAMES)),
+    ("table", "relative_vectors", None, "deberta.encoder.rel_embeddings"),
+    ("norm", "relative_norm", None, "deberta.encoder.LayerNorm"),
+    ("linear", "convolution", None, "deberta.encoder.conv.conv"),
+    ("norm", "convolution_norm", None, "deberta.encoder.conv.LayerNorm"),
+    # the second names are those of Microsoft's files
+    ("linear", "lm_dense", None, ("cls.predictions.transform.dense", "lm_predictions.lm_head.dense")),
+    ("norm", "lm_norm", None, ("cls.predictions.transform.LayerNorm", "lm_predictions.lm_head.LayerNorm")),
+    ("token_bias", "lm_bias", None, ("cls.predictions", "lm_predictions.lm_head")),
+    ("tokens_out", "lm_head", None, "cls.predictions.decoder"),
+]  # fmt: skip
+
+_OUT = [*zip(_QKV, "qkv", strict=True), ("output", "out")]
+_DISTIL = "distilbert.transformer.layer.{i}"
+WEIGHTS["distilbert"] = [
+    ("tokens", "token_embedding", None, "distilbert.embeddings.word_embeddings"),
+    ("table", "position_embedding", None, "distilbert.embeddings.position_embeddings"),
+    ("norm", "embedding_norm", None, "distilbert.embeddings.LayerNorm"),
+    *(
+        ("linear", f"block_{{i}}/attention/{ours}", None, f"{_DISTIL}.attention.{theirs}_lin")
+        for ours, theirs in _OUT
+    ),
+    ("norm", "block_{i}/attention_out_norm", None, f"{_DISTIL}.sa_layer_norm"),
+    ("linear", "block_{i}/ffn/input", None, f"{_DISTIL}.ffn.lin1"),
+    ("linear", "block_{i}/ffn/output", None, f"{_DISTIL}.ffn.lin2"),
+    ("norm", "block_{i}/ffn_out_norm", None, f"{_DISTIL}.output_layer_norm"),
+    ("linear", "lm_dense", None, "vocab_transform"),
+    ("norm", "lm_norm", None, "vocab_layer_norm"),
+    ("token_bias", "lm_bias", None, "vocab_projector"),
+    ("tokens_out", "lm_head", None, "vocab_projector"),
+]
+
+_LLAMA = "model.layers.{i}"
+WEIGHTS["eurobert"] = [
+    ("tokens", "token_embedding", None, "model.embed_tokens"),
+    ("scale", "block_{i}/attention_in_norm", None, f"{_LLAMA}.input_layernorm"),
+    *(
+        ("matrix", f"block_{{i}}/attention/{ours}", None, f"{_LLAMA}.self_attn.{theirs[0]}_proj")
+        for ours, theirs in _OUT
+    ),
+    ("scale", "block_{i}/ffn_in_norm", None, f"{_LLAMA}.post_attention_layernorm"),
+    ("matrix", "block_{i}/ffn/input", None, f"{_LLAMA}.mlp.gate_proj"),
+    ("matrix", "block_{i}/ffn/gate", None, f"{_LLAMA}.mlp.up_proj"),
+    ("matrix", "block_{i}/ffn/output", None, f"{_LLAMA}.mlp.down_proj"),
+    ("scale", "final_norm", None, "model.norm"),
+    ("tokens_out", "lm_head", None, "lm_head"),
+]
+
+_GTE = "new.encoder.layer.{i}"
+WEIGHTS["gte"] = [
+    ("tokens", "token_embedding", None, "new.embeddings.word_embeddings"),
+    ("table", "segment_embedding", None, "new.embeddings.token_type_embeddings"),
+    ("norm", "embedding_norm", None, "new.embeddings.LayerNorm"),
+    ("qkv_linear", "block_{i}/attention", None, f"{_GTE}.attention.qkv_proj"),
+    ("linear", "block_{i}/attention/output", None, f"{_GTE}.attention.o_proj"),
+    ("norm", "block_{i}/attention_out_norm", None, f"{_GTE}.attn_ln"),
+    ("up_gate", "block_{i}/ffn", None, f"{_GTE}.mlp.up_gate_proj"),
+    ("linear", "block_{i}/ffn/output", None, f"{_GTE}.mlp.down_proj"),
+    ("norm", "block_{i}/ffn_out_norm", None, f"{_GTE}.mlp_ln"),
+    ("linear", "pooler", None, "new.pooler.dense"),
+    ("linear", "lm_dense", None, "lm_head.dense"),
+    ("norm", "lm_norm", None, ("lm_head.norm", "lm_head.layer_norm")),
+    ("token_bias", "lm_bias", None, "lm_head.decoder"),
+    ("tokens_out", "lm_head", None, "lm_head.decoder"),
+]
+
 # ---------------------------------------------------------------- language models
 
 _GPT_TF = (("bert/", "gpt/"), ("/encoder/", "/transformer/"))
@@ -421,6 +512,8 @@ SKIPPABLE = [
     r"(.*\.)?attn\.(bias|masked_bias)$",  # GPT's causal mask, written out
     r"(?s).*relative_positions_encoding.*",
     r".*encoder\.embed_positions\.weight$",
+    r"mask_predictions\..*",  # a second head of Microsoft's DeBERTa
+    r"(.*\.)?rotary_emb\.inv_freq$",
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",
 ]
 
@@ -428,7 +521,7 @@ SKIPPABLE = [
 COPIES = [r"(encoder|decoder)\.embed_tokens\.weight$"]
 TIED_HEADS = [
     r"(cls\.)?predictions\.decoder\.weight$",
-    r"(generator_lm_head|lm_head(\.decoder)?|decoder)\.weight$",
+    r"(generator_lm_head|lm_head(\.decoder)?|vocab_projector|decoder)\.weight$",
     r"lm_head/embeddings$",  # in Keras files
     r"((cls|generator)(/|_)predictions/decoder|(gpt|newslm)/lm_head|decoder/logits)/kernel$",
 ]
@@ -440,7 +533,7 @@ HEAD_NAMES = r"cls|(classifier|sequence_summary)[./]|(qa_outputs|score)\.|output
 # head, but compute something else: prefixes and classes, in lower case and without underscores.
 OTHER_ARCHITECTURES = (
     r"align|altclip|bertgeneration|bigbird|bliptext|bridgetower|bros|camembert|chineseclip|clap|convbert|"
-    r"data2vectext|deberta|debertav2|decisiontransformer|erniem|esm|fnet|git|gptbigcode|ibert|imagegpt|"
+    r"data2vectext|deberta|decisiontransformer|erniem|esm|fnet|git|gptbigcode|ibert|imagegpt|"
     r"layoutlm|layoutlmv2|layoutlmv3|lilt|longformer|luke|lxmert|markuplm|megatronbert|mobilebert|mpnet|mra|"
     r"nystromformer|qdqbert|rembert|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
     r"xlmrobertaxl|xmod|yoso"
@@ -449,6 +542,7 @@ OTHER_CLASS = (
     rf"(TF|Flax)?(?i:{OTHER_ARCHITECTURES})(PreTrained)?"
     r"(Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
 )
+LLAMA_NAMES = r"(model\.)?layers\.\d+\.self_attn\.q_proj\."  # EuroBERT's, too
 ROBERTA_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
 
 # ---------------------------------------------------------------- configs
@@ -493,6 +587,19 @@ CONFIG_KEYS = {
     "attention_dropout": "attention_dropout_rate",
     "mlp_dropout": "dropout_rate",
     "global_rope_theta": "rotary_base",
+    "local_rope_theta": "sliding_rotary_base",
+    "rope_theta": "rotary_base",
+    "rms_norm_eps": "norm_epsilon",
+    "head_dim": "attention_head_size",
+    "position_buckets": "relative_buckets",
+    "max_relative_positions": "relative_max_distance",
+    "conv_kernel_size": "convolution",
+    "conv_act": "convolution_act",
+    "dim": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "hidden_dim": "intermediate_size",
+    "activation": "hidden_act",
     "relative_attention_num_buckets": "relative_buckets",
     "relative_attention_max_distance": "relative_max_distance",
     "max_relative_position": "relative_max_distance",
@@ -514,7 +621,7 @@ UER_EMBEDDINGS = [
 CONFIG_ONLY = {
     "model_type": str,
     "architectures": list,
-    "position_embedding_type": ["absolute"],
+    "position_embedding_type": ["absolute", "rope"],
     "is_decoder": bool,
     "is_encoder_decoder": bool,
     "num_hidden_groups": [1],
@@ -529,8 +636,9 @@ CONFIG_ONLY = {
     "scale_attn_by_inverse_layer_idx": [False],
     "reorder_and_upcast_attn": [False],
     "pruned_heads": [{}],
-    "rope_scaling": [],
-    "global_attn_every_n_layers": [1],
+    "rope_scaling": dict,
+    "global_attn_every_n_layers": int,
+    "local_attention": int,
     **{key: [False] for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")},
     "decoder_bias": [True],
     "use_task_id": bool,
@@ -538,6 +646,18 @@ CONFIG_ONLY = {
     "task_id": [0],
     "layer_types": list,
     "rope_parameters": dict,
+    "relative_attention": [True],
+    "position_biased_input": bool,
+    "share_att_key": [True],
+    "norm_rel_ebd": ["layer_norm"],
+    "pooler_hidden_act": ["gelu"],
+    "pos_att_type": ["c2p|p2c", "p2c|c2p", ["c2p", "p2c"], ["p2c", "c2p"]],
+    "conv_groups": [1],
+    "legacy": bool,
+    "layer_norm_type": ["layer_norm"],
+    **{key: [False] for key in ("logn_attention_scale", "logn_attention_clip1")},
+    "pack_qkv": [True],
+    "pretraining_tp": [1],
     "n_special": int,
     "norm_type": ["layer_norm", "rms_norm"],
     "pooler_activation": str,
@@ -555,8 +675,31 @@ CONFIG_ONLY = {
     "feed_forward": str,
 }
 
-# keys of `rope_parameters`, other than `rope_theta` -> the values that this toolkit implements
-ROPE_ONLY = {"rope_type": ["default"], "type": ["default"], "partial_rotary_factor": [1, 1.0]}
+# keys of `rope_parameters`, other than numbers -> the values that this toolkit implements
+ROPE_ONLY = {
+    "rope_type": ["default", "linear", "ntk"],
+    "type": ["default", "linear", "ntk"],
+    "partial_rotary_factor": [1, 1.0],
+}
+
+# model_type -> key -> what a missing one means to transformers, where that is another architecture
+MISSING = {
+    "deberta-v2": {
+        "relative_attention": False,
+        "position_biased_input": True,
+        "share_att_key": False,
+        "norm_rel_ebd": "none",
+        "pos_att_type": "none",
+        "position_buckets": -1,
+        "max_relative_positions": -1,
+    },
+}
+
+# key -> the value with which it says that it is not used
+UNSET = {"conv_kernel_size": 0, "max_relative_positions": -1}
+
+# model_type of configs whose `pad_token_id` is the one that texts are padded with
+PADDING_READ = {"modernbert", "eurobert", "gte", "new"}
 
 # keys that define an architecture, known or not (a pattern, in which `.` must match everything:
 # otherwise `.*` starts again after each line break, which takes quadratic time)
@@ -572,7 +715,7 @@ CONFIG_NOTES = (
     r"finetuning_task|task_specific_params|gradient_checkpointing|id2label|label2id|num_labels|"
     r"language|model_name|name|name_or_path|output_.*|problem_type|return_dict.*|"
     r"tokenizer_class|tokenizer_type|use_cache|use_bfloat16|torchscript|tie_encoder_decoder|initializer_factor|"
-    r"n_ctx|predict_special_tokens|classifier_.*|local_attention|local_rope_theta|deterministic_flash_attn|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
+    r"n_ctx|predict_special_tokens|classifier_.*|clf_pooling|deterministic_flash_attn|sinusoidal_pos_embds|tie_weights_|unpad_inputs|use_memory_efficient_attention|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
     # Tencent's UER
     r"target|data_processor|"
     r"share_embedding|word_embedding|"
@@ -612,6 +755,22 @@ T5_KEYS = {
     "tie_word_embeddings": "tie_word_embeddings", "scale_decoder_outputs": "scale_decoder_outputs",
     "gated": "feed_forward_proj",
     "hidden_act": "feed_forward_proj", "classifier_dropout": "classifier_dropout",
+}  # fmt: skip
+DISTIL_KEYS = {
+    "vocab_size": "vocab_size", "hidden_size": "dim", "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads", "intermediate_size": "hidden_dim",
+    "hidden_act": "activation", "max_position": "max_position_embeddings",
+    "dropout_rate": "dropout", "attention_dropout_rate": "attention_dropout",
+    "initializer_range": "initializer_range", "tie_word_embeddings": "tie_word_embeddings",
+}  # fmt: skip
+LLAMA_KEYS = {
+    "vocab_size": "vocab_size", "hidden_size": "hidden_size",
+    "num_hidden_layers": "num_hidden_layers", "num_attention_heads": "num_attention_heads",
+    "num_key_value_heads": "num_key_value_heads", "attention_head_size": "head_dim",
+    "intermediate_size": "intermediate_size", "hidden_act": "hidden_act",
+    "max_position": "max_position_embeddings", "attention_dropout_rate": "attention_dropout",
+    "norm_epsilon": "rms_norm_eps", "initializer_range": "initializer_range",
+    "tie_word_embeddings": "tie_word_embeddings",
 }  # fmt: skip
 ACTIVATIONS_HF = {"gelu_erf": "gelu", "gelu_tanh": "gelu_new", "swish": "silu"}
 # names of activations that both transformers (or its GPT) and this toolkit have

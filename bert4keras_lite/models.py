@@ -25,7 +25,7 @@ from .arguments import check_flags, check_options, checks_flags, expected_number
 from .checkpoints.matching import MatchOptions, check_rows
 from .configs import APPLICATIONS, ARCHITECTURES, Config
 from .configs.classifiers import classifier_fields
-from .configs.config import SOURCE_KEYS, key_of, to_field_names
+from .configs.config import EACH, SOURCE_KEYS, key_of, to_field_names
 from .configs.published import (
     check_adapter,
     check_unknown_keys,
@@ -48,6 +48,8 @@ from .configs.weights import HEADS
 from .hub import local_directory
 from .layers import (
     AttentionBias,
+    Convolution,
+    DistanceVectors,
     Dropout,
     LayerNormalization,
     PositionEmbedding,
@@ -58,8 +60,15 @@ from .layers import (
     ScaleOffset,
     TokenEmbedding,
     TransformerBlock,
+    WindowBias,
 )
-from .layers.base import WeightInitializer, activation_name, deferred_initialization, get_activation
+from .layers.base import (
+    WeightInitializer,
+    activation_name,
+    deferred_initialization,
+    get_activation,
+    parts_of,
+)
 from .layers.blocks import ATTENTIONS, NORMS
 from .layers.cache import Cache
 from .layers.pooling import TokenPooling
@@ -346,7 +355,11 @@ class Transformer(LayersByName):
         positions = self.positions(token_ids) if position_ids is None else position_ids
         x = self.embed(token_ids, positions, segment_ids)
         context = {"bias": self.attention_bias(token_ids, segment_ids)}
-        x = self.encode(x, context | self.position_context(positions))
+        context |= self.position_context(positions)
+        # a window counts tokens of the row, whatever the positions are
+        counts = position_ids is None or "sliding" not in self.config.layer_kinds
+        indexes = positions if counts else self.positions(token_ids)
+        x = self.encode(x, self.with_kinds(context, positions, indexes))
         return self.output_heads(x) or [x]
 
     draw = build_graph  # its name in version 0.1
@@ -436,6 +449,21 @@ class Transformer(LayersByName):
             A dict with `angles`, or `distances`, or nothing.
         """
         c = self.config
+        cache_positions = positions if cache_positions is None else cache_positions
+        keys = cache_positions if key_cache_positions is None else key_cache_positions
+        if ATTENTIONS[c.attention].needs_vectors:
+            table = self.layer(
+                DistanceVectors,
+                "relative_vectors",
+                size=c.hidden_size,
+                num_buckets=c.relative_buckets,
+                max_distance=c.relative_max_distance,
+                **self.common,
+            )
+            vectors, rows = table(cache_positions, keys)
+            # without the condition, whose first axis is the batch
+            norm = self.layer(LayerNormalization, "relative_norm", **self.norm_arguments)
+            return {"distances": (norm(vectors), rows)}
         if c.position == "rotary":
             return {"angles": self.rotary_angles(positions)}
         if c.position == "relative":
@@ -445,14 +473,33 @@ class Transformer(LayersByName):
                 size=c.head_size,
                 max_distance=c.relative_max_distance,
             )
-            cache_positions = positions if cache_positions is None else cache_positions
-            return {
-                "distances": distances(
-                    cache_positions,
-                    cache_positions if key_cache_positions is None else key_cache_positions,
-                )
-            }
+            return {"distances": distances(cache_positions, keys)}
         return {}
+
+    def with_kinds(
+        self,
+        context: dict[str, Any],
+        positions: Tensor,
+        indexes: Tensor,
+        key_indexes: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Adds to a context, under the name of a kind of layers, what is different in these layers.
+
+        Args:
+            context: of full layers, with `bias`.
+            positions: of the queries, `(batch or 1, queries)`.
+            indexes, key_indexes: of queries and keys in the row or in the cache, `(1,
+                queries)` and `(1, keys)`; default: `indexes`.
+        """
+        c = self.config
+        if "sliding" not in c.layer_kinds:
+            return context
+        narrow = self.layer(WindowBias, "sliding_bias", window=c.window)
+        keys = indexes if key_indexes is None else key_indexes
+        sliding = {"bias": narrow(context["bias"], indexes, keys)}
+        if c.position == "rotary":
+            sliding["angles"] = self.rotary_angles(positions, "sliding_rotary")
+        return context | {"sliding": sliding}
 
     def encode(
         self,
@@ -467,7 +514,8 @@ class Transformer(LayersByName):
 
         Args:
             x: `(batch, length, hidden_size)`.
-            context: arguments of the attention of every block: `bias`, `angles`, `distances`.
+            context: arguments of the attention of every block: `bias`, `angles`, `distances`; and
+                those of `with_kinds`.
             stack: prefix of the names of the layers.
             memory, memory_bias: outputs and attention bias of the encoder, for a decoder.
             caches: for each block, a `Cache` for each attention branch.
@@ -480,21 +528,53 @@ class Transformer(LayersByName):
         if stack == "decoder_":
             context |= {"memory": memory, "memory_bias": memory_bias}
         counter = "j" if stack == "decoder_" else "i"
-        attention_scores = None
+        attention_scores, embeddings = None, x
+        shared = {name: value for name, value in context.items() if name not in EACH["layer_kinds"]}
         for i in range(c.block_counts[counter]):
             name = "block" if c.share_blocks else f"{stack}block_{i}"
             block = self.block(name, with_memory=stack == "decoder_", first=i == 0)
-            x = block(x, scores=attention_scores, caches=caches and caches[i], **context)
+            arguments = shared | context.get(c.kind_of(i), {})
+            x = block(x, scores=attention_scores, caches=caches and caches[i], **arguments)
             if c.residual_attention_scores:
                 x, attention_scores = x
+            x = self.after_block(i, x, embeddings, shared)
             if keras.utils.is_keras_tensor(x):  # of the graph, not of a decode step
                 self.hidden_states.append(x)
         return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
 
-    def rotary_angles(self, positions: Tensor) -> Tensor:
-        """Computes the angles of rotary position encoding."""
+    def after_block(self, i: int, x: Tensor, embeddings: Tensor, context: dict[str, Any]) -> Tensor:
+        """Hook between the blocks: returns what the next one gets.
+
+        Args:
+            i: number of the block.
+            x: its output, `(batch, length, hidden_size)`.
+            embeddings: input of block 0.
+            context: arguments of the attention of full layers.
+        """
         c = self.config
-        return self.layer(RotaryAngles, "rotary", size=c.key_size, base=c.rotary_base)(positions)
+        if i or not c.convolution:
+            return x
+        convolution = self.layer(
+            Convolution,
+            "convolution",
+            filters=c.hidden_size,
+            kernel_size=c.convolution,
+            activation=get_activation(c.convolution_act),
+            kernel_initializer=self.initializer,
+        )
+        y = convolution(embeddings, context["bias"])
+        y = self.layer(Dropout, "convolution_dropout", rate=c.dropout_rate)(y)
+        y = self.layer(keras.layers.Add, "convolution_add")([x, y])
+        return self.normalize("convolution_norm", y)
+
+    def rotary_angles(self, positions: Tensor, name: str = "rotary") -> Tensor:
+        """Computes the angles of rotary position encoding, of full or (by name) sliding layers."""
+        c = self.config
+        base, factor = c.rotary_base, c.rotary_factor
+        if name == "sliding_rotary":
+            base, factor = c.sliding_rotary_base or base, 1.0
+        layer = self.layer(RotaryAngles, name, size=c.key_size, base=base, factor=factor)
+        return layer(positions)
 
     def block(self, name: str, with_memory: bool = False, first: bool = False) -> TransformerBlock:
         """Returns a Transformer block.
@@ -509,6 +589,7 @@ class Transformer(LayersByName):
         attention_cls = ATTENTIONS[c.attention]
         attention = {"dropout": c.attention_dropout_rate, **linear, **attention_cls.arguments_of(c)}
         ffn = {"units": c.intermediate_size, "activation": c.hidden_act, "gated": c.gated, **linear}
+        ffn["without_bias"] = parts_of("ffn", c.without_bias)
         return self.layer(
             TransformerBlock,
             name,
@@ -1075,7 +1156,7 @@ def _check_activations(config, values, where):
     Raises:
         ValueError: an activation is ambiguous, unknown, or changes the shape.
     """
-    for name in ("hidden_act", *HEADS):
+    for name in ("hidden_act", "convolution_act", *HEADS):
         value = getattr(config, name)
         if value == "leaky_relu":
             raise ValueError(

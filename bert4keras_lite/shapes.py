@@ -51,8 +51,9 @@ def _table(rows, size):
     return {"embeddings": (rows, size)}
 
 
-def _dense(c, size, units):
-    return {"kernel": (size, units)} | ({"bias": (units,)} if c.use_bias else {})
+def _dense(c, size, units, name=None):
+    has_bias = c.use_bias and name not in c.without_bias
+    return {"kernel": (size, units)} | ({"bias": (units,)} if has_bias else {})
 
 
 def _norm(c, size):
@@ -85,6 +86,13 @@ def _stack(c, stack, count):
         layers[f"{stack}final_norm"] = _norm(c, c.hidden_size)
     if c.position == "buckets":
         layers[f"{stack}relative_bias"] = _table(c.relative_buckets, c.num_attention_heads)
+    if c.attention == "disentangled":
+        layers["relative_vectors"] = _table(2 * c.relative_buckets, c.hidden_size)
+        layers["relative_norm"] = _norm(c, c.hidden_size)
+    if c.convolution:
+        kernel = (c.convolution, c.hidden_size, c.hidden_size)
+        layers["convolution"] = {"kernel": kernel, "bias": (c.hidden_size,)}
+        layers["convolution_norm"] = _norm(c, c.hidden_size)
     return layers
 
 
@@ -104,12 +112,15 @@ def _block(c, norm_at, with_memory):
 
 
 def _attention(c):
-    keys, values = (c.num_attention_heads * size for size in (c.key_size, c.head_size))
+    def part(name, size, units):
+        return _dense(c, size, units, f"attention/{name}")
+
+    values = c.num_attention_heads * c.head_size
     return {
-        "query": _dense(c, c.hidden_size, keys),
-        "key": _dense(c, c.hidden_size, keys),
-        "value": _dense(c, c.hidden_size, values),
-        "output": _dense(c, values, c.hidden_size),
+        "query": part("query", c.hidden_size, c.num_attention_heads * c.key_size),
+        "key": part("key", c.hidden_size, c.kv_heads * c.key_size),
+        "value": part("value", c.hidden_size, c.kv_heads * c.head_size),
+        "output": part("output", values, c.hidden_size),
     }
 
 
@@ -125,10 +136,10 @@ def _gau(c):
 
 
 def _feed_forward(c):
-    layers = {"input": _dense(c, c.hidden_size, c.intermediate_size)}
+    layers = {"input": _dense(c, c.hidden_size, c.intermediate_size, "ffn/input")}
     if c.gated:
-        layers["gate"] = _dense(c, c.hidden_size, c.intermediate_size)
-    return layers | {"output": _dense(c, c.intermediate_size, c.hidden_size)}
+        layers["gate"] = _dense(c, c.hidden_size, c.intermediate_size, "ffn/gate")
+    return layers | {"output": _dense(c, c.intermediate_size, c.hidden_size, "ffn/output")}
 
 
 def _classifier(c):

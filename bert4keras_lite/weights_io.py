@@ -21,6 +21,7 @@ from .checkpoints.matching import has_names, layers_of, orthogonally_resize
 from .checkpoints.stage import saving_checkpoint
 from .configs.published import file_names, write_config
 from .configs.weights import classifier_hint, match_weights, mismatch_hint, write
+from .configs.written import config_json
 from .files import write_text
 from .lora import folded, own_variables, reset_lora
 from .shapes import shapes_of
@@ -241,7 +242,7 @@ def save(transformer, directory, format="tf", vocab=None):
         )
     with saving_checkpoint(directory) as stage:
         if format == "keras":
-            write_config(stage / config_name, config.to_json("tf"))
+            write_config(stage / config_name, config_json(config, "tf"))
             transformer.model.save(stage / weights_name)
         else:
             with folded(transformer.model):

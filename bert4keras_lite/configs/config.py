@@ -10,9 +10,10 @@ import numpy as np
 from .. import mappings
 from ..checkpoints.matching import MOST_BLOCKS
 from ..parsing import shown
-from .architectures import ARCHITECTURES, FAMILIES, HUGGING_FACE, KINDS, Head
+from .architectures import FAMILIES, HUGGING_FACE, KINDS, Head
 
 __all__ = [
+    "EACH",
     "FIELDS",
     "FILE_PADDING",
     "OF_TRAINING",
@@ -40,11 +41,11 @@ MOST_LABELS = 1 << 20  # of a classifier
 # fields of `Config` whose values are names
 CHOICES = {
     "family": tuple(mappings.WEIGHTS),
-    "position": ("learned", "rotary", "relative", "buckets"),
+    "position": ("learned", "rotary", "relative", "buckets", "none"),
     "stacks": ("one", "both", "encoder", "decoder"),
     "norm": ("layer", "rms", "plain_rms", "bias_free"),
     "norm_at": ("post", "pre", "pre_ffn", "gpt2_ml"),
-    "attention": ("full", "nystrom", "gau"),
+    "attention": ("full", "nystrom", "gau", "disentangled"),
     "attend": ("all", "lm", "unilm"),
     "scale_decoder_outputs": (False, True, "tied"),
     "with_classifier": (False, *KINDS),
@@ -54,6 +55,15 @@ CHOICES = {
         "single_label_classification",
         "multi_label_classification",
         "regression",
+    ),
+}
+
+# fields of `Config` whose values are tuples of names
+EACH = {
+    "layer_kinds": ("full", "sliding"),
+    "without_bias": (
+        *(f"attention/{part}" for part in ("query", "key", "value", "output")),
+        *(f"ffn/{part}" for part in ("input", "gate", "output")),
     ),
 }
 
@@ -86,6 +96,9 @@ _RANGES = {
     "filler_id": (-1, 2**31 - 1),
     "hierarchical_position": (0, 0.999),
     "rotary_base": (1, 1e30),
+    "sliding_rotary_base": (1, 1e30),
+    "rotary_factor": (1e-6, 1e6),
+    "convolution": (1, 255),
     "relative_max_distance": (1, 65_536),
     "relative_buckets": (4, 131_071),
 }
@@ -124,11 +137,13 @@ class Config:
     first_position: int = 0
     task_vocab_size: int = 0  # rows of a table whose row 0 each token gets (ERNIE's task types)
     # position encoding: "learned" vectors, "rotary" angles, "relative" vectors (NEZHA), a bias for
-    # "buckets" of distances (T5)
+    # "buckets" of distances (T5), "none" but what the attention has
     position: str = "learned"
     rotate_values: bool = False
     rotary_halves: bool = False  # which pairs of entries are rotated: see layers.rotate
     rotary_base: float = 10000.0
+    rotary_factor: float = 1.0  # positions are divided by it
+    sliding_rotary_base: float | None = None  # rotary_base; of sliding layers
     relative_max_distance: int = 64
     relative_buckets: int = 32
     # blocks
@@ -143,10 +158,17 @@ class Config:
     embedding_projection: bool = False  # to hidden_size, even if embedding_size equals it
     final_norm: bool = False
     use_bias: bool = True
+    without_bias: tuple = ()  # dense layers of a block without a bias, such as "ffn/gate"
     gated: bool = False  # gated feed-forward layer
+    # kinds of the layers, repeated over the blocks: "sliding" ones see `window` tokens on each side
+    layer_kinds: tuple = ("full",)
+    window: int | None = None
+    convolution: int | None = None  # kernel size of a convolution next to block 0 (DeBERTa)
+    convolution_act: str = "tanh"
     # attention
     attention: str = "full"  # a key of layers.ATTENTIONS
     num_landmarks: int = 64  # for attention="nystrom"
+    num_key_value_heads: int | None = None  # num_attention_heads; if fewer, queries share them
     attention_scale: bool = True
     attend: str = "all"
     residual_attention_scores: bool = False
@@ -173,10 +195,10 @@ class Config:
         for field in fields(self):
             value = getattr(self, field.name)
             check_field(field, value, field.name)
+            if isinstance(value, list):  # of a JSON file
+                object.__setattr__(self, field.name, tuple(value))
             if isinstance(value, np.generic):
                 object.__setattr__(self, field.name, value.item())
-        if self.labels is not None:
-            object.__setattr__(self, "labels", tuple(self.labels))
         if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads="
@@ -240,14 +262,19 @@ class Config:
         if self.attention != "full" and (
             (self.attention == "nystrom" and self.attend != "all")
             or self.stacks != "one"
-            or self.position not in ("learned", "rotary")
+            or self.position not in self._positions_of_attention
             or self.residual_attention_scores
+            or {*self.layer_kinds} != {"full"}
+            or self.kv_heads != self.num_attention_heads
         ):
             models = "encoders" if self.attention == "nystrom" else "models of one stack"
+            positions = "no" if self.attention == "disentangled" else "rotary"
             raise ValueError(
-                f"attention={self.attention!r} is for {models} with absolute or rotary positions "
-                "and without residual attention scores. Use attention='full' for this model."
+                f"attention={self.attention!r} is for {models} with absolute or {positions} "
+                "positions and full layers, without residual attention scores or shared keys. Use "
+                "attention='full' for this model."
             )
+        self._check_layers()
         self._check_classifier()
 
     def _check_classifier(self):
@@ -289,7 +316,61 @@ class Config:
     @property
     def num_labels(self) -> int:
         """Number of outputs of the classifier."""
-        return {"spans": 2, "choice": 1}.get(self.with_classifier) or len(self.labels or ())
+        return {"spans": 2, "choice": 1}.get(str(self.with_classifier)) or len(self.labels or ())
+
+    def _check_layers(self):
+        """Checks the kinds of the layers, shared keys, the convolution and disentangled attention.
+
+        Raises:
+            ValueError: some of them contradict each other.
+        """
+        if self.num_attention_heads % self.kv_heads:
+            raise ValueError(
+                f"num_key_value_heads={self.num_key_value_heads}: expected a divisor of "
+                f"num_attention_heads={self.num_attention_heads}."
+            )
+        if "sliding" in self.layer_kinds and self.window is None:
+            raise ValueError(
+                "layer_kinds has sliding layers; expected a window, the number of tokens that they "
+                "see on each side. Pass window=."
+            )
+        if self.rotary_factor != 1 and self.position != "rotary":
+            raise ValueError(
+                f"rotary_factor={self.rotary_factor}: {self.family} has no rotary positions, which "
+                "it scales. Pass the right model=, or leave it out."
+            )
+        if self.convolution and (self.convolution % 2 == 0 or self.attend != "all"):
+            raise ValueError(
+                f"convolution={self.convolution}: it sees as many tokens on both sides; expected "
+                "an odd kernel size, and a model without application='lm' or 'unilm'."
+            )
+        if self.attention != "disentangled":
+            return
+        if self.token_size != self.hidden_size:
+            raise ValueError(
+                f"embedding_size={self.embedding_size}: models with disentangled attention project "
+                f"before they normalize, which is not implemented; expected {self.hidden_size}."
+            )
+        if self.relative_max_distance <= self.relative_buckets // 2 + 1:
+            raise ValueError(
+                f"relative_max_distance={self.relative_max_distance}: half of the buckets hold one "
+                f"distance each; expected more than {self.relative_buckets // 2 + 1}, half of "
+                "relative_buckets and one. Correct one of them."
+            )
+
+    @property
+    def _positions_of_attention(self):
+        """The position encodings that go with an attention other than the full one."""
+        return ("learned", "none" if self.attention == "disentangled" else "rotary")
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of heads of the keys and values."""
+        return self.num_key_value_heads or self.num_attention_heads
+
+    def kind_of(self, i: int) -> str:
+        """Returns the kind of block `i`, a name in `layer_kinds`."""
+        return self.layer_kinds[i % len(self.layer_kinds)]
 
     @property
     def head_size(self) -> int:
@@ -384,6 +465,8 @@ class Config:
             "attention_head_size": config.hidden_size / config.num_attention_heads,
             "attention_key_size": config.head_size,
             "num_decoder_layers": config.num_hidden_layers,
+            "num_key_value_heads": config.num_attention_heads,
+            "sliding_rotary_base": config.rotary_base,
         }
         redundant: dict[str, Any] = {
             name: None for name, value in defaults.items() if given.get(name) == value
@@ -412,6 +495,14 @@ class Config:
                     f" application={attend!r}. Pass it, or remove {key} from the file if it is"
                     " wrong."
                 )
+        key, value = values.get(SOURCE_KEYS, {}).get("rotary_base", (None, None))
+        if values.get("position_embedding_type") == "rope":
+            key, value = "position_embedding_type", "rope"
+        if key in ("rope_theta", "position_embedding_type") and self.position != "rotary":
+            raise ValueError(
+                f"{where}: {key} is {shown(value)}, but {self.family} has no rotary positions. "
+                "Pass the right model=, or remove it from the file if it is wrong."
+            )
         pooler, head = values.get("pooler_activation"), values.get("classifier_activation")
         pools = self.with_nsp or (self.head and self.head.dense == "pooler")
         has_tanh = self.with_pool is True or (pools and not self.with_pool)
@@ -430,134 +521,6 @@ class Config:
                 " as the head has no activation of its own. Build it without with_lm and"
                 " with_classifier."
             )
-
-    def to_json(self, format: str) -> dict[str, Any]:
-        """Returns the content of a published config file for this model.
-
-        Args:
-            format: `"tf"` (Google's keys) or `"hf"` (transformers' keys).
-
-        Returns:
-            A dict.
-
-        Raises:
-            ValueError: `format` is `"hf"`, and transformers does not implement this model.
-        """
-        if callable(self.hidden_act):
-            raise ValueError(
-                f"hidden_act={shown(self.hidden_act)}: a config has no name for this function; "
-                "expected a model whose activation has one. Save it with model.save('x.keras')."
-            )
-        row, hugging_face = ARCHITECTURES[self.family], HUGGING_FACE.get(self.family)
-        shape = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in OF_USE}
-        changed = {
-            f.name
-            for f in fields(self)
-            if f.name in shape and shape[f.name] != row.get(f.name, f.default)
-        }
-        if format == "tf":
-            keys, model_type = mappings.BERT_KEYS, self.family
-        elif hugging_face:
-            keys, model_type = hugging_face.keys, hugging_face.model_type
-            del shape["gated"]  # it is in the name of the activation
-            shape["hidden_act"] = self._activation_hf(model_type)
-            if not self.fits_head_hf:
-                raise ValueError(
-                    f"hidden_act={shown(self.hidden_act)}: Hugging Face's {model_type} always "
-                    "computes the language-model head with gelu. Use format='tf' or 'keras'."
-                )
-            if self.first_position not in (0, self.pad_token_id + 1):
-                raise ValueError(
-                    f"Hugging Face's {model_type} counts positions from pad_token_id + 1; expected "
-                    f"pad_token_id={self.first_position - 1}, got {self.pad_token_id}. Keep that "
-                    "row of the vocabulary in its place, or use format='keras'."
-                )
-        else:
-            raise ValueError(f"Hugging Face has no {self.family}. Use format='tf' or 'keras'.")
-        nameless = changed - keys.keys() - {"embedding_projection"}
-        if self.intermediate_size == 4 * self.hidden_size:
-            nameless -= {"intermediate_size"}  # the only value for GPT
-        if self.position != "learned":
-            nameless -= {"max_position"}
-        if format == "hf" and nameless:
-            raise ValueError(
-                f"Hugging Face's {model_type} has no {', '.join(sorted(nameless))}. Use "
-                "format='tf' or 'keras'."
-            )
-        values: dict[str, Any] = {"model_type": model_type}
-        if self.pad_token_id != row.get("pad_token_id", 0):
-            values[mappings.PAD_TOKEN_KEY] = self.pad_token_id
-        if hugging_face:
-            values |= hugging_face.constants
-        values |= {keys[name]: shape[name] for name in shape if name in keys}
-        if format == "tf":
-            values |= {name: shape[name] for name in changed if name not in keys}
-            return values | self._classifier_json(keys)
-        if "d_ff" in values:
-            values |= {
-                "d_kv": self.head_size,
-                "num_decoder_layers": self.block_counts["j"],
-                "scale_decoder_outputs": self.scale_decoder_outputs is True
-                or (self.scale_decoder_outputs == "tied" and self.tie_word_embeddings),
-                "is_encoder_decoder": True,
-                "decoder_start_token_id": 0,
-                "eos_token_id": 1,
-            }
-            if model_type == "mt5" and values["scale_decoder_outputs"]:
-                raise ValueError(
-                    "Hugging Face's mt5 has no scale_decoder_outputs=True. Use format='tf' or "
-                    "'keras'."
-                )
-        copies = hugging_face.copies if hugging_face else {}
-        values |= {key: values[source] for key, source in copies.items()}
-        if "task_vocab_size" in keys:
-            values["use_task_id"] = self.task_vocab_size > 0
-        if "embedding_size" in keys:
-            values["embedding_size"] = self.token_size
-        if self.pad_token_id >= 0:
-            values["pad_token_id"] = self.pad_token_id
-        values |= self._classifier_json(keys)
-        return {key: value for key, value in values.items() if value is not None}
-
-    def _classifier_json(self, keys):
-        """Returns the keys of the classifier in a published config; `keys`: field -> key."""
-        if not self.with_classifier:
-            return {}
-        row = HUGGING_FACE.get(self.family)
-        stem = row.classes[0].removesuffix("Model").removesuffix("Encoder") if row else ""
-        values: dict[str, Any] = {"architectures": [stem + KINDS[self.with_classifier]]}
-        if self.labels:
-            values["id2label"] = {str(i): label for i, label in enumerate(self.labels)}
-            values["label2id"] = {label: i for i, label in enumerate(self.labels)}
-        if self.problem_type:
-            values["problem_type"] = self.problem_type
-        for name in ("classifier_dropout", "classifier_pooling"):
-            if name in keys and getattr(self, name) is not None:
-                values[keys[name]] = getattr(self, name)
-        if self.filler_id not in (None, -1):
-            values["pad_token_id"] = self.filler_id  # transformers needs it for batches
-        return values
-
-    def _activation_hf(self, model_type):
-        """Returns Hugging Face's name of the activation, for a config of this `model_type`."""
-        name = mappings.ACTIVATIONS_HF.get(self.hidden_act, self.hidden_act)
-        of_gpt = model_type == "openai-gpt"
-        if name not in (mappings.NAMED_HF_GPT if of_gpt else mappings.NAMED_HF):
-            raise ValueError(
-                f"Hugging Face's {model_type} has no hidden_act={shown(self.hidden_act)}. Use "
-                "format='tf' or 'keras'."
-            )
-        renamed = {"openai-gpt": {"gelu_new": "gelu"}, "t5": {}, "mt5": {}}.get(model_type)
-        if renamed is None:
-            return name
-        if name == "gelu" and (self.gated or of_gpt):
-            raise ValueError(
-                f"Hugging Face's {model_type} has the tanh form of gelu, this model the exact "
-                "form. Use format='tf' or 'keras'."
-            )
-        if self.gated:
-            return "gated-" + name.removesuffix("_new")
-        return renamed.get(name, name)
 
 
 FIELDS = {field.name: field for field in fields(Config)}
@@ -611,6 +574,11 @@ def expected_value(field, value):
         is_list = isinstance(value, list | tuple) and 0 < len(value) <= MOST_LABELS
         named = is_list and all(isinstance(label, str) for label in value)
         return None if named else "a list of names"
+    if name in EACH:
+        is_list = isinstance(value, list | tuple) and len(value) <= MOST_BLOCKS
+        known = is_list and all(is_one_of(each, EACH[name]) for each in value)
+        can_be_empty = name == "without_bias"
+        return None if known and (value or can_be_empty) else f"a list of {', '.join(EACH[name])}"
     for dtype, noun, least, most in (
         (int, "an integer", 1, 2**31 - 1),
         (float, "a number", 0, 1e30),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import mappings
 from ..arguments import expected_number
+from ..checkpoints.matching import MOST_BLOCKS
 from ..files import complete, write_text
 from ..parsing import expecting, nearest, read_bytes, read_json, shown
 from ..types import PathLike
@@ -51,7 +52,7 @@ ADAPTER = "adapter_config.json"  # of peft
 PADDING = {
     row.hugging_face.model_type: row.fields["pad_token_id"]
     for row in FAMILIES.values()
-    if row.fields.get("first_position")
+    if row.hugging_face and row.fields.get("first_position")
 }
 
 # what "gelu" may mean in a config without a model_type
@@ -95,6 +96,7 @@ _OF_MODEL = (
     "pooler_activation",
     "classifier_activation",
     "id2label",
+    "position_embedding_type",
 )
 
 # key that only one family has -> its value, the family, and the model_type with which it is valid
@@ -114,9 +116,10 @@ def translate(raw, where="the config"):
         where: name of the config in messages.
     """
     raw = _of_paddle(raw)
-    values, source_keys, unknown_keys = {}, {}, {}
-    model_type = raw.get("model_type")
-    padding = PADDING.get(model_type) if isinstance(model_type, str) else None
+    values, source_keys, unknown_keys, given = {}, {}, {}, raw.keys()
+    model_type = raw.get("model_type") if isinstance(raw.get("model_type"), str) else None
+    raw = mappings.MISSING.get(model_type, {}) | dict(raw)
+    padding = PADDING.get(model_type)
     if padding is not None and raw.get("pad_token_id", padding) not in (None, padding):
         raise ValueError(
             f"{where}: pad_token_id is {shown(raw['pad_token_id'])}; expected {padding}, from which"
@@ -124,17 +127,25 @@ def translate(raw, where="the config"):
         )
     for key, value in raw.items():
         name = mappings.CONFIG_KEYS.get(key, key)
-        if key == "pad_token_id" and raw.get("model_type") != "modernbert":
+        has = f"{key} is" if key in given else f"{key} is missing, which means"
+        if key == "pad_token_id" and model_type not in mappings.PADDING_READ:
             continue  # often wrong: HFL's configs say 1, the vocabulary 0; see PAD_TOKEN_KEY
+        if key in mappings.UNSET and value == mappings.UNSET[key]:
+            continue
         of_modernbert = raw.get("model_type") == "modernbert" and raw.get("norm_eps") is not None
         if key == "layer_norm_eps" and of_modernbert:
             continue  # in early configs, with a value that no code reads
         if key in mappings.CONFIG_ONLY:
             if reason := unsupported_value(value, mappings.CONFIG_ONLY[key]):
-                raise ValueError(f"{where}: {key} is {shown(value)}; {reason}.")
+                raise ValueError(f"{where}: {has} {shown(value)}; {reason}.")
         elif name in FIELDS:
-            if value is not None and not (name == "hidden_act" and isinstance(value, list)):
-                check_field(FIELDS[name], value, f"{where}: {key}")
+            is_gate = name == "hidden_act" and isinstance(value, list)
+            if (
+                not is_gate
+                and value is not None
+                and (expected := expected_value(FIELDS[name], value))
+            ):
+                raise ValueError(f"{where}: {has} {value!r:.200}; expected {expected}.")
             if values.get(name) is None:
                 values[name], source_keys[name] = value, (key, value)
             elif value not in (None, values[name]) and name not in _SEVERAL_KINDS:
@@ -163,7 +174,8 @@ def translate(raw, where="the config"):
         values["hidden_size"] = raw["emb_size"]
     try:
         _translate_activation(raw, values)
-        _translate_layer_types(raw, values)
+        _translate_layers(raw, values)
+        _translate_rope(raw, values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     values |= {key: raw[key] for key in _OF_MODEL if raw.get(key)}
@@ -177,6 +189,16 @@ def translate(raw, where="the config"):
         values[FILE_PADDING] = raw["pad_token_id"]
     if raw.get("model_type") == "modernbert" and raw.get("hidden_activation"):
         values.setdefault("classifier_activation", "gelu")  # the default of transformers
+    _translate_model_type(raw, values, where)
+    return values
+
+
+def _translate_model_type(raw, values, where):
+    """Converts what T5's keys mean, and keys that only one family has, to the model_type.
+
+    Raises:
+        ValueError: a key contradicts the model_type.
+    """
     if raw.get("model_type") in ("t5", "mt5"):
         # transformers 5 has the old meaning of the tie flag under the second key
         tied = values.pop("tie_word_embeddings", True)
@@ -204,7 +226,6 @@ def translate(raw, where="the config"):
                 f"{where}: {key} is {shown(raw[key])}, and model_type is {model_type!r}; expected "
                 f"{shown(value)} for {family} and for no other. Remove the wrong one from the file."
             )
-    return values
 
 
 def _of_paddle(raw):
@@ -317,40 +338,104 @@ def _feed_forward_fields(raw):
             yield key, {name: raw[key]}
 
 
-def _translate_layer_types(raw, values):
-    """Converts transformers' `layer_types`, and its `rope_parameters` for each of them."""
-    full, types = "full_attention", raw.get("layer_types")
-    if types is not None and not (isinstance(types, list) and all(name == full for name in types)):
-        raise ValueError(
-            f"layer_types is {types!r:.200}; expected only {full!r}, the one that is implemented."
-        )
-    given = raw.keys() & {"layer_types", "global_attn_every_n_layers"}
-    if raw.get("model_type") == "modernbert" and not given:
-        raise ValueError(
-            "global_attn_every_n_layers is missing, which means 3: two of three layers see only "
-            "128 tokens; expected 1, as only full attention is implemented."
-        )
-    rope = raw.get("rope_parameters") or {}
-    if full in rope and rope.keys() <= {full, "sliding_attention"}:
-        rope = rope[full]
-    if not isinstance(rope, dict) or not all(map(_is_plain_rope, rope.keys(), rope.values())):
-        raise ValueError(
-            f"rope_parameters is {shown(raw['rope_parameters'])}; expected an object with "
-            "rope_theta and rope_type 'default', the only type that is implemented."
-        )
-    base = rope.get("rope_theta")
-    if base is not None and values.setdefault("rotary_base", base) != base:
-        raise ValueError(
-            f"rope_theta of rope_parameters is {shown(base)}, and {key_of(values, 'rotary_base')} "
-            f"is {values['rotary_base']!r:.200}; expected the same. Remove the wrong one from the "
-            "file."
-        )
+def _translate_layers(raw, values):
+    """Converts the kinds of the layers and their window, and whether positions are added."""
+    names, every = raw.get("layer_types"), raw.get("global_attn_every_n_layers")
+    if names is not None:
+        kinds = [str(name).removesuffix("_attention") for name in names]
+        count = values.get("num_hidden_layers", len(kinds))
+        if expected := expected_value(FIELDS["layer_kinds"], kinds):
+            raise ValueError(
+                f"layer_types is {shown(names)}; expected {expected}, followed by '_attention'."
+            )
+        if len(kinds) != count:
+            raise ValueError(
+                f"layer_types has {len(kinds)} names, and {key_of(values, 'num_hidden_layers')} is "
+                f"{shown(count)}; expected a name for each layer. Correct the file."
+            )
+        values["layer_kinds"] = _period(kinds)
+    elif every is not None:
+        if problem := expected_number(every, 1, MOST_BLOCKS):
+            raise ValueError(f"global_attn_every_n_layers is {shown(every)}; expected {problem}.")
+        values["layer_kinds"] = ("full", *["sliding"] * (every - 1))
+    if (window := raw.get("local_attention")) is not None:  # of both sides
+        if problem := expected_number(window, 2, 2**31 - 1):
+            raise ValueError(f"local_attention is {shown(window)}; expected {problem}.")
+        values["window"] = window // 2
+    if raw.get("position_biased_input") is not None:
+        values["position"] = "learned" if raw["position_biased_input"] else "none"
+        if "max_position" in values:
+            values.setdefault("relative_max_distance", values["max_position"])
 
 
-def _is_plain_rope(key, value):
+def _period(names):
+    """Returns the shortest tuple that gives these names when it is repeated."""
+    sizes = range(1, len(names) + 1)
+    size = next(k for k in sizes if all(x == names[i % k] for i, x in enumerate(names)))
+    return tuple(names[:size])
+
+
+def _translate_rope(raw, values):
+    """Converts the bases and the scaling of rotary positions, of one or of each kind of layers."""
+    key = "rope_parameters" if raw.get("rope_parameters") else "rope_scaling"
+    rope = raw.get(key) or {}
+    by_kind = rope.keys() and rope.keys() <= {"full_attention", "sliding_attention"}
+    for kind, field in (
+        ("full_attention", "rotary_base"),
+        ("sliding_attention", "sliding_rotary_base"),
+    ):
+        of_kind = (rope.get(kind) if by_kind else rope if kind == "full_attention" else None) or {}
+        if not isinstance(of_kind, dict) or not all(map(_is_known_rope, of_kind, of_kind.values())):
+            raise ValueError(
+                f"{key} is {shown(raw[key])}; expected an object with rope_theta and a rope_type "
+                "that is implemented: 'default', 'linear' or 'ntk'."
+            )
+        base = of_kind.get("rope_theta")
+        if base is not None and values.setdefault(field, base) != base:
+            raise ValueError(
+                f"rope_theta of {key} is {shown(base)}, and {key_of(values, field)} is "
+                f"{values[field]!r:.200}; expected the same. Remove the wrong one from the file."
+            )
+        scaling = of_kind.get("rope_type") or of_kind.get("type") or "default"
+        if scaling != "default":
+            _scale_rope(scaling, of_kind.get("factor"), kind, values, key)
+
+
+def _scale_rope(scaling, factor, kind, values, key):
+    """Adds the scaling of rotary positions to the values of a config.
+
+    Args:
+        scaling: `"linear"`: positions are divided by the factor; `"ntk"`: the base is multiplied by
+            it, and the lowest frequency divided by it (https://kexue.fm/archives/9706).
+        factor: a number.
+        kind: of the layers.
+        values: field of `Config` -> value.
+        key: of the file, for messages.
+    """
+    sizes = [values.get(name) for name in ("hidden_size", "num_attention_heads", "rotary_base")]
+    if (
+        expected_value(FIELDS["rotary_factor"], factor)
+        or kind != "full_attention"
+        or (scaling == "ntk" and not all(sizes))
+    ):
+        raise ValueError(
+            f"{key} has the type {scaling!r} with the factor {shown(factor)}; expected a positive "
+            "factor, for layers with full attention, and for 'ntk' also rope_theta, hidden_size "
+            "and num_attention_heads."
+        )
+    if scaling == "ntk":
+        hidden_size, num_heads, base = sizes
+        values["rotary_base"] = base * factor
+        factor = factor ** (2 * num_heads / hidden_size)
+    values["rotary_factor"] = float(factor)
+
+
+def _is_known_rope(key, value):
     """Whether a key of `rope_parameters` has a value that is implemented."""
     if key == "rope_theta":
         return value is None or not expected_value(FIELDS["rotary_base"], value)
+    if key == "factor":
+        return True  # of a type that has one
     return key in mappings.ROPE_ONLY and (
         value is None or is_one_of(value, mappings.ROPE_ONLY[key])
     )

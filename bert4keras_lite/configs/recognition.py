@@ -87,6 +87,8 @@ def _other_architecture(values, names, families):
             and re.fullmatch(mappings.OTHER_ARCHITECTURES, prefix.replace("_", "").lower())
         ):
             return f"the weight names begin with {prefix!r}"
+        if re.match(mappings.LLAMA_NAMES, name):
+            return f"{shown(name)} is a layer of Llama and its kin"
         if families[:1] == ["bert"] and re.fullmatch(mappings.ROBERTA_HEAD, name, re.DOTALL):
             return f"{shown(name)} is the head of a RoBERTa"
     return None
@@ -179,6 +181,7 @@ _MEASURES = [
     ("attention/output/kernel", 1, "hidden_size"),
     ("ffn/input/kernel", 1, "intermediate_size"),
     ("relative_bias/embeddings", 0, "relative_buckets"),
+    ("convolution/kernel", 0, "convolution"),
 ]
 
 MEASURED = [name for *_, name in _MEASURES] + ["num_hidden_layers"]
@@ -230,6 +233,8 @@ def infer_from_weights(checkpoint, family, values):
         inferred["num_hidden_layers"] = counts["i"]
     if counts.get("j"):
         inferred["num_decoder_layers"] = counts["j"]
+    if (rows := size("relative_vectors/embeddings", 0)) is not None:
+        inferred["relative_buckets"] = rows // 2
     if row.get("attention") == "gau":
         inner = size("block_0/attention/output/kernel", 0)
         inferred |= {} if inner is None else {"intermediate_size": inner}
@@ -242,8 +247,12 @@ def infer_from_weights(checkpoint, family, values):
         name: value for name, value in inferred.items() if name not in values or name == "gated"
     }
     encoder_only = row.get("stacks") and not counts.get("j")  # which has no head
-    if not encoder_only and (untied := _has_untied_head(checkpoint, table)) is not None:
-        inferred["tie_word_embeddings"] = not untied
+    if not encoder_only and any(role == "tokens_out" for role, *_ in table):
+        head, tokens = (
+            located.get(f"{name}/embeddings") for name in ("lm_head", "token_embedding")
+        )
+        is_untied = head and tokens and not is_copy(checkpoint, head.name, tokens.name)
+        inferred["tie_word_embeddings"] = not is_untied
     return inferred
 
 
@@ -280,31 +289,6 @@ def check_not_roberta(family, values, where):
             "which counts positions from 2. Pass model='xlm_roberta' or 'fairseq_roberta'. (The "
             "Chinese RoBERTa of HFL and others is a BERT with 512 positions and 2 segments.)"
         )
-
-
-def _has_untied_head(checkpoint, table):
-    """Whether a checkpoint has a head that differs from the token table.
-
-    Returns:
-        A bool, or None if the family always ties the two.
-    """
-    columns = {role: names for role, _, *names in table if role in ("tokens", "tokens_out")}
-    endings = ["", ".weight", "/kernel"]
-
-    def stored(role):
-        prefixes = [
-            prefix
-            for names in columns[role]
-            for prefix in ((names,) if isinstance(names, str) else names or ())
-        ]
-        return next((p + e for p in prefixes for e in endings if p + e in checkpoint), None)
-
-    if "tokens_out" not in columns:
-        return None
-    head, tokens = stored("tokens_out"), stored("tokens")
-    if head is None or tokens is None:
-        return False
-    return not is_copy(checkpoint, head, tokens)
 
 
 def known_issues(family, values, checkpoint):

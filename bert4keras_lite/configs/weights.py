@@ -20,6 +20,7 @@ from ..parsing import shown
 from .architectures import ARCHITECTURES, HUGGING_FACE, KINDS
 from .published import file_names, write_config
 from .recognition import MEASURED, families_of, infer_from_weights
+from .written import config_json
 
 __all__ = ["HEADS", "classifier_hint", "heads_among", "match_weights", "mismatch_hint", "write"]
 
@@ -183,7 +184,7 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
     Raises:
         ValueError, CheckpointError: the format has no such model, or a file cannot be written.
     """
-    values = config.to_json(format)
+    values = config_json(config, format)
     table = mappings.WEIGHTS[config.family]
     functions = gather(arrays, table, mappings.ROLES, format, config.block_counts)
     directory = Path(directory)

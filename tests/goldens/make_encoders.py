@@ -100,6 +100,48 @@ HF_MODERNBERT = {
     "reference_compile": False,
     **{f"{name}_token_id": i for i, name in enumerate(["pad", "bos", "eos", "cls", "sep"])},
 }
+HF_SLIDING = {
+    **{k: v for k, v in HF_MODERNBERT.items() if k != "global_attn_every_n_layers"},
+    "num_hidden_layers": 4,
+    "local_attention": 7,
+}
+HF_DEBERTA = {
+    **HF,
+    "model_type": "deberta-v2",
+    "type_vocab_size": 0,
+    "layer_norm_eps": 1e-7,
+    "relative_attention": True,
+    "position_biased_input": False,
+    "position_buckets": 8,
+    "max_relative_positions": -1,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": "c2p|p2c",
+}
+HF_DISTILBERT = {
+    "model_type": "distilbert",
+    "vocab_size": 60,
+    "dim": 32,
+    "n_layers": 2,
+    "n_heads": 4,
+    "hidden_dim": 64,
+    "activation": "gelu",
+    "max_position_embeddings": 24,
+    "pad_token_id": 0,
+}
+HF_EUROBERT = {
+    "model_type": "eurobert",
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "rope_theta": 250_000.0,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 ROPE = {
     kind: {"rope_type": "default", "rope_theta": 10_000.0}
     for kind in ("full_attention", "sliding_attention")
@@ -617,6 +659,14 @@ def transformers_cases():
     roberta, xlm = {"model": "fairseq_roberta"}, {"model": "xlm_roberta"}
     right, left = {"kinds": ("pad1",), "sizes": (LARGE, SMALL)}, {"kinds": ("left1",)}
     pool = {"with_pool": True}
+    tokens = {"kinds": ("tokens",)}
+    long = {"sizes": (LARGE, LONG), **tokens}
+    # each window has a token: transformers gives NaN for others in float64
+    sliding = {"sizes": (SMALL, MIDDLE, LONG), **tokens}
+    # transformers masks the queries of padding, too, which changes nothing but their own rows
+    deberta = {"model": "deberta_v2", "compare": "visible", **tokens}
+    convolution = {**HF_DEBERTA, "conv_kernel_size": 3, "conv_act": "gelu"}
+    biased = {**HF_DEBERTA, "position_biased_input": True, "max_relative_positions": 12}
     return [
         hf_case("hf_albert", "AlbertModel", HF_ALBERT),
         hf_case("hf_albert_relu_pool", "AlbertModel", relu, {"with_pool": True}, **STATES),
@@ -640,6 +690,54 @@ def transformers_cases():
             MLM,
             kinds=("tokens",),
             sizes=(LARGE, LONG),
+        ),
+        hf_case(
+            "hf_modernbert_sliding",
+            "ModernBertModel",
+            HF_SLIDING,
+            **sliding,
+            notes="the window is 3 on each side; layers 0 and 3 are full",
+        ),
+        hf_case(
+            "hf_modernbert_sliding_mlm",
+            "ModernBertForMaskedLM",
+            {**HF_SLIDING, "local_rope_theta": 300.0},
+            MLM,
+            **(sliding | {"sizes": (SMALL, MIDDLE)}),
+        ),
+        hf_case("hf_distilbert", "DistilBertModel", HF_DISTILBERT, **tokens),
+        hf_case("hf_distilbert_mlm", "DistilBertForMaskedLM", HF_DISTILBERT, MLM, **tokens),
+        hf_case(
+            "hf_deberta_v2",
+            "DebertaV2Model",
+            convolution,
+            **(deberta | {"sizes": (LARGE, LONG)}),
+            notes="80 tokens are beyond the last bucket on both sides",
+        ),
+        hf_case("hf_deberta_v2_mlm", "DebertaV2ForMaskedLM", convolution, MLM, **deberta),
+        hf_case(
+            "hf_deberta_v2_tanh",
+            "DebertaV2Model",
+            {**HF_DEBERTA, "conv_kernel_size": 5},
+            **deberta,
+            notes="the activation of the convolution is transformers' default",
+        ),
+        hf_case(
+            "hf_deberta_v2_microsoft",
+            "DebertaV2ForMaskedLM",
+            {**HF_DEBERTA, "legacy": False},
+            MLM,
+            **deberta,
+            notes="other names of the head, and no convolution, as in Microsoft's files",
+        ),
+        hf_case("hf_deberta_v2_positions", "DebertaV2Model", biased, **deberta),
+        hf_case("hf_eurobert", "EuroBertModel", HF_EUROBERT, **long),
+        hf_case(
+            "hf_eurobert_mlm",
+            "EuroBertForMaskedLM",
+            {**HF_EUROBERT, "num_key_value_heads": 4},
+            MLM,
+            **tokens,
         ),
         hf_case("hf_megatron_bert", "MegatronBertModel", HF_MEGATRON_BERT, **megatron),
         hf_case(
