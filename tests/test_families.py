@@ -20,6 +20,7 @@ from bert4keras_lite.configs import ARCHITECTURES, Config
 from bert4keras_lite.configs.architectures import HUGGING_FACE, MODEL_TYPES
 from bert4keras_lite.configs.published import translate
 from bert4keras_lite.configs.recognition import MEASURED, recognize, resolve_ambiguities
+from bert4keras_lite.configs.written import config_json
 from bert4keras_lite.layers import MultiHeadAttention, NystromAttention
 from bert4keras_lite.models import build_transformer_model
 
@@ -50,6 +51,9 @@ HEADS = {
     "nezha": {"with_lm": "linear", "with_pool": True},
     "bert": {"with_lm": "linear", "with_nsp": "linear"},
     "roberta": {"with_lm": "linear"},
+    "modernbert": {"with_lm": "linear", "window": 2, "num_hidden_layers": 3},
+    "deberta_v2": {"with_lm": "linear", "relative_buckets": 8, "relative_max_distance": 12},
+    "eurobert": {"with_lm": "linear", "num_key_value_heads": 2},
     "ernie": {"with_lm": "linear", "with_nsp": "linear", "task_vocab_size": 3},
 }
 
@@ -204,9 +208,12 @@ def test_transformers_reads_every_value(name, tmp_path):
         "num_attention_heads": 4,
         "vocab_size": 60,
         "max_position_embeddings": 40,
-        "norm_epsilon": 3e-5,
     }
-    options = {"intermediate_size": 128, "dropout_rate": 0.15}
+    keys = HUGGING_FACE[ARCHITECTURES[name]["family"]].keys
+    values |= {"norm_epsilon": 3e-5} if "norm_epsilon" in keys else {}
+    options = {"intermediate_size": 128} | (
+        {"dropout_rate": 0.15} if "dropout_rate" in keys else {}
+    )
     if "t5" in name:  # has one rate
         del values["max_position_embeddings"]
     else:
@@ -224,7 +231,7 @@ def test_transformers_reads_every_value(name, tmp_path):
     for key, value in values.items():
         key = known["aliases"].get(key, key)
         if key == "norm_epsilon":
-            (key,) = names & {"layer_norm_eps", "layer_norm_epsilon", "norm_eps"}
+            (key,) = names & {"layer_norm_eps", "layer_norm_epsilon", "norm_eps", "rms_norm_eps"}
         assert found[key] == value, key
     rates = {
         k for k in known["defaults"] if k.endswith(("_pdrop", "_dropout_prob", "dropout_rate"))
@@ -240,13 +247,16 @@ def test_keys_that_are_left_out_mean_what_they_mean_to_transformers(family):
     model_type, names = HUGGING_FACE[family].model_type, HUGGING_FACE[family].keys
     family = MODEL_TYPES[model_type][0]
     defaults = CONFIG_KEYS[model_type]["defaults"]
-    config = {"model_type": model_type, "global_attn_every_n_layers": 1}
+    required = mappings.MISSING.get(model_type, {})
+    written = config_json(Config.from_values(SIZES | ARCHITECTURES[family]), "hf")
+    config = {"model_type": model_type} | {key: written[key] for key in required}
     values, _ = resolve_ambiguities(family, translate(config))
     ours = Config.from_values(SIZES | ARCHITECTURES[family] | values)
     theirs = translate({key: defaults[key] for key in names.values() if key in defaults} | config)
     told = names.keys() & theirs.keys() - MEASURED - SIZES.keys()
     same = {"attention_head_size", "num_decoder_layers", "tie_word_embeddings"}
-    same |= {"classifier_dropout", "classifier_pooling"}  # "cls" is the first token, as None is
+    # "cls" is the first token, as None is; None heads of keys are as many as of queries
+    same |= {"num_key_value_heads", "classifier_dropout", "classifier_pooling"}
     for name in told - same:
         if not name.endswith("dropout_rate"):
             expected, got = (
@@ -779,7 +789,7 @@ def test_config_of_modernbert():
 
 @pytest.mark.once
 def test_the_head_of_modernbert_has_an_activation_of_its_own():
-    config = {**SIZES, "model_type": "modernbert", "global_attn_every_n_layers": 1}
+    config = {**SIZES, "model_type": "modernbert"}
     for acts in (
         {"classifier_activation": "relu"},
         {"hidden_activation": "silu"},  # gelu is transformers' default for the head
@@ -791,7 +801,7 @@ def test_the_head_of_modernbert_has_an_activation_of_its_own():
     for act in ("gelu", "silu"):
         same = {"hidden_activation": act, "classifier_activation": act}
         model = build_transformer_model(config | same, with_lm=True, return_keras_model=False)
-        assert model.config.to_json("hf").items() >= same.items()
+        assert config_json(model.config, "hf").items() >= same.items()
     build_transformer_model(config | {"hidden_act": "silu"}, with_lm=True)  # as saved here
 
 

@@ -614,9 +614,23 @@ def test_unknown_option_suggests_the_nearest():
             json.dumps(TINY | {"model_type": "nezha", "attention_key_size": 2}),
             "attention_key_size=2: this model encodes positions in the values",
         ),
-        ('{"layer_types": ["full_attention", "sliding_attention"]}', "layer_types is .*sliding"),
-        ('{"model_type": "modernbert", "vocab_size": 9}', "global_attn_every_n_layers is missing"),
-        ('{"global_attn_every_n_layers": 3}', "global_attn_every_n_layers is 3"),
+        (
+            '{"layer_types": ["chunked_attention"]}',
+            "layer_types is .*chunked.*; expected a list of",
+        ),
+        (
+            json.dumps(TINY | {"layer_types": ["full_attention"] * 3}),
+            "layer_types has 3 names, and",
+        ),
+        (json.dumps(TINY | {"layer_types": ["sliding_attention"] * 2}), "expected a window"),
+        ('{"global_attn_every_n_layers": 0}', "global_attn_every_n_layers is 0; expected"),
+        ('{"local_attention": 1}', "local_attention is 1; expected"),
+        (
+            json.dumps(TINY | {"num_key_value_heads": 3}),
+            "num_key_value_heads=3: expected a divisor",
+        ),
+        (json.dumps(TINY | {"conv_kernel_size": 4}), "convolution=4: .* an odd kernel size"),
+        (json.dumps(TINY | {"rope_theta": 5e5}), "rope_theta is 500000.0, .*no rotary positions"),
         ('{"rope_parameters": {"rope_type": "yarn"}}', "rope_parameters is {'rope_type': 'yarn'}"),
         ('{"rope_parameters": 7}', "rope_parameters is 7; expected an object"),
         *(
@@ -627,10 +641,9 @@ def test_unknown_option_suggests_the_nearest():
             for rope in (
                 {"rope_theta": 1e4, "partial_rotary_factor": 0.5},
                 {"rope_theta": "10000"},
-                {"type": "linear", "factor": 2.0},
+                {"type": "dynamic", "factor": 2.0},
                 {"rope_type": "yarn", "full_attention": {"rope_theta": 1e4}},
                 {"full_attention": {"rope_theta": 1e4, "rope_type": "yarn"}},
-                {"full_attention": None},
             )
         ),
         (
@@ -690,7 +703,8 @@ def kinds_of(key):
     field = mappings.CONFIG_KEYS.get(key, "max_position" if key == "n_ctx" else key)
     annotation = Config.__dataclass_fields__[field].type
     kinds = {*(get_args(annotation) or [annotation])}
-    return kinds | {int} if float in kinds else kinds
+    in_json = {float: int, tuple: list}
+    return kinds | {in_json[kind] for kind in kinds & in_json.keys()}
 
 
 READ_KEYS = {*mappings.CONFIG_KEYS, *mappings.CONFIG_ONLY, *Config.__dataclass_fields__, "n_ctx"}

@@ -23,6 +23,7 @@ def transformers(torch):
 
 
 HEADS = {
+    "deberta_v2": {"with_lm": "linear", "convolution": 3},
     "bert": {"with_nsp": "linear", "with_lm": "linear"},
     "albert": {"with_nsp": "linear", "with_lm": "linear", "embedding_size": 16},
     "roformer": {"with_lm": "linear"},
@@ -82,5 +83,8 @@ def test_transformers_reads_what_we_write(name, torch, transformers, tmp_path):
     names = [tensor.name for tensor in transformer.inputs]
     expected = theirs(torch, model, inputs, names)
     for ours, golden in zip(outputs_of(transformer.model, inputs), expected, strict=True):
+        if name in ("deberta_v2", "modernbert"):  # the rows of padding see other tokens there
+            is_token = inputs[0] != transformer.config.pad_token_id
+            ours, golden = ours[is_token], golden[is_token]
         scale = max(1, np.abs(golden).max())
         np.testing.assert_allclose(ours, golden, atol=1e-5 * scale)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..mappings import BERT_KEYS, GPT_KEYS, T5_KEYS
+from ..mappings import BERT_KEYS, DISTIL_KEYS, GPT_KEYS, LLAMA_KEYS, T5_KEYS
 
 __all__ = [
     "APPLICATIONS",
@@ -30,6 +30,8 @@ class HuggingFace:
         constants: keys and values that each config of the family has.
         copies: key -> the key whose value it repeats.
         head_act: the activation of the language-model head, whatever `hidden_act` is; None: that.
+        computed: field of `Config` -> pairs of a key and a function of the `Config`, which returns
+            its value; None: the key is left out.
     """
 
     model_type: str
@@ -38,6 +40,28 @@ class HuggingFace:
     constants: dict = field(default_factory=dict)
     copies: dict = field(default_factory=dict)
     head_act: str | None = None
+    computed: dict = field(default_factory=dict)
+
+
+def _layer_types(config):
+    """Returns transformers' names of the kinds of all layers."""
+    return [f"{config.kind_of(i)}_attention" for i in range(config.num_hidden_layers)]
+
+
+def _full_every(config):
+    """Returns `n` if layers 0, n, 2n, ... are the full ones, as transformers 4 has it; or None."""
+    first, *others = config.layer_kinds
+    return len(config.layer_kinds) if first == "full" and "full" not in others else None
+
+
+def _rope(config):
+    """Returns transformers' `rope_parameters`."""
+    rope = {"rope_type": "default", "rope_theta": config.rotary_base}
+    linear = {"rope_type": "linear", "factor": config.rotary_factor}
+    return rope if config.rotary_factor == 1 else rope | linear
+
+
+_ROPE = {"rotary_base": [("rope_parameters", _rope)], "rotary_factor": []}
 
 
 class Head(NamedTuple):
@@ -290,6 +314,9 @@ FAMILIES = {
             "final_norm": True,
             "use_bias": False,
             "gated": True,
+            "layer_kinds": ("full", "sliding", "sliding"),
+            "window": 64,
+            "sliding_rotary_base": 10_000.0,
         },
         fingerprints=[(r"(model\.)?layers\.\d+\.attn\.Wqkv", None)],
         hugging_face=HuggingFace(
@@ -305,11 +332,19 @@ FAMILIES = {
                 "classifier_pooling": "classifier_pooling",
             }
             | _CLASSIFIER_KEYS,
-            constants={"global_attn_every_n_layers": 1},
             copies={
                 "embedding_dropout": "mlp_dropout",
-                "local_rope_theta": "global_rope_theta",
                 "classifier_activation": "hidden_activation",
+            },
+            computed={
+                "layer_kinds": [
+                    ("layer_types", _layer_types),
+                    ("global_attn_every_n_layers", _full_every),
+                ],
+                "window": [("local_attention", lambda c: c.window and 2 * c.window)],
+                "sliding_rotary_base": [
+                    ("local_rope_theta", lambda c: c.sliding_rotary_base or c.rotary_base)
+                ],
             },
         ),
         heads=_MODERNBERT_HEADS,
@@ -323,6 +358,91 @@ FAMILIES = {
             BERT_KEYS,
         ),
         heads=_BERT_HEADS,
+    ),
+    "deberta_v2": Family(
+        {
+            "attention": "disentangled",
+            "position": "none",
+            "relative_buckets": 256,
+            "relative_max_distance": 512,
+            "segment_vocab_size": 0,
+            "norm_epsilon": 1e-7,
+        },
+        fingerprints=[
+            (r"(deberta\.)?encoder\.(rel_embeddings|layer\.\d+\.attention\.self\.query_proj)", None)
+        ],
+        hugging_face=HuggingFace(
+            "deberta-v2",
+            ["DebertaV2Model", *["DebertaV2ForMaskedLM"] * 2],
+            BERT_KEYS
+            | {
+                "relative_buckets": "position_buckets",
+                "relative_max_distance": "max_relative_positions",
+                "attention_head_size": "attention_head_size",
+                "convolution": "conv_kernel_size",
+                "convolution_act": "conv_act",
+            },
+            constants={
+                "relative_attention": True,
+                "share_att_key": True,
+                "norm_rel_ebd": "layer_norm",
+                "pos_att_type": ["c2p", "p2c"],
+                "legacy": True,
+            },
+            computed={"position": [("position_biased_input", lambda c: c.position == "learned")]},
+        ),
+    ),
+    "distilbert": Family(
+        {"segment_vocab_size": 0},
+        fingerprints=[(r"(distilbert\.)?transformer\.layer\.\d+\.attention\.q_lin", None)],
+        hugging_face=HuggingFace(
+            "distilbert", ["DistilBertModel", *["DistilBertForMaskedLM"] * 2], DISTIL_KEYS
+        ),
+    ),
+    # no fingerprint: the names are those of Llama, whose attention is causal
+    "eurobert": Family(
+        {
+            "position": "rotary",
+            "rotary_halves": True,
+            "segment_vocab_size": 0,
+            "hidden_act": "silu",
+            "norm": "rms",
+            "norm_at": "pre",
+            "norm_epsilon": 1e-5,
+            "embedding_norm": False,
+            "final_norm": True,
+            "use_bias": False,
+            "gated": True,
+            "lm_transform": False,
+            "lm_bias": False,
+            "tie_word_embeddings": False,
+        },
+        hugging_face=HuggingFace(
+            "eurobert",
+            ["EuroBertModel", *["EuroBertForMaskedLM"] * 2],
+            LLAMA_KEYS,
+            computed=_ROPE,
+        ),
+    ),
+    "gte": Family(
+        {
+            "position": "rotary",
+            "rotary_halves": True,
+            "rotary_base": 160_000.0,
+            "segment_vocab_size": 1,
+            "gated": True,
+            "without_bias": ("ffn/input", "ffn/gate"),
+            "pad_token_id": 1,
+        },
+        fingerprints=[(r"((new|gte)\.)?encoder\.layer\.\d+\.attention\.qkv_proj", None)],
+        hugging_face=HuggingFace(
+            "gte",
+            ["GteModel", *["GteForMaskedLM"] * 2],
+            BERT_KEYS,
+            computed=_ROPE,
+            head_act="gelu",
+        ),
+        model_types=["gte", "new"],
     ),
     "electra": Family(
         fingerprints=[(r"electra[./]|discriminator_predictions", None)],

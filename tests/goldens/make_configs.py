@@ -68,9 +68,10 @@ def main(names):
             changed = transformers.AutoConfig.for_model(name, **{key: 1}).to_dict()
             assert changed[attribute] != defaults[attribute], key
             aliases[key] = attribute
-        module = importlib.import_module(transformers.AutoModel._model_mapping[type(config)].__module__)
+        model = transformers.AutoModel._model_mapping[type(config)]
+        source = inspect.getsource(importlib.import_module(model.__module__))
         for key, default in READ_BY_THE_MODEL.get(name, {}).items():
-            assert f'getattr(config, "{key}", ' in inspect.getsource(module), key
+            assert f'getattr(config, "{key}", ' in source, key
             defaults[key] = default
         known[name] = {
             "transformers": transformers.__version__,

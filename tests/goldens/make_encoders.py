@@ -142,6 +142,13 @@ HF_EUROBERT = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+HF_GTE = {
+    **HF,
+    "model_type": "gte",
+    "type_vocab_size": 1,
+    "intermediate_size": 48,
+    "rope_parameters": {"rope_type": "linear", "rope_theta": 160_000.0, "factor": 8 ** (2 / 8)},
+}
 ROPE = {
     kind: {"rope_type": "default", "rope_theta": 10_000.0}
     for kind in ("full_attention", "sliding_attention")
@@ -739,6 +746,14 @@ def transformers_cases():
             MLM,
             **tokens,
         ),
+        hf_case(
+            "hf_gte",
+            "GteModel",
+            HF_GTE,
+            **long,
+            notes="as gte-multilingual-base, whose NTK scaling by 8 is this linear one",
+        ),
+        hf_case("hf_gte_mlm", "GteForMaskedLM", HF_GTE, MLM, **tokens),
         hf_case("hf_megatron_bert", "MegatronBertModel", HF_MEGATRON_BERT, **megatron),
         hf_case(
             "hf_megatron_bert_pretraining",
@@ -927,7 +942,8 @@ def hf_weights(cases):
     table = {}
     for each in cases:
         entry = table.setdefault(each["weights"], {"seed": 0, "shapes": {}})
-        for name, shape in own_tensors(load_class(each)).items():
+        own = tensors_of_file(each) if is_packed(each) else own_tensors(load_class(each))
+        for name, shape in own.items():
             there, turned = foreign_name(each, name)
             entry["shapes"][there] = shape[::-1] if turned else shape
     if uer := table.pop("uer_bert", None):
@@ -936,6 +952,39 @@ def hf_weights(cases):
         names = {name: [name, False] for name in uer["shapes"]} | {copy: [words, False]}
         table |= {"uer_base": uer, "uer_bert": {"renames": "uer_base", "names": names}}
     return table
+
+
+def is_packed(case):
+    """Whether the file of the case has other arrays than the state dict: queries, keys, values."""
+    return case["class_name"].startswith("Gte")
+
+
+def tensors_of_file(case):
+    """Names and shapes of the arrays that `save_pretrained` writes."""
+    from safetensors import safe_open
+
+    with tempfile.TemporaryDirectory() as folder:
+        load_class(case).save_pretrained(folder)
+        with safe_open(f"{folder}/model.safetensors", "numpy") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file}
+    if case["outputs"] == ["mlm"]:  # as in published files
+        shapes = {name.replace("gte.", "new."): shape for name, shape in shapes.items()}
+    return shapes
+
+
+def load_file(case, weights):
+    """A model that transformers loads from a file of these weights."""
+    import transformers
+    from safetensors.numpy import save_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(weights, f"{folder}/model.safetensors", {"format": "pt"})
+        (Path(folder) / "config.json").write_text(json.dumps(case["config"]))
+        model, found = getattr(transformers, case["class_name"]).from_pretrained(
+            folder, output_loading_info=True, attn_implementation="eager"
+        )
+    assert not any(found.values()), found
+    return model.eval()
 
 
 def load_weights(case, model, weights):
@@ -990,8 +1039,10 @@ def run_transformers(maker, cases, start):
         each["source"] = f"transformers {transformers.__version__}"
         if each["options"]["model"] == "roformer_v2":
             each["source"] = "roformer 0.4.3 on " + each["source"]
-        model = load_class(each)
-        load_weights(each, model, named_weights(table, each["weights"]))
+        weights = named_weights(table, each["weights"])
+        model = load_file(each, weights) if is_packed(each) else load_class(each)
+        if not is_packed(each):
+            load_weights(each, model, weights)
         for found, dtype in ((results, "float"), (precise, "double")):
             network = getattr(model, dtype)()
             for i, arrays in enumerate(batches(each)):
