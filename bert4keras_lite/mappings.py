@@ -337,6 +337,8 @@ WEIGHTS["deberta_v2"] = [
     ("norm", "lm_norm", None, ("cls.predictions.transform.LayerNorm", "lm_predictions.lm_head.LayerNorm")),
     ("token_bias", "lm_bias", None, ("cls.predictions", "lm_predictions.lm_head")),
     ("tokens_out", "lm_head", None, "cls.predictions.decoder"),
+    ("linear", "classifier_dense", None, "pooler.dense"),
+    *_without_tf(_CLASSIFIERS),
 ]  # fmt: skip
 
 _OUT = [*zip(_QKV, "qkv", strict=True), ("output", "out")]
@@ -357,6 +359,8 @@ WEIGHTS["distilbert"] = [
     ("norm", "lm_norm", None, "vocab_layer_norm"),
     ("token_bias", "lm_bias", None, "vocab_projector"),
     ("tokens_out", "lm_head", None, "vocab_projector"),
+    ("linear", "classifier_dense", None, "pre_classifier"),
+    *_without_tf(_CLASSIFIERS),
 ]
 
 _LLAMA = "model.layers.{i}"
@@ -373,6 +377,8 @@ WEIGHTS["eurobert"] = [
     ("matrix", "block_{i}/ffn/output", None, f"{_LLAMA}.mlp.down_proj"),
     ("scale", "final_norm", None, "model.norm"),
     ("tokens_out", "lm_head", None, "lm_head"),
+    ("linear", "classifier_dense", None, "dense"),
+    *_without_tf(_CLASSIFIERS[:2]),
 ]
 
 _GTE = "new.encoder.layer.{i}"
@@ -391,6 +397,7 @@ WEIGHTS["gte"] = [
     ("norm", "lm_norm", None, ("lm_head.norm", "lm_head.layer_norm")),
     ("token_bias", "lm_bias", None, "lm_head.decoder"),
     ("tokens_out", "lm_head", None, "lm_head.decoder"),
+    *_without_tf(_CLASSIFIERS[:2]),
 ]
 
 # ---------------------------------------------------------------- language models
@@ -588,6 +595,7 @@ CONFIG_KEYS = {
     "mlp_dropout": "dropout_rate",
     "global_rope_theta": "rotary_base",
     "local_rope_theta": "sliding_rotary_base",
+    "clf_pooling": "classifier_pooling",
     "rope_theta": "rotary_base",
     "rms_norm_eps": "norm_epsilon",
     "head_dim": "attention_head_size",
@@ -715,7 +723,7 @@ CONFIG_NOTES = (
     r"finetuning_task|task_specific_params|gradient_checkpointing|id2label|label2id|num_labels|"
     r"language|model_name|name|name_or_path|output_.*|problem_type|return_dict.*|"
     r"tokenizer_class|tokenizer_type|use_cache|use_bfloat16|torchscript|tie_encoder_decoder|initializer_factor|"
-    r"n_ctx|predict_special_tokens|classifier_.*|clf_pooling|deterministic_flash_attn|sinusoidal_pos_embds|tie_weights_|unpad_inputs|use_memory_efficient_attention|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
+    r"n_ctx|predict_special_tokens|classifier_.*|deterministic_flash_attn|sinusoidal_pos_embds|tie_weights_|unpad_inputs|use_memory_efficient_attention|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
     # Tencent's UER
     r"target|data_processor|"
     r"share_embedding|word_embedding|"

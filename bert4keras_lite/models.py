@@ -648,13 +648,19 @@ class Transformer(LayersByName):
         c, head = self.config, self.config.head
         if head is None:
             return []
-        if head.position:
-            padding = c.filler_id if head.position == "last" else c.pad_token_id
-            pool = {"position": head.position, "pad_token_id": padding}
-            x = self.layer(TokenPooling, "token_pooling", **pool)(x, self.ids["token_ids"])
+        position = "mean" if head.position == "late" else head.position
+        padding = c.filler_id if position == "last" else c.pad_token_id
+
+        def pooled(x):
+            pool = {"position": position, "pad_token_id": padding}
+            return self.layer(TokenPooling, "token_pooling", **pool)(x, self.ids["token_ids"])
+
+        x = pooled(x) if head.position not in (None, "late") else x
         if head.dense:
-            x = self.dense(head.dense, c.hidden_size, head.activation or c.hidden_act)(x)
+            activation = head.activation or c.hidden_act
+            x = self.dense(head.dense, c.hidden_size, activation, head.dense_bias)(x)
         x = self.normalize(head.norm, x) if head.norm else x
+        x = pooled(x) if head.position == "late" else x
         rate = c.dropout_rate if c.classifier_dropout is None else c.classifier_dropout
         x = self.layer(Dropout, "classifier_dropout", rate=rate)(x)
         last = self.dense(f"{c.with_classifier}_classifier", c.num_labels, None, head.use_bias)

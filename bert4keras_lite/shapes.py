@@ -145,7 +145,11 @@ def _feed_forward(c):
 def _classifier(c):
     if not (head := c.head):
         return {}
-    layers = {head.dense: _dense(c, c.hidden_size, c.hidden_size)} if head.dense else {}
+    layers = {}
+    if head.dense:
+        layers[head.dense] = {"kernel": (c.hidden_size, c.hidden_size)}
+        has_bias = c.use_bias if head.dense_bias is None else head.dense_bias
+        layers[head.dense] |= {"bias": (c.hidden_size,)} if has_bias else {}
     layers |= {head.norm: _norm(c, c.hidden_size)} if head.norm else {}
     last = {"kernel": (c.hidden_size, c.num_labels)}
     last |= {"bias": (c.num_labels,)} if head.use_bias else {}

@@ -69,11 +69,13 @@ class Head(NamedTuple):
 
     Attributes:
         position: of the hidden state: "first", "last" (of the tokens that are not padding), "mean"
-            (over them); None: each.
+            (over them), "late" (the mean over them of what the layers before the last one give);
+            None: each.
         dense: name of a dense layer that is applied to it; None: there is none.
         activation: of that layer; None: `hidden_act`.
         norm: name of the normalization after that layer; None: there is none.
         use_bias: whether the last dense layer has a bias.
+        dense_bias: whether `dense` has one; None: if the layers of the model have.
     """
 
     position: str | None = None
@@ -81,6 +83,7 @@ class Head(NamedTuple):
     activation: str | None = None
     norm: str | None = None
     use_bias: bool = True
+    dense_bias: bool | None = None
 
 
 # kind of a classifier -> how the names of transformers' classes end
@@ -175,6 +178,8 @@ _ELECTRA_HEADS = _BERT_HEADS | {
 _MODERNBERT_HEADS = {
     kind: Head(head.position, "lm_dense", None, "lm_norm") for kind, head in _BERT_HEADS.items()
 }
+_DEBERTA_DENSE = Head("first", "classifier_dense", "gelu")
+_DISTILBERT_DENSE = Head("first", "classifier_dense", "relu")
 _GPT_HEADS = {"text": Head("last", use_bias=False)}
 _GPT2_HEADS = _GPT_HEADS | {"tokens": _EACH, "spans": _EACH}
 _T5_HEADS = {"tokens": _EACH}  # of an encoder
@@ -391,6 +396,7 @@ FAMILIES = {
             },
             computed={"position": [("position_biased_input", lambda c: c.position == "learned")]},
         ),
+        heads=_BERT_HEADS | {"text": _DEBERTA_DENSE, "choice": _DEBERTA_DENSE},
     ),
     "distilbert": Family(
         {"segment_vocab_size": 0},
@@ -398,6 +404,7 @@ FAMILIES = {
         hugging_face=HuggingFace(
             "distilbert", ["DistilBertModel", *["DistilBertForMaskedLM"] * 2], DISTIL_KEYS
         ),
+        heads=_BERT_HEADS | {"text": _DISTILBERT_DENSE, "choice": _DISTILBERT_DENSE},
     ),
     # no fingerprint: the names are those of Llama, whose attention is causal
     "eurobert": Family(
@@ -420,9 +427,13 @@ FAMILIES = {
         hugging_face=HuggingFace(
             "eurobert",
             ["EuroBertModel", *["EuroBertForMaskedLM"] * 2],
-            LLAMA_KEYS,
+            LLAMA_KEYS | {"classifier_pooling": "classifier_pooling"},
             computed=_ROPE,
         ),
+        heads={
+            "text": Head("late", "classifier_dense", "gelu", dense_bias=True),
+            "tokens": _EACH,
+        },
     ),
     "gte": Family(
         {
@@ -438,10 +449,11 @@ FAMILIES = {
         hugging_face=HuggingFace(
             "gte",
             ["GteModel", *["GteForMaskedLM"] * 2],
-            BERT_KEYS,
+            BERT_KEYS | _CLASSIFIER_KEYS,
             computed=_ROPE,
             head_act="gelu",
         ),
+        heads={"text": _POOLED, "tokens": _EACH},
         model_types=["gte", "new"],
     ),
     "electra": Family(

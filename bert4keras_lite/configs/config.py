@@ -49,7 +49,7 @@ CHOICES = {
     "attend": ("all", "lm", "unilm"),
     "scale_decoder_outputs": (False, True, "tied"),
     "with_classifier": (False, *KINDS),
-    "classifier_pooling": (None, "cls", "mean"),
+    "classifier_pooling": (None, "cls", "mean", "bos", "late"),
     "problem_type": (
         None,
         "single_label_classification",
@@ -187,7 +187,7 @@ class Config:
     with_classifier: bool | str = False  # False, or its kind: a key of KINDS
     labels: tuple[str, ...] | None = None  # of a classifier of texts or tokens
     problem_type: str | None = None  # None: one label of several
-    classifier_pooling: str | None = None  # "cls", "mean"; None: that of the family
+    classifier_pooling: str | None = None  # "cls" or "bos", "mean", "late"; None: of the family
     classifier_dropout: float | None = None  # dropout_rate
     filler_id: int | None = None  # pads rows, for a classifier of the last token; -1: none does
 
@@ -298,6 +298,11 @@ class Config:
                 f"with_classifier={kind!r}: the labels are unknown; expected their names. Pass "
                 "them as labels=."
             )
+        if self.classifier_pooling == "late" and heads[kind].position == "first":
+            raise ValueError(
+                f"classifier_pooling='late': {self.family} pools before its dense layer; expected "
+                "'cls' or 'mean'. Correct it."
+            )
         if heads[kind].position == "last" and self.filler_id is None:
             raise ValueError(
                 f"with_classifier={kind!r} of {self.family} reads the last token of each row, so "
@@ -309,8 +314,11 @@ class Config:
     def head(self) -> Head | None:
         """What the classifier computes before its last layer; None if there is no classifier."""
         head = FAMILIES[self.family].heads.get(self.with_classifier)
-        if head and head.position == "first" and self.classifier_pooling == "mean":
-            return head._replace(position="mean")
+        pooling = {"cls": "first", "bos": "first"}.get(
+            self.classifier_pooling, self.classifier_pooling
+        )
+        if head and pooling and head.position in ("first", "late"):
+            return head._replace(position=pooling)
         return head
 
     @property
