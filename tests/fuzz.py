@@ -840,6 +840,10 @@ FORMATS = {
         lambda: of_goldens("torch_legacy.pt")() + written(write_legacy_training, "m.pt")(),
         repaired=lambda rng, content: mutated(rng, content, PICKLE_TOKENS),
     ),
+    "paddle": Format(
+        of_goldens("paddle_2.pdparams", "paddle_4.pdparams", "paddle_layer.pdparams"),
+        repaired=lambda rng, content: mutated(rng, content, PICKLE_TOKENS),
+    ),
     "npz": Format(of_goldens("arrays.npz", "compressed.npz"), repaired=in_zip()),
     "hdf5-contiguous": Format(
         lambda: (
