@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the same as `_HOME`, for tools that read types
     from .pipelines import fill_mask as fill_mask
     from .pipelines import load_classifier as load_classifier
     from .pipelines import load_tagger as load_tagger
+    from .pipelines import rerank as rerank
     from .pipelines import save_classifier as save_classifier
     from .pipelines import save_tagger as save_tagger
     from .pipelines import tag as tag
@@ -68,6 +69,7 @@ _HOME = {
     "load_classifier": "pipelines",
     "save_tagger": "pipelines",
     "load_tagger": "pipelines",
+    "rerank": "pipelines",
     "gibbs_sample": "generation",
     "open_checkpoint": "checkpoints",
     "save_checkpoint": "checkpoints",

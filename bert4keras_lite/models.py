@@ -344,14 +344,8 @@ class Transformer:
 
     def added_table(self, name: str, size: int, **arguments: Any) -> PositionEmbedding:
         """Returns a layer that looks up vectors in a table of `size` rows and adds them."""
-        return self.layer(
-            PositionEmbedding,
-            name,
-            input_dim=size,
-            output_dim=self.config.token_size,
-            **self.common,
-            **arguments,
-        )
+        sizes = {"input_dim": size, "output_dim": self.config.token_size}
+        return self.layer(PositionEmbedding, name, **sizes, **self.common, **arguments)
 
     def attention_bias(
         self,

@@ -20,6 +20,7 @@ from .classifiers import (
 from .entities import EntityExtractor, extract_entities
 from .features import FeatureExtractor, extract_features
 from .masks import FillMask, fill_mask
+from .reranking import Ranked, Reranker, rerank
 from .taggers import load_tagger, save_tagger
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "FillMask",
     "InvalidOutput",
     "InvalidRequest",
+    "Ranked",
+    "Reranker",
     "Tagger",
     "TextClassifier",
     "UnsupportedTask",
@@ -38,6 +41,7 @@ __all__ = [
     "fill_mask",
     "load_classifier",
     "load_tagger",
+    "rerank",
     "save_classifier",
     "save_tagger",
     "tag",
