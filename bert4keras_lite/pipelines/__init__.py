@@ -1,4 +1,4 @@
-"""From texts to answers: filled masks, features, entities of a fine-tuned tagger.
+"""From texts to answers: filled masks, features, sentence vectors, entities of a tagger.
 
     model = build_transformer_model("tiny-zh", with_mlm=True)
     fill_mask(model, load_tokenizer("tiny-zh"), "今天[MASK]气真好")
@@ -12,6 +12,7 @@ from .base import InvalidOutput, InvalidRequest, UnsupportedTask
 from .entities import EntityExtractor, extract_entities
 from .features import FeatureExtractor, extract_features
 from .masks import FillMask, fill_mask
+from .sentences import SentenceEncoder
 from .taggers import load_tagger, save_tagger
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "FillMask",
     "InvalidOutput",
     "InvalidRequest",
+    "SentenceEncoder",
     "UnsupportedTask",
     "attention_model",
     "extract_entities",
