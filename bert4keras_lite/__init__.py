@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the same as `_HOME`, for tools that read types
     from .models import Config as Config
     from .models import Transformer as Transformer
     from .models import build_transformer_model as build_transformer_model
+    from .pipelines import SentenceEncoder as SentenceEncoder
     from .pipelines import classify as classify
     from .pipelines import extract_entities as extract_entities
     from .pipelines import extract_features as extract_features
@@ -60,6 +61,7 @@ _HOME = {
     "generate_text": "generation",
     "stream": "generation",
     "AutoRegressiveDecoder": "generation",
+    "SentenceEncoder": "pipelines",
     "fill_mask": "pipelines",
     "extract_features": "pipelines",
     "extract_entities": "pipelines",

@@ -22,6 +22,7 @@ from .outputs import Concatenate1D, Loss
 from .pointers import EfficientGlobalPointer, GlobalPointer
 from .pooling import GlobalAveragePooling1D, GlobalMaxPooling1D
 from .positions import AttentionBias, RelativeBias, RelativeVectors, RotaryAngles, rotate
+from .sentences import SentencePooling
 
 __all__ = [
     "ACTIVATIONS",
@@ -48,6 +49,7 @@ __all__ = [
     "RelativeVectors",
     "RotaryAngles",
     "ScaleOffset",
+    "SentencePooling",
     "TokenEmbedding",
     "TransformerBlock",
     "ViterbiDecoder",

@@ -1,4 +1,4 @@
-"""From texts to answers: filled masks, features, labels and spans of fine-tuned classifiers.
+"""From texts to answers: filled masks, features, sentence vectors, labels and spans.
 
     model = build_transformer_model("tiny-zh", with_mlm=True)
     fill_mask(model, load_tokenizer("tiny-zh"), "今天[MASK]气真好")
@@ -21,6 +21,7 @@ from .entities import EntityExtractor, extract_entities
 from .features import FeatureExtractor, extract_features
 from .masks import FillMask, fill_mask
 from .reranking import Ranked, Reranker, rerank
+from .sentences import SentenceEncoder
 from .taggers import load_tagger, save_tagger
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "InvalidRequest",
     "Ranked",
     "Reranker",
+    "SentenceEncoder",
     "Tagger",
     "TextClassifier",
     "UnsupportedTask",
