@@ -367,13 +367,9 @@ class Transformer(LayersByName):
     def positions(self, token_ids: Tensor) -> Tensor:
         """Counts the positions; see `Positions`."""
         c = self.config
-        return self.layer(
-            Positions,
-            "counted_positions",
-            limit=None if c.hierarchical_position else c.most_tokens,
-            first=c.first_position,
-            pad_token_id=c.pad_token_id,
-        )(token_ids)
+        limit = None if c.hierarchical_position else c.most_tokens
+        counted = {"limit": limit, "first": c.first_position, "pad_token_id": c.pad_token_id}
+        return self.layer(Positions, "counted_positions", **counted)(token_ids)
 
     def embed(
         self, token_ids: Tensor, positions: Tensor | None = None, segment_ids: Tensor | None = None

@@ -113,7 +113,11 @@ def test_keras_file(family, kind, tmp_path):
 def test_padding_changes_nothing(family, kind):
     model = build(family, kind).model
     short = inputs_of(model, lengths=(9, 9))
-    long = [np.pad(array, ((0, 0), (0, 5))) for array in short]
+    padding = [max(model.transformer.config.pad_token_id, 0), 0]  # of tokens and of segments
+    long = [
+        np.pad(array, ((0, 0), (0, 5)), constant_values=value)
+        for array, value in zip(short, padding, strict=False)
+    ]
     first, second = (outputs_of(model, inputs)[0] for inputs in (short, long))
     second = second[:, :9] if kind in ("tokens", "spans") else second
     np.testing.assert_allclose(first, second, rtol=0, atol=1e-5 * np.abs(first).max())

@@ -9,6 +9,9 @@ from .config import FILE_PADDING
 
 __all__ = ["classifier_fields", "named_kind"]
 
+# classes of other libraries whose names do not end like those of transformers -> kind
+OTHER_CLASSES = {"UIE": "spans", "UIEModel": "spans"}
+
 
 def named_kind(values):
     """Returns the kind of classifier (a key of `KINDS`) that `architectures` names, or None.
@@ -18,6 +21,7 @@ def named_kind(values):
     """
     names = [str(name) for name in values.get("architectures") or ()]
     kinds = [kind for kind, end in KINDS.items() if any(name.endswith(end) for name in names)]
+    kinds += [OTHER_CLASSES[name] for name in names if name in OTHER_CLASSES]
     return kinds[0] if len(kinds) == 1 else None
 
 

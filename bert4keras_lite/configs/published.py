@@ -234,12 +234,14 @@ def _of_paddle(raw):
     Its class of a task has the arguments of the class of the model in `init_args`. The epsilon of
     its normalizations is not in the file.
     """
-    is_nested = isinstance(raw.get("init_class"), str)
+    name = raw.get("init_class")
+    if not isinstance(name, str):
+        return raw
     for _ in range(2):  # a task, and its model
         match raw.get("init_args"):
             case [dict() as inner, *_]:
                 raw = inner
-    return {"layer_norm_eps": 1e-5} | raw if is_nested else raw
+    return {"layer_norm_eps": 1e-5, "architectures": [name]} | raw
 
 
 def check_unknown_keys(values, where, names=(), all_known=False):

@@ -36,6 +36,7 @@ from .positions import (
     WindowBias,
     rotate,
 )
+from .sentences import SentencePooling
 
 __all__ = [
     "ACTIVATIONS",
@@ -65,6 +66,7 @@ __all__ = [
     "RelativeVectors",
     "RotaryAngles",
     "ScaleOffset",
+    "SentencePooling",
     "TokenEmbedding",
     "TransformerBlock",
     "ViterbiDecoder",

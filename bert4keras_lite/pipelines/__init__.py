@@ -1,4 +1,4 @@
-"""From texts to answers: filled masks, features, labels and spans of fine-tuned classifiers.
+"""From texts to answers: filled masks, features, sentence vectors, labels and spans.
 
     model = build_transformer_model("tiny-zh", with_mlm=True)
     fill_mask(model, load_tokenizer("tiny-zh"), "今天[MASK]气真好")
@@ -20,6 +20,8 @@ from .classifiers import (
 from .entities import EntityExtractor, extract_entities
 from .features import FeatureExtractor, extract_features
 from .masks import FillMask, fill_mask
+from .reranking import Ranked, Reranker, rerank
+from .sentences import SentenceEncoder
 from .taggers import load_tagger, save_tagger
 
 __all__ = [
@@ -28,6 +30,9 @@ __all__ = [
     "FillMask",
     "InvalidOutput",
     "InvalidRequest",
+    "Ranked",
+    "Reranker",
+    "SentenceEncoder",
     "Tagger",
     "TextClassifier",
     "UnsupportedTask",
@@ -38,6 +43,7 @@ __all__ = [
     "fill_mask",
     "load_classifier",
     "load_tagger",
+    "rerank",
     "save_classifier",
     "save_tagger",
     "tag",

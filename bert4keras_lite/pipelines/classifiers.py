@@ -16,7 +16,7 @@ from ..loading import read_keras_model
 from ..parsing import read_json, shown
 from ..tokenizers import TokenizerBase, load_tokenizer
 from ..types import PathLike
-from .base import InvalidOutput, InvalidRequest, Pipeline, UnsupportedTask, finite
+from .base import InvalidOutput, InvalidRequest, Pipeline, UnsupportedTask, finite, padding_of
 from .entities import EntityExtractor, bare_model, filler_of, positions_of
 from .taggers import (
     LABELS,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..models import Transformer
 
 __all__ = [
+    "Classified",
     "Span",
     "Tagger",
     "TextClassifier",
@@ -292,7 +293,7 @@ class TextClassifier(Pipeline):
             )
         transformer = getattr(model, "transformer", None)
         built = transformer is not None and transformer.config.with_classifier
-        filler = transformer.config.filler if built else filler_of(model)
+        filler = padding_of(transformer, tokenizer) if built else filler_of(model)
         super().__init__(bare_model(model), tokenizer, positions_of(model), filler)
 
     def prepare(self, text: Any, top_k: int | None = None, maxlen: int | None = None) -> Classified:

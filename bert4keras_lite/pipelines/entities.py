@@ -194,7 +194,9 @@ def positions_of(model):
         for layer in model._flatten_layers()
         if isinstance(layer, layers.PositionEmbedding) and layer.name.endswith("position_embedding")
     ]
-    return min((x.input_dim ** (2 if x.alpha else 1) for x in tables), default=None)
+    rows = [x.input_dim ** (2 if x.alpha else 1) for x in tables]
+    limits = [x.limit for x in model._flatten_layers() if isinstance(x, layers.Positions)]
+    return min((most for most in rows + limits if most is not None), default=None)
 
 
 def ignores_padding(model, pad_token_id):

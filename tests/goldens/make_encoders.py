@@ -681,11 +681,12 @@ def classifier_cases(name, stem, config, heads=tuple(CLASSIFIERS), **fields):
 
 def transformers_classifier_cases():
     bert = {**HF, "model_type": "bert"}
-    tokens, pad1 = {"kinds": ("tokens",)}, {"kinds": ("pad1",)}
+    tokens = {"kinds": ("tokens",)}
     deberta = {"model": "deberta_v2", "compare": "visible", **tokens}
     bos = {**HF_EUROBERT, "classifier_pooling": "bos"}
     mean = {**HF_MODERNBERT, "classifier_pooling": "mean"}
     two = {**bert, "architectures": ["BertForSequenceClassification"]}
+    left, right = {"kinds": ("left1",)}, {"kinds": ("pad1",)}
     return [
         *classifier_cases("bert", "Bert", bert),
         *classifier_cases("albert", "Albert", HF_ALBERT),
@@ -693,11 +694,12 @@ def transformers_classifier_cases():
         *classifier_cases("megatron_bert", "MegatronBert", HF_MEGATRON_BERT, model="megatron_bert"),
         *classifier_cases("modernbert", "ModernBert", HF_MODERNBERT, **tokens),
         *classifier_cases("roformer", "RoFormer", HF_ROFORMER, ("text", "tokens", "spans")),
+        *classifier_cases("ernie", "Ernie", HF_ERNIE),
+        *classifier_cases("roberta", "Roberta", HF_ROBERTA, model="fairseq_roberta", **left),
+        *classifier_cases("xlm", "XLMRoberta", HF_XLM_ROBERTA, model="xlm_roberta", **right),
         classifier_case("roformer_relu", "RoFormer", {**HF_ROFORMER, "hidden_act": "relu"}, "text"),
         classifier_case("electra_relu", "Electra", {**HF_ELECTRA, "hidden_act": "relu"}, "text"),
         classifier_case("modernbert_mean", "ModernBert", mean, "text", **tokens),
-        *classifier_cases("ernie", "Ernie", HF_ERNIE),
-        *classifier_cases("roberta", "Roberta", HF_ROBERTA, model="fairseq_roberta", **pad1),
         *classifier_cases("deberta_v2", "DebertaV2", HF_DEBERTA, **deberta),
         *classifier_cases("distilbert", "DistilBert", HF_DISTILBERT, **tokens),
         *classifier_cases("eurobert", "EuroBert", HF_EUROBERT, ("text", "tokens"), **tokens),
@@ -1068,8 +1070,8 @@ def forward(model, tokens, segments=None):
     """Named outputs for one batch."""
     import torch
 
-    name, padding = type(model).__name__, 1 if "roberta" in model.config.model_type else 0
-    mask = visible(tokens, padding)
+    name = type(model).__name__
+    mask = visible(tokens, 1 if "roberta" in model.config.model_type else 0)
     given = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": segments}
     given = {key: torch.tensor(array).long() for key, array in given.items() if array is not None}
     if name.endswith(CLASSIFIERS["choice"]):  # one choice in a row
