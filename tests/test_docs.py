@@ -49,6 +49,7 @@ WITH_LINKS = (*WITH_CODE, "CHANGELOG.md", "examples/data/*.md", "tests/goldens/*
 TRANSLATED = {"README.zh.md": "README.md"}
 # Blocks that cannot run here: (document, how the block begins) -> why.
 NOT_RUN = {
+    ("docs/guide.md", "import apache_beam"): "needs Apache Beam; test_beam.py runs the same",
     ("docs/moving-from-bert4keras.md", "from bert4keras.backend import"): "bert4keras, on Keras 2",
 }
 # Blocks that only some backends can run: which.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..models import Transformer
     from ..types import PathLike
 
-__all__ = ["Ranked", "Reranker", "rerank"]
+__all__ = ["Ranked", "Reranker", "ranked", "rerank"]
 
 MAXLEN = 512  # of the published rerankers in training
 
@@ -78,6 +78,11 @@ def rerank(
         model, labels, _ = classifier_of(model, "text")
     reranker = Reranker(model, labels, tokenizer, maxlen, normalize)
     results = reranker([(query, passage) for passage in passages], batch_size)
+    return ranked(results, passages, top_k)
+
+
+def ranked(results: list[float], passages: list[str], top_k: int | None = None) -> list[Ranked]:
+    """Returns the passages in the order of their results, best first: at most `top_k`."""
     order = sorted(range(len(passages)), key=lambda i: -results[i])[:top_k]
     return [Ranked(i, results[i], passages[i]) for i in order]
 
