@@ -15,7 +15,7 @@ from ..models import build_transformer_model
 from ..parsing import listed, shown
 from ..tokenizers import load_tokenizer
 from ..types import PathLike
-from .base import InvalidRequest, Pipeline, encoder_of, finite, longest_of
+from .base import InvalidRequest, Pipeline, encoder_of, finite, longest_of, padding_of
 
 __all__ = ["SentenceEncoder"]
 
@@ -137,7 +137,7 @@ class SentenceEncoder(Pipeline):
         limits = (longest_of(transformer), files.max_length or tokenizer.model_max_length)
         longest = min((limit for limit in limits if limit is not None), default=None)
         model = keras.Model([*encoder.inputs, pooled], vectors)
-        super().__init__(model, tokenizer, longest, transformer.config.filler)
+        super().__init__(model, tokenizer, longest, padding_of(transformer, tokenizer))
         self.transformer = transformer
         self.pooling, self._include_prompt = modules[0]
         self.prompts, self._default_prompt = dict(files.prompts), files.default_prompt
