@@ -86,7 +86,7 @@ class Pipeline:
 
     generates = False  # token by token
     takes_pairs = False  # of texts, as tuples
-    example = EXAMPLE  # a text that it takes, to compile its model
+    example: Any = EXAMPLE  # a text that it takes, to compile its model
 
     def __init__(
         self,
