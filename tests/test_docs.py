@@ -246,6 +246,7 @@ def write_small_checkpoints(root):
 
     for name, kind, labels in (
         ("uer/roberta-base-finetuned-jd-binary-chinese", "text", ["负面", "正面"]),
+        ("uie-base-zh", "spans", None),
         ("BAAI/bge-reranker-base", "text", ["LABEL_0"]),
         ("uer/roberta-base-finetuned-cluener2020-chinese", "tokens", ["O", "B-name", "I-name"]),
     ):

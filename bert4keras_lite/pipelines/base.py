@@ -176,7 +176,8 @@ class Pipeline:
 
     def predicted(self, items: list) -> Any:
         """Returns for each item the model's output, as `answer` takes it."""
-        return self.outputs([item.ids for item in items], self.key(items[0]))
+        segments = [item.segments for item in items] if self.takes_pairs else None
+        return self.outputs([item.ids for item in items], self.key(items[0]), segments=segments)
 
     def outputs(
         self,

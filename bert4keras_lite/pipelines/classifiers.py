@@ -310,11 +310,6 @@ class TextClassifier(Pipeline):
             raise InvalidRequest("the text is empty; expected at least one token.")
         return Classified(text, self.checked_ids(ids), segments, top_k)
 
-    def predicted(self, items: list[Classified]) -> np.ndarray:
-        segments = [item.segments for item in items]
-        rows = [item.ids for item in items]
-        return self.outputs(rows, self.key(items[0]), segments=segments)
-
     def answer(self, item: Classified, output: np.ndarray) -> Any:
         if output.shape != (len(self.labels),):
             raise InvalidOutput(
