@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the same as `_HOME`, for tools that read types
     from .pipelines import classify as classify
     from .pipelines import extract_entities as extract_entities
     from .pipelines import extract_features as extract_features
+    from .pipelines import extract_information as extract_information
     from .pipelines import fill_mask as fill_mask
     from .pipelines import load_classifier as load_classifier
     from .pipelines import load_tagger as load_tagger
@@ -64,6 +65,7 @@ _HOME = {
     "SentenceEncoder": "pipelines",
     "fill_mask": "pipelines",
     "extract_features": "pipelines",
+    "extract_information": "pipelines",
     "extract_entities": "pipelines",
     "classify": "pipelines",
     "tag": "pipelines",

@@ -59,12 +59,12 @@ def logit_of(transformer, tokenizer, query, passage):
 def test_best_first(bert, tokenizer, batch_size):
     expected = [logit_of(bert, tokenizer, QUERY, passage) for passage in PASSAGES]
     ranked = rerank(bert, QUERY, PASSAGES, tokenizer, batch_size=batch_size)
-    assert [r.index for r in ranked] == np.argsort(expected)[::-1].tolist()
-    assert all(PASSAGES[r.index] == r.passage for r in ranked)
-    scores = [expected[r.index] for r in ranked]
+    assert [r.position for r in ranked] == np.argsort(expected)[::-1].tolist()
+    assert all(PASSAGES[r.position] == r.passage for r in ranked)
+    scores = [expected[r.position] for r in ranked]
     np.testing.assert_allclose([r.score for r in ranked], scores, atol=1e-5)
     best = rerank(bert.model, QUERY, PASSAGES, tokenizer, top_k=2, normalize=True)
-    assert [r.index for r in best] == [r.index for r in ranked[:2]]
+    assert [r.position for r in best] == [r.position for r in ranked[:2]]
     probs = 1 / (1 + np.exp(-np.array(scores[:2])))
     np.testing.assert_allclose([r.score for r in best], probs, atol=1e-5)
 
@@ -76,7 +76,7 @@ def test_a_directory_of_xlm_roberta(xlm_roberta, tmp_path):
     transformer.save_checkpoint(tmp_path, "hf", vocab=tokenizer)
     ranked = rerank(tmp_path, QUERY, PASSAGES)
     np.testing.assert_allclose(
-        [r.score for r in ranked], [expected[r.index] for r in ranked], atol=1e-5
+        [r.score for r in ranked], [expected[r.position] for r in ranked], atol=1e-5
     )
     assert Reranker(transformer.model, ["LABEL_0"], tokenizer).maxlen == 32  # of 34 positions
 

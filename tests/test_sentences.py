@@ -197,6 +197,11 @@ def test_invalid_arguments(directory, options, message):
         SentenceEncoder(directory("mean"), **options)
 
 
+def test_names_on_a_hub():
+    with pytest.raises(ValueError, match="'BAAI/bge-m3' is the name of a model on a hub; expected"):
+        SentenceEncoder("BAAI/bge-m3")
+
+
 # The layer
 
 

@@ -104,7 +104,7 @@ def _pair(items):
     return tuple(items)
 
 
-GLOBALS = {
+GLOBALS: dict[str, object] = {
     "collections.OrderedDict": dictionary,
     "_codecs.encode": _encode,
     "numpy.dtype": _dtype,

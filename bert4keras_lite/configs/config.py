@@ -209,18 +209,6 @@ class Config:
                 f"pad_token_id={self.pad_token_id}: expected an id of the vocabulary, at most "
                 f"{self.vocab_size - 1}, or -1 for no padding token."
             )
-        if self.first_position and (
-            self.position != "learned"
-            or self.hierarchical_position
-            or self.stacks != "one"
-            or not 0 < self.first_position < self.max_position
-            or self.pad_token_id < 0
-        ):
-            raise ValueError(
-                f"first_position={self.first_position} is for learned positions of one stack, "
-                "without hierarchical_position, and counts the tokens that are not padding; "
-                f"expected less than max_position={self.max_position}, and a pad_token_id."
-            )
         if self.with_lm and not self.lm_transform and self.token_size != self.hidden_size:
             raise ValueError(
                 f"embedding_size={self.embedding_size}: a language-model head without lm_transform "
@@ -238,27 +226,7 @@ class Config:
                 f"application={self.attend!r:.200} is for models of one stack; {self.family} is an "
                 "encoder-decoder. Generate with it directly, without application=."
             )
-        size = self.head_size if self.position == "relative" else self.key_size
-        if self.position in ("rotary", "relative") and size % 2:
-            raise ValueError(
-                f"position={self.position!r} needs pairs of entries; expected an even head size, "
-                f"got {size}. Correct hidden_size, num_attention_heads, attention_head_size or "
-                "attention_key_size."
-            )
-        values_have_positions = self.position == "relative" or (
-            self.position == "rotary" and self.rotate_values and self.attention != "gau"
-        )
-        if values_have_positions and self.key_size != self.head_size:
-            raise ValueError(
-                f"attention_key_size={self.key_size}: this model encodes positions in the values "
-                f"as well; expected the head size, {self.head_size}."
-            )
-        if self.position == "buckets" and self.relative_max_distance <= self.relative_buckets // 2:
-            raise ValueError(
-                f"relative_max_distance={self.relative_max_distance}: half of the buckets hold one "
-                f"distance each; expected more than {self.relative_buckets // 2}, half of "
-                "relative_buckets. Correct one of them."
-            )
+        _check_positions(self)
         if self.attention != "full" and (
             (self.attention == "nystrom" and self.attend != "all")
             or self.stacks != "one"
@@ -532,6 +500,43 @@ class Config:
 
 
 FIELDS = {field.name: field for field in fields(Config)}
+
+
+def _check_positions(c):
+    """Checks what a `Config` says about positions; raises `ValueError`."""
+    if c.first_position and (
+        c.position != "learned"
+        or c.hierarchical_position
+        or c.stacks != "one"
+        or not 0 < c.first_position < c.max_position
+        or c.pad_token_id < 0
+    ):
+        raise ValueError(
+            f"first_position={c.first_position} is for learned positions of one stack, "
+            "without hierarchical_position, and counts the tokens that are not padding; "
+            f"expected less than max_position={c.max_position}, and a pad_token_id."
+        )
+    size = c.head_size if c.position == "relative" else c.key_size
+    if c.position in ("rotary", "relative") and size % 2:
+        raise ValueError(
+            f"position={c.position!r} needs pairs of entries; expected an even head size, "
+            f"got {size}. Correct hidden_size, num_attention_heads, attention_head_size or "
+            "attention_key_size."
+        )
+    values_have_positions = c.position == "relative" or (
+        c.position == "rotary" and c.rotate_values and c.attention != "gau"
+    )
+    if values_have_positions and c.key_size != c.head_size:
+        raise ValueError(
+            f"attention_key_size={c.key_size}: this model encodes positions in the values "
+            f"as well; expected the head size, {c.head_size}."
+        )
+    if c.position == "buckets" and c.relative_max_distance <= c.relative_buckets // 2:
+        raise ValueError(
+            f"relative_max_distance={c.relative_max_distance}: half of the buckets hold one "
+            f"distance each; expected more than {c.relative_buckets // 2}, half of "
+            "relative_buckets. Correct one of them."
+        )
 
 
 def key_of(values, name):

@@ -14,7 +14,7 @@ from ..checkpoints.matching import MOST_BLOCKS
 from ..files import complete, write_text
 from ..parsing import expecting, nearest, read_bytes, read_json, shown
 from ..types import PathLike
-from .architectures import FAMILIES, MODEL_TYPES
+from .architectures import FAMILIES, HUGGING_FACE, MODEL_TYPES
 from .config import (
     FIELDS,
     FILE_PADDING,
@@ -50,9 +50,9 @@ ADAPTER = "adapter_config.json"  # of peft
 
 # model_type -> padding id, for families whose positions depend on it
 PADDING = {
-    row.hugging_face.model_type: row.fields["pad_token_id"]
-    for row in FAMILIES.values()
-    if row.hugging_face and row.fields.get("first_position")
+    names.model_type: FAMILIES[family].fields["pad_token_id"]
+    for family, names in HUGGING_FACE.items()
+    if FAMILIES[family].fields.get("first_position")
 }
 
 # what "gelu" may mean in a config without a model_type

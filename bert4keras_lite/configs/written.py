@@ -48,7 +48,7 @@ def config_json(config: Config, format: str) -> dict[str, Any]:
         if not config.fits_head_hf:
             raise ValueError(
                 f"hidden_act={shown(config.hidden_act)}: Hugging Face's {model_type} always "
-                "computes the language-model head with gelu. Use format='tf' or 'keras'."
+                "computes the language-model head with gelu. Use another format."
             )
         if config.first_position not in (0, config.pad_token_id + 1):
             raise ValueError(

@@ -19,6 +19,7 @@ from .classifiers import (
 )
 from .entities import EntityExtractor, extract_entities
 from .features import FeatureExtractor, extract_features
+from .information import InformationExtractor, extract_information
 from .masks import FillMask, fill_mask
 from .reranking import Ranked, Reranker, rerank
 from .sentences import SentenceEncoder
@@ -28,6 +29,7 @@ __all__ = [
     "EntityExtractor",
     "FeatureExtractor",
     "FillMask",
+    "InformationExtractor",
     "InvalidOutput",
     "InvalidRequest",
     "Ranked",
@@ -40,6 +42,7 @@ __all__ = [
     "classify",
     "extract_entities",
     "extract_features",
+    "extract_information",
     "fill_mask",
     "load_classifier",
     "load_tagger",

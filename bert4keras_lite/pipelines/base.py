@@ -86,7 +86,7 @@ class Pipeline:
 
     generates = False  # token by token
     takes_pairs = False  # of texts, as tuples
-    example = EXAMPLE  # a text that it takes, to compile its model
+    example: Any = EXAMPLE  # a text that it takes, to compile its model
 
     def __init__(
         self,
@@ -176,7 +176,8 @@ class Pipeline:
 
     def predicted(self, items: list) -> Any:
         """Returns for each item the model's output, as `answer` takes it."""
-        return self.outputs([item.ids for item in items], self.key(items[0]))
+        segments = [item.segments for item in items] if self.takes_pairs else None
+        return self.outputs([item.ids for item in items], self.key(items[0]), segments=segments)
 
     def outputs(
         self,

@@ -39,6 +39,7 @@ __all__ = [
     "Tagger",
     "TextClassifier",
     "classify",
+    "given_tokenizer",
     "load_classifier",
     "probabilities_of",
     "save_classifier",
@@ -106,7 +107,7 @@ def classify(
         tokenizer = tokenizer or own_tokenizer
     else:
         model, labels, problem_type = classifier_of(model, "text")
-    classifier = TextClassifier(model, labels, _given(tokenizer), problem_type)
+    classifier = TextClassifier(model, labels, given_tokenizer(tokenizer), problem_type)
     return classifier(texts, batch_size, top_k=top_k, maxlen=maxlen)
 
 
@@ -149,10 +150,10 @@ def tag(
         tokenizer = tokenizer or own_tokenizer
     else:
         model, labels, _ = classifier_of(model, "tokens")
-    return Tagger(model, labels, _given(tokenizer))(texts, batch_size)
+    return Tagger(model, labels, given_tokenizer(tokenizer))(texts, batch_size)
 
 
-def _given(tokenizer):
+def given_tokenizer(tokenizer):
     """Returns a tokenizer; raises `TypeError` if there is none."""
     if not isinstance(tokenizer, TokenizerBase):
         raise TypeError(
@@ -308,11 +309,6 @@ class TextClassifier(Pipeline):
         if not any(start < end for start, end in offsets):
             raise InvalidRequest("the text is empty; expected at least one token.")
         return Classified(text, self.checked_ids(ids), segments, top_k)
-
-    def predicted(self, items: list[Classified]) -> np.ndarray:
-        segments = [item.segments for item in items]
-        rows = [item.ids for item in items]
-        return self.outputs(rows, self.key(items[0]), segments=segments)
 
     def answer(self, item: Classified, output: np.ndarray) -> Any:
         if output.shape != (len(self.labels),):

@@ -10,7 +10,7 @@ from ..arguments import MOST, check_list, check_number
 from ..parsing import shown
 from ..tokenizers import TokenizerBase
 from .base import InvalidRequest, UnsupportedTask, finite
-from .classifiers import Classified, TextClassifier, load_classifier
+from .classifiers import Classified, TextClassifier, given_tokenizer, load_classifier
 from .taggers import classifier_of
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ MAXLEN = 512  # of the published rerankers in training
 
 
 class Ranked(NamedTuple):
-    """A passage: its place in the request, its logit (or probability), and itself."""
+    """A passage: its position in the request, its logit (or probability), and itself."""
 
-    index: int
+    position: int
     score: float
     passage: str
 
@@ -66,7 +66,7 @@ def rerank(
 
     Example:
         >>> rerank("bge-reranker-base", "熊猫吃什么", ["天气很好", "竹子"], top_k=1)
-        [Ranked(index=1, score=4.2, passage='竹子')]
+        [Ranked(position=1, score=4.2, passage='竹子')]
     """
     check_list("passages", passages)
     if top_k is not None:
@@ -76,7 +76,7 @@ def rerank(
         tokenizer = tokenizer or own_tokenizer
     else:
         model, labels, _ = classifier_of(model, "text")
-    reranker = Reranker(model, labels, tokenizer, maxlen, normalize)
+    reranker = Reranker(model, labels, given_tokenizer(tokenizer), maxlen, normalize)
     results = reranker([(query, passage) for passage in passages], batch_size)
     return ranked(results, passages, top_k)
 

@@ -9,13 +9,13 @@ import numpy as np
 from ..arguments import check_list, check_number
 from ..configs.published import warn
 from ..configs.sentences import POOLINGS, Dense, LayerNorm, Normalize, Pooling, read_sentence_files
-from ..hub import local_directory
+from ..hub import is_name, local_directory
 from ..layers import ACTIVATIONS, SentencePooling
 from ..models import build_transformer_model
 from ..parsing import listed, shown
 from ..tokenizers import load_tokenizer
 from ..types import PathLike
-from .base import InvalidRequest, Pipeline, encoder_of, finite, longest_of
+from .base import InvalidRequest, Pipeline, encoder_of, finite, longest_of, padding_of
 
 __all__ = ["SentenceEncoder"]
 
@@ -86,7 +86,8 @@ class SentenceEncoder(Pipeline):
 
     Args:
         directory: a directory of sentence-transformers, or of any encoder; or the name of a model
-            on a hub.
+            that is included in the toolkit. Names on a hub are errors, because not all files of
+            these directories are downloaded for them.
         pooling: `"cls"`, `"max"`, `"mean"`, `"mean_sqrt_len_tokens"`, `"weightedmean"`,
             `"lasttoken"`, or a list of them; None (default) for what the directory says.
         normalize: whether vectors have length 1; None (default) for what the directory says.
@@ -120,6 +121,11 @@ class SentenceEncoder(Pipeline):
     ) -> None:
         if truncate_dim is not None:
             check_number("truncate_dim", truncate_dim, 1, 1 << 20)
+        if is_name(directory):
+            raise ValueError(
+                f"directory: {shown(directory)} is the name of a model on a hub; expected a"
+                " directory. Download all files of the model, and pass their directory."
+            )
         directory = Path(local_directory(directory))
         files = read_sentence_files(directory)
         modules = _changed(files.modules, pooling, normalize)
@@ -137,7 +143,7 @@ class SentenceEncoder(Pipeline):
         limits = (longest_of(transformer), files.max_length or tokenizer.model_max_length)
         longest = min((limit for limit in limits if limit is not None), default=None)
         model = keras.Model([*encoder.inputs, pooled], vectors)
-        super().__init__(model, tokenizer, longest, transformer.config.filler)
+        super().__init__(model, tokenizer, longest, padding_of(transformer, tokenizer))
         self.transformer = transformer
         self.pooling, self._include_prompt = modules[0]
         self.prompts, self._default_prompt = dict(files.prompts), files.default_prompt

@@ -681,7 +681,7 @@ def classifier_cases(name, stem, config, heads=tuple(CLASSIFIERS), **fields):
 
 def transformers_classifier_cases():
     bert = {**HF, "model_type": "bert"}
-    tokens = {"kinds": ("tokens",)}
+    tokens, megatron = {"kinds": ("tokens",)}, {"model": "megatron_bert"}
     deberta = {"model": "deberta_v2", "compare": "visible", **tokens}
     bos = {**HF_EUROBERT, "classifier_pooling": "bos"}
     mean = {**HF_MODERNBERT, "classifier_pooling": "mean"}
@@ -691,7 +691,7 @@ def transformers_classifier_cases():
         *classifier_cases("bert", "Bert", bert),
         *classifier_cases("albert", "Albert", HF_ALBERT),
         *classifier_cases("electra", "Electra", HF_ELECTRA),
-        *classifier_cases("megatron_bert", "MegatronBert", HF_MEGATRON_BERT, model="megatron_bert"),
+        *classifier_cases("megatron_bert", "MegatronBert", HF_MEGATRON_BERT, **megatron),
         *classifier_cases("modernbert", "ModernBert", HF_MODERNBERT, **tokens),
         *classifier_cases("roformer", "RoFormer", HF_ROFORMER, ("text", "tokens", "spans")),
         *classifier_cases("ernie", "Ernie", HF_ERNIE),
