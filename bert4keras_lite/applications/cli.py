@@ -336,9 +336,9 @@ class Description:
         """
         family = ARCHITECTURES[self.family]["family"]
         kind = self.values.get("with_classifier", self.heads().get("with_classifier"))
-        found = classifier_fields(family, kind, self.values, self.where)
-        inferred = infer_from_weights(self.checkpoint, self.family, self.values | found)
-        return found | {name: inferred[name] for name in ("labels",) if name in inferred}
+        fields = classifier_fields(family, kind, self.values, self.where)
+        inferred = infer_from_weights(self.checkpoint, self.family, self.values | fields)
+        return fields | {name: inferred[name] for name in ("labels",) if name in inferred}
 
     def gaps(self):
         """Returns the paths of variables that some blocks have and others lack."""
