@@ -197,9 +197,9 @@ class InformationExtractor(Pipeline):
 
     def answer(self, item: Any, logits: np.ndarray) -> list[dict]:
         x = finite(logits[: len(item.ids)]).astype("float64")
-        probs = np.exp(-np.logaddexp(0, -x))
+        start_probs, end_probs = np.exp(-np.logaddexp(0, -x)).T
         answers = []
-        for first, last, probability in pointer_spans(*probs.T, self.threshold):
+        for first, last, probability in pointer_spans(start_probs, end_probs, self.threshold):
             start, end = item.offsets[first][0], item.offsets[last][1]
             in_prompt = item.segments[first] == 0
             same = item.segments[first] == item.segments[last]
