@@ -132,8 +132,8 @@ MUTANTS = (
     Mutant(
         "biases",
         "bert4keras_lite/layers/attention.py",
-        'dense(self, "value", memory_shape, values, use_bias=self.use_bias)',
-        'dense(self, "value", memory_shape, values, use_bias=False)',
+        "has_bias = self.use_bias and name not in self.without_bias",
+        'has_bias = self.use_bias and name != "value"',
     ),
     # Tiger: weight decay makes the weights larger
     Mutant(

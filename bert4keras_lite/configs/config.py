@@ -282,9 +282,8 @@ class Config:
     def head(self) -> Head | None:
         """What the classifier computes before its last layer; None if there is no classifier."""
         head = FAMILIES[self.family].heads.get(self.with_classifier)
-        pooling = {"cls": "first", "bos": "first"}.get(
-            self.classifier_pooling, self.classifier_pooling
-        )
+        pooling = self.classifier_pooling
+        pooling = "first" if pooling in ("cls", "bos") else pooling
         if head and pooling and head.position in ("first", "late"):
             return head._replace(position=pooling)
         return head
