@@ -267,6 +267,27 @@ def test_promised_names():
             assert public_names(module) <= names | promised["bert4keras_lite"]
 
 
+def test_promised_names_are_shown():
+    """In a document besides the list, or in an example."""
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*")]
+    shown = {
+        word
+        for path in files
+        if path.suffix in (".md", ".py") and path.name not in ("public-names.md", "CHANGELOG.md")
+        for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))
+    }
+    assert set().union(*promised_names().values()) - shown == set()
+
+
+def test_figures_of_the_design():
+    """`docs/figures.py` prints what the table in docs/design.md has, but for the public names."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("## Figures")[2]
+    labels = set(re.findall(r"^\| ([a-z].*?) \| .* \| .* \|$", text, re.MULTILINE))
+    figures = runpy.run_path(str(ROOT / "docs" / "figures.py"))["figures"]()
+    assert labels - {"public names"} == figures.keys()
+    assert all(re.search(r"\d", value) for value in figures.values())
+
+
 def functions_of(value):
     """A function; or the constructor and the public methods of a class, inherited ones as well."""
     if inspect.isfunction(value):

@@ -1,0 +1,94 @@
+"""Prints the figures of the code that `design.md` shows: `python docs/figures.py`.
+
+A line of code has a token that is neither a comment nor a docstring; lines of functions and classes
+are counted without docstrings.
+"""
+
+import ast
+import runpy
+import tokenize
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "bert4keras_lite"
+APPLICATIONS = PACKAGE / "applications"
+NO_CODE = {
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
+    tokenize.ENDMARKER,
+}
+OTHER_FOLDERS = "pretraining", "examples", "benchmarks"
+FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def python_files(folder):
+    """Returns the Python files below a folder, in order."""
+    return sorted(folder.rglob("*.py"))
+
+
+def docstring_lines(node):
+    """Returns the line numbers of the docstrings in a syntax tree."""
+    return {
+        line
+        for child in ast.walk(node)
+        if isinstance(child, ast.Module | ast.ClassDef | FUNCTIONS) and ast.get_docstring(child)
+        for line in range(child.body[0].lineno, child.body[0].end_lineno + 1)
+    }
+
+
+def code_lines(path):
+    """Returns the number of lines of a file that have code."""
+    with tokenize.open(path) as file:
+        lines = {
+            line
+            for token in tokenize.generate_tokens(file.readline)
+            if token.type not in NO_CODE
+            for line in range(token.start[0], token.end[0] + 1)
+        }
+    return len(lines - docstring_lines(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def sizes(kind):
+    """Returns `(lines, name)` of each function or class of the package, longest first."""
+    return sorted(
+        (
+            (node.end_lineno - node.lineno + 1 - len(docstring_lines(node)), node.name)
+            for path in python_files(PACKAGE)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, kind)
+        ),
+        reverse=True,
+    )
+
+
+def figures():
+    """Returns label -> value, as in `design.md`."""
+    rooms = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
+    classes, functions = sizes(ast.ClassDef), sizes(FUNCTIONS)
+    lines = {path: code_lines(path) for path in python_files(PACKAGE)}
+    longest = max(lines, key=lines.get)
+    used = sum(n for path, n in lines.items() if APPLICATIONS in path.parents)
+    others = [sum(map(code_lines, python_files(ROOT / name))) for name in OTHER_FOLDERS]
+    names = [room for room in rooms["ROOMS"] | rooms["GROUND"] if "/" not in room]
+    two = [
+        "`{}`, {:,}; next `{}`, {:,}".format(
+            *(value for n, name in pair[:2] for value in (name, n))
+        )
+        for pair in (classes, functions)
+    ]
+    return {
+        "rooms, without applications": f"{len(names)}",
+        "longest class": two[0],
+        "longest function": two[1],
+        "functions; lines of each, on average": (
+            f"{len(functions):,}; {sum(n for n, _ in functions) / len(functions):.1f}"
+        ),
+        "longest file": f"`{longest.name}`, {lines[longest]:,}",
+        "lines of code, without applications": f"{sum(lines.values()) - used:,}",
+        "lines of code, applications": f"{used:,}",
+        "; ".join(OTHER_FOLDERS): "; ".join(f"{n:,}" for n in others),
+    }
+
+
+if __name__ == "__main__":
+    for label, value in figures().items():
+        print(f"| {label} | {value} |")
