@@ -18,6 +18,7 @@ __all__ = [
     "CONFIG_ONLY",
     "COPIES",
     "GPT_KEYS",
+    "HEAD_NAMES",
     "NAMED_HF",
     "NAMED_HF_GPT",
     "OPTIONAL",
@@ -75,6 +76,7 @@ ROLES: dict[str, dict[str, list[tuple]]] = {
         "linear": [("kernel", ["/kernel"], SAME), ("bias", ["/bias"], SAME)],
         "matrix": [("kernel", [""], SAME)],
         "pair": [("kernel", ["/output_weights"], TRANSPOSE), ("bias", ["/output_bias"], SAME)],
+        "labels": [("kernel", ["output_weights"], TRANSPOSE), ("bias", ["output_bias"], SAME)],
         "token_bias": [("beta", ["/output_bias"], PER_TOKEN)],
     },
     "hf": {
@@ -90,6 +92,7 @@ ROLES: dict[str, dict[str, list[tuple]]] = {
         "linear": [("kernel", [".weight"], TRANSPOSE), ("bias", [".bias"], SAME)],
         "matrix": [("kernel", [".weight"], TRANSPOSE)],
         "pair": [("kernel", [".weight"], TRANSPOSE), ("bias", [".bias"], SAME)],
+        "labels": [("kernel", [".weight"], TRANSPOSE), ("bias", [".bias"], SAME)],
         "qkv": [(f"{name}/kernel", [".weight"], TRANSPOSE, (i, 3)) for i, name in enumerate(_QKV)],
         "gated": [
             (f"{name}/kernel", [".weight"], TRANSPOSE, (i, 2))
@@ -136,6 +139,14 @@ _BLOCKS = [
     ("norm", "block_{i}/ffn_out_norm", "bert/encoder/layer_{i}/output/LayerNorm", "bert.encoder.layer.{i}.output.LayerNorm"),
 ]  # fmt: skip
 
+# of Google's run_classifier.py and run_squad.py; taggers on its code have the names of the first
+_CLASSIFIERS = [
+    ("labels", "text_classifier", "", "classifier"),
+    ("labels", "tokens_classifier", "", "classifier"),
+    ("labels", "spans_classifier", "cls/squad/", "qa_outputs"),
+    ("labels", "choice_classifier", "", "classifier"),
+]
+
 _HEADS = [
     ("linear", "pooler", "bert/pooler/dense", "bert.pooler.dense"),
     ("pair", "nsp", "cls/seq_relationship", "cls.seq_relationship"),
@@ -143,6 +154,7 @@ _HEADS = [
     ("norm", "lm_norm", "cls/predictions/transform/LayerNorm", "cls.predictions.transform.LayerNorm"),
     ("token_bias", "lm_bias", "cls/predictions", "cls.predictions"),
     ("tokens_out", "lm_head", "cls/predictions/decoder", "cls.predictions.decoder"),
+    *_CLASSIFIERS,
 ]  # fmt: skip
 
 # shared with families named like it: what BERT alone has is added to its own table
@@ -161,7 +173,19 @@ def _renamed(rows, *replacements):
 
 
 WEIGHTS["nezha"] = _renamed(_BERT, ("bert.", "nezha."))
-WEIGHTS["roformer"] = WEIGHTS["roformer_v2"] = _renamed(_BERT, ("bert.", "roformer."))
+
+# RoFormer and ELECTRA: a dense layer of their own before the last one (its TensorFlow name is ours)
+_OF_TOKENS = [row for row in _CLASSIFIERS if row[1] in ("tokens_classifier", "spans_classifier")]
+_DENSE_CLASSIFIER = [
+    ("linear", "classifier_dense", "classifier/dense", "classifier.dense"),
+    ("labels", "text_classifier", "", "classifier.out_proj"),
+]
+
+WEIGHTS["roformer"] = WEIGHTS["roformer_v2"] = [
+    *(row for row in _renamed(_BERT, ("bert.", "roformer.")) if row not in _CLASSIFIERS),
+    *_OF_TOKENS,
+    *_DENSE_CLASSIFIER,
+]
 
 _ELECTRA_NAMES = (
     ("bert/", "electra/"),
@@ -172,6 +196,10 @@ WEIGHTS["electra"] = [
     *_renamed([*_EMBEDDINGS, *_BLOCKS], *_ELECTRA_NAMES),
     ("linear", "discriminator_dense", "discriminator_predictions/dense", "discriminator_predictions.dense"),
     ("linear", "discriminator_prediction", "discriminator_predictions/dense_1", "discriminator_predictions.dense_prediction"),
+    *_OF_TOKENS,
+    *_DENSE_CLASSIFIER,
+    ("linear", "choice_dense", "sequence_summary/summary", "sequence_summary.summary"),
+    ("labels", "choice_classifier", "", "classifier"),
 ]  # fmt: skip
 
 # Google's file holds both networks; the generator has its own embeddings or shares them.
@@ -248,6 +276,7 @@ WEIGHTS["modernbert"] = [
     ("scale", "lm_norm", None, "head.norm"),
     ("token_bias", "lm_bias", None, "decoder"),
     ("tokens_out", "lm_head", None, "decoder"),
+    *(("labels", layer_path, None, "classifier") for _, layer_path, *_ in _CLASSIFIERS),
 ]
 
 # normalizes the inputs of the branches; there are no TensorFlow checkpoints
@@ -267,6 +296,8 @@ _GPT_EMBEDDINGS = [
     ("table", "position_embedding", "gpt/embeddings/position_embeddings", "transformer.positions_embed"),
     ("tokens_out", "lm_head", "gpt/lm_head", "lm_head"),
 ]  # fmt: skip
+_GPT_CLASSIFIER = ("labels", "text_classifier", None, "score")
+_TOKENS_CLASSIFIER = ("labels", "tokens_classifier", None, "classifier")
 _GPT_BLOCKS = [
     *((role, layer_path, tf, None) for role, layer_path, tf, _ in _renamed(_BLOCKS, *_GPT_TF)),
     ("qkv_conv1d", "block_{i}/attention", None, "transformer.h.{i}.attn.c_attn"),
@@ -279,6 +310,7 @@ WEIGHTS["gpt"] = [
     *_GPT_BLOCKS,
     ("norm", "block_{i}/attention_out_norm", None, "transformer.h.{i}.ln_1"),
     ("norm", "block_{i}/ffn_out_norm", None, "transformer.h.{i}.ln_2"),
+    _GPT_CLASSIFIER,
 ]
 WEIGHTS["gpt2"] = [
     *_renamed(
@@ -290,6 +322,9 @@ WEIGHTS["gpt2"] = [
     ("norm", "block_{i}/attention_in_norm", "gpt/transformer/layer_{i}/attention/input/LayerNorm", "transformer.h.{i}.ln_1"),
     ("norm", "block_{i}/ffn_in_norm", "gpt/transformer/layer_{i}/input/LayerNorm", "transformer.h.{i}.ln_2"),
     ("norm", "final_norm", "gpt/output/LayerNorm", "transformer.ln_f"),
+    _GPT_CLASSIFIER,
+    _TOKENS_CLASSIFIER,
+    ("labels", "spans_classifier", None, "qa_outputs"),
 ]  # fmt: skip
 WEIGHTS["gpt2_ml"] = [
     ("tokens", "token_embedding", "newslm/embeddings/word_embed", None),
@@ -346,6 +381,7 @@ def _t5(norms, final_norms, inputs):
         *stack("encoder", "i", [attention, ffn]),
         *stack("decoder", "j", [attention, ("cross", "EncDecAttention"), ffn]),
         ("tokens_out", "lm_head", "decoder/logits", "lm_head"),
+        _TOKENS_CLASSIFIER,
     ]  # fmt: skip
 
 
@@ -381,6 +417,9 @@ TIED_HEADS = [
     r"lm_head/embeddings$",  # in Keras files
     r"((cls|generator)(/|_)predictions/decoder|(gpt|newslm)/lm_head|decoder/logits)/kernel$",
 ]
+
+# what heads are called, without the names of the layers that they share with the body (a pattern)
+HEAD_NAMES = r"cls|(classifier|sequence_summary)[./]|(qa_outputs|score)\.|output_(weights|bias)$"
 
 # Architectures of transformers that name their weights like BERT or GPT-2, except for a prefix or a
 # head, but compute something else: prefixes and classes, in lower case and without underscores.
@@ -444,6 +483,7 @@ CONFIG_KEYS = {
     "tie_weights": "tie_word_embeddings",
     "with_mlm": "with_lm",
     "final_activation": "with_lm",
+    "classifier_dropout_prob": "classifier_dropout",
 }
 
 # what UER's input embeddings are the sum of: tokens, positions, segments
@@ -551,7 +591,7 @@ T5_KEYS = {
     "relative_max_distance": "relative_attention_max_distance",
     "tie_word_embeddings": "tie_word_embeddings", "scale_decoder_outputs": "scale_decoder_outputs",
     "gated": "feed_forward_proj",
-    "hidden_act": "feed_forward_proj",
+    "hidden_act": "feed_forward_proj", "classifier_dropout": "classifier_dropout",
 }  # fmt: skip
 ACTIVATIONS_HF = {"gelu_erf": "gelu", "gelu_tanh": "gelu_new", "swish": "silu"}
 # names of activations that both transformers (or its GPT) and this toolkit have

@@ -36,7 +36,8 @@ def shapes_of(config):
     Returns:
         A dict path (as in `mappings.py`) -> shape.
     """
-    layers = _embeddings(config) | (_heads(config) if config.stacks != "encoder" else {})
+    layers = _embeddings(config) | _classifier(config)
+    layers |= _heads(config) if config.stacks != "encoder" else {}
     for stack, counter in _STACKS[config.stacks].items():
         layers |= _stack(config, stack, config.block_counts[counter])
     return {
@@ -126,6 +127,16 @@ def _feed_forward(c):
     if c.gated:
         layers["gate"] = _dense(c, c.hidden_size, c.intermediate_size)
     return layers | {"output": _dense(c, c.intermediate_size, c.hidden_size)}
+
+
+def _classifier(c):
+    if not (head := c.head):
+        return {}
+    layers = {head.dense: _dense(c, c.hidden_size, c.hidden_size)} if head.dense else {}
+    layers |= {head.norm: _norm(c, c.hidden_size)} if head.norm else {}
+    last = {"kernel": (c.hidden_size, c.num_labels)}
+    last |= {"bias": (c.num_labels,)} if head.use_bias else {}
+    return layers | {f"{c.with_classifier}_classifier": last}
 
 
 def _heads(c):

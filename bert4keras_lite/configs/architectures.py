@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..mappings import BERT_KEYS, GPT_KEYS, T5_KEYS
 
@@ -11,7 +12,9 @@ __all__ = [
     "FAMILIES",
     "FINGERPRINTS",
     "HUGGING_FACE",
+    "KINDS",
     "MODEL_TYPES",
+    "Head",
 ]
 
 
@@ -34,6 +37,34 @@ class HuggingFace:
     copies: dict = field(default_factory=dict)
 
 
+class Head(NamedTuple):
+    """What a classifier computes from the last hidden states, before its last dense layer.
+
+    Attributes:
+        position: of the hidden state: "first", "last" (of the tokens that are not padding), "mean"
+            (over them); None: each.
+        dense: name of a dense layer that is applied to it; None: there is none.
+        activation: of that layer; None: `hidden_act`.
+        norm: name of the normalization after that layer; None: there is none.
+        use_bias: whether the last dense layer has a bias.
+    """
+
+    position: str | None = None
+    dense: str | None = None
+    activation: str | None = None
+    norm: str | None = None
+    use_bias: bool = True
+
+
+# kind of a classifier -> how the names of transformers' classes end
+KINDS = {
+    "text": "ForSequenceClassification",
+    "tokens": "ForTokenClassification",
+    "spans": "ForQuestionAnswering",
+    "choice": "ForMultipleChoice",
+}
+
+
 @dataclass(frozen=True)
 class Family:
     """A family: what it computes, and how its files are recognized and written.
@@ -47,6 +78,7 @@ class Family:
         model_types: `model_type` of configs that may mean the family, the most likely first;
             default: that of `hugging_face`. Our own configs name the family.
         gelu: what published configs mean by "gelu", if transformers has not written them.
+        heads: kind of a classifier (a key of `KINDS`) -> its `Head`.
     """
 
     fields: dict = field(default_factory=dict)
@@ -54,6 +86,7 @@ class Family:
     hugging_face: HuggingFace | None = None
     model_types: Sequence = ()
     gelu: str = "gelu"
+    heads: dict = field(default_factory=dict)
 
 
 _PLAIN = {"norm": "plain_rms", "use_bias": False, "position": "rotary"}
@@ -101,6 +134,21 @@ _T5_1_1 = _T5 | {
     "tie_word_embeddings": False,
 }
 
+_EACH, _POOLED = Head(), Head("first", "pooler", "tanh")
+_BERT_HEADS = {"text": _POOLED, "tokens": _EACH, "spans": _EACH, "choice": _POOLED}
+# transformers' RoFormerForMultipleChoice reads the last column of a row, padding included
+_ROFORMER_HEADS = {"text": Head("first", "classifier_dense"), "tokens": _EACH, "spans": _EACH}
+_ELECTRA_HEADS = _BERT_HEADS | {
+    "text": Head("first", "classifier_dense", "gelu"),
+    "choice": Head("first", "choice_dense", "gelu"),
+}
+_MODERNBERT_HEADS = {
+    kind: Head(head.position, "lm_dense", None, "lm_norm") for kind, head in _BERT_HEADS.items()
+}
+_GPT_HEADS = {"text": Head("last", use_bias=False)}
+_GPT2_HEADS = _GPT_HEADS | {"tokens": _EACH, "spans": _EACH}
+_T5_HEADS = {"tokens": _EACH}  # of an encoder
+
 _ALBERT_NAMES = (r"albert\.|.*/inner_group_0/|.*albert_layer_groups", None)
 _BERT_NAMES = (r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])", None)
 _NO_POSITIONS = (r"bert/embeddings/word_embeddings", r".*(position_embeddings|/inner_group_0/)")
@@ -108,6 +156,7 @@ _GATED_NAMES = (r".*(block_000/layer_00.|block\.0\.layer\..)[./]DenseReluDense[.
 _MT5_NAMES = (r"encoder/block_000/layer_001/DenseReluDense/wi_1", r".*layer_norm/")
 
 _WITH_EMBEDDING_SIZE = BERT_KEYS | {"embedding_size": "embedding_size"}
+_CLASSIFIER_KEYS = {"classifier_dropout": "classifier_dropout"}
 _T5_CLASSES = ["T5EncoderModel", *["T5ForConditionalGeneration"] * 2]
 _MT5_CLASSES = ["MT5EncoderModel", *["MT5ForConditionalGeneration"] * 2]
 
@@ -116,8 +165,11 @@ FAMILIES = {
     "bert": Family(
         fingerprints=[_BERT_NAMES],
         hugging_face=HuggingFace(
-            "bert", ["BertModel", "BertForMaskedLM", "BertForPreTraining"], BERT_KEYS
+            "bert",
+            ["BertModel", "BertForMaskedLM", "BertForPreTraining"],
+            BERT_KEYS | _CLASSIFIER_KEYS,
         ),
+        heads=_BERT_HEADS,
     ),
     "roberta": Family({"family": "bert"}),
     "albert": Family(
@@ -126,15 +178,17 @@ FAMILIES = {
         hugging_face=HuggingFace(
             "albert",
             ["AlbertModel", "AlbertForMaskedLM", "AlbertForPreTraining"],
-            _WITH_EMBEDDING_SIZE,
+            _WITH_EMBEDDING_SIZE | {"classifier_dropout": "classifier_dropout_prob"},
         ),
         gelu="gelu_tanh",
+        heads=_BERT_HEADS,
     ),
     "albert_unshared": Family(
         {"hidden_act": "gelu_tanh"},
         fingerprints=[_ALBERT_NAMES, _BERT_NAMES],
         model_types=["albert"],
         gelu="gelu_tanh",
+        heads=_BERT_HEADS,
     ),
     "nezha": Family(
         {"position": "relative"},
@@ -142,8 +196,9 @@ FAMILIES = {
         hugging_face=HuggingFace(
             "nezha",
             ["NezhaModel", "NezhaForMaskedLM", "NezhaForPreTraining"],
-            BERT_KEYS | {"relative_max_distance": "max_relative_position"},
+            BERT_KEYS | _CLASSIFIER_KEYS | {"relative_max_distance": "max_relative_position"},
         ),
+        heads=_BERT_HEADS,
     ),
     "roformer": Family(
         {"position": "rotary"},
@@ -153,6 +208,7 @@ FAMILIES = {
             ["RoFormerModel", *["RoFormerForMaskedLM"] * 2],
             _WITH_EMBEDDING_SIZE | {"rotate_values": "rotary_value"},
         ),
+        heads=_ROFORMER_HEADS,
     ),
     "roformer_v2": Family(
         _PLAIN | {"hidden_act": "relu", "lm_transform": False, "lm_bias": False},
@@ -164,6 +220,7 @@ FAMILIES = {
             ),
         ],
         model_types=["roformer"],
+        heads=_ROFORMER_HEADS,
     ),
     "gau_alpha": Family(
         _PLAIN
@@ -176,6 +233,7 @@ FAMILIES = {
             "lm_bias": False,
         },
         fingerprints=[(r"GAU_alpha/", None)],
+        heads=_BERT_HEADS,
     ),
     "modernbert": Family(
         {
@@ -202,7 +260,9 @@ FAMILIES = {
                 "norm_epsilon": "norm_eps",
                 "attention_dropout_rate": "attention_dropout",
                 "rotary_base": "global_rope_theta",
-            },
+                "classifier_pooling": "classifier_pooling",
+            }
+            | _CLASSIFIER_KEYS,
             constants={"global_attn_every_n_layers": 1},
             copies={
                 "embedding_dropout": "mlp_dropout",
@@ -210,6 +270,7 @@ FAMILIES = {
                 "classifier_activation": "hidden_activation",
             },
         ),
+        heads=_MODERNBERT_HEADS,
     ),
     "megatron_bert": Family(
         {"norm_at": "pre", "embedding_norm": False, "final_norm": True},
@@ -219,12 +280,16 @@ FAMILIES = {
             ["MegatronBertModel", "MegatronBertForMaskedLM", "MegatronBertForPreTraining"],
             BERT_KEYS,
         ),
+        heads=_BERT_HEADS,
     ),
     "electra": Family(
         fingerprints=[(r"electra[./]|discriminator_predictions", None)],
         hugging_face=HuggingFace(
-            "electra", [*["ElectraModel"] * 2, "ElectraForPreTraining"], _WITH_EMBEDDING_SIZE
+            "electra",
+            [*["ElectraModel"] * 2, "ElectraForPreTraining"],
+            _WITH_EMBEDDING_SIZE | _CLASSIFIER_KEYS,
         ),
+        heads=_ELECTRA_HEADS,
     ),
     "electra_generator": Family(
         fingerprints=[
@@ -244,6 +309,7 @@ FAMILIES = {
             copies={"embd_pdrop": "resid_pdrop"},
         ),
         gelu="gelu_tanh",
+        heads=_GPT_HEADS,
     ),
     "gpt2": Family(
         _GPT2,
@@ -258,6 +324,7 @@ FAMILIES = {
             copies={"embd_pdrop": "resid_pdrop"},
         ),
         gelu="gelu_tanh",
+        heads=_GPT2_HEADS,
     ),
     "gpt2_ml": Family(_GPT2_ML, fingerprints=[(r"newslm/", None)]),
     "t5.1.0": Family(
@@ -265,6 +332,7 @@ FAMILIES = {
         fingerprints=[(r".*(block_000/layer_000|block\.0\.layer\.0)[./]SelfAttention", None)],
         hugging_face=HuggingFace("t5", _T5_CLASSES, T5_KEYS),
         model_types=["t5", "mt5"],
+        heads=_T5_HEADS,
     ),
     "t5.1.1": Family(
         _T5_1_1,
@@ -272,6 +340,7 @@ FAMILIES = {
         hugging_face=HuggingFace("t5", _T5_CLASSES, T5_KEYS),
         model_types=["t5", "mt5"],
         gelu="gelu_tanh",
+        heads=_T5_HEADS,
     ),
     "mt5.1.1": Family(
         _T5_1_1,
@@ -279,6 +348,7 @@ FAMILIES = {
         hugging_face=HuggingFace("mt5", _MT5_CLASSES, T5_KEYS),
         model_types=["mt5", "t5"],
         gelu="gelu_tanh",
+        heads=_T5_HEADS,
     ),
     "t5_pegasus": Family(
         _T5_1_1

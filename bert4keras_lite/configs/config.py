@@ -10,10 +10,11 @@ import numpy as np
 from .. import mappings
 from ..checkpoints.matching import MOST_BLOCKS
 from ..parsing import shown
-from .architectures import ARCHITECTURES, HUGGING_FACE
+from .architectures import ARCHITECTURES, FAMILIES, HUGGING_FACE, KINDS, Head
 
 __all__ = [
     "FIELDS",
+    "FILE_PADDING",
     "OF_TRAINING",
     "OF_USE",
     "SOURCE_KEYS",
@@ -32,6 +33,10 @@ UNKNOWN_KEYS = "keys that are not understood"
 
 SOURCE_KEYS = "keys of the values"  # field -> (its key in the file, value)
 
+FILE_PADDING = "pad_token_id of the file"
+
+MOST_LABELS = 1 << 20  # of a classifier
+
 # fields of `Config` whose values are names
 CHOICES = {
     "family": tuple(mappings.WEIGHTS),
@@ -42,6 +47,14 @@ CHOICES = {
     "attention": ("full", "nystrom", "gau"),
     "attend": ("all", "lm", "unilm"),
     "scale_decoder_outputs": (False, True, "tied"),
+    "with_classifier": (False, *KINDS),
+    "classifier_pooling": (None, "cls", "mean"),
+    "problem_type": (
+        None,
+        "single_label_classification",
+        "multi_label_classification",
+        "regression",
+    ),
 }
 
 # what an application makes of attention, in words
@@ -67,6 +80,8 @@ _RANGES = {
     "pad_token_id": (-1, 2**31 - 1),
     "dropout_rate": (0, 1),
     "attention_dropout_rate": (0, 1),
+    "classifier_dropout": (0, 1),
+    "filler_id": (-1, 2**31 - 1),
     "hierarchical_position": (0, 0.999),
     "rotary_base": (1, 1e30),
     "relative_max_distance": (1, 65_536),
@@ -141,6 +156,13 @@ class Config:
     tie_word_embeddings: bool = True  # the logits are computed with the token table
     # multiply by hidden_size ** -0.5; "tied": only before a tied head
     scale_decoder_outputs: bool | str = False
+    # classifier
+    with_classifier: bool | str = False  # False, or its kind: a key of KINDS
+    labels: tuple[str, ...] | None = None  # of a classifier of texts or tokens
+    problem_type: str | None = None  # None: one label of several
+    classifier_pooling: str | None = None  # "cls", "mean"; None: that of the family
+    classifier_dropout: float | None = None  # dropout_rate
+    filler_id: int | None = None  # pads rows, for a classifier of the last token; -1: none does
 
     def __post_init__(self):
         for field in fields(self):
@@ -148,6 +170,8 @@ class Config:
             check_field(field, value, field.name)
             if isinstance(value, np.generic):
                 object.__setattr__(self, field.name, value.item())
+        if self.labels is not None:
+            object.__setattr__(self, "labels", tuple(self.labels))
         if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads="
@@ -207,6 +231,48 @@ class Config:
                 f"attention={self.attention!r} is for {models} with absolute or rotary positions "
                 "and without residual attention scores. Use attention='full' for this model."
             )
+        self._check_classifier()
+
+    def _check_classifier(self):
+        """Checks the classifier of the config; raises `ValueError`."""
+        kind, heads = self.with_classifier, FAMILIES[self.family].heads
+        if not kind:
+            return
+        if kind not in heads:
+            raise ValueError(
+                f"with_classifier={kind!r}: {self.family} has no classifier of this kind, only "
+                f"{' or '.join(map(repr, heads)) or 'False'}. Build the model without it, and add "
+                "a layer."
+            )
+        if self.stacks in ("both", "decoder"):
+            raise ValueError(
+                f"with_classifier={kind!r} is for an encoder alone, got stacks={self.stacks!r}. "
+                f"Pass model='{self.family}_encoder'."
+            )
+        if kind in ("text", "tokens") and not self.labels:
+            raise ValueError(
+                f"with_classifier={kind!r}: the labels are unknown; expected their names. Pass "
+                "them as labels=."
+            )
+        if heads[kind].position == "last" and self.filler_id is None:
+            raise ValueError(
+                f"with_classifier={kind!r} of {self.family} reads the last token of each row, so "
+                "it must know which id is padding. Pass it as filler_id=, or -1 if rows are never "
+                "padded."
+            )
+
+    @property
+    def head(self) -> Head | None:
+        """What the classifier computes before its last layer; None if there is no classifier."""
+        head = FAMILIES[self.family].heads.get(self.with_classifier)
+        if head and head.position == "first" and self.classifier_pooling == "mean":
+            return head._replace(position="mean")
+        return head
+
+    @property
+    def num_labels(self) -> int:
+        """Number of outputs of the classifier."""
+        return {"spans": 2, "choice": 1}.get(self.with_classifier) or len(self.labels or ())
 
     @property
     def head_size(self) -> int:
@@ -226,6 +292,8 @@ class Config:
     @property
     def filler(self) -> int | None:
         """The id that pads rows on the right; None if other tokens would attend to any id."""
+        if self.head and self.head.position == "last":
+            return None if self.filler_id == -1 else self.filler_id
         if self.pad_token_id < 0 and self.attend != "lm":
             return None
         return max(self.pad_token_id, 0)
@@ -312,7 +380,8 @@ class Config:
                     " wrong."
                 )
         pooler, head = values.get("pooler_activation"), values.get("classifier_activation")
-        has_tanh = self.with_pool is True or (self.with_nsp and not self.with_pool)
+        pools = self.with_nsp or (self.head and self.head.dense == "pooler")
+        has_tanh = self.with_pool is True or (pools and not self.with_pool)
         if has_tanh and pooler not in (None, "tanh"):
             raise ValueError(
                 f"{where}: pooler_activation is {shown(pooler)}; expected 'tanh', the default of "
@@ -320,12 +389,13 @@ class Config:
                 "wrong."
             )
         is_same = head in (self.hidden_act, mappings.ACTIVATIONS_HF.get(self.hidden_act))
-        if self.family == "modernbert" and self.with_lm and head and not is_same:
+        has_head = self.with_lm or self.with_classifier
+        if self.family == "modernbert" and has_head and head and not is_same:
             raise ValueError(
                 f"{where}: classifier_activation is {shown(head)} (a missing one means gelu), and"
                 f" {key_of(values, 'hidden_act')} is {shown(self.hidden_act)}; expected the same,"
-                " as the language-model head has no activation of its own. Build it without"
-                " with_lm."
+                " as the head has no activation of its own. Build it without with_lm and"
+                " with_classifier."
             )
 
     def to_json(self, format: str) -> dict[str, Any]:
@@ -382,7 +452,8 @@ class Config:
             values |= hugging_face.constants
         values |= {keys[name]: shape[name] for name in shape if name in keys}
         if format == "tf":
-            return values | {name: shape[name] for name in changed if name not in keys}
+            values |= {name: shape[name] for name in changed if name not in keys}
+            return values | self._classifier_json(keys)
         if "d_ff" in values:
             values |= {
                 "d_kv": self.head_size,
@@ -404,7 +475,27 @@ class Config:
             values["embedding_size"] = self.token_size
         if self.pad_token_id >= 0:
             values["pad_token_id"] = self.pad_token_id
+        values |= self._classifier_json(keys)
         return {key: value for key, value in values.items() if value is not None}
+
+    def _classifier_json(self, keys):
+        """Returns the keys of the classifier in a published config; `keys`: field -> key."""
+        if not self.with_classifier:
+            return {}
+        row = HUGGING_FACE.get(self.family)
+        stem = row.classes[0].removesuffix("Model").removesuffix("Encoder") if row else ""
+        values: dict[str, Any] = {"architectures": [stem + KINDS[self.with_classifier]]}
+        if self.labels:
+            values["id2label"] = {str(i): label for i, label in enumerate(self.labels)}
+            values["label2id"] = {label: i for i, label in enumerate(self.labels)}
+        if self.problem_type:
+            values["problem_type"] = self.problem_type
+        for name in ("classifier_dropout", "classifier_pooling"):
+            if name in keys and getattr(self, name) is not None:
+                values[keys[name]] = getattr(self, name)
+        if self.filler_id not in (None, -1):
+            values["pad_token_id"] = self.filler_id  # transformers needs it for batches
+        return values
 
     def _activation_hf(self, model_type):
         """Returns Hugging Face's name of the activation, for a config of this `model_type`."""
@@ -475,6 +566,10 @@ def expected_value(field, value):
         return None if is_one_of(value, CHOICES[name]) else expected
     if (type(None) in types and value is None) or (bool in types and isinstance(value, bool)):
         return None
+    if name == "labels":
+        is_list = isinstance(value, list | tuple) and 0 < len(value) <= MOST_LABELS
+        named = is_list and all(isinstance(label, str) for label in value)
+        return None if named else "a list of names"
     for dtype, noun, least, most in (
         (int, "an integer", 1, 2**31 - 1),
         (float, "a number", 0, 1e30),
@@ -513,7 +608,8 @@ def unsupported_value(value, only):
 OF_USE = {
     "family", "attend", "custom_position_ids", "sequence_length", "stacks", "attention",
     "num_landmarks", "with_pool", "with_nsp", "with_lm", "with_discriminator", "pad_token_id",
-    "shared_segment_embeddings",
+    "shared_segment_embeddings", "with_classifier", "labels", "problem_type", "classifier_pooling",
+    "classifier_dropout", "filler_id",
 }  # fmt: skip
 
 # fields that do not change predictions

@@ -16,6 +16,7 @@ from ..types import PathLike
 from .architectures import MODEL_TYPES
 from .config import (
     FIELDS,
+    FILE_PADDING,
     OF_TRAINING,
     OF_USE,
     SOURCE_KEYS,
@@ -86,6 +87,7 @@ _OF_MODEL = (
     "mask",
     "pooler_activation",
     "classifier_activation",
+    "id2label",
 )
 
 # key that only one family has -> its value, the family, and the model_type with which it is valid
@@ -150,6 +152,8 @@ def translate(raw, where="the config"):
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     values |= {key: raw[key] for key in _OF_MODEL if raw.get(key)}
+    if not expected_number(raw.get("pad_token_id"), 0, 2**31 - 1):
+        values[FILE_PADDING] = raw["pad_token_id"]
     if raw.get("model_type") == "modernbert" and raw.get("hidden_activation"):
         values.setdefault("classifier_activation", "gelu")  # the default of transformers
     if raw.get("model_type") in ("t5", "mt5"):

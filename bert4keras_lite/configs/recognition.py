@@ -109,7 +109,7 @@ def families_of(names):
     plain = [n for n in names if not any(re.match(p, n) for p in mappings.SKIPPABLE)]
     for (pattern, absent), families in FINGERPRINTS.items():
         if any(re.match(pattern, n) for n in plain):
-            body = [n for n in plain if not n.startswith("cls")]
+            body = [n for n in plain if not re.match(mappings.HEAD_NAMES, n)]
             if absent is None or not any(re.match(absent, n) for n in body):
                 return families
     return []
@@ -191,6 +191,9 @@ def infer_from_weights(checkpoint, family, values):
     for end, axis, name in _MEASURES:
         if (length := size(end, axis)) is not None:
             inferred[name] = length
+    kind = values.get("with_classifier")
+    if kind in ("text", "tokens") and (count := size(f"{kind}_classifier/kernel", 1)):
+        inferred["labels"] = tuple(f"LABEL_{i}" for i in range(count))
     if row.get("position", "learned") == "learned" and "segment_vocab_size" not in inferred:
         inferred["segment_vocab_size"] = 0
     if inferred.get("embedding_size") == inferred.get("hidden_size"):
