@@ -24,6 +24,7 @@ from . import mappings, weights_io
 from .arguments import check_flags, check_options, checks_flags, expected_number
 from .checkpoints.matching import MatchOptions, check_rows
 from .configs import APPLICATIONS, ARCHITECTURES, Config
+from .configs.classifiers import classifier_fields
 from .configs.config import SOURCE_KEYS, key_of, to_field_names
 from .configs.published import (
     check_adapter,
@@ -61,6 +62,7 @@ from .layers import (
 from .layers.base import WeightInitializer, activation_name, deferred_initialization, get_activation
 from .layers.blocks import ATTENTIONS, NORMS
 from .layers.cache import Cache
+from .layers.pooling import TokenPooling
 from .parsing import shown
 from .types import PathLike, Shape, Tensor
 
@@ -245,14 +247,16 @@ class Transformer:
         self.layer_arguments.setdefault(name, arguments)
         return layer
 
-    def dense(self, name: str, units: int, activation: Any = None) -> keras.layers.Dense:
-        """Returns a dense layer, with a bias if `config.use_bias`."""
+    def dense(
+        self, name: str, units: int, activation: Any = None, use_bias: bool | None = None
+    ) -> keras.layers.Dense:
+        """Returns a dense layer, with a bias if `use_bias` (default: that of the config)."""
         return self.layer(
             keras.layers.Dense,
             name,
             units=units,
             activation=get_activation(activation),
-            use_bias=self.config.use_bias,
+            use_bias=self.config.use_bias if use_bias is None else use_bias,
             kernel_initializer=self.initializer,
         )
 
@@ -480,7 +484,8 @@ class Transformer:
             A list, which is empty if the last hidden states are the output. `with_pool`: `(batch,
             hidden_size)`; `with_nsp`, instead of it: `(batch, 2)`, entry 0 for "the second text
             follows the first"; `with_discriminator`: `(batch, length, 1)`, for "the token was
-            replaced"; `with_lm`: `(batch, length, vocab_size)`.
+            replaced"; `with_classifier`: logits, see `classifier_outputs`; `with_lm`: `(batch,
+            length, vocab_size)`.
         """
         c = self.config
         outputs = []
@@ -494,11 +499,38 @@ class Transformer:
             y = self.dense("discriminator_dense", c.hidden_size, c.hidden_act)(x)
             y = self.dense("discriminator_prediction", 1)(y)
             outputs.append(self.probabilities("discriminator", c.with_discriminator, y, "sigmoid"))
+        outputs += self.classifier_outputs(x)
         if c.with_lm:
             outputs.append(self.probabilities("lm", c.with_lm, self.token_logits(x)))
         return outputs
 
     heads = output_heads  # its name in version 0.1
+
+    def classifier_outputs(self, x: Tensor) -> list[Tensor]:
+        """Computes the logits of the classifier, in float32.
+
+        Args:
+            x: hidden states `(batch, length, hidden_size)`.
+
+        Returns:
+            A list, empty without a classifier. `with_classifier="text"`: `(batch, labels)`;
+            `"tokens"`: `(batch, length, labels)`; `"spans"`: `(batch, length, 2)`, for "a span
+            begins, ends with this token"; `"choice"`: `(batch, 1)`, one row for each choice.
+        """
+        c, head = self.config, self.config.head
+        if head is None:
+            return []
+        if head.position:
+            padding = c.filler_id if head.position == "last" else c.pad_token_id
+            pool = {"position": head.position, "pad_token_id": padding}
+            x = self.layer(TokenPooling, "token_pooling", **pool)(x, self.ids["token_ids"])
+        if head.dense:
+            x = self.dense(head.dense, c.hidden_size, head.activation or c.hidden_act)(x)
+        x = self.normalize(head.norm, x) if head.norm else x
+        rate = c.dropout_rate if c.classifier_dropout is None else c.classifier_dropout
+        x = self.layer(Dropout, "classifier_dropout", rate=rate)(x)
+        last = self.dense(f"{c.with_classifier}_classifier", c.num_labels, None, head.use_bias)
+        return [self.probabilities("classifier", "linear", last(x))]
 
     def token_logits(self, x: Tensor) -> Tensor:
         """Computes the logits of the language-model head.
@@ -554,6 +586,7 @@ class Transformer:
         compound_tokens: Sequence[Sequence[int]] | None = None,
         autoresize_weights: bool = False,
         ignore_invalid_weights: bool = False,
+        new_classifier: bool = False,
     ) -> set[str]:
         """Loads weights by name: all of them, or none unless `ignore_invalid_weights` is True.
 
@@ -564,6 +597,9 @@ class Transformer:
                 (https://kexue.fm/archives/8444); default False.
             ignore_invalid_weights: whether to initialize at random, with a warning, weights that
                 are missing or have another shape; default False.
+            new_classifier: whether to start the last layer of the classifier at random, whatever
+                classifier the file has, and the layers before it if the file lacks them; default
+                False.
 
         Returns:
             A set of paths: of the loaded variables, and of those that such a file does not hold.
@@ -572,7 +608,11 @@ class Transformer:
             CheckpointError: see `checkpoints.matching.match`.
         """
         options = MatchOptions(
-            keep_tokens, compound_tokens, autoresize_weights, ignore_invalid_weights
+            keep_tokens,
+            compound_tokens,
+            autoresize_weights,
+            ignore_invalid_weights,
+            new_classifier,
         )
         return weights_io.load(self, checkpoint, options)
 
@@ -648,11 +688,9 @@ class EncoderDecoder(Transformer):
         if token_ids is not None:
             memory_bias = self.attention_bias(token_ids, stack="encoder_")
             memory = self.memory = self.encode_source(token_ids, memory_bias)
-        return (
-            [memory]
-            if decoder_token_ids is None
-            else self.decode(decoder_token_ids, memory, memory_bias)
-        )
+        if decoder_token_ids is None:
+            return self.classifier_outputs(memory) or [memory]
+        return self.decode(decoder_token_ids, memory, memory_bias)
 
     draw = build_graph  # type: ignore[assignment]  # its name in version 0.1
 
@@ -805,7 +843,12 @@ def build_transformer_model(
             - `keep_tokens`: ids of the vocabulary rows to keep, in their new order; the padding id
               that is masked moves with its row, unless `pad_token_id` is given;
             - `compound_tokens`: for each row to append, the ids whose rows are averaged;
-            - `autoresize_weights`, `ignore_invalid_weights`: see `Transformer.load_checkpoint`.
+            - `autoresize_weights`, `ignore_invalid_weights`, `new_classifier`: see
+              `Transformer.load_checkpoint`.
+
+            `with_classifier=True` builds the classifier that the config names, and
+            `with_classifier="text"` (or `"tokens"`, `"spans"`, `"choice"`) one of that kind; it
+            takes the place of the language-model head.
 
     Returns:
         A `keras.Model`. The inputs of BERT are `token_ids` and `segment_ids`, integers `(batch,
@@ -946,7 +989,10 @@ def _make_config(files, family, application, options, source_keys):
     ignored_keys = check_unknown_keys(files.values, files.where, files.named, all_known)
     values = {name: value for name, value in files.values.items() if name not in given}
     values, ambiguities = resolve_ambiguities(family.name, values, files.checkpoint)
+    values |= _classifier_values(files, family, values, given)
     inferred = infer_from_weights(files.named, family.name, values) if files.named else {}
+    if options.get("new_classifier"):
+        inferred.pop("labels", None)
     check_not_roberta(values | inferred, files.where)
     values = family.row | inferred | values | given
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
@@ -969,6 +1015,28 @@ def _make_config(files, family, application, options, source_keys):
     check_adapter(files.config_path)
     warn(warnings_on_padding, files.where)
     return config, values, [*ignored_keys, *ambiguities]
+
+
+def _classifier_values(files, family, values, given):
+    """Returns the fields of `Config` for the classifier.
+
+    Args:
+        files: `_Files`.
+        family: a `_Family`.
+        values: of the config.
+        given: options that are not None; `with_classifier` is removed from it.
+    """
+    asked = given.pop("with_classifier", values.get("with_classifier"))
+    of_file = {k: v for k, v in values.items() if k != "id2label" or "labels" not in given}
+    is_new = bool(given.get("new_classifier"))
+    fields = classifier_fields(family.row["family"], asked, of_file, files.where, is_new)
+    of_row = {k: family.row[k] for k in ("with_classifier", "labels") if family.row.get(k)}
+    if is_new and not (of_row | fields).get("with_classifier"):
+        raise ValueError(
+            "new_classifier=True: the model has no classifier. Pass its kind, with_classifier="
+            "'text', 'tokens', 'spans' or 'choice'."
+        )
+    return of_row | fields
 
 
 def _check_activations(config, values, where):

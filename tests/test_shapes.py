@@ -28,6 +28,12 @@ OPTIONS = [
     {"model": "modernbert", "with_lm": True},
     {"model": "t5.1.1", "num_decoder_layers": 1, "relative_buckets": 8},
     {"model": "gau_alpha", "use_bias": True},
+    {"with_classifier": "text", "labels": ["a"]},
+    {"with_classifier": "choice", "with_pool": True, "with_lm": True},
+    {"model": "modernbert", "with_classifier": "spans"},
+    {"model": "electra", "with_classifier": "choice"},
+    {"model": "gpt2", "with_classifier": "text", "labels": ["a", "b"], "filler_id": 0},
+    {"model": "t5.1.1_encoder", "with_classifier": "tokens", "labels": ["a", "b"]},
 ]
 
 
