@@ -47,8 +47,12 @@ CHANGES = {
 
 
 # prefix of the names in a file saved by a wrapper of the model: PyTorch's DataParallel and
-# torch.compile, Lightning, TensorFlow Hub
-WRAPPERS = r"^(((module|_orig_mod|model)\.)+|module/)"
+# torch.compile, Lightning, TensorFlow Hub, transformers' class around the encoder of a T5
+WRAPPERS = (
+    r"^(((module|_orig_mod|model)\.)*transformer\."
+    r"(?=(shared|encoder\.(embed_tokens|block|final_layer_norm))\.)"
+    r"|((module|_orig_mod|model)\.)+|module/)"
+)
 
 
 # endings of names next to a quantized weight: bitsandbytes' 4 and 8 bits, fp8, GPTQ and AWQ

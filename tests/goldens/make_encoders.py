@@ -128,7 +128,7 @@ LARGE, SMALL, LONG, MIDDLE = "4x13", "2x7", "1x80", "2x21"
 
 def output_names(options):
     """What a model gives, in bert4keras' order: any head takes the sequence's place."""
-    heads = ("with_pool", "with_nsp", "with_mlm", "with_discriminator")
+    heads = ("with_pool", "with_nsp", "with_classifier", "with_mlm", "with_discriminator")
     names = [head.removeprefix("with_") for head in heads if options.get(head)]
     if "nsp" in names and "pool" in names:
         names.remove("pool")
@@ -569,6 +569,58 @@ def hf_case(name, class_name, config, options=None, **fields):
     return case(name, fields.pop("model", config["model_type"]), config, options, **fields)
 
 
+CLASSIFIERS = {
+    "text": "ForSequenceClassification",
+    "tokens": "ForTokenClassification",
+    "spans": "ForQuestionAnswering",
+    "choice": "ForMultipleChoice",
+}
+NAMES = ["差评", "中评", "好评"]
+LABELS = {
+    "id2label": {str(i): name for i, name in enumerate(NAMES)},
+    "label2id": {name: i for i, name in enumerate(NAMES)},
+}
+
+
+def classifier_case(name, stem, config, kind, **fields):
+    """A case of a fine-tuned class: its kind is in `architectures`."""
+    class_name = stem + CLASSIFIERS[kind]
+    labels = LABELS if kind in ("text", "tokens") else {}
+    config = {**config, **labels, "architectures": [class_name]}
+    name = f"classifier_{name}_{kind}"
+    return hf_case(name, class_name, config, {"with_classifier": True}, **fields)
+
+
+def classifier_cases(name, stem, config, heads=tuple(CLASSIFIERS), **fields):
+    return [classifier_case(name, stem, config, head, **fields) for head in heads]
+
+
+def transformers_classifier_cases():
+    bert = {**HF, "model_type": "bert"}
+    tokens = {"kinds": ("tokens",)}
+    mean = {**HF_MODERNBERT, "classifier_pooling": "mean"}
+    two = {**bert, "architectures": ["BertForSequenceClassification"]}
+    return [
+        *classifier_cases("bert", "Bert", bert),
+        *classifier_cases("albert", "Albert", HF_ALBERT),
+        *classifier_cases("electra", "Electra", HF_ELECTRA),
+        *classifier_cases("megatron_bert", "MegatronBert", HF_MEGATRON_BERT, model="megatron_bert"),
+        *classifier_cases("modernbert", "ModernBert", HF_MODERNBERT, **tokens),
+        *classifier_cases("roformer", "RoFormer", HF_ROFORMER, ("text", "tokens", "spans")),
+        classifier_case("roformer_relu", "RoFormer", {**HF_ROFORMER, "hidden_act": "relu"}, "text"),
+        classifier_case("electra_relu", "Electra", {**HF_ELECTRA, "hidden_act": "relu"}, "text"),
+        classifier_case("modernbert_mean", "ModernBert", mean, "text", **tokens),
+        hf_case(
+            "classifier_bert_two_labels",
+            "BertForSequenceClassification",
+            two,
+            {"with_classifier": True},
+            sizes=[SMALL],
+            notes="transformers writes neither id2label nor label2id for two labels",
+        ),
+    ]
+
+
 def transformers_cases():
     relu = {**HF_ALBERT, "hidden_act": "relu"}
     equal = {**HF_ALBERT, "embedding_size": 32}
@@ -580,6 +632,7 @@ def transformers_cases():
     rotary = {**HF_ROFORMER, "embedding_size": 16, "rotary_value": True}
     generator, megatron = {"model": "electra_generator"}, {"model": "megatron_bert"}
     return [
+        *transformers_classifier_cases(),
         hf_case("hf_albert", "AlbertModel", HF_ALBERT),
         hf_case("hf_albert_relu_pool", "AlbertModel", relu, {"with_pool": True}, **STATES),
         hf_case("hf_albert_pretraining", "AlbertForPreTraining", HF_ALBERT, heads, sizes=[SMALL]),
@@ -658,6 +711,7 @@ def transformers4_cases():
     clipped = {**HF_NEZHA, "max_relative_position": 5}
     heads = {"with_nsp": True, **MLM}
     return [
+        *classifier_cases("nezha", "Nezha", HF_NEZHA),
         hf_case("hf_nezha", "NezhaModel", HF_NEZHA, sizes=(LARGE, LONG)),
         hf_case("hf_nezha_pool", "NezhaModel", HF_NEZHA, {"with_pool": True}, **STATES),
         hf_case("hf_nezha_pretraining", "NezhaForPreTraining", HF_NEZHA, heads, sizes=[SMALL]),
@@ -791,14 +845,18 @@ def forward(model, tokens, segments=None):
     """Named outputs for one batch."""
     import torch
 
+    name = type(model).__name__
+    given = {"input_ids": tokens, "attention_mask": visible(tokens), "token_type_ids": segments}
+    given = {key: torch.tensor(array).long() for key, array in given.items() if array is not None}
+    if name.endswith(CLASSIFIERS["choice"]):  # one choice in a row
+        given = {key: ids[:, None] for key, ids in given.items()}
     with torch.no_grad():
-        out = model(
-            input_ids=torch.tensor(tokens, dtype=torch.long),
-            attention_mask=torch.tensor(visible(tokens), dtype=torch.long),
-            output_hidden_states=True,
-            **({} if segments is None else {"token_type_ids": torch.tensor(segments).long()}),
-        )
-    if "ForPreTraining" in type(model).__name__ and "logits" in out:
+        out = model(output_hidden_states=True, **given)
+    if name.endswith(CLASSIFIERS["spans"]):
+        return {"classifier": torch.stack([out.start_logits, out.end_logits], -1)}, ()
+    if name.endswith(tuple(CLASSIFIERS.values())):
+        return {"classifier": out.logits}, ()
+    if "ForPreTraining" in name and "logits" in out:
         return {"discriminator": out.logits[..., None]}, out.hidden_states
     kinds = {
         "last_hidden_state": "sequence",
