@@ -28,6 +28,8 @@ from ..checkpoints.dialects import adapt
 from ..checkpoints.matching import LazyArrays, detect_format, locate
 from ..checkpoints.stage import saving_checkpoint
 from ..configs import ARCHITECTURES, Config, config_in
+from ..configs.architectures import FAMILIES
+from ..configs.classifiers import classifier_fields, named_kind
 from ..configs.config import to_field_names
 from ..configs.published import check_unknown_keys, find_files, warn
 from ..configs.recognition import (
@@ -102,6 +104,14 @@ def parser():
     sub = command("fill-mask", fill_mask, "Predict the tokens at [MASK].", "texts")
     sub.add_argument("--top", type=within(1, 1000), default=5, help="number of candidates (5)")
     _model_options(sub)
+    summary = "Show the labels of texts, or of pairs of texts with a tab between them."
+    sub = command("classify", classify, summary, "texts", default_checkpoint=None)
+    sub.add_argument("--top", type=within(1, 1000), default=3, help="number of labels (3)")
+    sub.add_argument(
+        "--maxlen", type=within(2, 1 << 20), help="tokens to which texts are shortened"
+    )
+    summary = "Find spans in texts, by a classifier of tokens."
+    command("tag", tag, summary, "texts", default_checkpoint=None)
     summary = "Continue texts, or answer them."
     sub = command("generate", generate, summary, "texts", default_checkpoint="tiny-zh-gpt2")
     sub.add_argument("--sample", action="store_true", help="sample tokens at random")
@@ -170,6 +180,8 @@ def _set_default_checkpoint(options):
         ValueError: a text is the path or name of a checkpoint.
     """
     texts = getattr(options, "texts", [])
+    if not options.default_checkpoint:
+        return
     if texts and options.path is not None and _is_text(options.path):
         texts.insert(0, options.path)
         options.path = None
@@ -307,6 +319,29 @@ class Description:
     def config(self):
         return Config.from_values(self.values, self.where)
 
+    def heads(self):
+        """Returns the options that build all heads of the checkpoint."""
+        heads = heads_among(self.located, named_kind(self.values))
+        kind = self.values.get("with_classifier", heads.get("with_classifier"))
+        head = FAMILIES[ARCHITECTURES[self.family]["family"]].heads.get(kind)
+        if head and head.dense == "pooler":  # no other head than the classifier has it
+            heads.pop("with_pool", None)
+        if head and head.dense == "lm_dense" and "lm_bias/beta" not in self.located:
+            heads.pop("with_lm", None)
+        return heads
+
+    def classifier(self):
+        """Returns the fields of `Config` for the classifier of the checkpoint.
+
+        Raises:
+            ValueError: the config contradicts the classifier, or the names of its labels are wrong.
+        """
+        family = ARCHITECTURES[self.family]["family"]
+        kind = self.values.get("with_classifier", self.heads().get("with_classifier"))
+        found = classifier_fields(family, kind, self.values, self.where)
+        inferred = infer_from_weights(self.checkpoint, self.family, self.values | found)
+        return found | {name: inferred[name] for name in ("labels",) if name in inferred}
+
     def gaps(self):
         """Returns the paths of variables that some blocks have and others lack."""
         inner = {}
@@ -395,7 +430,24 @@ def _shape(description):
             "positions",
             f"{config.position} {config.max_position if config.position == 'learned' else ''}",
         ),
+        *_classifier(description),
     ]
+
+
+def _classifier(description):
+    """Returns rows `(label, value)` about the classifier of a checkpoint."""
+    layers = {path.split("/")[0] for path in description.located}
+    if not any(layer.endswith("_classifier") for layer in layers):
+        return []
+    try:
+        values = description.classifier()
+    except ValueError as error:
+        return [("classifier", error)]
+    kind = values.get("with_classifier")
+    rows = [("classifier", f"of {kind}" if kind else "architectures does not name its kind")]
+    if labels := values.get("labels"):
+        rows.append(("labels", excerpt(f"{len(labels)}: {', '.join(labels)}")))
+    return rows
 
 
 WHOLE = (
@@ -411,8 +463,8 @@ def _planned(description, settings):
         ValueError, CheckpointError: see `build_transformer_model`.
     """
     warn(description.notes, description.where)
-    heads = heads_among(description.located)
-    values = description.values | heads | to_field_names(settings)[0]
+    values = description.values | description.classifier() | description.heads()
+    values |= to_field_names(settings)[0]
     config = Config.from_values(values, description.where)
     shapes = shapes_of(config) | {
         path: place.shape
@@ -492,7 +544,6 @@ def _built(description, options):
     from ..loading import load_model
     from ..models import build_transformer_model
 
-    heads = heads_among(description.located)
     if description.raw.format == "keras":
         if options.set:
             raise ValueError(
@@ -504,7 +555,7 @@ def _built(description, options):
         description.raw,
         description.family,
         return_keras_model=False,
-        **(heads | _settings(options)),
+        **(description.heads() | _settings(options)),
     )
 
 
@@ -530,6 +581,35 @@ def fill_mask(options):
             for name, prob in candidates:
                 say(f"  {printable(name):8} {prob:6.1%} {'#' * round(40 * prob)}")
             say()
+
+
+def classify(options):
+    from ..pipelines import TextClassifier, load_classifier
+
+    pipeline = TextClassifier(*load_classifier(options.path))
+    for text in options.texts:
+        first, tab, second = text.partition("\t")
+        labels = pipeline(
+            (first, second) if tab else text, top_k=options.top, maxlen=options.maxlen
+        )
+        say(text)
+        for name, prob in labels:
+            bar = "" if pipeline.problem_type == "regression" else f"{'#' * round(40 * prob)}"
+            number = f"{prob:8.4f}" if pipeline.problem_type == "regression" else f"{prob:6.1%}"
+            say(f"  {printable(name):12} {number} {bar}".rstrip())
+        say()
+
+
+def tag(options):
+    from ..pipelines import Tagger, load_tagger
+
+    pipeline = Tagger(*load_tagger(options.path))
+    for text in options.texts:
+        say(text)
+        for start, end, kind, prob in pipeline(text):
+            number = "" if prob is None else f"{prob:6.1%}"
+            say(f"  {start:4}-{end:<4} {printable(kind):12} {number:6} {text[start:end]}")
+        say()
 
 
 def generate(options):

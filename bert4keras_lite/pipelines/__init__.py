@@ -1,4 +1,4 @@
-"""From texts to answers: filled masks, features, entities of a fine-tuned tagger.
+"""From texts to answers: filled masks, features, labels and spans of fine-tuned classifiers.
 
     model = build_transformer_model("tiny-zh", with_mlm=True)
     fill_mask(model, load_tokenizer("tiny-zh"), "今天[MASK]气真好")
@@ -9,6 +9,14 @@ build them; each has a class that keeps the compiled model between calls.
 
 from .attention import attention_model
 from .base import InvalidOutput, InvalidRequest, UnsupportedTask
+from .classifiers import (
+    Tagger,
+    TextClassifier,
+    classify,
+    load_classifier,
+    save_classifier,
+    tag,
+)
 from .entities import EntityExtractor, extract_entities
 from .features import FeatureExtractor, extract_features
 from .masks import FillMask, fill_mask
@@ -20,11 +28,17 @@ __all__ = [
     "FillMask",
     "InvalidOutput",
     "InvalidRequest",
+    "Tagger",
+    "TextClassifier",
     "UnsupportedTask",
     "attention_model",
+    "classify",
     "extract_entities",
     "extract_features",
     "fill_mask",
+    "load_classifier",
     "load_tagger",
+    "save_classifier",
     "save_tagger",
+    "tag",
 ]

@@ -84,6 +84,7 @@ class Pipeline:
     """
 
     generates = False  # token by token
+    takes_pairs = False  # of texts, as tuples
     example = EXAMPLE  # a text that it takes, to compile its model
 
     def __init__(
@@ -107,11 +108,11 @@ class Pipeline:
         self.shapes: set[tuple] = set()  # input shapes for which there are compiled programs
         predict_without_xla(model)
 
-    def __call__(self, texts: str | list[str], batch_size: int = 32, **settings: Any) -> Any:
+    def __call__(self, texts: Any, batch_size: int = 32, **settings: Any) -> Any:
         """Answers texts.
 
         Args:
-            texts: a text, or a list of texts.
+            texts: a text, or a list of texts; where `takes_pairs`, a pair of texts is a tuple.
             batch_size: maximum number of texts in a forward pass; default 32.
             **settings: other arguments of `prepare`.
 
@@ -123,7 +124,7 @@ class Pipeline:
             ValueError: a text is invalid, or the model's output for it; names the text.
         """
         check_number("batch_size", batch_size, 1, MOST)
-        if single := isinstance(texts, str):
+        if single := isinstance(texts, (str, tuple) if self.takes_pairs else str):
             texts = [texts]
         check_list("texts", texts)
         items, answers = [], {}
@@ -176,19 +177,29 @@ class Pipeline:
         """Returns for each item the model's output, as `answer` takes it."""
         return self.outputs([item.ids for item in items], self.key(items[0]))
 
-    def outputs(self, rows: list[list[int]], length: int, *more_inputs: np.ndarray) -> np.ndarray:
+    def outputs(
+        self,
+        rows: list[list[int]],
+        length: int,
+        *more_inputs: np.ndarray,
+        segments: list[list[int]] | None = None,
+    ) -> np.ndarray:
         """Runs the model on rows of ids padded to a length.
 
         Args:
             rows: lists of ids.
             length: length of the padded rows.
             *more_inputs: arrays for inputs after token ids and segment ids.
+            segments: lists of segment ids; None: all are 0.
 
         Returns:
             An array with a row for each row of ids.
         """
         ids = sequence_padding(rows, length=length, value=self.filler or 0)
-        inputs = [ids, np.zeros_like(ids)][: len(self.model.inputs) - len(more_inputs)]
+        segment_ids = np.zeros_like(ids)
+        if segments is not None:
+            segment_ids = sequence_padding(segments, length=length)
+        inputs = [ids, segment_ids][: len(self.model.inputs) - len(more_inputs)]
         inputs = [pad_batch(x) for x in (*inputs, *more_inputs)]
         shapes = tuple(x.shape for x in inputs)
         self.shapes.add(shapes)

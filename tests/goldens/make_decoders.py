@@ -6,7 +6,8 @@ Two sub-commands, because the two libraries live in different environments; see 
     python tests/goldens/make_decoders.py transformers [CASES]
 
 Each replaces its own library's entries of ``decoders/cases.json`` and ``decoders/outputs.npz`` (the
-second only those whose names start with ``CASES``) and leaves the other's alone. Then, in the first environment, with a checkout of imcaspar/gpt2-ml:
+second only those whose names start with ``CASES``) and leaves the other's alone. Then, in the first
+environment, with a checkout of imcaspar/gpt2-ml:
 
     TF_USE_LEGACY_KERAS=1 python tests/goldens/make_decoders.py gpt2-ml CHECKOUT
 """
