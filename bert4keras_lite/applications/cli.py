@@ -107,9 +107,7 @@ def parser():
     summary = "Show the labels of texts, or of pairs of texts with a tab between them."
     sub = command("classify", classify, summary, "texts", default_checkpoint=None)
     sub.add_argument("--top", type=within(1, 1000), default=3, help="number of labels (3)")
-    sub.add_argument(
-        "--maxlen", type=within(2, 1 << 20), help="tokens to which texts are shortened"
-    )
+    sub.add_argument("--maxlen", type=within(2, 1 << 20), help="shorten texts to N tokens")
     summary = "Find spans in texts, by a classifier of tokens."
     command("tag", tag, summary, "texts", default_checkpoint=None)
     summary = "Continue texts, or answer them."
@@ -589,14 +587,13 @@ def classify(options):
     pipeline = TextClassifier(*load_classifier(options.path))
     for text in options.texts:
         first, tab, second = text.partition("\t")
-        labels = pipeline(
-            (first, second) if tab else text, top_k=options.top, maxlen=options.maxlen
-        )
+        item = (first, second) if tab else text
+        labels = pipeline(item, top_k=options.top, maxlen=options.maxlen)
         say(text)
         for name, prob in labels:
-            bar = "" if pipeline.problem_type == "regression" else f"{'#' * round(40 * prob)}"
-            number = f"{prob:8.4f}" if pipeline.problem_type == "regression" else f"{prob:6.1%}"
-            say(f"  {printable(name):12} {number} {bar}".rstrip())
+            shown = f"{prob:6.1%} {'#' * round(40 * prob)}"
+            shown = f"{prob:8.4f}" if pipeline.problem_type == "regression" else shown
+            say(f"  {printable(name):12} {shown}")
         say()
 
 
