@@ -244,6 +244,13 @@ def write_small_checkpoints(root):
         transformer.save_checkpoint(root / name, format)
         shutil.copy(SAMPLE / "vocab.txt", root / name)
 
+    for name, kind, labels in (
+        ("uer/roberta-base-finetuned-jd-binary-chinese", "text", ["负面", "正面"]),
+        ("uer/roberta-base-finetuned-cluener2020-chinese", "tokens", ["O", "B-name", "I-name"]),
+    ):
+        build(with_classifier=kind, labels=labels).save_checkpoint(root / name, "hf")
+        shutil.copy(SAMPLE / "vocab.txt", root / name)
+
     mt5 = build(model="mt5.1.1", vocab_size=1 + max(subword["keep_tokens"]))
     mt5.save_checkpoint(root / "mt5_small", "tf")
     for name, content in (

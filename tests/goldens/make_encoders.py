@@ -597,14 +597,14 @@ def classifier_cases(name, stem, config, heads=tuple(CLASSIFIERS), **fields):
 
 def transformers_classifier_cases():
     bert = {**HF, "model_type": "bert"}
-    tokens = {"kinds": ("tokens",)}
+    tokens, megatron = {"kinds": ("tokens",)}, {"model": "megatron_bert"}
     mean = {**HF_MODERNBERT, "classifier_pooling": "mean"}
     two = {**bert, "architectures": ["BertForSequenceClassification"]}
     return [
         *classifier_cases("bert", "Bert", bert),
         *classifier_cases("albert", "Albert", HF_ALBERT),
         *classifier_cases("electra", "Electra", HF_ELECTRA),
-        *classifier_cases("megatron_bert", "MegatronBert", HF_MEGATRON_BERT, model="megatron_bert"),
+        *classifier_cases("megatron_bert", "MegatronBert", HF_MEGATRON_BERT, **megatron),
         *classifier_cases("modernbert", "ModernBert", HF_MODERNBERT, **tokens),
         *classifier_cases("roformer", "RoFormer", HF_ROFORMER, ("text", "tokens", "spans")),
         classifier_case("roformer_relu", "RoFormer", {**HF_ROFORMER, "hidden_act": "relu"}, "text"),
