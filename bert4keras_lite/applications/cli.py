@@ -139,7 +139,8 @@ def parser():
     )
     _model_options(sub)
     sub = command("serve", serve, "Answer HTTP requests, with a web page to try the model.")
-    sub.add_argument("--ner", metavar="DIR", help="a tagger for entities, see save_tagger")
+    sub.add_argument("--ner", metavar="DIR", help="a tagger for entities, see load_tagger")
+    sub.add_argument("--classifier", metavar="DIR", help="of texts, see load_classifier")
     sub.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
     sub.add_argument("--port", type=within(1, 65535), default=8000, help="(8000)")
     sub.add_argument(
@@ -336,9 +337,9 @@ class Description:
         """
         family = ARCHITECTURES[self.family]["family"]
         kind = self.values.get("with_classifier", self.heads().get("with_classifier"))
-        found = classifier_fields(family, kind, self.values, self.where)
-        inferred = infer_from_weights(self.checkpoint, self.family, self.values | found)
-        return found | {name: inferred[name] for name in ("labels",) if name in inferred}
+        values = classifier_fields(family, kind, self.values, self.where)
+        inferred = infer_from_weights(self.checkpoint, self.family, self.values | values)
+        return values | {name: inferred[name] for name in ("labels",) if name in inferred}
 
     def gaps(self):
         """Returns the paths of variables that some blocks have and others lack."""
@@ -648,6 +649,7 @@ def serve(options):
         options.ner,
         options.model,
         new_tokens=limits.new_tokens,
+        classifier=options.classifier,
         **_settings(options),
     )
     for name, reason in served.cannot.items():

@@ -272,7 +272,8 @@ class Config:
     @property
     def num_labels(self) -> int:
         """Number of outputs of the classifier."""
-        return {"spans": 2, "choice": 1}.get(self.with_classifier) or len(self.labels or ())
+        counts: dict[Any, int] = {"spans": 2, "choice": 1}
+        return counts.get(self.with_classifier, len(self.labels or ()))
 
     @property
     def head_size(self) -> int:

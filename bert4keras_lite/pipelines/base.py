@@ -285,8 +285,7 @@ def encoder_of(transformer):
             f"{c.family}: a decoder alone cannot encode text. Load the full model."
         )
     if c.stacks != "one":
-        model = transformer.model if c.stacks == "encoder" else transformer.encoder
-        return keras.Model(model.inputs, model.output)
+        return keras.Model(transformer.encoder.inputs, transformer.encoder.output)
     states = transformer.hidden_states[-1]
     if c.final_norm:
         states = transformer.normalize("final_norm", states)

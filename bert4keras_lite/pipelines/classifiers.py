@@ -291,8 +291,10 @@ class TextClassifier(Pipeline):
                 "alone. Build it without other heads."
             )
         transformer = getattr(model, "transformer", None)
-        built = transformer is not None and transformer.config.with_classifier
-        filler = transformer.config.filler if built else filler_of(model)
+        if transformer is not None and transformer.config.with_classifier:
+            filler = transformer.config.filler
+        else:
+            filler = filler_of(model)
         super().__init__(bare_model(model), tokenizer, positions_of(model), filler)
 
     def prepare(self, text: Any, top_k: int | None = None, maxlen: int | None = None) -> Classified:
@@ -303,7 +305,8 @@ class TextClassifier(Pipeline):
             raise TypeError(
                 f"texts: expected strings, or pairs of them (first, second), got {shown(text)}."
             )
-        ids, segments, offsets = self.tokenizer.encode(*parts, maxlen=maxlen, return_offsets=True)
+        first, second = (*parts, None)[:2]
+        ids, segments, offsets = self.tokenizer.encode(first, second, maxlen, return_offsets=True)
         if not any(start < end for start, end in offsets):
             raise InvalidRequest("the text is empty; expected at least one token.")
         return Classified(text, self.checked_ids(ids), segments, top_k)
