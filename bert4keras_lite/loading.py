@@ -1,7 +1,8 @@
 """Loading `.keras` files, with the `Transformer` of the model.
 
 `model.save` stores what the `Transformer` was built from (`Transformer.description`) in the config
-of the token embedding; `transformer_of` rebuilds it.
+of the token embedding; `transformer_of` rebuilds it. Published checkpoints are loaded by
+`models.build_transformer_model`.
 """
 
 import re
@@ -98,7 +99,12 @@ def load_model(
 def read_keras_model(path, compile=True, custom_objects=None):
     """Loads any model from a `.keras` file, without running code in it.
 
-    Args, Raises: see `load_model`.
+    Args:
+        path: a `Path` of a `.keras` file.
+        compile, custom_objects: see `load_model`.
+
+    Raises:
+        FileNotFoundError, ValueError, CheckpointError: see `load_model`.
     """
     complete(path.parent)
     if not path.is_file():

@@ -1,6 +1,10 @@
 """Weights of a `Transformer` in and out: its variables by path, loading, resizing, saving.
 
 A path is as in `mappings.py`, e.g. `block_0/ffn/input/kernel`, without the `prefix` of the layers.
+
+All that needs no framework is elsewhere, so that the command line converts without one: opening a
+file in `checkpoints`, which of its arrays a config asks for in `configs/weights.py`, comparing
+names and shapes in `checkpoints/matching.py`.
 """
 
 from collections.abc import Mapping

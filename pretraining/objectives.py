@@ -29,7 +29,14 @@ from bert4keras_lite.models import EncoderDecoder, Transformer, build_transforme
 
 __all__ = ["build"]
 
-FAMILIES = {"mlm": "bert", "lm": "gpt2", "unilm": "bert", "t5": "t5.1.1", "electra": "electra"}
+# objective -> family of a new model
+DEFAULT_FAMILIES = {
+    "mlm": "bert",
+    "lm": "gpt2",
+    "unilm": "bert",
+    "t5": "t5.1.1",
+    "electra": "electra",
+}
 APPLICATIONS = {"lm": "lm", "unilm": "unilm"}
 DISCRIMINATOR = "discriminator"
 
@@ -39,7 +46,7 @@ class Objective:
     """A model to train, and the `Transformer`s it consists of.
 
     Attributes:
-        name: a key of `FAMILIES`.
+        name: a key of `DEFAULT_FAMILIES`.
         model: a `keras.Model` with a dict of inputs and its own loss: compile it with only an
             optimizer.
         parts: dict name -> `Transformer`, the main one first; `electra` has two, the others one.
@@ -136,7 +143,7 @@ def build(
     """Builds the model of an objective.
 
     Args:
-        objective: a key of `FAMILIES`.
+        objective: a key of `DEFAULT_FAMILIES`.
         vocab_size: vocabulary size of the corpus, for a new model if `model` does not have it.
             Default None.
         model: dict of fields of `Config`, where `family` is a key of `ARCHITECTURES`. Default None.
@@ -158,13 +165,13 @@ def build(
         >>> objective.model.compile(AdamW(1e-4))
     """
     name = objective
-    if name not in FAMILIES:
-        raise ValueError(f"objective={name!r}: expected one of {', '.join(FAMILIES)}.")
+    if name not in DEFAULT_FAMILIES:
+        raise ValueError(f"objective={name!r}: expected one of {', '.join(DEFAULT_FAMILIES)}.")
     options = {"with_discriminator" if name == "electra" else "with_lm": "linear"}
     options |= {"vocab_size": vocab_size} if checkpoint is None else {}
     options |= {"prefix": f"{DISCRIMINATOR}_"} if name == "electra" else {}
     options |= {"remat": remat} | (model or {})
-    family = options.pop("family", "auto" if checkpoint else FAMILIES[name])
+    family = options.pop("family", "auto" if checkpoint else DEFAULT_FAMILIES[name])
     transformer = build_transformer_model(
         checkpoint_path=checkpoint,
         model=family,

@@ -26,7 +26,7 @@ from bert4keras_lite.generation import (
     search,
     stream,
 )
-from bert4keras_lite.generation.decoding import transformer_of
+from bert4keras_lite.generation.decoding import generating_transformer
 from bert4keras_lite.generation.generate import pieces
 from bert4keras_lite.generation.request import GenerationRequest
 from bert4keras_lite.models import build_transformer_model
@@ -249,7 +249,7 @@ def test_a_length_penalty_beyond_float32_is_refused():
 
 def test_any_top_k_takes_the_same_program(gpt2):
     """What is sampled is what a program of just that size samples."""
-    drawn, programs = {}, vars(transformer_of(gpt2)).setdefault("programs", {})
+    drawn, programs = {}, vars(generating_transformer(gpt2)).setdefault("programs", {})
     options = {"do_sample": True, "num_return_sequences": 3, "temperature": 3.0, "seed": 4}
     programs.clear()
     for top_k in range(1, 13):
@@ -275,9 +275,9 @@ def test_few_programs_are_kept(gpt2, monkeypatch):
     """Each is for arrays of one shape; which was used last is not dropped."""
     monkeypatch.setattr(request, "PROGRAMS", 2)
     monkeypatch.setattr(request, "CompiledLoop", lambda *_: object())
-    monkeypatch.setattr(transformer_of(gpt2), "programs", {}, raising=False)
+    monkeypatch.setattr(generating_transformer(gpt2), "programs", {}, raising=False)
     program = {rows: GenerationRequest(gpt2, [[1]] * rows, 1)._program() for rows in (1, 2, 1, 3)}
-    assert list(transformer_of(gpt2).programs.values()) == [program[1], program[3]]
+    assert list(generating_transformer(gpt2).programs.values()) == [program[1], program[3]]
     assert GenerationRequest(gpt2, [[1, 2]], 5)._program() is program[1]  # of the same shape
 
 
@@ -685,7 +685,7 @@ def test_texts_end_where_the_checkpoint_says(gpt2, tmp_path):
 
 def test_rows_that_are_no_tokens_are_not_written(gpt2):
     tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS[:6])})
-    size = transformer_of(gpt2).config.vocab_size
+    size = generating_transformer(gpt2).config.vocab_size
     assert tokenizer.vocab_size == 6 < size
     for options in ({}, {"allowed_tokens": None}, {"do_sample": True, "seed": 0, "top_k": size}):
         (found,) = generate_text(gpt2, tokenizer, "你", 10, stop_ids=[], **options)

@@ -42,23 +42,26 @@ NAMES = [
 ]
 
 
+def visible(model, token_ids):
+    """Our attention mask: it keeps the first column, but for RoBERTa, where 1 is padding."""
+    padding = 1 if "roberta" in model.config.model_type else 0
+    mask = (token_ids != padding).long()
+    if padding == 0:
+        mask[:, 0] = 1
+    return mask
+
+
 def theirs(torch, model, inputs, names):
     """The logits, in the order of our outputs."""
     arrays = dict(zip(names, (torch.tensor(x, dtype=torch.long) for x in inputs), strict=True))
 
-    def visible(name):
-        padding = 1 if "roberta" in model.config.model_type else 0
-        mask = (arrays[name] != padding).long()
-        if padding == 0:
-            mask[:, 0] = 1
-        return mask
-
-    arguments = {"input_ids": arrays["token_ids"], "attention_mask": visible("token_ids")}
+    mask = visible(model, arrays["token_ids"])
+    arguments = {"input_ids": arrays["token_ids"], "attention_mask": mask}
     if "segment_ids" in arrays:
         arguments["token_type_ids"] = arrays["segment_ids"]
     if "decoder_token_ids" in arrays:
         arguments["decoder_input_ids"] = arrays["decoder_token_ids"]
-        arguments["decoder_attention_mask"] = visible("decoder_token_ids")
+        arguments["decoder_attention_mask"] = visible(model, arrays["decoder_token_ids"])
     with torch.no_grad():
         found = model(**arguments)
     if hasattr(found, "prediction_logits"):
@@ -111,8 +114,7 @@ def test_transformers_reads_classifiers_that_we_write(family, kind, torch, trans
     inputs = inputs_of(transformer)
     names = [tensor.name for tensor in transformer.inputs]
     arrays = dict(zip(names, (torch.tensor(x).long() for x in inputs), strict=True))
-    mask = (arrays["token_ids"] != 0).long()
-    mask[:, 0] = 1
+    mask = visible(model, arrays["token_ids"])
     given = {"input_ids": arrays["token_ids"]}
     if "gpt" not in family:
         given["attention_mask"] = mask

@@ -427,7 +427,7 @@ def _shape(description):
         ),
         (
             "positions",
-            f"{config.position} {config.max_position if config.position == 'learned' else ''}",
+            f"{config.position} {config.most_tokens or ''}",
         ),
         *_classifier(description),
     ]

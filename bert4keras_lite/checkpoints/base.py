@@ -100,7 +100,7 @@ class Checkpoint(Mapping):
         path: PathLike,
         format: str,
         entries: Mapping[str, Entry],
-        dialect: str | None = None,
+        dialect: Any = None,
         layers: Any = None,
         num_heads: int | None = None,
         counters: Any = None,

@@ -392,6 +392,9 @@ EXACT = MatchOptions()
 def match(model, checkpoint, options=EXACT, where="the checkpoint", hint=lambda: ""):
     """Matches variables to the arrays of a checkpoint, strictly by name.
 
+    Names without a variable are left unused: with a warning those of layers that the model does not
+    know, such as a classifier; without one `skippable` names, and heads that the model leaves out.
+
     Args:
         model: a `ModelWeights`.
         checkpoint: mapping name -> array. If it has `.shape(name)`, no array is read.

@@ -1,4 +1,7 @@
-"""Which weights of a checkpoint a config asks for: heads, matching, writing."""
+"""Weights of a checkpoint by a config, without a framework: heads, matching, writing.
+
+`weights_io.py` does the same for a built model, and the command line for a file.
+"""
 
 from pathlib import Path
 

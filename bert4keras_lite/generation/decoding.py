@@ -6,10 +6,10 @@ from .. import loading
 from ..layers.cache import Cache
 from ..layers.embeddings import token_mask
 
-__all__ = ["decode_step", "empty_caches", "encode_prompt", "transformer_of"]
+__all__ = ["decode_step", "empty_caches", "encode_prompt", "generating_transformer"]
 
 
-def transformer_of(model):
+def generating_transformer(model):
     """Returns the `Transformer` of a model that can generate text.
 
     Raises:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from ..arguments import MOST, check_number, check_options
-from .decoding import transformer_of
+from .decoding import generating_transformer
 from .request import Generated, GenerationRequest
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def generate_text(
     """
     check_options("generate_text", options, OPTIONS, OTHER_NAMES)
     single = isinstance(texts, str)
-    transformer = transformer_of(model)
+    transformer = generating_transformer(model)
     prompts = [prompt_of(transformer, tokenizer, text) for text in ([texts] if single else texts)]
     options = text_options(transformer, tokenizer, options)
     results = [
@@ -206,7 +206,7 @@ def stream(
         TypeError, ValueError: see `generate`.
     """
     check_options("stream", options, OPTIONS, OTHER_NAMES)
-    transformer = transformer_of(model)
+    transformer = generating_transformer(model)
     options = text_options(transformer, tokenizer, options)
     prompt = prompt_of(transformer, tokenizer, text)
     request = GenerationRequest(transformer, prompt, max_new_tokens, **options)

@@ -17,7 +17,7 @@ from ..layers.cache import Cache
 from ..parsing import FREE, shown, size_of
 from ..types import PathLike, Shape
 from .autoregressive import AutoRegressiveDecoder
-from .decoding import decode_step, transformer_of
+from .decoding import decode_step, generating_transformer
 
 __all__ = ["OnnxWriter", "export_writer"]
 
@@ -49,7 +49,7 @@ def export_writer(model: keras.Model, path: PathLike, slots: int = 512, int8: bo
         )
     if int8:
         from onnxruntime.quantization import quantize_dynamic
-    transformer = transformer_of(model)
+    transformer = generating_transformer(model)
     c = transformer.config
     path = Path(path)
     if path.is_dir():

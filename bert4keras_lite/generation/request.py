@@ -10,12 +10,12 @@ from keras import ops
 from ..arguments import check_flags, check_list, check_ranges, check_right_padding, integers
 from ..data import sequence_padding
 from .compiled_loop import CompiledLoop
-from .decoding import transformer_of
+from .decoding import generating_transformer
 from .search import BARRED, NEG_INF, DecodingConfig
 
 __all__ = ["PROGRAMS", "STEP", "Generated", "GenerationRequest"]
 
-MOST = 512  # new tokens, if neither the caller nor the positions set a limit
+DEFAULT_NEW_TOKENS = 512  # at most, if neither the caller nor the positions set a limit
 MOST_PENALTY = 1e30  # largest length ** length_penalty: float32 ends at 3e38
 PROGRAMS = 64  # compiled loops kept by a model
 LEAST_LIKELIEST = 64  # at least this many tokens are sorted for top_k, so that few sizes compile
@@ -86,7 +86,7 @@ class GenerationRequest:
 
     def __post_init__(self):
         self._check_ranges()
-        self.transformer = transformer_of(self.model)
+        self.transformer = generating_transformer(self.model)
         self.config = self.transformer.config
         check_list("inputs", self.inputs)
         self.single = len(self.inputs) > 0 and np.ndim(self.inputs[0]) == 0
@@ -315,7 +315,8 @@ class GenerationRequest:
                 "max_new_tokens, stop_ids: both are missing, so generation would never stop. Pass "
                 "max_new_tokens, or the id of the end token as stop_ids."
             )
-        most = int(max_new_tokens or (MOST if room is None else min(room, MOST)))
+        default = DEFAULT_NEW_TOKENS if room is None else min(room, DEFAULT_NEW_TOKENS)
+        most = int(max_new_tokens or default)
         if self.min_new_tokens > most:
             raise ValueError(
                 f"min_new_tokens={self.min_new_tokens}: expected at most {most}, which is "

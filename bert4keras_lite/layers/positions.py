@@ -47,7 +47,7 @@ class AttentionBias(Layer):
         token_ids: `(batch, length)`.
         segment_ids: `(batch, length)`; for `"unilm"` 0 in the source and 1 in the target.
         visible: bool `(batch, length)`, True at tokens that are not padding, if the ids do not
-            tell. Defaults to a comparison with `pad_token_id`.
+            tell. Defaults to all ids but `pad_token_id`, and position 0 whatever its id.
 
     Returns:
         `(batch, 1, 1 or length, length)`: batch, heads, queries, keys.

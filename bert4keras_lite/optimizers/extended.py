@@ -165,7 +165,7 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
             SkipNonfinite(self, skip_nonfinite),
             MovingAverage(self),
             SlowWeights(self, lookahead),
-            GradientAccumulation(self),
+            GradientAccumulation(self),  # its `step` decides whether any feature updates
         )
         self._within = (  # of weights with a gradient
             self.learning_rates,

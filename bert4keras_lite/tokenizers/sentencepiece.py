@@ -204,14 +204,15 @@ def _load(path, keep_tokens, layout):
     model = _processor(proto, f"{path} is not a sentencepiece model")
     pieces = model.get_piece_size()
     try:
-        names = list(map(model.id_to_piece, range(pieces)))
+        for i in range(pieces):
+            model.id_to_piece(i)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: expected pieces in UTF-8, got {error.object!r:.200}. Get or copy the file"
             " again."
         ) from None
     if layout:
-        proto = _as_fairseq(proto, names, path)
+        proto = _as_fairseq(proto, list(map(model.id_to_piece, range(pieces))), path)
         model = _processor(proto, f"{path} cannot be given fairseq's ids")
         pieces += 2
     if keep_tokens is None:

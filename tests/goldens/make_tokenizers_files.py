@@ -469,7 +469,8 @@ def _llama3_one_file(bpe):
 
     # words that no merges join
     vocab = dict(bpe["vocab"])
-    vocab |= {word: len(vocab) + i for i, word in enumerate(("qux", "\u0120York", "bcab"))}
+    words = [word for word in ("qux", "\u0120York", "bcab") if word not in vocab]
+    vocab |= {word: len(vocab) + i for i, word in enumerate(words)}
     bpe = {**bpe, "vocab": vocab}
     end = "<|eot_id|>"
     return _bpe_one_file(bpe, {bos: {}, end: {}}, parts, {"pad_token": end}, ignore_merges=True)

@@ -14,7 +14,7 @@ import numpy as np
 from ...checkpoints import CheckpointError
 from ...configs.classifiers import named_kind
 from ...configs.published import find_files
-from ...generation.decoding import transformer_of
+from ...generation.decoding import generating_transformer
 from ...generation.generate import TextStream, prompt_of, text_options
 from ...generation.request import STEP, GenerationRequest
 from ...hub import local_directory
@@ -129,7 +129,7 @@ class TextGenerator:
 
     def __init__(self, transformer, tokenizer, new_tokens):
         try:
-            self.transformer = transformer_of(transformer)
+            self.transformer = generating_transformer(transformer)
         except ValueError as error:
             raise UnsupportedTask(str(error)) from None
         encoder_of(transformer)

@@ -1,4 +1,8 @@
-"""Features of the optimizers, one a file; `OptimizerExtensions` composes them in a fixed order."""
+"""Features of the optimizers, one a file; `OptimizerExtensions` composes them in a fixed order.
+
+A new one subclasses `base.Feature`, which says when its methods are called. It is `fusable` only if
+`adam.update_at_once` does the same.
+"""
 
 from .bias_correction import BiasCorrection
 from .gradient_accumulation import GradientAccumulation
