@@ -15,6 +15,7 @@ from bert4keras_lite.configs import ARCHITECTURES, Config
 from bert4keras_lite.configs.architectures import FAMILIES, HUGGING_FACE
 from bert4keras_lite.configs.classifiers import named_kind
 from bert4keras_lite.configs.recognition import recognize
+from bert4keras_lite.configs.written import config_json
 from bert4keras_lite.layers.pooling import TokenPooling
 from bert4keras_lite.models import build_transformer_model
 
@@ -338,7 +339,7 @@ def test_config_of_a_classifier():
     config = transformer.config
     assert (config.problem_type, config.labels) == ("multi_label_classification", ("a", "b"))
     assert transformer.layers["classifier_dropout"].rate == 0.3
-    written = config.to_json("hf")
+    written = config_json(config, "hf")
     for key in ("architectures", "id2label", "problem_type", "classifier_dropout"):
         assert written[key] == values[key]
     assert written["label2id"] == {"a": 0, "b": 1}
@@ -346,5 +347,5 @@ def test_config_of_a_classifier():
         build_transformer_model(values | {"problem_type": "ranking"})
     last = {"with_classifier": "text", "labels": ["a"], "filler_id": 7}
     gpt2 = Config.from_values(ARCHITECTURES["gpt2"] | SIZES | last)
-    assert gpt2.to_json("hf")["pad_token_id"] == 7 and gpt2.filler == 7
+    assert config_json(gpt2, "hf")["pad_token_id"] == 7 and gpt2.filler == 7
     assert json.loads(json.dumps(written)) == written
