@@ -24,11 +24,18 @@ if TYPE_CHECKING:  # the same as `_HOME`, for tools that read types
     from .models import Config as Config
     from .models import Transformer as Transformer
     from .models import build_transformer_model as build_transformer_model
+    from .pipelines import SentenceEncoder as SentenceEncoder
+    from .pipelines import classify as classify
     from .pipelines import extract_entities as extract_entities
     from .pipelines import extract_features as extract_features
+    from .pipelines import extract_information as extract_information
     from .pipelines import fill_mask as fill_mask
+    from .pipelines import load_classifier as load_classifier
     from .pipelines import load_tagger as load_tagger
+    from .pipelines import rerank as rerank
+    from .pipelines import save_classifier as save_classifier
     from .pipelines import save_tagger as save_tagger
+    from .pipelines import tag as tag
     from .tokenizers import ByteBPETokenizer as ByteBPETokenizer
     from .tokenizers import CpmTokenizer as CpmTokenizer
     from .tokenizers import SpTokenizer as SpTokenizer
@@ -55,11 +62,18 @@ _HOME = {
     "generate_text": "generation",
     "stream": "generation",
     "AutoRegressiveDecoder": "generation",
+    "SentenceEncoder": "pipelines",
     "fill_mask": "pipelines",
     "extract_features": "pipelines",
+    "extract_information": "pipelines",
     "extract_entities": "pipelines",
+    "classify": "pipelines",
+    "tag": "pipelines",
+    "save_classifier": "pipelines",
+    "load_classifier": "pipelines",
     "save_tagger": "pipelines",
     "load_tagger": "pipelines",
+    "rerank": "pipelines",
     "gibbs_sample": "generation",
     "open_checkpoint": "checkpoints",
     "save_checkpoint": "checkpoints",

@@ -23,6 +23,7 @@ LAYER, CALL, VARIABLE, PAIR, OBJECT = 20 << 10, 6 << 10, 25 << 10, 1 << 10, 1 <<
 FREE_OBJECTS, TIMES_OBJECTS = 40 << 20, 6  # objects may take that many bytes + times the file size
 # layers that compute a table whose size depends on an argument -> bytes of the table
 TABLES = {
+    "DistanceVectors": lambda config: 40 * _number(config, "max_distance"),
     "RelativeBias": lambda config: 40 * _number(config, "max_distance"),
     "RelativeVectors": lambda config: (
         24 * _number(config, "max_distance") * _number(config, "size")

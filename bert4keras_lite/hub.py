@@ -60,6 +60,7 @@ WEIGHTS = [
     (r".+\.index", rf"checkpoint|.+\.index|.+\.data{SHARD}"),
     (r"pytorch_model\.bin", r"pytorch_model\.bin"),
     (r"pytorch_model\.bin\.index\.json", rf"pytorch_model(\.bin\.index\.json|{SHARD}\.bin)"),
+    (r"model_state\.pdparams", r"model_state\.pdparams"),
 ]
 
 
@@ -154,8 +155,9 @@ def download(name, *, cache_dir=None, endpoint=None):
     """Downloads a model from a hub, or updates it in the cache.
 
     Only the needed files are downloaded: config, vocabulary, and one format of weights
-    (safetensors, else a TensorFlow checkpoint, else `pytorch_model.bin`). Weights come last, so a
-    directory with complete weights is complete; a file gets its name when it is complete. After a
+    (safetensors, else a TensorFlow checkpoint, else `pytorch_model.bin`, else Paddle's). Weights
+    come last, so a directory with complete weights is complete; a file gets its name when it is
+    complete. After a
     lost connection the download is resumed. After a stopped program, it depends on the hub's client
     whether a partial file is continued (recent clients of Hugging Face start it again).
 
@@ -237,7 +239,8 @@ def _download(model):
         if not weights:
             raise HubError(
                 f"{model}: holds no weights that can be read; expected model.safetensors, a "
-                f"TensorFlow checkpoint or pytorch_model.bin, got {_listed(files)}."
+                f"TensorFlow checkpoint, pytorch_model.bin or model_state.pdparams, got "
+                f"{_listed(files)}."
             )
         # In two steps, so that weights come last. The second has all files, so that they are of
         # one commit even if the branch has moved in between.

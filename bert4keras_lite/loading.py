@@ -376,7 +376,7 @@ def _of_part(config, names, where):
         stacks=stacks,
         num_hidden_layers=first,
         num_decoder_layers=None if second == first else second,
-        **{head: False for head in HEADS if head not in heads_among(names)},
+        **{head: False for head in (*HEADS, "with_classifier") if head not in heads_among(names)},
     )
 
 

@@ -17,12 +17,18 @@ __all__ = [
     "CONFIG_NOTES",
     "CONFIG_ONLY",
     "COPIES",
+    "DISTIL_KEYS",
     "GPT_KEYS",
+    "HEAD_NAMES",
+    "LLAMA_KEYS",
+    "LLAMA_NAMES",
+    "MISSING",
     "NAMED_HF",
     "NAMED_HF_GPT",
     "OPTIONAL",
     "OTHER_ARCHITECTURES",
     "OTHER_CLASS",
+    "PADDING_READ",
     "PAD_TOKEN_KEY",
     "ROBERTA_HEAD",
     "ROLES",
@@ -30,6 +36,7 @@ __all__ = [
     "SKIPPABLE",
     "T5_KEYS",
     "TIED_HEADS",
+    "UNSET",
     "WEIGHTS",
 ]
 
@@ -75,6 +82,7 @@ ROLES: dict[str, dict[str, list[tuple]]] = {
         "linear": [("kernel", ["/kernel"], SAME), ("bias", ["/bias"], SAME)],
         "matrix": [("kernel", [""], SAME)],
         "pair": [("kernel", ["/output_weights"], TRANSPOSE), ("bias", ["/output_bias"], SAME)],
+        "labels": [("kernel", ["output_weights"], TRANSPOSE), ("bias", ["output_bias"], SAME)],
         "token_bias": [("beta", ["/output_bias"], PER_TOKEN)],
     },
     "hf": {
@@ -90,10 +98,19 @@ ROLES: dict[str, dict[str, list[tuple]]] = {
         "linear": [("kernel", [".weight"], TRANSPOSE), ("bias", [".bias"], SAME)],
         "matrix": [("kernel", [".weight"], TRANSPOSE)],
         "pair": [("kernel", [".weight"], TRANSPOSE), ("bias", [".bias"], SAME)],
+        "labels": [("kernel", [".weight"], TRANSPOSE), ("bias", [".bias"], SAME)],
         "qkv": [(f"{name}/kernel", [".weight"], TRANSPOSE, (i, 3)) for i, name in enumerate(_QKV)],
         "gated": [
             (f"{name}/kernel", [".weight"], TRANSPOSE, (i, 2))
             for i, name in enumerate(["input", "gate"])
+        ],
+        "qkv_linear": [
+            *((f"{name}/kernel", [".weight"], TRANSPOSE, (i, 3)) for i, name in enumerate(_QKV)),
+            *((f"{name}/bias", [".bias"], SAME, (i, 3)) for i, name in enumerate(_QKV)),
+        ],
+        "up_gate": [
+            (f"{name}/kernel", [".weight"], TRANSPOSE, (i, 2))
+            for i, name in enumerate(["gate", "input"])  # the second half is activated
         ],
         "conv1d": [("kernel", [".weight"], SAME), ("bias", [".bias"], SAME)],
         "qkv_conv1d": [
@@ -136,6 +153,14 @@ _BLOCKS = [
     ("norm", "block_{i}/ffn_out_norm", "bert/encoder/layer_{i}/output/LayerNorm", "bert.encoder.layer.{i}.output.LayerNorm"),
 ]  # fmt: skip
 
+# of Google's run_classifier.py and run_squad.py; taggers on its code have the names of the first
+_CLASSIFIERS = [
+    ("labels", "text_classifier", "", "classifier"),
+    ("labels", "tokens_classifier", "", "classifier"),
+    ("labels", "spans_classifier", "cls/squad/", "qa_outputs"),
+    ("labels", "choice_classifier", "", "classifier"),
+]
+
 _HEADS = [
     ("linear", "pooler", "bert/pooler/dense", "bert.pooler.dense"),
     ("pair", "nsp", "cls/seq_relationship", "cls.seq_relationship"),
@@ -143,6 +168,7 @@ _HEADS = [
     ("norm", "lm_norm", "cls/predictions/transform/LayerNorm", "cls.predictions.transform.LayerNorm"),
     ("token_bias", "lm_bias", "cls/predictions", "cls.predictions"),
     ("tokens_out", "lm_head", "cls/predictions/decoder", "cls.predictions.decoder"),
+    *_CLASSIFIERS,
 ]  # fmt: skip
 
 # shared with families named like it: what BERT alone has is added to its own table
@@ -161,7 +187,19 @@ def _renamed(rows, *replacements):
 
 
 WEIGHTS["nezha"] = _renamed(_BERT, ("bert.", "nezha."))
-WEIGHTS["roformer"] = WEIGHTS["roformer_v2"] = _renamed(_BERT, ("bert.", "roformer."))
+
+# RoFormer and ELECTRA: a dense layer of their own before the last one (its TensorFlow name is ours)
+_OF_TOKENS = [row for row in _CLASSIFIERS if row[1] in ("tokens_classifier", "spans_classifier")]
+_DENSE_CLASSIFIER = [
+    ("linear", "classifier_dense", "classifier/dense", "classifier.dense"),
+    ("labels", "text_classifier", "", "classifier.out_proj"),
+]
+
+WEIGHTS["roformer"] = WEIGHTS["roformer_v2"] = [
+    *(row for row in _renamed(_BERT, ("bert.", "roformer.")) if row not in _CLASSIFIERS),
+    *_OF_TOKENS,
+    *_DENSE_CLASSIFIER,
+]
 
 _ELECTRA_NAMES = (
     ("bert/", "electra/"),
@@ -172,6 +210,10 @@ WEIGHTS["electra"] = [
     *_renamed([*_EMBEDDINGS, *_BLOCKS], *_ELECTRA_NAMES),
     ("linear", "discriminator_dense", "discriminator_predictions/dense", "discriminator_predictions.dense"),
     ("linear", "discriminator_prediction", "discriminator_predictions/dense_1", "discriminator_predictions.dense_prediction"),
+    *_OF_TOKENS,
+    *_DENSE_CLASSIFIER,
+    ("linear", "choice_dense", "sequence_summary/summary", "sequence_summary.summary"),
+    ("labels", "choice_classifier", "", "classifier"),
 ]  # fmt: skip
 
 # Google's file holds both networks; the generator has its own embeddings or shares them.
@@ -248,6 +290,7 @@ WEIGHTS["modernbert"] = [
     ("scale", "lm_norm", None, "head.norm"),
     ("token_bias", "lm_bias", None, "decoder"),
     ("tokens_out", "lm_head", None, "decoder"),
+    *(("labels", layer_path, None, "classifier") for _, layer_path, *_ in _CLASSIFIERS),
 ]
 
 # normalizes the inputs of the branches; there are no TensorFlow checkpoints
@@ -256,6 +299,105 @@ WEIGHTS["megatron_bert"] = [
     ("norm", "block_{i}/attention_in_norm", None, "bert.encoder.layer.{i}.attention.ln"),
     ("norm", "block_{i}/ffn_in_norm", None, "bert.encoder.layer.{i}.ln"),
     ("norm", "final_norm", None, "bert.encoder.ln"),
+]
+
+# named like BERT, without TensorFlow checkpoints
+WEIGHTS["ernie"] = [
+    *((role, path, None, hf.replace("bert.", "ernie.", 1)) for role, path, _, hf in _BERT),
+    ("table", "task_embedding", None, "ernie.embeddings.task_type_embeddings"),
+]
+WEIGHTS["fairseq_roberta"] = WEIGHTS["xlm_roberta"] = [
+    *((role, path, None, hf.replace("bert.", "roberta.", 1)) for role, path, _, hf in [*_EMBEDDINGS[:-1], *_BLOCKS, _HEADS[0]]),
+    ("linear", "lm_dense", None, "lm_head.dense"),
+    ("norm", "lm_norm", None, "lm_head.layer_norm"),
+    ("token_bias", "lm_bias", None, "lm_head"),
+    ("tokens_out", "lm_head", None, "lm_head.decoder"),
+    *((role, path, None, hf) for role, path, _, hf in _CLASSIFIERS if path != "text_classifier"),
+    *((role, path, None, hf) for role, path, _, hf in _DENSE_CLASSIFIER),
+]  # fmt: skip
+
+
+def _without_tf(rows):
+    """Returns the rows without TensorFlow's names."""
+    return [(role, layer_path, None, hf) for role, layer_path, _, hf in rows]
+
+
+_DEBERTA_NAMES = (
+    ("bert.", "deberta."),
+    *((f"attention.self.{name}", f"attention.self.{name}_proj") for name in _QKV),
+)
+WEIGHTS["deberta_v2"] = [
+    *_without_tf(_renamed([*_EMBEDDINGS[:4], *_BLOCKS], *_DEBERTA_NAMES)),
+    ("table", "relative_vectors", None, "deberta.encoder.rel_embeddings"),
+    ("norm", "relative_norm", None, "deberta.encoder.LayerNorm"),
+    ("linear", "convolution", None, "deberta.encoder.conv.conv"),
+    ("norm", "convolution_norm", None, "deberta.encoder.conv.LayerNorm"),
+    # the second names are those of Microsoft's files
+    ("linear", "lm_dense", None, ("cls.predictions.transform.dense", "lm_predictions.lm_head.dense")),
+    ("norm", "lm_norm", None, ("cls.predictions.transform.LayerNorm", "lm_predictions.lm_head.LayerNorm")),
+    ("token_bias", "lm_bias", None, ("cls.predictions", "lm_predictions.lm_head")),
+    ("tokens_out", "lm_head", None, "cls.predictions.decoder"),
+    ("linear", "classifier_dense", None, "pooler.dense"),
+    *_without_tf(_CLASSIFIERS),
+]  # fmt: skip
+
+_OUT = [*zip(_QKV, "qkv", strict=True), ("output", "out")]
+_DISTIL = "distilbert.transformer.layer.{i}"
+WEIGHTS["distilbert"] = [
+    ("tokens", "token_embedding", None, "distilbert.embeddings.word_embeddings"),
+    ("table", "position_embedding", None, "distilbert.embeddings.position_embeddings"),
+    ("norm", "embedding_norm", None, "distilbert.embeddings.LayerNorm"),
+    *(
+        ("linear", f"block_{{i}}/attention/{ours}", None, f"{_DISTIL}.attention.{theirs}_lin")
+        for ours, theirs in _OUT
+    ),
+    ("norm", "block_{i}/attention_out_norm", None, f"{_DISTIL}.sa_layer_norm"),
+    ("linear", "block_{i}/ffn/input", None, f"{_DISTIL}.ffn.lin1"),
+    ("linear", "block_{i}/ffn/output", None, f"{_DISTIL}.ffn.lin2"),
+    ("norm", "block_{i}/ffn_out_norm", None, f"{_DISTIL}.output_layer_norm"),
+    ("linear", "lm_dense", None, "vocab_transform"),
+    ("norm", "lm_norm", None, "vocab_layer_norm"),
+    ("token_bias", "lm_bias", None, "vocab_projector"),
+    ("tokens_out", "lm_head", None, "vocab_projector"),
+    ("linear", "classifier_dense", None, "pre_classifier"),
+    *_without_tf(_CLASSIFIERS),
+]
+
+_LLAMA = "model.layers.{i}"
+WEIGHTS["eurobert"] = [
+    ("tokens", "token_embedding", None, "model.embed_tokens"),
+    ("scale", "block_{i}/attention_in_norm", None, f"{_LLAMA}.input_layernorm"),
+    *(
+        ("matrix", f"block_{{i}}/attention/{ours}", None, f"{_LLAMA}.self_attn.{theirs[0]}_proj")
+        for ours, theirs in _OUT
+    ),
+    ("scale", "block_{i}/ffn_in_norm", None, f"{_LLAMA}.post_attention_layernorm"),
+    ("matrix", "block_{i}/ffn/input", None, f"{_LLAMA}.mlp.gate_proj"),
+    ("matrix", "block_{i}/ffn/gate", None, f"{_LLAMA}.mlp.up_proj"),
+    ("matrix", "block_{i}/ffn/output", None, f"{_LLAMA}.mlp.down_proj"),
+    ("scale", "final_norm", None, "model.norm"),
+    ("tokens_out", "lm_head", None, "lm_head"),
+    ("linear", "classifier_dense", None, "dense"),
+    *_without_tf(_CLASSIFIERS[:2]),
+]
+
+_GTE = "new.encoder.layer.{i}"
+WEIGHTS["gte"] = [
+    ("tokens", "token_embedding", None, "new.embeddings.word_embeddings"),
+    ("table", "segment_embedding", None, "new.embeddings.token_type_embeddings"),
+    ("norm", "embedding_norm", None, "new.embeddings.LayerNorm"),
+    ("qkv_linear", "block_{i}/attention", None, f"{_GTE}.attention.qkv_proj"),
+    ("linear", "block_{i}/attention/output", None, f"{_GTE}.attention.o_proj"),
+    ("norm", "block_{i}/attention_out_norm", None, f"{_GTE}.attn_ln"),
+    ("up_gate", "block_{i}/ffn", None, f"{_GTE}.mlp.up_gate_proj"),
+    ("linear", "block_{i}/ffn/output", None, f"{_GTE}.mlp.down_proj"),
+    ("norm", "block_{i}/ffn_out_norm", None, f"{_GTE}.mlp_ln"),
+    ("linear", "pooler", None, "new.pooler.dense"),
+    ("linear", "lm_dense", None, "lm_head.dense"),
+    ("norm", "lm_norm", None, ("lm_head.norm", "lm_head.layer_norm")),
+    ("token_bias", "lm_bias", None, "lm_head.decoder"),
+    ("tokens_out", "lm_head", None, "lm_head.decoder"),
+    *_without_tf(_CLASSIFIERS[:2]),
 ]
 
 # ---------------------------------------------------------------- language models
@@ -267,6 +409,8 @@ _GPT_EMBEDDINGS = [
     ("table", "position_embedding", "gpt/embeddings/position_embeddings", "transformer.positions_embed"),
     ("tokens_out", "lm_head", "gpt/lm_head", "lm_head"),
 ]  # fmt: skip
+_GPT_CLASSIFIER = ("labels", "text_classifier", None, "score")
+_TOKENS_CLASSIFIER = ("labels", "tokens_classifier", None, "classifier")
 _GPT_BLOCKS = [
     *((role, layer_path, tf, None) for role, layer_path, tf, _ in _renamed(_BLOCKS, *_GPT_TF)),
     ("qkv_conv1d", "block_{i}/attention", None, "transformer.h.{i}.attn.c_attn"),
@@ -279,6 +423,7 @@ WEIGHTS["gpt"] = [
     *_GPT_BLOCKS,
     ("norm", "block_{i}/attention_out_norm", None, "transformer.h.{i}.ln_1"),
     ("norm", "block_{i}/ffn_out_norm", None, "transformer.h.{i}.ln_2"),
+    _GPT_CLASSIFIER,
 ]
 WEIGHTS["gpt2"] = [
     *_renamed(
@@ -290,6 +435,9 @@ WEIGHTS["gpt2"] = [
     ("norm", "block_{i}/attention_in_norm", "gpt/transformer/layer_{i}/attention/input/LayerNorm", "transformer.h.{i}.ln_1"),
     ("norm", "block_{i}/ffn_in_norm", "gpt/transformer/layer_{i}/input/LayerNorm", "transformer.h.{i}.ln_2"),
     ("norm", "final_norm", "gpt/output/LayerNorm", "transformer.ln_f"),
+    _GPT_CLASSIFIER,
+    _TOKENS_CLASSIFIER,
+    ("labels", "spans_classifier", None, "qa_outputs"),
 ]  # fmt: skip
 WEIGHTS["gpt2_ml"] = [
     ("tokens", "token_embedding", "newslm/embeddings/word_embed", None),
@@ -346,6 +494,7 @@ def _t5(norms, final_norms, inputs):
         *stack("encoder", "i", [attention, ffn]),
         *stack("decoder", "j", [attention, ("cross", "EncDecAttention"), ffn]),
         ("tokens_out", "lm_head", "decoder/logits", "lm_head"),
+        _TOKENS_CLASSIFIER,
     ]  # fmt: skip
 
 
@@ -370,6 +519,8 @@ SKIPPABLE = [
     r"(.*\.)?attn\.(bias|masked_bias)$",  # GPT's causal mask, written out
     r"(?s).*relative_positions_encoding.*",
     r".*encoder\.embed_positions\.weight$",
+    r"mask_predictions\..*",  # a second head of Microsoft's DeBERTa
+    r"(.*\.)?rotary_emb\.inv_freq$",
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",
 ]
 
@@ -377,24 +528,28 @@ SKIPPABLE = [
 COPIES = [r"(encoder|decoder)\.embed_tokens\.weight$"]
 TIED_HEADS = [
     r"(cls\.)?predictions\.decoder\.weight$",
-    r"(generator_lm_head|lm_head|decoder)\.weight$",
+    r"(generator_lm_head|lm_head(\.decoder)?|vocab_projector|decoder)\.weight$",
     r"lm_head/embeddings$",  # in Keras files
     r"((cls|generator)(/|_)predictions/decoder|(gpt|newslm)/lm_head|decoder/logits)/kernel$",
 ]
+
+# what heads are called, without the names of the layers that they share with the body (a pattern)
+HEAD_NAMES = r"cls|(classifier|sequence_summary)[./]|(qa_outputs|score)\.|output_(weights|bias)$"
 
 # Architectures of transformers that name their weights like BERT or GPT-2, except for a prefix or a
 # head, but compute something else: prefixes and classes, in lower case and without underscores.
 OTHER_ARCHITECTURES = (
     r"align|altclip|bertgeneration|bigbird|bliptext|bridgetower|bros|camembert|chineseclip|clap|convbert|"
-    r"data2vectext|deberta|debertav2|decisiontransformer|ernie|erniem|esm|fnet|git|gptbigcode|ibert|imagegpt|"
+    r"data2vectext|deberta|decisiontransformer|erniem|esm|fnet|git|gptbigcode|ibert|imagegpt|"
     r"layoutlm|layoutlmv2|layoutlmv3|lilt|longformer|luke|lxmert|markuplm|megatronbert|mobilebert|mpnet|mra|"
-    r"nystromformer|qdqbert|rembert|roberta|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
-    r"xlmroberta|xlmrobertaxl|xmod|yoso"
+    r"nystromformer|qdqbert|rembert|robertaprelayernorm|rocbert|splinter|tapas|visualbert|"
+    r"xlmrobertaxl|xmod|yoso"
 )
 OTHER_CLASS = (
     rf"(TF|Flax)?(?i:{OTHER_ARCHITECTURES})(PreTrained)?"
     r"(Model|Encoder|Decoder|For[A-Z]\w*|LMHead\w*)"
 )
+LLAMA_NAMES = r"(model\.)?layers\.\d+\.self_attn\.q_proj\."  # EuroBERT's, too
 ROBERTA_HEAD = r"lm_head\.(dense|layer_norm)\..*"  # RoBERTa's
 
 # ---------------------------------------------------------------- configs
@@ -409,6 +564,8 @@ CONFIG_KEYS = {
     "n_positions": "max_position",
     "max_seq_length": "max_position",
     "type_vocab_size": "segment_vocab_size",
+    "sent_type_vocab_size": "segment_vocab_size",  # of PaddleNLP
+    "task_type_vocab_size": "task_vocab_size",
     "n_vocab": "vocab_size",
     "n_embd": "hidden_size",
     "d_model": "hidden_size",
@@ -437,6 +594,20 @@ CONFIG_KEYS = {
     "attention_dropout": "attention_dropout_rate",
     "mlp_dropout": "dropout_rate",
     "global_rope_theta": "rotary_base",
+    "local_rope_theta": "sliding_rotary_base",
+    "clf_pooling": "classifier_pooling",
+    "rope_theta": "rotary_base",
+    "rms_norm_eps": "norm_epsilon",
+    "head_dim": "attention_head_size",
+    "position_buckets": "relative_buckets",
+    "max_relative_positions": "relative_max_distance",
+    "conv_kernel_size": "convolution",
+    "conv_act": "convolution_act",
+    "dim": "hidden_size",
+    "n_layers": "num_hidden_layers",
+    "n_heads": "num_attention_heads",
+    "hidden_dim": "intermediate_size",
+    "activation": "hidden_act",
     "relative_attention_num_buckets": "relative_buckets",
     "relative_attention_max_distance": "relative_max_distance",
     "max_relative_position": "relative_max_distance",
@@ -444,6 +615,7 @@ CONFIG_KEYS = {
     "tie_weights": "tie_word_embeddings",
     "with_mlm": "with_lm",
     "final_activation": "with_lm",
+    "classifier_dropout_prob": "classifier_dropout",
 }
 
 # what UER's input embeddings are the sum of: tokens, positions, segments
@@ -457,7 +629,7 @@ UER_EMBEDDINGS = [
 CONFIG_ONLY = {
     "model_type": str,
     "architectures": list,
-    "position_embedding_type": ["absolute"],
+    "position_embedding_type": ["absolute", "rope"],
     "is_decoder": bool,
     "is_encoder_decoder": bool,
     "num_hidden_groups": [1],
@@ -472,12 +644,28 @@ CONFIG_ONLY = {
     "scale_attn_by_inverse_layer_idx": [False],
     "reorder_and_upcast_attn": [False],
     "pruned_heads": [{}],
-    "rope_scaling": [],
-    "global_attn_every_n_layers": [1],
+    "rope_scaling": dict,
+    "global_attn_every_n_layers": int,
+    "local_attention": int,
     **{key: [False] for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")},
     "decoder_bias": [True],
+    "use_task_id": bool,
+    "pool_act": ["tanh"],
+    "task_id": [0],
     "layer_types": list,
     "rope_parameters": dict,
+    "relative_attention": [True],
+    "position_biased_input": bool,
+    "share_att_key": [True],
+    "norm_rel_ebd": ["layer_norm"],
+    "pooler_hidden_act": ["gelu"],
+    "pos_att_type": ["c2p|p2c", "p2c|c2p", ["c2p", "p2c"], ["p2c", "c2p"]],
+    "conv_groups": [1],
+    "legacy": bool,
+    "layer_norm_type": ["layer_norm"],
+    **{key: [False] for key in ("logn_attention_scale", "logn_attention_clip1")},
+    "pack_qkv": [True],
+    "pretraining_tp": [1],
     "n_special": int,
     "norm_type": ["layer_norm", "rms_norm"],
     "pooler_activation": str,
@@ -495,8 +683,31 @@ CONFIG_ONLY = {
     "feed_forward": str,
 }
 
-# keys of `rope_parameters`, other than `rope_theta` -> the values that this toolkit implements
-ROPE_ONLY = {"rope_type": ["default"], "type": ["default"], "partial_rotary_factor": [1, 1.0]}
+# keys of `rope_parameters`, other than numbers -> the values that this toolkit implements
+ROPE_ONLY = {
+    "rope_type": ["default", "linear", "ntk"],
+    "type": ["default", "linear", "ntk"],
+    "partial_rotary_factor": [1, 1.0],
+}
+
+# model_type -> key -> what a missing one means to transformers, where that is another architecture
+MISSING = {
+    "deberta-v2": {
+        "relative_attention": False,
+        "position_biased_input": True,
+        "share_att_key": False,
+        "norm_rel_ebd": "none",
+        "pos_att_type": "none",
+        "position_buckets": -1,
+        "max_relative_positions": -1,
+    },
+}
+
+# key -> the value with which it says that it is not used
+UNSET = {"conv_kernel_size": 0, "max_relative_positions": -1}
+
+# model_type of configs whose `pad_token_id` is the one that texts are padded with
+PADDING_READ = {"modernbert", "eurobert", "gte", "new"}
 
 # keys that define an architecture, known or not (a pattern, in which `.` must match everything:
 # otherwise `.*` starts again after each line break, which takes quadratic time)
@@ -512,7 +723,7 @@ CONFIG_NOTES = (
     r"finetuning_task|task_specific_params|gradient_checkpointing|id2label|label2id|num_labels|"
     r"language|model_name|name|name_or_path|output_.*|problem_type|return_dict.*|"
     r"tokenizer_class|tokenizer_type|use_cache|use_bfloat16|torchscript|tie_encoder_decoder|initializer_factor|"
-    r"n_ctx|predict_special_tokens|classifier_.*|local_attention|local_rope_theta|deterministic_flash_attn|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
+    r"n_ctx|predict_special_tokens|classifier_.*|deterministic_flash_attn|sinusoidal_pos_embds|tie_weights_|unpad_inputs|use_memory_efficient_attention|initializer_cutoff_factor|reference_compile|repad_logits_with_grad|sparse_pred.*|vocab_file|vocab_type|fp16|onnx_export|sop|"
     # Tencent's UER
     r"target|data_processor|"
     r"share_embedding|word_embedding|"
@@ -523,7 +734,7 @@ CONFIG_NOTES = (
     r"exponential_decay_length_penalty|suppress_tokens|begin_suppress_tokens|cross_attention_.*|"
     r"is_composition|tf_legacy_loss|"
     # transformers' own bookkeeping
-    r"auto_map|xla_device|loss_type|keys_to_ignore_at_inference|transformers\.js_config"
+    r"enable_recompute|init_class|fuse|auto_map|xla_device|loss_type|keys_to_ignore_at_inference|transformers\.js_config"
 )
 
 # field -> key in Google's, bert4keras' and many of transformers' config files (other fields: our own
@@ -551,7 +762,23 @@ T5_KEYS = {
     "relative_max_distance": "relative_attention_max_distance",
     "tie_word_embeddings": "tie_word_embeddings", "scale_decoder_outputs": "scale_decoder_outputs",
     "gated": "feed_forward_proj",
-    "hidden_act": "feed_forward_proj",
+    "hidden_act": "feed_forward_proj", "classifier_dropout": "classifier_dropout",
+}  # fmt: skip
+DISTIL_KEYS = {
+    "vocab_size": "vocab_size", "hidden_size": "dim", "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads", "intermediate_size": "hidden_dim",
+    "hidden_act": "activation", "max_position": "max_position_embeddings",
+    "dropout_rate": "dropout", "attention_dropout_rate": "attention_dropout",
+    "initializer_range": "initializer_range", "tie_word_embeddings": "tie_word_embeddings",
+}  # fmt: skip
+LLAMA_KEYS = {
+    "vocab_size": "vocab_size", "hidden_size": "hidden_size",
+    "num_hidden_layers": "num_hidden_layers", "num_attention_heads": "num_attention_heads",
+    "num_key_value_heads": "num_key_value_heads", "attention_head_size": "head_dim",
+    "intermediate_size": "intermediate_size", "hidden_act": "hidden_act",
+    "max_position": "max_position_embeddings", "attention_dropout_rate": "attention_dropout",
+    "norm_epsilon": "rms_norm_eps", "initializer_range": "initializer_range",
+    "tie_word_embeddings": "tie_word_embeddings",
 }  # fmt: skip
 ACTIVATIONS_HF = {"gelu_erf": "gelu", "gelu_tanh": "gelu_new", "swish": "silu"}
 # names of activations that both transformers (or its GPT) and this toolkit have

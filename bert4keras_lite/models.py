@@ -24,7 +24,8 @@ from . import mappings, weights_io
 from .arguments import check_flags, check_options, checks_flags, expected_number
 from .checkpoints.matching import MatchOptions, check_rows
 from .configs import APPLICATIONS, ARCHITECTURES, Config
-from .configs.config import SOURCE_KEYS, key_of, to_field_names
+from .configs.classifiers import classifier_fields
+from .configs.config import EACH, SOURCE_KEYS, key_of, to_field_names
 from .configs.published import (
     check_adapter,
     check_unknown_keys,
@@ -47,6 +48,8 @@ from .configs.weights import HEADS
 from .hub import local_directory
 from .layers import (
     AttentionBias,
+    Convolution,
+    DistanceVectors,
     Dropout,
     LayerNormalization,
     PositionEmbedding,
@@ -57,10 +60,18 @@ from .layers import (
     ScaleOffset,
     TokenEmbedding,
     TransformerBlock,
+    WindowBias,
 )
-from .layers.base import WeightInitializer, activation_name, deferred_initialization, get_activation
+from .layers.base import (
+    WeightInitializer,
+    activation_name,
+    deferred_initialization,
+    get_activation,
+    parts_of,
+)
 from .layers.blocks import ATTENTIONS, NORMS
 from .layers.cache import Cache
+from .layers.pooling import TokenPooling
 from .parsing import shown
 from .types import PathLike, Shape, Tensor
 
@@ -75,7 +86,124 @@ CONDITIONED: ContextVar[tuple[Any, Any]] = ContextVar("CONDITIONED", default=(No
 RENAMED = {"draw": "build_graph", "heads": "output_heads", "token_scores": "token_logits"}
 
 
-class Transformer:
+class LayersByName:
+    """The layers of a `Transformer`, by name: each is shared, or made when it is first asked for.
+
+    Attributes:
+        config: a `Config`.
+        layers: name -> layer.
+        layer_arguments: name -> arguments of a layer, also for shared layers.
+        common, norm_arguments: arguments of many layers, and of normalizations.
+        prefix: prefix of the name of every layer.
+        condition: of the normalizations, for the graph; see `current_condition`.
+    """
+
+    config: Config
+    layers: dict[str, keras.Layer]
+    layer_arguments: dict[str, dict]
+    common: dict[str, Any]
+    norm_arguments: dict[str, Any]
+    prefix: str
+    condition: Tensor | None
+
+    def layer(self, cls: type, name: str, **arguments: Any) -> Any:
+        """Returns the layer of that name: a shared one, or a new `cls(**arguments)`."""
+        name = self.prefix + name
+        layer = self.layers.get(name)
+        if layer is not None and name not in self.layer_arguments and not layer.weights:
+            # a shared layer without weights is its arguments: those of this model count
+            has = layer.get_config()
+            layer = None if any(has.get(k, v) != v for k, v in arguments.items()) else layer
+        if layer is None:
+            layer = self.layers[name] = cls(name=name, **arguments)
+        self.layer_arguments.setdefault(name, arguments)
+        return layer
+
+    def dense(
+        self, name: str, units: int, activation: Any = None, use_bias: bool | None = None
+    ) -> keras.layers.Dense:
+        """Returns a dense layer, with a bias if `use_bias` (default: that of the config)."""
+        return self.layer(
+            keras.layers.Dense,
+            name,
+            units=units,
+            activation=get_activation(activation),
+            use_bias=self.config.use_bias if use_bias is None else use_bias,
+            kernel_initializer=self.initializer,
+        )
+
+    def normalize(self, name: str, x: Tensor) -> Tensor:
+        """Applies a normalization layer, with the condition if there is one."""
+        layer = self.layer(LayerNormalization, name, **self.norm_arguments)
+        return layer(x, condition=self.current_condition)
+
+    @contextmanager
+    def conditioned(self, condition: Tensor | None) -> Iterator[None]:
+        """Context that sets the condition of the normalizations, in this thread.
+
+        Args:
+            condition: tensor `(batch, size)`, or None.
+        """
+        token = CONDITIONED.set((self, condition))
+        try:
+            yield
+        finally:
+            CONDITIONED.reset(token)
+
+    @property
+    def current_condition(self) -> Tensor | None:
+        """Condition of the normalizations: that of `conditioned`, or outside of it the graph's."""
+        transformer, condition = CONDITIONED.get()
+        return condition if transformer is self else self.condition
+
+    @property
+    def initializer(self) -> WeightInitializer:
+        """Initializer of kernels and tables."""
+        return WeightInitializer(stddev=self.config.initializer_range)
+
+    def token_table(self, name: str) -> TokenEmbedding:
+        """Returns a table with one vector per token, for embeddings or, in reverse, for logits."""
+        c = self.config
+        return self.layer(
+            TokenEmbedding,
+            name,
+            input_dim=c.vocab_size,
+            output_dim=c.token_size,
+            pad_token_id=c.pad_token_id,
+            keep_first=not c.first_position,
+            embeddings_initializer=self.initializer,
+        )
+
+    def added_table(self, name: str, size: int, **arguments: Any) -> PositionEmbedding:
+        """Returns a layer that looks up vectors in a table of `size` rows and adds them."""
+        return self.layer(
+            PositionEmbedding,
+            name,
+            input_dim=size,
+            output_dim=self.config.token_size,
+            **self.common,
+            **arguments,
+        )
+
+    def probabilities(
+        self, name: str, activation: Any, logits: Tensor, usual: str = "softmax"
+    ) -> Tensor:
+        """Applies the activation of a head, in float32 also under mixed precision.
+
+        Args:
+            name: of the head.
+            activation: name or function; True: `usual`.
+            logits: a tensor.
+            usual: the default activation of the head.
+        """
+        activation = get_activation(usual if activation is True else activation)
+        name = f"{name}_activation"
+        return self.layer(keras.layers.Activation, name, activation=activation, dtype="float32")(
+            logits
+        )
+
+
+class Transformer(LayersByName):
     """Graph of a Transformer model in Keras layers, with loading and saving of its weights.
 
     To change a part of the graph, subclass it and pass the class as `model=`: `embed`, `encode` and
@@ -227,69 +355,21 @@ class Transformer:
         positions = self.positions(token_ids) if position_ids is None else position_ids
         x = self.embed(token_ids, positions, segment_ids)
         context = {"bias": self.attention_bias(token_ids, segment_ids)}
-        x = self.encode(x, context | self.position_context(positions))
+        context |= self.position_context(positions)
+        # a window counts tokens of the row, whatever the positions are
+        counts = position_ids is None or "sliding" not in self.config.layer_kinds
+        indexes = positions if counts else self.positions(token_ids)
+        x = self.encode(x, self.with_kinds(context, positions, indexes))
         return self.output_heads(x) or [x]
 
     draw = build_graph  # its name in version 0.1
 
-    def layer(self, cls: type, name: str, **arguments: Any) -> Any:
-        """Returns the layer of that name: a shared one, or a new `cls(**arguments)`."""
-        name = self.prefix + name
-        layer = self.layers.get(name)
-        if layer is not None and name not in self.layer_arguments and not layer.weights:
-            # a shared layer without weights is its arguments: those of this model count
-            has = layer.get_config()
-            layer = None if any(has.get(k, v) != v for k, v in arguments.items()) else layer
-        if layer is None:
-            layer = self.layers[name] = cls(name=name, **arguments)
-        self.layer_arguments.setdefault(name, arguments)
-        return layer
-
-    def dense(self, name: str, units: int, activation: Any = None) -> keras.layers.Dense:
-        """Returns a dense layer, with a bias if `config.use_bias`."""
-        return self.layer(
-            keras.layers.Dense,
-            name,
-            units=units,
-            activation=get_activation(activation),
-            use_bias=self.config.use_bias,
-            kernel_initializer=self.initializer,
-        )
-
-    def normalize(self, name: str, x: Tensor) -> Tensor:
-        """Applies a normalization layer, with the condition if there is one."""
-        layer = self.layer(LayerNormalization, name, **self.norm_arguments)
-        return layer(x, condition=self.current_condition)
-
-    @contextmanager
-    def conditioned(self, condition: Tensor | None) -> Iterator[None]:
-        """Context that sets the condition of the normalizations, in this thread.
-
-        Args:
-            condition: tensor `(batch, size)`, or None.
-        """
-        token = CONDITIONED.set((self, condition))
-        try:
-            yield
-        finally:
-            CONDITIONED.reset(token)
-
-    @property
-    def current_condition(self) -> Tensor | None:
-        """Condition of the normalizations: that of `conditioned`, or outside of it the graph's."""
-        transformer, condition = CONDITIONED.get()
-        return condition if transformer is self else self.condition
-
-    @property
-    def initializer(self) -> WeightInitializer:
-        """Initializer of kernels and tables."""
-        return WeightInitializer(stddev=self.config.initializer_range)
-
     def positions(self, token_ids: Tensor) -> Tensor:
-        """Counts the positions 0, 1, 2, ..., `(1, length)`."""
+        """Counts the positions; see `Positions`."""
         c = self.config
-        limit = c.max_position if c.position == "learned" and not c.hierarchical_position else None
-        return self.layer(Positions, "counted_positions", limit=limit)(token_ids)
+        limit = None if c.hierarchical_position else c.most_tokens
+        counted = {"limit": limit, "first": c.first_position, "pad_token_id": c.pad_token_id}
+        return self.layer(Positions, "counted_positions", **counted)(token_ids)
 
     def embed(
         self, token_ids: Tensor, positions: Tensor | None = None, segment_ids: Tensor | None = None
@@ -306,6 +386,8 @@ class Transformer:
             x = add([x, self.token_embedding(segment_ids)])
         elif segment_ids is not None:
             x = self.added_table("segment_embedding", c.segment_vocab_size)(x, segment_ids)
+        for name, rows in c.constant_tables.items():
+            x = self.added_table(name, rows)(x)
         if c.position == "learned":
             x = self.added_table(
                 "position_embedding", c.max_position, hierarchical=c.hierarchical_position
@@ -321,29 +403,6 @@ class Transformer:
     def token_embedding(self) -> TokenEmbedding:
         """The table of the token embeddings."""
         return self.token_table("token_embedding")
-
-    def token_table(self, name: str) -> TokenEmbedding:
-        """Returns a table with one vector per token, for embeddings or, in reverse, for logits."""
-        c = self.config
-        return self.layer(
-            TokenEmbedding,
-            name,
-            input_dim=c.vocab_size,
-            output_dim=c.token_size,
-            pad_token_id=c.pad_token_id,
-            embeddings_initializer=self.initializer,
-        )
-
-    def added_table(self, name: str, size: int, **arguments: Any) -> PositionEmbedding:
-        """Returns a layer that looks up vectors in a table of `size` rows and adds them."""
-        return self.layer(
-            PositionEmbedding,
-            name,
-            input_dim=size,
-            output_dim=self.config.token_size,
-            **self.common,
-            **arguments,
-        )
 
     def attention_bias(
         self,
@@ -366,6 +425,7 @@ class Transformer:
             attend=attend or c.attend,
             pad_token_id=c.pad_token_id,
             segments_are_tokens=c.shared_segment_embeddings,
+            keep_first=not c.first_position,
         )
 
     def position_context(
@@ -385,6 +445,21 @@ class Transformer:
             A dict with `angles`, or `distances`, or nothing.
         """
         c = self.config
+        cache_positions = positions if cache_positions is None else cache_positions
+        keys = cache_positions if key_cache_positions is None else key_cache_positions
+        if ATTENTIONS[c.attention].needs_vectors:
+            table = self.layer(
+                DistanceVectors,
+                "relative_vectors",
+                size=c.hidden_size,
+                num_buckets=c.relative_buckets,
+                max_distance=c.relative_max_distance,
+                **self.common,
+            )
+            vectors, rows = table(cache_positions, keys)
+            # without the condition, whose first axis is the batch
+            norm = self.layer(LayerNormalization, "relative_norm", **self.norm_arguments)
+            return {"distances": (norm(vectors), rows)}
         if c.position == "rotary":
             return {"angles": self.rotary_angles(positions)}
         if c.position == "relative":
@@ -394,14 +469,33 @@ class Transformer:
                 size=c.head_size,
                 max_distance=c.relative_max_distance,
             )
-            cache_positions = positions if cache_positions is None else cache_positions
-            return {
-                "distances": distances(
-                    cache_positions,
-                    cache_positions if key_cache_positions is None else key_cache_positions,
-                )
-            }
+            return {"distances": distances(cache_positions, keys)}
         return {}
+
+    def with_kinds(
+        self,
+        context: dict[str, Any],
+        positions: Tensor,
+        indexes: Tensor,
+        key_indexes: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """Adds to a context, under the name of a kind of layers, what is different in these layers.
+
+        Args:
+            context: of full layers, with `bias`.
+            positions: of the queries, `(batch or 1, queries)`.
+            indexes, key_indexes: of queries and keys in the row or in the cache, `(1,
+                queries)` and `(1, keys)`; default: `indexes`.
+        """
+        c = self.config
+        if "sliding" not in c.layer_kinds:
+            return context
+        narrow = self.layer(WindowBias, "sliding_bias", window=c.window)
+        keys = indexes if key_indexes is None else key_indexes
+        sliding = {"bias": narrow(context["bias"], indexes, keys)}
+        if c.position == "rotary":
+            sliding["angles"] = self.rotary_angles(positions, "sliding_rotary")
+        return context | {"sliding": sliding}
 
     def encode(
         self,
@@ -416,7 +510,8 @@ class Transformer:
 
         Args:
             x: `(batch, length, hidden_size)`.
-            context: arguments of the attention of every block: `bias`, `angles`, `distances`.
+            context: arguments of the attention of every block: `bias`, `angles`, `distances`; and
+                those of `with_kinds`.
             stack: prefix of the names of the layers.
             memory, memory_bias: outputs and attention bias of the encoder, for a decoder.
             caches: for each block, a `Cache` for each attention branch.
@@ -429,21 +524,53 @@ class Transformer:
         if stack == "decoder_":
             context |= {"memory": memory, "memory_bias": memory_bias}
         counter = "j" if stack == "decoder_" else "i"
-        attention_scores = None
+        attention_scores, embeddings = None, x
+        shared = {name: value for name, value in context.items() if name not in EACH["layer_kinds"]}
         for i in range(c.block_counts[counter]):
             name = "block" if c.share_blocks else f"{stack}block_{i}"
             block = self.block(name, with_memory=stack == "decoder_", first=i == 0)
-            x = block(x, scores=attention_scores, caches=caches and caches[i], **context)
+            arguments = shared | context.get(c.kind_of(i), {})
+            x = block(x, scores=attention_scores, caches=caches and caches[i], **arguments)
             if c.residual_attention_scores:
                 x, attention_scores = x
+            x = self.after_block(i, x, embeddings, shared)
             if keras.utils.is_keras_tensor(x):  # of the graph, not of a decode step
                 self.hidden_states.append(x)
         return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
 
-    def rotary_angles(self, positions: Tensor) -> Tensor:
-        """Computes the angles of rotary position encoding."""
+    def after_block(self, i: int, x: Tensor, embeddings: Tensor, context: dict[str, Any]) -> Tensor:
+        """Hook between the blocks: returns what the next one gets.
+
+        Args:
+            i: number of the block.
+            x: its output, `(batch, length, hidden_size)`.
+            embeddings: input of block 0.
+            context: arguments of the attention of full layers.
+        """
         c = self.config
-        return self.layer(RotaryAngles, "rotary", size=c.key_size, base=c.rotary_base)(positions)
+        if i or not c.convolution:
+            return x
+        convolution = self.layer(
+            Convolution,
+            "convolution",
+            filters=c.hidden_size,
+            kernel_size=c.convolution,
+            activation=get_activation(c.convolution_act),
+            kernel_initializer=self.initializer,
+        )
+        y = convolution(embeddings, context["bias"])
+        y = self.layer(Dropout, "convolution_dropout", rate=c.dropout_rate)(y)
+        y = self.layer(keras.layers.Add, "convolution_add")([x, y])
+        return self.normalize("convolution_norm", y)
+
+    def rotary_angles(self, positions: Tensor, name: str = "rotary") -> Tensor:
+        """Computes the angles of rotary position encoding, of full or (by name) sliding layers."""
+        c = self.config
+        base, factor = c.rotary_base, c.rotary_factor
+        if name == "sliding_rotary":
+            base, factor = c.sliding_rotary_base or base, 1.0
+        layer = self.layer(RotaryAngles, name, size=c.key_size, base=base, factor=factor)
+        return layer(positions)
 
     def block(self, name: str, with_memory: bool = False, first: bool = False) -> TransformerBlock:
         """Returns a Transformer block.
@@ -458,6 +585,7 @@ class Transformer:
         attention_cls = ATTENTIONS[c.attention]
         attention = {"dropout": c.attention_dropout_rate, **linear, **attention_cls.arguments_of(c)}
         ffn = {"units": c.intermediate_size, "activation": c.hidden_act, "gated": c.gated, **linear}
+        ffn["without_bias"] = parts_of("ffn", c.without_bias)
         return self.layer(
             TransformerBlock,
             name,
@@ -480,7 +608,8 @@ class Transformer:
             A list, which is empty if the last hidden states are the output. `with_pool`: `(batch,
             hidden_size)`; `with_nsp`, instead of it: `(batch, 2)`, entry 0 for "the second text
             follows the first"; `with_discriminator`: `(batch, length, 1)`, for "the token was
-            replaced"; `with_lm`: `(batch, length, vocab_size)`.
+            replaced"; `with_classifier`: logits, see `classifier_outputs`; `with_lm`: `(batch,
+            length, vocab_size)`.
         """
         c = self.config
         outputs = []
@@ -494,11 +623,44 @@ class Transformer:
             y = self.dense("discriminator_dense", c.hidden_size, c.hidden_act)(x)
             y = self.dense("discriminator_prediction", 1)(y)
             outputs.append(self.probabilities("discriminator", c.with_discriminator, y, "sigmoid"))
+        outputs += self.classifier_outputs(x)
         if c.with_lm:
             outputs.append(self.probabilities("lm", c.with_lm, self.token_logits(x)))
         return outputs
 
     heads = output_heads  # its name in version 0.1
+
+    def classifier_outputs(self, x: Tensor) -> list[Tensor]:
+        """Computes the logits of the classifier, in float32.
+
+        Args:
+            x: hidden states `(batch, length, hidden_size)`.
+
+        Returns:
+            A list, empty without a classifier. `with_classifier="text"`: `(batch, labels)`;
+            `"tokens"`: `(batch, length, labels)`; `"spans"`: `(batch, length, 2)`, for "a span
+            begins, ends with this token"; `"choice"`: `(batch, 1)`, one row for each choice.
+        """
+        c, head = self.config, self.config.head
+        if head is None:
+            return []
+        position = "mean" if head.position == "late" else head.position
+        padding = c.filler_id if position == "last" else c.pad_token_id
+
+        def pooled(x):
+            pool = {"position": position, "pad_token_id": padding}
+            return self.layer(TokenPooling, "token_pooling", **pool)(x, self.ids["token_ids"])
+
+        x = pooled(x) if head.position not in (None, "late") else x
+        if head.dense:
+            activation = head.activation or c.hidden_act
+            x = self.dense(head.dense, c.hidden_size, activation, head.dense_bias)(x)
+        x = self.normalize(head.norm, x) if head.norm else x
+        x = pooled(x) if head.position == "late" else x
+        rate = c.dropout_rate if c.classifier_dropout is None else c.classifier_dropout
+        x = self.layer(Dropout, "classifier_dropout", rate=rate)(x)
+        last = self.dense(f"{c.with_classifier}_classifier", c.num_labels, None, head.use_bias)
+        return [self.probabilities("classifier", "linear", last(x))]
 
     def token_logits(self, x: Tensor) -> Tensor:
         """Computes the logits of the language-model head.
@@ -519,23 +681,6 @@ class Transformer:
 
     token_scores = token_logits  # its name in version 0.1
 
-    def probabilities(
-        self, name: str, activation: Any, logits: Tensor, usual: str = "softmax"
-    ) -> Tensor:
-        """Applies the activation of a head, in float32 also under mixed precision.
-
-        Args:
-            name: of the head.
-            activation: name or function; True: `usual`.
-            logits: a tensor.
-            usual: the default activation of the head.
-        """
-        activation = get_activation(usual if activation is True else activation)
-        name = f"{name}_activation"
-        return self.layer(keras.layers.Activation, name, activation=activation, dtype="float32")(
-            logits
-        )
-
     @property
     def variables(self) -> dict[str, keras.Variable]:
         """Path (as in `mappings.py`, without `prefix`) -> Keras variable, without LoRA's."""
@@ -554,6 +699,7 @@ class Transformer:
         compound_tokens: Sequence[Sequence[int]] | None = None,
         autoresize_weights: bool = False,
         ignore_invalid_weights: bool = False,
+        new_classifier: bool = False,
     ) -> set[str]:
         """Loads weights by name: all of them, or none unless `ignore_invalid_weights` is True.
 
@@ -564,6 +710,9 @@ class Transformer:
                 (https://kexue.fm/archives/8444); default False.
             ignore_invalid_weights: whether to initialize at random, with a warning, weights that
                 are missing or have another shape; default False.
+            new_classifier: whether to start the last layer of the classifier at random, whatever
+                classifier the file has, and the layers before it if the file lacks them; default
+                False.
 
         Returns:
             A set of paths: of the loaded variables, and of those that such a file does not hold.
@@ -572,7 +721,11 @@ class Transformer:
             CheckpointError: see `checkpoints.matching.match`.
         """
         options = MatchOptions(
-            keep_tokens, compound_tokens, autoresize_weights, ignore_invalid_weights
+            keep_tokens,
+            compound_tokens,
+            autoresize_weights,
+            ignore_invalid_weights,
+            new_classifier,
         )
         return weights_io.load(self, checkpoint, options)
 
@@ -648,11 +801,9 @@ class EncoderDecoder(Transformer):
         if token_ids is not None:
             memory_bias = self.attention_bias(token_ids, stack="encoder_")
             memory = self.memory = self.encode_source(token_ids, memory_bias)
-        return (
-            [memory]
-            if decoder_token_ids is None
-            else self.decode(decoder_token_ids, memory, memory_bias)
-        )
+        if decoder_token_ids is None:
+            return self.classifier_outputs(memory) or [memory]
+        return self.decode(decoder_token_ids, memory, memory_bias)
 
     draw = build_graph  # type: ignore[assignment]  # its name in version 0.1
 
@@ -805,7 +956,12 @@ def build_transformer_model(
             - `keep_tokens`: ids of the vocabulary rows to keep, in their new order; the padding id
               that is masked moves with its row, unless `pad_token_id` is given;
             - `compound_tokens`: for each row to append, the ids whose rows are averaged;
-            - `autoresize_weights`, `ignore_invalid_weights`: see `Transformer.load_checkpoint`.
+            - `autoresize_weights`, `ignore_invalid_weights`, `new_classifier`: see
+              `Transformer.load_checkpoint`.
+
+            `with_classifier=True` builds the classifier that the config names, and
+            `with_classifier="text"` (or `"tokens"`, `"spans"`, `"choice"`) one of that kind; it
+            takes the place of the language-model head.
 
     Returns:
         A `keras.Model`. The inputs of BERT are `token_ids` and `segment_ids`, integers `(batch,
@@ -946,8 +1102,11 @@ def _make_config(files, family, application, options, source_keys):
     ignored_keys = check_unknown_keys(files.values, files.where, files.named, all_known)
     values = {name: value for name, value in files.values.items() if name not in given}
     values, ambiguities = resolve_ambiguities(family.name, values, files.checkpoint)
+    values |= _classifier_values(files, family, values, given)
     inferred = infer_from_weights(files.named, family.name, values) if files.named else {}
-    check_not_roberta(values | inferred, files.where)
+    if options.get("new_classifier"):
+        inferred.pop("labels", None)
+    check_not_roberta(family.name, values | inferred, files.where)
     values = family.row | inferred | values | given
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
     values[SOURCE_KEYS] = values.get(SOURCE_KEYS, {}) | source_keys
@@ -971,13 +1130,35 @@ def _make_config(files, family, application, options, source_keys):
     return config, values, [*ignored_keys, *ambiguities]
 
 
+def _classifier_values(files, family, values, given):
+    """Returns the fields of `Config` for the classifier.
+
+    Args:
+        files: `_Files`.
+        family: a `_Family`.
+        values: of the config.
+        given: options that are not None; `with_classifier` is removed from it.
+    """
+    asked = given.pop("with_classifier", values.get("with_classifier"))
+    of_file = {k: v for k, v in values.items() if k != "id2label" or "labels" not in given}
+    is_new = bool(given.get("new_classifier"))
+    fields = classifier_fields(family.row["family"], asked, of_file, files.where, is_new)
+    of_row = {k: family.row[k] for k in ("with_classifier", "labels") if family.row.get(k)}
+    if is_new and not (of_row | fields).get("with_classifier"):
+        raise ValueError(
+            "new_classifier=True: the model has no classifier. Pass its kind, with_classifier="
+            "'text', 'tokens', 'spans' or 'choice'."
+        )
+    return of_row | fields
+
+
 def _check_activations(config, values, where):
     """Checks the activations of a config, which was made from `values`.
 
     Raises:
         ValueError: an activation is ambiguous, unknown, or changes the shape.
     """
-    for name in ("hidden_act", *HEADS):
+    for name in ("hidden_act", "convolution_act", *HEADS):
         value = getattr(config, name)
         if value == "leaky_relu":
             raise ValueError(

@@ -36,7 +36,8 @@ def shapes_of(config):
     Returns:
         A dict path (as in `mappings.py`) -> shape.
     """
-    layers = _embeddings(config) | (_heads(config) if config.stacks != "encoder" else {})
+    layers = _embeddings(config) | _classifier(config)
+    layers |= _heads(config) if config.stacks != "encoder" else {}
     for stack, counter in _STACKS[config.stacks].items():
         layers |= _stack(config, stack, config.block_counts[counter])
     return {
@@ -50,8 +51,9 @@ def _table(rows, size):
     return {"embeddings": (rows, size)}
 
 
-def _dense(c, size, units):
-    return {"kernel": (size, units)} | ({"bias": (units,)} if c.use_bias else {})
+def _dense(c, size, units, name=None):
+    has_bias = c.use_bias and name not in c.without_bias
+    return {"kernel": (size, units)} | ({"bias": (units,)} if has_bias else {})
 
 
 def _norm(c, size):
@@ -62,6 +64,8 @@ def _embeddings(c):
     layers = {"token_embedding": _table(c.vocab_size, c.token_size)}
     if c.segment_vocab_size and not c.shared_segment_embeddings:
         layers["segment_embedding"] = _table(c.segment_vocab_size, c.token_size)
+    if c.task_vocab_size:
+        layers["task_embedding"] = _table(c.task_vocab_size, c.token_size)
     if c.position == "learned":
         layers["position_embedding"] = _table(c.max_position, c.token_size)
     if c.embedding_norm:
@@ -82,6 +86,13 @@ def _stack(c, stack, count):
         layers[f"{stack}final_norm"] = _norm(c, c.hidden_size)
     if c.position == "buckets":
         layers[f"{stack}relative_bias"] = _table(c.relative_buckets, c.num_attention_heads)
+    if c.attention == "disentangled":
+        layers["relative_vectors"] = _table(2 * c.relative_buckets, c.hidden_size)
+        layers["relative_norm"] = _norm(c, c.hidden_size)
+    if c.convolution:
+        kernel = (c.convolution, c.hidden_size, c.hidden_size)
+        layers["convolution"] = {"kernel": kernel, "bias": (c.hidden_size,)}
+        layers["convolution_norm"] = _norm(c, c.hidden_size)
     return layers
 
 
@@ -101,12 +112,15 @@ def _block(c, norm_at, with_memory):
 
 
 def _attention(c):
-    keys, values = (c.num_attention_heads * size for size in (c.key_size, c.head_size))
+    def part(name, size, units):
+        return _dense(c, size, units, f"attention/{name}")
+
+    values = c.num_attention_heads * c.head_size
     return {
-        "query": _dense(c, c.hidden_size, keys),
-        "key": _dense(c, c.hidden_size, keys),
-        "value": _dense(c, c.hidden_size, values),
-        "output": _dense(c, values, c.hidden_size),
+        "query": part("query", c.hidden_size, c.num_attention_heads * c.key_size),
+        "key": part("key", c.hidden_size, c.kv_heads * c.key_size),
+        "value": part("value", c.hidden_size, c.kv_heads * c.head_size),
+        "output": part("output", values, c.hidden_size),
     }
 
 
@@ -122,10 +136,24 @@ def _gau(c):
 
 
 def _feed_forward(c):
-    layers = {"input": _dense(c, c.hidden_size, c.intermediate_size)}
+    layers = {"input": _dense(c, c.hidden_size, c.intermediate_size, "ffn/input")}
     if c.gated:
-        layers["gate"] = _dense(c, c.hidden_size, c.intermediate_size)
-    return layers | {"output": _dense(c, c.intermediate_size, c.hidden_size)}
+        layers["gate"] = _dense(c, c.hidden_size, c.intermediate_size, "ffn/gate")
+    return layers | {"output": _dense(c, c.intermediate_size, c.hidden_size, "ffn/output")}
+
+
+def _classifier(c):
+    if not (head := c.head):
+        return {}
+    layers = {}
+    if head.dense:
+        layers[head.dense] = {"kernel": (c.hidden_size, c.hidden_size)}
+        has_bias = c.use_bias if head.dense_bias is None else head.dense_bias
+        layers[head.dense] |= {"bias": (c.hidden_size,)} if has_bias else {}
+    layers |= {head.norm: _norm(c, c.hidden_size)} if head.norm else {}
+    last = {"kernel": (c.hidden_size, c.num_labels)}
+    last |= {"bias": (c.num_labels,)} if head.use_bias else {}
+    return layers | {f"{c.with_classifier}_classifier": last}
 
 
 def _heads(c):

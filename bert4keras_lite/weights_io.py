@@ -8,6 +8,7 @@ names and shapes in `checkpoints/matching.py`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from .checkpoints.keras_file import renumbered, under_paths
 from .checkpoints.matching import has_names, layers_of, orthogonally_resize
 from .checkpoints.stage import saving_checkpoint
 from .configs.published import file_names, write_config
-from .configs.weights import match_weights, mismatch_hint, write
+from .configs.weights import classifier_hint, match_weights, mismatch_hint, write
+from .configs.written import config_json
 from .files import write_text
 from .lora import folded, own_variables, reset_lora
 from .shapes import shapes_of
@@ -113,13 +115,16 @@ def load(transformer, checkpoint, options):
     if of_keras:
         layers = layers_of(transformer.table, mappings.ROLES) | layers
         checkpoint = under_paths(checkpoint, layers, dtypes, transformer.prefix)
+    shapes = {path: tuple(variable.shape) for path, variable in stored.items()}
+    shapes, optional = _to_read(shapes, config, options)
     plan = match_weights(
-        {path: tuple(variable.shape) for path, variable in stored.items()},
+        shapes,
         checkpoint,
         config,
         where,
         options,
         hint=lambda: hint(checkpoint),
+        optional=optional,
         dtypes=dtypes,
         resize=transformer.resized,
     )
@@ -131,6 +136,25 @@ def load(transformer, checkpoint, options):
         release(array)
     reset_lora(transformer.model)
     return plan.keys() | variables.keys() - stored.keys()
+
+
+def _to_read(shapes, config, options):
+    """Selects the variables to read: not the last layer of a new classifier.
+
+    Args:
+        shapes: path -> shape.
+        config: the `Config`.
+        options: `MatchOptions`.
+
+    Returns:
+        path -> shape; and the paths that a checkpoint need not have: the layers before that one.
+    """
+    if not options.new_classifier:
+        return shapes, []
+    last = f"{config.with_classifier}_classifier/"
+    without = shapes_of(replace(config, with_classifier=False))
+    kept = {path: shape for path, shape in shapes.items() if not path.startswith(last)}
+    return kept, sorted(shapes_of(config).keys() - without.keys())
 
 
 def check_names(config, checkpoint, prefix, options):
@@ -147,7 +171,8 @@ def check_names(config, checkpoint, prefix, options):
     Raises:
         CheckpointError: the one that loading would raise.
     """
-    table, shapes = mappings.WEIGHTS[config.family], shapes_of(config)
+    table = mappings.WEIGHTS[config.family]
+    shapes, optional = _to_read(shapes_of(config), config, options)
     sizes, where = config.block_counts, str(getattr(checkpoint, "path", "the checkpoint"))
     if options.ignore_invalid_weights:
         return
@@ -156,24 +181,26 @@ def check_names(config, checkpoint, prefix, options):
         blocks = {path.split("/")[0] for path in shapes if "block" in path}
         if blocks <= {name.split("/")[0] for name in checkpoint}:
             return
-    elif has_names(shapes, checkpoint, table, mappings.ROLES, sizes, mappings.OPTIONAL):
+    elif has_names(
+        shapes, checkpoint, table, mappings.ROLES, sizes, [*mappings.OPTIONAL, *optional]
+    ):
         return
     hint = _hint(config, checkpoint, options)
-    match_weights(shapes, checkpoint, config, where, options, lambda: hint(checkpoint))
+    match_weights(shapes, checkpoint, config, where, options, lambda: hint(checkpoint), optional)
 
 
 def _hint(config, checkpoint, options):
     """Returns a function `checkpoint -> str`: a hint on why it does not match a model."""
     if is_keras(checkpoint):
-        return _quantized_hint
+        return partial(_keras_hint, config)
     other_rows = options.keep_tokens is not None or options.compound_tokens
     return partial(mismatch_hint, config, chosen={"vocab_size"} if other_rows else ())
 
 
-def _quantized_hint(checkpoint):
-    """Returns a hint on a Keras file that does not match, if it is one of a quantized model."""
+def _keras_hint(config, checkpoint):
+    """Returns a hint on a Keras file that does not match: a quantized model, or a classifier."""
     if not any(checkpoint.dtype(name) == "int8" for name in checkpoint):
-        return ""
+        return classifier_hint(config, checkpoint)
     return "\nIts weights are quantized. Load the whole model, with bert4keras_lite.load_model."
 
 
@@ -219,7 +246,7 @@ def save(transformer, directory, format="tf", vocab=None):
         )
     with saving_checkpoint(directory) as stage:
         if format == "keras":
-            write_config(stage / config_name, config.to_json("tf"))
+            write_config(stage / config_name, config_json(config, "tf"))
             transformer.model.save(stage / weights_name)
         else:
             with folded(transformer.model):

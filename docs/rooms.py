@@ -12,6 +12,7 @@ PACKAGE = DOCS.parent / "bert4keras_lite"
 # room -> its column and row, and what it does
 ROOMS = {
     "applications/cli": (2, 0, "command line"),
+    "applications/beam": (4, 1, "Apache Beam handlers"),
     "applications/doctor": (1, 1, "finds wrong checkpoints"),
     "applications/serving": (3, 1, "HTTP server, web page"),
     "pipelines": (3, 2, "from texts to answers"),

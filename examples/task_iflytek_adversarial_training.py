@@ -20,7 +20,7 @@ from pathlib import Path
 import keras
 from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite import build_transformer_model, load_tokenizer, save_classifier
 from bert4keras_lite.data import Batches, read_json_lines
 from bert4keras_lite.training import adversarial_training
 
@@ -82,8 +82,7 @@ model.optimizer.build(model.trainable_variables)  # one trace
 
 # the training
 model.fit(batches(samples["train"], shuffle=True, buckets=4), epochs=epochs)
-OUTPUT.mkdir(exist_ok=True)
-model.save_weights(OUTPUT / "iflytek_adversarial.weights.h5")
+save_classifier(OUTPUT / "iflytek_adversarial", model, names, tokenizer)
 
 # the result
 print(f"test accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")

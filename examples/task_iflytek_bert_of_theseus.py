@@ -22,7 +22,7 @@ from pathlib import Path
 import keras
 from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite import build_transformer_model, load_tokenizer, save_classifier
 from bert4keras_lite.data import Batches, read_json_lines
 from bert4keras_lite.training import theseus
 
@@ -112,8 +112,7 @@ else:
     train(theseus(predecessor, successor), dense, 2 * epochs)
     dense.trainable = True
     model = train(successor.model, dense, epochs)
-OUTPUT.mkdir(exist_ok=True)
-model.save_weights(OUTPUT / f"iflytek_{args.method}.weights.h5")
+save_classifier(OUTPUT / f"iflytek_{args.method}", model, names, tokenizer)
 
 # the result
 print(f"test accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")

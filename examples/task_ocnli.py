@@ -17,7 +17,7 @@ from pathlib import Path
 import keras
 from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite import build_transformer_model, load_tokenizer, save_classifier
 from bert4keras_lite.data import Batches, read_json_lines
 
 parser = argparse.ArgumentParser(
@@ -77,8 +77,7 @@ model.optimizer.build(model.trainable_variables)  # one trace
 
 # the training
 model.fit(batches(train, shuffle=True, buckets=4), epochs=epochs)
-OUTPUT.mkdir(exist_ok=True)
-model.save_weights(OUTPUT / "ocnli.weights.h5")
+save_classifier(OUTPUT / "ocnli", model, NAMES, tokenizer)
 
 # the result
 print(f"test accuracy: {model.evaluate(batches(test), verbose=0)[1]:.4f}")

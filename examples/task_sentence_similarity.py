@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite import build_transformer_model, load_tokenizer, save_classifier
 from bert4keras_lite.data import Batches, read_splits, read_tsv
 
 parser = argparse.ArgumentParser(
@@ -69,6 +69,7 @@ model.fit(
     batches["train"], epochs=args.epochs, validation_data=batches["valid"], callbacks=[checkpoints]
 )
 model.load_weights(best)
+save_classifier(OUTPUT / "similarity", model, ["different", "same"], tokenizer)
 
 # the result
 print(f"{last} accuracy: {model.evaluate(batches[last], verbose=0)[1]:.4f}")

@@ -16,7 +16,7 @@ import argparse
 import keras
 from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite import build_transformer_model, load_tokenizer, save_classifier
 from bert4keras_lite.data import Batches, read_splits, read_tsv
 from bert4keras_lite.optimizers import AdamW
 
@@ -80,6 +80,7 @@ model.fit(
     batches["train"], epochs=epochs, validation_data=batches["valid"], callbacks=[checkpoints]
 )
 model.load_weights(best)
+save_classifier(OUTPUT / "sentiment_albert", model, ["negative", "positive"], tokenizer)
 
 # the result
 accuracy = model.evaluate(batches[last], verbose=0)[1]

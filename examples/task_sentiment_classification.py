@@ -12,7 +12,7 @@ import argparse
 import keras
 from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite import build_transformer_model, load_tokenizer, save_classifier
 from bert4keras_lite.data import Batches, read_splits, read_tsv
 
 parser = argparse.ArgumentParser(
@@ -73,6 +73,7 @@ model.fit(
     batches["train"], epochs=epochs, validation_data=batches["valid"], callbacks=[checkpoints]
 )
 model.load_weights(best)
+save_classifier(OUTPUT / "sentiment", model, ["negative", "positive"], tokenizer)
 
 # the result
 print(f"{last} accuracy: {model.evaluate(batches[last], verbose=0)[1]:.4f}")

@@ -18,7 +18,7 @@ import argparse
 import keras
 from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite import build_transformer_model, load_tokenizer, save_classifier
 from bert4keras_lite.data import Batches, read_splits, read_tsv
 from bert4keras_lite.training import virtual_adversarial_training
 
@@ -83,8 +83,7 @@ model.optimizer.build(model.trainable_variables)  # one trace
 
 # the training
 model.fit(batches(labelled, shuffle=True, buckets=4), epochs=epochs)
-OUTPUT.mkdir(exist_ok=True)
-model.save_weights(OUTPUT / "sentiment_vat.weights.h5")
+save_classifier(OUTPUT / "sentiment_vat", model, ["negative", "positive"], tokenizer)
 
 # the result
 print(f"{last} accuracy: {model.evaluate(batches(samples['test']), verbose=0)[1]:.4f}")

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from sample import DATA, OUTPUT
 
-from bert4keras_lite import build_transformer_model, load_tokenizer
+from bert4keras_lite import build_transformer_model, load_tokenizer, save_classifier
 from bert4keras_lite.data import Batches, read_json_lines
 
 parser = argparse.ArgumentParser(
@@ -77,8 +77,7 @@ model.optimizer.build(model.trainable_variables)  # one trace
 
 # the training
 model.fit(train, epochs=epochs)
-OUTPUT.mkdir(exist_ok=True)
-model.save_weights(OUTPUT / "tnews.weights.h5")
+save_classifier(OUTPUT / "tnews", model, [*names.values()], tokenizer)
 
 # the result: which classes are confused
 predicted = model.predict(test, verbose=0).argmax(axis=1)

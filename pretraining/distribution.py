@@ -152,12 +152,16 @@ def check(transformer, model_parallel):
     Raises:
         ValueError: see `layout_of`; or the number of heads is not divisible by `model_parallel`.
     """
-    heads = transformer.config.num_attention_heads
-    if heads % model_parallel:
-        raise ValueError(
-            f"num_attention_heads={heads} is not divisible by model_parallel={model_parallel}: "
-            "each device holds whole heads."
-        )
+    config = transformer.config
+    for name, heads in (
+        ("num_attention_heads", config.num_attention_heads),
+        ("num_key_value_heads", config.kv_heads),
+    ):
+        if heads % model_parallel:
+            raise ValueError(
+                f"{name}={heads} is not divisible by model_parallel={model_parallel}: each device "
+                "holds whole heads."
+            )
     return {
         variable.path: layout_of(variable.path, variable.shape, model_parallel)
         for variable in transformer.model.variables

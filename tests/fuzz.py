@@ -522,7 +522,7 @@ def read_config(path):
         raise ValueError(f"{where}: {error}") from None
     published.check_unknown_keys(values, where)
     values, _ = recognition.resolve_ambiguities(family, values)
-    recognition.check_not_roberta(values, where)
+    recognition.check_not_roberta(family, values, where)
     configs.Config.from_values(configs.ARCHITECTURES[family] | values, where)
 
 
@@ -776,6 +776,39 @@ BPE_JSON = {
         "merges": ["a b"],
     },
 }  # fmt: skip
+SPLIT_JSON = {
+    **BPE_JSON,
+    "normalizer": {"type": "NFC"},
+    "pre_tokenizer": {
+        "type": "Sequence",
+        "pretokenizers": [
+            {
+                "type": "Split", "pattern": {"Regex": r"\p{N}{1,3}|[^\r\n\p{L}]?\p{L}+|\s+(?!\S)"},
+                "behavior": "Isolated", "invert": False,
+            },
+            {"type": "Digits", "individual_digits": True},
+            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+        ],
+    },
+    "post_processor": {
+        "type": "RobertaProcessing", "sep": ["ab", 256], "cls": ["ab", 256],
+        "trim_offsets": True, "add_prefix_space": False,
+    },
+}  # fmt: skip
+UNIGRAM_JSON = {
+    "added_tokens": [{"id": 0, "content": "<s>", "special": True}],
+    "pre_tokenizer": {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁"},
+        ],
+    },
+    "decoder": {"type": "Metaspace", "replacement": "▁"},
+    "model": {
+        "type": "Unigram", "unk_id": 1,
+        "vocab": [["<s>", 0.0], ["<unk>", 0.0], ["▁", -2.0], ["今天", -3.5], ["ab", -4.25]],
+    },
+}  # fmt: skip
 TOKENIZER_CONFIG = {
     "do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True,
     "cls_token": "[CLS]", "sep_token": {"content": "[SEP]", "lstrip": False},
@@ -840,6 +873,10 @@ FORMATS = {
         lambda: of_goldens("torch_legacy.pt")() + written(write_legacy_training, "m.pt")(),
         repaired=lambda rng, content: mutated(rng, content, PICKLE_TOKENS),
     ),
+    "paddle": Format(
+        of_goldens("paddle_2.pdparams", "paddle_4.pdparams", "paddle_layer.pdparams"),
+        repaired=lambda rng, content: mutated(rng, content, PICKLE_TOKENS),
+    ),
     "npz": Format(of_goldens("arrays.npz", "compressed.npz"), repaired=in_zip()),
     "hdf5-contiguous": Format(
         lambda: (
@@ -885,7 +922,7 @@ FORMATS = {
     ),
     "tokenizer-json": Format(
         lambda: (
-            of_texts("tokenizer.json", WORDPIECE_JSON, BPE_JSON)()
+            of_texts("tokenizer.json", WORDPIECE_JSON, BPE_JSON, SPLIT_JSON, UNIGRAM_JSON)()
             + of_texts("tokenizer.json", WORDPIECE_JSON, vocab__txt=VOCAB)()
         ),
         repaired=in_json, tokens=tuple(JSON_TOKENS), read=read_tokenizer, error=ValueError,

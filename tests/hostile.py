@@ -66,7 +66,7 @@ def read_tokenizer(path):
 def read_config(path):
     values = published.read_config(path)
     row = configs.ARCHITECTURES[recognition.recognize(values)]
-    recognition.check_not_roberta(values, str(path))
+    recognition.check_not_roberta(recognition.recognize(values), values, str(path))
     return str(configs.Config.from_values(row | values, str(path)))
 
 
@@ -340,6 +340,99 @@ def torch_legacy_key_of_tuples(folder):
     content = b"".join(pickle.dumps(part, 2) for part in start) + weights + keys
     (folder / "m.pt").write_bytes(content + struct.pack("<Q", 4) + bytes(16))
     return folder / "m.pt"
+
+
+# Paddle
+
+
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
+FLOAT32 = b"cnumpy\ndtype\n(X\x02\x00\x00\x00f4\x89\x88tR(K\x03X\x01\x00\x00\x00<NNNtb"
+
+
+def array_of(shape, data, dtype=FLOAT32):
+    """Instructions that make a NumPy array of the instructions of its bytes."""
+    return ARRAY + b"(K\x01" + sizes(*shape) + dtype + b"\x89" + data + b"tb"
+
+
+def paddle_file(folder, items, protocol=2):
+    path = folder / "m.pdparams"
+    path.write_bytes(b"\x80" + bytes([protocol]) + b"}" + items + b".")
+    return path
+
+
+def latin1(data):
+    """Instructions that encode text to bytes, as protocols before 3 do."""
+    return b"c_codecs\nencode\n(" + data + text("latin1") + b"tR"
+
+
+@case()
+def paddle_copies(folder):
+    """A text is encoded again and again."""
+    start = text("a" * 4000) + b"q\x020"
+    repeated = b"c_codecs\nencode\nq\x010" + (b"h\x01h\x02" + text("latin1") + b"\x86R") * 20_000
+    return paddle_file(folder, start + repeated + b"0" * 20_000)
+
+
+@case()
+def paddle_long_text(folder):
+    """Text for an array that is not made of bytes."""
+    data = latin1(text("长" * 4000))
+    return paddle_file(folder, text("a") + array_of([3000], data) + b"s")
+
+
+@case()
+def paddle_wrong_size(folder):
+    return paddle_file(folder, text("a") + array_of([1 << 40], b"C\x04abcd") + b"s", 3)
+
+
+@case()
+def paddle_huge_shape(folder):
+    return paddle_file(folder, text("a") + array_of([1 << 70], b"C\x04abcd") + b"s", 3)
+
+
+@case()
+def paddle_shape_of_tuples(folder):
+    state = b"(K\x01" + shared_tuples() + FLOAT32 + b"\x89C\x04abcdtb"
+    return paddle_file(folder, text("a") + ARRAY + state + b"s", 3)
+
+
+@case()
+def paddle_state_of_nothing(folder):
+    """An array that is never described."""
+    return paddle_file(folder, text("a") + ARRAY + b"s", 3)
+
+
+@case()
+def paddle_dtype_of_tuples(folder):
+    dtype = b"cnumpy\ndtype\n(" + shared_tuples() + b"tR"
+    return paddle_file(folder, text("a") + array_of([1], b"C\x04abcd", dtype) + b"s", 3)
+
+
+@case()
+def paddle_deep(folder):
+    return paddle_file(folder, text("a") + b"]" * 100_000 + b"a" * 99_999 + b"s")
+
+
+@case()
+def paddle_tuple_bomb(folder):
+    """A long list is made the pair of a name and an array again and again."""
+    start = b"](" + b"N" * 60_000 + b"eq\x000cbuiltins\ntuple\nq\x010("
+    return paddle_file(folder, start + b"h\x01h\x00\x85R" * 7000 + b"t0", 3)
+
+
+@case()
+def paddle_many_names(folder):
+    array = array_of([0], b"C\x00") + b"q\x050"
+    items = b"".join(text(f"{i}") + b"h\x05" for i in range(50_001))
+    return paddle_file(folder, array + b"(" + items + b"u", 3)
+
+
+@case()
+def paddle_one_array(folder):
+    """One array under many names, as tied weights are."""
+    array = array_of([1], b"C\x04abcd") + b"q\x050"
+    items = b"".join(text(f"{i}") + b"h\x05" for i in range(40_000))
+    return paddle_file(folder, array + b"(" + items + b"u", 3)
 
 
 def view_of(key, offset, count):

@@ -132,8 +132,8 @@ MUTANTS = (
     Mutant(
         "biases",
         "bert4keras_lite/layers/attention.py",
-        'dense(self, "value", memory_shape, values, use_bias=self.use_bias)',
-        'dense(self, "value", memory_shape, values, use_bias=False)',
+        "has_bias = self.use_bias and name not in self.without_bias",
+        'has_bias = self.use_bias and name != "value"',
     ),
     # Tiger: weight decay makes the weights larger
     Mutant(
@@ -187,9 +187,23 @@ MUTANTS = (
     # the last of several spaces no longer belongs to the word after it
     Mutant(
         "tokenizers",
-        "bert4keras_lite/tokenizers/byte_bpe.py",
-        r'|\s+(?!\S)|\s+")',
-        r'|\s+")',
+        "bert4keras_lite/tokenizers/splitting.py",
+        r'[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"',
+        r'[^\s\p{L}\p{N}]+|\s+"',
+    ),
+    # RoBERTa, XLM-R: the second end token between two texts is missing
+    Mutant(
+        "tokenizers",
+        "bert4keras_lite/tokenizers/base.py",
+        "len(self._start_ids), self._second_ids",
+        "len(self._start_ids), []",
+    ),
+    # XLM-R: the first piece of a text is lost
+    Mutant(
+        "tokenizers",
+        "bert4keras_lite/tokenizers/sentencepiece.py",
+        "zip(starts[3:], ends[3:], strict=True)",
+        "zip(starts[4:], ends[4:], strict=True)",
     ),
     # WoBERT, T5-PEGASUS: jieba also finds words that are not in its dictionary
     Mutant(

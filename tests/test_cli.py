@@ -15,6 +15,7 @@ from bert4keras_lite.applications.cli import main
 from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.generation import generate_text
 from bert4keras_lite.models import build_transformer_model
+from bert4keras_lite.pipelines import classify, tag
 from bert4keras_lite.tokenizers import Tokenizer, load_tokenizer
 
 TINY = FOLDER / "bert/hf_tiny_safetensors"
@@ -235,6 +236,65 @@ def test_fill_mask_gives_the_models_probabilities(run):
     shown = [line.split()[:2] for line in out.splitlines()[1:4]]
     for (token, share), i in zip(shown, np.argsort(-best)[:3], strict=True):
         assert token == vocabulary[i] and share == f"{best[i]:.1%}"
+
+
+def save_classifier_of(kind, directory):
+    """Writes Hugging Face's files of a classifier; returns its `Transformer`."""
+    labels = ["差评", "中评", "好评"] if kind == "text" else ["O", "B-人", "I-人"]
+    options = {"with_classifier": kind, "labels": labels, "new_classifier": True}
+    transformer = build_transformer_model(TINY, return_keras_model=False, **options)
+    kernel = transformer.variables[f"{kind}_classifier/kernel"]
+    kernel.assign(np.random.RandomState(0).standard_normal(kernel.shape))
+    transformer.save_checkpoint(directory, "hf", vocab=load_tokenizer(TINY))
+    return transformer
+
+
+def test_classify(run, tmp_path):
+    transformer = save_classifier_of("text", tmp_path)
+    status, out, err = run("classify", tmp_path, "天地\t不是人", "大", "--top", 2)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert [lines[0], lines[4]] == ["天地\t不是人", "大"] and len(lines) == 8
+    pair, alone = classify(transformer, [("天地", "不是人"), "大"], load_tokenizer(TINY), top_k=2)
+    for line, (name, prob) in zip([*lines[1:3], *lines[5:7]], [*pair, *alone], strict=True):
+        assert line.split()[:2] == [name, f"{prob:.1%}"]
+    assert run("classify", tmp_path, "天地" * 300, "--maxlen", 9)[0] == 0
+    assert "602 tokens; at most" in run("classify", tmp_path, "天地" * 300)[2]
+    assert "architectures is ['BertFor" in run("classify", TINY, "大")[2]
+    assert run("classify", "天地不是人", "大")[0] == 1  # there is no default
+
+
+def test_tag(run, tmp_path):
+    transformer = save_classifier_of("tokens", tmp_path)
+    text = "天地不是人"
+    status, out, err = run("tag", tmp_path, text)
+    assert (status, err) == (0, "")
+    spans = tag(transformer, text, load_tokenizer(TINY))
+    assert spans and out.splitlines()[0] == text
+    for line, (start, end, kind, prob) in zip(out.splitlines()[1:], spans, strict=False):
+        assert line.split() == [f"{start}-{end}", kind, f"{prob:.1%}", text[start:end]]
+    assert "Use tag." in run("classify", tmp_path, text)[2]
+
+
+@pytest.mark.parametrize("kind", ["text", "tokens"])
+def test_a_classifier_is_inspected_and_converted(run, tmp_path, kind):
+    transformer = save_classifier_of(kind, tmp_path / "hf")
+    status, out, _ = run("inspect", tmp_path / "hf")
+    labels = transformer.config.labels
+    assert status == 0 and f"classifier    of {kind}\nlabels        3: {', '.join(labels)}" in out
+    for source, target, to in (("hf", "tf", "tf"), ("tf", "again", "hf")):
+        status, _, err = run("convert", tmp_path / source, tmp_path / target, "--to", to)
+        assert (status, err) == (0, "")
+    first, second = (open_checkpoint(tmp_path / name) for name in ("hf", "again"))
+    assert {*first} == {*second}
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+    config = json.loads((tmp_path / "again/config.json").read_text())
+    assert [*config["id2label"].values()] == [*labels]
+    assert run("convert", tmp_path / "hf", tmp_path / "keras", "--to", "keras")[0] == 0
+    (tmp_path / "hf/config.json").write_text(json.dumps(config | {"id2label": {"5": "x"}}))
+    status, out, _ = run("inspect", tmp_path / "hf")
+    assert status == 0 and "expected a name for each number from 0" in out
 
 
 def test_masks_of_the_texts_before_an_invalid_one_are_filled(run):

@@ -49,6 +49,7 @@ WITH_LINKS = (*WITH_CODE, "CHANGELOG.md", "examples/data/*.md", "tests/goldens/*
 TRANSLATED = {"README.zh.md": "README.md"}
 # Blocks that cannot run here: (document, how the block begins) -> why.
 NOT_RUN = {
+    ("docs/guide.md", "import apache_beam"): "needs Apache Beam; test_beam.py runs the same",
     ("docs/moving-from-bert4keras.md", "from bert4keras.backend import"): "bert4keras, on Keras 2",
 }
 # Blocks that only some backends can run: which.
@@ -242,6 +243,15 @@ def write_small_checkpoints(root):
         ("chinese_gpt2", gpt2, "hf"),
     ):
         transformer.save_checkpoint(root / name, format)
+        shutil.copy(SAMPLE / "vocab.txt", root / name)
+
+    for name, kind, labels in (
+        ("uer/roberta-base-finetuned-jd-binary-chinese", "text", ["负面", "正面"]),
+        ("uie-base-zh", "spans", None),
+        ("BAAI/bge-reranker-base", "text", ["LABEL_0"]),
+        ("uer/roberta-base-finetuned-cluener2020-chinese", "tokens", ["O", "B-name", "I-name"]),
+    ):
+        build(with_classifier=kind, labels=labels).save_checkpoint(root / name, "hf")
         shutil.copy(SAMPLE / "vocab.txt", root / name)
 
     mt5 = build(model="mt5.1.1", vocab_size=1 + max(subword["keep_tokens"]))

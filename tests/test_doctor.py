@@ -226,17 +226,21 @@ def test_a_mask_that_is_the_unknown_token(masked, tmp_path):
         ("t5_pegasus", "no better than chance"),
         ("electra", "there is no language-model head"),
         ("nezha", "no better than chance"),
+        ("xlm_roberta", "no better than chance"),
     ],
 )
 def test_other_families(model, words, tmp_path):
     """Random weights predict nothing, and a model without a head is not made to."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    if model == "xlm_roberta":
+        special[:2] = "[UNK]", "[PAD]"
     vocabulary = {token: i for i, token in enumerate([*special, *CHARACTERS])}
     options = {} if model == "electra" else {"with_lm": "linear"}
     transformer = build_transformer_model(
         vocab_size=len(vocabulary), model=model, return_keras_model=False, **SIZES, **options
     )
-    transformer.save_checkpoint(tmp_path, vocab=vocabulary)
+    format = "hf" if model == "xlm_roberta" else "tf"
+    transformer.save_checkpoint(tmp_path, format, vocab=vocabulary)
     report = examined(tmp_path, sentences=SENTENCES[:8])
     assert words in " ".join(sentence for _, sentence in report.findings)
 

@@ -20,6 +20,7 @@ from bert4keras_lite.configs import ARCHITECTURES, Config
 from bert4keras_lite.configs.architectures import HUGGING_FACE, MODEL_TYPES
 from bert4keras_lite.configs.published import translate
 from bert4keras_lite.configs.recognition import MEASURED, recognize, resolve_ambiguities
+from bert4keras_lite.configs.written import config_json
 from bert4keras_lite.layers import MultiHeadAttention, NystromAttention
 from bert4keras_lite.models import build_transformer_model
 
@@ -50,6 +51,10 @@ HEADS = {
     "nezha": {"with_lm": "linear", "with_pool": True},
     "bert": {"with_lm": "linear", "with_nsp": "linear"},
     "roberta": {"with_lm": "linear"},
+    "modernbert": {"with_lm": "linear", "window": 2, "num_hidden_layers": 3},
+    "deberta_v2": {"with_lm": "linear", "relative_buckets": 8, "relative_max_distance": 12},
+    "eurobert": {"with_lm": "linear", "num_key_value_heads": 2},
+    "ernie": {"with_lm": "linear", "with_nsp": "linear", "task_vocab_size": 3},
 }
 
 
@@ -70,19 +75,25 @@ def build(name, **options):
 built = functools.cache(build)  # for tests that change nothing of it
 
 
+def padding_of(transformer):
+    """The id that pads the rows of a model."""
+    return max(transformer.config.pad_token_id, 0)
+
+
 def inputs_of(transformer, length=9, seed=0, padded=True):
     """An array for each input of a model; the last rows are padded."""
-    random = np.random.RandomState(seed)
+    random, padding = np.random.RandomState(seed), padding_of(transformer)
     inputs = []
     for tensor in transformer.inputs:
         array = random.randint(1, 60, (3, length)).astype("int32")
+        array[array == padding] = 59
         if "memory" in tensor.name:
             array = random.standard_normal((3, length, 32)).astype("float32")
         elif "segment" in tensor.name:
             array = np.repeat((np.arange(length) > length // 2)[None], 3, 0).astype("int32")
         elif padded:
-            array[1, length - 3 :] = 0
-            array[2, 1:] = 0
+            array[1, length - 3 :] = padding
+            array[2, 1:] = padding
         inputs.append(array)
     return inputs
 
@@ -161,7 +172,8 @@ def test_saved_and_loaded_is_bit_equal(name, format, tmp_path):
         with pytest.raises(CheckpointError, match="Use format='hf' or 'keras'"):
             transformer.save_checkpoint(tmp_path / "a", format)
         return
-    vocabulary = {"[PAD]": 0, "a": 1}
+    padding = padding_of(transformer)
+    vocabulary = {"[PAD]": padding, "a": 1 - padding}
     transformer.save_checkpoint(tmp_path / "a", format, vocab=vocabulary)
     options = {k: v for k, v in HEADS.get(name, {"with_lm": "linear"}).items() if "with" in k}
     if ARCHITECTURES[name].get("stacks") == "encoder":
@@ -196,9 +208,12 @@ def test_transformers_reads_every_value(name, tmp_path):
         "num_attention_heads": 4,
         "vocab_size": 60,
         "max_position_embeddings": 40,
-        "norm_epsilon": 3e-5,
     }
-    options = {"intermediate_size": 128, "dropout_rate": 0.15}
+    keys = HUGGING_FACE[ARCHITECTURES[name]["family"]].keys
+    values |= {"norm_epsilon": 3e-5} if "norm_epsilon" in keys else {}
+    options = {"intermediate_size": 128} | (
+        {"dropout_rate": 0.15} if "dropout_rate" in keys else {}
+    )
     if "t5" in name:  # has one rate
         del values["max_position_embeddings"]
     else:
@@ -216,7 +231,7 @@ def test_transformers_reads_every_value(name, tmp_path):
     for key, value in values.items():
         key = known["aliases"].get(key, key)
         if key == "norm_epsilon":
-            (key,) = names & {"layer_norm_eps", "layer_norm_epsilon", "norm_eps"}
+            (key,) = names & {"layer_norm_eps", "layer_norm_epsilon", "norm_eps", "rms_norm_eps"}
         assert found[key] == value, key
     rates = {
         k for k in known["defaults"] if k.endswith(("_pdrop", "_dropout_prob", "dropout_rate"))
@@ -232,12 +247,17 @@ def test_keys_that_are_left_out_mean_what_they_mean_to_transformers(family):
     model_type, names = HUGGING_FACE[family].model_type, HUGGING_FACE[family].keys
     family = MODEL_TYPES[model_type][0]
     defaults = CONFIG_KEYS[model_type]["defaults"]
-    config = {"model_type": model_type, "global_attn_every_n_layers": 1}
+    required = mappings.MISSING.get(model_type, {})
+    written = config_json(Config.from_values(SIZES | ARCHITECTURES[family]), "hf")
+    config = {"model_type": model_type} | {key: written[key] for key in required}
     values, _ = resolve_ambiguities(family, translate(config))
     ours = Config.from_values(SIZES | ARCHITECTURES[family] | values)
     theirs = translate({key: defaults[key] for key in names.values() if key in defaults} | config)
     told = names.keys() & theirs.keys() - MEASURED - SIZES.keys()
-    for name in told - {"attention_head_size", "num_decoder_layers", "tie_word_embeddings"}:
+    same = {"attention_head_size", "num_decoder_layers", "tie_word_embeddings"}
+    # "cls" is the first token, as None is; None heads of keys are as many as of queries
+    same |= {"num_key_value_heads", "classifier_dropout", "classifier_pooling"}
+    for name in told - same:
         if not name.endswith("dropout_rate"):
             expected, got = (
                 {"gelu_new": "gelu_tanh"}.get(x, x) for x in (theirs[name], getattr(ours, name))
@@ -276,10 +296,10 @@ def test_mt5_of_transformers_scales_nothing(tmp_path):
 @pytest.mark.once
 @pytest.mark.parametrize("name", WHOLE)
 def test_keras_file(name, tmp_path):
-    model = built(name).model
+    transformer = built(name)
+    model, inputs = transformer.model, inputs_of(transformer)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    inputs = inputs_of(model)
     for first, second in zip(outputs_of(model, inputs), outputs_of(again, inputs), strict=True):
         np.testing.assert_array_equal(first, second)
 
@@ -314,11 +334,25 @@ def test_checkpoint_of_the_framework(name, tmp_path):
         np.testing.assert_array_equal(np.array(found), np.array(expected), found.path)
 
 
+@pytest.mark.parametrize("name", [n for n, r in ARCHITECTURES.items() if r.get("first_position")])
+def test_padding_on_the_left_changes_nothing(name):
+    transformer = built(name)
+    (tokens,) = inputs_of(transformer, padded=False)
+    longer = np.pad(tokens, ((0, 0), (5, 0)), constant_values=padding_of(transformer))
+    (short,), (long,) = (outputs_of(transformer.model, [x]) for x in (tokens, longer))
+    np.testing.assert_allclose(short, long[:, 5:], atol=1e-4 * max(1, np.std(short)))
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_padding_changes_nothing(name):
     transformer = built(name)
     inputs = inputs_of(transformer, padded=False)
-    longer = [np.pad(x, ((0, 0), (0, 5))) if x.ndim == 2 else x for x in inputs]
+    longer = [
+        np.pad(x, ((0, 0), (0, 5)), constant_values=padding_of(transformer) * ("token" in t.name))
+        if x.ndim == 2
+        else x
+        for x, t in zip(inputs, transformer.inputs, strict=True)
+    ]
     for short, long in zip(
         outputs_of(transformer.model, inputs), outputs_of(transformer.model, longer), strict=True
     ):
@@ -333,7 +367,7 @@ def writers():
             yield name, "encoder"
         elif not row.get("stacks") and name != "electra":
             yield name, "lm"
-            if row.get("segment_vocab_size") != 0:
+            if row.get("segment_vocab_size", 2) > 1:
                 yield name, "unilm"
 
 
@@ -755,7 +789,7 @@ def test_config_of_modernbert():
 
 @pytest.mark.once
 def test_the_head_of_modernbert_has_an_activation_of_its_own():
-    config = {**SIZES, "model_type": "modernbert", "global_attn_every_n_layers": 1}
+    config = {**SIZES, "model_type": "modernbert"}
     for acts in (
         {"classifier_activation": "relu"},
         {"hidden_activation": "silu"},  # gelu is transformers' default for the head
@@ -767,7 +801,7 @@ def test_the_head_of_modernbert_has_an_activation_of_its_own():
     for act in ("gelu", "silu"):
         same = {"hidden_activation": act, "classifier_activation": act}
         model = build_transformer_model(config | same, with_lm=True, return_keras_model=False)
-        assert model.config.to_json("hf").items() >= same.items()
+        assert config_json(model.config, "hf").items() >= same.items()
     build_transformer_model(config | {"hidden_act": "silu"}, with_lm=True)  # as saved here
 
 

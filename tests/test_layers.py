@@ -240,6 +240,30 @@ def test_what_is_visible():
     np.testing.assert_array_equal(unilm, np.less_equal.outer(order, order).T & encoder[0, 0])
 
 
+def test_padding_on_the_left_is_hidden_where_the_first_token_is_not_kept():
+    ids = np.array([[1, 1, 7, 0], [1, 1, 1, 1]])
+    bias = L.AttentionBias(pad_token_id=1, keep_first=False)(ids)
+    expected = [[False, False, True, True], [False] * 4]
+    np.testing.assert_array_equal(ops.convert_to_numpy(bias)[:, 0, 0] == 0, expected)
+
+
+def test_positions_of_roberta():
+    """Tokens are counted, wherever the padding is; padding gets the position before the first."""
+    ids = np.array([[0, 5, 6, 1, 1], [1, 1, 0, 5, 6], [0, 1, 5, 1, 6], [1, 1, 1, 1, 1]])
+    positions = L.Positions(limit=5, first=2, pad_token_id=1)(ids)
+    expected = [[2, 3, 4, 1, 1], [1, 1, 2, 3, 4], [2, 1, 3, 1, 4], [1, 1, 1, 1, 1]]
+    np.testing.assert_array_equal(ops.convert_to_numpy(positions), expected)
+    rows = keras.KerasTensor((None, None), "int32")
+    assert L.Positions(first=2, pad_token_id=1).compute_output_spec(rows).shape == (None, None)
+
+
+def test_without_positions_each_token_gets_row_0():
+    layer, x = L.PositionEmbedding(4, 8), randn(2, 3, 8)
+    layer.build((None, None, 8))
+    layer.set_weights([table := randn(4, 8, seed=1)])
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), x + table[0], atol=1e-6)
+
+
 def test_hidden_scores_fit_half_precision():
     bias = L.AttentionBias(dtype="float16")(np.array([[1, 0, 0]]))
     bias = ops.convert_to_numpy(bias)

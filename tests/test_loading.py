@@ -549,25 +549,87 @@ def test_an_unknown_model_type_can_be_overruled(bert, rewritten):
     assert_same_weights(load(directory, model="bert"), load(bert))
 
 
+ROBERTA = {"model_type": "roberta", "pad_token_id": 1}
+
+
 def test_roberta_is_another_graph(rewritten):
     """bert4keras' "roberta" is a BERT; the published type counts positions from 2."""
-    directory = rewritten(keys={"model_type": "roberta"})
-    with pytest.raises(ValueError, match="model_type is 'roberta'"):
-        load(directory)
-    load(directory, model="roberta")  # whoever says so means bert4keras'
+    directory = rewritten(keys=ROBERTA)
+    assert load(directory).config.first_position == 2
+    with pytest.raises(ValueError, match=r"model='roberta' \(a BERT, as in bert4keras\)"):
+        load(directory, model="roberta")
     sizes = {"position_embeddings": (18, 8), "token_type_embeddings": (1, 8)}
     prefix = "bert.embeddings."
     arrays = {f"{prefix}{n}.weight": np.ones(s, "float32") for n, s in sizes.items()}
-    for told in ({"model_type": "roberta"}, {"model_type": None}):
-        no_sizes = {"max_position_embeddings": None, "type_vocab_size": None}
-        directory = rewritten(arrays=arrays, keys=told | no_sizes)
-        with pytest.raises(
-            ValueError, match=r"18 positions and 1 segment .*counts positions from 2"
-        ):
-            load(directory, model="roberta")
+    no_sizes = {"max_position_embeddings": None, "type_vocab_size": None}
+    directory = rewritten(arrays=arrays, keys={"model_type": None} | no_sizes)
+    with pytest.raises(ValueError, match=r"18 positions and 1 segment .*Pass model='xlm_roberta'"):
+        load(directory, model="roberta")
+    assert load(directory, model="xlm_roberta").config.most_tokens == 16
 
 
-@pytest.mark.parametrize("prefix", ["roberta", "xlm_roberta", "deberta", "ernie", "rembert"])
+@pytest.mark.parametrize("keys", [ROBERTA, {"model_type": None}], ids=["config", "names"])
+def test_names_of_roberta(bert, rewritten, keys):
+    directory = rewritten(lambda name: name.replace("bert.", "roberta."), keys=keys)
+    again = load(directory)
+    assert again.config.family == "fairseq_roberta"
+    assert_same_weights(again, load(bert))
+
+
+def test_padding_of_another_vocabulary_is_no_robertas(rewritten):
+    """Positions are counted from the padding id, so another one would give other numbers."""
+    with pytest.raises(ValueError, match="pad_token_id is 0; expected 1, from which roberta"):
+        load(rewritten(keys=ROBERTA | {"pad_token_id": 0}))
+    directory = rewritten(keys=ROBERTA)
+    files = {
+        "vocab.txt": ("[CLS]\n[PAD]\n[SEP]\n", "[PAD]\n[CLS]\n[SEP]\n"),
+        "vocab.json": ('{"<s>": 0, "<pad>": 1}', '{"<pad>": 0}'),
+        "tokenizer_config.json": (
+            '{"pad_token": "<pad>", "added_tokens_decoder": {"1": {"content": "<pad>"}}}',
+            '{"pad_token": {"content": "[P]"}, "added_tokens_decoder": {"0": {"content": "[P]"}}}',
+        ),
+    }
+    for name, (right, wrong) in files.items():
+        (directory / name).write_text(right)
+        load(directory)
+        (directory / name).write_text(wrong)
+        with pytest.raises(ValueError, match=rf"{name}: the padding token has the id 0"):
+            load(directory)
+        (directory / name).unlink()
+
+
+@pytest.mark.parametrize("prefix", ["ernie.", "bert.", ""])
+@pytest.mark.parametrize("model_type", ["ernie", "bert", None])
+def test_ernie_is_told_by_its_task_types(tmp_path, prefix, model_type):
+    """The first revisions of ERNIE 3.0 say that they are a BERT."""
+    whole = small("ernie", task_vocab_size=3)
+    whole.save_checkpoint(tmp_path / "a", "hf")
+    weights = open_checkpoint(tmp_path / "a")
+    tensors = {prefix + name.removeprefix("ernie."): weights[name] for name in weights}
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    (tmp_path / "b").mkdir()
+    save_checkpoint(tmp_path / "b/model.safetensors", tensors, "safetensors")
+    keys = {"model_type": model_type, "architectures": None}
+    config = {key: value for key, value in (config | keys).items() if value is not None}
+    (tmp_path / "b/config.json").write_text(json.dumps(config))
+    again = load(tmp_path / "b")
+    assert (again.config.family, again.config.task_vocab_size) == ("ernie", 3)
+    assert_same_weights(again, whole)
+
+
+def test_promised_task_types_that_are_missing(tmp_path):
+    small("ernie").save_checkpoint(tmp_path, "hf")
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["use_task_id"] is False
+    (tmp_path / "config.json").write_text(json.dumps(config | {"task_type_vocab_size": 3}))
+    assert load(tmp_path).config.task_vocab_size == 0  # as transformers writes an ERNIE 1.0
+    config |= {"use_task_id": True, "task_type_vocab_size": 3}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="task_type_vocab_size is 3, but the weights have no task"):
+        assert load(tmp_path).config.task_vocab_size == 0
+
+
+@pytest.mark.parametrize("prefix", ["deberta", "camembert", "erniem", "rembert"])
 def test_names_of_another_graph_are_no_bert(bert, rewritten, prefix):
     """Their names are BERT's but for the prefix, their numbers are not."""
 
@@ -585,7 +647,8 @@ def test_names_of_another_graph_are_no_bert(bert, rewritten, prefix):
 
 
 @pytest.mark.parametrize(
-    "name", ["RobertaModel", "TFXLMRobertaForMaskedLM", "BertGenerationEncoder", "ImageGPTModel"]
+    "name",
+    ["CamembertModel", "TFXLMRobertaXLForMaskedLM", "BertGenerationEncoder"],
 )
 def test_classes_of_another_graph_are_no_bert(rewritten, name):
     directory = rewritten(keys={"model_type": None, "architectures": [name]})
@@ -593,6 +656,14 @@ def test_classes_of_another_graph_are_no_bert(rewritten, name):
         load(directory)
     load(directory, model="bert")
     load(rewritten(keys={"model_type": None, "architectures": ["BertForMaskedLM", "Classifier"]}))
+
+
+@pytest.mark.parametrize("name", ["XLMRobertaModel", "TFRobertaForMaskedLM", "RobertaLMHeadModel"])
+def test_classes_tell_roberta_from_bert(rewritten, name):
+    """A file of the model alone has exactly BERT's names."""
+    bare = {"model_type": None, "architectures": [name], "pad_token_id": 1}
+    family = load(rewritten(lambda name: name.removeprefix("bert."), keys=bare)).config.family
+    assert family == ("xlm_roberta" if "XLM" in name else "fairseq_roberta")
 
 
 def test_a_head_of_roberta_is_not_bert(rewritten):

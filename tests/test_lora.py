@@ -40,7 +40,7 @@ def expected_weights(config, rank):
         return config.block_counts["i"] * rank * (HIDDEN_SIZE + 2 * MIDDLE + config.key_size)
     heads = config.num_attention_heads
     query = rank * (HIDDEN_SIZE + heads * config.key_size)
-    value = rank * (HIDDEN_SIZE + heads * config.head_size)
+    value = rank * (HIDDEN_SIZE + config.kv_heads * config.head_size)
     blocks = 1 if config.share_blocks else config.block_counts["i"]
     if config.stacks == "both":
         blocks += 2 * config.block_counts["j"]  # a decoder attends twice

@@ -220,6 +220,44 @@ def test_padding_moves_with_the_rows_that_are_kept(tmp_path):
         assert padding([2, 0, 1]) == 0
 
 
+def test_roberta_counts_from_2_wherever_its_padding_is(tmp_path):
+    transformer = build_transformer_model(**TINY, model="xlm_roberta", return_keras_model=False)
+    assert [x.name for x in transformer.inputs] == ["token_ids"]  # one segment is no choice
+    assert transformer.config.most_tokens == 22
+    transformer.model(np.full((1, 22), 5))
+    with pytest.raises(ValueError, match=r"23 tokens.*22 positions"):
+        transformer.model(np.full((1, 23), 5))
+    ids = np.array([[0, 5, 6, 1, 1], [0, 7, 2, 8, 9]])
+    transformer.save_checkpoint(tmp_path, "hf")
+    with pytest.warns(UserWarning, match="makes row 1, the padding, row 0"):
+        moved = build_transformer_model(
+            tmp_path, keep_tokens=[1, 0, *range(2, 12)], return_keras_model=False
+        )
+    swapped = np.where(ids < 2, 1 - ids, ids)
+    (expected,), (y,) = outputs_of(transformer.model, [ids]), outputs_of(moved.model, [swapped])
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+    with pytest.raises(ValueError, match=r"from pad_token_id \+ 1; expected pad_token_id=1, got 0"):
+        moved.save_checkpoint(tmp_path / "b", "hf")
+    with pytest.raises(CheckpointError, match="format"):
+        moved.save_checkpoint(tmp_path / "b", "tf")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hierarchical_position": True},
+        {"pad_token_id": -1},
+        {"first_position": 24},
+        {"position": "rotary"},
+    ],
+    ids=str,
+)
+def test_positions_of_roberta_need_a_table_and_a_padding_id(options):
+    with pytest.raises(ValueError, match="is for learned positions of one stack, without"):
+        build_transformer_model(**TINY, model="xlm_roberta", **options)
+
+
 def test_a_padding_id_beyond_the_vocabulary():
     with pytest.raises(ValueError, match=r"pad_token_id=20: expected an id .* at most 19, or -1"):
         Config(20, 8, 1, 2, 32, pad_token_id=20)
@@ -576,9 +614,23 @@ def test_unknown_option_suggests_the_nearest():
             json.dumps(TINY | {"model_type": "nezha", "attention_key_size": 2}),
             "attention_key_size=2: this model encodes positions in the values",
         ),
-        ('{"layer_types": ["full_attention", "sliding_attention"]}', "layer_types is .*sliding"),
-        ('{"model_type": "modernbert", "vocab_size": 9}', "global_attn_every_n_layers is missing"),
-        ('{"global_attn_every_n_layers": 3}', "global_attn_every_n_layers is 3"),
+        (
+            '{"layer_types": ["chunked_attention"]}',
+            "layer_types is .*chunked.*; expected a list of",
+        ),
+        (
+            json.dumps(TINY | {"layer_types": ["full_attention"] * 3}),
+            "layer_types has 3 names, and",
+        ),
+        (json.dumps(TINY | {"layer_types": ["sliding_attention"] * 2}), "expected a window"),
+        ('{"global_attn_every_n_layers": 0}', "global_attn_every_n_layers is 0; expected"),
+        ('{"local_attention": 1}', "local_attention is 1; expected"),
+        (
+            json.dumps(TINY | {"num_key_value_heads": 3}),
+            "num_key_value_heads=3: expected a divisor",
+        ),
+        (json.dumps(TINY | {"conv_kernel_size": 4}), "convolution=4: .* an odd kernel size"),
+        (json.dumps(TINY | {"rope_theta": 5e5}), "rope_theta is 500000.0, .*no rotary positions"),
         ('{"rope_parameters": {"rope_type": "yarn"}}', "rope_parameters is {'rope_type': 'yarn'}"),
         ('{"rope_parameters": 7}', "rope_parameters is 7; expected an object"),
         *(
@@ -589,10 +641,9 @@ def test_unknown_option_suggests_the_nearest():
             for rope in (
                 {"rope_theta": 1e4, "partial_rotary_factor": 0.5},
                 {"rope_theta": "10000"},
-                {"type": "linear", "factor": 2.0},
+                {"type": "dynamic", "factor": 2.0},
                 {"rope_type": "yarn", "full_attention": {"rope_theta": 1e4}},
                 {"full_attention": {"rope_theta": 1e4, "rope_type": "yarn"}},
-                {"full_attention": None},
             )
         ),
         (
@@ -652,7 +703,8 @@ def kinds_of(key):
     field = mappings.CONFIG_KEYS.get(key, "max_position" if key == "n_ctx" else key)
     annotation = Config.__dataclass_fields__[field].type
     kinds = {*(get_args(annotation) or [annotation])}
-    return kinds | {int} if float in kinds else kinds
+    in_json = {float: int, tuple: list}
+    return kinds | {in_json[kind] for kind in kinds & in_json.keys()}
 
 
 READ_KEYS = {*mappings.CONFIG_KEYS, *mappings.CONFIG_ONLY, *Config.__dataclass_fields__, "n_ctx"}
@@ -660,7 +712,7 @@ READ_KEYS = {*mappings.CONFIG_KEYS, *mappings.CONFIG_ONLY, *Config.__dataclass_f
 
 @pytest.mark.once
 @pytest.mark.parametrize("value", ["false", None, [], {}, 1.5, -1, True, [1], {"a": 1}], ids=str)
-@pytest.mark.parametrize("model_type", ["bert", "t5", "mt5", "modernbert"])
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "ernie", "t5", "mt5", "modernbert"])
 def test_every_key_of_a_config_has_a_kind(model_type, value):
     """A value of another kind is an error that names the key; null is as if it were not there."""
     base = {"model_type": model_type, "layer_types": ["full_attention"]}

@@ -51,6 +51,8 @@ from bert4keras_lite.pipelines import (
     InvalidRequest,
     UnsupportedTask,
     attention_model,
+    classify,
+    extract_entities,
     load_tagger,
     save_tagger,
 )
@@ -853,12 +855,66 @@ def test_a_tagger_that_scores_fewer_tokens_of_long_texts_alone(tokenizer, tmp_pa
     assert "the shape (10, 3) for 14 tokens" in error(response, 500)["message"]
 
 
+def save_fine_tuned(kind, labels, directory, tokenizer):
+    """Writes Hugging Face's files of a classifier; returns its `Transformer`."""
+    options = {"with_classifier": kind, "labels": labels, "new_classifier": True}
+    transformer = build_transformer_model(TINY, return_keras_model=False, **options)
+    kernel = transformer.variables[f"{kind}_classifier/kernel"]
+    kernel.assign(np.random.RandomState(0).standard_normal(kernel.shape))
+    transformer.save_checkpoint(directory, "hf", vocab=tokenizer)
+    return transformer
+
+
+@pytest.mark.parametrize("served_itself", [True, False])
+def test_labels_of_texts_and_pairs(tokenizer, tmp_path, served_itself):
+    labels = ["差评", "中评", "好评"]
+    transformer = save_fine_tuned("text", labels, tmp_path, tokenizer)
+    served = load(tmp_path) if served_itself else load(TINY, classifier=tmp_path)
+    texts, seconds = ["天地不是人", "大"], ["大", "天地不是人天地不是人"]
+    with asking(create_app(served)) as client:
+        for second_texts in (None, seconds):
+            fields = {"texts": texts, "top": 2}
+            fields |= {} if second_texts is None else {"second_texts": second_texts}
+            items = texts if second_texts is None else list(zip(texts, seconds, strict=True))
+            results = answer(client, "classify", **fields)["results"]
+            expected = classify(transformer, items, tokenizer, top_k=2)
+            for answers, pairs in zip(results, expected, strict=True):
+                assert [x["label"] for x in answers] == [name for name, _ in pairs]
+                probs = [x["probability"] for x in answers]
+                np.testing.assert_allclose(probs, [p for _, p in pairs], atol=1e-5)
+        one = {"texts": texts, "second_texts": ["大"]}
+        found = error(client.post("/v1/classify", json=one), 422)
+        assert found["field"] == "second_texts" and "1 texts; expected 2" in found["message"]
+        half = json.dumps({"texts": ["天"], "second_texts": ["\ud800"]})
+        headers = {"Content-Type": "application/json"}
+        response = client.post("/v1/classify", content=half, headers=headers)
+        assert "half of a surr" in error(response, 422)["message"]
+        model = client.get("/v1/model").json()
+        assert model["labels"] == labels
+        assert ("fill-mask" in model["cannot"]) == served_itself
+
+
+def test_a_served_classifier_of_tokens_finds_entities(tokenizer, tmp_path):
+    labels = ["O", "B-人", "I-人"]
+    transformer = save_fine_tuned("tokens", labels, tmp_path, tokenizer)
+    with asking(create_app(load(tmp_path))) as client:
+        (found,) = answer(client, "entities", texts=["天地不是人"])["results"]
+        spans = extract_entities(transformer.model, labels, tokenizer, "天地不是人")
+        assert [(x["start"], x["end"], x["kind"]) for x in found] == spans and spans
+        assert client.get("/v1/model").json()["entities"] == labels
+        vectors = answer(client, "vectors", texts=["天"])["vectors"]
+        assert len(vectors[0]) == 16
+
+
 def test_what_a_checkpoint_cannot_do(client, writer, bert, tmp_path):
-    assert set(client.get("/v1/model").json()["cannot"]) == {"generate", "entities"}
+    missing = {"generate", "classify", "entities"}
+    assert set(client.get("/v1/model").json()["cannot"]) == missing
     assert (
         "cannot generate" in error(client.post("/v1/generate", json={"text": "天"}), 404)["message"]
     )
     assert "--ner" in error(client.post("/v1/entities", json={"texts": ["天"]}), 404)["message"]
+    reason = error(client.post("/v1/classify", json={"texts": ["天"]}), 404)["message"]
+    assert "--classifier" in reason
     health = writer.get("/health").json()
     assert (health["status"], health["abilities"]) == (
         "ready",
@@ -1021,7 +1077,7 @@ fields_of_requests = st.sampled_from(
 @examples(max_examples=100)
 @given(
     path=st.sampled_from(
-        ["fill-mask", "vectors", "similarity", "attention", "entities", "generate"]
+        ["fill-mask", "vectors", "similarity", "attention", "classify", "entities", "generate"]
     ),
     body=anything | st.dictionaries(fields_of_requests, anything, max_size=4),
 )

@@ -16,7 +16,7 @@ from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.applications.serving import load
 from bert4keras_lite.applications.serving.abilities import GeneratedText, Served
 from bert4keras_lite.layers import GlobalPointer
-from bert4keras_lite.pipelines import save_tagger
+from bert4keras_lite.pipelines import save_classifier, save_tagger
 from bert4keras_lite.pipelines.base import Encoded
 
 httpx = pytest.importorskip("httpx")
@@ -72,7 +72,11 @@ def address(poet, tmp_path_factory):
     base = build_transformer_model(TINY)
     model = keras.Model(base.inputs, GlobalPointer(2, 8)(base.output))
     save_tagger(directory, model, ["人物", "地点"], load_tokenizer(TINY))
-    served = load(TINY, ner=directory)
+    classifier = tmp_path_factory.mktemp("classifier")
+    logits = keras.layers.Dense(3, kernel_initializer="random_normal")(base.output[:, 0])
+    labels = ["差评", "中评", "好评"]
+    save_classifier(classifier, keras.Model(base.inputs, logits), labels, load_tokenizer(TINY))
+    served = load(TINY, ner=directory, classifier=classifier)
     abilities = served.abilities | {"generate": poet}
     app = create_app(Served(served.transformer, served.tokenizer, abilities, {}), name="试验")
     with listening(app) as (address, _):
@@ -186,6 +190,16 @@ def test_similarity_is_a_table(page, address):
     cells = [float(cell) for cell in shown.locator("td:not(:empty)").all_inner_texts()]
     np.testing.assert_allclose(np.reshape(cells, (3, 3)), expected, atol=6e-4)
     assert shown.locator("li").all_inner_texts() == texts
+
+
+@pytest.mark.parametrize("second", ["", "大人"])
+def test_labels_have_bars(page, address, second):
+    page.fill("#class-text", "天地不是人")
+    page.fill("#class-second", second)
+    shown = submit(page, "classify")
+    pair = {"second_texts": [second]} if second else {}
+    (labels,) = asked(address, "classify", texts=["天地不是人"], top=8, **pair)["results"]
+    assert shown.locator("li b").all_inner_texts() == [x["label"] for x in labels]
 
 
 def test_entities_are_marked(page, address):

@@ -26,8 +26,18 @@ OPTIONS = [
     {"share_blocks": True, "segment_vocab_size": 0, "with_lm": True, "lm_bias": False},
     {"position": "rotary", "shared_segment_embeddings": True, "attention": "nystrom"},
     {"model": "modernbert", "with_lm": True},
+    {"model": "deberta_v2", "convolution": 3, "with_lm": True},
+    {"num_key_value_heads": 1, "position": "rotary"},
+    {"gated": True, "without_bias": ("ffn/gate", "attention/output")},
+    {"layer_kinds": ("full", "sliding"), "window": 2, "position": "rotary"},
     {"model": "t5.1.1", "num_decoder_layers": 1, "relative_buckets": 8},
     {"model": "gau_alpha", "use_bias": True},
+    {"with_classifier": "text", "labels": ["a"]},
+    {"with_classifier": "choice", "with_pool": True, "with_lm": True},
+    {"model": "modernbert", "with_classifier": "spans"},
+    {"model": "electra", "with_classifier": "choice"},
+    {"model": "gpt2", "with_classifier": "text", "labels": ["a", "b"], "filler_id": 0},
+    {"model": "t5.1.1_encoder", "with_classifier": "tokens", "labels": ["a", "b"]},
 ]
 
 

@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib
+import importlib.util
 import inspect
 import re
 import runpy
@@ -303,6 +304,8 @@ def functions_of(value):
 def test_public_functions_have_types():
     """mypy, in `make check`, compares them with the code."""
     for module, names in promised_names().items():
+        if module.endswith(".beam") and not importlib.util.find_spec("apache_beam"):
+            continue
         for name in names:
             for function in functions_of(getattr(importlib.import_module(module), name)):
                 signature = inspect.signature(function)

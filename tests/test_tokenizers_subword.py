@@ -636,7 +636,7 @@ def test_load_one_file_of_hugging_face(tmp_path, gpt2):
         assert ids_of(tokenizer) == ids_of(gpt2)
         assert tokenizer.token_pad_id == 0
     write_json(tmp_path, "tokenizer.json", {"model": {"type": "Unigram"}})
-    with pytest.raises(ValueError, match=r"tokenizer\.json: .*'Unigram'; put .*spiece\.model"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json: the model has no vocab"):
         load_tokenizer(tmp_path)
 
 

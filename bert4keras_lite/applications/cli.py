@@ -28,6 +28,8 @@ from ..checkpoints.dialects import adapt
 from ..checkpoints.matching import LazyArrays, detect_format, locate
 from ..checkpoints.stage import saving_checkpoint
 from ..configs import ARCHITECTURES, Config, config_in
+from ..configs.architectures import FAMILIES
+from ..configs.classifiers import classifier_fields, named_kind
 from ..configs.config import to_field_names
 from ..configs.published import check_unknown_keys, find_files, warn
 from ..configs.recognition import (
@@ -102,6 +104,12 @@ def parser():
     sub = command("fill-mask", fill_mask, "Predict the tokens at [MASK].", "texts")
     sub.add_argument("--top", type=within(1, 1000), default=5, help="number of candidates (5)")
     _model_options(sub)
+    summary = "Show the labels of texts, or of pairs of texts with a tab between them."
+    sub = command("classify", classify, summary, "texts", default_checkpoint=None)
+    sub.add_argument("--top", type=within(1, 1000), default=3, help="number of labels (3)")
+    sub.add_argument("--maxlen", type=within(2, 1 << 20), help="shorten texts to N tokens")
+    summary = "Find spans in texts, by a classifier of tokens."
+    command("tag", tag, summary, "texts", default_checkpoint=None)
     summary = "Continue texts, or answer them."
     sub = command("generate", generate, summary, "texts", default_checkpoint="tiny-zh-gpt2")
     sub.add_argument("--sample", action="store_true", help="sample tokens at random")
@@ -131,7 +139,8 @@ def parser():
     )
     _model_options(sub)
     sub = command("serve", serve, "Answer HTTP requests, with a web page to try the model.")
-    sub.add_argument("--ner", metavar="DIR", help="a tagger for entities, see save_tagger")
+    sub.add_argument("--ner", metavar="DIR", help="a tagger for entities, see load_tagger")
+    sub.add_argument("--classifier", metavar="DIR", help="of texts, see load_classifier")
     sub.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
     sub.add_argument("--port", type=within(1, 65535), default=8000, help="(8000)")
     sub.add_argument(
@@ -170,6 +179,8 @@ def _set_default_checkpoint(options):
         ValueError: a text is the path or name of a checkpoint.
     """
     texts = getattr(options, "texts", [])
+    if not options.default_checkpoint:
+        return
     if texts and options.path is not None and _is_text(options.path):
         texts.insert(0, options.path)
         options.path = None
@@ -298,7 +309,7 @@ class Description:
         self.notes += ambiguities
         if self.checkpoint:
             values = infer_from_weights(self.checkpoint, self.family, values) | values
-            check_not_roberta(values, self.where)
+            check_not_roberta(self.family, values, self.where)
         self.values = row | values | to_field_names(settings or {})[0]
         self.possible_heads = {path.split("/")[0] for _, path, *_ in table}
         self.notes += known_issues(self.family, self.values | {"with_lm": True}, self.checkpoint)
@@ -306,6 +317,29 @@ class Description:
     @property
     def config(self):
         return Config.from_values(self.values, self.where)
+
+    def heads(self):
+        """Returns the options that build all heads of the checkpoint."""
+        heads = heads_among(self.located, named_kind(self.values))
+        kind = self.values.get("with_classifier", heads.get("with_classifier"))
+        head = FAMILIES[ARCHITECTURES[self.family]["family"]].heads.get(kind)
+        if head and head.dense == "pooler":  # no other head than the classifier has it
+            heads.pop("with_pool", None)
+        if head and head.dense == "lm_dense" and "lm_bias/beta" not in self.located:
+            heads.pop("with_lm", None)
+        return heads
+
+    def classifier(self):
+        """Returns the fields of `Config` for the classifier of the checkpoint.
+
+        Raises:
+            ValueError: the config contradicts the classifier, or the names of its labels are wrong.
+        """
+        family = ARCHITECTURES[self.family]["family"]
+        kind = self.values.get("with_classifier", self.heads().get("with_classifier"))
+        values = classifier_fields(family, kind, self.values, self.where)
+        inferred = infer_from_weights(self.checkpoint, self.family, self.values | values)
+        return values | {name: inferred[name] for name in ("labels",) if name in inferred}
 
     def gaps(self):
         """Returns the paths of variables that some blocks have and others lack."""
@@ -393,9 +427,26 @@ def _shape(description):
         ),
         (
             "positions",
-            f"{config.position} {config.max_position if config.position == 'learned' else ''}",
+            f"{config.position} {config.most_tokens or ''}",
         ),
+        *_classifier(description),
     ]
+
+
+def _classifier(description):
+    """Returns rows `(label, value)` about the classifier of a checkpoint."""
+    layers = {path.split("/")[0] for path in description.located}
+    if not any(layer.endswith("_classifier") for layer in layers):
+        return []
+    try:
+        values = description.classifier()
+    except ValueError as error:
+        return [("classifier", error)]
+    kind = values.get("with_classifier")
+    rows = [("classifier", f"of {kind}" if kind else "architectures does not name its kind")]
+    if labels := values.get("labels"):
+        rows.append(("labels", excerpt(f"{len(labels)}: {', '.join(labels)}")))
+    return rows
 
 
 WHOLE = (
@@ -411,8 +462,8 @@ def _planned(description, settings):
         ValueError, CheckpointError: see `build_transformer_model`.
     """
     warn(description.notes, description.where)
-    heads = heads_among(description.located)
-    values = description.values | heads | to_field_names(settings)[0]
+    values = description.values | description.classifier() | description.heads()
+    values |= to_field_names(settings)[0]
     config = Config.from_values(values, description.where)
     shapes = shapes_of(config) | {
         path: place.shape
@@ -492,7 +543,6 @@ def _built(description, options):
     from ..loading import load_model
     from ..models import build_transformer_model
 
-    heads = heads_among(description.located)
     if description.raw.format == "keras":
         if options.set:
             raise ValueError(
@@ -504,7 +554,7 @@ def _built(description, options):
         description.raw,
         description.family,
         return_keras_model=False,
-        **(heads | _settings(options)),
+        **(description.heads() | _settings(options)),
     )
 
 
@@ -530,6 +580,34 @@ def fill_mask(options):
             for name, prob in candidates:
                 say(f"  {printable(name):8} {prob:6.1%} {'#' * round(40 * prob)}")
             say()
+
+
+def classify(options):
+    from ..pipelines import TextClassifier, load_classifier
+
+    pipeline = TextClassifier(*load_classifier(options.path))
+    for text in options.texts:
+        first, tab, second = text.partition("\t")
+        item = (first, second) if tab else text
+        labels = pipeline(item, top_k=options.top, maxlen=options.maxlen)
+        say(text)
+        for name, prob in labels:
+            shown = f"{prob:6.1%} {'#' * round(40 * prob)}"
+            shown = f"{prob:8.4f}" if pipeline.problem_type == "regression" else shown
+            say(f"  {printable(name):12} {shown}")
+        say()
+
+
+def tag(options):
+    from ..pipelines import Tagger, load_tagger
+
+    pipeline = Tagger(*load_tagger(options.path))
+    for text in options.texts:
+        say(text)
+        for start, end, kind, prob in pipeline(text):
+            number = "" if prob is None else f"{prob:6.1%}"
+            say(f"  {start:4}-{end:<4} {printable(kind):12} {number:6} {text[start:end]}")
+        say()
 
 
 def generate(options):
@@ -571,6 +649,7 @@ def serve(options):
         options.ner,
         options.model,
         new_tokens=limits.new_tokens,
+        classifier=options.classifier,
         **_settings(options),
     )
     for name, reason in served.cannot.items():

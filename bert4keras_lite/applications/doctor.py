@@ -280,7 +280,8 @@ def _readings(directory, transformer, batch, options, progress):
         )
         yield Reading(f"logits {name}", remedy, _losses(logits * factor, batch.targets))
 
-    if config.pad_token_id != 0:  # otherwise row 0 is padding, which no text contains
+    # otherwise one of the two rows is padding, which no text contains
+    if config.pad_token_id != 0 and not config.first_position:
         progress("rows 0 and 1 swapped")
         swapped = replace(
             batch, inputs=[_swap(x) for x in batch.inputs], targets=_swap(batch.targets)
@@ -300,14 +301,16 @@ def _readings(directory, transformer, batch, options, progress):
     if config.position == "learned":
         other = _build(directory, options | {"custom_position_ids": True, "with_lm": "linear"})
         for offset in (1, 2):
-            progress(f"positions from {offset}")
+            first = config.first_position + offset
+            progress(f"positions from {first}")
             yield Reading(
-                f"positions counted from {offset}",
-                f"custom_position_ids=True, and feed positions from {offset}",
+                f"positions counted from {first}",
+                f"custom_position_ids=True, and feed positions from {first}",
                 _losses(_logits(other, batch, offset=offset), batch.targets),
             )
     for act in ("gelu_erf", "gelu_tanh", "relu", "silu"):
-        if act != {"gelu": "gelu_erf", "gelu_new": "gelu_tanh"}.get(
+        other_config = replace(config, hidden_act=act, with_lm="linear")
+        if other_config.fits_head_hf and act != {"gelu": "gelu_erf", "gelu_new": "gelu_tanh"}.get(
             config.hidden_act, config.hidden_act
         ):
             progress(act)
@@ -331,7 +334,8 @@ def _logits(transformer, batch, segment=0, offset=0):
         if name == "segment_ids":
             arrays.append(np.full_like(batch.inputs[0], segment))
         elif name == "position_ids":
-            count = np.arange(batch.inputs[0].shape[1]) + offset
+            first = transformer.config.first_position
+            count = np.arange(batch.inputs[0].shape[1]) + offset + first
             limit = transformer.config.max_position - 1
             arrays.append(np.minimum(count, limit)[None] + 0 * batch.inputs[0])
         else:

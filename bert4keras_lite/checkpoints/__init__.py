@@ -21,7 +21,7 @@ from ..arguments import checks_flags
 from ..files import SaveError, complete
 from ..parsing import is_file_name, listed
 from ..types import PathLike
-from . import keras_file, megatron, npz_file, safetensor_file, tf_bundle, torch_file
+from . import keras_file, megatron, npz_file, paddle_file, safetensor_file, tf_bundle, torch_file
 from .base import (
     MAX_TENSORS,
     Checkpoint,
@@ -43,7 +43,8 @@ LEAST_NAME = 64  # bytes per tensor of an index that lists more than `MAX_TENSOR
 INDEX = (".index.json", "weights.json")
 LOOKED_FOR = (
     "model.safetensors, model.safetensors.index.json, a TensorFlow checkpoint ('checkpoint' or one "
-    "*.index), pytorch_model.bin, pytorch_model.bin.index.json, one *.safetensors, one *.npz, "
+    "*.index), pytorch_model.bin, pytorch_model.bin.index.json, model_state.pdparams, "
+    "one *.safetensors, one *.npz, one *.pdparams, "
     "one *.weights.json, one *.weights.h5, one *.keras, mp_rank_*_model_states.pt"
 )
 
@@ -53,8 +54,8 @@ def open_checkpoint(path: PathLike, verify: bool = True) -> Checkpoint:
     """Opens a checkpoint of any format as a lazy mapping from name to NumPy array.
 
     The format is recognized by the content of the file: TensorFlow (V2), safetensors, PyTorch (zip
-    and older), `.npz`, Keras `.weights.h5` and `.keras`. Opening checks that all shards exist and
-    are long enough, so that loading does not fail halfway.
+    and older), Paddle's `.pdparams`, `.npz`, Keras `.weights.h5` and `.keras`. Opening checks that
+    all shards exist and are long enough, so that loading does not fail halfway.
 
     Args:
         path: a file, the `.index.json` (for Keras, `.weights.json`) of a sharded checkpoint, the
@@ -149,11 +150,13 @@ def _find(directory):
         or tf_bundle.prefix_in(directory)
         or named("pytorch_model.bin")
         or named("pytorch_model.bin.index.json")
+        or named("model_state.pdparams")
         or only("*.safetensors")
         or only("*.npz")
         or only("*.weights.json")
         or only("*.weights.h5")
         or only("*.keras")
+        or only("*.pdparams")
     )
     if path is None:
         raise CheckpointError(f"{directory}: holds no checkpoint; looked for {LOOKED_FOR}.")
@@ -191,6 +194,8 @@ def _open(path, verify, allowance=None):
         if format == "torch":
             entries, counters = read_entries(path, allowance or torch_file.Allowance())
             return Checkpoint(path, format, entries, counters=counters)
+        if format == "paddle":
+            read_entries = partial(read_entries, allowance=torch_file.Allowance())
         return Checkpoint(path, format, read_entries(path))
 
 
@@ -328,6 +333,8 @@ def _format_of(path):
             return "npz", npz_file.read_entries
     elif torch_file.LEGACY_START.match(start):
         return "torch", torch_file.read_legacy
+    elif paddle_file.START.match(start):
+        return "paddle", paddle_file.read_entries
     elif safetensor_file.looks_like(start):
         return "safetensors", safetensor_file.read_entries
     elif keras_file.is_h5(path):
@@ -344,8 +351,8 @@ def _describe_unknown(start):
     if start[257:262] == b"ustar":
         return "is a tar archive. Unpack it (or, if an old PyTorch wrote it, save it again)."
     return (
-        "not a checkpoint of a known format (TensorFlow, safetensors, PyTorch, .npz, .weights.h5, "
-        ".keras), or damaged at its start."
+        "not a checkpoint of a known format (TensorFlow, safetensors, PyTorch, Paddle, .npz, "
+        ".weights.h5, .keras), or damaged at its start."
     )
 
 

@@ -87,7 +87,7 @@ class Checkpoint(Mapping):
 
     Attributes:
         path: the file that was opened (for TensorFlow the prefix, for shards their index).
-        format: `"tf"`, `"safetensors"`, `"torch"`, `"npz"` or `"keras"`.
+        format: `"tf"`, `"safetensors"`, `"torch"`, `"paddle"`, `"npz"` or `"keras"`.
         dialect: the `Dialect` that its names were translated from (see `dialects.py`), or None.
         layers: for Keras files: group -> name of its layer.
         num_heads: number of attention heads, if arrays of the file have an axis for them, or None.

@@ -47,8 +47,12 @@ CHANGES = {
 
 
 # prefix of the names in a file saved by a wrapper of the model: PyTorch's DataParallel and
-# torch.compile, Lightning, TensorFlow Hub
-WRAPPERS = r"^(((module|_orig_mod|model)\.)+|module/)"
+# torch.compile, Lightning, TensorFlow Hub, transformers' class around the encoder of a T5
+WRAPPERS = (
+    r"^(((module|_orig_mod|model)\.)*transformer\."
+    r"(?=(shared|encoder\.(embed_tokens|block|final_layer_norm))\.)"
+    r"|((module|_orig_mod|model)\.)+|module/)"
+)
 
 
 # endings of names next to a quantized weight: bitsandbytes' 4 and 8 bits, fp8, GPTQ and AWQ
@@ -377,6 +381,63 @@ OFFICIAL_BERT = Dialect(
     ],
 )
 
+# start and end pointers, joined by `_join_pointers`; the encoder may have a name of its own
+UIE = Dialect(
+    "UIE",
+    r"linear_(start|end)\.weight$",
+    [(r"encoder\.((?:embeddings|encoder|pooler)\..+)", r"\1", "same")],
+)
+
+# PaddleNLP's ERNIE and UIE, where the prefix of UIE's encoder is dropped: matrices are stored as
+# they are multiplied. (Its RoBERTa counts positions in two ways, depending on the vocabulary.)
+_PADDLE = r"(?:encoder\.(?=embeddings|encoder|pooler)|(ernie\.)?)"
+_PADDLE_BLOCK = _PADDLE + r"encoder\.layers\.(\d+)\."
+_OF_BLOCK = r"\1encoder.layer.\2."
+
+
+def _paddle_linear(theirs, ours):
+    """Returns the rules for a dense layer, to Hugging Face's names."""
+    return [
+        (rf"{theirs}\.weight$", f"{ours}.weight", "transpose"),
+        (rf"{theirs}\.bias$", f"{ours}.bias", "same"),
+    ]
+
+
+PADDLE = Dialect(
+    "PaddleNLP's ERNIE",
+    _PADDLE_BLOCK + r"linear1\.weight$",
+    [
+        (_PADDLE + r"embeddings\.layer_norm\.(\w+)$", r"\1embeddings.LayerNorm.\2", "same"),
+        *(
+            rule
+            for theirs, ours in (
+                (r"self_attn\.q_proj", "attention.self.query"),
+                (r"self_attn\.k_proj", "attention.self.key"),
+                (r"self_attn\.v_proj", "attention.self.value"),
+                (r"self_attn\.out_proj", "attention.output.dense"),
+                ("linear1", "intermediate.dense"),
+                ("linear2", "output.dense"),
+            )
+            for rule in _paddle_linear(_PADDLE_BLOCK + theirs, _OF_BLOCK + ours)
+        ),
+        *(
+            (rf"{_PADDLE_BLOCK}{theirs}\.(\w+)$", rf"{_OF_BLOCK}{ours}.LayerNorm.\3", "same")
+            for theirs, ours in (("norm1", "attention.output"), ("norm2", "output"))
+        ),
+        *_paddle_linear(_PADDLE + r"pooler\.dense", r"\1pooler.dense"),
+        *_paddle_linear(r"cls\.predictions\.transform", "cls.predictions.transform.dense"),
+        (
+            r"cls\.predictions\.layer_norm\.(\w+)$",
+            r"cls.predictions.transform.LayerNorm.\1",
+            "same",
+        ),
+        (r"cls\.predictions\.decoder_weight$", "cls.predictions.decoder.weight", "same"),
+        (r"cls\.predictions\.decoder_bias$", "cls.predictions.bias", "same"),
+        *_paddle_linear(r"(cls\.seq_relationship|classifier|linear_start|linear_end)", r"\1"),
+        *UIE.rules,
+    ],
+)
+
 # Its kernels have an axis for the heads, also under Google's names: (pattern, number of axes, axis
 # of the heads, change)
 HEADS = [
@@ -387,7 +448,7 @@ HEADS = [
 
 DIALECTS = [
     UER_T5, UER_GPT2, UER_BERT, OPENAI_GPT2, MEGATRON_GPT2, ALBERT_ZH, TWO_STAGE_HEAD,
-    OFFICIAL_BERT,
+    OFFICIAL_BERT, PADDLE, UIE,
 ]  # fmt: skip
 
 
@@ -465,6 +526,8 @@ def _translated(checkpoint, dialect):
             add(name, name, "same")
     if dialect is UER_T5:
         _name_plain_feed_forward(entries, _path(checkpoint))
+    if dialect in (PADDLE, UIE):
+        _join_pointers(entries, _path(checkpoint))
     if dialect is ALBERT_ZH:
         _multiply_tables(entries, _path(checkpoint))
     return _presented(checkpoint, entries, dialect)
@@ -533,6 +596,32 @@ def _shape(checkpoint, name):
 
 def _read(checkpoint, name, to_array):
     return to_array(np.asarray(checkpoint[name]))
+
+
+def _join_pointers(entries, path):
+    """Joins UIE's pointers to the one layer that transformers has for start and end of a span.
+
+    Raises:
+        CheckpointError: their shapes are not those of pointers.
+    """
+    for end in ("weight", "bias"):
+        names = [f"linear_{side}.{end}" for side in ("start", "end")]
+        parts = [entries.pop(name) for name in names if name in entries]
+        if not parts:
+            continue
+        shapes = {part.shape for part in parts}
+        if len(parts) < 2 or len(shapes) > 1 or parts[0].shape[:1] != (1,):
+            raise CheckpointError(
+                f"{path}: {' and '.join(names)} have the shapes {sorted(shapes)!s:.200}; expected "
+                "both, with one row each. Get or copy the file again."
+            )
+        entries[f"qa_outputs.{end}"] = Entry(
+            (2, *parts[0].shape[1:]), parts[0].dtype, partial(_joined, parts)
+        )
+
+
+def _joined(parts):
+    return np.concatenate([part.read() for part in parts])
 
 
 def _name_plain_feed_forward(entries, path):

@@ -376,12 +376,14 @@ class MatchOptions:
         autoresize_weights: whether to resize arrays of another shape; False: these are errors.
         ignore_invalid_weights: whether to leave out, with a warning, what is missing or has another
             shape.
+        new_classifier: whether the classifier of the model is not read.
     """
 
     keep_tokens: Sequence | None = None
     compound_tokens: Sequence | None = None
     autoresize_weights: bool = False
     ignore_invalid_weights: bool = False
+    new_classifier: bool = False
 
 
 EXACT = MatchOptions()

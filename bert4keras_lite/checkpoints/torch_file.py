@@ -33,7 +33,7 @@ from .base import (
 )
 from .zip_file import open_zip, read_member, stored_at
 
-__all__ = ["LEGACY_START", "Allowance", "read_legacy", "read_zip"]
+__all__ = ["LEGACY_START", "Allowance", "Unpickler", "dictionary", "read_legacy", "read_zip"]
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 # for protocol 1, and for later ones, which have a frame since protocol 4
@@ -160,7 +160,7 @@ def _size(dimensions):
     return tuple(dimensions)
 
 
-def _dictionary(items=()):
+def dictionary(items=()):
     """Makes an `OrderedDict`, as a dict, from the pairs that Python 2 wrote."""
     result = {}
     for key, value in items:
@@ -196,7 +196,7 @@ _DTYPES = {  # dtype -> its names in torch, and its typed storage
 
 # names that are supported in a pickle -> function or dtype
 GLOBALS = {
-    "collections.OrderedDict": _dictionary,
+    "collections.OrderedDict": dictionary,
     "collections.defaultdict": lambda factory=None: {},
     "torch.Size": _size,
     "torch._utils._rebuild_tensor": _tensor,
@@ -388,10 +388,14 @@ class Unpickler:
         storages: key -> `Storage` in the pickles.
         placeholders: name -> `Placeholder` in the pickles.
         spend: method of the allowance.
+        names: names that are supported -> function or dtype.
+        position: of the instruction that is executed, in the stream.
     """
 
+    names = GLOBALS
+
     def __init__(self, file, allowance, views=True):
-        self.path, self.storages, self.placeholders = file.path, {}, {}
+        self.file, self.path, self.storages, self.placeholders = file, file.path, {}, {}
         self._views = {} if views else None  # key -> `Storage`
         allowance.add(file)
         self.spend = allowance.spend
@@ -406,7 +410,7 @@ class Unpickler:
             ValueError, CheckpointError: the pickle is damaged or not supported.
         """
         self.stack, self.marks, self.memo = [], [], {}
-        for opcode, argument, _ in pickletools.genops(stream):
+        for opcode, argument, self.position in pickletools.genops(stream):
             self.spend(COSTS.get(opcode.name, LEAST))
             if opcode.name == "STOP":
                 return self._pop()
@@ -563,8 +567,8 @@ class Unpickler:
 
     def _global(self, name):
         """Returns the function or dtype of a name, or a `Placeholder`."""
-        if name in GLOBALS:
-            return GLOBALS[name]
+        if name in self.names:
+            return self.names[name]
         if name not in self.placeholders:
             if len(name) > LONGEST_NAME:
                 raise ValueError(f"a name of {len(name)} characters.")
@@ -580,7 +584,7 @@ class Unpickler:
                 return function
             kind, shape_in = KINDS.get(function.name, (function.name, lambda _: ()))
             return Unreadable(kind, shape_in(arguments))
-        if function is _dictionary and arguments:
+        if function is dictionary and arguments:
             self.spend(PAIR * len(arguments[0]))
         return function(*arguments)
 

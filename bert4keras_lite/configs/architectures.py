@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ..mappings import BERT_KEYS, GPT_KEYS, T5_KEYS
+from ..mappings import BERT_KEYS, DISTIL_KEYS, GPT_KEYS, LLAMA_KEYS, T5_KEYS
 
 __all__ = [
     "APPLICATIONS",
     "ARCHITECTURES",
+    "CLASSES",
     "FAMILIES",
     "FINGERPRINTS",
     "HUGGING_FACE",
+    "KINDS",
     "MODEL_TYPES",
+    "Head",
 ]
 
 
@@ -25,6 +29,9 @@ class HuggingFace:
         keys: field of `Config` -> key of the config.
         constants: keys and values that each config of the family has.
         copies: key -> the key whose value it repeats.
+        head_act: the activation of the language-model head, whatever `hidden_act` is; None: that.
+        computed: field of `Config` -> pairs of a key and a function of the `Config`, which returns
+            its value; None: the key is left out.
     """
 
     model_type: str
@@ -32,6 +39,60 @@ class HuggingFace:
     keys: dict
     constants: dict = field(default_factory=dict)
     copies: dict = field(default_factory=dict)
+    head_act: str | None = None
+    computed: dict = field(default_factory=dict)
+
+
+def _layer_types(config):
+    """Returns transformers' names of the kinds of all layers."""
+    return [f"{config.kind_of(i)}_attention" for i in range(config.num_hidden_layers)]
+
+
+def _full_every(config):
+    """Returns `n` if layers 0, n, 2n, ... are the full ones, as transformers 4 has it; or None."""
+    first, *others = config.layer_kinds
+    return len(config.layer_kinds) if first == "full" and "full" not in others else None
+
+
+def _rope(config):
+    """Returns transformers' `rope_parameters`."""
+    rope = {"rope_type": "default", "rope_theta": config.rotary_base}
+    linear = {"rope_type": "linear", "factor": config.rotary_factor}
+    return rope if config.rotary_factor == 1 else rope | linear
+
+
+_ROPE = {"rotary_base": [("rope_parameters", _rope)], "rotary_factor": []}
+
+
+class Head(NamedTuple):
+    """What a classifier computes from the last hidden states, before its last dense layer.
+
+    Attributes:
+        position: of the hidden state: "first", "last" (of the tokens that are not padding), "mean"
+            (over them), "late" (the mean over them of what the layers before the last one give);
+            None: each.
+        dense: name of a dense layer that is applied to it; None: there is none.
+        activation: of that layer; None: `hidden_act`.
+        norm: name of the normalization after that layer; None: there is none.
+        use_bias: whether the last dense layer has a bias.
+        dense_bias: whether `dense` has one; None: if the layers of the model have.
+    """
+
+    position: str | None = None
+    dense: str | None = None
+    activation: str | None = None
+    norm: str | None = None
+    use_bias: bool = True
+    dense_bias: bool | None = None
+
+
+# kind of a classifier -> how the names of transformers' classes end
+KINDS = {
+    "text": "ForSequenceClassification",
+    "tokens": "ForTokenClassification",
+    "spans": "ForQuestionAnswering",
+    "choice": "ForMultipleChoice",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +108,7 @@ class Family:
         model_types: `model_type` of configs that may mean the family, the most likely first;
             default: that of `hugging_face`. Our own configs name the family.
         gelu: what published configs mean by "gelu", if transformers has not written them.
+        heads: kind of a classifier (a key of `KINDS`) -> its `Head`.
     """
 
     fields: dict = field(default_factory=dict)
@@ -54,6 +116,7 @@ class Family:
     hugging_face: HuggingFace | None = None
     model_types: Sequence = ()
     gelu: str = "gelu"
+    heads: dict = field(default_factory=dict)
 
 
 _PLAIN = {"norm": "plain_rms", "use_bias": False, "position": "rotary"}
@@ -101,13 +164,38 @@ _T5_1_1 = _T5 | {
     "tie_word_embeddings": False,
 }
 
+# positions are counted from 2, segments have one row; the first two positions are never tokens
+_ROBERTA = {"max_position": 514, "first_position": 2, "pad_token_id": 1, "segment_vocab_size": 1}
+_EACH, _POOLED = Head(), Head("first", "pooler", "tanh")
+_BERT_HEADS = {"text": _POOLED, "tokens": _EACH, "spans": _EACH, "choice": _POOLED}
+_ROBERTA_HEADS = _BERT_HEADS | {"text": Head("first", "classifier_dense", "tanh")}
+# transformers' RoFormerForMultipleChoice reads the last column of a row, padding included
+_ROFORMER_HEADS = {"text": Head("first", "classifier_dense"), "tokens": _EACH, "spans": _EACH}
+_ELECTRA_HEADS = _BERT_HEADS | {
+    "text": Head("first", "classifier_dense", "gelu"),
+    "choice": Head("first", "choice_dense", "gelu"),
+}
+_MODERNBERT_HEADS = {
+    kind: Head(head.position, "lm_dense", None, "lm_norm") for kind, head in _BERT_HEADS.items()
+}
+_DEBERTA_DENSE = Head("first", "classifier_dense", "gelu")
+_DISTILBERT_DENSE = Head("first", "classifier_dense", "relu")
+_GPT_HEADS = {"text": Head("last", use_bias=False)}
+_GPT2_HEADS = _GPT_HEADS | {"tokens": _EACH, "spans": _EACH}
+_T5_HEADS = {"tokens": _EACH}  # of an encoder
+
 _ALBERT_NAMES = (r"albert\.|.*/inner_group_0/|.*albert_layer_groups", None)
-_BERT_NAMES = (r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])", None)
+_BERT_NAMES = (
+    r"(bert[./])?(encoder[./]layer[_.]\d+[./]|embeddings[./])",
+    r".*task_type_embeddings",
+)
+_ROBERTA_NAMES = (r"(xlm_)?roberta\.", None)
 _NO_POSITIONS = (r"bert/embeddings/word_embeddings", r".*(position_embeddings|/inner_group_0/)")
 _GATED_NAMES = (r".*(block_000/layer_00.|block\.0\.layer\..)[./]DenseReluDense[./]wi_1", None)
 _MT5_NAMES = (r"encoder/block_000/layer_001/DenseReluDense/wi_1", r".*layer_norm/")
 
 _WITH_EMBEDDING_SIZE = BERT_KEYS | {"embedding_size": "embedding_size"}
+_CLASSIFIER_KEYS = {"classifier_dropout": "classifier_dropout"}
 _T5_CLASSES = ["T5EncoderModel", *["T5ForConditionalGeneration"] * 2]
 _MT5_CLASSES = ["MT5EncoderModel", *["MT5ForConditionalGeneration"] * 2]
 
@@ -116,25 +204,62 @@ FAMILIES = {
     "bert": Family(
         fingerprints=[_BERT_NAMES],
         hugging_face=HuggingFace(
-            "bert", ["BertModel", "BertForMaskedLM", "BertForPreTraining"], BERT_KEYS
+            "bert",
+            ["BertModel", "BertForMaskedLM", "BertForPreTraining"],
+            BERT_KEYS | _CLASSIFIER_KEYS,
         ),
+        heads=_BERT_HEADS,
     ),
     "roberta": Family({"family": "bert"}),
+    "ernie": Family(
+        fingerprints=[(r"ernie\.|(bert\.)?embeddings\.task_type_embeddings", None), _BERT_NAMES],
+        hugging_face=HuggingFace(
+            "ernie",
+            ["ErnieModel", "ErnieForMaskedLM", "ErnieForPreTraining"],
+            BERT_KEYS | _CLASSIFIER_KEYS | {"task_vocab_size": "task_type_vocab_size"},
+        ),
+        model_types=["ernie", "bert"],  # the first revisions say bert: the task types tell
+        heads=_BERT_HEADS,
+    ),
+    "fairseq_roberta": Family(
+        _ROBERTA,
+        fingerprints=[_ROBERTA_NAMES, _BERT_NAMES],
+        hugging_face=HuggingFace(
+            "roberta",
+            ["RobertaModel", *["RobertaForMaskedLM"] * 2],
+            BERT_KEYS | _CLASSIFIER_KEYS,
+            head_act="gelu",
+        ),
+        heads=_ROBERTA_HEADS,
+    ),
+    "xlm_roberta": Family(
+        _ROBERTA,
+        fingerprints=[_ROBERTA_NAMES, _BERT_NAMES],
+        hugging_face=HuggingFace(
+            "xlm-roberta",
+            ["XLMRobertaModel", *["XLMRobertaForMaskedLM"] * 2],
+            BERT_KEYS | _CLASSIFIER_KEYS,
+            head_act="gelu",
+        ),
+        heads=_ROBERTA_HEADS,
+    ),
     "albert": Family(
         {"share_blocks": True, "hidden_act": "gelu_tanh"},
         fingerprints=[_ALBERT_NAMES],
         hugging_face=HuggingFace(
             "albert",
             ["AlbertModel", "AlbertForMaskedLM", "AlbertForPreTraining"],
-            _WITH_EMBEDDING_SIZE,
+            _WITH_EMBEDDING_SIZE | {"classifier_dropout": "classifier_dropout_prob"},
         ),
         gelu="gelu_tanh",
+        heads=_BERT_HEADS,
     ),
     "albert_unshared": Family(
         {"hidden_act": "gelu_tanh"},
         fingerprints=[_ALBERT_NAMES, _BERT_NAMES],
         model_types=["albert"],
         gelu="gelu_tanh",
+        heads=_BERT_HEADS,
     ),
     "nezha": Family(
         {"position": "relative"},
@@ -142,8 +267,9 @@ FAMILIES = {
         hugging_face=HuggingFace(
             "nezha",
             ["NezhaModel", "NezhaForMaskedLM", "NezhaForPreTraining"],
-            BERT_KEYS | {"relative_max_distance": "max_relative_position"},
+            BERT_KEYS | _CLASSIFIER_KEYS | {"relative_max_distance": "max_relative_position"},
         ),
+        heads=_BERT_HEADS,
     ),
     "roformer": Family(
         {"position": "rotary"},
@@ -153,6 +279,7 @@ FAMILIES = {
             ["RoFormerModel", *["RoFormerForMaskedLM"] * 2],
             _WITH_EMBEDDING_SIZE | {"rotate_values": "rotary_value"},
         ),
+        heads=_ROFORMER_HEADS,
     ),
     "roformer_v2": Family(
         _PLAIN | {"hidden_act": "relu", "lm_transform": False, "lm_bias": False},
@@ -164,6 +291,7 @@ FAMILIES = {
             ),
         ],
         model_types=["roformer"],
+        heads=_ROFORMER_HEADS,
     ),
     "gau_alpha": Family(
         _PLAIN
@@ -176,6 +304,7 @@ FAMILIES = {
             "lm_bias": False,
         },
         fingerprints=[(r"GAU_alpha/", None)],
+        heads=_BERT_HEADS,
     ),
     "modernbert": Family(
         {
@@ -190,6 +319,9 @@ FAMILIES = {
             "final_norm": True,
             "use_bias": False,
             "gated": True,
+            "layer_kinds": ("full", "sliding", "sliding"),
+            "window": 64,
+            "sliding_rotary_base": 10_000.0,
         },
         fingerprints=[(r"(model\.)?layers\.\d+\.attn\.Wqkv", None)],
         hugging_face=HuggingFace(
@@ -202,14 +334,25 @@ FAMILIES = {
                 "norm_epsilon": "norm_eps",
                 "attention_dropout_rate": "attention_dropout",
                 "rotary_base": "global_rope_theta",
-            },
-            constants={"global_attn_every_n_layers": 1},
+                "classifier_pooling": "classifier_pooling",
+            }
+            | _CLASSIFIER_KEYS,
             copies={
                 "embedding_dropout": "mlp_dropout",
-                "local_rope_theta": "global_rope_theta",
                 "classifier_activation": "hidden_activation",
             },
+            computed={
+                "layer_kinds": [
+                    ("layer_types", _layer_types),
+                    ("global_attn_every_n_layers", _full_every),
+                ],
+                "window": [("local_attention", lambda c: c.window and 2 * c.window)],
+                "sliding_rotary_base": [
+                    ("local_rope_theta", lambda c: c.sliding_rotary_base or c.rotary_base)
+                ],
+            },
         ),
+        heads=_MODERNBERT_HEADS,
     ),
     "megatron_bert": Family(
         {"norm_at": "pre", "embedding_norm": False, "final_norm": True},
@@ -219,19 +362,118 @@ FAMILIES = {
             ["MegatronBertModel", "MegatronBertForMaskedLM", "MegatronBertForPreTraining"],
             BERT_KEYS,
         ),
+        heads=_BERT_HEADS,
+    ),
+    "deberta_v2": Family(
+        {
+            "attention": "disentangled",
+            "position": "none",
+            "relative_buckets": 256,
+            "relative_max_distance": 512,
+            "segment_vocab_size": 0,
+            "norm_epsilon": 1e-7,
+        },
+        fingerprints=[
+            (r"(deberta\.)?encoder\.(rel_embeddings|layer\.\d+\.attention\.self\.query_proj)", None)
+        ],
+        hugging_face=HuggingFace(
+            "deberta-v2",
+            ["DebertaV2Model", *["DebertaV2ForMaskedLM"] * 2],
+            BERT_KEYS
+            | {
+                "relative_buckets": "position_buckets",
+                "relative_max_distance": "max_relative_positions",
+                "attention_head_size": "attention_head_size",
+                "convolution": "conv_kernel_size",
+                "convolution_act": "conv_act",
+            },
+            constants={
+                "relative_attention": True,
+                "share_att_key": True,
+                "norm_rel_ebd": "layer_norm",
+                "pos_att_type": ["c2p", "p2c"],
+                "legacy": True,
+            },
+            computed={"position": [("position_biased_input", lambda c: c.position == "learned")]},
+        ),
+        heads=_BERT_HEADS | {"text": _DEBERTA_DENSE, "choice": _DEBERTA_DENSE},
+    ),
+    "distilbert": Family(
+        {"segment_vocab_size": 0},
+        fingerprints=[(r"(distilbert\.)?transformer\.layer\.\d+\.attention\.q_lin", None)],
+        hugging_face=HuggingFace(
+            "distilbert", ["DistilBertModel", *["DistilBertForMaskedLM"] * 2], DISTIL_KEYS
+        ),
+        heads=_BERT_HEADS | {"text": _DISTILBERT_DENSE, "choice": _DISTILBERT_DENSE},
+    ),
+    # no fingerprint: the names are those of Llama, whose attention is causal
+    "eurobert": Family(
+        {
+            "position": "rotary",
+            "rotary_halves": True,
+            "segment_vocab_size": 0,
+            "hidden_act": "silu",
+            "norm": "rms",
+            "norm_at": "pre",
+            "norm_epsilon": 1e-5,
+            "embedding_norm": False,
+            "final_norm": True,
+            "use_bias": False,
+            "gated": True,
+            "lm_transform": False,
+            "lm_bias": False,
+            "tie_word_embeddings": False,
+        },
+        hugging_face=HuggingFace(
+            "eurobert",
+            ["EuroBertModel", *["EuroBertForMaskedLM"] * 2],
+            LLAMA_KEYS | {"classifier_pooling": "classifier_pooling"},
+            computed=_ROPE,
+        ),
+        heads={
+            "text": Head("late", "classifier_dense", "gelu", dense_bias=True),
+            "tokens": _EACH,
+        },
+    ),
+    "gte": Family(
+        {
+            "position": "rotary",
+            "rotary_halves": True,
+            "rotary_base": 160_000.0,
+            "segment_vocab_size": 1,
+            "gated": True,
+            "without_bias": ("ffn/input", "ffn/gate"),
+            "pad_token_id": 1,
+        },
+        fingerprints=[(r"((new|gte)\.)?encoder\.layer\.\d+\.attention\.qkv_proj", None)],
+        hugging_face=HuggingFace(
+            "gte",
+            ["GteModel", *["GteForMaskedLM"] * 2],
+            BERT_KEYS | _CLASSIFIER_KEYS,
+            computed=_ROPE,
+            head_act="gelu",
+        ),
+        heads={"text": _POOLED, "tokens": _EACH},
+        model_types=["gte", "new"],
     ),
     "electra": Family(
         fingerprints=[(r"electra[./]|discriminator_predictions", None)],
         hugging_face=HuggingFace(
-            "electra", [*["ElectraModel"] * 2, "ElectraForPreTraining"], _WITH_EMBEDDING_SIZE
+            "electra",
+            [*["ElectraModel"] * 2, "ElectraForPreTraining"],
+            _WITH_EMBEDDING_SIZE | _CLASSIFIER_KEYS,
         ),
+        heads=_ELECTRA_HEADS,
     ),
     "electra_generator": Family(
         fingerprints=[
             (r"generator_(predictions|lm_head)", r"discriminator_predictions|electra/encoder")
         ],
         hugging_face=HuggingFace(
-            "electra", ["ElectraModel", *["ElectraForMaskedLM"] * 2], _WITH_EMBEDDING_SIZE
+            "electra",
+            ["ElectraModel", *["ElectraForMaskedLM"] * 2],
+            _WITH_EMBEDDING_SIZE,
+            head_act="gelu",
         ),
     ),
     "gpt": Family(
@@ -244,6 +486,7 @@ FAMILIES = {
             copies={"embd_pdrop": "resid_pdrop"},
         ),
         gelu="gelu_tanh",
+        heads=_GPT_HEADS,
     ),
     "gpt2": Family(
         _GPT2,
@@ -258,6 +501,7 @@ FAMILIES = {
             copies={"embd_pdrop": "resid_pdrop"},
         ),
         gelu="gelu_tanh",
+        heads=_GPT2_HEADS,
     ),
     "gpt2_ml": Family(_GPT2_ML, fingerprints=[(r"newslm/", None)]),
     "t5.1.0": Family(
@@ -265,6 +509,7 @@ FAMILIES = {
         fingerprints=[(r".*(block_000/layer_000|block\.0\.layer\.0)[./]SelfAttention", None)],
         hugging_face=HuggingFace("t5", _T5_CLASSES, T5_KEYS),
         model_types=["t5", "mt5"],
+        heads=_T5_HEADS,
     ),
     "t5.1.1": Family(
         _T5_1_1,
@@ -272,6 +517,7 @@ FAMILIES = {
         hugging_face=HuggingFace("t5", _T5_CLASSES, T5_KEYS),
         model_types=["t5", "mt5"],
         gelu="gelu_tanh",
+        heads=_T5_HEADS,
     ),
     "mt5.1.1": Family(
         _T5_1_1,
@@ -279,6 +525,7 @@ FAMILIES = {
         hugging_face=HuggingFace("mt5", _MT5_CLASSES, T5_KEYS),
         model_types=["mt5", "t5"],
         gelu="gelu_tanh",
+        heads=_T5_HEADS,
     ),
     "t5_pegasus": Family(
         _T5_1_1
@@ -306,6 +553,14 @@ APPLICATIONS = {
 
 # family -> its `HuggingFace`; other families have no Hugging Face form
 HUGGING_FACE = {name: row.hugging_face for name, row in FAMILIES.items() if row.hugging_face}
+
+
+# class of transformers without its ending -> model_type, for other graphs with BERT's names
+CLASSES = {
+    row.hugging_face.classes[0].removesuffix("Model"): row.hugging_face.model_type
+    for row in FAMILIES.values()
+    if row.hugging_face and row.fields and _BERT_NAMES in row.fingerprints
+}
 
 
 def _by_fingerprint():

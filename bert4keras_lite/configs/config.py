@@ -10,10 +10,12 @@ import numpy as np
 from .. import mappings
 from ..checkpoints.matching import MOST_BLOCKS
 from ..parsing import shown
-from .architectures import ARCHITECTURES, HUGGING_FACE
+from .architectures import FAMILIES, HUGGING_FACE, KINDS, Head
 
 __all__ = [
+    "EACH",
     "FIELDS",
+    "FILE_PADDING",
     "OF_TRAINING",
     "OF_USE",
     "SOURCE_KEYS",
@@ -32,16 +34,37 @@ UNKNOWN_KEYS = "keys that are not understood"
 
 SOURCE_KEYS = "keys of the values"  # field -> (its key in the file, value)
 
+FILE_PADDING = "pad_token_id of the file"
+
+MOST_LABELS = 1 << 20  # of a classifier
+
 # fields of `Config` whose values are names
 CHOICES = {
     "family": tuple(mappings.WEIGHTS),
-    "position": ("learned", "rotary", "relative", "buckets"),
+    "position": ("learned", "rotary", "relative", "buckets", "none"),
     "stacks": ("one", "both", "encoder", "decoder"),
     "norm": ("layer", "rms", "plain_rms", "bias_free"),
     "norm_at": ("post", "pre", "pre_ffn", "gpt2_ml"),
-    "attention": ("full", "nystrom", "gau"),
+    "attention": ("full", "nystrom", "gau", "disentangled"),
     "attend": ("all", "lm", "unilm"),
     "scale_decoder_outputs": (False, True, "tied"),
+    "with_classifier": (False, *KINDS),
+    "classifier_pooling": (None, "cls", "mean", "bos", "late"),
+    "problem_type": (
+        None,
+        "single_label_classification",
+        "multi_label_classification",
+        "regression",
+    ),
+}
+
+# fields of `Config` whose values are tuples of names
+EACH = {
+    "layer_kinds": ("full", "sliding"),
+    "without_bias": (
+        *(f"attention/{part}" for part in ("query", "key", "value", "output")),
+        *(f"ffn/{part}" for part in ("input", "gate", "output")),
+    ),
 }
 
 # what an application makes of attention, in words
@@ -65,10 +88,17 @@ _RANGES = {
     "num_decoder_layers": (1, MOST_BLOCKS),
     "segment_vocab_size": (0, 2**31 - 1),
     "pad_token_id": (-1, 2**31 - 1),
+    "first_position": (0, 2**31 - 1),
+    "task_vocab_size": (0, 2**31 - 1),
     "dropout_rate": (0, 1),
     "attention_dropout_rate": (0, 1),
+    "classifier_dropout": (0, 1),
+    "filler_id": (-1, 2**31 - 1),
     "hierarchical_position": (0, 0.999),
     "rotary_base": (1, 1e30),
+    "sliding_rotary_base": (1, 1e30),
+    "rotary_factor": (1e-6, 1e6),
+    "convolution": (1, 255),
     "relative_max_distance": (1, 65_536),
     "relative_buckets": (4, 131_071),
 }
@@ -103,12 +133,17 @@ class Config:
     custom_position_ids: bool = False
     shared_segment_embeddings: bool = False  # segment ids are looked up in the token table
     pad_token_id: int = 0  # masked in attention; -1: no token is
+    # position of the first token; above 0, only tokens that are not padding are counted (RoBERTa)
+    first_position: int = 0
+    task_vocab_size: int = 0  # rows of a table whose row 0 each token gets (ERNIE's task types)
     # position encoding: "learned" vectors, "rotary" angles, "relative" vectors (NEZHA), a bias for
-    # "buckets" of distances (T5)
+    # "buckets" of distances (T5), "none" but what the attention has
     position: str = "learned"
     rotate_values: bool = False
     rotary_halves: bool = False  # which pairs of entries are rotated: see layers.rotate
     rotary_base: float = 10000.0
+    rotary_factor: float = 1.0  # positions are divided by it
+    sliding_rotary_base: float | None = None  # rotary_base; of sliding layers
     relative_max_distance: int = 64
     relative_buckets: int = 32
     # blocks
@@ -123,10 +158,17 @@ class Config:
     embedding_projection: bool = False  # to hidden_size, even if embedding_size equals it
     final_norm: bool = False
     use_bias: bool = True
+    without_bias: tuple = ()  # dense layers of a block without a bias, such as "ffn/gate"
     gated: bool = False  # gated feed-forward layer
+    # kinds of the layers, repeated over the blocks: "sliding" ones see `window` tokens on each side
+    layer_kinds: tuple = ("full",)
+    window: int | None = None
+    convolution: int | None = None  # kernel size of a convolution next to block 0 (DeBERTa)
+    convolution_act: str = "tanh"
     # attention
     attention: str = "full"  # a key of layers.ATTENTIONS
     num_landmarks: int = 64  # for attention="nystrom"
+    num_key_value_heads: int | None = None  # num_attention_heads; if fewer, queries share them
     attention_scale: bool = True
     attend: str = "all"
     residual_attention_scores: bool = False
@@ -141,11 +183,20 @@ class Config:
     tie_word_embeddings: bool = True  # the logits are computed with the token table
     # multiply by hidden_size ** -0.5; "tied": only before a tied head
     scale_decoder_outputs: bool | str = False
+    # classifier
+    with_classifier: bool | str = False  # False, or its kind: a key of KINDS
+    labels: tuple[str, ...] | None = None  # of a classifier of texts or tokens
+    problem_type: str | None = None  # None: one label of several
+    classifier_pooling: str | None = None  # "cls" or "bos", "mean", "late"; None: of the family
+    classifier_dropout: float | None = None  # dropout_rate
+    filler_id: int | None = None  # pads rows, for a classifier of the last token; -1: none does
 
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
             check_field(field, value, field.name)
+            if isinstance(value, list):  # of a JSON file
+                object.__setattr__(self, field.name, tuple(value))
             if isinstance(value, np.generic):
                 object.__setattr__(self, field.name, value.item())
         if self.attention_head_size is None and self.hidden_size % self.num_attention_heads:
@@ -175,38 +226,127 @@ class Config:
                 f"application={self.attend!r:.200} is for models of one stack; {self.family} is an "
                 "encoder-decoder. Generate with it directly, without application=."
             )
-        size = self.head_size if self.position == "relative" else self.key_size
-        if self.position in ("rotary", "relative") and size % 2:
-            raise ValueError(
-                f"position={self.position!r} needs pairs of entries; expected an even head size, "
-                f"got {size}. Correct hidden_size, num_attention_heads, attention_head_size or "
-                "attention_key_size."
-            )
-        values_have_positions = self.position == "relative" or (
-            self.position == "rotary" and self.rotate_values and self.attention != "gau"
-        )
-        if values_have_positions and self.key_size != self.head_size:
-            raise ValueError(
-                f"attention_key_size={self.key_size}: this model encodes positions in the values "
-                f"as well; expected the head size, {self.head_size}."
-            )
-        if self.position == "buckets" and self.relative_max_distance <= self.relative_buckets // 2:
-            raise ValueError(
-                f"relative_max_distance={self.relative_max_distance}: half of the buckets hold one "
-                f"distance each; expected more than {self.relative_buckets // 2}, half of "
-                "relative_buckets. Correct one of them."
-            )
+        _check_positions(self)
         if self.attention != "full" and (
             (self.attention == "nystrom" and self.attend != "all")
             or self.stacks != "one"
-            or self.position not in ("learned", "rotary")
+            or self.position not in self._positions_of_attention
             or self.residual_attention_scores
+            or {*self.layer_kinds} != {"full"}
+            or self.kv_heads != self.num_attention_heads
         ):
             models = "encoders" if self.attention == "nystrom" else "models of one stack"
+            positions = "no" if self.attention == "disentangled" else "rotary"
             raise ValueError(
-                f"attention={self.attention!r} is for {models} with absolute or rotary positions "
-                "and without residual attention scores. Use attention='full' for this model."
+                f"attention={self.attention!r} is for {models} with absolute or {positions} "
+                "positions and full layers, without residual attention scores or shared keys. Use "
+                "attention='full' for this model."
             )
+        self._check_layers()
+        self._check_classifier()
+
+    def _check_classifier(self):
+        """Checks the classifier of the config; raises `ValueError`."""
+        kind, heads = self.with_classifier, FAMILIES[self.family].heads
+        if not kind:
+            return
+        if kind not in heads:
+            raise ValueError(
+                f"with_classifier={kind!r}: {self.family} has no classifier of this kind, only "
+                f"{' or '.join(map(repr, heads)) or 'False'}. Build the model without it, and add "
+                "a layer."
+            )
+        if self.stacks in ("both", "decoder"):
+            raise ValueError(
+                f"with_classifier={kind!r} is for an encoder alone, got stacks={self.stacks!r}. "
+                f"Pass model='{self.family}_encoder'."
+            )
+        if kind in ("text", "tokens") and not self.labels:
+            raise ValueError(
+                f"with_classifier={kind!r}: the labels are unknown; expected their names. Pass "
+                "them as labels=."
+            )
+        if self.classifier_pooling == "late" and heads[kind].position == "first":
+            raise ValueError(
+                f"classifier_pooling='late': {self.family} pools before its dense layer; expected "
+                "'cls' or 'mean'. Correct it."
+            )
+        if heads[kind].position == "last" and self.filler_id is None:
+            raise ValueError(
+                f"with_classifier={kind!r} of {self.family} reads the last token of each row, so "
+                "it must know which id is padding. Pass it as filler_id=, or -1 if rows are never "
+                "padded."
+            )
+
+    @property
+    def head(self) -> Head | None:
+        """What the classifier computes before its last layer; None if there is no classifier."""
+        head = FAMILIES[self.family].heads.get(self.with_classifier)
+        pooling = self.classifier_pooling
+        pooling = "first" if pooling in ("cls", "bos") else pooling
+        if head and pooling and head.position in ("first", "late"):
+            return head._replace(position=pooling)
+        return head
+
+    @property
+    def num_labels(self) -> int:
+        """Number of outputs of the classifier."""
+        counts: dict[Any, int] = {"spans": 2, "choice": 1}
+        return counts.get(self.with_classifier, len(self.labels or ()))
+
+    def _check_layers(self):
+        """Checks the kinds of the layers, shared keys, the convolution and disentangled attention.
+
+        Raises:
+            ValueError: some of them contradict each other.
+        """
+        if self.num_attention_heads % self.kv_heads:
+            raise ValueError(
+                f"num_key_value_heads={self.num_key_value_heads}: expected a divisor of "
+                f"num_attention_heads={self.num_attention_heads}."
+            )
+        if "sliding" in self.layer_kinds and self.window is None:
+            raise ValueError(
+                "layer_kinds has sliding layers; expected a window, the number of tokens that they "
+                "see on each side. Pass window=."
+            )
+        if self.rotary_factor != 1 and self.position != "rotary":
+            raise ValueError(
+                f"rotary_factor={self.rotary_factor}: {self.family} has no rotary positions, which "
+                "it scales. Pass the right model=, or leave it out."
+            )
+        if self.convolution and (self.convolution % 2 == 0 or self.attend != "all"):
+            raise ValueError(
+                f"convolution={self.convolution}: it sees as many tokens on both sides; expected "
+                "an odd kernel size, and a model without application='lm' or 'unilm'."
+            )
+        if self.attention != "disentangled":
+            return
+        if self.token_size != self.hidden_size:
+            raise ValueError(
+                f"embedding_size={self.embedding_size}: models with disentangled attention project "
+                f"before they normalize, which is not implemented; expected {self.hidden_size}."
+            )
+        if self.relative_max_distance <= self.relative_buckets // 2 + 1:
+            raise ValueError(
+                f"relative_max_distance={self.relative_max_distance}: half of the buckets hold one "
+                f"distance each; expected more than {self.relative_buckets // 2 + 1}, half of "
+                "relative_buckets and one. Correct one of them."
+            )
+
+    @property
+    def _positions_of_attention(self):
+        """The position encodings that go with an attention other than the full one."""
+        return ("learned", "none" if self.attention == "disentangled" else "rotary")
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of heads of the keys and values."""
+        return self.num_key_value_heads or self.num_attention_heads
+
+    def kind_of(self, i: int) -> str:
+        """Returns the kind of block `i`, a name in `layer_kinds`."""
+        return self.layer_kinds[i % len(self.layer_kinds)]
 
     @property
     def head_size(self) -> int:
@@ -226,13 +366,30 @@ class Config:
     @property
     def filler(self) -> int | None:
         """The id that pads rows on the right; None if other tokens would attend to any id."""
+        if self.head and self.head.position == "last":
+            return None if self.filler_id == -1 else self.filler_id
         if self.pad_token_id < 0 and self.attend != "lm":
             return None
         return max(self.pad_token_id, 0)
 
     @property
     def has_segments(self) -> bool:
-        return bool(self.segment_vocab_size or self.shared_segment_embeddings)
+        """Whether the model has segment ids as an input: with one segment, there is no choice."""
+        return self.segment_vocab_size > 1 or self.shared_segment_embeddings
+
+    @property
+    def constant_tables(self) -> dict[str, int]:
+        """Tables whose row 0 each token gets: name of the layer -> number of rows."""
+        segments = 0 if self.has_segments else self.segment_vocab_size
+        tables = {"segment_embedding": segments, "task_embedding": self.task_vocab_size}
+        return {name: rows for name, rows in tables.items() if rows}
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Maximum number of tokens that have positions; None: no maximum."""
+        if self.position != "learned":
+            return None
+        return (self.max_position - self.first_position) ** (2 if self.hierarchical_position else 1)
 
     @property
     def block_counts(self) -> dict[str, int]:
@@ -242,7 +399,8 @@ class Config:
     @property
     def fits_head_hf(self) -> bool:
         """Whether transformers computes the language-model head with this model's activation."""
-        is_fixed = self.family == "electra_generator" and self.with_lm
+        row = HUGGING_FACE.get(self.family)
+        is_fixed = row and row.head_act and self.with_lm
         return not is_fixed or self.hidden_act in ("gelu", "gelu_erf")
 
     @property
@@ -283,6 +441,8 @@ class Config:
             "attention_head_size": config.hidden_size / config.num_attention_heads,
             "attention_key_size": config.head_size,
             "num_decoder_layers": config.num_hidden_layers,
+            "num_key_value_heads": config.num_attention_heads,
+            "sliding_rotary_base": config.rotary_base,
         }
         redundant: dict[str, Any] = {
             name: None for name, value in defaults.items() if given.get(name) == value
@@ -311,8 +471,17 @@ class Config:
                     f" application={attend!r}. Pass it, or remove {key} from the file if it is"
                     " wrong."
                 )
+        key, value = values.get(SOURCE_KEYS, {}).get("rotary_base", (None, None))
+        if values.get("position_embedding_type") == "rope":
+            key, value = "position_embedding_type", "rope"
+        if key in ("rope_theta", "position_embedding_type") and self.position != "rotary":
+            raise ValueError(
+                f"{where}: {key} is {shown(value)}, but {self.family} has no rotary positions. "
+                "Pass the right model=, or remove it from the file if it is wrong."
+            )
         pooler, head = values.get("pooler_activation"), values.get("classifier_activation")
-        has_tanh = self.with_pool is True or (self.with_nsp and not self.with_pool)
+        pools = self.with_nsp or (self.head and self.head.dense == "pooler")
+        has_tanh = self.with_pool is True or (pools and not self.with_pool)
         if has_tanh and pooler not in (None, "tanh"):
             raise ValueError(
                 f"{where}: pooler_activation is {shown(pooler)}; expected 'tanh', the default of "
@@ -320,115 +489,54 @@ class Config:
                 "wrong."
             )
         is_same = head in (self.hidden_act, mappings.ACTIVATIONS_HF.get(self.hidden_act))
-        if self.family == "modernbert" and self.with_lm and head and not is_same:
+        has_head = self.with_lm or self.with_classifier
+        if self.family == "modernbert" and has_head and head and not is_same:
             raise ValueError(
                 f"{where}: classifier_activation is {shown(head)} (a missing one means gelu), and"
                 f" {key_of(values, 'hidden_act')} is {shown(self.hidden_act)}; expected the same,"
-                " as the language-model head has no activation of its own. Build it without"
-                " with_lm."
+                " as the head has no activation of its own. Build it without with_lm and"
+                " with_classifier."
             )
-
-    def to_json(self, format: str) -> dict[str, Any]:
-        """Returns the content of a published config file for this model.
-
-        Args:
-            format: `"tf"` (Google's keys) or `"hf"` (transformers' keys).
-
-        Returns:
-            A dict.
-
-        Raises:
-            ValueError: `format` is `"hf"`, and transformers does not implement this model.
-        """
-        if callable(self.hidden_act):
-            raise ValueError(
-                f"hidden_act={shown(self.hidden_act)}: a config has no name for this function; "
-                "expected a model whose activation has one. Save it with model.save('x.keras')."
-            )
-        row, hugging_face = ARCHITECTURES[self.family], HUGGING_FACE.get(self.family)
-        shape = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in OF_USE}
-        changed = {
-            f.name
-            for f in fields(self)
-            if f.name in shape and shape[f.name] != row.get(f.name, f.default)
-        }
-        if format == "tf":
-            keys, model_type = mappings.BERT_KEYS, self.family
-        elif hugging_face:
-            keys, model_type = hugging_face.keys, hugging_face.model_type
-            del shape["gated"]  # it is in the name of the activation
-            shape["hidden_act"] = self._activation_hf(model_type)
-            if not self.fits_head_hf:
-                raise ValueError(
-                    f"hidden_act={shown(self.hidden_act)}: Hugging Face's ELECTRA always computes "
-                    "the language-model head with gelu. Use format='tf' or 'keras'."
-                )
-        else:
-            raise ValueError(f"Hugging Face has no {self.family}. Use format='tf' or 'keras'.")
-        nameless = changed - keys.keys() - {"embedding_projection"}
-        if self.intermediate_size == 4 * self.hidden_size:
-            nameless -= {"intermediate_size"}  # the only value for GPT
-        if self.position != "learned":
-            nameless -= {"max_position"}
-        if format == "hf" and nameless:
-            raise ValueError(
-                f"Hugging Face's {model_type} has no {', '.join(sorted(nameless))}. Use "
-                "format='tf' or 'keras'."
-            )
-        values: dict[str, Any] = {"model_type": model_type}
-        if self.pad_token_id != row.get("pad_token_id", 0):
-            values[mappings.PAD_TOKEN_KEY] = self.pad_token_id
-        if hugging_face:
-            values |= hugging_face.constants
-        values |= {keys[name]: shape[name] for name in shape if name in keys}
-        if format == "tf":
-            return values | {name: shape[name] for name in changed if name not in keys}
-        if "d_ff" in values:
-            values |= {
-                "d_kv": self.head_size,
-                "num_decoder_layers": self.block_counts["j"],
-                "scale_decoder_outputs": self.scale_decoder_outputs is True
-                or (self.scale_decoder_outputs == "tied" and self.tie_word_embeddings),
-                "is_encoder_decoder": True,
-                "decoder_start_token_id": 0,
-                "eos_token_id": 1,
-            }
-            if model_type == "mt5" and values["scale_decoder_outputs"]:
-                raise ValueError(
-                    "Hugging Face's mt5 has no scale_decoder_outputs=True. Use format='tf' or "
-                    "'keras'."
-                )
-        copies = hugging_face.copies if hugging_face else {}
-        values |= {key: values[source] for key, source in copies.items()}
-        if "embedding_size" in keys:
-            values["embedding_size"] = self.token_size
-        if self.pad_token_id >= 0:
-            values["pad_token_id"] = self.pad_token_id
-        return {key: value for key, value in values.items() if value is not None}
-
-    def _activation_hf(self, model_type):
-        """Returns Hugging Face's name of the activation, for a config of this `model_type`."""
-        name = mappings.ACTIVATIONS_HF.get(self.hidden_act, self.hidden_act)
-        of_gpt = model_type == "openai-gpt"
-        if name not in (mappings.NAMED_HF_GPT if of_gpt else mappings.NAMED_HF):
-            raise ValueError(
-                f"Hugging Face's {model_type} has no hidden_act={shown(self.hidden_act)}. Use "
-                "format='tf' or 'keras'."
-            )
-        renamed = {"openai-gpt": {"gelu_new": "gelu"}, "t5": {}, "mt5": {}}.get(model_type)
-        if renamed is None:
-            return name
-        if name == "gelu" and (self.gated or of_gpt):
-            raise ValueError(
-                f"Hugging Face's {model_type} has the tanh form of gelu, this model the exact "
-                "form. Use format='tf' or 'keras'."
-            )
-        if self.gated:
-            return "gated-" + name.removesuffix("_new")
-        return renamed.get(name, name)
 
 
 FIELDS = {field.name: field for field in fields(Config)}
+
+
+def _check_positions(c):
+    """Checks what a `Config` says about positions; raises `ValueError`."""
+    if c.first_position and (
+        c.position != "learned"
+        or c.hierarchical_position
+        or c.stacks != "one"
+        or not 0 < c.first_position < c.max_position
+        or c.pad_token_id < 0
+    ):
+        raise ValueError(
+            f"first_position={c.first_position} is for learned positions of one stack, "
+            "without hierarchical_position, and counts the tokens that are not padding; "
+            f"expected less than max_position={c.max_position}, and a pad_token_id."
+        )
+    size = c.head_size if c.position == "relative" else c.key_size
+    if c.position in ("rotary", "relative") and size % 2:
+        raise ValueError(
+            f"position={c.position!r} needs pairs of entries; expected an even head size, "
+            f"got {size}. Correct hidden_size, num_attention_heads, attention_head_size or "
+            "attention_key_size."
+        )
+    values_have_positions = c.position == "relative" or (
+        c.position == "rotary" and c.rotate_values and c.attention != "gau"
+    )
+    if values_have_positions and c.key_size != c.head_size:
+        raise ValueError(
+            f"attention_key_size={c.key_size}: this model encodes positions in the values "
+            f"as well; expected the head size, {c.head_size}."
+        )
+    if c.position == "buckets" and c.relative_max_distance <= c.relative_buckets // 2:
+        raise ValueError(
+            f"relative_max_distance={c.relative_max_distance}: half of the buckets hold one "
+            f"distance each; expected more than {c.relative_buckets // 2}, half of "
+            "relative_buckets. Correct one of them."
+        )
 
 
 def key_of(values, name):
@@ -475,6 +583,15 @@ def expected_value(field, value):
         return None if is_one_of(value, CHOICES[name]) else expected
     if (type(None) in types and value is None) or (bool in types and isinstance(value, bool)):
         return None
+    if name == "labels":
+        is_list = isinstance(value, list | tuple) and 0 < len(value) <= MOST_LABELS
+        named = is_list and all(isinstance(label, str) for label in value)
+        return None if named else "a list of names"
+    if name in EACH:
+        is_list = isinstance(value, list | tuple) and len(value) <= MOST_BLOCKS
+        known = is_list and all(is_one_of(each, EACH[name]) for each in value)
+        can_be_empty = name == "without_bias"
+        return None if known and (value or can_be_empty) else f"a list of {', '.join(EACH[name])}"
     for dtype, noun, least, most in (
         (int, "an integer", 1, 2**31 - 1),
         (float, "a number", 0, 1e30),
@@ -513,7 +630,8 @@ def unsupported_value(value, only):
 OF_USE = {
     "family", "attend", "custom_position_ids", "sequence_length", "stacks", "attention",
     "num_landmarks", "with_pool", "with_nsp", "with_lm", "with_discriminator", "pad_token_id",
-    "shared_segment_embeddings",
+    "shared_segment_embeddings", "with_classifier", "labels", "problem_type", "classifier_pooling",
+    "classifier_dropout", "filler_id",
 }  # fmt: skip
 
 # fields that do not change predictions

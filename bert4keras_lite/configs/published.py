@@ -10,12 +10,14 @@ from pathlib import Path
 
 from .. import mappings
 from ..arguments import expected_number
+from ..checkpoints.matching import MOST_BLOCKS
 from ..files import complete, write_text
 from ..parsing import expecting, nearest, read_bytes, read_json, shown
 from ..types import PathLike
-from .architectures import MODEL_TYPES
+from .architectures import FAMILIES, HUGGING_FACE, MODEL_TYPES
 from .config import (
     FIELDS,
+    FILE_PADDING,
     OF_TRAINING,
     OF_USE,
     SOURCE_KEYS,
@@ -45,6 +47,13 @@ __all__ = [
 MAX_UNKNOWN_KEYS = 200
 
 ADAPTER = "adapter_config.json"  # of peft
+
+# model_type -> padding id, for families whose positions depend on it
+PADDING = {
+    names.model_type: FAMILIES[family].fields["pad_token_id"]
+    for family, names in HUGGING_FACE.items()
+    if FAMILIES[family].fields.get("first_position")
+}
 
 # what "gelu" may mean in a config without a model_type
 _GELUS = ("gelu", "gelu_new", "gelu_tanh")
@@ -86,6 +95,8 @@ _OF_MODEL = (
     "mask",
     "pooler_activation",
     "classifier_activation",
+    "id2label",
+    "position_embedding_type",
 )
 
 # key that only one family has -> its value, the family, and the model_type with which it is valid
@@ -104,20 +115,37 @@ def translate(raw, where="the config"):
         raw: dict, the content of a config file.
         where: name of the config in messages.
     """
-    values, source_keys, unknown_keys = {}, {}, {}
+    raw = _of_paddle(raw)
+    values, source_keys, unknown_keys, given = {}, {}, {}, raw.keys()
+    model_type = raw.get("model_type") if isinstance(raw.get("model_type"), str) else None
+    raw = mappings.MISSING.get(model_type, {}) | dict(raw)
+    padding = PADDING.get(model_type)
+    if padding is not None and raw.get("pad_token_id", padding) not in (None, padding):
+        raise ValueError(
+            f"{where}: pad_token_id is {shown(raw['pad_token_id'])}; expected {padding}, from which"
+            f" {model_type} counts positions. Correct it, if the vocabulary says so too."
+        )
     for key, value in raw.items():
         name = mappings.CONFIG_KEYS.get(key, key)
-        if key == "pad_token_id" and raw.get("model_type") != "modernbert":
+        has = f"{key} is" if key in given else f"{key} is missing, which means"
+        if key == "pad_token_id" and model_type not in mappings.PADDING_READ:
             continue  # often wrong: HFL's configs say 1, the vocabulary 0; see PAD_TOKEN_KEY
+        if key in mappings.UNSET and value == mappings.UNSET[key]:
+            continue
         of_modernbert = raw.get("model_type") == "modernbert" and raw.get("norm_eps") is not None
         if key == "layer_norm_eps" and of_modernbert:
             continue  # in early configs, with a value that no code reads
         if key in mappings.CONFIG_ONLY:
             if reason := unsupported_value(value, mappings.CONFIG_ONLY[key]):
-                raise ValueError(f"{where}: {key} is {shown(value)}; {reason}.")
+                raise ValueError(f"{where}: {has} {shown(value)}; {reason}.")
         elif name in FIELDS:
-            if value is not None and not (name == "hidden_act" and isinstance(value, list)):
-                check_field(FIELDS[name], value, f"{where}: {key}")
+            is_gate = name == "hidden_act" and isinstance(value, list)
+            if (
+                not is_gate
+                and value is not None
+                and (expected := expected_value(FIELDS[name], value))
+            ):
+                raise ValueError(f"{where}: {has} {value!r:.200}; expected {expected}.")
             if values.get(name) is None:
                 values[name], source_keys[name] = value, (key, value)
             elif value not in (None, values[name]) and name not in _SEVERAL_KINDS:
@@ -146,12 +174,31 @@ def translate(raw, where="the config"):
         values["hidden_size"] = raw["emb_size"]
     try:
         _translate_activation(raw, values)
-        _translate_layer_types(raw, values)
+        _translate_layers(raw, values)
+        _translate_rope(raw, values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     values |= {key: raw[key] for key in _OF_MODEL if raw.get(key)}
+    if raw.get("use_task_id"):
+        values.setdefault("task_vocab_size", 3)
+        if raw.get("model_type") in (None, "bert"):  # first revisions of ERNIE 3.0
+            values["model_type"] = "ernie"
+    elif "task_type_vocab_size" in raw:  # transformers writes it nevertheless
+        values.pop("task_vocab_size", None)
+    if not expected_number(raw.get("pad_token_id"), 0, 2**31 - 1):
+        values[FILE_PADDING] = raw["pad_token_id"]
     if raw.get("model_type") == "modernbert" and raw.get("hidden_activation"):
         values.setdefault("classifier_activation", "gelu")  # the default of transformers
+    _translate_model_type(raw, values, where)
+    return values
+
+
+def _translate_model_type(raw, values, where):
+    """Converts what T5's keys mean, and keys that only one family has, to the model_type.
+
+    Raises:
+        ValueError: a key contradicts the model_type.
+    """
     if raw.get("model_type") in ("t5", "mt5"):
         # transformers 5 has the old meaning of the tie flag under the second key
         tied = values.pop("tie_word_embeddings", True)
@@ -179,7 +226,22 @@ def translate(raw, where="the config"):
                 f"{where}: {key} is {shown(raw[key])}, and model_type is {model_type!r}; expected "
                 f"{shown(value)} for {family} and for no other. Remove the wrong one from the file."
             )
-    return values
+
+
+def _of_paddle(raw):
+    """Returns the config in a `model_config.json` of PaddleNLP, or `raw` if it is another.
+
+    Its class of a task has the arguments of the class of the model in `init_args`. The epsilon of
+    its normalizations is not in the file.
+    """
+    name = raw.get("init_class")
+    if not isinstance(name, str):
+        return raw
+    for _ in range(2):  # a task, and its model
+        match raw.get("init_args"):
+            case [dict() as inner, *_]:
+                raw = inner
+    return {"layer_norm_eps": 1e-5, "architectures": [name]} | raw
 
 
 def check_unknown_keys(values, where, names=(), all_known=False):
@@ -278,40 +340,104 @@ def _feed_forward_fields(raw):
             yield key, {name: raw[key]}
 
 
-def _translate_layer_types(raw, values):
-    """Converts transformers' `layer_types`, and its `rope_parameters` for each of them."""
-    full, types = "full_attention", raw.get("layer_types")
-    if types is not None and not (isinstance(types, list) and all(name == full for name in types)):
-        raise ValueError(
-            f"layer_types is {types!r:.200}; expected only {full!r}, the one that is implemented."
-        )
-    given = raw.keys() & {"layer_types", "global_attn_every_n_layers"}
-    if raw.get("model_type") == "modernbert" and not given:
-        raise ValueError(
-            "global_attn_every_n_layers is missing, which means 3: two of three layers see only "
-            "128 tokens; expected 1, as only full attention is implemented."
-        )
-    rope = raw.get("rope_parameters") or {}
-    if full in rope and rope.keys() <= {full, "sliding_attention"}:
-        rope = rope[full]
-    if not isinstance(rope, dict) or not all(map(_is_plain_rope, rope.keys(), rope.values())):
-        raise ValueError(
-            f"rope_parameters is {shown(raw['rope_parameters'])}; expected an object with "
-            "rope_theta and rope_type 'default', the only type that is implemented."
-        )
-    base = rope.get("rope_theta")
-    if base is not None and values.setdefault("rotary_base", base) != base:
-        raise ValueError(
-            f"rope_theta of rope_parameters is {shown(base)}, and {key_of(values, 'rotary_base')} "
-            f"is {values['rotary_base']!r:.200}; expected the same. Remove the wrong one from the "
-            "file."
-        )
+def _translate_layers(raw, values):
+    """Converts the kinds of the layers and their window, and whether positions are added."""
+    names, every = raw.get("layer_types"), raw.get("global_attn_every_n_layers")
+    if names is not None:
+        kinds = [str(name).removesuffix("_attention") for name in names]
+        count = values.get("num_hidden_layers", len(kinds))
+        if expected := expected_value(FIELDS["layer_kinds"], kinds):
+            raise ValueError(
+                f"layer_types is {shown(names)}; expected {expected}, followed by '_attention'."
+            )
+        if len(kinds) != count:
+            raise ValueError(
+                f"layer_types has {len(kinds)} names, and {key_of(values, 'num_hidden_layers')} is "
+                f"{shown(count)}; expected a name for each layer. Correct the file."
+            )
+        values["layer_kinds"] = _period(kinds)
+    elif every is not None:
+        if problem := expected_number(every, 1, MOST_BLOCKS):
+            raise ValueError(f"global_attn_every_n_layers is {shown(every)}; expected {problem}.")
+        values["layer_kinds"] = ("full", *["sliding"] * (every - 1))
+    if (window := raw.get("local_attention")) is not None:  # of both sides
+        if problem := expected_number(window, 2, 2**31 - 1):
+            raise ValueError(f"local_attention is {shown(window)}; expected {problem}.")
+        values["window"] = window // 2
+    if raw.get("position_biased_input") is not None:
+        values["position"] = "learned" if raw["position_biased_input"] else "none"
+        if "max_position" in values:
+            values.setdefault("relative_max_distance", values["max_position"])
 
 
-def _is_plain_rope(key, value):
+def _period(names):
+    """Returns the shortest tuple that gives these names when it is repeated."""
+    sizes = range(1, len(names) + 1)
+    size = next(k for k in sizes if all(x == names[i % k] for i, x in enumerate(names)))
+    return tuple(names[:size])
+
+
+def _translate_rope(raw, values):
+    """Converts the bases and the scaling of rotary positions, of one or of each kind of layers."""
+    key = "rope_parameters" if raw.get("rope_parameters") else "rope_scaling"
+    rope = raw.get(key) or {}
+    by_kind = rope.keys() and rope.keys() <= {"full_attention", "sliding_attention"}
+    for kind, field in (
+        ("full_attention", "rotary_base"),
+        ("sliding_attention", "sliding_rotary_base"),
+    ):
+        of_kind = (rope.get(kind) if by_kind else rope if kind == "full_attention" else None) or {}
+        if not isinstance(of_kind, dict) or not all(map(_is_known_rope, of_kind, of_kind.values())):
+            raise ValueError(
+                f"{key} is {shown(raw[key])}; expected an object with rope_theta and a rope_type "
+                "that is implemented: 'default', 'linear' or 'ntk'."
+            )
+        base = of_kind.get("rope_theta")
+        if base is not None and values.setdefault(field, base) != base:
+            raise ValueError(
+                f"rope_theta of {key} is {shown(base)}, and {key_of(values, field)} is "
+                f"{values[field]!r:.200}; expected the same. Remove the wrong one from the file."
+            )
+        scaling = of_kind.get("rope_type") or of_kind.get("type") or "default"
+        if scaling != "default":
+            _scale_rope(scaling, of_kind.get("factor"), kind, values, key)
+
+
+def _scale_rope(scaling, factor, kind, values, key):
+    """Adds the scaling of rotary positions to the values of a config.
+
+    Args:
+        scaling: `"linear"`: positions are divided by the factor; `"ntk"`: the base is multiplied by
+            it, and the lowest frequency divided by it (https://kexue.fm/archives/9706).
+        factor: a number.
+        kind: of the layers.
+        values: field of `Config` -> value.
+        key: of the file, for messages.
+    """
+    sizes = [values.get(name) for name in ("hidden_size", "num_attention_heads", "rotary_base")]
+    if (
+        expected_value(FIELDS["rotary_factor"], factor)
+        or kind != "full_attention"
+        or (scaling == "ntk" and not all(sizes))
+    ):
+        raise ValueError(
+            f"{key} has the type {scaling!r} with the factor {shown(factor)}; expected a positive "
+            "factor, for layers with full attention, and for 'ntk' also rope_theta, hidden_size "
+            "and num_attention_heads."
+        )
+    if scaling == "ntk":
+        hidden_size, num_heads, base = sizes
+        values["rotary_base"] = base * factor
+        factor = factor ** (2 * num_heads / hidden_size)
+    values["rotary_factor"] = float(factor)
+
+
+def _is_known_rope(key, value):
     """Whether a key of `rope_parameters` has a value that is implemented."""
     if key == "rope_theta":
         return value is None or not expected_value(FIELDS["rotary_base"], value)
+    if key == "factor":
+        return True  # of a type that has one
     return key in mappings.ROPE_ONLY and (
         value is None or is_one_of(value, mappings.ROPE_ONLY[key])
     )
@@ -397,8 +523,10 @@ def check_vocabulary(directory, config):
     Warns if the id of its padding token is not the one that the model masks.
 
     Raises:
-        ValueError: it has more tokens.
+        ValueError: it has more tokens, or positions are counted from another padding id.
     """
+    if config.first_position:
+        _check_padding(directory, config)
     lines = _vocabulary_lines(directory)
     if lines is not None:
         file, count = Path(directory) / "vocab.txt", lines.count(b"\n") - 1
@@ -414,6 +542,36 @@ def check_vocabulary(directory, config):
                 f"attention. Build it with pad_token_id={padding}, and pad batches with that id."
             )
             warn([message], file)
+
+
+def _check_padding(directory, config):
+    """Checks that no vocabulary next to a checkpoint has another padding id than the model.
+
+    Raises:
+        ValueError: one has.
+    """
+    if not isinstance(directory, (str, Path)):
+        return
+    lines, folder = _vocabulary_lines(directory), Path(directory)
+    ids = {} if lines is None else {"vocab.txt": _padding_of(lines)}
+    if (file := folder / "vocab.json").is_file():
+        vocabulary = read_json(file)
+        ids[file.name] = vocabulary.get("<pad>") if isinstance(vocabulary, dict) else None
+    if (file := folder / "tokenizer_config.json").is_file():
+        settings = read_json(file)
+        settings = settings if isinstance(settings, dict) else {}
+        added, name = settings.get("added_tokens_decoder"), settings.get("pad_token")
+        name = name.get("content") if isinstance(name, dict) else name
+        for i, token in added.items() if isinstance(added, dict) else ():
+            if isinstance(token, dict) and name and token.get("content") == name:
+                ids[file.name] = int(i) if i.isdecimal() else i
+    for name, padding in ids.items():
+        if padding not in (None, config.pad_token_id):
+            raise ValueError(
+                f"{folder / name}: the padding token has the id {shown(padding)}; expected "
+                f"{config.pad_token_id}, from which {config.family} counts positions. The "
+                "vocabulary belongs to another model."
+            )
 
 
 def moved_padding(directory, pad_token_id, keep_tokens):
@@ -456,8 +614,8 @@ def _vocabulary_lines(directory):
 
 
 def _padding_of(lines):
-    """Returns the id of `[PAD]` in the result of `_vocabulary_lines`, or None."""
-    offset = lines.find(b"\n[PAD]\n")
+    """Returns the id of `[PAD]` (or `<pad>`) in the result of `_vocabulary_lines`, or None."""
+    offset = max(lines.find(b"\n[PAD]\n"), lines.find(b"\n<pad>\n"))
     return None if offset < 0 else lines.count(b"\n", 0, offset)
 
 

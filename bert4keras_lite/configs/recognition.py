@@ -9,7 +9,7 @@ from .. import mappings
 from ..checkpoints import CheckpointError
 from ..checkpoints.matching import is_copy, locate, unknown_names
 from ..parsing import shown
-from .architectures import ARCHITECTURES, FAMILIES, FINGERPRINTS, MODEL_TYPES
+from .architectures import ARCHITECTURES, CLASSES, FAMILIES, FINGERPRINTS, MODEL_TYPES
 
 __all__ = [
     "MEASURED",
@@ -38,7 +38,7 @@ def recognize(values, names=()):
     Raises:
         ValueError: config and names contradict each other, or are not enough to decide.
     """
-    model_type = values.get("model_type")
+    model_type = values.get("model_type") or _model_type_of_classes(values)
     allowed = MODEL_TYPES.get(model_type)
     if model_type in mappings.WEIGHTS and model_type not in MODEL_TYPES:
         allowed = [model_type]
@@ -65,6 +65,15 @@ def recognize(values, names=()):
     return family
 
 
+def _model_type_of_classes(values):
+    """Returns the model_type of the classes in `architectures`, if one with BERT's names is."""
+    for name in map(str, values.get("architectures") or ()):
+        for stem, model_type in CLASSES.items():
+            if re.fullmatch(rf"(TF|Flax)?{stem}(Model|For[A-Z]\w*|LMHead\w*)", name):
+                return model_type
+    return None
+
+
 def _other_architecture(values, names, families):
     """Describes a sign that a model is one of `mappings.OTHER_ARCHITECTURES`, or returns None."""
     for name in map(str, values.get("architectures", ())):
@@ -78,7 +87,9 @@ def _other_architecture(values, names, families):
             and re.fullmatch(mappings.OTHER_ARCHITECTURES, prefix.replace("_", "").lower())
         ):
             return f"the weight names begin with {prefix!r}"
-        if re.fullmatch(mappings.ROBERTA_HEAD, name, re.DOTALL):
+        if re.match(mappings.LLAMA_NAMES, name):
+            return f"{shown(name)} is a layer of Llama and its kin"
+        if families[:1] == ["bert"] and re.fullmatch(mappings.ROBERTA_HEAD, name, re.DOTALL):
             return f"{shown(name)} is the head of a RoBERTa"
     return None
 
@@ -109,7 +120,7 @@ def families_of(names):
     plain = [n for n in names if not any(re.match(p, n) for p in mappings.SKIPPABLE)]
     for (pattern, absent), families in FINGERPRINTS.items():
         if any(re.match(pattern, n) for n in plain):
-            body = [n for n in plain if not n.startswith("cls")]
+            body = [n for n in plain if not re.match(mappings.HEAD_NAMES, n)]
             if absent is None or not any(re.match(absent, n) for n in body):
                 return families
     return []
@@ -132,17 +143,32 @@ def resolve_ambiguities(family, values, checkpoint=None):
     dialect = getattr(checkpoint, "dialect", None)
     outdated = dialect.outdated if dialect else ()
     values = {name: value for name, value in values.items() if name not in outdated}
+    values, warnings = _task_types(values, checkpoint)
     model_type = values.pop("model_type", None)
     base = family.removesuffix("_encoder").removesuffix("_decoder")
     is_exact = model_type in {*MODEL_TYPES, *mappings.WEIGHTS}
     if FAMILIES[base].gelu != "gelu" and not is_exact and values.get("hidden_act") == "gelu":
         values["hidden_act"] = "gelu_tanh"
-        return values, [
+        warnings.append(
             f"hidden_act is 'gelu', which means the tanh form in published {family} weights: that "
             "is used. Pass hidden_act='gelu_erf' for the exact form (bert4keras' default), or "
             "hidden_act='gelu_tanh' to confirm the tanh form."
-        ]
-    return values, []
+        )
+    return values, warnings
+
+
+def _task_types(values, checkpoint):
+    """Leaves the number of ERNIE's task types to the weights; returns the values and warnings."""
+    rows = values.get("task_vocab_size")
+    if not rows or not checkpoint or getattr(checkpoint, "format", None) == "keras":
+        return values, []  # variables of Keras are not found by name
+    values = {name: value for name, value in values.items() if name != "task_vocab_size"}
+    if any("task_type_embeddings" in name for name in checkpoint):
+        return values, []
+    return values, [
+        f"task_type_vocab_size is {rows}, but the weights have no task types: the model is built "
+        "without. If it had them, get the file again."
+    ]
 
 
 # fields that are the length of an axis of a variable: the end of its path, the axis, the field
@@ -151,9 +177,11 @@ _MEASURES = [
     ("token_embedding/embeddings", 1, "embedding_size"),
     ("position_embedding/embeddings", 0, "max_position"),
     ("segment_embedding/embeddings", 0, "segment_vocab_size"),
+    ("task_embedding/embeddings", 0, "task_vocab_size"),
     ("attention/output/kernel", 1, "hidden_size"),
     ("ffn/input/kernel", 1, "intermediate_size"),
     ("relative_bias/embeddings", 0, "relative_buckets"),
+    ("convolution/kernel", 0, "convolution"),
 ]
 
 MEASURED = [name for *_, name in _MEASURES] + ["num_hidden_layers"]
@@ -191,6 +219,9 @@ def infer_from_weights(checkpoint, family, values):
     for end, axis, name in _MEASURES:
         if (length := size(end, axis)) is not None:
             inferred[name] = length
+    kind = values.get("with_classifier")
+    if kind in ("text", "tokens") and (count := size(f"{kind}_classifier/kernel", 1)):
+        inferred["labels"] = tuple(f"LABEL_{i}" for i in range(count))
     if row.get("position", "learned") == "learned" and "segment_vocab_size" not in inferred:
         inferred["segment_vocab_size"] = 0
     if inferred.get("embedding_size") == inferred.get("hidden_size"):
@@ -202,6 +233,8 @@ def infer_from_weights(checkpoint, family, values):
         inferred["num_hidden_layers"] = counts["i"]
     if counts.get("j"):
         inferred["num_decoder_layers"] = counts["j"]
+    if (rows := size("relative_vectors/embeddings", 0)) is not None:
+        inferred["relative_buckets"] = rows // 2
     if row.get("attention") == "gau":
         inner = size("block_0/attention/output/kernel", 0)
         inferred |= {} if inner is None else {"intermediate_size": inner}
@@ -214,8 +247,12 @@ def infer_from_weights(checkpoint, family, values):
         name: value for name, value in inferred.items() if name not in values or name == "gated"
     }
     encoder_only = row.get("stacks") and not counts.get("j")  # which has no head
-    if not encoder_only and (untied := _has_untied_head(checkpoint, table)) is not None:
-        inferred["tie_word_embeddings"] = not untied
+    if not encoder_only and any(role == "tokens_out" for role, *_ in table):
+        head, tokens = (
+            located.get(f"{name}/embeddings") for name in ("lm_head", "token_embedding")
+        )
+        is_untied = head and tokens and not is_copy(checkpoint, head.name, tokens.name)
+        inferred["tie_word_embeddings"] = not is_untied
     return inferred
 
 
@@ -231,12 +268,11 @@ def unmatched_names(checkpoint, row):
     return unknown_names(checkpoint, table, mappings.ROLES, known)
 
 
-def check_not_roberta(values, where):
-    """Checks that a model does not have the sizes of Facebook's RoBERTa.
-
-    RoBERTa counts positions from 2, which is not implemented.
+def check_not_roberta(family, values, where):
+    """Checks that a model that counts positions from 0 does not have the sizes of a RoBERTa.
 
     Args:
+        family: a key of `ARCHITECTURES`.
         values: of the config, with what was inferred from the weights.
         where: name of the config in messages.
 
@@ -245,37 +281,14 @@ def check_not_roberta(values, where):
     """
     positions, segments = values.get("max_position", 0), values.get("segment_vocab_size")
     is_integer = isinstance(positions, numbers.Integral)  # other values are another error
+    if ARCHITECTURES[family].get("first_position"):
+        return
     if segments == 1 and is_integer and positions > 2 and (positions - 2) & (positions - 3) == 0:
         raise ValueError(
             f"{where}: {positions} positions and 1 segment are the sizes of Facebook's RoBERTa, "
-            "which counts positions from 2 and is not implemented. (The Chinese RoBERTa of HFL and "
-            "others is a BERT with 512 positions and 2 segments.)"
+            "which counts positions from 2. Pass model='xlm_roberta' or 'fairseq_roberta'. (The "
+            "Chinese RoBERTa of HFL and others is a BERT with 512 positions and 2 segments.)"
         )
-
-
-def _has_untied_head(checkpoint, table):
-    """Whether a checkpoint has a head that differs from the token table.
-
-    Returns:
-        A bool, or None if the family always ties the two.
-    """
-    columns = {role: names for role, _, *names in table if role in ("tokens", "tokens_out")}
-    endings = ["", ".weight", "/kernel"]
-
-    def stored(role):
-        prefixes = [
-            prefix
-            for names in columns[role]
-            for prefix in ((names,) if isinstance(names, str) else names or ())
-        ]
-        return next((p + e for p in prefixes for e in endings if p + e in checkpoint), None)
-
-    if "tokens_out" not in columns:
-        return None
-    head, tokens = stored("tokens_out"), stored("tokens")
-    if head is None or tokens is None:
-        return False
-    return not is_copy(checkpoint, head, tokens)
 
 
 def known_issues(family, values, checkpoint):
@@ -339,7 +352,9 @@ def check_family(model, values, where):
     if base == "roberta":
         base = "bert"
     if base not in allowed:
+        meaning = " (a BERT, as in bert4keras)" if model == "roberta" else ""
         raise ValueError(
-            f"{where}: model_type is {model_type!r:.200}, but model={model!r:.200} was passed. "
+            f"{where}: model_type is {model_type!r:.200}, but model={model!r:.200}{meaning} was "
+            "passed. "
             "Leave model= out, or remove model_type from the file if it is wrong."
         )

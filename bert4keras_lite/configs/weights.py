@@ -15,15 +15,17 @@ from ..checkpoints.matching import (
     ModelWeights,
     detect_format,
     gather,
+    locate,
     match,
 )
 from ..checkpoints.stage import saving_checkpoint
 from ..parsing import shown
-from .architectures import ARCHITECTURES, HUGGING_FACE
+from .architectures import ARCHITECTURES, HUGGING_FACE, KINDS
 from .published import file_names, write_config
 from .recognition import MEASURED, families_of, infer_from_weights
+from .written import config_json
 
-__all__ = ["HEADS", "heads_among", "match_weights", "mismatch_hint", "write"]
+__all__ = ["HEADS", "classifier_hint", "heads_among", "match_weights", "mismatch_hint", "write"]
 
 # layer of a head -> the option that builds the head
 _HEAD_LAYERS = {
@@ -37,7 +39,7 @@ _HEAD_LAYERS = {
 
 HEADS = ("with_pool", "with_nsp", "with_lm", "with_discriminator")
 
-# layer -> the option that builds a model without it
+# layer -> the option that builds a model without it; no warning says that one is not built
 WITHOUT = {layer: f"{option}=False" for layer, option in _HEAD_LAYERS.items()} | {
     "lm_norm": "with_lm=False",
     "lm_head": "with_lm=False",
@@ -46,16 +48,25 @@ WITHOUT = {layer: f"{option}=False" for layer, option in _HEAD_LAYERS.items()} |
 }
 
 
-def heads_among(names):
-    """Returns the options that build the heads in a list of layer names (or variable paths)."""
+def heads_among(names, kind=None):
+    """Returns the options that build the heads in a list of layer names (or variable paths).
+
+    Args:
+        names: of layers or variables.
+        kind: of the classifier, where checkpoints have the same names for several: see `mappings`.
+    """
     layers = {name.split("/")[0] for name in names}
     heads = {option: True for layer, option in _HEAD_LAYERS.items() if layer in layers}
     if "with_nsp" in heads:
         heads.pop("with_pool", None)
-    return heads
+    kinds = [kind for kind in KINDS if f"{kind}_classifier" in layers]
+    kind = kinds[0] if len(kinds) == 1 else kind
+    return heads | ({"with_classifier": kind} if kind in kinds else {})
 
 
-def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda: "", **fields):
+def match_weights(
+    shapes, checkpoint, config, where, options=EXACT, hint=lambda: "", optional=(), **fields
+):
     """Matches the variables of a model to the arrays of a checkpoint: see `matching.match`.
 
     Args:
@@ -64,6 +75,7 @@ def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda:
         config: the `Config` of the model.
         where: name of the checkpoint in messages.
         options, hint: see `match`.
+        optional: endings of the paths of more variables that a checkpoint need not have.
         **fields: `dtypes` and `resize` of `ModelWeights`.
 
     Raises:
@@ -80,8 +92,8 @@ def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda:
     if not c.fits_head_hf and detect_format(checkpoint) == "hf":
         raise CheckpointError(
             f"{where}: hidden_act is {shown(c.hidden_act)}; expected 'gelu', with which Hugging "
-            "Face's ELECTRA always computes the language-model head. Build the model without "
-            "with_lm."
+            f"Face's {HUGGING_FACE[c.family].model_type} always computes the language-model head. "
+            "Build the model without with_lm."
         )
     copies, skippable = [*mappings.COPIES], [*mappings.SKIPPABLE]
     tied = c.with_lm and c.tie_word_embeddings and c.stacks != "encoder"
@@ -91,7 +103,7 @@ def match_weights(shapes, checkpoint, config, where, options=EXACT, hint=lambda:
         mappings.WEIGHTS[c.family],
         mappings.ROLES,
         c.block_counts,
-        optional=mappings.OPTIONAL,
+        optional=[*mappings.OPTIONAL, *optional],
         skippable=skippable,
         copies=copies,
         elsewhere={row[1].split("/")[0] for t in mappings.WEIGHTS.values() for row in t},
@@ -123,7 +135,7 @@ def mismatch_hint(config, checkpoint, chosen=()):
     ours |= {"num_decoder_layers": c.block_counts["j"]} if c.stacks != "one" else {}
     differ = [n for n, size in measured.items() if size and n in ours and size != ours[n]]
     if "hidden_size" not in measured or not differ:
-        return ""
+        return classifier_hint(c, checkpoint)
     weights, model = (
         ", ".join(f"{name}={sizes[name]}" for name in differ) for sizes in (measured, ours)
     )
@@ -131,6 +143,34 @@ def mismatch_hint(config, checkpoint, chosen=()):
         f"\nThe weights are those of a model with {weights}; this one has {model}. Correct the "
         "config or the options, or take the weights that belong to them."
     )
+
+
+def classifier_hint(config, checkpoint):
+    """Returns a hint on why a checkpoint does not match a model, if its classifier is another.
+
+    Args:
+        config: the `Config` of the model.
+        checkpoint: mapping name -> array, with the names of the tables.
+
+    Returns:
+        A sentence to add to the error message, or an empty string.
+    """
+    if not config.with_classifier:
+        return ""
+    located, _ = locate(checkpoint, mappings.WEIGHTS[config.family], mappings.ROLES)
+    kernel = located.get(f"{config.with_classifier}_classifier/kernel")
+    count = kernel and int(kernel.shape[-1])
+    if count is None:
+        return (
+            f"\nThe checkpoint has no classifier with_classifier={config.with_classifier!r}. Pass "
+            "new_classifier=True to start one at random, for fine-tuning."
+        )
+    if count != config.num_labels:
+        return (
+            f"\nThe classifier of the checkpoint has {count} labels; expected {config.num_labels}. "
+            "Correct id2label or labels=, or pass new_classifier=True to start another classifier."
+        )
+    return ""
 
 
 def write(directory, config, format, arrays, dtype=None, progress=iter):
@@ -147,7 +187,7 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
     Raises:
         ValueError, CheckpointError: the format has no such model, or a file cannot be written.
     """
-    values = config.to_json(format)
+    values = config_json(config, format)
     table = mappings.WEIGHTS[config.family]
     functions = gather(arrays, table, mappings.ROLES, format, config.block_counts)
     directory = Path(directory)
@@ -168,7 +208,7 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
         decodes = any(path.startswith("decoder_") for path in arrays)
         class_names = with_lm if "with_lm" in heads or config.with_lm or decodes else bare
         other_heads = heads.keys() & {"with_nsp", "with_discriminator"}
-        values["architectures"] = [with_all if other_heads else class_names]
+        values.setdefault("architectures", [with_all if other_heads else class_names])
     file_format = "safetensors" if format == "hf" else "tf"
     with saving_checkpoint(directory) as stage:
         save_checkpoint(stage / weights_name, LazyArrays(functions, dtype, progress), file_format)

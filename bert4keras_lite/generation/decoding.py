@@ -94,10 +94,12 @@ def decode_step(
     """
     step = (start, cache_positions, attention_mask)
     if transformer.config.stacks == "one":
-        positions = ops.maximum(cache_positions - start, 0)
+        positions = ops.maximum(cache_positions - start, 0) + transformer.config.first_position
         x = transformer.embed(token_ids, positions, segment_ids)
         context = {"bias": _attention_bias(transformer, token_ids, segment_ids, *step)}
         context |= transformer.position_context(positions, cache_positions, key_cache_positions)
+        indexes = (cache_positions, key_cache_positions)
+        context = transformer.with_kinds(context, positions, *indexes)
         x = transformer.encode(x, context, caches=caches)
     else:
         x = transformer.decoded(

@@ -299,8 +299,8 @@ class GenerationRequest:
         """Returns the maximum number of new tokens."""
         c, max_new_tokens = self.config, self.max_new_tokens
         room = None
-        if c.position == "learned" and c.stacks == "one":
-            positions = c.max_position ** (2 if c.hierarchical_position else 1)
+        if c.most_tokens and c.stacks == "one":
+            positions = c.most_tokens
             longest = max(map(len, self.prompts))
             room = positions - longest
             if room < 1 or (max_new_tokens or 0) > room:

@@ -6,7 +6,12 @@ that users put on top (taggers, pointers, poolings) and for losses. These layers
 when `visible` is not passed; no other layer has a call argument of that name.
 """
 
-from .attention import GatedAttentionUnit, MultiHeadAttention, NystromAttention
+from .attention import (
+    DisentangledAttention,
+    GatedAttentionUnit,
+    MultiHeadAttention,
+    NystromAttention,
+)
 from .base import (
     ACTIVATIONS,
     Layer,
@@ -14,6 +19,7 @@ from .base import (
     gelu_tanh,
 )
 from .blocks import FeedForward, TransformerBlock
+from .convolution import Convolution
 from .crf import ConditionalRandomField, CRFLoss, MaximumEntropyMarkovModel, ViterbiDecoder
 from .dropout import Dropout
 from .embeddings import PositionEmbedding, Positions, TokenEmbedding
@@ -21,7 +27,16 @@ from .normalization import LayerNormalization, ScaleOffset
 from .outputs import Concatenate1D, Loss
 from .pointers import EfficientGlobalPointer, GlobalPointer
 from .pooling import GlobalAveragePooling1D, GlobalMaxPooling1D
-from .positions import AttentionBias, RelativeBias, RelativeVectors, RotaryAngles, rotate
+from .positions import (
+    AttentionBias,
+    DistanceVectors,
+    RelativeBias,
+    RelativeVectors,
+    RotaryAngles,
+    WindowBias,
+    rotate,
+)
+from .sentences import SentencePooling
 
 __all__ = [
     "ACTIVATIONS",
@@ -29,6 +44,9 @@ __all__ = [
     "CRFLoss",
     "Concatenate1D",
     "ConditionalRandomField",
+    "Convolution",
+    "DisentangledAttention",
+    "DistanceVectors",
     "Dropout",
     "EfficientGlobalPointer",
     "FeedForward",
@@ -48,9 +66,11 @@ __all__ = [
     "RelativeVectors",
     "RotaryAngles",
     "ScaleOffset",
+    "SentencePooling",
     "TokenEmbedding",
     "TransformerBlock",
     "ViterbiDecoder",
+    "WindowBias",
     "gelu_erf",
     "gelu_tanh",
     "rotate",

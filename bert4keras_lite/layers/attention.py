@@ -7,14 +7,14 @@ devices (`split`), and whether it is a whole block (`replaces_ffn`) or computes 
 probabilities (`has_probs`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from keras import ops
 
 from ..types import Shape, Tensor
-from .base import Layer, dense, dense_flops, register
+from .base import Layer, dense, dense_flops, parts_of, register
 from .cache import Cache
 from .dropout import Dropout
 from .normalization import ScaleOffset
@@ -23,7 +23,12 @@ from .positions import rotate
 if TYPE_CHECKING:
     from ..configs import Config
 
-__all__ = ["GatedAttentionUnit", "MultiHeadAttention", "NystromAttention"]
+__all__ = [
+    "DisentangledAttention",
+    "GatedAttentionUnit",
+    "MultiHeadAttention",
+    "NystromAttention",
+]
 
 
 @register
@@ -39,6 +44,10 @@ class MultiHeadAttention(Layer):
         scale: whether to divide the scores by `sqrt(key_size)`.
         rotate_values: whether to rotate the values by `angles`, too.
         rotary_halves: which entries form the rotated pairs; see `rotate`.
+        num_kv_heads: number of heads of the keys and values, each for as many heads of queries.
+            Defaults to `num_heads`.
+        without_bias: names of the projections that have no bias even if `use_bias`: `"query"`,
+            `"key"`, `"value"`, `"output"`.
         return_scores: whether to also return the attention scores (before `bias` is added).
         initializer_range: standard deviation of the initial kernels.
 
@@ -59,13 +68,15 @@ class MultiHeadAttention(Layer):
         Vaswani et al., "Attention Is All You Need", arXiv 1706.03762, section 3.2. Residual
         scores: He et al., "RealFormer", arXiv 2012.11747; as in bert4keras, a block adds the
         scores of the previous block only, where the paper adds the running sum. Distances: Shaw
-        et al., arXiv 1803.02155, equations 3 and 4.
+        et al., arXiv 1803.02155, equations 3 and 4. Shared keys and values: Ainslie et al., "GQA",
+        arXiv 2305.13245.
     """
 
     lora_targets = ("query", "value")
     split: ClassVar = {"query": "columns", "key": "columns", "value": "columns", "output": "rows"}
     replaces_ffn = False
     has_probs = True
+    needs_vectors = False  # whether it takes `DistanceVectors`
 
     @classmethod
     def arguments_of(cls, config: "Config") -> dict[str, Any]:
@@ -77,6 +88,8 @@ class MultiHeadAttention(Layer):
             "scale": config.attention_scale,
             "rotate_values": config.rotate_values,
             "rotary_halves": config.rotary_halves,
+            "num_kv_heads": config.num_key_value_heads,
+            "without_bias": parts_of("attention", config.without_bias),
             "return_scores": config.residual_attention_scores,
         }
 
@@ -90,6 +103,8 @@ class MultiHeadAttention(Layer):
         scale: bool = True,
         rotate_values: bool = False,
         rotary_halves: bool = False,
+        num_kv_heads: int | None = None,
+        without_bias: Sequence[str] = (),
         return_scores: bool = False,
         initializer_range: float = 0.02,
         **kwargs: Any,
@@ -103,19 +118,34 @@ class MultiHeadAttention(Layer):
         self.scale = scale
         self.rotate_values = rotate_values
         self.rotary_halves = rotary_halves
+        self.num_kv_heads = num_kv_heads
+        self.without_bias = tuple(without_bias)
         self.return_scores = return_scores
         self.initializer_range = initializer_range
 
     def build(self, x_shape: Shape, memory_shape: Shape | None = None) -> None:
         memory_shape = memory_shape or x_shape
-        keys, values = self.num_heads * self.key_size, self.num_heads * self.head_size
-        self.query = dense(self, "query", x_shape, keys, use_bias=self.use_bias)
-        self.key = dense(self, "key", memory_shape, keys, use_bias=self.use_bias)
-        self.value = dense(self, "value", memory_shape, values, use_bias=self.use_bias)
-        self.output_dense = dense(
-            self, "output", (*x_shape[:-1], values), x_shape[-1], use_bias=self.use_bias
-        )
+
+        def projection(name, shape, units):
+            has_bias = self.use_bias and name not in self.without_bias
+            return dense(self, name, shape, units, use_bias=has_bias)
+
+        self.query = projection("query", x_shape, self.num_heads * self.key_size)
+        self.key = projection("key", memory_shape, self.kv_heads * self.key_size)
+        self.value = projection("value", memory_shape, self.kv_heads * self.head_size)
+        values = self.num_heads * self.head_size
+        self.output_dense = projection("output", (*x_shape[:-1], values), x_shape[-1])
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of heads of the keys and values."""
+        return self.num_kv_heads or self.num_heads
+
+    @property
+    def score_scale(self) -> float:
+        """Factor of the scores, if they are scaled."""
+        return self.key_size**-0.5
 
     def call(
         self,
@@ -131,7 +161,7 @@ class MultiHeadAttention(Layer):
         if angles is not None:
             query = rotate(query, angles, self.rotary_halves)
         if self.scale:
-            query = query * self.key_size**-0.5
+            query = query * self.score_scale
         memory = x if memory is None else memory
         key, value = (cache or Cache()).extend(lambda: self.keys_and_values(memory, angles))
         y, scores = self.attend(query, key, value, bias, scores, distances)
@@ -142,7 +172,7 @@ class MultiHeadAttention(Layer):
 
     def cache_shapes(self, batch: int, length: int) -> list[Shape]:
         """Returns the shapes of the keys and of the values in a `Cache` of `length` positions."""
-        return [(batch, self.num_heads, size, length) for size in (self.key_size, self.head_size)]
+        return [(batch, self.kv_heads, size, length) for size in (self.key_size, self.head_size)]
 
     def flops(self, length: int, keys: int) -> int:
         """Returns the FLOPs of the forward pass of a sequence, with `keys` positions of memory."""
@@ -153,12 +183,12 @@ class MultiHeadAttention(Layer):
     def keys_and_values(
         self, memory: Tensor, angles: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Returns the keys and values of a memory, `(batch, num_heads, size, keys)` each.
+        """Returns the keys and values of a memory, `(batch, kv_heads, size, keys)` each.
 
         Positions are the last axis, so that products with few queries read memory contiguously.
         """
-        key = self.split_heads(self.key(memory), self.key_size)
-        value = self.split_heads(self.value(memory), self.head_size)
+        key = self.split_heads(self.key(memory), self.key_size, self.kv_heads)
+        value = self.split_heads(self.value(memory), self.head_size, self.kv_heads)
         if angles is not None:
             key = rotate(key, angles, self.rotary_halves)
             if self.rotate_values:
@@ -178,25 +208,45 @@ class MultiHeadAttention(Layer):
 
         Args:
             query: `(batch, length, num_heads, size)`.
-            key, value: `(batch, num_heads, size, keys)`.
+            key, value: `(batch, kv_heads, size, keys)`.
             bias, scores, distances: see the call arguments.
 
         Returns:
             `(batch, length, num_heads, size)`, and the scores without `bias` and `scores`.
         """
-        attention_scores = ops.einsum("bqhd,bhdk->bhqk", query, key)
+        attention_scores = self.grouped("bqhgd,bhdk->bhgqk", query, key)
         if distances is not None:
             attention_scores = attention_scores + ops.einsum("bqhd,qkd->bhqk", query, distances)
         addends = [addend for addend in (scores, bias) if addend is not None]
         probs = self.dropout_layer(ops.softmax(sum(addends, attention_scores), axis=-1))
-        y = ops.einsum("bhqk,bhdk->bqhd", probs, value)
+        y = self.grouped("bhgqk,bhdk->bqhgd", probs, value)
         if distances is not None:
             y = y + ops.einsum("bhqk,qkd->bqhd", probs, distances)
         return y, attention_scores
 
-    def split_heads(self, x: Tensor, size: int) -> Tensor:
+    def grouped(self, equation: str, x: Tensor, shared: Tensor) -> Tensor:
+        """Computes an `einsum` of a tensor with one that groups of its heads share.
+
+        Args:
+            equation: with an axis `h` of the groups and `g` of the heads in each.
+            x: tensor whose `h` and `g` are one axis, `num_heads`.
+            shared: tensor without `g`.
+
+        Returns:
+            The result, with `h` and `g` as one axis.
+        """
+        groups = self.num_heads // self.kv_heads
+        if groups == 1:
+            return ops.einsum(equation.replace("g", ""), x, shared)
+        axis, shape = equation.index("h"), ops.shape(x)
+        apart = (*shape[:axis], self.kv_heads, groups, *shape[axis + 1 :])
+        y = ops.einsum(equation, ops.reshape(x, (-1, *apart[1:])), shared)
+        axis, shape = equation.partition(">")[2].index("h"), ops.shape(y)
+        return ops.reshape(y, (-1, *shape[1:axis], self.num_heads, *shape[axis + 2 :]))
+
+    def split_heads(self, x: Tensor, size: int, num_heads: int | None = None) -> Tensor:
         """Reshapes `(batch, length, num_heads * size)` to `(batch, length, num_heads, size)`."""
-        return ops.reshape(x, (-1, ops.shape(x)[1], self.num_heads, size))
+        return ops.reshape(x, (-1, ops.shape(x)[1], num_heads or self.num_heads, size))
 
     def compute_output_shape(
         self, x_shape: Shape, memory_shape: Shape | None = None
@@ -204,6 +254,86 @@ class MultiHeadAttention(Layer):
         batch, length, _ = x_shape
         scores = (batch, self.num_heads, length, (memory_shape or x_shape)[1])
         return (tuple(x_shape), scores) if self.return_scores else tuple(x_shape)
+
+
+@register
+class DisentangledAttention(MultiHeadAttention):
+    """Disentangled attention: scores of contents, and of contents with relative positions.
+
+    Queries and keys of the positions are projections of `distances` by the kernels of the contents.
+    The sum of the three scores is divided by `sqrt(3 * key_size)`.
+
+    Args:
+        num_vectors: number of vectors of `DistanceVectors`.
+        **kwargs: see `MultiHeadAttention`.
+
+    Call arguments:
+        x, bias, cache: see `MultiHeadAttention`.
+        distances: output of `DistanceVectors`, normalized: the vectors, and which one is that of a
+            query and a key.
+
+    Returns:
+        `(batch, length, dim)`.
+
+    Reference:
+        He et al., "DeBERTa", arXiv 2006.03654, equations 2 to 4, with the shared projections of its
+        second version.
+    """
+
+    needs_vectors = True
+
+    @classmethod
+    def arguments_of(cls, config: "Config") -> dict[str, Any]:
+        return super().arguments_of(config) | {"num_vectors": 2 * config.relative_buckets}
+
+    def __init__(
+        self, num_heads: int, head_size: int, num_vectors: int = 512, **kwargs: Any
+    ) -> None:
+        super().__init__(num_heads, head_size, **kwargs)
+        self.num_vectors = num_vectors
+
+    @property
+    def score_scale(self) -> float:
+        return (3 * self.key_size) ** -0.5
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None = None,
+        scores: Tensor | None = None,
+        distances: Any = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        relative = self.relative_scores(query, key, *distances)
+        return super().attend(query, key, value, relative if bias is None else bias + relative)
+
+    def relative_scores(self, query: Tensor, key: Tensor, vectors: Tensor, rows: Tensor) -> Tensor:
+        """Returns the scores of contents with positions, `(batch, num_heads, queries, keys)`.
+
+        Args:
+            query, key: see `attend`.
+            vectors, rows: `(num_vectors, dim)`, and integers `(queries, keys)`.
+        """
+        shape, count = (-1, self.num_heads, self.key_size), self.num_vectors
+        queries = ops.reshape(self.query(vectors), shape) * self.score_scale
+        keys = ops.reshape(self.key(vectors), shape)
+
+        def picked(scores, number):
+            """Takes the score of `rows` for each content, with one index for all heads."""
+            flat = ops.reshape(scores, (-1, self.num_heads, ops.shape(scores)[2] * count))
+            return ops.take(flat, number * count + rows, axis=-1)
+
+        # counted, because the lengths may be unknown in an exported graph
+        of_query, of_key = (ops.cumsum(ops.ones_like(rows), axis=axis) - 1 for axis in (0, 1))
+        return picked(ops.einsum("bqhd,rhd->bhqr", query, keys), of_query) + picked(
+            ops.einsum("bhdk,rhd->bhkr", key, queries), of_key
+        )
+
+    def flops(self, length: int, keys: int) -> int:
+        projections = dense_flops(self.num_vectors, self.query, self.key)
+        scores = 2 * (length + keys) * self.num_vectors * self.num_heads * self.key_size
+        return super().flops(length, keys) + projections + scores
 
 
 @register
@@ -380,6 +510,7 @@ class GatedAttentionUnit(Layer):
     }
     replaces_ffn = True
     has_probs = True
+    needs_vectors = False
 
     @classmethod
     def arguments_of(cls, config: "Config") -> dict[str, Any]:

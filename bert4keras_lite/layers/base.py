@@ -22,6 +22,7 @@ __all__ = [
     "gelu_erf",
     "gelu_tanh",
     "get_activation",
+    "parts_of",
     "register",
 ]
 
@@ -166,6 +167,13 @@ def dense(parent, name, input_shape, units, activation=None, **kwargs):
     )
     layer.build(input_shape)
     return layer
+
+
+def parts_of(branch, paths):
+    """Returns what follows `branch/` in paths within a block, such as `Config.without_bias`."""
+    return tuple(
+        part for name, _, part in (path.partition("/") for path in paths) if name == branch
+    )
 
 
 def dense_flops(rows, *layers):

@@ -1,12 +1,17 @@
 """Feed-forward layer and Transformer block."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
 
 from ..types import Shape, Tensor
-from .attention import GatedAttentionUnit, MultiHeadAttention, NystromAttention
+from .attention import (
+    DisentangledAttention,
+    GatedAttentionUnit,
+    MultiHeadAttention,
+    NystromAttention,
+)
 from .base import Layer, dense, dense_flops, register
 from .cache import Cache
 from .dropout import Dropout
@@ -25,6 +30,7 @@ class FeedForward(Layer):
         activation: name of the activation, as in configs.
         gated: whether to multiply the intermediate vectors by a second, linear projection.
         use_bias: whether the dense layers have a bias.
+        without_bias: names of those that have none even so: `"input"`, `"gate"`, `"output"`.
         initializer_range: standard deviation of the initial kernels.
 
     Call arguments:
@@ -46,6 +52,7 @@ class FeedForward(Layer):
         activation: str = "gelu",
         gated: bool = False,
         use_bias: bool = True,
+        without_bias: Sequence[str] = (),
         initializer_range: float = 0.02,
         **kwargs: Any,
     ) -> None:
@@ -54,15 +61,18 @@ class FeedForward(Layer):
         self.activation = activation
         self.gated = gated
         self.use_bias = use_bias
+        self.without_bias = tuple(without_bias)
         self.initializer_range = initializer_range
 
     def build(self, x_shape: Shape) -> None:
-        bias = {"use_bias": self.use_bias}
-        self.input_dense = dense(self, "input", x_shape, self.units, self.activation, **bias)
+        def part(name, shape, units, activation=None):
+            has_bias = self.use_bias and name not in self.without_bias
+            return dense(self, name, shape, units, activation, use_bias=has_bias)
+
+        self.input_dense = part("input", x_shape, self.units, self.activation)
         if self.gated:
-            self.gate_dense = dense(self, "gate", x_shape, self.units, **bias)
-        middle = (*x_shape[:-1], self.units)
-        self.output_dense = dense(self, "output", middle, x_shape[-1], **bias)
+            self.gate_dense = part("gate", x_shape, self.units)
+        self.output_dense = part("output", (*x_shape[:-1], self.units), x_shape[-1])
 
     def call(self, x: Tensor) -> Tensor:
         y = self.input_dense(x)
@@ -81,6 +91,7 @@ ATTENTIONS: dict[str, Any] = {
     "full": MultiHeadAttention,
     "nystrom": NystromAttention,
     "gau": GatedAttentionUnit,
+    "disentangled": DisentangledAttention,
 }
 
 # types of normalization, as arguments of `LayerNormalization`

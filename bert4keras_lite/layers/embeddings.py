@@ -17,8 +17,8 @@ __all__ = ["PositionEmbedding", "Positions", "TokenEmbedding", "count_positions"
 class TokenEmbedding(keras.layers.ReversibleEmbedding):
     """Token embedding; with `reverse=True`, logits over the vocabulary from the same table.
 
-    The mask always keeps position 0, as in bert4keras, so that no row is masked completely
-    (decoders may begin with the padding token).
+    The mask keeps position 0 (unless `keep_first` is False), as in bert4keras, so that no row is
+    masked completely (decoders may begin with the padding token).
 
     Args:
         input_dim: vocabulary size.
@@ -26,6 +26,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         pad_token_id: id of the padding token; -1: there is no padding.
         transformer: description of the `Transformer` that the table belongs to, in JSON, for
             `load_model`.
+        keep_first: see `AttentionBias`.
 
     Call arguments:
         inputs: integer ids `(batch, length)`; with `reverse`, vectors
@@ -49,16 +50,18 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         output_dim: int,
         pad_token_id: int = 0,
         transformer: str | None = None,
+        keep_first: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(input_dim, output_dim, **kwargs)
         self.pad_token_id = pad_token_id
+        self.keep_first = keep_first
         self.transformer = transformer
         self.supports_masking = True
 
     def get_config(self) -> dict[str, Any]:
-        config = {"pad_token_id": self.pad_token_id, "transformer": self.transformer}
-        return super().get_config() | config
+        names = ("pad_token_id", "transformer", "keep_first")
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
     def call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
         return self.lookup(super().call, inputs, reverse)
@@ -77,7 +80,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         if len(inputs.shape) != 2:
             return mask
-        return token_mask(inputs, self.pad_token_id)
+        return token_mask(inputs, self.pad_token_id, self.keep_first)
 
     def quantize(
         self, mode: str | None = None, type_check: bool = True, config: Any = None
@@ -105,11 +108,12 @@ def check_ids(layer, ids, size, advice):
     )
 
 
-def token_mask(token_ids, pad_token_id=0):
-    """Returns True where a token is not padding, and always at position 0; `(batch, length)`."""
-    return ops.logical_or(
-        ops.not_equal(token_ids, pad_token_id), ops.equal(count_positions(token_ids), 0)
-    )
+def token_mask(token_ids, pad_token_id=0, keep_first=True):
+    """Returns True where a token is not padding, and at position 0 if `keep_first`."""
+    is_token = ops.not_equal(token_ids, pad_token_id)
+    if not keep_first:
+        return is_token
+    return ops.logical_or(is_token, ops.equal(count_positions(token_ids), 0))
 
 
 def count_positions(ids):
@@ -122,24 +126,34 @@ def count_positions(ids):
 
 @register
 class Positions(Layer):
-    """Returns the positions 0, 1, 2, ... of a sequence.
+    """Returns the positions of a sequence: 0, 1, 2, ..., or those of RoBERTa.
 
     Args:
         limit: maximum number of positions; None: unlimited.
+        first: position of the first token. Above 0, tokens that are not padding get `first`,
+            `first + 1`, ..., wherever the padding is, and padding gets `first - 1`.
+        pad_token_id: id of the padding token, for `first` above 0.
 
     Call arguments:
         x: token ids `(batch, length)` or vectors `(batch, length, dim)`.
 
     Returns:
-        Integers of shape `(1, length)`.
+        Integers of shape `(1, length)`; with `first` above 0, `(batch, length)`.
 
     Raises:
         ValueError: the input is longer than `limit`.
+
+    Reference:
+        fairseq/utils.py, `make_positions`.
     """
 
-    def __init__(self, limit: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, limit: int | None = None, first: int = 0, pad_token_id: int = 0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.limit = limit
+        self.first = first
+        self.pad_token_id = pad_token_id
 
     def call(self, x: Tensor) -> Tensor:
         length = x.shape[1]
@@ -149,10 +163,13 @@ class Positions(Layer):
                 f"positions. Cut the input (maxlen={self.limit}) or build with "
                 "hierarchical_position=True."
             )
+        if self.first:
+            is_token = ops.cast(ops.not_equal(x, self.pad_token_id), "int32")
+            return ops.cumsum(is_token, axis=1) * is_token + (self.first - 1)
         return count_positions(x[:1] if len(x.shape) == 2 else x[:1, :, 0])
 
     def compute_output_spec(self, x: Tensor) -> keras.KerasTensor:
-        return keras.KerasTensor((1, x.shape[1]), "int32")
+        return keras.KerasTensor((x.shape[0] if self.first else 1, x.shape[1]), "int32")
 
     def compute_mask(self, x: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         return None
@@ -173,7 +190,7 @@ class PositionEmbedding(Layer):
 
     Call arguments:
         x: `(batch, length, output_dim)`.
-        positions: integers `(batch, length)` or `(1, length)`.
+        positions: integers `(batch, length)` or `(1, length)`; None: row 0 for each token.
 
     Returns:
         `(batch, length, output_dim)`.
@@ -211,8 +228,10 @@ class PositionEmbedding(Layer):
             initializer=WeightInitializer(stddev=self.initializer_range),
         )
 
-    def call(self, x: Tensor, positions: Tensor) -> Tensor:
+    def call(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         table, size = ops.convert_to_tensor(self.embeddings), self.input_dim
+        if positions is None:
+            return x + ops.cast(table[0], x.dtype)
         advice = "Correct the ids, or build the model with a larger table."
         nan_where_wrong = check_ids(self, positions, size**2 if self.alpha else size, advice)
         if self.alpha:
@@ -224,7 +243,7 @@ class PositionEmbedding(Layer):
             added = ops.take(table, positions, axis=0)
         return x + nan_where_wrong(ops.cast(added, x.dtype))
 
-    def compute_output_spec(self, x: Tensor, positions: Tensor) -> keras.KerasTensor:
+    def compute_output_spec(self, x: Tensor, positions: Tensor | None = None) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, x.dtype)
 
     def compute_mask(self, x: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:

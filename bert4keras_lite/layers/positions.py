@@ -16,9 +16,11 @@ from .embeddings import count_positions, token_mask
 
 __all__ = [
     "AttentionBias",
+    "DistanceVectors",
     "RelativeBias",
     "RelativeVectors",
     "RotaryAngles",
+    "WindowBias",
     "rotate",
     "sinusoids",
 ]
@@ -38,6 +40,8 @@ class AttentionBias(Layer):
         pad_token_id: id of the padding token; -1: there is no padding.
         segments_are_tokens: whether segment ids come from the vocabulary. If so, the padding id
             masks tokens there, too (as bert4keras does with shared segment embeddings).
+        keep_first: whether the first token of a row is never masked, even if it is padding (as in
+            bert4keras). False allows padding on the left.
 
     Call arguments:
         token_ids: `(batch, length)`.
@@ -57,18 +61,20 @@ class AttentionBias(Layer):
         attend: str = "all",
         pad_token_id: int = 0,
         segments_are_tokens: bool = False,
+        keep_first: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.attend = attend
         self.pad_token_id = pad_token_id
         self.segments_are_tokens = segments_are_tokens
+        self.keep_first = keep_first
 
     def call(
         self, token_ids: Tensor, segment_ids: Tensor | None = None, visible: Tensor | None = None
     ) -> Tensor:
         if visible is None:
-            visible = token_mask(token_ids, self.pad_token_id)
+            visible = token_mask(token_ids, self.pad_token_id, self.keep_first)
         if self.segments_are_tokens:
             visible = ops.logical_and(visible, token_mask(segment_ids, self.pad_token_id))
         attention_mask = visible[:, None, None, :]
@@ -83,8 +89,7 @@ class AttentionBias(Layer):
 
     def from_visible(self, attention_mask: Tensor) -> Tensor:
         """Converts a boolean attention mask of any shape to a bias."""
-        neg_inf = -3e4 if self.compute_dtype == "float16" else -1e9
-        return ops.cast(ops.where(attention_mask, 0.0, neg_inf), self.compute_dtype)
+        return ops.cast(ops.where(attention_mask, 0.0, masked(self)), self.compute_dtype)
 
     def compute_output_spec(
         self, token_ids: Tensor, segment_ids: Tensor | None = None, visible: Tensor | None = None
@@ -97,6 +102,48 @@ class AttentionBias(Layer):
         return None
 
 
+def masked(layer):
+    """Returns the bias of scores that are masked: very negative, and finite in any precision."""
+    return -3e4 if layer.compute_dtype == "float16" else -1e9
+
+
+@register
+class WindowBias(Layer):
+    """Narrows an attention bias to keys near the query, for sliding layers.
+
+    The scores are still computed for all pairs: it costs as much as full attention.
+
+    Args:
+        window: number of tokens that a query sees on each side.
+
+    Call arguments:
+        bias: output of `AttentionBias`, `(batch, 1, 1 or queries, keys)`.
+        query_positions, key_positions: integers `(1, queries)` and `(1, keys)`.
+
+    Returns:
+        `(batch, 1, queries, keys)`.
+
+    Reference:
+        Beltagy et al., "Longformer", arXiv 2004.05150, section 3.1.
+    """
+
+    def __init__(self, window: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.window = window
+
+    def call(self, bias: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        distance = ops.abs(key_positions[0][None, :] - query_positions[0][:, None])
+        outside = ops.where(distance <= self.window, 0.0, masked(self))
+        # not a sum, which could be infinite in half precision
+        return ops.minimum(bias, ops.cast(outside, bias.dtype)[None, None])
+
+    def compute_output_spec(
+        self, bias: Tensor, query_positions: Tensor, key_positions: Tensor
+    ) -> keras.KerasTensor:
+        shape = (bias.shape[0], 1, query_positions.shape[1], key_positions.shape[1])
+        return keras.KerasTensor(shape, self.compute_dtype)
+
+
 def _check_pairs(size):
     if size < 2 or size % 2:
         raise ValueError(
@@ -104,9 +151,9 @@ def _check_pairs(size):
         )
 
 
-def sinusoids(positions, size, base=10000.0):
-    """Returns the angles `p / base ** (2 i / size)`: positions `(...)` to `(..., size / 2)`."""
-    frequencies = base ** (-np.arange(0, size, 2, dtype="float32") / size)
+def sinusoids(positions, size, base=10000.0, factor=1.0):
+    """Returns the angles `p / factor / base ** (2 i / size)`, `(..., size / 2)` for `(...)`."""
+    frequencies = base ** (-np.arange(0, size, 2, dtype="float32") / size) / np.float32(factor)
     return ops.cast(positions, "float32")[..., None] * ops.convert_to_tensor(frequencies)
 
 
@@ -118,6 +165,7 @@ class RotaryAngles(Layer):
         size: size of the queries and keys of a head.
         base: base of the geometric progression; the longest wavelength is about
             `2 pi * base` tokens.
+        factor: positions are divided by it.
 
     Call arguments:
         positions: integers `(batch or 1, length)`.
@@ -132,14 +180,17 @@ class RotaryAngles(Layer):
         Su et al., "RoFormer", arXiv 2104.09864, equation 15.
     """
 
-    def __init__(self, size: int, base: float = 10000.0, **kwargs: Any) -> None:
+    def __init__(
+        self, size: int, base: float = 10000.0, factor: float = 1.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         _check_pairs(size)
         self.size = size
         self.base = base
+        self.factor = factor
 
     def call(self, positions: Tensor) -> Tensor:
-        return sinusoids(positions, self.size, self.base)
+        return sinusoids(positions, self.size, self.base, self.factor)
 
     def compute_output_spec(self, positions: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor((*positions.shape, self.size // 2), "float32")
@@ -214,6 +265,85 @@ class RelativeVectors(Layer):
     ) -> keras.KerasTensor:
         shape = (query_positions.shape[1], key_positions.shape[1], self.size)
         return keras.KerasTensor(shape, self.compute_dtype)
+
+
+@register
+class DistanceVectors(Layer):
+    """Learned vectors of the distances between queries and keys.
+
+    A distance is the query's position minus the key's, in buckets with a sign: up to half of them
+    hold one distance each, the others grow logarithmically.
+
+    Args:
+        size: size of the vectors.
+        num_buckets: number of buckets on each side.
+        max_distance: one more than the first distance of the last bucket.
+        initializer_range: standard deviation of the initial vectors.
+
+    Call arguments:
+        query_positions: integers `(1, queries)`.
+        key_positions: integers `(1, keys)`.
+
+    Returns:
+        The vectors, `(2 * num_buckets, size)`; and for each query and key the number of their
+        vector, int32 `(queries, keys)`.
+
+    Reference:
+        He et al., "DeBERTa", arXiv 2006.03654, equation 3; the buckets are those of its second
+        version.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        num_buckets: int = 256,
+        max_distance: int = 512,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+        self.num_buckets = num_buckets
+        self.max_distance = max_distance
+        self.initializer_range = initializer_range
+        if not 2 <= num_buckets // 2 < max_distance - 1:
+            raise ValueError(
+                f"num_buckets={num_buckets}, max_distance={max_distance}: expected at least 4 "
+                "buckets, and a max_distance of more than half of them and one."
+            )
+
+    def build(self, query_positions_shape: Shape) -> None:
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(2 * self.num_buckets, self.size),
+            initializer=WeightInitializer(stddev=self.initializer_range),
+        )
+
+    def call(self, query_positions: Tensor, key_positions: Tensor) -> tuple[Tensor, Tensor]:
+        distance = query_positions[0][:, None] - key_positions[0][None, :]
+        buckets = ops.convert_to_tensor(self.buckets_of_distances(), dtype="int32")
+        bucket = ops.take(buckets, ops.minimum(ops.abs(distance), self.max_distance))
+        rows = ops.where(distance < 0, -bucket, bucket) + self.num_buckets
+        vectors = ops.cast(ops.convert_to_tensor(self.embeddings), self.compute_dtype)
+        return vectors, ops.clip(rows, 0, 2 * self.num_buckets - 1)
+
+    def buckets_of_distances(self) -> np.ndarray:
+        """Returns the bucket of each distance from 0 to `max_distance`."""
+        middle, distance = self.num_buckets // 2, np.arange(self.max_distance + 1)
+        steps = np.log(np.maximum(distance, middle) / middle)
+        steps /= np.log((self.max_distance - 1) / middle)
+        far = np.ceil(steps * (middle - 1)) + middle
+        return np.where(distance <= middle, distance, far).astype("int32")
+
+    def compute_output_spec(
+        self, query_positions: Tensor, key_positions: Tensor
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        vectors = (2 * self.num_buckets, self.size)
+        rows = (query_positions.shape[1], key_positions.shape[1])
+        return keras.KerasTensor(vectors, self.compute_dtype), keras.KerasTensor(rows, "int32")
+
+    def compute_mask(self, query_positions: Tensor, previous_mask: Any = None) -> tuple:
+        return None, None
 
 
 @register

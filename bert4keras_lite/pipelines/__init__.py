@@ -1,4 +1,4 @@
-"""From texts to answers: filled masks, features, entities of a fine-tuned tagger.
+"""From texts to answers: filled masks, features, sentence vectors, labels and spans.
 
     model = build_transformer_model("tiny-zh", with_mlm=True)
     fill_mask(model, load_tokenizer("tiny-zh"), "今天[MASK]气真好")
@@ -9,22 +9,45 @@ build them; each has a class that keeps the compiled model between calls.
 
 from .attention import attention_model
 from .base import InvalidOutput, InvalidRequest, UnsupportedTask
+from .classifiers import (
+    Tagger,
+    TextClassifier,
+    classify,
+    load_classifier,
+    save_classifier,
+    tag,
+)
 from .entities import EntityExtractor, extract_entities
 from .features import FeatureExtractor, extract_features
+from .information import InformationExtractor, extract_information
 from .masks import FillMask, fill_mask
+from .reranking import Ranked, Reranker, rerank
+from .sentences import SentenceEncoder
 from .taggers import load_tagger, save_tagger
 
 __all__ = [
     "EntityExtractor",
     "FeatureExtractor",
     "FillMask",
+    "InformationExtractor",
     "InvalidOutput",
     "InvalidRequest",
+    "Ranked",
+    "Reranker",
+    "SentenceEncoder",
+    "Tagger",
+    "TextClassifier",
     "UnsupportedTask",
     "attention_model",
+    "classify",
     "extract_entities",
     "extract_features",
+    "extract_information",
     "fill_mask",
+    "load_classifier",
     "load_tagger",
+    "rerank",
+    "save_classifier",
     "save_tagger",
+    "tag",
 ]

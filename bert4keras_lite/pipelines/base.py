@@ -35,6 +35,7 @@ __all__ = [
     "finite",
     "longest_of",
     "pad_batch",
+    "padding_of",
     "power_of_two",
     "token_tables",
 ]
@@ -84,7 +85,8 @@ class Pipeline:
     """
 
     generates = False  # token by token
-    example = EXAMPLE  # a text that it takes, to compile its model
+    takes_pairs = False  # of texts, as tuples
+    example: Any = EXAMPLE  # a text that it takes, to compile its model
 
     def __init__(
         self,
@@ -107,11 +109,11 @@ class Pipeline:
         self.shapes: set[tuple] = set()  # input shapes for which there are compiled programs
         predict_without_xla(model)
 
-    def __call__(self, texts: str | list[str], batch_size: int = 32, **settings: Any) -> Any:
+    def __call__(self, texts: Any, batch_size: int = 32, **settings: Any) -> Any:
         """Answers texts.
 
         Args:
-            texts: a text, or a list of texts.
+            texts: a text, or a list of texts; where `takes_pairs`, a pair of texts is a tuple.
             batch_size: maximum number of texts in a forward pass; default 32.
             **settings: other arguments of `prepare`.
 
@@ -123,7 +125,7 @@ class Pipeline:
             ValueError: a text is invalid, or the model's output for it; names the text.
         """
         check_number("batch_size", batch_size, 1, MOST)
-        if single := isinstance(texts, str):
+        if single := isinstance(texts, (str, tuple) if self.takes_pairs else str):
             texts = [texts]
         check_list("texts", texts)
         items, answers = [], {}
@@ -174,21 +176,32 @@ class Pipeline:
 
     def predicted(self, items: list) -> Any:
         """Returns for each item the model's output, as `answer` takes it."""
-        return self.outputs([item.ids for item in items], self.key(items[0]))
+        segments = [item.segments for item in items] if self.takes_pairs else None
+        return self.outputs([item.ids for item in items], self.key(items[0]), segments=segments)
 
-    def outputs(self, rows: list[list[int]], length: int, *more_inputs: np.ndarray) -> np.ndarray:
+    def outputs(
+        self,
+        rows: list[list[int]],
+        length: int,
+        *more_inputs: np.ndarray,
+        segments: list[list[int]] | None = None,
+    ) -> np.ndarray:
         """Runs the model on rows of ids padded to a length.
 
         Args:
             rows: lists of ids.
             length: length of the padded rows.
             *more_inputs: arrays for inputs after token ids and segment ids.
+            segments: lists of segment ids; None: all are 0.
 
         Returns:
             An array with a row for each row of ids.
         """
         ids = sequence_padding(rows, length=length, value=self.filler or 0)
-        inputs = [ids, np.zeros_like(ids)][: len(self.model.inputs) - len(more_inputs)]
+        segment_ids = np.zeros_like(ids)
+        if segments is not None:
+            segment_ids = sequence_padding(segments, length=length)
+        inputs = [ids, segment_ids][: len(self.model.inputs) - len(more_inputs)]
         inputs = [pad_batch(x) for x in (*inputs, *more_inputs)]
         shapes = tuple(x.shape for x in inputs)
         self.shapes.add(shapes)
@@ -251,11 +264,24 @@ def pad_batch(rows):
     return rows[np.minimum(np.arange(power_of_two(len(rows))), len(rows) - 1)]
 
 
+def padding_of(transformer, tokenizer):
+    """Returns the id with which a pipeline pads; None: no token may follow a text.
+
+    Raises:
+        UnsupportedTask: positions are counted from another padding id than the tokenizer's.
+    """
+    c = transformer.config
+    if c.first_position and tokenizer.token_pad_id not in (None, c.pad_token_id):
+        raise UnsupportedTask(
+            f"{c.family}: the tokenizer pads with {tokenizer.token_pad_id}, and positions are "
+            f"counted from the padding id {c.pad_token_id}. Use the tokenizer of this checkpoint."
+        )
+    return c.filler
+
+
 def longest_of(transformer):
     """Returns the maximum number of tokens that a model has positions for; None: no maximum."""
-    c = transformer.config
-    learned = c.position == "learned"
-    return c.max_position ** (2 if c.hierarchical_position else 1) if learned else None
+    return transformer.config.most_tokens
 
 
 def encoder_of(transformer):
@@ -274,8 +300,7 @@ def encoder_of(transformer):
             f"{c.family}: a decoder alone cannot encode text. Load the full model."
         )
     if c.stacks != "one":
-        model = transformer.model if c.stacks == "encoder" else transformer.encoder
-        return keras.Model(model.inputs, model.output)
+        return keras.Model(transformer.encoder.inputs, transformer.encoder.output)
     states = transformer.hidden_states[-1]
     if c.final_norm:
         states = transformer.normalize("final_norm", states)

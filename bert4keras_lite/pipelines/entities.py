@@ -1,6 +1,6 @@
 """Entities: spans of a text that a fine-tuned tagger finds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -11,9 +11,9 @@ from .. import layers
 from ..metrics import bio_spans
 from ..tokenizers import TokenizerBase
 from .base import Encoded, InvalidOutput, Pipeline, UnsupportedTask, finite, token_tables
-from .taggers import are_logits, decoder_of
+from .taggers import are_logits, decoder_of, is_tag
 
-__all__ = ["EntityExtractor", "extract_entities"]
+__all__ = ["EntityExtractor", "bare_model", "extract_entities", "filler_of", "positions_of"]
 
 SPANS = 100_000  # maximum number of spans in a text
 # layers of taggers that respect the mask, that do so if they get one, or that process each token
@@ -57,7 +57,7 @@ TOKEN_BY_TOKEN = {
 
 def extract_entities(
     model: keras.Model,
-    labels: list[str],
+    labels: Sequence[str],
     tokenizer: TokenizerBase,
     texts: str | list[str],
     batch_size: int = 32,
@@ -72,7 +72,8 @@ def extract_entities(
         batch_size: maximum number of texts in a forward pass; default 32.
 
     Returns:
-        For each text a sorted list of `(start, end, kind)`: the entity is `text[start:end]`. For a
+        For each text a sorted list of `(start, end, kind)`: the entity is `text[start:end]`. If
+        the labels are not BIO, BIOES or BMES, each token is a span, but for the label "O". For a
         single text, its list.
 
     Raises:
@@ -97,21 +98,10 @@ class EntityExtractor(Pipeline):
             `Pipeline`.
     """
 
-    def __init__(self, model: keras.Model, labels: list[str], tokenizer: TokenizerBase) -> None:
+    def __init__(self, model: keras.Model, labels: Sequence[str], tokenizer: TokenizerBase) -> None:
         self.labels, self.decoder = labels, decoder_of(model)
-        if len(model.inputs) > 2:
-            names = ", ".join(x.name for x in model.inputs)
-            raise UnsupportedTask(f"the model takes {names}; expected token ids and segment ids.")
-        fixed = model.inputs[0].shape[1] is not None
-        pad_ids = {table.pad_token_id for table in token_tables(model)}
-        filler = pad_ids.pop() if len(pad_ids) == 1 else -1
-        # layers outside the blocks may use padding: it is added only if no layer does, or if the
-        # model was trained with it (fixed length)
-        pads = filler >= 0 and (fixed or ignores_padding(model, filler))
-        filler = filler if pads else None
-        # a model of its own, as `Pipeline` compiles it
-        own_model = keras.Model(model.inputs, model.output)
-        super().__init__(own_model, tokenizer, positions_of(model), filler)
+        self.have_spans = all(map(is_tag, labels))
+        super().__init__(bare_model(model), tokenizer, positions_of(model), filler_of(model))
 
     def predicted(self, items: list[Encoded]) -> Iterable:
         """Returns pairs of each item's logits and its tags; tags are None for logits of spans."""
@@ -132,14 +122,19 @@ class EntityExtractor(Pipeline):
         # NaN in one text must not make `decode` raise for the whole batch
         return ops.convert_to_numpy(self.decoder.decode(np.where(np.isnan(logits), 0, logits)))
 
-    def answer(self, item: Encoded, output: Any) -> list[tuple[int, int, str]]:
+    def answer(self, item: Encoded, output: Any) -> Any:
+        return self.in_text(self.token_spans(item, output), item)
+
+    def token_spans(self, item: Encoded, output: Any) -> set[tuple[int, int, str]]:
+        """Returns the spans of tokens, `(start, end, kind)`, in what `predicted` returns."""
         (logits, tags), size = output, len(item.ids)
         if tags is None:
-            spans = self.spans(check_logits(logits[:, :size, :size]))
-        else:
-            check_logits(logits[:size])
-            spans = bio_spans(self.names(tags[:size], item))
-        return self.in_text(spans, item)
+            return self.spans(check_logits(logits[:, :size, :size]))
+        check_logits(logits[:size])
+        names = self.names(tags[:size], item)
+        if self.have_spans:
+            return bio_spans(names)
+        return {(i, i + 1, name) for i, name in enumerate(names) if name != "O"}
 
     def names(self, tags: Iterable[int], item: Encoded) -> list[str]:
         """Returns the names of tags; `"O"` for special and masked tokens, which are in no span."""
@@ -168,6 +163,30 @@ class EntityExtractor(Pipeline):
         )
 
 
+def bare_model(model):
+    """Returns a model of its own, as `Pipeline` compiles it, of token ids and segment ids.
+
+    Raises:
+        UnsupportedTask: the model has other inputs.
+    """
+    if len(model.inputs) > 2:
+        names = ", ".join(x.name for x in model.inputs)
+        raise UnsupportedTask(f"the model takes {names}; expected token ids and segment ids.")
+    return keras.Model(model.inputs, model.output)
+
+
+def filler_of(model):
+    """Returns the id that pads the texts of a batch; None: the outputs might depend on padding.
+
+    Layers outside the blocks may use padding: it is added only if no layer does, or if the model
+    was trained with it (fixed length).
+    """
+    fixed = model.inputs[0].shape[1] is not None
+    pad_ids = {table.pad_token_id for table in token_tables(model)}
+    filler = pad_ids.pop() if len(pad_ids) == 1 else -1
+    return filler if filler >= 0 and (fixed or ignores_padding(model, filler)) else None
+
+
 def positions_of(model):
     """Returns the maximum number of tokens that a tagger has positions for; None: no maximum."""
     tables = [
@@ -175,7 +194,9 @@ def positions_of(model):
         for layer in model._flatten_layers()
         if isinstance(layer, layers.PositionEmbedding) and layer.name.endswith("position_embedding")
     ]
-    return min((x.input_dim ** (2 if x.alpha else 1) for x in tables), default=None)
+    rows = [x.input_dim ** (2 if x.alpha else 1) for x in tables]
+    limits = [x.limit for x in model._flatten_layers() if isinstance(x, layers.Positions)]
+    return min((most for most in rows + limits if most is not None), default=None)
 
 
 def ignores_padding(model, pad_token_id):
@@ -204,6 +225,9 @@ def respects_mask(operation, pad_token_id):
         return operation.pad_token_id == pad_token_id
     if cls is layers.TransformerBlock:
         return all(isinstance(origin(call.get("bias")), layers.AttentionBias) for call in calls)
+    if type(operation).__name__ == "GetItem":  # of the first token
+        keys = [node.arguments.args[1] for node in operation._inbound_nodes]
+        return all(isinstance(key, list | tuple) and [*key] == [slice(None), 0] for key in keys)
     if cls in RECURRENT:
         # Bidirectional reorders the states of its backward layer, so its forward layer is checked
         forward = getattr(operation, "forward_layer", operation)

@@ -8,7 +8,7 @@ import numpy as np
 from ..loading import transformer_of
 from ..parsing import shown
 from ..tokenizers import TokenizerBase
-from .base import Pipeline, encoder_of, finite, longest_of
+from .base import Pipeline, encoder_of, finite, longest_of, padding_of
 
 if TYPE_CHECKING:
     from ..models import Transformer
@@ -84,7 +84,7 @@ class FeatureExtractor(Pipeline):
 
     def __init__(self, model: "keras.Model | Transformer", tokenizer: TokenizerBase) -> None:
         transformer = transformer_of(model)
-        filler = transformer.config.filler
+        filler = padding_of(transformer, tokenizer)
         super().__init__(encoder_of(transformer), tokenizer, longest_of(transformer), filler)
 
     def prepare(self, text: str, pooling: str | None = "mean") -> Any:

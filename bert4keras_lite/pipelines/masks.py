@@ -20,6 +20,7 @@ from .base import (
     encoder_of,
     finite,
     longest_of,
+    padding_of,
     power_of_two,
 )
 
@@ -124,7 +125,8 @@ class FillMask(Pipeline):
         logits = transformer.token_logits(states)
         probs = keras.layers.Softmax(dtype="float32")(logits)
         filled = keras.Model([*transformer.inputs, positions], probs)
-        super().__init__(filled, tokenizer, longest_of(transformer), c.filler)
+        filler = padding_of(transformer, tokenizer)
+        super().__init__(filled, tokenizer, longest_of(transformer), filler)
 
     def prepare(self, text: str) -> Any:
         t = self.tokenizer

@@ -6,18 +6,35 @@ from pathlib import Path
 
 import keras
 
+from ..configs import config_in
 from ..files import complete, saving, write_text
 from ..hub import local_directory
 from ..layers import Dropout
 from ..layers.crf import Tagger
-from ..loading import read_keras_model
+from ..loading import read_keras_model, transformer_of
 from ..metrics import bio_spans
+from ..models import build_transformer_model
 from ..parsing import read_json, shown
 from ..tokenizers import load_tokenizer
 from ..tokenizers.base import TokenizerBase
 from ..types import PathLike
+from .base import UnsupportedTask
 
-__all__ = ["are_logits", "decoder_of", "load_tagger", "save_tagger"]
+__all__ = [
+    "LABELS",
+    "MODEL",
+    "TOKENS",
+    "are_logits",
+    "check_names",
+    "classifier_of",
+    "decoder_of",
+    "is_tag",
+    "load_tagger",
+    "output_shapes",
+    "published_classifier",
+    "save_tagger",
+    "unchanged_input",
+]
 
 MODEL, LABELS = "model.keras", "labels.json"
 # layers that change no values in inference, except perhaps their dtype
@@ -45,19 +62,24 @@ def save_tagger(
         TypeError: the labels are not strings, or the tokenizer is not one of this toolkit.
         OSError: a file cannot be written; existing files are unchanged.
     """
-    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
-        raise TypeError(f"labels: expected a list of strings, got {repr(labels)[:200]}.")
+    check_names(labels, tokenizer)
     check_labels(model, labels, "labels")
-    if not isinstance(tokenizer, TokenizerBase):
-        raise TypeError(f"tokenizer: expected a Tokenizer, got {repr(tokenizer)[:200]}.")
     with saving(directory) as stage:
         write_text(stage / LABELS, json.dumps(list(labels), ensure_ascii=False))
         tokenizer.save(stage)
         model.save(stage / MODEL)
 
 
-def load_tagger(directory: PathLike) -> tuple[keras.Model, list[str], TokenizerBase]:
-    """Loads a tagger of `save_tagger`.
+def check_names(labels, tokenizer):
+    """Raises `TypeError` if labels are not strings, or a tokenizer is not one of this toolkit."""
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise TypeError(f"labels: expected a list of strings, got {repr(labels)[:200]}.")
+    if not isinstance(tokenizer, TokenizerBase):
+        raise TypeError(f"tokenizer: expected a Tokenizer, got {repr(tokenizer)[:200]}.")
+
+
+def load_tagger(directory: PathLike) -> tuple[keras.Model, Sequence[str], TokenizerBase]:
+    """Loads a tagger: one of `save_tagger`, or Hugging Face's files of a classifier of tokens.
 
     Args:
         directory: its directory, or a name on a hub.
@@ -70,6 +92,8 @@ def load_tagger(directory: PathLike) -> tuple[keras.Model, list[str], TokenizerB
     """
     directory = Path(local_directory(directory))
     complete(directory)
+    if not (directory / LABELS).is_file() and config_in(directory):
+        return published_classifier(directory, "tokens")[:3]
     for name in (MODEL, LABELS):
         if not (directory / name).is_file():
             raise FileNotFoundError(
@@ -84,6 +108,48 @@ def load_tagger(directory: PathLike) -> tuple[keras.Model, list[str], TokenizerB
     model = read_keras_model(directory / MODEL, compile=False)
     check_labels(model, labels, directory / LABELS)
     return model, labels, load_tokenizer(directory)
+
+
+def classifier_of(model, kind):
+    """Returns the model, the labels and the problem type of a model with a classifier.
+
+    Raises:
+        UnsupportedTask: it has no classifier of this kind.
+    """
+    transformer = transformer_of(model)
+    c = transformer.config
+    if c.with_classifier != kind:
+        raise UnsupportedTask(
+            f"{c.family}: the model has with_classifier={c.with_classifier!r}; expected {kind!r}. "
+            "Build it with that."
+        )
+    return transformer.model, c.labels, c.problem_type
+
+
+def published_classifier(directory, kind):
+    """Loads a classifier from Hugging Face's files.
+
+    Args:
+        directory: with the files.
+        kind: `"text"` or `"tokens"`.
+
+    Returns:
+        `(model, labels, tokenizer, problem_type)`.
+
+    Raises:
+        UnsupportedTask: the classifier is of another kind.
+    """
+    transformer = build_transformer_model(directory, with_classifier=True, return_keras_model=False)
+    try:
+        model, labels, problem_type = classifier_of(transformer, kind)
+    except UnsupportedTask:
+        kinds = {"text": "classify", "tokens": "tag"}
+        has = transformer.config.with_classifier
+        advice = f"Use {kinds[has]}." if has in kinds else "Use build_transformer_model."
+        raise UnsupportedTask(
+            f"{directory}: its classifier is of the kind {has!r}; expected {kind!r}. {advice}"
+        ) from None
+    return model, labels, load_tokenizer(directory), problem_type
 
 
 def check_labels(model, labels, where):
@@ -112,14 +178,21 @@ def check_labels(model, labels, where):
         )
     if len(shapes[0]) == 3:
         for label in labels:
-            try:
-                bio_spans([label])
-            except ValueError:
+            if not is_tag(label):
                 raise ValueError(
                     f"{where}: {shown(label)} is not a tag; expected O, or B, I, M, E or S, if "
                     "need be with a type after a hyphen, such as 'B-PER'."
-                ) from None
+                )
         decoder_of(model, where)
+
+
+def is_tag(label):
+    """Whether a label is a tag of BIO, BIOES or BMES, such as `"B-PER"`."""
+    try:
+        bio_spans([label])
+    except ValueError:
+        return False
+    return True
 
 
 def decoder_of(model, where="the model"):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import regex
 
-__all__ = ["MAX_ADDED", "AddedToken", "Finder", "parts"]
+__all__ = ["MAX_ADDED", "WHITE_SPACE", "AddedToken", "Finder", "parts"]
 
 MAX_ADDED = 1 << 16  # tokens outside the vocabulary file
 MAX_LOOKED_AT = 10_000  # characters compared at one position of a text

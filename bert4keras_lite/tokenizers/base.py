@@ -153,13 +153,19 @@ class TokenizerBase(ABC):
             before it is tokenized, e.g. those added before fine-tuning. Default None.
         special_tokens_in_text: whether special tokens (`[MASK]`, `</s>`, ...) that occur in a
             text become these tokens. By default (False) they are ordinary text.
+        token_second: token put before the second text of a pair, after the `token_end` of the
+            first; `</s>` in RoBERTa. Default None.
+        second_segment: segment of the second text, 0 or 1. Default 1.
 
     Attributes:
+        model_max_length: the most tokens of a text that the files of a checkpoint name, or None;
+            set by `load_tokenizer`, and not used by the tokenizer itself.
         other_stop_ids: ids besides that of `token_end` that end a generated text; set by
             `load_tokenizer`.
     """
 
     other_stop_ids: Sequence[int] = ()
+    model_max_length: int | None = None
     vocab_size: int
     token_start: str | None
     token_end: str | None
@@ -184,7 +190,12 @@ class TokenizerBase(ABC):
         token_translate: dict[str, str] | None = None,
         added_tokens: Any = None,
         special_tokens_in_text: bool = False,
+        token_second: str | None = None,
+        second_segment: int = 1,
     ) -> None:
+        check_number("second_segment", second_segment, 0, 1)
+        self.second_segment = second_segment
+        self.token_second = token_second
         self.special_tokens = {
             "start": token_start,
             "end": token_end,
@@ -246,15 +257,17 @@ class TokenizerBase(ABC):
             for prefix in ("", "_"):
                 setattr(self, f"{prefix}token_{name}", token)
                 setattr(self, f"{prefix}token_{name}_id", known.get(token))
-        for name in ("start", "end"):
-            token = self.special_tokens[name]
+        around = {name: getattr(self, f"token_{name}") for name in ("start", "end", "second")}
+        for name, token in around.items():
             if token is not None and token not in known:
                 raise ValueError(
                     f"token_{name}={token!r:.200} is not in the vocabulary; pass a token that is,"
                     f" or token_{name}=None for none."
                 )
-        self._start_ids = [] if self.token_start is None else [self.token_start_id]
-        self._end_ids = [] if self.token_end is None else [self.token_end_id]
+        self._start_ids, self._end_ids, self._second_ids = (
+            [] if token is None else [known[token]] for token in around.values()
+        )
+        self.token_second_id = known.get(self.token_second)
         self._special_set = {
             *self.special_tokens.values(),
             *(token for token, added in self.added_tokens.items() if added.special),
@@ -300,6 +313,13 @@ class TokenizerBase(ABC):
             )
         ]
 
+    def lowered(self, text: str) -> str:
+        """Returns a text in lower case, but for the added and special tokens in it."""
+        return "".join(
+            text[start:end] if added else "".join(map(str.lower, text[start:end]))
+            for start, end, added in self._parts(text)
+        )
+
     def _late_parts(self, text):
         return parts(text, self._late_finder.find(text))
 
@@ -331,7 +351,8 @@ class TokenizerBase(ABC):
 
         Special tokens, added tokens and settings go into `tokenizer_config.json`. These arguments
         are not stored; pass them to `load_tokenizer` again: `pre_tokenize` (unless the vocabulary
-        implies it, as WoBERT's), `token_translate`, `special_tokens_in_text`, `drop_private_use`.
+        implies it, as WoBERT's), `token_translate`, `special_tokens_in_text`, `drop_private_use`;
+        in WordPiece and with the model file of T5 also `token_second` and `second_segment`.
 
         Args:
             directory: created if missing.
@@ -342,8 +363,8 @@ class TokenizerBase(ABC):
                 `added_tokens` for it.
         """
         with saving(directory) as stage:
-            algorithm, values = self._save_vocabulary(stage)
-            write_settings(stage, algorithm, values, self)
+            names, values = self._save_vocabulary(stage)
+            write_settings(stage, names, values, self)
 
     def simplified(self) -> "tuple[TokenizerBase, list[int] | None]":
         """Returns `(tokenizer, keep_tokens)`: here the tokenizer itself and None.
@@ -355,7 +376,10 @@ class TokenizerBase(ABC):
 
     @abstractmethod
     def _save_vocabulary(self, directory):
-        """Writes the vocabulary files; returns the algorithm, a key of `NAMES`, and settings."""
+        """Writes the vocabulary files; returns the names of special tokens, and settings.
+
+        The names are those of `TokenizerClass.names`.
+        """
 
     def tokens_to_ids(self, tokens: list[str]) -> list[int]:
         """Returns the ids of a list of tokens."""
@@ -415,9 +439,14 @@ class TokenizerBase(ABC):
         """
         offsets = []
         for start, end, added in self._parts(text):
-            spans = [(0, end - start)] if added else self._spans(text[start:end])
+            part = text[start:end]
+            spans = [self._added_span(part)] if added else self._spans(part)
             offsets += [(start + i, start + j) for i, j in spans]
         return self._encode(text), offsets
+
+    def _added_span(self, text):
+        """Returns `(start, end)` of an added token in its part of a text, with white space."""
+        return 0, len(text)
 
     def _sequence(self, text, return_offsets):
         """Returns `[ids]` or `[ids, offsets]` of a text or a list of tokens."""
@@ -502,17 +531,18 @@ class TokenizerBase(ABC):
             second_text: the same, or None (default).
             maxlen: the most ids to return; None (default) for no limit. Of two texts, the longer
                 one is shortened first.
-            pattern: `"S*E*E"` (default: start, first, end, second, end), or `"S*ES*E"` with a start
-                token before the second text too.
+            pattern: `"S*E*E"` (default: start, first, end, `token_second` if there is one, second,
+                end), or `"S*ES*E"` with a start token before the second text instead.
             truncate_from: where a text is shortened: `"right"` (default, before its end token),
                 `"left"` (after its start token), or the position at which tokens are deleted; a
                 pair of positions for a pair of texts.
             return_offsets: whether to return the offsets of the tokens too. Default False.
 
         Returns:
-            `(token_ids, segment_ids)`, two lists of ints; segments are 0 for the first and 1 for
-            the second text. With `return_offsets`, a third list with `(start, end)` of each token:
-            `text[start:end]` is its source. Start and end tokens have `(0, 0)`.
+            `(token_ids, segment_ids)`, two lists of ints; segments are 0 for the first and
+            `second_segment` (1 in BERT) for the second text. With `return_offsets`, a third list
+            with `(start, end)` of each token: `text[start:end]` is its source. Special tokens
+            around the texts have `(0, 0)`.
 
         Raises:
             ValueError: `pattern` or `truncate_from` is unknown, or `maxlen` is too small.
@@ -532,8 +562,11 @@ class TokenizerBase(ABC):
         is_pair = len(sequences) == 2
         if pattern not in ("S*E*E", "S*ES*E"):
             raise ValueError(f"pattern={pattern!r:.200}; expected 'S*E*E' or 'S*ES*E'.")
-        # The start token of a second text is dropped only after truncation.
-        surplus = len(self._start_ids) if is_pair and pattern == "S*E*E" else 0
+        # The start token of a second text is replaced only after truncation.
+        replaced, second_ids = 0, []
+        if is_pair and pattern == "S*E*E":
+            replaced, second_ids = len(self._start_ids), self._second_ids
+        surplus = replaced - len(second_ids)
 
         indices = self._truncation_indices(truncate_from)
         if maxlen is not None:
@@ -547,8 +580,10 @@ class TokenizerBase(ABC):
 
         if is_pair:
             first, second = sequences
-            result = [a + b[surplus:] for a, b in zip(first, second, strict=True)]
-            segment_ids = [0] * len(first[0]) + [1] * (len(result[0]) - len(first[0]))
+            between = (second_ids, [(0, 0)] * len(second_ids))  # ids, offsets
+            result = [a + c + b[replaced:] for a, b, c in zip(first, second, between, strict=False)]
+            length = len(result[0]) - len(first[0])
+            segment_ids = [0] * len(first[0]) + [self.second_segment] * length
         else:
             (result,) = sequences
             segment_ids = [0] * len(result[0])

@@ -1,7 +1,7 @@
-"""Byte-level byte pair encoding (BPE), as in GPT-2.
+"""Byte-level byte pair encoding (BPE), as in GPT-2, RoBERTa, Qwen and Llama 3.
 
-1. A regular expression splits the text into words, numbers, punctuation and spaces; a word keeps
-   the space before it.
+1. A regular expression, or several one after another, splits the text into words, numbers,
+   punctuation and spaces; a word keeps the space before it.
 2. The UTF-8 bytes of each piece are written in an alphabet of 256 visible characters (a space is
    `Ġ`), so no character is unknown.
 3. The pair of neighbouring symbols that comes first in the list of merges is joined, repeatedly,
@@ -15,27 +15,26 @@ Reference: Radford et al., "Language Models are Unsupervised Multitask Learners"
 
 import json
 import os
+import unicodedata
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-import regex
-
 from ..arguments import checks_flags
 from ..files import complete
 from ..parsing import read_json, read_lines, shown
 from ..types import PathLike
+from .added import WHITE_SPACE, parts
 from .base import DictTokenizer, Memo, byte_spans, locate
+from .classes import ROWS
+from .output import write_byte_bpe
 from .settings import checked_merges, checked_vocab
+from .splitting import GPT2, checked_pattern, composed, cut
 from .wordpiece import load_vocab
 
 __all__ = ["ALPHABET", "ByteBPETokenizer", "read_merges", "read_vocab"]
-
-# English contractions, words, numbers, everything else, and spaces. The last of several spaces
-# belongs to the word after it.
-_WORDS = regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 
 def _byte_alphabet():
@@ -46,6 +45,14 @@ def _byte_alphabet():
 
 
 ALPHABET = _byte_alphabet()
+_SPACES = WHITE_SPACE + ALPHABET[ord(" ")]
+# Attributes that the row of a tokenizer class determines, and their values in most classes
+_RULES = {
+    "patterns": (GPT2,),
+    "normal_form": None,
+    "trim_offsets": False,
+    "second_segment": 1,
+}
 _BYTE_OF = {char: byte for byte, char in enumerate(ALPHABET)}
 
 
@@ -91,7 +98,7 @@ def read_merges(path, vocab):
 
 
 class ByteBPETokenizer(DictTokenizer):
-    """Byte-level BPE tokenizer, as in GPT-2.
+    """Byte-level BPE tokenizer, as in GPT-2, RoBERTa, Qwen and Llama 3.
 
     Its ids are those of OpenAI's code; with `special_tokens_in_text=True`, those of Hugging
     Face's GPT-2 tokenizer.
@@ -110,10 +117,19 @@ class ByteBPETokenizer(DictTokenizer):
             documents, which is left to the caller.
         token_mask: default `<mask>`.
         token_unk, token_pad: default `<|endoftext|>`.
-        **kwargs: `pre_tokenize`, `token_translate` and `added_tokens`, see `TokenizerBase`.
+        patterns: list of regular expressions that split a text into words, each applied to the
+            pieces of the one before it. Default None: that of GPT-2.
+        normal_form: `"NFC"` to compose characters first; None (default) leaves them as they are.
+        ignore_merges: whether a word that is in the vocabulary is one token, whatever the merges
+            say. Default False.
+        trim_offsets: whether the offsets of a token leave out the spaces at its ends. Default
+            False.
+        **kwargs: `pre_tokenize`, `token_translate`, `added_tokens`, `token_second` and
+            `second_segment`, see `TokenizerBase`.
 
     Raises:
-        ValueError: a file is invalid, or vocabulary and merges do not belong together.
+        ValueError: a file is invalid, vocabulary and merges do not belong together, or a regular
+            expression is not understood.
 
     Example:
         >>> tokenizer = ByteBPETokenizer("vocab.json", "merges.txt")
@@ -134,8 +150,18 @@ class ByteBPETokenizer(DictTokenizer):
         token_mask: str | None = "<mask>",
         token_unk: str | None = "<|endoftext|>",
         token_pad: str | None = "<|endoftext|>",
+        patterns: Sequence[str] | None = None,
+        normal_form: str | None = None,
+        ignore_merges: bool = False,
+        trim_offsets: bool = False,
         **kwargs: Any,
     ) -> None:
+        if normal_form not in (None, "NFC"):
+            raise ValueError(f"normal_form={normal_form!r:.200}; expected 'NFC' or None.")
+        self.patterns = (GPT2,) if patterns is None else tuple(patterns)
+        self.normal_form, self.trim_offsets = normal_form, trim_offsets
+        self._compiled = [checked_pattern(pattern) for pattern in self.patterns]
+        self.ignore_merges = ignore_merges
         super().__init__(
             token_start,
             token_end,
@@ -155,6 +181,7 @@ class ByteBPETokenizer(DictTokenizer):
                     f" {first + second!r:.200}; expected vocabulary and merges of one model."
                 )
         self._set_vocab(token_dict)
+        self.vocab = token_dict  # without the added tokens
         self._ranks = {tuple(pair): rank for rank, pair in enumerate(pairs)}
         if self.token_unk_id is None and not token_dict.keys() >= set(ALPHABET):
             raise ValueError(
@@ -165,22 +192,48 @@ class ByteBPETokenizer(DictTokenizer):
         self._word_tokens = Memo(self._compute_word_tokens, longest=32)
         self._word_ids = Memo(self._compute_word_ids, longest=32)
 
+    @property
+    def merges(self) -> list[tuple[str, str]]:
+        """The pairs of symbols that are joined, best first."""
+        return list(self._ranks)
+
+    def _row(self):
+        """Returns the `TokenizerClass` that has all rules of this tokenizer, or None."""
+        return next(
+            (
+                row
+                for row in ROWS
+                if row.algorithm == "byte-level BPE"
+                and not (row.by_file or self.ignore_merges)
+                and self.token_second == (self.token_end if "token_second" in row.names else None)
+                and _RULES | row.options == {name: getattr(self, name) for name in _RULES}
+            ),
+            None,
+        )
+
     def _save_vocabulary(self, directory):
+        row = self._row()
+        if row is None:
+            return write_byte_bpe(directory, self)
         vocab = json.dumps(self._vocab, ensure_ascii=False)
         (directory / "vocab.json").write_text(vocab, "utf-8")
         lines = ["#version: 0.2", *map(" ".join, self._ranks), ""]
         (directory / "merges.txt").write_text("\n".join(lines), "utf-8", newline="\n")
-        values = {"tokenizer_class": "GPT2Tokenizer"}
-        for token, theirs in ((self.token_start, "bos"), (self.token_end, "eos")):
-            if token is not None:
+        values = {"tokenizer_class": row.classes.split("|")[0]}
+        for ours, theirs in (("token_start", "bos"), ("token_end", "eos")):
+            token = getattr(self, ours)
+            if token is not None and ours not in row.names:
                 values |= {f"add_{theirs}_token": True, f"{theirs}_token": token}
-        return "byte-level BPE", values
+        return row.names, values
 
     # Functions whose results are cached
 
     def _compute_word_tokens(self, word):
         """Returns a word's tokens: joins the best-ranked pair until no pair is in the merges."""
-        symbols = list(_symbols(word))
+        whole = _symbols(word)
+        if self.ignore_merges and whole in self._vocab:
+            return (whole,)
+        symbols = list(whole)
         size, ranks = len(symbols), self._ranks
         # Indices of the neighbours of each symbol. A symbol joined to its left neighbour is None.
         left, right = list(range(-1, size - 1)), list(range(1, size + 1))
@@ -213,8 +266,17 @@ class ByteBPETokenizer(DictTokenizer):
         """Returns the words of `pre_tokenize`, each tokenized by itself; or the whole text."""
         return [text] if self._pre_tokenize is None else list(self._pre_tokenize(text))
 
+    def _cut(self, text):
+        """Returns the words of a normalized text."""
+        words = [text] if text else []
+        for pattern in self._compiled:
+            words = [piece for word in words for piece in cut(pattern, word)]
+        return words
+
     def _word_list(self, text):
-        return [word for words in self._words(text) for word in _WORDS.findall(words)]
+        if self.normal_form:
+            text = unicodedata.normalize(self.normal_form, text)
+        return [word for words in self._words(text) for word in self._cut(words)]
 
     def _tokenize(self, text):
         tokens = []
@@ -239,11 +301,40 @@ class ByteBPETokenizer(DictTokenizer):
 
     def _spans(self, text):
         """Returns `(start, end)` of each token of a text without added tokens."""
+        text, origins = composed(text, self.normal_form)
         words, spans = self._words(text), []
         for start, word in zip(locate(text, words), words, strict=True):
-            tokens = chain.from_iterable(map(self._word_tokens.__getitem__, _WORDS.findall(word)))
-            spans += [(start + i, start + j) for i, j in byte_spans(word, map(len, tokens))]
+            pieces = map(self._word_tokens.__getitem__, self._cut(word))
+            tokens = list(chain.from_iterable(pieces))
+            for token, (i, j) in zip(tokens, byte_spans(word, map(len, tokens)), strict=True):
+                span = origins[start + i], origins[start + j - 1] + 1
+                spans.append(self._trimmed(token, *span))
         return spans
+
+    def _added_span(self, text):
+        return self._trimmed(text, 0, len(text))
+
+    def _trimmed(self, token, start, end):
+        """Returns the span of a token; with `trim_offsets`, without the spaces at its ends."""
+        if not self.trim_offsets:
+            return start, end
+        start = min(start + len(token) - len(token.lstrip(_SPACES)), end)
+        return start, max(end - len(token) + len(token.rstrip(_SPACES)), start)
+
+    def _set_finders(self, in_text):
+        """Composes the characters of the tokens that match the normalized text."""
+        super()._set_finders(
+            {
+                composed(content, self.normal_form)[0] if token.normalized else content: token
+                for content, token in in_text.items()
+            }
+        )
+
+    def _late_parts(self, text):
+        new, origins = composed(text, self.normal_form)
+        edges = [*origins, len(text)]
+        matches = self._late_finder.find(new)
+        return parts(text, [(edges[start], edges[end], token) for start, end, token in matches])
 
     # Tokens to text
 

@@ -13,8 +13,8 @@ from ..parsing import listed, shown
 from ..types import PathLike
 from .base import TokenizerBase
 from .byte_bpe import ByteBPETokenizer, read_merges, read_vocab
-from .sentencepiece import CpmTokenizer, SpTokenizer
-from .settings import GENERATION, NAMES, Settings, merged, read_dict, read_json
+from .sentencepiece import CpmTokenizer, SpTokenizer, model_of
+from .settings import GENERATION, Settings, merged, read_dict, read_json
 from .tokenizer_json import read_tokenizer_json
 from .wordpiece import Tokenizer, load_vocab
 from .words import jieba_words
@@ -95,14 +95,10 @@ def _vocabulary_file(folder):
         return "byte-level BPE", json_vocab, merges
     if vocab:
         return "WordPiece", vocab, None
-    if model and model.name == "sentencepiece.bpe.model":
-        raise ValueError(
-            f"{model}: a model of fairseq's (XLM-R, CamemBERT, mBART), whose ids differ from those"
-            " of its pieces; expected a model of T5, mT5 or CPM."
-        )
     return ("sentencepiece", model, None) if model else (None, None, None)
 
 
+_SPACES = ("add_dummy_prefix", "remove_extra_whitespaces")  # keys of `TokenizerJson.rules`
 _RULES = {
     "do_lower_case": "do_lower_case",
     "strip_accents": "strip_accents",
@@ -111,11 +107,10 @@ _RULES = {
 }
 
 
-def _wordpiece(path, inferred, settings, json_file, config):
+def _wordpiece(path, inferred, settings, json_file, row):
     token_dict = load_vocab(path) if path else json_file.vocab
     inferred = {"do_lower_case": not _many(_CAPITALIZED, token_dict), **inferred}
-    # A generic class has no rules of its own: those of `tokenizer.json`, already inferred, count.
-    if not (json_file and settings.is_generic(config)):
+    if not row.by_file:
         rules = {ours: settings.values.get(theirs) for theirs, ours in _RULES.items()}
         inferred |= {ours: value for ours, value in rules.items() if value is not None}
     if settings.tokenizer_class == "RoFormerTokenizer" or _many(_CHINESE_WORD, token_dict):
@@ -125,7 +120,16 @@ def _wordpiece(path, inferred, settings, json_file, config):
     return Tokenizer, (token_dict,), inferred
 
 
-def _byte_bpe(path, merges, inferred, settings, json_file):
+def _byte_bpe(path, merges, inferred, settings, json_file, row):
+    for name in () if json_file is None else row.options.keys() & json_file.options.keys():
+        ours, theirs = row.options[name], json_file.options[name]
+        if ours != theirs and name != "trim_offsets":
+            raise ValueError(
+                f"{settings.path.with_name('tokenizer.json')}: its parts make {name}"
+                f" {shown(theirs)}, and {row.classes} has {shown(ours)}; expected the same. If the"
+                " file is right, set tokenizer_class in tokenizer_config.json to"
+                " PreTrainedTokenizerFast."
+            )
     for ours, theirs in (("token_start", "bos"), ("token_end", "eos")):
         if settings.values.get(f"add_{theirs}_token"):
             inferred[ours] = settings.names.get(f"{theirs}_token", "<|endoftext|>")
@@ -135,17 +139,18 @@ def _byte_bpe(path, merges, inferred, settings, json_file):
     return ByteBPETokenizer, (vocab, read_merges(merges, vocab)), inferred
 
 
-def _sentencepiece(path, inferred, settings, tokens, config, is_cpm):
-    plain = SpTokenizer(path, token_end=None)
+def _sentencepiece(folder, model, inferred, settings, tokens, config, is_cpm):
+    """Returns the class, its positional and its other arguments; `model` is a file or bytes."""
+    plain = SpTokenizer(model, token_end=None, layout=inferred.get("layout"))
     has = plain.is_known
-    if keep_tokens := _find(path.parent, "*keep_tokens*.json"):
+    if keep_tokens := _find(folder, "*keep_tokens*.json"):
         inferred["keep_tokens"] = kept = read_json(keep_tokens)
         if not isinstance(kept, list) or not all(type(i) is int for i in kept):
             raise ValueError(f"{keep_tokens}: expected a list of ids, got {kept!r:.200}.")
     if is_cpm:
         # CPM's own code puts nothing after a text, unlike transformers.
-        return CpmTokenizer, (path,), {**inferred, "token_end": None}
-    if "token_start" not in inferred:  # there is no `tokenizer.json` to define start and end token
+        return CpmTokenizer, (model,), {**inferred, "token_end": None}
+    if "token_start" not in inferred:  # neither class nor `tokenizer.json` define it
         if has("[CLS]") and has("[SEP]"):
             inferred |= {"token_start": "[CLS]", "token_end": "[SEP]"}
         elif not has(inferred.get("token_end") or "</s>"):
@@ -155,23 +160,48 @@ def _sentencepiece(path, inferred, settings, tokens, config, is_cpm):
     is_t5 = config.get("model_type") == "t5" and has_room and not has("<extra_id_0>")
     named = {t.content for t in tokens if _SENTINEL.fullmatch(t.content) and not has(t.content)}
     inferred["extra_ids"] = settings.values.get("extra_ids", 100 if is_t5 else len(named))
-    return SpTokenizer, (path,), inferred
+    return SpTokenizer, (model,), inferred
 
 
-def _added_to_pieces(path, cls, inferred, tokens, special, json_path, json_file):
+def _model_of(path, json_file):
+    """Returns the sentencepiece model that a `tokenizer.json` describes, as bytes."""
+    rules, size = json_file.rules, len(json_file.scores)
+    unk_id = rules.get("unk_id")
+    if type(unk_id) is not int or not 0 <= unk_id < size or size < len(json_file.vocab):
+        raise ValueError(
+            f"{path}: unk_id of the model is {shown(unk_id)}; expected the id of one of its {size}"
+            " pieces."
+        )
+    if not (rules["add_dummy_prefix"] and rules["remove_extra_whitespaces"]):
+        raise ValueError(
+            f"{path}: its parts keep spaces that sentencepiece drops; expected WhitespaceSplit and"
+            " Metaspace. If the model is XLM-R's, set tokenizer_class in tokenizer_config.json to"
+            " XLMRobertaTokenizer, which has them."
+        )
+    special = {token.content for token in json_file.added if token.special}
+    return model_of(
+        json_file.scores, unk_id, special, rules["precompiled_charsmap"], rules["byte_fallback"]
+    )
+
+
+def _added_to_pieces(model, cls, inferred, tokens, special, json_path, json_file):
     """Returns the added tokens of a sentencepiece model with their ids.
 
     The model is loaded for this and released again.
 
     Args:
-        json_file: a `TokenizerJson` that has to agree with the model, or None.
+        model: the file, or bytes.
+        json_file: a `TokenizerJson` that has to agree with the file, or None.
     """
-    plain = cls(path, **{**inferred, "token_start": None, "token_end": None})
+    none = {"token_start": None, "token_end": None, "token_second": None}
+    plain = cls(model, **{**inferred, **none})
     if json_file:
         vocab = {plain.id_to_token(i): i for i in range(plain.vocab_size)}
-        _check_agreement(path, vocab, json_path, json_file)
-        _check_scores(path, plain.sp_model, json_path, json_file)
-        _check_rules(path, plain.rules(), json_path, json_file.rules)
+        _check_agreement(model, vocab, json_path, json_file)
+        _check_scores(model, plain.sp_model, json_path, json_file)
+        # The class of XLM-R has rules of its own for spaces.
+        rules = {k: v for k, v in json_file.rules.items() if not (plain.layout and k in _SPACES)}
+        _check_rules(model, plain.rules(), json_path, rules)
     return merged(tokens, special, plain.known_id, plain.vocab_size)
 
 
@@ -248,7 +278,12 @@ def load_tokenizer(directory: PathLike, **options: Any) -> TokenizerBase:
     | `merges.txt`, `vocab.bpe`; `vocab.json`, `encoder.json` or `vocab.txt` | `ByteBPETokenizer` |
     | `spiece.model`, `sentencepiece.model`, or the only `*.model` | `SpTokenizer` |
     | the same with a piece `▂`, or `CpmTokenizer` in `tokenizer_config.json` | `CpmTokenizer` |
-    | `tokenizer.json` and none of these | `Tokenizer` or `ByteBPETokenizer` |
+    | `tokenizer.json` and none of these | `Tokenizer`, `ByteBPETokenizer` or `SpTokenizer` |
+
+    The class that `tokenizer_config.json` names, else `model_type` of `config.json`, determines how
+    byte-level BPE splits words (GPT-2, RoBERTa, Qwen), and the ids of a sentencepiece model (XLM-R
+    has fairseq's). Classes without rules of their own (`PreTrainedTokenizerFast`) take them from
+    `tokenizer.json`.
 
     It also sets these arguments:
 
@@ -280,10 +315,9 @@ def load_tokenizer(directory: PathLike, **options: Any) -> TokenizerBase:
 
     Raises:
         ValueError: the directory has no tokenizer files, or those of several tokenizers; files
-            contradict each other; a setting of `tokenizer_config.json`, or a part of
-            `tokenizer.json`, changes ids and is not supported (e.g. Qwen's pattern of words); or
-            it is fairseq's `sentencepiece.bpe.model` (XLM-R, CamemBERT), whose ids differ from
-            those of its pieces.
+            contradict each other; the rules of the tokenizer class are not known (e.g. CamemBERT's
+            ids); or a setting of `tokenizer_config.json`, or a part of `tokenizer.json`, changes
+            ids and is not supported.
 
     Example:
         >>> tokenizer = load_tokenizer("chinese_roberta_wwm_ext_L-12_H-768_A-12")
@@ -316,28 +350,40 @@ def _load(folder, options):
     if path is None and json_file is None:
         raise ValueError(f"{folder} holds no tokenizer; looked for {_LOOKED_FOR}.")
     algorithm = algorithm or json_file.algorithm
-    settings.check_algorithm(algorithm, config, json_file is not None)
+    row = settings.row(algorithm, config, path and path.name, json_file is not None)
     if algorithm == "sentencepiece" and not (is_cpm or json_file):
         settings.check_legacy()
-    inferred = {
-        ours: settings.names[theirs]
-        for ours, theirs in NAMES[algorithm].items()
-        if theirs in settings.names
-    }
+    defaults = dict(row.specials)
+    if row.by_file:
+        added = {token.content for token in json_file.added}
+        defaults = {name: token if token in added else None for name, token in defaults.items()}
+    names = defaults | settings.names
+    inferred = {ours: names[theirs] for ours, theirs in row.names.items() if theirs in names}
+    inferred |= row.options
+    if path and path.name == "sentencepiece.bpe.model":
+        inferred["layout"] = "fairseq"
     if json_file:
         inferred |= json_file.options
     tokens = settings.added_tokens(json_file)
     # CPM's own code names its special tokens.
-    special = [] if is_cpm else settings.special_tokens(algorithm, config)
+    special = [] if is_cpm else settings.special_tokens(row)
     if algorithm == "sentencepiece":
-        cls, arguments, inferred = _sentencepiece(path, inferred, settings, tokens, config, is_cpm)
-        agreeing = None if is_cpm else json_file
-        added = _added_to_pieces(path, cls, inferred, tokens, special, json_path, agreeing)
+        model = path
+        if "keep_tokens" in options:
+            inferred["keep_tokens"] = options["keep_tokens"]
+        if path is None:  # its ids are those of `tokenizer.json`, whatever the class
+            model = _model_of(json_path, json_file)
+            inferred.pop("layout", None)
+        cls, arguments, inferred = _sentencepiece(
+            folder, model, inferred, settings, tokens, config, is_cpm
+        )
+        agreeing = None if is_cpm or path is None else json_file
+        added = _added_to_pieces(model, cls, inferred, tokens, special, json_path, agreeing)
     else:
         if algorithm == "WordPiece":
-            cls, arguments, inferred = _wordpiece(path, inferred, settings, json_file, config)
+            cls, arguments, inferred = _wordpiece(path, inferred, settings, json_file, row)
         else:
-            cls, arguments, inferred = _byte_bpe(path, merges, inferred, settings, json_file)
+            cls, arguments, inferred = _byte_bpe(path, merges, inferred, settings, json_file, row)
         vocab = arguments[0]
         if json_file and path:
             _check_agreement(path, vocab, json_path, json_file)
@@ -346,6 +392,7 @@ def _load(folder, options):
         added = merged(tokens, special, vocab.get, max(vocab.values(), default=-1) + 1)
     tokenizer = cls(*arguments, **{**inferred, "added_tokens": added, **options})
     tokenizer.other_stop_ids = _other_stop_ids(folder, config, tokenizer)
+    tokenizer.model_max_length = settings.model_max_length
     return tokenizer
 
 

@@ -1,4 +1,4 @@
-"""sentencepiece tokenizers: T5, mT5, XLNet, and CPM, which uses words of jieba.
+"""sentencepiece tokenizers: T5, mT5, XLNet, XLM-R, and CPM, which uses words of jieba.
 
 sentencepiece normalizes a text before it splits it: usually NFKC (full-width letters and
 punctuation become ASCII), runs of white space become one space, spaces at both ends are dropped,
@@ -10,6 +10,7 @@ tokenizer and detokenizer for Neural Text Processing", 2018, https://arxiv.org/a
 
 import operator
 import re
+import struct
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +20,17 @@ import sentencepiece
 
 from ..files import complete
 from ..parsing import FREE, SURROGATES, read_bytes, shown
-from ..protobuf import read_fields
+from ..protobuf import encode_field, read_fields
 from ..types import PathLike
-from .added import MAX_ADDED, AddedToken
+from .added import MAX_ADDED, WHITE_SPACE, AddedToken
 from .base import TokenizerBase, byte_spans, locate
+from .classes import ROWS
+from .output import write_unigram
 from .words import jieba_new_words
 
-__all__ = ["CpmTokenizer", "SpTokenizer"]
+__all__ = ["CpmTokenizer", "SpTokenizer", "model_of"]
 
+_TO_SPACES = dict.fromkeys(map(ord, WHITE_SPACE), " ")
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 
 
@@ -37,6 +41,10 @@ _UNKNOWN, _CHARACTERS = "the text of the unknown piece", "the text that replaces
 _REPLACEMENTS = {2: (44, _UNKNOWN), 3: (2, _CHARACTERS), 5: (2, _CHARACTERS)}
 PIECE = 290  # bytes of memory that sentencepiece takes for a piece or field, besides its content
 MAX_REPLACEMENT = 256  # bytes; the longest of NFKC has 33
+# Types of pieces, and the pieces that fairseq's ids count first instead of the model's first three
+_NORMAL, _UNKNOWN_PIECE, _CONTROL, _BYTE = 1, 2, 3, 6
+_FRONT, _REPLACED = ["<s>", "<pad>", "</s>", "<unk>"], ["<unk>", "<s>", "</s>"]
+_BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
 
 
 def _fields(proto, path):
@@ -85,18 +93,76 @@ def _check(proto, path):
                 )
 
 
-def _reduced(proto, keep_tokens, path):
-    """Returns the model with only the pieces `keep_tokens`, in that order.
+def _split(proto, path):
+    """Returns the start and end of each piece of a model, and the other fields.
 
-    Ids after the last piece (extra rows of an embedding table) get no piece and must come last.
+    These are without the self test, which a model with other pieces would fail.
     """
     starts, ends, rest = array("q"), array("q"), bytearray()
     for number, value, start, end in _fields(proto, path):
         if number == 1 and isinstance(value, bytes):
             starts.append(start)
             ends.append(end)
-        elif number != 4:  # the self test of the whole model, which the reduced one would fail
+        elif number != 4:
             rest += proto[start:end]
+    return starts, ends, rest
+
+
+def _piece(text, score=0.0, kind=_NORMAL):
+    """Returns the field of a piece."""
+    number = b"\x15" + struct.pack("<f", score)  # field 2, of 32 bits
+    return encode_field(1, encode_field(1, text.encode()) + number + encode_field(3, kind))
+
+
+def _as_fairseq(proto, names, path):
+    """Returns the model with the ids of fairseq: four pieces, those from the fourth on, `<mask>`.
+
+    Args:
+        names: the pieces of the model.
+    """
+    if names[:3] != _REPLACED or {*_FRONT, "<mask>"} & {*names[3:]}:
+        raise ValueError(
+            f"{path}: its pieces begin with {shown(names[:5])}; expected <unk>, <s>, </s>, and no"
+            " <pad> or <mask>, as in the models of XLM-R."
+        )
+    starts, ends, rest = _split(proto, path)
+    front = [_piece(text, kind=_CONTROL) for text in _FRONT[:3]]
+    front += [_piece(_FRONT[3], kind=_UNKNOWN_PIECE)]
+    pieces = [proto[start:end] for start, end in zip(starts[3:], ends[3:], strict=True)]
+    return b"".join([*front, *pieces, _piece("<mask>", kind=_CONTROL), rest])
+
+
+def model_of(pieces, unk_id, special, characters, byte_fallback):
+    """Returns a sentencepiece model, as bytes, with the pieces of a `tokenizer.json`.
+
+    Args:
+        pieces: dict piece -> score, in the order of the ids.
+        unk_id: id of the unknown piece.
+        special: set of the pieces that match no text.
+        characters: the `precompiled_charsmap`, as bytes.
+        byte_fallback: whether unknown characters become the pieces of their bytes.
+    """
+
+    def kind(i, text):
+        if i == unk_id:
+            return _UNKNOWN_PIECE
+        if text in special:
+            return _CONTROL
+        return _BYTE if byte_fallback and _BYTE_PIECE.fullmatch(text) else _NORMAL
+
+    fields = [_piece(text, score, kind(i, text)) for i, (text, score) in enumerate(pieces.items())]
+    unigram = encode_field(3, 1)
+    trainer = unigram + encode_field(35, int(byte_fallback)) + encode_field(40, unk_id)
+    normalizer = encode_field(1, b"tokenizer.json") + encode_field(2, characters) * bool(characters)
+    return b"".join([*fields, encode_field(2, trainer), encode_field(3, normalizer)])
+
+
+def _reduced(proto, keep_tokens, path):
+    """Returns the model with only the pieces `keep_tokens`, in that order.
+
+    Ids after the last piece (extra rows of an embedding table) get no piece and must come last.
+    """
+    starts, ends, rest = _split(proto, path)
     pieces = len(starts)
     count = sum(i < pieces for i in keep_tokens)
     if len(set(keep_tokens)) < len(keep_tokens) or min(keep_tokens) < 0:
@@ -121,10 +187,19 @@ def _processor(proto, problem):
     return processor
 
 
-def _load(path, keep_tokens):
-    """Loads a model file, reduced to `keep_tokens` unless the file is reduced already."""
-    complete(Path(path).parent)
-    proto = read_bytes(path)
+def _load(path, keep_tokens, layout):
+    """Loads a model, reduced to `keep_tokens` unless the file is reduced already.
+
+    Args:
+        path: the file, or the bytes of a model.
+        keep_tokens: list of ids, or None.
+        layout: `"fairseq"` or None.
+    """
+    if isinstance(path, bytes):
+        path, proto = "the model", path
+    else:
+        complete(Path(path).parent)
+        proto = read_bytes(path)
     _check(proto, path)  # before the self test of the model, which encodes texts
     model = _processor(proto, f"{path} is not a sentencepiece model")
     pieces = model.get_piece_size()
@@ -136,6 +211,10 @@ def _load(path, keep_tokens):
             f"{path}: expected pieces in UTF-8, got {error.object!r:.200}. Get or copy the file"
             " again."
         ) from None
+    if layout:
+        proto = _as_fairseq(proto, list(map(model.id_to_piece, range(pieces))), path)
+        model = _processor(proto, f"{path} cannot be given fairseq's ids")
+        pieces += 2
     if keep_tokens is None:
         return model
     if not keep_tokens:
@@ -154,7 +233,7 @@ class SpTokenizer(TokenizerBase):
     """Tokenizer with a sentencepiece model.
 
     Args:
-        model_path: the model file, e.g. `spiece.model`.
+        model_path: the model file, e.g. `spiece.model`; or its contents, as bytes.
         keep_tokens: list of the old ids of a reduced vocabulary, as for
             `build_transformer_model(..., keep_tokens=)`; ids are then positions in this list.
             The file may be the whole model, which is reduced on loading, or the reduced one, such
@@ -164,20 +243,24 @@ class SpTokenizer(TokenizerBase):
             numbered from the end: 100 for T5 (`<extra_id_0>` is 32099), where they are not in the
             model file. They are added tokens that `decode` keeps. Default 0, also for mT5, whose
             file has the pieces `▁<extra_id_n>`.
+        layout: `"fairseq"` for the ids of XLM-R: `<s>`, `<pad>`, `</s>`, `<unk>`, the pieces of the
+            file from the fourth on, `<mask>`. Default None: the pieces of the file.
+        trim_offsets: whether the offsets of a token leave out the space before it, and all white
+            space of Unicode counts as such; as in Hugging Face's tokenizer of XLM-R. Default False.
         token_start: token put before a text, or None (default).
         token_end: token put after each text, or None. Default `</s>`.
         token_mask, token_pad: the other special tokens; None (default) for those of the model. The
             unknown token is always the model's.
-        **kwargs: `pre_tokenize` (words are joined by spaces), `token_translate`, `added_tokens`
-            and `special_tokens_in_text`, see `TokenizerBase`.
+        **kwargs: `pre_tokenize` (words are joined by spaces), `token_translate`, `added_tokens`,
+            `special_tokens_in_text`, `token_second` and `second_segment`, see `TokenizerBase`.
 
     Attributes:
         vocab_size: number of ids, including added tokens and ids without a piece.
         keep_tokens: the list of old ids, or None.
 
     Raises:
-        ValueError: the file is not a sentencepiece model, `keep_tokens` does not match it, or it
-            has no `token_start` or `token_end`.
+        ValueError: the file is not a sentencepiece model, `keep_tokens` or `layout` does not match
+            it, or it has no `token_start` or `token_end`.
 
     Example:
         >>> tokenizer = SpTokenizer("t5/spiece.model", extra_ids=100)
@@ -189,15 +272,20 @@ class SpTokenizer(TokenizerBase):
 
     def __init__(
         self,
-        model_path: PathLike,
+        model_path: PathLike | bytes,
         keep_tokens: Sequence[int] | None = None,
         extra_ids: int = 0,
         token_start: str | None = None,
         token_end: str | None = "</s>",
         token_mask: str | None = None,
         token_pad: str | None = None,
+        layout: str | None = None,
+        trim_offsets: bool = False,
         **kwargs: Any,
     ) -> None:
+        if layout not in (None, "fairseq"):
+            raise ValueError(f"layout={layout!r:.200}; expected 'fairseq' or None.")
+        self.layout, self.trim_offsets = layout, trim_offsets
         self.keep_tokens = None if keep_tokens is None else list(map(operator.index, keep_tokens))
         if self.keep_tokens is not None and extra_ids:
             raise ValueError("extra_ids: a vocabulary with keep_tokens has none; expected 0.")
@@ -205,14 +293,15 @@ class SpTokenizer(TokenizerBase):
             raise ValueError(
                 f"extra_ids: expected a number from 0 to {MAX_ADDED}, got {shown(extra_ids)}."
             )
-        self.sp_model = model = _load(model_path, self.keep_tokens)
-        self._model_path = model_path
+        self.sp_model = model = _load(model_path, self.keep_tokens, layout)
+        self._model_path = "the model" if isinstance(model_path, bytes) else model_path
+        self._in_memory = isinstance(model_path, bytes)
         self._pieces = model.get_piece_size()
         # not `model.unk_id()`, which is -1 if the name of the piece differs from the settings
         self._unk_id = next(filter(model.is_unknown, range(self._pieces)))
         self._extra_ids = extra_ids
         self._added_ids = {}
-        pad = model.pad_id()
+        pad = -1 if layout else model.pad_id()
         super().__init__(
             token_start,
             token_end,
@@ -231,7 +320,8 @@ class SpTokenizer(TokenizerBase):
         for i, token in self._added_tokens_inv.items():
             if i < self._rows and self._piece_id(token) != i:
                 raise ValueError(
-                    f"added_tokens: id {i} of {token!r:.200} is a row of {model_path}; expected ids"
+                    f"added_tokens: id {i} of {token!r:.200} is a row of {self._model_path};"
+                    " expected ids"
                     f" from {self._rows} on."
                 )
         self.vocab_size = self._vocab_size = max(self._rows - 1, *self._added_tokens_inv, 0) + 1
@@ -239,9 +329,12 @@ class SpTokenizer(TokenizerBase):
         self._set_special_ids({t: self.known_id(t) for t in tokens if self.is_known(t)})
 
     def _save_vocabulary(self, directory):
+        if self.layout or self._in_memory:
+            return write_unigram(directory, self)
         (directory / "spiece.model").write_bytes(self.sp_model.serialized_model_proto())
         values = {"tokenizer_class": "T5Tokenizer", "extra_ids": self._extra_ids}
-        return "sentencepiece", values
+        (row, *_) = (row for row in ROWS if row.algorithm == "sentencepiece")
+        return row.names, values
 
     # Ids
 
@@ -283,6 +376,11 @@ class SpTokenizer(TokenizerBase):
             "treat_whitespace_as_suffix": trainer.get(24, 0) != 0,
         }
 
+    def _is_control(self, token):
+        """Returns whether a token is a piece that matches no text, and decodes to none."""
+        i = self._piece_id(token)
+        return i is not None and self.sp_model.is_control(i)
+
     def _first_piece(self, *tokens):
         return next(filter(self.is_known, tokens), None)
 
@@ -323,6 +421,8 @@ class SpTokenizer(TokenizerBase):
     def _prepared(self, text):
         """Returns the text to pass to sentencepiece, with U+FFFD for lone surrogates."""
         text = SURROGATES.sub("\ufffd", text)
+        if self.trim_offsets:
+            text = text.translate(_TO_SPACES)
         return text if self._pre_tokenize is None else " ".join(self._pre_tokenize(text))
 
     def _tokenize(self, text):
@@ -362,7 +462,11 @@ class SpTokenizer(TokenizerBase):
         is_byte = map(self.sp_model.is_byte, map(self.sp_model.piece_to_id, pieces))
         lengths = [1 if byte else len(p.encode()) for p, byte in zip(pieces, is_byte, strict=True)]
         normalized, origins = self._call("normalize", prepared, with_offsets=True)
-        spans = [(origins[i], origins[j]) for i, j in byte_spans(normalized, lengths)]
+        inner = byte_spans(normalized, lengths)
+        if self.trim_offsets:
+            spans = [_trimmed(normalized, origins, *span) for span in inner]
+        else:
+            spans = [(origins[i], origins[j]) for i, j in inner]
         if self._pre_tokenize is None:
             return spans
         sources = self._sources(text)
@@ -396,7 +500,7 @@ class SpTokenizer(TokenizerBase):
         """
         text, pieces = "", []
         for token in [*self.ids_to_tokens(ids), None]:
-            if token is not None and token not in self._added_ids:
+            if token is not None and (token not in self._added_ids or self._is_control(token)):
                 pieces.append(self._token_translate_inv.get(token, token))
                 continue
             text += self._call("decode_pieces", [piece for piece in pieces if piece])
@@ -404,6 +508,16 @@ class SpTokenizer(TokenizerBase):
             if token is not None and (token not in self._special_set or _SENTINEL.fullmatch(token)):
                 text += token
         return text
+
+
+def _trimmed(normalized, origins, start, end):
+    """Returns the source of a piece without the space before it.
+
+    A piece that is only a space has the source of the character after it, as in `tokenizers`.
+    """
+    start += normalized[start] == "▁"
+    last = max(end - 1, start)
+    return origins[start], origins[last] + 1
 
 
 # CPM
@@ -448,8 +562,8 @@ class CpmTokenizer(SpTokenizer):
             self._token_translate_inv.setdefault("<cls>", "▃")
 
     def _save_vocabulary(self, directory):
-        algorithm, values = super()._save_vocabulary(directory)
-        return algorithm, {**values, "tokenizer_class": "CpmTokenizer"}
+        names, values = super()._save_vocabulary(directory)
+        return names, {**values, "tokenizer_class": "CpmTokenizer"}
 
     def _prepared(self, text):
         text = SURROGATES.sub("\ufffd", text)

@@ -17,11 +17,11 @@ from itertools import pairwise
 
 from .. import parsing
 from .added import MAX_ADDED, AddedToken
+from .classes import ROWS, row_of
 
 __all__ = [
     "GENERATION",
     "MAX_WORD",
-    "NAMES",
     "Settings",
     "check_count",
     "checked_merges",
@@ -33,58 +33,11 @@ __all__ = [
     "write_settings",
 ]
 
-# The algorithms of `load_tokenizer`, and the classes of transformers that follow the same rules
-CLASSES = {
-    "WordPiece": r"(Bert|ConvBert|DistilBert|Electra|Ernie|LayoutLM|Lxmert|MobileBert|Nezha|Realm|"
-    r"Retribert|RetriBert|RoFormer|SqueezeBert)Tokenizer",
-    "byte-level BPE": r"GPT2Tokenizer|GPTNeoTokenizer",
-    "sentencepiece": r"T5Tokenizer|MT5Tokenizer|CpmTokenizer",
-}
-# If no class is named: values of `model_type` whose tokenizers follow the same rules
-MODEL_TYPES = {
-    "WordPiece": r"(?!(funnel|mpnet|bert-japanese|canine)$).*",
-    "byte-level BPE": r"gpt2",
-    "sentencepiece": r"bert|u?mt5.*|t5.*|gpt.*|cpm.*|pangu.*",
-}
 # Bytes of memory that a token, a merge, and a merge's symbol outside the vocabulary take, and how
 # many bytes of memory a character of the file may cost
 TOKEN, MERGE, SYMBOL, TIMES = 255, 160, 85, 6
 # Hugging Face's file of generation settings, which may hold `eos_token_id`
 GENERATION = "generation_config.json"
-# Hugging Face's names of the special tokens, by algorithm
-NAMES = {
-    "WordPiece": {
-        "token_start": "cls_token",
-        "token_end": "sep_token",
-        "token_mask": "mask_token",
-        "token_unk": "unk_token",
-        "token_pad": "pad_token",
-    },
-    "byte-level BPE": {
-        "token_mask": "mask_token",
-        "token_unk": "unk_token",
-        "token_pad": "pad_token",
-    },
-    "sentencepiece": {
-        "token_end": "eos_token",
-        "token_mask": "mask_token",
-        "token_pad": "pad_token",
-    },
-}
-# Default special tokens of transformers' classes, by algorithm
-DEFAULTS = {
-    "WordPiece": {
-        "sep_token": "[SEP]",
-        "pad_token": "[PAD]",
-        "cls_token": "[CLS]",
-        "mask_token": "[MASK]",
-    },
-    "byte-level BPE": {"eos_token": "<|endoftext|>"},
-    "sentencepiece": {},
-}
-# Classes without rules of their own: those of `tokenizer.json` count
-_GENERIC = r"PreTrainedTokenizer|PythonBackend|TokenizersBackend"
-
 # In the order in which transformers adds those that are not in the vocabulary
 _NAMED = "bos_token|eos_token|unk_token|sep_token|pad_token|cls_token|mask_token"
 
@@ -100,7 +53,8 @@ _NOTES = (
     r"max_len|max_length|model_input_names|model_max_length|model_type|name_or_path|"
     r"pad_to_multiple_of|processor_class|return_.*|revision|spaces_between_special_tokens|stride|"
     r"tokenizer_type|torch_dtype|transformers_version|truncation|truncation_strategy|"
-    r"trust_remote_code|use_fast|padding|max_seq_length|tokenize_mode|model_specific_special_tokens"
+    r"trust_remote_code|use_fast|padding|max_seq_length|tokenize_mode|model_specific_special_tokens|"
+    r"name|trim_offsets|use_default_system_prompt|vocab_size"
 )
 # DOTALL: otherwise `.*` would have to start over after each line break
 _UNDERSTOOD = re.compile(f"{_READ}|{_NOTES}", re.DOTALL)
@@ -278,7 +232,6 @@ class Settings:
                 model_specific.append(token_of(path, key, value, special=True))
                 self.values.pop(key, None)
         self._named = model_specific + additional
-        self._check()
 
         self._decoder = [
             token_of(self.path, f"added_tokens_decoder[{i}]", value, id=_number_of(self.path, i))
@@ -310,7 +263,7 @@ class Settings:
             )
         return tokens
 
-    def special_tokens(self, algorithm, config):
+    def special_tokens(self, row):
         """Returns the special tokens that may need an id from `merged`, in transformers' order.
 
         The defaults of transformers' class are included if a file names additional special tokens,
@@ -318,27 +271,27 @@ class Settings:
         and is left out.
 
         Args:
-            algorithm: a key of `DEFAULTS`.
-            config: the contents of `config.json`.
+            row: a `TokenizerClass`.
         """
-        defaults = DEFAULTS[algorithm] if self._named and not self.is_generic(config) else {}
+        defaults = row.specials if self._named and not row.by_file else {}
         tokens = {key: AddedToken(token, special=True) for key, token in defaults.items()}
         tokens |= self._special
-        if algorithm == "WordPiece":
+        if row.algorithm == "WordPiece":
             tokens.pop("unk_token", None)
         return [tokens[key] for key in _NAMED.split("|") if tokens.get(key)]
 
-    def _check(self):
+    def _check(self, row):
+        only = {**_ONLY, **row.values}
         for key, value in self.values.items():
             if re.fullmatch(_FLAGS, key) and not isinstance(value, bool):
                 raise ValueError(f"{self.path}: {key} is {value!r:.200}; expected true or false.")
             if key in _COUNTS:
                 check_count(self.path, key, value, _COUNTS[key])
-            if key in _ONLY:
-                if value not in _ONLY[key]:
+            if key in only:
+                if value not in only[key]:
                     raise ValueError(
                         f"{self.path}: {key} is {value!r:.200}; expected"
-                        f" {' or '.join(map(repr, _ONLY[key]))}. Other values would change ids."
+                        f" {' or '.join(map(repr, only[key]))}. Other values would change ids."
                     )
             elif key == "never_split" and all(
                 token in (*self.names.values(), *_DEFAULT_SPECIALS) for token in value
@@ -350,35 +303,47 @@ class Settings:
                     " and may change ids. If it does not, remove it from the file."
                 )
 
-    def check_algorithm(self, algorithm, config, has_json_file):
-        """Checks that the tokenizer class named in the files, if any, follows an algorithm's rules.
+    def row(self, algorithm, config, model_file, has_json_file):
+        """Returns the `TokenizerClass` of the directory, and checks the settings by it.
 
         Args:
-            algorithm: a key of `CLASSES`.
+            algorithm: an item of `ALGORITHMS`.
             config: the contents of `config.json`.
+            model_file: name of the vocabulary file, or None.
             has_json_file: whether there is a `tokenizer.json` that defines the rules.
 
         Raises:
-            ValueError: it does not, or its rules are not known.
+            ValueError: the rules of the class that the files name, or of the model's type, are not
+                known: other models with such files split words by another pattern, change
+                letters, or add tokens. Or a setting is not supported.
         """
-        name, known = self.class_name(config), CLASSES[algorithm]
-        if has_json_file:
-            known += rf"|{_GENERIC}"
-        elif not name:
-            # Other models with such files split words by another pattern, change letters, or add
-            # tokens.
-            name, known = config.get("model_type"), MODEL_TYPES[algorithm]
-        if name and not re.fullmatch(rf"({known})(Fast)?", name, re.DOTALL):
+        name = self.values.get("tokenizer_class") or config.get("tokenizer_class")
+        model_type = config.get("model_type")
+        row = row_of(algorithm, name, model_type, model_file, has_json_file)
+        if row is None:
+            known = "|".join(
+                row.classes for row in ROWS if row.algorithm == algorithm and not row.by_file
+            )
             raise ValueError(
-                f"{self.path.parent}: its tokenizer is {name!r:.200}, whose rules are not known;"
-                f" expected for {algorithm} one of {CLASSES[algorithm].replace('|', ', ')}. If it"
+                f"{self.path.parent}: its tokenizer is {name or model_type!r:.200}, whose rules are"
+                f" not known; expected for {algorithm} one of {known.replace('|', ', ')}. If it"
                 " has the same rules, pass its file to the class that reads it, such as Tokenizer."
             )
+        owner = next((other for other in ROWS if other.model_file == model_file), row)
+        if owner is not row and not row.by_file:
+            raise ValueError(
+                f"{self.path.parent}: its tokenizer is {row.classes.replace('|', ' or ')}, and"
+                f" {model_file} is a file of {owner.classes}; expected files of one class. Delete"
+                " the one that does not belong to the model, or correct tokenizer_class."
+            )
+        with parsing.expecting(self.path, "the settings of a tokenizer"):
+            self._check(row)
         if algorithm != "WordPiece" and self.values.get("do_lower_case"):
             raise ValueError(
                 f"{self.path}: do_lower_case is true; expected false. {algorithm} does not support"
                 " lower-casing."
             )
+        return row
 
     def check_legacy(self):
         """Checks that T5's text after an added token is tokenized like text at the start.
@@ -396,13 +361,11 @@ class Settings:
                 " file."
             )
 
-    def class_name(self, config):
-        """Returns the class named in `tokenizer_config.json`, else in `config.json`, or None."""
-        return self.values.get("tokenizer_class") or config.get("tokenizer_class")
-
-    def is_generic(self, config):
-        """Returns whether the named class takes all its rules from `tokenizer.json`."""
-        return bool(re.fullmatch(rf"({_GENERIC})(Fast)?", self.class_name(config) or ""))
+    @property
+    def model_max_length(self):
+        """The most tokens of a text, or None; transformers writes 10**30 for no limit."""
+        length = self.values.get("model_max_length")
+        return length if type(length) is int and 0 < length < MAX_ID else None
 
     @property
     def tokenizer_class(self):
@@ -429,27 +392,27 @@ def _numbers(path, ids):
     return ids
 
 
-def write_settings(folder, algorithm, values, tokenizer):
+def write_settings(folder, names, values, tokenizer):
     """Writes `tokenizer_config.json`, for `Settings` and for transformers.
 
     If the tokenizer has `other_stop_ids`, all its `stop_ids` go into `generation_config.json`.
 
     Args:
         folder: the `Path` of a directory.
-        algorithm: a key of `NAMES`.
+        names: dict attribute of the tokenizer -> Hugging Face's name of this special token.
         values: dict of settings to write.
         tokenizer: the tokenizer whose special and added tokens are written.
     """
-    names = {
+    named = {
         theirs: getattr(tokenizer, ours)
-        for ours, theirs in NAMES[algorithm].items()
-        if ours in ("token_start", "token_end") or getattr(tokenizer, f"{ours}_id") is not None
+        for ours, theirs in names.items()
+        if getattr(tokenizer, ours) is None or getattr(tokenizer, f"{ours}_id") is not None
     }
     added = {
         str(tokenizer.known_id(content)): token.flags()
         for content, token in tokenizer.added_tokens.items()
     }
-    content = {**values, **names, "added_tokens_decoder": added}
+    content = {**values, **named, "added_tokens_decoder": added}
     text = json.dumps(content, ensure_ascii=False, indent=2)
     (folder / "tokenizer_config.json").write_text(text + "\n", "utf-8")
     if tokenizer.other_stop_ids:
@@ -462,7 +425,7 @@ def merged(tokens, special, known, rows):
 
     Args:
         tokens: list of `AddedToken`; of several with the same content the first one counts.
-        special: list of `AddedToken` to add if they are not in the vocabulary.
+        special: list of `AddedToken` to add if they are not in the vocabulary, or have flags.
         known: a function token -> id in the vocabulary, or None.
         rows: the number of ids in the vocabulary.
 
@@ -473,7 +436,12 @@ def merged(tokens, special, known, rows):
     Raises:
         ValueError: two files give a token different ids.
     """
-    result, special = {}, [token for token in special if known(token.content) is None]
+    special = [
+        token
+        for token in special
+        if known(token.content) is None or token.lstrip or token.rstrip or token.single_word
+    ]
+    result = {}
     for token in [*tokens, *special]:
         first = result.setdefault(token.content, token)
         ids = {i for i in (first.id, token.id, known(token.content)) if i is not None}

@@ -7,22 +7,28 @@ tokenizers take them as arguments of each call.
 
 | part | WordPiece | byte-level BPE | sentencepiece (`Unigram`) |
 |---|---|---|---|
-| `normalizer` | `BertNormalizer` | none | `Precompiled`, `Strip`, `Replace` of spaces |
-| `pre_tokenizer` | `BertPreTokenizer` | `ByteLevel` | `Metaspace`, `WhitespaceSplit` |
+| `normalizer` | `BertNormalizer` | none or `NFC` | `Precompiled`, `Strip`, `Replace` of spaces |
+| `pre_tokenizer` | `BertPreTokenizer` | `Split`, `Digits`; `ByteLevel` | `Metaspace`, \
+`WhitespaceSplit` |
 | `decoder` | `WordPiece` | `ByteLevel` | `Metaspace` |
 | `post_processor` | at most one token before a text and one after it | the same | the same |
 
-In a pair of texts, only the first has the token before it, and each has the token after it; in
-WordPiece, the second text and the token after it have segment 1. A vocabulary of byte-level BPE
-has all 256 bytes, or an `unk_token`.
+In a pair of texts, each has the token after it, and there may be a token before the second one;
+both have the same segment, 0 or 1. In WordPiece there is no such token, and the segment is 1. A
+vocabulary of byte-level BPE has all 256 bytes, or an `unk_token`. If `trim_offsets` is true, the
+offset of a first token leaves out a single space at the start of the text also where
+`add_prefix_space` is true, unlike in `tokenizers`.
 """
 
 import base64
 from dataclasses import dataclass, field
 
+import regex
+
 from ..parsing import expecting, shown
 from .byte_bpe import ALPHABET
 from .settings import MAX_WORD, check_count, checked_merges, checked_vocab, read_json, token_of
+from .splitting import GPT2, checked_pattern
 
 __all__ = ["read_tokenizer_json"]
 
@@ -34,8 +40,8 @@ _PARTS = {
         "decoder": {"WordPiece"},
     },
     "byte-level BPE": {
-        "normalizer": set(),
-        "pre_tokenizer": {"ByteLevel"},
+        "normalizer": {"NFC"},
+        "pre_tokenizer": {"ByteLevel", "Split", "Digits"},
         "decoder": {"ByteLevel"},
     },
     "sentencepiece": {
@@ -57,13 +63,15 @@ _REQUIRED = {
     "BertNormalizer": {"clean_text": (True,), "handle_chinese_chars": _FLAG, "lowercase": _FLAG},
     "ByteLevel": {"add_prefix_space": (False,)},
     "Metaspace": {"replacement": ("▁",)},
-    "Replace": {"content": ("▁",), "pattern": ({"Regex": " {2,}"},)},
+    "Digits": {"individual_digits": _FLAG},
+    "Replace": {"content": ("▁", " "), "pattern": ({"Regex": " {2,}"},)},
+    "Split": {"behavior": ("Isolated",), "invert": (False,)},
     "Strip": {"strip_left": _FLAG, "strip_right": (True,)},
 }
 # Optional fields and their supported values, the default first.
 _OPTIONAL = {
     "BertNormalizer": {"strip_accents": (None, *_FLAG)},
-    "ByteLevel": {"use_regex": (True,)},
+    "ByteLevel": {"use_regex": _FLAG},
     "Metaspace": {"prepend_scheme": ("always",), "add_prefix_space": (True,), "split": _FLAG},
     "WordPiece": {"continuing_subword_prefix": ("##",), "prefix": ("##",)},
     "BPE": {
@@ -72,9 +80,10 @@ _OPTIONAL = {
         "end_of_word_suffix": (None, ""),
         "fuse_unk": (False,),
         "byte_fallback": (False,),
-        "ignore_merges": (False,),
+        "ignore_merges": (False, True),
     },
 }
+_REPEATED = {"Split", "Digits"}  # components that may occur several times
 _MISSING = object()
 MAX_SCORE = 1e38  # of a piece: sentencepiece has 32 bits for it
 
@@ -84,7 +93,7 @@ class TokenizerJson:
     """Contents of a `tokenizer.json`.
 
     Attributes:
-        algorithm: a key of `settings.CLASSES`.
+        algorithm: an item of `classes.ALGORITHMS`.
         vocab: dict token -> id, without the added tokens.
         merges: list of pairs of symbols; BPE only.
         scores: dict piece -> score; sentencepiece only.
@@ -135,7 +144,8 @@ def _check_part(path, content, name, algorithm):
     components = _components(content, name)
     names = [str(component.get("type")) for component in components]
     required = name == "pre_tokenizer" or (algorithm, name) == ("WordPiece", "normalizer")
-    if not set(names) <= allowed or (required and not names) or len(set(names)) < len(names):
+    once = [part for part in names if part not in _REPEATED]
+    if not set(names) <= allowed or (required and not names) or len(set(once)) < len(once):
         raise ValueError(
             f"{path}: the {name} is {' and '.join(names) or None!s:.200}; expected for {algorithm}"
             f" only {' and '.join(sorted(allowed)) or None}. Texts would get other ids than in the"
@@ -149,65 +159,125 @@ def _is_pair(value):
     return isinstance(value, list) and len(value) == 2
 
 
-def _start_and_end(path, content, algorithm, ids):
-    """Returns the tokens that the post-processor puts before and after a text; None for none.
+def _around(path, content, algorithm, ids):
+    """Returns the arguments `token_start`, `token_end`, `token_second` and `second_segment`.
 
     Args:
         ids: dict token -> id, of the vocabulary and the added tokens.
     """
-    components = _components(content, "post_processor")
     # `ByteLevel` as a post-processor only trims offsets.
-    parts = [part for part in components if part.get("type") != "ByteLevel"]
+    parts = [p for p in _components(content, "post_processor") if p.get("type") != "ByteLevel"]
     if not parts:
-        return None, None
+        return {"token_start": None, "token_end": None}
+    kind = parts[0].get("type") if len(parts) == 1 else None
     around = None
-    if len(parts) == 1 and parts[0].get("type") == "BertProcessing":
+    if kind in ("BertProcessing", "RobertaProcessing"):
         pairs = parts[0]["cls"], parts[0]["sep"]
         if all(map(_is_pair, pairs)):
-            around = [{"tokens": [token], "ids": [i]} for token, i in pairs]
-    elif len(parts) == 1 and parts[0].get("type") == "TemplateProcessing":
-        around = _of_template(parts[0], algorithm == "WordPiece")
+            start, end = ({"tokens": [token], "ids": [i]} for token, i in pairs)
+            is_bert = kind == "BertProcessing"
+            around = start, end, None if is_bert else end, int(is_bert)
+    elif kind == "TemplateProcessing":
+        around = _of_template(parts[0])
+    if algorithm == "WordPiece" and around and around[2:] != (None, 1):  # BERT's pairs alone
+        around = None
     if around is None or any(
         special is not None
         and (len(special["tokens"]) != 1 or [ids.get(special["tokens"][0])] != special["ids"])
-        for special in around
+        for special in around[:3]
     ):
         raise ValueError(
             f"{path}: the post_processor is {content['post_processor']!r:.200}; expected a"
-            " TemplateProcessing or BertProcessing with at most one token before the first text,"
-            " and the same one after each, with their ids of the vocabulary and the segments 0"
-            " and 1."
+            " TemplateProcessing, BertProcessing or RobertaProcessing with at most one token before"
+            " each text, and the same one after each, with their ids of the vocabulary, and the"
+            " segment 0 for the first text."
         )
-    return tuple(special and special["tokens"][0] for special in around)
+    *specials, segment = around
+    names = ("token_start", "token_end", "token_second")
+    options = {
+        name: special and special["tokens"][0]
+        for name, special in zip(names, specials, strict=True)
+    }
+    return {**options, "second_segment": segment}
 
 
-def _of_template(part, has_segments):
-    """Returns what a `TemplateProcessing` puts before and after a text.
+def _of_template(part):
+    """Returns what a `TemplateProcessing` puts before, after and between texts.
 
     Returns:
-        A list of two of its `special_tokens`, dicts with a list of tokens and one of ids, or None
-        for no token. Or just None, if the template does anything else.
+        Three of its `special_tokens`, dicts with a list of tokens and one of ids, or None for no
+        token: before the first text, after each, before the second; and the segment of the
+        second. Or just None, if the template does anything else.
     """
 
     def read(template):
         items = [(name, value) for item in template for name, value in item.items()]
-        return [(name, value["id"], has_segments and value["type_id"]) for name, value in items]
+        return [(name, value["id"], value["type_id"]) for name, value in items]
 
     single, pair = read(part["single"]), read(part["pair"])
-    text = ("Sequence", "A", 0)
-    if text not in single:
+    rest = pair[len(single) :]
+    segments = {segment for *_, segment in rest}
+    second_texts = [item for item in rest if item[:2] == ("Sequence", "B")]
+    if ("Sequence", "A", 0) not in single or pair[: len(single)] != single:
         return None
-    at = single.index(text)
-    around = single[:at], single[at + 1 :]
-    second = ("Sequence", "B", int(has_segments)), *around[1]
-    if pair != [*single, *((name, i, int(has_segments)) for name, i, _ in second)]:
+    if len(second_texts) != 1 or len(segments) != 1 or not segments <= {0, 1}:
+        return None
+    start, end = _sides(single, ("Sequence", "A", 0))
+    second, second_end = _sides(rest, *second_texts)
+    if [item[:2] for item in second_end] != [item[:2] for item in end]:
         return None
     result = []
-    for side in around:
-        if len(side) > 1 or any((item[0], item[2]) != ("SpecialToken", 0) for item in side):
+    for side in (start, end, second):
+        if len(side) > 1 or any(name != "SpecialToken" for name, *_ in side):
             return None
         result.append(part["special_tokens"][side[0][1]] if side else None)
-    return result
+    return None if any(segment for *_, segment in single) else (*result, *segments)
+
+
+def _sides(items, item):
+    """Returns what stands before and after an item of a list."""
+    at = items.index(item)
+    return items[:at], items[at + 1 :]
+
+
+def _patterns(path, content):
+    """Returns the regular expressions of a byte-level pre-tokenizer that split a text, in order."""
+    *others, last = _components(content, "pre_tokenizer")
+    patterns = []
+    for part in others:
+        if part["type"] == "Digits":
+            patterns.append(r"\p{N}" if part["individual_digits"] else r"\p{N}+")
+        elif part["type"] == "Split":
+            patterns.append(_pattern(path, part.get("pattern")))
+    if last["type"] != "ByteLevel" or len(patterns) < len(others):
+        names = [part["type"] for part in (*others, last)]
+        raise ValueError(
+            f"{path}: the pre_tokenizer is {' and '.join(names):.200}; expected ByteLevel as the"
+            " last part."
+        )
+    return (*patterns, *[GPT2] * last.get("use_regex", True))
+
+
+def _pattern(path, pattern):
+    """Returns the regular expression of a `Split`: `{"Regex": ...}` or `{"String": ...}`."""
+    name, text = next(iter(pattern.items())) if isinstance(pattern, dict) and pattern else ("", "")
+    if name == "String" and isinstance(text, str):
+        text = regex.escape(text, literal_spaces=True)
+    elif name != "Regex":
+        raise ValueError(
+            f"{path}: the pattern of a Split is {shown(pattern)}; expected a Regex or a String."
+        )
+    return checked_pattern(text, path).pattern
+
+
+def _trims(content):
+    """Returns whether the post-processor of byte-level BPE takes spaces out of the offsets."""
+    parts = _components(content, "post_processor")
+    return any(
+        part.get("trim_offsets", True) is True
+        for part in parts
+        if part.get("type") in ("ByteLevel", "RobertaProcessing")
+    )
 
 
 def read_tokenizer_json(path, expected=None, cpm=False):
@@ -215,8 +285,8 @@ def read_tokenizer_json(path, expected=None, cpm=False):
 
     Args:
         path: the `Path` of the file.
-        expected: the algorithm of the vocabulary file in the same directory, a key of
-            `settings.CLASSES`; None (default) if there is no such file.
+        expected: the algorithm of the vocabulary file in the same directory, an item of
+            `classes.ALGORITHMS`; None (default) if there is no such file.
         cpm: whether the file belongs to CPM, which is tokenized by CPM's own code: the file, made
             by transformers, then only gives the added tokens. Default False.
 
@@ -240,11 +310,6 @@ def _from_content(path, content, expected, cpm):
         got = model.get("type") if isinstance(model, dict) else model
         raise ValueError(
             f"{path}: expected a model of type {', '.join(_ALGORITHMS)}, got {got!r:.200}."
-        )
-    if expected is None and algorithm == "sentencepiece":
-        raise ValueError(
-            f"{path}: expected a model of type WordPiece or byte-level BPE, got 'Unigram'; put the"
-            " file it was made from into the same directory, e.g. spiece.model."
         )
     if expected not in (None, algorithm):
         raise ValueError(
@@ -325,10 +390,16 @@ def _options(path, content, json_file):
     """Returns the arguments of the tokenizer that the parts of the file imply."""
     algorithm, model = json_file.algorithm, content["model"]
     ids = json_file.vocab | {token.content: token.id for token in json_file.added}
-    before, after = _start_and_end(path, content, algorithm, ids)
-    options = {"token_start": before, "token_end": after}
+    options = _around(path, content, algorithm, ids)
     if algorithm == "sentencepiece":
         return options
+    if algorithm == "byte-level BPE":
+        options |= {
+            "patterns": _patterns(path, content),
+            "normal_form": "NFC" if _components(content, "normalizer") else None,
+            "ignore_merges": model.get("ignore_merges", False),
+            "trim_offsets": _trims(content),
+        }
     unknown = model.get("unk_token")
     if (
         unknown is not None
@@ -348,6 +419,7 @@ def _options(path, content, json_file):
     (normalizer,) = _components(content, "normalizer")
     return options | {
         "word_maxlen": count,
+        "drop_private_use": True,  # with `clean_text`
         "do_lower_case": normalizer["lowercase"],
         "strip_accents": normalizer.get("strip_accents"),
         "tokenize_chinese_chars": normalizer["handle_chinese_chars"],

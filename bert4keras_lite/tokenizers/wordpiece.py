@@ -44,6 +44,7 @@ from ..parsing import check_encoding, read_lines
 from ..types import PathLike
 from .added import parts
 from .base import DictTokenizer, Memo, TokenizerBase, locate
+from .classes import ROWS
 from .words import jieba_words
 
 __all__ = ["Tokenizer", "load_vocab", "save_vocab", "vocab_text"]
@@ -428,6 +429,8 @@ class Tokenizer(DictTokenizer):
             "special_tokens_in_text": self._special_tokens_in_text,
             "pre_tokenize": self._pre_tokenize,
             "token_translate": self._token_translate,
+            "token_second": self.token_second,
+            "second_segment": self.second_segment,
             "added_tokens": [replace(t, id=token_dict[t.content]) for t in added],
             **{f"token_{name}": token for name, token in self.special_tokens.items()},
         }
@@ -472,7 +475,8 @@ class Tokenizer(DictTokenizer):
             "tokenize_chinese_chars": self._rules.chinese,
             "max_input_chars_per_word": self._word_maxlen,
         }
-        return "WordPiece", values
+        (row, *_) = (row for row in ROWS if row.algorithm == "WordPiece")
+        return row.names, values
 
     # Functions whose results are cached
 

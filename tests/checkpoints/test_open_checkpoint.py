@@ -42,6 +42,7 @@ def test_format_and_path(goldens):
     for file, format in {
         "torch.pt": "torch",
         "torch_sharded": "torch",
+        "paddle_4.pdparams": "paddle",
         "brain.safetensors": "safetensors",
         "arrays.npz": "npz",
         "dense.weights.h5": "keras",

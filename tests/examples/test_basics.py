@@ -368,7 +368,7 @@ def test_sentence_similarity(quick, one_label, checkpoint, tmp_path, capsys):
     options = ONE_BATCH | {"checkpoint": checkpoint(), "data": one_label("matching.*")}
     name = "task_sentence_similarity"
     example = quick(name, **options, learning_rate=3e-3)
-    assert (tmp_path / "output" / "similarity.weights.h5").is_file()
+    assert (tmp_path / "output" / "similarity" / "labels.json").is_file()
     model, tokenizer, shown = example["model"], example["tokenizer"], capsys.readouterr().out
     test = example["batches"]["test"]
     first, second, label = read_tsv(options["data"] / "matching.test.tsv", (str, str, int))[0]
@@ -394,7 +394,7 @@ def test_the_files_of_sentence_similarity(quick, one_label, checkpoint, tmp_path
 def test_sentiment_classification(quick, one_label, checkpoint, tmp_path, capsys):
     options = ONE_BATCH | {"checkpoint": checkpoint(), "data": one_label("sentiment.*")}
     example = quick("task_sentiment_classification", **options, learning_rate=3e-3)
-    assert (tmp_path / "output" / "sentiment.weights.h5").is_file()
+    assert (tmp_path / "output" / "sentiment" / "labels.json").is_file()
     model, texts, test = example["model"], example["texts"], example["batches"]["test"]
     assert all(layer.trainable for layer in model.layers)
     guesses = model.predict(example["tokenizer"].encode_batch(texts), verbose=0).argmax(axis=1)

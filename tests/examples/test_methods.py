@@ -71,7 +71,7 @@ def check_apps(example, directory, capsys):
     """Asserts what holds of all examples on the descriptions of apps."""
     test, names = example["samples"]["test"], example["names"]
     assert [names[label] for _, label in test] == ["购物", "购物", "天气", "运动健身"]
-    assert list(directory.glob("*.weights.h5"))
+    assert list(directory.glob("*/labels.json"))
     check_few(example, names, capsys.readouterr().out)
     check_constant(example, names.index("购物"))
 
@@ -136,7 +136,7 @@ def test_virtual_adversarial_training_quickly(quick, rows, checkpoint, applied, 
     samples = example["samples"]
     assert len(example["labelled"]) == 6
     assert len(example["unlabelled"]) == 2 + len(samples["valid"]) == 6
-    assert list((tmp_path / "output").glob("*.weights.h5"))
+    assert (tmp_path / "output" / "sentiment_vat" / "labels.json").is_file()
     shown = capsys.readouterr().out
     assert "6 texts with labels, 6 without" in shown
     assert [label for _, label in samples["test"]] == [1, 1, 0, 0]

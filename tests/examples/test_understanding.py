@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from running import predict_always, score_of
 
+from bert4keras_lite import load_classifier
 from bert4keras_lite.data import read_tsv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,7 @@ def test_albert_quickly(quick, rows, checkpoint, tmp_path, capsys):
     options["epochs"] = 12  # dropout changes the first losses more than training does
     example = quick("task_sentiment_albert", **options, data=rows("sentiment.*"))
     assert example["albert"].get_layer("block").count_params()  # one for all
-    assert list((tmp_path / "output").glob("*.weights.h5"))
+    assert (tmp_path / "output" / "sentiment_albert" / "labels.json").is_file()
     model, test, texts = example["model"], example["batches"]["test"], example["texts"]
     shown = capsys.readouterr().out.split("test accuracy: ")[1].splitlines()
     # the weights of the best epoch
@@ -81,7 +82,10 @@ def test_integrated_gradients_add_up_to_the_score(quick, rows, checkpoint, tmp_p
 def test_tnews_quickly(quick, rows, checkpoint, tmp_path, capsys):
     options = ONE_BATCH | {"checkpoint": checkpoint(**LARGE_WEIGHTS), "data": rows("headlines")}
     example = quick("task_tnews", **options)
-    assert (tmp_path / "output" / "tnews.weights.h5").is_file()
+    saved, labels, *_ = load_classifier(tmp_path / "output" / "tnews")
+    assert labels == [*example["names"].values()]
+    predicted = (m.predict(example["test"], verbose=0) for m in (saved, example["model"]))
+    np.testing.assert_array_equal(*predicted)
     names, samples, test = list(example["names"].values()), example["test_samples"], example["test"]
     (ids, segments), labels = test[0]
     assert labels.tolist() == [label for *_, label in samples]
@@ -115,7 +119,7 @@ def test_ocnli_quickly(quick, rows, checkpoint, tmp_path, capsys):
         path.write_text(f"{unsure}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
     options = ONE_BATCH | {"checkpoint": checkpoint(**LARGE_WEIGHTS), "data": data, "epochs": 10}
     example = quick("task_ocnli", **options)
-    assert (tmp_path / "output" / "ocnli.weights.h5").is_file()
+    assert (tmp_path / "output" / "ocnli" / "labels.json").is_file()
     # the rows on which the annotators did not agree are left out
     train, test, names = example["train"], example["test"], example["NAMES"]
     assert (len(train), len(test)) == (8, 4)

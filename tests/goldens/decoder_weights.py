@@ -332,6 +332,23 @@ SHAPES = {
     "hf_t5_tied_gated": t5_shapes(True, True),
     "hf_mt5": MT5,
     "hf_t5_encoder": {k: v for k, v in T5_1_1.items() if k.startswith(("shared", "encoder"))},
+    "classifier_gpt2_text": {**gpt2_shapes(), "score.weight": [3, 32]},
+    "classifier_gpt2_tokens": {
+        **gpt2_shapes(),
+        "classifier.weight": [3, 32],
+        "classifier.bias": [3],
+    },
+    "classifier_gpt2_spans": {
+        **gpt2_shapes(),
+        "qa_outputs.weight": [2, 32],
+        "qa_outputs.bias": [2],
+    },
+    "classifier_openai_gpt_text": {**openai_gpt_shapes(), "score.weight": [3, 32]},
+    "classifier_t5_tokens": {  # of a class around the encoder
+        **{f"transformer.{k}": v for k, v in T5_1_0.items() if k.startswith(("shared", "encoder"))},
+        "classifier.weight": [3, 24],
+        "classifier.bias": [3],
+    },
     "mesh": MESH,
     "mesh_conditional": conditional(MESH),
     "mesh_gated": MESH_GATED,

@@ -1,12 +1,14 @@
-"""Makes tests/goldens/checkpoints: small checkpoints by TensorFlow, PyTorch, safetensors and Keras.
+"""Makes tests/goldens/checkpoints: small checkpoints by TensorFlow, PyTorch, Paddle and others.
 
     python tests/goldens/make_checkpoints.py        # needs tensorflow, torch, safetensors, keras
+    python tests/goldens/make_checkpoints.py paddle # needs paddlepaddle 3.3.1
 
 `expected()` says what is in them; the tests import it, so it needs NumPy and ml_dtypes only.
 """
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import ml_dtypes
@@ -50,6 +52,14 @@ def expected():
         "parameter": grid[0],
         "词.weight": grid[1],
     }
+    paddle = {
+        "ernie.词.weight": grid,
+        "half": np.array([1.5, -2], "float16"),
+        "brain": np.array([1.5, -2, 3], ml_dtypes.bfloat16),
+        "step": np.array([3, 1 << 40], "int64"),
+        "mask": np.array([True, False]),
+        "scalar": np.array(0.5, "float32"),
+    }
     module = {"0.weight": grid[:2, :3], "0.bias": grid[2, :2], "1.running_mean": grid[3, :2]}
     return {
         "shards/model.ckpt": dense,
@@ -59,6 +69,9 @@ def expected():
         "torch_nested.bin": module,
         "torch_module.bin": module,
         "torch_sharded": module,
+        "paddle_2.pdparams": paddle,
+        "paddle_4.pdparams": paddle,
+        "paddle_layer.pdparams": {"weight": grid[:3, :2], "bias": grid[3, :2]},
         "brain.safetensors": {
             "brain": dense["brain"],
             "步": dense["step"],
@@ -175,6 +188,23 @@ def make_torch(files):
     (directory / "pytorch_model.bin.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
+def make_paddle(files):
+    import paddle
+
+    tensors = {
+        name: paddle.to_tensor(array.astype("float32")).astype("bfloat16")
+        if array.dtype == ml_dtypes.bfloat16
+        else paddle.to_tensor(array)
+        for name, array in files["paddle_2.pdparams"].items()
+    }
+    for protocol in (2, 4):
+        paddle.save(tensors, str(HERE / f"paddle_{protocol}.pdparams"), protocol=protocol)
+    layer = paddle.nn.Linear(3, 2)
+    for name, parameter in layer.state_dict().items():
+        parameter.set_value(files["paddle_layer.pdparams"][name])
+    paddle.save(layer.state_dict(), str(HERE / "paddle_layer.pdparams"))
+
+
 def make_others(files):
     import keras
     import safetensors.torch
@@ -198,5 +228,6 @@ def make_others(files):
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     HERE.mkdir(exist_ok=True)
-    for make in (make_tensorflow, make_torch, make_others):
+    makers = (make_tensorflow, make_torch, make_others)
+    for make in (make_paddle,) if sys.argv[1:] == ["paddle"] else makers:
         make(expected())

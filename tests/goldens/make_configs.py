@@ -7,6 +7,8 @@ NEZHA left transformers in version 5: the second command adds it from an older o
 """
 
 import argparse
+import importlib
+import inspect
 import json
 from pathlib import Path
 
@@ -14,14 +16,21 @@ FILE = Path(__file__).with_name("hf_keys.json")
 FAMILIES = [
     "albert",
     "bert",
+    "deberta-v2",
+    "distilbert",
     "electra",
+    "ernie",
+    "eurobert",
     "gpt2",
+    "gte",
     "megatron-bert",
     "modernbert",
     "mt5",
     "openai-gpt",
+    "roberta",
     "roformer",
     "t5",
+    "xlm-roberta",
 ]
 # keys of older versions that the constructor takes, and the attribute that they change
 OLDER = {
@@ -29,7 +38,20 @@ OLDER = {
         "global_attn_every_n_layers": "layer_types",
         "global_rope_theta": "rope_parameters",
         "local_rope_theta": "rope_parameters",
-    }
+    },
+    "eurobert": {"rope_theta": "rope_parameters"},
+    "gte": {"rope_theta": "rope_parameters"},
+}
+# keys that the code of the model reads, and its default, which the constructor does not know
+READ_BY_THE_MODEL = {
+    "deberta-v2": {
+        "attention_head_size": None,
+        "conv_act": "tanh",
+        "conv_kernel_size": 0,
+        "norm_rel_ebd": "none",
+        "position_buckets": -1,
+        "share_att_key": False,
+    },
 }
 
 
@@ -46,6 +68,11 @@ def main(names):
             changed = transformers.AutoConfig.for_model(name, **{key: 1}).to_dict()
             assert changed[attribute] != defaults[attribute], key
             aliases[key] = attribute
+        model = transformers.AutoModel._model_mapping[type(config)]
+        source = inspect.getsource(importlib.import_module(model.__module__))
+        for key, default in READ_BY_THE_MODEL.get(name, {}).items():
+            assert f'getattr(config, "{key}", ' in source, key
+            defaults[key] = default
         known[name] = {
             "transformers": transformers.__version__,
             "defaults": {k: v for k, v in sorted(defaults.items()) if "version" not in k},

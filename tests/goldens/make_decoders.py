@@ -3,10 +3,11 @@
 Two sub-commands, because the two libraries live in different environments; see README.md:
 
     TF_USE_LEGACY_KERAS=1 TF_KERAS=1 python tests/goldens/make_decoders.py bert4keras
-    python tests/goldens/make_decoders.py transformers
+    python tests/goldens/make_decoders.py transformers [CASES]
 
-Each replaces its own library's entries of ``decoders/cases.json`` and ``decoders/outputs.npz`` and
-leaves the other's alone. Then, in the first environment, with a checkout of imcaspar/gpt2-ml:
+Each replaces its own library's entries of ``decoders/cases.json`` and ``decoders/outputs.npz`` (the
+second only those whose names start with ``CASES``) and leaves the other's alone. Then, in the first
+environment, with a checkout of imcaspar/gpt2-ml:
 
     TF_USE_LEGACY_KERAS=1 python tests/goldens/make_decoders.py gpt2-ml CHECKOUT
 """
@@ -181,12 +182,19 @@ def library_of(case):
     return case["source"].split()[0]
 
 
-def save(cases, outputs):
-    """Replace the entries of one library in ``cases.json`` and ``outputs.npz``."""
+def save(cases, outputs, start=""):
+    """Replace the entries of one library in ``cases.json`` and ``outputs.npz``.
+
+    Args:
+        cases, outputs: as made.
+        start: only the library's cases whose names start so are replaced.
+    """
     library = library_of(cases[0])
     path = FOLDER / "cases.json"
     old = json.loads(path.read_text(encoding="utf-8"))["cases"] if path.exists() else []
-    others = [case for case in old if library_of(case) != library]
+    others = [
+        case for case in old if library_of(case) != library or not case["name"].startswith(start)
+    ]
     kept = {}
     if others:
         with np.load(FOLDER / "outputs.npz") as file:
@@ -600,7 +608,41 @@ def run_bert4keras():
 # --- transformers ---
 
 BUFFERS = re.compile(r"attn\.bias$|EncDecAttention\.relative_attention_bias\.weight$")
-TIED = {"lm_head.weight", *T5_TIED}
+TIED = {"lm_head.weight", *T5_TIED, "transformer.encoder.embed_tokens.weight"}
+
+
+CLASSIFIER = {"with_classifier": True}
+NAMES = ["差评", "中评", "好评"]
+LABELS = {
+    "id2label": {str(i): name for i, name in enumerate(NAMES)},
+    "label2id": {name: i for i, name in enumerate(NAMES)},
+    "pad_token_id": 0,
+}
+
+
+def transformers_classifier_cases():
+    """Cases of fine-tuned classes: what they are is in `architectures`."""
+
+    def case(name, model, class_name, config, inputs=(LARGE, SMALL), **fields):
+        config = {**config, **LABELS, "architectures": [class_name]}
+        fields = {"class_name": class_name, **fields}
+        name = f"classifier_{name}"
+        return make_case(name, model, name, config, list(inputs), CLASSIFIER, **fields)
+
+    return [
+        case("gpt2_text", "gpt2", "GPT2ForSequenceClassification", GPT2_HF),
+        case("gpt2_tokens", "gpt2", "GPT2ForTokenClassification", GPT2_HF),
+        case("gpt2_spans", "gpt2", "GPT2ForQuestionAnswering", GPT2_HF),
+        case("openai_gpt_text", "gpt", "OpenAIGPTForSequenceClassification", OPENAI_GPT_HF),
+        case(
+            "t5_tokens",
+            "t5.1.0_encoder",
+            "T5ForTokenClassification",
+            T5_HF,
+            [["source_4x13"], ["source_2x7"]],
+            notes="the names of the encoder begin with transformer.",
+        ),
+    ]
 
 
 def transformers_gpt_cases():
@@ -938,6 +980,7 @@ def check_weights(model, weights):
     for name in TIED & state.keys() - weights.keys():
         source = "shared.weight" if "shared.weight" in weights else "transformer.wte.weight"
         source = source if source in weights else "transformer.tokens_embed.weight"
+        source = source if source in weights else "transformer.shared.weight"
         np.testing.assert_array_equal(state[name].numpy(), weights[source], name)
 
 
@@ -962,6 +1005,8 @@ def forward_transformers(model, case, arrays):
         given["decoder_input_ids"] = tensors["target"]
     with torch.no_grad():
         out = model(**given)
+    if "start_logits" in out:
+        return torch.stack([out.start_logits, out.end_logits], -1).numpy()
     found = out.logits if "logits" in out else out.last_hidden_state
     if case["options"].get("with_lm") is True:
         found = torch.softmax(found, -1)
@@ -988,19 +1033,21 @@ def record_transformers(case, results, doubles):
             arrays[f"{case['name']}/output_0_batch_{i}"] = found
 
 
-def run_transformers():
+def run_transformers(start=""):
+    """`start`: of the names of the cases; the others are kept as they are."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     cases, results, doubles = [*transformers_gpt_cases(), *transformers_t5_cases()], {}, {}
-    cases.append(cpm_case())
+    cases += [*transformers_classifier_cases(), cpm_case()]
+    cases = [case for case in cases if case["name"].startswith(start)]
     save_cpm(cpm_weights())
     for case in cases:
         case["source"] = f"transformers {transformers.__version__}"
         record_transformers(case, results, doubles)
     check(results, doubles, cases)
-    save(cases, exact(results, doubles))
+    save(cases, exact(results, doubles), start)
     compare_libraries()
 
 
@@ -1058,13 +1105,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     libraries = parser.add_subparsers(dest="library", required=True)
     libraries.add_parser("bert4keras")
-    libraries.add_parser("transformers")
+    libraries.add_parser("transformers").add_argument("cases", nargs="?", default="")
     libraries.add_parser("gpt2-ml").add_argument("checkout", type=Path)
     arguments = parser.parse_args()
-    if arguments.library == "gpt2-ml":
+    if arguments.library == "bert4keras":
+        run_bert4keras()
+    elif arguments.library == "gpt2-ml":
         run_gpt2_ml(arguments.checkout)
     else:
-        {"bert4keras": run_bert4keras, "transformers": run_transformers}[arguments.library]()
+        run_transformers(arguments.cases)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,26 @@ HF_NEZHA = {
     "use_relative_position": True,
 }
 HF_MEGATRON_BERT = {**HF, "model_type": "megatron-bert"}
+HF_ERNIE = {
+    **HF,
+    "model_type": "ernie",
+    "type_vocab_size": 4,
+    "layer_norm_eps": 1e-5,
+    "use_task_id": True,
+    "task_type_vocab_size": 3,
+}
+HF_ERNIE_1 = {**HF_ERNIE, "hidden_act": "relu", "type_vocab_size": 2, "use_task_id": False}
+HF_ROBERTA = {
+    **HF,
+    "model_type": "roberta",
+    "type_vocab_size": 1,
+    "max_position_embeddings": 18,
+    "layer_norm_eps": 1e-5,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+}
+HF_XLM_ROBERTA = {**HF_ROBERTA, "model_type": "xlm-roberta"}
 HF_MODERNBERT = {
     **{k: v for k, v in TF.items() if k not in ("hidden_act", "type_vocab_size")},
     "model_type": "modernbert",
@@ -79,6 +99,55 @@ HF_MODERNBERT = {
     "global_attn_every_n_layers": 1,
     "reference_compile": False,
     **{f"{name}_token_id": i for i, name in enumerate(["pad", "bos", "eos", "cls", "sep"])},
+}
+HF_SLIDING = {
+    **{k: v for k, v in HF_MODERNBERT.items() if k != "global_attn_every_n_layers"},
+    "num_hidden_layers": 4,
+    "local_attention": 7,
+}
+HF_DEBERTA = {
+    **HF,
+    "model_type": "deberta-v2",
+    "type_vocab_size": 0,
+    "layer_norm_eps": 1e-7,
+    "relative_attention": True,
+    "position_biased_input": False,
+    "position_buckets": 8,
+    "max_relative_positions": -1,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": "c2p|p2c",
+}
+HF_DISTILBERT = {
+    "model_type": "distilbert",
+    "vocab_size": 60,
+    "dim": 32,
+    "n_layers": 2,
+    "n_heads": 4,
+    "hidden_dim": 64,
+    "activation": "gelu",
+    "max_position_embeddings": 24,
+    "pad_token_id": 0,
+}
+HF_EUROBERT = {
+    "model_type": "eurobert",
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "rope_theta": 250_000.0,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+HF_GTE = {
+    **HF,
+    "model_type": "gte",
+    "type_vocab_size": 1,
+    "intermediate_size": 48,
+    "rope_parameters": {"rope_type": "linear", "rope_theta": 160_000.0, "factor": 8 ** (2 / 8)},
 }
 ROPE = {
     kind: {"rope_type": "default", "rope_theta": 10_000.0}
@@ -101,6 +170,9 @@ def make_inputs():
     Rows of ``4x13``: full; 4 padded; all padding; a zero in the middle and 2 padded. ``2x7``: full;
     3 padded. ``1x80`` is longer than NEZHA's largest distance. ``2x21``: full; 3 padded, more than
     the 16 positions below which GAU-alpha's softmax doesn't count them.
+
+    ``pad1_*``: the tokens of the first two for RoBERTa, where 1 is padding and 0 is no padding;
+    ``left1_*``: the same with the padding on the left.
     """
     random = np.random.RandomState(30)
     arrays = {}
@@ -119,6 +191,14 @@ def make_inputs():
         arrays[f"segments_{size}"] = (np.arange(width) >= np.array(borders)[:, None]) * visible
         arrays[f"positions_{size}"] = random.randint(0, 24, visible.shape)
         arrays[f"condition_{size}"] = random.standard_normal((len(lengths), CONDITION_SIZE))
+    for size in ("4x13", "2x7"):
+        tokens = arrays[f"tokens_{size}"]
+        right = np.where(tokens == 0, 1, np.where(tokens == 1, 0, tokens))
+        left = np.ones_like(right)
+        for row, ids in zip(left, right, strict=True):
+            kept = ids[: np.max(np.flatnonzero(ids != 1), initial=-1) + 1]  # with a hole in it
+            row[len(row) - len(kept) :] = kept
+        arrays |= {f"pad1_{size}": right, f"left1_{size}": left}
     return {k: v.astype("float32" if v.dtype.kind == "f" else "int32") for k, v in arrays.items()}
 
 
@@ -128,7 +208,7 @@ LARGE, SMALL, LONG, MIDDLE = "4x13", "2x7", "1x80", "2x21"
 
 def output_names(options):
     """What a model gives, in bert4keras' order: any head takes the sequence's place."""
-    heads = ("with_pool", "with_nsp", "with_mlm", "with_discriminator")
+    heads = ("with_pool", "with_nsp", "with_classifier", "with_mlm", "with_discriminator")
     names = [head.removeprefix("with_") for head in heads if options.get(head)]
     if "nsp" in names and "pool" in names:
         names.remove("pool")
@@ -151,10 +231,14 @@ def batches(case):
     return [[INPUTS[key] for key in keys] for keys in case["inputs"]]
 
 
-def visible(tokens):
-    """The toolkit's mask: a zero token is hidden, but the first token of a row never is."""
-    mask = (tokens != 0).astype("int32")
-    mask[:, 0] = 1
+def visible(tokens, padding=0):
+    """The toolkit's mask: padding is hidden, but the first token of a row never is.
+
+    Where positions are counted from the padding id, as for RoBERTa, it is hidden there, too.
+    """
+    mask = (tokens != padding).astype("int32")
+    if padding == 0:
+        mask[:, 0] = 1
     return mask
 
 
@@ -569,6 +653,69 @@ def hf_case(name, class_name, config, options=None, **fields):
     return case(name, fields.pop("model", config["model_type"]), config, options, **fields)
 
 
+CLASSIFIERS = {
+    "text": "ForSequenceClassification",
+    "tokens": "ForTokenClassification",
+    "spans": "ForQuestionAnswering",
+    "choice": "ForMultipleChoice",
+}
+NAMES = ["差评", "中评", "好评"]
+LABELS = {
+    "id2label": {str(i): name for i, name in enumerate(NAMES)},
+    "label2id": {name: i for i, name in enumerate(NAMES)},
+}
+
+
+def classifier_case(name, stem, config, kind, **fields):
+    """A case of a fine-tuned class: its kind is in `architectures`."""
+    class_name = stem + CLASSIFIERS[kind]
+    labels = LABELS if kind in ("text", "tokens") else {}
+    config = {**config, **labels, "architectures": [class_name]}
+    name = f"classifier_{name}_{kind}"
+    return hf_case(name, class_name, config, {"with_classifier": True}, **fields)
+
+
+def classifier_cases(name, stem, config, heads=tuple(CLASSIFIERS), **fields):
+    return [classifier_case(name, stem, config, head, **fields) for head in heads]
+
+
+def transformers_classifier_cases():
+    bert = {**HF, "model_type": "bert"}
+    tokens, megatron = {"kinds": ("tokens",)}, {"model": "megatron_bert"}
+    deberta = {"model": "deberta_v2", "compare": "visible", **tokens}
+    bos = {**HF_EUROBERT, "classifier_pooling": "bos"}
+    mean = {**HF_MODERNBERT, "classifier_pooling": "mean"}
+    two = {**bert, "architectures": ["BertForSequenceClassification"]}
+    left, right = {"kinds": ("left1",)}, {"kinds": ("pad1",)}
+    return [
+        *classifier_cases("bert", "Bert", bert),
+        *classifier_cases("albert", "Albert", HF_ALBERT),
+        *classifier_cases("electra", "Electra", HF_ELECTRA),
+        *classifier_cases("megatron_bert", "MegatronBert", HF_MEGATRON_BERT, **megatron),
+        *classifier_cases("modernbert", "ModernBert", HF_MODERNBERT, **tokens),
+        *classifier_cases("roformer", "RoFormer", HF_ROFORMER, ("text", "tokens", "spans")),
+        *classifier_cases("ernie", "Ernie", HF_ERNIE),
+        *classifier_cases("roberta", "Roberta", HF_ROBERTA, model="fairseq_roberta", **left),
+        *classifier_cases("xlm", "XLMRoberta", HF_XLM_ROBERTA, model="xlm_roberta", **right),
+        classifier_case("roformer_relu", "RoFormer", {**HF_ROFORMER, "hidden_act": "relu"}, "text"),
+        classifier_case("electra_relu", "Electra", {**HF_ELECTRA, "hidden_act": "relu"}, "text"),
+        classifier_case("modernbert_mean", "ModernBert", mean, "text", **tokens),
+        *classifier_cases("deberta_v2", "DebertaV2", HF_DEBERTA, **deberta),
+        *classifier_cases("distilbert", "DistilBert", HF_DISTILBERT, **tokens),
+        *classifier_cases("eurobert", "EuroBert", HF_EUROBERT, ("text", "tokens"), **tokens),
+        classifier_case("eurobert_bos", "EuroBert", bos, "text", **tokens),
+        *classifier_cases("gte", "Gte", HF_GTE, ("text", "tokens"), **tokens),
+        hf_case(
+            "classifier_bert_two_labels",
+            "BertForSequenceClassification",
+            two,
+            {"with_classifier": True},
+            sizes=[SMALL],
+            notes="transformers writes neither id2label nor label2id for two labels",
+        ),
+    ]
+
+
 def transformers_cases():
     relu = {**HF_ALBERT, "hidden_act": "relu"}
     equal = {**HF_ALBERT, "embedding_size": 32}
@@ -579,7 +726,19 @@ def transformers_cases():
     tf_narrow = {**tf_large, "hidden_size": 16, "num_attention_heads": 2}
     rotary = {**HF_ROFORMER, "embedding_size": 16, "rotary_value": True}
     generator, megatron = {"model": "electra_generator"}, {"model": "megatron_bert"}
+    roberta, xlm = {"model": "fairseq_roberta"}, {"model": "xlm_roberta"}
+    right, left = {"kinds": ("pad1",), "sizes": (LARGE, SMALL)}, {"kinds": ("left1",)}
+    pool = {"with_pool": True}
+    tokens = {"kinds": ("tokens",)}
+    long = {"sizes": (LARGE, LONG), **tokens}
+    # each window has a token: transformers gives NaN for others in float64
+    sliding = {"sizes": (SMALL, MIDDLE, LONG), **tokens}
+    # transformers masks the queries of padding, too, which changes nothing but their own rows
+    deberta = {"model": "deberta_v2", "compare": "visible", **tokens}
+    convolution = {**HF_DEBERTA, "conv_kernel_size": 3, "conv_act": "gelu"}
+    biased = {**HF_DEBERTA, "position_biased_input": True, "max_relative_positions": 12}
     return [
+        *transformers_classifier_cases(),
         hf_case("hf_albert", "AlbertModel", HF_ALBERT),
         hf_case("hf_albert_relu_pool", "AlbertModel", relu, {"with_pool": True}, **STATES),
         hf_case("hf_albert_pretraining", "AlbertForPreTraining", HF_ALBERT, heads, sizes=[SMALL]),
@@ -603,6 +762,62 @@ def transformers_cases():
             kinds=("tokens",),
             sizes=(LARGE, LONG),
         ),
+        hf_case(
+            "hf_modernbert_sliding",
+            "ModernBertModel",
+            HF_SLIDING,
+            **sliding,
+            notes="the window is 3 on each side; layers 0 and 3 are full",
+        ),
+        hf_case(
+            "hf_modernbert_sliding_mlm",
+            "ModernBertForMaskedLM",
+            {**HF_SLIDING, "local_rope_theta": 300.0},
+            MLM,
+            **(sliding | {"sizes": (SMALL, MIDDLE)}),
+        ),
+        hf_case("hf_distilbert", "DistilBertModel", HF_DISTILBERT, **tokens),
+        hf_case("hf_distilbert_mlm", "DistilBertForMaskedLM", HF_DISTILBERT, MLM, **tokens),
+        hf_case(
+            "hf_deberta_v2",
+            "DebertaV2Model",
+            convolution,
+            **(deberta | {"sizes": (LARGE, LONG)}),
+            notes="80 tokens are beyond the last bucket on both sides",
+        ),
+        hf_case("hf_deberta_v2_mlm", "DebertaV2ForMaskedLM", convolution, MLM, **deberta),
+        hf_case(
+            "hf_deberta_v2_tanh",
+            "DebertaV2Model",
+            {**HF_DEBERTA, "conv_kernel_size": 5},
+            **deberta,
+            notes="the activation of the convolution is transformers' default",
+        ),
+        hf_case(
+            "hf_deberta_v2_microsoft",
+            "DebertaV2ForMaskedLM",
+            {**HF_DEBERTA, "legacy": False},
+            MLM,
+            **deberta,
+            notes="other names of the head, and no convolution, as in Microsoft's files",
+        ),
+        hf_case("hf_deberta_v2_positions", "DebertaV2Model", biased, **deberta),
+        hf_case("hf_eurobert", "EuroBertModel", HF_EUROBERT, **long),
+        hf_case(
+            "hf_eurobert_mlm",
+            "EuroBertForMaskedLM",
+            {**HF_EUROBERT, "num_key_value_heads": 4},
+            MLM,
+            **tokens,
+        ),
+        hf_case(
+            "hf_gte",
+            "GteModel",
+            HF_GTE,
+            **long,
+            notes="as gte-multilingual-base, whose NTK scaling by 8 is this linear one",
+        ),
+        hf_case("hf_gte_mlm", "GteForMaskedLM", HF_GTE, MLM, **tokens),
         hf_case("hf_megatron_bert", "MegatronBertModel", HF_MEGATRON_BERT, **megatron),
         hf_case(
             "hf_megatron_bert_pretraining",
@@ -610,6 +825,32 @@ def transformers_cases():
             HF_MEGATRON_BERT,
             heads,
             **megatron,
+        ),
+        hf_case("hf_ernie", "ErnieModel", HF_ERNIE, sizes=(LARGE, SMALL)),
+        hf_case("hf_ernie_pretraining", "ErnieForPreTraining", HF_ERNIE, heads),
+        hf_case("hf_ernie_1_mlm", "ErnieForMaskedLM", HF_ERNIE_1, MLM, **STATES),
+        hf_case(
+            "hf_ernie_says_bert",
+            "ErnieModel",
+            {**HF_ERNIE, "model_type": "bert"},
+            model="ernie",
+            weights="hf_ernie",
+            notes="the first revisions of ERNIE 3.0: the task types tell",
+        ),
+        hf_case("hf_roberta", "RobertaModel", HF_ROBERTA, **roberta, **right),
+        hf_case(
+            "hf_roberta_left", "RobertaModel", HF_ROBERTA, **roberta, **left, weights="hf_roberta"
+        ),
+        hf_case("hf_roberta_mlm", "RobertaForMaskedLM", HF_ROBERTA, MLM, **roberta, **right),
+        hf_case("hf_xlm_roberta", "XLMRobertaModel", HF_XLM_ROBERTA, pool, **xlm, **right),
+        hf_case("hf_xlm_roberta_mlm", "XLMRobertaForMaskedLM", HF_XLM_ROBERTA, MLM, **xlm, **left),
+        hf_case(
+            "hf_xlm_roberta_lm",
+            "XLMRobertaForCausalLM",
+            {**HF_XLM_ROBERTA, "is_decoder": True},
+            LM,
+            **xlm,
+            **right,
         ),
         hf_case("hf_electra", "ElectraModel", HF_ELECTRA),
         hf_case("hf_electra_discriminator", "ElectraForPreTraining", HF_ELECTRA, discriminator),
@@ -658,6 +899,7 @@ def transformers4_cases():
     clipped = {**HF_NEZHA, "max_relative_position": 5}
     heads = {"with_nsp": True, **MLM}
     return [
+        *classifier_cases("nezha", "Nezha", HF_NEZHA),
         hf_case("hf_nezha", "NezhaModel", HF_NEZHA, sizes=(LARGE, LONG)),
         hf_case("hf_nezha_pool", "NezhaModel", HF_NEZHA, {"with_pool": True}, **STATES),
         hf_case("hf_nezha_pretraining", "NezhaForPreTraining", HF_NEZHA, heads, sizes=[SMALL]),
@@ -676,7 +918,8 @@ CONSTANT = "roformer.encoder.embed_positions.weight"
 def own_tensors(model):
     """Names and shapes of a state dict without tied copies and constants."""
     found = {}
-    for name, tensor in model.state_dict().items():
+    heads_last = sorted(model.state_dict().items(), key=lambda item: "lm_head" in item[0])
+    for name, tensor in heads_last:  # which XLM-R has first, with a copy of the table
         if not CONSTANT.endswith(name):
             found.setdefault(tensor.data_ptr(), (name, list(tensor.shape)))
     return dict(found.values())
@@ -753,7 +996,8 @@ def load_class(case):
         package = importlib.import_module("roformer")
         config = package.RoFormerConfig(**case["config"])
     else:
-        config = transformers.AutoConfig.for_model(**case["config"])
+        model_type = "ernie" if "Ernie" in case["class_name"] else case["config"]["model_type"]
+        config = transformers.AutoConfig.for_model(**case["config"] | {"model_type": model_type})
     config._attn_implementation = "eager"
     return getattr(package, case["class_name"])(config).eval()
 
@@ -763,7 +1007,8 @@ def hf_weights(cases):
     table = {}
     for each in cases:
         entry = table.setdefault(each["weights"], {"seed": 0, "shapes": {}})
-        for name, shape in own_tensors(load_class(each)).items():
+        own = tensors_of_file(each) if is_packed(each) else own_tensors(load_class(each))
+        for name, shape in own.items():
             there, turned = foreign_name(each, name)
             entry["shapes"][there] = shape[::-1] if turned else shape
     if uer := table.pop("uer_bert", None):
@@ -772,6 +1017,40 @@ def hf_weights(cases):
         names = {name: [name, False] for name in uer["shapes"]} | {copy: [words, False]}
         table |= {"uer_base": uer, "uer_bert": {"renames": "uer_base", "names": names}}
     return table
+
+
+def is_packed(case):
+    """Whether the file of the case has other arrays than the state dict: queries, keys, values."""
+    return case["class_name"].startswith("Gte")
+
+
+def tensors_of_file(case):
+    """Names and shapes of the arrays that `save_pretrained` writes."""
+    from safetensors import safe_open
+
+    with tempfile.TemporaryDirectory() as folder:
+        load_class(case).save_pretrained(folder)
+        with safe_open(f"{folder}/model.safetensors", "numpy") as file:
+            names = file.keys()
+            shapes = {name: file.get_slice(name).get_shape() for name in names}
+    if case["outputs"] == ["mlm"]:  # as in published files
+        shapes = {name.replace("gte.", "new."): shape for name, shape in shapes.items()}
+    return shapes
+
+
+def load_file(case, weights):
+    """A model that transformers loads from a file of these weights."""
+    import transformers
+    from safetensors.numpy import save_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(weights, f"{folder}/model.safetensors", {"format": "pt"})
+        (Path(folder) / "config.json").write_text(json.dumps(case["config"]))
+        model, found = getattr(transformers, case["class_name"]).from_pretrained(
+            folder, output_loading_info=True, attn_implementation="eager"
+        )
+    assert not any(found.values()), found
+    return model.eval()
 
 
 def load_weights(case, model, weights):
@@ -791,14 +1070,19 @@ def forward(model, tokens, segments=None):
     """Named outputs for one batch."""
     import torch
 
+    name = type(model).__name__
+    mask = visible(tokens, 1 if "roberta" in model.config.model_type else 0)
+    given = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": segments}
+    given = {key: torch.tensor(array).long() for key, array in given.items() if array is not None}
+    if name.endswith(CLASSIFIERS["choice"]):  # one choice in a row
+        given = {key: ids[:, None] for key, ids in given.items()}
     with torch.no_grad():
-        out = model(
-            input_ids=torch.tensor(tokens, dtype=torch.long),
-            attention_mask=torch.tensor(visible(tokens), dtype=torch.long),
-            output_hidden_states=True,
-            **({} if segments is None else {"token_type_ids": torch.tensor(segments).long()}),
-        )
-    if "ForPreTraining" in type(model).__name__ and "logits" in out:
+        out = model(output_hidden_states=True, **given)
+    if name.endswith(CLASSIFIERS["spans"]):
+        return {"classifier": torch.stack([out.start_logits, out.end_logits], -1)}, ()
+    if name.endswith(tuple(CLASSIFIERS.values())):
+        return {"classifier": out.logits}, ()
+    if "ForPreTraining" in name and "logits" in out:
         return {"discriminator": out.logits[..., None]}, out.hidden_states
     kinds = {
         "last_hidden_state": "sequence",
@@ -825,8 +1109,10 @@ def run_transformers(maker, cases, start):
         each["source"] = f"transformers {transformers.__version__}"
         if each["options"]["model"] == "roformer_v2":
             each["source"] = "roformer 0.4.3 on " + each["source"]
-        model = load_class(each)
-        load_weights(each, model, named_weights(table, each["weights"]))
+        weights = named_weights(table, each["weights"])
+        model = load_file(each, weights) if is_packed(each) else load_class(each)
+        if not is_packed(each):
+            load_weights(each, model, weights)
         for found, dtype in ((results, "float"), (precise, "double")):
             network = getattr(model, dtype)()
             for i, arrays in enumerate(batches(each)):

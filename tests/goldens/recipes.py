@@ -16,7 +16,9 @@ import numpy as np
 FOLDER = Path(__file__).resolve().parent
 STD = 0.2
 # what a normalization multiplies by, as TensorFlow, PyTorch and Mesh-TensorFlow name it
-SCALE = re.compile(r"(gamma|/scale|/g|norm(_\d)?\.weight|\bln(_\w+)?\.weight)$", re.IGNORECASE)
+SCALE = re.compile(
+    r"(gamma|/scale|/g|norm(_\d)?\.weight|(\b|attn_|mlp_)ln(_\w+)?\.weight)$", re.IGNORECASE
+)
 
 
 def random_tensor(name, shape, seed=0):

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...checkpoints import CheckpointError
+from ...configs.classifiers import named_kind
+from ...configs.published import find_files
 from ...generation.decoding import generating_transformer
 from ...generation.generate import TextStream, prompt_of, text_options
 from ...generation.request import STEP, GenerationRequest
@@ -23,8 +25,10 @@ from ...pipelines import (
     FeatureExtractor,
     FillMask,
     InvalidRequest,
+    TextClassifier,
     UnsupportedTask,
     attention_model,
+    load_classifier,
     load_tagger,
 )
 from ...pipelines.base import (
@@ -240,15 +244,18 @@ def load(
     ner: PathLike | None = None,
     model: str = "auto",
     new_tokens: int = 256,
+    classifier: PathLike | None = None,
     **settings: Any,
 ) -> Served:
     """Loads a checkpoint with all abilities that it supports, to serve it.
 
     Args:
-        path: see `build_transformer_model`.
-        ner: a directory of `save_tagger`; None: no `entities`.
+        path: see `build_transformer_model`; a fine-tuned classifier of texts or tokens is built.
+        ner: a directory for `load_tagger`; None: the model itself, if it classifies tokens.
         model, **settings: see `build_transformer_model`.
         new_tokens: maximum number of new tokens for one request.
+        classifier: a directory for `load_classifier`; None: the model itself, if it classifies
+            texts.
 
     Returns:
         A `Served`.
@@ -258,8 +265,11 @@ def load(
     """
     path = local_directory(path)
     options, no_head = {"model": model, "return_keras_model": False, **settings}, None
+    first = {"with_lm": True}
+    if named_kind(find_files(path, None)[0]) in ("text", "tokens"):
+        first = {"with_classifier": True}
     try:
-        transformer = build_transformer_model(path, **({"with_lm": True} | options))
+        transformer = build_transformer_model(path, **(first | options))
     except (CheckpointError, ValueError) as error:  # raised again below if not due to the head
         transformer, no_head = build_transformer_model(path, **options), error
     tokenizer = load_tokenizer(path)
@@ -268,7 +278,8 @@ def load(
         "generate": lambda: TextGenerator(transformer, tokenizer, new_tokens),
         "vectors": lambda: FeatureExtractor(transformer, tokenizer),
         "attention": lambda: Attention(transformer, tokenizer),
-        "entities": lambda: entities_of(ner),
+        "classify": lambda: classifier_of(classifier, transformer, tokenizer),
+        "entities": lambda: entities_of(ner, transformer, tokenizer),
     }
     abilities, cannot = {}, {}
     for name, build in builders.items():
@@ -281,9 +292,26 @@ def load(
     return Served(transformer, tokenizer, abilities, cannot)
 
 
-def entities_of(directory):
-    if directory is None:
+def classifier_of(directory, transformer, tokenizer):
+    """Returns the classifier of texts in a directory; without one, that of the model."""
+    config = transformer.config
+    if directory is not None:
+        return TextClassifier(*load_classifier(directory))
+    if config.with_classifier != "text":
+        raise UnsupportedTask(
+            "classification needs a fine-tuned classifier of texts. Serve one, or start the server "
+            "with --classifier DIRECTORY."
+        )
+    return TextClassifier(transformer.model, config.labels, tokenizer, config.problem_type)
+
+
+def entities_of(directory, transformer, tokenizer):
+    """Returns the tagger in a directory; without one, that of the model."""
+    config = transformer.config
+    if directory is not None:
+        return EntityExtractor(*load_tagger(directory))
+    if config.with_classifier != "tokens":
         raise UnsupportedTask(
             "entities need a fine-tuned tagger. Start the server with --ner DIRECTORY."
         )
-    return EntityExtractor(*load_tagger(directory))
+    return EntityExtractor(transformer.model, config.labels, tokenizer)

@@ -117,10 +117,11 @@ def create_app(
 
     def prepare(ability, field, text, settings):
         """Prepares a text for an ability; `field` is its place in the request."""
-        if len(text) > limits.characters:
-            message = f"{len(text)} characters; at most {limits.characters} are read."
+        characters = "".join(text)  # of a text, or a pair of texts
+        if len(characters) > limits.characters:
+            message = f"{len(characters)} characters; at most {limits.characters} are read."
             raise RequestProblem(field, message)
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if any("\ud800" <= character <= "\udfff" for character in characters):
             raise RequestProblem(field, "half of a surrogate pair; expected whole characters.")
         try:
             item = ability.prepare(text, **settings)
@@ -191,7 +192,7 @@ def create_app(
     async def model() -> schemas.Model:
         """The served model, its abilities, and the limits."""
         c = served.transformer.config
-        entities = served.abilities.get("entities")
+        entities, classifier = map(served.abilities.get, ("entities", "classify"))
         return schemas.Model(
             name=name,
             family=c.family,
@@ -202,7 +203,8 @@ def create_app(
             parameters=served.transformer.model.count_params(),
             mask=served.tokenizer.token_mask,
             continues=c.stacks == "one" and c.attend == "lm",
-            entities=entities.labels if entities else [],
+            entities=list(map(in_utf8, entities.labels)) if entities else [],
+            labels=list(map(in_utf8, classifier.labels)) if classifier else [],
             backend=keras.config.backend(),
             limits=asdict(limits),
             abilities=list(served.abilities),
@@ -245,6 +247,24 @@ def create_app(
         array = await asyncio.to_thread(np.matmul, array, array.T)
         return respond(object_pieces("similarity", array_pieces(array)), array.size)
 
+    @post("/v1/classify", schemas.ClassifyRequest, schemas.ClassifyAnswer)
+    async def classify(request, body):
+        """The most likely labels of texts, or of pairs of texts."""
+        texts, seconds = body.texts, body.second_texts
+        if seconds is not None and len(seconds) != len(texts):
+            message = f"{len(seconds)} texts; expected {len(texts)}, one for each of texts."
+            raise RequestProblem("second_texts", message)
+        items = texts if seconds is None else list(zip(texts, seconds, strict=True))
+        labels_of_texts = await answers(request, "classify", items, top_k=body.top)
+
+        def label_pieces(labels):
+            yield as_json([{"label": in_utf8(name), "probability": p} for name, p in labels])
+
+        numbers = sum(map(len, labels_of_texts))
+        check_size("top", numbers, "Ask for fewer labels.")
+        rows = list_pieces(map(label_pieces, labels_of_texts))
+        return respond(object_pieces("results", rows), numbers)
+
     @post("/v1/entities", schemas.EntitiesRequest, schemas.EntitiesAnswer)
     async def entities(request, body):
         """Entities that the model of `--ner` finds in the texts."""
@@ -254,7 +274,7 @@ def create_app(
 
         def span_pieces(text, spans):
             for start, end, kind in spans:
-                part = text[start:end]
+                part, kind = text[start:end], in_utf8(kind)
                 yield [as_json({"start": start, "end": end, "text": part, "kind": kind})]
 
         pairs = zip(body.texts, spans_of_texts, strict=True)

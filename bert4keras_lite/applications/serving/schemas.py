@@ -10,6 +10,8 @@ from .abilities import CANDIDATES
 __all__ = [
     "AttentionAnswer",
     "AttentionRequest",
+    "ClassifyAnswer",
+    "ClassifyRequest",
     "EntitiesAnswer",
     "EntitiesRequest",
     "FillMaskAnswer",
@@ -115,6 +117,24 @@ class SimilarityAnswer(BaseModel):
     similarity: list[list[float]] = Field(description="cosines of all pairs of texts")
 
 
+class ClassifyRequest(Texts):
+    """Texts, or pairs of texts."""
+
+    second_texts: Annotated[list[str], FailFast()] = Field(
+        None, description="the second text of each pair; none by default"
+    )
+    top: int = Field(1, ge=1, le=CANDIDATES, description="labels for each text")
+
+
+class Label(BaseModel):
+    label: str
+    probability: float = Field(description="of a regression, its value")
+
+
+class ClassifyAnswer(BaseModel):
+    results: list[list[Label]] = Field(description="for each text, most likely first")
+
+
 class EntitiesRequest(Texts):
     pass
 
@@ -166,6 +186,7 @@ class Model(BaseModel):
     mask: str | None
     continues: bool = Field(description="whether generate continues a text (else answers it)")
     entities: list[str] = Field(description="labels of the tagger")
+    labels: list[str] = Field(description="labels of the classifier")
     backend: str
     limits: dict[str, float]
     abilities: list[str]

@@ -134,6 +134,12 @@ $("insert").addEventListener("click", () => {
   area.focus();
 });
 
+function barItem(head, probability) {
+  const bar = make("span", { class: "bar", "aria-hidden": "true" });
+  bar.style.width = `${100 * Math.min(1, Math.max(0, probability))}%`; // a regression has any value
+  return make("li", {}, head, bar, make("span", { class: "share" }, percent(probability)));
+}
+
 onSubmit("fill-mask", async (answer) => {
   const body = { texts: [$("mask-text").value], top: 8 };
   const [{ text, masks }] = (await ask("v1/fill-mask", body)).results;
@@ -143,11 +149,9 @@ onSubmit("fill-mask", async (answer) => {
   pieces.forEach((piece, i) => sentence.append(piece, chosen[i] ?? ""));
   const lists = masks.map((candidates, i) => {
     const items = candidates.map(({ token, probability }) => {
-      const bar = make("span", { class: "bar", "aria-hidden": "true" });
-      bar.style.width = `${100 * probability}%`;
       const pick = make("button", { type: "button" }, token);
       pick.addEventListener("click", () => (chosen[i].textContent = token));
-      return make("li", {}, pick, bar, make("span", { class: "share" }, percent(probability)));
+      return barItem(pick, probability);
     });
     return make("div", {}, make("h3", { class: "quiet" }, `第 ${i + 1} 处`), make("ol", {}, ...items));
   });
@@ -212,6 +216,16 @@ onSubmit("vectors", async (answer) => {
 });
 
 const tint = (value) => `color-mix(in srgb, var(--accent) ${Math.max(0, 45 * value)}%, var(--card))`;
+
+// ---------------------------------------------------------------- classify
+
+onSubmit("classify", async (answer) => {
+  const [first, second] = [$("class-text").value, $("class-second").value];
+  const body = { texts: [first], top: 8, ...(second && { second_texts: [second] }) };
+  const [labels] = (await ask("v1/classify", body)).results;
+  const items = labels.map(({ label, probability }) => barItem(make("b", {}, label), probability));
+  answer.replaceChildren(make("div", { class: "candidates" }, make("ol", {}, ...items)));
+});
 
 // ---------------------------------------------------------------- entities
 

@@ -1,0 +1,290 @@
+"""Labels and vectors of texts, and reranking, in Apache Beam: handlers for `RunInference`.
+
+    with beam.Pipeline(options=options) as pipeline:
+        lines = pipeline | ReadFromText("texts.txt")
+        lines | RunInference(EncodeTexts("BAAI/bge-small-zh-v1.5")) | ...
+
+The model runs in a process of its own, which the handler starts in every worker. If that process
+dies, the handler starts another one and tries the batch again; if the worker dies, that is up to
+the runner.
+"""
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from ..arguments import MOST, check_number, check_options
+from ..parsing import shown
+from ..types import PathLike
+
+try:
+    from apache_beam.ml.inference.base import ModelHandler, PredictionResult
+except ImportError:
+    raise ImportError(
+        "bert4keras_lite.applications.beam needs Apache Beam; install it with: pip install "
+        '"bert4keras_lite[beam]".'
+    ) from None
+
+__all__ = ["ClassifyTexts", "EncodeTexts", "InvalidText", "RerankPassages", "serve"]
+
+logger = logging.getLogger(__name__)
+
+BATCHES = 16  # forward passes for the texts that Beam hands over together, sorted by their length
+
+
+class InvalidText(NamedTuple):
+    """What a handler with `errors="return"` gives for an element that it cannot answer."""
+
+    element: Any
+    message: str
+
+
+class TextHandler(ModelHandler):
+    """Base class of the handlers.
+
+    Args:
+        model: a directory that each worker can read, or the name of a model on a hub.
+        batch_size: maximum number of texts in a forward pass; default 32.
+        attempts: how often a batch is tried when the process of the model dies; default 3.
+        errors: `"raise"` (default) stops the pipeline at an invalid text; `"return"` answers it
+            with an `InvalidText`.
+        **settings: arguments of the task.
+
+    Raises:
+        TypeError: a setting does not exist.
+        ValueError: a number is out of its range, or `errors` is unknown.
+    """
+
+    task: ClassVar[str]
+    known_settings: ClassVar[tuple] = ()
+
+    def __init__(
+        self,
+        model: PathLike,
+        batch_size: int = 32,
+        attempts: int = 3,
+        errors: str = "raise",
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        check_number("batch_size", batch_size, 1, MOST)
+        check_number("attempts", attempts, 1, 100)
+        check_options(type(self).__name__, settings, self.known_settings)
+        if errors not in ("raise", "return"):
+            raise ValueError(f"errors: expected 'raise' or 'return', got {shown(errors)}.")
+        self.model, self.batch_size, self.attempts = str(model), batch_size, attempts
+        self.errors, self.settings = errors, settings
+
+    def load_model(self) -> "ModelProcess":
+        task = (self.task, self.model, self.settings, self.batch_size, self.errors)
+        return ModelProcess(task, self.attempts)
+
+    def run_inference(
+        self, batch: Sequence, model: "ModelProcess", inference_args: Any = None
+    ) -> Iterable:
+        answers = model.answers(list(batch))
+        return [
+            PredictionResult(element, answer, self.model)
+            for element, answer in zip(batch, answers, strict=True)
+        ]
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        return {"min_batch_size": self.batch_size, "max_batch_size": BATCHES * self.batch_size}
+
+    def validate_inference_args(self, inference_args: Any) -> None:
+        if inference_args:
+            raise ValueError("inference_args: expected none. Pass settings to the handler.")
+
+    def get_metrics_namespace(self) -> str:
+        return f"bert4keras_lite_{self.task}"
+
+
+class ClassifyTexts(TextHandler):
+    """Labels of texts: see `pipelines.classify`. Elements are texts, or pairs of texts.
+
+    Answers are pairs `(label, probability)`, or lists of them.
+    """
+
+    task = "classify"
+    known_settings = ("top_k", "maxlen")
+
+
+class EncodeTexts(TextHandler):
+    """Vectors of texts: see `SentenceEncoder.encode`. Elements are texts, answers arrays."""
+
+    task = "encode"
+    known_settings = ("prompt_name", "prompt")
+
+
+class RerankPassages(TextHandler):
+    """Passages by how well they answer a query: see `pipelines.rerank`.
+
+    Elements are pairs of a query and a list of passages; answers are lists of
+    `(index, score, passage)`, best first.
+    """
+
+    task = "rerank"
+    known_settings = ("top_k", "maxlen", "normalize")
+
+
+# Keras is imported in the process of the model alone, so inside these functions.
+
+
+def _classifier(model, settings, batch_size):
+    from ..pipelines import TextClassifier, load_classifier
+
+    classifier = TextClassifier(*load_classifier(model))
+
+    def answer(texts):
+        answers = classifier(texts, batch_size, **settings)
+        return [
+            [tuple(label) for label in each] if isinstance(each, list) else tuple(each)
+            for each in answers
+        ]
+
+    return answer
+
+
+def _encoder(model, settings, batch_size):
+    from ..pipelines import SentenceEncoder
+
+    encoder = SentenceEncoder(model)
+    return lambda texts: list(encoder.encode(texts, batch_size, **settings))
+
+
+def _reranker(model, settings, batch_size):
+    from ..pipelines import Reranker, load_classifier
+    from ..pipelines.reranking import ranked
+
+    model, labels, tokenizer, _ = load_classifier(model)
+    top_k = settings.get("top_k")
+    reranker = Reranker(
+        model, labels, tokenizer, **{k: v for k, v in settings.items() if k != "top_k"}
+    )
+
+    def answer(elements):
+        pairs = [(query, passage) for query, passages in elements for passage in passages]
+        results = iter(reranker(pairs, batch_size))  # short passages of all queries share batches
+        return [
+            [tuple(each) for each in ranked([next(results) for _ in passages], passages, top_k)]
+            for _, passages in elements
+        ]
+
+    return answer
+
+
+# task -> function of model, settings and batch size, which returns a function from a list of
+# elements to their answers
+TASKS: dict[str, Callable] = {"classify": _classifier, "encode": _encoder, "rerank": _reranker}
+
+
+class ModelProcess:
+    """A model in a process of its own, which answers one batch at a time, from any thread.
+
+    Args:
+        task: key of `TASKS`, its arguments, and `errors` of the handler.
+        attempts: how often a batch is tried.
+        module: whose function `serve` the process runs.
+    """
+
+    def __init__(self, task: tuple, attempts: int, module: str = __name__) -> None:
+        self.task, self.attempts, self.module = task, attempts, module
+        self.lock, self.process = threading.Lock(), None
+
+    def answers(self, batch: list) -> list:
+        """Returns the answers to the elements of a batch.
+
+        Raises:
+            RuntimeError: the process died in each of the attempts.
+            Exception: what the task raises.
+        """
+        with self.lock:
+            for _ in range(self.attempts):
+                try:
+                    if self.process is None:
+                        self._start()
+                    self.connection.send(batch)
+                    is_answer, content = self.connection.recv()
+                except (EOFError, ConnectionError):
+                    code = self._stop()
+                    logger.warning(
+                        "The process of the model died with exit code %s, on a batch of %d.",
+                        *(code, len(batch)),
+                    )
+                    continue
+                if is_answer:
+                    return content
+                raise content
+        raise RuntimeError(
+            f"{self.task[1]}: the process of the model died {self.attempts} times, with exit code "
+            f"{code}, on a batch of {len(batch)}; a code of -9 usually means that memory ran out. "
+            "Use a smaller batch_size, or workers with more memory."
+        )
+
+    def _start(self):
+        """Starts the process. It does not import the user's script, as multiprocessing would."""
+        self.connection, other_end = multiprocessing.Pipe()
+        number = other_end.fileno()
+        command = f"from {self.module} import serve; serve({number})"
+        self.process = subprocess.Popen([sys.executable, "-c", command], pass_fds=[number])
+        other_end.close()  # then its death is the end of the connection
+        self.connection.send(self.task)
+
+    def _stop(self):
+        """Waits for the end of the process, and returns its exit code."""
+        self.connection.close()
+        process, self.process = self.process, None
+        return process.wait()
+
+
+def serve(number: int) -> None:
+    """Runs in the process of a model: answers batches until the handler is gone.
+
+    Args:
+        number: file descriptor of the connection. What is pickled comes from the handler alone.
+    """
+    connection = multiprocessing.connection.Connection(number)
+    try:
+        task, *arguments, errors = connection.recv()
+        answer = None
+        while True:
+            batch = connection.recv()
+            try:
+                answer = answer or TASKS[task](*arguments)
+                result = True, _answers(answer, batch, errors)
+            except Exception as error:
+                result = False, _portable(error)
+            connection.send(result)
+    except (EOFError, ConnectionError):
+        return
+
+
+def _answers(answer, batch, errors):
+    """Returns the answers to a batch; with `errors="return"`, invalid texts are answers, too."""
+    from ..pipelines import InvalidOutput, InvalidRequest
+
+    try:
+        return answer(batch)
+    except (InvalidRequest, InvalidOutput) as error:
+        if errors == "raise":
+            raise
+        if len(batch) == 1:
+            return [InvalidText(batch[0], str(error))]
+    middle = len(batch) // 2
+    return [x for half in (batch[:middle], batch[middle:]) for x in _answers(answer, half, errors)]
+
+
+def _portable(error):
+    """Returns the error if it can be sent, or one with its message."""
+    try:
+        is_whole = str(type(error)(*error.args)) == str(error)
+    except Exception:
+        is_whole = False
+    name = type(error).__module__.partition(".")[0]
+    known = name in ("builtins", __name__.partition(".")[0])
+    return error if is_whole and known else RuntimeError(f"{type(error).__name__}: {error}")

@@ -1,0 +1,287 @@
+"""What a directory of sentence-transformers says: modules after the encoder, limits, prompts.
+
+| file | what is read |
+|---|---|
+| `modules.json` | the modules, in order: `Transformer`, `Pooling`, then `Dense`, `LayerNorm`, \
+`Normalize`, `Dropout` |
+| `config.json` of a module | its settings |
+| `sentence_bert_config.json`, or another of `SETTINGS` | `max_seq_length`, `do_lower_case` |
+| `config_sentence_transformers.json` | `prompts`, `default_prompt_name`, `truncate_dim` |
+
+Modules that are not listed are errors. Reference: `SentenceTransformer.__init__` of the library,
+version 6, https://github.com/UKPLab/sentence-transformers.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..checkpoints import open_checkpoint
+from ..files import complete
+from ..parsing import expecting, is_file_name, listed, read_json, shown
+
+__all__ = [
+    "POOLINGS",
+    "Dense",
+    "LayerNorm",
+    "Normalize",
+    "Pooling",
+    "SentenceFiles",
+    "read_sentence_files",
+]
+
+# Flags of a pooling's config -> its name, in the order in which several are concatenated
+FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+POOLINGS = tuple(FLAGS.values())
+# Classes of `torch.nn` -> names of activations in Keras
+ACTIVATIONS = {
+    "Identity": "linear",
+    "Tanh": "tanh",
+    "ReLU": "relu",
+    "GELU": "gelu",
+    "SiLU": "silu",
+    "Sigmoid": "sigmoid",
+}
+SETTINGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
+NO_MODULES = (
+    "there is no modules.json, so the vectors are the mean over all tokens, as in"
+    " sentence-transformers. If the model was trained with another pooling (bge: cls), pass"
+    " pooling=."
+)
+
+
+class Pooling(NamedTuple):
+    """Pooling of the states of the tokens; the results of several modes are concatenated.
+
+    Attributes:
+        modes: list of items of `POOLINGS`.
+        include_prompt: whether the tokens of a prompt count.
+    """
+
+    modes: list
+    include_prompt: bool = True
+
+
+class Dense(NamedTuple):
+    """A dense layer; `bias` may be None, `activation` is a name in Keras."""
+
+    kernel: np.ndarray
+    bias: np.ndarray | None
+    activation: str
+
+
+class LayerNorm(NamedTuple):
+    """A layer normalization, whose epsilon is 1e-5."""
+
+    gamma: np.ndarray
+    beta: np.ndarray
+
+
+class Normalize(NamedTuple):
+    """Scaling to length 1."""
+
+
+@dataclass
+class SentenceFiles:
+    """Contents of the files of a directory.
+
+    Attributes:
+        checkpoint: directory of the encoder and its tokenizer.
+        modules: list of `Pooling`, `Dense`, `LayerNorm` and `Normalize`, the pooling first.
+        max_length: the most tokens of a text, or None.
+        lower: whether texts are lower-cased before they are tokenized.
+        prompts: dict name -> text put before a text.
+        default_prompt: name of the prompt to use if none is asked for, or None.
+        truncate_dim: the number of dimensions of the vectors that are kept, or None for all.
+        note: a sentence on what was assumed, or None.
+    """
+
+    checkpoint: Path
+    modules: list
+    max_length: int | None = None
+    lower: bool = False
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    truncate_dim: int | None = None
+    note: str | None = None
+
+
+def read_sentence_files(directory):
+    """Reads the files of sentence-transformers in a directory.
+
+    Without `modules.json`, the pooling is the mean, as in the library.
+
+    Args:
+        directory: a path.
+
+    Returns:
+        A `SentenceFiles`.
+
+    Raises:
+        ValueError: a file is invalid, or a module is not supported.
+    """
+    directory = Path(directory)
+    complete(directory)
+    path = directory / "modules.json"
+    folder, modules, note = "", [Pooling(["mean"])], NO_MODULES
+    if path.is_file():
+        with expecting(path, "a list of modules"):
+            folder, modules = _modules(path)
+        note = None
+    checkpoint = directory / folder
+    max_length, lower = _limits(checkpoint)
+    prompts, default, dim = _prompts(directory / "config_sentence_transformers.json")
+    return SentenceFiles(checkpoint, modules, max_length, lower, prompts, default, dim, note)
+
+
+def _modules(path):
+    """Returns the folder of the encoder, and the modules after it."""
+    rows = [(str(row["type"]).rpartition(".")[2], row["path"]) for row in read_json(path)]
+    for kind, folder in rows:
+        if not isinstance(folder, str) or (folder and not is_file_name(folder)):
+            raise ValueError(
+                f"{path}: the path of {shown(kind)} is {shown(folder)}; expected the name of a"
+                " directory next to the file."
+            )
+    kinds = [kind for kind, _ in rows]
+    if kinds[:2] != ["Transformer", "Pooling"] or not set(kinds[2:]) <= _READERS.keys():
+        raise ValueError(
+            f"{path}: its modules are {listed(kinds)}; expected Transformer, Pooling, and after"
+            f" them only {', '.join(_READERS)}."
+        )
+    modules = [_pooling(path.parent / rows[1][1] / "config.json")]
+    modules += [_READERS[kind](path.parent / folder) for kind, folder in rows[2:]]
+    return rows[0][1], [module for module in modules if module is not None]
+
+
+def _object(path, **types):
+    """Returns the object in a JSON file, after checking the types of some of its values.
+
+    Args:
+        path: the file; if it does not exist, the object is empty.
+        **types: key -> type, or union of types, of a value that may be missing.
+    """
+    values = read_json(path) if path.is_file() else {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {shown(values)}.")
+    for key, expected in types.items():
+        value = values.get(key)
+        wrong_bool = isinstance(value, bool) and expected is not bool
+        if value is not None and (wrong_bool or not isinstance(value, expected)):
+            raise ValueError(
+                f"{path}: {key} is {shown(value)}; expected"
+                f" {getattr(expected, '__name__', expected)} or null."
+            )
+    return values
+
+
+def _pooling(path):
+    values = _object(path, pooling_mode=str | list, include_prompt=bool)
+    modes = values.get("pooling_mode") or [FLAGS[flag] for flag in FLAGS if values.get(flag)]
+    modes = [modes] if isinstance(modes, str) else modes or ["mean"]
+    flags = [key for key in values if key.startswith("pooling_mode_") and key not in FLAGS]
+    unknown = [mode for mode in modes if mode not in POOLINGS]
+    unknown += [flag for flag in flags if values[flag]]
+    if unknown:
+        raise ValueError(
+            f"{path}: the pooling {shown(unknown[0])} is not known; expected some of"
+            f" {', '.join(POOLINGS)}."
+        )
+    include = values.get("include_prompt")
+    return Pooling(modes, True if include is None else include)
+
+
+def _dense(folder):
+    path = folder / "config.json"
+    values = _object(path, activation_function=str, bias=bool, use_residual=bool)
+    module, _, name = values.get("activation_function", "torch.nn.Tanh").rpartition(".")
+    if not module.startswith("torch.nn") or name not in ACTIVATIONS:
+        raise ValueError(
+            f"{path}: activation_function is {shown(values['activation_function'])}; expected one"
+            f" of torch.nn: {', '.join(ACTIVATIONS)}."
+        )
+    of_what = values.get("module_input_name", "sentence_embedding")
+    if values.get("use_residual") or of_what != "sentence_embedding":
+        raise ValueError(
+            f"{path}: use_residual is {values.get('use_residual')} and module_input_name"
+            f" {shown(of_what)}; expected false and 'sentence_embedding', the only implemented way."
+        )
+    names = ["linear.weight"] + ["linear.bias"] * (values.get("bias") is not False)
+    weight, *bias = _weights(folder, names)
+    size = (values.get("out_features"), values.get("in_features"))
+    if weight.shape != size:
+        raise ValueError(
+            f"{path}: out_features and in_features are {shown(size)}; expected {weight.shape}, the"
+            " shape of the weights."
+        )
+    return Dense(weight.T, bias[0] if bias else None, ACTIVATIONS[name])
+
+
+def _layer_norm(folder):
+    return LayerNorm(*_weights(folder, ["norm.weight", "norm.bias"]))
+
+
+def _weights(folder, names):
+    """Returns the arrays of a module, float32, after checking that there are no others."""
+    weights = open_checkpoint(folder)
+    if {*weights} != {*names}:
+        raise ValueError(
+            f"{folder}: its weights are {listed(sorted(weights))}; expected {listed(names)}."
+        )
+    return [np.asarray(weights[name], "float32") for name in names]
+
+
+_READERS = {
+    "Dense": _dense,
+    "LayerNorm": _layer_norm,
+    "Normalize": lambda folder: Normalize(),  # has no files
+    "Dropout": lambda folder: None,
+}
+
+
+def _limits(folder):
+    """Returns the most tokens of a text, or None, and whether it is lower-cased."""
+    path = next((folder / name for name in SETTINGS if (folder / name).is_file()), None)
+    if path is None:
+        return None, False
+    values = _object(path, max_seq_length=int, do_lower_case=bool)
+    length = values.get("max_seq_length")
+    if length is not None and length < 1:
+        raise ValueError(f"{path}: max_seq_length is {length}; expected 1 or more, or null.")
+    return length, bool(values.get("do_lower_case"))
+
+
+def _prompts(path):
+    """Returns the prompts, the name of the default one, and the number of dimensions."""
+    values = _object(path, prompts=dict, default_prompt_name=str, truncate_dim=int)
+    prompts = {name: text for name, text in (values.get("prompts") or {}).items() if text}
+    default = values.get("default_prompt_name")
+    if not all(isinstance(text, str) for text in prompts.values()):
+        raise ValueError(f"{path}: prompts is {shown(prompts)}; expected a text for each name.")
+    if default is not None and default not in (values.get("prompts") or {}):
+        raise ValueError(
+            f"{path}: default_prompt_name is {shown(default)}; expected one of prompts:"
+            f" {listed(list(prompts)) or 'none'}."
+        )
+    dim = values.get("truncate_dim")
+    if dim is not None and dim < 1:
+        raise ValueError(f"{path}: truncate_dim is {dim}; expected 1 or more, or null.")
+    return prompts, default, dim

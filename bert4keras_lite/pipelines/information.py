@@ -1,0 +1,256 @@
+"""Information extraction by prompts: a UIE model finds in a text what a schema names."""
+
+from collections import Counter
+from os import PathLike as AnyPath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import keras
+import numpy as np
+
+from ..arguments import check_list, check_number
+from ..hub import local_directory
+from ..loading import transformer_of
+from ..parsing import shown
+from ..spans import sliding_windows
+from ..tokenizers import TokenizerBase
+from .base import InvalidRequest, Pipeline, UnsupportedTask, finite, longest_of, padding_of
+from .classifiers import given_tokenizer
+from .entities import bare_model
+from .taggers import classifier_of, published_classifier
+
+if TYPE_CHECKING:
+    from ..models import Transformer
+    from ..types import PathLike
+
+__all__ = ["InformationExtractor", "extract_information"]
+
+MAXLEN = 512  # tokens in training, though there are 2048 positions
+# full-width forms of ASCII, which prompts had as ASCII in training
+ASCII = {0x3000: 0x20} | {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+
+
+def extract_information(
+    model: "PathLike | keras.Model | Transformer",
+    texts: str | list[str],
+    schema: str | list | dict,
+    tokenizer: TokenizerBase | None = None,
+    threshold: float = 0.5,
+    batch_size: int = 32,
+) -> Any:
+    """Finds in texts what a schema names: entities, their relations, or one of several options.
+
+    For many calls keep an `InformationExtractor`, whose model is compiled once.
+
+    Args:
+        model: the directory of a UIE, or its name on a hub; or a model of
+            `build_transformer_model` with `with_classifier="spans"`, or its `Transformer`.
+        texts: a text or a list of texts. A text that is too long is read in parts.
+        schema: what to look for: a name (`"时间"`); a list of them; a dict of a name and what to
+            look for about each one that is found (`{"人物": ["国籍", "出生地"]}`); or options
+            (`"情感倾向[正向,负向]"`).
+        tokenizer: the `Tokenizer` of the model; None (default): that of the directory.
+        threshold: probability above which a token is a start or an end; default 0.5.
+        batch_size: maximum number of prompts in a forward pass; default 32.
+
+    Returns:
+        For each text a dict: name -> list of dicts with `text`, `start`, `end`, `probability`, and
+        `relations`, a dict like this one, if the schema asks for them and there are any. An option
+        has no `start` and `end`. For a single text, its dict.
+
+    Raises:
+        TypeError: `texts` or `schema` has another type, or there is no tokenizer.
+        ValueError: the model has no pointers, a text or a name is empty, or the model's output is
+            not finite.
+
+    Example:
+        >>> extract_information("uie_base_pytorch", "李白生于碎叶城", {"人物": "出生地"})
+
+    Reference:
+        Lu et al., "Unified Structure Generation for Universal Information Extraction", arXiv
+        2203.12277; the pointers are those of PaddleNLP's `UIE`.
+    """
+    if isinstance(model, str | AnyPath):
+        directory = Path(local_directory(model))
+        model, _, own_tokenizer, _ = published_classifier(directory, "spans")
+        tokenizer = tokenizer or own_tokenizer
+    extractor = InformationExtractor(model, given_tokenizer(tokenizer), threshold)
+    return extractor.extract(texts, schema, batch_size)
+
+
+class Prompted(NamedTuple):
+    """A tokenized prompt and text.
+
+    Attributes:
+        text, prompt: the two texts.
+        ids, segments, offsets: of their tokens; segments are 0 in the prompt.
+    """
+
+    text: str
+    prompt: str
+    ids: list
+    segments: list
+    offsets: list
+
+
+class InformationExtractor(Pipeline):
+    """Finds what a prompt names in a text; `extract` does so for a schema.
+
+    Args:
+        model, tokenizer, threshold: see `extract_information`.
+
+    Call arguments:
+        pairs: list of `(text, prompt)`, each short enough for the model.
+
+    Returns:
+        For each pair a list of dicts with `text`, `start`, `end` and `probability`.
+
+    Raises:
+        UnsupportedTask: the model has no pointers.
+    """
+
+    takes_pairs = True
+    example = ("今天天气真好", "时间")
+
+    def __init__(
+        self,
+        model: "keras.Model | Transformer",
+        tokenizer: TokenizerBase,
+        threshold: float = 0.5,
+    ) -> None:
+        check_number("threshold", threshold, 0.0, 1.0)
+        transformer = transformer_of(model)
+        model, _, _ = classifier_of(transformer, "spans")
+        if not transformer.config.has_segments:
+            raise UnsupportedTask(
+                f"{transformer.config.family}: the model has no segment ids, which tell the prompt "
+                "from the text; expected a UIE."
+            )
+        self.threshold = threshold
+        self.width = min(MAXLEN, longest_of(transformer) or MAXLEN)
+        filler = padding_of(transformer, tokenizer)
+        super().__init__(bare_model(model), tokenizer, self.width, filler)
+
+    def extract(self, texts: str | list[str], schema: Any, batch_size: int = 32) -> Any:
+        """Finds in texts what a schema names; see `extract_information`."""
+        if single := isinstance(texts, str):
+            texts = [texts]
+        check_list("texts", texts)
+        results: list[dict] = [{} for _ in texts]
+        targets = [(i, "", into) for i, into in enumerate(results)]
+        self._fill(texts, targets, tree(schema), batch_size)
+        return results[0] if single else results
+
+    def _fill(self, texts, targets, names, batch_size):
+        """Puts what is found into dicts, and then what is found about each answer.
+
+        Args:
+            texts: all texts.
+            targets: list of (index of a text, what precedes the names in the prompt, dict).
+            names: name -> names to look for about each answer.
+        """
+        for name, inner in names.items():
+            answers = self.answers_to(
+                [(texts[i], before + name) for i, before, _ in targets], batch_size
+            )
+            about = []
+            for (i, _, into), of_target in zip(targets, answers, strict=True):
+                if of_target:
+                    into[name] = of_target
+                if inner:
+                    for answer in of_target:
+                        answer["relations"] = {}
+                        about.append((i, f"{answer['text']}的", answer["relations"]))
+            if about:
+                self._fill(texts, about, inner, batch_size)
+            for _, _, into in targets:
+                for answer in into.get(name, ()):
+                    if not answer.get("relations", True):
+                        del answer["relations"]
+
+    def answers_to(self, pairs: list[tuple[str, str]], batch_size: int = 32) -> list[list[dict]]:
+        """Returns what is found for each pair of a text and a prompt."""
+        parts, owners = [], []
+        for owner, (text, prompt) in enumerate(pairs):
+            prompt = prompt.translate(ASCII)
+            room = self.width - len(self.tokenizer.encode(prompt, "")[0])
+            if room < 1:
+                raise InvalidRequest(f"the prompt {shown(prompt)} leaves no room for a text.")
+            windows = sliding_windows(len(text), room, room)
+            parts += [(text[start:end], prompt) for start, end in windows]
+            owners += [(owner, start) for start, _ in windows]
+        answers: list[list[dict]] = [[] for _ in pairs]
+        for (owner, shift), spans in zip(owners, self(parts, batch_size), strict=True):
+            for span in spans:
+                moved = {key: span[key] + shift for key in ("start", "end") if key in span}
+                answers[owner].append(span | moved)
+        return [voted(of_pair) for of_pair in answers]
+
+    def prepare(self, text: Any) -> Prompted:
+        if not isinstance(text, tuple) or not all(isinstance(part, str) for part in text):
+            raise TypeError(f"texts: expected pairs (text, prompt) of strings, got {shown(text)}.")
+        text, prompt = text
+        ids, segments, offsets = self.tokenizer.encode(
+            prompt, text, maxlen=self.width, return_offsets=True
+        )
+        return Prompted(text, prompt, self.checked_ids(ids), segments, offsets)
+
+    def answer(self, item: Any, logits: np.ndarray) -> list[dict]:
+        x = finite(logits[: len(item.ids)]).astype("float64")
+        start_probs, end_probs = np.exp(-np.logaddexp(0, -x)).T
+        answers = []
+        for first, last, probability in pointer_spans(start_probs, end_probs, self.threshold):
+            start, end = item.offsets[first][0], item.offsets[last][1]
+            in_prompt = item.segments[first] == 0
+            same = item.segments[first] == item.segments[last]
+            options = item.prompt.endswith("]") and start > item.prompt.find("[") >= 0
+            if start >= end or not same or (in_prompt and not options):
+                continue  # special tokens; a span over prompt and text; one in a mere name
+            span = {} if in_prompt else {"start": start, "end": end}
+            source = item.prompt if in_prompt else item.text
+            answers.append({"text": source[start:end], **span, "probability": probability})
+        return answers
+
+
+def tree(schema):
+    """Returns a schema as nested dicts: name -> names to look for about each answer."""
+    if isinstance(schema, str) and schema:
+        return {schema: {}}
+    if isinstance(schema, dict) and schema:
+        return {name: tree(inner) for name, inner in schema.items()}
+    if isinstance(schema, list) and schema:
+        return {name: inner for part in schema for name, inner in tree(part).items()}
+    raise TypeError(f"schema: expected a name, a list or a dict of names, got {shown(schema)}.")
+
+
+def pointer_spans(start, end, threshold):
+    """Pairs starts with ends: each end with the last start after the end before it.
+
+    Args:
+        start, end: probabilities of each token, `(length,)`.
+        threshold: above which a token is a start or an end.
+
+    Returns:
+        A list of `(first, last, probability)`, the last token included.
+    """
+    spans, before = [], -1
+    starts = np.flatnonzero(start > threshold)
+    for last in np.flatnonzero(end > threshold):
+        inside = starts[(starts > before) & (starts <= last)]
+        if len(inside):
+            spans.append((int(inside[-1]), int(last), float(start[inside[-1]] * end[last])))
+        before = last
+    return spans
+
+
+def voted(answers):
+    """Returns the answers of all parts of a text; of options, the one that most parts chose."""
+    options = [answer for answer in answers if "start" not in answer]
+    if not options:
+        return answers
+    counts, sums = Counter(), Counter()
+    for answer in options:
+        counts[answer["text"]] += 1
+        sums[answer["text"]] += answer["probability"]
+    best = max(counts, key=lambda text: (counts[text], sums[text]))
+    return [{"text": best, "probability": sums[best] / counts[best]}]

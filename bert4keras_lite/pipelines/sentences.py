@@ -1,0 +1,248 @@
+"""Sentence vectors by a directory of sentence-transformers: bge, m3e, e5, MiniLM, ..."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from ..arguments import check_list, check_number
+from ..configs.published import warn
+from ..configs.sentences import POOLINGS, Dense, LayerNorm, Normalize, Pooling, read_sentence_files
+from ..hub import is_name, local_directory
+from ..layers import ACTIVATIONS, SentencePooling
+from ..models import build_transformer_model
+from ..parsing import listed, shown
+from ..tokenizers import load_tokenizer
+from ..types import PathLike
+from .base import InvalidRequest, Pipeline, encoder_of, finite, longest_of, padding_of
+
+__all__ = ["SentenceEncoder"]
+
+CHUNK = 50_000  # texts whose token ids are in memory at the same time
+
+
+class Sentence(NamedTuple):
+    """A tokenized text.
+
+    Attributes:
+        text: the text of the request, with its prompt.
+        ids: token ids.
+        skipped: number of tokens at the start that are not pooled.
+    """
+
+    text: str
+    ids: list
+    skipped: int
+
+
+def _pooled(pooling, x, pooled):
+    return SentencePooling(pooling.modes, dtype="float32")(x, pooled)
+
+
+def _dense(dense, x, pooled):
+    activation = ACTIVATIONS.get(dense.activation, dense.activation)
+    layer = keras.layers.Dense(
+        dense.kernel.shape[1], activation, use_bias=dense.bias is not None, dtype="float32"
+    )
+    return _with_weights(layer, x, dense.kernel, dense.bias)
+
+
+def _layer_norm(norm, x, pooled):
+    layer = keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32")
+    return _with_weights(layer, x, norm.gamma, norm.beta)
+
+
+def _normalized(normalize, x, pooled):
+    return keras.layers.UnitNormalization(dtype="float32")(x)
+
+
+def _with_weights(layer, x, *weights):
+    """Applies a layer to `x`, and gives it weights.
+
+    Raises:
+        ValueError: the weights are for inputs of another size.
+    """
+    weights = [w for w in weights if w is not None]
+    if weights[0].shape[0] != x.shape[-1]:
+        raise ValueError(
+            f"modules.json: a module takes vectors of {weights[0].shape[0]} numbers; expected"
+            f" {x.shape[-1]}, as the one before it returns. Get or copy the directory again."
+        )
+    y = layer(x)
+    layer.set_weights(weights)
+    return y
+
+
+APPLY = {Pooling: _pooled, Dense: _dense, LayerNorm: _layer_norm, Normalize: _normalized}
+
+
+class SentenceEncoder(Pipeline):
+    """Computes vectors of texts as the library sentence-transformers does.
+
+    The directory's `modules.json` determines the pooling and what follows it, such as
+    normalization. Without this file, the vectors are the mean over all tokens, as in the library,
+    and a warning says so. Special tokens such as `[MASK]` in a text become these tokens.
+
+    Args:
+        directory: a directory of sentence-transformers, or of any encoder; or the name of a model
+            that is included in the toolkit. Names on a hub are errors, because not all files of
+            these directories are downloaded for them.
+        pooling: `"cls"`, `"max"`, `"mean"`, `"mean_sqrt_len_tokens"`, `"weightedmean"`,
+            `"lasttoken"`, or a list of them; None (default) for what the directory says.
+        normalize: whether vectors have length 1; None (default) for what the directory says.
+        truncate_dim: the number of dimensions to keep, or None (default) for what the directory
+            says, else all. Shorter vectors are not scaled to length 1 again.
+        **options: see `build_transformer_model`.
+
+    Attributes:
+        model: a `keras.Model` of token ids, segment ids and a mask of the tokens to pool.
+        transformer: the `Transformer` in it.
+        pooling: list of the names of the poolings.
+        prompts: dict name -> prompt.
+        longest: the most tokens of a text; longer texts lose their ends.
+
+    Raises:
+        ValueError: a file is invalid or says something that is not supported.
+
+    Example:
+        >>> encoder = SentenceEncoder("bge-small-zh-v1.5")
+        >>> vectors = encoder.encode(["今天天气真好", "语言模型"])
+        >>> similarities = vectors @ vectors.T
+    """
+
+    def __init__(
+        self,
+        directory: PathLike,
+        pooling: str | list[str] | None = None,
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        **options: Any,
+    ) -> None:
+        if truncate_dim is not None:
+            check_number("truncate_dim", truncate_dim, 1, 1 << 20)
+        if is_name(directory):
+            raise ValueError(
+                f"directory: {shown(directory)} is the name of a model on a hub; expected a"
+                " directory. Download all files of the model, and pass their directory."
+            )
+        directory = Path(local_directory(directory))
+        files = read_sentence_files(directory)
+        modules = _changed(files.modules, pooling, normalize)
+        options = {**options, "return_keras_model": False}
+        transformer = build_transformer_model(files.checkpoint, **options)
+        tokenizer = load_tokenizer(files.checkpoint, special_tokens_in_text=True)
+        if files.note and pooling is None:
+            warn([files.note], directory)
+
+        encoder = encoder_of(transformer)
+        pooled = keras.Input(encoder.inputs[0].shape[1:], dtype="int32", name="pooled_tokens")
+        vectors = encoder.output
+        for module in modules:
+            vectors = APPLY[type(module)](module, vectors, pooled)
+        limits = (longest_of(transformer), files.max_length or tokenizer.model_max_length)
+        longest = min((limit for limit in limits if limit is not None), default=None)
+        model = keras.Model([*encoder.inputs, pooled], vectors)
+        super().__init__(model, tokenizer, longest, padding_of(transformer, tokenizer))
+        self.transformer = transformer
+        self.pooling, self._include_prompt = modules[0]
+        self.prompts, self._default_prompt = dict(files.prompts), files.default_prompt
+        self._lower = files.lower
+        self._truncate_dim = truncate_dim or files.truncate_dim
+
+    @property
+    def dim(self) -> int:
+        """The number of dimensions of the vectors."""
+        return min(self.model.output_shape[-1], self._truncate_dim or self.model.output_shape[-1])
+
+    def encode(
+        self,
+        texts: str | list[str],
+        batch_size: int = 64,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+    ) -> np.ndarray:
+        """Computes vectors of texts.
+
+        Args:
+            texts: a text or a list of texts.
+            batch_size: maximum number of texts in a forward pass; default 64.
+            prompt_name: name of a prompt of the model, which is put before each text, e.g.
+                `"query"`. Default None: the default prompt of the model, if it has one.
+            prompt: a text to put before each text instead. Default None.
+
+        Returns:
+            A float32 array `(texts, dim)`; for a single text, `(dim,)`.
+
+        Raises:
+            TypeError: `texts` is neither a string nor a list.
+            ValueError: there is no such prompt, or the model's output is not finite.
+        """
+        prompt = self._prompt(prompt_name, prompt)
+        if isinstance(texts, str):
+            return self(texts, batch_size, prompt=prompt)
+        check_list("texts", texts)
+        vectors = np.zeros((len(texts), self.dim), "float32")
+        for start in range(0, len(texts), CHUNK):
+            part = texts[start : start + CHUNK]
+            vectors[start : start + len(part)] = self(part, batch_size, prompt=prompt)
+        return vectors
+
+    def _prompt(self, name, prompt):
+        """Returns the text of a prompt, `""` for none."""
+        if prompt is not None:
+            return prompt
+        name = self._default_prompt if name is None else name
+        if name is None or name == self._default_prompt:
+            return self.prompts.get(name, "")
+        if name not in self.prompts:
+            raise ValueError(
+                f"prompt_name: {shown(name)}; expected"
+                f" {listed(list(self.prompts)) or 'None: the model has no prompts'}."
+            )
+        return self.prompts[name]
+
+    def prepare(self, text: str, prompt: str = "") -> Sentence:
+        text = prompt + text
+        if self._lower:
+            text, prompt = self.tokenizer.lowered(text), self.tokenizer.lowered(prompt)
+        ids = self.tokenizer.encode(text, maxlen=self.longest)[0]
+        if not ids:
+            raise InvalidRequest("the text is empty; expected at least one token.")
+        skipped = 0
+        if prompt and not self._include_prompt:
+            only = self.tokenizer.encode(prompt, maxlen=self.longest)[0]
+            skipped = len(only) - (self.tokenizer.token_end is not None)
+        return Sentence(text, self.checked_ids(ids), skipped)
+
+    def predicted(self, items: list) -> np.ndarray:
+        length = self.key(items[0])
+        pooled = np.zeros((len(items), length), "int32")
+        for row, item in zip(pooled, items, strict=True):
+            row[item.skipped : len(item.ids)] = 1
+        return self.outputs([item.ids for item in items], length, pooled)
+
+    def answer(self, item: Sentence, vector: np.ndarray) -> np.ndarray:
+        return finite(vector[: self._truncate_dim].astype("float32"))
+
+
+def _changed(modules, pooling, normalize):
+    """Returns the modules with another pooling or normalization, where these are given.
+
+    Raises:
+        ValueError: `pooling` is not known, or `normalize` is not a bool.
+    """
+    first, *others = modules
+    if pooling is not None:
+        modes = [pooling] if isinstance(pooling, str) else list(pooling)
+        if not modes or not set(modes) <= {*POOLINGS}:
+            raise ValueError(
+                f"pooling: {shown(pooling)}; expected some of {', '.join(POOLINGS)}, or None."
+            )
+        first = first._replace(modes=modes)
+    if normalize is not None:
+        if not isinstance(normalize, bool):
+            raise ValueError(f"normalize: {shown(normalize)}; expected True, False or None.")
+        others = [module for module in others if not isinstance(module, Normalize)]
+        others += [Normalize()] * normalize
+    return [first, *others]

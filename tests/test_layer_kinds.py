@@ -1,0 +1,171 @@
+"""Layers with windows, distances in buckets, masked convolution, shared heads, the hook."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from goldens.recipes import FOLDER
+from running import outputs_of
+from test_families import SIZES, build, inputs_of
+
+from bert4keras_lite.configs.published import translate
+from bert4keras_lite.layers import (
+    Convolution,
+    DistanceVectors,
+    MultiHeadAttention,
+    RotaryAngles,
+    WindowBias,
+)
+from bert4keras_lite.models import Transformer, build_transformer_model
+
+SLIDING = {
+    "layer_kinds": ("full", "sliding"),
+    "position": "rotary",
+    "segment_vocab_size": 0,
+    "with_nsp": False,
+}
+
+
+def test_a_window_as_wide_as_the_text_is_full_attention():
+    full = build("bert", **SLIDING | {"layer_kinds": ("full",)})
+    wide = build("bert", **SLIDING, window=9)
+    narrow = build("bert", **SLIDING, window=1)
+    inputs = inputs_of(full)
+    first, second, third = (outputs_of(t.model, inputs)[0] for t in (full, wide, narrow))
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - third)[0].max() > 1e-2
+
+
+def test_a_token_sees_what_is_in_the_windows_of_all_layers():
+    transformer = build("bert", **SLIDING | {"layer_kinds": ("sliding",)}, window=1)
+    (tokens,) = inputs_of(transformer, padded=False)
+    changed = tokens.copy()
+    changed[:, 4] = 1 + changed[:, 4] % 58
+    before, after = (outputs_of(transformer.model, [x])[0] for x in (tokens, changed))
+    moved = (np.abs(before - after).max((0, 2)) > 1e-6).nonzero()[0]
+    assert moved.tolist() == [2, 3, 4, 5, 6]  # two layers with one token on each side
+
+
+def test_window_bias():
+    layer = WindowBias(window=1)
+    bias = np.array([[0, 0, 0, -1e9]], "float32")[:, None, None]
+    y = keras.ops.convert_to_numpy(layer(bias, np.arange(2)[None] + 1, np.arange(4)[None]))
+    expected = [[0, 0, 0, -1e9], [-1e9, 0, 0, -1e9]]
+    np.testing.assert_array_equal(y[0, 0], np.array(expected, "float32"))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("case", json.loads((FOLDER / "buckets.json").read_text()), ids=str)
+def test_buckets_are_those_of_transformers(case):
+    layer = DistanceVectors(4, case["buckets"], case["max_distance"])
+    farthest = len(case["rows"]) // 2
+    _, rows = layer(np.arange(2 * farthest + 1)[None], np.array([[farthest]]))
+    assert keras.ops.convert_to_numpy(rows)[:, 0].tolist() == case["rows"]
+
+
+def test_padding_is_zero_in_a_convolution():
+    layer = Convolution(3, 3, kernel_initializer="ones")
+    x = np.ones((1, 4, 1), "float32")
+    bias = np.array([[[[0, 0, -1e9, 0]]]], "float32")
+    y = keras.ops.convert_to_numpy(layer(x, bias))
+    np.testing.assert_array_equal(y[0, :, 0], [2, 2, 0, 1])
+
+
+@pytest.mark.parametrize("options", [{"convolution": 3}, {"position": "learned"}])
+def test_padding_changes_nothing_in_deberta(options):
+    transformer = build("deberta_v2", **options)
+    (tokens,) = inputs_of(transformer, padded=False)
+    longer = np.pad(tokens, ((0, 0), (0, 5)))
+    (short,), (long,) = (outputs_of(transformer.model, [x]) for x in (tokens, longer))
+    np.testing.assert_allclose(short, long[:, :9], atol=1e-4)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 3])
+def test_shared_heads_are_repeated_heads(kv_heads):
+    x = np.random.RandomState(0).standard_normal((2, 5, 24)).astype("float32")
+    shared = MultiHeadAttention(6, 4, num_kv_heads=kv_heads, initializer_range=0.3)
+    shared.build(x.shape)
+    plain = MultiHeadAttention(6, 4)
+    plain.build(x.shape)
+
+    def repeated(array):
+        heads = np.reshape(array, (*array.shape[:-1], kv_heads, 4))
+        return np.repeat(heads, 6 // kv_heads, axis=-2).reshape(*array.shape[:-1], 24)
+
+    for name in ("query", "key", "value", "output_dense"):
+        weights = [w + 0.1 for w in getattr(shared, name).get_weights()]
+        getattr(shared, name).set_weights(weights)
+        is_shared = name in ("key", "value")
+        getattr(plain, name).set_weights([repeated(w) if is_shared else w for w in weights])
+    y, z = (keras.ops.convert_to_numpy(layer(x)) for layer in (shared, plain))
+    np.testing.assert_allclose(y, z, atol=1e-5)
+    assert shared.cache_shapes(2, 7)[0] == (2, kv_heads, 4, 7)
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_the_hook_is_called_after_each_block(shares):
+    called = []
+
+    class Hooked(Transformer):
+        def after_block(self, i, x, embeddings, context):
+            called.append(i)
+            return x
+
+    build_transformer_model(model=Hooked, **SIZES | {"share_blocks": shares})
+    assert called == [0, 1]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("config", "kinds", "window"),
+    [
+        ({"layer_types": ["full_attention", "sliding_attention"] * 2}, ("full", "sliding"), None),
+        ({"layer_types": ["sliding_attention"] * 3, "local_attention": 8}, ("sliding",), 4),
+        ({"global_attn_every_n_layers": 3, "local_attention": 7}, ("full", *["sliding"] * 2), 3),
+        ({"global_attn_every_n_layers": 3, "layer_types": ["full_attention"] * 2}, ("full",), None),
+    ],
+)
+def test_kinds_of_layers_in_configs(config, kinds, window):
+    values = translate(config)
+    assert (values["layer_kinds"], values.get("window")) == (kinds, window)
+
+
+REQUIRED = {
+    "relative_attention": True, "position_biased_input": False, "share_att_key": True,
+    "norm_rel_ebd": "layer_norm", "pos_att_type": "p2c|c2p", "position_buckets": 8,
+}  # fmt: skip
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("key", sorted(REQUIRED.keys() - {"position_biased_input"}))
+def test_a_missing_key_of_deberta_is_another_architecture(key):
+    config = {"model_type": "deberta-v2", "vocab_size": 60}
+    assert translate(config | REQUIRED)["position"] == "none"
+    present = {name: value for name, value in REQUIRED.items() if name != key}
+    with pytest.raises(ValueError, match=f"^the config: {key} is missing, which means"):
+        translate(config | present)
+
+
+@pytest.mark.once
+def test_ntk_scaling_is_that_of_the_published_code():
+    """Frequencies of gte's NTKScalingRotaryEmbedding, which multiplies the base by the factor."""
+    sizes = {"hidden_size": 768, "num_attention_heads": 12, "rope_theta": 20_000}
+    values = translate(sizes | {"rope_scaling": {"type": "ntk", "factor": 8.0}})
+    exponents = np.arange(0, 64, 2) / 64
+    expected = (20_000 * 8.0) ** -exponents / 8.0 ** (2 / 64)
+    layer = RotaryAngles(64, values["rotary_base"], values["rotary_factor"])
+    angles = keras.ops.convert_to_numpy(layer(np.array([[1]])))[0, 0]
+    np.testing.assert_allclose(angles, expected, rtol=1e-6)
+
+
+@pytest.mark.once
+def test_names_of_llama_do_not_tell_its_bidirectional_kin(tmp_path):
+    transformer = build("eurobert")
+    transformer.save_checkpoint(tmp_path, "hf")
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["model_type"], config["architectures"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="is a layer of Llama and its kin"):
+        build_transformer_model(tmp_path)
+    build_transformer_model(tmp_path, model="eurobert")
