@@ -343,6 +343,10 @@ def _feed_forward_fields(raw):
 def _translate_layers(raw, values):
     """Converts the kinds of the layers and their window, and whether positions are added."""
     names, every = raw.get("layer_types"), raw.get("global_attn_every_n_layers")
+    if every is not None:
+        if problem := expected_number(every, 1, MOST_BLOCKS):
+            raise ValueError(f"global_attn_every_n_layers is {shown(every)}; expected {problem}.")
+        values["layer_kinds"] = ("full", *["sliding"] * (every - 1))
     if names is not None:
         kinds = [str(name).removesuffix("_attention") for name in names]
         count = values.get("num_hidden_layers", len(kinds))
@@ -355,11 +359,8 @@ def _translate_layers(raw, values):
                 f"layer_types has {len(kinds)} names, and {key_of(values, 'num_hidden_layers')} is "
                 f"{shown(count)}; expected a name for each layer. Correct the file."
             )
-        values["layer_kinds"] = _period(kinds)
-    elif every is not None:
-        if problem := expected_number(every, 1, MOST_BLOCKS):
-            raise ValueError(f"global_attn_every_n_layers is {shown(every)}; expected {problem}.")
-        values["layer_kinds"] = ("full", *["sliding"] * (every - 1))
+        if not _repeats(values.get("layer_kinds"), kinds):
+            values["layer_kinds"] = _period(kinds)
     if (window := raw.get("local_attention")) is not None:  # of both sides
         if problem := expected_number(window, 2, 2**31 - 1):
             raise ValueError(f"local_attention is {shown(window)}; expected {problem}.")
@@ -373,8 +374,12 @@ def _translate_layers(raw, values):
 def _period(names):
     """Returns the shortest tuple that gives these names when it is repeated."""
     sizes = range(1, len(names) + 1)
-    size = next(k for k in sizes if all(x == names[i % k] for i, x in enumerate(names)))
-    return tuple(names[:size])
+    return next(tuple(names[:size]) for size in sizes if _repeats(names[:size], names))
+
+
+def _repeats(cycle, names):
+    """Whether a cycle, repeated, gives these names; None does not."""
+    return bool(cycle) and all(name == cycle[i % len(cycle)] for i, name in enumerate(names))
 
 
 def _translate_rope(raw, values):

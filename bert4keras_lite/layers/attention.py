@@ -119,7 +119,7 @@ class MultiHeadAttention(Layer):
         self.rotate_values = rotate_values
         self.rotary_halves = rotary_halves
         self.num_kv_heads = num_kv_heads
-        self.without_bias = tuple(without_bias)
+        self.without_bias = list(without_bias)
         self.return_scores = return_scores
         self.initializer_range = initializer_range
 

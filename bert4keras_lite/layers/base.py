@@ -171,9 +171,8 @@ def dense(parent, name, input_shape, units, activation=None, **kwargs):
 
 def parts_of(branch, paths):
     """Returns what follows `branch/` in paths within a block, such as `Config.without_bias`."""
-    return tuple(
-        part for name, _, part in (path.partition("/") for path in paths) if name == branch
-    )
+    parts = (path.partition("/") for path in paths)
+    return [part for name, _, part in parts if name == branch]
 
 
 def dense_flops(rows, *layers):

@@ -61,7 +61,7 @@ class FeedForward(Layer):
         self.activation = activation
         self.gated = gated
         self.use_bias = use_bias
-        self.without_bias = tuple(without_bias)
+        self.without_bias = list(without_bias)
         self.initializer_range = initializer_range
 
     def build(self, x_shape: Shape) -> None:
