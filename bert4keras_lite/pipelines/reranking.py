@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 import numpy as np
 
-from ..arguments import MOST, check_list, check_number
+from ..arguments import MOST, check_list, check_number, checks_flags
 from ..parsing import shown
 from ..tokenizers import TokenizerBase
 from .base import InvalidRequest, UnsupportedTask, finite
@@ -30,6 +30,7 @@ class Ranked(NamedTuple):
     passage: str
 
 
+@checks_flags
 def rerank(
     model: "PathLike | keras.Model | Transformer",
     query: str,
@@ -106,6 +107,7 @@ class Reranker(TextClassifier):
 
     example = ("今天天气如何", "今天天气真好")
 
+    @checks_flags
     def __init__(
         self,
         model: keras.Model,
