@@ -272,7 +272,9 @@ def _limits(folder):
 def _prompts(path):
     """Returns the prompts, the name of the default one, and the number of dimensions."""
     values = _object(path, prompts=dict, default_prompt_name=str, truncate_dim=int)
-    prompts = {name: text for name, text in (values.get("prompts") or {}).items() if text}
+    prompts = {
+        name: "" if text is None else text for name, text in (values.get("prompts") or {}).items()
+    }
     default = values.get("default_prompt_name")
     if not all(isinstance(text, str) for text in prompts.values()):
         raise ValueError(f"{path}: prompts is {shown(prompts)}; expected a text for each name.")
