@@ -138,6 +138,13 @@ INVALID = [
     ("mean", "modules.json", modules(*POOL, ("CNN", "2_CNN")), "Transformer, Pooling, CNN;"),
     ("mean", "modules.json", modules(("Transformer", "../x"), POOL[1]), r"is '\.\./x'; expected"),
     ("mean", "modules.json", modules(("Transformer", 3), POOL[1]), "is 3; expected the name of"),
+    (
+        "mean",
+        "modules.json",
+        modules(*POOL, *[("Dense", "2")] * 99),
+        "has 101 modules; expected at",
+    ),
+    ("mean", "1_Pooling/config.json", {"pooling_mode": ["mean"] * 99}, "expected each once"),
     ("mean", "1_Pooling/config.json", [], r"config\.json: expected a JSON object"),
     ("mean", "1_Pooling/config.json", {"pooling_mode": "min"}, "the pooling 'min' is not known"),
     ("mean", "1_Pooling/config.json", {"pooling_mode_x": True}, "'pooling_mode_x' is not known"),
