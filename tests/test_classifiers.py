@@ -341,6 +341,15 @@ def test_the_pooling_is_in_the_files(family, format, tmp_path):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(("family", "name"), [("eurobert", "bos"), ("modernbert", "cls")])
+@pytest.mark.parametrize("given", ["bos", "cls"])
+def test_the_first_token_has_the_name_that_transformers_knows(family, name, given):
+    classifier = {"with_classifier": "text", "labels": ["a"], "classifier_pooling": given}
+    config = Config.from_values(ARCHITECTURES[family] | SIZES | classifier)
+    assert config_json(config, "hf")["classifier_pooling"] == name
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("key", "value"),
     [("summary_type", "mean"), ("summary_use_proj", False), ("summary_activation", "tanh")],

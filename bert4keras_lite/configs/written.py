@@ -123,6 +123,8 @@ def _classifier_json(config, keys):
     for name in ("classifier_dropout", "classifier_pooling"):
         if getattr(config, name) is not None:
             values[keys.get(name, name)] = getattr(config, name)
+    if config.classifier_pooling in ("cls", "bos"):  # EuroBERT alone has the second name
+        values["classifier_pooling"] = "bos" if config.family == "eurobert" else "cls"
     if config.filler_id not in (None, -1):
         values["pad_token_id"] = config.filler_id  # transformers needs it for batches
     return values
