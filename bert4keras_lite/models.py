@@ -554,7 +554,7 @@ class Transformer(LayersByName):
             Convolution,
             "convolution",
             filters=c.hidden_size,
-            kernel_size=c.convolution,
+            kernel_size=(c.convolution,),  # as in the config of a saved layer
             activation=get_activation(c.convolution_act),
             kernel_initializer=self.initializer,
         )

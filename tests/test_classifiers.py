@@ -325,6 +325,46 @@ def test_names_of_google(kind):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(
+    ("family", "format"), [("modernbert", "hf"), ("modernbert", "keras"), ("bert", "tf")]
+)
+def test_the_pooling_is_in_the_files(family, format, tmp_path):
+    transformer = build(family, "text", classifier_pooling="mean")
+    transformer.save_checkpoint(tmp_path, format)
+    again = build_transformer_model(tmp_path, with_classifier=True, return_keras_model=False)
+    assert again.config.classifier_pooling == "mean"
+    if format == "tf":
+        with pytest.raises(
+            ValueError, match=r"Face.s bert has no classifier_pooling\. Use format="
+        ):
+            config_json(transformer.config, "hf")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("family", "name"), [("eurobert", "bos"), ("modernbert", "cls")])
+@pytest.mark.parametrize("given", ["bos", "cls"])
+def test_the_first_token_has_the_name_that_transformers_knows(family, name, given):
+    classifier = {"with_classifier": "text", "labels": ["a"], "classifier_pooling": given}
+    config = Config.from_values(ARCHITECTURES[family] | SIZES | classifier)
+    assert config_json(config, "hf")["classifier_pooling"] == name
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("summary_type", "mean"), ("summary_use_proj", False), ("summary_activation", "tanh")],
+)
+def test_the_layer_before_a_choice_is_that_of_electra(key, value):
+    config, weights = golden_weights("classifier_electra_choice")
+    config |= {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"}
+    build_transformer_model(config, weights, with_classifier=True)
+    with pytest.raises(ValueError, match=f"{key} is .*; expected .*choices that is not implem"):
+        build_transformer_model(config | {key: value}, weights, with_classifier=True)
+    with pytest.warns(UserWarning, match="left unused"):
+        build_transformer_model(config | {key: value}, weights)  # without the classifier
+
+
+@pytest.mark.once
 def test_config_of_a_classifier():
     """What a config of transformers says of it, read and written."""
     values = {

@@ -160,6 +160,17 @@ def test_ntk_scaling_is_that_of_the_published_code():
 
 
 @pytest.mark.once
+def test_scaling_that_cannot_be_read():
+    """The first is read by transformers 4 as no scaling, by 5 as that of both kinds of layers."""
+    both = {"model_type": "modernbert", "rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+    with pytest.raises(ValueError, match=r"rope_scaling is .*; expected an object for 'full_atten"):
+        translate(both)
+    sizes = {"hidden_size": 1, "num_attention_heads": 10_000, "rope_theta": 20_000}
+    with pytest.raises(ValueError, match="rope_scaling has the type 'ntk' with the factor"):
+        translate(sizes | {"rope_scaling": {"type": "ntk", "factor": 1e6}})
+
+
+@pytest.mark.once
 def test_names_of_llama_do_not_tell_its_bidirectional_kin(tmp_path):
     transformer = build("eurobert")
     transformer.save_checkpoint(tmp_path, "hf")

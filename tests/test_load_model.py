@@ -86,6 +86,22 @@ def test_generates_and_saves_checkpoints(name, options, tmp_path, monkeypatch):
     assert_same_checkpoint(transformer, again, tmp_path, "hf")
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("gte", {"without_bias": ("ffn/gate", "attention/key")}),
+        ("eurobert", {"num_key_value_heads": 1}),
+        ("modernbert", {}),
+        ("deberta_v2", {"convolution": 3, "relative_buckets": 4, "relative_max_distance": 8}),
+    ],
+)
+def test_what_only_some_families_have(name, options, tmp_path):
+    transformer = build(name, **options)
+    transformer.model.save(tmp_path / "m.keras")
+    assert load_model(tmp_path / "m.keras").transformer.config == transformer.config
+
+
 def test_a_model_with_a_transformer_within(tmp_path):
     bert = build(with_mlm="linear", with_pool=True)
     logits = keras.layers.Dense(3, name="classifier")(bert.hidden_states[-1][:, 0])

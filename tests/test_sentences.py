@@ -82,12 +82,14 @@ def test_other_pooling_than_the_files_say(directory):
 
 def test_prompts(directory):
     encoder = SentenceEncoder(directory("bge"))
-    assert encoder.prompts == {"query": "人是"}
+    assert encoder.prompts == {"query": "人是", "passage": ""}
     by_name = encoder.encode("大小", prompt_name="query")
     np.testing.assert_allclose(encoder.encode("人是大小"), by_name, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(encoder.encode("大小", prompt="人是"), by_name, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match=r"prompt_name: 'passage'; expected query\."):
-        encoder.encode("大小", prompt_name="passage")
+    plain = encoder.encode("大小", prompt_name="passage")  # which has a name and no text
+    np.testing.assert_array_equal(plain, encoder.encode("大小"))
+    with pytest.raises(ValueError, match=r"prompt_name: 'document'; expected query, passage\."):
+        encoder.encode("大小", prompt_name="document")
 
 
 def test_the_model_is_saved(directory, tmp_path_factory):
@@ -136,6 +138,13 @@ INVALID = [
     ("mean", "modules.json", modules(*POOL, ("CNN", "2_CNN")), "Transformer, Pooling, CNN;"),
     ("mean", "modules.json", modules(("Transformer", "../x"), POOL[1]), r"is '\.\./x'; expected"),
     ("mean", "modules.json", modules(("Transformer", 3), POOL[1]), "is 3; expected the name of"),
+    (
+        "mean",
+        "modules.json",
+        modules(*POOL, *[("Dense", "2")] * 99),
+        "has 101 modules; expected at",
+    ),
+    ("mean", "1_Pooling/config.json", {"pooling_mode": ["mean"] * 99}, "expected each once"),
     ("mean", "1_Pooling/config.json", [], r"config\.json: expected a JSON object"),
     ("mean", "1_Pooling/config.json", {"pooling_mode": "min"}, "the pooling 'min' is not known"),
     ("mean", "1_Pooling/config.json", {"pooling_mode_x": True}, "'pooling_mode_x' is not known"),

@@ -5,7 +5,7 @@ Uses no framework.
 
 from ..parsing import shown
 from .architectures import FAMILIES, KINDS
-from .config import FILE_PADDING
+from .config import FILE_PADDING, SUMMARY
 
 __all__ = ["classifier_fields", "named_kind"]
 
@@ -53,12 +53,29 @@ def classifier_fields(family, asked, values, where, is_new=False):
             f"{where}: architectures means with_classifier={named!r}, got {kind!r}. Pass "
             "with_classifier=True, or new_classifier=True to start another classifier."
         )
+    head = FAMILIES[family].heads.get(kind)
+    if head and head.dense == "choice_dense":
+        _check_summary(values, where)
     fields = {"with_classifier": kind, "with_lm": False}
     if kind in ("text", "tokens") and not is_new:
         fields["labels"] = labels_of(values.get("id2label"), where)
-    if (head := FAMILIES[family].heads.get(kind)) and head.position == "last":
+    if head and head.position == "last":
         fields["filler_id"] = values.get(FILE_PADDING)
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _check_summary(values, where):
+    """Checks that the layer before ELECTRA's classifier of choices is the one that is implemented.
+
+    Raises:
+        ValueError: a key of the config describes another.
+    """
+    for key, only in SUMMARY.items():
+        if key in values and values[key] != only:
+            raise ValueError(
+                f"{where}: {key} is {shown(values[key])}; expected {only!r}. Other values mean a "
+                "classifier of choices that is not implemented."
+            )
 
 
 def labels_of(id2label, where):

@@ -19,6 +19,7 @@ __all__ = [
     "OF_TRAINING",
     "OF_USE",
     "SOURCE_KEYS",
+    "SUMMARY",
     "UNKNOWN_KEYS",
     "Config",
     "check_field",
@@ -35,6 +36,9 @@ UNKNOWN_KEYS = "keys that are not understood"
 SOURCE_KEYS = "keys of the values"  # field -> (its key in the file, value)
 
 FILE_PADDING = "pad_token_id of the file"
+
+# keys of ELECTRA's classifier of choices -> what it computes; other families may have them, too
+SUMMARY = {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"}
 
 MOST_LABELS = 1 << 20  # of a classifier
 

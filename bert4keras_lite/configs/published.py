@@ -21,6 +21,7 @@ from .config import (
     OF_TRAINING,
     OF_USE,
     SOURCE_KEYS,
+    SUMMARY,
     UNKNOWN_KEYS,
     Config,
     check_field,
@@ -179,6 +180,7 @@ def translate(raw, where="the config"):
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     values |= {key: raw[key] for key in _OF_MODEL if raw.get(key)}
+    values |= {key: raw[key] for key in SUMMARY if key in raw}
     if raw.get("use_task_id"):
         values.setdefault("task_vocab_size", 3)
         if raw.get("model_type") in (None, "bert"):  # first revisions of ERNIE 3.0
@@ -232,7 +234,7 @@ def _of_paddle(raw):
     """Returns the config in a `model_config.json` of PaddleNLP, or `raw` if it is another.
 
     Its class of a task has the arguments of the class of the model in `init_args`. The epsilon of
-    its normalizations is not in the file.
+    its normalizations is not in the file: ERNIE's `init_weights` sets it to 1e-12.
     """
     name = raw.get("init_class")
     if not isinstance(name, str):
@@ -241,7 +243,7 @@ def _of_paddle(raw):
         match raw.get("init_args"):
             case [dict() as inner, *_]:
                 raw = inner
-    return {"layer_norm_eps": 1e-5, "architectures": [name]} | raw
+    return {"layer_norm_eps": 1e-12, "architectures": [name]} | raw
 
 
 def check_unknown_keys(values, where, names=(), all_known=False):
@@ -387,6 +389,11 @@ def _translate_rope(raw, values):
     key = "rope_parameters" if raw.get("rope_parameters") else "rope_scaling"
     rope = raw.get(key) or {}
     by_kind = rope.keys() and rope.keys() <= {"full_attention", "sliding_attention"}
+    if rope and not by_kind and raw.get("model_type") == "modernbert":
+        raise ValueError(
+            f"{key} is {shown(rope)}; expected an object for 'full_attention' and one for "
+            "'sliding_attention', as versions of transformers read a single one in different ways."
+        )
     for kind, field in (
         ("full_attention", "rotary_base"),
         ("sliding_attention", "sliding_rotary_base"),
@@ -423,7 +430,7 @@ def _scale_rope(scaling, factor, kind, values, key):
     if (
         expected_value(FIELDS["rotary_factor"], factor)
         or kind != "full_attention"
-        or (scaling == "ntk" and not all(sizes))
+        or (scaling == "ntk" and not (all(sizes) and sizes[0] >= sizes[1]))
     ):
         raise ValueError(
             f"{key} has the type {scaling!r} with the factor {shown(factor)}; expected a positive "

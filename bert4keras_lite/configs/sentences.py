@@ -43,6 +43,7 @@ FLAGS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 POOLINGS = tuple(FLAGS.values())
+MOST_MODULES = 64
 # Classes of `torch.nn` -> names of activations in Keras
 ACTIVATIONS = {
     "Identity": "linear",
@@ -155,6 +156,8 @@ def read_sentence_files(directory):
 def _modules(path):
     """Returns the folder of the encoder, and the modules after it."""
     rows = [(str(row["type"]).rpartition(".")[2], row["path"]) for row in read_json(path)]
+    if len(rows) > MOST_MODULES:
+        raise ValueError(f"{path}: has {len(rows)} modules; expected at most {MOST_MODULES}.")
     for kind, folder in rows:
         if not isinstance(folder, str) or (folder and not is_file_name(folder)):
             raise ValueError(
@@ -204,6 +207,10 @@ def _pooling(path):
         raise ValueError(
             f"{path}: the pooling {shown(unknown[0])} is not known; expected some of"
             f" {', '.join(POOLINGS)}."
+        )
+    if len({*modes}) < len(modes):
+        raise ValueError(
+            f"{path}: the poolings are {listed(modes)}; expected each once. Correct the file."
         )
     include = values.get("include_prompt")
     return Pooling(modes, True if include is None else include)
@@ -272,7 +279,9 @@ def _limits(folder):
 def _prompts(path):
     """Returns the prompts, the name of the default one, and the number of dimensions."""
     values = _object(path, prompts=dict, default_prompt_name=str, truncate_dim=int)
-    prompts = {name: text for name, text in (values.get("prompts") or {}).items() if text}
+    prompts = {
+        name: "" if text is None else text for name, text in (values.get("prompts") or {}).items()
+    }
     default = values.get("default_prompt_name")
     if not all(isinstance(text, str) for text in prompts.values()):
         raise ValueError(f"{path}: prompts is {shown(prompts)}; expected a text for each name.")

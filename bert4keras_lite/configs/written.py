@@ -60,6 +60,8 @@ def config_json(config: Config, format: str) -> dict[str, Any]:
         raise ValueError(f"Hugging Face has no {config.family}. Use format='tf' or 'keras'.")
     computed = hugging_face.computed if hugging_face and format == "hf" else {}
     nameless = changed - keys.keys() - computed.keys() - {"embedding_projection"}
+    if config.with_classifier and config.classifier_pooling and "classifier_pooling" not in keys:
+        nameless |= {"classifier_pooling"}
     if config.intermediate_size == 4 * config.hidden_size:
         nameless -= {"intermediate_size"}  # the only value for GPT
     if config.position != "learned":
@@ -119,8 +121,10 @@ def _classifier_json(config, keys):
     if config.problem_type:
         values["problem_type"] = config.problem_type
     for name in ("classifier_dropout", "classifier_pooling"):
-        if name in keys and getattr(config, name) is not None:
-            values[keys[name]] = getattr(config, name)
+        if getattr(config, name) is not None:
+            values[keys.get(name, name)] = getattr(config, name)
+    if config.classifier_pooling in ("cls", "bos"):  # EuroBERT alone has the second name
+        values["classifier_pooling"] = "bos" if config.family == "eurobert" else "cls"
     if config.filler_id not in (None, -1):
         values["pad_token_id"] = config.filler_id  # transformers needs it for batches
     return values

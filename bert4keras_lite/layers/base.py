@@ -170,9 +170,11 @@ def dense(parent, name, input_shape, units, activation=None, **kwargs):
 
 
 def parts_of(branch, paths):
-    """Returns what follows `branch/` in paths within a block, such as `Config.without_bias`."""
-    parts = (path.partition("/") for path in paths)
-    return [part for name, _, part in parts if name == branch]
+    """Returns what follows `branch/` in paths within a block, such as `Config.without_bias`.
+
+    A list, as in the config of a saved layer, with which it is compared.
+    """
+    return [part for name, _, part in (path.partition("/") for path in paths) if name == branch]
 
 
 def dense_flops(rows, *layers):
