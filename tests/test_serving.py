@@ -782,7 +782,7 @@ def test_a_prompt_that_begins_with_padding_is_refused_before_it_has_neighbours()
 
 
 def test_a_token_that_is_none_is_refused(tokenizer):
-    with pytest.raises(InvalidRequest, match=r"not in the vocabulary, which has no \[UNK\]"):
+    with pytest.raises(InvalidRequest, match=r"not in the vocabulary, which has no '\[UNK\]'"):
         pipelines_base.check_ids([2, None], 9, tokenizer)
 
 
