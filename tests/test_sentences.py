@@ -82,12 +82,14 @@ def test_other_pooling_than_the_files_say(directory):
 
 def test_prompts(directory):
     encoder = SentenceEncoder(directory("bge"))
-    assert encoder.prompts == {"query": "人是"}
+    assert encoder.prompts == {"query": "人是", "passage": ""}
     by_name = encoder.encode("大小", prompt_name="query")
     np.testing.assert_allclose(encoder.encode("人是大小"), by_name, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(encoder.encode("大小", prompt="人是"), by_name, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match=r"prompt_name: 'passage'; expected query\."):
-        encoder.encode("大小", prompt_name="passage")
+    plain = encoder.encode("大小", prompt_name="passage")  # as new directories name it
+    np.testing.assert_allclose(plain, encoder.encode("大小"), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=r"prompt_name: 'text'; expected query, passage\."):
+        encoder.encode("大小", prompt_name="text")
 
 
 def test_the_model_is_saved(directory, tmp_path_factory):
@@ -136,6 +138,18 @@ INVALID = [
     ("mean", "modules.json", modules(*POOL, ("CNN", "2_CNN")), "Transformer, Pooling, CNN;"),
     ("mean", "modules.json", modules(("Transformer", "../x"), POOL[1]), r"is '\.\./x'; expected"),
     ("mean", "modules.json", modules(("Transformer", 3), POOL[1]), "is 3; expected the name of"),
+    (
+        "mean",
+        "modules.json",
+        modules(*POOL, *[("Normalize", "2_Normalize")] * 99),
+        "has 101 modules; expected at most 64",
+    ),
+    (
+        "mean",
+        "1_Pooling/config.json",
+        {"pooling_mode": ["mean"] * 9},
+        "pooling_mode has 9 poolings; expected at most 6",
+    ),
     ("mean", "1_Pooling/config.json", [], r"config\.json: expected a JSON object"),
     ("mean", "1_Pooling/config.json", {"pooling_mode": "min"}, "the pooling 'min' is not known"),
     ("mean", "1_Pooling/config.json", {"pooling_mode_x": True}, "'pooling_mode_x' is not known"),
@@ -143,6 +157,12 @@ INVALID = [
     ("dense_tanh", "2_Dense/config.json", {"bias": False}, "its weights are linear.bias"),
     ("dense_tanh", "2_Dense/config.json", {"out_features": 9}, r"are \(9, 16\); expected \(8, 16"),
     ("dense_tanh", "2_Dense/config.json", {"use_residual": True}, "use_residual is True"),
+    (
+        "dense_tanh",
+        "2_Dense/config.json",
+        {"activation_function": None},
+        r"activation_function is None; expected one of torch\.nn",
+    ),
     (
         "dense_tanh",
         "2_Dense/config.json",
@@ -155,7 +175,7 @@ INVALID = [
         "bge",
         "config_sentence_transformers.json",
         {"default_prompt_name": "x"},
-        "default_prompt_name is 'x'; expected one of prompts: query",
+        "default_prompt_name is 'x'; expected one of prompts: query, passage",
     ),
     ("bge", "config_sentence_transformers.json", {"prompts": {"a": 1}}, "expected a text for each"),
     (

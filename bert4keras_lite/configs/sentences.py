@@ -61,6 +61,7 @@ SETTINGS = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
+MOST_MODULES = 64
 NO_MODULES = (
     "there is no modules.json, so the vectors are the mean over all tokens, as in"
     " sentence-transformers. If the model was trained with another pooling (bge: cls), pass"
@@ -167,6 +168,8 @@ def _modules(path):
             f"{path}: its modules are {listed(kinds)}; expected Transformer, Pooling, and after"
             f" them only {', '.join(_READERS)}."
         )
+    if len(kinds) > MOST_MODULES:
+        raise ValueError(f"{path}: has {len(kinds)} modules; expected at most {MOST_MODULES}.")
     modules = [_pooling(path.parent / rows[1][1] / "config.json")]
     modules += [_READERS[kind](path.parent / folder) for kind, folder in rows[2:]]
     return rows[0][1], [module for module in modules if module is not None]
@@ -205,6 +208,10 @@ def _pooling(path):
             f"{path}: the pooling {shown(unknown[0])} is not known; expected some of"
             f" {', '.join(POOLINGS)}."
         )
+    if len(modes) > len(POOLINGS):
+        raise ValueError(
+            f"{path}: pooling_mode has {len(modes)} poolings; expected at most {len(POOLINGS)}."
+        )
     include = values.get("include_prompt")
     return Pooling(modes, True if include is None else include)
 
@@ -212,10 +219,11 @@ def _pooling(path):
 def _dense(folder):
     path = folder / "config.json"
     values = _object(path, activation_function=str, bias=bool, use_residual=bool)
-    module, _, name = values.get("activation_function", "torch.nn.Tanh").rpartition(".")
+    activation = values.get("activation_function", "torch.nn.Tanh")
+    module, _, name = str(activation).rpartition(".")
     if not module.startswith("torch.nn") or name not in ACTIVATIONS:
         raise ValueError(
-            f"{path}: activation_function is {shown(values['activation_function'])}; expected one"
+            f"{path}: activation_function is {shown(activation)}; expected one"
             f" of torch.nn: {', '.join(ACTIVATIONS)}."
         )
     of_what = values.get("module_input_name", "sentence_embedding")
@@ -272,11 +280,11 @@ def _limits(folder):
 def _prompts(path):
     """Returns the prompts, the name of the default one, and the number of dimensions."""
     values = _object(path, prompts=dict, default_prompt_name=str, truncate_dim=int)
-    prompts = {name: text for name, text in (values.get("prompts") or {}).items() if text}
+    prompts = {name: text or "" for name, text in (values.get("prompts") or {}).items()}
     default = values.get("default_prompt_name")
     if not all(isinstance(text, str) for text in prompts.values()):
         raise ValueError(f"{path}: prompts is {shown(prompts)}; expected a text for each name.")
-    if default is not None and default not in (values.get("prompts") or {}):
+    if default is not None and default not in prompts:
         raise ValueError(
             f"{path}: default_prompt_name is {shown(default)}; expected one of prompts:"
             f" {listed(list(prompts)) or 'none'}."

@@ -193,8 +193,8 @@ class SentenceEncoder(Pipeline):
         if prompt is not None:
             return prompt
         name = self._default_prompt if name is None else name
-        if name is None or name == self._default_prompt:
-            return self.prompts.get(name, "")
+        if name is None:
+            return ""
         if name not in self.prompts:
             raise ValueError(
                 f"prompt_name: {shown(name)}; expected"
