@@ -68,6 +68,25 @@ def test_vectors_do_not_depend_on_batches(directory):
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, rtol=1e-5)
 
 
+def test_a_progress_bar(directory, capsys, monkeypatch):
+    encoder = SentenceEncoder(directory("mean"))
+    vectors = encoder.encode(TEXTS)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("bert4keras_lite.pipelines.sentences.BATCHES", 1)
+    shown = encoder.encode(TEXTS, 3, progress=True)
+    assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().out
+    np.testing.assert_allclose(shown, vectors, rtol=1e-5, atol=1e-6)
+    assert encoder.encode([], progress=True).shape == (0, 16)
+
+
+def test_texts_that_are_no_strings(directory):
+    encoder = SentenceEncoder(directory("mean"))
+    with pytest.raises(TypeError, match="texts: expected strings, got None"):
+        encoder.encode(["大", None])
+    with pytest.raises(TypeError, match="prompt: expected a text or None, got 3"):
+        encoder.encode("大", prompt=3)
+
+
 def test_other_pooling_than_the_files_say(directory):
     folder = directory("bge")
     encoder = SentenceEncoder(folder, pooling="mean", normalize=False)
