@@ -30,6 +30,7 @@ __all__ = [
     "Normalize",
     "Pooling",
     "SentenceFiles",
+    "has_modules",
     "read_sentence_files",
 ]
 
@@ -61,7 +62,7 @@ SETTINGS = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
-MOST_MODULES = 64
+MODULES, MOST_MODULES = "modules.json", 64
 NO_MODULES = (
     "there is no modules.json, so the vectors are the mean over all tokens, as in"
     " sentence-transformers. If the model was trained with another pooling (bge: cls), pass"
@@ -125,6 +126,11 @@ class SentenceFiles:
     note: str | None = None
 
 
+def has_modules(directory):
+    """Returns whether a directory is one of sentence-transformers, with a `modules.json`."""
+    return Path(directory, MODULES).is_file()
+
+
 def read_sentence_files(directory):
     """Reads the files of sentence-transformers in a directory.
 
@@ -141,9 +147,9 @@ def read_sentence_files(directory):
     """
     directory = Path(directory)
     complete(directory)
-    path = directory / "modules.json"
+    path = directory / MODULES
     folder, modules, note = "", [Pooling(["mean"])], NO_MODULES
-    if path.is_file():
+    if has_modules(directory):
         with expecting(path, "a list of modules"):
             folder, modules = _modules(path)
         note = None
