@@ -327,6 +327,8 @@ def _common_items(first, second):
 
 def _same(key, expected, value):
     """Whether an argument has the expected value; activations are compared as functions."""
+    if isinstance(expected, tuple):  # a list in a file
+        return isinstance(value, list | tuple) and expected == tuple(value)
     if not key.endswith("activation"):
         return expected == value
     try:

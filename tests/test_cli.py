@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from goldens.make_sentences import GOLDEN, write_case
 from goldens.recipes import FOLDER
 from running import operation_by_operation
 
@@ -350,6 +351,16 @@ def test_features(run, tmp_path):
     with np.load(tmp_path / "c.npz") as file:
         np.testing.assert_allclose(file["vectors"][1], rows[1][0], atol=1e-6)
     assert len(run("features", TINY, "天地")[1].splitlines()) == 1
+
+
+def test_features_of_sentence_transformers(run, tmp_path):
+    write_case(tmp_path, "dense_tanh")
+    run("features", tmp_path, "天地不是人", "大", "--output", tmp_path / "s.npz")
+    with np.load(tmp_path / "s.npz") as file:
+        np.testing.assert_allclose(file["vectors"], np.load(GOLDEN)["dense_tanh"][:2], atol=2e-6)
+    run("features", tmp_path, "大", "--pool", "cls", "--output", tmp_path / "c.npz")
+    with np.load(tmp_path / "c.npz") as file:
+        assert file["vectors"].shape == (1, 16)
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,9 @@ def test_a_schema_of_relations(answering):
     assert abs(born["probability"] - (1 / (1 + np.exp(-5))) ** 2) < 1e-9
     assert second["relations"]["出生地"][0]["text"] == "巩县"
     assert "号" not in first["relations"]
+    for none in ([], {}, None):
+        (person, _) = answering.extract(text, {"人物": none})["人物"]
+        assert "relations" not in person
 
 
 def test_options_and_full_width_prompts(answering):
@@ -124,7 +127,7 @@ def test_a_long_text_is_read_in_parts(answering):
 
 
 def test_errors(transformer, tokenizer):
-    for schema in ([], {}, "", 3, [[]]):
+    for schema in ([], {}, "", 3, [[]], {"": "号"}, {3: "号"}):
         with pytest.raises(TypeError, match="schema: expected a name, a list or a dict of names"):
             extract_information(transformer, "天", schema, tokenizer)
     with pytest.raises(TypeError, match="texts"):

@@ -68,6 +68,25 @@ def test_vectors_do_not_depend_on_batches(directory):
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, rtol=1e-5)
 
 
+def test_a_progress_bar(directory, capsys, monkeypatch):
+    encoder = SentenceEncoder(directory("mean"))
+    vectors = encoder.encode(TEXTS)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr("bert4keras_lite.pipelines.sentences.BATCHES", 1)
+    shown = encoder.encode(TEXTS, 3, progress=True)
+    assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().out
+    np.testing.assert_allclose(shown, vectors, rtol=1e-5, atol=1e-6)
+    assert encoder.encode([], progress=True).shape == (0, 16)
+
+
+def test_texts_that_are_no_strings(directory):
+    encoder = SentenceEncoder(directory("mean"))
+    with pytest.raises(TypeError, match="texts: expected strings, got None"):
+        encoder.encode(["大", None])
+    with pytest.raises(TypeError, match="prompt: expected a text or None, got 3"):
+        encoder.encode("大", prompt=3)
+
+
 def test_other_pooling_than_the_files_say(directory):
     folder = directory("bge")
     encoder = SentenceEncoder(folder, pooling="mean", normalize=False)
@@ -155,6 +174,12 @@ INVALID = [
     (
         "dense_tanh",
         "2_Dense/config.json",
+        {"activation_function": None},
+        r"activation_function is None; expected one of torch\.nn",
+    ),
+    (
+        "dense_tanh",
+        "2_Dense/config.json",
         {"activation_function": "torch.nn.modules.activation.Mish"},
         r"Mish'; expected one of torch\.nn: Identity, Tanh",
     ),
@@ -164,7 +189,7 @@ INVALID = [
         "bge",
         "config_sentence_transformers.json",
         {"default_prompt_name": "x"},
-        "default_prompt_name is 'x'; expected one of prompts: query",
+        "default_prompt_name is 'x'; expected one of prompts: query, passage",
     ),
     ("bge", "config_sentence_transformers.json", {"prompts": {"a": 1}}, "expected a text for each"),
     (

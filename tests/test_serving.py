@@ -19,6 +19,8 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from goldens.make_sentences import GOLDEN, write_case
+from goldens.make_sentences import TEXTS as SENTENCES
 from goldens.recipes import FOLDER
 from hypothesis import given
 from hypothesis import settings as examples
@@ -185,6 +187,18 @@ def test_vectors_and_their_cosines(client, tokenizer, pooling):
     unit = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     found = answer(client, "similarity", texts=TEXTS, pooling=pooling)["similarity"]
     np.testing.assert_allclose(found, unit @ unit.T, atol=CLOSE)
+
+
+def test_vectors_of_sentence_transformers(tmp_path):
+    write_case(tmp_path, "default_prompt")
+    served = load(tmp_path)
+    with asking(create_app(served)) as client:
+        found = answer(client, "vectors", texts=SENTENCES)["vectors"]
+        np.testing.assert_allclose(found, np.load(GOLDEN)["default_prompt"], rtol=1e-5, atol=2e-6)
+        response = client.post("/v1/vectors", json={"texts": ["大"], "pooling": "mean"})
+        assert error(response, 422)["field"] == "pooling"
+    (tmp_path / "modules.json").write_text("[]", "utf-8")
+    assert "expected Transformer, Pooling" in load(tmp_path).cannot["vectors"]
 
 
 def test_attention_of_the_first_block_by_hand(client, bert, tokenizer):

@@ -442,6 +442,14 @@ def test_encode_batch():
         Tokenizer(VOCAB, token_pad="<pad>").encode_batch(rows)
 
 
+def test_a_call_encodes_a_text_or_a_list_of_texts():
+    assert UNCASED("今天天气") == UNCASED.encode("今天天气")
+    assert UNCASED("今天", "天气不好", maxlen=6) == UNCASED.encode("今天", "天气不好", maxlen=6)
+    for texts, seconds in ((["今天", "是"], None), (["今天"], ["是"]), ([("今天", "是")], None)):
+        called, expected = UNCASED(texts, seconds), UNCASED.encode_batch(texts, seconds)
+        assert [x.tolist() for x in called] == [x.tolist() for x in expected]
+
+
 def test_encode_batch_of_pairs():
     pairs = [("今天", "是"), ("天气", "不是吗")]
     found = UNCASED.encode_batch(pairs, maxlen=6)

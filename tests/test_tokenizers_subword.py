@@ -544,6 +544,9 @@ def test_load_finds_words_letters_and_case_in_the_vocabulary(tmp_path):
     write_vocab(tmp_path, [*CHARACTERS, *(f"一{char}" for char in CHARACTERS[:20])])
     assert load_tokenizer(tmp_path)._pre_tokenize is jieba_words
     assert load_tokenizer(tmp_path, pre_tokenize=None)._pre_tokenize is None
+    write_json(tmp_path, "tokenizer_config.json", {"tokenize_chinese_chars": False})
+    assert load_tokenizer(tmp_path)._pre_tokenize is None
+    (tmp_path / "tokenizer_config.json").unlink()
     write_vocab(tmp_path, [*CHARACTERS, "h", "i", "hi", "[speaker1]", "[speaker2]"])
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.tokenize("Hi 一")[1:-1] == ["h", "i", "一"]

@@ -2,7 +2,7 @@
 
     with beam.Pipeline(options=options) as pipeline:
         lines = pipeline | ReadFromText("texts.txt")
-        lines | RunInference(EncodeTexts("BAAI/bge-small-zh-v1.5")) | ...
+        lines | RunInference(EncodeTexts("models/bge-small-zh-v1.5")) | ...
 
 The model runs in a process of its own, which the handler starts in every worker. If that process
 dies, the handler starts another one and tries the batch again; if the worker dies, that is up to
@@ -48,7 +48,8 @@ class TextHandler(ModelHandler):
     """Base class of the handlers.
 
     Args:
-        model: a directory that each worker can read, or the name of a model on a hub.
+        model: a directory that each worker can read, or the name of a model on a hub (not for
+            `EncodeTexts`).
         batch_size: maximum number of texts in a forward pass; default 32.
         attempts: how often a batch is tried when the process of the model dies; default 3.
         errors: `"raise"` (default) stops the pipeline at an invalid text; `"return"` answers it

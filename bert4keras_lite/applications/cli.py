@@ -40,6 +40,7 @@ from ..configs.recognition import (
     resolve_ambiguities,
     unmatched_names,
 )
+from ..configs.sentences import has_modules
 from ..configs.weights import heads_among, match_weights, mismatch_hint, write
 from ..files import replacing, tidy
 from ..parsing import RepeatedKeyError, excerpt, parse_json, printable
@@ -129,8 +130,8 @@ def parser():
     sub.add_argument(
         "--pool",
         choices=["cls", "mean", "none"],
-        default="cls",
-        help="the vector of the first token, the mean over the tokens of the text, or all vectors",
+        help="the vector of the first token, the mean over the tokens of the text, or all vectors"
+        " (default: what modules.json of sentence-transformers says, else cls)",
     )
     sub.add_argument("--output", help="an .npz file: one array, or for 'none' one for each text")
     _model_options(sub)
@@ -671,16 +672,21 @@ def serve(options):
 
 
 def features(options):
-    from ..pipelines import extract_features
+    from ..pipelines import SentenceEncoder, extract_features
 
     output = options.output
     if output and Path(output).is_dir():
         raise ValueError(f"--output {output}: expected the name of a file, got a directory.")
     if output and not output.endswith(".npz"):
         output += ".npz"
-    transformer, tokenizer = _model_and_tokenizer(options, with_lm=False)
-    pooling = None if options.pool == "none" else options.pool
-    rows = extract_features(transformer, tokenizer, options.texts, pooling)
+    path = hub.local_directory(options.path)
+    pooling = None if options.pool == "none" else options.pool or "cls"
+    if options.pool is None and has_modules(path):
+        encoder = SentenceEncoder(path, model=options.model, **_settings(options))
+        rows = encoder.encode(options.texts)
+    else:
+        transformer, tokenizer = _model_and_tokenizer(options, with_lm=False)
+        rows = extract_features(transformer, tokenizer, options.texts, pooling)
     if output:
         arrays = {f"text_{i}": row for i, row in enumerate(rows)}
         with replacing(output) as file:

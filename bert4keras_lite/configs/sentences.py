@@ -30,6 +30,7 @@ __all__ = [
     "Normalize",
     "Pooling",
     "SentenceFiles",
+    "has_modules",
     "read_sentence_files",
 ]
 
@@ -62,6 +63,7 @@ SETTINGS = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
+MODULES = "modules.json"
 NO_MODULES = (
     "there is no modules.json, so the vectors are the mean over all tokens, as in"
     " sentence-transformers. If the model was trained with another pooling (bge: cls), pass"
@@ -125,6 +127,11 @@ class SentenceFiles:
     note: str | None = None
 
 
+def has_modules(directory):
+    """Returns whether a directory is one of sentence-transformers, with a `modules.json`."""
+    return Path(directory, MODULES).is_file()
+
+
 def read_sentence_files(directory):
     """Reads the files of sentence-transformers in a directory.
 
@@ -141,9 +148,9 @@ def read_sentence_files(directory):
     """
     directory = Path(directory)
     complete(directory)
-    path = directory / "modules.json"
+    path = directory / MODULES
     folder, modules, note = "", [Pooling(["mean"])], NO_MODULES
-    if path.is_file():
+    if has_modules(directory):
         with expecting(path, "a list of modules"):
             folder, modules = _modules(path)
         note = None
@@ -219,10 +226,11 @@ def _pooling(path):
 def _dense(folder):
     path = folder / "config.json"
     values = _object(path, activation_function=str, bias=bool, use_residual=bool)
-    module, _, name = values.get("activation_function", "torch.nn.Tanh").rpartition(".")
+    activation = values.get("activation_function", "torch.nn.Tanh")
+    module, _, name = str(activation).rpartition(".")
     if not module.startswith("torch.nn") or name not in ACTIVATIONS:
         raise ValueError(
-            f"{path}: activation_function is {shown(values['activation_function'])}; expected one"
+            f"{path}: activation_function is {shown(activation)}; expected one"
             f" of torch.nn: {', '.join(ACTIVATIONS)}."
         )
     of_what = values.get("module_input_name", "sentence_embedding")
@@ -285,7 +293,7 @@ def _prompts(path):
     default = values.get("default_prompt_name")
     if not all(isinstance(text, str) for text in prompts.values()):
         raise ValueError(f"{path}: prompts is {shown(prompts)}; expected a text for each name.")
-    if default is not None and default not in (values.get("prompts") or {}):
+    if default is not None and default not in prompts:
         raise ValueError(
             f"{path}: default_prompt_name is {shown(default)}; expected one of prompts:"
             f" {listed(list(prompts)) or 'none'}."

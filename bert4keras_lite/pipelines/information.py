@@ -59,9 +59,9 @@ def extract_information(
         has no `start` and `end`. For a single text, its dict.
 
     Raises:
-        TypeError: `texts` or `schema` has another type, or there is no tokenizer.
-        ValueError: the model has no pointers, a text or a name is empty, or the model's output is
-            not finite.
+        TypeError: `texts` or `schema` has another type, a name is empty, or there is no tokenizer.
+        ValueError: the model has no pointers, a prompt leaves no room for a text, or the model's
+            output is not finite.
 
     Example:
         >>> extract_information("uie_base_pytorch", "李白生于碎叶城", {"人物": "出生地"})
@@ -217,7 +217,10 @@ def tree(schema):
     if isinstance(schema, str) and schema:
         return {schema: {}}
     if isinstance(schema, dict) and schema:
-        return {name: tree(inner) for name, inner in schema.items()}
+        nothing = ("", [], {}, None)  # no relations
+        inside = {name: {} if x in nothing else tree(x) for name, x in schema.items()}
+        if all(isinstance(name, str) and name for name in inside):
+            return inside
     if isinstance(schema, list) and schema:
         return {name: inner for part in schema for name, inner in tree(part).items()}
     raise TypeError(f"schema: expected a name, a list or a dict of names, got {shown(schema)}.")

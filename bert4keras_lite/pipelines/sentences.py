@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from ..arguments import check_list, check_number
+from ..arguments import MOST, check_list, check_number
 from ..configs.published import warn
 from ..configs.sentences import POOLINGS, Dense, LayerNorm, Normalize, Pooling, read_sentence_files
 from ..hub import is_name, local_directory
@@ -20,6 +20,7 @@ from .base import InvalidRequest, Pipeline, encoder_of, finite, longest_of, padd
 __all__ = ["SentenceEncoder"]
 
 CHUNK = 50_000  # texts whose token ids are in memory at the same time
+BATCHES = 32  # forward passes between two steps of a progress bar, at least
 
 
 class Sentence(NamedTuple):
@@ -161,6 +162,7 @@ class SentenceEncoder(Pipeline):
         batch_size: int = 64,
         prompt_name: str | None = None,
         prompt: str | None = None,
+        progress: bool = False,
     ) -> np.ndarray:
         """Computes vectors of texts.
 
@@ -170,31 +172,39 @@ class SentenceEncoder(Pipeline):
             prompt_name: name of a prompt of the model, which is put before each text, e.g.
                 `"query"`. Default None: the default prompt of the model, if it has one.
             prompt: a text to put before each text instead. Default None.
+            progress: whether to show a progress bar for a list of texts. Default False.
 
         Returns:
             A float32 array `(texts, dim)`; for a single text, `(dim,)`.
 
         Raises:
-            TypeError: `texts` is neither a string nor a list.
+            TypeError: `texts` is neither a string nor a list of strings, or `prompt` no string.
             ValueError: there is no such prompt, or the model's output is not finite.
         """
         prompt = self._prompt(prompt_name, prompt)
         if isinstance(texts, str):
             return self(texts, batch_size, prompt=prompt)
         check_list("texts", texts)
+        check_number("batch_size", batch_size, 1, MOST)
         vectors = np.zeros((len(texts), self.dim), "float32")
-        for start in range(0, len(texts), CHUNK):
-            part = texts[start : start + CHUNK]
+        bar = keras.utils.Progbar(len(texts), unit_name="text") if progress and len(texts) else None
+        step = min(CHUNK, BATCHES * batch_size) if bar else CHUNK
+        for start in range(0, len(texts), step):
+            part = texts[start : start + step]
             vectors[start : start + len(part)] = self(part, batch_size, prompt=prompt)
+            if bar:
+                bar.update(start + len(part))
         return vectors
 
     def _prompt(self, name, prompt):
         """Returns the text of a prompt, `""` for none."""
         if prompt is not None:
+            if not isinstance(prompt, str):
+                raise TypeError(f"prompt: expected a text or None, got {shown(prompt)}.")
             return prompt
         name = self._default_prompt if name is None else name
-        if name is None or name == self._default_prompt:
-            return self.prompts.get(name, "")
+        if name is None:
+            return ""
         if name not in self.prompts:
             raise ValueError(
                 f"prompt_name: {shown(name)}; expected"
@@ -202,7 +212,10 @@ class SentenceEncoder(Pipeline):
             )
         return self.prompts[name]
 
-    def prepare(self, text: str, prompt: str = "") -> Sentence:
+    def prepare(self, text: str, prompt: str | None = None) -> Sentence:
+        if not isinstance(text, str):
+            raise TypeError(f"texts: expected strings, got {shown(text)}.")
+        prompt = self._prompt(None, prompt)
         text = prompt + text
         if self._lower:
             text, prompt = self.tokenizer.lowered(text), self.tokenizer.lowered(prompt)

@@ -514,6 +514,24 @@ class TokenizerBase(ABC):
             mapping.append(list(range(*span)))
         return mapping
 
+    def __call__(self, texts: Any, second_texts: Any = None, **options: Any) -> tuple:
+        """Encodes a text by `encode`, or a list of texts by `encode_batch`.
+
+        Args:
+            texts: a string, or a list of strings or of pairs of them (tuples).
+            second_texts: the second text, or a list of them; None (default) if there is none.
+            **options: other arguments of `encode` or `encode_batch`, such as `maxlen`.
+
+        Returns:
+            `(token_ids, segment_ids)`: two lists for a text, two arrays `(batch, length)` for a
+            list of texts, as models take them.
+
+        Example:
+            >>> model.predict(tokenizer(["今天天气好", "是"], maxlen=128))
+        """
+        encode = self.encode if isinstance(texts, str) else self.encode_batch
+        return encode(texts, second_texts, **options)
+
     @checks_flags
     def encode(
         self,

@@ -113,7 +113,9 @@ def _wordpiece(path, inferred, settings, json_file, row):
     if not row.by_file:
         rules = {ours: settings.values.get(theirs) for theirs, ours in _RULES.items()}
         inferred |= {ours: value for ours, value in rules.items() if value is not None}
-    if settings.tokenizer_class == "RoFormerTokenizer" or _many(_CHINESE_WORD, token_dict):
+    by_character = inferred.get("tokenize_chinese_chars", True)  # so words are only found by jieba
+    has_words = by_character and _many(_CHINESE_WORD, token_dict)
+    if settings.tokenizer_class == "RoFormerTokenizer" or has_words:
         inferred["pre_tokenize"] = jieba_words
     elif "[speaker1]" in token_dict:
         inferred["pre_tokenize"] = list
@@ -297,7 +299,8 @@ def load_tokenizer(directory: PathLike, **options: Any) -> TokenizerBase:
       `bos_token` to `mask_token` that are not in the vocabulary, as in transformers. Special
       tokens are ordinary text unless `special_tokens_in_text=True`.
     - A WordPiece vocabulary with over 1 % Chinese words of several characters (WoBERT, WoNEZHA,
-      word-level RoFormer, T5-PEGASUS) gets `pre_tokenize=jieba_words`. Vocabularies of single
+      word-level RoFormer, T5-PEGASUS) gets `pre_tokenize=jieba_words`, unless the files say
+      `tokenize_chinese_chars: false`, which finds words without it. Vocabularies of single
       characters contain no such words.
     - One with `[speaker1]` (CDial-GPT) gets `pre_tokenize=list`: English in single letters.
     - `keep_tokens` comes from `*keep_tokens*.json`.

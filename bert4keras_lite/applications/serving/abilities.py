@@ -14,6 +14,7 @@ import numpy as np
 from ...checkpoints import CheckpointError
 from ...configs.classifiers import named_kind
 from ...configs.published import find_files
+from ...configs.sentences import has_modules
 from ...generation.decoding import generating_transformer
 from ...generation.generate import TextStream, prompt_of, text_options
 from ...generation.request import STEP, GenerationRequest
@@ -25,6 +26,7 @@ from ...pipelines import (
     FeatureExtractor,
     FillMask,
     InvalidRequest,
+    SentenceEncoder,
     TextClassifier,
     UnsupportedTask,
     attention_model,
@@ -276,7 +278,7 @@ def load(
     builders = {
         "fill-mask": lambda: FillMask(transformer, tokenizer, CANDIDATES, MASKS),
         "generate": lambda: TextGenerator(transformer, tokenizer, new_tokens),
-        "vectors": lambda: FeatureExtractor(transformer, tokenizer),
+        "vectors": lambda: vectors_of(path, transformer, tokenizer, {"model": model, **settings}),
         "attention": lambda: Attention(transformer, tokenizer),
         "classify": lambda: classifier_of(classifier, transformer, tokenizer),
         "entities": lambda: entities_of(ner, transformer, tokenizer),
@@ -290,6 +292,16 @@ def load(
             reason = f"{error} {no_head}" if needs_head else str(error)
             cannot[name] = reason.replace(f"{path}{os.sep}", "")  # not for clients to know
     return Served(transformer, tokenizer, abilities, cannot)
+
+
+def vectors_of(directory, transformer, tokenizer, options):
+    """Returns the encoder of a directory of sentence-transformers, else that of the model."""
+    if not has_modules(directory):
+        return FeatureExtractor(transformer, tokenizer)
+    try:
+        return SentenceEncoder(directory, **options)
+    except ValueError as error:
+        raise UnsupportedTask(str(error)) from None
 
 
 def classifier_of(directory, transformer, tokenizer):

@@ -22,7 +22,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from ...arguments import checks_flags
-from ...pipelines import InvalidRequest
+from ...pipelines import InvalidRequest, SentenceEncoder
 from . import guards, metrics, schemas
 from .abilities import Served
 from .answers import (
@@ -229,7 +229,11 @@ def create_app(
         return respond(object_pieces("results", list_pieces(filled)), numbers)
 
     async def vectors_of(request, body):
-        return np.stack(await answers(request, "vectors", body.texts, pooling=body.pooling))
+        settings = {} if body.pooling is None else {"pooling": body.pooling}
+        if settings and isinstance(ability_of("vectors"), SentenceEncoder):
+            message = "the pooling is that of the model's modules.json. Leave it out."
+            raise RequestProblem("pooling", message)
+        return np.stack(await answers(request, "vectors", body.texts, **settings))
 
     @post("/v1/vectors", schemas.VectorsRequest, schemas.VectorsAnswer)
     async def vectors(request, body):

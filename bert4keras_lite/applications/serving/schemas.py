@@ -105,7 +105,9 @@ class GenerateAnswer(Ending):
 
 class VectorsRequest(Texts):
     pooling: Literal["mean", "cls"] = Field(
-        "mean", description="mean of the tokens, or the first state"
+        None,
+        description="mean of the tokens, or the first state; by default what modules.json of "
+        "sentence-transformers says, else mean",
     )
 
 
