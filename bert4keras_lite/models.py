@@ -368,8 +368,9 @@ class Transformer(LayersByName):
         """Counts the positions; see `Positions`."""
         c = self.config
         limit = None if c.hierarchical_position else c.most_tokens
-        counted = {"limit": limit, "first": c.first_position, "pad_token_id": c.pad_token_id}
-        return self.layer(Positions, "counted_positions", **counted)(token_ids)
+        counted = {"first": c.first_position, "pad_token_id": c.pad_token_id}
+        counted = counted if c.first_position else {}
+        return self.layer(Positions, "counted_positions", limit=limit, **counted)(token_ids)
 
     def embed(
         self, token_ids: Tensor, positions: Tensor | None = None, segment_ids: Tensor | None = None

@@ -515,7 +515,7 @@ def test_a_key_of_somebodys_own_is_an_error_without_weights_or_beside_strange_on
 @pytest.mark.parametrize(
     "key",
     [
-        *("entity_vocab_size", "num_fusion_layers", "rope_theta", "logit_scaling", "pooler"),
+        *("entity_vocab_size", "num_fusion_layers", "logit_scaling", "pooler"),
         *("num_attention_head", "intermediate_dim", "prelayernorm", "embeding_size"),
     ],
 )

@@ -1437,7 +1437,9 @@ def test_many_at_once_lose_nothing_and_get_their_own_answers(served, client):
         patch.setattr(
             pipelines_base.Pipeline,
             "outputs",
-            lambda self, rows, *more: passes.append(len(rows)) or outputs(self, rows, *more),
+            lambda self, rows, *more, **options: (
+                passes.append(len(rows)) or outputs(self, rows, *more, **options)
+            ),
         )
         vectors, masks = asyncio.run(crowd(address))
     assert sum(passes) == 60 and len(passes) < 60
