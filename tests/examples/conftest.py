@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from running import without_tracing
 
@@ -124,13 +125,15 @@ def run(tmp_path, monkeypatch):
 def quick(tmp_path, monkeypatch):
     """A `Runner` for a few steps; on TensorFlow without tracing, which takes longer than they do.
 
-    Give it data of one batch: then each epoch sees the same, and its loss has to fall.
+    Give it data of one batch: then each epoch sees the same, and its loss has to fall, as the mean
+    of the last third of the epochs beside that of the first.
     """
     runner = Runner(monkeypatch, tmp_path / "output")
     with without_tracing():
         yield runner
     for losses in runner.losses:
-        assert losses[-1] < 0.98 * losses[0], losses
+        third = max(1, len(losses) // 3)
+        assert np.mean(losses[-third:]) < 0.98 * np.mean(losses[:third]), losses
 
 
 @pytest.fixture(scope="session")

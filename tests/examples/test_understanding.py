@@ -59,7 +59,7 @@ def test_integrated_gradients_add_up_to_the_score(quick, rows, checkpoint, tmp_p
     # not `--checkpoint`, for which the rate is too low to learn in so few steps
     small = checkpoint(**LARGE_WEIGHTS)
     monkeypatch.setattr("bert4keras_lite.hub.included", lambda _: small)
-    options = {"data": rows("sentiment.*"), "maxlen": 16, "epochs": 8, "steps": 100}
+    options = {"data": rows("sentiment.*"), "maxlen": 16, "epochs": 24, "steps": 100}
     names = quick("task_sentiment_integrated_gradients", "--text", *texts, **options)
     contributions, color = names["contributions"], names["color"]
     added, score, score_of_zeros = contributions(texts[0])
