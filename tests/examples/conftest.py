@@ -125,15 +125,15 @@ def run(tmp_path, monkeypatch):
 def quick(tmp_path, monkeypatch):
     """A `Runner` for a few steps; on TensorFlow without tracing, which takes longer than they do.
 
-    Give it data of one batch: then each epoch sees the same, and its loss has to fall, as the mean
-    of the last third of the epochs beside that of the first.
+    Give it data of one batch: then each epoch sees the same, and its loss has to fall; from 20
+    epochs on, its mean over a third of them, because dropout makes single losses uncertain.
     """
     runner = Runner(monkeypatch, tmp_path / "output")
     with without_tracing():
         yield runner
     for losses in runner.losses:
-        third = max(1, len(losses) // 3)
-        assert np.mean(losses[-third:]) < 0.98 * np.mean(losses[:third]), losses
+        few = len(losses) // 3 if len(losses) >= 20 else 1
+        assert np.mean(losses[-few:]) < 0.98 * np.mean(losses[:few]), losses
 
 
 @pytest.fixture(scope="session")
