@@ -92,7 +92,7 @@ RULES = (
     (r"lm_bias/beta", (MODEL,)),
     # whole on every device
     (r"norm/(gamma|beta|\w+_dense/kernel)", None),
-    (r"(position|segment)_embedding/embeddings", None),
+    (r"(position_embedding|segment_embedding|relative_vectors)/embeddings", None),
     (r"(embedding_projection|lm_dense|pooler|nsp|discriminator_\w+)/(kernel|bias)", None),
     (r"seed_generator_state", None),
 )
