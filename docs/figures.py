@@ -1,5 +1,7 @@
 """Prints the figures of the code that `design.md` shows: `python docs/figures.py`.
 
+First those of the whole code, then the lines of the families of today.
+
 A line of code has a token that is neither a comment nor a docstring; lines of functions and classes
 are counted without docstrings.
 """
@@ -18,6 +20,38 @@ NO_CODE = {
 }
 OTHER_FOLDERS = "pretraining", "examples", "benchmarks"
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
+# what was written for the families of today and nothing else uses: the families -> the names of
+# classes, functions, methods and constants, or part -> names of what several of them share
+OWN = {
+    "fairseq_roberta, xlm_roberta": ["_ROBERTA", "_ROBERTA_NAMES", "_ROBERTA_HEADS", "Positions"],
+    "ernie": [],
+    "megatron_bert": [],
+    "deberta_v2": [
+        "_DEBERTA_NAMES",
+        "_DEBERTA_DENSE",
+        "DisentangledAttention",
+        "DistanceVectors",
+        "Convolution",
+        "Transformer.after_block",
+        "MISSING",
+    ],
+    "distilbert": ["_DISTIL", "_OUT", "DISTIL_KEYS", "_DISTILBERT_DENSE"],
+    "modernbert": [
+        "_MODERNBERT",
+        "_MODERNBERT_HEADS",
+        "_layer_types",
+        "_full_every",
+        "WindowBias",
+        "Transformer.with_kinds",
+    ],
+    "eurobert": ["_LLAMA", "LLAMA_KEYS", "LLAMA_NAMES"],
+    "gte": ["_GTE"],
+}
+SHARED = {
+    "classifiers in the graph": ["Head", "KINDS", "TokenPooling", "Transformer.classifier_outputs"],
+    "queries in groups": ["MultiHeadAttention.grouped", "MultiHeadAttention.kv_heads"],
+    "configs as they are published": ["configs/classifiers.py", "configs/written.py"],
+}
 
 
 def python_files(folder):
@@ -45,6 +79,49 @@ def code_lines(path):
             for line in range(token.start[0], token.end[0] + 1)
         }
     return len(lines - docstring_lines(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def definitions():
+    """Returns name -> lines of everything that a file of the package defines.
+
+    A row of a table is named by its key, such as `FAMILIES["gte"]`, a file by its path.
+    """
+    lines = {}
+
+    def add(name, node):
+        lines[name] = node.end_lineno - node.lineno + 1 - len(docstring_lines(node))
+
+    for path in python_files(PACKAGE):
+        lines[path.relative_to(PACKAGE).as_posix()] = code_lines(path)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | FUNCTIONS):
+                add(node.name, node)
+            if isinstance(node, ast.ClassDef):
+                for child in filter(lambda child: isinstance(child, FUNCTIONS), node.body):
+                    add(f"{node.name}.{child.name}", child)
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    add(ast.unparse(target).replace("'", '"'), node)
+                if isinstance(node.value, ast.Dict):
+                    for key, value in zip(node.value.keys, node.value.values, strict=True):
+                        if key:
+                            row = f"{ast.unparse(node.targets[0])}[{ast.unparse(key)}]"
+                            add(row.replace("'", '"'), value)
+    return lines
+
+
+def family_figures():
+    """Returns families or shared part -> lines: rows of the tables, then code of their own."""
+    lines = definitions()
+    figures = {}
+    for families, names in OWN.items():
+        first, *others = families.split(", ")
+        rows = [f'WEIGHTS["{first}"]', *(f'FAMILIES["{name}"]' for name in (first, *others))]
+        tables = [*rows, *(name for name in names if name.lstrip("_").isupper())]
+        code = [name for name in names if name not in tables]
+        figures[families] = [sum(lines[name] for name in group) for group in (tables, code)]
+    shared = {part: [0, sum(lines[name] for name in names)] for part, names in SHARED.items()}
+    return figures | shared
 
 
 def sizes(kind):
@@ -92,3 +169,6 @@ def figures():
 if __name__ == "__main__":
     for label, value in figures().items():
         print(f"| {label} | {value} |")
+    print()
+    for label, (tables, code) in family_figures().items():
+        print(f"| {label} | {tables} | {code} | {tables + code} |")

@@ -280,6 +280,15 @@ def test_promised_names_are_shown():
     assert set().union(*promised_names().values()) - shown == set()
 
 
+def test_figures_of_the_families():
+    """`docs/figures.py` counts every family that the table in docs/adding-a-family.md has."""
+    text = (ROOT / "docs" / "adding-a-family.md").read_text(encoding="utf-8")
+    labels = re.findall(r"(?m)^\| ([^|]+) \| \d+ \| \d+ \| \d+ \|", text)
+    figures = runpy.run_path(str(ROOT / "docs" / "figures.py"))["family_figures"]()
+    assert labels == list(figures)
+    assert all(sum(pair) for pair in figures.values())
+
+
 def test_figures_of_the_design():
     """`docs/figures.py` prints what the table in docs/design.md has, but for the public names."""
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8").partition("## Figures")[2]
