@@ -45,6 +45,11 @@ TOKENIZER_FILE = re.compile(
     r".*merges.*\.txt|.*\.bpe|(added_tokens|special_tokens_map|(tokenizer|generation)_config)\.json"
     r"|.*keep_tokens.*\.json"
 )
+# In directories of sentence-transformers: the file that names the modules, and their folders, such
+# as `1_Pooling`. Two files of BGE-M3 hold layers after the encoder.
+MODULES = "modules.json"
+FOLDER = re.compile(r"\d{1,2}_\w+", re.ASCII)
+LINEAR = re.compile(r"(sparse|colbert)_linear\.pt")
 # content of the cache's file for a branch: the name of a single directory
 COMMIT = re.compile(rb"[0-9A-Za-z][\w.-]{0,254}")
 LONGEST = 255  # characters of a file name: limits the time that these patterns take
@@ -110,7 +115,7 @@ def _names_of_included():
     return [path.name for path in INCLUDED.glob("*/") if (path / "config.json").is_file()]
 
 
-def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
+def local_directory(path_or_name, *, needs=(), cache_dir=None, endpoint=None):
     """Returns the directory of a checkpoint given by path or name; downloads it if needed.
 
     A name on a hub is first looked up in the hub's cache. If the model is there, no request is
@@ -119,6 +124,8 @@ def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
     Args:
         path_or_name: a path, which is returned unchanged, whether or not it exists; or a name, see
             `included` and `is_name`. A revision is a branch, tag or commit.
+        needs: names of files besides config, vocabulary and weights. A model in the cache without
+            them is looked up on the hub, which may have them.
         cache_dir: directory of the cache; by default that of the hub (`HF_HOME`, `HF_HUB_CACHE` or
             `MODELSCOPE_CACHE`).
         endpoint: address of a mirror; by default `HF_ENDPOINT` or `MODELSCOPE_ENDPOINT`, or else
@@ -139,13 +146,14 @@ def local_directory(path_or_name, *, cache_dir=None, endpoint=None):
         return included(path_or_name) or path_or_name
     model = _model(path_or_name, cache_dir, endpoint)
     directory = model.cached()
-    if directory and _is_complete(_files_in(directory)):
+    files = _files_in(directory) if directory else []
+    if _is_complete(files) and {*needs} <= {*files}:
         return directory
     try:
         return _download(model).directory
     except HubError as error:
         # a model that is published without a vocabulary is never complete
-        if directory is None or not _has_weights(_files_in(directory)):
+        if not _has_weights(files):
             raise
         warnings.warn(f"{error} The files in the cache are used: {directory}.", stacklevel=2)
         return directory
@@ -155,11 +163,12 @@ def download(name, *, cache_dir=None, endpoint=None):
     """Downloads a model from a hub, or updates it in the cache.
 
     Only the needed files are downloaded: config, vocabulary, and one format of weights
-    (safetensors, else a TensorFlow checkpoint, else `pytorch_model.bin`, else Paddle's). Weights
-    come last, so a directory with complete weights is complete; a file gets its name when it is
-    complete. After a
-    lost connection the download is resumed. After a stopped program, it depends on the hub's client
-    whether a partial file is continued (recent clients of Hugging Face start it again).
+    (safetensors, else a TensorFlow checkpoint, else `pytorch_model.bin`, else Paddle's); of a
+    directory of sentence-transformers also `modules.json` and these files of its modules, of
+    BGE-M3 the two linear layers. Weights and `modules.json` come last, so a directory with complete
+    weights is complete; a file gets its name when it is complete. After a lost connection the
+    download is resumed. After a stopped program, it depends on the hub's client whether a partial
+    file is continued (recent clients of Hugging Face start it again).
 
     Args:
         name: `[hf:|modelscope:]owner/name[@revision]`.
@@ -192,19 +201,45 @@ def needed_files(files):
         files: names of all files, with `/` in subdirectories.
 
     Returns:
-        Two sorted lists: config and vocabulary files; and the weights in the preferred available
-        format, `[]` if there are none.
+        Two sorted lists: config and vocabulary files, and all files of modules after the encoder;
+        and the weights of the model in the preferred available format, `[]` if there are none.
     """
-    files = sorted(name for name in files if len(name) <= LONGEST and is_file_name(name))
+    folders = _by_folder(files)
+    model = _model_folder(folders)
     texts = [
-        name
-        for name in files
+        folder + name
+        for folder, names in folders.items()
+        for name in names
         if any(pattern.fullmatch(name) for pattern in (CONFIG, VOCABULARY, TOKENIZER_FILE))
+        or (folder == "" and (name == MODULES or LINEAR.fullmatch(name)))
+        or (folder != model and name in _weights(names))
     ]
+    return sorted(texts), [model + name for name in _weights(folders[model])]
+
+
+def _by_folder(files):
+    """Returns folder -> sorted names of its files: `""`, and those of modules with a `/`."""
+    folders, has_modules = {"": []}, MODULES in files
+    for path in sorted(files):
+        folder, slash, name = path.rpartition("/")
+        known = has_modules and FOLDER.fullmatch(folder) if slash else True
+        if known and len(path) <= LONGEST and is_file_name(name):
+            folders.setdefault(folder + slash, []).append(name)
+    return folders
+
+
+def _model_folder(folders):
+    """Returns the folder with the weights of the model: `""`, or that of the first module."""
+    first = next((folder for folder in folders if folder.startswith("0_")), "")
+    return "" if _weights(folders[""]) else first
+
+
+def _weights(names):
+    """Returns the weights among the files of a folder, in the preferred available format."""
     for mark, members in WEIGHTS:
-        if any(re.fullmatch(mark, name) for name in files):
-            return texts, [name for name in files if re.fullmatch(members, name)]
-    return texts, []
+        if any(re.fullmatch(mark, name) for name in names):
+            return [name for name in names if re.fullmatch(members, name)]
+    return []
 
 
 def _has_weights(files):
@@ -221,13 +256,19 @@ def _has_weights(files):
 
 
 def _is_complete(files):
+    folders = _by_folder(files)
+    names = folders[_model_folder(folders)]
     return _has_weights(files) and all(
-        any(pattern.fullmatch(name) for name in files) for pattern in (CONFIG, VOCABULARY)
+        any(pattern.fullmatch(name) for name in names) for pattern in (CONFIG, VOCABULARY)
     )
 
 
 def _files_in(directory):
-    return [path.name for path in directory.iterdir() if path.is_file()]
+    paths = list(directory.iterdir())
+    for folder in directory.iterdir():
+        if FOLDER.fullmatch(folder.name) and folder.is_dir():
+            paths += folder.iterdir()
+    return [path.relative_to(directory).as_posix() for path in paths if path.is_file()]
 
 
 def _download(model):
@@ -242,10 +283,12 @@ def _download(model):
                 f"TensorFlow checkpoint, pytorch_model.bin or model_state.pdparams, got "
                 f"{_listed(files)}."
             )
-        # In two steps, so that weights come last. The second has all files, so that they are of
-        # one commit even if the branch has moved in between.
-        if texts:  # an empty list would mean all files to ModelScope's client
-            model.fetch(texts)
+        # In two steps, so that weights come last, and the list of modules after their files. The
+        # second has all files, so that they are of one commit even if the branch has moved in
+        # between.
+        first = [name for name in texts if name != MODULES]
+        if first:  # an empty list would mean all files to ModelScope's client
+            model.fetch(first)
         return Snapshot(model.fetch(texts + weights), texts + weights)
     except HubError:
         raise

@@ -30,7 +30,7 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
-from goldens import recipes
+from goldens import make_m3, recipes
 from running import operation_by_operation, without_tracing
 
 from bert4keras_lite import build_transformer_model, save_checkpoint
@@ -253,6 +253,9 @@ def write_small_checkpoints(root):
     ):
         build(with_classifier=kind, labels=labels).save_checkpoint(root / name, "hf")
         shutil.copy(SAMPLE / "vocab.txt", root / name)
+
+    (root / "BAAI/bge-m3").mkdir()
+    make_m3.write_m3(root / "BAAI/bge-m3", make_m3.linear_files())
 
     mt5 = build(model="mt5.1.1", vocab_size=1 + max(subword["keep_tokens"]))
     mt5.save_checkpoint(root / "mt5_small", "tf")

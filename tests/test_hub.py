@@ -46,6 +46,27 @@ FORMATS = {
         "pytorch_model.bin.index.json",
     ],
 }
+# what sentence-transformers and BGE-M3 add, and files that they have for other programs
+MODULES = [
+    "1_Pooling/config.json",
+    "2_Dense/config.json",
+    "2_Dense/model.safetensors",
+    "colbert_linear.pt",
+    "config_sentence_transformers.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "sparse_linear.pt",
+]
+NEVER_OF_MODULES = [
+    "1_Pooling/README.md",
+    "2_Dense/optimizer.pt",
+    "2_Dense/pytorch_model.bin",
+    "2_Dense/x/config.json",
+    "2_Dense/../config.json",
+    "imgs/config.json",
+    "onnx/model.onnx_data",
+    "openvino/openvino_model.bin",
+]
 NEVER = [
     ".gitattributes",
     "README.md",
@@ -118,6 +139,17 @@ def test_needed_files(formats, rng):
     rng.shuffle(files)
     preferred = next((FORMATS[format] for format in FORMATS if format in formats), [])
     assert needed_files(files) == (TEXTS, preferred)
+
+
+def test_files_of_modules_are_needed():
+    files = [*TEXTS, *MODULES, *NEVER, *NEVER_OF_MODULES, "model.safetensors"]
+    assert needed_files(files) == (sorted([*TEXTS, *MODULES]), ["model.safetensors"])
+    inner = [f"0_Transformer/{name}" for name in (*TEXTS, "pytorch_model.bin", "tf_model.h5")]
+    texts, weights = needed_files([*inner, *MODULES])
+    assert weights == ["0_Transformer/pytorch_model.bin"]
+    assert texts == sorted([*inner[: len(TEXTS)], *MODULES])
+    others = [name for name in MODULES if name != "modules.json"]  # it names the folders
+    assert needed_files(others)[0] == [name for name in others if "/" not in name]
 
 
 @pytest.mark.parametrize(
@@ -358,6 +390,42 @@ def test_fetches_what_is_needed_once(hub, where, format):
         if lost != "checkpoint":  # the state file says nothing that the index does not
             (directory / lost).unlink()
             assert contents(local_directory(name, **where)) == needed
+
+
+def files_below(directory):
+    paths = [path for path in directory.rglob("*") if path.is_file()]
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("folder", ["", "0_Transformer/"])
+def test_modules_are_fetched_once(hub, where, folder):
+    name = hub.prefix + "hfl/sentences"
+    model = [folder + file for file in [*TEXTS, "model.safetensors"]]
+    files = hub.publish("hfl/sentences", model, MODULES, NEVER_OF_MODULES)
+    needed = {file: files[file] for file in [*model, *MODULES]}
+    directory = local_directory(name, **where)
+    assert files_below(directory) == needed
+    assert {*hub.gets()} == {*needed}
+    asked = list(hub.gets())
+    assert {*asked[-2:]} == {model[-1], "modules.json"}  # with which it is complete
+    hub.log.clear()
+    assert local_directory(name, needs=["modules.json"], **where) == directory
+    assert hub.log == []
+    for lost in (model[-1], "modules.json"):
+        (directory / lost).unlink()
+        assert files_below(local_directory(name, needs=["modules.json"], **where)) == needed
+
+
+def test_a_cached_model_without_the_files_that_are_asked_for(hub, where):
+    """As other programs leave it, or an earlier version of this one."""
+    name = hub.prefix + "hfl/sentences"
+    hub.publish("hfl/sentences", TEXTS, ["model.safetensors"])
+    directory = local_directory(name, **where)
+    assert local_directory(name, needs=["modules.json"], **where) == directory  # there is none
+    del hub.models["hfl/sentences"]
+    assert local_directory(name, **where) == directory
+    with pytest.warns(UserWarning, match="The files in the cache are used"):
+        assert local_directory(name, needs=["modules.json"], **where) == directory
 
 
 def test_weights_come_last(hub, where):

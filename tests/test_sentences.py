@@ -17,7 +17,7 @@ from goldens.make_sentences import (
     write_case,
 )
 
-from bert4keras_lite import SentenceEncoder, load_model
+from bert4keras_lite import SentenceEncoder, build_transformer_model, load_model
 from bert4keras_lite.configs.sentences import read_sentence_files
 from bert4keras_lite.layers import SentencePooling
 
@@ -72,7 +72,7 @@ def test_a_progress_bar(directory, capsys, monkeypatch):
     encoder = SentenceEncoder(directory("mean"))
     vectors = encoder.encode(TEXTS)
     assert capsys.readouterr().out == ""
-    monkeypatch.setattr("bert4keras_lite.pipelines.sentences.BATCHES", 1)
+    monkeypatch.setattr("bert4keras_lite.pipelines.base.BATCHES", 1)
     shown = encoder.encode(TEXTS, 3, progress=True)
     assert f"{len(TEXTS)}/{len(TEXTS)}" in capsys.readouterr().out
     np.testing.assert_allclose(shown, vectors, rtol=1e-5, atol=1e-6)
@@ -231,9 +231,34 @@ def test_invalid_arguments(directory, options, message):
         SentenceEncoder(directory("mean"), **options)
 
 
-def test_names_on_a_hub():
-    with pytest.raises(ValueError, match="'BAAI/bge-m3' is the name of a model on a hub; expected"):
-        SentenceEncoder("BAAI/bge-m3")
+def test_names_on_a_hub(directory, monkeypatch):
+    asked = []
+
+    def local_directory(name, needs):
+        asked.append((name, needs))
+        return folder
+
+    folder = directory("cls")
+    monkeypatch.setattr("bert4keras_lite.pipelines.sentences.local_directory", local_directory)
+    vectors = SentenceEncoder("hfl/sentences").encode(TEXTS)
+    np.testing.assert_allclose(vectors, FROZEN["cls"], rtol=1e-5, atol=2e-6)
+    assert asked == [("hfl/sentences", ["modules.json"])]
+
+
+def test_a_model_that_is_built_already(directory):
+    folder = directory("bge")
+    transformer = build_transformer_model(folder, with_mlm=True, return_keras_model=False)
+    encoder = SentenceEncoder(folder, transformer=transformer)
+    assert encoder.transformer is transformer
+    vectors = encoder.encode(TEXTS, prompt_name="query")
+    np.testing.assert_allclose(vectors, FROZEN["bge"], rtol=1e-5, atol=2e-6)
+
+
+def test_a_missing_pooling(directory):
+    folder = directory("bge")
+    (folder / "1_Pooling/config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1_Pooling.config\.json: no such file; expected"):
+        SentenceEncoder(folder)
 
 
 # The layer

@@ -197,6 +197,7 @@ def test_vectors_of_sentence_transformers(tmp_path):
         np.testing.assert_allclose(found, np.load(GOLDEN)["default_prompt"], rtol=1e-5, atol=2e-6)
         response = client.post("/v1/vectors", json={"texts": ["大"], "pooling": "mean"})
         assert error(response, 422)["field"] == "pooling"
+    assert served.abilities["vectors"].transformer is served.transformer
     (tmp_path / "modules.json").write_text("[]", "utf-8")
     assert "expected Transformer, Pooling" in load(tmp_path).cannot["vectors"]
 

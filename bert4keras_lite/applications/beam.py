@@ -48,8 +48,7 @@ class TextHandler(ModelHandler):
     """Base class of the handlers.
 
     Args:
-        model: a directory that each worker can read, or the name of a model on a hub (not for
-            `EncodeTexts`).
+        model: a directory that each worker can read, or the name of a model on a hub.
         batch_size: maximum number of texts in a forward pass; default 32.
         attempts: how often a batch is tried when the process of the model dies; default 3.
         errors: `"raise"` (default) stops the pipeline at an invalid text; `"return"` answers it

@@ -8,6 +8,8 @@
 | `sentence_bert_config.json`, or another of `SETTINGS` | `max_seq_length`, `do_lower_case` |
 | `config_sentence_transformers.json` | `prompts`, `default_prompt_name`, `truncate_dim` |
 
+| `M3_FILES` | the layers of BGE-M3 for weights and vectors of tokens |
+
 Modules that are not listed are errors. Reference: `SentenceTransformer.__init__` of the library,
 version 6, https://github.com/UKPLab/sentence-transformers.
 """
@@ -24,6 +26,8 @@ from ..files import complete
 from ..parsing import expecting, is_file_name, listed, read_json, shown
 
 __all__ = [
+    "M3_FILES",
+    "MODULES",
     "POOLINGS",
     "Dense",
     "LayerNorm",
@@ -31,6 +35,7 @@ __all__ = [
     "Pooling",
     "SentenceFiles",
     "has_modules",
+    "read_m3_files",
     "read_sentence_files",
 ]
 
@@ -64,6 +69,7 @@ SETTINGS = (
     "sentence_xlnet_config.json",
 )
 MODULES = "modules.json"
+M3_FILES = ("sparse_linear.pt", "colbert_linear.pt")
 NO_MODULES = (
     "there is no modules.json, so the vectors are the mean over all tokens, as in"
     " sentence-transformers. If the model was trained with another pooling (bge: cls), pass"
@@ -160,6 +166,42 @@ def read_sentence_files(directory):
     return SentenceFiles(checkpoint, modules, max_length, lower, prompts, default, dim, note)
 
 
+def read_m3_files(directory, hidden_size):
+    """Reads the two dense layers of BGE-M3.
+
+    Args:
+        directory: a path.
+        hidden_size: the size of the vectors that they take.
+
+    Returns:
+        The `Dense` of the weights of tokens, with one output, and that of the vectors of tokens.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file has other weights, or they are not finite.
+    """
+    sparse, multi = (Path(directory, name) for name in M3_FILES)
+    complete(directory)
+    return _linear(sparse, "relu", hidden_size, 1), _linear(multi, "linear", hidden_size)
+
+
+def _linear(path, activation, inputs, outputs=None):
+    """Returns the `Dense` of a file with its weight and bias; `outputs` is None for any size."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; expected {' and '.join(M3_FILES)} next to the weights, as in"
+            " BAAI/bge-m3. For dense vectors alone use SentenceEncoder."
+        )
+    weight, bias = _weights(path, ["weight", "bias"])
+    outputs = outputs or max(1, bias.size)
+    if weight.shape != (outputs, inputs) or bias.shape != (outputs,):
+        raise ValueError(
+            f"{path}: weight and bias have the shapes {weight.shape} and {bias.shape}; expected"
+            f" {(outputs, inputs)} and {(outputs,)}. Get the file that belongs to this model."
+        )
+    return Dense(weight.T, bias, activation)
+
+
 def _modules(path):
     """Returns the folder of the encoder, and the modules after it."""
     rows = [(str(row["type"]).rpartition(".")[2], row["path"]) for row in read_json(path)]
@@ -204,6 +246,11 @@ def _object(path, **types):
 
 
 def _pooling(path):
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; expected the settings of the pooling that modules.json names."
+            " Get or copy the directory again."
+        )
     values = _object(path, pooling_mode=str | list, include_prompt=bool)
     modes = values.get("pooling_mode") or [FLAGS[flag] for flag in FLAGS if values.get(flag)]
     modes = [modes] if isinstance(modes, str) else modes or ["mean"]
@@ -254,14 +301,29 @@ def _layer_norm(folder):
     return LayerNorm(*_weights(folder, ["norm.weight", "norm.bias"]))
 
 
-def _weights(folder, names):
-    """Returns the arrays of a module, float32, after checking that there are no others."""
-    weights = open_checkpoint(folder)
+def _weights(path, names):
+    """Returns the arrays of a module, float32.
+
+    Args:
+        path: a file, or the folder with it.
+        names: of all its arrays.
+
+    Raises:
+        ValueError: it has other arrays, or one is not finite.
+    """
+    weights = open_checkpoint(path)
     if {*weights} != {*names}:
         raise ValueError(
-            f"{folder}: its weights are {listed(sorted(weights))}; expected {listed(names)}."
+            f"{path}: its weights are {listed(sorted(weights))}; expected {listed(names)}."
         )
-    return [np.asarray(weights[name], "float32") for name in names]
+    arrays = [np.asarray(weights[name], "float32") for name in names]
+    for name, array in zip(names, arrays, strict=True):
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{path}: {name} has NaN or infinite numbers; expected finite ones. Get or copy the"
+                " file again."
+            )
+    return arrays
 
 
 _READERS = {

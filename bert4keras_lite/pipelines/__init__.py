@@ -20,6 +20,7 @@ from .classifiers import (
 from .entities import EntityExtractor, extract_entities
 from .features import FeatureExtractor, extract_features
 from .information import InformationExtractor, extract_information
+from .m3 import M3Encoder, M3Similarity, M3Vectors
 from .masks import FillMask, fill_mask
 from .reranking import Ranked, Reranker, rerank
 from .sentences import SentenceEncoder
@@ -32,6 +33,9 @@ __all__ = [
     "InformationExtractor",
     "InvalidOutput",
     "InvalidRequest",
+    "M3Encoder",
+    "M3Similarity",
+    "M3Vectors",
     "Ranked",
     "Reranker",
     "SentenceEncoder",

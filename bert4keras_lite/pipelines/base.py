@@ -7,7 +7,7 @@ forward pass, `predicted`; `answer` makes an answer of the model's output for a 
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -42,6 +42,8 @@ __all__ = [
 
 EXAMPLE = "今天天气真好"
 SHORTEST = 16  # length in tokens of the shortest batches
+CHUNK = 50_000  # texts whose token ids are in memory at the same time
+BATCHES = 32  # forward passes between two steps of a progress bar, at least
 
 
 class UnsupportedTask(ValueError):
@@ -143,6 +145,27 @@ class Pipeline:
                         answers[row] = self.answer(items[row], output)
         return answers[0] if single else [answers[row] for row in range(len(items))]
 
+    def in_parts(
+        self, texts: list, batch_size: int, progress: bool, **settings: Any
+    ) -> Iterator[list]:
+        """Answers a long list of texts in parts: not all token ids are in memory at once.
+
+        Args:
+            texts, batch_size, **settings: see `__call__`.
+            progress: whether to show a progress bar.
+
+        Yields:
+            The answers to the next texts, a list.
+        """
+        check_number("batch_size", batch_size, 1, MOST)
+        bar = keras.utils.Progbar(len(texts), unit_name="text") if progress and len(texts) else None
+        step = min(CHUNK, BATCHES * batch_size) if bar else CHUNK
+        for start in range(0, len(texts), step):
+            part = texts[start : start + step]
+            yield self(part, batch_size, **settings)
+            if bar:
+                bar.update(start + len(part))
+
     def answer(self, item: Any, output: Any) -> Any:
         """Returns the answer to an item, from what `predicted` returns for it."""
         raise NotImplementedError
@@ -157,6 +180,17 @@ class Pipeline:
         if not any(start < end for start, end in offsets):
             raise InvalidRequest("the text is empty; expected at least one token.")
         return Encoded(text, self.checked_ids(ids), offsets)
+
+    def truncated_ids(self, text: str) -> list:
+        """Tokenizes a text, which loses its end if it is too long.
+
+        Raises:
+            InvalidRequest: the text has no tokens, or does not fit the vocabulary.
+        """
+        ids = self.tokenizer.encode(text, maxlen=self.longest)[0]
+        if not ids:
+            raise InvalidRequest("the text is empty; expected at least one token.")
+        return self.checked_ids(ids)
 
     def checked_ids(self, ids: list) -> list:
         if self.longest is not None and len(ids) > self.longest:
@@ -185,7 +219,7 @@ class Pipeline:
         length: int,
         *more_inputs: np.ndarray,
         segments: list[list[int]] | None = None,
-    ) -> np.ndarray:
+    ) -> Any:
         """Runs the model on rows of ids padded to a length.
 
         Args:
@@ -195,7 +229,7 @@ class Pipeline:
             segments: lists of segment ids; None: all are 0.
 
         Returns:
-            An array with a row for each row of ids.
+            An array with a row for each row of ids; of a model with several outputs, a list.
         """
         ids = sequence_padding(rows, length=length, value=self.filler or 0)
         segment_ids = np.zeros_like(ids)
@@ -208,7 +242,8 @@ class Pipeline:
         if len(self.shapes) > PROGRAMS:  # clients choose the lengths, and a program takes megabytes
             self.model.make_predict_function(force=True)
             self.shapes = {shapes}
-        return ops.convert_to_numpy(self.model.predict_on_batch(inputs))[: len(rows)]
+        outputs = self.model.predict_on_batch(inputs)
+        return keras.tree.map_structure(lambda x: ops.convert_to_numpy(x)[: len(rows)], outputs)
 
 
 @contextlib.contextmanager

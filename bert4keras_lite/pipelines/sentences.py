@@ -1,26 +1,26 @@
 """Sentence vectors by a directory of sentence-transformers: bge, m3e, e5, MiniLM, ..."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 import numpy as np
 
-from ..arguments import MOST, check_list, check_number
+from ..arguments import check_list, check_number
 from ..configs.published import warn
-from ..configs.sentences import POOLINGS, Dense, LayerNorm, Normalize, Pooling, read_sentence_files
-from ..hub import is_name, local_directory
+from ..configs.sentences import MODULES, POOLINGS, Dense, LayerNorm, Normalize, read_sentence_files
+from ..hub import local_directory
 from ..layers import ACTIVATIONS, SentencePooling
 from ..models import build_transformer_model
 from ..parsing import listed, shown
 from ..tokenizers import load_tokenizer
 from ..types import PathLike
-from .base import InvalidRequest, Pipeline, encoder_of, finite, longest_of, padding_of
+from .base import Pipeline, encoder_of, finite, longest_of, padding_of
 
-__all__ = ["SentenceEncoder"]
+if TYPE_CHECKING:
+    from ..models import Transformer
 
-CHUNK = 50_000  # texts whose token ids are in memory at the same time
-BATCHES = 32  # forward passes between two steps of a progress bar, at least
+__all__ = ["SentenceEncoder", "check_text", "dense_layer"]
 
 
 class Sentence(NamedTuple):
@@ -37,11 +37,12 @@ class Sentence(NamedTuple):
     skipped: int
 
 
-def _pooled(pooling, x, pooled):
-    return SentencePooling(pooling.modes, dtype="float32")(x, pooled)
+def dense_layer(dense: Dense, x: Any) -> Any:
+    """Applies a dense layer of a file to a tensor.
 
-
-def _dense(dense, x, pooled):
+    Raises:
+        ValueError: its weights are for inputs of another size.
+    """
     activation = ACTIVATIONS.get(dense.activation, dense.activation)
     layer = keras.layers.Dense(
         dense.kernel.shape[1], activation, use_bias=dense.bias is not None, dtype="float32"
@@ -49,12 +50,12 @@ def _dense(dense, x, pooled):
     return _with_weights(layer, x, dense.kernel, dense.bias)
 
 
-def _layer_norm(norm, x, pooled):
+def _layer_norm(norm, x):
     layer = keras.layers.LayerNormalization(epsilon=1e-5, dtype="float32")
     return _with_weights(layer, x, norm.gamma, norm.beta)
 
 
-def _normalized(normalize, x, pooled):
+def _normalized(normalize, x):
     return keras.layers.UnitNormalization(dtype="float32")(x)
 
 
@@ -75,7 +76,7 @@ def _with_weights(layer, x, *weights):
     return y
 
 
-APPLY = {Pooling: _pooled, Dense: _dense, LayerNorm: _layer_norm, Normalize: _normalized}
+APPLY = {Dense: dense_layer, LayerNorm: _layer_norm, Normalize: _normalized}
 
 
 class SentenceEncoder(Pipeline):
@@ -87,13 +88,14 @@ class SentenceEncoder(Pipeline):
 
     Args:
         directory: a directory of sentence-transformers, or of any encoder; or the name of a model
-            that is included in the toolkit. Names on a hub are errors, because not all files of
-            these directories are downloaded for them.
+            on a hub, or of one that is included in the toolkit.
         pooling: `"cls"`, `"max"`, `"mean"`, `"mean_sqrt_len_tokens"`, `"weightedmean"`,
             `"lasttoken"`, or a list of them; None (default) for what the directory says.
         normalize: whether vectors have length 1; None (default) for what the directory says.
         truncate_dim: the number of dimensions to keep, or None (default) for what the directory
             says, else all. Shorter vectors are not scaled to length 1 again.
+        transformer: the `Transformer` of the directory, if it is built already; None (default)
+            builds it.
         **options: see `build_transformer_model`.
 
     Attributes:
@@ -118,35 +120,33 @@ class SentenceEncoder(Pipeline):
         pooling: str | list[str] | None = None,
         normalize: bool | None = None,
         truncate_dim: int | None = None,
+        transformer: "Transformer | None" = None,
         **options: Any,
     ) -> None:
         if truncate_dim is not None:
             check_number("truncate_dim", truncate_dim, 1, 1 << 20)
-        if is_name(directory):
-            raise ValueError(
-                f"directory: {shown(directory)} is the name of a model on a hub; expected a"
-                " directory. Download all files of the model, and pass their directory."
-            )
-        directory = Path(local_directory(directory))
+        directory = Path(local_directory(directory, needs=[MODULES]))
         files = read_sentence_files(directory)
         modules = _changed(files.modules, pooling, normalize)
-        options = {**options, "return_keras_model": False}
-        transformer = build_transformer_model(files.checkpoint, **options)
+        if transformer is None:
+            options = {**options, "return_keras_model": False}
+            transformer = build_transformer_model(files.checkpoint, **options)
         tokenizer = load_tokenizer(files.checkpoint, special_tokens_in_text=True)
         if files.note and pooling is None:
             warn([files.note], directory)
 
         encoder = encoder_of(transformer)
         pooled = keras.Input(encoder.inputs[0].shape[1:], dtype="int32", name="pooled_tokens")
-        vectors = encoder.output
-        for module in modules:
-            vectors = APPLY[type(module)](module, vectors, pooled)
+        first, *others = modules
+        vectors = SentencePooling(first.modes, dtype="float32")(encoder.output, pooled)
+        for module in others:
+            vectors = APPLY[type(module)](module, vectors)
         limits = (longest_of(transformer), files.max_length or tokenizer.model_max_length)
         longest = min((limit for limit in limits if limit is not None), default=None)
         model = keras.Model([*encoder.inputs, pooled], vectors)
         super().__init__(model, tokenizer, longest, padding_of(transformer, tokenizer))
         self.transformer = transformer
-        self.pooling, self._include_prompt = modules[0]
+        self.pooling, self._include_prompt = first
         self.prompts, self._default_prompt = dict(files.prompts), files.default_prompt
         self._lower = files.lower
         self._truncate_dim = truncate_dim or files.truncate_dim
@@ -185,15 +185,10 @@ class SentenceEncoder(Pipeline):
         if isinstance(texts, str):
             return self(texts, batch_size, prompt=prompt)
         check_list("texts", texts)
-        check_number("batch_size", batch_size, 1, MOST)
-        vectors = np.zeros((len(texts), self.dim), "float32")
-        bar = keras.utils.Progbar(len(texts), unit_name="text") if progress and len(texts) else None
-        step = min(CHUNK, BATCHES * batch_size) if bar else CHUNK
-        for start in range(0, len(texts), step):
-            part = texts[start : start + step]
-            vectors[start : start + len(part)] = self(part, batch_size, prompt=prompt)
-            if bar:
-                bar.update(start + len(part))
+        vectors, end = np.zeros((len(texts), self.dim), "float32"), 0
+        for part in self.in_parts(texts, batch_size, progress, prompt=prompt):
+            start, end = end, end + len(part)
+            vectors[start:end] = part
         return vectors
 
     def _prompt(self, name, prompt):
@@ -213,20 +208,16 @@ class SentenceEncoder(Pipeline):
         return self.prompts[name]
 
     def prepare(self, text: str, prompt: str | None = None) -> Sentence:
-        if not isinstance(text, str):
-            raise TypeError(f"texts: expected strings, got {shown(text)}.")
+        check_text(text)
         prompt = self._prompt(None, prompt)
         text = prompt + text
         if self._lower:
             text, prompt = self.tokenizer.lowered(text), self.tokenizer.lowered(prompt)
-        ids = self.tokenizer.encode(text, maxlen=self.longest)[0]
-        if not ids:
-            raise InvalidRequest("the text is empty; expected at least one token.")
-        skipped = 0
+        ids, skipped = self.truncated_ids(text), 0
         if prompt and not self._include_prompt:
             only = self.tokenizer.encode(prompt, maxlen=self.longest)[0]
             skipped = len(only) - (self.tokenizer.token_end is not None)
-        return Sentence(text, self.checked_ids(ids), skipped)
+        return Sentence(text, ids, skipped)
 
     def predicted(self, items: list) -> np.ndarray:
         length = self.key(items[0])
@@ -237,6 +228,12 @@ class SentenceEncoder(Pipeline):
 
     def answer(self, item: Sentence, vector: np.ndarray) -> np.ndarray:
         return finite(vector[: self._truncate_dim].astype("float32"))
+
+
+def check_text(text):
+    """Raises TypeError unless a text is a string."""
+    if not isinstance(text, str):
+        raise TypeError(f"texts: expected strings, got {shown(text)}.")
 
 
 def _changed(modules, pooling, normalize):

@@ -278,7 +278,7 @@ def load(
     builders = {
         "fill-mask": lambda: FillMask(transformer, tokenizer, CANDIDATES, MASKS),
         "generate": lambda: TextGenerator(transformer, tokenizer, new_tokens),
-        "vectors": lambda: vectors_of(path, transformer, tokenizer, {"model": model, **settings}),
+        "vectors": lambda: vectors_of(path, transformer, tokenizer),
         "attention": lambda: Attention(transformer, tokenizer),
         "classify": lambda: classifier_of(classifier, transformer, tokenizer),
         "entities": lambda: entities_of(ner, transformer, tokenizer),
@@ -294,13 +294,13 @@ def load(
     return Served(transformer, tokenizer, abilities, cannot)
 
 
-def vectors_of(directory, transformer, tokenizer, options):
+def vectors_of(directory, transformer, tokenizer):
     """Returns the encoder of a directory of sentence-transformers, else that of the model."""
     if not has_modules(directory):
         return FeatureExtractor(transformer, tokenizer)
     try:
-        return SentenceEncoder(directory, **options)
-    except ValueError as error:
+        return SentenceEncoder(directory, transformer=transformer)
+    except (OSError, ValueError) as error:
         raise UnsupportedTask(str(error)) from None
 
 
