@@ -81,6 +81,7 @@ def test_a_progress_bar(directory, capsys, monkeypatch):
 
 def test_texts_that_are_no_strings(directory):
     encoder = SentenceEncoder(directory("mean"))
+    np.testing.assert_array_equal(encoder.encode(iter("大")), encoder.encode(["大"]))
     with pytest.raises(TypeError, match="texts: expected strings, got None"):
         encoder.encode(["大", None])
     with pytest.raises(TypeError, match="prompt: expected a text or None, got 3"):

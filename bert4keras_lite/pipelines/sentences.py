@@ -185,6 +185,7 @@ class SentenceEncoder(Pipeline):
         if isinstance(texts, str):
             return self(texts, batch_size, prompt=prompt)
         check_list("texts", texts)
+        texts = list(texts)
         check_number("batch_size", batch_size, 1, MOST)
         vectors = np.zeros((len(texts), self.dim), "float32")
         bar = keras.utils.Progbar(len(texts), unit_name="text") if progress and len(texts) else None
