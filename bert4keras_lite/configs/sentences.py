@@ -145,6 +145,7 @@ def read_sentence_files(directory):
 
     Raises:
         ValueError: a file is invalid, or a module is not supported.
+        CheckpointError: the weights of a module are damaged.
     """
     directory = Path(directory)
     complete(directory)
