@@ -38,6 +38,7 @@ __all__ = [
 
 FREE = 32 << 20  # bytes of memory that reading a description may always take
 MAX_DEPTH = 100  # maximum nesting of lists and objects
+LONGEST_NAME = 255  # bytes of the name of a file, in the usual file systems
 _ITEM = 64  # bytes of the smallest item of a list or object
 _OBJECT = 240  # bytes of an object with one key
 _PAIR = 96  # bytes of a key and its value while their object is built and checked
@@ -171,10 +172,10 @@ def check_encoding(encoding):
 
 
 def is_file_name(name):
-    """Returns whether an untrusted value is a plain file name: no path, and not `..`."""
+    """Returns whether an untrusted value is a plain file name: no path, not `..`, not too long."""
     if not isinstance(name, str) or name == ".." or "\0" in name:
         return False
-    return Path(name).name == name
+    return Path(name).name == name and len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME
 
 
 def read_bytes(path):

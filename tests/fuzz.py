@@ -62,7 +62,8 @@ from bert4keras_lite.checkpoints import (
 from bert4keras_lite.checkpoints import tf_bundle as tf
 from bert4keras_lite.checkpoints.base import damaged
 from bert4keras_lite.checksums import masked_crc32c
-from bert4keras_lite.configs import published, recognition
+from bert4keras_lite.configs import classifiers, published, recognition
+from bert4keras_lite.configs.sentences import read_sentence_files
 from bert4keras_lite.protobuf import encode_varint, read_varint
 from pretraining import documents, texts
 from pretraining.config import RECIPES
@@ -523,7 +524,9 @@ def read_config(path):
     published.check_unknown_keys(values, where)
     values, _ = recognition.resolve_ambiguities(family, values)
     recognition.check_not_roberta(family, values, where)
-    configs.Config.from_values(configs.ARCHITECTURES[family] | values, where)
+    kind = classifiers.named_kind(values)
+    head = classifiers.classifier_fields(family, kind, values, where)
+    configs.Config.from_values(configs.ARCHITECTURES[family] | values | head, where)
 
 
 TEXTS = (
@@ -583,7 +586,7 @@ class Format(NamedTuple):
         read: a function that reads a path.
         target: what is given to it: a name in the directory, `""` for the directory, None for the
             file that is changed.
-        error: what may be raised.
+        error: what may be raised: a class, or several.
         may_die: whether the process may end, as a child's does in the end.
         after: a function `(folder, name)` that repairs other files.
     """
@@ -593,7 +596,7 @@ class Format(NamedTuple):
     repaired: object = None
     read: object = read_checkpoint
     target: str | None = None
-    error: type = CheckpointError
+    error: type | tuple = CheckpointError
     may_die: bool = False
     after: object = None
 
@@ -829,6 +832,33 @@ CONFIGS = (
         "is_encoder_decoder": True, "model_type": "mt5", "tie_word_embeddings": False,
     },
     {"n_vocab": 50257, "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12},
+    {
+        "vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "intermediate_size": 64, "max_position_embeddings": 99, "model_type": "modernbert",
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "global_attn_every_n_layers": 3, "local_attention": 8, "norm_eps": 1e-5,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 160000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    },
+    {
+        "vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "intermediate_size": 64, "max_position_embeddings": 99, "model_type": "new",
+        "rope_theta": 20000.0, "rope_scaling": {"type": "ntk", "factor": 2.0},
+        "position_embedding_type": "rope", "pack_qkv": True, "type_vocab_size": 1,
+        "architectures": ["NewForSequenceClassification"], "id2label": {"0": "差评", "1": "好评"},
+        "label2id": {"差评": 0, "好评": 1}, "problem_type": "multi_label_classification",
+    },
+    {
+        "init_class": "UIE",
+        "init_args": [{
+            "init_class": "ErnieModel", "vocab_size": 100, "hidden_size": 32,
+            "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64,
+            "max_position_embeddings": 99, "type_vocab_size": 4, "task_type_vocab_size": 3,
+            "use_task_id": True, "hidden_act": "gelu", "pad_token_id": 0,
+        }],
+    },
 )  # fmt: skip
 LINES = "\n".join(
     json.dumps(row, ensure_ascii=False)
@@ -838,6 +868,44 @@ LINES = "\n".join(
         {"text": "\U0001d11e 一二三四五六七"},
     )
 )
+
+
+def sentence_seeds():
+    """A directory of sentence-transformers, without its encoder; each file is changed."""
+    kinds = ("Transformer", "Pooling", "Dense", "LayerNorm", "Normalize")
+    folders = ["", *(f"{i}_{kind}" for i, kind in enumerate(kinds[1:], 1))]
+    rows = [
+        {"idx": i, "name": str(i), "path": folder, "type": f"sentence_transformers.models.{kind}"}
+        for i, (kind, folder) in enumerate(zip(kinds, folders, strict=True))
+    ]
+    files = {
+        "modules.json": rows,
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": 4, "pooling_mode_cls_token": True,
+            "pooling_mode_mean_tokens": False, "include_prompt": True,
+        },
+        "2_Dense/config.json": {
+            "in_features": 4, "out_features": 3, "bias": True,
+            "activation_function": "torch.nn.modules.activation.Tanh",
+        },
+        "3_LayerNorm/config.json": {"dimension": 3},
+        "sentence_bert_config.json": {"max_seq_length": 512, "do_lower_case": False},
+        "config_sentence_transformers.json": {
+            "prompts": {"query": "查询：", "passage": ""}, "default_prompt_name": "query",
+            "truncate_dim": 2,
+        },
+    }  # fmt: skip
+    weights = {
+        "2_Dense": {"linear.weight": np.ones((3, 4), "f"), "linear.bias": np.ones(3, "f")},
+        "3_LayerNorm": {"norm.weight": np.ones(3, "f"), "norm.bias": np.ones(3, "f")},
+    }
+    contents = {name: json.dumps(content).encode() for name, content in files.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, tensors in weights.items():
+            path = Path(folder) / "model.safetensors"
+            save_checkpoint(path, tensors, "safetensors")
+            contents[f"{name}/{path.name}"] = path.read_bytes()
+    return [(contents, name) for name in files]
 
 
 def recipes():
@@ -935,6 +1003,10 @@ FORMATS = {
         written(write_pieces, "spiece.model"),
         repaired=in_fields, read=read_tokenizer, error=ValueError,
     ),
+    "sentences": Format(
+        sentence_seeds, tokens=tuple(JSON_TOKENS), repaired=in_json,
+        read=read_sentence_files, target="", error=(ValueError, CheckpointError),
+    ),
     "json-lines": Format(
         of_texts("corpus.jsonl", LINES),
         tokens=(*JSON_TOKENS, "\n"), read=read_corpus, error=ValueError,
@@ -969,6 +1041,7 @@ def make_case(format, seeds, seed, name, index):
 def read_case(format, case, folder):
     """Writes the files of a case and reads them: `("opened" or "refused", "")`, or a finding."""
     for name, content in case.files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     if case.repaired and format.after:
         format.after(folder, case.name)
@@ -1068,6 +1141,7 @@ def fuzz(name, options, folder, keep, progress):
         place = keep / f"{name}-{options.seed}-{index}"
         place.mkdir(parents=True, exist_ok=True)
         for file, content in case.files.items():
+            (place / file).parent.mkdir(exist_ok=True)
             (place / file).write_bytes(content)
 
     while next_one < end and row["findings"] < options.most:

@@ -38,6 +38,7 @@ from bert4keras_lite.checkpoints.dialects import adapt
 from bert4keras_lite.checkpoints.keras_file import read_keras
 from bert4keras_lite.checksums import masked_crc32c
 from bert4keras_lite.configs import published, recognition
+from bert4keras_lite.configs.sentences import read_sentence_files
 from bert4keras_lite.protobuf import encode_field, encode_varint
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 from pretraining import batches, corpus, documents, duplicates, laptop, log, shards, texts
@@ -2601,6 +2602,34 @@ def tokenizer_json_long_merge(folder):
     content = {"model": model, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}}
     (folder / "tokenizer.json").write_text(json.dumps(content))
     return folder / "tokenizer.json"
+
+
+@case(read_tokenizer)
+def tokenizer_json_many_patterns(folder):
+    """Each takes a twentieth of a second to compile."""
+    slow = "(?:a|b)?" * 100
+    parts = [
+        {"type": "Split", "pattern": {"Regex": f"(?:{slow}){{{i}}}"}, "behavior": "Isolated"}
+        for i in range(1, 1000)
+    ]
+    parts = [{**part, "invert": False} for part in parts]
+    parts.append({"type": "ByteLevel", "add_prefix_space": False})
+    splits = {"type": "Sequence", "pretokenizers": parts}
+    content = {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "pre_tokenizer": splits}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    return folder / "tokenizer.json"
+
+
+@case(lambda path: f"{len(read_sentence_files(path.parent).modules)} modules")
+def sentences_of_one_module(folder):
+    """A layer is in the list again and again, and would take memory each time."""
+    (folder / "2_Dense").mkdir()
+    weights = {"linear.weight": np.ones((1024, 1024), "float16")}
+    checkpoints.save_checkpoint(folder / "2_Dense/model.safetensors", weights, "safetensors")
+    kinds = [("Transformer", ""), ("Pooling", "1_Pooling"), *[("Dense", "2_Dense")] * 62]
+    rows = [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in kinds]
+    (folder / "modules.json").write_text(json.dumps(rows))
+    return folder / "modules.json"
 
 
 @case(lambda path: tokenizers.SpTokenizer(path).vocab_size)

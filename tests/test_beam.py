@@ -75,6 +75,30 @@ def test_a_process_that_dies_is_started_again(beam, in_child, tmp_path, caplog):
 
 
 @pytest.mark.long
+def test_an_interrupted_batch_does_not_answer_the_next(beam, in_child, tmp_path, monkeypatch):
+    process = process_of(beam, tmp_path)
+    (first,) = process.answers(["a"])
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(process.connection, "recv", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        process.answers(["b"])
+    assert process.process is None
+    (second,) = process.answers(["c"])
+    assert second[0] == "c" and second[1] != first[1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("element", ["两字", ("熊猫", "竹子"), ("熊猫", [None]), None, ("熊猫",)])
+def test_elements_that_are_no_queries(beam, classifier, element):
+    handler = beam.RerankPassages(classifier(["LABEL_0"]), errors="return")
+    (result,) = handler.run_inference([element], handler.load_model())
+    assert "expected a query and a list of passages" in result.inference.message
+
+
+@pytest.mark.long
 def test_several_threads_ask_one_process(beam, in_child, tmp_path):
     process, results = process_of(beam, tmp_path), {}
     threads = [
@@ -144,7 +168,7 @@ def test_passages_are_ranked_as_in_one_process(beam, classifier):
     for answer, (query, passages) in zip(results, elements, strict=True):
         expected = rerank(directory, query, passages, top_k=3)
         assert [(i, passage) for i, _, passage in answer] == [
-            (e.index, e.passage) for e in expected
+            (e.position, e.passage) for e in expected
         ]
         np.testing.assert_allclose([a[1] for a in answer], [e.score for e in expected], atol=1e-5)
 
@@ -163,6 +187,8 @@ def test_a_model_that_is_missing_is_an_error_at_once(beam, tmp_path):
 def test_wrong_arguments(beam, options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         beam.EncodeTexts("tiny-zh", **options)
+    with pytest.raises(ValueError, match="top_k=-1: expected"):
+        beam.RerankPassages("tiny-zh", top_k=-1)
 
 
 @pytest.mark.long

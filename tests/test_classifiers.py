@@ -237,7 +237,18 @@ def test_names_of_labels(id2label):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("id2label", [3, "abc", {"x": "a"}, {"0": "a", "2": "b", "3": "c"}])
+@pytest.mark.parametrize(
+    "id2label",
+    [
+        3,
+        "abc",
+        {"x": "a"},
+        {"0": "a", "2": "b", "3": "c"},
+        {"0": "a", "00": "b", "1": "c", "2": "d"},
+        {"0": "a", "1": "b", "2": None},
+        ["a", "b", ["c"]],
+    ],
+)
 def test_labels_that_have_no_numbers(id2label):
     config, weights = golden_weights("classifier_bert_text")
     config["id2label"] = id2label

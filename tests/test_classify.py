@@ -194,8 +194,14 @@ def test_what_cannot_be_saved(tokenizer, tmp_path):
         save_classifier(tmp_path, model, ["a", "b"], tokenizer)
     with pytest.raises(ValueError, match="problem_type is 'ranking'"):
         save_classifier(tmp_path, model, NAMES, tokenizer, "ranking")
-    with pytest.raises(TypeError, match="labels: expected a list of strings"):
-        save_classifier(tmp_path, model, "abc", tokenizer)
+    for labels in ("abc", {*NAMES}, iter(NAMES), dict.fromkeys(NAMES), None):
+        with pytest.raises(TypeError, match="labels: expected a list of strings"):
+            save_classifier(tmp_path, model, labels, tokenizer)
+    with pytest.raises(ValueError, match=r"labels: '\\ud800' has half of a character"):
+        save_classifier(tmp_path, model, ["\ud800", "b", "c"], tokenizer)
+    for none in (None, built(), keras.Sequential([keras.layers.Dense(3)])):
+        with pytest.raises(ValueError, match=r"output is unknown; expected a keras\.Model"):
+            save_classifier(tmp_path, none, NAMES, tokenizer)
     ends = keras.Model(model.inputs, keras.layers.Softmax(name="p")(model.output))
     ended = keras.Model(model.inputs, keras.layers.Activation("softmax")(model.output))
     for wrong in (ends, ended):
@@ -204,7 +210,10 @@ def test_what_cannot_be_saved(tokenizer, tmp_path):
     assert not [*tmp_path.iterdir()]
     save_classifier(tmp_path, model, NAMES, tokenizer)
     (tmp_path / "labels.json").write_text(json.dumps("abc"))
-    with pytest.raises(ValueError, match="expected a JSON list of names, got 'abc'"):
+    with pytest.raises(ValueError, match=r"expected a JSON list of names, .*, got 'abc'"):
+        load_classifier(tmp_path)
+    (tmp_path / "labels.json").write_text(json.dumps({"labels": NAMES, "problem": "regression"}))
+    with pytest.raises(ValueError, match=r"an object with labels and problem_type, got {'labe"):
         load_classifier(tmp_path)
     (tmp_path / "labels.json").write_text(json.dumps(["a", "b"]))
     with pytest.raises(ValueError, match="2 labels for a model"):

@@ -111,6 +111,14 @@ def test_a_schema_of_relations(answering):
         assert "relations" not in person
 
 
+def test_a_name_that_is_there_twice(answering):
+    text = "李白生于碎叶城，号青莲"
+    both = [{"人物": "出生地"}, "人物", {"人物": {"出生地": None, "号": None}}]
+    (found,) = answering.extract(iter([text]), both)
+    assert found == answering.extract(text, {"人物": ["出生地", "号"]})
+    assert found["人物"][0]["relations"].keys() == {"出生地"}
+
+
 def test_options_and_full_width_prompts(answering):
     first, second = answering.extract(["很好", "上午"], ["情感倾向［正向，负向］", "时间"])
     name = "情感倾向［正向，负向］"
@@ -130,8 +138,9 @@ def test_errors(transformer, tokenizer):
     for schema in ([], {}, "", 3, [[]], {"": "号"}, {3: "号"}):
         with pytest.raises(TypeError, match="schema: expected a name, a list or a dict of names"):
             extract_information(transformer, "天", schema, tokenizer)
-    with pytest.raises(TypeError, match="texts"):
-        extract_information(transformer, 3, "人", tokenizer)
+    for texts in (3, ["天", None]):
+        with pytest.raises(TypeError, match="texts: expected"):
+            extract_information(transformer, texts, "人", tokenizer)
     with pytest.raises(TypeError, match="tokenizer: expected a Tokenizer"):
         extract_information(transformer, "天", "人")
     with pytest.raises(ValueError, match="leaves no room for a text"):

@@ -635,6 +635,19 @@ def test_unknown_option_suggests_the_nearest():
         ('{"rope_parameters": 7}', "rope_parameters is 7; expected an object"),
         *(
             (
+                json.dumps({"rope_scaling": rope}),
+                "expected one type, and a factor only for 'linear'",
+            )
+            for rope in ({"factor": 2.0}, {"rope_type": "linear", "type": "ntk", "factor": 2.0})
+        ),
+        (
+            '{"rope_parameters": {"rope_theta": 1e4}, "rope_scaling": {"type": "linear"}}',
+            "rope_parameters is {'rope_theta': 10000.0}, and rope_scaling is .*; expected the same",
+        ),
+        ('{"local_attention": 8, "window": 3}', "local_attention is 8, which means window=4, and"),
+        ('{"position_biased_input": true, "position": "none"}', "which means position='learned'"),
+        *(
+            (
                 json.dumps({"rope_parameters": rope}),
                 "rope_parameters is .*; expected an object with",
             )

@@ -55,6 +55,11 @@ def logit_of(transformer, tokenizer, query, passage):
     return float(keras.ops.convert_to_numpy(transformer.model.predict_on_batch(inputs))[0, 0])
 
 
+def test_passages_of_an_iterator(bert, tokenizer):
+    expected = rerank(bert, QUERY, PASSAGES, tokenizer)
+    assert rerank(bert, QUERY, iter(PASSAGES), tokenizer) == expected
+
+
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_best_first(bert, tokenizer, batch_size):
     expected = [logit_of(bert, tokenizer, QUERY, passage) for passage in PASSAGES]

@@ -81,6 +81,7 @@ def test_a_progress_bar(directory, capsys, monkeypatch):
 
 def test_texts_that_are_no_strings(directory):
     encoder = SentenceEncoder(directory("mean"))
+    np.testing.assert_array_equal(encoder.encode(iter("大")), encoder.encode(["大"]))
     with pytest.raises(TypeError, match="texts: expected strings, got None"):
         encoder.encode(["大", None])
     with pytest.raises(TypeError, match="prompt: expected a text or None, got 3"):
@@ -163,13 +164,29 @@ INVALID = [
         modules(*POOL, *[("Dense", "2")] * 99),
         "has 101 modules; expected at",
     ),
+    ("mean", "modules.json", modules(("Transformer", "x" * 300), POOL[1]), "expected the name of"),
+    ("dense_tanh", "modules.json", modules(*POOL, *[("Dense", "2_Dense")] * 2), "of several mod"),
+    ("mean", "modules.json", [{"type": "custom_st.Transformer", "path": ""}], "'custom_st.Transf"),
+    (
+        "mean",
+        "modules.json",
+        [{"type": "sentence_transformers_too.Transformer", "path": ""}],
+        "expected a class of sentence_transformers, as",
+    ),
+    ("mean", "1_Pooling/config.json", {"pooling_mode_cls_token": "false"}, "'false'; expected bo"),
+    ("layer_norm", "2_LayerNorm/config.json", {"dimension": 8}, r"\(16,\); expected \(8,\), the"),
     ("mean", "1_Pooling/config.json", {"pooling_mode": ["mean"] * 99}, "expected each once"),
     ("mean", "1_Pooling/config.json", [], r"config\.json: expected a JSON object"),
     ("mean", "1_Pooling/config.json", {"pooling_mode": "min"}, "the pooling 'min' is not known"),
     ("mean", "1_Pooling/config.json", {"pooling_mode_x": True}, "'pooling_mode_x' is not known"),
     ("mean", "1_Pooling/config.json", {"include_prompt": 1}, "include_prompt is 1; expected bool"),
     ("dense_tanh", "2_Dense/config.json", {"bias": False}, "its weights are linear.bias"),
-    ("dense_tanh", "2_Dense/config.json", {"out_features": 9}, r"are \(9, 16\); expected \(8, 16"),
+    (
+        "dense_tanh",
+        "2_Dense/config.json",
+        {"out_features": 9},
+        r"\(8, 16\); expected \(9, 16\), th",
+    ),
     ("dense_tanh", "2_Dense/config.json", {"use_residual": True}, "use_residual is True"),
     (
         "dense_tanh",
@@ -182,6 +199,12 @@ INVALID = [
         "2_Dense/config.json",
         {"activation_function": "torch.nn.modules.activation.Mish"},
         r"Mish'; expected one of torch\.nn: Identity, Tanh",
+    ),
+    (
+        "dense_tanh",
+        "2_Dense/config.json",
+        {"activation_function": "torch.nnx.GELU"},
+        r"torch\.nnx\.GELU'; expected one",
     ),
     ("short", "sentence_bert_config.json", {"max_seq_length": 0}, "max_seq_length is 0; expected"),
     ("short", "sentence_bert_config.json", {"max_seq_length": "6"}, "is '6'; expected int or null"),
@@ -206,6 +229,25 @@ INVALID = [
 def test_files_that_are_invalid(directory, case, name, change, message):
     with pytest.raises(ValueError, match=message):
         read_sentence_files(directory(case, {name: change}))
+
+
+@pytest.mark.once
+def test_a_pooling_without_its_file(directory):
+    folder = directory("cls")
+    (folder / "1_Pooling/config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1_Pooling.config\.json: no such file; expected"):
+        read_sentence_files(folder)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("shapes", [[(), ()], [(16,), (8,)], [(16, 1), (16,)], [(0,), (0,)]])
+def test_weights_of_other_shapes(directory, shapes):
+    folder = directory("layer_norm")
+    names = ("norm.weight", "norm.bias")
+    weights = {n: np.ones(shape, "float32") for n, shape in zip(names, shapes, strict=True)}
+    (folder / "2_LayerNorm/model.safetensors").write_bytes(safetensors(weights))
+    with pytest.raises(ValueError, match=r"2_LayerNorm: norm\..* has the shape .*; expected \(16,"):
+        read_sentence_files(folder)
 
 
 def test_a_module_of_another_width(directory):
@@ -252,13 +294,6 @@ def test_a_model_that_is_built_already(directory):
     assert encoder.transformer is transformer
     vectors = encoder.encode(TEXTS, prompt_name="query")
     np.testing.assert_allclose(vectors, FROZEN["bge"], rtol=1e-5, atol=2e-6)
-
-
-def test_a_missing_pooling(directory):
-    folder = directory("bge")
-    (folder / "1_Pooling/config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1_Pooling.config\.json: no such file; expected"):
-        SentenceEncoder(folder)
 
 
 # The layer

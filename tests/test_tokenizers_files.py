@@ -41,7 +41,7 @@ from bert4keras_lite.tokenizers import (
 from bert4keras_lite.tokenizers.added import WHITE_SPACE, AddedToken, Finder, parts
 from bert4keras_lite.tokenizers.byte_bpe import ALPHABET
 from bert4keras_lite.tokenizers.loading import FILES
-from bert4keras_lite.tokenizers.splitting import GPT2, QWEN, checked_pattern, composed, cut
+from bert4keras_lite.tokenizers.splitting import GPT2, QWEN, checked_pattern, composed, cut_by_all
 
 pytestmark = pytest.mark.once
 
@@ -1075,6 +1075,7 @@ def test_fairseq_of_other_files(directory):
         ({"unk_id": -1}, "unk_id of the model is -1"),
         ({"unk_id": True}, "unk_id of the model is True"),
         ({"byte_fallback": True}, "<0x00>|byte"),
+        ({"vocab": [["<unk>", 0], ["a", -1], ["a", -2], ["b", -3]]}, "vocab .* has 'a' twice"),
     ],
 )
 def test_one_file_of_pieces_that_is_invalid(directory, change, message):
@@ -1097,7 +1098,7 @@ def test_one_file_of_pieces_that_keeps_spaces(directory):
 
 @pytest.mark.parametrize("pattern", [GPT2, QWEN, r"\p{N}{1,3}", "[^\\r\\n]+", r"(?<!a)b|\u4e00"])
 def test_patterns_that_are_understood(pattern):
-    assert cut(checked_pattern(pattern), "") == []
+    assert cut_by_all([checked_pattern(pattern)], "") == []
 
 
 @pytest.mark.parametrize(
@@ -1113,7 +1114,7 @@ FEW_BYTES = {char: i for i, char in enumerate(ALPHABET)}, []
 
 @given(st.text("ab1 \n'天", max_size=20), st.sampled_from([GPT2, QWEN, "a(b)", "b*", "[a1]+"]))
 def test_pieces_are_the_text(text, pattern):
-    pieces = cut(checked_pattern(pattern), text)
+    pieces = cut_by_all([checked_pattern(pattern)], text)
     assert "".join(pieces) == text and all(pieces)
     found = [m[0] for m in regex.finditer(pattern, text) if m[0]]
     rest = iter(pieces)
@@ -1122,8 +1123,29 @@ def test_pieces_are_the_text(text, pattern):
 
 def test_a_pattern_that_takes_too_long(monkeypatch):
     monkeypatch.setattr(splitting, "SECONDS", 0.05)
-    with pytest.raises(ValueError, match=r"takes more than 0\.05 seconds for a text of 4001"):
-        cut(checked_pattern("(?:a|a|aa)+b"), "a" * 4000 + "c")
+    with pytest.raises(ValueError, match=r"takes more than 0\.05 seconds, here for 4001 charac"):
+        cut_by_all([checked_pattern("(?:a|a|aa)+b")], "a" * 4000 + "c")
+
+
+def test_patterns_that_take_too_long_together(monkeypatch):
+    """Each of the pieces of the first pattern takes a tenth of the time at most."""
+    monkeypatch.setattr(splitting, "SECONDS", 0.5)
+    patterns = [checked_pattern(pattern) for pattern in ("a{16}", "(?:a|a)*[bc]")]
+    assert len(cut_by_all(patterns, "a" * 32)) == 2
+    with pytest.raises(ValueError, match=r"with those before it, takes more than 0\.5 seconds"):
+        cut_by_all(patterns, "a" * 16_000)
+
+
+def test_too_many_patterns_or_groups(directory):
+    split = {"type": "Split", "pattern": {"Regex": "a"}, "behavior": "Isolated", "invert": False}
+    parts = {"type": "Sequence", "pretokenizers": [*[split] * 17, BYTE_LEVEL]}
+    folder = directory("qwen2_one_file", tokenizer={"pre_tokenizer": parts})
+    with pytest.raises(ValueError, match=r"tokenizer\.json: has 17 regular expressions"):
+        load_tokenizer(folder)
+    with pytest.raises(ValueError, match=r"patterns: has 17 regular expressions .* at most 16"):
+        ByteBPETokenizer(*FEW_BYTES, patterns=["a"] * 17)
+    with pytest.raises(ValueError, match=r"is not a regular expression .* few groups within each"):
+        ByteBPETokenizer(*FEW_BYTES, patterns=["(" * 490 + ")" * 490])
 
 
 MARKS = st.text(

@@ -75,6 +75,9 @@ class TextHandler(ModelHandler):
         check_number("batch_size", batch_size, 1, MOST)
         check_number("attempts", attempts, 1, 100)
         check_options(type(self).__name__, settings, self.known_settings)
+        for name in {"top_k", "maxlen"} & settings.keys():
+            if settings[name] is not None:
+                check_number(name, settings[name], 1, MOST)
         if errors not in ("raise", "return"):
             raise ValueError(f"errors: expected 'raise' or 'return', got {shown(errors)}.")
         self.model, self.batch_size, self.attempts = str(model), batch_size, attempts
@@ -132,7 +135,32 @@ class RerankPassages(TextHandler):
     known_settings = ("top_k", "maxlen", "normalize")
 
 
+def _is_text_or_pair(element):
+    return isinstance(element, str) or (isinstance(element, tuple) and _are_texts(element))
+
+
+def _is_query(element):
+    """Whether an element is a query and a list of passages, not one passage alone."""
+    if not isinstance(element, tuple | list) or len(element) != 2:
+        return False
+    query, passages = element
+    return isinstance(query, str) and isinstance(passages, tuple | list) and _are_texts(passages)
+
+
+def _are_texts(values):
+    return all(isinstance(value, str) for value in values)
+
+
 # Keras is imported in the process of the model alone, so inside these functions.
+
+
+def _check(elements, is_valid, expected):
+    """Raises `InvalidRequest` if an element is not what a task takes."""
+    from ..pipelines import InvalidRequest
+
+    for element in elements:
+        if not is_valid(element):
+            raise InvalidRequest(f"{shown(element)}: expected {expected}.")
 
 
 def _classifier(model, settings, batch_size):
@@ -141,6 +169,7 @@ def _classifier(model, settings, batch_size):
     classifier = TextClassifier(*load_classifier(model))
 
     def answer(texts):
+        _check(texts, _is_text_or_pair, "a text, or a pair of texts")
         answers = classifier(texts, batch_size, **settings)
         return [
             [tuple(label) for label in each] if isinstance(each, list) else tuple(each)
@@ -154,7 +183,12 @@ def _encoder(model, settings, batch_size):
     from ..pipelines import SentenceEncoder
 
     encoder = SentenceEncoder(model)
-    return lambda texts: list(encoder.encode(texts, batch_size, **settings))
+
+    def answer(texts):
+        _check(texts, lambda text: isinstance(text, str), "a text")
+        return list(encoder.encode(texts, batch_size, **settings))
+
+    return answer
 
 
 def _reranker(model, settings, batch_size):
@@ -168,6 +202,7 @@ def _reranker(model, settings, batch_size):
     )
 
     def answer(elements):
+        _check(elements, _is_query, "a query and a list of passages")
         pairs = [(query, passage) for query, passages in elements for passage in passages]
         results = iter(reranker(pairs, batch_size))  # short passages of all queries share batches
         return [
@@ -206,10 +241,7 @@ class ModelProcess:
         with self.lock:
             for _ in range(self.attempts):
                 try:
-                    if self.process is None:
-                        self._start()
-                    self.connection.send(batch)
-                    is_answer, content = self.connection.recv()
+                    is_answer, content = self._reply(batch)
                 except (EOFError, ConnectionError):
                     code = self._stop()
                     logger.warning(
@@ -225,6 +257,23 @@ class ModelProcess:
             f"{code}, on a batch of {len(batch)}; a code of -9 usually means that memory ran out. "
             "Use a smaller batch_size, or workers with more memory."
         )
+
+    def _reply(self, batch):
+        """Sends a batch to the process, which is started if need be, and returns what it sends.
+
+        If anything interrupts this, such as the user, the process is ended: otherwise its late
+        answer would be taken for the one to the next batch.
+        """
+        try:
+            if self.process is None:
+                self._start()
+            self.connection.send(batch)
+            return self.connection.recv()
+        except BaseException as error:
+            if self.process is not None and not isinstance(error, EOFError | ConnectionError):
+                self.process.kill()
+                self._stop()
+            raise
 
     def _start(self):
         """Starts the process. It does not import the user's script, as multiprocessing would."""

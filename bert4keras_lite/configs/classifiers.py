@@ -86,19 +86,18 @@ def labels_of(id2label, where):
         where: name of the config in messages.
 
     Raises:
-        ValueError: a number from 0 to the largest has no name.
+        ValueError: a number from 0 to the largest has no name, or two.
     """
     if not id2label:
         return None
     pairs = enumerate(id2label) if isinstance(id2label, list) else ()
-    pairs = id2label.items() if isinstance(id2label, dict) else pairs
-    try:
-        names = {int(number): str(name) for number, name in pairs}
-    except ValueError:
-        names = {}
-    if not names or sorted(names) != list(range(len(names))):
+    pairs = [*(id2label.items() if isinstance(id2label, dict) else pairs)]
+    names = {str(number): str(name) for number, name in pairs}
+    numbers = [str(number) for number in range(len(pairs))]  # not "00", which is 0 again
+    are_names = all(isinstance(name, str | int | float) for _, name in pairs)  # ratings, too
+    if not names or names.keys() != {*numbers} or not are_names:
         raise ValueError(
             f"{where}: id2label is {shown(id2label)}; expected a name for each number from 0. "
             "Correct it, or pass labels=."
         )
-    return tuple(names[number] for number in range(len(names)))
+    return tuple(names[number] for number in numbers)

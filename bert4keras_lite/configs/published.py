@@ -315,14 +315,22 @@ def _translate_activation(raw, values):
     values.update(gate_of(values.get("hidden_act"), key_of(values, "hidden_act")))
     for key, meaning in _feed_forward_fields(raw):
         for name, value in meaning.items():
-            if values.setdefault(name, value) != value:
-                raise ValueError(
-                    f"{key} is {shown(raw[key])}, which means {name}={value!r:.200}, and another "
-                    f"key {values[name]!r:.200}; expected the same. Remove the wrong one from the "
-                    "file."
-                )
+            _set_field(values, name, value, key, raw)
     if raw.get("afn") == "gelu" or raw.get("hidden_act") == "gelu_fast":
         values["hidden_act"] = "gelu_tanh"
+
+
+def _set_field(values, name, value, key, raw):
+    """Sets a field of `Config` to the value that a key of the file means.
+
+    Raises:
+        ValueError: another key means another value.
+    """
+    if values.setdefault(name, value) != value:
+        raise ValueError(
+            f"{key} is {shown(raw[key])}, which means {name}={value!r:.200}, and another key "
+            f"{values[name]!r:.200}; expected the same. Remove the wrong one from the file."
+        )
 
 
 def _feed_forward_fields(raw):
@@ -366,9 +374,10 @@ def _translate_layers(raw, values):
     if (window := raw.get("local_attention")) is not None:  # of both sides
         if problem := expected_number(window, 2, 2**31 - 1):
             raise ValueError(f"local_attention is {shown(window)}; expected {problem}.")
-        values["window"] = window // 2
-    if raw.get("position_biased_input") is not None:
-        values["position"] = "learned" if raw["position_biased_input"] else "none"
+        _set_field(values, "window", window // 2, "local_attention", raw)
+    if (biased := raw.get("position_biased_input")) is not None:
+        position = "learned" if biased else "none"
+        _set_field(values, "position", position, "position_biased_input", raw)
         if "max_position" in values:
             values.setdefault("relative_max_distance", values["max_position"])
 
@@ -386,8 +395,14 @@ def _repeats(cycle, names):
 
 def _translate_rope(raw, values):
     """Converts the bases and the scaling of rotary positions, of one or of each kind of layers."""
-    key = "rope_parameters" if raw.get("rope_parameters") else "rope_scaling"
+    keys = [key for key in ("rope_parameters", "rope_scaling") if raw.get(key)]
+    key = next(iter(keys), "rope_scaling")
     rope = raw.get(key) or {}
+    if len(keys) == 2 and rope != raw["rope_scaling"]:
+        raise ValueError(
+            f"rope_parameters is {shown(rope)}, and rope_scaling is {shown(raw['rope_scaling'])};"
+            " expected the same. Remove the wrong one from the file."
+        )
     by_kind = rope.keys() and rope.keys() <= {"full_attention", "sliding_attention"}
     if rope and not by_kind and raw.get("model_type") == "modernbert":
         raise ValueError(
@@ -410,7 +425,14 @@ def _translate_rope(raw, values):
                 f"rope_theta of {key} is {shown(base)}, and {key_of(values, field)} is "
                 f"{values[field]!r:.200}; expected the same. Remove the wrong one from the file."
             )
-        scaling = of_kind.get("rope_type") or of_kind.get("type") or "default"
+        scaling, *others = dict.fromkeys(
+            [of_kind[name] for name in ("rope_type", "type") if of_kind.get(name)] or ["default"]
+        )
+        if others or (scaling == "default" and of_kind.get("factor") not in (None, 1)):
+            raise ValueError(
+                f"{key} is {shown(raw[key])}; expected one type, and a factor only for 'linear' or "
+                "'ntk'. Remove the wrong keys from the file."
+            )
         if scaling != "default":
             _scale_rope(scaling, of_kind.get("factor"), kind, values, key)
 
@@ -576,7 +598,7 @@ def _check_padding(directory, config):
         name = name.get("content") if isinstance(name, dict) else name
         for i, token in added.items() if isinstance(added, dict) else ():
             if isinstance(token, dict) and name and token.get("content") == name:
-                ids[file.name] = int(i) if i.isdecimal() else i
+                ids[file.name] = int(i) if i.isdecimal() and len(i) < 20 else i
     for name, padding in ids.items():
         if padding not in (None, config.pad_token_id):
             raise ValueError(

@@ -151,6 +151,7 @@ def read_sentence_files(directory):
 
     Raises:
         ValueError: a file is invalid, or a module is not supported.
+        CheckpointError: the weights of a module are damaged.
     """
     directory = Path(directory)
     complete(directory)
@@ -192,7 +193,7 @@ def _linear(path, activation, inputs, outputs=None):
             f"{path}: no such file; expected {' and '.join(M3_FILES)} next to the weights, as in"
             " BAAI/bge-m3. For dense vectors alone use SentenceEncoder."
         )
-    weight, bias = _weights(path, ["weight", "bias"])
+    weight, bias = _weights(path, {"weight": None, "bias": None})
     outputs = outputs or max(1, bias.size)
     if weight.shape != (outputs, inputs) or bias.shape != (outputs,):
         raise ValueError(
@@ -204,7 +205,7 @@ def _linear(path, activation, inputs, outputs=None):
 
 def _modules(path):
     """Returns the folder of the encoder, and the modules after it."""
-    rows = [(str(row["type"]).rpartition(".")[2], row["path"]) for row in read_json(path)]
+    rows = [(_kind(path, row["type"]), row["path"]) for row in read_json(path)]
     if len(rows) > MOST_MODULES:
         raise ValueError(f"{path}: has {len(rows)} modules; expected at most {MOST_MODULES}.")
     for kind, folder in rows:
@@ -219,9 +220,27 @@ def _modules(path):
             f"{path}: its modules are {listed(kinds)}; expected Transformer, Pooling, and after"
             f" them only {', '.join(_READERS)}."
         )
+    folders = [folder for _, folder in rows]
+    repeated = [folder for folder in folders if folders.count(folder) > 1]
+    if repeated:
+        raise ValueError(
+            f"{path}: the path {shown(repeated[0])} is that of several modules; expected a"
+            " directory for each."
+        )
     modules = [_pooling(path.parent / rows[1][1] / "config.json")]
     modules += [_READERS[kind](path.parent / folder) for kind, folder in rows[2:]]
     return rows[0][1], [module for module in modules if module is not None]
+
+
+def _kind(path, name):
+    """Returns the name of a module's class, after checking that it is the library's own."""
+    library, _, kind = str(name).rpartition(".")
+    if not f"{library}.".startswith("sentence_transformers."):
+        raise ValueError(
+            f"{path}: the type of a module is {shown(name)}; expected a class of"
+            " sentence_transformers, as others may compute something else."
+        )
+    return kind
 
 
 def _object(path, **types):
@@ -251,7 +270,8 @@ def _pooling(path):
             f"{path}: no such file; expected the settings of the pooling that modules.json names."
             " Get or copy the directory again."
         )
-    values = _object(path, pooling_mode=str | list, include_prompt=bool)
+    of_flags = dict.fromkeys(FLAGS, bool)
+    values = _object(path, pooling_mode=str | list, include_prompt=bool, **of_flags)
     modes = values.get("pooling_mode") or [FLAGS[flag] for flag in FLAGS if values.get(flag)]
     modes = [modes] if isinstance(modes, str) else modes or ["mean"]
     flags = [key for key in values if key.startswith("pooling_mode_") and key not in FLAGS]
@@ -275,7 +295,7 @@ def _dense(folder):
     values = _object(path, activation_function=str, bias=bool, use_residual=bool)
     activation = values.get("activation_function", "torch.nn.Tanh")
     module, _, name = str(activation).rpartition(".")
-    if not module.startswith("torch.nn") or name not in ACTIVATIONS:
+    if not f"{module}.".startswith("torch.nn.") or name not in ACTIVATIONS:
         raise ValueError(
             f"{path}: activation_function is {shown(activation)}; expected one"
             f" of torch.nn: {', '.join(ACTIVATIONS)}."
@@ -286,38 +306,45 @@ def _dense(folder):
             f"{path}: use_residual is {values.get('use_residual')} and module_input_name"
             f" {shown(of_what)}; expected false and 'sentence_embedding', the only implemented way."
         )
-    names = ["linear.weight"] + ["linear.bias"] * (values.get("bias") is not False)
-    weight, *bias = _weights(folder, names)
     size = (values.get("out_features"), values.get("in_features"))
-    if weight.shape != size:
-        raise ValueError(
-            f"{path}: out_features and in_features are {shown(size)}; expected {weight.shape}, the"
-            " shape of the weights."
-        )
+    shapes = {"linear.weight": size}
+    if values.get("bias") is not False:
+        shapes["linear.bias"] = size[:1]
+    weight, *bias = _weights(folder, shapes, "the shapes that out_features and in_features mean")
     return Dense(weight.T, bias[0] if bias else None, ACTIVATIONS[name])
 
 
 def _layer_norm(folder):
-    return LayerNorm(*_weights(folder, ["norm.weight", "norm.bias"]))
+    values = _object(folder / "config.json", dimension=int)
+    size = (values.get("dimension"),)
+    shapes = {"norm.weight": size, "norm.bias": size}
+    return LayerNorm(*_weights(folder, shapes, "the shapes that dimension means"))
 
 
-def _weights(path, names):
-    """Returns the arrays of a module, float32.
+def _weights(path, shapes, meaning=None):
+    """Returns the arrays of a module, float32, after checking that there are no others.
 
     Args:
         path: a file, or the folder with it.
-        names: of all its arrays.
+        shapes: name -> shape that the settings of the module mean; None: any.
+        meaning: what these shapes are, for messages.
 
     Raises:
         ValueError: it has other arrays, or one is not finite.
     """
     weights = open_checkpoint(path)
-    if {*weights} != {*names}:
+    if {*weights} != {*shapes}:
         raise ValueError(
-            f"{path}: its weights are {listed(sorted(weights))}; expected {listed(names)}."
+            f"{path}: its weights are {listed(sorted(weights))}; expected {listed([*shapes])}."
         )
-    arrays = [np.asarray(weights[name], "float32") for name in names]
-    for name, array in zip(names, arrays, strict=True):
+    for name, shape in shapes.items():
+        if shape is not None and weights.shape(name) != shape:
+            raise ValueError(
+                f"{path}: {name} has the shape {shown(weights.shape(name))}; expected"
+                f" {shown(shape)}, {meaning} in its config.json."
+            )
+    arrays = [np.asarray(weights[name], "float32") for name in shapes]
+    for name, array in zip(shapes, arrays, strict=True):
         if not np.isfinite(array).all():
             raise ValueError(
                 f"{path}: {name} has NaN or infinite numbers; expected finite ones. Get or copy the"

@@ -23,6 +23,7 @@ from .taggers import (
     MODEL,
     TOKENS,
     check_names,
+    check_outputs,
     classifier_of,
     load_tagger,
     output_shapes,
@@ -182,9 +183,11 @@ def load_classifier(
         return published_classifier(directory, "text")
     content = read_json(directory / LABELS)
     content = {"labels": content} if isinstance(content, list) else content
-    if not isinstance(content, dict) or not isinstance(content.get("labels"), list):
+    is_known = isinstance(content, dict) and content.keys() <= {"labels", "problem_type"}
+    if not is_known or not isinstance(content.get("labels"), list):
         raise ValueError(
-            f"{directory / LABELS}: expected a JSON list of names, got {shown(content)}."
+            f"{directory / LABELS}: expected a JSON list of names, or an object with labels and"
+            f" problem_type, got {shown(content)}."
         )
     labels, problem_type = content["labels"], content.get("problem_type")
     model = read_keras_model(directory / MODEL, compile=False)
@@ -233,6 +236,7 @@ def _check(model, labels, problem_type, where):
         raise ValueError(f"{where}: problem_type is {shown(problem_type)}; expected {PROBLEMS}.")
     if not all(isinstance(label, str) for label in labels):
         raise ValueError(f"{where}: expected a list of names, got {shown(labels)}.")
+    check_outputs(model, where)
     shapes = output_shapes(model, model.inputs[0].shape[1] or TOKENS)
     if shapes != [(None, len(labels))]:
         raise ValueError(

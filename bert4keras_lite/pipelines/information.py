@@ -136,6 +136,9 @@ class InformationExtractor(Pipeline):
         if single := isinstance(texts, str):
             texts = [texts]
         check_list("texts", texts)
+        texts = list(texts)
+        if wrong := [text for text in texts if not isinstance(text, str)]:
+            raise TypeError(f"texts: expected strings, got {shown(wrong[0])}.")
         results: list[dict] = [{} for _ in texts]
         targets = [(i, "", into) for i, into in enumerate(results)]
         self._fill(texts, targets, tree(schema), batch_size)
@@ -213,7 +216,10 @@ class InformationExtractor(Pipeline):
 
 
 def tree(schema):
-    """Returns a schema as nested dicts: name -> names to look for about each answer."""
+    """Returns a schema as nested dicts: name -> names to look for about each answer.
+
+    A name that a list has several times gets what all of them look for.
+    """
     if isinstance(schema, str) and schema:
         return {schema: {}}
     if isinstance(schema, dict) and schema:
@@ -222,8 +228,17 @@ def tree(schema):
         if all(isinstance(name, str) and name for name in inside):
             return inside
     if isinstance(schema, list) and schema:
-        return {name: inner for part in schema for name, inner in tree(part).items()}
+        return united(map(tree, schema))
     raise TypeError(f"schema: expected a name, a list or a dict of names, got {shown(schema)}.")
+
+
+def united(trees):
+    """Returns the nested dict with the names of all nested dicts."""
+    inside = {}
+    for names in trees:
+        for name, inner in names.items():
+            inside.setdefault(name, []).append(inner)
+    return {name: united(inner) for name, inner in inside.items()}
 
 
 def pointer_spans(start, end, threshold):

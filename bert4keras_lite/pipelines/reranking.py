@@ -70,6 +70,7 @@ def rerank(
         [Ranked(position=1, score=4.2, passage='竹子')]
     """
     check_list("passages", passages)
+    passages = list(passages)
     if top_k is not None:
         check_number("top_k", top_k, 1, MOST)
     if isinstance(model, str | AnyPath):

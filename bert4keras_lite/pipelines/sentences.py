@@ -185,6 +185,7 @@ class SentenceEncoder(Pipeline):
         if isinstance(texts, str):
             return self(texts, batch_size, prompt=prompt)
         check_list("texts", texts)
+        texts = list(texts)
         vectors, end = np.zeros((len(texts), self.dim), "float32"), 0
         for part in self.in_parts(texts, batch_size, progress, prompt=prompt):
             start, end = end, end + len(part)

@@ -14,7 +14,7 @@ from ..layers.crf import Tagger
 from ..loading import read_keras_model, transformer_of
 from ..metrics import bio_spans
 from ..models import build_transformer_model
-from ..parsing import read_json, shown
+from ..parsing import SURROGATES, read_json, shown
 from ..tokenizers import load_tokenizer
 from ..tokenizers.base import TokenizerBase
 from ..types import PathLike
@@ -26,6 +26,7 @@ __all__ = [
     "TOKENS",
     "are_logits",
     "check_names",
+    "check_outputs",
     "classifier_of",
     "decoder_of",
     "is_tag",
@@ -71,9 +72,19 @@ def save_tagger(
 
 
 def check_names(labels, tokenizer):
-    """Raises `TypeError` if labels are not strings, or a tokenizer is not one of this toolkit."""
-    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+    """Checks arguments of a save.
+
+    Raises:
+        TypeError: labels are not a list of strings (sets have no order), or the tokenizer is not
+            one of this toolkit.
+        ValueError: a label cannot be written as UTF-8.
+    """
+    is_list = hasattr(labels, "__getitem__") and not isinstance(labels, str | dict)
+    if not is_list or not all(isinstance(label, str) for label in labels):
         raise TypeError(f"labels: expected a list of strings, got {repr(labels)[:200]}.")
+    for label in labels:
+        if SURROGATES.search(label):
+            raise ValueError(f"labels: {shown(label)} has half of a character; expected text.")
     if not isinstance(tokenizer, TokenizerBase):
         raise TypeError(f"tokenizer: expected a Tokenizer, got {repr(tokenizer)[:200]}.")
 
@@ -163,11 +174,7 @@ def check_labels(model, labels, where):
     Raises:
         ValueError: see above.
     """
-    if not getattr(model, "outputs", None):
-        raise ValueError(
-            f"{where}: the shape of the model's output is unknown; expected a model that begins "
-            "with keras.Input."
-        )
+    check_outputs(model, where)
     tokens = model.inputs[0].shape[1] or TOKENS
     shapes = output_shapes(model, tokens)
     if len(shapes) != 1 or not are_logits(shapes[0], len(labels), tokens):
@@ -184,6 +191,15 @@ def check_labels(model, labels, where):
                     "need be with a type after a hyphen, such as 'B-PER'."
                 )
         decoder_of(model, where)
+
+
+def check_outputs(model, where):
+    """Raises `ValueError` if a model is none of Keras, or its outputs are not known yet."""
+    if not isinstance(model, keras.Model) or not getattr(model, "outputs", None):
+        raise ValueError(
+            f"{where}: the shape of the model's output is unknown; expected a keras.Model that "
+            "begins with keras.Input."
+        )
 
 
 def is_tag(label):

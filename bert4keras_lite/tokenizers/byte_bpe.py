@@ -31,7 +31,7 @@ from .base import DictTokenizer, Memo, byte_spans, locate
 from .classes import ROWS
 from .output import write_byte_bpe
 from .settings import checked_merges, checked_vocab
-from .splitting import GPT2, checked_pattern, composed, cut
+from .splitting import GPT2, checked_pattern, composed, cut_by_all, limit_patterns
 from .wordpiece import load_vocab
 
 __all__ = ["ALPHABET", "ByteBPETokenizer", "read_merges", "read_vocab"]
@@ -160,6 +160,7 @@ class ByteBPETokenizer(DictTokenizer):
             raise ValueError(f"normal_form={normal_form!r:.200}; expected 'NFC' or None.")
         self.patterns = (GPT2,) if patterns is None else tuple(patterns)
         self.normal_form, self.trim_offsets = normal_form, trim_offsets
+        limit_patterns(self.patterns)
         self._compiled = [checked_pattern(pattern) for pattern in self.patterns]
         self.ignore_merges = ignore_merges
         super().__init__(
@@ -266,17 +267,10 @@ class ByteBPETokenizer(DictTokenizer):
         """Returns the words of `pre_tokenize`, each tokenized by itself; or the whole text."""
         return [text] if self._pre_tokenize is None else list(self._pre_tokenize(text))
 
-    def _cut(self, text):
-        """Returns the words of a normalized text."""
-        words = [text] if text else []
-        for pattern in self._compiled:
-            words = [piece for word in words for piece in cut(pattern, word)]
-        return words
-
     def _word_list(self, text):
         if self.normal_form:
             text = unicodedata.normalize(self.normal_form, text)
-        return [word for words in self._words(text) for word in self._cut(words)]
+        return [word for words in self._words(text) for word in cut_by_all(self._compiled, words)]
 
     def _tokenize(self, text):
         tokens = []
@@ -304,7 +298,7 @@ class ByteBPETokenizer(DictTokenizer):
         text, origins = composed(text, self.normal_form)
         words, spans = self._words(text), []
         for start, word in zip(locate(text, words), words, strict=True):
-            pieces = map(self._word_tokens.__getitem__, self._cut(word))
+            pieces = map(self._word_tokens.__getitem__, cut_by_all(self._compiled, word))
             tokens = list(chain.from_iterable(pieces))
             for token, (i, j) in zip(tokens, byte_spans(word, map(len, tokens)), strict=True):
                 span = origins[start + i], origins[start + j - 1] + 1

@@ -7,12 +7,13 @@ quantifiers, but not `^`, `$`, `\b`, `\w`, `\h`.
 
 import unicodedata
 from math import prod
+from time import process_time
 
 import regex
 
 from ..parsing import shown
 
-__all__ = ["GPT2", "QWEN", "checked_pattern", "composed", "cut"]
+__all__ = ["GPT2", "QWEN", "checked_pattern", "composed", "cut_by_all", "limit_patterns"]
 
 # English contractions, words, numbers, everything else, and spaces. The last of several spaces
 # belongs to the word after it.
@@ -22,7 +23,8 @@ QWEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-LONGEST, SECONDS = 1_000, 5  # characters of a pattern; time to split a text
+LONGEST, SECONDS = 1_000, 5  # characters of a pattern; processor time to split a text by all
+MOST_PATTERNS = 16  # of a tokenizer: each takes time to compile; published ones have at most 5
 MOST_REPEATS = 1_000  # product of the numbers in braces: `regex` expands such repeats
 _COUNTS = regex.compile(r"\{(\d+)(?:,(\d*))?\}")
 _ELEMENT = regex.compile(
@@ -72,37 +74,69 @@ def checked_pattern(pattern, name="patterns"):
         )
     try:
         return regex.compile(pattern)
-    except regex.error as error:
+    except (regex.error, RecursionError) as error:
         raise ValueError(
-            f"{name}: {shown(pattern)} is not a regular expression ({error}); expected a valid one."
+            f"{name}: {shown(pattern)} is not a regular expression ({error}); expected a valid one,"
+            " with few groups within each other."
         ) from None
 
 
-def cut(pattern, text):
-    """Returns the matches of a compiled pattern in a text, and the stretches between them.
+def limit_patterns(patterns, name="patterns"):
+    """Raises ValueError if a tokenizer has more than `MOST_PATTERNS` patterns."""
+    if len(patterns) > MOST_PATTERNS:
+        raise ValueError(
+            f"{name}: has {len(patterns)} regular expressions that split texts; expected at most"
+            f" {MOST_PATTERNS}."
+        )
+
+
+def cut_by_all(patterns, text):
+    """Returns the pieces of a text: each compiled pattern cuts those of the one before it.
 
     Raises:
-        ValueError: the pattern needs more than 5 seconds.
+        ValueError: the patterns need more than 5 seconds.
+    """
+    pieces, end = [text] if text else [], process_time() + SECONDS
+    for pattern in patterns:
+        pieces = [new for piece in pieces for new in cut(pattern, piece, end)]
+    return pieces
+
+
+def cut(pattern, text, end):
+    """Returns the matches of a compiled pattern in a text, and the stretches between them.
+
+    Args:
+        pattern: the compiled pattern.
+        text: a string.
+        end: processor time at which to stop.
+
+    Raises:
+        ValueError: the pattern needs more time.
     """
     try:
-        matches = [] if pattern.groups else pattern.findall(text, timeout=SECONDS)
+        matches = [] if pattern.groups else pattern.findall(text, timeout=_left(end))
         if sum(map(len, matches)) == len(text):  # nearly always
             return list(filter(None, matches))
-        return _cut_slowly(pattern, text)
+        return _cut_slowly(pattern, text, end)
     except TimeoutError:
         raise ValueError(
-            f"patterns: {shown(pattern.pattern)} takes more than {SECONDS} seconds for a text of"
-            f" {len(text)} characters; expected a faster one. Shorten the text."
+            f"patterns: {shown(pattern.pattern)}, with those before it, takes more than {SECONDS}"
+            f" seconds, here for {len(text)} characters; expected a faster one. Shorten the text."
         ) from None
 
 
-def _cut_slowly(pattern, text):
-    pieces, end = [], 0
-    for match in pattern.finditer(text, timeout=SECONDS):
+def _left(end):
+    """Returns the seconds that are left until a processor time."""
+    return max(end - process_time(), 0.001)
+
+
+def _cut_slowly(pattern, text, end):
+    pieces, done = [], 0
+    for match in pattern.finditer(text, timeout=_left(end)):
         start, stop = match.span()
-        pieces += [text[end:start], text[start:stop]]
-        end = stop
-    return [piece for piece in (*pieces, text[end:]) if piece]
+        pieces += [text[done:start], text[start:stop]]
+        done = stop
+    return [piece for piece in (*pieces, text[done:]) if piece]
 
 
 def composed(text, form):

@@ -28,7 +28,7 @@ import regex
 from ..parsing import expecting, shown
 from .byte_bpe import ALPHABET
 from .settings import MAX_WORD, check_count, checked_merges, checked_vocab, read_json, token_of
-from .splitting import GPT2, checked_pattern
+from .splitting import GPT2, checked_pattern, limit_patterns
 
 __all__ = ["read_tokenizer_json"]
 
@@ -243,6 +243,7 @@ def _sides(items, item):
 def _patterns(path, content):
     """Returns the regular expressions of a byte-level pre-tokenizer that split a text, in order."""
     *others, last = _components(content, "pre_tokenizer")
+    limit_patterns(others, path)
     patterns = []
     for part in others:
         if part["type"] == "Digits":
@@ -332,8 +333,14 @@ def _from_content(path, content, expected, cpm):
                 f"{path}: the vocab of the model is {shown(vocab)}; expected a list of pairs of"
                 " piece and score."
             )
-        scores = dict(vocab)
+        scores, size = dict(vocab), len(vocab)
         vocab = {piece: i for i, (piece, _) in enumerate(vocab)}
+        if len(vocab) < size:
+            piece = next(piece for i, piece in enumerate(vocab) if vocab[piece] != i)
+            raise ValueError(
+                f"{path}: the vocab of the model has {shown(piece)} twice; expected each piece"
+                " once, as its place is its id. Get or copy the file again."
+            )
         for piece, score in scores.items():
             if type(score) not in (int, float) or abs(score) > MAX_SCORE:
                 raise ValueError(
@@ -360,7 +367,7 @@ def _rules(path, content):
     has_marks = "Metaspace" in pre_tokenizers
     maps = [part.get("precompiled_charsmap") for part in _components(content, "normalizer")]
     try:
-        characters = base64.b64decode(next(filter(None, maps), ""))
+        characters = base64.b64decode(next(filter(None, maps), ""), validate=True)
     except ValueError as error:
         raise ValueError(
             f"{path}: expected a precompiled_charsmap in base64, got another text ({error})."

@@ -334,6 +334,8 @@ REFUSED = {
         "max_input_chars_per_word is 1001; expected a whole number from 0 to"
     ),
     "tokenizer_json_long_merge": "ab ab ; expected pairs of symbols",
+    "tokenizer_json_many_patterns": "has 999 regular expressions that split texts; expected at",
+    "sentences_of_one_module": "the path '2_Dense' is that of several modules; expected a",
     "tokenizer_json_huge_id": "expected ids from 0 to 16777215",
     "tokenizer_config_deep": "lists or objects more than 100 deep within each other",
     "tokenizer_config_lists": "the key 'never_split' (value [[[]]]) is not understood",
