@@ -16,7 +16,7 @@ from bert4keras_lite.applications.cli import main
 from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.generation import generate_text
 from bert4keras_lite.models import build_transformer_model
-from bert4keras_lite.pipelines import classify, tag
+from bert4keras_lite.pipelines import classify, extract_information, rerank, tag
 from bert4keras_lite.tokenizers import Tokenizer, load_tokenizer
 
 TINY = FOLDER / "bert/hf_tiny_safetensors"
@@ -239,10 +239,10 @@ def test_fill_mask_gives_the_models_probabilities(run):
         assert token == vocabulary[i] and share == f"{best[i]:.1%}"
 
 
-def save_classifier_of(kind, directory):
+def save_classifier_of(kind, directory, **more_labels):
     """Writes Hugging Face's files of a classifier; returns its `Transformer`."""
-    labels = ["差评", "中评", "好评"] if kind == "text" else ["O", "B-人", "I-人"]
-    options = {"with_classifier": kind, "labels": labels, "new_classifier": True}
+    labels = {"text": ["差评", "中评", "好评"], "tokens": ["O", "B-人", "I-人"]} | more_labels
+    options = {"with_classifier": kind, "labels": labels.get(kind), "new_classifier": True}
     transformer = build_transformer_model(TINY, return_keras_model=False, **options)
     kernel = transformer.variables[f"{kind}_classifier/kernel"]
     kernel.assign(np.random.RandomState(0).standard_normal(kernel.shape))
@@ -275,6 +275,60 @@ def test_tag(run, tmp_path):
     for line, (start, end, kind, prob) in zip(out.splitlines()[1:], spans, strict=False):
         assert line.split() == [f"{start}-{end}", kind, f"{prob:.1%}", text[start:end]]
     assert "Use tag." in run("classify", tmp_path, text)[2]
+
+
+def test_rerank(run, tmp_path):
+    transformer = save_classifier_of("text", tmp_path, text=["LABEL_0"])
+    query, passages = "天地", ["人不是天地大小", "大\n小", "人不是"]
+    status, out, err = run("rerank", tmp_path, query, *passages)
+    assert (status, err) == (0, "")
+    expected = rerank(transformer, query, passages, load_tokenizer(TINY))
+    assert out.splitlines() == [
+        f"{x.score:8.4f} {x.position:4} {x.passage}".replace("\n", r"\n") for x in expected
+    ]
+    _, out, _ = run("rerank", tmp_path, query, *passages, "--top", 1, "--normalize")
+    (line,) = out.splitlines()
+    assert line.split()[0] == f"{1 / (1 + np.exp(-expected[0].score)):.4f}"
+    assert run("rerank", tmp_path, query, "大" * 600)[0] == 0  # shortened
+    assert "the query or the passage is empty" in run("rerank", tmp_path, query, "")[2]
+    save_classifier_of("text", tmp_path / "three")
+    assert "has 3 labels; expected one" in run("rerank", tmp_path / "three", "天", "大")[2]
+
+
+def test_extract_information(run, tmp_path):
+    transformer = save_classifier_of("spans", tmp_path)
+    texts, schema = ["天地不是人", "大\x1b人不小天"], {"地": ["大", "小"], "人[天,地]": None}
+    options = ("--schema", json.dumps(schema), "--threshold", 0.3)
+    status, out, err = run("extract-information", tmp_path, *texts, *options)
+    assert (status, err) == (0, "") and is_harmless(out)
+    lines = iter(out.splitlines())
+
+    def compare(found, indent):
+        for name, answers in found.items():
+            for answer in answers:
+                place = [f"{answer['start']}-{answer['end']}"] if "start" in answer else []
+                shown = answer["text"].replace("\x1b", r"\x1b")
+                line = next(lines)
+                assert line.split() == [*place, name, f"{answer['probability']:.1%}", shown]
+                assert line.startswith(indent)
+                compare(answer.get("relations", {}), f"{indent}    ")
+
+    expected = extract_information(transformer, texts, schema, load_tokenizer(TINY), 0.3)
+    assert all(expected) and any("relations" in x for found in expected for x in found["地"])
+    for text, found in zip(texts, expected, strict=True):
+        assert next(lines) == text.replace("\x1b", r"\x1b")
+        compare(found, "  ")
+        assert next(lines) == ""
+    for schema, words in (
+        ("[", "--schema [: "),
+        ("{}", "schema: expected a name, a list or a dict of names"),
+        ('["a", NaN]', "schema: expected a name, a list or a dict of names, got nan"),
+        ("人" * 600, "leaves no room for a text"),
+    ):
+        status, _, err = run("extract-information", tmp_path, "天", "--schema", schema)
+        assert status == 1 and words in err and len(err.splitlines()) == 1, err
+    kind = run("extract-information", TINY, "天", "--schema", "人")[2]
+    assert "which names no classifier" in kind
 
 
 @pytest.mark.parametrize("kind", ["text", "tokens"])
@@ -466,6 +520,8 @@ def test_a_mistake_is_one_line(run, arguments, words):
         (["serve", "m", "--port", "x"], "--port: expected a whole number from 1 to 65535, got 'x'"),
         (["fill-mask", "m", "[MASK]", "--top", "0"], "--top: expected a whole number from 1"),
         (["fill-mask", "m", "[MASK]", "--top", "-1"], "--top: expected a whole number from 1"),
+        (["rerank", "m", "天", "地", "--maxlen", "3"], "--maxlen: expected a whole number from 16"),
+        (["extract-information", "m", "天", "--schema", "人", "--threshold", "2"], "--threshold: "),
         (["generate", "m", "天", "--beams", "100000"], "--beams: expected a whole number from 1"),
         (["generate", "m", "天", "--max-new-tokens", "9" * 5000], "--max-new-tokens: expected"),
         (["generate", "m", "天", "--sample", "--temperature", "0"], "--temperature: expected a"),

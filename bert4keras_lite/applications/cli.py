@@ -90,7 +90,7 @@ def parser():
         else:
             sub.add_argument("path", help=f"{forms}, or tiny-zh")
         for text in texts:
-            sub.add_argument(text, nargs="+" if text == "texts" else None)
+            sub.add_argument(text, nargs="+" if text in ("texts", "passages") else None)
         sub.set_defaults(run=run, default_checkpoint=default_checkpoint)
         return sub
 
@@ -109,8 +109,23 @@ def parser():
     sub = command("classify", classify, summary, "texts", default_checkpoint=None)
     sub.add_argument("--top", type=within(1, 1000), default=3, help="number of labels (3)")
     sub.add_argument("--maxlen", type=within(2, 1 << 20), help="shorten texts to N tokens")
+    summary = "Order passages by how well they answer a query, by a reranker."
+    sub = command("rerank", rerank, summary, "query", "passages", default_checkpoint=None)
+    sub.add_argument("--top", type=within(1, 1 << 20), help="number of passages (all)")
+    sub.add_argument("--maxlen", type=within(16, 1 << 20), default=512, help="tokens of both (512)")
+    sub.add_argument("--normalize", action="store_true", help="probabilities instead of logits")
     summary = "Find spans in texts, by a classifier of tokens."
     command("tag", tag, summary, "texts", default_checkpoint=None)
+    summary = "Find in texts what a schema names, by a UIE."
+    sub = command("extract-information", extract, summary, "texts", default_checkpoint=None)
+    sub.add_argument(
+        "--schema",
+        required=True,
+        help='a name; or JSON: a list of names, or names and what to look for about each, {"人物": '
+        '["国籍", "出生地"]}',
+    )
+    probability = within(0.0, 1.0)
+    sub.add_argument("--threshold", type=probability, default=0.5, help="least probability (0.5)")
     summary = "Continue texts, or answer them."
     sub = command("generate", generate, summary, "texts", default_checkpoint="tiny-zh-gpt2")
     sub.add_argument("--sample", action="store_true", help="sample tokens at random")
@@ -142,6 +157,8 @@ def parser():
     sub = command("serve", serve, "Answer HTTP requests, with a web page to try the model.")
     sub.add_argument("--ner", metavar="DIR", help="a tagger for entities, see load_tagger")
     sub.add_argument("--classifier", metavar="DIR", help="of texts, see load_classifier")
+    sub.add_argument("--reranker", metavar="DIR", help="a reranker, see rerank")
+    sub.add_argument("--extractor", metavar="DIR", help="a UIE, see extract_information")
     sub.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
     sub.add_argument("--port", type=within(1, 65535), default=8000, help="(8000)")
     sub.add_argument(
@@ -599,6 +616,53 @@ def classify(options):
         say()
 
 
+def rerank(options):
+    from ..pipelines import rerank
+
+    for passage in rerank(
+        options.path,
+        options.query,
+        options.passages,
+        top_k=options.top,
+        maxlen=options.maxlen,
+        normalize=options.normalize,
+    ):
+        say(f"{passage.score:8.4f} {passage.position:4} {printable(passage.passage)}")
+
+
+def extract(options):
+    from ..pipelines import extract_information
+
+    schema = _parsed_schema(options.schema)
+    results = extract_information(options.path, options.texts, schema, threshold=options.threshold)
+    for text, found in zip(options.texts, results, strict=True):
+        say(text)
+        _show_found(found)
+        say()
+
+
+def _parsed_schema(text):
+    """Returns the value of `--schema`: JSON if it begins like a list or an object, else a name."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return parse_json(text.encode())
+    except ValueError as error:
+        raise ValueError(
+            f"--schema {text:.200}: {error}; expected a name, or a list or an object in JSON."
+        ) from None
+
+
+def _show_found(found, indent="  "):
+    """Prints what was found for each name, and below each answer its relations."""
+    for name, answers in found.items():
+        for answer in answers:
+            place = f"{answer['start']}-{answer['end']}" if "start" in answer else ""
+            words = f"{printable(name):12} {answer['probability']:6.1%} {printable(answer['text'])}"
+            say(f"{indent}{place:9} {words}")
+            _show_found(answer.get("relations", {}), f"{indent}    ")
+
+
 def tag(options):
     from ..pipelines import Tagger, load_tagger
 
@@ -651,6 +715,8 @@ def serve(options):
         options.model,
         new_tokens=limits.new_tokens,
         classifier=options.classifier,
+        reranker=options.reranker,
+        extractor=options.extractor,
         **_settings(options),
     )
     for name, reason in served.cannot.items():
