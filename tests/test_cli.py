@@ -352,6 +352,78 @@ def test_a_classifier_is_inspected_and_converted(run, tmp_path, kind):
     assert status == 0 and "expected a name for each number from 0" in out
 
 
+def rewritten(folder, id2label=None, without=None):
+    """Changes the labels of a classifier's config, or leaves out an array."""
+    if id2label is not None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"id2label": id2label}))
+    if without is not None:
+        checkpoint = open_checkpoint(folder)
+        arrays = {name: np.array(checkpoint[name]) for name in checkpoint if name != without}
+        (folder / "model.safetensors").unlink()
+        np.savez(folder / "model.npz", **arrays)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "shown", "examined"),
+    [
+        (
+            "text",
+            {},
+            "labels        3: 差评, 中评, 好评",
+            "is complete; labels (3): 差评, 中评, 好评",
+        ),
+        ("tokens", {}, "classifier    of tokens", "is complete; labels (3): O, B-人, I-人"),
+        ("spans", {}, "classifier    of spans", "the classifier of spans is complete."),
+        ("choice", {}, "classifier    of choice", "the classifier of choice is complete."),
+        (
+            *("text", {"id2label": {"0": "差评", "1": "好评"}}),
+            "problem       The classifier of the checkpoint has 3 labels; expected 2. Correct id2",
+            "! the classifier of text (classifier.weight: (3, 16) in the checkpoint, (2, 16) in "
+            "the model): The classifier of the checkpoint has 3 labels; expected 2. Correct id2label",
+        ),
+        (
+            *("tokens", {"without": "classifier.weight"}),
+            "problem       The checkpoint has no classifier with_classifier='tokens'. Pass",
+            "! the classifier of tokens (classifier.weight  (for tokens_classifier/kernel)): The "
+            "checkpoint has no classifier with_classifier='tokens'",
+        ),
+        (
+            *("text", {"id2label": {"5": "x"}}),
+            "expected a name for each number from 0",
+            "! the classifier of text: ",
+        ),
+    ],
+)
+def test_classifiers_are_examined(run, tmp_path, kind, change, shown, examined):
+    save_classifier_of(kind, tmp_path)
+    rewritten(tmp_path, **change)
+    status, out, _ = run("inspect", tmp_path)
+    assert status == 0 and shown in out and ("problem" in out) == ("problem" in shown)
+    status, out, _ = run("doctor", tmp_path)
+    assert status == 0 and examined in out
+    assert ("! the classifier" in out) == bool(change)
+
+
+def test_a_reranker_is_examined(run, tmp_path):
+    save_classifier_of("text", tmp_path, text=["LABEL_0"])
+    assert "classifier    of text\nlabels        1: LABEL_0" in run("inspect", tmp_path)[1]
+    assert "classifier of text is complete; labels (1): LABEL_0" in run("doctor", tmp_path)[1]
+
+
+def test_sentence_transformers_are_examined(run, tmp_path):
+    write_case(tmp_path, "dense_tanh")
+    assert "vectors       mean, Dense" in run("inspect", tmp_path)[1]
+    sound = run("doctor", tmp_path)[1]
+    assert "sentence vectors: mean, Dense." in sound
+    (tmp_path / "1_Pooling/config.json").write_text('{"pooling_mode": "attention"}')
+    words = "1_Pooling/config.json: the pooling 'attention' is not known; expected some of cls"
+    _, out, _ = run("inspect", tmp_path)
+    assert "problem       " in out and words in out
+    _, out, _ = run("doctor", tmp_path)
+    assert words in next(line for line in out.splitlines() if line.startswith("! /"))
+
+
 def test_masks_of_the_texts_before_an_invalid_one_are_filled(run):
     status, out, err = run("fill-mask", TINY, "天[MASK]不是人", "没有")
     assert status == 1 and "'没有': 0 times [MASK]" in err

@@ -40,8 +40,8 @@ from ..configs.recognition import (
     resolve_ambiguities,
     unmatched_names,
 )
-from ..configs.sentences import has_modules
-from ..configs.weights import heads_among, match_weights, mismatch_hint, write
+from ..configs.sentences import has_modules, read_sentence_files
+from ..configs.weights import classifier_hint, heads_among, match_weights, mismatch_hint, write
 from ..files import replacing, tidy
 from ..parsing import RepeatedKeyError, excerpt, parse_json, printable
 from ..shapes import shapes_of
@@ -448,23 +448,38 @@ def _shape(description):
             f"{config.position} {config.most_tokens or ''}",
         ),
         *_classifier(description),
+        *_sentence_vectors(description),
     ]
 
 
 def _classifier(description):
     """Returns rows `(label, value)` about the classifier of a checkpoint."""
     layers = {path.split("/")[0] for path in description.located}
-    if not any(layer.endswith("_classifier") for layer in layers):
+    named = named_kind(description.values)
+    if named is None and not any(layer.endswith("_classifier") for layer in layers):
         return []
     try:
         values = description.classifier()
+        config = Config.from_values(description.values | values, description.where)
     except ValueError as error:
         return [("classifier", error)]
     kind = values.get("with_classifier")
     rows = [("classifier", f"of {kind}" if kind else "architectures does not name its kind")]
     if labels := values.get("labels"):
         rows.append(("labels", excerpt(f"{len(labels)}: {', '.join(labels)}")))
+    if problem := classifier_hint(config, description.checkpoint).strip():
+        rows.append(("problem", problem))
     return rows
+
+
+def _sentence_vectors(description):
+    """Returns a row `(label, value)` about the files of sentence-transformers, if there are any."""
+    if not has_modules(description.path):
+        return []
+    try:
+        return [("vectors", read_sentence_files(description.path).summary())]
+    except ValueError as error:
+        return [("problem", error)]
 
 
 WHOLE = (
