@@ -380,7 +380,7 @@ def rewritten(folder, id2label=None, without=None):
             *("text", {"id2label": {"0": "差评", "1": "好评"}}),
             "problem       The classifier of the checkpoint has 3 labels; expected 2. Correct id2",
             "! the classifier of text (classifier.weight: (3, 16) in the checkpoint, (2, 16) in "
-            "the model): The classifier of the checkpoint has 3 labels; expected 2. Correct id2label",
+            "the model): The classifier of the checkpoint has 3 labels; expected 2. Correct",
         ),
         (
             *("tokens", {"without": "classifier.weight"}),
