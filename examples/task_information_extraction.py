@@ -133,8 +133,8 @@ extractor = InformationExtractor(model, tokenizer)
 def predict(samples):
     """What is found in each text for all names, sets of (start, end, name)."""
     return [
-        {(x["start"], x["end"], name) for name, answers in found.items() for x in answers}
-        for found in extractor.extract([text for text, _ in samples], schema)
+        {(x["start"], x["end"], name) for name, answers in result.items() for x in answers}
+        for result in extractor.extract([text for text, _ in samples], schema)
     ]
 
 
@@ -157,9 +157,9 @@ model.fit(train, epochs=epochs, callbacks=[best])
 folder = OUTPUT / "information"
 model.transformer.save_checkpoint(folder, format="hf", vocab=tokenizer)
 few = [text for text, _ in samples["test"][:5]]
-for text, found in zip(few, extract_information(folder, few, schema), strict=True):
+for text, result in zip(few, extract_information(folder, few, schema), strict=True):
     print(text)
-    for name, answers in found.items():
+    for name, answers in result.items():
         for answer in answers:
             print(f"    {name}: {answer['text']} ({answer['probability']:.0%})")
 print(f"{last} F1: {f1(samples['test']):.4f}")

@@ -105,27 +105,7 @@ def parser():
     sub = command("fill-mask", fill_mask, "Predict the tokens at [MASK].", "texts")
     sub.add_argument("--top", type=within(1, 1000), default=5, help="number of candidates (5)")
     _model_options(sub)
-    summary = "Show the labels of texts, or of pairs of texts with a tab between them."
-    sub = command("classify", classify, summary, "texts", default_checkpoint=None)
-    sub.add_argument("--top", type=within(1, 1000), default=3, help="number of labels (3)")
-    sub.add_argument("--maxlen", type=within(2, 1 << 20), help="shorten texts to N tokens")
-    summary = "Order passages by how well they answer a query, by a reranker."
-    sub = command("rerank", rerank, summary, "query", "passages", default_checkpoint=None)
-    sub.add_argument("--top", type=within(1, 1 << 20), help="number of passages (all)")
-    sub.add_argument("--maxlen", type=within(16, 1 << 20), default=512, help="tokens of both (512)")
-    sub.add_argument("--normalize", action="store_true", help="probabilities instead of logits")
-    summary = "Find spans in texts, by a classifier of tokens."
-    command("tag", tag, summary, "texts", default_checkpoint=None)
-    summary = "Find in texts what a schema names, by a UIE."
-    sub = command("extract-information", extract, summary, "texts", default_checkpoint=None)
-    sub.add_argument(
-        "--schema",
-        required=True,
-        help='a name; or JSON: a list of names, or names and what to look for about each, {"人物": '
-        '["国籍", "出生地"]}',
-    )
-    probability = within(0.0, 1.0)
-    sub.add_argument("--threshold", type=probability, default=0.5, help="least probability (0.5)")
+    _fine_tuned_commands(command)
     summary = "Continue texts, or answer them."
     sub = command("generate", generate, summary, "texts", default_checkpoint="tiny-zh-gpt2")
     sub.add_argument("--sample", action="store_true", help="sample tokens at random")
@@ -185,6 +165,31 @@ def parser():
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
     sub.set_defaults(run=download)
     return main_parser
+
+
+def _fine_tuned_commands(command):
+    """Adds the commands that need a fine-tuned model, for which there is no default."""
+    summary = "Show the labels of texts, or of pairs of texts with a tab between them."
+    sub = command("classify", classify, summary, "texts", default_checkpoint=None)
+    sub.add_argument("--top", type=within(1, 1000), default=3, help="number of labels (3)")
+    sub.add_argument("--maxlen", type=within(2, 1 << 20), help="shorten texts to N tokens")
+    summary = "Order passages by how well they answer a query, by a reranker."
+    sub = command("rerank", rerank, summary, "query", "passages", default_checkpoint=None)
+    sub.add_argument("--top", type=within(1, 1 << 20), help="number of passages (all)")
+    sub.add_argument("--maxlen", type=within(16, 1 << 20), default=512, help="tokens of both (512)")
+    sub.add_argument("--normalize", action="store_true", help="probabilities instead of logits")
+    summary = "Find spans in texts, by a classifier of tokens."
+    command("tag", tag, summary, "texts", default_checkpoint=None)
+    summary = "Find in texts what a schema names, by a UIE."
+    sub = command("extract-information", extract, summary, "texts", default_checkpoint=None)
+    sub.add_argument(
+        "--schema",
+        required=True,
+        help='a name; or JSON: a list of names, or names and what to look for about each, {"人物": '
+        '["国籍", "出生地"]}',
+    )
+    probability = within(0.0, 1.0)
+    sub.add_argument("--threshold", type=probability, default=0.5, help="least probability (0.5)")
 
 
 def _set_default_checkpoint(options):
@@ -650,9 +655,9 @@ def extract(options):
 
     schema = _parsed_schema(options.schema)
     results = extract_information(options.path, options.texts, schema, threshold=options.threshold)
-    for text, found in zip(options.texts, results, strict=True):
+    for text, answers in zip(options.texts, results, strict=True):
         say(text)
-        _show_found(found)
+        _show_answers(answers)
         say()
 
 
@@ -668,14 +673,14 @@ def _parsed_schema(text):
         ) from None
 
 
-def _show_found(found, indent="  "):
-    """Prints what was found for each name, and below each answer its relations."""
-    for name, answers in found.items():
-        for answer in answers:
+def _show_answers(answers, indent="  "):
+    """Prints the answers for each name, and below each answer its relations."""
+    for name, of_name in answers.items():
+        for answer in of_name:
             place = f"{answer['start']}-{answer['end']}" if "start" in answer else ""
             words = f"{printable(name):12} {answer['probability']:6.1%} {printable(answer['text'])}"
             say(f"{indent}{place:9} {words}")
-            _show_found(answer.get("relations", {}), f"{indent}    ")
+            _show_answers(answer.get("relations", {}), f"{indent}    ")
 
 
 def tag(options):

@@ -233,7 +233,8 @@ class Extraction:
             InvalidRequest: there are more than `most`, or a prompt leaves no room for a text.
         """
         self._check(sum(len(target.names) for target in self.targets))
-        parts, self.owners = [], []
+        parts: list[tuple[str, str]] = []
+        self.owners = []
         for owner, (target, name) in enumerate(self._questions()):
             prompt, text = (target.before + name).translate(ASCII), self.texts[target.text]
             room = self.extractor.room(prompt)
@@ -254,10 +255,13 @@ class Extraction:
                 answers_of[owner].append(span | moved)
         self.targets = []
         for (target, name), of_parts in zip(questions, answers_of, strict=True):
-            if found := voted(of_parts):
-                target.holder.setdefault("relations", {})[name] = found
+            if of_question := voted(of_parts):
+                target.holder.setdefault("relations", {})[name] = of_question
             if inner := target.names[name]:
-                self.targets += [Target(target.text, f"{x['text']}的", x, inner) for x in found]
+                self.targets += [
+                    Target(target.text, f"{answer['text']}的", answer, inner)
+                    for answer in of_question
+                ]
 
     def _questions(self):
         return [(target, name) for target in self.targets for name in target.names]

@@ -324,13 +324,14 @@ def create_app(
             extraction = Extraction(extractor, body.texts, body.names, limits.prompts)
         check_text("schema", as_json(body.names))  # of strings alone, as `Extraction` checks
         while parts := await asyncio.to_thread(parts_of, extraction):
-            found, most = [], min(limits.texts, limits.waiting)
+            spans_of_parts, most = [], min(limits.texts, limits.waiting)
             for start in range(0, len(parts), most):
                 fields = [("schema", pair) for pair in parts[start : start + most]]
-                found += await submitted(request, await prepared(name, fields, begin))
-            await asyncio.to_thread(extraction.take, found)
+                jobs = await prepared(name, fields, begin)
+                spans_of_parts += await submitted(request, jobs)
+            await asyncio.to_thread(extraction.take, spans_of_parts)
         results = extraction.results
-        numbers = await asyncio.to_thread(size_of_found, results)
+        numbers = await asyncio.to_thread(size_of_answers, results)
         check_size("texts", numbers, "Send fewer texts, or shorter ones.")
         pieces = ([as_json(of_text)] for of_text in results)
         return respond(object_pieces("results", list_pieces(pieces)), numbers)
@@ -414,12 +415,12 @@ def size_of(spans_of_texts):
     return sum(2 + end - start for spans in spans_of_texts for start, end, _ in spans)
 
 
-def size_of_found(results):
-    """Returns the size of an answer with what was found: its numbers and characters."""
-    answers = [answer for found in results for of_name in found.values() for answer in of_name]
+def size_of_answers(results):
+    """Returns the size of an `Extraction`'s results: their numbers and characters."""
+    answers = [answer for result in results for of_name in result.values() for answer in of_name]
     inner = [answer["relations"] for answer in answers if "relations" in answer]
     return sum(3 + len(answer["text"]) for answer in answers) + (
-        size_of_found(inner) if inner else 0
+        size_of_answers(inner) if inner else 0
     )
 
 

@@ -187,20 +187,20 @@ class ExtractRequest(Texts):
     )
 
 
-class Found(BaseModel):
+class Answer(BaseModel):
     """`text[start:end]`, in characters; an option has no `start` and `end`."""
 
     text: str
     start: int | None = None
     end: int | None = None
     probability: float
-    relations: dict[str, list["Found"]] | None = Field(
+    relations: dict[str, list["Answer"]] | None = Field(
         None, description="what was found about it, if the schema asks for that"
     )
 
 
 class ExtractAnswer(BaseModel):
-    results: list[dict[str, list[Found]]] = Field(description="for each text, by name")
+    results: list[dict[str, list[Answer]]] = Field(description="for each text, by name")
 
 
 class AttentionRequest(Request):
