@@ -16,7 +16,7 @@ from bert4keras_lite.applications.cli import main
 from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.generation import generate_text
 from bert4keras_lite.models import build_transformer_model
-from bert4keras_lite.pipelines import classify, tag
+from bert4keras_lite.pipelines import classify, extract_information, rerank, tag
 from bert4keras_lite.tokenizers import Tokenizer, load_tokenizer
 
 TINY = FOLDER / "bert/hf_tiny_safetensors"
@@ -239,10 +239,10 @@ def test_fill_mask_gives_the_models_probabilities(run):
         assert token == vocabulary[i] and share == f"{best[i]:.1%}"
 
 
-def save_classifier_of(kind, directory):
+def save_classifier_of(kind, directory, **more_labels):
     """Writes Hugging Face's files of a classifier; returns its `Transformer`."""
-    labels = ["差评", "中评", "好评"] if kind == "text" else ["O", "B-人", "I-人"]
-    options = {"with_classifier": kind, "labels": labels, "new_classifier": True}
+    labels = {"text": ["差评", "中评", "好评"], "tokens": ["O", "B-人", "I-人"]} | more_labels
+    options = {"with_classifier": kind, "labels": labels.get(kind), "new_classifier": True}
     transformer = build_transformer_model(TINY, return_keras_model=False, **options)
     kernel = transformer.variables[f"{kind}_classifier/kernel"]
     kernel.assign(np.random.RandomState(0).standard_normal(kernel.shape))
@@ -277,6 +277,60 @@ def test_tag(run, tmp_path):
     assert "Use tag." in run("classify", tmp_path, text)[2]
 
 
+def test_rerank(run, tmp_path):
+    transformer = save_classifier_of("text", tmp_path, text=["LABEL_0"])
+    query, passages = "天地", ["人不是天地大小", "大\n小", "人不是"]
+    status, out, err = run("rerank", tmp_path, query, *passages)
+    assert (status, err) == (0, "")
+    expected = rerank(transformer, query, passages, load_tokenizer(TINY))
+    assert out.splitlines() == [
+        f"{x.score:8.4f} {x.position:4} {x.passage}".replace("\n", r"\n") for x in expected
+    ]
+    _, out, _ = run("rerank", tmp_path, query, *passages, "--top", 1, "--normalize")
+    (line,) = out.splitlines()
+    assert line.split()[0] == f"{1 / (1 + np.exp(-expected[0].score)):.4f}"
+    assert run("rerank", tmp_path, query, "大" * 600)[0] == 0  # shortened
+    assert "the query or the passage is empty" in run("rerank", tmp_path, query, "")[2]
+    save_classifier_of("text", tmp_path / "three")
+    assert "has 3 labels; expected one" in run("rerank", tmp_path / "three", "天", "大")[2]
+
+
+def test_extract_information(run, tmp_path):
+    transformer = save_classifier_of("spans", tmp_path)
+    texts, schema = ["天地不是人", "大\x1b人不小天"], {"地": ["大", "小"], "人[天,地]": None}
+    options = ("--schema", json.dumps(schema), "--threshold", 0.3)
+    status, out, err = run("extract-information", tmp_path, *texts, *options)
+    assert (status, err) == (0, "") and is_harmless(out)
+    lines = iter(out.splitlines())
+
+    def compare(found, indent):
+        for name, answers in found.items():
+            for answer in answers:
+                place = [f"{answer['start']}-{answer['end']}"] if "start" in answer else []
+                shown = answer["text"].replace("\x1b", r"\x1b")
+                line = next(lines)
+                assert line.split() == [*place, name, f"{answer['probability']:.1%}", shown]
+                assert line.startswith(indent)
+                compare(answer.get("relations", {}), f"{indent}    ")
+
+    expected = extract_information(transformer, texts, schema, load_tokenizer(TINY), 0.3)
+    assert all(expected) and any("relations" in x for found in expected for x in found["地"])
+    for text, found in zip(texts, expected, strict=True):
+        assert next(lines) == text.replace("\x1b", r"\x1b")
+        compare(found, "  ")
+        assert next(lines) == ""
+    for schema, words in (
+        ("[", "--schema [: "),
+        ("{}", "schema: expected a name, a list or a dict of names"),
+        ('["a", NaN]', "schema: expected a name, a list or a dict of names, got nan"),
+        ("人" * 600, "leaves no room for a text"),
+    ):
+        status, _, err = run("extract-information", tmp_path, "天", "--schema", schema)
+        assert status == 1 and words in err and len(err.splitlines()) == 1, err
+    kind = run("extract-information", TINY, "天", "--schema", "人")[2]
+    assert "which names no classifier" in kind
+
+
 @pytest.mark.parametrize("kind", ["text", "tokens"])
 def test_a_classifier_is_inspected_and_converted(run, tmp_path, kind):
     transformer = save_classifier_of(kind, tmp_path / "hf")
@@ -296,6 +350,78 @@ def test_a_classifier_is_inspected_and_converted(run, tmp_path, kind):
     (tmp_path / "hf/config.json").write_text(json.dumps(config | {"id2label": {"5": "x"}}))
     status, out, _ = run("inspect", tmp_path / "hf")
     assert status == 0 and "expected a name for each number from 0" in out
+
+
+def rewritten(folder, id2label=None, without=None):
+    """Changes the labels of a classifier's config, or leaves out an array."""
+    if id2label is not None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"id2label": id2label}))
+    if without is not None:
+        checkpoint = open_checkpoint(folder)
+        arrays = {name: np.array(checkpoint[name]) for name in checkpoint if name != without}
+        (folder / "model.safetensors").unlink()
+        np.savez(folder / "model.npz", **arrays)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "shown", "examined"),
+    [
+        (
+            "text",
+            {},
+            "labels        3: 差评, 中评, 好评",
+            "is complete; labels (3): 差评, 中评, 好评",
+        ),
+        ("tokens", {}, "classifier    of tokens", "is complete; labels (3): O, B-人, I-人"),
+        ("spans", {}, "classifier    of spans", "the classifier of spans is complete."),
+        ("choice", {}, "classifier    of choice", "the classifier of choice is complete."),
+        (
+            *("text", {"id2label": {"0": "差评", "1": "好评"}}),
+            "problem       The classifier of the checkpoint has 3 labels; expected 2. Correct id2",
+            "! the classifier of text (classifier.weight: (3, 16) in the checkpoint, (2, 16) in "
+            "the model): The classifier of the checkpoint has 3 labels; expected 2. Correct",
+        ),
+        (
+            *("tokens", {"without": "classifier.weight"}),
+            "problem       The checkpoint has no classifier with_classifier='tokens'. Pass",
+            "! the classifier of tokens (classifier.weight  (for tokens_classifier/kernel)): The "
+            "checkpoint has no classifier with_classifier='tokens'",
+        ),
+        (
+            *("text", {"id2label": {"5": "x"}}),
+            "expected a name for each number from 0",
+            "! the classifier of text: ",
+        ),
+    ],
+)
+def test_classifiers_are_examined(run, tmp_path, kind, change, shown, examined):
+    save_classifier_of(kind, tmp_path)
+    rewritten(tmp_path, **change)
+    status, out, _ = run("inspect", tmp_path)
+    assert status == 0 and shown in out and ("problem" in out) == ("problem" in shown)
+    status, out, _ = run("doctor", tmp_path)
+    assert status == 0 and examined in out
+    assert ("! the classifier" in out) == bool(change)
+
+
+def test_a_reranker_is_examined(run, tmp_path):
+    save_classifier_of("text", tmp_path, text=["LABEL_0"])
+    assert "classifier    of text\nlabels        1: LABEL_0" in run("inspect", tmp_path)[1]
+    assert "classifier of text is complete; labels (1): LABEL_0" in run("doctor", tmp_path)[1]
+
+
+def test_sentence_transformers_are_examined(run, tmp_path):
+    write_case(tmp_path, "dense_tanh")
+    assert "vectors       mean, Dense" in run("inspect", tmp_path)[1]
+    sound = run("doctor", tmp_path)[1]
+    assert "sentence vectors: mean, Dense." in sound
+    (tmp_path / "1_Pooling/config.json").write_text('{"pooling_mode": "attention"}')
+    words = "1_Pooling/config.json: the pooling 'attention' is not known; expected some of cls"
+    _, out, _ = run("inspect", tmp_path)
+    assert "problem       " in out and words in out
+    _, out, _ = run("doctor", tmp_path)
+    assert words in next(line for line in out.splitlines() if line.startswith("! /"))
 
 
 def test_masks_of_the_texts_before_an_invalid_one_are_filled(run):
@@ -466,6 +592,8 @@ def test_a_mistake_is_one_line(run, arguments, words):
         (["serve", "m", "--port", "x"], "--port: expected a whole number from 1 to 65535, got 'x'"),
         (["fill-mask", "m", "[MASK]", "--top", "0"], "--top: expected a whole number from 1"),
         (["fill-mask", "m", "[MASK]", "--top", "-1"], "--top: expected a whole number from 1"),
+        (["rerank", "m", "天", "地", "--maxlen", "3"], "--maxlen: expected a whole number from 16"),
+        (["extract-information", "m", "天", "--schema", "人", "--threshold", "2"], "--threshold: "),
         (["generate", "m", "天", "--beams", "100000"], "--beams: expected a whole number from 1"),
         (["generate", "m", "天", "--max-new-tokens", "9" * 5000], "--max-new-tokens: expected"),
         (["generate", "m", "天", "--sample", "--temperature", "0"], "--temperature: expected a"),

@@ -55,7 +55,9 @@ from bert4keras_lite.pipelines import (
     attention_model,
     classify,
     extract_entities,
+    extract_information,
     load_tagger,
+    rerank,
     save_tagger,
 )
 from bert4keras_lite.pipelines import base as pipelines_base
@@ -921,8 +923,117 @@ def test_a_served_classifier_of_tokens_finds_entities(tokenizer, tmp_path):
         assert len(vectors[0]) == 16
 
 
+@pytest.mark.parametrize("served_itself", [True, False])
+def test_passages_are_ranked(tokenizer, tmp_path, served_itself):
+    transformer = save_fine_tuned("text", ["LABEL_0"], tmp_path, tokenizer)
+    served = load(tmp_path) if served_itself else load(TINY, reranker=tmp_path)
+    query, passages = "天地", ["人不是天地大小", "大", "人不是"]
+    expected = rerank(transformer, query, passages, tokenizer)
+    probs = rerank(transformer, query, passages, tokenizer, normalize=True)
+    with asking(create_app(served)) as client:
+        results = answer(client, "rerank", query=query, passages=passages)["results"]
+        assert [x["position"] for x in results] == [x.position for x in expected]
+        assert [x["passage"] for x in results] == [x.passage for x in expected]
+        for key, values in (("score", expected), ("probability", probs)):
+            np.testing.assert_allclose(
+                [x[key] for x in results], [x.score for x in values], atol=1e-5
+            )
+        assert answer(client, "rerank", query=query, passages=passages, top=1) == {
+            "results": results[:1]
+        }
+        for body, field, words in (
+            ({"query": "天" * 2001, "passages": ["大"]}, "query", "2001 characters; at most 2000"),
+            ({"query": "天", "passages": ["大"] * 33}, "passages", "33 texts; at most 32"),
+            ({"query": "天", "passages": ["大", "天" * 2000]}, "passages[1]", "2001 characters"),
+            ({"query": "", "passages": ["大"]}, "passages[0]", "query or the passage is empty"),
+            ({"query": "天", "passages": ["大"], "top": 0}, "top", "greater than or equal to 1"),
+            ({"query": "天", "passages": []}, "passages", "at least 1 item"),
+            ({"query": ["天"], "passages": ["大"]}, "query", "valid string"),
+            ({"query": "\ud800", "passages": ["大"]}, "query", "half of a surrogate pair"),
+        ):
+            content = json.dumps(body)
+            headers = {"Content-Type": "application/json"}
+            found = error(client.post("/v1/rerank", content=content, headers=headers), 422)
+            assert found["field"] == field and words in found["message"]
+
+
+def test_several_labels_rank_nothing(tokenizer, tmp_path):
+    save_fine_tuned("text", ["差评", "好评"], tmp_path, tokenizer)
+    assert "has 2 labels; expected one" in load(tmp_path).cannot["rerank"]
+
+
+@pytest.fixture(scope="module")
+def pointers(tokenizer, tmp_path_factory):
+    """A directory with two pointers, which find something in most texts; its `Transformer`."""
+    directory = tmp_path_factory.mktemp("pointers")
+    return directory, save_fine_tuned("spans", None, directory, tokenizer)
+
+
+SCHEMA = {"地": ["大", "小"], "人[天,地]": None}
+
+
+@pytest.mark.parametrize("served_itself", [True, False])
+def test_a_schema_is_extracted(pointers, tokenizer, served_itself):
+    directory, transformer = pointers
+    served = load(directory) if served_itself else load(TINY, extractor=directory)
+    with asking(create_app(served, Limits(texts=4))) as client:
+        for texts, schema in ((TEXTS, SCHEMA), (["天地不是人" * 130], "人[天,地]")):
+            expected = extract_information(transformer, texts, schema, tokenizer)
+            results = answer(client, "extract-information", texts=texts, schema=schema)["results"]
+            assert results == rounded(expected, results)
+            assert any(expected)
+            is_deep = any("relations" in x for found in expected for x in found.get("地", []))
+            assert is_deep == (schema == SCHEMA)
+
+
+def rounded(expected, results):
+    """The expected answers, with the probabilities of equal results."""
+    assert len(expected) == len(results)
+    for ours, theirs in zip(expected, results, strict=True):
+        assert [*ours] == [*theirs]
+        for name in ours:
+            for first, second in zip(ours[name], theirs[name], strict=True):
+                assert abs(first["probability"] - second["probability"]) < 1e-5
+                first["probability"] = second["probability"]
+                rounded([first.get("relations", {})], [second.get("relations", {})])
+    return expected
+
+
+@pytest.fixture(scope="module")
+def extracting(pointers):
+    with asking(create_app(load(pointers[0]), Limits(prompts=3))) as client:
+        yield client
+
+
+def test_schemas_that_ask_too_much(extracting):
+    deep = "人"
+    for _ in range(60):
+        deep = {"人": deep}
+    for body, field, words in (
+        ({"texts": ["天"], "schema": 3}, "schema", "expected a name, a list or a dict of"),
+        ({"texts": ["天"], "schema": {}}, "schema", "expected a name, a list or a dict of"),
+        ({"texts": ["天"], "schema": {"人": [float("nan")]}}, "schema", "got nan"),
+        ({"texts": ["天"]}, "schema", "Field required"),
+        ({"texts": ["天"], "names": "人"}, "names", "Extra inputs"),
+        ({"texts": ["天"], "schema": [*"天地大小"]}, "schema", "4 prompts, each with a part"),
+        ({"texts": [*"天地大小"], "schema": "人"}, "schema", "at most 3 are asked"),
+        ({"texts": ["天地" * 999], "schema": "人"}, "schema", "at most 3 are asked"),
+        ({"texts": ["天地不是人" * 9], "schema": deep}, "schema", "at most 3 are asked"),
+        ({"texts": ["天"], "schema": "人" * 600}, "schema", "leaves no room for a text"),
+        ({"texts": ["天"], "schema": "人" * 2000}, "schema", "2002 characters; at most"),
+        ({"texts": ["天"] * 33, "schema": "人"}, "texts", "33 texts; at most 32"),
+        ({"texts": ["天" * 2001], "schema": "人"}, "texts[0]", "2001 characters; at most"),
+        ({"texts": ["天"], "schema": "\ud800"}, "schema", "half of a surrogate pair"),
+    ):
+        content = json.dumps(body)
+        headers = {"Content-Type": "application/json"}
+        response = extracting.post("/v1/extract-information", content=content, headers=headers)
+        found = error(response, 422)
+        assert found["field"] == field and words in found["message"], found
+
+
 def test_what_a_checkpoint_cannot_do(client, writer, bert, tmp_path):
-    missing = {"generate", "classify", "entities"}
+    missing = {"generate", "classify", "rerank", "entities", "extract-information"}
     assert set(client.get("/v1/model").json()["cannot"]) == missing
     assert (
         "cannot generate" in error(client.post("/v1/generate", json={"text": "天"}), 404)["message"]
@@ -930,6 +1041,8 @@ def test_what_a_checkpoint_cannot_do(client, writer, bert, tmp_path):
     assert "--ner" in error(client.post("/v1/entities", json={"texts": ["天"]}), 404)["message"]
     reason = error(client.post("/v1/classify", json={"texts": ["天"]}), 404)["message"]
     assert "--classifier" in reason
+    reason = error(client.post("/v1/rerank", json={"query": "天", "passages": ["大"]}), 404)
+    assert "rerank needs a reranker. Serve one, or start the server with --reranker" in str(reason)
     health = writer.get("/health").json()
     assert (health["status"], health["abilities"]) == (
         "ready",
@@ -1084,17 +1197,20 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
     max_leaves=6,
 )
-fields_of_requests = st.sampled_from(
-    ["text", "texts", "top", "pooling", "layers", "heads", "sample", "seed", "max_new_tokens"]
-)
+FIELDS = [
+    "text", "texts", "top", "pooling", "layers", "heads", "sample", "seed", "max_new_tokens",
+    "query", "passages", "schema",
+]  # fmt: skip
+PATHS = [
+    "fill-mask", "vectors", "similarity", "attention", "classify", "rerank", "entities",
+    "extract-information", "generate",
+]  # fmt: skip
 
 
 @examples(max_examples=100)
 @given(
-    path=st.sampled_from(
-        ["fill-mask", "vectors", "similarity", "attention", "classify", "entities", "generate"]
-    ),
-    body=anything | st.dictionaries(fields_of_requests, anything, max_size=4),
+    path=st.sampled_from(PATHS),
+    body=anything | st.dictionaries(st.sampled_from(FIELDS), anything, max_size=4),
 )
 def test_whatever_is_sent_gets_a_clear_answer(client, path, body):
     content = json.dumps(body)  # NaN and Infinity too, which are no JSON
@@ -1103,6 +1219,17 @@ def test_whatever_is_sent_gets_a_clear_answer(client, path, body):
     )
     if response.status_code != 200:
         assert response.status_code in (400, 404, 422), response.text
+        error(response, response.status_code)
+
+
+@examples(max_examples=60)
+@given(schema=anything | st.text(max_size=9) | st.dictionaries(st.text(max_size=3), anything))
+def test_whatever_is_a_schema_gets_a_clear_answer(extracting, schema):
+    content = json.dumps({"texts": ["天"], "schema": schema})
+    headers = {"Content-Type": "application/json"}
+    response = extracting.post("/v1/extract-information", content=content, headers=headers)
+    if response.status_code != 200:
+        assert response.status_code in (400, 422), response.text
         error(response, response.status_code)
 
 

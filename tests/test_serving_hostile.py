@@ -236,14 +236,23 @@ def test_large_answers_are_made_in_pieces_and_are_right(matrices, monkeypatch):
     assert max(map(len, made)) < 16 * answers.PIECE  # no longer does the loop wait for a thread
 
 
+class Asked(Ability):
+    """Has room for texts of 99 tokens after each prompt."""
+
+    def room(self, prompt):
+        return 99
+
+
 def test_an_answer_has_a_limit(matrices):
     spans = [(0, 9, "k")] * 10
+    found = {"text": "aaaa", "start": 0, "end": 4, "probability": 0.5}
     masks = [[("t", 0.5)] * 50] * 3
     app = app_of(
         Limits(numbers=99),
         attention=Matrices(matrices),
         vectors=Ability(np.ones(50)),
         entities=Ability(spans),
+        extract_information=Asked([found] * 9),
         fill_mask=Ability(masks),
     )
     texts = ["aaaaaaaaaa"] * 2
@@ -253,6 +262,7 @@ def test_an_answer_has_a_limit(matrices):
             ("vectors", {"texts": texts}, "texts"),
             ("similarity", {"texts": texts * 5}, "texts"),
             ("entities", {"texts": texts}, "texts"),
+            ("extract-information", {"texts": texts, "schema": "k"}, "texts"),
             ("fill-mask", {"texts": texts, "top": 50}, "top"),
         ):
             found = error(client.post(f"/v1/{path}", json=body), 422)

@@ -76,7 +76,15 @@ def address(poet, tmp_path_factory):
     logits = keras.layers.Dense(3, kernel_initializer="random_normal")(base.output[:, 0])
     labels = ["差评", "中评", "好评"]
     save_classifier(classifier, keras.Model(base.inputs, logits), labels, load_tokenizer(TINY))
-    served = load(TINY, ner=directory, classifier=classifier)
+    extra = {}
+    for option, kind, names in (("reranker", "text", ["LABEL_0"]), ("extractor", "spans", None)):
+        options = {"with_classifier": kind, "labels": names, "new_classifier": True}
+        transformer = build_transformer_model(TINY, return_keras_model=False, **options)
+        kernel = transformer.variables[f"{kind}_classifier/kernel"]
+        kernel.assign(np.random.RandomState(0).standard_normal(kernel.shape))
+        extra[option] = tmp_path_factory.mktemp(option)
+        transformer.save_checkpoint(extra[option], "hf", vocab=load_tokenizer(TINY))
+    served = load(TINY, ner=directory, classifier=classifier, **extra)
     abilities = served.abilities | {"generate": poet}
     app = create_app(Served(served.transformer, served.tokenizer, abilities, {}), name="试验")
     with listening(app) as (address, _):
@@ -214,6 +222,35 @@ def test_entities_are_marked(page, address):
     assert line.inner_text() == text
 
 
+def test_passages_are_in_order(page, address):
+    passages = ["大人不小", "人不是<天>", "小"]
+    page.fill("#query", "天地")
+    page.fill("#passages", "\n".join([*passages, ""]))
+    shown = submit(page, "rerank")
+    results = asked(address, "rerank", query="天地", passages=passages)["results"]
+    assert shown.locator("li b").all_inner_texts() == [x["passage"] for x in results]
+    shares = shown.locator("li .share").all_inner_texts()
+    assert shares == [f"{100 * x['probability']:.1f}%" for x in results]
+
+
+def test_what_a_schema_finds_is_listed(page, address):
+    text = "😀天地不是<人>大人"
+    page.fill("#extract-text", text)
+    page.fill("#schema", "地：大，小、人[天，地]\n人[天,地]\n\n")
+    shown = submit(page, "extract-information")
+    schema = {"地": ["大", "小", "人[天，地]"], "人[天,地]": []}
+    (found,) = asked(address, "extract-information", texts=[text], schema=schema)["results"]
+
+    def lines(found):
+        for name, answers in found.items():
+            for x in answers:
+                yield f"{x['text']} · {name} {100 * x['probability']:.1f}%"
+                yield from lines(x.get("relations", {}))
+
+    own_texts = "items => items.map((item) => item.firstChild.textContent)"
+    assert shown.locator("li").evaluate_all(own_texts) == [*lines(found)] != []
+
+
 def test_attention_is_a_picture(page, address):
     page.fill("#attention-text", "天地不是人")
     page.select_option("#layer", index=0)
@@ -268,7 +305,8 @@ def test_what_is_wrong_is_said(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_in_either_light(page, scheme):
     page.emulate_media(color_scheme=scheme)
-    for section in ("fill-mask", "vectors", "entities", "attention"):
+    sections = ("fill-mask", "vectors", "rerank", "entities", "extract-information", "attention")
+    for section in sections:
         submit(page, section)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     colours = page.evaluate(

@@ -40,8 +40,8 @@ from ..configs.recognition import (
     resolve_ambiguities,
     unmatched_names,
 )
-from ..configs.sentences import has_modules
-from ..configs.weights import heads_among, match_weights, mismatch_hint, write
+from ..configs.sentences import has_modules, read_sentence_files
+from ..configs.weights import classifier_hint, heads_among, match_weights, mismatch_hint, write
 from ..files import replacing, tidy
 from ..parsing import RepeatedKeyError, excerpt, parse_json, printable
 from ..shapes import shapes_of
@@ -90,7 +90,7 @@ def parser():
         else:
             sub.add_argument("path", help=f"{forms}, or tiny-zh")
         for text in texts:
-            sub.add_argument(text, nargs="+" if text == "texts" else None)
+            sub.add_argument(text, nargs="+" if text in ("texts", "passages") else None)
         sub.set_defaults(run=run, default_checkpoint=default_checkpoint)
         return sub
 
@@ -105,12 +105,7 @@ def parser():
     sub = command("fill-mask", fill_mask, "Predict the tokens at [MASK].", "texts")
     sub.add_argument("--top", type=within(1, 1000), default=5, help="number of candidates (5)")
     _model_options(sub)
-    summary = "Show the labels of texts, or of pairs of texts with a tab between them."
-    sub = command("classify", classify, summary, "texts", default_checkpoint=None)
-    sub.add_argument("--top", type=within(1, 1000), default=3, help="number of labels (3)")
-    sub.add_argument("--maxlen", type=within(2, 1 << 20), help="shorten texts to N tokens")
-    summary = "Find spans in texts, by a classifier of tokens."
-    command("tag", tag, summary, "texts", default_checkpoint=None)
+    _fine_tuned_commands(command)
     summary = "Continue texts, or answer them."
     sub = command("generate", generate, summary, "texts", default_checkpoint="tiny-zh-gpt2")
     sub.add_argument("--sample", action="store_true", help="sample tokens at random")
@@ -142,6 +137,8 @@ def parser():
     sub = command("serve", serve, "Answer HTTP requests, with a web page to try the model.")
     sub.add_argument("--ner", metavar="DIR", help="a tagger for entities, see load_tagger")
     sub.add_argument("--classifier", metavar="DIR", help="of texts, see load_classifier")
+    sub.add_argument("--reranker", metavar="DIR", help="a reranker, see rerank")
+    sub.add_argument("--extractor", metavar="DIR", help="a UIE, see extract_information")
     sub.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
     sub.add_argument("--port", type=within(1, 65535), default=8000, help="(8000)")
     sub.add_argument(
@@ -168,6 +165,31 @@ def parser():
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
     sub.set_defaults(run=download)
     return main_parser
+
+
+def _fine_tuned_commands(command):
+    """Adds the commands that need a fine-tuned model, for which there is no default."""
+    summary = "Show the labels of texts, or of pairs of texts with a tab between them."
+    sub = command("classify", classify, summary, "texts", default_checkpoint=None)
+    sub.add_argument("--top", type=within(1, 1000), default=3, help="number of labels (3)")
+    sub.add_argument("--maxlen", type=within(2, 1 << 20), help="shorten texts to N tokens")
+    summary = "Order passages by how well they answer a query, by a reranker."
+    sub = command("rerank", rerank, summary, "query", "passages", default_checkpoint=None)
+    sub.add_argument("--top", type=within(1, 1 << 20), help="number of passages (all)")
+    sub.add_argument("--maxlen", type=within(16, 1 << 20), default=512, help="tokens of both (512)")
+    sub.add_argument("--normalize", action="store_true", help="probabilities instead of logits")
+    summary = "Find spans in texts, by a classifier of tokens."
+    command("tag", tag, summary, "texts", default_checkpoint=None)
+    summary = "Find in texts what a schema names, by a UIE."
+    sub = command("extract-information", extract, summary, "texts", default_checkpoint=None)
+    sub.add_argument(
+        "--schema",
+        required=True,
+        help='a name; or JSON: a list of names, or names and what to look for about each, {"人物": '
+        '["国籍", "出生地"]}',
+    )
+    probability = within(0.0, 1.0)
+    sub.add_argument("--threshold", type=probability, default=0.5, help="least probability (0.5)")
 
 
 def _set_default_checkpoint(options):
@@ -431,23 +453,38 @@ def _shape(description):
             f"{config.position} {config.most_tokens or ''}",
         ),
         *_classifier(description),
+        *_sentence_vectors(description),
     ]
 
 
 def _classifier(description):
     """Returns rows `(label, value)` about the classifier of a checkpoint."""
     layers = {path.split("/")[0] for path in description.located}
-    if not any(layer.endswith("_classifier") for layer in layers):
+    named = named_kind(description.values)
+    if named is None and not any(layer.endswith("_classifier") for layer in layers):
         return []
     try:
         values = description.classifier()
+        config = Config.from_values(description.values | values, description.where)
     except ValueError as error:
         return [("classifier", error)]
     kind = values.get("with_classifier")
     rows = [("classifier", f"of {kind}" if kind else "architectures does not name its kind")]
     if labels := values.get("labels"):
         rows.append(("labels", excerpt(f"{len(labels)}: {', '.join(labels)}")))
+    if problem := classifier_hint(config, description.checkpoint).strip():
+        rows.append(("problem", problem))
     return rows
+
+
+def _sentence_vectors(description):
+    """Returns a row `(label, value)` about the files of sentence-transformers, if there are any."""
+    if not has_modules(description.path):
+        return []
+    try:
+        return [("vectors", read_sentence_files(description.path).summary())]
+    except ValueError as error:
+        return [("problem", error)]
 
 
 WHOLE = (
@@ -599,6 +636,53 @@ def classify(options):
         say()
 
 
+def rerank(options):
+    from ..pipelines import rerank
+
+    for passage in rerank(
+        options.path,
+        options.query,
+        options.passages,
+        top_k=options.top,
+        maxlen=options.maxlen,
+        normalize=options.normalize,
+    ):
+        say(f"{passage.score:8.4f} {passage.position:4} {printable(passage.passage)}")
+
+
+def extract(options):
+    from ..pipelines import extract_information
+
+    schema = _parsed_schema(options.schema)
+    results = extract_information(options.path, options.texts, schema, threshold=options.threshold)
+    for text, answers in zip(options.texts, results, strict=True):
+        say(text)
+        _show_answers(answers)
+        say()
+
+
+def _parsed_schema(text):
+    """Returns the value of `--schema`: JSON if it begins like a list or an object, else a name."""
+    if not text.startswith(("[", "{")):
+        return text
+    try:
+        return parse_json(text.encode())
+    except ValueError as error:
+        raise ValueError(
+            f"--schema {text:.200}: {error}; expected a name, or a list or an object in JSON."
+        ) from None
+
+
+def _show_answers(answers, indent="  "):
+    """Prints the answers for each name, and below each answer its relations."""
+    for name, of_name in answers.items():
+        for answer in of_name:
+            place = f"{answer['start']}-{answer['end']}" if "start" in answer else ""
+            words = f"{printable(name):12} {answer['probability']:6.1%} {printable(answer['text'])}"
+            say(f"{indent}{place:9} {words}")
+            _show_answers(answer.get("relations", {}), f"{indent}    ")
+
+
 def tag(options):
     from ..pipelines import Tagger, load_tagger
 
@@ -651,6 +735,8 @@ def serve(options):
         options.model,
         new_tokens=limits.new_tokens,
         classifier=options.classifier,
+        reranker=options.reranker,
+        extractor=options.extractor,
         **_settings(options),
     )
     for name, reason in served.cannot.items():

@@ -16,10 +16,13 @@ import keras
 import numpy as np
 
 from ..checkpoints import CheckpointError
+from ..configs.classifiers import named_kind
+from ..configs.published import find_files
 from ..configs.recognition import is_initial_norm
+from ..configs.sentences import has_modules, read_sentence_files
 from ..data import sequence_padding
 from ..models import build_transformer_model
-from ..parsing import shown
+from ..parsing import listed, shown
 from ..tokenizers import load_tokenizer
 
 __all__ = ["SENTENCES", "Reading", "Report", "examine"]
@@ -102,8 +105,9 @@ def examine(directory, progress=lambda what: None, sentences=SENTENCES, **option
     """
     report = Report(str(directory))
     progress("reading the weights")
-    transformer = _build(directory, options)
+    transformer = _with_classifier(report, directory, options) or _build(directory, options)
     _look_at_weights(report, transformer)
+    _look_at_modules(report, directory)
     progress("tokenizing")
     tokenizer = load_tokenizer(directory)
     rows = [tokenizer.encode(text)[0] for text in sentences]
@@ -124,6 +128,28 @@ def examine(directory, progress=lambda what: None, sentences=SENTENCES, **option
         report.readings.append(reading)
     _judge(report, transformer)
     return report
+
+
+def _with_classifier(report, directory, options):
+    """Builds the model with the classifier that its config names; None if there is no such one."""
+    kind = named_kind(find_files(directory, None)[0])
+    if kind is None:
+        return None
+    options = {"with_classifier": kind} | options | {"sequence_length": None}
+    try:
+        transformer = build_transformer_model(directory, return_keras_model=False, **options)
+    except (CheckpointError, ValueError) as error:
+        # of weights that do not match, the second line names the first one, and the last says why
+        *details, reason = str(error).splitlines()
+        weight = f" ({details[1][2:]})" if len(details) > 1 else ""
+        report.add("wrong", f"the classifier of {kind}{weight}: {reason}")
+        return None
+    labels = transformer.config.labels
+    names = (
+        f"; labels ({len(labels)}): {listed(list(labels))}" if kind in ("text", "tokens") else ""
+    )
+    report.add("ok", f"the classifier of {kind} is complete{names}.")
+    return transformer
 
 
 def _build(directory, options):
@@ -154,8 +180,18 @@ def _look_at_weights(report, transformer):
                 report.add(
                     "look", f"{path}: {dead} of {array.shape[1]} units are dead (all zeros)."
                 )
-    if not report.findings:
+    if all(level == "ok" for level, _ in report.findings):
         report.add("ok", "all weights are finite, and no units are dead.")
+
+
+def _look_at_modules(report, directory):
+    """Adds a finding on the files of sentence-transformers, if there are any."""
+    if not has_modules(directory):
+        return
+    try:
+        report.add("ok", f"sentence vectors: {read_sentence_files(directory).summary()}.")
+    except ValueError as error:
+        report.add("wrong", str(error))
 
 
 def _look_at_vocabulary(report, tokenizer, rows, config):

@@ -132,6 +132,14 @@ class SentenceFiles:
     truncate_dim: int | None = None
     note: str | None = None
 
+    def summary(self) -> str:
+        """Returns in words how a vector is computed, such as `"cls, Normalize"`."""
+        pooling, *others = self.modules
+        steps = ["+".join(pooling.modes), *(type(module).__name__ for module in others)]
+        limits = [f"at most {self.max_length} tokens"] if self.max_length else []
+        prompts = [f"prompts {listed(list(self.prompts))}"] if self.prompts else []
+        return "; ".join([", ".join(steps), *limits, *prompts])
+
 
 def has_modules(directory):
     """Returns whether a directory is one of sentence-transformers, with a `modules.json`."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..models import Transformer
     from ..types import PathLike
 
-__all__ = ["InformationExtractor", "extract_information"]
+__all__ = ["Extraction", "InformationExtractor", "extract_information"]
 
 MAXLEN = 512  # tokens in training, though there are 2048 positions
 # full-width forms of ASCII, which prompts had as ASCII in training
@@ -135,59 +135,21 @@ class InformationExtractor(Pipeline):
         """Finds in texts what a schema names; see `extract_information`."""
         if single := isinstance(texts, str):
             texts = [texts]
-        check_list("texts", texts)
-        texts = list(texts)
-        if wrong := [text for text in texts if not isinstance(text, str)]:
-            raise TypeError(f"texts: expected strings, got {shown(wrong[0])}.")
-        results: list[dict] = [{} for _ in texts]
-        targets = [(i, "", into) for i, into in enumerate(results)]
-        self._fill(texts, targets, tree(schema), batch_size)
-        return results[0] if single else results
+        extraction = Extraction(self, texts, schema)
+        while parts := extraction.parts():
+            extraction.take(self(parts, batch_size))
+        return extraction.results[0] if single else extraction.results
 
-    def _fill(self, texts, targets, names, batch_size):
-        """Puts what is found into dicts, and then what is found about each answer.
+    def room(self, prompt: str) -> int:
+        """Returns the number of tokens that a prompt leaves for a text.
 
-        Args:
-            texts: all texts.
-            targets: list of (index of a text, what precedes the names in the prompt, dict).
-            names: name -> names to look for about each answer.
+        Raises:
+            InvalidRequest: it leaves none.
         """
-        for name, inner in names.items():
-            answers = self.answers_to(
-                [(texts[i], before + name) for i, before, _ in targets], batch_size
-            )
-            about = []
-            for (i, _, into), of_target in zip(targets, answers, strict=True):
-                if of_target:
-                    into[name] = of_target
-                if inner:
-                    for answer in of_target:
-                        answer["relations"] = {}
-                        about.append((i, f"{answer['text']}的", answer["relations"]))
-            if about:
-                self._fill(texts, about, inner, batch_size)
-            for _, _, into in targets:
-                for answer in into.get(name, ()):
-                    if not answer.get("relations", True):
-                        del answer["relations"]
-
-    def answers_to(self, pairs: list[tuple[str, str]], batch_size: int = 32) -> list[list[dict]]:
-        """Returns what is found for each pair of a text and a prompt."""
-        parts, owners = [], []
-        for owner, (text, prompt) in enumerate(pairs):
-            prompt = prompt.translate(ASCII)
-            room = self.width - len(self.tokenizer.encode(prompt, "")[0])
-            if room < 1:
-                raise InvalidRequest(f"the prompt {shown(prompt)} leaves no room for a text.")
-            windows = sliding_windows(len(text), room, room)
-            parts += [(text[start:end], prompt) for start, end in windows]
-            owners += [(owner, start) for start, _ in windows]
-        answers: list[list[dict]] = [[] for _ in pairs]
-        for (owner, shift), spans in zip(owners, self(parts, batch_size), strict=True):
-            for span in spans:
-                moved = {key: span[key] + shift for key in ("start", "end") if key in span}
-                answers[owner].append(span | moved)
-        return [voted(of_pair) for of_pair in answers]
+        room = self.width - len(self.tokenizer.encode(prompt, "")[0])
+        if room < 1:
+            raise InvalidRequest(f"the prompt {shown(prompt)} leaves no room for a text.")
+        return room
 
     def prepare(self, text: Any) -> Prompted:
         if not isinstance(text, tuple) or not all(isinstance(part, str) for part in text):
@@ -213,6 +175,107 @@ class InformationExtractor(Pipeline):
             source = item.prompt if in_prompt else item.text
             answers.append({"text": source[start:end], **span, "probability": probability})
         return answers
+
+
+class Target(NamedTuple):
+    """What is asked next: names, in a text or about an answer in it.
+
+    Attributes:
+        text: index of the text.
+        before: what precedes the names in prompts: nothing, or the answer and "的".
+        holder: dict that gets what is found, as `relations`.
+        names: name -> names to ask for about each answer.
+    """
+
+    text: int
+    before: str
+    holder: dict
+    names: dict
+
+
+class Extraction:
+    """What a schema names, found level by level: `parts` to answer and `take` alternate.
+
+    Args:
+        extractor: the `InformationExtractor`.
+        texts: list of texts.
+        schema: see `extract_information`.
+        most: maximum number of parts, on all levels together; default None: any number.
+
+    Raises:
+        TypeError: see `extract_information`.
+    """
+
+    def __init__(
+        self,
+        extractor: InformationExtractor,
+        texts: list[str],
+        schema: Any,
+        most: int | None = None,
+    ) -> None:
+        check_list("texts", texts)
+        texts = list(texts)
+        if wrong := [text for text in texts if not isinstance(text, str)]:
+            raise TypeError(f"texts: expected strings, got {shown(wrong[0])}.")
+        names = tree(schema)
+        self.extractor, self.texts, self.most = extractor, texts, most
+        self.roots: list[dict] = [{} for _ in texts]
+        self.targets = [Target(i, "", root, names) for i, root in enumerate(self.roots)]
+        self.asked = 0  # parts so far
+        self.owners: list[tuple[int, int]] = []  # of each part: its question, its start in the text
+
+    @property
+    def results(self) -> list[dict]:
+        """What was found in each text; see `extract_information`."""
+        return [root.get("relations", {}) for root in self.roots]
+
+    def parts(self) -> list[tuple[str, str]]:
+        """Returns pairs `(part of a text, prompt)` for the extractor; none at the end.
+
+        Raises:
+            InvalidRequest: there are more than `most`, or a prompt leaves no room for a text.
+        """
+        self._check(sum(len(target.names) for target in self.targets))
+        parts: list[tuple[str, str]] = []
+        self.owners = []
+        for owner, (target, name) in enumerate(self._questions()):
+            prompt, text = (target.before + name).translate(ASCII), self.texts[target.text]
+            room = self.extractor.room(prompt)
+            windows = sliding_windows(len(text), room, room)
+            self._check(len(parts) + len(windows))
+            parts += [(text[start:end], prompt) for start, end in windows]
+            self.owners += [(owner, start) for start, _ in windows]
+        self.asked += len(parts)
+        return parts
+
+    def take(self, answers: list[list[dict]]) -> None:
+        """Takes the extractor's answers to all parts."""
+        questions = self._questions()
+        answers_of: list[list[dict]] = [[] for _ in questions]
+        for (owner, shift), spans in zip(self.owners, answers, strict=True):
+            for span in spans:
+                moved = {key: span[key] + shift for key in ("start", "end") if key in span}
+                answers_of[owner].append(span | moved)
+        self.targets = []
+        for (target, name), of_parts in zip(questions, answers_of, strict=True):
+            if of_question := voted(of_parts):
+                target.holder.setdefault("relations", {})[name] = of_question
+            if inner := target.names[name]:
+                self.targets += [
+                    Target(target.text, f"{answer['text']}的", answer, inner)
+                    for answer in of_question
+                ]
+
+    def _questions(self):
+        return [(target, name) for target in self.targets for name in target.names]
+
+    def _check(self, count):
+        """Checks that so many parts may be asked."""
+        if self.most is not None and self.asked + count > self.most:
+            raise InvalidRequest(
+                f"{self.asked + count} prompts, each with a part of a text; at most {self.most} "
+                "are asked. Ask for less, or send fewer or shorter texts."
+            )
 
 
 def tree(schema):

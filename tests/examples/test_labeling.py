@@ -156,6 +156,29 @@ def test_global_pointer_quickly(quick, rows, checkpoint, tmp_path, method):
         assert example["f1"]([(text, spans)]) == f1
 
 
+def test_information_extraction_quickly(quick, rows, checkpoint, tmp_path):
+    options = ONE_BATCH | {"checkpoint": checkpoint(FAMILY), "data": rows("entities")}
+    example = quick("task_information_extraction", **options, negatives=1)
+    assert (tmp_path / "output" / "information" / "config.json").is_file()  # it was loaded, too
+
+    text, spans = "王芳在昆明。", {(0, 2, "人名"), (3, 5, "地址")}
+    assert example["prompts"](spans)[:2] == ["人名", "地址"]
+    assert len(example["prompts"](spans)) == 3  # a name that is not in the text
+    (inputs, labels) = example["batches"]([(text, spans)])[0]
+    assert labels.shape == (3, *inputs[0].shape[1:], 2)
+    # [CLS] 人 名 [SEP] 王 芳 在 昆 明
+    assert np.argwhere(labels).tolist() == [[0, 4, 0], [0, 5, 1], [1, 7, 0], [1, 8, 1]]
+
+    name, place = ({"start": start, "end": start + 2} for start in (0, 3))
+    for found, f1 in (
+        ({"人名": [name], "地址": [place]}, 1),
+        ({"人名": [name], "地址": [name]}, 0.5),
+        ({"人名": [place], "地址": []}, 0),
+    ):
+        example["extractor"].extract = lambda texts, schema, found=found: [found]
+        assert example["f1"]([(text, spans)]) == f1
+
+
 FILMS = "《城市》的导演是王芳。《河流》由李强导演，赵伟主演。"
 TRIPLES = {("城市", "导演", "王芳"), ("河流", "导演", "李强"), ("河流", "主演", "赵伟")}
 
@@ -297,6 +320,13 @@ def test_word_segmentation(run, checkpoint, capsys, method, least):
 def test_global_pointer(run, checkpoint, capsys, method):
     options = TRAINING | {"checkpoint": checkpoint(FAMILY, **WIDER), "method": method}
     run("task_ner_global_pointer", **options, epochs=6)
+    assert score_of(capsys) > 0.4
+
+
+@pytest.mark.long
+def test_information_extraction(run, checkpoint, capsys):
+    options = TRAINING | {"checkpoint": checkpoint(FAMILY, **WIDER), "negatives": 3}
+    run("task_information_extraction", **options, epochs=6)
     assert score_of(capsys) > 0.4
 
 

@@ -25,7 +25,9 @@ from ...pipelines import (
     EntityExtractor,
     FeatureExtractor,
     FillMask,
+    InformationExtractor,
     InvalidRequest,
+    Reranker,
     SentenceEncoder,
     TextClassifier,
     UnsupportedTask,
@@ -43,6 +45,7 @@ from ...pipelines.base import (
     pad_batch,
     power_of_two,
 )
+from ...pipelines.taggers import published_classifier
 from ...tokenizers import TokenizerBase, load_tokenizer
 from ...types import PathLike
 
@@ -247,17 +250,22 @@ def load(
     model: str = "auto",
     new_tokens: int = 256,
     classifier: PathLike | None = None,
+    reranker: PathLike | None = None,
+    extractor: PathLike | None = None,
     **settings: Any,
 ) -> Served:
     """Loads a checkpoint with all abilities that it supports, to serve it.
 
     Args:
-        path: see `build_transformer_model`; a fine-tuned classifier of texts or tokens is built.
+        path: see `build_transformer_model`; a fine-tuned classifier of texts, tokens or spans is
+            built.
         ner: a directory for `load_tagger`; None: the model itself, if it classifies tokens.
         model, **settings: see `build_transformer_model`.
         new_tokens: maximum number of new tokens for one request.
         classifier: a directory for `load_classifier`; None: the model itself, if it classifies
             texts.
+        reranker: a directory for `rerank`; None: the model itself, if it is a reranker.
+        extractor: a directory for `extract_information`; None: the model itself, if it is a UIE.
 
     Returns:
         A `Served`.
@@ -268,20 +276,25 @@ def load(
     path = local_directory(path)
     options, no_head = {"model": model, "return_keras_model": False, **settings}, None
     first = {"with_lm": True}
-    if named_kind(find_files(path, None)[0]) in ("text", "tokens"):
+    if named_kind(find_files(path, None)[0]) in ("text", "tokens", "spans"):
         first = {"with_classifier": True}
     try:
         transformer = build_transformer_model(path, **(first | options))
     except (CheckpointError, ValueError) as error:  # raised again below if not due to the head
         transformer, no_head = build_transformer_model(path, **options), error
     tokenizer = load_tokenizer(path)
+    tuned = partial(fine_tuned, transformer, tokenizer)
     builders = {
         "fill-mask": lambda: FillMask(transformer, tokenizer, CANDIDATES, MASKS),
         "generate": lambda: TextGenerator(transformer, tokenizer, new_tokens),
         "vectors": lambda: vectors_of(path, transformer, tokenizer),
         "attention": lambda: Attention(transformer, tokenizer),
-        "classify": lambda: classifier_of(classifier, transformer, tokenizer),
-        "entities": lambda: entities_of(ner, transformer, tokenizer),
+        "classify": lambda: TextClassifier(*tuned("classify", classifier)),
+        "rerank": lambda: Reranker(*tuned("rerank", reranker)[:3]),
+        "entities": lambda: EntityExtractor(*tuned("entities", ner)[:3]),
+        "extract-information": lambda: InformationExtractor(
+            *tuned("extract-information", extractor)[::2]
+        ),
     }
     abilities, cannot = {}, {}
     for name, build in builders.items():
@@ -304,26 +317,37 @@ def vectors_of(directory, transformer, tokenizer):
         raise UnsupportedTask(str(error)) from None
 
 
-def classifier_of(directory, transformer, tokenizer):
-    """Returns the classifier of texts in a directory; without one, that of the model."""
-    config = transformer.config
-    if directory is not None:
-        return TextClassifier(*load_classifier(directory))
-    if config.with_classifier != "text":
-        raise UnsupportedTask(
-            "classification needs a fine-tuned classifier of texts. Serve one, or start the server "
-            "with --classifier DIRECTORY."
-        )
-    return TextClassifier(transformer.model, config.labels, tokenizer, config.problem_type)
+def load_extractor(directory):
+    """Loads a UIE; see `load_classifier`."""
+    return published_classifier(local_directory(directory), "spans")
 
 
-def entities_of(directory, transformer, tokenizer):
-    """Returns the tagger in a directory; without one, that of the model."""
-    config = transformer.config
+# ability -> kind of its classifier, how a directory with one is loaded, and what it needs
+FINE_TUNED = {
+    "classify": ("text", load_classifier, "a fine-tuned classifier of texts", "--classifier"),
+    "rerank": ("text", load_classifier, "a reranker", "--reranker"),
+    "entities": ("tokens", load_tagger, "a fine-tuned tagger", "--ner"),
+    "extract-information": ("spans", load_extractor, "a UIE", "--extractor"),
+}
+
+
+def fine_tuned(transformer, tokenizer, ability, directory):
+    """Returns `(model, labels, tokenizer, problem_type)` for an ability, as `load_classifier` does.
+
+    Args:
+        transformer, tokenizer: the served model, which is taken without a directory.
+        ability: a key of `FINE_TUNED`.
+        directory: directory with another model; None: there is none.
+
+    Raises:
+        UnsupportedTask: the model has no such classifier.
+    """
+    kind, load_parts, needed, option = FINE_TUNED[ability]
     if directory is not None:
-        return EntityExtractor(*load_tagger(directory))
-    if config.with_classifier != "tokens":
+        return load_parts(directory)
+    config = transformer.config
+    if config.with_classifier != kind:
         raise UnsupportedTask(
-            "entities need a fine-tuned tagger. Start the server with --ner DIRECTORY."
+            f"{ability} needs {needed}. Serve one, or start the server with {option} DIRECTORY."
         )
-    return EntityExtractor(transformer.model, config.labels, tokenizer)
+    return transformer.model, config.labels, tokenizer, config.problem_type

@@ -23,6 +23,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from ...arguments import checks_flags
 from ...pipelines import InvalidRequest, SentenceEncoder
+from ...pipelines.classifiers import probabilities_of
+from ...pipelines.information import Extraction
+from ...pipelines.reranking import ranked
 from . import guards, metrics, schemas
 from .abilities import Served
 from .answers import (
@@ -115,14 +118,23 @@ def create_app(
             raise HTTPException(404, f"{name}: {served.cannot[name]}")
         return served.abilities[name]
 
+    def check_text(field, text):
+        """Checks a text of a request, before anything is made of it."""
+        if len(text) > limits.characters:
+            message = f"{len(text)} characters; at most {limits.characters} are read."
+            raise RequestProblem(field, message)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise RequestProblem(field, "half of a surrogate pair; expected whole characters.")
+
+    def check_count(field, texts):
+        most = min(limits.texts, limits.waiting)  # more can never be in the queue
+        if len(texts) > most:
+            message = f"{len(texts)} texts; at most {most} are read at once."
+            raise RequestProblem(field, message)
+
     def prepare(ability, field, text, settings):
         """Prepares a text for an ability; `field` is its place in the request."""
-        characters = "".join(text)  # of a text, or a pair of texts
-        if len(characters) > limits.characters:
-            message = f"{len(characters)} characters; at most {limits.characters} are read."
-            raise RequestProblem(field, message)
-        if any("\ud800" <= character <= "\udfff" for character in characters):
-            raise RequestProblem(field, "half of a surrogate pair; expected whole characters.")
+        check_text(field, "".join(text))  # of a text, or a pair of texts
         try:
             item = ability.prepare(text, **settings)
         except InvalidRequest as error:
@@ -132,34 +144,35 @@ def create_app(
             raise RequestProblem(field, message)
         return item
 
-    async def prepared(name, texts, **settings):
+    async def prepared(name, texts, begin=None, **settings):
         """Makes a job of each text; tokenizes in another thread, as that takes long.
 
         Args:
             name: name of the ability.
-            texts: dict of field -> text.
+            texts: list of `(field, text)`.
+            begin: when the time of the request began; None: now.
             **settings: arguments of the ability's `prepare`.
         """
         ability = ability_of(name)
         worker.check_room(len(texts))
-        begin = time.monotonic()
+        begin = time.monotonic() if begin is None else begin
         items = await asyncio.to_thread(
-            lambda: [prepare(ability, field, text, settings) for field, text in texts.items()]
+            lambda: [prepare(ability, field, text, settings) for field, text in texts]
         )
         left = begin + limits.seconds - time.monotonic()
         return [Job(ability, item, left) for item in items]
 
-    async def answers(request, name, texts, **settings):
-        """Submits a job for each text and returns their results."""
-        ability_of(name)
-        most = min(limits.texts, limits.waiting)  # more can never be in the queue
-        if len(texts) > most:
-            message = f"{len(texts)} texts; at most {most} are read at once."
-            raise RequestProblem("texts", message)
-        fields = {f"texts[{i}]": text for i, text in enumerate(texts)}
-        jobs = await prepared(name, fields, **settings)
+    async def submitted(request, jobs):
+        """Submits jobs and returns their results."""
         worker.submit(jobs)
         return await until_disconnect(request, jobs, results(jobs))
+
+    async def answers(request, name, texts, field="texts", **settings):
+        """Submits a job for each text of a field and returns their results."""
+        ability_of(name)
+        check_count(field, texts)
+        fields = [(f"{field}[{i}]", text) for i, text in enumerate(texts)]
+        return await submitted(request, await prepared(name, fields, **settings))
 
     def check_size(field, numbers, advice):
         if numbers > limits.numbers:
@@ -269,6 +282,20 @@ def create_app(
         rows = list_pieces(map(label_pieces, labels_of_texts))
         return respond(object_pieces("results", rows), numbers)
 
+    @post("/v1/rerank", schemas.RerankRequest, schemas.RerankAnswer)
+    async def rerank(request, body):
+        """Passages by how well they answer a query, best first."""
+        check_text("query", body.query)
+        pairs = [(body.query, passage) for passage in body.passages]
+        logits = await answers(request, "rerank", pairs, "passages")
+        check_size("passages", len(logits), "Send fewer passages.")
+        probs = probabilities_of(np.array(logits)[:, None])[:, 0].tolist()
+        results = [
+            {"position": i, "score": score, "probability": probs[i], "passage": passage}
+            for i, score, passage in ranked(logits, body.passages, body.top)
+        ]
+        return respond(object_pieces("results", [as_json(results)]), len(results))
+
     @post("/v1/entities", schemas.EntitiesRequest, schemas.EntitiesAnswer)
     async def entities(request, body):
         """Entities that the model of `--ner` finds in the texts."""
@@ -285,18 +312,41 @@ def create_app(
         marked = (list_pieces(span_pieces(*pair)) for pair in pairs)
         return respond(object_pieces("results", list_pieces(marked)), numbers)
 
+    @post("/v1/extract-information", schemas.ExtractRequest, schemas.ExtractAnswer)
+    async def extract_information(request, body):
+        """What a schema names in the texts: spans, their relations, chosen options."""
+        name, begin = "extract-information", time.monotonic()
+        extractor = ability_of(name)
+        check_count("texts", body.texts)
+        for i, text in enumerate(body.texts):
+            check_text(f"texts[{i}]", text)
+        with schema_problems():
+            extraction = Extraction(extractor, body.texts, body.names, limits.prompts)
+        check_text("schema", as_json(body.names))  # of strings alone, as `Extraction` checks
+        while parts := await asyncio.to_thread(parts_of, extraction):
+            spans_of_parts, most = [], min(limits.texts, limits.waiting)
+            for start in range(0, len(parts), most):
+                fields = [("schema", pair) for pair in parts[start : start + most]]
+                jobs = await prepared(name, fields, begin)
+                spans_of_parts += await submitted(request, jobs)
+            await asyncio.to_thread(extraction.take, spans_of_parts)
+        results = extraction.results
+        numbers = await asyncio.to_thread(size_of_answers, results)
+        check_size("texts", numbers, "Send fewer texts, or shorter ones.")
+        pieces = ([as_json(of_text)] for of_text in results)
+        return respond(object_pieces("results", list_pieces(pieces)), numbers)
+
     @post("/v1/attention", schemas.AttentionRequest, schemas.AttentionAnswer)
     async def attention(request, body):
         """The attention probabilities between the tokens of a text."""
         ability = ability_of("attention")
         layers = selected("layers", body.layers, ability.blocks)
         heads = selected("heads", body.heads, ability.heads)
-        jobs = await prepared("attention", {"text": body.text}, layers=layers, heads=heads)
+        jobs = await prepared("attention", [("text", body.text)], layers=layers, heads=heads)
         item = jobs[0].item
         numbers = len(layers) * len(heads) * len(item.ids) ** 2
         check_size("layers", numbers, "Ask for fewer layers or heads, or send a shorter text.")
-        worker.submit(jobs)
-        (weights,) = await until_disconnect(request, jobs, results(jobs))
+        (weights,) = await submitted(request, jobs)
         tokens = served.tokenizer.ids_to_tokens(item.ids)
         tokens = [
             {"token": token, "start": start, "end": end}
@@ -320,7 +370,7 @@ def create_app(
         seed = random.getrandbits(32) if body.seed is None else body.seed
         (job,) = await prepared(
             "generate",
-            {"text": body.text},
+            [("text", body.text)],
             new_tokens=new_tokens,
             shorten=body.max_new_tokens is None,
             seed=seed,
@@ -363,6 +413,30 @@ def create_app(
 def size_of(spans_of_texts):
     """Returns the size of an answer with spans: their numbers and characters."""
     return sum(2 + end - start for spans in spans_of_texts for start, end, _ in spans)
+
+
+def size_of_answers(results):
+    """Returns the size of an `Extraction`'s results: their numbers and characters."""
+    answers = [answer for result in results for of_name in result.values() for answer in of_name]
+    inner = [answer["relations"] for answer in answers if "relations" in answer]
+    return sum(3 + len(answer["text"]) for answer in answers) + (
+        size_of_answers(inner) if inner else 0
+    )
+
+
+@contextlib.contextmanager
+def schema_problems():
+    """Makes errors about a schema those of the field."""
+    try:
+        yield
+    except (InvalidRequest, TypeError) as error:
+        raise RequestProblem("schema", str(error).removeprefix("schema: ")) from None
+
+
+def parts_of(extraction):
+    """Returns the next parts of an `Extraction`, for another thread."""
+    with schema_problems():
+        return extraction.parts()
 
 
 def selected(field, indices, count):

@@ -56,8 +56,9 @@ def read(body, schema):
         raise HTTPException(400, message) from None
     if not isinstance(value, dict):
         raise RequestProblem(None, "expected a JSON object.")
+    known = {field.alias or name for name, field in schema.model_fields.items()}
     for name in value:  # checked before pydantic, which would list all of them
-        if name not in schema.model_fields:
+        if name not in known:
             raise RequestProblem(name, "Extra inputs are not permitted.")
     try:
         return schema.model_validate(value)

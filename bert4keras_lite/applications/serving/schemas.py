@@ -1,6 +1,6 @@
 """Schemas of requests and answers. Unknown fields and values of another type are errors."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
@@ -14,6 +14,8 @@ __all__ = [
     "ClassifyRequest",
     "EntitiesAnswer",
     "EntitiesRequest",
+    "ExtractAnswer",
+    "ExtractRequest",
     "FillMaskAnswer",
     "FillMaskRequest",
     "GenerateAnswer",
@@ -23,6 +25,8 @@ __all__ = [
     "Piece",
     "Problem",
     "ProblemAnswer",
+    "RerankAnswer",
+    "RerankRequest",
     "SimilarityAnswer",
     "VectorsAnswer",
     "VectorsRequest",
@@ -137,6 +141,25 @@ class ClassifyAnswer(BaseModel):
     results: list[list[Label]] = Field(description="for each text, most likely first")
 
 
+class RerankRequest(Request):
+    """A query, and passages that may answer it."""
+
+    query: str
+    passages: Annotated[list[str], FailFast()] = Field(min_length=1)
+    top: int | None = Field(None, ge=1, description="number of passages to return; all by default")
+
+
+class RankedPassage(BaseModel):
+    position: int = Field(description="in the request, from 0")
+    score: float = Field(description="the model's logit")
+    probability: float = Field(description="the sigmoid of the score")
+    passage: str
+
+
+class RerankAnswer(BaseModel):
+    results: list[RankedPassage] = Field(description="best first")
+
+
 class EntitiesRequest(Texts):
     pass
 
@@ -152,6 +175,32 @@ class Entity(BaseModel):
 
 class EntitiesAnswer(BaseModel):
     results: list[list[Entity]]
+
+
+class ExtractRequest(Texts):
+    """Texts, and what to look for in them."""
+
+    names: Any = Field(
+        alias="schema",  # the base class has an attribute of this name
+        description="a name, a list of them, or an object of names and what to look for about each "
+        "answer, such as {'人物': ['出生地']}; '情感倾向[正向,负向]' chooses one of the options",
+    )
+
+
+class Answer(BaseModel):
+    """`text[start:end]`, in characters; an option has no `start` and `end`."""
+
+    text: str
+    start: int | None = None
+    end: int | None = None
+    probability: float
+    relations: dict[str, list["Answer"]] | None = Field(
+        None, description="what was found about it, if the schema asks for that"
+    )
+
+
+class ExtractAnswer(BaseModel):
+    results: list[dict[str, list[Answer]]] = Field(description="for each text, by name")
 
 
 class AttentionRequest(Request):

@@ -37,9 +37,10 @@ class Limits:
     """Limits of a server.
 
     Attributes:
-        characters: characters of a text.
+        characters: characters of a text, or of the JSON of a schema.
         tokens: tokens of a text, with start and end tokens.
         texts: texts in a request.
+        prompts: prompts of a request to extract information, each with a part of a text.
         body: bytes of a request.
         new_tokens: new tokens generated for a request.
         seconds: time from the end of a request's body to the end of its answer.
@@ -47,7 +48,7 @@ class Limits:
         batch: texts in a forward pass.
         wait: seconds that a text waits for others to share its forward pass.
         writing: batches of texts that are generated concurrently.
-        numbers: numbers in an answer; for entities, characters count as well.
+        numbers: numbers in an answer; for spans, characters count as well.
         connections: open connections; more are rejected.
         header_seconds: time in which a complete request header must arrive.
         body_seconds: time in which a complete request body must arrive.
@@ -61,6 +62,7 @@ class Limits:
     characters: int = 2000
     tokens: int = 1024
     texts: int = 32
+    prompts: int = 256
     body: int = 1 << 20
     new_tokens: int = 256
     seconds: float = 60.0

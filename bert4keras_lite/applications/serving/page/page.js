@@ -11,6 +11,9 @@ function make(name, attributes = {}, ...children) {
   return element;
 }
 
+/** The lines of a text field that are not blank. */
+const linesOf = (id) => $(id).value.split("\n").filter((line) => line.trim());
+
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
 // ---------------------------------------------------------------- asking
@@ -199,7 +202,7 @@ onSubmit("generate", async (answer) => {
 // ---------------------------------------------------------------- similarity
 
 onSubmit("vectors", async (answer) => {
-  const texts = $("sentences").value.split("\n").filter((line) => line.trim());
+  const texts = linesOf("sentences");
   const { similarity } = await ask("v1/similarity", { texts });
   const head = make("tr", {}, make("td"), ...texts.map((_, i) => make("th", { scope: "col" }, String(i + 1))));
   const rows = similarity.map((values, i) => {
@@ -227,6 +230,14 @@ onSubmit("classify", async (answer) => {
   answer.replaceChildren(make("div", { class: "candidates" }, make("ol", {}, ...items)));
 });
 
+// ---------------------------------------------------------------- rerank
+
+onSubmit("rerank", async (answer) => {
+  const { results } = await ask("v1/rerank", { query: $("query").value, passages: linesOf("passages") });
+  const items = results.map(({ passage, probability }) => barItem(make("b", {}, passage), probability));
+  answer.replaceChildren(make("div", { class: "candidates ranked" }, make("ol", {}, ...items)));
+});
+
 // ---------------------------------------------------------------- entities
 
 onSubmit("entities", async (answer) => {
@@ -244,6 +255,35 @@ onSubmit("entities", async (answer) => {
   line.append(characters.slice(end).join(""));
   const list = found.map(({ text, kind }) => make("li", {}, `${text} · ${kind}`));
   answer.replaceChildren(line, found.length ? make("ul", {}, ...list) : make("p", { class: "quiet" }, "没有找到"));
+});
+
+// ---------------------------------------------------------------- information
+
+/** A schema from lines such as "人物：出生地，国籍"; commas within brackets separate options. */
+function schemaOf(lines) {
+  const names = (text) => text.split(/[,，、](?![^[［]*[\]］])/).map((name) => name.trim()).filter(Boolean);
+  const pairs = lines.map((line) => {
+    const [name, ...about] = line.split(/[:：]/);
+    return [name.trim(), names(about.join(":"))];
+  });
+  return Object.fromEntries(pairs);
+}
+
+/** A list of what was found for each name, each with its relations below it. */
+function foundList(found) {
+  const items = Object.entries(found).flatMap(([name, answers]) =>
+    answers.map(({ text, probability, relations }) =>
+      make("li", {}, `${text} · ${name} ${percent(probability)}`, ...(relations ? [foundList(relations)] : [])),
+    ),
+  );
+  return make("ul", {}, ...items);
+}
+
+onSubmit("extract-information", async (answer) => {
+  const body = { texts: [$("extract-text").value], schema: schemaOf(linesOf("schema")) };
+  const [found] = (await ask("v1/extract-information", body)).results;
+  const isEmpty = Object.keys(found).length === 0;
+  answer.replaceChildren(isEmpty ? make("p", { class: "quiet" }, "没有找到") : foundList(found));
 });
 
 // ---------------------------------------------------------------- attention
