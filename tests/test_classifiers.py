@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from goldens.recipes import FOLDER, load_cases
+from goldens.recipes import FOLDER, UER_MODULES, load_cases, uer_name
 from keras import ops
 from running import outputs_of
 
@@ -332,6 +332,28 @@ def test_names_of_google(kind):
     labels = {} if kind == "spans" else {"labels": NAMES}
     model = build_transformer_model(config, google, with_classifier=kind, **labels)
     (logits,), (golden,) = outputs_of(model, case.inputs[0]), case.outputs[0]
+    np.testing.assert_allclose(logits, golden, rtol=0, atol=1e-5 * np.abs(golden).max())
+
+
+@pytest.mark.parametrize(("kind", "last"), [("text", "output_layer_2"), ("tokens", "output_layer")])
+def test_names_of_uer(kind, last):
+    """Those of run_classifier.py and run_ner.py; its config has neither kind nor labels."""
+    case = CASES[f"classifier_bert_{kind}"]
+    modules = UER_MODULES | {"bert.pooler.dense": "output_layer_1", "classifier": last}
+    uer = {uer_name(name, modules): array for name, array in case.weights.items()}
+    segments = "embedding.seg.embedding.weight"
+    uer[segments] = np.concatenate([np.full((1, 32), np.nan, "float32"), uer[segments]])
+    assert f"{last}.weight" in uer and ("output_layer_1.weight" in uer) == (kind == "text")
+    config = {
+        "emb_size": 32, "feedforward_size": 64, "hidden_size": 32, "hidden_act": "gelu",
+        "heads_num": 4, "layers_num": 2, "max_seq_length": 24, "dropout": 0.0,
+        "data_processor": "mlm", "embedding": ["word", "pos", "seg"], "encoder": "transformer",
+    }  # fmt: skip
+    transformer = build_transformer_model(
+        config, uer, with_classifier=kind, return_keras_model=False
+    )
+    assert transformer.config.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    (logits,), (golden,) = outputs_of(transformer.model, case.inputs[0]), case.outputs[0]
     np.testing.assert_allclose(logits, golden, rtol=0, atol=1e-5 * np.abs(golden).max())
 
 

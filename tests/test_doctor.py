@@ -258,3 +258,16 @@ def test_exact_and_tanh_gelu_are_not_told_apart(tmp_path):
     assert 0 < abs(own.perplexity / exact.perplexity - 1) < 1e-4
     assert report.healthy
     assert any("could not be told apart" in s and "gelu_erf" in s for _, s in report.findings)
+
+
+def test_activations_that_the_config_excludes(tmp_path):
+    """ModernBERT's head has an activation in the config, which is no reading of another one."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {token: i for i, token in enumerate([*special, *CHARACTERS])}
+    options = SIZES | {"vocab_size": len(vocabulary), "with_lm": "linear", "pad_token_id": 0}
+    model = build_transformer_model(model="modernbert", return_keras_model=False, **options)
+    model.save_checkpoint(tmp_path, "hf", vocab=vocabulary)
+    report = examine(tmp_path, sentences=SENTENCES[:2])
+    names = [reading.name for reading in report.readings]
+    assert names[0] == "as the config says"
+    assert not any(name.startswith("activation") for name in names)

@@ -456,6 +456,27 @@ def test_what_is_saved_of_arguments(tmp_path):
         spaced.save(tmp_path)
 
 
+def test_tokens_of_white_space_in_both_files(directory, tmp_path_factory):
+    """Google's Chinese vocabulary has such tokens; `vocab.txt` names them by its first column."""
+    folder = directory("one_file")
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    vocab = content["model"]["vocab"]
+    sizes = len(vocab), len(vocab) + 11  # after the added tokens
+    vocab |= {"\u2028": sizes[1], "##\u2028": sizes[1] + 1, "ab ": sizes[1] + 2}
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    tokenizer = load_tokenizer(folder)
+    names = [tokenizer.id_to_token(sizes[1] + i) for i in range(3)]
+    assert names == ["", "##", "ab "] and tokenizer.token_to_id("ab") == vocab["ab"]
+    del vocab["ab "]
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+    lines = {i: token for token, i in vocab.items()}
+    rows = [lines.get(i, f"[unused{i}]") for i in range(max(lines) + 1)]
+    saved = tmp_path_factory.mktemp("saved")
+    load_tokenizer(folder).save(saved)
+    again = load_tokenizer(saved)
+    assert (again.vocab_size, again.token_to_id("##")) == (len(rows), sizes[1] + 1)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_files_that_belong_to_a_tokenizer(case, directory):
     """What the command line copies to a converted checkpoint, and the hub downloads."""

@@ -374,6 +374,8 @@ class Description:
         counts = {}
         for (stack, _), blocks in inner.items():
             counts[stack] = max([counts.get(stack, 0), *(i + 1 for i in blocks)])
+        if not self.values.get("first_norm", True):  # which block 0 does without
+            inner.pop(("", "attention_in_norm/gamma"), None)
         return [
             f"{stack}block_{i}/{rest}"
             for (stack, rest), blocks in sorted(inner.items())

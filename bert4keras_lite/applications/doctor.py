@@ -350,7 +350,10 @@ def _readings(directory, transformer, batch, options, progress):
             config.hidden_act, config.hidden_act
         ):
             progress(act)
-            other = _build(directory, options | {"hidden_act": act, "with_lm": "linear"})
+            try:
+                other = _build(directory, options | {"hidden_act": act, "with_lm": "linear"})
+            except ValueError:  # ModernBERT's config names the activation of its head, too
+                continue
             yield Reading(
                 f"activation {act}",
                 f"hidden_act={act!r}",

@@ -150,6 +150,11 @@ UER_BERT = Dialect(
             "same",
         ),
         (r"target\.(sp\.linear_2|nsp_linear_2)\.bias$", "cls/seq_relationship/output_bias", "same"),
+        # classifiers of texts have a layer 1 and a layer 2, taggers one layer
+        (r"output_layer_1\.weight$", "bert/pooler/dense/kernel", "transpose"),
+        (r"output_layer_1\.bias$", "bert/pooler/dense/bias", "same"),
+        (r"output_layer(_2)?\.weight$", "output_weights", "same"),
+        (r"output_layer(_2)?\.bias$", "output_bias", "same"),
     ],
 )  # fmt: skip
 

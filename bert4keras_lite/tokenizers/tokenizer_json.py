@@ -349,12 +349,26 @@ def _from_content(path, content, expected, cpm):
                 )
     added = [token_of(path, "added_tokens", token) for token in content.get("added_tokens") or []]
     vocab = checked_vocab(path, vocab)
+    if algorithm == "WordPiece":
+        vocab = _first_columns(vocab, {token.content for token in added})
     merges = checked_merges(path, _pairs(path, merges), vocab)
     json_file = TokenizerJson(algorithm, vocab, merges, scores, added)
     if not cpm:
         json_file.options = _options(path, content, json_file)
         json_file.rules = _rules(path, content) if algorithm == "sentencepiece" else {}
     return json_file
+
+
+def _first_columns(vocab, added):
+    """Returns a vocabulary whose tokens with white space are named as in a `vocab.txt`.
+
+    No text contains them; Google's Chinese vocabulary has a lone U+2028, and one after `##`.
+    """
+    columns = {token: (token.split(None, 1) or [""])[0] for token in vocab}
+    return {
+        token if columns[token] in vocab or token in added else columns[token]: i
+        for token, i in vocab.items()
+    }
 
 
 def _rules(path, content):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from making import check, make_case, record, save
-from recipes import named_weights, random_tensor
+from recipes import named_weights, random_tensor, uer_name
 
 FOLDER = Path(__file__).resolve().parent / "encoders"
 CONDITION_SIZE = 8
@@ -939,44 +939,13 @@ def electra_tf_name(net, embeddings, name):
     return f"{path}/{'kernel' if kind == 'weight' else 'bias'}", kind == "weight"
 
 
-UER_MODULES = {
-    "bert.embeddings.word_embeddings": "embedding.word.embedding",
-    "bert.embeddings.position_embeddings": "embedding.pos.embedding",
-    "bert.embeddings.token_type_embeddings": "embedding.seg.embedding",
-    "bert.embeddings.LayerNorm": "embedding.layer_norm",
-    "bert.pooler.dense": "target.sp.linear_1",
-    "cls.seq_relationship": "target.sp.linear_2",
-    "cls.predictions.transform.dense": "target.mlm.linear_1",
-    "cls.predictions.transform.LayerNorm": "target.mlm.layer_norm",
-    "cls.predictions": "target.mlm.linear_2",
-    "attention.self.query": "self_attn.linear_layers.0",
-    "attention.self.key": "self_attn.linear_layers.1",
-    "attention.self.value": "self_attn.linear_layers.2",
-    "attention.output.dense": "self_attn.final_linear",
-    "attention.output.LayerNorm": "layer_norm_1",
-    "intermediate.dense": "feed_forward.linear_1",
-    "output.dense": "feed_forward.linear_2",
-    "output.LayerNorm": "layer_norm_2",
-}
-
-
-def uer_name(name):
-    """UER's name of a tensor; its layouts are PyTorch's."""
-    path, kind = name.rsplit(".", 1)
-    if "LayerNorm" in path:
-        kind = {"weight": "gamma", "bias": "beta"}[kind]
-    if block := re.fullmatch(r"bert\.encoder\.layer\.(\d+)\.(.+)", path):
-        return f"encoder.transformer.{block[1]}.{UER_MODULES[block[2]]}.{kind}", False
-    return f"{UER_MODULES[path]}.{kind}", False
-
-
 def foreign_name(case, name):
     """Where a state dict's tensor is in the file of the case: its name and whether it is turned."""
     net = "generator" if case["options"]["model"] == "electra_generator" else "electra"
     return {
         "electra_tf": lambda: electra_tf_name(net, "electra", name),
         "electra_tf_untied": lambda: electra_tf_name(net, net, name),
-        "uer_bert": lambda: uer_name(name),
+        "uer_bert": lambda: (uer_name(name), False),
     }.get(case["weights"], lambda: (name, False))()
 
 

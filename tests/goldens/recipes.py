@@ -64,6 +64,37 @@ def named_weights(table, name):
     return random_weights({**shapes, **entry["shapes"]}, entry["seed"])
 
 
+UER_MODULES = {
+    "bert.embeddings.word_embeddings": "embedding.word.embedding",
+    "bert.embeddings.position_embeddings": "embedding.pos.embedding",
+    "bert.embeddings.token_type_embeddings": "embedding.seg.embedding",
+    "bert.embeddings.LayerNorm": "embedding.layer_norm",
+    "bert.pooler.dense": "target.sp.linear_1",
+    "cls.seq_relationship": "target.sp.linear_2",
+    "cls.predictions.transform.dense": "target.mlm.linear_1",
+    "cls.predictions.transform.LayerNorm": "target.mlm.layer_norm",
+    "cls.predictions": "target.mlm.linear_2",
+    "attention.self.query": "self_attn.linear_layers.0",
+    "attention.self.key": "self_attn.linear_layers.1",
+    "attention.self.value": "self_attn.linear_layers.2",
+    "attention.output.dense": "self_attn.final_linear",
+    "attention.output.LayerNorm": "layer_norm_1",
+    "intermediate.dense": "feed_forward.linear_1",
+    "output.dense": "feed_forward.linear_2",
+    "output.LayerNorm": "layer_norm_2",
+}
+
+
+def uer_name(name, modules=UER_MODULES):
+    """The name in UER's files of a tensor of Hugging Face's BERT; layouts are PyTorch's in both."""
+    path, kind = name.rsplit(".", 1)
+    if "LayerNorm" in path:
+        kind = {"weight": "gamma", "bias": "beta"}[kind]
+    if block := re.fullmatch(r"bert\.encoder\.layer\.(\d+)\.(.+)", path):
+        return f"encoder.transformer.{block[1]}.{modules[block[2]]}.{kind}"
+    return f"{modules[path]}.{kind}"
+
+
 def scores_after(output_ids, examples, vocab_size=7):
     """Random scores of the next token, always the same after the same ids; 2 ends more often.
 
