@@ -247,7 +247,8 @@ class RotaryAngles(Layer):
         )
         longest = ops.maximum(ops.cast(ops.max(positions), "float32") + 1, float(length))
         exponents = -np.arange(0, self.size, 2, dtype="float32") / (self.size - 2)
-        return (factor * longest / length - (factor - 1)) ** exponents
+        growth = factor * longest / length - (factor - 1)
+        return ops.power(growth, ops.convert_to_tensor(exponents))
 
     def compute_output_spec(self, positions: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor((*positions.shape, self.size // 2), "float32")
