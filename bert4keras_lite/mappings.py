@@ -718,7 +718,7 @@ MISSING = {
         "max_relative_positions": -1,
     },
     "qwen2": {"use_sliding_window": False},
-    "qwen3": {"use_sliding_window": False, "head_dim": 128},
+    "qwen3": {"use_sliding_window": False},
     "internlm3": {"head_dim": 128},
 }
 

@@ -80,13 +80,29 @@ def parts_in(paths, branch):
     return [path for path in paths if path.startswith(f"{branch}/")]
 
 
-# what a missing key means differs among the kin of Llama: these are always written
-_LLAMA_COMPUTED = _ROPE | {
-    "num_key_value_heads": [("num_key_value_heads", lambda c: c.kv_heads)],
-    "attention_head_size": [("head_dim", lambda c: c.head_size)],
-}
+def _has_attention_bias(config):
+    """As `_has_bias("attention")`, for a family whose other layers have none.
+
+    Raises:
+        ValueError: they have.
+    """
+    if _has_bias("ffn")(config):
+        raise ValueError(
+            f"use_bias=True: Hugging Face's {config.family} has no bias in its feed-forward layers."
+            " Pass without_bias=, or use format='keras'."
+        )
+    return _has_bias("attention")(config)
+
+
+# what a missing number means differs among the kin of Llama: it is always written
+_LLAMA_COMPUTED = _ROPE | {"num_key_value_heads": [("num_key_value_heads", lambda c: c.kv_heads)]}
 _BIASES = {
     "use_bias": [("attention_bias", _has_bias("attention")), ("mlp_bias", _has_bias("ffn"))],
+    "without_bias": [],
+}
+_QWEN3_COMPUTED = {
+    "attention_head_size": [("head_dim", lambda c: c.head_size)],
+    "use_bias": [("attention_bias", _has_attention_bias)],
     "without_bias": [],
 }
 _WINDOW = {"window": [("sliding_window", _sliding_window)]}
@@ -569,7 +585,9 @@ FAMILIES = {
     "llama": _llama_family("llama", "Llama", _LLAMA, _BIASES, model_types=["llama", "internlm3"]),
     "mistral": _llama_family("mistral", "Mistral", _LLAMA, _WINDOW | _SLIDING, ["sliding_window"]),
     "qwen2": _llama_family("qwen2", "Qwen2", _QWEN2, _LAYER_TYPES),
-    "qwen3": _llama_family("qwen3", "Qwen3", _LLAMA | {"head_norm": True}, _LAYER_TYPES | _BIASES),
+    "qwen3": _llama_family(
+        "qwen3", "Qwen3", _LLAMA | {"head_norm": True}, _LAYER_TYPES | _QWEN3_COMPUTED
+    ),
     "gpt2_ml": Family(_GPT2_ML, fingerprints=[(r"newslm/", None)]),
     "t5.1.0": Family(
         _T5,

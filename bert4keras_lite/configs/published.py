@@ -387,19 +387,23 @@ def _translate_layers(raw, values):
 
 def _translate_biases(raw, values):
     """Converts which dense layers of the blocks of Llama and its kin have a bias."""
-    flags = {
-        "attention": raw.get("attention_bias") or raw.get("qkv_bias"),
-        "ffn": raw.get("mlp_bias") or raw.get("bias"),
+    keys = {
+        branch: next((key for key in names if raw.get(key)), None)
+        for branch, names in (
+            ("attention", ("attention_bias", "qkv_bias")),
+            ("ffn", ("mlp_bias", "bias")),
+        )
     }
-    if not any(flags.values()):
+    if not any(keys.values()):
         return
     if raw.get("model_type") == "modernbert":
+        key = keys["attention"] or keys["ffn"]
         raise ValueError(
-            "attention_bias or mlp_bias is true; expected false: its layers have none."
+            f"{key} is true; expected false: biases of ModernBERT are not implemented."
         )
     values["use_bias"] = True
     values["without_bias"] = tuple(
-        part for part in EACH["without_bias"] if not flags[part.partition("/")[0]]
+        part for part in EACH["without_bias"] if not keys[part.partition("/")[0]]
     )
 
 
