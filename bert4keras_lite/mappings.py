@@ -364,21 +364,33 @@ WEIGHTS["distilbert"] = [
 ]
 
 _LLAMA = "model.layers.{i}"
-WEIGHTS["eurobert"] = [
+_LLAMA_BODY = [
     ("tokens", "token_embedding", None, "model.embed_tokens"),
     ("scale", "block_{i}/attention_in_norm", None, f"{_LLAMA}.input_layernorm"),
     *(
-        ("matrix", f"block_{{i}}/attention/{ours}", None, f"{_LLAMA}.self_attn.{theirs[0]}_proj")
+        ("linear", f"block_{{i}}/attention/{ours}", None, f"{_LLAMA}.self_attn.{theirs[0]}_proj")
         for ours, theirs in _OUT
     ),
     ("scale", "block_{i}/ffn_in_norm", None, f"{_LLAMA}.post_attention_layernorm"),
-    ("matrix", "block_{i}/ffn/input", None, f"{_LLAMA}.mlp.gate_proj"),
-    ("matrix", "block_{i}/ffn/gate", None, f"{_LLAMA}.mlp.up_proj"),
-    ("matrix", "block_{i}/ffn/output", None, f"{_LLAMA}.mlp.down_proj"),
+    ("linear", "block_{i}/ffn/input", None, f"{_LLAMA}.mlp.gate_proj"),
+    ("linear", "block_{i}/ffn/gate", None, f"{_LLAMA}.mlp.up_proj"),
+    ("linear", "block_{i}/ffn/output", None, f"{_LLAMA}.mlp.down_proj"),
     ("scale", "final_norm", None, "model.norm"),
     ("tokens_out", "lm_head", None, "lm_head"),
+]
+WEIGHTS["eurobert"] = [
+    *_LLAMA_BODY,
     ("linear", "classifier_dense", None, "dense"),
     *_without_tf(_CLASSIFIERS[:2]),
+]
+WEIGHTS["llama"] = WEIGHTS["mistral"] = WEIGHTS["qwen2"] = [
+    *_LLAMA_BODY,
+    *(("labels", f"{kind}_classifier", None, "score") for kind in ("text", "tokens")),
+]
+WEIGHTS["qwen3"] = [
+    *WEIGHTS["llama"],
+    ("scale", "block_{i}/attention/query_norm", None, f"{_LLAMA}.self_attn.q_norm"),
+    ("scale", "block_{i}/attention/key_norm", None, f"{_LLAMA}.self_attn.k_norm"),
 ]
 
 _GTE = "new.encoder.layer.{i}"
@@ -647,7 +659,11 @@ CONFIG_ONLY = {
     "rope_scaling": dict,
     "global_attn_every_n_layers": int,
     "local_attention": int,
-    **{key: [False] for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias")},
+    **dict.fromkeys(("attention_bias", "qkv_bias", "mlp_bias", "bias"), bool),
+    **{key: [False] for key in ("norm_bias", "classifier_bias", "use_mrope")},
+    "sliding_window": int,
+    "use_sliding_window": bool,
+    "max_window_layers": int,
     "decoder_bias": [True],
     "use_task_id": bool,
     "pool_act": ["tanh"],
@@ -685,8 +701,8 @@ CONFIG_ONLY = {
 
 # keys of `rope_parameters`, other than numbers -> the values that this toolkit implements
 ROPE_ONLY = {
-    "rope_type": ["default", "linear", "ntk"],
-    "type": ["default", "linear", "ntk"],
+    "rope_type": ["default", "linear", "ntk", "dynamic", "llama3", "yarn"],
+    "type": ["default", "linear", "ntk", "dynamic", "llama3", "yarn"],
     "partial_rotary_factor": [1, 1.0],
 }
 
@@ -701,6 +717,9 @@ MISSING = {
         "position_buckets": -1,
         "max_relative_positions": -1,
     },
+    "qwen2": {"use_sliding_window": False},
+    "qwen3": {"use_sliding_window": False},
+    "internlm3": {"head_dim": 128},
 }
 
 # key -> the value with which it says that it is not used

@@ -567,10 +567,10 @@ class Transformer(LayersByName):
     def rotary_angles(self, positions: Tensor, name: str = "rotary") -> Tensor:
         """Computes the angles of rotary position encoding, of full or (by name) sliding layers."""
         c = self.config
-        base, factor = c.rotary_base, c.rotary_factor
-        if name == "sliding_rotary":
-            base, factor = c.sliding_rotary_base or base, 1.0
-        layer = self.layer(RotaryAngles, name, size=c.key_size, base=base, factor=factor)
+        base, scaling = c.rotary_base, c.rotary_scaling
+        if name == "sliding_rotary" and c.sliding_rotary_base:
+            base, scaling = c.sliding_rotary_base, None
+        layer = self.layer(RotaryAngles, name, size=c.key_size, base=base, scaling=scaling)
         return layer(positions)
 
     def block(self, name: str, with_memory: bool = False, first: bool = False) -> TransformerBlock:

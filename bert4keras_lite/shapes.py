@@ -116,7 +116,9 @@ def _attention(c):
         return _dense(c, size, units, f"attention/{name}")
 
     values = c.num_attention_heads * c.head_size
+    norms = ("query_norm", "key_norm") if c.head_norm else ()
     return {
+        **{name: {"gamma": (c.key_size,)} for name in norms},
         "query": part("query", c.hidden_size, c.num_attention_heads * c.key_size),
         "key": part("key", c.hidden_size, c.kv_heads * c.key_size),
         "value": part("value", c.hidden_size, c.kv_heads * c.head_size),

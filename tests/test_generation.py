@@ -40,6 +40,8 @@ KINDS = [(*w, {}) for w in writers() if not w[0].endswith("_decoder")] + [
     ("roformer", "lm", {"rotate_values": True}),
     ("gpt2", "encoder", {"segment_vocab_size": 2}),
     ("gpt2", "encoder", {"attention_key_size": 4}),
+    ("mistral", "encoder", {"layer_kinds": ("full", "sliding"), "window": 3}),
+    ("qwen3", "encoder", {"num_key_value_heads": 2, "layer_kinds": ("sliding",), "window": 4}),
     *(
         (*kind, {"pad_token_id": pad})
         for kind in (("bert", "lm"), ("bert", "unilm"), ("t5.1.1", "encoder"))

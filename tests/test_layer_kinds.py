@@ -154,9 +154,56 @@ def test_ntk_scaling_is_that_of_the_published_code():
     values = translate(sizes | {"rope_scaling": {"type": "ntk", "factor": 8.0}})
     exponents = np.arange(0, 64, 2) / 64
     expected = (20_000 * 8.0) ** -exponents / 8.0 ** (2 / 64)
-    layer = RotaryAngles(64, values["rotary_base"], values["rotary_factor"])
+    layer = RotaryAngles(64, values["rotary_base"], values["rotary_scaling"])
     angles = keras.ops.convert_to_numpy(layer(np.array([[1]])))[0, 0]
     np.testing.assert_allclose(angles, expected, rtol=1e-6)
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("rope", "problem"),
+    [
+        ({"rope_type": "yarn", "factor": 4.0}, "expected original_max_position_embeddings for"),
+        ({**YARN, "factor": "4"}, "expected for factor a number from"),
+        ({**YARN, "factor": float("nan")}, "expected for factor a number from"),
+        ({**YARN, "beta_fast": 1}, "expected a beta_slow below beta_fast"),
+        ({**YARN, "truncate": 1}, "expected true or false for truncate"),
+        (
+            {**YARN, "low_freq_factor": 1.0},
+            "expected no 'low_freq_factor' for the rope_type 'yarn'",
+        ),
+        ({"rope_type": "linear"}, "expected factor for the rope_type 'linear'"),
+        ({"rope_type": "longrope", "factor": 4.0}, "expected an object with rope_theta and a"),
+        (
+            {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}
+            | {"original_max_position_embeddings": 8},
+            "expected a low_freq_factor below high_freq_factor",
+        ),
+    ],
+)
+def test_scaling_that_is_not_understood(rope, problem):
+    with pytest.raises(ValueError, match=problem):
+        translate({"model_type": "llama", "rope_scaling": rope})
+
+
+@pytest.mark.once
+def test_windows_of_causal_models():
+    sizes = {"num_hidden_layers": 3, "sliding_window": 5}
+    found = [
+        translate({"model_type": name, **sizes, **more})
+        for name, more in (
+            ("mistral", {}),
+            ("qwen2", {}),
+            ("qwen2", {"use_sliding_window": True, "max_window_layers": 1}),
+            ("qwen3", {"use_sliding_window": True, "max_window_layers": 3}),
+        )
+    ]
+    kinds = [(values.get("layer_kinds"), values.get("window")) for values in found]
+    sliding = ("full", "sliding", "sliding")
+    assert kinds == [(("sliding",), 4), (None, None), (sliding, 4), (None, 4)]
 
 
 @pytest.mark.once
@@ -166,7 +213,9 @@ def test_scaling_that_cannot_be_read():
     with pytest.raises(ValueError, match=r"rope_scaling is .*; expected an object for 'full_atten"):
         translate(both)
     sizes = {"hidden_size": 1, "num_attention_heads": 10_000, "rope_theta": 20_000}
-    with pytest.raises(ValueError, match="rope_scaling has the type 'ntk' with the factor"):
+    with pytest.raises(
+        ValueError, match="rope_scaling has the type 'ntk'; expected rope_theta, hidden"
+    ):
         translate(sizes | {"rope_scaling": {"type": "ntk", "factor": 1e6}})
 
 

@@ -631,12 +631,12 @@ def test_unknown_option_suggests_the_nearest():
         ),
         (json.dumps(TINY | {"conv_kernel_size": 4}), "convolution=4: .* an odd kernel size"),
         (json.dumps(TINY | {"rope_theta": 5e5}), "rope_theta is 500000.0, .*no rotary positions"),
-        ('{"rope_parameters": {"rope_type": "yarn"}}', "rope_parameters is {'rope_type': 'yarn'}"),
+        ('{"rope_parameters": {"rope_type": "su"}}', "rope_parameters is {'rope_type': 'su'}"),
         ('{"rope_parameters": 7}', "rope_parameters is 7; expected an object"),
         *(
             (
                 json.dumps({"rope_scaling": rope}),
-                "expected one type, and a factor only for 'linear'",
+                "expected one type, and no factor without one",
             )
             for rope in ({"factor": 2.0}, {"rope_type": "linear", "type": "ntk", "factor": 2.0})
         ),
@@ -654,9 +654,9 @@ def test_unknown_option_suggests_the_nearest():
             for rope in (
                 {"rope_theta": 1e4, "partial_rotary_factor": 0.5},
                 {"rope_theta": "10000"},
-                {"type": "dynamic", "factor": 2.0},
+                {"type": "longrope", "factor": 2.0},
                 {"rope_type": "yarn", "full_attention": {"rope_theta": 1e4}},
-                {"full_attention": {"rope_theta": 1e4, "rope_type": "yarn"}},
+                {"full_attention": {"rope_theta": 1e4, "rope_type": "su"}},
             )
         ),
         (

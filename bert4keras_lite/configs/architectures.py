@@ -32,6 +32,7 @@ class HuggingFace:
         head_act: the activation of the language-model head, whatever `hidden_act` is; None: that.
         computed: field of `Config` -> pairs of a key and a function of the `Config`, which returns
             its value; None: the key is left out.
+        nulls: keys that are null in the file instead, as a missing one means something else.
     """
 
     model_type: str
@@ -41,6 +42,7 @@ class HuggingFace:
     copies: dict = field(default_factory=dict)
     head_act: str | None = None
     computed: dict = field(default_factory=dict)
+    nulls: Sequence = ()
 
 
 def _layer_types(config):
@@ -57,11 +59,60 @@ def _full_every(config):
 def _rope(config):
     """Returns transformers' `rope_parameters`."""
     rope = {"rope_type": "default", "rope_theta": config.rotary_base}
-    linear = {"rope_type": "linear", "factor": config.rotary_factor}
-    return rope if config.rotary_factor == 1 else rope | linear
+    return rope | (config.rotary_scaling or {})
 
 
-_ROPE = {"rotary_base": [("rope_parameters", _rope)], "rotary_factor": []}
+_ROPE = {"rotary_base": [("rope_parameters", _rope)], "rotary_scaling": []}
+
+
+def _sliding_window(config):
+    """Returns transformers' size of a window, which includes the query; None: no layer has one."""
+    return config.window + 1 if config.window and "sliding" in config.layer_kinds else None
+
+
+def _has_bias(branch):
+    """Returns a function that says whether the dense layers of a branch have a bias."""
+    return lambda config: config.use_bias and not parts_in(config.without_bias, branch)
+
+
+def parts_in(paths, branch):
+    """Returns the paths of a branch, such as `"attention"`, among those of parts of a block."""
+    return [path for path in paths if path.startswith(f"{branch}/")]
+
+
+def _has_attention_bias(config):
+    """As `_has_bias("attention")`, for a family whose other layers have none.
+
+    Raises:
+        ValueError: they have.
+    """
+    if _has_bias("ffn")(config):
+        raise ValueError(
+            f"use_bias=True: Hugging Face's {config.family} has no bias in its feed-forward layers."
+            " Pass without_bias=, or use format='keras'."
+        )
+    return _has_bias("attention")(config)
+
+
+# what a missing number means differs among the kin of Llama: it is always written
+_LLAMA_COMPUTED = _ROPE | {"num_key_value_heads": [("num_key_value_heads", lambda c: c.kv_heads)]}
+_BIASES = {
+    "use_bias": [("attention_bias", _has_bias("attention")), ("mlp_bias", _has_bias("ffn"))],
+    "without_bias": [],
+}
+_QWEN3_COMPUTED = {
+    "attention_head_size": [("head_dim", lambda c: c.head_size)],
+    "use_bias": [("attention_bias", _has_attention_bias)],
+    "without_bias": [],
+}
+_WINDOW = {"window": [("sliding_window", _sliding_window)]}
+_SLIDING = {"layer_kinds": []}  # all layers, if there is a window
+_LAYER_TYPES = _WINDOW | {
+    "layer_kinds": [
+        ("layer_types", _layer_types),
+        ("use_sliding_window", lambda c: "sliding" in c.layer_kinds),
+    ]
+}
 
 
 class Head(NamedTuple):
@@ -142,6 +193,29 @@ _GPT2_ML = _GPT2 | {
     "pad_token_id": 0,
 }
 
+# Llama's graph, which sees all tokens in EuroBERT
+_LLAMA_GRAPH = {
+    "position": "rotary",
+    "rotary_halves": True,
+    "segment_vocab_size": 0,
+    "hidden_act": "silu",
+    "norm": "rms",
+    "norm_at": "pre",
+    "norm_epsilon": 1e-6,
+    "embedding_norm": False,
+    "final_norm": True,
+    "use_bias": False,
+    "gated": True,
+    "lm_transform": False,
+    "lm_bias": False,
+    "tie_word_embeddings": False,
+}
+_LLAMA = _LLAMA_GRAPH | {"with_lm": True, "attend": "lm", "pad_token_id": -1}
+_QWEN2 = _LLAMA | {
+    "use_bias": True,
+    "without_bias": ("attention/output", "ffn/input", "ffn/gate", "ffn/output"),
+}
+
 _T5 = _LANGUAGE_MODEL | {
     "stacks": "both",
     "hidden_act": "relu",
@@ -182,6 +256,7 @@ _DEBERTA_DENSE = Head("first", "classifier_dense", "gelu")
 _DISTILBERT_DENSE = Head("first", "classifier_dense", "relu")
 _GPT_HEADS = {"text": Head("last", use_bias=False)}
 _GPT2_HEADS = _GPT_HEADS | {"tokens": _EACH, "spans": _EACH}
+_LLAMA_HEADS = _GPT_HEADS | {"tokens": _EACH}
 _T5_HEADS = {"tokens": _EACH}  # of an encoder
 
 _ALBERT_NAMES = (r"albert\.|.*/inner_group_0/|.*albert_layer_groups", None)
@@ -200,6 +275,24 @@ _T5_CLASSES = ["T5EncoderModel", *["T5ForConditionalGeneration"] * 2]
 _MT5_CLASSES = ["MT5EncoderModel", *["MT5ForConditionalGeneration"] * 2]
 
 # Each family is a row here and a table in `mappings.WEIGHTS`.
+
+
+def _llama_family(model_type, stem, fields, computed, nulls=(), model_types=()):
+    """Returns the row of a causal language model with Llama's graph.
+
+    Args:
+        model_type: of transformers.
+        stem: what the names of its classes begin with.
+        fields, model_types: see `Family`.
+        computed, nulls: see `HuggingFace`.
+    """
+    classes = [f"{stem}Model", *[f"{stem}ForCausalLM"] * 2]
+    names = HuggingFace(
+        model_type, classes, LLAMA_KEYS, computed=_LLAMA_COMPUTED | computed, nulls=nulls
+    )
+    return Family(fields, hugging_face=names, model_types=model_types, heads=_LLAMA_HEADS)
+
+
 FAMILIES = {
     "bert": Family(
         fingerprints=[_BERT_NAMES],
@@ -408,27 +501,12 @@ FAMILIES = {
     ),
     # no fingerprint: the names are those of Llama, whose attention is causal
     "eurobert": Family(
-        {
-            "position": "rotary",
-            "rotary_halves": True,
-            "segment_vocab_size": 0,
-            "hidden_act": "silu",
-            "norm": "rms",
-            "norm_at": "pre",
-            "norm_epsilon": 1e-5,
-            "embedding_norm": False,
-            "final_norm": True,
-            "use_bias": False,
-            "gated": True,
-            "lm_transform": False,
-            "lm_bias": False,
-            "tie_word_embeddings": False,
-        },
+        _LLAMA_GRAPH | {"norm_epsilon": 1e-5},
         hugging_face=HuggingFace(
             "eurobert",
             ["EuroBertModel", *["EuroBertForMaskedLM"] * 2],
             LLAMA_KEYS | {"classifier_pooling": "classifier_pooling"},
-            computed=_ROPE,
+            computed=_LLAMA_COMPUTED | _BIASES,
         ),
         heads={
             "text": Head("late", "classifier_dense", "gelu", dense_bias=True),
@@ -502,6 +580,13 @@ FAMILIES = {
         ),
         gelu="gelu_tanh",
         heads=_GPT2_HEADS,
+    ),
+    # no fingerprints: one cannot be told from another by the names of its weights
+    "llama": _llama_family("llama", "Llama", _LLAMA, _BIASES, model_types=["llama", "internlm3"]),
+    "mistral": _llama_family("mistral", "Mistral", _LLAMA, _WINDOW | _SLIDING, ["sliding_window"]),
+    "qwen2": _llama_family("qwen2", "Qwen2", _QWEN2, _LAYER_TYPES),
+    "qwen3": _llama_family(
+        "qwen3", "Qwen3", _LLAMA | {"head_norm": True}, _LAYER_TYPES | _QWEN3_COMPUTED
     ),
     "gpt2_ml": Family(_GPT2_ML, fingerprints=[(r"newslm/", None)]),
     "t5.1.0": Family(

@@ -11,6 +11,7 @@ from .. import mappings
 from ..checkpoints.matching import MOST_BLOCKS
 from ..parsing import shown
 from .architectures import FAMILIES, HUGGING_FACE, KINDS, Head
+from .rope import attention_factor, expected_scaling
 
 __all__ = [
     "EACH",
@@ -101,7 +102,6 @@ _RANGES = {
     "hierarchical_position": (0, 0.999),
     "rotary_base": (1, 1e30),
     "sliding_rotary_base": (1, 1e30),
-    "rotary_factor": (1e-6, 1e6),
     "convolution": (1, 255),
     "relative_max_distance": (1, 65_536),
     "relative_buckets": (4, 131_071),
@@ -146,7 +146,7 @@ class Config:
     rotate_values: bool = False
     rotary_halves: bool = False  # which pairs of entries are rotated: see layers.rotate
     rotary_base: float = 10000.0
-    rotary_factor: float = 1.0  # positions are divided by it
+    rotary_scaling: dict | None = None  # for longer texts; see layers.RotaryAngles
     sliding_rotary_base: float | None = None  # rotary_base; of sliding layers
     relative_max_distance: int = 64
     relative_buckets: int = 32
@@ -174,6 +174,7 @@ class Config:
     num_landmarks: int = 64  # for attention="nystrom"
     num_key_value_heads: int | None = None  # num_attention_heads; if fewer, queries share them
     attention_scale: bool = True
+    head_norm: bool = False  # RMS normalization of each head's queries and keys
     attend: str = "all"
     residual_attention_scores: bool = False
     cross_position_bias: bool = False  # add the position bias in a decoder's cross-attention too
@@ -314,10 +315,10 @@ class Config:
                 "layer_kinds has sliding layers; expected a window, the number of tokens that they "
                 "see on each side. Pass window=."
             )
-        if self.rotary_factor != 1 and self.position != "rotary":
+        if self.rotary_scaling and self.position != "rotary":
             raise ValueError(
-                f"rotary_factor={self.rotary_factor}: {self.family} has no rotary positions, which "
-                "it scales. Pass the right model=, or leave it out."
+                f"rotary_scaling={self.rotary_scaling}: {self.family} has no rotary positions, "
+                "which it scales. Pass the right model=, or leave it out."
             )
         if self.convolution and (self.convolution % 2 == 0 or self.attend != "all"):
             raise ValueError(
@@ -361,6 +362,11 @@ class Config:
     def key_size(self) -> int:
         """Size of the queries and keys of a head."""
         return self.attention_key_size or self.head_size
+
+    @property
+    def score_factor(self) -> float:
+        """Factor of the attention scores, next to `1 / sqrt(key_size)`."""
+        return attention_factor(self.rotary_scaling) ** 2
 
     @property
     def token_size(self) -> int:
@@ -446,7 +452,8 @@ class Config:
             "attention_key_size": config.head_size,
             "num_decoder_layers": config.num_hidden_layers,
             "num_key_value_heads": config.num_attention_heads,
-            "sliding_rotary_base": config.rotary_base,
+            # with a base of their own, sliding layers are not scaled
+            "sliding_rotary_base": None if config.rotary_scaling else config.rotary_base,
         }
         redundant: dict[str, Any] = {
             name: None for name, value in defaults.items() if given.get(name) == value
@@ -591,6 +598,8 @@ def expected_value(field, value):
         is_list = isinstance(value, list | tuple) and 0 < len(value) <= MOST_LABELS
         named = is_list and all(isinstance(label, str) for label in value)
         return None if named else "a list of names"
+    if name == "rotary_scaling":
+        return expected_scaling(value)
     if name in EACH:
         is_list = isinstance(value, list | tuple) and len(value) <= MOST_BLOCKS
         known = is_list and all(is_one_of(each, EACH[name]) for each in value)

@@ -16,6 +16,7 @@ from ..parsing import expecting, nearest, read_bytes, read_json, shown
 from ..types import PathLike
 from .architectures import FAMILIES, HUGGING_FACE, MODEL_TYPES
 from .config import (
+    EACH,
     FIELDS,
     FILE_PADDING,
     OF_TRAINING,
@@ -30,6 +31,7 @@ from .config import (
     key_of,
     unsupported_value,
 )
+from .rope import LENGTH, TYPES, expected_scaling
 
 __all__ = [
     "check_adapter",
@@ -176,6 +178,7 @@ def translate(raw, where="the config"):
     try:
         _translate_activation(raw, values)
         _translate_layers(raw, values)
+        _translate_biases(raw, values)
         _translate_rope(raw, values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
@@ -375,11 +378,43 @@ def _translate_layers(raw, values):
         if problem := expected_number(window, 2, 2**31 - 1):
             raise ValueError(f"local_attention is {shown(window)}; expected {problem}.")
         _set_field(values, "window", window // 2, "local_attention", raw)
+    is_used = raw.get("use_sliding_window") is not False
+    if (window := raw.get("sliding_window")) is not None and is_used:
+        if problem := expected_number(window, 2, 2**31 - 1):
+            raise ValueError(f"sliding_window is {shown(window)}; expected {problem}.")
+        # without the query
+        _set_field(values, "window", window - 1, "sliding_window", raw)
+        full, count = raw.get("max_window_layers"), values.get("num_hidden_layers", 1)
+        full = max(full or 0, 0)
+        if names is None and full < count:
+            values["layer_kinds"] = _period(["full"] * full + ["sliding"] * (count - full))
     if (biased := raw.get("position_biased_input")) is not None:
         position = "learned" if biased else "none"
         _set_field(values, "position", position, "position_biased_input", raw)
         if "max_position" in values:
             values.setdefault("relative_max_distance", values["max_position"])
+
+
+def _translate_biases(raw, values):
+    """Converts which dense layers of the blocks of Llama and its kin have a bias."""
+    keys = {
+        branch: next((key for key in names if raw.get(key)), None)
+        for branch, names in (
+            ("attention", ("attention_bias", "qkv_bias")),
+            ("ffn", ("mlp_bias", "bias")),
+        )
+    }
+    if not any(keys.values()):
+        return
+    if raw.get("model_type") == "modernbert":
+        key = keys["attention"] or keys["ffn"]
+        raise ValueError(
+            f"{key} is true; expected false: biases of ModernBERT are not implemented."
+        )
+    values["use_bias"] = True
+    values["without_bias"] = tuple(
+        part for part in EACH["without_bias"] if not keys[part.partition("/")[0]]
+    )
 
 
 def _period(names):
@@ -417,7 +452,7 @@ def _translate_rope(raw, values):
         if not isinstance(of_kind, dict) or not all(map(_is_known_rope, of_kind, of_kind.values())):
             raise ValueError(
                 f"{key} is {shown(raw[key])}; expected an object with rope_theta and a rope_type "
-                "that is implemented: 'default', 'linear' or 'ntk'."
+                f"that is implemented: {', '.join(map(repr, mappings.ROPE_ONLY['type']))}."
             )
         base = of_kind.get("rope_theta")
         if base is not None and values.setdefault(field, base) != base:
@@ -425,56 +460,74 @@ def _translate_rope(raw, values):
                 f"rope_theta of {key} is {shown(base)}, and {key_of(values, field)} is "
                 f"{values[field]!r:.200}; expected the same. Remove the wrong one from the file."
             )
-        scaling, *others = dict.fromkeys(
+        type_, *others = dict.fromkeys(
             [of_kind[name] for name in ("rope_type", "type") if of_kind.get(name)] or ["default"]
         )
-        if others or (scaling == "default" and of_kind.get("factor") not in (None, 1)):
+        if others or (type_ == "default" and of_kind.get("factor") not in (None, 1)):
             raise ValueError(
-                f"{key} is {shown(raw[key])}; expected one type, and a factor only for 'linear' or "
-                "'ntk'. Remove the wrong keys from the file."
+                f"{key} is {shown(raw[key])}; expected one type, and no factor without one. Remove "
+                "the wrong keys from the file."
             )
-        if scaling != "default":
-            _scale_rope(scaling, of_kind.get("factor"), kind, values, key)
+        if type_ != "default":
+            scaling = {
+                name: value
+                for name, value in of_kind.items()
+                if value is not None and name not in ROPE_ALWAYS
+            }
+            _scale_rope({"rope_type": type_, **scaling}, kind, raw, values, key)
 
 
-def _scale_rope(scaling, factor, kind, values, key):
+# keys of `rope_parameters` that are not about scaling
+ROPE_ALWAYS = ("rope_theta", "type", "rope_type", "partial_rotary_factor")
+
+
+def _scale_rope(scaling, kind, raw, values, key):
     """Adds the scaling of rotary positions to the values of a config.
 
     Args:
-        scaling: `"linear"`: positions are divided by the factor; `"ntk"`: the base is multiplied by
-            it, and the lowest frequency divided by it (https://kexue.fm/archives/9706).
-        factor: a number.
+        scaling: as in `Config.rotary_scaling`; or with the type `"ntk"`: the base is multiplied by
+            the factor, and the lowest frequency divided by it (https://kexue.fm/archives/9706).
         kind: of the layers.
+        raw: content of the config file.
         values: field of `Config` -> value.
         key: of the file, for messages.
     """
     sizes = [values.get(name) for name in ("hidden_size", "num_attention_heads", "rotary_base")]
-    if (
-        expected_value(FIELDS["rotary_factor"], factor)
-        or kind != "full_attention"
-        or (scaling == "ntk" and not (all(sizes) and sizes[0] >= sizes[1]))
-    ):
-        raise ValueError(
-            f"{key} has the type {scaling!r} with the factor {shown(factor)}; expected a positive "
-            "factor, for layers with full attention, and for 'ntk' also rope_theta, hidden_size "
-            "and num_attention_heads."
-        )
-    if scaling == "ntk":
+    if scaling["rope_type"] == "ntk":
+        if problem := expected_number(scaling.get("factor"), 1e-6, 1e6):
+            raise ValueError(
+                f"factor of {key} is {shown(scaling.get('factor'))}; expected {problem}."
+            )
+        if not (all(sizes) and sizes[0] >= sizes[1]):
+            raise ValueError(
+                f"{key} has the type 'ntk'; expected rope_theta, hidden_size and "
+                "num_attention_heads, from which it is computed. Correct the file."
+            )
         hidden_size, num_heads, base = sizes
-        values["rotary_base"] = base * factor
-        factor = factor ** (2 * num_heads / hidden_size)
-    values["rotary_factor"] = float(factor)
+        values["rotary_base"] = base * scaling["factor"]
+        factor = scaling["factor"] ** (2 * num_heads / hidden_size)
+        scaling = {"rope_type": "linear", "factor": float(factor)}
+    elif LENGTH in TYPES[scaling["rope_type"]].required:
+        length = raw.get(LENGTH) or scaling.get(LENGTH) or values.get("max_position")
+        if scaling["rope_type"] == "dynamic":  # transformers does not read the other keys
+            length = values.get("max_position")
+        scaling |= {} if length is None else {LENGTH: length}
+    if kind != "full_attention":
+        raise ValueError(
+            f"{key} scales {kind}; expected that only layers with full attention are scaled."
+        )
+    if expected := expected_scaling(scaling):
+        raise ValueError(f"{key} is {shown(raw[key])}; expected {expected}.")
+    values["rotary_scaling"] = scaling
 
 
 def _is_known_rope(key, value):
     """Whether a key of `rope_parameters` has a value that is implemented."""
     if key == "rope_theta":
         return value is None or not expected_value(FIELDS["rotary_base"], value)
-    if key == "factor":
-        return True  # of a type that has one
-    return key in mappings.ROPE_ONLY and (
-        value is None or is_one_of(value, mappings.ROPE_ONLY[key])
-    )
+    if key in mappings.ROPE_ONLY:
+        return value is None or is_one_of(value, mappings.ROPE_ONLY[key])
+    return any(key in (*kind.required, *kind.optional) for kind in TYPES.values())
 
 
 def find_files(config_path, checkpoint_path):

@@ -105,7 +105,8 @@ def config_json(config: Config, format: str) -> dict[str, Any]:
     if config.pad_token_id >= 0:
         values["pad_token_id"] = config.pad_token_id
     values |= _classifier_json(config, keys)
-    return {key: value for key, value in values.items() if value is not None}
+    nulls = hugging_face.nulls if hugging_face else ()
+    return {key: value for key, value in values.items() if value is not None or key in nulls}
 
 
 def _classifier_json(config, keys):

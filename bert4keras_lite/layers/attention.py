@@ -17,7 +17,7 @@ from ..types import Shape, Tensor
 from .base import Layer, dense, dense_flops, parts_of, register
 from .cache import Cache
 from .dropout import Dropout
-from .normalization import ScaleOffset
+from .normalization import LayerNormalization, ScaleOffset
 from .positions import rotate
 
 if TYPE_CHECKING:
@@ -42,12 +42,15 @@ class MultiHeadAttention(Layer):
         dropout: dropout rate of the attention probabilities.
         use_bias: whether the projections have a bias.
         scale: whether to divide the scores by `sqrt(key_size)`.
+        score_factor: another factor of these scores.
         rotate_values: whether to rotate the values by `angles`, too.
         rotary_halves: which entries form the rotated pairs; see `rotate`.
         num_kv_heads: number of heads of the keys and values, each for as many heads of queries.
             Defaults to `num_heads`.
         without_bias: names of the projections that have no bias even if `use_bias`: `"query"`,
             `"key"`, `"value"`, `"output"`.
+        norm_epsilon: epsilon of an RMS normalization of each head's queries and keys, before they
+            are rotated; None: they are not normalized.
         return_scores: whether to also return the attention scores (before `bias` is added).
         initializer_range: standard deviation of the initial kernels.
 
@@ -69,7 +72,8 @@ class MultiHeadAttention(Layer):
         scores: He et al., "RealFormer", arXiv 2012.11747; as in bert4keras, a block adds the
         scores of the previous block only, where the paper adds the running sum. Distances: Shaw
         et al., arXiv 1803.02155, equations 3 and 4. Shared keys and values: Ainslie et al., "GQA",
-        arXiv 2305.13245.
+        arXiv 2305.13245. Normalized queries and keys: Henry et al., arXiv 2010.04245, there by the
+        L2 norm.
     """
 
     lora_targets = ("query", "value")
@@ -86,10 +90,12 @@ class MultiHeadAttention(Layer):
             "head_size": config.head_size,
             "key_size": config.key_size,
             "scale": config.attention_scale,
+            "score_factor": config.score_factor,
             "rotate_values": config.rotate_values,
             "rotary_halves": config.rotary_halves,
             "num_kv_heads": config.num_key_value_heads,
             "without_bias": parts_of("attention", config.without_bias),
+            "norm_epsilon": config.norm_epsilon if config.head_norm else None,
             "return_scores": config.residual_attention_scores,
         }
 
@@ -101,10 +107,12 @@ class MultiHeadAttention(Layer):
         dropout: float = 0.0,
         use_bias: bool = True,
         scale: bool = True,
+        score_factor: float = 1.0,
         rotate_values: bool = False,
         rotary_halves: bool = False,
         num_kv_heads: int | None = None,
         without_bias: Sequence[str] = (),
+        norm_epsilon: float | None = None,
         return_scores: bool = False,
         initializer_range: float = 0.02,
         **kwargs: Any,
@@ -116,10 +124,12 @@ class MultiHeadAttention(Layer):
         self.dropout = dropout
         self.use_bias = use_bias
         self.scale = scale
+        self.score_factor = score_factor
         self.rotate_values = rotate_values
         self.rotary_halves = rotary_halves
         self.num_kv_heads = num_kv_heads
         self.without_bias = list(without_bias)
+        self.norm_epsilon = norm_epsilon
         self.return_scores = return_scores
         self.initializer_range = initializer_range
 
@@ -136,6 +146,17 @@ class MultiHeadAttention(Layer):
         values = self.num_heads * self.head_size
         self.output_dense = projection("output", (*x_shape[:-1], values), x_shape[-1])
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
+        if self.norm_epsilon is not None:
+            self.query_norm = self.head_norm("query_norm")
+            self.key_norm = self.head_norm("key_norm")
+
+    def head_norm(self, name: str) -> LayerNormalization:
+        """Returns a built RMS normalization of the queries or keys of a head."""
+        norm = LayerNormalization(
+            self.norm_epsilon, zero_mean=False, offset=False, dtype=self.dtype_policy, name=name
+        )
+        norm.build((self.key_size,))
+        return norm
 
     @property
     def kv_heads(self) -> int:
@@ -145,7 +166,7 @@ class MultiHeadAttention(Layer):
     @property
     def score_scale(self) -> float:
         """Factor of the scores, if they are scaled."""
-        return self.key_size**-0.5
+        return self.score_factor * self.key_size**-0.5
 
     def call(
         self,
@@ -158,6 +179,8 @@ class MultiHeadAttention(Layer):
         cache: Cache | None = None,
     ) -> Tensor:
         query = self.split_heads(self.query(x), self.key_size)
+        if self.norm_epsilon is not None:
+            query = self.query_norm(query)
         if angles is not None:
             query = rotate(query, angles, self.rotary_halves)
         if self.scale:
@@ -189,6 +212,8 @@ class MultiHeadAttention(Layer):
         """
         key = self.split_heads(self.key(memory), self.key_size, self.kv_heads)
         value = self.split_heads(self.value(memory), self.head_size, self.kv_heads)
+        if self.norm_epsilon is not None:
+            key = self.key_norm(key)
         if angles is not None:
             key = rotate(key, angles, self.rotary_halves)
             if self.rotate_values:

@@ -151,9 +151,16 @@ def _check_pairs(size):
         )
 
 
-def sinusoids(positions, size, base=10000.0, factor=1.0):
-    """Returns the angles `p / factor / base ** (2 i / size)`, `(..., size / 2)` for `(...)`."""
-    frequencies = base ** (-np.arange(0, size, 2, dtype="float32") / size) / np.float32(factor)
+def sinusoids(positions, size, base=10000.0, scaled=None):
+    """Returns the angles `p / base ** (2 i / size)`, `(..., size / 2)` for `(...)`.
+
+    Args:
+        positions: integers.
+        size, base: see `RotaryAngles`.
+        scaled: function of the frequencies, which changes them; None: none.
+    """
+    frequencies = base ** (-np.arange(0, size, 2, dtype="float32") / size)
+    frequencies = scaled(frequencies) if scaled else frequencies
     return ops.cast(positions, "float32")[..., None] * ops.convert_to_tensor(frequencies)
 
 
@@ -165,7 +172,10 @@ class RotaryAngles(Layer):
         size: size of the queries and keys of a head.
         base: base of the geometric progression; the longest wavelength is about
             `2 pi * base` tokens.
-        factor: positions are divided by it.
+        scaling: how frequencies are lowered for longer texts than those of pretraining, a dict as
+            in configs: its `"rope_type"` is `"linear"` (all divided by `"factor"`), `"llama3"`,
+            `"yarn"`, or `"dynamic"` (a larger base for the longest text of a batch). None: they are
+            not.
 
     Call arguments:
         positions: integers `(batch or 1, length)`.
@@ -177,20 +187,68 @@ class RotaryAngles(Layer):
         ValueError: `size` is odd.
 
     Reference:
-        Su et al., "RoFormer", arXiv 2104.09864, equation 15.
+        Su et al., "RoFormer", arXiv 2104.09864, equation 15; Peng et al., "YaRN", arXiv 2309.00071,
+        section 3.
     """
 
     def __init__(
-        self, size: int, base: float = 10000.0, factor: float = 1.0, **kwargs: Any
+        self,
+        size: int,
+        base: float = 10000.0,
+        scaling: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         _check_pairs(size)
         self.size = size
         self.base = base
-        self.factor = factor
+        self.scaling = scaling
 
     def call(self, positions: Tensor) -> Tensor:
-        return sinusoids(positions, self.size, self.base, self.factor)
+        kind = self.scaling["rope_type"] if self.scaling else None
+        scaled = {"linear": self.linear, "llama3": self.llama3, "yarn": self.yarn}.get(kind)
+        angles = sinusoids(positions, self.size, self.base, scaled)
+        return angles * self.dynamic(positions) if kind == "dynamic" else angles
+
+    def linear(self, frequencies: np.ndarray) -> np.ndarray:
+        """Divides all frequencies by the factor."""
+        return frequencies / np.float32(self.scaling["factor"])
+
+    def llama3(self, frequencies: np.ndarray) -> np.ndarray:
+        """Divides those by the factor whose wavelength is long, in tokens of pretraining."""
+        low, high = self.scaling["low_freq_factor"], self.scaling["high_freq_factor"]
+        turns = self.scaling["original_max_position_embeddings"] * frequencies / (2 * np.pi)
+        share = np.clip((turns - low) / (high - low), 0, 1)
+        return (frequencies * (share + (1 - share) / self.scaling["factor"])).astype("float32")
+
+    def yarn(self, frequencies: np.ndarray) -> np.ndarray:
+        """Divides those by the factor whose pairs of entries are far back."""
+        length, factor = (
+            self.scaling[name] for name in ("original_max_position_embeddings", "factor")
+        )
+
+        def pair_of(turns):
+            """Returns the pair that makes so many turns in pretraining, as a fraction."""
+            return self.size * np.log(length / (2 * np.pi * turns)) / (2 * np.log(self.base))
+
+        first = pair_of(self.scaling.get("beta_fast", 32))
+        last = pair_of(self.scaling.get("beta_slow", 1))
+        if self.scaling.get("truncate", True):
+            first, last = np.floor(first), np.ceil(last)
+        first, last = max(first, 0), min(last, self.size - 1)
+        last = last + 0.001 if first == last else last
+        share = np.clip((np.arange(self.size // 2) - first) / (last - first), 0, 1)
+        return (frequencies * (1 - share + share / factor)).astype("float32")
+
+    def dynamic(self, positions: Tensor) -> Tensor:
+        """Returns the factor of each angle, `(size / 2,)`, that a larger base means."""
+        length, factor = (
+            self.scaling[name] for name in ("original_max_position_embeddings", "factor")
+        )
+        longest = ops.maximum(ops.cast(ops.max(positions), "float32") + 1, float(length))
+        exponents = -np.arange(0, self.size, 2, dtype="float32") / (self.size - 2)
+        growth = factor * longest / length - (factor - 1)
+        return ops.power(growth, ops.convert_to_tensor(exponents))
 
     def compute_output_spec(self, positions: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor((*positions.shape, self.size // 2), "float32")

@@ -39,6 +39,43 @@ def openai_gpt_shapes():
     return gpt_shapes("tokens_embed", "positions_embed", False)
 
 
+def llama_shapes(biases=(), head_norm=False, tied=False, head=8, prefix="model."):
+    """Names and shapes of ``LlamaForCausalLM`` and its kin: 4 heads of queries, 2 of keys.
+
+    Args:
+        biases: names of the dense layers that have one, such as ``"q_proj"``.
+        head_norm: whether there are Qwen3's ``q_norm`` and ``k_norm``.
+        tied: whether the head is the table of the tokens.
+        head: size of a head.
+        prefix: of the names of the body.
+    """
+    shapes = {f"{prefix}embed_tokens.weight": [60, 32]}
+    for i in range(3):
+        block = f"{prefix}layers.{i}"
+        shapes[f"{block}.input_layernorm.weight"] = [32]
+        shapes[f"{block}.post_attention_layernorm.weight"] = [32]
+        for module, layer, units, size in (
+            ("self_attn", "q_proj", 4 * head, 32),
+            ("self_attn", "k_proj", 2 * head, 32),
+            ("self_attn", "v_proj", 2 * head, 32),
+            ("self_attn", "o_proj", 32, 4 * head),
+            ("mlp", "gate_proj", 48, 32),
+            ("mlp", "up_proj", 48, 32),
+            ("mlp", "down_proj", 32, 48),
+        ):
+            shapes[f"{block}.{module}.{layer}.weight"] = [units, size]
+            if layer in biases:
+                shapes[f"{block}.{module}.{layer}.bias"] = [units]
+        for norm in ("q_norm", "k_norm") if head_norm else ():
+            shapes[f"{block}.self_attn.{norm}.weight"] = [head]
+    shapes[f"{prefix}norm.weight"] = [32]
+    return shapes if tied else {**shapes, "lm_head.weight": [60, 32]}
+
+
+QKV = ("q_proj", "k_proj", "v_proj")
+ALL_DENSE = (*QKV, "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
 def gpt2_buffers(layers=2, positions=24):
     """The causal masks that transformers kept in a state dict until version 4.31."""
     return {f"transformer.h.{i}.attn.bias": [1, 1, positions, positions] for i in range(layers)}
@@ -319,6 +356,14 @@ SHAPES = {
     "hf_gpt2_inner_56": gpt2_shapes(inner=56),
     "hf_gpt2_model": {k.removeprefix("transformer."): v for k, v in gpt2_shapes().items()},
     "hf_gpt2_buffers": {**gpt2_shapes(), **gpt2_buffers()},
+    "llama": llama_shapes(),
+    "llama_biases": llama_shapes(ALL_DENSE, tied=True, head=10),
+    "llama_text": {**llama_shapes(tied=True), "score.weight": [3, 32]},
+    "qwen2": llama_shapes(QKV),
+    "qwen2_tokens": {**llama_shapes(QKV, tied=True), "score.weight": [3, 32], "score.bias": [3]},
+    "qwen3": llama_shapes(head_norm=True, tied=True, head=10),
+    "qwen3_model": llama_shapes(head_norm=True, tied=True, head=10, prefix=""),
+    "qwen3_biases": llama_shapes((*QKV, "o_proj"), head_norm=True, head=10),
     "hf_openai_gpt": openai_gpt_shapes(),
     "hf_openai_gpt_model": {
         k.removeprefix("transformer."): v for k, v in openai_gpt_shapes().items()

@@ -23,10 +23,14 @@ FAMILIES = [
     "eurobert",
     "gpt2",
     "gte",
+    "llama",
     "megatron-bert",
+    "mistral",
     "modernbert",
     "mt5",
     "openai-gpt",
+    "qwen2",
+    "qwen3",
     "roberta",
     "roformer",
     "t5",
@@ -40,10 +44,14 @@ OLDER = {
         "local_rope_theta": "rope_parameters",
     },
     "eurobert": {"rope_theta": "rope_parameters"},
-    "gte": {"rope_theta": "rope_parameters"},
+    **{
+        name: {"rope_theta": "rope_parameters"}
+        for name in ("gte", "llama", "mistral", "qwen2", "qwen3")
+    },
 }
 # keys that the code of the model reads, and its default, which the constructor does not know
 READ_BY_THE_MODEL = {
+    "qwen2": {"head_dim": None},
     "deberta-v2": {
         "attention_head_size": None,
         "conv_act": "tanh",

@@ -118,6 +118,64 @@ MT5_HF = {
     "num_decoder_layers": 2,
     "relative_attention_max_distance": 128,
 }
+LLAMA_HF = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 48,
+    "max_position_embeddings": 10,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500.0,
+    "torch_dtype": "bfloat16",
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+# as the files of Qwen2.5 are published, with a window that is not used
+QWEN2_HF = {
+    **LLAMA_HF,
+    "model_type": "qwen2",
+    "architectures": ["Qwen2ForCausalLM"],
+    "use_sliding_window": False,
+    "sliding_window": 4,
+    "max_window_layers": 1,
+}
+QWEN3_HF = {
+    **QWEN2_HF,
+    "model_type": "qwen3",
+    "architectures": ["Qwen3ForCausalLM"],
+    "head_dim": 10,
+    "attention_bias": False,
+    "rope_scaling": None,
+    "tie_word_embeddings": True,
+}
+MISTRAL_HF = {
+    **LLAMA_HF,
+    "model_type": "mistral",
+    "architectures": ["MistralForCausalLM"],
+    "sliding_window": 4,
+}
+LLAMA3_SCALING = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8,
+    "rope_type": "llama3",
+}
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
+YARN_WHOLE = {
+    **YARN,
+    "rope_type": "yarn",
+    "beta_fast": 16,
+    "beta_slow": 2,
+    "mscale": 1.2,
+    "mscale_all_dim": 0.8,
+    "truncate": False,
+}
 # hparams.json of OpenAI's TensorFlow release
 OPENAI_HPARAMS = {"n_vocab": 60, "n_ctx": 24, "n_embd": 32, "n_head": 4, "n_layer": 2}
 
@@ -228,7 +286,7 @@ def make_case(name, model, weights, config, inputs, options=None, **fields):
         options: of ``build_transformer_model``.
         fields: any other key of a case.
     """
-    causal = model in ("gpt", "gpt2", "gpt2_ml")
+    causal = model in ("gpt", "gpt2", "gpt2_ml", *LLAMA_KIN)
     case = {
         "name": name,
         "source": None,
@@ -315,6 +373,7 @@ def check(results, doubles, cases):
 
 # --- bert4keras ---
 
+LLAMA_KIN = ("llama", "mistral", "qwen2", "qwen3")
 LINEAR = {"with_lm": "linear"}
 TANH = {"hidden_act": "gelu_tanh", **LINEAR}
 GPT_EPSILON = {"norm_epsilon": 1e-12}
@@ -732,6 +791,48 @@ def transformers_gpt_cases():
     ]
 
 
+def transformers_llama_cases():
+    """Llama, Mistral, Qwen2 and Qwen3; 13 tokens are more than their 10 positions."""
+
+    def case(name, config, weights=None, options=LINEAR, inputs=(LARGE,), **fields):
+        model = config["model_type"]
+        fields = {"class_name": config["architectures"][0], **fields}
+        weights = weights or {"mistral": "llama"}.get(model, model)
+        return make_case(name, model, weights, config, list(inputs), options, **fields)
+
+    def scaled(name, rope, **fields):
+        config = {**LLAMA_HF, "rope_scaling": rope}
+        return case(f"llama_{name}", config, differs_from="llama", **fields)
+
+    body = {**QWEN3_HF, "architectures": ["Qwen3Model"]}
+    texts = {**LLAMA_HF, **LABELS, "architectures": ["LlamaForSequenceClassification"]}
+    tokens = {**QWEN2_HF, **LABELS, "architectures": ["Qwen2ForTokenClassification"]}
+    biases = {"attention_bias": True, "mlp_bias": True, "head_dim": 10, "tie_word_embeddings": True}
+    nested = {"rope_theta": None, "rope_parameters": {**YARN_WHOLE, "rope_theta": 500.0}}
+    return [
+        case("llama", LLAMA_HF, inputs=[LARGE, SMALL]),
+        case("llama_biases", {**LLAMA_HF, **biases}, "llama_biases"),
+        case("llama_text", texts, "llama_text", CLASSIFIER),
+        scaled("linear", {"type": "linear", "factor": 3.0}),
+        scaled("dynamic", {"rope_type": "dynamic", "factor": 3.0}),
+        scaled("llama3", LLAMA3_SCALING),
+        scaled("yarn", YARN),
+        case("llama_yarn_whole", {**LLAMA_HF, **nested}, notes="as transformers 5 writes it"),
+        case("mistral", MISTRAL_HF, inputs=[LARGE, SMALL]),
+        case("mistral_whole", {**MISTRAL_HF, "sliding_window": None}, differs_from="mistral"),
+        case("qwen2", QWEN2_HF, inputs=[LARGE, SMALL]),
+        case("qwen2_sliding", {**QWEN2_HF, "use_sliding_window": True}, differs_from="qwen2"),
+        case("qwen2_tokens", tokens, "qwen2_tokens", CLASSIFIER),
+        case("qwen3", QWEN3_HF, inputs=[LARGE, SMALL]),
+        case("qwen3_model", body, "qwen3_model", {"with_lm": False}, notes="without a prefix"),
+        case(
+            "qwen3_biases",
+            {**QWEN3_HF, "attention_bias": True, "tie_word_embeddings": False},
+            "qwen3_biases",
+        ),
+    ]
+
+
 def transformers_t5_cases():
     def t5(name, weights, config, options=LINEAR, inputs=(PAIR_LARGE, PAIR_SMALL), **fields):
         is_mt5 = config.get("model_type") == "mt5"
@@ -981,6 +1082,7 @@ def check_weights(model, weights):
         source = "shared.weight" if "shared.weight" in weights else "transformer.wte.weight"
         source = source if source in weights else "transformer.tokens_embed.weight"
         source = source if source in weights else "transformer.shared.weight"
+        source = source if source in weights else "model.embed_tokens.weight"
         np.testing.assert_array_equal(state[name].numpy(), weights[source], name)
 
 
@@ -1040,7 +1142,7 @@ def run_transformers(start=""):
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     cases, results, doubles = [*transformers_gpt_cases(), *transformers_t5_cases()], {}, {}
-    cases += [*transformers_classifier_cases(), cpm_case()]
+    cases += [*transformers_classifier_cases(), *transformers_llama_cases(), cpm_case()]
     cases = [case for case in cases if case["name"].startswith(start)]
     save_cpm(cpm_weights())
     for case in cases:

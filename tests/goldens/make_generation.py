@@ -24,6 +24,8 @@ MODELS = {
     "t5.1.0": ("decoders", "hf_t5", "T5ForConditionalGeneration", {}),
     "t5.1.1": ("decoders", "hf_t5.1.1", "T5ForConditionalGeneration", {}),
     "mt5": ("decoders", "hf_mt5", "MT5ForConditionalGeneration", {}),
+    "qwen3": ("decoders", "qwen3", "Qwen3ForCausalLM", {}),
+    "mistral": ("decoders", "mistral", "MistralForCausalLM", {}),
     "bert": ("bert", "hf_lm", "BertLMHeadModel", {}),
 }
 ARGUMENTS = [
