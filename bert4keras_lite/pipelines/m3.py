@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from ..arguments import MOST, check_list, check_number
+from ..arguments import MOST, check_list, check_number, checks_flags
 from ..configs.sentences import M3_FILES, read_m3_files
 from ..hub import local_directory
 from ..models import build_transformer_model
@@ -120,6 +120,7 @@ class M3Encoder(Pipeline):
         names = ("token_start_id", "token_end_id", "token_pad_id", "token_unk_id")
         self._without_weight = {getattr(tokenizer, name) for name in names}
 
+    @checks_flags
     def encode(
         self, texts: str | list[str], batch_size: int = 64, progress: bool = False
     ) -> M3Vectors | list[M3Vectors]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 import numpy as np
 
-from ..arguments import check_list, check_number
+from ..arguments import check_list, check_number, checks_flags
 from ..configs.published import warn
 from ..configs.sentences import MODULES, POOLINGS, Dense, LayerNorm, Normalize, read_sentence_files
 from ..hub import local_directory
@@ -156,6 +156,7 @@ class SentenceEncoder(Pipeline):
         """The number of dimensions of the vectors."""
         return min(self.model.output_shape[-1], self._truncate_dim or self.model.output_shape[-1])
 
+    @checks_flags
     def encode(
         self,
         texts: str | list[str],
