@@ -324,13 +324,6 @@ def test_global_pointer(run, checkpoint, capsys, method):
 
 
 @pytest.mark.long
-def test_information_extraction(run, checkpoint, capsys):
-    options = TRAINING | {"checkpoint": checkpoint(FAMILY, **WIDER), "negatives": 3}
-    run("task_information_extraction", **options, epochs=6)
-    assert score_of(capsys) > 0.4
-
-
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "epochs"),
     [("task_relation_extraction", 40), ("task_relation_extraction_gplinker", 30)],
