@@ -44,10 +44,22 @@ OWN = {
         "WindowBias",
         "Transformer.with_kinds",
     ],
-    "eurobert": ["_LLAMA", "LLAMA_KEYS", "LLAMA_NAMES"],
+    "eurobert": [],
     "gte": ["_GTE"],
+    "llama": ["_LLAMA_HEADS", "_has_bias"],
+    "mistral": ["_SLIDING"],
+    "qwen2": ["_QWEN2"],
+    "qwen3": ["_QWEN3_COMPUTED", "_has_attention_bias", "MultiHeadAttention.head_norm"],
 }
 SHARED = {
+    "Llama's graph, names and keys": [
+        *("_LLAMA", "_LLAMA_GRAPH", "_LLAMA_BODY", "_LLAMA_COMPUTED", "_BIASES", "_LAYER_TYPES"),
+        *("LLAMA_KEYS", "LLAMA_NAMES", "_llama_family", "_sliding_window", "_translate_biases"),
+    ],
+    "rotary positions for long texts": [
+        *(f"RotaryAngles.{name}" for name in ("linear", "llama3", "yarn", "dynamic")),
+        *("configs/rope.py", "_scale_rope"),
+    ],
     "classifiers in the graph": ["Head", "KINDS", "TokenPooling", "Transformer.classifier_outputs"],
     "queries in groups": ["MultiHeadAttention.grouped", "MultiHeadAttention.kv_heads"],
     "configs as they are published": ["configs/classifiers.py", "configs/written.py"],
@@ -117,11 +129,19 @@ def family_figures():
     for families, names in OWN.items():
         first, *others = families.split(", ")
         rows = [f'WEIGHTS["{first}"]', *(f'FAMILIES["{name}"]' for name in (first, *others))]
-        tables = [*rows, *(name for name in names if name.lstrip("_").isupper())]
-        code = [name for name in names if name not in tables]
-        figures[families] = [sum(lines[name] for name in group) for group in (tables, code)]
-    shared = {part: [0, sum(lines[name] for name in names)] for part, names in SHARED.items()}
-    return figures | shared
+        figures[families] = [*rows, *names]
+    return {
+        label: (
+            sum(lines[name] for name in names if is_table(name)),
+            sum(lines[name] for name in names if not is_table(name)),
+        )
+        for label, names in (figures | SHARED).items()
+    }
+
+
+def is_table(name):
+    """Whether a definition is a constant."""
+    return name.partition("[")[0].lstrip("_").isupper()
 
 
 def sizes(kind):
