@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 __all__ = [
     "ACTIVATIONS_HF",
     "BERT_KEYS",
+    "BIASES_READ",
     "CONFIG_GEOMETRY",
     "CONFIG_KEYS",
     "CONFIG_NOTES",
@@ -724,6 +725,9 @@ MISSING = {
 
 # key -> the value with which it says that it is not used
 UNSET = {"conv_kernel_size": 0, "max_relative_positions": -1}
+
+# model_type of configs that say which layers have a bias
+BIASES_READ = ("llama", "internlm3", "qwen3", "eurobert")
 
 # model_type of configs whose `pad_token_id` is the one that texts are padded with
 PADDING_READ = {"modernbert", "eurobert", "gte", "new"}

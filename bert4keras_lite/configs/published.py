@@ -406,10 +406,10 @@ def _translate_biases(raw, values):
     }
     if not any(keys.values()):
         return
-    if raw.get("model_type") == "modernbert":
-        key = keys["attention"] or keys["ffn"]
+    if raw.get("model_type") not in (None, *mappings.BIASES_READ):
         raise ValueError(
-            f"{key} is true; expected false: biases of ModernBERT are not implemented."
+            f"{keys['attention'] or keys['ffn']} is true; expected false, or a model_type of "
+            f"{', '.join(mappings.BIASES_READ)}."
         )
     values["use_bias"] = True
     values["without_bias"] = tuple(
