@@ -17,6 +17,7 @@ from pathlib import Path
 
 __all__ = [
     "FREE",
+    "LONGEST_NAME",
     "SURROGATES",
     "RepeatedKeyError",
     "check_encoding",

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..arguments import checks_flags
 from ..files import SaveError, complete
-from ..parsing import is_file_name, listed
+from ..parsing import LONGEST_NAME, is_file_name, listed
 from ..types import PathLike
 from . import keras_file, megatron, npz_file, paddle_file, safetensor_file, tf_bundle, torch_file
 from .base import (
@@ -303,7 +303,7 @@ def _shards(path, files):
         if not is_file_name(file):
             raise CheckpointError(
                 f"{path}: names a shard outside of its directory: {file!r:.200}; expected a file "
-                "name."
+                f"name of at most {LONGEST_NAME} bytes."
             )
         if file.endswith(INDEX):
             raise CheckpointError(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..arguments import expected_number
 from ..parsing import shown
 
-__all__ = ["attention_factor", "expected_scaling"]
+__all__ = ["LENGTH", "TYPES", "attention_factor", "expected_scaling"]
 
 
 class ScalingType(NamedTuple):

@@ -279,7 +279,7 @@ REFUSED = {
     "shards_nothing": "it lists 0 tensors; expected 1 to 50000",
     "shards_list": "'list' object has no attribute 'values'",
     "shards_deep": "a JSON text with 1000000 items in 1000000 bytes",
-    "shards_long_name": "cannot be read: File name too long",
+    "shards_long_name": "expected a file name of at most 255 bytes",
     "shards_hdf5": "has the format npz; expected safetensors or torch, for a shard",
     "shards_pipe": "is missing",
     "megatron_scalar": "'x.query_key_value.weight' has the shape (), which cannot be shared",
@@ -418,7 +418,7 @@ REFUSED = {
 VALUE_ERRORS = (
     "generation_config",
     *("config", "tokenizer", "added", "special", "vocab", "sentencepiece", "byte_bpe"),
-    *("extra", "corpus", "log", "recipe", "shard_"),
+    *("extra", "corpus", "log", "recipe", "shard_", "sentences"),
 )
 
 # cases by what their names begin with: one run of the script each
