@@ -106,7 +106,7 @@ _QWEN3_COMPUTED = {
     "without_bias": [],
 }
 _WINDOW = {"window": [("sliding_window", _sliding_window)]}
-_SLIDING = {"layer_kinds": []}  # all layers, if there is a window
+_SLIDING: dict = {"layer_kinds": []}  # all layers, if there is a window
 _LAYER_TYPES = _WINDOW | {
     "layer_kinds": [
         ("layer_types", _layer_types),

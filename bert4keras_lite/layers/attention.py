@@ -147,13 +147,13 @@ class MultiHeadAttention(Layer):
         self.output_dense = projection("output", (*x_shape[:-1], values), x_shape[-1])
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
         if self.norm_epsilon is not None:
-            self.query_norm = self.head_norm("query_norm")
-            self.key_norm = self.head_norm("key_norm")
+            self.query_norm = self.head_norm("query_norm", self.norm_epsilon)
+            self.key_norm = self.head_norm("key_norm", self.norm_epsilon)
 
-    def head_norm(self, name: str) -> LayerNormalization:
+    def head_norm(self, name: str, epsilon: float) -> LayerNormalization:
         """Returns a built RMS normalization of the queries or keys of a head."""
         norm = LayerNormalization(
-            self.norm_epsilon, zero_mean=False, offset=False, dtype=self.dtype_policy, name=name
+            epsilon, zero_mean=False, offset=False, dtype=self.dtype_policy, name=name
         )
         norm.build((self.key_size,))
         return norm

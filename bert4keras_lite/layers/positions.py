@@ -205,46 +205,73 @@ class RotaryAngles(Layer):
         self.scaling = scaling
 
     def call(self, positions: Tensor) -> Tensor:
-        kind = self.scaling["rope_type"] if self.scaling else None
-        scaled = {"linear": self.linear, "llama3": self.llama3, "yarn": self.yarn}.get(kind)
-        angles = sinusoids(positions, self.size, self.base, scaled)
-        return angles * self.dynamic(positions) if kind == "dynamic" else angles
-
-    def linear(self, frequencies: np.ndarray) -> np.ndarray:
-        """Divides all frequencies by the factor."""
-        return frequencies / np.float32(self.scaling["factor"])
-
-    def llama3(self, frequencies: np.ndarray) -> np.ndarray:
-        """Divides those by the factor whose wavelength is long, in tokens of pretraining."""
-        low, high = self.scaling["low_freq_factor"], self.scaling["high_freq_factor"]
-        turns = self.scaling["original_max_position_embeddings"] * frequencies / (2 * np.pi)
-        share = np.clip((turns - low) / (high - low), 0, 1)
-        return (frequencies * (share + (1 - share) / self.scaling["factor"])).astype("float32")
-
-    def yarn(self, frequencies: np.ndarray) -> np.ndarray:
-        """Divides those by the factor whose pairs of entries are far back."""
-        length, factor = (
-            self.scaling[name] for name in ("original_max_position_embeddings", "factor")
+        if self.scaling is None:
+            return sinusoids(positions, self.size, self.base)
+        kinds: dict[str, Any] = {
+            "linear": self.linear,
+            "llama3": self.llama3,
+            "yarn": self.yarn,
+        }
+        scaled = kinds.get(self.scaling["rope_type"])
+        if scaled is None:
+            angles = sinusoids(positions, self.size, self.base)
+            return angles * self.dynamic(positions, **self.numbers)
+        return sinusoids(
+            positions, self.size, self.base, lambda frequencies: scaled(frequencies, **self.numbers)
         )
 
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The values of `scaling`, without its type."""
+        scaling = dict(self.scaling or {})
+        scaling.pop("rope_type", None)
+        return {
+            "length" if name.startswith("original") else name: scaling[name] for name in scaling
+        }
+
+    def linear(self, frequencies: np.ndarray, factor: float) -> np.ndarray:
+        """Divides all frequencies by the factor."""
+        return frequencies / np.float32(factor)
+
+    def llama3(
+        self,
+        frequencies: np.ndarray,
+        factor: float,
+        low_freq_factor: float,
+        high_freq_factor: float,
+        length: float,
+    ) -> np.ndarray:
+        """Divides those by the factor whose wavelength is long, beside texts of pretraining."""
+        turns = length * frequencies / (2 * np.pi)
+        share = np.clip((turns - low_freq_factor) / (high_freq_factor - low_freq_factor), 0, 1)
+        return (frequencies * (share + (1 - share) / factor)).astype("float32")
+
+    def yarn(
+        self,
+        frequencies: np.ndarray,
+        factor: float,
+        length: float,
+        beta_fast: float = 32,
+        beta_slow: float = 1,
+        truncate: bool = True,
+        **of_scores: float,
+    ) -> np.ndarray:
+        """Divides those by the factor that make few turns within a text of pretraining."""
+
         def pair_of(turns):
-            """Returns the pair that makes so many turns in pretraining, as a fraction."""
+            """Returns the pair of entries that makes so many turns, as a fraction."""
             return self.size * np.log(length / (2 * np.pi * turns)) / (2 * np.log(self.base))
 
-        first = pair_of(self.scaling.get("beta_fast", 32))
-        last = pair_of(self.scaling.get("beta_slow", 1))
-        if self.scaling.get("truncate", True):
+        first, last = pair_of(beta_fast), pair_of(beta_slow)
+        if truncate:
             first, last = np.floor(first), np.ceil(last)
         first, last = max(first, 0), min(last, self.size - 1)
         last = last + 0.001 if first == last else last
         share = np.clip((np.arange(self.size // 2) - first) / (last - first), 0, 1)
         return (frequencies * (1 - share + share / factor)).astype("float32")
 
-    def dynamic(self, positions: Tensor) -> Tensor:
+    def dynamic(self, positions: Tensor, factor: float, length: float) -> Tensor:
         """Returns the factor of each angle, `(size / 2,)`, that a larger base means."""
-        length, factor = (
-            self.scaling[name] for name in ("original_max_position_embeddings", "factor")
-        )
         longest = ops.maximum(ops.cast(ops.max(positions), "float32") + 1, float(length))
         exponents = -np.arange(0, self.size, 2, dtype="float32") / (self.size - 2)
         growth = factor * longest / length - (factor - 1)
