@@ -111,13 +111,14 @@ def definitions():
             if isinstance(node, ast.ClassDef):
                 for child in filter(lambda child: isinstance(child, FUNCTIONS), node.body):
                     add(f"{node.name}.{child.name}", child)
-            if isinstance(node, ast.Assign):
-                for target in node.targets:
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                for target in targets:
                     add(ast.unparse(target).replace("'", '"'), node)
                 if isinstance(node.value, ast.Dict):
                     for key, value in zip(node.value.keys, node.value.values, strict=True):
                         if key:
-                            row = f"{ast.unparse(node.targets[0])}[{ast.unparse(key)}]"
+                            row = f"{ast.unparse(targets[0])}[{ast.unparse(key)}]"
                             add(row.replace("'", '"'), value)
     return lines
 

@@ -241,11 +241,12 @@ class RotaryAngles(Layer):
         high_freq_factor: float,
         length: float,
     ) -> np.ndarray:
-        """Divides those by the factor whose wavelength is long, beside texts of pretraining."""
+        """Divides those by the factor whose wavelength is long compared to texts of pretraining."""
         turns = length * frequencies / (2 * np.pi)
         share = np.clip((turns - low_freq_factor) / (high_freq_factor - low_freq_factor), 0, 1)
         return (frequencies * (share + (1 - share) / factor)).astype("float32")
 
+    @checks_flags
     def yarn(
         self,
         frequencies: np.ndarray,
