@@ -3,11 +3,10 @@
     python examples/task_entity_linking.py [--checkpoint DIR] [--data DIR]
 
 Several entries may have the same name. A Chinese BERT marks where mentions begin and end, with the
-names of the knowledge base in the text as features. An index in memory gives the candidates of each
-mention. Then the same BERT reads the text and the description of a candidate; the vector of the
-mention is the condition of every layer normalization. Its logit and some features (how often the
-name meant this entry, how many words and objects text and entry have in common) rank the
-candidates.
+names of the knowledge base in the text as features. An index gives the candidates of each mention.
+Then the same BERT reads the text and the description of a candidate; the vector of the mention is
+the condition of every layer normalization. Its logit and some features (how often the name meant
+this entry, how many words and objects text and entry have in common) rank the candidates.
 
 The scores are F1 of the mentions, of linking the true mentions, and of both together.
 
