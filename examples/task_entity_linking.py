@@ -32,7 +32,6 @@ from sample import DATA, OUTPUT
 from bert4keras_lite import build_transformer_model, load_tokenizer
 from bert4keras_lite.data import Batches
 from bert4keras_lite.layers import GlobalAveragePooling1D
-from bert4keras_lite.losses import sequence_crossentropy
 from bert4keras_lite.metrics import span_scores
 from bert4keras_lite.optimizers import AdamW, linear_decay
 from bert4keras_lite.spans import token_spans
@@ -68,8 +67,8 @@ encode = Inputs(tokenizer, known, args.maxlen, args.maxpair)
 def training_row(text, mentions, chosen):
     """A text, one of its mentions, and a candidate: in half of the rows the right one."""
     offsets, (*span, number), candidate = encode.offsets(text), chosen, chosen[2]
-    ends = np.full((args.maxlen, 2), -1.0, "float32")
-    ends[: len(offsets)] = 0
+    ends = np.zeros((args.maxlen, 2), "float32")
+    is_token = np.arange(args.maxlen) < len(offsets)
     for first, after, _ in token_spans({*mentions}, offsets):
         ends[[first, after - 1], [0, 1]] = 1
     if np.random.random() < 0.5:
@@ -77,7 +76,8 @@ def training_row(text, mentions, chosen):
         others = others or [*known.entries]
         candidate = others[np.random.randint(len(others))]
     inputs = encode.text(text, mentions) | encode.pair(text, span, candidate, number)
-    return inputs, {"ends": ends, "fits": np.array([candidate == number], "float32")}
+    targets = {"ends": ends, "fits": np.array([candidate == number], "float32")}
+    return inputs, targets, {"ends": is_token.astype("float32"), "fits": np.float32(1)}
 
 
 def batches(rows, function, **options):
@@ -172,10 +172,10 @@ rows = [row for row in rows if token_spans({row[2]}, encode.offsets(row[0]))]
 train = batches(rows, training_row, shuffle=True)
 schedule = linear_decay(args.epochs * len(train))
 optimizer = AdamW(args.learning_rate, weight_decay=0.01, lr_schedule=schedule)
-losses = dict.fromkeys(("ends", "fits"), sequence_crossentropy)  # of one logit, for two classes
-model.compile(optimizer, losses, loss_weights={"ends": 2.0, "fits": 1.0})  # ends: begin and end
+losses = {name: keras.losses.BinaryCrossentropy(from_logits=True) for name in ("ends", "fits")}
+model.compile(optimizer, losses, loss_weights={"ends": 2.0, "fits": 1.0})  # ends: a mean of two
 model.optimizer.build(model.trainable_variables)  # one trace
-some_inputs, targets = train[0]
+some_inputs, targets, _ = train[0]
 model.compute_loss(y=targets, y_pred=model(some_inputs))  # of several losses, too
 best = BestEpoch(lambda: score(samples["valid"][: args.scored]), OUTPUT / "linking.weights.h5")
 model.fit(train, epochs=args.epochs, callbacks=[best])
