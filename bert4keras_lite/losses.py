@@ -17,7 +17,7 @@ from keras.src.backend import get_keras_mask, set_keras_mask
 from .arguments import check_number, checks_flags
 from .backend import is_concrete
 from .layers.base import register
-from .layers.values import check_shape, integer_labels, raise_or_nan, value_range
+from .layers.values import NEG_INF, check_shape, integer_labels, raise_or_nan, value_range
 from .types import Tensor
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "sparse_multilabel_categorical_crossentropy",
 ]
 
-NEG_INF = -1e9  # finite, and smaller than any logit
 MASKED_LOGIT = -2.9e4  # greater than the logit of masked spans of `GlobalPointer`, float16 too
 RANGES = {
     "smoothing": (0.0, 1.0),

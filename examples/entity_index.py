@@ -1,8 +1,13 @@
-"""A knowledge base in memory: whose a name is, and what is known of a mention before reading."""
+"""A knowledge base in memory, and what task_entity_linking.py reads of texts and entries."""
 
 from collections import Counter, defaultdict
 from itertools import pairwise
 from math import log1p
+
+import numpy as np
+
+from bert4keras_lite.data import sequence_padding
+from bert4keras_lite.spans import character_spans, token_spans
 
 
 class Index:
@@ -119,3 +124,63 @@ class Knowledge:
             float(any(value in context for value in entry["values"])),
             log1p(len(shared)),
         ]
+
+
+class Inputs:
+    """Texts, mentions and entries as inputs of the models, arrays of fixed shapes.
+
+    Args:
+        tokenizer, known: the tokenizer, and the `Knowledge`.
+        maxlen: most tokens of a text.
+        maxpair: most tokens of a text and the description of an entry.
+    """
+
+    def __init__(self, tokenizer, known, maxlen, maxpair):
+        self.tokenizer, self.known, self.maxlen, self.maxpair = tokenizer, known, maxlen, maxpair
+
+    def offsets(self, text):
+        return self.tokenizer.encode(text, maxlen=self.maxlen, return_offsets=True)[2]
+
+    def text(self, text, true=None):
+        """Token ids, and for each token what the names of the knowledge base say."""
+        features = np.zeros((self.maxlen, self.known.NAME_FEATURES), "float32")
+        names = {*self.known.names(text, true)}
+        for first, after, share in token_spans(names, self.offsets(text)):
+            features[first, 0] = features[after - 1, 1] = 1  # begins, ends
+            features[first:after, 2:] = 1, share
+        return {"ids": self.ids(text), "name_features": features}
+
+    def ids(self, text):
+        return padded(self.tokenizer.encode(text, maxlen=self.maxlen)[0], self.maxlen)
+
+    def pair(self, text, span, number, true=None):
+        """A mention in a text, and an entry: what is read, and what is known before reading."""
+        [(first, after, _)] = token_spans({(*span, "")}, self.offsets(text))
+        entry = self.known.entries[number]["text"]
+        ids, segments = self.tokenizer.encode(text, entry, maxlen=self.maxpair)
+        return {
+            "ids": self.ids(text),
+            "positions": np.array([first, after - 1], "int32"),
+            "pair_ids": padded(ids, self.maxpair),
+            "pair_segments": padded(segments, self.maxpair),
+            "pair_features": np.array(self.known.features(text, *span, number, true), "float32"),
+        }
+
+    def mentions(self, text, marks):
+        """The mentions in a text, `(start, end)`: each begin with the nearest end from there on.
+
+        Args:
+            marks: `(maxlen, 2)`, whether a mention begins at a token, and whether it ends there.
+        """
+        offsets, mentions, after = self.offsets(text), set(), 0
+        marks = marks[: len(offsets)]
+        for start in np.flatnonzero(marks[:, 0]):
+            lasts = np.flatnonzero(marks[start:, 1])
+            if start >= after and len(lasts) and offsets[start][1]:
+                after = int(start + lasts[0] + 1)
+                mentions.add((int(start), after, ""))
+        return {(start, end) for start, end, _ in character_spans(mentions, offsets) if end > start}
+
+
+def padded(numbers, length):
+    return sequence_padding([numbers], length)[0].astype("int32")

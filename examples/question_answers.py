@@ -1,13 +1,19 @@
-"""Reads (passage, answer, question) from the files of DuReader-QG, CMRC 2018 and WebQA."""
+"""Reads (passage, answer, question) of DuReader-QG, CMRC 2018 and WebQA, and compares answers."""
 
+from difflib import SequenceMatcher
 from pathlib import Path
+
+import numpy as np
 
 from bert4keras_lite.data import read_json_lines
 from bert4keras_lite.parsing import parse_json, read_json, size_of
 
 
-def read_triples(path):
+def read_triples(path, maxlen=None):
     """`(passage, answer, question)` for each answer in a file, or in the files of a directory.
+
+    Of a passage of more than `maxlen` characters only a part is read, with the answer in its
+    middle, or nearer to an end of the passage.
 
     The forms, distinguished by their keys, are DuReader-QG (JSON lines), CMRC 2018 as published and
     as SQuAD, WebQA as published and as bert4keras reads it (with SogouQA).
@@ -17,7 +23,7 @@ def read_triples(path):
     """
     path = Path(path)
     if path.is_dir():
-        return [triple for file in sorted(path.glob("*.json")) for triple in read_triples(file)]
+        return [row for file in sorted(path.glob("*.json")) for row in read_triples(file, maxlen)]
     if has_json_lines(path):
         triples = read_json_lines(path, lambda row: dureader(row)[0])
     else:
@@ -31,7 +37,17 @@ def read_triples(path):
     whole = [triple for triple in triples if all(map(str.strip, triple))]
     if len(whole) < len(triples):
         print(f"{path}: {len(triples) - len(whole)} of {len(triples)} left out: a part is empty")
-    return whole
+    return [
+        (around(passage, answer, maxlen), answer, question) for passage, answer, question in whole
+    ]
+
+
+def around(passage, answer, maxlen):
+    """A part of the passage that fits, with the answer in its middle if it does not begin there."""
+    if maxlen is None:
+        return passage
+    begin = passage.find(answer) + len(answer) // 2 - maxlen // 2
+    return passage[max(0, min(begin, len(passage) - maxlen)) :][:maxlen]
 
 
 def has_json_lines(path):
@@ -96,3 +112,18 @@ def entry(item):
             if evidence["answer"][0] != "no_answer"
         ]
     return dureader(item)
+
+
+def same(text):
+    """A text for comparisons: without spaces, in lower case."""
+    return "".join(text.lower().split())
+
+
+def agreement(true, predicted):
+    """The fraction of equal answers, and the mean F1 of their longest common substrings."""
+    exact, f1 = [], []
+    for first, second in zip(map(same, true), map(same, predicted), strict=True):
+        exact.append(first == second)
+        run = SequenceMatcher(None, first, second, autojunk=False).find_longest_match().size
+        f1.append(2 * run / max(1, len(first) + len(second)))
+    return {"exact_match": np.mean(exact or 0.0), "f1": np.mean(f1 or 0.0)}

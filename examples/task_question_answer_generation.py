@@ -19,12 +19,11 @@ and then its question: https://kexue.fm/archives/7630.
 """
 
 import argparse
-from difflib import SequenceMatcher
 
 import keras
 import numpy as np
 from keras import ops
-from question_answers import read_triples
+from question_answers import agreement, read_triples, same
 from sample import DATA, OUTPUT
 
 from bert4keras_lite import build_transformer_model, load_tokenizer
@@ -64,37 +63,19 @@ tokenizer, keep_tokens = load_tokenizer(args.checkpoint).simplified()
 
 
 # the data
-def around(passage, answer):
-    """A part of the passage that fits, with the answer in its middle if it does not begin there."""
-    begin = passage.find(answer) + len(answer) // 2 - args.maxlen // 2
-    return passage[max(0, min(begin, len(passage) - args.maxlen)) :][: args.maxlen]
-
-
-def source(passage):
-    return tokenizer.encode(passage, maxlen=args.maxlen)[0]
-
-
-def target(answer, question):
-    """Token ids of `answer [SEP] question [SEP]`; without a question, of `answer [SEP]`."""
-    ids = tokenizer.encode(answer, maxlen=args.max_answer + 1)[0][1:]
-    if question is not None:
-        ids += tokenizer.encode(question, maxlen=args.max_question + 1)[0][1:]
-    return ids
-
-
-samples = {
-    split: [(around(passage, answer), answer, question) for passage, answer, question in rows]
-    for split, rows in read_splits(args.data, read_triples).items()
-}
+samples = read_splits(args.data, lambda path: read_triples(path, args.maxlen))
 print({split: len(rows) for split, rows in samples.items()})
 valid, test = samples["valid"][: args.scored], samples["test"][: args.scored]
 
 
-def writer_batches(rows, **options):
-    """Batches of a passage, and of the answer and the question to predict, in one row."""
-    pairs = [(source(passage), target(answer, question)) for passage, answer, question in rows]
-    rows = [(first + second, [0] * len(first) + [1] * len(second)) for first, second in pairs]
-    return Batches(rows, args.batch_size, writer_collate, buckets=4, **options)
+def writer_row(passage, *texts):
+    """Token ids and segment ids of a passage, and of its answer and its question if given."""
+    ids = tokenizer.encode(passage, maxlen=args.maxlen)[0]
+    segments = [0] * len(ids)
+    for text, most in zip(texts, (args.max_answer, args.max_question), strict=False):
+        more = tokenizer.encode(text, maxlen=most + 1)[0][1:]  # without [CLS]
+        ids, segments = ids + more, segments + [1] * len(more)
+    return ids, segments
 
 
 def writer_collate(rows, length):
@@ -102,36 +83,30 @@ def writer_collate(rows, length):
     return (ids, segments), next_token_labels(ids, segments == 1)
 
 
+def writer_batches(triples, **options):
+    """Batches of passage, answer and question in one row; answer and question are predicted."""
+    rows = [writer_row(*triple) for triple in triples]
+    return Batches(rows, args.batch_size, writer_collate, buckets=4, **options)
+
+
 # the model that generates
 build = {"keep_tokens": keep_tokens, "dropout_rate": 0.1}
 writer = build_transformer_model(args.checkpoint, application="unilm", with_lm="linear", **build)
 
 
-def generate_texts(prompts, segment_ids, max_new_tokens, **options):
-    """For each prompt the generated texts."""
-    options |= {"segment_ids": segment_ids, "stop_ids": tokenizer.token_end_id}
-    rows = generate_all(writer, prompts, max_new_tokens, args.batch_size, **options)
-    return [[tokenizer.decode(generated.ids) for generated in row] for row in rows]
-
-
-def sample_answers(passages):
-    """For each passage some sampled answers, without repetitions."""
-    prompts = [source(passage) for passage in passages]
-    options = {"do_sample": True, "top_p": args.top_p, "num_return_sequences": args.answers}
-    segments = [[0] * len(ids) for ids in prompts]
-    rows = generate_texts(prompts, segments, args.max_answer, seed=args.seed, **options)
-    return [[*dict.fromkeys(text for text in texts if text)] for texts in rows]
+def generate_texts(rows, max_new_tokens, **options):
+    """For each row of `writer_row` the generated texts."""
+    prompts, segments = map(list, zip(*rows, strict=True))
+    options |= {"segment_ids": segments, "stop_ids": tokenizer.token_end_id}
+    results = generate_all(writer, prompts, max_new_tokens, args.batch_size, **options)
+    return [[tokenizer.decode(generated.ids) for generated in row] for row in results]
 
 
 def ask(passages, answers):
     """The question to each answer."""
-    prompts, segments = [], []
-    for passage, answer in zip(passages, answers, strict=True):
-        before, after = source(passage), target(answer, None)
-        prompts.append(before + after)
-        segments.append([0] * len(before) + [1] * len(after))
-    rows = generate_texts(prompts, segments, args.max_question, num_beams=args.num_beams)
-    return [texts[0] for texts in rows]
+    rows = map(writer_row, passages, answers)
+    results = generate_texts(rows, args.max_question, num_beams=args.num_beams)
+    return [texts[0] for texts in results]
 
 
 def likelihood(batches):
@@ -166,32 +141,17 @@ def read(passages, questions):
     rows = [question_row(*pair)[:1] for pair in zip(questions, passages, strict=True)]
     logits = reader.predict(Batches(rows, args.batch_size), verbose=0)
     answers = []
-    for ((ids, segments),), (starts, ends) in zip(rows, logits, strict=True):
-        first = segments.index(1)
-        sums = starts[first : len(ids) - 1, None] + ends[None, first : len(ids) - 1]
+    for ((ids, _),), (starts, ends) in zip(rows, logits, strict=True):
+        sums = starts[: len(ids) - 1, None] + ends[None, : len(ids) - 1]  # without the last [SEP]
         allowed = np.triu(np.tri(len(sums), k=args.max_answer - 1, dtype=bool))
         start, last = np.unravel_index(np.where(allowed, sums, -np.inf).argmax(), sums.shape)
-        answers.append(tokenizer.decode(ids[first + start : first + last + 1]))
+        answers.append(tokenizer.decode(ids[start : last + 1]))
     return answers
-
-
-def same(text):
-    """A text for comparisons: without spaces, in lower case."""
-    return "".join(text.lower().split())
-
-
-def agreement(true, predicted):
-    """The fraction of equal answers, and the mean F1 of their longest common substrings."""
-    exact, f1 = [], []
-    for first, second in zip(map(same, true), map(same, predicted), strict=True):
-        exact.append(first == second)
-        run = SequenceMatcher(None, first, second, autojunk=False).find_longest_match().size
-        f1.append(2 * run / max(1, len(first) + len(second)))
-    return {"exact_match": np.mean(exact or 0.0), "f1": np.mean(f1 or 0.0)}
 
 
 # the training
 def train(model, batches, evaluate, name):
+    print(f"\n{name}")
     schedule = linear_decay(args.epochs * len(batches))
     optimizer = AdamW(args.learning_rate, weight_decay=0.01, lr_schedule=schedule)
     model.compile(optimizer, sequence_crossentropy)
@@ -200,14 +160,11 @@ def train(model, batches, evaluate, name):
     model.fit(batches, epochs=args.epochs, callbacks=[best])
 
 
-print("\nthe model that generates")
 train_batches, valid_batches = writer_batches(samples["train"], shuffle=True), writer_batches(valid)
 train(writer, train_batches, lambda: likelihood(valid_batches), "qa_writer")
 
-print("\nthe reader")
 rows = [question_row(question, *rest) for *rest, question in samples["train"]]
-rows = [(inputs, ends) for inputs, ends in rows if ends]
-batches = Batches(rows, args.batch_size, shuffle=True, buckets=4)
+batches = Batches([row for row in rows if row[1]], args.batch_size, shuffle=True, buckets=4)
 passages, answers, questions = zip(*valid, strict=True)
 train(reader, batches, lambda: agreement(answers, read(passages, questions)), "qa_reader")
 
@@ -221,22 +178,23 @@ results = {
     "reader, true questions": agreement(answers, read(passages, questions)),
 }
 distinct = [*dict.fromkeys(passages)]
-sampled = sample_answers(distinct)
-pairs = [(passage, a) for passage, texts in zip(distinct, sampled, strict=True) for a in texts]
+options = {"do_sample": True, "top_p": args.top_p, "num_return_sequences": args.answers}
+sampled = generate_texts(map(writer_row, distinct), args.max_answer, seed=args.seed, **options)
+drawn = [[*dict.fromkeys(filter(None, texts))] for texts in sampled]  # without repetitions
+pairs = [(passage, a) for passage, texts in zip(distinct, drawn, strict=True) for a in texts]
 made = [(passage, answer) for passage, answer in pairs if same(answer) in same(passage)]
-invented = [pair for pair in pairs if pair not in made]
 share = len(made) / max(1, len(pairs))
-results["answers drawn"] = {"in_the_passage": share, "a_passage": len(pairs) / len(sampled)}
+results["answers drawn"] = {"in_the_passage": share, "a_passage": len(pairs) / len(distinct)}
 asked = ask(*zip(*made, strict=True)) if made else []
 reread = read([passage for passage, _ in made], asked) if made else []
 results["reader, questions to the answers drawn"] = agreement([a for _, a in made], reread)
 
 for passage in distinct[:4]:
-    print(f"\n{passage[:200]}")
+    print(passage[:200])
     for (place, answer), question, again in zip(made, asked, reread, strict=True):
         if place == passage:
             print(f"    {question}  {answer}  (the reader: {again})")
-    print("    not in the passage:", *(answer for place, answer in invented if place == passage))
-print()
+    invented = (a for place, a in pairs if place == passage and (place, a) not in made)
+    print("    not in the passage:", *invented, end="\n\n")
 for name, numbers in results.items():
     print(f"{name}:", "  ".join(f"{key} {value:.4f}" for key, value in numbers.items()))

@@ -231,6 +231,13 @@ def test_files_that_are_invalid(directory, case, name, change, message):
         read_sentence_files(directory(case, {name: change}))
 
 
+def test_a_limit_that_leaves_no_room(directory):
+    folder = directory("short", {"sentence_bert_config.json": {"max_seq_length": 1}})
+    message = r"sentence_bert_config\.json: max_seq_length is 1; expected at least 2, the special"
+    with pytest.raises(ValueError, match=message):
+        SentenceEncoder(folder)
+
+
 @pytest.mark.once
 def test_a_pooling_without_its_file(directory):
     folder = directory("cls")

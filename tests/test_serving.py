@@ -872,9 +872,9 @@ def test_a_tagger_that_scores_fewer_tokens_of_long_texts_alone(tokenizer, tmp_pa
     assert "the shape (10, 3) for 14 tokens" in error(response, 500)["message"]
 
 
-def save_fine_tuned(kind, labels, directory, tokenizer):
+def save_fine_tuned(kind, labels, directory, tokenizer, **options):
     """Writes Hugging Face's files of a classifier; returns its `Transformer`."""
-    options = {"with_classifier": kind, "labels": labels, "new_classifier": True}
+    options |= {"with_classifier": kind, "labels": labels, "new_classifier": True}
     transformer = build_transformer_model(TINY, return_keras_model=False, **options)
     kernel = transformer.variables[f"{kind}_classifier/kernel"]
     kernel.assign(np.random.RandomState(0).standard_normal(kernel.shape))
@@ -966,7 +966,7 @@ def test_several_labels_rank_nothing(tokenizer, tmp_path):
 def pointers(tokenizer, tmp_path_factory):
     """A directory with two pointers, which find something in most texts; its `Transformer`."""
     directory = tmp_path_factory.mktemp("pointers")
-    return directory, save_fine_tuned("spans", None, directory, tokenizer)
+    return directory, save_fine_tuned("spans", None, directory, tokenizer, model="ernie")
 
 
 SCHEMA = {"地": ["大", "小"], "人[天,地]": None}
@@ -984,6 +984,43 @@ def test_a_schema_is_extracted(pointers, tokenizer, served_itself):
             assert any(expected)
             is_deep = any("relations" in x for found in expected for x in found.get("地", []))
             assert is_deep == (schema == SCHEMA)
+
+
+def test_a_threshold_is_that_of_the_request(extracting, pointers, tokenizer):
+    fields, counts = {"texts": TEXTS[:1], "schema": "地"}, []
+    for threshold in (0.0, 0.3, 0.9, 1.0):
+        expected = extract_information(
+            pointers[1], **fields, tokenizer=tokenizer, threshold=threshold
+        )
+        results = answer(extracting, "extract-information", **fields, threshold=threshold)[
+            "results"
+        ]
+        assert results == rounded(expected, results)
+        counts.append(sum(map(len, results[0].values())))
+    assert counts[0] > counts[-1] == 0
+    for wrong in (-0.1, 1.1, "0.5", None):
+        body = fields | {"threshold": wrong}
+        response = extracting.post("/v1/extract-information", json=body)
+        assert error(response, 422)["field"] == "threshold"
+
+
+def test_only_an_ernie_is_taken_for_a_uie(tokenizer, tmp_path):
+    """Pointers of other models find answers to questions, without prompts."""
+    save_fine_tuned("spans", None, tmp_path, tokenizer)
+    assert "extract-information needs a UIE" in load(tmp_path).cannot["extract-information"]
+    assert "extract-information" in load(TINY, extractor=tmp_path).abilities
+
+
+def test_a_served_name_is_asked_for_its_modules(monkeypatch):
+    asked = []
+
+    def local_directory(name, needs=()):
+        asked.append((name, needs))
+        return TINY
+
+    monkeypatch.setattr(abilities, "local_directory", local_directory)
+    load("hfl/sentences")
+    assert asked == [("hfl/sentences", ["modules.json"])]
 
 
 def rounded(expected, results):
@@ -1199,7 +1236,7 @@ anything = st.recursive(
 )
 FIELDS = [
     "text", "texts", "top", "pooling", "layers", "heads", "sample", "seed", "max_new_tokens",
-    "query", "passages", "schema",
+    "query", "passages", "schema", "threshold",
 ]  # fmt: skip
 PATHS = [
     "fill-mask", "vectors", "similarity", "attention", "classify", "rerank", "entities",

@@ -149,6 +149,15 @@ def test_pretraining_takes_no_private_names(path):
             assert not [alias.name for alias in node.names if alias.name.startswith("_")]
 
 
+def test_what_stands_for_minus_infinity_is_defined_once():
+    places, numbers = set(), {str(-1e9), str(-3e4)}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.UnaryOp) and ast.unparse(node) in numbers:
+                places.add((path.relative_to(PACKAGE).as_posix(), ast.unparse(node)))
+    assert places == {("layers/values.py", number) for number in numbers}
+
+
 def test_pretraining_is_installed_with_its_recipes():
     (setup,) = (
         {keyword.arg: keyword.value for keyword in node.value.keywords}

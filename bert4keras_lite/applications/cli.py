@@ -40,7 +40,7 @@ from ..configs.recognition import (
     resolve_ambiguities,
     unmatched_names,
 )
-from ..configs.sentences import has_modules, read_sentence_files
+from ..configs.sentences import MODULES, has_modules, read_sentence_files
 from ..configs.weights import classifier_hint, heads_among, match_weights, mismatch_hint, write
 from ..files import replacing, tidy
 from ..parsing import RepeatedKeyError, excerpt, parse_json, printable
@@ -767,7 +767,7 @@ def features(options):
         raise ValueError(f"--output {output}: expected the name of a file, got a directory.")
     if output and not output.endswith(".npz"):
         output += ".npz"
-    path = hub.local_directory(options.path)
+    path = hub.local_directory(options.path, needs=[] if options.pool else [MODULES])
     pooling = None if options.pool == "none" else options.pool or "cls"
     if options.pool is None and has_modules(path):
         encoder = SentenceEncoder(path, model=options.model, **_settings(options))

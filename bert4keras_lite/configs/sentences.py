@@ -116,6 +116,7 @@ class SentenceFiles:
         checkpoint: directory of the encoder and its tokenizer.
         modules: list of `Pooling`, `Dense`, `LayerNorm` and `Normalize`, the pooling first.
         max_length: the most tokens of a text, or None.
+        limits: the file that says so, or None.
         lower: whether texts are lower-cased before they are tokenized.
         prompts: dict name -> text put before a text.
         default_prompt: name of the prompt to use if none is asked for, or None.
@@ -126,6 +127,7 @@ class SentenceFiles:
     checkpoint: Path
     modules: list
     max_length: int | None = None
+    limits: Path | None = None
     lower: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
@@ -170,9 +172,12 @@ def read_sentence_files(directory):
             folder, modules = _modules(path)
         note = None
     checkpoint = directory / folder
-    max_length, lower = _limits(checkpoint)
+    limits = next((checkpoint / x for x in SETTINGS if (checkpoint / x).is_file()), None)
+    max_length, lower = _limits(limits)
     prompts, default, dim = _prompts(directory / "config_sentence_transformers.json")
-    return SentenceFiles(checkpoint, modules, max_length, lower, prompts, default, dim, note)
+    return SentenceFiles(
+        checkpoint, modules, max_length, limits, lower, prompts, default, dim, note
+    )
 
 
 def read_m3_files(directory, hidden_size):
@@ -369,9 +374,8 @@ _READERS = {
 }
 
 
-def _limits(folder):
+def _limits(path):
     """Returns the most tokens of a text, or None, and whether it is lower-cased."""
-    path = next((folder / name for name in SETTINGS if (folder / name).is_file()), None)
     if path is None:
         return None, False
     values = _object(path, max_seq_length=int, do_lower_case=bool)

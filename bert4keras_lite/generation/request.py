@@ -9,9 +9,10 @@ from keras import ops
 
 from ..arguments import check_flags, check_list, check_ranges, check_right_padding, integers
 from ..data import sequence_padding
+from ..layers.values import NEG_INF
 from .compiled_loop import CompiledLoop
 from .decoding import generating_transformer
-from .search import BARRED, NEG_INF, DecodingConfig
+from .search import BARRED, DecodingConfig
 
 __all__ = ["PROGRAMS", "STEP", "Generated", "GenerationRequest"]
 

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from keras import ops
 
-__all__ = ["BARRED", "NEG_INF", "DecodingConfig", "choose", "first_state"]
+from ..layers.values import NEG_INF
 
-# log-probability of tokens that are not allowed, and score of empty beams: below every possible sum
-NEG_INF = -1e9
+__all__ = ["BARRED", "DecodingConfig", "choose", "first_state"]
+
+# `NEG_INF` is the log-probability of tokens that are not allowed, and the score of empty beams: it
+# is below every possible sum
 BARRED = -3e38  # score of a sequence with such a token, for any length penalty
 
 

@@ -20,7 +20,7 @@ from ..parsing import shown
 from ..types import Shape, Tensor
 from .base import Layer, register
 from .embeddings import count_positions
-from .values import integer_labels, raise_or_nan, value_range
+from .values import NEG_INF, integer_labels, raise_or_nan, value_range
 
 __all__ = [
     "CRFLoss",
@@ -31,7 +31,6 @@ __all__ = [
     "log_partition",
 ]
 
-NEG_INF = -1e9
 NAN_MESSAGE = (
     "decode: the scores are NaN; expected numbers. Check the inputs and the weights of the model."
 )

@@ -9,6 +9,7 @@ from ..types import Shape, Tensor
 from .base import Layer, register
 from .embeddings import count_positions
 from .positions import rotate, sinusoids
+from .values import neg_inf
 
 __all__ = ["EfficientGlobalPointer", "GlobalPointer"]
 
@@ -96,9 +97,9 @@ class GlobalPointer(Layer):
             positions = self.positions(x)
             span_masks.append(positions[:, None, :, None] <= positions[:, None, None, :])
         logits = self.span_logits(x)
-        neg_inf = -3e4 if self.compute_dtype == "float16" else -1e9
+        masked = ops.cast(neg_inf(self.compute_dtype), logits.dtype)
         for span_mask in span_masks:
-            logits = ops.where(span_mask, logits, ops.cast(neg_inf, logits.dtype))
+            logits = ops.where(span_mask, logits, masked)
         return logits
 
     def span_logits(self, x: Tensor) -> Tensor:

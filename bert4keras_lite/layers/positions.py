@@ -13,6 +13,7 @@ from ..arguments import checks_flags
 from ..types import Shape, Tensor
 from .base import Layer, WeightInitializer, register
 from .embeddings import count_positions, token_mask
+from .values import neg_inf
 
 __all__ = [
     "AttentionBias",
@@ -89,7 +90,9 @@ class AttentionBias(Layer):
 
     def from_visible(self, attention_mask: Tensor) -> Tensor:
         """Converts a boolean attention mask of any shape to a bias."""
-        return ops.cast(ops.where(attention_mask, 0.0, masked(self)), self.compute_dtype)
+        return ops.cast(
+            ops.where(attention_mask, 0.0, neg_inf(self.compute_dtype)), self.compute_dtype
+        )
 
     def compute_output_spec(
         self, token_ids: Tensor, segment_ids: Tensor | None = None, visible: Tensor | None = None
@@ -100,11 +103,6 @@ class AttentionBias(Layer):
 
     def compute_mask(self, token_ids: Tensor, previous_mask: Tensor | None = None) -> Tensor | None:
         return None
-
-
-def masked(layer):
-    """Returns the bias of scores that are masked: very negative, and finite in any precision."""
-    return -3e4 if layer.compute_dtype == "float16" else -1e9
 
 
 @register
@@ -133,7 +131,7 @@ class WindowBias(Layer):
 
     def call(self, bias: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         distance = ops.abs(key_positions[0][None, :] - query_positions[0][:, None])
-        outside = ops.where(distance <= self.window, 0.0, masked(self))
+        outside = ops.where(distance <= self.window, 0.0, neg_inf(self.compute_dtype))
         # not a sum, which could be infinite in half precision
         return ops.minimum(bias, ops.cast(outside, bias.dtype)[None, None])
 

@@ -1,4 +1,7 @@
-"""Checks of tensor values: an error where they are known, NaN in compiled programs."""
+"""Checks of tensor values: an error where they are known, NaN in compiled programs.
+
+And the number that stands for minus infinity, `NEG_INF`.
+"""
 
 import keras
 import numpy as np
@@ -6,7 +9,15 @@ from keras import ops
 
 from ..backend import is_concrete
 
-__all__ = ["check_shape", "integer_labels", "raise_or_nan", "value_range"]
+__all__ = ["NEG_INF", "check_shape", "integer_labels", "neg_inf", "raise_or_nan", "value_range"]
+
+NEG_INF = -1e9  # finite, and smaller than any logit, in float32 and bfloat16
+NEG_INF_FLOAT16 = -3e4  # two of them can be added
+
+
+def neg_inf(dtype):
+    """Returns the number for masked scores and logits of a dtype, given by its name."""
+    return NEG_INF_FLOAT16 if dtype == "float16" else NEG_INF
 
 
 def raise_or_nan(wrong, error):

@@ -84,6 +84,7 @@ class Prompted(NamedTuple):
     Attributes:
         text, prompt: the two texts.
         ids, segments, offsets: of their tokens; segments are 0 in the prompt.
+        threshold: probability above which a token is a start or an end.
     """
 
     text: str
@@ -91,6 +92,7 @@ class Prompted(NamedTuple):
     ids: list
     segments: list
     offsets: list
+    threshold: float
 
 
 class InformationExtractor(Pipeline):
@@ -151,20 +153,22 @@ class InformationExtractor(Pipeline):
             raise InvalidRequest(f"the prompt {shown(prompt)} leaves no room for a text.")
         return room
 
-    def prepare(self, text: Any) -> Prompted:
+    def prepare(self, text: Any, threshold: float | None = None) -> Prompted:
+        """Tokenizes a pair of text and prompt; `threshold`: None for that of the extractor."""
         if not isinstance(text, tuple) or not all(isinstance(part, str) for part in text):
             raise TypeError(f"texts: expected pairs (text, prompt) of strings, got {shown(text)}.")
         text, prompt = text
         ids, segments, offsets = self.tokenizer.encode(
             prompt, text, maxlen=self.width, return_offsets=True
         )
-        return Prompted(text, prompt, self.checked_ids(ids), segments, offsets)
+        threshold = self.threshold if threshold is None else threshold
+        return Prompted(text, prompt, self.checked_ids(ids), segments, offsets, threshold)
 
     def answer(self, item: Any, logits: np.ndarray) -> list[dict]:
         x = finite(logits[: len(item.ids)]).astype("float64")
         start_probs, end_probs = np.exp(-np.logaddexp(0, -x)).T
         answers = []
-        for first, last, probability in pointer_spans(start_probs, end_probs, self.threshold):
+        for first, last, probability in pointer_spans(start_probs, end_probs, item.threshold):
             start, end = item.offsets[first][0], item.offsets[last][1]
             in_prompt = item.segments[first] == 0
             same = item.segments[first] == item.segments[last]

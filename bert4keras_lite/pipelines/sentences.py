@@ -132,6 +132,12 @@ class SentenceEncoder(Pipeline):
             options = {**options, "return_keras_model": False}
             transformer = build_transformer_model(files.checkpoint, **options)
         tokenizer = load_tokenizer(files.checkpoint, special_tokens_in_text=True)
+        least = len(tokenizer.encode("")[0])
+        if files.max_length is not None and files.max_length < least:
+            raise ValueError(
+                f"{files.limits}: max_seq_length is {files.max_length}; expected at least {least}, "
+                "the special tokens of every text, or null."
+            )
         if files.note and pooling is None:
             warn([files.note], directory)
 

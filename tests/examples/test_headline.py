@@ -57,8 +57,10 @@ def try_out(quick, checkpoint, tmp_path):
 
 
 def predicting(function):
-    """A model that predicts what `function` gives for its inputs."""
-    return SimpleNamespace(predict_on_batch=function)
+    """A model that predicts what `function` gives for the inputs of each batch."""
+    return SimpleNamespace(
+        predict=lambda batches, verbose: np.concatenate([function(x) for (x,) in batches])
+    )
 
 
 # --- Sohu ----------------------------------------------------------------------------------------
@@ -186,9 +188,8 @@ def test_question_answer_generation_quickly(try_out, replace, tmp_path, capsys, 
     )
     check_questions(example, capsys.readouterr().out)
     assert example["results"]["answers drawn"] == {"in_the_passage": 0.5, "a_passage": 2}
-    for name, first, second in (("made", 0, 1), ("invented", 0, 0)):
-        for passage, answer in example[name]:
-            assert answer == passage[first] + passage[second]
+    for passage, answer in example["pairs"]:
+        assert answer == passage[0] + passage[(passage, answer) in example["made"]]
 
     # what is generated is what was trained: a source seen as a whole, then answer and question
     text, tokenizer, args = "志远是一名医生。", example["tokenizer"], example["args"]
@@ -248,35 +249,33 @@ def test_entity_linking_quickly(try_out, linking, replace, capsys, monkeypatch):
     monkeypatch.setattr(Batches, "__getitem__", cache(Batches.__getitem__))  # candidates drawn once
     options = {"data": linking(train=7, valid=2, test=4), "maxlen": 24, "maxpair": 48}
     example = try_out("task_entity_linking", candidates=2, **options)
-    assert len(example["batches"]) == 1
+    assert len(example["train"]) == 1
     assert "\nF1 of both " in capsys.readouterr().out
 
     text, mentions = example["samples"]["train"][0]
     assert mentions == [(11, 16, "10103")] and len(text) == 18
-    inputs, targets = example["training_batch"]([(text, mentions, mentions[0])], None)
-    assert inputs["positions"].tolist() == [[12, 16]]
-    assert np.argwhere(targets["ends"][0] == 1).tolist() == [[12, 0], [16, 1]]
-    assert (targets["ends"][0] == -1).all(axis=1).tolist() == [False] * 20 + [True] * 4
+    inputs, targets, weights = example["training_row"](text, mentions, mentions[0])
+    assert inputs["positions"].tolist() == [12, 16]
+    assert np.argwhere(targets["ends"] == 1).tolist() == [[12, 0], [16, 1]]
+    assert weights["ends"].tolist() == [1] * 20 + [0] * 4
 
     # begins at tokens 1 and 4, ends at 2 and 3: each begin has the nearest end from there on
-    marks = np.zeros((6, 2), bool)
-    marks[[1, 4], 0] = marks[[2, 3], 1] = True
-    offsets = [(0, 0), (0, 1), (1, 2), (2, 3), (3, 4), (0, 0)]
-    assert example["spans"](marks, offsets) == {(0, 2)}
+    marks = np.zeros((24, 2), bool)
+    marks[[1, 4, 6], 0] = marks[[2, 3, 7], 1] = True  # 6 and 7: after the text
+    assert example["encode"].mentions("去长城吧", marks) == {(0, 2)}
 
     # of the candidates the one with the highest logit
     text, row = example["samples"]["test"][0]
     (start, end, _), *_ = row
     candidates = example["known"].candidates(text[start:end])
     assert len(candidates) == 2
-    read = example["read_texts"]([text])
     for step, best in ((1, candidates[-1]), (-1, candidates[0])):
         steps = count(0, step)
         logits = predicting(
             lambda batch, steps=steps: np.array([[next(steps)] for _ in batch["positions"]])
         )
         link = replace(example["link"], linker=logits)
-        assert link(read, [{(start, end)}]) == [{(start, end, best)}]
+        assert link([text], [{(start, end)}]) == [{(start, end, best)}]
 
     rows = [("长城很长", [(0, 2, "a")]), ("去长城", [(1, 3, "b")])]
     for spans, names, expected in (
@@ -286,7 +285,7 @@ def test_entity_linking_quickly(try_out, linking, replace, capsys, monkeypatch):
     ):
         score = replace(
             example["score"],
-            read_texts=lambda texts, spans=spans: [(*[None] * 3, row) for row in spans],
+            find_mentions=lambda _, spans=spans: spans,
             link=lambda _, mentions, names=names: [
                 {(*span, name) for span in row} for row, name in zip(mentions, names, strict=True)
             ],
@@ -306,9 +305,9 @@ def test_entity_linking(learn, linking, capsys):
 
     # which candidate it is, hangs on the text around the name
     texts = [text for text, _ in example["samples"]["test"]]
-    read = example["read_texts"](texts)
+    linked = example["link"](texts, example["find_mentions"](texts))
     meant = {}
-    for text, row in zip(texts, example["link"](read, [spans for *_, spans in read]), strict=True):
+    for text, row in zip(texts, linked, strict=True):
         for start, end, number in row:
             meant.setdefault(text[start:end], set()).add(number)
     assert any(len(numbers) > 1 for numbers in meant.values())

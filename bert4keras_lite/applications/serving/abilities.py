@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...checkpoints import CheckpointError
+from ...configs.architectures import FAMILIES
 from ...configs.classifiers import named_kind
 from ...configs.published import find_files
-from ...configs.sentences import has_modules
+from ...configs.sentences import MODULES, has_modules
 from ...generation.decoding import generating_transformer
 from ...generation.generate import TextStream, prompt_of, text_options
 from ...generation.request import STEP, GenerationRequest
@@ -265,7 +266,8 @@ def load(
         classifier: a directory for `load_classifier`; None: the model itself, if it classifies
             texts.
         reranker: a directory for `rerank`; None: the model itself, if it is a reranker.
-        extractor: a directory for `extract_information`; None: the model itself, if it is a UIE.
+        extractor: a directory for `extract_information`; None: the model itself, if it is an ERNIE
+            with two pointers, as every UIE is.
 
     Returns:
         A `Served`.
@@ -273,7 +275,7 @@ def load(
     Raises:
         CheckpointError, ValueError, OSError: see `build_transformer_model` and `load_tagger`.
     """
-    path = local_directory(path)
+    path = local_directory(path, needs=[MODULES])
     options, no_head = {"model": model, "return_keras_model": False, **settings}, None
     first = {"with_lm": True}
     if named_kind(find_files(path, None)[0]) in ("text", "tokens", "spans"):
@@ -329,6 +331,9 @@ FINE_TUNED = {
     "entities": ("tokens", load_tagger, "a fine-tuned tagger", "--ner"),
     "extract-information": ("spans", load_extractor, "a UIE", "--extractor"),
 }
+# Every UIE is an ERNIE. Other models with two pointers find answers to questions: they have not
+# learned prompts, and are taken for a UIE only if the user says so.
+FAMILIES_OF = {"extract-information": ("ernie",)}
 
 
 def fine_tuned(transformer, tokenizer, ability, directory):
@@ -346,7 +351,7 @@ def fine_tuned(transformer, tokenizer, ability, directory):
     if directory is not None:
         return load_parts(directory)
     config = transformer.config
-    if config.with_classifier != kind:
+    if config.with_classifier != kind or config.family not in FAMILIES_OF.get(ability, FAMILIES):
         raise UnsupportedTask(
             f"{ability} needs {needed}. Serve one, or start the server with {option} DIRECTORY."
         )

@@ -327,7 +327,7 @@ def create_app(
             spans_of_parts, most = [], min(limits.texts, limits.waiting)
             for start in range(0, len(parts), most):
                 fields = [("schema", pair) for pair in parts[start : start + most]]
-                jobs = await prepared(name, fields, begin)
+                jobs = await prepared(name, fields, begin, threshold=body.threshold)
                 spans_of_parts += await submitted(request, jobs)
             await asyncio.to_thread(extraction.take, spans_of_parts)
         results = extraction.results

@@ -185,6 +185,9 @@ class ExtractRequest(Texts):
         description="a name, a list of them, or an object of names and what to look for about each "
         "answer, such as {'人物': ['出生地']}; '情感倾向[正向,负向]' chooses one of the options",
     )
+    threshold: float = Field(
+        0.5, ge=0, le=1, description="probability above which a token is a start or an end"
+    )
 
 
 class Answer(BaseModel):
