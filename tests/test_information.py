@@ -1,5 +1,7 @@
 """Information extraction: the pointers' spans, and what a schema makes of them."""
 
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from goldens.recipes import FOLDER
 
 from bert4keras_lite import build_transformer_model, extract_information, load_tokenizer
 from bert4keras_lite.pipelines import InformationExtractor, UnsupportedTask
-from bert4keras_lite.pipelines.information import pointer_spans
+from bert4keras_lite.pipelines.information import pointer_spans, tree
 
 TINY = FOLDER / "bert/hf_tiny_safetensors"
 TEXTS = ["天地不是人", "人不是天地大小" * 2, "大", "天地人"]
@@ -117,6 +119,19 @@ def test_a_name_that_is_there_twice(answering):
     (found,) = answering.extract(iter([text]), both)
     assert found == answering.extract(text, {"人物": ["出生地", "号"]})
     assert found["人物"][0]["relations"].keys() == {"出生地"}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("more", [[], ["名"]])
+def test_lists_within_lists_take_the_time_of_one(more):
+    """No level goes through the names of the levels within it."""
+    schema = {f"名{i}": "" for i in range(20_000)}
+    names = {**schema, "名": ""}.keys() if more else schema.keys()
+    for _ in range(90):
+        schema = [schema, *more]
+    begin = time.process_time()
+    assert tree(schema).keys() == names
+    assert time.process_time() - begin < 2
 
 
 def test_options_and_full_width_prompts(answering):

@@ -17,7 +17,12 @@ from goldens.make_sentences import (
     write_case,
 )
 
-from bert4keras_lite import SentenceEncoder, build_transformer_model, load_model
+from bert4keras_lite import (
+    SentenceEncoder,
+    build_transformer_model,
+    load_model,
+    save_checkpoint,
+)
 from bert4keras_lite.configs.sentences import read_sentence_files
 from bert4keras_lite.layers import SentencePooling
 
@@ -254,6 +259,17 @@ def test_weights_of_other_shapes(directory, shapes):
     weights = {n: np.ones(shape, "float32") for n, shape in zip(names, shapes, strict=True)}
     (folder / "2_LayerNorm/model.safetensors").write_bytes(safetensors(weights))
     with pytest.raises(ValueError, match=r"2_LayerNorm: norm\..* has the shape .*; expected \(16,"):
+        read_sentence_files(folder)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("dtype", ["int8", "bool", "complex64"])
+def test_weights_of_other_numbers(directory, dtype):
+    folder = directory("layer_norm")
+    weights = {name: np.ones(16, dtype) for name in ("norm.weight", "norm.bias")}
+    save_checkpoint(folder / "2_LayerNorm/model.safetensors", weights, "safetensors")
+    message = rf"2_LayerNorm: norm\.weight holds numbers of dtype {dtype}; expected floating"
+    with pytest.raises(ValueError, match=message):
         read_sentence_files(folder)
 
 

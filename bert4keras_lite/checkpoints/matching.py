@@ -33,6 +33,7 @@ __all__ = [
     "orthogonally_resize",
     "pieces",
     "take_rows",
+    "unfit_numbers",
     "unknown_names",
 ]
 
@@ -426,7 +427,7 @@ def match(model, checkpoint, options=EXACT, where="the checkpoint", hint=lambda:
                 minus[entry.path] = f"- {entry.names[0]}{purpose}"
             continue
         used.add(name)
-        reason = _unfit_numbers(checkpoint, name, model.dtypes.get(entry.path, "float32"))
+        reason = unfit_numbers(checkpoint, name, model.dtypes.get(entry.path, "float32"))
         if not reason:
             wrong += _differing_duplicates(checkpoint, name, entry, file_names)
             reason = _unfit_shape(model, checkpoint, name, entry, options)
@@ -517,7 +518,7 @@ def _unexpected(model, known, file_names):
     ]
 
 
-def _unfit_numbers(checkpoint, name, dtype):
+def unfit_numbers(checkpoint, name, dtype):
     """Tells why a variable of `dtype` cannot hold the numbers of an array, or returns None.
 
     The values are read only if their dtype has a wider range.

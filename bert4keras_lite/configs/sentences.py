@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..checkpoints import open_checkpoint
+from ..checkpoints.matching import unfit_numbers
 from ..files import complete
 from ..parsing import expecting, is_file_name, listed, read_json, shown
 
@@ -343,7 +344,7 @@ def _weights(path, shapes, meaning=None):
         meaning: what these shapes are, for messages.
 
     Raises:
-        ValueError: it has other arrays, or one is not finite.
+        ValueError: it has other arrays, or one has other numbers than finite floating point ones.
     """
     weights = open_checkpoint(path)
     if {*weights} != {*shapes}:
@@ -356,6 +357,8 @@ def _weights(path, shapes, meaning=None):
                 f"{path}: {name} has the shape {shown(weights.shape(name))}; expected"
                 f" {shown(shape)}, {meaning} in its config.json."
             )
+        if problem := unfit_numbers(weights, name, "float32"):  # such as quantized ones
+            raise ValueError(f"{path}: {name} {problem}. Get or copy the file again.")
     arrays = [np.asarray(weights[name], "float32") for name in shapes]
     for name, array in zip(shapes, arrays, strict=True):
         if not np.isfinite(array).all():

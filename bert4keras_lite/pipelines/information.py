@@ -286,26 +286,33 @@ def tree(schema):
     """Returns a schema as nested dicts: name -> names to look for about each answer.
 
     A name that a list has several times gets what all of them look for.
+
+    Raises:
+        TypeError: the schema has anything but names, lists and dicts of them.
     """
+    names: dict = {}
+    _add_names(names, schema)
+    return names
+
+
+def _add_names(names, schema):
+    """Adds the names of a schema to nested dicts, in time proportional to its size."""
     if isinstance(schema, str) and schema:
-        return {schema: {}}
-    if isinstance(schema, dict) and schema:
-        nothing = ("", [], {}, None)  # no relations
-        inside = {name: {} if x in nothing else tree(x) for name, x in schema.items()}
-        if all(isinstance(name, str) and name for name in inside):
-            return inside
-    if isinstance(schema, list) and schema:
-        return united(map(tree, schema))
-    raise TypeError(f"schema: expected a name, a list or a dict of names, got {shown(schema)}.")
+        names.setdefault(schema, {})
+    elif isinstance(schema, dict) and schema and all(_is_name(name) for name in schema):
+        for name, inside in schema.items():
+            below = names.setdefault(name, {})
+            if inside not in ("", [], {}, None):  # no relations
+                _add_names(below, inside)
+    elif isinstance(schema, list) and schema:
+        for part in schema:
+            _add_names(names, part)
+    else:
+        raise TypeError(f"schema: expected a name, a list or a dict of names, got {shown(schema)}.")
 
 
-def united(trees):
-    """Returns the nested dict with the names of all nested dicts."""
-    inside = {}
-    for names in trees:
-        for name, inner in names.items():
-            inside.setdefault(name, []).append(inner)
-    return {name: united(inner) for name, inner in inside.items()}
+def _is_name(name):
+    return isinstance(name, str) and name != ""
 
 
 def pointer_spans(start, end, threshold):

@@ -320,9 +320,9 @@ def create_app(
         check_count("texts", body.texts)
         for i, text in enumerate(body.texts):
             check_text(f"texts[{i}]", text)
-        with schema_problems():
-            extraction = Extraction(extractor, body.texts, body.names, limits.prompts)
-        check_text("schema", as_json(body.names))  # of strings alone, as `Extraction` checks
+        start = asyncio.to_thread(begun, extractor, body.texts, body.names, limits.prompts)
+        extraction, schema = await start
+        check_text("schema", schema)
         while parts := await asyncio.to_thread(parts_of, extraction):
             spans_of_parts, most = [], min(limits.texts, limits.waiting)
             for start in range(0, len(parts), most):
@@ -431,6 +431,13 @@ def schema_problems():
         yield
     except (InvalidRequest, TypeError) as error:
         raise RequestProblem("schema", str(error).removeprefix("schema: ")) from None
+
+
+def begun(extractor, texts, schema, most):
+    """Returns an `Extraction` and its schema as JSON, for another thread."""
+    with schema_problems():
+        extraction = Extraction(extractor, texts, schema, most)
+    return extraction, as_json(schema)  # of strings alone, as `Extraction` checks
 
 
 def parts_of(extraction):
