@@ -112,7 +112,10 @@ def decode_step(
             ops.arange(memory_bias.shape[-1])[None],
             caches,
         )
-    return transformer.token_logits(x[:, -1:] if attention_mask is None else x)
+    if attention_mask is not None:
+        return transformer.token_logits(x)
+    # as a matrix: for a strided batch of single rows, PyTorch would copy the table in bfloat16
+    return transformer.token_logits(x[:, -1])[:, None]
 
 
 def _attention_bias(
