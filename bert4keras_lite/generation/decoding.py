@@ -114,8 +114,8 @@ def decode_step(
         )
     if attention_mask is not None:
         return transformer.token_logits(x)
-    # as a matrix: for a strided batch of single rows, PyTorch would copy the table in bfloat16
-    return transformer.token_logits(x[:, -1])[:, None]
+    # not a slice: to multiply one in bfloat16, PyTorch would copy the whole table
+    return transformer.token_logits(ops.take(x, [-1], axis=1))
 
 
 def _attention_bias(
