@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from math import prod
 
 import keras
+import ml_dtypes
 import numpy as np
 from keras import ops
 
@@ -16,6 +17,7 @@ __all__ = [
     "Recorded",
     "all_finite",
     "assign_rows",
+    "assignable",
     "by_rows",
     "clip_by_global_norm",
     "compiled",
@@ -45,7 +47,6 @@ __all__ = [
     "value_and_gradients",
     "where",
     "without_gradients",
-    "without_mapping",
     "write_at",
 ]
 
@@ -91,15 +92,46 @@ def empty(shape, dtype):
         return tf.raw_ops.Empty(shape=shape, dtype=dtype)
     # The system provides these zeros on first access, so they cost nothing. They must not be
     # uninitialized: hosts would differ.
-    return ops.convert_to_tensor(np.zeros(shape, dtype))
+    return ops.convert_to_tensor(_shared(_aligned_zeros(shape, dtype)))
 
 
-def without_mapping(array):
-    """Returns an array that can be assigned to a variable and then removed from memory.
+def assignable(array):
+    """Returns an array as what can be assigned to a variable with the fewest copies.
 
-    JAX would keep using the memory of a mapped file, so it gets a copy.
+    JAX gets a copy, as it would keep using the memory of a mapped file. On PyTorch, Keras would
+    copy every array, and those of bfloat16 by way of float32.
     """
-    return np.array(array) if BACKEND == "jax" else array
+    if BACKEND != "jax":
+        return _shared(array)
+    copy = _aligned_zeros(array.shape, array.dtype)
+    copy[...] = array
+    return _shared(copy)
+
+
+def _aligned_zeros(shape, dtype):
+    """Returns an array of zeros at an address that is a multiple of 64, as JAX can share."""
+    dtype = np.dtype(dtype)
+    size = prod(shape) * dtype.itemsize
+    memory = np.zeros(size + 64, "uint8")
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _shared(array):
+    """Returns a tensor in the memory of an array, where the backend can have one.
+
+    PyTorch shares arrays of floats, and JAX on a CPU aligned ones; else it returns the array.
+    """
+    is_bfloat16 = array.dtype == ml_dtypes.bfloat16
+    if BACKEND == "jax":
+        return jax.device_put(array, may_alias=True)
+    if BACKEND != "torch" or not (is_bfloat16 or array.dtype.kind == "f"):
+        return array
+    bits = array.view("int16") if is_bfloat16 else array
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        tensor = torch.from_numpy(bits)
+    return tensor.view(torch.bfloat16) if is_bfloat16 else tensor
 
 
 def write_at(array, new, index):

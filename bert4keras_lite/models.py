@@ -80,6 +80,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "EncoderDecoder", "Transformer", "build_transformer_model", "class_for"]
 
+# dtype policies of Keras: of weights and computations, or of weights in float32
+DTYPES = ("float32", "bfloat16", "float16", "float64", "mixed_bfloat16", "mixed_float16")
 # a `Transformer`, and the condition that it has now: see `Transformer.conditioned`
 CONDITIONED: ContextVar[tuple[Any, Any]] = ContextVar("CONDITIONED", default=(None, None))
 # name in version 0.1 -> name now
@@ -96,6 +98,7 @@ class LayersByName:
         common, norm_arguments: arguments of many layers, and of normalizations.
         prefix: prefix of the name of every layer.
         condition: of the normalizations, for the graph; see `current_condition`.
+        dtype: dtype policy of new layers; None: Keras' global one.
     """
 
     config: Config
@@ -105,6 +108,7 @@ class LayersByName:
     norm_arguments: dict[str, Any]
     prefix: str
     condition: Tensor | None
+    dtype: str | None
 
     def layer(self, cls: type, name: str, **arguments: Any) -> Any:
         """Returns the layer of that name: a shared one, or a new `cls(**arguments)`."""
@@ -115,7 +119,8 @@ class LayersByName:
             has = layer.get_config()
             layer = None if any(has.get(k, v) != v for k, v in arguments.items()) else layer
         if layer is None:
-            layer = self.layers[name] = cls(name=name, **arguments)
+            policy = {} if self.dtype is None else {"dtype": self.dtype}
+            layer = self.layers[name] = cls(name=name, **policy | arguments)
         self.layer_arguments.setdefault(name, arguments)
         return layer
 
@@ -222,6 +227,10 @@ class Transformer(LayersByName):
         prefix: prefix of the name of every layer, so that two models fit into one graph.
         remat: whether to keep only the inputs of each block in training, and to recompute the rest
             in the backward pass: far less memory, about a third more time.
+        dtype: of weights and computations, `"float32"`, `"bfloat16"`, `"float16"` or `"float64"`;
+            or `"mixed_bfloat16"` or `"mixed_float16"`, with weights in float32. Softmax,
+            normalizations and the activations of heads are in float32 at least. Default None:
+            Keras' `keras.config.dtype_policy()`.
         name: of the model.
 
     Attributes:
@@ -257,10 +266,14 @@ class Transformer(LayersByName):
         layers: dict[str, keras.Layer] | None = None,
         prefix: str | None = None,
         remat: bool = False,
+        dtype: str | None = None,
         name: str | None = None,
     ) -> None:
         self.config = config
         self.remat = remat
+        self.dtype = dtype
+        if dtype is not None and dtype not in DTYPES:
+            raise ValueError(f"dtype: {shown(dtype)}; expected one of {', '.join(DTYPES)}, or None.")
         more_inputs = [] if additional_input_layers is None else additional_input_layers
         self.more_inputs = keras.tree.flatten(more_inputs)
         _check_types(

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from . import mappings
-from .backend import without_mapping
+from .backend import assignable
 from .checkpoints import open_checkpoint
 from .checkpoints.base import release
 from .checkpoints.dialects import adapt
@@ -132,7 +132,7 @@ def load(transformer, checkpoint, options):
         array = np.asarray(read())
         if not array.dtype.isnative or array.dtype.itemsize > 8:  # PyTorch has no such dtypes
             array = array.astype(dtypes[path])
-        stored[path].assign(without_mapping(array))
+        stored[path].assign(assignable(array))
         release(array)
     reset_lora(transformer.model)
     return plan.keys() | variables.keys() - stored.keys()

@@ -112,7 +112,10 @@ def decode_step(
             ops.arange(memory_bias.shape[-1])[None],
             caches,
         )
-    return transformer.token_logits(x[:, -1:] if attention_mask is None else x)
+    if attention_mask is not None:
+        return transformer.token_logits(x)
+    # not a slice: to multiply one in bfloat16, PyTorch would copy the whole table
+    return transformer.token_logits(ops.take(x, [-1], axis=1))
 
 
 def _attention_bias(

@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from ..types import Shape, Tensor
-from .base import Layer, dense, dense_flops, parts_of, register
+from .base import Layer, dense, dense_flops, parts_of, register, softmax
 from .cache import Cache
 from .dropout import Dropout
 from .normalization import LayerNormalization, ScaleOffset
@@ -243,7 +243,7 @@ class MultiHeadAttention(Layer):
         if distances is not None:
             attention_scores = attention_scores + ops.einsum("bqhd,qkd->bhqk", query, distances)
         addends = [addend for addend in (scores, bias) if addend is not None]
-        probs = self.dropout_layer(ops.softmax(sum(addends, attention_scores), axis=-1))
+        probs = self.dropout_layer(softmax(sum(addends, attention_scores)))
         y = self.grouped("bhgqk,bhdk->bqhgd", probs, value)
         if distances is not None:
             y = y + ops.einsum("bhqk,qkd->bqhd", probs, distances)
@@ -445,12 +445,12 @@ class NystromAttention(MultiHeadAttention):
         landmark_keys = ops.einsum("bmk,bhdk->bhdm", averages, key)
         landmark_bias = ops.cast(ops.where(landmark_mask, 0.0, ops.min(bias) - 1), query.dtype)
 
-        def softmax(queries, keys, bias):
-            return ops.softmax(ops.einsum("bqhd,bhdk->bhqk", queries, keys) + bias, axis=-1)
+        def probs(queries, keys, bias):
+            return softmax(ops.einsum("bqhd,bhdk->bhqk", queries, keys) + bias)
 
-        f = softmax(query, landmark_keys, landmark_bias[:, None, None, :])
-        b = softmax(landmark_queries, key, bias)
-        a = softmax(landmark_queries, landmark_keys, landmark_bias[:, None, None, :])
+        f = probs(query, landmark_keys, landmark_bias[:, None, None, :])
+        b = probs(landmark_queries, key, bias)
+        a = probs(landmark_queries, landmark_keys, landmark_bias[:, None, None, :])
         a = a * ops.cast(landmark_mask, a.dtype)[:, None, :, None]
         y = ops.einsum("bhmk,bhdk->bhmd", b, value)
         y = ops.matmul(self.pseudo_inverse(a), y)
@@ -622,7 +622,7 @@ class GatedAttentionUnit(Layer):
         if self.normalization == "softmax_plus":  # with fewer than 16 keys as with 16
             temperature = ops.log(ops.maximum(count, 16)) / np.log(512).astype("float32")
             scores = scores * ops.cast(temperature, scores.dtype)
-        return ops.softmax(scores + bias, axis=-1)
+        return softmax(scores + bias)
 
     def compute_output_shape(self, x_shape: Shape) -> Shape:
         return tuple(x_shape)

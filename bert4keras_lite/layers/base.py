@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import keras
+from keras import ops
 
 from ..arguments import check_flags
 from ..backend import empty, gelu
@@ -24,6 +25,7 @@ __all__ = [
     "get_activation",
     "parts_of",
     "register",
+    "softmax",
 ]
 
 
@@ -157,6 +159,12 @@ class Layer(keras.layers.Layer):
         for layer, mode in zip(layers, config.get("quantized", ()), strict=False):
             if mode:
                 layer.quantize(mode)
+
+
+def softmax(scores):
+    """Returns the softmax over the last axis, computed in float32 at least, in the scores' dtype."""
+    precise = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
+    return ops.cast(ops.softmax(precise, axis=-1), scores.dtype)
 
 
 def dense(parent, name, input_shape, units, activation=None, **kwargs):
