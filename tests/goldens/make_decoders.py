@@ -912,9 +912,7 @@ def transformers_glm_and_gemma_cases():
         case(
             "gemma3_unscaled", {**GEMMA3_HF, "rope_scaling": None}, "gemma3", differs_from="gemma3"
         ),
-        case(
-            "gemma3_wide", {**GEMMA3_HF, "sliding_window": 16}, "gemma3", differs_from="gemma3"
-        ),
+        case("gemma3_wide", {**GEMMA3_HF, "sliding_window": 16}, "gemma3", differs_from="gemma3"),
         case(
             "gemma3_nested",
             nested,
