@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeAlias
 __all__ = [
     "ACTIVATIONS_HF",
     "BERT_KEYS",
-    "BIASES_READ",
+    "BIASES",
+    "BLOCK_PARTS",
     "CONFIG_GEOMETRY",
     "CONFIG_KEYS",
     "CONFIG_NOTES",
@@ -31,6 +32,7 @@ __all__ = [
     "OTHER_CLASS",
     "PADDING_READ",
     "PAD_TOKEN_KEY",
+    "PARTLY_ROTARY",
     "ROBERTA_HEAD",
     "ROLES",
     "ROPE_ONLY",
@@ -388,10 +390,35 @@ WEIGHTS["llama"] = WEIGHTS["mistral"] = WEIGHTS["qwen2"] = [
     *_LLAMA_BODY,
     *(("labels", f"{kind}_classifier", None, "score") for kind in ("text", "tokens")),
 ]
-WEIGHTS["qwen3"] = [
-    *WEIGHTS["llama"],
+_HEAD_NORMS = [
     ("scale", "block_{i}/attention/query_norm", None, f"{_LLAMA}.self_attn.q_norm"),
     ("scale", "block_{i}/attention/key_norm", None, f"{_LLAMA}.self_attn.k_norm"),
+]
+WEIGHTS["qwen3"] = [*WEIGHTS["llama"], *_HEAD_NORMS]
+WEIGHTS["glm"] = [
+    *(
+        row
+        for row in WEIGHTS["llama"]
+        if row[1] not in ("block_{i}/ffn/input", "block_{i}/ffn/gate")
+    ),
+    ("gated", "block_{i}/ffn", None, f"{_LLAMA}.mlp.gate_up_proj"),
+]
+WEIGHTS["glm4"] = [
+    *WEIGHTS["glm"],
+    ("scale", "block_{i}/attention_added_norm", None, f"{_LLAMA}.post_self_attn_layernorm"),
+    ("scale", "block_{i}/ffn_added_norm", None, f"{_LLAMA}.post_mlp_layernorm"),
+]
+# one name is Llama's of another place
+WEIGHTS["gemma3_text"] = [
+    *(
+        row
+        for row in WEIGHTS["llama"]
+        if row[1] not in ("block_{i}/ffn_in_norm", "tokens_classifier")
+    ),
+    *_HEAD_NORMS,
+    ("scale", "block_{i}/attention_added_norm", None, f"{_LLAMA}.post_attention_layernorm"),
+    ("scale", "block_{i}/ffn_in_norm", None, f"{_LLAMA}.pre_feedforward_layernorm"),
+    ("scale", "block_{i}/ffn_added_norm", None, f"{_LLAMA}.post_feedforward_layernorm"),
 ]
 
 _GTE = "new.encoder.layer.{i}"
@@ -610,6 +637,9 @@ CONFIG_KEYS = {
     "local_rope_theta": "sliding_rotary_base",
     "clf_pooling": "classifier_pooling",
     "rope_theta": "rotary_base",
+    "rope_local_base_freq": "sliding_rotary_base",
+    "partial_rotary_factor": "rotary_share",
+    "query_pre_attn_scalar": "attention_scalar",
     "rms_norm_eps": "norm_epsilon",
     "head_dim": "attention_head_size",
     "position_buckets": "relative_buckets",
@@ -657,14 +687,19 @@ CONFIG_ONLY = {
     "scale_attn_by_inverse_layer_idx": [False],
     "reorder_and_upcast_attn": [False],
     "pruned_heads": [{}],
+    "text_config": [],  # of a model of texts and images
     "rope_scaling": dict,
     "global_attn_every_n_layers": int,
     "local_attention": int,
     **dict.fromkeys(("attention_bias", "qkv_bias", "mlp_bias", "bias"), bool),
     **{key: [False] for key in ("norm_bias", "classifier_bias", "use_mrope")},
     "sliding_window": int,
+    "sliding_window_pattern": int,
     "use_sliding_window": bool,
     "max_window_layers": int,
+    "use_bidirectional_attention": [False],
+    "attn_logit_softcapping": [],
+    "final_logit_softcapping": [],
     "decoder_bias": [True],
     "use_task_id": bool,
     "pool_act": ["tanh"],
@@ -704,7 +739,6 @@ CONFIG_ONLY = {
 ROPE_ONLY = {
     "rope_type": ["default", "linear", "ntk", "dynamic", "llama3", "yarn"],
     "type": ["default", "linear", "ntk", "dynamic", "llama3", "yarn"],
-    "partial_rotary_factor": [1, 1.0],
 }
 
 # model_type -> key -> what a missing one means to transformers, where that is another architecture
@@ -721,13 +755,40 @@ MISSING = {
     "qwen2": {"use_sliding_window": False},
     "qwen3": {"use_sliding_window": False},
     "internlm3": {"head_dim": 128},
+    "glm": {"head_dim": 128, "num_key_value_heads": 2},
+    "glm4": {"head_dim": 128, "num_key_value_heads": 2},
+    "gemma3_text": {
+        "head_dim": 256,
+        "num_key_value_heads": 4,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 6,
+    },
 }
 
 # key -> the value with which it says that it is not used
 UNSET = {"conv_kernel_size": 0, "max_relative_positions": -1}
 
-# model_type of configs that say which layers have a bias
-BIASES_READ = ("llama", "internlm3", "qwen3", "eurobert")
+# dense layers of a block, in which `Config.without_bias` names some
+BLOCK_PARTS = (
+    *(f"attention/{part}" for part in (*_QKV, "output")),
+    *(f"ffn/{part}" for part in ("input", "gate", "output")),
+)
+
+# model_type of configs that say which of these have a bias -> key -> those that it is about
+_ATTENTION, _FFN = {"attention_bias": BLOCK_PARTS[:4]}, {"mlp_bias": BLOCK_PARTS[4:]}
+BIASES: dict[str, dict[str, tuple[str, ...]]] = {
+    "llama": _ATTENTION | _FFN,
+    "internlm3": {"qkv_bias": BLOCK_PARTS[:4], "bias": BLOCK_PARTS[4:]} | _ATTENTION | _FFN,
+    "qwen3": _ATTENTION,
+    "eurobert": _ATTENTION | _FFN,
+    "glm": {"attention_bias": BLOCK_PARTS[:3]},
+    "glm4": {"attention_bias": BLOCK_PARTS[:3]},
+    "gemma3_text": _ATTENTION,
+}
+
+# model_type of configs whose `partial_rotary_factor` is read
+PARTLY_ROTARY = ("glm", "glm4")
 
 # model_type of configs whose `pad_token_id` is the one that texts are padded with
 PADDING_READ = {"modernbert", "eurobert", "gte", "new"}
@@ -753,7 +814,7 @@ CONFIG_NOTES = (
     # generation
     r"do_sample|early_stopping|length_penalty|max_length|min_length|no_repeat_ngram_size|num_beams|"
     r"num_beam_groups|num_return_sequences|prefix|repetition_penalty|temperature|top_k|top_p|"
-    r"typical_p|bad_words_ids|diversity_penalty|encoder_no_repeat_ngram_size|remove_invalid_values|"
+    r"cache_implementation|typical_p|bad_words_ids|diversity_penalty|encoder_no_repeat_ngram_size|remove_invalid_values|"
     r"exponential_decay_length_penalty|suppress_tokens|begin_suppress_tokens|cross_attention_.*|"
     r"is_composition|tf_legacy_loss|"
     # transformers' own bookkeeping

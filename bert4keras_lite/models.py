@@ -69,8 +69,9 @@ from .layers.base import (
     get_activation,
     parts_of,
 )
-from .layers.blocks import ATTENTIONS, NORMS
+from .layers.blocks import ATTENTIONS
 from .layers.cache import Cache
+from .layers.normalization import NORMS
 from .layers.pooling import TokenPooling
 from .parsing import shown
 from .types import PathLike, Shape, Tensor
@@ -176,6 +177,7 @@ class LayersByName:
             output_dim=c.token_size,
             pad_token_id=c.pad_token_id,
             keep_first=not c.first_position,
+            scale=c.hidden_size**0.5 if c.scale_embeddings else 1.0,
             embeddings_initializer=self.initializer,
         )
 
@@ -583,7 +585,7 @@ class Transformer(LayersByName):
         base, scaling = c.rotary_base, c.rotary_scaling
         if name == "sliding_rotary" and c.sliding_rotary_base:
             base, scaling = c.sliding_rotary_base, None
-        layer = self.layer(RotaryAngles, name, size=c.key_size, base=base, scaling=scaling)
+        layer = self.layer(RotaryAngles, name, size=c.rotary_size, base=base, scaling=scaling)
         return layer(positions)
 
     def block(self, name: str, with_memory: bool = False, first: bool = False) -> TransformerBlock:

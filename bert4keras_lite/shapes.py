@@ -10,6 +10,7 @@ __all__ = ["shapes_of"]
 _NORMS = {
     "layer": ("gamma", "beta"),
     "rms": ("gamma",),
+    "rms_plus_one": ("gamma",),
     "plain_rms": (),
     "bias_free": ("gamma",),
 }
@@ -18,6 +19,11 @@ _NORM_SLOTS = {
     "pre": ("attention_in", "cross_in", "ffn_in"),
     "pre_ffn": ("cross_in", "ffn_in"),
     "gpt2_ml": ("ffn_in", "ffn_out"),
+    "sandwich": (
+        *("attention_in", "attention_added"),
+        *("cross_in", "cross_added"),
+        *("ffn_in", "ffn_added"),
+    ),
 }
 _STACKS = {
     "one": {"": "i"},
@@ -118,7 +124,7 @@ def _attention(c):
     values = c.num_attention_heads * c.head_size
     norms = ("query_norm", "key_norm") if c.head_norm else ()
     return {
-        **{name: {"gamma": (c.key_size,)} for name in norms},
+        **{name: _norm(c, c.key_size) for name in norms},
         "query": part("query", c.hidden_size, c.num_attention_heads * c.key_size),
         "key": part("key", c.hidden_size, c.kv_heads * c.key_size),
         "value": part("value", c.hidden_size, c.kv_heads * c.head_size),

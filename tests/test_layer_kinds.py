@@ -131,6 +131,90 @@ def test_kinds_of_layers_in_configs(config, kinds, window):
     assert (values["layer_kinds"], values.get("window")) == (kinds, window)
 
 
+GEMMA = {"model_type": "gemma3_text", "num_hidden_layers": 4, "num_attention_heads": 2}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("config", "kinds", "window"),
+    [
+        ({}, (*["sliding"] * 5, "full"), 4095),
+        ({"sliding_window_pattern": 2, "sliding_window": 512}, ("sliding", "full"), 511),
+        ({"layer_types": ["full_attention"] * 4, "sliding_window": None}, ("full",), None),
+        ({"layer_kinds": ["sliding"], "window": 4095}, ["sliding"], 4095),  # of our own files
+    ],
+)
+def test_kinds_of_layers_of_gemma(config, kinds, window):
+    values = translate(GEMMA | config)
+    assert (values["layer_kinds"], values.get("window")) == (kinds, window)
+    assert (values["attention_head_size"], values["attention_scalar"]) == (256, 256)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is 50.0; expected no value"),
+        ({"use_bidirectional_attention": True}, "use_bidirectional_attention is True; expected"),
+        ({"sliding_window_pattern": 0}, "sliding_window_pattern is 0; expected a number from 1"),
+        ({"rope_parameters": {"rope_theta": 5.0}}, "expected an object for 'full_attention'"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5; expected 1, or a model_t"),
+        ({"mlp_bias": True}, "mlp_bias is true; expected false, or a model_type of llama"),
+        ({"text_config": {}, "model_type": "gemma3"}, "text_config is {}; expected no value"),
+        ({"query_pre_attn_scalar": 0.5}, "query_pre_attn_scalar is 0.5; expected an integer"),
+    ],
+)
+def test_configs_of_gemma_that_cannot_be_read(config, message):
+    with pytest.raises(ValueError, match=message):
+        translate(GEMMA | config)
+
+
+@pytest.mark.once
+def test_the_rotated_part_of_a_head_in_configs():
+    glm = {"model_type": "glm4"}
+    assert "rotary_share" not in translate(glm)  # the family says it
+    for told in (
+        {"partial_rotary_factor": 0.25},
+        {"rope_parameters": {"partial_rotary_factor": 0.25, "rope_theta": 5.0}},
+    ):
+        assert translate(glm | told)["rotary_share"] == 0.25
+    both = {"partial_rotary_factor": 0.5, "rope_parameters": {"partial_rotary_factor": 0.25}}
+    with pytest.raises(ValueError, match="partial_rotary_factor of rope_parameters is"):
+        translate(glm | both)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rotary_share": 0.1}, "expected an even number of rotated entries of a head, got 0"),
+        ({"rotary_share": 0.4}, "expected an even number of rotated entries of a head, got 3"),
+        (
+            {
+                "rotary_scaling": {
+                    "rope_type": "yarn",
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 8,
+                }
+            },
+            "rotary_share=0.5: a part of each head is rotated; expected rotary positions, and no",
+        ),
+        ({"rotary_share": 2.0}, "rotary_share is 2.0; expected a number from"),
+        ({"attention": "nystrom", "attend": "all"}, "an attention_scalar or a rotary_share"),
+    ],
+)
+def test_parts_of_a_head_that_cannot_be_rotated(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_transformer_model(model="glm", **SIZES | options)
+
+
+@pytest.mark.once
+def test_biases_that_a_config_cannot_say(tmp_path):
+    transformer = build("glm", without_bias=("attention/query",))
+    with pytest.raises(ValueError, match=r"says by attention_bias which layers have a bias; exp"):
+        transformer.save_checkpoint(tmp_path, "hf")
+
+
 REQUIRED = {
     "relative_attention": True, "position_biased_input": False, "share_att_key": True,
     "norm_rel_ebd": "layer_norm", "pos_att_type": "p2c|c2p", "position_buckets": 8,

@@ -7,6 +7,7 @@ from keras import ops
 
 from bert4keras_lite import layers as L
 from bert4keras_lite.layers.base import get_activation
+from bert4keras_lite.layers.normalization import NORMS
 
 
 def randn(*shape, seed=0):
@@ -316,6 +317,43 @@ def test_rotation_of_halves_is_that_of_neighbours_in_another_order():
     neighbours = ops.convert_to_numpy(L.rotate(ops.convert_to_tensor(x[..., order]), angles))
     np.testing.assert_allclose(halves[..., order], neighbours, atol=1e-6)
     assert np.abs(halves - neighbours).max() > 0.1
+
+
+@pytest.mark.parametrize("halves", [True, False])
+def test_the_rest_of_a_head_is_not_rotated(halves):
+    x, angles = randn(2, 9, 3, 10), L.RotaryAngles(4)(np.arange(9)[None])
+    whole = ops.convert_to_numpy(L.rotate(ops.convert_to_tensor(x), angles, halves))
+    part = ops.convert_to_numpy(L.rotate(ops.convert_to_tensor(x[..., :4]), angles, halves))
+    np.testing.assert_array_equal(whole[..., 4:], x[..., 4:])
+    np.testing.assert_array_equal(whole[..., :4], part)
+    assert np.abs(part - x[..., :4])[:, 1:].max() > 0.1
+
+
+def test_rms_normalization_by_one_more_than_gamma():
+    x, gamma = randn(3, 5), randn(5, seed=1)
+    layer = L.LayerNormalization(1e-6, **NORMS["rms_plus_one"])
+    expected = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, atol=1e-6)
+    layer.set_weights([gamma])
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected * (1 + gamma), atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("float32", 20.0**0.5), ("bfloat16", 4.46875)])
+def test_scaled_embeddings(dtype, scale):
+    """The factor is rounded to the dtype of the vectors, as in Gemma 3; logits have none."""
+    plain, scaled = (L.TokenEmbedding(7, 20, scale=s, dtype=dtype) for s in (1.0, 20.0**0.5))
+    ids, table = np.array([[3, 1, 6]]), randn(7, 20)
+    for layer in (plain, scaled):
+        layer.build((None, None))
+        layer.set_weights([table])
+    vectors = ops.convert_to_numpy(ops.cast(plain(ids), "float32"))
+    expected = ops.cast(ops.cast(vectors * np.float32(scale), dtype), "float32")
+    found = ops.convert_to_numpy(ops.cast(scaled(ids), "float32"))
+    np.testing.assert_array_equal(found, ops.convert_to_numpy(expected))
+    x = ops.cast(randn(2, 20), dtype)
+    first, second = (ops.cast(layer(x, reverse=True), "float32") for layer in (plain, scaled))
+    np.testing.assert_array_equal(ops.convert_to_numpy(first), ops.convert_to_numpy(second))
+    assert scaled.get_config()["scale"] == 20.0**0.5
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from functools import partial
 
 import keras
 import numpy as np
@@ -111,8 +112,46 @@ def test_of_two_models_in_one_file_neither_is_guessed(bert):
 
 
 def test_weights_of_layers_that_are_built_without_them(bert):
-    with pytest.warns(UserWarning, match=r"left unused, 12 arrays: bert\.encoder\.layer\.0.*bias"):
+    message = r"\+ bert\.encoder\.layer\.0[^+]*bias\n.*the parts of model='bert'\. Pass that"
+    with pytest.raises(CheckpointError, match=f"(?s){message}"):
         load(bert, use_bias=False)
+    with pytest.warns(UserWarning, match=r"(?s)ignored, as requested:\n\+ bert\.encoder.*bias"):
+        load(bert, use_bias=False, ignore_invalid_weights=True)
+
+
+TINY = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+TINY |= {"intermediate_size": 16, "num_key_value_heads": 1}
+# a family, options, and what its blocks have that those of Llama lack
+MORE_PARTS = [
+    ("qwen2", {}, r"self_attn\.k_proj\.bias", "the parts of model='qwen2'"),
+    ("qwen3", {}, r"self_attn\.k_norm\.weight", "the parts of model='qwen3'"),
+    ("llama", {"use_bias": True}, r"mlp\.down_proj\.bias", "Pass the right model="),
+]
+
+
+@pytest.mark.parametrize("prefix", ["model.", "", "qwen."])
+@pytest.mark.parametrize(("family", "options", "part", "hint"), MORE_PARTS)
+def test_parts_of_a_block_that_the_model_lacks(family, options, part, hint, prefix, tmp_path):
+    """Without a model_type, a directory opened as another family would give other numbers."""
+    transformer = build_transformer_model(model=family, return_keras_model=False, **TINY, **options)
+    transformer.save_checkpoint(tmp_path, "hf")
+    values = json.loads((tmp_path / "config.json").read_text())
+    config = {key: value for key, value in values.items() if "_bias" not in key}
+    del config["model_type"], config["architectures"]
+    checkpoint = open_checkpoint(tmp_path)
+    weights = {n.replace("model.", prefix, 1): checkpoint[n] for n in checkpoint}
+    weights["head.of.another_task"] = np.ones(2, "float32")
+    build = partial(build_transformer_model, config, weights, model="llama")
+    with pytest.raises(CheckpointError, match=rf"(?s)\+ \S*layers\.0\.{part}\n.*\n") as caught:
+        build()
+    assert "head.of" not in str(caught.value)
+    weights.pop("head.of.another_task")
+    with pytest.raises(CheckpointError, match=hint):
+        build()
+    with pytest.warns(UserWarning, match=rf"(?s)ignored, as requested:.*{part}"):
+        build(ignore_invalid_weights=True)
+    if not options:
+        build_transformer_model(config, weights, model=family)
 
 
 @pytest.mark.parametrize(

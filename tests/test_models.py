@@ -20,7 +20,8 @@ from bert4keras_lite.configs import published
 from bert4keras_lite.configs.config import CHOICES, SOURCE_KEYS
 from bert4keras_lite.files import COMMITTED
 from bert4keras_lite.layers.base import get_activation
-from bert4keras_lite.layers.blocks import ATTENTIONS, NORM_SLOTS, NORMS
+from bert4keras_lite.layers.blocks import ATTENTIONS, NORM_SLOTS
+from bert4keras_lite.layers.normalization import NORMS
 from bert4keras_lite.models import Config, Transformer, build_transformer_model
 from bert4keras_lite.tokenizers import load_tokenizer, load_vocab
 

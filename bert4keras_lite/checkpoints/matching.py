@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from typing import NamedTuple
 
 import ml_dtypes
@@ -395,6 +396,7 @@ def match(model, checkpoint, options=EXACT, where="the checkpoint", hint=lambda:
 
     Names without a variable are left unused: with a warning those of layers that the model does not
     know, such as a classifier; without one `skippable` names, and heads that the model leaves out.
+    Parts of a block are never: without them, the block computes something else.
 
     Args:
         model: a `ModelWeights`.
@@ -408,7 +410,8 @@ def match(model, checkpoint, options=EXACT, where="the checkpoint", hint=lambda:
 
     Raises:
         CheckpointError: lists the arrays that are missing (`-`), that do not belong to a model of
-            this size (`+`), and that have a wrong shape or wrong values (`!`).
+            this size or are parts of its blocks that it lacks (`+`), and that have a wrong shape or
+            wrong values (`!`).
     """
     format = detect_format(checkpoint)
     known = model.entries(format)
@@ -440,18 +443,24 @@ def match(model, checkpoint, options=EXACT, where="the checkpoint", hint=lambda:
     plus = _unexpected(model, known, file_names)
     deeper = [pattern for _, pattern in _block_patterns(model.table, format)]
     too_deep = [name for name in plus if any(pattern.match(name) for pattern in deeper)]
+    unused = sorted({*(file_names[name] for name in plus), *unbuilt} - used)
+    blocks = tuple(_blocks(model.table, format, file_names, used))
+    parts = [name for name in unused if name.startswith(blocks)]
 
-    if (minus or wrong) and options.ignore_invalid_weights:
-        lines = [*minus.values(), *wrong]
+    if (minus or wrong or parts) and options.ignore_invalid_weights:
+        lines = [*minus.values(), *wrong, *(f"+ {excerpt(name)}" for name in parts)]
         warnings.warn(f"{where}: ignored, as requested:\n" + "\n".join(lines), stacklevel=2)
-    elif minus or wrong or too_deep:
-        unexpected = [f"+ {excerpt(file_names[name])}" for name in too_deep or plus]
-        advice = _too_deep(model.sizes) if too_deep else hint() or _hint(plan, minus, model.without)
+    elif minus or wrong or too_deep or parts:
+        names = [file_names[name] for name in too_deep] or parts
+        names = names or [file_names[name] for name in plus]
+        unexpected = [f"+ {excerpt(name)}" for name in names]
+        advice = hint() or _hint(plan, minus, parts, model.without)
+        advice = _too_deep(model.sizes) if too_deep else advice
         raise CheckpointError(
             f"{where} does not match the model (- missing, + unexpected, ! wrong shape or "
             f"values):\n{first_lines([*minus.values(), *wrong, *unexpected])}{advice}"
         )
-    elif unused := sorted({*(file_names[name] for name in plus), *unbuilt} - used):
+    elif unused:
         names = ", ".join(map(excerpt, unused[:8])) + ", ..." * (len(unused) > 8)
         warnings.warn(f"{where}: left unused, {len(unused)} arrays: {names}", stacklevel=2)
     return plan
@@ -673,15 +682,44 @@ def _block_patterns(table, format):
                 yield counter[1], re.compile(escaped + r"([./]|$)")
 
 
+def _blocks(table, format, file_names, used):
+    """Yields what the names of the parts of each block begin with, in a file.
+
+    Args:
+        table: from `mappings.py`.
+        format: of the file.
+        file_names: name in the tables -> name in the file.
+        used: names in the file, of arrays that the model has a variable for.
+    """
+    columns = [row[COLUMN[format]] or () for row in table if "block" in row[1].split("/")[0]]
+    names = [name for names in columns for name in ([names] if isinstance(names, str) else names)]
+    patterns = [
+        re.sub(r"\\{\w(:.*)?$", r"\\d{1,9}[./]", re.escape(block))
+        for block in {name.partition("}")[0] for name in names if "}" in name}
+    ]
+    if shared := [re.split("(?<=[./])", name) for name in names if "}" not in name]:
+        same = takewhile(lambda parts: len(set(parts)) == 1, zip(*shared, strict=False))
+        patterns.append(re.escape("".join(part for part, *_ in same)))
+    for name, stored in file_names.items():
+        if stored in used and (block := re.match("|".join(patterns), name)):
+            yield stored[: len(stored) - len(name) + block.end()]
+
+
 def _too_deep(sizes):
     blocks = " and ".join(str(n) for n in sizes.values())
     return f"\nThe checkpoint has more blocks than the config's num_hidden_layers={blocks}."
 
 
-def _hint(plan, minus, without):
+def _hint(plan, minus, parts, without):
     if not plan:
         return (
             "\nNo supported model family has these weight names; check that this is the right file."
+        )
+    if parts:
+        return (
+            "\nThe blocks of the checkpoint have parts that those of the model lack: without them, "
+            "its numbers are others. Pass the right model=, or correct the config; "
+            "ignore_invalid_weights=True leaves them out nevertheless."
         )
     layers = {path.split("/")[0] for path in minus}
     options = sorted({without[layer] for layer in layers & set(without)})

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..mappings import BERT_KEYS, DISTIL_KEYS, GPT_KEYS, LLAMA_KEYS, T5_KEYS
+from ..mappings import (
+    BERT_KEYS,
+    BIASES,
+    BLOCK_PARTS,
+    DISTIL_KEYS,
+    GPT_KEYS,
+    LLAMA_KEYS,
+    T5_KEYS,
+)
 
 __all__ = [
     "APPLICATIONS",
@@ -70,41 +78,43 @@ def _sliding_window(config):
     return config.window + 1 if config.window and "sliding" in config.layer_kinds else None
 
 
-def _has_bias(branch):
-    """Returns a function that says whether the dense layers of a branch have a bias."""
-    return lambda config: config.use_bias and not parts_in(config.without_bias, branch)
+def _rope_by_kind(config):
+    """Returns transformers' `rope_parameters`, by the kind of layers."""
+    sliding = {"rope_type": "default", "rope_theta": config.sliding_rotary_base}
+    return {
+        "full_attention": _rope(config),
+        "sliding_attention": sliding if config.sliding_rotary_base else _rope(config),
+    }
 
 
-def parts_in(paths, branch):
-    """Returns the paths of a branch, such as `"attention"`, among those of parts of a block."""
-    return [path for path in paths if path.startswith(f"{branch}/")]
+def _biases(model_type):
+    """Returns the pairs of `HuggingFace.computed` for the keys that say which layers have a bias.
 
-
-def _has_attention_bias(config):
-    """As `_has_bias("attention")`, for a family whose other layers have none.
-
-    Raises:
-        ValueError: they have.
+    The functions of these raise `ValueError` if no values of the keys say it.
     """
-    if _has_bias("ffn")(config):
-        raise ValueError(
-            f"use_bias=True: Hugging Face's {config.family} has no bias in its feed-forward layers."
-            " Pass without_bias=, or use format='keras'."
-        )
-    return _has_bias("attention")(config)
+
+    def has_bias(key, keys):
+        def has(config):
+            told = set(BLOCK_PARTS) - {*config.without_bias} if config.use_bias else set()
+            true = [key for key in keys if told >= {*keys[key]}]
+            if told - {part for key in true for part in keys[key]}:
+                raise ValueError(
+                    f"use_bias=True, without_bias={config.without_bias}: Hugging Face's "
+                    f"{model_type} says by {' and '.join(keys)} which layers have a bias; expected "
+                    f"one for {' or for '.join(', '.join(parts) for parts in keys.values())}. "
+                    "Correct without_bias=, or use format='keras'."
+                )
+            return key in true
+
+        return has
+
+    keys = BIASES[model_type]
+    return {"use_bias": [(key, has_bias(key, keys)) for key in keys], "without_bias": []}
 
 
 # what a missing number means differs among the kin of Llama: it is always written
 _LLAMA_COMPUTED = _ROPE | {"num_key_value_heads": [("num_key_value_heads", lambda c: c.kv_heads)]}
-_BIASES = {
-    "use_bias": [("attention_bias", _has_bias("attention")), ("mlp_bias", _has_bias("ffn"))],
-    "without_bias": [],
-}
-_QWEN3_COMPUTED = {
-    "attention_head_size": [("head_dim", lambda c: c.head_size)],
-    "use_bias": [("attention_bias", _has_attention_bias)],
-    "without_bias": [],
-}
+_HEAD_DIM: dict = {"attention_head_size": [("head_dim", lambda c: c.head_size)]}
 _WINDOW = {"window": [("sliding_window", _sliding_window)]}
 _SLIDING: dict = {"layer_kinds": []}  # all layers, if there is a window
 _LAYER_TYPES = _WINDOW | {
@@ -211,9 +221,28 @@ _LLAMA_GRAPH = {
     "tie_word_embeddings": False,
 }
 _LLAMA = _LLAMA_GRAPH | {"with_lm": True, "attend": "lm", "pad_token_id": -1}
-_QWEN2 = _LLAMA | {
-    "use_bias": True,
-    "without_bias": ("attention/output", "ffn/input", "ffn/gate", "ffn/output"),
+_QWEN2 = _LLAMA | {"use_bias": True, "without_bias": BLOCK_PARTS[3:]}
+_GLM = _QWEN2 | {"rotary_halves": False, "rotary_share": 0.5, "norm_epsilon": 1.5625e-7}
+_GLM_COMPUTED: dict = _HEAD_DIM | {
+    "rotary_base": [
+        ("rope_parameters", lambda c: _rope(c) | {"partial_rotary_factor": c.rotary_share})
+    ],
+    "rotary_share": [],
+    # a missing one means a row that a small vocabulary lacks
+    "pad_token_id": [("pad_token_id", lambda c: None)],
+}
+_GEMMA3 = _LLAMA | {
+    "hidden_act": "gelu_pytorch_tanh",
+    "norm": "rms_plus_one",
+    "norm_at": "sandwich",
+    "head_norm": True,
+    "scale_embeddings": True,
+    "tie_word_embeddings": True,
+    "attention_scalar": 256,
+    "layer_kinds": (*["sliding"] * 5, "full"),
+    "window": 4095,
+    "rotary_base": 1e6,
+    "sliding_rotary_base": 1e4,
 }
 
 _T5 = _LANGUAGE_MODEL | {
@@ -278,7 +307,7 @@ _MT5_CLASSES = ["MT5EncoderModel", *["MT5ForConditionalGeneration"] * 2]
 
 
 def _llama_family(model_type, stem, fields, computed, nulls=(), model_types=()):
-    """Returns the row of a causal language model with Llama's graph.
+    """Returns the row of a causal language model with Llama's graph, names and keys.
 
     Args:
         model_type: of transformers.
@@ -506,7 +535,7 @@ FAMILIES = {
             "eurobert",
             ["EuroBertModel", *["EuroBertForMaskedLM"] * 2],
             LLAMA_KEYS | {"classifier_pooling": "classifier_pooling"},
-            computed=_LLAMA_COMPUTED | _BIASES,
+            computed=_LLAMA_COMPUTED | _biases("eurobert"),
         ),
         heads={
             "text": Head("late", "classifier_dense", "gelu", dense_bias=True),
@@ -582,11 +611,46 @@ FAMILIES = {
         heads=_GPT2_HEADS,
     ),
     # no fingerprints: one cannot be told from another by the names of its weights
-    "llama": _llama_family("llama", "Llama", _LLAMA, _BIASES, model_types=["llama", "internlm3"]),
+    "llama": _llama_family(
+        "llama", "Llama", _LLAMA, _biases("llama"), model_types=["llama", "internlm3"]
+    ),
     "mistral": _llama_family("mistral", "Mistral", _LLAMA, _WINDOW | _SLIDING, ["sliding_window"]),
     "qwen2": _llama_family("qwen2", "Qwen2", _QWEN2, _LAYER_TYPES),
     "qwen3": _llama_family(
-        "qwen3", "Qwen3", _LLAMA | {"head_norm": True}, _LAYER_TYPES | _QWEN3_COMPUTED
+        "qwen3",
+        "Qwen3",
+        _LLAMA | {"head_norm": True},
+        _LAYER_TYPES | _HEAD_DIM | _biases("qwen3"),
+    ),
+    "glm": _llama_family("glm", "Glm", _GLM, _GLM_COMPUTED | _biases("glm"), ["pad_token_id"]),
+    "glm4": _llama_family(
+        "glm4",
+        "Glm4",
+        _GLM | {"norm_at": "sandwich"},
+        _GLM_COMPUTED | _biases("glm4"),
+        ["pad_token_id"],
+    ),
+    "gemma3_text": Family(
+        _GEMMA3,
+        hugging_face=HuggingFace(
+            "gemma3_text",
+            ["Gemma3TextModel", *["Gemma3ForCausalLM"] * 2],
+            LLAMA_KEYS | {"hidden_act": "hidden_activation"},
+            computed=_LLAMA_COMPUTED
+            | _HEAD_DIM
+            | _WINDOW
+            | _biases("gemma3_text")
+            | {
+                "attention_scalar": [
+                    ("query_pre_attn_scalar", lambda c: c.attention_scalar or c.key_size)
+                ],
+                "layer_kinds": [("layer_types", _layer_types)],
+                "rotary_base": [("rope_parameters", _rope_by_kind)],
+                "sliding_rotary_base": [],
+            },
+            nulls=["sliding_window"],
+        ),
+        heads=_GPT_HEADS,
     ),
     "gpt2_ml": Family(_GPT2_ML, fingerprints=[(r"newslm/", None)]),
     "t5.1.0": Family(

@@ -48,8 +48,8 @@ CHOICES = {
     "family": tuple(mappings.WEIGHTS),
     "position": ("learned", "rotary", "relative", "buckets", "none"),
     "stacks": ("one", "both", "encoder", "decoder"),
-    "norm": ("layer", "rms", "plain_rms", "bias_free"),
-    "norm_at": ("post", "pre", "pre_ffn", "gpt2_ml"),
+    "norm": ("layer", "rms", "rms_plus_one", "plain_rms", "bias_free"),
+    "norm_at": ("post", "pre", "pre_ffn", "gpt2_ml", "sandwich"),
     "attention": ("full", "nystrom", "gau", "disentangled"),
     "attend": ("all", "lm", "unilm"),
     "scale_decoder_outputs": (False, True, "tied"),
@@ -66,10 +66,7 @@ CHOICES = {
 # fields of `Config` whose values are tuples of names
 EACH = {
     "layer_kinds": ("full", "sliding"),
-    "without_bias": (
-        *(f"attention/{part}" for part in ("query", "key", "value", "output")),
-        *(f"ffn/{part}" for part in ("input", "gate", "output")),
-    ),
+    "without_bias": mappings.BLOCK_PARTS,
 }
 
 # what an application makes of attention, in words
@@ -101,6 +98,7 @@ _RANGES = {
     "filler_id": (-1, 2**31 - 1),
     "hierarchical_position": (0, 0.999),
     "rotary_base": (1, 1e30),
+    "rotary_share": (1e-4, 1),
     "sliding_rotary_base": (1, 1e30),
     "convolution": (1, 255),
     "relative_max_distance": (1, 65_536),
@@ -137,6 +135,7 @@ class Config:
     custom_position_ids: bool = False
     shared_segment_embeddings: bool = False  # segment ids are looked up in the token table
     pad_token_id: int = 0  # masked in attention; -1: no token is
+    scale_embeddings: bool = False  # multiply those of tokens by hidden_size ** 0.5
     # position of the first token; above 0, only tokens that are not padding are counted (RoBERTa)
     first_position: int = 0
     task_vocab_size: int = 0  # rows of a table whose row 0 each token gets (ERNIE's task types)
@@ -146,6 +145,7 @@ class Config:
     rotate_values: bool = False
     rotary_halves: bool = False  # which pairs of entries are rotated: see layers.rotate
     rotary_base: float = 10000.0
+    rotary_share: float = 1.0  # of each head that is rotated: its first entries
     rotary_scaling: dict | None = None  # for longer texts; see layers.RotaryAngles
     sliding_rotary_base: float | None = None  # rotary_base; of sliding layers
     relative_max_distance: int = 64
@@ -174,7 +174,8 @@ class Config:
     num_landmarks: int = 64  # for attention="nystrom"
     num_key_value_heads: int | None = None  # num_attention_heads; if fewer, queries share them
     attention_scale: bool = True
-    head_norm: bool = False  # RMS normalization of each head's queries and keys
+    attention_scalar: int | None = None  # key_size; scores are multiplied by its power -0.5
+    head_norm: bool = False  # each head's queries and keys are normalized, as `norm` says
     attend: str = "all"
     residual_attention_scores: bool = False
     cross_position_bias: bool = False  # add the position bias in a decoder's cross-attention too
@@ -239,13 +240,15 @@ class Config:
             or self.residual_attention_scores
             or {*self.layer_kinds} != {"full"}
             or self.kv_heads != self.num_attention_heads
+            or self.attention_scalar
+            or self.rotary_share != 1
         ):
             models = "encoders" if self.attention == "nystrom" else "models of one stack"
             positions = "no" if self.attention == "disentangled" else "rotary"
             raise ValueError(
                 f"attention={self.attention!r} is for {models} with absolute or {positions} "
-                "positions and full layers, without residual attention scores or shared keys. Use "
-                "attention='full' for this model."
+                "positions and full layers, without residual attention scores, shared keys, an "
+                "attention_scalar or a rotary_share. Use attention='full' for this model."
             )
         self._check_layers()
         self._check_classifier()
@@ -366,7 +369,13 @@ class Config:
     @property
     def score_factor(self) -> float:
         """Factor of the attention scores, next to `1 / sqrt(key_size)`."""
-        return attention_factor(self.rotary_scaling) ** 2
+        scalar = self.attention_scalar or self.key_size
+        return attention_factor(self.rotary_scaling) ** 2 * (self.key_size / scalar) ** 0.5
+
+    @property
+    def rotary_size(self) -> int:
+        """Number of entries of a head's queries and keys that are rotated."""
+        return int(self.key_size * self.rotary_share)
 
     @property
     def token_size(self) -> int:
@@ -452,6 +461,7 @@ class Config:
             "attention_key_size": config.head_size,
             "num_decoder_layers": config.num_hidden_layers,
             "num_key_value_heads": config.num_attention_heads,
+            "attention_scalar": config.key_size,
             # with a base of their own, sliding layers are not scaled
             "sliding_rotary_base": None if config.rotary_scaling else config.rotary_base,
         }
@@ -527,12 +537,19 @@ def _check_positions(c):
             "without hierarchical_position, and counts the tokens that are not padding; "
             f"expected less than max_position={c.max_position}, and a pad_token_id."
         )
-    size = c.head_size if c.position == "relative" else c.key_size
-    if c.position in ("rotary", "relative") and size % 2:
+    size = c.head_size if c.position == "relative" else c.rotary_size
+    if c.position in ("rotary", "relative") and (size % 2 or not size):
+        part = "head size" if c.rotary_share == 1 else "number of rotated entries of a head"
         raise ValueError(
-            f"position={c.position!r} needs pairs of entries; expected an even head size, "
-            f"got {size}. Correct hidden_size, num_attention_heads, attention_head_size or "
-            "attention_key_size."
+            f"position={c.position!r} needs pairs of entries; expected an even {part}, "
+            f"got {size}. Correct hidden_size, num_attention_heads, attention_head_size, "
+            "attention_key_size or rotary_share."
+        )
+    if c.rotary_share != 1 and (c.position != "rotary" or attention_factor(c.rotary_scaling) != 1):
+        raise ValueError(
+            f"rotary_share={c.rotary_share}: a part of each head is rotated; expected rotary "
+            f"positions, and no scaling that changes the scores of that part alone, got position="
+            f"{c.position!r} and rotary_scaling={shown(c.rotary_scaling)}. Correct one of them."
         )
     values_have_positions = c.position == "relative" or (
         c.position == "rotary" and c.rotate_values and c.attention != "gau"

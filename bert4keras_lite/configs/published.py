@@ -16,7 +16,6 @@ from ..parsing import expecting, nearest, read_bytes, read_json, shown
 from ..types import PathLike
 from .architectures import FAMILIES, HUGGING_FACE, MODEL_TYPES
 from .config import (
-    EACH,
     FIELDS,
     FILE_PADDING,
     OF_TRAINING,
@@ -356,6 +355,11 @@ def _feed_forward_fields(raw):
 def _translate_layers(raw, values):
     """Converts the kinds of the layers and their window, and whether positions are added."""
     names, every = raw.get("layer_types"), raw.get("global_attn_every_n_layers")
+    pattern = raw.get("sliding_window_pattern")
+    if pattern is not None and names is None and "layer_kinds" not in raw:
+        if problem := expected_number(pattern, 1, MOST_BLOCKS):
+            raise ValueError(f"sliding_window_pattern is {shown(pattern)}; expected {problem}.")
+        values["layer_kinds"] = (*["sliding"] * (pattern - 1), "full")
     if every is not None:
         if problem := expected_number(every, 1, MOST_BLOCKS):
             raise ValueError(f"global_attn_every_n_layers is {shown(every)}; expected {problem}.")
@@ -386,7 +390,7 @@ def _translate_layers(raw, values):
         _set_field(values, "window", window - 1, "sliding_window", raw)
         full, count = raw.get("max_window_layers"), values.get("num_hidden_layers", 1)
         full = max(full or 0, 0)
-        if names is None and full < count:
+        if names is None and pattern is None and full < count:
             values["layer_kinds"] = _period(["full"] * full + ["sliding"] * (count - full))
     if (biased := raw.get("position_biased_input")) is not None:
         position = "learned" if biased else "none"
@@ -397,24 +401,25 @@ def _translate_layers(raw, values):
 
 def _translate_biases(raw, values):
     """Converts which dense layers of the blocks of Llama and its kin have a bias."""
-    keys = {
-        branch: next((key for key in names if raw.get(key)), None)
-        for branch, names in (
-            ("attention", ("attention_bias", "qkv_bias")),
-            ("ffn", ("mlp_bias", "bias")),
-        )
+    # without a model_type, as Llama reads them, which is the first
+    every = {
+        key: parts for keys in reversed(mappings.BIASES.values()) for key, parts in keys.items()
     }
-    if not any(keys.values()):
+    model_type = raw.get("model_type")
+    keys = every if model_type is None else mappings.BIASES.get(model_type, {})
+    for key in every:
+        if raw.get(key) and key not in keys:
+            readers = [name for name, names in mappings.BIASES.items() if key in names]
+            raise ValueError(
+                f"{key} is true; expected false, or a model_type of {', '.join(readers)}."
+            )
+    biased = {part for key in keys if raw.get(key) for part in keys[key]}
+    is_told = model_type is not None and any(raw.get(key) is not None for key in keys)
+    if not biased and not is_told:
         return
-    if raw.get("model_type") not in (None, *mappings.BIASES_READ):
-        raise ValueError(
-            f"{keys['attention'] or keys['ffn']} is true; expected false, or a model_type of "
-            f"{', '.join(mappings.BIASES_READ)}."
-        )
-    values["use_bias"] = True
-    values["without_bias"] = tuple(
-        part for part in EACH["without_bias"] if not keys[part.partition("/")[0]]
-    )
+    values["use_bias"] = bool(biased)
+    without = [part for part in mappings.BLOCK_PARTS if part not in biased]
+    values["without_bias"] = tuple(without) if biased else ()
 
 
 def _period(names):
@@ -428,6 +433,14 @@ def _repeats(cycle, names):
     return bool(cycle) and all(name == cycle[i % len(cycle)] for i, name in enumerate(names))
 
 
+# model_type and key of rotary positions that have a value for each kind of layers
+_KINDS_DIFFER = [
+    ("modernbert", "rope_parameters"),
+    ("modernbert", "rope_scaling"),
+    ("gemma3_text", "rope_parameters"),
+]
+
+
 def _translate_rope(raw, values):
     """Converts the bases and the scaling of rotary positions, of one or of each kind of layers."""
     keys = [key for key in ("rope_parameters", "rope_scaling") if raw.get(key)]
@@ -439,7 +452,7 @@ def _translate_rope(raw, values):
             " expected the same. Remove the wrong one from the file."
         )
     by_kind = rope.keys() and rope.keys() <= {"full_attention", "sliding_attention"}
-    if rope and not by_kind and raw.get("model_type") == "modernbert":
+    if rope and not by_kind and (raw.get("model_type"), key) in _KINDS_DIFFER:
         raise ValueError(
             f"{key} is {shown(rope)}; expected an object for 'full_attention' and one for "
             "'sliding_attention', as versions of transformers read a single one in different ways."
@@ -454,12 +467,13 @@ def _translate_rope(raw, values):
                 f"{key} is {shown(raw[key])}; expected an object with rope_theta and a rope_type "
                 f"that is implemented: {', '.join(map(repr, mappings.ROPE_ONLY['type']))}."
             )
-        base = of_kind.get("rope_theta")
-        if base is not None and values.setdefault(field, base) != base:
-            raise ValueError(
-                f"rope_theta of {key} is {shown(base)}, and {key_of(values, field)} is "
-                f"{values[field]!r:.200}; expected the same. Remove the wrong one from the file."
-            )
+        for inner, name in (("rope_theta", field), ("partial_rotary_factor", "rotary_share")):
+            value = of_kind.get(inner)
+            if value is not None and values.setdefault(name, value) != value:
+                raise ValueError(
+                    f"{inner} of {key} is {shown(value)}, and {key_of(values, name)} is "
+                    f"{values[name]!r:.200}; expected the same. Remove the wrong one from the file."
+                )
         type_, *others = dict.fromkeys(
             [of_kind[name] for name in ("rope_type", "type") if of_kind.get(name)] or ["default"]
         )
@@ -475,6 +489,12 @@ def _translate_rope(raw, values):
                 if value is not None and name not in ROPE_ALWAYS
             }
             _scale_rope({"rope_type": type_, **scaling}, kind, raw, values, key)
+    is_read = raw.get("model_type") in (None, *mappings.PARTLY_ROTARY)
+    if values.get("rotary_share", 1) != 1 and not is_read:
+        raise ValueError(
+            f"partial_rotary_factor is {shown(values['rotary_share'])}; expected 1, or a "
+            f"model_type of {' or '.join(mappings.PARTLY_ROTARY)}. Correct the file."
+        )
 
 
 # keys of `rope_parameters` that are not about scaling
@@ -523,8 +543,8 @@ def _scale_rope(scaling, kind, raw, values, key):
 
 def _is_known_rope(key, value):
     """Whether a key of `rope_parameters` has a value that is implemented."""
-    if key == "rope_theta":
-        return value is None or not expected_value(FIELDS["rotary_base"], value)
+    if key in ("rope_theta", "partial_rotary_factor"):
+        return value is None or not expected_value(FIELDS[mappings.CONFIG_KEYS[key]], value)
     if key in mappings.ROPE_ONLY:
         return value is None or is_one_of(value, mappings.ROPE_ONLY[key])
     return any(key in (*kind.required, *kind.optional) for kind in TYPES.values())

@@ -20,9 +20,11 @@ from ..checkpoints.matching import (
 )
 from ..checkpoints.stage import saving_checkpoint
 from ..parsing import shown
+from ..shapes import shapes_of
 from .architectures import ARCHITECTURES, HUGGING_FACE, KINDS
+from .config import Config
 from .published import file_names, write_config
-from .recognition import MEASURED, families_of, infer_from_weights
+from .recognition import MEASURED, families_of, infer_from_weights, unmatched_names
 from .written import config_json
 
 __all__ = ["HEADS", "classifier_hint", "heads_among", "match_weights", "mismatch_hint", "write"]
@@ -135,7 +137,7 @@ def mismatch_hint(config, checkpoint, chosen=()):
     ours |= {"num_decoder_layers": c.block_counts["j"]} if c.stacks != "one" else {}
     differ = [n for n, size in measured.items() if size and n in ours and size != ours[n]]
     if "hidden_size" not in measured or not differ:
-        return classifier_hint(c, checkpoint)
+        return _family_hint(c, checkpoint) or classifier_hint(c, checkpoint)
     weights, model = (
         ", ".join(f"{name}={sizes[name]}" for name in differ) for sizes in (measured, ours)
     )
@@ -143,6 +145,37 @@ def mismatch_hint(config, checkpoint, chosen=()):
         f"\nThe weights are those of a model with {weights}; this one has {model}. Correct the "
         "config or the options, or take the weights that belong to them."
     )
+
+
+def _family_hint(config, checkpoint):
+    """Returns a hint which family has all parts of the blocks of a checkpoint, if not this model.
+
+    Args:
+        config: the `Config` of the model.
+        checkpoint: mapping name -> array, with the names of the tables.
+
+    Returns:
+        A sentence to add to the error message, or an empty string.
+    """
+
+    def parts(paths):
+        return {path for path in paths if "block" in path.split("/")[0]}
+
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    sizes += ("intermediate_size", "attention_head_size")
+    sizes = {name: getattr(config, name) for name in sizes}
+    for name, row in ARCHITECTURES.items():
+        if row.get("stacks", "one") != config.stacks or unmatched_names(checkpoint, row):
+            continue
+        located, _ = locate(checkpoint, mappings.WEIGHTS[row["family"]], mappings.ROLES)
+        if parts(located) == parts(shapes_of(config)):
+            return ""
+        if parts(located) == parts(shapes_of(Config.from_values(row | sizes))):
+            return (
+                f"\nThe blocks of the checkpoint have the parts of model={name!r}. Pass that, or "
+                "correct the config and the options."
+            )
+    return ""
 
 
 def classifier_hint(config, checkpoint):

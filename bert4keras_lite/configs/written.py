@@ -81,6 +81,9 @@ def config_json(config: Config, format: str) -> dict[str, Any]:
     values |= {key: value(config) for pairs in computed.values() for key, value in pairs}
     if format == "tf":
         values |= {name: shape[name] for name in changed if name not in keys}
+        told = mappings.MISSING.get(config.family, ())
+        pairs = [pair for pairs in hugging_face.computed.values() for pair in pairs] if told else []
+        values |= {key: value(config) for key, value in pairs if key in told}
         return values | _classifier_json(config, keys)
     if "d_ff" in values:
         values |= {

@@ -17,7 +17,7 @@ from ..types import Shape, Tensor
 from .base import Layer, dense, dense_flops, parts_of, register, softmax
 from .cache import Cache
 from .dropout import Dropout
-from .normalization import LayerNormalization, ScaleOffset
+from .normalization import NORMS, LayerNormalization, ScaleOffset
 from .positions import rotate
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class MultiHeadAttention(Layer):
             Defaults to `num_heads`.
         without_bias: names of the projections that have no bias even if `use_bias`: `"query"`,
             `"key"`, `"value"`, `"output"`.
-        norm_epsilon: epsilon of an RMS normalization of each head's queries and keys, before they
-            are rotated; None: they are not normalized.
+        head_norm: arguments, as a dict, of a `LayerNormalization` of each head's queries and one of
+            its keys, before they are rotated; None: they are not normalized.
         return_scores: whether to also return the attention scores (before `bias` is added).
         initializer_range: standard deviation of the initial kernels.
 
@@ -95,7 +95,9 @@ class MultiHeadAttention(Layer):
             "rotary_halves": config.rotary_halves,
             "num_kv_heads": config.num_key_value_heads,
             "without_bias": parts_of("attention", config.without_bias),
-            "norm_epsilon": config.norm_epsilon if config.head_norm else None,
+            "head_norm": NORMS[config.norm] | {"epsilon": config.norm_epsilon}
+            if config.head_norm
+            else None,
             "return_scores": config.residual_attention_scores,
         }
 
@@ -112,7 +114,7 @@ class MultiHeadAttention(Layer):
         rotary_halves: bool = False,
         num_kv_heads: int | None = None,
         without_bias: Sequence[str] = (),
-        norm_epsilon: float | None = None,
+        head_norm: dict[str, Any] | None = None,
         return_scores: bool = False,
         initializer_range: float = 0.02,
         **kwargs: Any,
@@ -129,7 +131,7 @@ class MultiHeadAttention(Layer):
         self.rotary_halves = rotary_halves
         self.num_kv_heads = num_kv_heads
         self.without_bias = list(without_bias)
-        self.norm_epsilon = norm_epsilon
+        self.head_norm = head_norm and dict(head_norm)
         self.return_scores = return_scores
         self.initializer_range = initializer_range
 
@@ -146,17 +148,13 @@ class MultiHeadAttention(Layer):
         values = self.num_heads * self.head_size
         self.output_dense = projection("output", (*x_shape[:-1], values), x_shape[-1])
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
-        if self.norm_epsilon is not None:
-            self.query_norm = self.head_norm("query_norm", self.norm_epsilon)
-            self.key_norm = self.head_norm("key_norm", self.norm_epsilon)
-
-    def head_norm(self, name: str, epsilon: float) -> LayerNormalization:
-        """Returns a built RMS normalization of the queries or keys of a head."""
-        norm = LayerNormalization(
-            epsilon, zero_mean=False, offset=False, dtype=self.dtype_policy, name=name
-        )
-        norm.build((self.key_size,))
-        return norm
+        if self.head_norm is not None:
+            self.query_norm, self.key_norm = (
+                LayerNormalization(dtype=self.dtype_policy, name=name, **self.head_norm)
+                for name in ("query_norm", "key_norm")
+            )
+            for norm in (self.query_norm, self.key_norm):
+                norm.build((self.key_size,))
 
     @property
     def kv_heads(self) -> int:
@@ -179,7 +177,7 @@ class MultiHeadAttention(Layer):
         cache: Cache | None = None,
     ) -> Tensor:
         query = self.split_heads(self.query(x), self.key_size)
-        if self.norm_epsilon is not None:
+        if self.head_norm is not None:
             query = self.query_norm(query)
         if angles is not None:
             query = rotate(query, angles, self.rotary_halves)
@@ -212,7 +210,7 @@ class MultiHeadAttention(Layer):
         """
         key = self.split_heads(self.key(memory), self.key_size, self.kv_heads)
         value = self.split_heads(self.value(memory), self.head_size, self.kv_heads)
-        if self.norm_epsilon is not None:
+        if self.head_norm is not None:
             key = self.key_norm(key)
         if angles is not None:
             key = rotate(key, angles, self.rotary_halves)

@@ -18,7 +18,7 @@ from .dropout import Dropout
 from .normalization import LayerNormalization
 from .remat import rematerialized
 
-__all__ = ["ATTENTIONS", "NORMS", "FeedForward", "TransformerBlock"]
+__all__ = ["ATTENTIONS", "FeedForward", "TransformerBlock"]
 
 
 @register
@@ -94,20 +94,18 @@ ATTENTIONS: dict[str, Any] = {
     "disentangled": DisentangledAttention,
 }
 
-# types of normalization, as arguments of `LayerNormalization`
-NORMS = {
-    "layer": {},
-    "rms": {"zero_mean": False, "offset": False},
-    "plain_rms": {"zero_mean": False, "offset": False, "scale": False},
-    "bias_free": {"offset": False},
-}
-
-# where a block normalizes: the input or the output of a residual branch
+# where a block normalizes: the input of a residual branch ("in"), what the branch adds ("added"),
+# or the sum ("out")
 NORM_SLOTS = {
     "post": ("attention_out", "cross_out", "ffn_out"),
     "pre": ("attention_in", "cross_in", "ffn_in"),
     "pre_ffn": ("cross_in", "ffn_in"),  # the input of the block is normalized already
     "gpt2_ml": ("ffn_in", "ffn_out"),
+    "sandwich": (
+        *("attention_in", "attention_added"),
+        *("cross_in", "cross_added"),
+        *("ffn_in", "ffn_added"),
+    ),
 }
 
 
@@ -141,7 +139,8 @@ class TransformerBlock(Layer):
 
     Reference:
         Devlin et al., "BERT", arXiv 1810.04805; Vaswani et al., arXiv 1706.03762, figure 1. On
-        the place of normalization: Xiong et al., arXiv 2002.04745, figure 1.
+        the place of normalization: Xiong et al., arXiv 2002.04745, figure 1; of a branch's input
+        and of what it adds: Ding et al., "CogView", arXiv 2105.13290, section 2.4.
     """
 
     def __init__(
@@ -226,7 +225,8 @@ class TransformerBlock(Layer):
                 normalize(f"{name}_in", x), **{k: v for k, v in context.items() if v is not None}
             )
             y, attention_scores = y if isinstance(y, tuple) else (y, None)
-            return normalize(f"{name}_out", x + self.dropout_layer(y)), attention_scores
+            x = x + self.dropout_layer(normalize(f"{name}_added", y))
+            return normalize(f"{name}_out", x), attention_scores
 
         x, scores = residual(
             "attention", x, bias=bias, scores=scores, angles=angles, distances=distances

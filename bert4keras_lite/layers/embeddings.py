@@ -27,6 +27,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         transformer: description of the `Transformer` that the table belongs to, in JSON, for
             `load_model`.
         keep_first: see `AttentionBias`.
+        scale: factor of the vectors, rounded to their dtype; logits have none. Defaults to 1.
 
     Call arguments:
         inputs: integer ids `(batch, length)`; with `reverse`, vectors
@@ -51,16 +52,18 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         pad_token_id: int = 0,
         transformer: str | None = None,
         keep_first: bool = True,
+        scale: float = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(input_dim, output_dim, **kwargs)
         self.pad_token_id = pad_token_id
         self.keep_first = keep_first
         self.transformer = transformer
+        self.scale = scale
         self.supports_masking = True
 
     def get_config(self) -> dict[str, Any]:
-        names = ("pad_token_id", "transformer", "keep_first")
+        names = ("pad_token_id", "transformer", "keep_first", "scale")
         return super().get_config() | {name: getattr(self, name) for name in names}
 
     def call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
@@ -70,12 +73,13 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         return self.lookup(super().quantized_call, inputs, reverse)
 
     def lookup(self, call: Callable, inputs: Tensor, reverse: bool) -> Tensor:
-        """Returns `call(inputs)`, after a check of the ids."""
+        """Returns `scale * call(inputs)`, after a check of the ids; without `scale` in reverse."""
         if reverse:
             return call(inputs, reverse=True)
         advice = "Take the tokenizer of this checkpoint, or resize its embeddings."
         nan_where_wrong = check_ids(self, inputs, self.input_dim, advice)
-        return nan_where_wrong(call(inputs))
+        vectors = nan_where_wrong(call(inputs))
+        return vectors if self.scale == 1 else vectors * ops.cast(self.scale, vectors.dtype)
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         if len(inputs.shape) != 2:

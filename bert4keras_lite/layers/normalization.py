@@ -10,7 +10,16 @@ from ..backend import fused_layer_norm
 from ..types import Shape, Tensor
 from .base import Layer, dense, register
 
-__all__ = ["LayerNormalization", "ScaleOffset"]
+__all__ = ["NORMS", "LayerNormalization", "ScaleOffset"]
+
+# types of normalization, as arguments of `LayerNormalization`
+NORMS: dict[str, dict[str, Any]] = {
+    "layer": {},
+    "rms": {"zero_mean": False, "offset": False},
+    "rms_plus_one": {"zero_mean": False, "offset": False, "plus_one": True},
+    "plain_rms": {"zero_mean": False, "offset": False, "scale": False},
+    "bias_free": {"offset": False},
+}
 
 
 @register
@@ -23,6 +32,7 @@ class ScaleOffset(Layer):
     Args:
         scale: whether there is a `gamma`.
         offset: whether there is a `beta`.
+        plus_one: whether `1 + gamma` takes the place of `gamma`, which then starts at zero.
         hidden_units: size of a dense layer applied to `c` first; None: there is none.
         hidden_activation: activation of that layer.
         initializer_range: standard deviation of its initial weights.
@@ -42,6 +52,7 @@ class ScaleOffset(Layer):
         self,
         scale: bool = True,
         offset: bool = True,
+        plus_one: bool = False,
         hidden_units: int | None = None,
         hidden_activation: str | Callable = "linear",
         initializer_range: float = 0.02,
@@ -50,6 +61,7 @@ class ScaleOffset(Layer):
         super().__init__(**kwargs)
         self.scale = scale
         self.offset = offset
+        self.plus_one = plus_one
         self.hidden_units = hidden_units
         self.hidden_activation = hidden_activation
         self.initializer_range = initializer_range
@@ -58,7 +70,8 @@ class ScaleOffset(Layer):
         self.dim = dim = x_shape[-1]
         self.gamma = self.beta = None
         if self.scale:
-            self.gamma = self.add_weight(name="gamma", shape=(dim,), initializer="ones")
+            initializer = "zeros" if self.plus_one else "ones"
+            self.gamma = self.add_weight(name="gamma", shape=(dim,), initializer=initializer)
         if self.offset:
             self.beta = self.add_weight(name="beta", shape=(dim,), initializer="zeros")
         if condition_shape is None:
@@ -91,7 +104,8 @@ class ScaleOffset(Layer):
             if self.offset:
                 beta = beta + self.beta_dense(condition)
         if self.scale:
-            x = x * ops.cast(gamma, x.dtype)
+            gamma = ops.cast(gamma, x.dtype)
+            x = x * (1 + gamma if self.plus_one else gamma)
         if self.offset:
             x = x + ops.cast(beta, x.dtype)
         return x

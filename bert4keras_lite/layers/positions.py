@@ -167,7 +167,7 @@ class RotaryAngles(Layer):
     """Angles of the rotary position embedding of queries and keys.
 
     Args:
-        size: size of the queries and keys of a head.
+        size: size of the queries and keys of a head, or of the part of them that is rotated.
         base: base of the geometric progression; the longest wavelength is about
             `2 pi * base` tokens.
         scaling: how frequencies are lowered for longer texts than those of pretraining, a dict as
@@ -286,26 +286,31 @@ def rotate(x: Tensor, angles: Tensor, halves: bool = False) -> Tensor:
 
     Args:
         x: `(batch, length, heads, size)`.
-        angles: in radians, `(batch or 1, length, size / 2)`; see `RotaryAngles`.
+        angles: in radians, `(batch or 1, length, rotated / 2)`; see `RotaryAngles`. Only the first
+            `rotated` entries are rotated, the others stay as they are.
         halves: whether to pair the first half of the entries with the second half, as in GPT-NeoX.
             False pairs neighbours, (0, 1), (2, 3), ..., as in the paper.
 
     Returns:
         A tensor of the shape of `x`.
     """
+    rotated = 2 * angles.shape[-1]
+    if rotated < x.shape[-1]:
+        first, rest = ops.split(x, [rotated], axis=-1)
+        return ops.concatenate([rotate(first, angles, halves), rest], axis=-1)
     cos, sin = ops.cos(angles), ops.sin(angles)
     if halves:
         cos, sin = (ops.cast(y, x.dtype)[:, :, None] for y in (cos, sin))
         first, second = ops.split(x, 2, axis=-1)
-        rotated = [first * cos - second * sin, second * cos + first * sin]
-        return ops.concatenate(rotated, axis=-1)
+        turned = [first * cos - second * sin, second * cos + first * sin]
+        return ops.concatenate(turned, axis=-1)
     cos, sin = (
         ops.cast(ops.stack(pair, axis=-1), x.dtype)[:, :, None]
         for pair in ((cos, cos), (-sin, sin))
     )
     pairs = ops.reshape(x, (-1, *ops.shape(x)[1:-1], x.shape[-1] // 2, 2))
-    rotated = pairs * cos + ops.flip(pairs, axis=-1) * sin
-    return ops.reshape(rotated, (-1, ops.shape(x)[1], *x.shape[2:]))
+    turned = pairs * cos + ops.flip(pairs, axis=-1) * sin
+    return ops.reshape(turned, (-1, ops.shape(x)[1], *x.shape[2:]))
 
 
 @register

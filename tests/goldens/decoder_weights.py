@@ -39,7 +39,9 @@ def openai_gpt_shapes():
     return gpt_shapes("tokens_embed", "positions_embed", False)
 
 
-def llama_shapes(biases=(), head_norm=False, tied=False, head=8, prefix="model."):
+def llama_shapes(
+    biases=(), head_norm=False, tied=False, head=8, prefix="model.", norms=(), packed=False
+):
     """Names and shapes of ``LlamaForCausalLM`` and its kin: 4 heads of queries, 2 of keys.
 
     Args:
@@ -48,19 +50,22 @@ def llama_shapes(biases=(), head_norm=False, tied=False, head=8, prefix="model."
         tied: whether the head is the table of the tokens.
         head: size of a head.
         prefix: of the names of the body.
+        norms: names of more normalizations of a block.
+        packed: whether the two projections of a gated layer are one, as in GLM.
     """
     shapes = {f"{prefix}embed_tokens.weight": [60, 32]}
+    gated = [("gate_up_proj", 96)] if packed else [("gate_proj", 48), ("up_proj", 48)]
     for i in range(3):
         block = f"{prefix}layers.{i}"
         shapes[f"{block}.input_layernorm.weight"] = [32]
-        shapes[f"{block}.post_attention_layernorm.weight"] = [32]
+        for norm in ("post_attention_layernorm", *norms):
+            shapes[f"{block}.{norm}.weight"] = [32]
         for module, layer, units, size in (
             ("self_attn", "q_proj", 4 * head, 32),
             ("self_attn", "k_proj", 2 * head, 32),
             ("self_attn", "v_proj", 2 * head, 32),
             ("self_attn", "o_proj", 32, 4 * head),
-            ("mlp", "gate_proj", 48, 32),
-            ("mlp", "up_proj", 48, 32),
+            *(("mlp", name, units, 32) for name, units in gated),
             ("mlp", "down_proj", 32, 48),
         ):
             shapes[f"{block}.{module}.{layer}.weight"] = [units, size]
@@ -73,6 +78,8 @@ def llama_shapes(biases=(), head_norm=False, tied=False, head=8, prefix="model."
 
 
 QKV = ("q_proj", "k_proj", "v_proj")
+GLM4_NORMS = ("post_self_attn_layernorm", "post_mlp_layernorm")
+GEMMA3_NORMS = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
 ALL_DENSE = (*QKV, "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -364,6 +371,19 @@ SHAPES = {
     "qwen3": llama_shapes(head_norm=True, tied=True, head=10),
     "qwen3_model": llama_shapes(head_norm=True, tied=True, head=10, prefix=""),
     "qwen3_biases": llama_shapes((*QKV, "o_proj"), head_norm=True, head=10),
+    "glm": llama_shapes(QKV, head=12, packed=True),
+    "glm_text": {**llama_shapes(QKV, tied=True, head=12, packed=True), "score.weight": [3, 32]},
+    "glm_plain": llama_shapes(head=16, packed=True),
+    "glm4": llama_shapes(QKV, head=12, packed=True, norms=GLM4_NORMS),
+    "glm4_model": llama_shapes(tied=True, head=12, packed=True, norms=GLM4_NORMS, prefix=""),
+    "gemma3": llama_shapes(head_norm=True, tied=True, head=10, norms=GEMMA3_NORMS),
+    "gemma3_text": {
+        **llama_shapes(head_norm=True, tied=True, head=10, norms=GEMMA3_NORMS),
+        "score.weight": [3, 32],
+    },
+    "gemma3_biases": llama_shapes(
+        (*QKV, "o_proj"), head_norm=True, tied=True, head=10, norms=GEMMA3_NORMS
+    ),
     "hf_openai_gpt": openai_gpt_shapes(),
     "hf_openai_gpt_model": {
         k.removeprefix("transformer."): v for k, v in openai_gpt_shapes().items()

@@ -21,6 +21,9 @@ FAMILIES = [
     "electra",
     "ernie",
     "eurobert",
+    "gemma3_text",
+    "glm",
+    "glm4",
     "gpt2",
     "gte",
     "llama",
@@ -44,6 +47,15 @@ OLDER = {
         "local_rope_theta": "rope_parameters",
     },
     "eurobert": {"rope_theta": "rope_parameters"},
+    "gemma3_text": {
+        "rope_local_base_freq": "rope_parameters",
+        "rope_theta": "rope_parameters",
+        "sliding_window_pattern": "layer_types",
+    },
+    **{
+        name: {"partial_rotary_factor": "rope_parameters", "rope_theta": "rope_parameters"}
+        for name in ("glm", "glm4")
+    },
     **{
         name: {"rope_theta": "rope_parameters"}
         for name in ("gte", "llama", "mistral", "qwen2", "qwen3")

@@ -176,6 +176,36 @@ YARN_WHOLE = {
     "mscale_all_dim": 0.8,
     "truncate": False,
 }
+GLM_HF = {
+    **LLAMA_HF,
+    "model_type": "glm",
+    "architectures": ["GlmForCausalLM"],
+    "attention_bias": True,
+    "head_dim": 12,
+    "partial_rotary_factor": 0.5,
+    "rms_norm_eps": 1.5625e-7,
+    "pad_token_id": 59,
+}
+GLM4_HF = {**GLM_HF, "model_type": "glm4", "architectures": ["Glm4ForCausalLM"]}
+# as the first files of Gemma 3 are published
+GEMMA3_HF = {
+    **LLAMA_HF,
+    "model_type": "gemma3_text",
+    "architectures": ["Gemma3ForCausalLM"],
+    "attention_bias": False,
+    "attn_logit_softcapping": None,
+    "cache_implementation": "hybrid",
+    "final_logit_softcapping": None,
+    "head_dim": 10,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "pad_token_id": 0,
+    "query_pre_attn_scalar": 24,
+    "rope_local_base_freq": 50.0,
+    "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+    "sliding_window": 4,
+    "sliding_window_pattern": 3,
+    "tie_word_embeddings": True,
+}
 # hparams.json of OpenAI's TensorFlow release
 OPENAI_HPARAMS = {"n_vocab": 60, "n_ctx": 24, "n_embd": 32, "n_head": 4, "n_layer": 2}
 
@@ -373,7 +403,7 @@ def check(results, doubles, cases):
 
 # --- bert4keras ---
 
-LLAMA_KIN = ("llama", "mistral", "qwen2", "qwen3")
+LLAMA_KIN = ("llama", "mistral", "qwen2", "qwen3", "glm", "glm4", "gemma3_text")
 LINEAR = {"with_lm": "linear"}
 TANH = {"hidden_act": "gelu_tanh", **LINEAR}
 GPT_EPSILON = {"norm_epsilon": 1e-12}
@@ -833,6 +863,68 @@ def transformers_llama_cases():
     ]
 
 
+def transformers_glm_and_gemma_cases():
+    """GLM, GLM-4-0414 and Gemma 3; heads are larger than the hidden size says, windows shorter."""
+
+    def case(name, config, weights=None, options=LINEAR, inputs=(LARGE,), **fields):
+        fields = {"class_name": config["architectures"][0], **fields}
+        weights = weights or name
+        return make_case(
+            name, config["model_type"], weights, config, list(inputs), options, **fields
+        )
+
+    def without(config, *keys):
+        return {key: value for key, value in config.items() if key not in keys}
+
+    both = [LARGE, SMALL]
+    texts = {**LABELS, "architectures": ["GlmForSequenceClassification"]}
+    plain = {**GLM_HF, "attention_bias": False, "head_dim": 16, "num_key_value_heads": 2}
+    quarter = {"rope_theta": 500.0, "partial_rotary_factor": 0.25, "rope_type": "default"}
+    linear = {**quarter, "rope_type": "linear", "factor": 3.0}
+    plain = without(plain, "rope_theta", "partial_rotary_factor")
+    body = {**GLM4_HF, "attention_bias": False, "architectures": ["Glm4Model"]}
+    gemma_texts = {**LABELS, "architectures": ["Gemma3TextForSequenceClassification"]}
+    nested = without(
+        GEMMA3_HF, "rope_theta", "rope_local_base_freq", "rope_scaling", "sliding_window_pattern"
+    )
+    nested |= {
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 500.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+        },
+        "use_bidirectional_attention": False,
+    }
+    return [
+        case("glm", GLM_HF, inputs=both),
+        case("glm_missing", without(GLM_HF, "attention_bias", "partial_rotary_factor"), "glm"),
+        case("glm_text", {**GLM_HF, **texts, "pad_token_id": 0}, "glm_text", CLASSIFIER),
+        case("glm_quarter", {**plain, "rope_parameters": quarter}, "glm_plain"),
+        case(
+            "glm_linear",
+            {**plain, "rope_parameters": linear},
+            "glm_plain",
+            differs_from="glm_quarter",
+        ),
+        case("glm4", GLM4_HF, inputs=both),
+        case("glm4_model", body, options={"with_lm": False}, notes="without a prefix"),
+        case("gemma3", GEMMA3_HF, inputs=both),
+        case(
+            "gemma3_unscaled", {**GEMMA3_HF, "rope_scaling": None}, "gemma3", differs_from="gemma3"
+        ),
+        case("gemma3_wide", {**GEMMA3_HF, "sliding_window": 16}, "gemma3", differs_from="gemma3"),
+        case(
+            "gemma3_nested",
+            nested,
+            "gemma3",
+            differs_from="gemma3_unscaled",
+            notes="as transformers 5 writes it",
+        ),
+        case("gemma3_text", {**GEMMA3_HF, **gemma_texts}, "gemma3_text", CLASSIFIER),
+        case("gemma3_biases", {**GEMMA3_HF, "attention_bias": True}, "gemma3_biases"),
+    ]
+
+
 def transformers_t5_cases():
     def t5(name, weights, config, options=LINEAR, inputs=(PAIR_LARGE, PAIR_SMALL), **fields):
         is_mt5 = config.get("model_type") == "mt5"
@@ -1143,6 +1235,7 @@ def run_transformers(start=""):
     transformers.logging.disable_progress_bar()
     cases, results, doubles = [*transformers_gpt_cases(), *transformers_t5_cases()], {}, {}
     cases += [*transformers_classifier_cases(), *transformers_llama_cases(), cpm_case()]
+    cases += transformers_glm_and_gemma_cases()
     cases = [case for case in cases if case["name"].startswith(start)]
     save_cpm(cpm_weights())
     for case in cases:

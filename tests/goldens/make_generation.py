@@ -1,7 +1,9 @@
 """Freeze what others write with the models of the golden cases: tokens and scores.
 
-    python make_generation.py transformers     # with transformers 5.23 and torch
+    python make_generation.py transformers [MODELS]     # with transformers 5.23 and torch
     TF_KERAS=1 TF_USE_LEGACY_KERAS=1 python make_generation.py bert4keras
+
+With names of `MODELS`, the runs of the others are kept as they are.
 
 Prompts go in one by one, without padding. Every choice is decided by more than `MARGIN`: the
 runs are repeated in float64 (transformers) and must give the same tokens.
@@ -26,6 +28,9 @@ MODELS = {
     "mt5": ("decoders", "hf_mt5", "MT5ForConditionalGeneration", {}),
     "qwen3": ("decoders", "qwen3", "Qwen3ForCausalLM", {}),
     "mistral": ("decoders", "mistral", "MistralForCausalLM", {}),
+    "glm": ("decoders", "glm", "GlmForCausalLM", {}),
+    "glm4": ("decoders", "glm4", "Glm4ForCausalLM", {}),
+    "gemma3": ("decoders", "gemma3", "Gemma3ForCausalLM", {}),
     "bert": ("bert", "hf_lm", "BertLMHeadModel", {}),
 }
 ARGUMENTS = [
@@ -77,13 +82,15 @@ def write(model, prompt, arguments, stop_ids):
     return found
 
 
-def run_transformers():
+def run_transformers(*names):
     import torch
     import transformers
     from safetensors.numpy import save_file
 
-    runs = []
-    for name, (folder, case_name, class_name, options) in MODELS.items():
+    old = json.loads((FOLDER / "generation_transformers.json").read_text(encoding="utf-8"))["runs"]
+    runs = [run for run in old if names and run["name"] not in names]
+    for name in names or MODELS:
+        folder, case_name, class_name, options = MODELS[name]
         case = next(c for c in load_cases(FOLDER / folder) if c.name == case_name)
         with tempfile.TemporaryDirectory() as directory:
             config = case.config | ({"is_decoder": True} if name == "bert" else {})
@@ -120,6 +127,7 @@ def run_transformers():
                         "outputs": [found[i] for i in kept],
                     }
                 )
+    runs.sort(key=lambda run: [*MODELS].index(run["name"]))
     save("transformers", f"transformers {transformers.__version__}", runs)
 
 
@@ -196,4 +204,4 @@ def save(library, source, runs):
 
 
 if __name__ == "__main__":
-    {"transformers": run_transformers, "bert4keras": run_bert4keras}[sys.argv[1]]()
+    {"transformers": run_transformers, "bert4keras": run_bert4keras}[sys.argv[1]](*sys.argv[2:])
