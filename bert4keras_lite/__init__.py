@@ -24,7 +24,9 @@ if TYPE_CHECKING:  # the same as `_HOME`, for tools that read types
     from .models import Config as Config
     from .models import Transformer as Transformer
     from .models import build_transformer_model as build_transformer_model
+    from .pipelines import ChatSession as ChatSession
     from .pipelines import SentenceEncoder as SentenceEncoder
+    from .pipelines import chat as chat
     from .pipelines import classify as classify
     from .pipelines import extract_entities as extract_entities
     from .pipelines import extract_features as extract_features
@@ -63,6 +65,8 @@ _HOME = {
     "stream": "generation",
     "AutoRegressiveDecoder": "generation",
     "SentenceEncoder": "pipelines",
+    "chat": "pipelines",
+    "ChatSession": "pipelines",
     "fill_mask": "pipelines",
     "extract_features": "pipelines",
     "extract_information": "pipelines",

@@ -148,7 +148,7 @@ def test_roles_that_the_template_names(tokenizer):
 
 def test_a_template_that_rejects_messages(tokenizer):
     with_template(tokenizer, "{{ raise_exception('roles must alternate') }}")
-    with pytest.raises(ValueError, match="^messages: the chat template rejects them: roles must"):
+    with pytest.raises(ValueError, match=r"^messages: the chat template rejects them: roles must"):
         tokenizer.apply_chat_template(HELLO)
 
 

@@ -331,7 +331,7 @@ class TokenizerBase(ABC):
         return other
 
     def encode_markup(self, text: str) -> list[int]:
-        """Returns the ids of a text in which special tokens are written, as those of a conversation.
+        """Returns the ids of a text in which special tokens are written, such as a conversation.
 
         Args:
             text: a text, as `apply_chat_template` returns it.

@@ -4,7 +4,7 @@
 |---|---|
 | `chat_template.jinja` | the template |
 | `additional_chat_templates/*.jinja` | templates of other names, such as `tool_use` |
-| `tokenizer_config.json` | `chat_template`, a template or a list of them, unless there is such a file |
+| `tokenizer_config.json` | `chat_template`: a template, or a list; not if there is a file |
 """
 
 from ..parsing import listed, nearest, read_bytes, shown

@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from importlib.metadata import version
 from time import thread_time
+from typing import ClassVar
 
 import jinja2
 from jinja2 import nodes
@@ -40,26 +41,26 @@ ITEM = 32  # characters that any value takes, besides those of its text
 MOST_BITS = 1000  # of an integer
 WIDEST = 16  # spaces by which `tojson` and `indent` may indent
 
+# Patterns of names. Quick filters and tests take the same time for all values.
+_QUICK_FILTERS = "count|d|default|first|items|last|length"
 _FILTERS = (
-    "abs,capitalize,dictsort,e,escape,float,int,list,lower,map,max,min,reject,rejectattr,reverse,"
-    "safe,select,selectattr,sort,string,title,trim,unique,upper"
-).split(",")
-_METHODS: dict[type, list[str]] = {
-    str: (
-        "capitalize,count,endswith,find,index,isalnum,isalpha,isdigit,islower,isnumeric,isspace,"
-        "isupper,join,lower,lstrip,partition,removeprefix,removesuffix,replace,rfind,rindex,"
-        "rpartition,rsplit,rstrip,split,splitlines,startswith,strip,title,upper"
-    ).split(","),
-    dict: ["get", "items", "keys", "values"],
-    list: ["count", "index"],
-    tuple: ["count", "index"],
-}
-# filters and tests that take the same time for all values
-_QUICK_FILTERS = "count,d,default,first,items,last,length".split(",")
+    "abs|capitalize|dictsort|e|escape|float|int|list|lower|map|max|min|reject|rejectattr|reverse|"
+    "safe|select|selectattr|sort|string|title|trim|unique|upper"
+)
 _QUICK_TESTS = (
-    "boolean,callable,defined,false,float,integer,iterable,mapping,none,number,sequence,string,"
-    "true,undefined"
-).split(",")
+    "boolean|callable|defined|false|float|integer|iterable|mapping|none|number|sequence|string|"
+    "true|undefined"
+)
+_METHODS = (
+    (
+        str,
+        "capitalize|count|endswith|find|index|isalnum|isalpha|isdigit|islower|isnumeric|isspace|"
+        "isupper|join|lower|lstrip|partition|removeprefix|removesuffix|replace|rfind|rindex|"
+        "rpartition|rsplit|rstrip|split|splitlines|startswith|strip|title|upper",
+    ),
+    (dict, "get|items|keys|values"),
+    (list | tuple, "count|index"),
+)
 _CONTAINERS = (
     *(list, tuple, set, frozenset),
     *(type({}.keys()), type({}.values()), type({}.items())),
@@ -212,7 +213,7 @@ class Spending(NodeTransformer):
 class Generation(Extension):
     """`{% generation %}`, which marks what a model has written; here it only has a scope."""
 
-    tags = {"generation"}
+    tags: ClassVar = {"generation"}
 
     def parse(self, parser):
         line = next(parser.stream).lineno
@@ -341,14 +342,14 @@ class Environment(ImmutableSandboxedEnvironment):
             finalize=output,
         )
         self.filters = {
-            **{name: self.filters[name] for name in _QUICK_FILTERS},
-            **{name: within_budget(self.filters[name]) for name in _FILTERS},
+            **{n: x for n, x in self.filters.items() if re.fullmatch(_QUICK_FILTERS, n)},
+            **{n: within_budget(x) for n, x in self.filters.items() if re.fullmatch(_FILTERS, n)},
             **{"spent": spent, "replace": replaced, "join": join},
             **{"indent": indent, "tojson": within_budget(tojson)},
         }
         self.tests = {
-            name: test if name in _QUICK_TESTS else within_budget(test)
-            for name, test in self.tests.items()
+            n: x if re.fullmatch(_QUICK_TESTS, n) else within_budget(x)
+            for n, x in self.tests.items()
         }
         self.globals = {
             "range": within_budget(self.globals["range"]),
@@ -357,9 +358,9 @@ class Environment(ImmutableSandboxedEnvironment):
         }
 
     def is_safe_attribute(self, obj, attr, value):
-        for cls, names in _METHODS.items():
+        for cls, names in _METHODS:
             if isinstance(obj, cls):
-                return attr in names
+                return re.fullmatch(names, attr) is not None
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value):
