@@ -47,9 +47,7 @@ def tokenizer(tmp_path_factory):
 def build(family, tokenizer):
     keras.utils.set_random_seed(7)
     options = {k: v for k, v in (SIZES | FAMILIES[family]).items() if v is not None}
-    transformer = build_transformer_model(
-        model=family, vocab_size=tokenizer.vocab_size, **options
-    )
+    transformer = build_transformer_model(model=family, vocab_size=tokenizer.vocab_size, **options)
     for weight in transformer.model.trainable_variables:
         if len(weight.shape) > 1:  # sharp enough for texts without repetitions
             weight.assign(np.random.normal(0, 0.3, weight.shape))

@@ -110,13 +110,16 @@ def parser():
     sub = command("generate", generate, summary, "texts", default_checkpoint="tiny-zh-gpt2")
     _sampling_options(sub)
     sub.add_argument(
-        "--beams", type=within(*RANGES["num_beams"]), default=1, metavar="N", help="width of the"
-        " beam search",
+        "--beams",
+        type=within(*RANGES["num_beams"]),
+        default=1,
+        metavar="N",
+        help="width of the beam search",
     )
     _model_options(sub)
     summary = "Talk with a model: one message a line, /exit ends; or one message from a pipe."
     sub = command("chat", chat, summary, default_checkpoint=None)
-    sub.add_argument("--system", metavar="TEXT", help="what the model is told before the first message")
+    sub.add_argument("--system", metavar="TEXT", help="what the model is told first")
     sub.add_argument(
         "--variable",
         action="append",

@@ -138,9 +138,7 @@ class GenerationRequest:
         count = max(0, len(prompt) - self._room(new))
         if count:
             self.past = [
-                tuple(
-                    np.pad(x[..., :count], [(0, 0)] * (x.ndim - 1) + [(start, 0)]) for x in pair
-                )
+                tuple(np.pad(x[..., :count], [(0, 0)] * (x.ndim - 1) + [(start, 0)]) for x in pair)
                 for pair in past.caches
             ]
         return count
@@ -311,7 +309,8 @@ class GenerationRequest:
         shapes = tuple(
             (name, np.shape(x)) for name, x in (self.arrays | self.sampling_params).items()
         )
-        key = (self.search, shapes, len(self.past) and self.past[0][0].shape, tuple(map(id, self.transformer.model.variables)))
+        known = self.past[0][0].shape[-1] if self.past else 0
+        key = (self.search, shapes, known, tuple(map(id, self.transformer.model.variables)))
         program = programs.pop(key, None) or CompiledLoop(self.transformer, self.search)
         while len(programs) >= PROGRAMS:
             del programs[next(iter(programs))]

@@ -1,9 +1,7 @@
-"""Conversations: `chat` answers one, `ChatSession` keeps what the model has seen between answers."""
+"""Conversations: `chat` answers one; `ChatSession` keeps what the model has seen of it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..arguments import check_flags, check_options
 from ..generation.decoding import generating_transformer
@@ -130,9 +128,8 @@ class ChatSession:
     def answer(self, messages: Messages, stream: bool = False) -> str | Iterator[str]:
         """Answers a conversation, of which any number of messages may be new; see `ask`."""
         check_flags({"stream": True}, {"stream": stream})
-        prompt = chat_prompt(
-            self.transformer, self.tokenizer, messages, self.max_new_tokens, self.tools, self.variables
-        )
+        given = (self.max_new_tokens, self.tools, self.variables)
+        prompt = chat_prompt(self.transformer, self.tokenizer, messages, *given)
         room = self.transformer.config.max_position - len(prompt)
         most = self.max_new_tokens or min(room, DEFAULT_NEW_TOKENS)
         request = one_sequence("chat", self.transformer, prompt, most, self.options)

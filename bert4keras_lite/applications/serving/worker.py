@@ -37,11 +37,10 @@ class Limits:
     """Limits of a server.
 
     Attributes:
-        characters: characters of a text, or of the JSON of a schema.
-        tokens: tokens of a text, with start and end tokens.
+        characters: characters of a text, of a message, or of the JSON of a schema.
+        tokens: tokens of a text or conversation, with start and end tokens.
         texts: texts in a request.
-        messages: messages of a conversation; their characters together are limited by `characters`
-            times 16.
+        messages: messages of a conversation.
         prompts: prompts of a request to extract information, each with a part of a text.
         body: bytes of a request.
         new_tokens: new tokens generated for a request.
