@@ -115,7 +115,9 @@ def chat_text(template, messages, tools, variables):
     try:
         return render(template, values)
     except RejectedError as error:
-        raise ValueError(f"messages: the chat template rejects them: {error!s:.300}.") from None
+        raise ValueError(
+            f"messages: the chat template rejects them: {str(error)[:300].removesuffix('.')}."
+        ) from None
     except ValueError as error:
         raise ValueError(
             f"chat_template: {error!s:.300}; expected a template that can render these messages."

@@ -425,6 +425,6 @@ def render(text, variables):
     except (RecursionError, MemoryError, SyntaxError) as error:
         raise ValueError(f"it is nested too deeply ({type(error).__name__})") from None
     except Exception as error:  # a template can raise whatever its operations raise
-        raise ValueError(f"{error!s:.300}" or type(error).__name__) from None
+        raise ValueError(f"{error!s:.300}".removesuffix(".") or type(error).__name__) from None
     finally:
         _BUDGET.reset(token)
