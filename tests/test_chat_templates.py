@@ -90,7 +90,9 @@ def test_settings_with_another_value(value, tmp_path):
 
 
 def test_a_checkpoint_without_a_template():
-    with pytest.raises(ValueError, match="the checkpoint has none, so it is no model for conver"):
+    with pytest.raises(
+        ValueError, match="the checkpoint has none, so the model is not one for conver"
+    ):
         load_tokenizer("tiny-zh-gpt2").apply_chat_template(HELLO)
 
 

@@ -471,7 +471,7 @@ def test_chat(run, tmp_path, monkeypatch):
     status, _, err = run(*command, "--top-k", 3)
     assert status == 1 and "expected --sample" in err
     status, _, err = run("chat", "tiny-zh-gpt2")
-    assert status == 1 and "no model for conversations" in err
+    assert status == 1 and "not one for conversations" in err
 
 
 def test_generate(run, tmp_path, monkeypatch):

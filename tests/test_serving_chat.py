@@ -55,7 +55,7 @@ def test_a_model_with_a_template_has_the_ability(client):
     with TestClient(
         create_app(load("tiny-zh-gpt2"), warm_up=False), base_url="http://localhost"
     ) as c:
-        assert "no model for conversations" in c.get("/v1/model").json()["cannot"]["chat"]
+        assert "not one for conversations" in c.get("/v1/model").json()["cannot"]["chat"]
         assert c.post("/v1/chat", json={"messages": HELLO}).status_code == 404
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import check_flags, check_options
+from ..arguments import check_options, checks_flags
 from ..generation.decoding import generating_transformer
 from ..generation.generate import OPTIONS, OTHER_NAMES, one_sequence, pieces, text_options
 from ..generation.request import DEFAULT_NEW_TOKENS
@@ -20,6 +20,7 @@ __all__ = ["ChatSession", "chat", "chat_options", "chat_prompt", "chatting_trans
 Messages = Sequence[Mapping[str, Any]]
 
 
+@checks_flags
 def chat(
     model: "keras.Model | Transformer",
     tokenizer: TokenizerBase,
@@ -110,6 +111,7 @@ class ChatSession:
         self.options = chat_options(self.transformer, tokenizer, options)
         self.past, self.reused = None, 0
 
+    @checks_flags
     def ask(self, content: str, stream: bool = False) -> str | Iterator[str]:
         """Answers a further message of the user; both are then part of `messages`.
 
@@ -125,9 +127,9 @@ class ChatSession:
         """
         return self.answer([*self.messages, {"role": "user", "content": content}], stream)
 
+    @checks_flags
     def answer(self, messages: Messages, stream: bool = False) -> str | Iterator[str]:
         """Answers a conversation, of which any number of messages may be new; see `ask`."""
-        check_flags({"stream": True}, {"stream": stream})
         given = (self.max_new_tokens, self.tools, self.variables)
         prompt = chat_prompt(self.transformer, self.tokenizer, messages, *given)
         room = self.transformer.config.max_position - len(prompt)
@@ -157,7 +159,7 @@ def chatting_transformer(model, tokenizer):
     """Returns the `Transformer` of a model that can answer conversations.
 
     Raises:
-        UnsupportedTask: it is no causal language model, or the tokenizer has no chat template.
+        UnsupportedTask: the model is not a causal language model, or there is no chat template.
     """
     try:
         transformer = generating_transformer(model)
@@ -171,7 +173,7 @@ def chatting_transformer(model, tokenizer):
         )
     if not tokenizer.chat_templates:
         raise UnsupportedTask(
-            "chat_template: the checkpoint has none, so it is no model for conversations. Use"
+            "chat_template: the checkpoint has none: the model is not one for conversations. Use"
             " generate_text, or set chat_templates of the tokenizer."
         )
     return transformer

@@ -28,7 +28,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-__all__ = ["render"]
+__all__ = ["RejectedError", "render"]
 
 if tuple(map(int, version("jinja2").split(".")[:3])) < (3, 1, 6):
     raise ImportError("jinja2: expected 3.1.6 or newer, as templates can leave older sandboxes.")
@@ -86,9 +86,9 @@ class Budget:
     def spend(self, size):
         self.left -= size
         if self.left < 0:
-            raise LimitError(f"it makes or reads more than {MOST} characters")
+            raise LimitError(f"it makes or reads more than {MOST} characters.")
         if thread_time() > self.deadline:
-            raise LimitError(f"it takes more than {SECONDS} seconds")
+            raise LimitError(f"it takes more than {SECONDS} seconds.")
 
 
 _BUDGET: ContextVar[Budget] = ContextVar("budget")
@@ -107,7 +107,7 @@ def spend(*values):
 def spend_characters(count):
     """Spends a number of characters of one text, before it is made."""
     if count > LONGEST:
-        raise LimitError(f"it makes a text of more than {LONGEST} characters")
+        raise LimitError(f"it makes a text of more than {LONGEST} characters.")
     _BUDGET.get().spend(count)
 
 
@@ -125,10 +125,10 @@ def size_of(value, most):
         if isinstance(value, str):
             size += len(value)
             if len(value) > LONGEST:
-                raise LimitError(f"it makes a text of more than {LONGEST} characters")
+                raise LimitError(f"it makes a text of more than {LONGEST} characters.")
         elif isinstance(value, int):
             if value.bit_length() > MOST_BITS:
-                raise LimitError(f"it computes an integer of more than {MOST_BITS} bits")
+                raise LimitError(f"it computes an integer of more than {MOST_BITS} bits.")
         elif isinstance(value, range):
             size += ITEM * len(value)
         elif isinstance(value, dict):
@@ -264,7 +264,7 @@ def indent(s, width=4, first=False, blank=False):
 
 def _check_width(width):
     if not isinstance(width, int) or not 0 <= width <= WIDEST:
-        raise LimitError(f"it indents by more than {WIDEST} spaces")
+        raise LimitError(f"it indents by more than {WIDEST} spaces.")
 
 
 def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
@@ -299,7 +299,7 @@ def raise_exception(message):
 
 def strftime_now(format):
     if not _DIRECTIVES.fullmatch(format):
-        raise LimitError("it formats the time with unusual directives")
+        raise LimitError("it formats the time with unusual directives.")
     return datetime.now().strftime(format)
 
 
@@ -321,7 +321,9 @@ class Names(Namespace):
 
 def _check_name(name):
     if not isinstance(name, str) or name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(f"a namespace has the private attribute {name!r:.50}")
+        raise jinja2.exceptions.SecurityError(
+            f"a namespace has the private attribute {name!r:.50}."
+        )
 
 
 def new_dict(*arguments, **items):
@@ -384,9 +386,9 @@ class Environment(ImmutableSandboxedEnvironment):
             if operator == "*" and isinstance(value, str | list | tuple) and type(times) is int:
                 spend_characters(size_of(value, LONGEST) * max(0, times))
         if operator == "%" and isinstance(left, str):
-            raise LimitError("it formats a text by %")
+            raise LimitError("it formats a text by %.")
         if operator == "**" and not (isinstance(right, int) and abs(right) <= MOST_BITS):
-            raise LimitError(f"it computes a power with an exponent above {MOST_BITS}")
+            raise LimitError(f"it computes a power with an exponent above {MOST_BITS}.")
         result = super().call_binop(context, operator, left, right)
         spend(result)
         return result
@@ -416,15 +418,17 @@ def render(text, variables):
     token = _BUDGET.set(Budget())
     try:
         if len(text) > LONGEST_TEMPLATE:
-            raise LimitError(f"it has more than {LONGEST_TEMPLATE} characters")
+            raise LimitError(f"it has more than {LONGEST_TEMPLATE} characters.")
         result = ENVIRONMENT.compiled(text).render(variables)
         spend(result)
         return result
     except RejectedError:
         raise
+    except LimitError as error:
+        raise ValueError(str(error)) from None
     except (RecursionError, MemoryError, SyntaxError) as error:
-        raise ValueError(f"it is nested too deeply ({type(error).__name__})") from None
+        raise ValueError(f"it is nested too deeply ({type(error).__name__}).") from None
     except Exception as error:  # a template can raise whatever its operations raise
-        raise ValueError(f"{error!s:.300}".removesuffix(".") or type(error).__name__) from None
+        raise ValueError(f"{type(error).__name__}: {error!s:.300}") from None
     finally:
         _BUDGET.reset(token)
