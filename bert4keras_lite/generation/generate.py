@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from ..tokenizers import TokenizerBase
 
 __all__ = [
+    "OPTIONS",
+    "OTHER_NAMES",
     "TextStream",
     "generate",
     "generate_all",
     "generate_text",
+    "one_sequence",
+    "pieces",
     "prompt_of",
     "stream",
     "text_options",
@@ -209,13 +213,23 @@ def stream(
     transformer = generating_transformer(model)
     options = text_options(transformer, tokenizer, options)
     prompt = prompt_of(transformer, tokenizer, text)
+    request = one_sequence("stream", transformer, prompt, max_new_tokens, options)
+    yield from pieces(tokenizer, (request.results(state)[0].ids for state in request.steps()))
+
+
+def one_sequence(where, transformer, prompt, max_new_tokens, options):
+    """Returns the `GenerationRequest` of one sequence, whose tokens are final when they are chosen.
+
+    Raises:
+        TypeError, ValueError: see `generate`; or the options are those of several sequences.
+    """
     request = GenerationRequest(transformer, prompt, max_new_tokens, **options)
     if request.search.kind == "beams" or request.copies > 1:
         raise ValueError(
-            "stream: streaming supports one sequence without beam search. Use num_beams=1, "
+            f"{where}: it supports one sequence without beam search. Use num_beams=1, "
             "num_return_sequences=1 and another early_stopping than 'best'."
         )
-    yield from pieces(tokenizer, (request.results(state)[0].ids for state in request.steps()))
+    return request
 
 
 def pieces(tokenizer, sequences):

@@ -13,6 +13,7 @@ from ..arguments import check_number, checks_flags
 from ..files import saving
 from ..types import PathLike
 from .added import AddedToken, Finder, parts
+from .chat import ChatMethods
 from .settings import write_settings
 
 __all__ = ["DictTokenizer", "Memo", "TokenizerBase", "byte_spans", "locate"]
@@ -132,7 +133,7 @@ def locate(text, words):
     return starts
 
 
-class TokenizerBase(ABC):
+class TokenizerBase(ChatMethods, ABC):
     """Base class of all tokenizers: special tokens, truncation, pairs, batches.
 
     A subclass implements `_tokenize`, `_spans`, `token_to_id`, `id_to_token`, `decode` and
@@ -160,6 +161,10 @@ class TokenizerBase(ABC):
     Attributes:
         model_max_length: the most tokens of a text that the files of a checkpoint name, or None;
             set by `load_tokenizer`, and not used by the tokenizer itself.
+        chat_templates: dict name -> Jinja, for `apply_chat_template`; set by `load_tokenizer`,
+            empty if the checkpoint has none. The name is `"default"`, or `"tool_use"`.
+        chat_tokens: dict such as `{"bos_token": "<s>"}`, variables of the templates; set by
+            `load_tokenizer`.
         other_stop_ids: ids besides that of `token_end` that end a generated text; set by
             `load_tokenizer`.
     """
@@ -278,7 +283,7 @@ class TokenizerBase(ABC):
             for token in filter(None, self.special_tokens.values())
             if token in known
         }
-        in_text = {**self.added_tokens, **specials}
+        self._markup = in_text = {**self.added_tokens, **specials}
         if not self._special_tokens_in_text:
             in_text = {
                 token: in_text[token] for token in self.added_tokens if token not in specials
