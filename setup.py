@@ -17,6 +17,8 @@ SERVE = [
     "h11>=0.16",
     "httpx>=0.27",
 ]
+# older sandboxes of templates have known ways out
+CHAT = ["jinja2>=3.1.6"]
 CORPORA = ["pyyaml>=6", "zstandard>=0.22"]
 TESTS = [
     "pytest>=8",
@@ -27,6 +29,7 @@ TESTS = [
     *METRICS,
     *PLOTS,
     *SERVE,
+    *CHAT,
     *CORPORA,
 ]
 
@@ -67,6 +70,7 @@ setup(
         "metrics": METRICS,
         "plots": PLOTS,
         "serve": SERVE,
+        "chat": CHAT,
         "browser": ["playwright>=1.40"],
         "pretraining": [*CORPORA, *PLOTS, "tensorboard>=2.16"],
         "beam": ["apache-beam>=2.60"],

@@ -43,7 +43,7 @@ CONFIG = re.compile(r"(?!tokenizer_|generation_).*config.*\.json|hparams\.json")
 VOCABULARY = re.compile(r".*vocab.*\.txt|(vocab|encoder|tokenizer)\.json|.*\.model")
 TOKENIZER_FILE = re.compile(
     r".*merges.*\.txt|.*\.bpe|(added_tokens|special_tokens_map|(tokenizer|generation)_config)\.json"
-    r"|.*keep_tokens.*\.json"
+    r"|chat_template\.jinja|.*keep_tokens.*\.json"
 )
 # In directories of sentence-transformers: the file that names the modules, and their folders, such
 # as `1_Pooling`. Two files of BGE-M3 hold layers after the encoder.

@@ -1,8 +1,10 @@
 """Base classes of the tokenizers: special tokens, truncation, pairs, batches, offsets."""
 
+import copy
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from numbers import Integral
 from sys import getsizeof
 from typing import Any
@@ -13,6 +15,7 @@ from ..arguments import check_number, checks_flags
 from ..files import saving
 from ..types import PathLike
 from .added import AddedToken, Finder, parts
+from .chat import chat_template_of, chat_text
 from .settings import write_settings
 
 __all__ = ["DictTokenizer", "Memo", "TokenizerBase", "byte_spans", "locate"]
@@ -160,10 +163,16 @@ class TokenizerBase(ABC):
     Attributes:
         model_max_length: the most tokens of a text that the files of a checkpoint name, or None;
             set by `load_tokenizer`, and not used by the tokenizer itself.
+        chat_templates: dict name -> Jinja, for `apply_chat_template`; set by `load_tokenizer`,
+            empty if the checkpoint has none. The name is `"default"`, or `"tool_use"`.
+        chat_tokens: dict such as `{"bos_token": "<s>"}`, variables of the templates; set by
+            `load_tokenizer`.
         other_stop_ids: ids besides that of `token_end` that end a generated text; set by
             `load_tokenizer`.
     """
 
+    chat_templates: Mapping[str, str] = {}
+    chat_tokens: Mapping[str, str] = {}
     other_stop_ids: Sequence[int] = ()
     model_max_length: int | None = None
     vocab_size: int
@@ -278,7 +287,7 @@ class TokenizerBase(ABC):
             for token in filter(None, self.special_tokens.values())
             if token in known
         }
-        in_text = {**self.added_tokens, **specials}
+        self._markup = in_text = {**self.added_tokens, **specials}
         if not self._special_tokens_in_text:
             in_text = {
                 token: in_text[token] for token in self.added_tokens if token not in specials
@@ -312,6 +321,77 @@ class TokenizerBase(ABC):
                 self._late_parts(text[start:end]) if token is None else [(0, end - start, token)]
             )
         ]
+
+    @cached_property
+    def _markup_tokenizer(self):
+        """A tokenizer that matches all special and added tokens in a text."""
+        other = copy.copy(self)
+        other._read_in_text = set(self._markup)
+        other._set_finders(self._markup)
+        return other
+
+    def encode_markup(self, text: str) -> list[int]:
+        """Returns the ids of a text in which special tokens are written, as those of a conversation.
+
+        Args:
+            text: a text, as `apply_chat_template` returns it.
+
+        Returns:
+            A list of ids. All special and added tokens in the text are matched; none are put
+            around it.
+
+        Raises:
+            TypeError: `text` is not a string.
+
+        Example:
+            >>> tokenizer.encode_markup("<|im_start|>user\\n你好<|im_end|>\\n")
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"encode_markup: expected a string, got {type(text).__name__}.")
+        return list(self._markup_tokenizer._encode(text))
+
+    @checks_flags
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **variables: Any,
+    ) -> str:
+        """Returns a conversation as the text that the model was trained on, by its chat template.
+
+        The texts are those of transformers. `encode_markup` returns their ids. What looks like a
+        special token in a message becomes one, too, as in transformers: remove it from messages of
+        people you do not trust.
+
+        Args:
+            messages: list of dicts with a `role` (`"system"`, `"user"`, `"assistant"`, `"tool"`, or
+                another one that the template names) and a `content`: a text, or a list of dicts if
+                the template reads such lists. An answer may have `tool_calls` and
+                `reasoning_content`. Keys whose value is None are left out.
+            add_generation_prompt: whether the text ends with the beginning of an answer, to
+                generate it. Default False.
+            tools: list of JSON schemas of functions that the model may call. Default None.
+            **variables: of the template, such as `enable_thinking=False` for Qwen3.
+
+        Returns:
+            A string.
+
+        Raises:
+            ImportError: jinja2 is not installed.
+            TypeError: a message has another type.
+            ValueError: there is no template, no message, a role or content is invalid, or the
+                template rejects the messages, is invalid or takes too much time or memory.
+
+        Example:
+            >>> messages = [{"role": "user", "content": "你好"}]
+            >>> tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+            '<|im_start|>user\\n你好<|im_end|>\\n<|im_start|>assistant\\n'
+        """
+        template = chat_template_of(self.chat_templates, tools)
+        variables = {**self.chat_tokens, **variables}
+        variables["add_generation_prompt"] = add_generation_prompt
+        return chat_text(template, messages, tools, variables)
 
     def lowered(self, text: str) -> str:
         """Returns a text in lower case, but for the added and special tokens in it."""

@@ -13,6 +13,7 @@ from ..parsing import listed, shown
 from ..types import PathLike
 from .base import TokenizerBase
 from .byte_bpe import ByteBPETokenizer, read_merges, read_vocab
+from .chat import read_chat_templates
 from .sentencepiece import CpmTokenizer, SpTokenizer, model_of
 from .settings import GENERATION, Settings, merged, read_dict, read_json
 from .tokenizer_json import read_tokenizer_json
@@ -37,6 +38,7 @@ FILES = (
     "tokenizer*.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "chat_template.jinja",
     GENERATION,
     "*keep_tokens*.json",
 )
@@ -306,6 +308,8 @@ def load_tokenizer(directory: PathLike, **options: Any) -> TokenizerBase:
     - `keep_tokens` comes from `*keep_tokens*.json`.
     - `other_stop_ids`, which end a generated text besides `token_end`, are the `eos_token_id` of
       `generation_config.json`, else of `config.json`, as far as they are in the vocabulary.
+    - `chat_templates` come from `chat_template.jinja` and `additional_chat_templates/*.jinja`, else
+      from `tokenizer_config.json`.
     - `extra_ids`, the number of T5's sentinels, comes from `tokenizer_config.json`; if it is not
       there, it is 100 if `config.json` says `t5` and its `vocab_size` has room for them.
 
@@ -395,6 +399,10 @@ def _load(folder, options):
         added = merged(tokens, special, vocab.get, max(vocab.values(), default=-1) + 1)
     tokenizer = cls(*arguments, **{**inferred, "added_tokens": added, **options})
     tokenizer.other_stop_ids = _other_stop_ids(folder, config, tokenizer)
+    tokenizer.chat_templates = read_chat_templates(
+        folder, settings.path, settings.values.get("chat_template")
+    )
+    tokenizer.chat_tokens = {name: token for name, token in names.items() if token is not None}
     tokenizer.model_max_length = settings.model_max_length
     return tokenizer
 

@@ -17,6 +17,7 @@ from itertools import pairwise
 
 from .. import parsing
 from .added import MAX_ADDED, AddedToken
+from .chat import written_chat_templates
 from .classes import ROWS, row_of
 
 __all__ = [
@@ -413,6 +414,9 @@ def write_settings(folder, names, values, tokenizer):
         for content, token in tokenizer.added_tokens.items()
     }
     content = {**values, **named, "added_tokens_decoder": added}
+    if tokenizer.chat_templates:
+        content = {**tokenizer.chat_tokens, **content}
+        content["chat_template"] = written_chat_templates(tokenizer.chat_templates)
     text = json.dumps(content, ensure_ascii=False, indent=2)
     (folder / "tokenizer_config.json").write_text(text + "\n", "utf-8")
     if tokenizer.other_stop_ids:
