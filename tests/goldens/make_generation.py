@@ -55,7 +55,8 @@ def forbidding(inputs, rows):
         {"no_repeat_ngram_size": 2},
         {"bad_words_ids": words} | suppressed,
         {"no_repeat_ngram_size": 3, "repetition_penalty": 1.2} | BEAMS,
-        {"bad_words_ids": words, "no_repeat_ngram_size": 2, "num_return_sequences": 2} | BEAMS,
+        # 0 pads: where beams generate it, transformers' T5 attends to it, and the toolkit does not
+        {"bad_words_ids": [*words, [0]], "no_repeat_ngram_size": 2, "num_return_sequences": 2} | BEAMS,
         {"min_new_tokens": 5, "no_repeat_ngram_size": 1} | suppressed | BEAMS,
     ]
 
