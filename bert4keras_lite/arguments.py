@@ -34,6 +34,7 @@ __all__ = [
 RANGES = {
     "max_new_tokens": (1, 1 << 20),
     "min_new_tokens": (0, 1 << 20),
+    "no_repeat_ngram_size": (0, 1024),
     "num_beams": (1, 1024),
     "num_return_sequences": (1, 1 << 16),
     "top_k": (1, 2**31 - 1),

@@ -5,7 +5,8 @@ chosen by path, everything else frozen, and saved files that hold a plain model 
 merged.
 
 Reference:
-    Hu et al., "LoRA", arXiv 2106.09685.
+    Hu et al., "LoRA", arXiv 2106.09685. All linear layers: Dettmers et al., "QLoRA", arXiv
+    2305.14314, section 4.
 """
 
 from contextlib import ExitStack, contextmanager
@@ -42,8 +43,9 @@ def enable_lora(
         model: a `keras.Model`.
         rank: rank of the products.
         pattern: regular expression, searched in the path of each layer, such as
-            `"block_0/attention/query"`. Default None: the projections that attention layers list
-            in `lora_targets`, to queries and values.
+            `"block_0/attention/query"`. Default None: the projections to queries and values; in a
+            causal model with gated feed-forward layers (Llama, Mistral, Qwen2, Qwen3, ...), all
+            linear layers of the blocks.
         alpha: numerator of the factor `alpha / rank`. Defaults to `rank`.
         train_bias: whether the biases of dense layers are trained as well.
 
@@ -101,11 +103,21 @@ def enable_lora(
 
 
 def _targets(model):
-    """Returns the paths of the projections that the attention layers of a model name."""
+    """Returns the paths of the projections that get products by default.
+
+    Those to queries and values, as in the paper of LoRA; in a causal model of one stack with gated
+    feed-forward layers (Llama and its heirs), all projections of the blocks, as in that of QLoRA.
+    """
+    layers = model._flatten_layers()
+    masks = {getattr(layer, "attend", None) for layer in layers}
+    is_causal = "lm" in masks and not masks & {"all", "unilm"}
+    is_gated = any(getattr(layer, "gated", False) for layer in layers)
+    is_crossed = any(getattr(layer, "cross", None) for layer in layers)
+    everywhere = is_causal and is_gated and not is_crossed
     return {
         f"{layer.path}/{name}"
-        for layer in model._flatten_layers()
-        for name in getattr(layer, "lora_targets", ())
+        for layer in layers
+        for name in getattr(layer, "split" if everywhere else "lora_targets", ())
     }
 
 

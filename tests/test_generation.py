@@ -136,6 +136,7 @@ def places_of(run):
     arguments, stops = run["arguments"], run["arguments"]["stop_ids"]
     plain = arguments.keys() == {"max_new_tokens", "stop_ids"}
     kept = plain or {"num_beams", "repetition_penalty"} <= arguments.keys()
+    kept = kept and "no_repeat_ngram_size" not in arguments
     quick = {"bert": True, "unilm": stops in ([13], [31])}.get(
         run["name"], kept and len(stops) == 1
     )
@@ -545,8 +546,8 @@ def test_segment_ids_that_are_no_whole_numbers():
     [
         ("top_x", "did you mean 'top_k'|'top_p'"),
         ("max_length", "did you mean 'max_new_tokens'"),
-        ("bad_words_ids", "did you mean 'allowed_tokens'"),
-        ("no_repeat_ngram_size", "has no option 'no_repeat_ngram_size'"),
+        ("bad_word_ids", "did you mean 'bad_words_ids'"),
+        ("no_repeat_ngrams", "did you mean 'no_repeat_ngram_size'"),
     ],
 )
 def test_an_unknown_option_suggests_the_nearest(gpt2, option, words):

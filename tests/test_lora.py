@@ -35,19 +35,24 @@ def set_factors(model, scale=0.05):
 
 
 def expected_weights(config, rank):
-    """How many numbers the products of queries and values hold."""
+    """How many numbers the products of queries and values, or of all linear layers, hold."""
     if config.attention == "gau":
         return config.block_counts["i"] * rank * (HIDDEN_SIZE + 2 * MIDDLE + config.key_size)
     heads = config.num_attention_heads
     query = rank * (HIDDEN_SIZE + heads * config.key_size)
     value = rank * (HIDDEN_SIZE + config.kv_heads * config.head_size)
+    if config.attend == "lm" and config.gated:
+        key = rank * (HIDDEN_SIZE + config.kv_heads * config.key_size)
+        output = rank * (heads * config.head_size + HIDDEN_SIZE)
+        ffn = 3 * rank * (HIDDEN_SIZE + MIDDLE)
+        return config.block_counts["i"] * (query + key + value + output + ffn)
     blocks = 1 if config.share_blocks else config.block_counts["i"]
     if config.stacks == "both":
         blocks += 2 * config.block_counts["j"]  # a decoder attends twice
     return blocks * (query + value)
 
 
-@pytest.mark.parametrize("name", long_but(["bert", "albert", "gau_alpha", "t5.1.1"], WHOLE))
+@pytest.mark.parametrize("name", long_but(["bert", "albert", "gau_alpha", "t5.1.1", "qwen3"], WHOLE))
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
 def test_every_family(name, tmp_path):
     transformer = build(name)
@@ -56,7 +61,9 @@ def test_every_family(name, tmp_path):
     trainable = [v.path for v in model.trainable_variables]
 
     paths = enable_lora(model, 3, alpha=6)
-    assert paths and all("attention" in path or "cross" in path for path in paths)
+    everywhere = transformer.config.attend == "lm" and transformer.config.gated
+    allowed = ("attention", "cross", "ffn") if everywhere else ("attention", "cross")
+    assert paths and all(path.split("/")[1] in allowed for path in paths)
     for output, golden in zip(outputs_of(model, inputs), before, strict=True):
         np.testing.assert_array_equal(output, golden)
     products = model.trainable_variables
@@ -124,6 +131,27 @@ def test_saved_checkpoints_are_merged(format, tmp_path):
         np.testing.assert_array_equal(array, factors[path])
     for output, golden in zip(outputs_of(model, inputs), adapted, strict=True):
         np.testing.assert_array_equal(output, golden)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "everywhere"),
+    [
+        ("mistral", {"num_key_value_heads": 2}, True),
+        ("qwen2", {}, True),
+        ("modernbert", {"application": "lm", "with_lm": "linear"}, True),
+        ("modernbert", {}, False),
+        ("gpt2", {}, False),
+        ("t5.1.1", {}, False),
+        ("t5.1.1_decoder", {}, False),
+    ],
+)
+def test_which_layers_get_products(name, options, everywhere):
+    paths = enable_lora(build(name, **options).model, 2)
+    of_block = sorted(path.partition("block_0/")[2] for path in paths if "block_0" in path)
+    attention = ["attention/query", "attention/value"]
+    parts = ["attention/key", "attention/output", "ffn/gate", "ffn/input", "ffn/output"]
+    assert set(of_block) >= set(attention)
+    assert set(of_block) & set(parts) == (set(parts) if everywhere else set())
 
 
 def test_folded_is_undone_after_an_error():

@@ -13,6 +13,7 @@ from keras import ops
 from ..backend import compiled_by_shape, compiles_loops
 from ..layers.cache import Cache
 from .decoding import decode_step, empty_caches, encode_prompt
+from .forbidden import which_occur
 from .search import choose, first_state
 
 __all__ = ["CompiledLoop"]
@@ -164,16 +165,6 @@ class CompiledLoop:
         while is_running(state, sampling_params):
             state = self.step(fixed, state, sampling_params)
         return state
-
-
-def which_occur(tokens, is_token, vocab_size):
-    """Marks the ids that occur in each row: `(batch, length)` to bool `(batch, vocab_size)`."""
-    batch, length = tokens.shape
-    rows = ops.repeat(ops.arange(batch, dtype="int32"), length)
-    ids = ops.reshape(ops.where(is_token, tokens, vocab_size), (-1,))  # others: an extra column
-    seen = ops.zeros((batch, vocab_size + 1), "bool")
-    indices = ops.stack([rows, ops.cast(ids, "int32")], axis=1)
-    return ops.scatter_update(seen, indices, ops.ones((batch * length,), "bool"))[:, :-1]
 
 
 def is_running(state, sampling_params):

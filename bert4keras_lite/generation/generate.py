@@ -66,6 +66,12 @@ def generate(
         min_new_tokens: minimum number of new tokens, 0 by default; fewer if `allowed_tokens`
             allows stop tokens only.
         num_return_sequences: number of sequences to return for each prompt; 1 by default.
+        no_repeat_ngram_size: no sequence of so many tokens occurs twice, the prompt (for an
+            encoder-decoder, the start) included; 0 (the default): any may.
+        bad_words_ids: lists of ids that are never generated, each as a whole; the first ids of one
+            may be those of the prompt. A stop token alone is not a bad word, as in transformers.
+        suppress_tokens, begin_suppress_tokens: ids that are never generated, and ids that are not
+            the first new one.
         stop_ids: a token, or several, that end a sequence.
         allowed_tokens: the ids that may be generated; or a function of the new ids so far (a
             list) that returns them, such as a `Trie`; or a list of such functions, one for each
@@ -287,8 +293,6 @@ OTHER_NAMES = {
     "min_length": "min_new_tokens",
     "eos_token_id": "stop_ids",
     "decoder_start_token_id": "start_ids",
-    "bad_words_ids": "allowed_tokens",
-    "suppress_tokens": "allowed_tokens",
     "prefix_allowed_tokens_fn": "allowed_tokens",
     "topk": "num_beams",
 }

@@ -12,6 +12,7 @@ from ..data import sequence_padding
 from ..layers.values import NEG_INF
 from .compiled_loop import CompiledLoop
 from .decoding import generating_transformer
+from .forbidden import context_of, table_of, window_of
 from .search import BARRED, DecodingConfig
 
 __all__ = ["DEFAULT_NEW_TOKENS", "PROGRAMS", "STEP", "Generated", "GenerationRequest", "Past"]
@@ -76,6 +77,7 @@ class GenerationRequest:
         search: the `DecodingConfig`.
         choices: for each row, the function that returns the allowed tokens; None: there is none.
         bias: on logits, `(1, 1, vocab_size)`, for allowed tokens that are the same everywhere.
+        table: bad words of several tokens, see `table_of`.
         arrays, sampling_params: arrays of the prompts and of the options, by name: see
             `CompiledLoop` and `search.choose`.
 
@@ -97,6 +99,10 @@ class GenerationRequest:
     length_penalty: float = 1.0
     min_new_tokens: int = 0
     num_return_sequences: int = 1
+    no_repeat_ngram_size: int = 0
+    bad_words_ids: object = None
+    suppress_tokens: object = None
+    begin_suppress_tokens: object = None
     stop_ids: object = None
     allowed_tokens: object = None
     segment_ids: object = None
@@ -119,10 +125,11 @@ class GenerationRequest:
         self._check_combinations()
         self.most = self._most()
         self._check_length_penalty()
-        self.search = self._search()
         self._constrain()
-        self.sampling_params = self._sampling_params()
+        self._suppress()
+        self.search = self._search()
         self.arrays = self._arrays()
+        self.sampling_params = self._sampling_params()
         self.past = []
 
     def reuse(self, past):
@@ -162,6 +169,7 @@ class GenerationRequest:
             num_beams=self.num_beams,
             num_return_sequences=self.num_return_sequences,
             min_new_tokens=self.min_new_tokens,
+            no_repeat_ngram_size=self.no_repeat_ngram_size,
             temperature=self.temperature,
             repetition_penalty=self.repetition_penalty,
             length_penalty=self.length_penalty,
@@ -216,6 +224,8 @@ class GenerationRequest:
             likeliest=self._likeliest(),
             penalized=self.repetition_penalty != 1,
             candidates=max(2, 1 + len(self.stop_ids)) if with_beams else 2,
+            forbids=bool(self.no_repeat_ngram_size or len(self.table)),
+            ngram_window=self.no_repeat_ngram_size and window_of(self.no_repeat_ngram_size),
         )
 
     def _sampling_params(self):
@@ -225,18 +235,31 @@ class GenerationRequest:
         noise = np.zeros(shape)
         if self.do_sample:
             noise = np.random.default_rng(self.seed).random(shape, "float32")
-        stops = np.zeros(size, bool)
+        stops, begin_suppressed = np.zeros((2, size), bool)
         stops[self.stop_ids] = True
-        return {
+        begin_suppressed[self.begin_suppress_tokens] = True
+        return self._forbidden() | {
             "most": np.int32(self.most),
             "least": np.int32(self.min_new_tokens),
             "stops": stops,
+            "begin_suppressed": begin_suppressed,
             "temperature": np.float32(self.temperature),
             "top_k": np.int32(min(self.top_k or size, size)),
             "top_p": np.float32(np.inf if self.top_p in (None, 1) else self.top_p),
             "repetition_penalty": np.float32(self.repetition_penalty),
             "length_penalty": np.float32(self.length_penalty),
             "noise": noise.transpose(1, 2, 0).astype("float32"),
+        }
+
+    def _forbidden(self):
+        """Returns the arrays of bad words and n-grams, by name: see `forbidden_tokens`."""
+        if not self.search.forbids:
+            return {}
+        tokens, start = self.arrays["tokens"], self.arrays["start"]
+        return {
+            "bad_words": self.table,
+            "ngram_size": np.int32(self.no_repeat_ngram_size),
+            "context": context_of(tokens, start, self.search.ngram_window, self.table),
         }
 
     def run(self):
@@ -285,10 +308,22 @@ class GenerationRequest:
                 ids = tokens[row, i, : lengths[row, i]]
                 finished = bool(len(ids)) and int(ids[-1]) in self.stop_ids
                 ids = ids[:-1] if finished else ids
+                if not ranked:
+                    self._check_allowed(scores[row, i], lengths[row, i])
                 if not ranked or scores[row, i] > BARRED:  # drops sequences that are not allowed
                     ranked.append(Generated(ids, float(scores[row, i]), finished))
             results.append(ranked)
         return results[0] if self.single else results
+
+    def _check_allowed(self, score, length):
+        """Raises if the score of the best sequence says that no token was allowed."""
+        summed = self.search.kind != "beams" or self.search.early_stopping == "best"
+        if score <= (NEG_INF / 2 if summed else BARRED):
+            raise ValueError(
+                f"generate: the options forbid every token within the first {length} new ones. "
+                "Forbid fewer by no_repeat_ngram_size, bad_words_ids or suppress_tokens, or pass "
+                "stop_ids or a smaller max_new_tokens."
+            )
 
     def _copied(self, rows):
         """Repeats each row as often as it is sampled."""
@@ -406,6 +441,30 @@ class GenerationRequest:
             self.bias += NEG_INF
             self.bias[..., [*ids, *self.stop_ids]] = 0
 
+    def _suppress(self):
+        """Adds what is forbidden to `bias`; sets `table`, the bad words of several tokens.
+
+        A bad word that is a stop token alone does not bar it, as in transformers.
+        """
+        words = [] if self.bad_words_ids is None else self.bad_words_ids
+        check_list("bad_words_ids", words)
+        words = [self._ids(word, f"bad_words_ids, word {i}") for i, word in enumerate(words)]
+        if any(not len(word) for word in words):
+            raise ValueError("bad_words_ids: expected at least one id in each word, got none.")
+        for name in ("suppress_tokens", "begin_suppress_tokens"):
+            ids = getattr(self, name)
+            setattr(self, name, self._ids([] if ids is None else ids, name))
+        words = sorted({tuple(map(int, word)) for word in words})
+        alone = [word[0] for word in words if len(word) == 1 and word[0] not in self.stop_ids]
+        self.table = table_of([word for word in words if len(word) > 1])
+        self.bias[..., [*self.suppress_tokens, *alone]] = NEG_INF
+        remaining = np.delete(self.bias[0, 0], self.begin_suppress_tokens)
+        if (remaining < 0).all():
+            raise ValueError(
+                "suppress_tokens, begin_suppress_tokens, bad_words_ids: they forbid all tokens that "
+                "allowed_tokens allows. Forbid fewer."
+            )
+
     def _bias_of(self, tokens):
         """Returns the bias on logits that allows what the functions return for the new tokens.
 
@@ -425,7 +484,7 @@ class GenerationRequest:
                         "of which then ends the text."
                     )
                 bias[row, beam, self._ids(ids or self.stop_ids, "allowed_tokens")] = 0
-        return ops.convert_to_tensor(bias)
+        return ops.convert_to_tensor(np.minimum(bias, self.bias))
 
     def _arrays(self):
         """Returns the input arrays of `CompiledLoop`, by name."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from keras import ops
 
 from ..layers.values import NEG_INF
+from .forbidden import forbidden_tokens
 
 __all__ = ["BARRED", "DecodingConfig", "choose", "first_state"]
 
@@ -29,6 +30,8 @@ class DecodingConfig:
             all tokens may be sampled.
         penalized: whether a repetition penalty is applied.
         candidates: number of continuations to consider for each beam.
+        forbids: whether there are bad words of several tokens, or n-grams must not repeat.
+        ngram_window: length of the windows in which n-grams are compared; 0: they may repeat.
     """
 
     kind: str = "greedy"
@@ -37,6 +40,8 @@ class DecodingConfig:
     likeliest: int | None = None
     penalized: bool = False
     candidates: int = 2
+    forbids: bool = False
+    ngram_window: int = 0
 
 
 class State(NamedTuple):
@@ -113,9 +118,9 @@ def choose(search, logits, state, sampling_params):
         search: a `DecodingConfig`.
         logits: of the model, `(batch, 1 or width, vocab_size)`.
         state: the `State`.
-        sampling_params: dict of tensors: `most` and `least`, the numbers of new tokens; `stops`,
-            bool `(vocab_size,)`; `bias`, added to the logits, to which it broadcasts;
-            `temperature`, `top_k`, `top_p` (infinite: all), `repetition_penalty`,
+        sampling_params: dict of tensors: `most` and `least`, the numbers of new tokens; `stops`
+            and `begin_suppressed`, bool `(vocab_size,)`; `bias`, added to the logits, to which it
+            broadcasts; those of `forbidden_tokens`; `temperature`, `top_k`, `top_p` (infinite: all), `repetition_penalty`,
             `length_penalty`; `noise`, uniform random numbers `(batch, width, length)`.
 
     Returns:
@@ -131,7 +136,7 @@ def choose(search, logits, state, sampling_params):
 
 
 def processed(search, scores, state, sampling_params):
-    """Applies the repetition penalty, the minimum length and the bias of allowed tokens.
+    """Applies the repetition penalty, and bars tokens that are forbidden or end too early.
 
     Args:
         search: a `DecodingConfig`.
@@ -146,13 +151,18 @@ def processed(search, scores, state, sampling_params):
         penalty = sampling_params["repetition_penalty"]
         lowered = ops.where(scores < 0, scores * penalty, scores / penalty)
         scores = ops.where(state.seen, lowered, scores)
-    others = ops.logical_and(
-        sampling_params["bias"] == 0, ops.logical_not(sampling_params["stops"])
-    )
+    stops, is_first = sampling_params["stops"], state.num_tokens == 0
+    barred = ops.logical_and(sampling_params["begin_suppressed"], is_first)
+    if search.forbids:
+        marks = forbidden_tokens(search, state, sampling_params, scores.shape[-1])
+        barred = ops.logical_or(barred, marks)
+    allowed = ops.logical_and(sampling_params["bias"] == 0, ops.logical_not(barred))
+    others = ops.logical_and(allowed, ops.logical_not(stops))
     # where only stop tokens are allowed, the minimum length does not apply
     least = ops.where(ops.any(others, axis=-1, keepdims=True), sampling_params["least"], 0)
-    too_early = ops.logical_and(sampling_params["stops"], state.num_tokens < least)
-    return ops.where(too_early, NEG_INF, scores) + sampling_params["bias"]
+    too_early = ops.logical_and(stops, state.num_tokens < least)
+    barred = ops.logical_or(barred, too_early)
+    return ops.where(barred, NEG_INF, scores) + sampling_params["bias"]
 
 
 def _choose_alone(search, logits, state, sampling_params):
@@ -166,7 +176,11 @@ def _choose_alone(search, logits, state, sampling_params):
             processed_logits / sampling_params["temperature"], noise, search, sampling_params
         )
     running = ops.logical_not(state.done)
-    gain = ops.take_along_axis(ops.log_softmax(logits), token[..., None], axis=-1)[..., 0]
+    gain, value = (
+        ops.take_along_axis(x, token[..., None], axis=-1)[..., 0]
+        for x in (ops.log_softmax(logits), processed_logits)
+    )
+    gain = ops.where(value > NEG_INF / 2, gain, NEG_INF)  # else no token is allowed
     token = ops.where(running, token, 0)
     stops = ops.logical_or(ops.take(sampling_params["stops"], token), state.done)
     beams = ops.zeros_like(token) + ops.arange(search.width, dtype="int32")

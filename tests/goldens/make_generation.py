@@ -46,6 +46,26 @@ ARGUMENTS = [
 ]
 
 
+def forbidding(inputs, rows):
+    """Arguments that forbid some of the tokens that a model gives without them.
+
+    Args:
+        inputs: the prompts.
+        rows: the new tokens of each.
+    """
+    words = [rows[0][:1], rows[1][:2], rows[2][1:4], [inputs[3][-1], rows[3][0]], [9, 9, 9]]
+    suppressed = {"suppress_tokens": rows[3][1:2], "begin_suppress_tokens": rows[2][:1]}
+    return [
+        {"no_repeat_ngram_size": 1},
+        {"no_repeat_ngram_size": 2},
+        {"bad_words_ids": words} | suppressed,
+        {"no_repeat_ngram_size": 3, "repetition_penalty": 1.2} | BEAMS,
+        # 0 pads: where beams generate it, transformers' T5 attends to it, and the toolkit does not
+        {"bad_words_ids": [*words, [0]], "no_repeat_ngram_size": 2, "num_return_sequences": 2} | BEAMS,
+        {"min_new_tokens": 5, "no_repeat_ngram_size": 1} | suppressed | BEAMS,
+    ]
+
+
 def prompts(vocab_size):
     random = np.random.RandomState(0)
     return [random.randint(1, vocab_size, n).tolist() for n in (5, 1, 9, 7)]
@@ -102,31 +122,32 @@ def run_transformers(*names):
             )
         model.eval().generation_config = transformers.GenerationConfig(decoder_start_token_id=0)
         inputs = prompts(60)
-        (row, _, _), *_ = write(model, inputs[0], {}, [])
-        alternatives = [[row[4]], [row[7], 31]]
-        for arguments in ARGUMENTS:
-            for stop_ids in alternatives:
-                found = [write(model, prompt, arguments, stop_ids) for prompt in inputs]
-                exact = [write(model.double(), p, arguments, stop_ids) for p in inputs]
-                model.float()
-                same = [
-                    [o[0] for o in f] == [o[0] for o in e]
-                    for f, e in zip(found, exact, strict=True)
-                ]
-                kept = [i for i, ok in enumerate(same) if ok]
-                assert len(kept) > 2, (name, arguments)
-                ended = sum(one[2] for f in found for one in f)
-                print(f"{name:8} {arguments} {stop_ids}: {ended} ended, {len(kept)} of 4 kept")
-                runs.append(
-                    {
-                        "name": name,
-                        "case": [folder, case_name],
-                        "options": options,
-                        "arguments": {**arguments, "max_new_tokens": NEW, "stop_ids": stop_ids},
-                        "inputs": [inputs[i] for i in kept],
-                        "outputs": [found[i] for i in kept],
-                    }
-                )
+        rows = [write(model, prompt, {}, [])[0][0] for prompt in inputs]
+        alternatives = [[rows[0][4]], [rows[0][7], 31]]
+        pairs = itertools.product(ARGUMENTS, alternatives)
+        forbids = itertools.product(forbidding(inputs, rows), alternatives[:1])
+        for arguments, stop_ids in itertools.chain(pairs, forbids):
+            found = [write(model, prompt, arguments, stop_ids) for prompt in inputs]
+            exact = [write(model.double(), p, arguments, stop_ids) for p in inputs]
+            model.float()
+            same = [
+                [o[0] for o in f] == [o[0] for o in e]
+                for f, e in zip(found, exact, strict=True)
+            ]
+            kept = [i for i, ok in enumerate(same) if ok]
+            assert len(kept) > 2, (name, arguments)
+            ended = sum(one[2] for f in found for one in f)
+            print(f"{name:8} {arguments} {stop_ids}: {ended} ended, {len(kept)} of 4 kept")
+            runs.append(
+                {
+                    "name": name,
+                    "case": [folder, case_name],
+                    "options": options,
+                    "arguments": {**arguments, "max_new_tokens": NEW, "stop_ids": stop_ids},
+                    "inputs": [inputs[i] for i in kept],
+                    "outputs": [found[i] for i in kept],
+                }
+            )
     runs.sort(key=lambda run: [*MODELS].index(run["name"]))
     save("transformers", f"transformers {transformers.__version__}", runs)
 
