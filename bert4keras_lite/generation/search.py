@@ -26,6 +26,7 @@ class DecodingConfig:
         likeliest: number of most likely tokens to sort, for `top_k` and `top_p`; None: no sorting,
             all tokens may be sampled.
         penalized: whether a repetition penalty is applied.
+        forced: whether the first or the last token is given.
         candidates: number of continuations to consider for each beam.
     """
 
@@ -34,6 +35,7 @@ class DecodingConfig:
     early_stopping: bool | str = False
     likeliest: int | None = None
     penalized: bool = False
+    forced: bool = False
     candidates: int = 2
 
 
@@ -114,7 +116,8 @@ def choose(search, logits, state, sampling_params):
         sampling_params: dict of tensors: `most` and `least`, the numbers of new tokens; `stops`,
             bool `(vocab_size,)`; `bias`, added to the logits, to which it broadcasts;
             `temperature`, `top_k`, `top_p` (infinite: all), `repetition_penalty`,
-            `length_penalty`; `noise`, uniform random numbers `(batch, width, length)`.
+            `length_penalty`; `forced_start` and `forced_end`, the ids of the first and of the last
+            possible token, or -1; `noise`, uniform random numbers `(batch, width, length)`.
 
     Returns:
         The next `State`.
@@ -129,7 +132,7 @@ def choose(search, logits, state, sampling_params):
 
 
 def processed(search, scores, state, sampling_params):
-    """Applies the repetition penalty, the minimum length and the bias of allowed tokens.
+    """Applies the repetition penalty, the minimum length, the allowed and the forced tokens.
 
     Args:
         search: a `DecodingConfig`.
@@ -150,7 +153,27 @@ def processed(search, scores, state, sampling_params):
     # where only stop tokens are allowed, the minimum length does not apply
     least = ops.where(ops.any(others, axis=-1, keepdims=True), sampling_params["least"], 0)
     too_early = ops.logical_and(sampling_params["stops"], state.num_tokens < least)
-    return ops.where(too_early, NEG_INF, scores) + sampling_params["bias"]
+    scores = ops.where(too_early, NEG_INF, scores) + sampling_params["bias"]
+    return forced(scores, state, sampling_params) if search.forced else scores
+
+
+def forced(scores, state, sampling_params):
+    """Leaves one token in the first and in the last possible step, if it is given.
+
+    Args:
+        scores: logits or log-probabilities, `(batch, width, vocab_size)`.
+        state: the `State`.
+        sampling_params: see `choose`.
+
+    Returns:
+        In these steps 0 for that token and `NEG_INF` for all others.
+    """
+    is_last = state.num_tokens == sampling_params["most"] - 1
+    token = ops.where(is_last, sampling_params["forced_end"], -1)
+    is_first = ops.logical_and(state.num_tokens == 0, sampling_params["forced_start"] >= 0)
+    token = ops.where(is_first, sampling_params["forced_start"], token)
+    is_token = ops.arange(scores.shape[-1], dtype="int32") == token
+    return ops.where(token < 0, scores, ops.where(is_token, 0.0, NEG_INF))
 
 
 def _choose_alone(search, logits, state, sampling_params):
