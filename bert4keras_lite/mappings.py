@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 __all__ = [
     "ACTIVATIONS_HF",
+    "BART_KEYS",
     "BERT_KEYS",
     "BIASES",
     "BLOCK_PARTS",
@@ -19,9 +20,12 @@ __all__ = [
     "CONFIG_NOTES",
     "CONFIG_ONLY",
     "COPIES",
+    "DECODER_IDS",
+    "DECODER_IDS_READ",
     "DISTIL_KEYS",
     "GPT_KEYS",
     "HEAD_NAMES",
+    "LEFTOVERS",
     "LLAMA_KEYS",
     "LLAMA_NAMES",
     "MISSING",
@@ -50,10 +54,12 @@ class Storage(NamedTuple):
     Attributes:
         transpose: as its transpose.
         per_token: with one row (of the variable) for each token of the vocabulary.
+        as_row: as the only row of a matrix.
     """
 
     transpose: bool = False
     per_token: bool = False
+    as_row: bool = False
 
 
 # names of a layer in a format, and a row of a table: role, layer path, TensorFlow, Hugging Face
@@ -64,6 +70,7 @@ SAME = Storage()
 TRANSPOSE = Storage(transpose=True)
 PER_TOKEN = Storage(per_token=True)
 PER_TOKEN_TRANSPOSE = Storage(per_token=True, transpose=True)
+PER_TOKEN_ROW = Storage(per_token=True, as_row=True)
 
 # Conditional normalization adds variables that start at zero and are in no published checkpoint:
 # they are always written, and read if the file has them.
@@ -121,6 +128,7 @@ ROLES: dict[str, dict[str, list[tuple]]] = {
             *((f"{name}/bias", [".bias"], SAME, (i, 3)) for i, name in enumerate(_QKV)),
         ],
         "token_bias": [("beta", [".bias", ".decoder.bias"], PER_TOKEN)],
+        "token_bias_row": [("beta", [""], PER_TOKEN_ROW)],
     },
 }  # fmt: skip
 # Keras files have our own names, and store each variable as it is
@@ -546,6 +554,79 @@ WEIGHTS["t5.1.0"] = _t5(_T5_NORMS, _T5_FINALS, _PLAIN)
 WEIGHTS["t5.1.1"] = _t5(_T5_NORMS, _T5_FINALS, _GATED)
 WEIGHTS["mt5.1.1"] = WEIGHTS["t5_pegasus"] = _t5(_MT5_NORMS, _MT5_FINALS, _GATED)
 
+
+def _bart(norms):
+    """Returns the table of BART's kin.
+
+    Args:
+        norms: rows of the normalizations.
+    """
+    stacks = {
+        "encoder": ("i", {"attention": "self_attn"}),
+        "decoder": ("j", {"attention": "self_attn", "cross": "encoder_attn"}),
+    }
+    parts: list[Row] = []
+    for name, (counter, attentions) in stacks.items():
+        ours, theirs = f"{name}_block_{{{counter}}}", f"model.{name}.layers.{{{counter}}}"
+        parts += [
+            *(
+                ("linear", f"{ours}/{branch}/{part}", None, f"{theirs}.{attention}.{other}_proj")
+                for branch, attention in attentions.items()
+                for part, other in zip((*_QKV, "output"), (*"qkv", "out"), strict=True)
+            ),
+            ("linear", f"{ours}/ffn/input", None, f"{theirs}.fc1"),
+            ("linear", f"{ours}/ffn/output", None, f"{theirs}.fc2"),
+        ]
+    return [
+        (
+            "tokens",
+            "token_embedding",
+            None,
+            ("model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens"),
+        ),
+        *parts,
+        *norms,
+        ("tokens_out", "lm_head", None, "lm_head"),
+        ("token_bias_row", "lm_bias", None, "final_logits_bias"),
+    ]
+
+
+def _bart_norms(place):
+    """Returns the rows of the normalizations of the blocks, at their `"in"` or their `"out"`."""
+    return [
+        ("norm", f"{ours}_block_{{{i}}}/{branch}_{place}_norm", None, f"model.{ours}.layers.{{{i}}}.{theirs}")
+        for ours, i in (("encoder", "i"), ("decoder", "j"))
+        for branch, theirs in (
+            ("attention", "self_attn_layer_norm"), ("cross", "encoder_attn_layer_norm"), ("ffn", "final_layer_norm")
+        )
+        if (ours, branch) != ("encoder", "cross")
+    ]  # fmt: skip
+
+
+_STACK_NAMES = ("encoder", "decoder")
+WEIGHTS["bart"] = _bart(
+    [
+        *(
+            ("table", f"{name}_position_embedding", None, f"model.{name}.embed_positions")
+            for name in _STACK_NAMES
+        ),
+        *(
+            ("norm", f"{name}_embedding_norm", None, f"model.{name}.layernorm_embedding")
+            for name in _STACK_NAMES
+        ),
+        *_bart_norms("out"),
+    ]
+)
+WEIGHTS["pegasus"] = _bart(
+    [
+        *_bart_norms("in"),
+        *(
+            ("norm", f"{name}_final_norm", None, f"model.{name}.layer_norm")
+            for name in _STACK_NAMES
+        ),
+    ]
+)
+
 # ---------------------------------------------------------------- names of all families
 
 # What a checkpoint may hold next to the model: variables of an optimizer, constants (patterns).
@@ -558,14 +639,14 @@ SKIPPABLE = [
     r".*embeddings\.(position_ids|token_type_ids)$",
     r"(.*\.)?attn\.(bias|masked_bias)$",  # GPT's causal mask, written out
     r"(?s).*relative_positions_encoding.*",
-    r".*encoder\.embed_positions\.weight$",
+    r".*(en|de)coder\.embed_positions\.weight$",  # sines and cosines
     r"mask_predictions\..*",  # a second head of Microsoft's DeBERTa
     r"(.*\.)?rotary_emb\.inv_freq$",
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",
 ]
 
 # Copies of the token table in some files, and of a head that is tied to it; these must be equal.
-COPIES = [r"(encoder|decoder)\.embed_tokens\.weight$"]
+COPIES = [r"(model\.)?(encoder|decoder)\.embed_tokens\.weight$"]
 TIED_HEADS = [
     r"(cls\.)?predictions\.decoder\.weight$",
     r"(generator_lm_head|lm_head(\.decoder)?|vocab_projector|decoder)\.weight$",
@@ -620,6 +701,17 @@ CONFIG_KEYS = {
     "d_ff": "intermediate_size",
     "feedforward_size": "intermediate_size",
     "d_kv": "attention_head_size",
+    "encoder_layers": "num_hidden_layers",
+    "decoder_layers": "num_decoder_layers",
+    "encoder_attention_heads": "num_attention_heads",
+    "decoder_attention_heads": "num_decoder_attention_heads",
+    "encoder_ffn_dim": "intermediate_size",
+    "decoder_ffn_dim": "decoder_intermediate_size",
+    "scale_embedding": "scale_embeddings",
+    "init_std": "initializer_range",
+    "decoder_start_token_id": "decoder_start_id",
+    "forced_bos_token_id": "forced_start_id",
+    "forced_eos_token_id": "forced_end_id",
     "activation_function": "hidden_act",
     "afn": "hidden_act",
     "hidden_dropout_prob": "dropout_rate",
@@ -791,7 +883,31 @@ BIASES: dict[str, dict[str, tuple[str, ...]]] = {
 PARTLY_ROTARY = ("glm", "glm4")
 
 # model_type of configs whose `pad_token_id` is the one that texts are padded with
-PADDING_READ = {"modernbert", "eurobert", "gte", "new"}
+PADDING_READ = {"modernbert", "eurobert", "gte", "new", "bart", "pegasus"}
+
+# keys of ids of a decoder -> model_type of configs that say which ones generation begins and ends
+# with; those of T5 have others than its vocabularies
+DECODER_IDS = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
+DECODER_IDS_READ = {"bart", "pegasus"}
+
+# model_type -> keys of converters that say what the family is; other values are another family,
+# such as mBART
+LEFTOVERS = {
+    "bart": {
+        "normalize_before": False,
+        "add_final_layer_norm": False,
+        "normalize_embedding": True,
+        "static_position_embeddings": False,
+        "add_bias_logits": False,
+    },
+    "pegasus": {
+        "normalize_before": True,
+        "add_final_layer_norm": True,
+        "normalize_embedding": False,
+        "static_position_embeddings": True,
+        "add_bias_logits": False,
+    },
+}
 
 # keys that define an architecture, known or not (a pattern, in which `.` must match everything:
 # otherwise `.*` starts again after each line break, which takes quadratic time)
@@ -818,6 +934,7 @@ CONFIG_NOTES = (
     r"exponential_decay_length_penalty|suppress_tokens|begin_suppress_tokens|cross_attention_.*|"
     r"is_composition|tf_legacy_loss|"
     # transformers' own bookkeeping
+    r"(en|de)coder_layerdrop|extra_pos_embeddings|force_bos_token_to_be_generated|"
     r"enable_recompute|init_class|fuse|auto_map|xla_device|loss_type|keys_to_ignore_at_inference|transformers\.js_config"
 )
 
@@ -847,6 +964,15 @@ T5_KEYS = {
     "tie_word_embeddings": "tie_word_embeddings", "scale_decoder_outputs": "scale_decoder_outputs",
     "gated": "feed_forward_proj",
     "hidden_act": "feed_forward_proj", "classifier_dropout": "classifier_dropout",
+}  # fmt: skip
+BART_KEYS = {
+    "vocab_size": "vocab_size", "hidden_size": "d_model", "num_hidden_layers": "encoder_layers",
+    "num_attention_heads": "encoder_attention_heads", "intermediate_size": "encoder_ffn_dim",
+    "hidden_act": "activation_function", "max_position": "max_position_embeddings",
+    "dropout_rate": "dropout", "attention_dropout_rate": "attention_dropout",
+    "initializer_range": "init_std", "scale_embeddings": "scale_embedding",
+    "tie_word_embeddings": "tie_word_embeddings", "decoder_start_id": "decoder_start_token_id",
+    "forced_start_id": "forced_bos_token_id", "forced_end_id": "forced_eos_token_id",
 }  # fmt: skip
 DISTIL_KEYS = {
     "vocab_size": "vocab_size", "hidden_size": "dim", "num_hidden_layers": "n_layers",

@@ -58,6 +58,7 @@ from .layers import (
     RelativeVectors,
     RotaryAngles,
     ScaleOffset,
+    SinusoidalPositions,
     TokenEmbedding,
     TransformerBlock,
     WindowBias,
@@ -388,15 +389,26 @@ class Transformer(LayersByName):
         return self.layer(Positions, "counted_positions", limit=limit, **counted)(token_ids)
 
     def embed(
-        self, token_ids: Tensor, positions: Tensor | None = None, segment_ids: Tensor | None = None
+        self,
+        token_ids: Tensor,
+        positions: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        stack: str = "",
     ) -> Tensor:
         """Embeds ids: the sum of token, segment and position embeddings, normalized.
+
+        Args:
+            token_ids, segment_ids: `(batch, length)`.
+            positions: `(batch or 1, length)`.
+            stack: prefix of the names of the layers that each stack has for itself.
 
         Returns:
             `(batch, length, hidden_size)`.
         """
         c = self.config
         x = self.token_embedding(token_ids)
+        if c.scale_embeddings:
+            x = x * c.hidden_size**0.5
         if segment_ids is not None and c.shared_segment_embeddings:
             add = self.layer(keras.layers.Add, "token_segment_embedding")
             x = add([x, self.token_embedding(segment_ids)])
@@ -406,10 +418,15 @@ class Transformer(LayersByName):
             x = self.added_table(name, rows)(x)
         if c.position == "learned":
             x = self.added_table(
-                "position_embedding", c.max_position, hierarchical=c.hierarchical_position
-            )(x, positions)
+                f"{stack}position_embedding",
+                c.max_position + c.position_offset,
+                hierarchical=c.hierarchical_position,
+            )(x, positions + c.position_offset if c.position_offset else positions)
+        if c.position == "sinusoidal":
+            sizes = {"input_dim": c.max_position, "output_dim": c.token_size}
+            x = self.layer(SinusoidalPositions, "sinusoidal_positions", **sizes)(x, positions)
         if c.embedding_norm:
-            x = self.normalize("embedding_norm", x)
+            x = self.normalize(f"{stack}embedding_norm", x)
         x = self.layer(Dropout, "embedding_dropout", rate=c.dropout_rate)(x)
         if c.token_size != c.hidden_size or c.embedding_projection:
             x = self.dense("embedding_projection", c.hidden_size)(x)
@@ -596,7 +613,7 @@ class Transformer(LayersByName):
             with_memory: whether it has cross-attention.
             first: whether it is block 0.
         """
-        c = self.config
+        c = self.config.of_stack("decoder_" if with_memory else "")
         linear = {"use_bias": c.use_bias, **self.common}
         attention_cls = ATTENTIONS[c.attention]
         attention = {"dropout": c.attention_dropout_rate, **linear, **attention_cls.arguments_of(c)}
@@ -777,7 +794,7 @@ class Transformer(LayersByName):
 
 
 class EncoderDecoder(Transformer):
-    """Encoder-decoder graph (T5): an encoder, and a decoder that attends to its outputs.
+    """Encoder-decoder graph: an encoder, and a decoder that attends to its outputs.
 
     Inputs and outputs depend on `config.stacks`:
 
@@ -790,7 +807,8 @@ class EncoderDecoder(Transformer):
         encoder, decoder: the two halves of a full model as separate models that share its layers.
 
     Reference:
-        Raffel et al., "T5", arXiv 1910.10683.
+        Vaswani et al., arXiv 1706.03762, figure 1. T5: Raffel et al., arXiv 1910.10683; BART:
+        Lewis et al., arXiv 1910.13461; PEGASUS: Zhang et al., arXiv 1912.08777.
     """
 
     def make_inputs(self) -> dict[str, Tensor]:
@@ -826,9 +844,17 @@ class EncoderDecoder(Transformer):
     def encode_source(self, token_ids: Tensor, bias: Tensor) -> Tensor:
         """Computes the outputs of the encoder, `(batch, length, hidden_size)`."""
         positions = self.positions(token_ids)
-        bias = bias + self.relative_bias("encoder_")(positions, positions)
-        x = self.encode(self.embed(token_ids), {"bias": bias}, "encoder_")
-        return self.layer(Dropout, "encoder_dropout", rate=self.config.dropout_rate)(x)
+        if self.config.position == "buckets":
+            bias = bias + self.relative_bias("encoder_")(positions, positions)
+        x = self.embed(token_ids, positions, stack="encoder_")
+        return self.end_of_stack(self.encode(x, {"bias": bias}, "encoder_"), "encoder_")
+
+    def end_of_stack(self, x: Tensor, stack: str) -> Tensor:
+        """Applies the dropout after the last block of a stack, if there is one."""
+        c = self.config
+        if not c.stack_dropout:
+            return x
+        return self.layer(Dropout, f"{stack}dropout", rate=c.dropout_rate)(x)
 
     def decode(
         self, token_ids: Tensor, memory: Tensor, memory_bias: Tensor | None = None
@@ -854,15 +880,17 @@ class EncoderDecoder(Transformer):
         caches: Sequence[dict[str, Cache]] | None = None,
     ) -> Tensor:
         """Computes the last hidden states of the decoder, `(batch, length, hidden_size)`."""
-        relative = self.relative_bias("decoder_", bidirectional=False)
-        bias = bias + relative(positions, key_positions)
-        if self.config.cross_position_bias:
-            cross = relative(positions, source_positions)
-            memory_bias = cross if memory_bias is None else memory_bias + cross
-        x = self.embed(token_ids)
+        c = self.config
+        if c.position == "buckets":
+            relative = self.relative_bias("decoder_", bidirectional=False)
+            bias = bias + relative(positions, key_positions)
+            if c.cross_position_bias:
+                cross = relative(positions, source_positions)
+                memory_bias = cross if memory_bias is None else memory_bias + cross
+        x = self.embed(token_ids, positions, stack="decoder_")
         x = self.encode(x, {"bias": bias}, "decoder_", memory, memory_bias, caches)
-        x = self.layer(Dropout, "decoder_dropout", rate=self.config.dropout_rate)(x)
-        return x * self.config.hidden_size**-0.5 if self.config.rescales else x
+        x = self.end_of_stack(x, "decoder_")
+        return x * c.hidden_size**-0.5 if c.rescales else x
 
     def relative_bias(self, stack: str, bidirectional: bool = True) -> RelativeBias:
         """Returns the layer of T5's relative position bias, for the encoder or the decoder."""
@@ -870,7 +898,7 @@ class EncoderDecoder(Transformer):
         return self.layer(
             RelativeBias,
             f"{stack}relative_bias",
-            num_heads=c.num_attention_heads,
+            num_heads=c.of_stack(stack).num_attention_heads,
             num_buckets=c.relative_buckets,
             max_distance=c.relative_max_distance,
             bidirectional=bidirectional,

@@ -42,10 +42,11 @@ def shapes_of(config):
     Returns:
         A dict path (as in `mappings.py`) -> shape.
     """
-    layers = _embeddings(config) | _classifier(config)
+    stacks = _STACKS[config.stacks]
+    layers = _embeddings(config, stacks) | _classifier(config)
     layers |= _heads(config) if config.stacks != "encoder" else {}
-    for stack, counter in _STACKS[config.stacks].items():
-        layers |= _stack(config, stack, config.block_counts[counter])
+    for stack, counter in stacks.items():
+        layers |= _stack(config.of_stack(stack), stack, config.block_counts[counter])
     return {
         f"{path}/{name}": shape
         for path, variables in layers.items()
@@ -66,16 +67,18 @@ def _norm(c, size):
     return dict.fromkeys(_NORMS[c.norm], (size,))
 
 
-def _embeddings(c):
+def _embeddings(c, stacks):
     layers = {"token_embedding": _table(c.vocab_size, c.token_size)}
     if c.segment_vocab_size and not c.shared_segment_embeddings:
         layers["segment_embedding"] = _table(c.segment_vocab_size, c.token_size)
     if c.task_vocab_size:
         layers["task_embedding"] = _table(c.task_vocab_size, c.token_size)
-    if c.position == "learned":
-        layers["position_embedding"] = _table(c.max_position, c.token_size)
-    if c.embedding_norm:
-        layers["embedding_norm"] = _norm(c, c.token_size)
+    for stack in stacks:
+        if c.position == "learned":
+            rows = c.max_position + c.position_offset
+            layers[f"{stack}position_embedding"] = _table(rows, c.token_size)
+        if c.embedding_norm:
+            layers[f"{stack}embedding_norm"] = _norm(c, c.token_size)
     if c.token_size != c.hidden_size or c.embedding_projection:
         layers["embedding_projection"] = _dense(c, c.token_size, c.hidden_size)
     return layers

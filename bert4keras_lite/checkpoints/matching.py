@@ -52,6 +52,7 @@ class WeightEntry(NamedTuple):
         names: of the array in a checkpoint; the first is the one that we write.
         transpose: whether the array is the transpose of the variable.
         per_token: whether the variable has one row for each token of the vocabulary.
+        as_row: whether the array is a matrix whose only row is the variable.
         part: `(index, count)`: the variable is one of `count` equal parts of the last axis, after
             transposing; None: it is the whole array.
     """
@@ -60,15 +61,19 @@ class WeightEntry(NamedTuple):
     names: tuple
     transpose: bool = False
     per_token: bool = False
+    as_row: bool = False
     part: tuple | None = None
 
     def loaded(self, array):
         """Converts an array of a checkpoint to the value of the variable."""
+        array = array[0] if self.as_row else array
         array = array.T if self.transpose else array
         return np.split(array, self.part[1], axis=-1)[self.part[0]] if self.part else array
 
     def loaded_shape(self, shape):
         """The shape of `loaded(array)`, given that of the array."""
+        if self.as_row:  # any other shape stays as it is, which is no variable's
+            return shape[1:] if len(shape) == 2 and shape[0] == 1 else (0, *shape)
         shape = shape[::-1] if self.transpose else shape
         return (*shape[:-1], shape[-1] / self.part[1]) if self.part and shape else shape
 
@@ -94,8 +99,7 @@ def weight_entries(table, roles, format, sizes):
                 yield WeightEntry(
                     f"{layer_path.format(**count)}/{variable}",
                     tuple(prefix + ending for prefix in prefixes for ending in endings),
-                    storage.transpose,
-                    storage.per_token,
+                    *storage,
                     part[0] if part else None,
                 )
 
@@ -624,6 +628,7 @@ def gather(arrays, table, roles, format, sizes):
     def stored(group):
         parts = [np.asarray(arrays[entry.path]) for entry in group]
         array = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+        array = array[None] if group[0].as_row else array
         return array.T if group[0].transpose else array
 
     return {name: partial(stored, group) for name, group in groups.items()}
@@ -669,6 +674,7 @@ class LazyArrays(Mapping):
 def _stored(entry, shape):
     """The shape that an array must have in a checkpoint, for a variable of this shape."""
     shape = (*shape[:-1], shape[-1] * entry.part[1]) if entry.part else shape
+    shape = (1, *shape) if entry.as_row else shape
     return shape[::-1] if entry.transpose else shape
 
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..mappings import (
+    BART_KEYS,
     BERT_KEYS,
     BIASES,
     BLOCK_PARTS,
+    DECODER_IDS,
     DISTIL_KEYS,
     GPT_KEYS,
     LLAMA_KEYS,
@@ -261,6 +263,29 @@ _T5 = _LANGUAGE_MODEL | {
     "scale_decoder_outputs": "tied",
 }
 
+# special ids are those of the published English models; Chinese ones have BERT's
+_BART = {
+    "stacks": "both",
+    "stack_dropout": False,
+    "max_position": 1024,
+    "position_offset": 2,
+    "segment_vocab_size": 0,
+    "norm_epsilon": 1e-5,
+    "pad_token_id": 1,
+    "decoder_start_id": 2,
+    "with_lm": True,
+    "lm_transform": False,
+}
+_PEGASUS = _BART | {
+    "position": "sinusoidal",
+    "position_offset": 0,
+    "norm_at": "pre",
+    "embedding_norm": False,
+    "final_norm": True,
+    "pad_token_id": 0,
+    "decoder_start_id": 0,
+}
+
 _T5_1_1 = _T5 | {
     "hidden_act": "gelu_tanh",
     "gated": True,
@@ -320,6 +345,33 @@ def _llama_family(model_type, stem, fields, computed, nulls=(), model_types=()):
         model_type, classes, LLAMA_KEYS, computed=_LLAMA_COMPUTED | computed, nulls=nulls
     )
     return Family(fields, hugging_face=names, model_types=model_types, heads=_LLAMA_HEADS)
+
+
+def _bart_family(model_type, stem, fields):
+    """Returns the row of an encoder-decoder with BART's names.
+
+    Args:
+        model_type: of transformers.
+        stem: what the names of its classes begin with.
+        fields: see `Family`.
+    """
+    names = HuggingFace(
+        model_type,
+        [f"{stem}Model", *[f"{stem}ForConditionalGeneration"] * 2],
+        BART_KEYS,
+        constants={"is_encoder_decoder": True},
+        computed={
+            "num_decoder_layers": [("decoder_layers", lambda c: c.block_counts["j"])],
+            "num_decoder_attention_heads": [
+                ("decoder_attention_heads", lambda c: c.of_stack("decoder_").num_attention_heads)
+            ],
+            "decoder_intermediate_size": [
+                ("decoder_ffn_dim", lambda c: c.of_stack("decoder_").intermediate_size)
+            ],
+        },
+        nulls=DECODER_IDS,  # a missing one is that of the English vocabulary
+    )
+    return Family(fields, hugging_face=names)
 
 
 FAMILIES = {
@@ -682,6 +734,9 @@ FAMILIES = {
         fingerprints=[_MT5_NAMES, _GATED_NAMES],
         model_types=["mt5", "t5"],
     ),
+    # no fingerprints: mBART, M2M and others have the same names
+    "bart": _bart_family("bart", "Bart", _BART),
+    "pegasus": _bart_family("pegasus", "Pegasus", _PEGASUS),
 }
 
 # name of a family -> the fields of `Config` in which it differs from BERT

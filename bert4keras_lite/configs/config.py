@@ -46,7 +46,7 @@ MOST_LABELS = 1 << 20  # of a classifier
 # fields of `Config` whose values are names
 CHOICES = {
     "family": tuple(mappings.WEIGHTS),
-    "position": ("learned", "rotary", "relative", "buckets", "none"),
+    "position": ("learned", "sinusoidal", "rotary", "relative", "buckets", "none"),
     "stacks": ("one", "both", "encoder", "decoder"),
     "norm": ("layer", "rms", "rms_plus_one", "plain_rms", "bias_free"),
     "norm_at": ("post", "pre", "pre_ffn", "gpt2_ml", "sandwich"),
@@ -88,6 +88,10 @@ _KINDS = {
 _RANGES = {
     "num_hidden_layers": (1, MOST_BLOCKS),
     "num_decoder_layers": (1, MOST_BLOCKS),
+    "position_offset": (0, 1024),
+    "decoder_start_id": (0, 2**31 - 1),
+    "forced_start_id": (0, 2**31 - 1),
+    "forced_end_id": (0, 2**31 - 1),
     "segment_vocab_size": (0, 2**31 - 1),
     "pad_token_id": (-1, 2**31 - 1),
     "first_position": (0, 2**31 - 1),
@@ -129,6 +133,7 @@ class Config:
     initializer_range: float = 0.02
     # inputs
     max_position: int = 512
+    position_offset: int = 0  # rows of the table of learned positions before that of position 0
     segment_vocab_size: int = 2  # 0: no segments
     sequence_length: int | None = None  # None: any length
     hierarchical_position: bool | float | None = None
@@ -139,8 +144,8 @@ class Config:
     # position of the first token; above 0, only tokens that are not padding are counted (RoBERTa)
     first_position: int = 0
     task_vocab_size: int = 0  # rows of a table whose row 0 each token gets (ERNIE's task types)
-    # position encoding: "learned" vectors, "rotary" angles, "relative" vectors (NEZHA), a bias for
-    # "buckets" of distances (T5), "none" but what the attention has
+    # position encoding: "learned" or "sinusoidal" vectors, "rotary" angles, "relative" vectors
+    # (NEZHA), a bias for "buckets" of distances (T5), "none" but what the attention has
     position: str = "learned"
     rotate_values: bool = False
     rotary_halves: bool = False  # which pairs of entries are rotated: see layers.rotate
@@ -153,6 +158,12 @@ class Config:
     # blocks
     stacks: str = "one"  # "both": an encoder and a decoder; "encoder", "decoder": only that one
     num_decoder_layers: int | None = None  # num_hidden_layers
+    num_decoder_attention_heads: int | None = None  # num_attention_heads
+    decoder_intermediate_size: int | None = None  # intermediate_size
+    stack_dropout: bool = True  # whether dropout follows each stack of an encoder-decoder (T5)
+    decoder_start_id: int | None = None  # first input of a decoder; None: what `generate` says
+    forced_start_id: int | None = None  # first token that is generated, whatever the logits are
+    forced_end_id: int | None = None  # last one, if no end token comes before
     share_blocks: bool = False  # every block has the same weights
     norm: str = "layer"  # a key of layers.NORMS
     norm_at: str = "post"  # a key of layers.NORM_SLOTS
@@ -160,6 +171,7 @@ class Config:
     norm_epsilon: float = 1e-12
     embedding_norm: bool = True
     embedding_projection: bool = False  # to hidden_size, even if embedding_size equals it
+    scale_embeddings: bool = False  # token embeddings times hidden_size ** 0.5
     final_norm: bool = False
     use_bias: bool = True
     without_bias: tuple = ()  # dense layers of a block without a bias, such as "ffn/gate"
@@ -232,6 +244,7 @@ class Config:
                 f"application={self.attend!r:.200} is for models of one stack; {self.family} is an "
                 "encoder-decoder. Generate with it directly, without application=."
             )
+        self._check_stacks()
         _check_positions(self)
         if self.attention != "full" and (
             (self.attention == "nystrom" and self.attend != "all")
@@ -252,6 +265,44 @@ class Config:
             )
         self._check_layers()
         self._check_classifier()
+
+    def _check_stacks(self):
+        """Checks what only an encoder-decoder has; raises `ValueError`."""
+        heads = self.num_decoder_attention_heads
+        of_decoder = (heads, self.decoder_intermediate_size)
+        if self.stacks == "one" and of_decoder != (None, None):
+            raise ValueError(
+                f"num_decoder_attention_heads={heads}, decoder_intermediate_size="
+                f"{self.decoder_intermediate_size}: {self.family} has no decoder. Omit them."
+            )
+        if heads and self.attention_head_size is None and self.hidden_size % heads:
+            raise ValueError(
+                f"num_decoder_attention_heads={heads}: expected a divisor of hidden_size="
+                f"{self.hidden_size}. Correct one of them, or pass attention_head_size."
+            )
+        for name in ("decoder_start_id", "forced_start_id", "forced_end_id"):
+            if (value := getattr(self, name)) is not None and value >= self.vocab_size:
+                raise ValueError(
+                    f"{name}={value}: expected an id of the vocabulary, at most "
+                    f"{self.vocab_size - 1}. Correct it."
+                )
+
+    def of_stack(self, stack: str) -> "Config":
+        """Returns the config whose heads and feed-forward layers are those of a stack.
+
+        Args:
+            stack: prefix of the names of its layers: `""`, `"encoder_"` or `"decoder_"`.
+        """
+        heads, inner = self.num_decoder_attention_heads, self.decoder_intermediate_size
+        if stack != "decoder_" or not (heads or inner):
+            return self
+        return replace(
+            self,
+            num_attention_heads=heads or self.num_attention_heads,
+            intermediate_size=inner or self.intermediate_size,
+            num_decoder_attention_heads=None,
+            decoder_intermediate_size=None,
+        )
 
     def _check_classifier(self):
         """Checks the classifier of the config; raises `ValueError`."""
@@ -406,7 +457,7 @@ class Config:
     @property
     def most_tokens(self) -> int | None:
         """Maximum number of tokens that have positions; None: no maximum."""
-        if self.position != "learned":
+        if self.position not in ("learned", "sinusoidal"):
             return None
         return (self.max_position - self.first_position) ** (2 if self.hierarchical_position else 1)
 
@@ -460,6 +511,8 @@ class Config:
             "attention_head_size": config.hidden_size / config.num_attention_heads,
             "attention_key_size": config.head_size,
             "num_decoder_layers": config.num_hidden_layers,
+            "num_decoder_attention_heads": config.num_attention_heads,
+            "decoder_intermediate_size": config.intermediate_size,
             "num_key_value_heads": config.num_attention_heads,
             "attention_scalar": config.key_size,
             # with a base of their own, sliding layers are not scaled
@@ -536,6 +589,16 @@ def _check_positions(c):
             f"first_position={c.first_position} is for learned positions of one stack, "
             "without hierarchical_position, and counts the tokens that are not padding; "
             f"expected less than max_position={c.max_position}, and a pad_token_id."
+        )
+    if c.position_offset and (c.position != "learned" or c.hierarchical_position):
+        raise ValueError(
+            f"position_offset={c.position_offset} is for a table of learned positions, without "
+            "hierarchical_position. Leave it out."
+        )
+    if c.position == "sinusoidal" and c.token_size % 2:
+        raise ValueError(
+            f"position='sinusoidal' has a sine and a cosine for each frequency; expected an even "
+            f"size of the embeddings, got {c.token_size}."
         )
     size = c.head_size if c.position == "relative" else c.rotary_size
     if c.position in ("rotary", "relative") and (size % 2 or not size):

@@ -107,6 +107,13 @@ _OF_ONE_FAMILY = {
     "use_relative_position": (True, "nezha", "bert"),
 }
 
+# model_type of encoder-decoders
+_TWO_STACKS = sorted(
+    model_type
+    for model_type, families in MODEL_TYPES.items()
+    if any(FAMILIES[family].fields.get("stacks") == "both" for family in families)
+)
+
 _SEVERAL_KINDS = ("with_lm",)  # `with_mlm` may be true next to a `final_activation` with a name
 
 
@@ -132,6 +139,18 @@ def translate(raw, where="the config"):
         has = f"{key} is" if key in given else f"{key} is missing, which means"
         if key == "pad_token_id" and model_type not in mappings.PADDING_READ:
             continue  # often wrong: HFL's configs say 1, the vocabulary 0; see PAD_TOKEN_KEY
+        if key in mappings.DECODER_IDS and model_type not in mappings.DECODER_IDS_READ:
+            continue
+        if key == "tie_word_embeddings" and type(value) is int:
+            continue  # UER's BART says 0, also of a tied head: the weights tell
+        if key in (leftovers := mappings.LEFTOVERS.get(model_type, {})):
+            if value not in (None, leftovers[key]):
+                raise ValueError(
+                    f"{where}: {key} is {shown(value)}; expected {shown(leftovers[key])}, as in "
+                    f"every {model_type}. Other values mean an architecture that is not "
+                    "implemented, such as mBART."
+                )
+            continue
         if key in mappings.UNSET and value == mappings.UNSET[key]:
             continue
         of_modernbert = raw.get("model_type") == "modernbert" and raw.get("norm_eps") is not None
@@ -211,11 +230,11 @@ def _translate_model_type(raw, values, where):
         else:
             values.setdefault("scale_decoder_outputs", tied)
         values.setdefault("num_decoder_layers", values.get("num_hidden_layers"))
-    elif raw.get("is_encoder_decoder"):
+    elif raw.get("is_encoder_decoder") and raw.get("model_type") not in _TWO_STACKS:
         raise ValueError(
             f"{where}: is_encoder_decoder is true, but model_type is "
-            f"{raw.get('model_type')!r:.200}; expected t5 or mt5. Other encoder-decoders are not "
-            "implemented."
+            f"{raw.get('model_type')!r:.200}; expected {', '.join(_TWO_STACKS)}. Other "
+            "encoder-decoders are not implemented."
         )
     for key, (value, family, general) in _OF_ONE_FAMILY.items():
         model_type = values.get("model_type")

@@ -58,9 +58,9 @@ def recognize(values, names=()):
         return allowed[0] if allowed else "bert"
     family = _by_names(allowed, families, model_type)
     if ARCHITECTURES[family].get("stacks") == "both":
-        if not any(re.match(r"decoder[./]", name) for name in names):
+        if not any(re.match(r"(model\.)?decoder[./]", name) for name in names):
             return f"{family}_encoder"
-        if not any(re.match(r"encoder[./]", name) for name in names):
+        if not any(re.match(r"(model\.)?encoder[./]", name) for name in names):
             return f"{family}_decoder"
     return family
 
@@ -180,6 +180,7 @@ _MEASURES = [
     ("task_embedding/embeddings", 0, "task_vocab_size"),
     ("attention/output/kernel", 1, "hidden_size"),
     ("ffn/input/kernel", 1, "intermediate_size"),
+    ("decoder_block_0/ffn/input/kernel", 1, "decoder_intermediate_size"),
     ("relative_bias/embeddings", 0, "relative_buckets"),
     ("convolution/kernel", 0, "convolution"),
 ]
@@ -219,6 +220,8 @@ def infer_from_weights(checkpoint, family, values):
     for end, axis, name in _MEASURES:
         if (length := size(end, axis)) is not None:
             inferred[name] = length
+    if "max_position" in inferred:
+        inferred["max_position"] -= row.get("position_offset", 0)
     kind = values.get("with_classifier")
     if kind in ("text", "tokens") and (count := size(f"{kind}_classifier/kernel", 1)):
         inferred["labels"] = tuple(f"LABEL_{i}" for i in range(count))

@@ -135,6 +135,7 @@ def mismatch_hint(config, checkpoint, chosen=()):
     ours = {name: getattr(c, name) for name in MEASURED} | {"embedding_size": c.token_size}
     ours = {name: value for name, value in ours.items() if name not in chosen}
     ours |= {"num_decoder_layers": c.block_counts["j"]} if c.stacks != "one" else {}
+    ours["decoder_intermediate_size"] = c.of_stack("decoder_").intermediate_size
     differ = [n for n, size in measured.items() if size and n in ours and size != ours[n]]
     if "hidden_size" not in measured or not differ:
         return _family_hint(c, checkpoint) or classifier_hint(c, checkpoint)

@@ -78,7 +78,7 @@ def generate(
             prompt.
         segment_ids: segment ids of the prompts, in the shape of `inputs`; 0 by default. New
             tokens get the last one, and 1 for `"unilm"`.
-        start_ids: first ids of a decoder; `[0]` by default.
+        start_ids: first ids of a decoder; by default the `decoder_start_id` of the config, or 0.
         more_inputs: arrays for the model's additional inputs.
         seed: seed of the samples, which are the same on every backend up to rounding.
 
@@ -281,7 +281,9 @@ def text_options(transformer, tokenizer, options):
     size = getattr(tokenizer, "vocab_size", transformer.config.vocab_size)
     if options.get("allowed_tokens") is None and size < transformer.config.vocab_size:
         options["allowed_tokens"] = np.arange(size)
-    if transformer.config.stacks == "both" and tokenizer.token_start is not None:
+    config = transformer.config
+    without_start = config.stacks == "both" and config.decoder_start_id is None
+    if without_start and tokenizer.token_start is not None:
         options.setdefault("start_ids", [tokenizer.token_start_id])
     return options
 

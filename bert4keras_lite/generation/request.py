@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ..arguments import check_flags, check_list, check_ranges, check_right_padding, integers
+from ..arguments import MOST, check_flags, check_list, check_ranges, check_right_padding, integers
 from ..data import sequence_padding
 from ..layers.values import NEG_INF
 from .compiled_loop import CompiledLoop
@@ -73,6 +73,7 @@ class GenerationRequest:
         single: whether `inputs` is one prompt.
         copies: number of rows of the batch for each prompt: each sample is a row.
         prompts: the ids of each row, without padding.
+        begin: first ids of a decoder.
         most: maximum number of new tokens.
         search: the `DecodingConfig`.
         choices: for each row, the function that returns the allowed tokens; None: there is none.
@@ -106,7 +107,7 @@ class GenerationRequest:
     stop_ids: object = None
     allowed_tokens: object = None
     segment_ids: object = None
-    start_ids: object = (0,)
+    start_ids: object = None
     more_inputs: object = ()
     seed: int | None = None
 
@@ -122,6 +123,7 @@ class GenerationRequest:
         self.prompts = self._copied(self._rows(rows))
         stop_ids = [] if self.stop_ids is None else np.ravel(self.stop_ids)
         self.stop_ids = sorted(set(self._ids(stop_ids, "stop_ids").tolist()))
+        self.begin = self._begin()
         self._check_combinations()
         self.most = self._most()
         self._check_length_penalty()
@@ -223,10 +225,17 @@ class GenerationRequest:
             early_stopping=with_beams and self.early_stopping,
             likeliest=self._likeliest(),
             penalized=self.repetition_penalty != 1,
+            forced=self._forced_ids() != [-1, -1],
             candidates=max(2, 1 + len(self.stop_ids)) if with_beams else 2,
             forbids=bool(self.no_repeat_ngram_size or len(self.table)),
             ngram_window=self.no_repeat_ngram_size and window_of(self.no_repeat_ngram_size),
         )
+
+    def _forced_ids(self):
+        """Returns the ids of the first and of the last token that the config forces, or -1."""
+        c = self.config
+        ids = c.forced_start_id, c.forced_end_id
+        return [-1 if c.stacks == "one" or i is None else i for i in ids]
 
     def _sampling_params(self):
         """Returns the arrays of the options, by name: see `search.choose`."""
@@ -238,6 +247,7 @@ class GenerationRequest:
         stops, begin_suppressed = np.zeros((2, size), bool)
         stops[self.stop_ids] = True
         begin_suppressed[self.begin_suppress_tokens] = True
+        forced_start, forced_end = self._forced_ids()
         return self._forbidden() | {
             "most": np.int32(self.most),
             "least": np.int32(self.min_new_tokens),
@@ -248,6 +258,8 @@ class GenerationRequest:
             "top_p": np.float32(np.inf if self.top_p in (None, 1) else self.top_p),
             "repetition_penalty": np.float32(self.repetition_penalty),
             "length_penalty": np.float32(self.length_penalty),
+            "forced_start": np.int32(forced_start),
+            "forced_end": np.int32(forced_end),
             "noise": noise.transpose(1, 2, 0).astype("float32"),
         }
 
@@ -383,14 +395,25 @@ class GenerationRequest:
             )
         return ids.astype("int32")
 
+    def _begin(self):
+        """Returns the first ids of a decoder: those of `start_ids`, of the config, or 0."""
+        ids = [self.config.decoder_start_id or 0] if self.start_ids is None else self.start_ids
+        begin = self._ids(ids, "start_ids")
+        if not len(begin):
+            raise ValueError("start_ids: expected at least one id to start a decoder, got none.")
+        return begin
+
     def _most(self):
         """Returns the maximum number of new tokens."""
         c, max_new_tokens = self.config, self.max_new_tokens
         room = None
-        if c.most_tokens and c.stacks == "one":
+        if c.most_tokens:
             positions = c.most_tokens
             longest = max(map(len, self.prompts))
-            room = positions - longest
+            if c.stacks == "one":
+                room = positions - longest
+            else:  # the last new token is no input of the decoder
+                room = 0 if longest > positions else positions - len(self.begin) + 1
             if room < 1 or (max_new_tokens or 0) > room:
                 requested = f" and max_new_tokens={max_new_tokens}" if max_new_tokens else ""
                 raise ValueError(
@@ -488,14 +511,13 @@ class GenerationRequest:
 
     def _arrays(self):
         """Returns the input arrays of `CompiledLoop`, by name."""
-        c, begin = self.config, self._ids(self.start_ids, "start_ids")
-        if not len(begin):
-            raise ValueError("start_ids: expected at least one id to start a decoder, got none.")
+        c = self.config
         if c.stacks == "both":
             lengths = np.array([[len(row)] for row in self.prompts], "int32")
-            sources = sequence_padding(self.prompts, length=self._room(lengths.max()))
+            length = min(self._room(lengths.max()), c.most_tokens or MOST)
+            sources = sequence_padding(self.prompts, length=length)
             arrays = {"source": sources, "lengths": lengths}
-            arrays["tokens"] = np.tile(begin, (len(sources), 1))
+            arrays["tokens"] = np.tile(self.begin, (len(sources), 1))
             arrays["start"] = np.zeros((len(sources), 1), "int32")
         else:
             arrays = self._left_padded(self.prompts)

@@ -29,6 +29,7 @@ class DecodingConfig:
         likeliest: number of most likely tokens to sort, for `top_k` and `top_p`; None: no sorting,
             all tokens may be sampled.
         penalized: whether a repetition penalty is applied.
+        forced: whether the first or the last token is given.
         candidates: number of continuations to consider for each beam.
         forbids: whether there are bad words of several tokens, or n-grams must not repeat.
         ngram_window: length of the windows in which n-grams are compared; 0: they may repeat.
@@ -39,6 +40,7 @@ class DecodingConfig:
     early_stopping: bool | str = False
     likeliest: int | None = None
     penalized: bool = False
+    forced: bool = False
     candidates: int = 2
     forbids: bool = False
     ngram_window: int = 0
@@ -120,8 +122,10 @@ def choose(search, logits, state, sampling_params):
         state: the `State`.
         sampling_params: dict of tensors: `most` and `least`, the numbers of new tokens; `stops`
             and `begin_suppressed`, bool `(vocab_size,)`; `bias`, added to the logits, to which it
-            broadcasts; those of `forbidden_tokens`; `temperature`, `top_k`, `top_p` (infinite: all), `repetition_penalty`,
-            `length_penalty`; `noise`, uniform random numbers `(batch, width, length)`.
+            broadcasts; those of `forbidden_tokens`; `temperature`, `top_k`, `top_p` (infinite:
+            all), `repetition_penalty`, `length_penalty`; `forced_start` and `forced_end`, the ids
+            of the first and of the last possible token, or -1; `noise`, uniform random numbers
+            `(batch, width, length)`.
 
     Returns:
         The next `State`.
@@ -136,7 +140,7 @@ def choose(search, logits, state, sampling_params):
 
 
 def processed(search, scores, state, sampling_params):
-    """Applies the repetition penalty, and bars tokens that are forbidden or end too early.
+    """Applies the repetition penalty, the forced tokens, and bars those that may not come.
 
     Args:
         search: a `DecodingConfig`.
@@ -162,7 +166,27 @@ def processed(search, scores, state, sampling_params):
     least = ops.where(ops.any(others, axis=-1, keepdims=True), sampling_params["least"], 0)
     too_early = ops.logical_and(stops, state.num_tokens < least)
     barred = ops.logical_or(barred, too_early)
-    return ops.where(barred, NEG_INF, scores) + sampling_params["bias"]
+    scores = ops.where(barred, NEG_INF, scores) + sampling_params["bias"]
+    return forced(scores, state, sampling_params) if search.forced else scores
+
+
+def forced(scores, state, sampling_params):
+    """Leaves one token in the first and in the last possible step, if it is given.
+
+    Args:
+        scores: logits or log-probabilities, `(batch, width, vocab_size)`.
+        state: the `State`.
+        sampling_params: see `choose`.
+
+    Returns:
+        In these steps 0 for that token and `NEG_INF` for all others.
+    """
+    is_last = state.num_tokens == sampling_params["most"] - 1
+    token = ops.where(is_last, sampling_params["forced_end"], -1)
+    is_first = ops.logical_and(state.num_tokens == 0, sampling_params["forced_start"] >= 0)
+    token = ops.where(is_first, sampling_params["forced_start"], token)
+    is_token = ops.arange(scores.shape[-1], dtype="int32") == token
+    return ops.where(token < 0, scores, ops.where(is_token, 0.0, NEG_INF))
 
 
 def _choose_alone(search, logits, state, sampling_params):

@@ -33,6 +33,7 @@ from .positions import (
     RelativeBias,
     RelativeVectors,
     RotaryAngles,
+    SinusoidalPositions,
     WindowBias,
     rotate,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "RelativeBias",
     "RelativeVectors",
     "RotaryAngles",
+    "SinusoidalPositions",
     "ScaleOffset",
     "SentencePooling",
     "TokenEmbedding",

@@ -12,7 +12,7 @@ from keras import ops
 from ..arguments import checks_flags
 from ..types import Shape, Tensor
 from .base import Layer, WeightInitializer, register
-from .embeddings import count_positions, token_mask
+from .embeddings import PositionEmbedding, count_positions, token_mask
 from .values import neg_inf
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "RelativeBias",
     "RelativeVectors",
     "RotaryAngles",
+    "SinusoidalPositions",
     "WindowBias",
     "rotate",
     "sinusoids",
@@ -160,6 +161,43 @@ def sinusoids(positions, size, base=10000.0, scaled=None):
     frequencies = base ** (-np.arange(0, size, 2, dtype="float32") / size)
     frequencies = scaled(frequencies) if scaled else frequencies
     return ops.cast(positions, "float32")[..., None] * ops.convert_to_tensor(frequencies)
+
+
+@register
+class SinusoidalPositions(PositionEmbedding):
+    """Adds a fixed vector for each position: sines in its first half, cosines in the second.
+
+    Args:
+        input_dim: number of positions.
+        output_dim: size of the vectors.
+        **kwargs: see `PositionEmbedding`.
+
+    Call arguments:
+        x: `(batch, length, output_dim)`.
+        positions: integers `(batch, length)` or `(1, length)`.
+
+    Returns:
+        `(batch, length, output_dim)`.
+
+    Raises:
+        ValueError: see `PositionEmbedding`; or `output_dim` is odd.
+
+    Reference:
+        Vaswani et al., arXiv 1706.03762, section 3.5, where sines and cosines alternate; in halves
+        in PEGASUS: Zhang et al., arXiv 1912.08777.
+    """
+
+    def __init__(self, input_dim: int, output_dim: int, **kwargs: Any) -> None:
+        super().__init__(input_dim, output_dim, **kwargs)
+        _check_pairs(output_dim)
+        # in float64: in float32, an angle of a thousand radians has an error of 6e-5
+        exponents = np.arange(0, output_dim, 2) / output_dim
+        angles = np.arange(input_dim)[:, None] * 10000.0**-exponents
+        table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+        self.embeddings = table.astype("float32")
+
+    def build(self, x_shape: Shape) -> None:
+        """Creates no variables: the table is fixed."""
 
 
 @register
