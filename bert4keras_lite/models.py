@@ -407,8 +407,6 @@ class Transformer(LayersByName):
         """
         c = self.config
         x = self.token_embedding(token_ids)
-        if c.scale_embeddings:
-            x = x * c.hidden_size**0.5
         if segment_ids is not None and c.shared_segment_embeddings:
             add = self.layer(keras.layers.Add, "token_segment_embedding")
             x = add([x, self.token_embedding(segment_ids)])

@@ -140,7 +140,6 @@ class Config:
     custom_position_ids: bool = False
     shared_segment_embeddings: bool = False  # segment ids are looked up in the token table
     pad_token_id: int = 0  # masked in attention; -1: no token is
-    scale_embeddings: bool = False  # multiply those of tokens by hidden_size ** 0.5
     # position of the first token; above 0, only tokens that are not padding are counted (RoBERTa)
     first_position: int = 0
     task_vocab_size: int = 0  # rows of a table whose row 0 each token gets (ERNIE's task types)
