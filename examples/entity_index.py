@@ -48,7 +48,7 @@ class Index:
     def candidates(self, name, count):
         """At most `count` entries: of this name, then of those that share most pairs with it."""
         name, alike = name.lower(), Counter()
-        for pair in {*pairwise(name)}:
+        for pair in dict.fromkeys(pairwise(name)):  # in order: the same candidates in every run
             if len(self.with_pair.get(pair, ())) <= self.COMMON:
                 alike.update(self.with_pair.get(pair, ()))
         near = sorted(alike, key=lambda other: -alike[other] / (len(other) + len(name)))

@@ -132,7 +132,7 @@ linker = keras.Model({name: x for name, x in inputs.items() if name != "name_fea
 def find_mentions(texts):
     """The mentions of each text, `(start, end)`."""
     data = batches([(text,) for text in texts], lambda text: (encode.text(text),), seed=args.seed)
-    logits = marker.predict(data, verbose=0)
+    logits = np.concatenate([marker.predict_on_batch(inputs) for (inputs,) in data])
     return [encode.mentions(text, row > 0) for text, row in zip(texts, logits, strict=True)]
 
 
@@ -143,8 +143,8 @@ def link(texts, mentions):
         for *_, span in token_spans({(*span, span) for span in spans}, encode.offsets(text)):
             rows += [(i, span, number) for number in known.candidates(text[slice(*span)])]
     if rows:
-        inputs_of = lambda i, span, number: (encode.pair(texts[i], span, number),)  # noqa: E731
-        logits = linker.predict(batches(rows, inputs_of, seed=args.seed), verbose=0)[:, 0]
+        data = batches(rows, lambda i, *pair: (encode.pair(texts[i], *pair),), seed=args.seed)
+        logits = np.concatenate([linker.predict_on_batch(inputs)[:, 0] for (inputs,) in data])
         for (i, span, number), logit in zip(rows, logits, strict=True):
             best[i][span] = max(best[i].get(span, (-np.inf, "")), (logit, number))
     return [{(*span, number) for span, (_, number) in row.items()} for row in best]

@@ -1,6 +1,6 @@
-"""Plants thirty defects in a copy of the code, one at a time, and shows that the tests find each.
+"""Plants 32 defects in a copy of the code, one at a time, and shows that the tests find each.
 
-    python tests/mutants.py                      # all of them: 17 minutes on PyTorch, two cores
+    python tests/mutants.py                      # all of them: half an hour on PyTorch, two cores
     python tests/mutants.py masks-1 labels-2     # some of them
     python tests/mutants.py --check              # does the code still have the texts to change?
 

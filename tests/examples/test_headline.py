@@ -57,10 +57,8 @@ def try_out(quick, checkpoint, tmp_path):
 
 
 def predicting(function):
-    """A model that predicts what `function` gives for the inputs of each batch."""
-    return SimpleNamespace(
-        predict=lambda batches, verbose: np.concatenate([function(x) for (x,) in batches])
-    )
+    """A model that predicts what `function` gives for its inputs."""
+    return SimpleNamespace(predict_on_batch=function)
 
 
 # --- Sohu ----------------------------------------------------------------------------------------
