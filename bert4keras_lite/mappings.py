@@ -834,7 +834,7 @@ ROPE_ONLY = {
 }
 
 # model_type -> key -> what a missing one means to transformers, where that is another architecture
-MISSING = {
+MISSING: dict[str, dict] = {
     "deberta-v2": {
         "relative_attention": False,
         "position_biased_input": True,

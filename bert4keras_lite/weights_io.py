@@ -194,7 +194,8 @@ def _hint(config, checkpoint, options):
     if is_keras(checkpoint):
         return partial(_keras_hint, config)
     other_rows = options.keep_tokens is not None or options.compound_tokens
-    return partial(mismatch_hint, config, chosen={"vocab_size"} if other_rows else ())
+    chosen = {"vocab_size"} if other_rows else ()
+    return partial(mismatch_hint, config, shapes_of=shapes_of, chosen=chosen)
 
 
 def _keras_hint(config, checkpoint):

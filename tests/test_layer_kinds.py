@@ -156,7 +156,10 @@ def test_kinds_of_layers_of_gemma(config, kinds, window):
     [
         ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is 50.0; expected no value"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention is True; expected"),
-        ({"sliding_window_pattern": 0}, "sliding_window_pattern is 0; expected a number from 1"),
+        (
+            {"sliding_window_pattern": 0},
+            "sliding_window_pattern is 0; expected a whole number from 1",
+        ),
         ({"rope_parameters": {"rope_theta": 5.0}}, "expected an object for 'full_attention'"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5; expected 1, or a model_t"),
         ({"mlp_bias": True}, "mlp_bias is true; expected false, or a model_type of llama"),

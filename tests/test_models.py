@@ -653,7 +653,7 @@ def test_unknown_option_suggests_the_nearest():
                 "rope_parameters is .*; expected an object with",
             )
             for rope in (
-                {"rope_theta": 1e4, "partial_rotary_factor": 0.5},
+                {"rope_theta": 1e4, "partial_rotary_factor": 1.5},
                 {"rope_theta": "10000"},
                 {"type": "longrope", "factor": 2.0},
                 {"rope_type": "yarn", "full_attention": {"rope_theta": 1e4}},

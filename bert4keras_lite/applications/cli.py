@@ -538,7 +538,7 @@ def _planned(description, settings):
         description.checkpoint,
         config,
         str(description.raw.path),
-        hint=lambda: mismatch_hint(config, description.checkpoint) or WHOLE,
+        hint=lambda: mismatch_hint(config, description.checkpoint, shapes_of) or WHOLE,
     )
     return config, LazyArrays(plan)
 

@@ -97,9 +97,9 @@ def _biases(model_type):
 
     def has_bias(key, keys):
         def has(config):
-            told = set(BLOCK_PARTS) - {*config.without_bias} if config.use_bias else set()
-            true = [key for key in keys if told >= {*keys[key]}]
-            if told - {part for key in true for part in keys[key]}:
+            biased = set(BLOCK_PARTS) - {*config.without_bias} if config.use_bias else set()
+            true = [key for key in keys if biased >= {*keys[key]}]
+            if biased - {part for key in true for part in keys[key]}:
                 raise ValueError(
                     f"use_bias=True, without_bias={config.without_bias}: Hugging Face's "
                     f"{model_type} says by {' and '.join(keys)} which layers have a bias; expected "
@@ -662,7 +662,7 @@ FAMILIES = {
         gelu="gelu_tanh",
         heads=_GPT2_HEADS,
     ),
-    # no fingerprints: one cannot be told from another by the names of its weights
+    # no fingerprints: one cannot be biased from another by the names of its weights
     "llama": _llama_family(
         "llama", "Llama", _LLAMA, _biases("llama"), model_types=["llama", "internlm3"]
     ),

@@ -433,8 +433,8 @@ def _translate_biases(raw, values):
                 f"{key} is true; expected false, or a model_type of {', '.join(readers)}."
             )
     biased = {part for key in keys if raw.get(key) for part in keys[key]}
-    is_told = model_type is not None and any(raw.get(key) is not None for key in keys)
-    if not biased and not is_told:
+    is_given = model_type is not None and any(raw.get(key) is not None for key in keys)
+    if not biased and not is_given:
         return
     values["use_bias"] = bool(biased)
     without = [part for part in mappings.BLOCK_PARTS if part not in biased]

@@ -20,7 +20,6 @@ from ..checkpoints.matching import (
 )
 from ..checkpoints.stage import saving_checkpoint
 from ..parsing import shown
-from ..shapes import shapes_of
 from .architectures import ARCHITECTURES, HUGGING_FACE, KINDS
 from .config import Config
 from .published import file_names, write_config
@@ -115,12 +114,13 @@ def match_weights(
     return match(model, checkpoint, options, where, hint)
 
 
-def mismatch_hint(config, checkpoint, chosen=()):
+def mismatch_hint(config, checkpoint, shapes_of, chosen=()):
     """Returns a hint on why a checkpoint does not match a model: another family, or other sizes.
 
     Args:
         config: the `Config` of the model.
         checkpoint: mapping name -> array, with the names of the tables.
+        shapes_of: function of a `Config`, see `shapes.py`.
         chosen: fields that differ on purpose.
 
     Returns:
@@ -138,7 +138,7 @@ def mismatch_hint(config, checkpoint, chosen=()):
     ours["decoder_intermediate_size"] = c.of_stack("decoder_").intermediate_size
     differ = [n for n, size in measured.items() if size and n in ours and size != ours[n]]
     if "hidden_size" not in measured or not differ:
-        return _family_hint(c, checkpoint) or classifier_hint(c, checkpoint)
+        return _family_hint(c, checkpoint, shapes_of) or classifier_hint(c, checkpoint)
     weights, model = (
         ", ".join(f"{name}={sizes[name]}" for name in differ) for sizes in (measured, ours)
     )
@@ -148,12 +148,11 @@ def mismatch_hint(config, checkpoint, chosen=()):
     )
 
 
-def _family_hint(config, checkpoint):
+def _family_hint(config, checkpoint, shapes_of):
     """Returns a hint which family has all parts of the blocks of a checkpoint, if not this model.
 
     Args:
-        config: the `Config` of the model.
-        checkpoint: mapping name -> array, with the names of the tables.
+        config, checkpoint, shapes_of: see `mismatch_hint`.
 
     Returns:
         A sentence to add to the error message, or an empty string.

@@ -4,6 +4,7 @@ Uses no framework.
 """
 
 from dataclasses import fields
+from itertools import chain
 from typing import Any
 
 from .. import mappings
@@ -81,9 +82,10 @@ def config_json(config: Config, format: str) -> dict[str, Any]:
     values |= {key: value(config) for pairs in computed.values() for key, value in pairs}
     if format == "tf":
         values |= {name: shape[name] for name in changed if name not in keys}
-        told = mappings.MISSING.get(config.family, ())
-        pairs = [pair for pairs in hugging_face.computed.values() for pair in pairs] if told else []
-        values |= {key: value(config) for key, value in pairs if key in told}
+        # a missing one would mean another value
+        read: set = {*mappings.MISSING.get(config.family, ())}
+        pairs = hugging_face.computed.values() if hugging_face else ()
+        values |= {key: value(config) for key, value in chain(*pairs) if key in read}
         return values | _classifier_json(config, keys)
     if "d_ff" in values:
         values |= {
