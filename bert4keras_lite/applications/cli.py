@@ -117,9 +117,13 @@ def parser():
         ("--temperature", "temperature", None, "with --sample, above 0"),
         ("--seed", "seed", None, "with --sample"),
         ("--repetition-penalty", "repetition_penalty", 1.0, "above 1: fewer repetitions"),
+        ("--no-repeat-ngram-size", "no_repeat_ngram_size", 0, "so many tokens never repeat"),
+        ("--min-new-tokens", "min_new_tokens", 0, "minimum number of new tokens"),
     ):
         number = within(*RANGES[option])
         sub.add_argument(name, type=number, default=default, metavar="N", help=description)
+    help_text = "a text that is not generated; may be repeated"
+    sub.add_argument("--bad-word", action="append", metavar="TEXT", help=help_text)
     _model_options(sub)
     sub = command("features", features, "Compute vectors of texts.", "texts")
     sub.add_argument(
@@ -704,6 +708,9 @@ def generate(options):
     sampling_params = {
         "num_beams": options.beams,
         "repetition_penalty": options.repetition_penalty,
+        "no_repeat_ngram_size": options.no_repeat_ngram_size,
+        "min_new_tokens": options.min_new_tokens,
+        "bad_words": options.bad_word,
     }
     if options.sample:
         sampling_params |= {"do_sample": True, "seed": options.seed}
