@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the same as `_HOME`, for tools that read types
     from .models import Config as Config
     from .models import Transformer as Transformer
     from .models import build_transformer_model as build_transformer_model
+    from .pipelines import ChatSession as ChatSession
     from .pipelines import SentenceEncoder as SentenceEncoder
     from .pipelines import classify as classify
     from .pipelines import extract_entities as extract_entities
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # the same as `_HOME`, for tools that read types
     from .pipelines import save_classifier as save_classifier
     from .pipelines import save_tagger as save_tagger
     from .pipelines import tag as tag
+    from .pipelines.chat import chat as chat
     from .tokenizers import ByteBPETokenizer as ByteBPETokenizer
     from .tokenizers import CpmTokenizer as CpmTokenizer
     from .tokenizers import SpTokenizer as SpTokenizer
@@ -63,6 +65,8 @@ _HOME = {
     "stream": "generation",
     "AutoRegressiveDecoder": "generation",
     "SentenceEncoder": "pipelines",
+    "chat": "pipelines",
+    "ChatSession": "pipelines",
     "fill_mask": "pipelines",
     "extract_features": "pipelines",
     "extract_information": "pipelines",

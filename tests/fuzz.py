@@ -544,6 +544,17 @@ def read_tokenizer(path):
         tokenizer.decode(ids)
 
 
+def read_chat(path):
+    tokenizer = tokenizers.load_tokenizer(path.parent)
+    messages = [{"role": role, "content": text} for role in ("user", "assistant") for text in TEXTS]
+    try:
+        text = tokenizer.apply_chat_template(messages, True)
+    except ValueError as error:  # of a template in memory: it names that
+        assert str(error).startswith(("chat_template: ", "messages: ")), error
+        raise ValueError(f"{path}: {error}") from None
+    tokenizer.encode_markup(text)
+
+
 def read_corpus(path):
     for read in (
         documents.read_documents(documents.Part(str(path)), documents.Format()),
@@ -819,6 +830,18 @@ TOKENIZER_CONFIG = {
     "additional_special_tokens": ["<x>"], "max_input_chars_per_word": 100,
     "added_tokens_decoder": {"20": {"content": "<e>", "special": False, "normalized": True}},
 }  # fmt: skip
+CHATS = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m.content | trim }}{{ '\n' * 2 }}{% endfor %}"
+    "{%- if add_generation_prompt %}<a>{% endif %}",
+    "{% macro f(x, n=1) %}{{ x ~ n }}{% endmacro %}{% set ns = namespace(t='') %}"
+    "{% for m in messages[::-1] %}{% set ns.t = ns.t + f(m.content[:3], loop.index0 * 2) %}"
+    "{% endfor %}{{ ns.t | replace('a', 'b') }}{{ messages | tojson(indent=2) }}",
+)
+CHAT_CONFIG = {"chat_template": [{"name": "default", "template": CHATS[0]}]}
+JINJA_TOKENS = (
+    "{%", "%}", "{{", "}}", "for i in range(99999)", "{% endfor %}", "|", "~", "*", "**", "(", ")",
+    "[", "]", "999999999", "messages", "ns.t", "f(", "tojson", "join(", ".replace(", "__class__",
+)  # fmt: skip
 CONFIGS = (
     {
         "vocab_size": 21128, "hidden_size": 768, "num_hidden_layers": 12, "hidden_act": "gelu",
@@ -998,6 +1021,13 @@ FORMATS = {
     "tokenizer-config": Format(
         of_texts("tokenizer_config.json", TOKENIZER_CONFIG, vocab__txt=VOCAB),
         repaired=in_json, tokens=tuple(JSON_TOKENS), read=read_tokenizer, error=ValueError,
+    ),
+    "chat-template": Format(
+        lambda: (
+            of_texts("tokenizer_config.json", CHAT_CONFIG, vocab__txt=VOCAB)()
+            + of_texts("chat_template.jinja", *CHATS, vocab__txt=VOCAB)()
+        ),
+        tokens=JINJA_TOKENS, read=read_chat, error=ValueError,
     ),
     "sentencepiece": Format(
         written(write_pieces, "spiece.model"),

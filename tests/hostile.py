@@ -64,6 +64,11 @@ def read_tokenizer(path):
     return f"{tokenizer.vocab_size} tokens"
 
 
+def read_chat(path):
+    tokenizer = tokenizers.load_tokenizer(path.parent)
+    return tokenizer.apply_chat_template([{"role": "user", "content": "今天天气不错"}])
+
+
 def read_config(path):
     values = published.read_config(path)
     row = configs.ARCHITECTURES[recognition.recognize(values)]
@@ -2479,6 +2484,41 @@ def generation_config_deep(folder):
 @case(read_tokenizer)
 def generation_config_end(folder):
     return vocabulary(folder, generation_config={"eos_token_id": ["x" * 100_000]})
+
+
+@case(read_chat)
+def chat_template_list(folder):
+    return vocabulary(folder, tokenizer_config={"chat_template": [{"name": [], "template": "a"}]})
+
+
+@case(read_chat)
+def chat_template_loops(folder):
+    loop = "{% for i in range(100000) %}" * 5 + "{% endfor %}" * 5
+    return vocabulary(folder, tokenizer_config={"chat_template": loop})
+
+
+@case(read_chat)
+def chat_template_doubles(folder):
+    text = "{% set n = namespace(l=[[]]) %}{% for i in range(100) %}{% set n.l = n.l + n.l %}"
+    return vocabulary(folder, tokenizer_config={"chat_template": text + "{% endfor %}{{ n.l }}"})
+
+
+@case(read_chat)
+def chat_template_class(folder):
+    text = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
+    return vocabulary(folder, tokenizer_config={"chat_template": text})
+
+
+@case(read_chat)
+def chat_template_pipe(folder):
+    os.mkfifo(folder / "chat_template.jinja")
+    return vocabulary(folder)
+
+
+@case(read_chat)
+def chat_template_long(folder):
+    (folder / "chat_template.jinja").write_text("{{ a }}" * 100_000)
+    return vocabulary(folder)
 
 
 @case(read_tokenizer)

@@ -6,9 +6,12 @@ import re
 import keras
 import numpy as np
 import pytest
+from goldens.make_chat import write
 from keras import ops
 
 from bert4keras_lite.generation import compiled_loop, request
+from bert4keras_lite.models import build_transformer_model
+from bert4keras_lite.tokenizers import load_tokenizer
 
 
 def outputs_of(model, inputs, compiled=False):
@@ -59,6 +62,27 @@ def operation_by_operation(monkeypatch):
 
     monkeypatch.setattr(compiled_loop, "CompiledLoop", Uncompiled)
     monkeypatch.setattr(request, "CompiledLoop", Uncompiled)
+
+
+def write_chat_model(folder):
+    """Writes the checkpoint of a small Qwen3 with random weights, and with a chat template."""
+    write(folder, "chatml")
+    keras.utils.set_random_seed(7)
+    transformer = build_transformer_model(
+        model="qwen3",
+        vocab_size=load_tokenizer(folder).vocab_size,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        attention_head_size=8,
+        max_position=512,
+        initializer_range=0.5,
+        with_lm="linear",
+        return_keras_model=False,
+    )
+    transformer.save_checkpoint(folder, "hf")
 
 
 # the argument `compiled`: `make test` runs a test with False, `make test-all` also with True

@@ -1,5 +1,6 @@
 """The commands as a user types them, and one line for a mistake."""
 
+import io
 import json
 import os
 import shutil
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 from goldens.make_sentences import GOLDEN, write_case
 from goldens.recipes import FOLDER
-from running import operation_by_operation
+from running import operation_by_operation, write_chat_model
 
 from bert4keras_lite.applications.cli import main
 from bert4keras_lite.checkpoints import open_checkpoint
 from bert4keras_lite.generation import generate_text
 from bert4keras_lite.models import build_transformer_model
-from bert4keras_lite.pipelines import classify, extract_information, rerank, tag
+from bert4keras_lite.parsing import printable
+from bert4keras_lite.pipelines import chat, classify, extract_information, rerank, tag
 from bert4keras_lite.tokenizers import Tokenizer, load_tokenizer
 
 TINY = FOLDER / "bert/hf_tiny_safetensors"
@@ -438,6 +440,38 @@ def test_a_model_that_writes_fills_no_mask(run, tmp_path):
     transformer.save_checkpoint(tmp_path, vocab=Tokenizer(TINY / "vocab.txt"))
     status, _, err = run("fill-mask", tmp_path, "天[MASK]不是人")
     assert status == 1 and "fill-mask needs a bidirectional model" in err
+
+
+class Typed(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.filterwarnings("ignore:.*looks never trained:UserWarning")
+def test_chat(run, tmp_path, monkeypatch):
+    pytest.importorskip("jinja2", "3.1.6")
+    operation_by_operation(monkeypatch)
+    write_chat_model(tmp_path)
+    model, tokenizer = build_transformer_model(tmp_path, with_lm="linear"), load_tokenizer(tmp_path)
+    messages = [{"role": "system", "content": "foo"}, {"role": "user", "content": "天气"}]
+    first = chat(model, tokenizer, messages, 5)
+    command = ("chat", tmp_path, "--max-new-tokens", 5, "--system", "foo")
+    monkeypatch.setattr("sys.stdin", io.StringIO("天气\n"))
+    status, out, err = run(*command)
+    assert (status, err, out) == (0, "", printable(first, keep="\n\t") + "\n")
+    messages += [{"role": "assistant", "content": first}, {"role": "user", "content": "hello"}]
+    second = chat(model, tokenizer, messages, 5)
+    monkeypatch.setattr("sys.stdin", Typed(f"天气\n\nhello\n{'foo ' * 600}\n/exit\nbar\n"))
+    status, out, err = run(*command)
+    assert status == 0 and "Leave out the first messages." in err
+    answers = [printable(text, keep="\n\t") for text in (first, second)]
+    assert out.replace("> ", "") == "\n".join([*answers, ""])
+    monkeypatch.setattr("sys.stdin", Typed(""))
+    assert run(*command)[0] == 0
+    status, _, err = run(*command, "--top-k", 3)
+    assert status == 1 and "expected --sample" in err
+    status, _, err = run("chat", "tiny-zh-gpt2")
+    assert status == 1 and "not one for conversations" in err
 
 
 def test_generate(run, tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ import keras
 import numpy as np
 import pytest
 from goldens import make_m3, recipes
-from running import operation_by_operation, without_tracing
+from running import operation_by_operation, without_tracing, write_chat_model
 
 from bert4keras_lite import build_transformer_model, save_checkpoint
 from bert4keras_lite.applications import cli
@@ -253,6 +253,9 @@ def write_small_checkpoints(root):
     ):
         build(with_classifier=kind, labels=labels).save_checkpoint(root / name, "hf")
         shutil.copy(SAMPLE / "vocab.txt", root / name)
+
+    (root / "Qwen/Qwen3-0.6B").mkdir(parents=True)
+    write_chat_model(root / "Qwen/Qwen3-0.6B")
 
     (root / "BAAI/bge-m3").mkdir()
     make_m3.write_m3(root / "BAAI/bge-m3", make_m3.linear_files())

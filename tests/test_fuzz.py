@@ -26,7 +26,7 @@ def test_no_reader_trips(seed, mutations, tmp_path):
     rows = re.findall(r"^\| ([a-z0-9-]+) \| ([\d,]+) \| ([\d,]+) ", done.stdout, re.M)
     counts = {name: (int(count), int(opened)) for name, count, opened in rows}
     formats = counts.keys() - {"all"}
-    assert len(formats) == 22
+    assert len(formats) == 23
     assert all(counts[name][0] == mutations for name in formats)
     assert counts["all"][1] > 0  # some are still good
 

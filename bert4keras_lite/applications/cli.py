@@ -108,22 +108,26 @@ def parser():
     _fine_tuned_commands(command)
     summary = "Continue texts, or answer them."
     sub = command("generate", generate, summary, "texts", default_checkpoint="tiny-zh-gpt2")
-    sub.add_argument("--sample", action="store_true", help="sample tokens at random")
-    for name, option, default, description in (
-        ("--max-new-tokens", "max_new_tokens", 128, "maximum number of new tokens (128)"),
-        ("--beams", "num_beams", 1, "width of the beam search"),
-        ("--top-k", "top_k", None, "with --sample"),
-        ("--top-p", "top_p", None, "with --sample"),
-        ("--temperature", "temperature", None, "with --sample, above 0"),
-        ("--seed", "seed", None, "with --sample"),
-        ("--repetition-penalty", "repetition_penalty", 1.0, "above 1: fewer repetitions"),
-        ("--no-repeat-ngram-size", "no_repeat_ngram_size", 0, "so many tokens never repeat"),
-        ("--min-new-tokens", "min_new_tokens", 0, "minimum number of new tokens"),
-    ):
-        number = within(*RANGES[option])
-        sub.add_argument(name, type=number, default=default, metavar="N", help=description)
-    help_text = "a text that is not generated; may be repeated"
-    sub.add_argument("--bad-word", action="append", metavar="TEXT", help=help_text)
+    _sampling_options(sub)
+    sub.add_argument(
+        "--beams",
+        type=within(*RANGES["num_beams"]),
+        default=1,
+        metavar="N",
+        help="width of the beam search",
+    )
+    _model_options(sub)
+    summary = "Talk with a model: one message a line, /exit ends; or one message from a pipe."
+    sub = command("chat", chat, summary, default_checkpoint=None)
+    sub.add_argument("--system", metavar="TEXT", help="what the model is told first")
+    sub.add_argument(
+        "--variable",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a variable of the chat template, e.g. enable_thinking=false; may be repeated",
+    )
+    _sampling_options(sub, 1024)
     _model_options(sub)
     sub = command("features", features, "Compute vectors of texts.", "texts")
     sub.add_argument(
@@ -169,6 +173,25 @@ def parser():
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
     sub.set_defaults(run=download)
     return main_parser
+
+
+def _sampling_options(sub, new_tokens=128):
+    """Adds the options of generation."""
+    sub.add_argument("--sample", action="store_true", help="sample tokens at random")
+    for name, option, default, description in (
+        ("--max-new-tokens", "max_new_tokens", new_tokens, f"most new tokens ({new_tokens})"),
+        ("--top-k", "top_k", None, "with --sample"),
+        ("--top-p", "top_p", None, "with --sample"),
+        ("--temperature", "temperature", None, "with --sample, above 0"),
+        ("--seed", "seed", None, "with --sample"),
+        ("--repetition-penalty", "repetition_penalty", 1.0, "above 1: fewer repetitions"),
+        ("--no-repeat-ngram-size", "no_repeat_ngram_size", 0, "so many tokens never repeat"),
+        ("--min-new-tokens", "min_new_tokens", 0, "minimum number of new tokens"),
+    ):
+        number = within(*RANGES[option])
+        sub.add_argument(name, type=number, default=default, metavar="N", help=description)
+    help_text = "a text that is not generated; may be repeated"
+    sub.add_argument("--bad-word", action="append", metavar="TEXT", help=help_text)
 
 
 def _fine_tuned_commands(command):
@@ -705,20 +728,7 @@ def generate(options):
     from ..generation import generate_text, stream
 
     transformer, tokenizer = _model_and_tokenizer(options, with_lm="linear")
-    sampling_params = {
-        "num_beams": options.beams,
-        "repetition_penalty": options.repetition_penalty,
-        "no_repeat_ngram_size": options.no_repeat_ngram_size,
-        "min_new_tokens": options.min_new_tokens,
-        "bad_words": options.bad_word,
-    }
-    if options.sample:
-        sampling_params |= {"do_sample": True, "seed": options.seed}
-        if options.temperature is not None:
-            sampling_params["temperature"] = options.temperature
-        sampling_params |= {"top_k": options.top_k, "top_p": options.top_p}
-    elif (options.top_k, options.top_p, options.temperature, options.seed) != (None,) * 4:
-        raise ValueError("--top-k, --top-p, --temperature, --seed: expected --sample with them.")
+    sampling_params = {"num_beams": options.beams, **_sampling_params(options)}
     continues = transformer.config.stacks == "one" and transformer.config.attend == "lm"
     for text in options.texts:
         say(text, end="" if continues else "\n")
@@ -732,6 +742,61 @@ def generate(options):
                 *arguments, num_return_sequences=options.beams, **sampling_params
             ):
                 say(f"  {sequence.score:8.3f} {sequence.text}")
+
+
+def _sampling_params(options):
+    """Returns the options of `generate` that the command line has."""
+    names = "repetition_penalty", "no_repeat_ngram_size", "min_new_tokens"
+    params = {name: getattr(options, name) for name in names}
+    params["bad_words"] = options.bad_word
+    if options.sample:
+        params |= {"do_sample": True, "seed": options.seed}
+        if options.temperature is not None:
+            params["temperature"] = options.temperature
+        params |= {"top_k": options.top_k, "top_p": options.top_p}
+    elif (options.top_k, options.top_p, options.temperature, options.seed) != (None,) * 4:
+        raise ValueError("--top-k, --top-p, --temperature, --seed: expected --sample with them.")
+    return params
+
+
+def chat(options):
+    from ..pipelines import ChatSession
+
+    variables = _pairs("--variable", options.variable, "enable_thinking=false")
+    params = _sampling_params(options)
+    system = [] if options.system is None else [{"role": "system", "content": options.system}]
+    session = ChatSession(
+        *_model_and_tokenizer(options, with_lm="linear"),
+        options.max_new_tokens,
+        system,
+        variables=variables,
+        **params,
+    )
+
+    def answer(message):
+        for piece in session.ask(message, stream=True):
+            say(piece, end="")
+        say()
+
+    if not sys.stdin.isatty():
+        answer(sys.stdin.read().rstrip("\n"))
+        return
+    while (message := _next_message()) is not None:
+        try:
+            answer(message)
+        except ValueError as error:  # e.g. too long; the conversation is as before
+            complain(error)
+
+
+def _next_message():
+    """Returns the next line that a user types and is not blank; None at the end."""
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            return None
+        if line:
+            return None if line == "/exit" else line
 
 
 def serve(options):

@@ -43,7 +43,9 @@ class CompiledLoop:
         Args:
             prompt: dict of tensors: `tokens`, `segments` `(batch, prompt length)`, `start`
                 `(batch, 1)`, `next_segment` `(batch, 1)`, and if they exist `source`
-                `(batch, source length)`, its `lengths` `(batch, 1)` and `condition`.
+                `(batch, source length)`, its `lengths` `(batch, 1)` and `condition`; and `past`, a
+                list with keys and values for each block, `(batch, ..., first tokens)`: those of the
+                first cache positions, which are not computed again.
             sampling_params: see `search.choose`.
 
         Returns:
@@ -54,7 +56,22 @@ class CompiledLoop:
         batch, length = tokens.shape
         room = sampling_params["noise"].shape[2]
         cache_positions = ops.arange(length, dtype="int32")[None]
-        caches = empty_caches(transformer.config)
+        is_token = cache_positions >= start
+        prompt_mask = ops.logical_and(
+            is_token,
+            ops.logical_or(cache_positions == start, tokens != transformer.config.pad_token_id),
+        )
+        caches, known = empty_caches(transformer.config), 0
+        attention_mask, segments = None, prompt.get("segments")
+        if "past" in prompt:
+            known = prompt["past"][0][0].shape[-1]
+            caches = [
+                {"attention": Cache(*(with_room(x, length - known) for x in pair), index=known)}
+                for pair in prompt["past"]
+            ]
+            attention_mask = ops.logical_and(
+                prompt_mask[:, None], cache_positions[:, None] <= cache_positions[:, known:, None]
+            )
         with transformer.conditioned(prompt.get("condition")):
             source = prompt.get("source"), prompt.get("lengths")
             memory, memory_bias = encode_prompt(transformer, *source)
@@ -63,23 +80,21 @@ class CompiledLoop:
                 logits = decode_step(
                     transformer,
                     caches,
-                    tokens,
-                    prompt.get("segments"),
+                    tokens[:, known:],
+                    None if segments is None else segments[:, known:],
                     start,
+                    cache_positions[:, known:],
                     cache_positions,
-                    cache_positions,
+                    attention_mask,
                     memory=memory,
                     memory_bias=memory_bias,
+                    last_only=True,
                 )
         pairs = [
             {name: (cache.keys, cache.values) for name, cache in block.items()} for block in caches
         ]
-        is_token = cache_positions >= start
         fixed = {
-            "prompt_mask": ops.logical_and(
-                is_token,
-                ops.logical_or(cache_positions == start, tokens != transformer.config.pad_token_id),
-            ),
+            "prompt_mask": prompt_mask,
             "start": start,
             "memories": [block.pop("cross", ()) for block in pairs],
         }

@@ -70,6 +70,7 @@ def decode_step(
     attention_mask=None,
     memory=None,
     memory_bias=None,
+    last_only=False,
 ):
     """Computes the logits of the next tokens, from new tokens and the caches.
 
@@ -88,9 +89,10 @@ def decode_step(
         attention_mask: boolean, `(batch, queries, keys)`; None for prompts, whose mask depends on
             `application`.
         memory, memory_bias: from `encode_prompt`.
+        last_only: whether only the logits of the last query are needed.
 
     Returns:
-        `(batch, queries, vocab_size)`; if `attention_mask` is None, of the last query only.
+        `(batch, queries or 1, vocab_size)`.
     """
     step = (start, cache_positions, attention_mask)
     if transformer.config.stacks == "one":
@@ -112,7 +114,7 @@ def decode_step(
             ops.arange(memory_bias.shape[-1])[None],
             caches,
         )
-    return transformer.token_logits(x[:, -1:] if attention_mask is None else x)
+    return transformer.token_logits(x[:, -1:] if last_only else x)
 
 
 def _attention_bias(

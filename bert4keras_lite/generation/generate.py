@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from ..tokenizers import TokenizerBase
 
 __all__ = [
+    "OPTIONS",
+    "TEXT_OPTIONS",
+    "OTHER_NAMES",
     "TextStream",
     "generate",
     "generate_all",
     "generate_text",
+    "one_sequence",
+    "pieces",
     "prompt_of",
     "stream",
     "text_options",
@@ -182,7 +187,7 @@ def generate_text(
     Example:
         >>> generate_text(gpt, tokenizer, "今天天气", 20)[0].text
     """
-    check_options("generate_text", options, OPTIONS | {"bad_words"}, OTHER_NAMES)
+    check_options("generate_text", options, TEXT_OPTIONS, OTHER_NAMES)
     single = isinstance(texts, str)
     transformer = generating_transformer(model)
     prompts = [prompt_of(transformer, tokenizer, text) for text in ([texts] if single else texts)]
@@ -215,17 +220,27 @@ def stream(
     Raises:
         TypeError, ValueError: see `generate`.
     """
-    check_options("stream", options, OPTIONS | {"bad_words"}, OTHER_NAMES)
+    check_options("stream", options, TEXT_OPTIONS, OTHER_NAMES)
     transformer = generating_transformer(model)
     options = text_options(transformer, tokenizer, options)
     prompt = prompt_of(transformer, tokenizer, text)
+    request = one_sequence("stream", transformer, prompt, max_new_tokens, options)
+    yield from pieces(tokenizer, (request.results(state)[0].ids for state in request.steps()))
+
+
+def one_sequence(where, transformer, prompt, max_new_tokens, options):
+    """Returns the `GenerationRequest` of one sequence, whose tokens are final when they are chosen.
+
+    Raises:
+        TypeError, ValueError: see `generate`; or the options are those of several sequences.
+    """
     request = GenerationRequest(transformer, prompt, max_new_tokens, **options)
     if request.search.kind == "beams" or request.copies > 1:
         raise ValueError(
-            "stream: streaming supports one sequence without beam search. Use num_beams=1, "
+            f"{where}: it supports one sequence without beam search. Use num_beams=1, "
             "num_return_sequences=1 and another early_stopping than 'best'."
         )
-    yield from pieces(tokenizer, (request.results(state)[0].ids for state in request.steps()))
+    return request
 
 
 def pieces(tokenizer, sequences):
@@ -267,7 +282,8 @@ def prompt_of(transformer, tokenizer, text):
 
 def text_options(transformer, tokenizer, options):
     """Fills in the tokenizer's defaults; adds the ids of `bad_words` to `bad_words_ids`."""
-    words = options.pop("bad_words", None)
+    words = options.get("bad_words")
+    options = {name: value for name, value in options.items() if name != "bad_words"}
     if words is not None:
         given = options.get("bad_words_ids")
         ids = word_ids(tokenizer, words)
@@ -318,3 +334,4 @@ OPTIONS = {field.name for field in fields(GenerationRequest)} - {
     "inputs",
     "max_new_tokens",
 }
+TEXT_OPTIONS = OPTIONS | {"bad_words"}

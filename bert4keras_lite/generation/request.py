@@ -14,7 +14,7 @@ from .decoding import generating_transformer
 from .forbidden import context_of, table_of, window_of
 from .search import BARRED, NEG_INF, DecodingConfig
 
-__all__ = ["PROGRAMS", "STEP", "Generated", "GenerationRequest"]
+__all__ = ["DEFAULT_NEW_TOKENS", "PROGRAMS", "STEP", "Generated", "GenerationRequest", "Past"]
 
 DEFAULT_NEW_TOKENS = 512  # at most, if neither the caller nor the positions set a limit
 MOST_PENALTY = 1e30  # largest length ** length_penalty: float32 ends at 3e38
@@ -40,6 +40,25 @@ class Generated:
     score: float
     finished: bool
     text: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """The keys and values of tokens that a model has seen.
+
+    Attributes:
+        ids: the tokens, `(length,)`.
+        caches: for each block keys and values, arrays `(1, ..., length)`.
+    """
+
+    ids: np.ndarray
+    caches: list
+
+    def shared(self, ids):
+        """Returns with how many of these tokens a sequence of ids begins."""
+        count = min(len(ids), len(self.ids))
+        differ = np.flatnonzero(self.ids[:count] != ids[:count])
+        return int(differ[0]) if len(differ) else count
 
 
 @dataclass(eq=False, repr=False)
@@ -110,6 +129,38 @@ class GenerationRequest:
         self.search = self._search()
         self.arrays = self._arrays()
         self.sampling_params = self._sampling_params()
+        self.past = []
+
+    def reuse(self, past):
+        """Takes keys and values of the first tokens of the prompt from a `Past`.
+
+        The tokens that are not known are computed together with some before them, so that their
+        number is a multiple of `STEP` and few programs are compiled.
+
+        Returns:
+            The number of tokens whose keys and values are taken.
+        """
+        (prompt,), start = self.prompts, int(self.arrays["start"][0, 0])
+        new = len(prompt) - min(past.shared(prompt), len(prompt) - 1)
+        count = max(0, len(prompt) - self._room(new))
+        if count:
+            self.past = [
+                tuple(np.pad(x[..., :count], [(0, 0)] * (x.ndim - 1) + [(start, 0)]) for x in pair)
+                for pair in past.caches
+            ]
+        return count
+
+    def past_of(self, state):
+        """Returns the `Past` of the prompt and the new tokens, but for the last one."""
+        (prompt,), start = self.prompts, int(self.arrays["start"][0, 0])
+        count = int(ops.convert_to_numpy(state.num_tokens)) - 1
+        new = ops.convert_to_numpy(state.tokens)[0, 0, :count]
+        end = self.arrays["tokens"].shape[1] + count
+        caches = [
+            tuple(ops.convert_to_numpy(x)[..., start:end].copy() for x in pair)
+            for pair in state.caches
+        ]
+        return Past(np.concatenate([prompt, new]), caches)
 
     def _check_ranges(self):
         """Checks the options that are numbers, each by itself."""
@@ -293,7 +344,8 @@ class GenerationRequest:
         shapes = tuple(
             (name, np.shape(x)) for name, x in (self.arrays | self.sampling_params).items()
         )
-        key = (self.search, shapes, tuple(map(id, self.transformer.model.variables)))
+        known = self.past[0][0].shape[-1] if self.past else 0
+        key = (self.search, shapes, known, tuple(map(id, self.transformer.model.variables)))
         program = programs.pop(key, None) or CompiledLoop(self.transformer, self.search)
         while len(programs) >= PROGRAMS:
             del programs[next(iter(programs))]
@@ -512,7 +564,5 @@ class GenerationRequest:
     def _inputs(self):
         """Returns the tensors of the prompts and of the options, by name: see `CompiledLoop`."""
         options = self.sampling_params | {"bias": self.bias}
-        return [
-            {name: ops.convert_to_tensor(x) for name, x in arrays.items()}
-            for arrays in (self.arrays, options)
-        ]
+        arrays = self.arrays | ({"past": self.past} if self.past else {})
+        return keras.tree.map_structure(ops.convert_to_tensor, [arrays, options])

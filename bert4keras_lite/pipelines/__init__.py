@@ -9,6 +9,7 @@ build them; each has a class that keeps the compiled model between calls.
 
 from .attention import attention_model
 from .base import InvalidOutput, InvalidRequest, UnsupportedTask
+from .chat import ChatSession, chat
 from .classifiers import (
     Tagger,
     TextClassifier,
@@ -27,6 +28,7 @@ from .sentences import SentenceEncoder
 from .taggers import load_tagger, save_tagger
 
 __all__ = [
+    "ChatSession",
     "EntityExtractor",
     "FeatureExtractor",
     "FillMask",
@@ -43,6 +45,7 @@ __all__ = [
     "TextClassifier",
     "UnsupportedTask",
     "attention_model",
+    "chat",
     "classify",
     "extract_entities",
     "extract_features",

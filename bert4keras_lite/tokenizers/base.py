@@ -1,10 +1,8 @@
 """Base classes of the tokenizers: special tokens, truncation, pairs, batches, offsets."""
 
-import copy
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from sys import getsizeof
 from typing import Any
@@ -15,7 +13,7 @@ from ..arguments import check_number, checks_flags
 from ..files import saving
 from ..types import PathLike
 from .added import AddedToken, Finder, parts
-from .chat import chat_template_of, chat_text
+from .chat import ChatMethods
 from .settings import write_settings
 
 __all__ = ["DictTokenizer", "Memo", "TokenizerBase", "byte_spans", "locate"]
@@ -135,7 +133,7 @@ def locate(text, words):
     return starts
 
 
-class TokenizerBase(ABC):
+class TokenizerBase(ChatMethods, ABC):
     """Base class of all tokenizers: special tokens, truncation, pairs, batches.
 
     A subclass implements `_tokenize`, `_spans`, `token_to_id`, `id_to_token`, `decode` and
@@ -171,8 +169,6 @@ class TokenizerBase(ABC):
             `load_tokenizer`.
     """
 
-    chat_templates: Mapping[str, str] = {}
-    chat_tokens: Mapping[str, str] = {}
     other_stop_ids: Sequence[int] = ()
     model_max_length: int | None = None
     vocab_size: int
@@ -321,77 +317,6 @@ class TokenizerBase(ABC):
                 self._late_parts(text[start:end]) if token is None else [(0, end - start, token)]
             )
         ]
-
-    @cached_property
-    def _markup_tokenizer(self):
-        """A tokenizer that matches all special and added tokens in a text."""
-        other = copy.copy(self)
-        other._read_in_text = set(self._markup)
-        other._set_finders(self._markup)
-        return other
-
-    def encode_markup(self, text: str) -> list[int]:
-        """Returns the ids of a text in which special tokens are written, as those of a conversation.
-
-        Args:
-            text: a text, as `apply_chat_template` returns it.
-
-        Returns:
-            A list of ids. All special and added tokens in the text are matched; none are put
-            around it.
-
-        Raises:
-            TypeError: `text` is not a string.
-
-        Example:
-            >>> tokenizer.encode_markup("<|im_start|>user\\n你好<|im_end|>\\n")
-        """
-        if not isinstance(text, str):
-            raise TypeError(f"encode_markup: expected a string, got {type(text).__name__}.")
-        return list(self._markup_tokenizer._encode(text))
-
-    @checks_flags
-    def apply_chat_template(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        add_generation_prompt: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        **variables: Any,
-    ) -> str:
-        """Returns a conversation as the text that the model was trained on, by its chat template.
-
-        The texts are those of transformers. `encode_markup` returns their ids. What looks like a
-        special token in a message becomes one, too, as in transformers: remove it from messages of
-        people you do not trust.
-
-        Args:
-            messages: list of dicts with a `role` (`"system"`, `"user"`, `"assistant"`, `"tool"`, or
-                another one that the template names) and a `content`: a text, or a list of dicts if
-                the template reads such lists. An answer may have `tool_calls` and
-                `reasoning_content`. Keys whose value is None are left out.
-            add_generation_prompt: whether the text ends with the beginning of an answer, to
-                generate it. Default False.
-            tools: list of JSON schemas of functions that the model may call. Default None.
-            **variables: of the template, such as `enable_thinking=False` for Qwen3.
-
-        Returns:
-            A string.
-
-        Raises:
-            ImportError: jinja2 is not installed.
-            TypeError: a message has another type.
-            ValueError: there is no template, no message, a role or content is invalid, or the
-                template rejects the messages, is invalid or takes too much time or memory.
-
-        Example:
-            >>> messages = [{"role": "user", "content": "你好"}]
-            >>> tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-            '<|im_start|>user\\n你好<|im_end|>\\n<|im_start|>assistant\\n'
-        """
-        template = chat_template_of(self.chat_templates, tools)
-        variables = {**self.chat_tokens, **variables}
-        variables["add_generation_prompt"] = add_generation_prompt
-        return chat_text(template, messages, tools, variables)
 
     def lowered(self, text: str) -> str:
         """Returns a text in lower case, but for the added and special tokens in it."""

@@ -4,19 +4,18 @@
 |---|---|
 | `chat_template.jinja` | the template |
 | `additional_chat_templates/*.jinja` | templates of other names, such as `tool_use` |
-| `tokenizer_config.json` | `chat_template`, a template or a list of them, unless there is such a file |
+| `tokenizer_config.json` | `chat_template`: a template, or a list; not if there is a file |
 """
 
+import copy
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from ..arguments import checks_flags
 from ..parsing import listed, nearest, read_bytes, shown
 
-__all__ = [
-    "DEFAULT",
-    "TOOL_USE",
-    "chat_template_of",
-    "chat_text",
-    "read_chat_templates",
-    "written_chat_templates",
-]
+__all__ = ["ChatMethods", "read_chat_templates", "written_chat_templates"]
 
 DEFAULT, TOOL_USE = "default", "tool_use"  # names of templates
 DEEPEST = 50  # lists and objects within each other in a message
@@ -25,6 +24,88 @@ ROLES = ("system", "user", "assistant", "tool", "developer", "function", "observ
 # names under which the reasoning of an answer is given; templates read the first, or the second
 REASONING = ("reasoning_content", "thinking", "reasoning")
 KEYS = ("role", "content", "tool_calls", "tool_call_id", "name", *REASONING)
+
+
+class ChatMethods:
+    """The methods of tokenizers for conversations.
+
+    Attributes:
+        chat_templates, chat_tokens: see `TokenizerBase`.
+    """
+
+    chat_templates: Mapping[str, str] = {}
+    chat_tokens: Mapping[str, str] = {}
+
+    @cached_property
+    def _markup_tokenizer(self):
+        """A tokenizer that matches all special and added tokens in a text."""
+        other = copy.copy(self)
+        other._read_in_text = set(self._markup)
+        other._set_finders(self._markup)
+        return other
+
+    def encode_markup(self, text: str) -> list[int]:
+        """Returns the ids of a text in which special tokens are written, such as a conversation.
+
+        Args:
+            text: a text, as `apply_chat_template` returns it.
+
+        Returns:
+            A list of ids. All special and added tokens in the text are matched; none are put
+            around it.
+
+        Raises:
+            TypeError: `text` is not a string.
+
+        Example:
+            >>> tokenizer.encode_markup("<|im_start|>user\\n你好<|im_end|>\\n")
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"encode_markup: expected a string, got {type(text).__name__}.")
+        return list(self._markup_tokenizer._encode(text))
+
+    @checks_flags
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **variables: Any,
+    ) -> str:
+        """Returns a conversation as the text that the model was trained on, by its chat template.
+
+        The texts are those of transformers. `encode_markup` returns their ids. What looks like a
+        special token in a message becomes one, too, as in transformers: remove it from messages of
+        people you do not trust.
+
+        Args:
+            messages: list of dicts with a `role` (`"system"`, `"user"`, `"assistant"`, `"tool"`, or
+                another one that the template names) and a `content`: a text, or a list of dicts if
+                the template reads such lists. An answer may have `tool_calls` and
+                `reasoning_content`. Keys whose value is None are left out.
+            add_generation_prompt: whether the text ends with the beginning of an answer, to
+                generate it. Default False.
+            tools: list of JSON schemas of functions that the model may call. Default None.
+            **variables: of the template, such as `enable_thinking=False` for Qwen3.
+
+        Returns:
+            A string.
+
+        Raises:
+            ImportError: jinja2 is not installed.
+            TypeError: a message has another type.
+            ValueError: there is no template, no message, a role or content is invalid, or the
+                template rejects the messages, is invalid or takes too much time or memory.
+
+        Example:
+            >>> messages = [{"role": "user", "content": "你好"}]
+            >>> tokenizer.apply_chat_template(messages, add_generation_prompt=True)
+            '<|im_start|>user\\n你好<|im_end|>\\n<|im_start|>assistant\\n'
+        """
+        template = chat_template_of(self.chat_templates, tools)
+        variables = {**self.chat_tokens, **variables}
+        variables["add_generation_prompt"] = add_generation_prompt
+        return chat_text(template, messages, tools, variables)
 
 
 def read_chat_templates(folder, path, value):
@@ -89,8 +170,8 @@ def chat_template_of(templates, tools):
     name = TOOL_USE if tools is not None and TOOL_USE in templates else DEFAULT
     if name not in templates:
         raise ValueError(
-            "chat_template: the checkpoint has none, so it is no model for conversations; expected"
-            f" {DEFAULT!r}, got {listed(list(templates)) or 'none'}. Load a model that was trained"
+            "chat_template: the checkpoint has none: the model is not one for conversations;"
+            f" expected {DEFAULT!r}, got {listed(list(templates)) or 'none'}. Load a model that was trained"
             " for them, or set chat_templates of the tokenizer."
         )
     return templates[name]
@@ -115,11 +196,13 @@ def chat_text(template, messages, tools, variables):
     try:
         return render(template, values)
     except RejectedError as error:
-        raise ValueError(f"messages: the chat template rejects them: {error!s:.300}.") from None
+        raise ValueError(
+            f"messages: the chat template rejects them: {str(error)[:300].removesuffix('.')}."
+        ) from None
     except ValueError as error:
         raise ValueError(
-            f"chat_template: {error!s:.300}; expected a template that can render these messages."
-            " Check the messages, or get the file again."
+            f"chat_template: {str(error).removesuffix('.')}; expected a template that can render"
+            " these messages. Check the messages, or get the file again."
         ) from None
 
 

@@ -27,7 +27,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-__all__ = ["render"]
+__all__ = ["RejectedError", "render"]
 
 if tuple(map(int, version("jinja2").split(".")[:3])) < (3, 1, 6):
     raise ImportError("jinja2: expected 3.1.6 or newer, as templates can leave older sandboxes.")
@@ -40,27 +40,27 @@ ITEM = 32  # characters that any value takes, besides those of its text
 MOST_BITS = 1000  # of an integer
 WIDEST = 16  # spaces by which `tojson` and `indent` may indent
 
+# Patterns of names. Quick filters and tests take the same time for all values.
+_QUICK_FILTERS = "count|d|default|first|items|last|length"
 _FILTERS = (
-    "abs,capitalize,dictsort,e,escape,float,int,list,lower,map,max,min,reject,rejectattr,reverse,"
-    "safe,select,selectattr,sort,string,title,trim,unique,upper"
-).split(",")
-_METHODS: dict[type, list[str]] = {
-    str: (
-        "capitalize,count,endswith,find,index,isalnum,isalpha,isdigit,islower,isnumeric,isspace,"
-        "isupper,join,lower,lstrip,partition,removeprefix,removesuffix,replace,rfind,rindex,"
-        "rpartition,rsplit,rstrip,split,splitlines,startswith,strip,title,upper"
-    ).split(","),
-    dict: ["get", "items", "keys", "values"],
-    list: ["count", "index"],
-    tuple: ["count", "index"],
-}
-# filters and tests that take the same time for all values
-_QUICK_FILTERS = "count,d,default,first,items,last,length".split(",")
+    "abs|capitalize|dictsort|e|escape|float|int|list|lower|map|max|min|reject|rejectattr|reverse|"
+    "safe|select|selectattr|sort|string|title|trim|unique|upper"
+)
 _QUICK_TESTS = (
-    "boolean,callable,defined,false,float,integer,iterable,mapping,none,number,sequence,string,"
-    "true,undefined"
-).split(",")
-_CONTAINERS = (
+    "boolean|callable|defined|false|float|integer|iterable|mapping|none|number|sequence|string|"
+    "true|undefined"
+)
+_METHODS = (
+    (
+        str,
+        "capitalize|count|endswith|find|index|isalnum|isalpha|isdigit|islower|isnumeric|isspace|"
+        "isupper|join|lower|lstrip|partition|removeprefix|removesuffix|replace|rfind|rindex|"
+        "rpartition|rsplit|rstrip|split|splitlines|startswith|strip|title|upper",
+    ),
+    (dict, "get|items|keys|values"),
+    (list | tuple, "count|index"),
+)
+_CONTAINERS: tuple = (
     *(list, tuple, set, frozenset),
     *(type({}.keys()), type({}.values()), type({}.items())),
 )
@@ -85,9 +85,9 @@ class Budget:
     def spend(self, size):
         self.left -= size
         if self.left < 0:
-            raise LimitError(f"it makes or reads more than {MOST} characters")
+            raise LimitError(f"it makes or reads more than {MOST} characters.")
         if thread_time() > self.deadline:
-            raise LimitError(f"it takes more than {SECONDS} seconds")
+            raise LimitError(f"it takes more than {SECONDS} seconds.")
 
 
 _BUDGET: ContextVar[Budget] = ContextVar("budget")
@@ -106,7 +106,7 @@ def spend(*values):
 def spend_characters(count):
     """Spends a number of characters of one text, before it is made."""
     if count > LONGEST:
-        raise LimitError(f"it makes a text of more than {LONGEST} characters")
+        raise LimitError(f"it makes a text of more than {LONGEST} characters.")
     _BUDGET.get().spend(count)
 
 
@@ -124,10 +124,10 @@ def size_of(value, most):
         if isinstance(value, str):
             size += len(value)
             if len(value) > LONGEST:
-                raise LimitError(f"it makes a text of more than {LONGEST} characters")
+                raise LimitError(f"it makes a text of more than {LONGEST} characters.")
         elif isinstance(value, int):
             if value.bit_length() > MOST_BITS:
-                raise LimitError(f"it computes an integer of more than {MOST_BITS} bits")
+                raise LimitError(f"it computes an integer of more than {MOST_BITS} bits.")
         elif isinstance(value, range):
             size += ITEM * len(value)
         elif isinstance(value, dict):
@@ -212,7 +212,7 @@ class Spending(NodeTransformer):
 class Generation(Extension):
     """`{% generation %}`, which marks what a model has written; here it only has a scope."""
 
-    tags = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as in jinja2
 
     def parse(self, parser):
         line = next(parser.stream).lineno
@@ -263,7 +263,7 @@ def indent(s, width=4, first=False, blank=False):
 
 def _check_width(width):
     if not isinstance(width, int) or not 0 <= width <= WIDEST:
-        raise LimitError(f"it indents by more than {WIDEST} spaces")
+        raise LimitError(f"it indents by more than {WIDEST} spaces.")
 
 
 def tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
@@ -298,7 +298,7 @@ def raise_exception(message):
 
 def strftime_now(format):
     if not _DIRECTIVES.fullmatch(format):
-        raise LimitError("it formats the time with unusual directives")
+        raise LimitError("it formats the time with unusual directives.")
     return datetime.now().strftime(format)
 
 
@@ -320,7 +320,7 @@ class Names(Namespace):
 
 def _check_name(name):
     if not isinstance(name, str) or name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(f"a namespace has the private attribute {name!r:.50}")
+        raise jinja2.exceptions.SecurityError(f"a private attribute, {name!r:.50}.")
 
 
 def new_dict(*arguments, **items):
@@ -341,14 +341,14 @@ class Environment(ImmutableSandboxedEnvironment):
             finalize=output,
         )
         self.filters = {
-            **{name: self.filters[name] for name in _QUICK_FILTERS},
-            **{name: within_budget(self.filters[name]) for name in _FILTERS},
+            **{n: x for n, x in self.filters.items() if re.fullmatch(_QUICK_FILTERS, n)},
+            **{n: within_budget(x) for n, x in self.filters.items() if re.fullmatch(_FILTERS, n)},
             **{"spent": spent, "replace": replaced, "join": join},
             **{"indent": indent, "tojson": within_budget(tojson)},
         }
         self.tests = {
-            name: test if name in _QUICK_TESTS else within_budget(test)
-            for name, test in self.tests.items()
+            n: x if re.fullmatch(_QUICK_TESTS, n) else within_budget(x)
+            for n, x in self.tests.items()
         }
         self.globals = {
             "range": within_budget(self.globals["range"]),
@@ -357,13 +357,13 @@ class Environment(ImmutableSandboxedEnvironment):
         }
 
     def is_safe_attribute(self, obj, attr, value):
-        for cls, names in _METHODS.items():
+        for cls, names in _METHODS:
             if isinstance(obj, cls):
-                return attr in names
+                return re.fullmatch(names, attr) is not None
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value):
-        return None  # `format` is no safe attribute: a width in it makes a text of any length
+        return None  # `format` is not safe: a width in it makes a text of any length
 
     def call(self, context, obj, /, *arguments, **given):
         options = {name: value for name, value in given.items() if name not in _SCOPES}
@@ -383,9 +383,9 @@ class Environment(ImmutableSandboxedEnvironment):
             if operator == "*" and isinstance(value, str | list | tuple) and type(times) is int:
                 spend_characters(size_of(value, LONGEST) * max(0, times))
         if operator == "%" and isinstance(left, str):
-            raise LimitError("it formats a text by %")
+            raise LimitError("it formats a text by %.")
         if operator == "**" and not (isinstance(right, int) and abs(right) <= MOST_BITS):
-            raise LimitError(f"it computes a power with an exponent above {MOST_BITS}")
+            raise LimitError(f"it computes a power with an exponent above {MOST_BITS}.")
         result = super().call_binop(context, operator, left, right)
         spend(result)
         return result
@@ -415,15 +415,17 @@ def render(text, variables):
     token = _BUDGET.set(Budget())
     try:
         if len(text) > LONGEST_TEMPLATE:
-            raise LimitError(f"it has more than {LONGEST_TEMPLATE} characters")
+            raise LimitError(f"it has more than {LONGEST_TEMPLATE} characters.")
         result = ENVIRONMENT.compiled(text).render(variables)
         spend(result)
         return result
     except RejectedError:
         raise
+    except LimitError as error:
+        raise ValueError(str(error)) from None
     except (RecursionError, MemoryError, SyntaxError) as error:
-        raise ValueError(f"it is nested too deeply ({type(error).__name__})") from None
+        raise ValueError(f"it is nested too deeply ({type(error).__name__}).") from None
     except Exception as error:  # a template can raise whatever its operations raise
-        raise ValueError(f"{error!s:.300}" or type(error).__name__) from None
+        raise ValueError(f"{type(error).__name__}: {error!s:.300}") from None
     finally:
         _BUDGET.reset(token)

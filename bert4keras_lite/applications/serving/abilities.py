@@ -45,11 +45,12 @@ from ...pipelines.base import (
     pad_batch,
     power_of_two,
 )
+from ...pipelines.chat import chat_options, chat_prompt, chatting_transformer
 from ...pipelines.taggers import published_classifier
 from ...tokenizers import TokenizerBase, load_tokenizer
 from ...types import PathLike
 
-__all__ = ["CANDIDATES", "GeneratedText", "Served", "load"]
+__all__ = ["CANDIDATES", "Conversation", "GeneratedText", "Served", "load"]
 
 MASKS = 16  # maximum number of masks in a text
 CANDIDATES = 50  # maximum number of candidates for a mask
@@ -141,6 +142,14 @@ class TextGenerator:
         encoder_of(transformer)
         self.tokenizer, self.new_tokens = tokenizer, new_tokens
 
+    def prompt(self, text, new_tokens):
+        """Returns the token ids of a prompt or source."""
+        return prompt_of(self.transformer, self.tokenizer, text)
+
+    def options(self, settings):
+        """Returns the options of `generate`, with the defaults of the tokenizer."""
+        return text_options(self.transformer, self.tokenizer, settings)
+
     def prepare(self, text, new_tokens=STEP, seed=0, shorten=False, **settings):
         """Tokenizes a prompt.
 
@@ -154,7 +163,7 @@ class TextGenerator:
         Raises:
             InvalidRequest: the prompt has no tokens, begins with padding, or is too long.
         """
-        prompt = tuple(prompt_of(self.transformer, self.tokenizer, text))
+        prompt = tuple(self.prompt(text, 1 if shorten else new_tokens))
         if not prompt:
             raise InvalidRequest("the text is empty; expected at least one token.")
         check_ids(prompt, self.transformer.config.vocab_size, self.tokenizer)
@@ -187,7 +196,7 @@ class TextGenerator:
         items = [job.item for job in jobs]
         rows = pad_batch(np.arange(len(items)))
         first = items[0]
-        options = text_options(self.transformer, self.tokenizer, dict(first.settings))
+        options = self.options(dict(first.settings))
         prompts = [list(items[row].ids) for row in rows]
         request = GenerationRequest(self.transformer, prompts, first.room, **options)
         if options.get("do_sample"):  # a text's samples must not depend on others in the batch
@@ -221,6 +230,42 @@ class TextGenerator:
         """Returns the `GeneratedText` of a sequence that ends for a reason."""
         text = self.tokenizer.decode(generated.ids)
         return GeneratedText(reason, len(generated.ids), generated.score, text)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages, and variables of the chat template."""
+
+    messages: list
+    variables: dict
+
+
+class ChatGenerator(TextGenerator):
+    """Answers to conversations, generated like other texts."""
+
+    example: Any = Conversation([{"role": "user", "content": EXAMPLE}], {})
+
+    def __init__(self, transformer, tokenizer, new_tokens):
+        chatting_transformer(transformer, tokenizer)
+        super().__init__(transformer, tokenizer, new_tokens)
+        try:
+            self.prompt(self.example, 1)
+        except ImportError as error:
+            raise UnsupportedTask(str(error)) from None
+        except InvalidRequest:
+            pass  # a template for other conversations, or a model with very few positions
+
+    def prompt(self, conversation, new_tokens):
+        try:
+            return chat_prompt(
+                *(self.transformer, self.tokenizer, conversation.messages, new_tokens),
+                variables=conversation.variables,
+            )
+        except ValueError as error:
+            raise InvalidRequest(str(error).removeprefix("messages: ")) from None
+
+    def options(self, settings):
+        return chat_options(self.transformer, self.tokenizer, settings)
 
 
 def steps(length):
@@ -287,6 +332,7 @@ def load(
     builders = {
         "fill-mask": lambda: FillMask(transformer, tokenizer, CANDIDATES, MASKS),
         "generate": lambda: TextGenerator(transformer, tokenizer, new_tokens),
+        "chat": lambda: ChatGenerator(transformer, tokenizer, new_tokens),
         "vectors": lambda: vectors_of(path, transformer, tokenizer),
         "attention": lambda: Attention(transformer, tokenizer),
         "classify": lambda: TextClassifier(*tuned("classify", classifier)),
@@ -301,7 +347,7 @@ def load(
         try:
             abilities[name] = build()
         except UnsupportedTask as error:
-            needs_head = no_head is not None and name in ("fill-mask", "generate")
+            needs_head = no_head is not None and name in ("fill-mask", "generate", "chat")
             reason = f"{error} {no_head}" if needs_head else str(error)
             cannot[name] = reason.replace(f"{path}{os.sep}", "")  # not for clients to know
     return Served(transformer, tokenizer, abilities, cannot)

@@ -27,7 +27,7 @@ from ...pipelines.classifiers import probabilities_of
 from ...pipelines.information import Extraction
 from ...pipelines.reranking import ranked
 from . import guards, metrics, schemas
-from .abilities import Served
+from .abilities import Conversation, Served
 from .answers import (
     RequestProblem,
     array_pieces,
@@ -134,7 +134,8 @@ def create_app(
 
     def prepare(ability, field, text, settings):
         """Prepares a text for an ability; `field` is its place in the request."""
-        check_text(field, "".join(text))  # of a text, or a pair of texts
+        if not isinstance(text, Conversation):
+            check_text(field, "".join(text))  # of a text, or a pair of texts
         try:
             item = ability.prepare(text, **settings)
         except InvalidRequest as error:
@@ -356,21 +357,19 @@ def create_app(
         pieces = object_pieces("weights", rows, tokens=tokens, layers=layers, heads=heads)
         return respond(pieces, numbers)
 
-    @post("/v1/generate", schemas.GenerateRequest, schemas.GenerateAnswer)
-    async def generate(request, body):
-        """A text's continuation or answer; with `stream`, piece by piece as it is generated."""
-        ability_of("generate")
+    async def generated(request, body, name, field, text):
+        """Answers with a generated text; with `stream`, piece by piece as it is generated."""
         new_tokens = body.max_new_tokens or min(USUAL_NEW_TOKENS, limits.new_tokens)
         if new_tokens > limits.new_tokens:
             message = f"{new_tokens}; at most {limits.new_tokens} are generated per request."
             raise RequestProblem("max_new_tokens", message)
-        for field in ("top_k", "top_p"):
-            if getattr(body, field) is not None and not body.sample:
-                raise RequestProblem(field, "expected none without sample=true.")
+        for option in ("top_k", "top_p"):
+            if getattr(body, option) is not None and not body.sample:
+                raise RequestProblem(option, "expected none without sample=true.")
         seed = random.getrandbits(32) if body.seed is None else body.seed
         (job,) = await prepared(
-            "generate",
-            [("text", body.text)],
+            name,
+            [(field, text)],
             new_tokens=new_tokens,
             shorten=body.max_new_tokens is None,
             seed=seed,
@@ -390,6 +389,26 @@ def create_app(
         finally:
             counts.tokens += job.tokens
         return Response(answer.model_dump_json(), media_type="application/json")
+
+    @post("/v1/generate", schemas.GenerateRequest, schemas.GenerateAnswer)
+    async def generate(request, body):
+        """A text's continuation or answer; with `stream`, piece by piece as it is generated."""
+        ability_of("generate")
+        return await generated(request, body, "generate", "text", body.text)
+
+    @post("/v1/chat", schemas.ChatRequest, schemas.GenerateAnswer)
+    async def chat(request, body):
+        """The answer to a conversation; with `stream`, piece by piece as it is generated."""
+        ability_of("chat")
+        if len(body.messages) > limits.messages:
+            message = f"{len(body.messages)} messages; at most {limits.messages} are read."
+            raise RequestProblem("messages", message)
+        for i, message in enumerate(body.messages):
+            check_text(f"messages[{i}].content", message.content)
+        check_text("variables", as_json(body.variables))
+        messages = [message.model_dump() for message in body.messages]
+        conversation = Conversation(messages, body.variables)
+        return await generated(request, body, "chat", "messages", conversation)
 
     @app.get("/", include_in_schema=False)
     async def page():

@@ -10,6 +10,7 @@ from .abilities import CANDIDATES
 __all__ = [
     "AttentionAnswer",
     "AttentionRequest",
+    "ChatRequest",
     "ClassifyAnswer",
     "ClassifyRequest",
     "EntitiesAnswer",
@@ -75,10 +76,9 @@ class FillMaskAnswer(BaseModel):
     results: list[FilledText]
 
 
-class GenerateRequest(Request):
-    """A prompt to continue, or a source to answer; see `generate` for the options."""
+class Sampled(Request):
+    """The options of generation; see `generate`."""
 
-    text: str
     max_new_tokens: int | None = Field(None, ge=1, description="64, or fewer if fewer fit")
     sample: bool = Field(False, description="sample tokens; else take the most likely ones")
     temperature: float = ranged("temperature")
@@ -88,6 +88,28 @@ class GenerateRequest(Request):
     no_repeat_ngram_size: int = Field(0, ge=0, le=MOST_NGRAM, description="0: any may repeat")
     seed: int | None = Field(None, ge=0, lt=2**32, description="random, and returned, by default")
     stream: bool = Field(False, description="server-sent events: piece, ..., piece, end (or error)")
+
+
+class GenerateRequest(Sampled):
+    """A prompt to continue, or a source to answer; see `generate` for the options."""
+
+    text: str
+
+
+class Message(Request):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ChatRequest(Sampled):
+    """A conversation to answer; see `chat` for the options."""
+
+    messages: Annotated[list[Message], FailFast()] = Field(min_length=1)
+    variables: dict[str, bool | int | float | str] = Field(
+        default_factory=dict,
+        max_length=16,
+        description="variables of the chat template, such as {'enable_thinking': false}",
+    )
 
 
 class Piece(BaseModel):

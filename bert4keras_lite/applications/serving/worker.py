@@ -37,9 +37,10 @@ class Limits:
     """Limits of a server.
 
     Attributes:
-        characters: characters of a text, or of the JSON of a schema.
-        tokens: tokens of a text, with start and end tokens.
+        characters: characters of a text, of a message, or of the JSON of a schema.
+        tokens: tokens of a text or conversation, with start and end tokens.
         texts: texts in a request.
+        messages: messages of a conversation.
         prompts: prompts of a request to extract information, each with a part of a text.
         body: bytes of a request.
         new_tokens: new tokens generated for a request.
@@ -62,6 +63,7 @@ class Limits:
     characters: int = 2000
     tokens: int = 1024
     texts: int = 32
+    messages: int = 64
     prompts: int = 256
     body: int = 1 << 20
     new_tokens: int = 256

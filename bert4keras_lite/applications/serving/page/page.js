@@ -117,6 +117,7 @@ async function connect() {
       make("p", { class: "quiet" }, "此模型不支持 ", make("small", { lang: "en" }, reason)),
     );
   }
+  for (const id of ["chat", "chat-link"]) $(id).hidden = !model.abilities.includes("chat");
   $("new-tokens").max = model.limits.new_tokens;
   $("prompt-label").textContent = model.continues ? "开头" : "原文";
   for (let i = 0; i < model.blocks; i++) $("layer").append(make("option", { value: i }, String(i + 1)));
@@ -176,26 +177,59 @@ onSubmit("generate", async (answer) => {
     body.temperature = $("temperature").valueAsNumber;
     body.top_p = $("top-p").valueAsNumber;
   }
-  writing = new AbortController();
-  $("stop").disabled = false;
-  answer.setAttribute("aria-busy", "true");
   const written = make("b");
   const note = make("p", { class: "quiet" }, "…");
   answer.replaceChildren(make("p", { class: "written" }, model.continues ? text : "", written), note);
+  await streamed("v1/generate", body, written, note, answer, "stop");
+});
+
+/** Shows a text as it is generated; the button `stop` ends it. Tells whether it is complete. */
+async function streamed(path, body, written, note, answer, stop) {
+  writing = new AbortController();
+  $(stop).disabled = false;
+  answer.setAttribute("aria-busy", "true");
   try {
-    for await (const [kind, data] of events(await post("v1/generate", body, writing.signal))) {
+    for await (const [kind, data] of events(await post(path, body, writing.signal))) {
       if (kind === "piece") written.append(data.text);
       else if (kind === "end") {
         const seed = data.seed === null ? "" : ` · seed ${data.seed}`;
         note.textContent = `${ENDS[data.reason]}${data.tokens === null ? "" : ` · ${data.tokens} tokens`}${seed}`;
       } else throw new Error(data.message);
     }
+    return true;
   } catch (error) {
     if (error.name !== "AbortError") throw error;
     note.textContent = "已停止 Stopped";
+    return false;
   } finally {
-    $("stop").disabled = true;
+    $(stop).disabled = true;
     answer.setAttribute("aria-busy", "false");
+  }
+}
+
+// ---------------------------------------------------------------- chat
+
+let messages = []; // of the conversation, with the answers
+
+$("hush").addEventListener("click", () => writing?.abort());
+
+$("anew").addEventListener("click", () => {
+  writing?.abort();
+  messages = [];
+  $("messages").replaceChildren();
+});
+
+onSubmit("chat", async (answer) => {
+  const asked = { role: "user", content: $("message").value };
+  const conversation = [...messages, asked];
+  const written = make("b");
+  const note = make("p", { class: "quiet" }, "…");
+  const said = conversation.map(({ role, content }) => make("p", { class: `written ${role}` }, content));
+  answer.replaceChildren(...said, make("p", { class: "written assistant" }, written), note);
+  const body = { messages: conversation, stream: true };
+  if (await streamed("v1/chat", body, written, note, answer, "hush")) {
+    messages = [...conversation, { role: "assistant", content: written.textContent }];
+    $("message").value = "";
   }
 });
 
