@@ -516,7 +516,11 @@ def test_streaming_begins_at_once(gpt2):
         ),
         ([1], {"max_new_tokens": 1, "no_repeat_ngram_size": -1}, "no_repeat_ngram_size=-1"),
         ([1], {"max_new_tokens": 1, "no_repeat_ngram_size": 2.0}, "size=2.0: expected a whole"),
-        ([1], {"max_new_tokens": 1, "bad_words_ids": [[1], []]}, "bad_words_ids: expected at least"),
+        (
+            [1],
+            {"max_new_tokens": 1, "bad_words_ids": [[1], []]},
+            "bad_words_ids: expected at least",
+        ),
         ([1], {"max_new_tokens": 1, "bad_words_ids": [[12]]}, "word 0: expected ids from 0 to 11"),
         ([1], {"max_new_tokens": 1, "suppress_tokens": [12]}, "suppress_tokens: expected ids from"),
         ([1], {"max_new_tokens": 1, "suppress_tokens": range(12)}, "they forbid all tokens"),

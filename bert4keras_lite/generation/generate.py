@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPTIONS",
-    "TEXT_OPTIONS",
     "OTHER_NAMES",
+    "TEXT_OPTIONS",
     "TextStream",
     "generate",
     "generate_all",

@@ -460,8 +460,8 @@ class GenerationRequest:
         remaining = np.delete(self.bias[0, 0], self.begin_suppress_tokens)
         if (remaining < 0).all():
             raise ValueError(
-                "suppress_tokens, begin_suppress_tokens, bad_words_ids: they forbid all tokens that "
-                "allowed_tokens allows. Forbid fewer."
+                "suppress_tokens, begin_suppress_tokens, bad_words_ids: they forbid all tokens "
+                "that allowed_tokens allows. Forbid fewer."
             )
 
     def _bias_of(self, tokens):

@@ -119,8 +119,9 @@ def choose(search, logits, state, sampling_params):
         state: the `State`.
         sampling_params: dict of tensors: `most` and `least`, the numbers of new tokens; `stops`
             and `begin_suppressed`, bool `(vocab_size,)`; `bias`, added to the logits, to which it
-            broadcasts; those of `forbidden_tokens`; `temperature`, `top_k`, `top_p` (infinite: all), `repetition_penalty`,
-            `length_penalty`; `noise`, uniform random numbers `(batch, width, length)`.
+            broadcasts; those of `forbidden_tokens`; `temperature`, `top_k`, `top_p` (infinite:
+            all), `repetition_penalty`, `length_penalty`; `noise`, uniform random numbers
+            `(batch, width, length)`.
 
     Returns:
         The next `State`.
