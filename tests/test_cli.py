@@ -641,7 +641,10 @@ def test_a_mistake_is_one_line(run, arguments, words):
         (["generate", "m", "天", "--sample", "--top-k", "0"], "--top-k: expected a whole number"),
         (["generate", "m", "天", "--sample", "--seed", "-1"], "--seed: expected a whole number"),
         (["generate", "m", "天", "--repetition-penalty", "nan"], "--repetition-penalty: expected"),
-        (["generate", "m", "天", "--no-repeat-ngram-size", "-1"], "--no-repeat-ngram-size: expected"),
+        (
+            ["generate", "m", "天", "--no-repeat-ngram-size", "-1"],
+            "--no-repeat-ngram-size: expected",
+        ),
     ],
 )
 def test_an_argument_that_is_out_of_its_range(arguments, words, capsys):
