@@ -90,9 +90,7 @@ def test_settings_with_another_value(value, tmp_path):
 
 
 def test_a_checkpoint_without_a_template():
-    with pytest.raises(
-        ValueError, match="the checkpoint has none, so the model is not one for conver"
-    ):
+    with pytest.raises(ValueError, match="the checkpoint has none: the model is not one for con"):
         load_tokenizer("tiny-zh-gpt2").apply_chat_template(HELLO)
 
 

@@ -492,6 +492,12 @@ def test_generate(run, tmp_path, monkeypatch):
     _, out, _ = run(*command, "--beams", 2)
     found = generate_text(model, tokenizer, "天地", 6, num_beams=2, num_return_sequences=2)
     assert [f"{one.score:.3f}" in out and one.text in out for one in found] == [True, True]
+    first = tokenizer.decode(greedy.ids[:1])
+    forbidden = ("--no-repeat-ngram-size", 2, "--min-new-tokens", 3)
+    _, out, _ = run(*command, "--bad-word", first, "--bad-word", "小", *forbidden)
+    options = {"no_repeat_ngram_size": 2, "min_new_tokens": 3, "bad_words": [first, "小"]}
+    (other,) = generate_text(model, tokenizer, "天地", 6, **options)
+    assert out.rstrip() == f"天地{other.text}".rstrip() != f"天地{greedy.text}".rstrip()
     sampled = {run(*command, "--sample", "--top-k", 5, "--seed", seed)[1] for seed in (1, 1, 2)}
     assert len(sampled) == 2
     status, _, error = run(*command, "--top-k", 5)
@@ -635,6 +641,10 @@ def test_a_mistake_is_one_line(run, arguments, words):
         (["generate", "m", "天", "--sample", "--top-k", "0"], "--top-k: expected a whole number"),
         (["generate", "m", "天", "--sample", "--seed", "-1"], "--seed: expected a whole number"),
         (["generate", "m", "天", "--repetition-penalty", "nan"], "--repetition-penalty: expected"),
+        (
+            ["generate", "m", "天", "--no-repeat-ngram-size", "-1"],
+            "--no-repeat-ngram-size: expected",
+        ),
     ],
 )
 def test_an_argument_that_is_out_of_its_range(arguments, words, capsys):

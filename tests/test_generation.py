@@ -514,6 +514,31 @@ def test_streaming_begins_at_once(gpt2):
             {"max_new_tokens": 1, "allowed_tokens": []},
             "allowed_tokens: expected at least one id",
         ),
+        ([1], {"max_new_tokens": 1, "no_repeat_ngram_size": -1}, "no_repeat_ngram_size=-1"),
+        ([1], {"max_new_tokens": 1, "no_repeat_ngram_size": 2.0}, "size=2.0: expected a whole"),
+        (
+            [1],
+            {"max_new_tokens": 1, "bad_words_ids": [[1], []]},
+            "bad_words_ids: expected at least",
+        ),
+        ([1], {"max_new_tokens": 1, "bad_words_ids": [[12]]}, "word 0: expected ids from 0 to 11"),
+        ([1], {"max_new_tokens": 1, "suppress_tokens": [12]}, "suppress_tokens: expected ids from"),
+        ([1], {"max_new_tokens": 1, "suppress_tokens": range(12)}, "they forbid all tokens"),
+        (
+            [1],
+            {"max_new_tokens": 1, "allowed_tokens": [3], "begin_suppress_tokens": [3]},
+            "they forbid all tokens",
+        ),
+        (
+            [1],
+            {"max_new_tokens": 4, "allowed_tokens": [3, 4], "no_repeat_ngram_size": 1},
+            "the options forbid every token within the first",
+        ),
+        (
+            [1],
+            {"max_new_tokens": 4, "allowed_tokens": lambda ids: [3], "suppress_tokens": [3]},
+            "the options forbid every token within the first",
+        ),
         ([1], {"max_new_tokens": 1, "segment_ids": [0]}, "has no segments"),
         ([1], {"max_new_tokens": 1, "more_inputs": [[1]]}, "more_inputs: expected 0 arrays"),
     ],
@@ -661,6 +686,93 @@ def test_what_is_not_allowed_is_never_written_to_reach_a_length(gpt2, options):
     assert (found.ids.tolist(), found.finished) == ([], True)
     (found,) = generate(gpt2, [5], 6, allowed_tokens=[3, 4], **options)
     assert found.ids.tolist()[:5] == [4] * 5
+
+
+WAYS = [
+    {},
+    {"do_sample": True, "seed": 1, "temperature": 0.5},
+    {"num_beams": 2},
+    {"num_beams": 2, "early_stopping": "best"},
+]
+
+
+def ngrams(ids, size):
+    return [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
+
+
+@pytest.mark.parametrize("options", WAYS)
+@pytest.mark.parametrize("size", [1, 2])
+def test_no_ngram_occurs_twice(gpt2, options, size):
+    """Nor one of the prompt; without the option, some do."""
+    prompts, most = [[5, 1, 5, 2], [7], [3, 3, 4]], 6 if size == 1 else 16
+    free = generate(gpt2, prompts, most, **options)
+    found = generate(gpt2, prompts, most, no_repeat_ngram_size=size, **options)
+    repeats = []
+    for prompt, (before, *_), (after, *_) in zip(prompts, free, found, strict=True):
+        (old, new) = ([*prompt, *x.ids.tolist()] for x in (before, after))
+        own = ngrams(prompt, size)
+        new_ones = ngrams(new, size)[len(own) :]
+        assert len(set(new_ones)) == len(new_ones) == most - max(0, size - 1 - len(prompt))
+        assert not set(new_ones) & set(own)
+        repeats.append(len(set(ngrams(old, size))) < len(ngrams(old, size)))
+    assert any(repeats)
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_bad_words_are_not_generated(gpt2, options):
+    """Each of those of the text without them; the first token of one may be in the prompt."""
+    prompt = [3, 1, 4]
+    (free,) = generate(gpt2, prompt, 8, **options)
+    ids = free.ids.tolist()
+    for word in (ids[:1], [4, ids[0]], ids[1:5], [9, 9, 9, *ids[:2]]):
+        (found,) = generate(gpt2, prompt, 8, bad_words_ids=[word, [10, 10, 10, 10]], **options)
+        assert tuple(word) not in ngrams([4, *found.ids.tolist()], len(word))
+        assert (found.ids.tolist() == ids) == (word[0] == 9)
+    (found,) = generate(gpt2, prompt, 8, stop_ids=ids[3], bad_words_ids=[[ids[3]]], **options)
+    (same,) = generate(gpt2, prompt, 8, stop_ids=ids[3], **options)
+    assert found.ids.tolist() == same.ids.tolist()  # a stop token alone is not a bad word
+
+
+def test_suppressed_tokens(gpt2):
+    (free,) = generate(gpt2, [3, 1, 4], 8)
+    first = int(free.ids[0])
+    (found,) = generate(gpt2, [3, 1, 4], 8, suppress_tokens=[first])
+    assert first not in found.ids
+    rows = generate(gpt2, [[3, 1, 4]] * 2, 2, begin_suppress_tokens=[first])
+    assert all(row[0].ids[0] != first for row in rows)
+    options = {"allowed_tokens": [first, 5], "begin_suppress_tokens": [5]}
+    (found,) = generate(gpt2, [3, 1, 4], 8, no_repeat_ngram_size=2, stop_ids=7, **options)
+    assert found.ids.tolist() == [first, *found.ids[1:]] and found.finished
+
+
+def test_sizes_of_what_is_forbidden_share_a_program(gpt2):
+    def programs():
+        return len(vars(gpt2.transformer).get("programs", {}))
+
+    generate(gpt2, [1, 2], 4, bad_words_ids=[[1, 2], [3, 4, 5]], no_repeat_ngram_size=3)
+    known = programs()
+    generate(gpt2, [1, 2], 4, bad_words_ids=[[7, 2, 3, 4]] * 9, no_repeat_ngram_size=4)
+    assert programs() == known
+
+
+def test_bad_words_as_texts(gpt2):
+    tokenizer = Tokenizer({token: i for i, token in enumerate(TOKENS)})
+    (free,) = generate_text(gpt2, tokenizer, "你", 8, stop_ids=[], seed=0, do_sample=True)
+    known = [i for i in free.ids.tolist() if TOKENS[i][0] != "["]
+    word = TOKENS[known[0]]
+    (found,) = generate_text(
+        gpt2, tokenizer, "你", 8, stop_ids=[], bad_words=[word], seed=0, do_sample=True
+    )
+    assert known[0] not in found.ids
+    options = {"stop_ids": [], "bad_words": [word], "bad_words_ids": [[known[-1]]]}
+    text = "".join(stream(gpt2, tokenizer, "你", 8, **options))
+    assert word not in text
+    with pytest.raises(ValueError, match="bad_words: '鑫' has characters that are not in"):
+        generate_text(gpt2, tokenizer, "你", 8, bad_words=["鑫"])
+    with pytest.raises(ValueError, match="bad_words: expected texts, got 3"):
+        generate_text(gpt2, tokenizer, "你", 8, bad_words=[3])
+    with pytest.raises(TypeError, match="generate has no option 'bad_words'"):
+        generate(gpt2, [1], 8, bad_words=["你"])
 
 
 def test_more_tokens_than_may_be_written(gpt2):

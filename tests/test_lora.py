@@ -52,7 +52,9 @@ def expected_weights(config, rank):
     return blocks * (query + value)
 
 
-@pytest.mark.parametrize("name", long_but(["bert", "albert", "gau_alpha", "t5.1.1", "qwen3"], WHOLE))
+@pytest.mark.parametrize(
+    "name", long_but(["bert", "albert", "gau_alpha", "t5.1.1", "qwen3"], WHOLE)
+)
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
 def test_every_family(name, tmp_path):
     transformer = build(name)

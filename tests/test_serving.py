@@ -267,6 +267,9 @@ def test_writing_is_what_generate_text_writes(writer, gpt2):
     short = answer(writer, "generate", text="天地", max_new_tokens=2)
     assert short["tokens"] == 2 and short["reason"] == "length"
     assert expected.text.startswith(short["text"])
+    (expected,) = generate_text(model, tokenizer, "天地", 12, no_repeat_ngram_size=1)
+    other = answer(writer, "generate", text="天地", max_new_tokens=12, no_repeat_ngram_size=1)
+    assert other["text"] == expected.text != found["text"]
 
 
 def test_streamed_pieces_are_the_text(writer):
@@ -1185,6 +1188,7 @@ def test_a_bad_request_names_the_field(client, path, body, field, words):
         ({"text": "天", "sample": True, "top_p": 1.5}, "top_p"),
         ({"text": "天", "sample": True, "temperature": 0}, "temperature"),
         ({"text": "天", "seed": -1}, "seed"),
+        ({"text": "天", "no_repeat_ngram_size": 65}, "no_repeat_ngram_size"),
         ({"text": "天", "stream": "yes"}, "stream"),
     ],
 )

@@ -185,9 +185,13 @@ def _sampling_options(sub, new_tokens=128):
         ("--temperature", "temperature", None, "with --sample, above 0"),
         ("--seed", "seed", None, "with --sample"),
         ("--repetition-penalty", "repetition_penalty", 1.0, "above 1: fewer repetitions"),
+        ("--no-repeat-ngram-size", "no_repeat_ngram_size", 0, "so many tokens never repeat"),
+        ("--min-new-tokens", "min_new_tokens", 0, "minimum number of new tokens"),
     ):
         number = within(*RANGES[option])
         sub.add_argument(name, type=number, default=default, metavar="N", help=description)
+    help_text = "a text that is not generated; may be repeated"
+    sub.add_argument("--bad-word", action="append", metavar="TEXT", help=help_text)
 
 
 def _fine_tuned_commands(command):
@@ -742,7 +746,9 @@ def generate(options):
 
 def _sampling_params(options):
     """Returns the options of `generate` that the command line has."""
-    params = {"repetition_penalty": options.repetition_penalty}
+    names = "repetition_penalty", "no_repeat_ngram_size", "min_new_tokens"
+    params = {name: getattr(options, name) for name in names}
+    params["bad_words"] = options.bad_word
     if options.sample:
         params |= {"do_sample": True, "seed": options.seed}
         if options.temperature is not None:

@@ -87,10 +87,10 @@ def forbidden_tokens(search, state, sampling_params, vocab_size):
 def _windows(history, end, size, ngram_size):
     """Returns all n-grams before `end`, as sequences of `size`: `(batch, width, number, size)`."""
     starts = ops.arange(history.shape[-1] - size + 1, dtype="int32")[:, None]
-    places = ops.arange(size, dtype="int32")
-    windows = ops.take(history, starts + places, axis=-1)
-    windows = ops.where(places < size - ngram_size, ANY, windows)
-    is_new = ops.logical_and(starts + places >= end, places == size - 1)
+    offsets = ops.arange(size, dtype="int32")
+    windows = ops.take(history, starts + offsets, axis=-1)
+    windows = ops.where(offsets < size - ngram_size, ANY, windows)
+    is_new = ops.logical_and(starts + offsets >= end, offsets == size - 1)
     return ops.where(is_new, ABSENT, windows)
 
 
@@ -108,8 +108,8 @@ def _completions(sequences, history, end, vocab_size):
     """
     batch, width, _ = history.shape
     number, length = sequences.shape[-2:]
-    places = end - length + 1 + ops.arange(length - 1, dtype="int32")
-    recent = ops.take(history, places, axis=-1)[:, :, None]
+    offsets = end - length + 1 + ops.arange(length - 1, dtype="int32")
+    recent = ops.take(history, offsets, axis=-1)[:, :, None]
     before, last = sequences[..., :-1], sequences[..., -1]
     agree = ops.logical_or(before == ANY, before == recent)
     matches = ops.logical_and(ops.all(agree, axis=-1), last >= 0)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ..arguments import MOST, check_number, check_options
+from ..arguments import MOST, check_list, check_number, check_options
+from ..parsing import shown
 from .decoding import generating_transformer
 from .request import Generated, GenerationRequest
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OPTIONS",
     "OTHER_NAMES",
+    "TEXT_OPTIONS",
     "TextStream",
     "generate",
     "generate_all",
@@ -169,7 +171,10 @@ def generate_text(
     Args:
         model, max_new_tokens, **options: see `generate`. By default, `stop_ids` are those of the
             tokenizer (its end token and the checkpoint's `eos_token_id`), and `allowed_tokens` all
-            ids of the tokenizer, as the model's vocabulary may be larger.
+            ids of the tokenizer, as the model's vocabulary may be larger. One more option is
+            `bad_words`: a list of texts that are not generated, in each way that the tokenizer
+            splits them (alone, after a space, after a character); longer words that contain one
+            may have other tokens.
         tokenizer: has `encode`, `decode` and the ids of its special tokens.
         texts: a text or a list of texts: prompts, or sources.
 
@@ -182,7 +187,7 @@ def generate_text(
     Example:
         >>> generate_text(gpt, tokenizer, "今天天气", 20)[0].text
     """
-    check_options("generate_text", options, OPTIONS, OTHER_NAMES)
+    check_options("generate_text", options, TEXT_OPTIONS, OTHER_NAMES)
     single = isinstance(texts, str)
     transformer = generating_transformer(model)
     prompts = [prompt_of(transformer, tokenizer, text) for text in ([texts] if single else texts)]
@@ -215,7 +220,7 @@ def stream(
     Raises:
         TypeError, ValueError: see `generate`.
     """
-    check_options("stream", options, OPTIONS, OTHER_NAMES)
+    check_options("stream", options, TEXT_OPTIONS, OTHER_NAMES)
     transformer = generating_transformer(model)
     options = text_options(transformer, tokenizer, options)
     prompt = prompt_of(transformer, tokenizer, text)
@@ -276,7 +281,13 @@ def prompt_of(transformer, tokenizer, text):
 
 
 def text_options(transformer, tokenizer, options):
-    """Fills in the tokenizer's defaults of `stop_ids`, `allowed_tokens` and `start_ids`."""
+    """Fills in the tokenizer's defaults; adds the ids of `bad_words` to `bad_words_ids`."""
+    words = options.get("bad_words")
+    options = {name: value for name, value in options.items() if name != "bad_words"}
+    if words is not None:
+        given = options.get("bad_words_ids")
+        ids = word_ids(tokenizer, words)
+        options["bad_words_ids"] = ids if given is None else [*given, *ids]
     options = {"stop_ids": getattr(tokenizer, "stop_ids", tokenizer.token_end_id), **options}
     size = getattr(tokenizer, "vocab_size", transformer.config.vocab_size)
     if options.get("allowed_tokens") is None and size < transformer.config.vocab_size:
@@ -286,6 +297,27 @@ def text_options(transformer, tokenizer, options):
     if without_start and tokenizer.token_start is not None:
         options.setdefault("start_ids", [tokenizer.token_start_id])
     return options
+
+
+def word_ids(tokenizer, words):
+    """Returns the ids of words, as lists: alone, after a space, and after another character."""
+    check_list("bad_words", words)
+    unknown, sequences = tokenizer.token_unk_id, []
+    for word in words:
+        if not isinstance(word, str) or not word.strip():
+            raise ValueError(f"bad_words: expected texts, got {shown(word)}.")
+        after = tokenizer.encode_markup("。" + word)
+        before = tokenizer.encode_markup("。")
+        ways = [tokenizer.encode_markup(word), tokenizer.encode_markup(" " + word)]
+        if after[: len(before)] == before:
+            ways.append(after[len(before) :])
+        if any(unknown is not None and unknown in ids for ids in ways):
+            raise ValueError(
+                f"bad_words: {shown(word)} has characters that are not in the vocabulary, so it is "
+                "never generated. Remove it."
+            )
+        sequences += [ids for i, ids in enumerate(ways) if ids and ids not in ways[:i]]
+    return sequences
 
 
 # names of transformers and bert4keras -> our option
@@ -304,3 +336,4 @@ OPTIONS = {field.name for field in fields(GenerationRequest)} - {
     "inputs",
     "max_new_tokens",
 }
+TEXT_OPTIONS = OPTIONS | {"bad_words"}

@@ -128,7 +128,7 @@ class GenerationRequest:
         self.most = self._most()
         self._check_length_penalty()
         self._constrain()
-        self._suppress()
+        _suppress(self)
         self.search = self._search()
         self.arrays = self._arrays()
         self.sampling_params = self._sampling_params()
@@ -248,7 +248,7 @@ class GenerationRequest:
         stops[self.stop_ids] = True
         begin_suppressed[self.begin_suppress_tokens] = True
         forced_start, forced_end = self._forced_ids()
-        return self._forbidden() | {
+        return _forbidden(self) | {
             "most": np.int32(self.most),
             "least": np.int32(self.min_new_tokens),
             "stops": stops,
@@ -261,17 +261,6 @@ class GenerationRequest:
             "forced_start": np.int32(forced_start),
             "forced_end": np.int32(forced_end),
             "noise": noise.transpose(1, 2, 0).astype("float32"),
-        }
-
-    def _forbidden(self):
-        """Returns the arrays of bad words and n-grams, by name: see `forbidden_tokens`."""
-        if not self.search.forbids:
-            return {}
-        tokens, start = self.arrays["tokens"], self.arrays["start"]
-        return {
-            "bad_words": self.table,
-            "ngram_size": np.int32(self.no_repeat_ngram_size),
-            "context": context_of(tokens, start, self.search.ngram_window, self.table),
         }
 
     def run(self):
@@ -321,21 +310,11 @@ class GenerationRequest:
                 finished = bool(len(ids)) and int(ids[-1]) in self.stop_ids
                 ids = ids[:-1] if finished else ids
                 if not ranked:
-                    self._check_allowed(scores[row, i], lengths[row, i])
+                    _check_allowed(self.search, scores[row, i], lengths[row, i])
                 if not ranked or scores[row, i] > BARRED:  # drops sequences that are not allowed
                     ranked.append(Generated(ids, float(scores[row, i]), finished))
             results.append(ranked)
         return results[0] if self.single else results
-
-    def _check_allowed(self, score, length):
-        """Raises if the score of the best sequence says that no token was allowed."""
-        summed = self.search.kind != "beams" or self.search.early_stopping == "best"
-        if score <= (NEG_INF / 2 if summed else BARRED):
-            raise ValueError(
-                f"generate: the options forbid every token within the first {length} new ones. "
-                "Forbid fewer by no_repeat_ngram_size, bad_words_ids or suppress_tokens, or pass "
-                "stop_ids or a smaller max_new_tokens."
-            )
 
     def _copied(self, rows):
         """Repeats each row as often as it is sampled."""
@@ -464,30 +443,6 @@ class GenerationRequest:
             self.bias += NEG_INF
             self.bias[..., [*ids, *self.stop_ids]] = 0
 
-    def _suppress(self):
-        """Adds what is forbidden to `bias`; sets `table`, the bad words of several tokens.
-
-        A bad word that is a stop token alone does not bar it, as in transformers.
-        """
-        words = [] if self.bad_words_ids is None else self.bad_words_ids
-        check_list("bad_words_ids", words)
-        words = [self._ids(word, f"bad_words_ids, word {i}") for i, word in enumerate(words)]
-        if any(not len(word) for word in words):
-            raise ValueError("bad_words_ids: expected at least one id in each word, got none.")
-        for name in ("suppress_tokens", "begin_suppress_tokens"):
-            ids = getattr(self, name)
-            setattr(self, name, self._ids([] if ids is None else ids, name))
-        words = sorted({tuple(map(int, word)) for word in words})
-        alone = [word[0] for word in words if len(word) == 1 and word[0] not in self.stop_ids]
-        self.table = table_of([word for word in words if len(word) > 1])
-        self.bias[..., [*self.suppress_tokens, *alone]] = NEG_INF
-        remaining = np.delete(self.bias[0, 0], self.begin_suppress_tokens)
-        if (remaining < 0).all():
-            raise ValueError(
-                "suppress_tokens, begin_suppress_tokens, bad_words_ids: they forbid all tokens that "
-                "allowed_tokens allows. Forbid fewer."
-            )
-
     def _bias_of(self, tokens):
         """Returns the bias on logits that allows what the functions return for the new tokens.
 
@@ -520,21 +475,12 @@ class GenerationRequest:
             arrays["tokens"] = np.tile(self.begin, (len(sources), 1))
             arrays["start"] = np.zeros((len(sources), 1), "int32")
         else:
-            arrays = self._left_padded(self.prompts)
+            arrays = _left_padded(self.prompts, self._room(max(map(len, self.prompts))))
         if c.has_segments:
             arrays |= self._segments()
         elif self.segment_ids is not None:
             raise ValueError(f"segment_ids: {c.family} has no segments. Omit them.")
         return arrays | self._condition()
-
-    def _left_padded(self, rows):
-        """Pads rows on the left; returns the tokens and the position where each row starts."""
-        length = self._room(max(map(len, rows)))
-        tokens = np.zeros((len(rows), length), "int32")
-        start = np.array([[length - len(row)] for row in rows], "int32")
-        for padded, row in zip(tokens, rows, strict=True):
-            padded[length - len(row) :] = row
-        return {"tokens": tokens, "start": start}
 
     def _segments(self):
         """Returns the segment ids of the prompts, and that of new tokens."""
@@ -589,3 +535,60 @@ class GenerationRequest:
         options = self.sampling_params | {"bias": self.bias}
         arrays = self.arrays | ({"past": self.past} if self.past else {})
         return keras.tree.map_structure(ops.convert_to_tensor, [arrays, options])
+
+
+def _suppress(request):
+    """Adds what is forbidden to `bias`; sets `table`, the bad words of several tokens.
+
+    A bad word that is a stop token alone does not bar it, as in transformers.
+    """
+    words = [] if request.bad_words_ids is None else request.bad_words_ids
+    check_list("bad_words_ids", words)
+    words = [request._ids(word, f"bad_words_ids, word {i}") for i, word in enumerate(words)]
+    if any(not len(word) for word in words):
+        raise ValueError("bad_words_ids: expected at least one id in each word, got none.")
+    for name in ("suppress_tokens", "begin_suppress_tokens"):
+        ids = getattr(request, name)
+        setattr(request, name, request._ids([] if ids is None else ids, name))
+    words = sorted({tuple(map(int, word)) for word in words})
+    alone = [word[0] for word in words if len(word) == 1 and word[0] not in request.stop_ids]
+    request.table = table_of([word for word in words if len(word) > 1])
+    request.bias[..., [*request.suppress_tokens, *alone]] = NEG_INF
+    remaining = np.delete(request.bias[0, 0], request.begin_suppress_tokens)
+    if (remaining < 0).all():
+        raise ValueError(
+            "suppress_tokens, begin_suppress_tokens, bad_words_ids: they forbid all tokens "
+            "that allowed_tokens allows. Forbid fewer."
+        )
+
+
+def _forbidden(request):
+    """Returns the arrays of bad words and n-grams, by name: see `forbidden_tokens`."""
+    if not request.search.forbids:
+        return {}
+    tokens, start = request.arrays["tokens"], request.arrays["start"]
+    return {
+        "bad_words": request.table,
+        "ngram_size": np.int32(request.no_repeat_ngram_size),
+        "context": context_of(tokens, start, request.search.ngram_window, request.table),
+    }
+
+
+def _check_allowed(search, score, length):
+    """Raises if the score of the best sequence says that no token was allowed."""
+    summed = search.kind != "beams" or search.early_stopping == "best"
+    if score <= (NEG_INF / 2 if summed else BARRED):
+        raise ValueError(
+            f"generate: the options forbid every token within the first {length} new ones. "
+            "Forbid fewer by no_repeat_ngram_size, bad_words_ids or suppress_tokens, or pass "
+            "stop_ids or a smaller max_new_tokens."
+        )
+
+
+def _left_padded(rows, length):
+    """Pads rows on the left to a length; returns the tokens and where each row starts."""
+    tokens = np.zeros((len(rows), length), "int32")
+    start = np.array([[length - len(row)] for row in rows], "int32")
+    for padded, row in zip(tokens, rows, strict=True):
+        padded[length - len(row) :] = row
+    return {"tokens": tokens, "start": start}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import check_options, checks_flags
 from ..generation.decoding import generating_transformer
-from ..generation.generate import OPTIONS, OTHER_NAMES, one_sequence, pieces, text_options
+from ..generation.generate import OTHER_NAMES, TEXT_OPTIONS, one_sequence, pieces, text_options
 from ..generation.request import DEFAULT_NEW_TOKENS
 from ..tokenizers import TokenizerBase
 from .base import UnsupportedTask
@@ -103,7 +103,7 @@ class ChatSession:
         variables: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        check_options("chat", options, OPTIONS, OTHER_NAMES)
+        check_options("chat", options, TEXT_OPTIONS, OTHER_NAMES)
         self.transformer = chatting_transformer(model, tokenizer)
         self.tokenizer, self.max_new_tokens = tokenizer, max_new_tokens
         self.messages = list(messages)

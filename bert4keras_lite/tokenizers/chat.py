@@ -170,8 +170,8 @@ def chat_template_of(templates, tools):
     name = TOOL_USE if tools is not None and TOOL_USE in templates else DEFAULT
     if name not in templates:
         raise ValueError(
-            "chat_template: the checkpoint has none, so the model is not one for conversations; expected"
-            f" {DEFAULT!r}, got {listed(list(templates)) or 'none'}. Load a model that was trained"
+            "chat_template: the checkpoint has none: the model is not one for conversations;"
+            f" expected {DEFAULT!r}, got {listed(list(templates)) or 'none'}. Load a model that was trained"
             " for them, or set chat_templates of the tokenizer."
         )
     return templates[name]
@@ -201,8 +201,8 @@ def chat_text(template, messages, tools, variables):
         ) from None
     except ValueError as error:
         raise ValueError(
-            f"chat_template: {str(error).removesuffix('.')}; expected a template that can render these messages."
-            " Check the messages, or get the file again."
+            f"chat_template: {str(error).removesuffix('.')}; expected a template that can render"
+            " these messages. Check the messages, or get the file again."
         ) from None
 
 

@@ -19,7 +19,6 @@ from contextvars import ContextVar
 from datetime import datetime
 from importlib.metadata import version
 from time import thread_time
-from typing import ClassVar
 
 import jinja2
 from jinja2 import nodes
@@ -61,7 +60,7 @@ _METHODS = (
     (dict, "get|items|keys|values"),
     (list | tuple, "count|index"),
 )
-_CONTAINERS = (
+_CONTAINERS: tuple = (
     *(list, tuple, set, frozenset),
     *(type({}.keys()), type({}.values()), type({}.items())),
 )
@@ -213,7 +212,7 @@ class Spending(NodeTransformer):
 class Generation(Extension):
     """`{% generation %}`, which marks what a model has written; here it only has a scope."""
 
-    tags: ClassVar = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as in jinja2
 
     def parse(self, parser):
         line = next(parser.stream).lineno
@@ -321,9 +320,7 @@ class Names(Namespace):
 
 def _check_name(name):
     if not isinstance(name, str) or name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(
-            f"a namespace has the private attribute {name!r:.50}."
-        )
+        raise jinja2.exceptions.SecurityError(f"a private attribute, {name!r:.50}.")
 
 
 def new_dict(*arguments, **items):
@@ -366,7 +363,7 @@ class Environment(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value):
-        return None  # `format` is no safe attribute: a width in it makes a text of any length
+        return None  # `format` is not safe: a width in it makes a text of any length
 
     def call(self, context, obj, /, *arguments, **given):
         options = {name: value for name, value in given.items() if name not in _SCOPES}

@@ -61,7 +61,8 @@ def forbidding(inputs, rows):
         {"bad_words_ids": words} | suppressed,
         {"no_repeat_ngram_size": 3, "repetition_penalty": 1.2} | BEAMS,
         # 0 pads: where beams generate it, transformers' T5 attends to it, and the toolkit does not
-        {"bad_words_ids": [*words, [0]], "no_repeat_ngram_size": 2, "num_return_sequences": 2} | BEAMS,
+        {"bad_words_ids": [*words, [0]], "no_repeat_ngram_size": 2, "num_return_sequences": 2}
+        | BEAMS,
         {"min_new_tokens": 5, "no_repeat_ngram_size": 1} | suppressed | BEAMS,
     ]
 
@@ -131,8 +132,7 @@ def run_transformers(*names):
             exact = [write(model.double(), p, arguments, stop_ids) for p in inputs]
             model.float()
             same = [
-                [o[0] for o in f] == [o[0] for o in e]
-                for f, e in zip(found, exact, strict=True)
+                [o[0] for o in f] == [o[0] for o in e] for f, e in zip(found, exact, strict=True)
             ]
             kept = [i for i, ok in enumerate(same) if ok]
             assert len(kept) > 2, (name, arguments)

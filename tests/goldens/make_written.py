@@ -1,6 +1,7 @@
 """Makes `written.json`: directories that we write and that transformers loads, numbers included.
 
-Each case is a small model with its heads, a model with a classifier, or a tokenizer of
+Each case is a small model with its heads (or with products of LoRA, which are merged), a model with
+a classifier, or a tokenizer of
 `make_tokenizers_files`, saved by this toolkit. Where transformers 5.23.0 and PyTorch are installed
 beside it, transformers loads the directory, and must leave no array out, lack none, and compute
 the same logits (to 1e-5 of the largest), or the same ids, segments and offsets of the lines of
@@ -28,6 +29,7 @@ from test_families import ARCHITECTURES, build, inputs_of
 
 from bert4keras_lite import load_tokenizer
 from bert4keras_lite.configs.architectures import HUGGING_FACE
+from bert4keras_lite.lora import enable_lora
 
 from .make_tokenizers_files import CASES as TOKENIZERS
 from .make_tokenizers_files import GOLDEN as READ
@@ -56,7 +58,8 @@ CLASSIFIERS = {
     if family in HUGGING_FACE and family != "nezha"
 }
 SAVED = {f"tokenizer {case}": case for case, (by, _) in TOKENIZERS.items() if by == "5"}
-CASES = MODELS | CLASSIFIERS | SAVED
+ADAPTED = {f"{name} lora": name for name in ("bert", "llama", "mistral", "qwen2", "qwen3")}
+CASES = MODELS | CLASSIFIERS | ADAPTED | SAVED
 
 # Constants of transformers, and the copy of a tied array under a second name
 NOT_IN_FILES = {
@@ -78,9 +81,21 @@ def write(case, folder):
         return write_tokenizer(SAVED[case], folder, Odd())
     if case in MODELS:
         model = build(case, **OPTIONS.get(case, {}))
+    elif case in ADAPTED:
+        model = adapted(ADAPTED[case])
     else:
         model = build_classifier(*CLASSIFIERS[case], num_hidden_layers=2)
     model.save_checkpoint(folder, "hf")
+    return model
+
+
+def adapted(name):
+    """A model with products of LoRA, whose numbers are so round that all sums are the same."""
+    model = build(name)
+    enable_lora(model.model, 2)
+    random = np.random.RandomState(0)
+    for variable in model.model.trainable_variables:
+        variable.assign(random.choice([-0.25, 0.25], variable.shape))
     return model
 
 

@@ -378,6 +378,7 @@ def create_app(
             top_k=body.top_k,
             top_p=body.top_p,
             repetition_penalty=body.repetition_penalty,
+            no_repeat_ngram_size=body.no_repeat_ngram_size,
         )
         worker.submit([job])
         seed = seed if body.sample else None

@@ -35,6 +35,7 @@ __all__ = [
 
 MOST_LAYERS = 256  # maximum number of layers, or of heads, in a request
 MOST_TOP_K = 1000
+MOST_NGRAM = 64  # largest no_repeat_ngram_size: few sizes compile
 
 
 class Request(BaseModel):
@@ -84,6 +85,7 @@ class Sampled(Request):
     top_k: int | None = Field(None, ge=1, le=MOST_TOP_K)
     top_p: float | None = ranged("top_p", None)
     repetition_penalty: float = ranged("repetition_penalty")
+    no_repeat_ngram_size: int = Field(0, ge=0, le=MOST_NGRAM, description="0: any may repeat")
     seed: int | None = Field(None, ge=0, lt=2**32, description="random, and returned, by default")
     stream: bool = Field(False, description="server-sent events: piece, ..., piece, end (or error)")
 
