@@ -152,6 +152,8 @@ def test_errors(model, tokenizer, monkeypatch):
         chat(model, tokenizer, HELLO, max_length=3)
     with pytest.raises(ValueError, match="chat: it supports one sequence without beam search"):
         chat(model, tokenizer, HELLO, 3, num_beams=2)
+    with pytest.raises(ValueError, match="max_new_tokens=0: expected a whole number"):
+        chat(model, tokenizer, HELLO, 0)
     with pytest.raises(ValueError, match="stream='yes': expected True or False"):
         chat(model, tokenizer, HELLO, 3, stream="yes")
     with pytest.raises(TypeError, match="messages: expected a list of dicts"):
