@@ -1073,7 +1073,7 @@ def test_schemas_that_ask_too_much(extracting):
 
 
 def test_what_a_checkpoint_cannot_do(client, writer, bert, tmp_path):
-    missing = {"generate", "classify", "rerank", "entities", "extract-information"}
+    missing = {"generate", "chat", "classify", "rerank", "entities", "extract-information"}
     assert set(client.get("/v1/model").json()["cannot"]) == missing
     assert (
         "cannot generate" in error(client.post("/v1/generate", json={"text": "天"}), 404)["message"]
@@ -1240,11 +1240,11 @@ anything = st.recursive(
 )
 FIELDS = [
     "text", "texts", "top", "pooling", "layers", "heads", "sample", "seed", "max_new_tokens",
-    "query", "passages", "schema", "threshold",
+    "query", "passages", "schema", "threshold", "messages", "variables",
 ]  # fmt: skip
 PATHS = [
     "fill-mask", "vectors", "similarity", "attention", "classify", "rerank", "entities",
-    "extract-information", "generate",
+    "extract-information", "generate", "chat",
 ]  # fmt: skip
 
 

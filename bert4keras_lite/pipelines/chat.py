@@ -133,7 +133,8 @@ class ChatSession:
         given = (self.max_new_tokens, self.tools, self.variables)
         prompt = chat_prompt(self.transformer, self.tokenizer, messages, *given)
         room = self.transformer.config.max_position - len(prompt)
-        most = self.max_new_tokens or min(room, DEFAULT_NEW_TOKENS)
+        most = self.max_new_tokens
+        most = min(room, DEFAULT_NEW_TOKENS) if most is None else most
         request = one_sequence("chat", self.transformer, prompt, most, self.options)
         self.reused = 0 if self.past is None else request.reuse(self.past)
         answer = self._pieces(request, list(messages))

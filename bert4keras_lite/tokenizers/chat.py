@@ -171,8 +171,8 @@ def chat_template_of(templates, tools):
     if name not in templates:
         raise ValueError(
             "chat_template: the checkpoint has none: the model is not one for conversations;"
-            f" expected {DEFAULT!r}, got {listed(list(templates)) or 'none'}. Load a model that was trained"
-            " for them, or set chat_templates of the tokenizer."
+            f" expected {DEFAULT!r}, got {listed(list(templates)) or 'none'}. Load a model that was"
+            " trained for them, or set chat_templates of the tokenizer."
         )
     return templates[name]
 
