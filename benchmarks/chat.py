@@ -2,14 +2,14 @@
 
     python benchmarks/chat.py make DIRECTORY [--shards 3]
     python benchmarks/chat.py load DIRECTORY CONTENDER
-    python benchmarks/chat.py speed DIRECTORY [CONTENDER ...] [--rows 8 --prompt 256 --new 16] [--cpu]
+    python benchmarks/chat.py speed DIRECTORY [CONTENDER ...] [--rows 8 --prompt 256] [--cpu]
 
 `make` writes random weights in bfloat16. `load` loads them once and prints one line of JSON, with
 the peak memory of the process less what it held before, in bytes. `speed` runs each contender in a
 process of its own, by turns and `--repeats` times, and prints the median seconds of a prefill (a
 call for one new token) and the tokens per second of the decode steps after it, each also as a
-ratio to transformers of the same dtype. Programs are compiled before the clock starts. `--cpu` counts
-seconds of the processor instead, for a machine with other work; set OMP_NUM_THREADS=1 then.
+ratio to transformers of the same dtype. Programs are compiled before the clock starts. `--cpu`
+counts seconds of the processor instead, for a machine with other work; set OMP_NUM_THREADS=1 then.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def make(directory, shards):
     for number, part in enumerate(np.array_split(names, shards), 1):
         file = f"model-{number:05d}-of-{shards:05d}.safetensors" if shards > 1 else ""
         file = file or "model.safetensors"
-        functions = {str(name): lambda shape=shapes()[name]: values(shape) for name in part}
+        functions = {str(name): partial(values, shapes()[name]) for name in part}
         arrays = LazyArrays(functions, np.dtype(ml_dtypes.bfloat16))
         save_checkpoint(directory / file, arrays, "safetensors")
         files |= dict.fromkeys(functions, file)
@@ -202,9 +203,9 @@ def speed(directory, contenders, rows, prompt, new, cpu, repeats):
     for contender, times in medians.items():
         peer = medians.get(f"transformers-{contender.rpartition('-')[2]}", times)
         print(
-            f"{contender}: prefill {times['prefill']:.2f} s, {peer['prefill'] / times['prefill']:.2f}"
-            f" of transformers' speed; {rows / times['step']:.2f} tokens/s,"
-            f" {peer['step'] / times['step']:.2f}"
+            f"{contender}: prefill {times['prefill']:.2f} s, of transformers' speed"
+            f" {peer['prefill'] / times['prefill']:.2f}; {rows / times['step']:.2f} tokens/s,"
+            f" of transformers' speed {peer['step'] / times['step']:.2f}"
         )
 
 
