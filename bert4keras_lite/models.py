@@ -276,7 +276,9 @@ class Transformer(LayersByName):
         self.remat = remat
         self.dtype = dtype
         if dtype is not None and dtype not in DTYPES:
-            raise ValueError(f"dtype: {shown(dtype)}; expected one of {', '.join(DTYPES)}, or None.")
+            raise ValueError(
+                f"dtype: {shown(dtype)}; expected one of {', '.join(DTYPES)}, or None."
+            )
         more_inputs = [] if additional_input_layers is None else additional_input_layers
         self.more_inputs = keras.tree.flatten(more_inputs)
         _check_types(

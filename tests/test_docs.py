@@ -30,7 +30,7 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
-from goldens import make_m3, recipes
+from goldens import make_m3, make_qwen3, recipes
 from running import operation_by_operation, without_tracing, write_chat_model
 
 from bert4keras_lite import build_transformer_model, save_checkpoint
@@ -259,6 +259,8 @@ def write_small_checkpoints(root):
 
     (root / "BAAI/bge-m3").mkdir()
     make_m3.write_m3(root / "BAAI/bge-m3", make_m3.linear_files())
+    (root / "Qwen/Qwen3-Reranker-0.6B").mkdir(parents=True)
+    make_qwen3.write_case(root / "Qwen/Qwen3-Reranker-0.6B", "reranker")
 
     mt5 = build(model="mt5.1.1", vocab_size=1 + max(subword["keep_tokens"]))
     mt5.save_checkpoint(root / "mt5_small", "tf")

@@ -161,10 +161,11 @@ class Layer(keras.layers.Layer):
                 layer.quantize(mode)
 
 
-def softmax(scores):
-    """Returns the softmax over the last axis, computed in float32 at least, in the scores' dtype."""
-    precise = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
-    return ops.cast(ops.softmax(precise, axis=-1), scores.dtype)
+def softmax(attention_scores):
+    """Returns the softmax over the last axis, which is computed in float32 at least."""
+    dtype = attention_scores.dtype
+    precise = ops.cast(attention_scores, keras.backend.result_type(dtype, "float32"))
+    return ops.cast(ops.softmax(precise, axis=-1), dtype)
 
 
 def dense(parent, name, input_shape, units, activation=None, **kwargs):

@@ -68,7 +68,7 @@ def rerank(
     Args:
         model: the directory of a reranker (bge-reranker, bce-reranker, Qwen3-Reranker), or its name
             on a hub; or a model of `build_transformer_model` with `with_classifier="text"` and one
-            label, or with `instruction` a causal language model with `with_lm="linear"`.
+            label, or with `instruction` a causal language model.
         query: a text.
         passages: list of texts.
         tokenizer: the `Tokenizer` of the model; None (default): that of the directory.
@@ -135,7 +135,7 @@ def load_reranker(
     tokenizer = load_tokenizer(directory, special_tokens_in_text=True)
     if _is_classifier(directory):
         return *load_classifier(directory)[:2], tokenizer
-    built = build_transformer_model(directory, with_lm="linear", return_keras_model=False)
+    built = build_transformer_model(directory, return_keras_model=False)
     return *reranker_of(built, tokenizer, instruction), tokenizer
 
 
@@ -164,7 +164,7 @@ def reranker_of(
     if not c.with_lm or c.attend != "lm" or c.stacks != "one":
         raise UnsupportedTask(
             f"{c.family}: the model has neither a classifier nor a causal language model; expected "
-            'one of them, to use instruction. Build it with with_lm="linear".'
+            "one of them, to use instruction. Build it with its language-model head."
         )
     yes, no = map(tokenizer.token_to_id, ("yes", "no"))
     if None in (yes, no):

@@ -50,7 +50,15 @@ CLASSES = {
     "classifier": "Qwen3ForSequenceClassification",
 }
 PROMPT = "Instruct: Find the answer\nQuery:"
-TEXTS = ["大熊猫吃什么", "yes", "", "the panda eats bamboo, 竹子", "大" * 50, "a<|endoftext|>b", "no "]
+TEXTS = [
+    "大熊猫吃什么",
+    "yes",
+    "",
+    "the panda eats bamboo, 竹子",
+    "大" * 50,
+    "a<|endoftext|>b",
+    "no ",
+]
 QUERY, INSTRUCTION = "what do pandas eat?", "Find the answer"
 PASSAGES = ["bamboo", "大熊猫吃竹子。" * 30, "the <|im_end|> is here", "no", "yes yes\n\n"]
 MAXLEN = 300  # the second passage loses its end
@@ -216,7 +224,25 @@ def reference(folder, case):
         return {"classifier": logits[:, 0].numpy()}
     yes, no = (tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no"))
     both = torch.stack([logits[:, no], logits[:, yes]], 1)
-    return {"reranker": torch.softmax(both, 1)[:, 1].numpy(), "reranker_ids": np.array(rows[0])}
+    return {
+        "reranker": torch.softmax(both, 1)[:, 1].numpy(),
+        "reranker_ids": np.array(rows[0]),
+        **in_bfloat16(folder, torch.tensor([rows[0]])),
+    }
+
+
+def in_bfloat16(folder, ids):
+    """Logits of the weights rounded to bfloat16: computed in float32, and in bfloat16."""
+    import torch
+    from transformers import Qwen3ForCausalLM
+
+    model = Qwen3ForCausalLM.from_pretrained(
+        folder, dtype=torch.bfloat16, attn_implementation="eager"
+    ).eval()
+    with torch.no_grad():
+        half = model(ids).logits[0, -16:].float()
+        full = model.float()(ids).logits[0, -16:]
+    return {"logits_bfloat16": half.numpy(), "logits_rounded": full.numpy()}
 
 
 if __name__ == "__main__":
