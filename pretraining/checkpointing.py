@@ -32,6 +32,7 @@ import numpy as np
 from keras import ops
 
 from bert4keras_lite.checkpoints import CheckpointError, save_checkpoint
+from bert4keras_lite.checkpoints.base import reading
 from bert4keras_lite.checkpoints.safetensor_file import read_entries
 from bert4keras_lite.checkpoints.stage import saving_checkpoint
 from bert4keras_lite.files import discard, replacing, tidy, write_text
@@ -305,7 +306,8 @@ class Checkpoints:
                 raise CheckpointError(
                     f"{path}: is damaged: its {name} is {actual[name]} and was {shown(value)}."
                 )
-        return read_entries(path)
+        with reading(path):
+            return read_entries(path)
 
     def _assign(self, entries, model, path):
         metrics = {name: entry for name, entry in entries.items() if name.startswith(METRICS)}

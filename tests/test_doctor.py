@@ -205,6 +205,25 @@ def test_a_vocabulary_of_another_language(masked, tmp_path):
     assert "unknown" in wrong(examined(tmp_path))
 
 
+@pytest.mark.parametrize("token", ["[CLS]", "[MASK]"])
+def test_ids_without_a_row_are_not_given_to_the_model(masked, tmp_path, token):
+    _, transformer = masked
+    transformer.save_checkpoint(tmp_path)
+    known = load_vocab(masked[0] / "vocab.txt")
+    save_vocab(tmp_path / "vocab.txt", {"x" if t == token else t: i for t, i in known.items()})
+    (tmp_path / "added_tokens.json").write_text(json.dumps({token: 99_999}))
+    report = examined(tmp_path)
+    assert "has the id 99999, but the token table has" in wrong(report) and not report.readings
+
+
+def test_characters_that_have_no_id(masked, tmp_path):
+    _, transformer = masked
+    transformer.save_checkpoint(tmp_path)
+    save_vocab(tmp_path / "vocab.txt", {t: i for i, t in enumerate(["[PAD]", "[CLS]", "[SEP]"])})
+    (tmp_path / "tokenizer_config.json").write_text('{"unk_token": null, "mask_token": null}')
+    assert "there is no unknown token" in wrong(examined(tmp_path))
+
+
 def test_a_mask_that_is_the_unknown_token(masked, tmp_path):
     _, transformer = masked
     transformer.save_checkpoint(tmp_path, vocab=load_vocab(masked[0] / "vocab.txt"))

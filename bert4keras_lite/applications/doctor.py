@@ -111,7 +111,8 @@ def examine(directory, progress=lambda what: None, sentences=SENTENCES, **option
     progress("tokenizing")
     tokenizer = load_tokenizer(directory)
     rows = [tokenizer.encode(text)[0] for text in sentences]
-    _look_at_vocabulary(report, tokenizer, rows, transformer.config)
+    if not _look_at_vocabulary(report, tokenizer, rows, transformer.config):
+        return report
     if not transformer.config.with_lm:
         report.add(
             "look", "there is no language-model head: only weights and vocabulary were examined."
@@ -195,16 +196,25 @@ def _look_at_modules(report, directory):
 
 
 def _look_at_vocabulary(report, tokenizer, rows, config):
-    ids = np.concatenate(rows)
-    unknown = float(np.mean(ids == tokenizer.token_unk_id))
-    largest = int(ids.max())
+    """Adds a finding on the ids of the texts; returns whether the model has rows for all."""
+    ids = [i for row in rows for i in row]
+    if None in ids:
+        report.add(
+            "wrong",
+            "characters of everyday sentences are not in the vocabulary, and there is no unknown "
+            "token: the vocabulary is not for Chinese, or unk_token is missing in its files.",
+        )
+        return False
+    unknown = float(np.mean(np.array(ids) == tokenizer.token_unk_id))
+    largest = max(*ids, tokenizer.token_mask_id or 0)
     if largest >= config.vocab_size:
         report.add(
             "wrong",
             f"the vocabulary has the id {largest}, but the token table has {config.vocab_size} "
             "rows: the vocabulary belongs to another checkpoint.",
         )
-    elif unknown > 0.05:
+        return False
+    if unknown > 0.05:
         report.add(
             "wrong",
             f"{unknown:.0%} of the tokens of everyday sentences are unknown: the vocabulary is not "
@@ -212,6 +222,7 @@ def _look_at_vocabulary(report, tokenizer, rows, config):
         )
     else:
         report.add("ok", f"{unknown:.1%} of the tokens are unknown.")
+    return True
 
 
 # ---------------------------------------------------------------- batches

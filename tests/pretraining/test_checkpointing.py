@@ -308,6 +308,26 @@ def test_a_state_of_another_kind_is_damaged(tmp_path, content):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize(
+    "header", [b"[]", b'{"a": {}}', b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}']
+)
+def test_variables_with_the_right_checksum_and_another_header(tmp_path, header):
+    model, checkpoints = small_model(), Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(step, model)
+    checkpoints.wait()
+    variables, state = (
+        checkpoints.path(2) / name for name in (checkpointing.VARIABLES, checkpointing.STATE)
+    )
+    variables.write_bytes(len(header).to_bytes(8, "little") + header)
+    content = json.loads(state.read_text())
+    content["files"] = {variables.name: checkpointing.fingerprint(variables)}
+    state.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match=r"variables\.safetensors: damaged .*from step 1"):
+        assert checkpoints.restore(model) == 1
+
+
+@pytest.mark.once
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
 @pytest.mark.parametrize("name", [checkpointing.STATE, checkpointing.VARIABLES])
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
