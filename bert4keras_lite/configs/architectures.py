@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..mappings import BART_KEYS, BERT_KEYS, DECODER_IDS, DISTIL_KEYS, GPT_KEYS, LLAMA_KEYS, T5_KEYS
+from ..mappings import BART_KEYS, BERT_KEYS, DISTIL_KEYS, GPT_KEYS, LLAMA_KEYS, T5_KEYS
 
 __all__ = [
     "APPLICATIONS",
@@ -33,6 +33,7 @@ class HuggingFace:
         computed: field of `Config` -> pairs of a key and a function of the `Config`, which returns
             its value; None: the key is left out.
         nulls: keys that are null in the file instead, as a missing one means something else.
+        unties_stacks: whether, with an untied head, each stack reads a copy of the token table.
     """
 
     model_type: str
@@ -43,6 +44,7 @@ class HuggingFace:
     head_act: str | None = None
     computed: dict = field(default_factory=dict)
     nulls: Sequence = ()
+    unties_stacks: bool = False
 
 
 def _layer_types(config):
@@ -338,7 +340,9 @@ def _bart_family(model_type, stem, fields):
                 ("decoder_ffn_dim", lambda c: c.of_stack("decoder_").intermediate_size)
             ],
         },
-        nulls=DECODER_IDS,  # a missing one is that of the English vocabulary
+        # a missing one is that of the English vocabulary
+        nulls=("decoder_start_token_id", "forced_eos_token_id"),
+        unties_stacks=True,
     )
     return Family(fields, hugging_face=names)
 

@@ -1,10 +1,11 @@
 """Freeze what others write with the models of the golden cases: tokens and scores.
 
-    python make_generation.py transformers     # with transformers 5.23 and torch
+    python make_generation.py transformers [NAMES]     # with transformers 5.23 and torch
     TF_KERAS=1 TF_USE_LEGACY_KERAS=1 python make_generation.py bert4keras
 
 Prompts go in one by one, without padding. Every choice is decided by more than `MARGIN`: the
-runs are repeated in float64 (transformers) and must give the same tokens.
+runs are repeated in float64 (transformers) and must give the same tokens. With names of `MODELS`,
+only their runs are replaced.
 """
 
 import itertools
@@ -24,6 +25,8 @@ MODELS = {
     "t5.1.0": ("decoders", "hf_t5", "T5ForConditionalGeneration", {}),
     "t5.1.1": ("decoders", "hf_t5.1.1", "T5ForConditionalGeneration", {}),
     "mt5": ("decoders", "hf_mt5", "MT5ForConditionalGeneration", {}),
+    "bart": ("decoders", "hf_bart", "BartForConditionalGeneration", {"forced_start_id": 7}),
+    "pegasus": ("decoders", "hf_pegasus", "PegasusForConditionalGeneration", {}),
     "qwen3": ("decoders", "qwen3", "Qwen3ForCausalLM", {}),
     "mistral": ("decoders", "mistral", "MistralForCausalLM", {}),
     "bert": ("bert", "hf_lm", "BertLMHeadModel", {}),
@@ -77,13 +80,15 @@ def write(model, prompt, arguments, stop_ids):
     return found
 
 
-def run_transformers():
+def run_transformers(*names):
     import torch
     import transformers
     from safetensors.numpy import save_file
 
     runs = []
     for name, (folder, case_name, class_name, options) in MODELS.items():
+        if names and name not in names:
+            continue
         case = next(c for c in load_cases(FOLDER / folder) if c.name == case_name)
         with tempfile.TemporaryDirectory() as directory:
             config = case.config | ({"is_decoder": True} if name == "bert" else {})
@@ -93,10 +98,15 @@ def run_transformers():
             model = getattr(transformers, class_name).from_pretrained(
                 directory, attn_implementation="eager", dtype=torch.float32
             )
-        model.eval().generation_config = transformers.GenerationConfig(decoder_start_token_id=0)
+        forced = case.config.get("forced_eos_token_id")
+        model.eval().generation_config = transformers.GenerationConfig(
+            decoder_start_token_id=0,
+            forced_bos_token_id=options.get("forced_start_id"),
+            forced_eos_token_id=forced,
+        )
         inputs = prompts(60)
         (row, _, _), *_ = write(model, inputs[0], {}, [])
-        alternatives = [[row[4]], [row[7], 31]]
+        alternatives = [[row[4]], [row[7], 31]] + [[forced]] * (forced is not None)
         for arguments in ARGUMENTS:
             for stop_ids in alternatives:
                 found = [write(model, prompt, arguments, stop_ids) for prompt in inputs]
@@ -120,6 +130,9 @@ def run_transformers():
                         "outputs": [found[i] for i in kept],
                     }
                 )
+    known = json.loads((FOLDER / "generation_transformers.json").read_text("utf-8"))["runs"]
+    runs += [run for run in known if names and run["name"] not in names]
+    runs.sort(key=lambda run: [*MODELS].index(run["name"]))
     save("transformers", f"transformers {transformers.__version__}", runs)
 
 
@@ -196,4 +209,4 @@ def save(library, source, runs):
 
 
 if __name__ == "__main__":
-    {"transformers": run_transformers, "bert4keras": run_bert4keras}[sys.argv[1]]()
+    {"transformers": run_transformers, "bert4keras": run_bert4keras}[sys.argv[1]](*sys.argv[2:])
