@@ -50,11 +50,16 @@ OWN = {
     "mistral": ["_SLIDING"],
     "qwen2": ["_QWEN2"],
     "qwen3": ["_QWEN3_COMPUTED", "_has_attention_bias", "MultiHeadAttention.head_norm"],
+    "bart": ["_BART", "DECODER_IDS", "DECODER_IDS_READ", "Config.of_stack", "forced"],
+    "pegasus": ["_PEGASUS", "SinusoidalPositions"],
 }
 SHARED = {
     "Llama's graph, names and keys": [
         *("_LLAMA", "_LLAMA_GRAPH", "_LLAMA_BODY", "_LLAMA_COMPUTED", "_BIASES", "_LAYER_TYPES"),
         *("LLAMA_KEYS", "LLAMA_NAMES", "_llama_family", "_sliding_window", "_translate_biases"),
+    ],
+    "BART's names and keys": [
+        *("_bart", "_bart_norms", "_bart_family", "BART_KEYS", "LEFTOVERS", "_STACK_NAMES"),
     ],
     "rotary positions for long texts": [
         *(f"RotaryAngles.{name}" for name in ("linear", "llama3", "yarn", "dynamic")),

@@ -722,7 +722,11 @@ def run_bert4keras():
 
 BUFFERS = re.compile(r"attn\.bias$|EncDecAttention\.relative_attention_bias\.weight$")
 TIED = {"lm_head.weight", *T5_TIED, *BART_TIED, "transformer.encoder.embed_tokens.weight"}
-SINES = {f"{prefix}{stack}.embed_positions.weight" for prefix in ("", "model.") for stack in ("encoder", "decoder")}
+SINES = {
+    f"{prefix}{stack}.embed_positions.weight"
+    for prefix in ("", "model.")
+    for stack in ("encoder", "decoder")
+}
 
 
 CLASSIFIER = {"with_classifier": True}
@@ -1051,7 +1055,9 @@ def transformers_bart_cases():
             notes="the number is UER's; its weights tell, and have the copies that the stacks read",
         ),
         bart("bart_published", BART_HF, "hf_bart_published", notes="with the tied copies"),
-        bart("pegasus_unscaled", {**PEGASUS_HF, "scale_embedding": False}, differs_from="hf_pegasus"),
+        bart(
+            "pegasus_unscaled", {**PEGASUS_HF, "scale_embedding": False}, differs_from="hf_pegasus"
+        ),
     ]
 
 
