@@ -193,6 +193,20 @@ class LayersByName:
             **arguments,
         )
 
+    def add_positions(self, x: Tensor, positions: Tensor | None, stack: str) -> Tensor:
+        """Adds the vectors of learned or sinusoidal positions, if the config has them."""
+        c = self.config
+        if c.position == "learned":
+            return self.added_table(
+                f"{stack}position_embedding",
+                c.max_position + c.position_offset,
+                hierarchical=c.hierarchical_position,
+            )(x, positions + c.position_offset if c.position_offset else positions)
+        if c.position == "sinusoidal":
+            sizes = {"input_dim": c.max_position, "output_dim": c.token_size}
+            return self.layer(SinusoidalPositions, "sinusoidal_positions", **sizes)(x, positions)
+        return x
+
     def probabilities(
         self, name: str, activation: Any, logits: Tensor, usual: str = "softmax"
     ) -> Tensor:
@@ -416,15 +430,7 @@ class Transformer(LayersByName):
             x = self.added_table("segment_embedding", c.segment_vocab_size)(x, segment_ids)
         for name, rows in c.constant_tables.items():
             x = self.added_table(name, rows)(x)
-        if c.position == "learned":
-            x = self.added_table(
-                f"{stack}position_embedding",
-                c.max_position + c.position_offset,
-                hierarchical=c.hierarchical_position,
-            )(x, positions + c.position_offset if c.position_offset else positions)
-        if c.position == "sinusoidal":
-            sizes = {"input_dim": c.max_position, "output_dim": c.token_size}
-            x = self.layer(SinusoidalPositions, "sinusoidal_positions", **sizes)(x, positions)
+        x = self.add_positions(x, positions, stack)
         if c.embedding_norm:
             x = self.normalize(f"{stack}embedding_norm", x)
         x = self.layer(Dropout, "embedding_dropout", rate=c.dropout_rate)(x)

@@ -52,12 +52,17 @@ OWN = {
     "glm": ["_GLM", "_GLM_COMPUTED", "PARTLY_ROTARY"],
     "glm4": [],
     "gemma3_text": ["_GEMMA3", "_rope_by_kind", "_KINDS_DIFFER"],
+    "bart": ["_BART", "DECODER_IDS", "DECODER_IDS_READ", "Config.of_stack", "forced"],
+    "pegasus": ["_PEGASUS", "SinusoidalPositions"],
 }
 SHARED = {
     "Llama's graph, names and keys": [
         *("_LLAMA", "_LLAMA_GRAPH", "_LLAMA_BODY", "_LLAMA_COMPUTED", "_HEAD_NORMS", "_HEAD_DIM"),
         *("LLAMA_KEYS", "LLAMA_NAMES", "_llama_family", "_sliding_window", "_LAYER_TYPES"),
         *("BIASES", "BLOCK_PARTS", "_biases", "_translate_biases"),
+    ],
+    "BART's names and keys": [
+        *("_bart", "_bart_norms", "_bart_family", "BART_KEYS", "LEFTOVERS", "_STACK_NAMES"),
     ],
     "rotary positions for long texts": [
         *(f"RotaryAngles.{name}" for name in ("linear", "llama3", "yarn", "dynamic")),

@@ -257,6 +257,8 @@ def test_keys_that_are_left_out_mean_what_they_mean_to_transformers(family):
     same = {"attention_head_size", "num_decoder_layers", "tie_word_embeddings"}
     # "cls" is the first token, as None is; None heads of keys are as many as of queries
     same |= {"num_key_value_heads", "classifier_dropout", "classifier_pooling"}
+    # always written; that of the English vocabulary is no default of ours
+    same |= {"num_decoder_attention_heads", "forced_end_id"}
     for name in told - same:
         if not name.endswith("dropout_rate"):
             expected, got = (

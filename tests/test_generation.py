@@ -54,7 +54,8 @@ def uncached_scores(transformer, prompt, new):
     """Scores at the last position of the prompt and at each new token, from the plain graph."""
     config = transformer.config
     if config.stacks == "both":
-        inputs, first = [np.array([prompt]), np.array([[0, *new]])], 0
+        start = config.decoder_start_id or 0
+        inputs, first = [np.array([prompt]), np.array([[start, *new]])], 0
     else:
         inputs, first = [np.array([[*prompt, *new]])], len(prompt) - 1
         if config.has_segments:

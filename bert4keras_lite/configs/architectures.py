@@ -9,7 +9,6 @@ from ..mappings import (
     BERT_KEYS,
     BIASES,
     BLOCK_PARTS,
-    DECODER_IDS,
     DISTIL_KEYS,
     GPT_KEYS,
     LLAMA_KEYS,
@@ -43,6 +42,7 @@ class HuggingFace:
         computed: field of `Config` -> pairs of a key and a function of the `Config`, which returns
             its value; None: the key is left out.
         nulls: keys that are null in the file instead, as a missing one means something else.
+        unties_stacks: whether, with an untied head, each stack reads a copy of the token table.
     """
 
     model_type: str
@@ -53,6 +53,7 @@ class HuggingFace:
     head_act: str | None = None
     computed: dict = field(default_factory=dict)
     nulls: Sequence = ()
+    unties_stacks: bool = False
 
 
 def _layer_types(config):
@@ -369,7 +370,9 @@ def _bart_family(model_type, stem, fields):
                 ("decoder_ffn_dim", lambda c: c.of_stack("decoder_").intermediate_size)
             ],
         },
-        nulls=DECODER_IDS,  # a missing one is that of the English vocabulary
+        # a missing one is that of the English vocabulary
+        nulls=("decoder_start_token_id", "forced_eos_token_id"),
+        unties_stacks=True,
     )
     return Family(fields, hugging_face=names)
 

@@ -236,6 +236,9 @@ def write(directory, config, format, arrays, dtype=None, progress=iter):
                 *(table, mappings.ROLES, format, config.block_counts),
             )
         functions |= _bias_of_untied_head(arrays, functions, table)
+        if HUGGING_FACE[config.family].unties_stacks and not config.tie_word_embeddings:
+            first, *others = table[0][3]
+            functions |= {f"{name}.weight": functions[f"{first}.weight"] for name in others}
         bare, with_lm, with_all = HUGGING_FACE[config.family].classes
         heads = heads_among(arrays)
         decodes = any(path.startswith("decoder_") for path in arrays)

@@ -117,6 +117,40 @@ def t5_shapes(gated, tied, hidden=24, heads=4, head=4, layers=2, decoder_layers=
     return shapes
 
 
+def bart_shapes(learned, tied=True, prefix="model."):
+    """Names and shapes of ``BartForConditionalGeneration`` and of PEGASUS: the stacks differ.
+
+    Args:
+        learned: whether positions are learned, and the embeddings normalized: BART; else PEGASUS,
+            whose tables of positions are left out, and which normalizes after the last block.
+        tied: whether the head is the table of the tokens.
+        prefix: of the names of the body; without one, there is no head.
+    """
+    hidden, shapes = 24, {f"{prefix}shared.weight": [60, 24]}
+
+    def add(module, units, size=None):
+        shapes[f"{module}.weight"] = [units] if size is None else [units, size]
+        shapes[f"{module}.bias"] = [units]
+
+    for stack, layers, inner in (("encoder", 2, 48), ("decoder", 3, 40)):
+        attentions = ["self_attn", "encoder_attn"][: 1 + (stack == "decoder")]
+        if learned:
+            shapes[f"{prefix}{stack}.embed_positions.weight"] = [26, hidden]
+        for i in range(layers):
+            block = f"{prefix}{stack}.layers.{i}"
+            for attention in attentions:
+                for x in "qkv":
+                    add(f"{block}.{attention}.{x}_proj", hidden, hidden)
+                add(f"{block}.{attention}.out_proj", hidden, hidden)
+                add(f"{block}.{attention}_layer_norm", hidden)
+            add(f"{block}.fc1", inner, hidden)
+            add(f"{block}.fc2", hidden, inner)
+            add(f"{block}.final_layer_norm", hidden)
+        add(f"{prefix}{stack}.{'layernorm_embedding' if learned else 'layer_norm'}", hidden)
+    head = {"final_logits_bias": [1, 60]} if prefix else {}
+    return shapes | head | ({} if tied else {"lm_head.weight": [60, hidden]})
+
+
 # --- the same weights in other people's files ---
 #
 # A table says where a tensor of transformers is: the names there and how they are laid out.
@@ -352,6 +386,7 @@ T5_TIED = {
     "encoder.embed_tokens.weight": "shared.weight",
     "decoder.embed_tokens.weight": "shared.weight",
 }
+BART_TIED = {f"model.{name}": f"model.{source}" for name, source in T5_TIED.items()}
 SHAPES = {
     "tf_gpt": TF_GPT,
     "tf_gpt_segments": {**TF_GPT, "gpt/embeddings/token_type_embeddings": [2, 32]},
@@ -384,6 +419,11 @@ SHAPES = {
     "gemma3_biases": llama_shapes(
         (*QKV, "o_proj"), head_norm=True, tied=True, head=10, norms=GEMMA3_NORMS
     ),
+    "hf_bart": bart_shapes(True),
+    "hf_bart_model": bart_shapes(True, prefix=""),
+    "hf_bart_untied": bart_shapes(True, tied=False),
+    "hf_pegasus": bart_shapes(False),
+    "hf_pegasus_model": bart_shapes(False, prefix=""),
     "hf_openai_gpt": openai_gpt_shapes(),
     "hf_openai_gpt_model": {
         k.removeprefix("transformer."): v for k, v in openai_gpt_shapes().items()
@@ -429,6 +469,10 @@ WEIGHTS = {k: {"seed": SEEDS.get(k, 0), "shapes": shapes} for k, shapes in SHAPE
     "hf_gpt2_published": copies(
         "hf_gpt2_buffers", SHAPES["hf_gpt2_buffers"], {"lm_head.weight": "transformer.wte.weight"}
     ),
+    "hf_bart_published": copies(
+        "hf_bart", SHAPES["hf_bart"], BART_TIED | {"lm_head.weight": "model.shared.weight"}
+    ),
+    "hf_bart_untied_published": copies("hf_bart_untied", SHAPES["hf_bart_untied"], BART_TIED),
     "hf_t5_published": copies(
         "hf_t5_junk", SHAPES["hf_t5_junk"], T5_TIED | {"lm_head.weight": "shared.weight"}
     ),

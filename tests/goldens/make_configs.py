@@ -15,6 +15,7 @@ from pathlib import Path
 FILE = Path(__file__).with_name("hf_keys.json")
 FAMILIES = [
     "albert",
+    "bart",
     "bert",
     "deberta-v2",
     "distilbert",
@@ -32,6 +33,7 @@ FAMILIES = [
     "modernbert",
     "mt5",
     "openai-gpt",
+    "pegasus",
     "qwen2",
     "qwen3",
     "roberta",

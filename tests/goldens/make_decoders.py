@@ -1,4 +1,4 @@
-"""Freeze what bert4keras and transformers compute for GPT, GPT-2, GPT2-ML and T5.
+"""Freeze what bert4keras and transformers compute for GPT, GPT-2, GPT2-ML, T5 and BART.
 
 Two sub-commands, because the two libraries live in different environments; see README.md:
 
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from decoder_weights import (
+    BART_TIED,
     CONDITION_SIZE,
     T5_1_0,
     T5_1_1,
@@ -117,6 +118,59 @@ MT5_HF = {
     "architectures": ["MT5ForConditionalGeneration"],
     "num_decoder_layers": 2,
     "relative_attention_max_distance": 128,
+}
+# as the files of fnlp, with what its converter left in them; the two stacks differ
+BART_HF = {
+    "model_type": "bart",
+    "architectures": ["BartForConditionalGeneration"],
+    "vocab_size": 60,
+    "d_model": 24,
+    "max_position_embeddings": 24,
+    "num_hidden_layers": 2,
+    "encoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "encoder_layerdrop": 0.1,
+    "decoder_layers": 3,
+    "decoder_attention_heads": 3,
+    "decoder_ffn_dim": 40,
+    "decoder_layerdrop": 0.0,
+    "activation_function": "gelu",
+    "dropout": 0.1,
+    "activation_dropout": 0.1,
+    "attention_dropout": 0.1,
+    "init_std": 0.02,
+    "scale_embedding": False,
+    "is_encoder_decoder": True,
+    "decoder_start_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "forced_eos_token_id": 2,
+    "pad_token_id": 0,
+    "normalize_before": False,
+    "add_final_layer_norm": False,
+    "normalize_embedding": True,
+    "static_position_embeddings": False,
+    "add_bias_logits": False,
+    "extra_pos_embeddings": 2,
+    "force_bos_token_to_be_generated": False,
+    "classif_dropout": 0.1,
+}
+# as the files of Randeng
+PEGASUS_HF = {
+    **BART_HF,
+    "model_type": "pegasus",
+    "architectures": ["PegasusForConditionalGeneration"],
+    "activation_function": "relu",
+    "scale_embedding": True,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "forced_eos_token_id": 1,
+    "normalize_before": True,
+    "add_final_layer_norm": True,
+    "normalize_embedding": False,
+    "static_position_embeddings": True,
+    "extra_pos_embeddings": 1,
 }
 LLAMA_HF = {
     "model_type": "llama",
@@ -697,7 +751,12 @@ def run_bert4keras():
 # --- transformers ---
 
 BUFFERS = re.compile(r"attn\.bias$|EncDecAttention\.relative_attention_bias\.weight$")
-TIED = {"lm_head.weight", *T5_TIED, "transformer.encoder.embed_tokens.weight"}
+TIED = {"lm_head.weight", *T5_TIED, *BART_TIED, "transformer.encoder.embed_tokens.weight"}
+SINES = {
+    f"{prefix}{stack}.embed_positions.weight"
+    for prefix in ("", "model.")
+    for stack in ("encoder", "decoder")
+}
 
 
 CLASSIFIER = {"with_classifier": True}
@@ -1047,6 +1106,53 @@ def transformers_t5_cases():
     ]
 
 
+def transformers_bart_cases():
+    """BART and PEGASUS."""
+
+    def bart(name, config, weights=None, options=LINEAR, inputs=(PAIR_SMALL,), **fields):
+        model = fields.pop("model", config["model_type"])
+        fields = {"class_name": config["architectures"][0], **fields}
+        weights = weights or f"hf_{config['model_type']}"
+        return make_case(f"hf_{name}", model, weights, config, list(inputs), options, **fields)
+
+    def both(name, config):
+        """The cases of a family, on its config."""
+        hidden = {"options": {"with_lm": False}}
+        bare = {**config, "architectures": [config["architectures"][0].split("For")[0] + "Model"]}
+        return [
+            bart(name, config, inputs=[PAIR_LARGE, PAIR_SMALL]),
+            bart(f"{name}_probabilities", config, options={"with_lm": True}),
+            bart(f"{name}_model", bare, f"hf_{name}_model", **hidden, notes="without a prefix"),
+            bart(
+                f"{name}_encoder",
+                config,
+                options={},
+                inputs=[["source_4x13"], ["source_2x7"]],
+                model=f"{name}_encoder",
+            ),
+            bart(f"{name}_decoder", config, inputs=FROM_MEMORY, model=f"{name}_decoder"),
+        ]
+
+    scaled = {"scale_embedding": True, "activation_function": "gelu_new"}
+    untied = {"reference_config": {**BART_HF, "tie_word_embeddings": False}}
+    return [
+        *both("bart", BART_HF),
+        *both("pegasus", PEGASUS_HF),
+        bart("bart_scaled", {**BART_HF, **scaled}, differs_from="hf_bart"),
+        bart(
+            "bart_untied",
+            {**BART_HF, "tie_word_embeddings": 0},
+            "hf_bart_untied_published",
+            **untied,
+            notes="the number is UER's; its weights tell, and have the copies that the stacks read",
+        ),
+        bart("bart_published", BART_HF, "hf_bart_published", notes="with the tied copies"),
+        bart(
+            "pegasus_unscaled", {**PEGASUS_HF, "scale_embedding": False}, differs_from="hf_pegasus"
+        ),
+    ]
+
+
 # --- CPM-1: a GPT-2 in two halves ---
 
 CPM = FOLDER / "cpm_megatron"
@@ -1157,7 +1263,8 @@ def load_transformers(case, config, weights):
         model, info = getattr(transformers, case["class_name"]).from_pretrained(
             folder, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
         )
-    assert set(info["missing_keys"]) <= TIED, info
+    fixed = SINES if config.get("model_type") == "pegasus" else set()
+    assert set(info["missing_keys"]) <= TIED | fixed, info
     assert all(BUFFERS.search(k) for k in info["unexpected_keys"]), info
     assert not info["mismatched_keys"], info
     check_weights(model, weights)
@@ -1175,6 +1282,7 @@ def check_weights(model, weights):
         source = source if source in weights else "transformer.tokens_embed.weight"
         source = source if source in weights else "transformer.shared.weight"
         source = source if source in weights else "model.embed_tokens.weight"
+        source = source if source in weights else "model.shared.weight"
         np.testing.assert_array_equal(state[name].numpy(), weights[source], name)
 
 
@@ -1197,6 +1305,8 @@ def forward_transformers(model, case, arrays):
         given["encoder_outputs"] = BaseModelOutput(tensors["memory"])
     if "target" in tensors:
         given["decoder_input_ids"] = tensors["target"]
+    is_half = case["options"]["model"].endswith("_encoder") and "shared" in dir(model.base_model)
+    model = model.get_encoder() if is_half else model
     with torch.no_grad():
         out = model(**given)
     if "start_logits" in out:
@@ -1236,6 +1346,7 @@ def run_transformers(start=""):
     cases, results, doubles = [*transformers_gpt_cases(), *transformers_t5_cases()], {}, {}
     cases += [*transformers_classifier_cases(), *transformers_llama_cases(), cpm_case()]
     cases += transformers_glm_and_gemma_cases()
+    cases += transformers_bart_cases()
     cases = [case for case in cases if case["name"].startswith(start)]
     save_cpm(cpm_weights())
     for case in cases:

@@ -3,10 +3,9 @@
     python make_generation.py transformers [MODELS]     # with transformers 5.23 and torch
     TF_KERAS=1 TF_USE_LEGACY_KERAS=1 python make_generation.py bert4keras
 
-With names of `MODELS`, the runs of the others are kept as they are.
-
 Prompts go in one by one, without padding. Every choice is decided by more than `MARGIN`: the
-runs are repeated in float64 (transformers) and must give the same tokens.
+runs are repeated in float64 (transformers) and must give the same tokens. With names of `MODELS`,
+only their runs are replaced.
 """
 
 import itertools
@@ -26,6 +25,8 @@ MODELS = {
     "t5.1.0": ("decoders", "hf_t5", "T5ForConditionalGeneration", {}),
     "t5.1.1": ("decoders", "hf_t5.1.1", "T5ForConditionalGeneration", {}),
     "mt5": ("decoders", "hf_mt5", "MT5ForConditionalGeneration", {}),
+    "bart": ("decoders", "hf_bart", "BartForConditionalGeneration", {"forced_start_id": 7}),
+    "pegasus": ("decoders", "hf_pegasus", "PegasusForConditionalGeneration", {}),
     "qwen3": ("decoders", "qwen3", "Qwen3ForCausalLM", {}),
     "mistral": ("decoders", "mistral", "MistralForCausalLM", {}),
     "glm": ("decoders", "glm", "GlmForCausalLM", {}),
@@ -121,10 +122,15 @@ def run_transformers(*names):
             model = getattr(transformers, class_name).from_pretrained(
                 directory, attn_implementation="eager", dtype=torch.float32
             )
-        model.eval().generation_config = transformers.GenerationConfig(decoder_start_token_id=0)
+        forced = case.config.get("forced_eos_token_id")
+        model.eval().generation_config = transformers.GenerationConfig(
+            decoder_start_token_id=0,
+            forced_bos_token_id=options.get("forced_start_id"),
+            forced_eos_token_id=forced,
+        )
         inputs = prompts(60)
         rows = [write(model, prompt, {}, [])[0][0] for prompt in inputs]
-        alternatives = [[rows[0][4]], [rows[0][7], 31]]
+        alternatives = [[rows[0][4]], [rows[0][7], 31]] + [[forced]] * (forced is not None)
         pairs = itertools.product(ARGUMENTS, alternatives)
         forbids = itertools.product(forbidding(inputs, rows), alternatives[:1])
         for arguments, stop_ids in itertools.chain(pairs, forbids):

@@ -65,6 +65,8 @@ CASES = MODELS | CLASSIFIERS | ADAPTED | SAVED
 NOT_IN_FILES = {
     "roformer.encoder.embed_positions.weight",
     "transformer.encoder.embed_tokens.weight",
+    "model.encoder.embed_positions.weight",
+    "model.decoder.embed_positions.weight",
 }
 # In these, padding sees other tokens than it does here
 PADDING_DIFFERS = ("deberta_v2", "modernbert")

@@ -17,7 +17,8 @@ FOLDER = Path(__file__).resolve().parent
 STD = 0.2
 # what a normalization multiplies by, as TensorFlow, PyTorch and Mesh-TensorFlow name it
 SCALE = re.compile(
-    r"(gamma|/scale|/g|norm(_\d)?\.weight|(\b|attn_|mlp_)ln(_\w+)?\.weight)$", re.IGNORECASE
+    r"(gamma|/scale|/g|norm(_\d|_embedding)?\.weight|(\b|attn_|mlp_)ln(_\w+)?\.weight)$",
+    re.IGNORECASE,
 )
 
 
