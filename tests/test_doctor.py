@@ -216,14 +216,6 @@ def test_ids_without_a_row_are_not_given_to_the_model(masked, tmp_path, token):
     assert "has the id 99999, but the token table has" in wrong(report) and not report.readings
 
 
-def test_characters_that_have_no_id(masked, tmp_path):
-    _, transformer = masked
-    transformer.save_checkpoint(tmp_path)
-    save_vocab(tmp_path / "vocab.txt", {t: i for i, t in enumerate(["[PAD]", "[CLS]", "[SEP]"])})
-    (tmp_path / "tokenizer_config.json").write_text('{"unk_token": null, "mask_token": null}')
-    assert "there is no unknown token" in wrong(examined(tmp_path))
-
-
 def test_a_mask_that_is_the_unknown_token(masked, tmp_path):
     _, transformer = masked
     transformer.save_checkpoint(tmp_path, vocab=load_vocab(masked[0] / "vocab.txt"))

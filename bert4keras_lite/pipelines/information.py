@@ -290,7 +290,7 @@ def tree(schema):
     Raises:
         TypeError: the schema has anything but names, lists and dicts of them.
     """
-    names: dict = {}
+    names = {}
     _add_names(names, schema)
     return names
 
