@@ -741,8 +741,9 @@ def test_suppressed_tokens(gpt2):
     assert first not in found.ids
     rows = generate(gpt2, [[3, 1, 4]] * 2, 2, begin_suppress_tokens=[first])
     assert all(row[0].ids[0] != first for row in rows)
-    options = {"allowed_tokens": [first, 5], "begin_suppress_tokens": [5]}
-    (found,) = generate(gpt2, [3, 1, 4], 8, no_repeat_ngram_size=2, stop_ids=7, **options)
+    other, stop = [i for i in range(12) if i != first][:2]
+    options = {"allowed_tokens": [first, other], "begin_suppress_tokens": [other, stop]}
+    (found,) = generate(gpt2, [3, 1, 4], 8, no_repeat_ngram_size=2, stop_ids=stop, **options)
     assert found.ids.tolist() == [first, *found.ids[1:]] and found.finished
 
 
