@@ -112,7 +112,8 @@ def test_other_shape_and_place(saved):
             max_position=9,
         )
         norms = [
-            f"- block_{i}/{name}_in_norm/{part}"
+            f"{sign} block_{i}/{name}_{place}_norm/{part}"
+            for sign, place in (("-", "in"), ("+", "out"))
             for i in range(2)
             for name in ("attention", "ffn")
             for part in ("gamma", "beta")
