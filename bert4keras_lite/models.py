@@ -197,11 +197,13 @@ class LayersByName:
         """Adds the vectors of learned or sinusoidal positions, if the config has them."""
         c = self.config
         if c.position == "learned":
+            if positions is not None and c.position_offset:
+                positions = positions + c.position_offset
             return self.added_table(
                 f"{stack}position_embedding",
                 c.max_position + c.position_offset,
                 hierarchical=c.hierarchical_position,
-            )(x, positions + c.position_offset if c.position_offset else positions)
+            )(x, positions)
         if c.position == "sinusoidal":
             sizes = {"input_dim": c.max_position, "output_dim": c.token_size}
             return self.layer(SinusoidalPositions, "sinusoidal_positions", **sizes)(x, positions)
