@@ -72,7 +72,7 @@ class WeightEntry(NamedTuple):
 
     def loaded_shape(self, shape):
         """The shape of `loaded(array)`, given that of the array."""
-        if self.as_row:  # any other shape stays as it is, which is no variable's
+        if self.as_row:  # any other shape stays as it is, and fits no variable
             return shape[1:] if len(shape) == 2 and shape[0] == 1 else (0, *shape)
         shape = shape[::-1] if self.transpose else shape
         return (*shape[:-1], shape[-1] / self.part[1]) if self.part and shape else shape

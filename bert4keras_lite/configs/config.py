@@ -504,7 +504,7 @@ class Config:
             config = cls(**{f.name: given[f.name] for f in fields(cls) if f.name in given})
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-        config._check_use(values, where)
+        _check_use(config, values, where)
         defaults = {
             "embedding_size": config.hidden_size,
             "attention_head_size": config.hidden_size / config.num_attention_heads,
@@ -522,57 +522,59 @@ class Config:
         }
         return replace(config, **redundant)
 
-    def _check_use(self, values, where):
-        """Checks that the model is used as the config says that it was trained.
-
-        Args:
-            values: of the config.
-            where: name of the config in messages.
-
-        Raises:
-            ValueError: attention, the pooling layer or the language-model head differ.
-        """
-        uses = []
-        if values.get("mask") in ("causal", "causal_with_prefix"):
-            uses.append(("mask", values["mask"], "lm" if values["mask"] == "causal" else "unilm"))
-        if self.stacks == "one" and values.get("is_decoder"):
-            uses.append(("is_decoder", "true", "lm"))
-        for key, value, attend in uses:
-            if self.attend == "all":
-                raise ValueError(
-                    f"{where}: {key} is {value}, which means {_ATTENTION[attend]}; expected"
-                    f" application={attend!r}. Pass it, or remove {key} from the file if it is"
-                    " wrong."
-                )
-        key, value = values.get(SOURCE_KEYS, {}).get("rotary_base", (None, None))
-        if values.get("position_embedding_type") == "rope":
-            key, value = "position_embedding_type", "rope"
-        if key in ("rope_theta", "position_embedding_type") and self.position != "rotary":
-            raise ValueError(
-                f"{where}: {key} is {shown(value)}, but {self.family} has no rotary positions. "
-                "Pass the right model=, or remove it from the file if it is wrong."
-            )
-        pooler, head = values.get("pooler_activation"), values.get("classifier_activation")
-        pools = self.with_nsp or (self.head and self.head.dense == "pooler")
-        has_tanh = self.with_pool is True or (pools and not self.with_pool)
-        if has_tanh and pooler not in (None, "tanh"):
-            raise ValueError(
-                f"{where}: pooler_activation is {shown(pooler)}; expected 'tanh', the default of "
-                "with_pool. Pass the activation as with_pool=, or remove it from the file if it is "
-                "wrong."
-            )
-        is_same = head in (self.hidden_act, mappings.ACTIVATIONS_HF.get(self.hidden_act))
-        has_head = self.with_lm or self.with_classifier
-        if self.family == "modernbert" and has_head and head and not is_same:
-            raise ValueError(
-                f"{where}: classifier_activation is {shown(head)} (a missing one means gelu), and"
-                f" {key_of(values, 'hidden_act')} is {shown(self.hidden_act)}; expected the same,"
-                " as the head has no activation of its own. Build it without with_lm and"
-                " with_classifier."
-            )
-
 
 FIELDS = {field.name: field for field in fields(Config)}
+
+
+def _check_use(c, values, where):
+    """Checks that the model is used as the config says that it was trained.
+
+    Args:
+        c: a `Config`.
+        values: of the file that it was read from.
+        where: name of the config in messages.
+
+    Raises:
+        ValueError: attention, the pooling layer or the language-model head differ.
+    """
+    uses = []
+    if values.get("mask") in ("causal", "causal_with_prefix"):
+        uses.append(("mask", values["mask"], "lm" if values["mask"] == "causal" else "unilm"))
+    if c.stacks == "one" and values.get("is_decoder"):
+        uses.append(("is_decoder", "true", "lm"))
+    for key, value, attend in uses:
+        if c.attend == "all":
+            raise ValueError(
+                f"{where}: {key} is {value}, which means {_ATTENTION[attend]}; expected"
+                f" application={attend!r}. Pass it, or remove {key} from the file if it is"
+                " wrong."
+            )
+    key, value = values.get(SOURCE_KEYS, {}).get("rotary_base", (None, None))
+    if values.get("position_embedding_type") == "rope":
+        key, value = "position_embedding_type", "rope"
+    if key in ("rope_theta", "position_embedding_type") and c.position != "rotary":
+        raise ValueError(
+            f"{where}: {key} is {shown(value)}, but {c.family} has no rotary positions. "
+            "Pass the right model=, or remove it from the file if it is wrong."
+        )
+    pooler, head = values.get("pooler_activation"), values.get("classifier_activation")
+    pools = c.with_nsp or (c.head and c.head.dense == "pooler")
+    has_tanh = c.with_pool is True or (pools and not c.with_pool)
+    if has_tanh and pooler not in (None, "tanh"):
+        raise ValueError(
+            f"{where}: pooler_activation is {shown(pooler)}; expected 'tanh', the default of "
+            "with_pool. Pass the activation as with_pool=, or remove it from the file if it is "
+            "wrong."
+        )
+    is_same = head in (c.hidden_act, mappings.ACTIVATIONS_HF.get(c.hidden_act))
+    has_head = c.with_lm or c.with_classifier
+    if c.family == "modernbert" and has_head and head and not is_same:
+        raise ValueError(
+            f"{where}: classifier_activation is {shown(head)} (a missing one means gelu), and"
+            f" {key_of(values, 'hidden_act')} is {shown(c.hidden_act)}; expected the same,"
+            " as the head has no activation of its own. Build it without with_lm and"
+            " with_classifier."
+        )
 
 
 def _check_positions(c):

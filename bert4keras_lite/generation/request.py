@@ -15,7 +15,7 @@ from .decoding import generating_transformer
 from .forbidden import context_of, table_of, window_of
 from .search import BARRED, DecodingConfig
 
-__all__ = ["DEFAULT_NEW_TOKENS", "PROGRAMS", "STEP", "Generated", "GenerationRequest", "Past"]
+__all__ = ["DEFAULT_NEW_TOKENS", "PROGRAMS", "STEP", "Generated", "GenerationRequest", "rounded_up"]
 
 DEFAULT_NEW_TOKENS = 512  # at most, if neither the caller nor the positions set a limit
 MOST_PENALTY = 1e30  # largest length ** length_penalty: float32 ends at 3e38
@@ -43,25 +43,6 @@ class Generated:
     text: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Past:
-    """The keys and values of tokens that a model has seen.
-
-    Attributes:
-        ids: the tokens, `(length,)`.
-        caches: for each block keys and values, arrays `(1, ..., length)`.
-    """
-
-    ids: np.ndarray
-    caches: list
-
-    def shared(self, ids):
-        """Returns with how many of these tokens a sequence of ids begins."""
-        count = min(len(ids), len(self.ids))
-        differ = np.flatnonzero(self.ids[:count] != ids[:count])
-        return int(differ[0]) if len(differ) else count
-
-
 @dataclass(eq=False, repr=False)
 class GenerationRequest:
     """One call of `generate`: checks its arguments, makes arrays of them, and runs the loop.
@@ -81,6 +62,7 @@ class GenerationRequest:
         table: bad words of several tokens, see `table_of`.
         arrays, sampling_params: arrays of the prompts and of the options, by name: see
             `CompiledLoop` and `search.choose`.
+        past: keys and values of the first tokens, see `CompiledLoop`; set by `Past`.
 
     Raises:
         ValueError, TypeError: see `generate`.
@@ -133,37 +115,6 @@ class GenerationRequest:
         self.arrays = self._arrays()
         self.sampling_params = self._sampling_params()
         self.past = []
-
-    def reuse(self, past):
-        """Takes keys and values of the first tokens of the prompt from a `Past`.
-
-        The tokens that are not known are computed together with some before them, so that their
-        number is a multiple of `STEP` and few programs are compiled.
-
-        Returns:
-            The number of tokens whose keys and values are taken.
-        """
-        (prompt,), start = self.prompts, int(self.arrays["start"][0, 0])
-        new = len(prompt) - min(past.shared(prompt), len(prompt) - 1)
-        count = max(0, len(prompt) - self._room(new))
-        if count:
-            self.past = [
-                tuple(np.pad(x[..., :count], [(0, 0)] * (x.ndim - 1) + [(start, 0)]) for x in pair)
-                for pair in past.caches
-            ]
-        return count
-
-    def past_of(self, state):
-        """Returns the `Past` of the prompt and the new tokens, but for the last one."""
-        (prompt,), start = self.prompts, int(self.arrays["start"][0, 0])
-        count = int(ops.convert_to_numpy(state.num_tokens)) - 1
-        new = ops.convert_to_numpy(state.tokens)[0, 0, :count]
-        end = self.arrays["tokens"].shape[1] + count
-        caches = [
-            tuple(ops.convert_to_numpy(x)[..., start:end].copy() for x in pair)
-            for pair in state.caches
-        ]
-        return Past(np.concatenate([prompt, new]), caches)
 
     def _check_ranges(self):
         """Checks the options that are numbers, each by itself."""
@@ -240,7 +191,7 @@ class GenerationRequest:
     def _sampling_params(self):
         """Returns the arrays of the options, by name: see `search.choose`."""
         size = self.config.vocab_size
-        shape = (self._room(self.most), len(self.prompts), self.search.width)
+        shape = (rounded_up(self.most), len(self.prompts), self.search.width)
         noise = np.zeros(shape)
         if self.do_sample:
             noise = np.random.default_rng(self.seed).random(shape, "float32")
@@ -391,7 +342,7 @@ class GenerationRequest:
             longest = max(map(len, self.prompts))
             if c.stacks == "one":
                 room = positions - longest
-            else:  # the last new token is no input of the decoder
+            else:  # the decoder never sees the last new token
                 room = 0 if longest > positions else positions - len(self.begin) + 1
             if room < 1 or (max_new_tokens or 0) > room:
                 requested = f" and max_new_tokens={max_new_tokens}" if max_new_tokens else ""
@@ -413,10 +364,6 @@ class GenerationRequest:
                 "max_new_tokens, or the number of positions that are left."
             )
         return most
-
-    @staticmethod
-    def _room(length):
-        return -(-length // STEP) * STEP
 
     def _constrain(self):
         """Sets `bias`, or, for functions, `choices`: a function for each prompt."""
@@ -469,13 +416,13 @@ class GenerationRequest:
         c = self.config
         if c.stacks == "both":
             lengths = np.array([[len(row)] for row in self.prompts], "int32")
-            length = min(self._room(lengths.max()), c.most_tokens or MOST)
+            length = min(rounded_up(lengths.max()), c.most_tokens or MOST)
             sources = sequence_padding(self.prompts, length=length)
             arrays = {"source": sources, "lengths": lengths}
             arrays["tokens"] = np.tile(self.begin, (len(sources), 1))
             arrays["start"] = np.zeros((len(sources), 1), "int32")
         else:
-            arrays = _left_padded(self.prompts, self._room(max(map(len, self.prompts))))
+            arrays = _left_padded(self.prompts, rounded_up(max(map(len, self.prompts))))
         if c.has_segments:
             arrays |= self._segments()
         elif self.segment_ids is not None:
@@ -503,7 +450,7 @@ class GenerationRequest:
             if lengths not in (expected, self.given_lengths):
                 raise ValueError("segment_ids: expected as many as there are ids in each prompt.")
             rows = [row[:length] for row, length in zip(rows, expected, strict=True)]
-        length = self._room(max(map(len, rows)))
+        length = rounded_up(max(map(len, rows)))
         segments = np.stack([np.pad(row, (length - len(row), 0)) for row in rows])
         following = np.ones_like(segments[:, -1:]) if c.attend == "unilm" else segments[:, -1:]
         return {"segments": segments, "next_segment": following}
@@ -535,6 +482,11 @@ class GenerationRequest:
         options = self.sampling_params | {"bias": self.bias}
         arrays = self.arrays | ({"past": self.past} if self.past else {})
         return keras.tree.map_structure(ops.convert_to_tensor, [arrays, options])
+
+
+def rounded_up(length):
+    """Returns the next multiple of `STEP`."""
+    return -(-length // STEP) * STEP
 
 
 def _suppress(request):

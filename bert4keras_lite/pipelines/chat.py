@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ..arguments import check_options, checks_flags
 from ..generation.decoding import generating_transformer
 from ..generation.generate import OTHER_NAMES, TEXT_OPTIONS, one_sequence, pieces, text_options
+from ..generation.past import Past
 from ..generation.request import DEFAULT_NEW_TOKENS
 from ..tokenizers import TokenizerBase
 from .base import UnsupportedTask
@@ -109,7 +110,8 @@ class ChatSession:
         self.messages = list(messages)
         self.tools, self.variables = tools, dict(variables or {})
         self.options = chat_options(self.transformer, tokenizer, options)
-        self.past, self.reused = None, 0
+        self.past: Past | None = None
+        self.reused = 0
 
     @checks_flags
     def ask(self, content: str, stream: bool = False) -> str | Iterator[str]:
@@ -136,7 +138,7 @@ class ChatSession:
         most = self.max_new_tokens
         most = min(room, DEFAULT_NEW_TOKENS) if most is None else most
         request = one_sequence("chat", self.transformer, prompt, most, self.options)
-        self.reused = 0 if self.past is None else request.reuse(self.past)
+        self.reused = 0 if self.past is None else self.past.give(request)
         answer = self._pieces(request, list(messages))
         return answer if stream else "".join(answer)
 
@@ -152,7 +154,7 @@ class ChatSession:
         for piece in pieces(self.tokenizer, sequences()):
             texts.append(piece)
             yield piece
-        self.past = request.past_of(state)
+        self.past = Past.of(request, state)
         self.messages = [*messages, {"role": "assistant", "content": "".join(texts)}]
 
 
