@@ -116,13 +116,13 @@ def build_case(tmp_path_factory):
     """Makes the model of a golden case, once in each way, as it keeps its programs."""
     models = {}
 
-    def build(folder, name, compiled):
-        key = (folder, name, compiled)
+    def build(folder, name, compiled, **options):
+        key = (folder, name, compiled, *options.items())
         if key not in models:
             case = CASES[folder, name]
             path = tmp_path_factory.mktemp(name) / "config.json"
             path.write_text(json.dumps(case.config))
-            models[key] = build_transformer_model(path, case.weights, **case.options)
+            models[key] = build_transformer_model(path, case.weights, **case.options, **options)
         return models[key]
 
     return build
@@ -154,7 +154,7 @@ def test_same_tokens_and_scores_as_others(run, compiled, build_case, monkeypatch
     """All prompts in one batch, theirs one by one."""
     if not compiled:
         operation_by_operation(monkeypatch)
-    model = build_case(*run["case"], compiled)
+    model = build_case(*run["case"], compiled, **run["options"])
     found = generate(model, run["inputs"], **run["arguments"])
     for ours, theirs in zip(found, run["outputs"], strict=True):
         assert len(ours) == len(theirs)

@@ -204,7 +204,7 @@ def _choose_alone(search, logits, state, sampling_params):
         ops.take_along_axis(x, token[..., None], axis=-1)[..., 0]
         for x in (ops.log_softmax(logits), processed_logits)
     )
-    gain = ops.where(value > NEG_INF / 2, gain, NEG_INF)  # else no token is allowed
+    gain = ops.where(value <= NEG_INF / 2, NEG_INF, gain)  # then no token is allowed
     token = ops.where(running, token, 0)
     stops = ops.logical_or(ops.take(sampling_params["stops"], token), state.done)
     beams = ops.zeros_like(token) + ops.arange(search.width, dtype="int32")
