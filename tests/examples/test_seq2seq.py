@@ -198,7 +198,7 @@ def test_summarization_quickly(quick, from_source, rows, replace, counting, caps
 @pytest.mark.long
 def test_summarization(run, counting):
     example = run("task_summarization_csl", scored=50)
-    assert example["is_small"] and example["scores"]["rougeL"] > 0.4
+    assert example["is_small"] and example["scores"]["rougeL"] > 0.3
 
 
 def test_word_problems_quickly(try_out, rows, replace, capsys):
