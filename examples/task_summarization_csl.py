@@ -131,7 +131,7 @@ def encode(abstract, title):
 
 
 def collate(rows, length):
-    """Pads; of a target the decoder reads all tokens but the last, and predicts all but the first."""
+    """Pads; the decoder reads a target without its last token, and predicts all but its first."""
     sources, targets = zip(*rows, strict=True)
     sources = sequence_padding(sources, length, config.pad_token_id)
     inputs = [target[:-1] for target in targets]

@@ -140,8 +140,8 @@ def quick(tmp_path, monkeypatch):
 def checkpoint(tmp_path_factory):
     """Gives a directory with a small random model and a vocabulary.
 
-    Args: `family`, the lines of `vocab`, or None for the sample's vocabulary, the `file_format`, and
-    sizes or other options of `build_transformer_model`.
+    Args: `family`, the lines of `vocab`, or None for the sample's vocabulary, the format of its
+    files, and sizes or other options of `build_transformer_model`.
     """
     made = {}
 
