@@ -140,12 +140,12 @@ def quick(tmp_path, monkeypatch):
 def checkpoint(tmp_path_factory):
     """Gives a directory with a small random model and a vocabulary.
 
-    Args: `family`, the lines of `vocab`, or None for the sample's vocabulary, and sizes or other
-    options of `build_transformer_model`.
+    Args: `family`, the lines of `vocab`, or None for the sample's vocabulary, the format of its
+    files, and sizes or other options of `build_transformer_model`.
     """
     made = {}
 
-    def checkpoint(family="bert", vocab=None, **options):
+    def checkpoint(family="bert", vocab=None, file_format="tf", **options):
         vocab = tuple(vocab or (SAMPLE / "vocab.txt").read_text(encoding="utf-8").splitlines())
         key = (family, vocab, json.dumps(options, sort_keys=True))
         if key not in made:
@@ -157,7 +157,7 @@ def checkpoint(tmp_path_factory):
                 **SIZES | options,
             )
             made[key] = tmp_path_factory.mktemp(family.replace(".", "_"))
-            transformer.save_checkpoint(made[key], format="tf")
+            transformer.save_checkpoint(made[key], format=file_format)
             (made[key] / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
             # as our own directories and Hugging Face's have it: no script may take it for the
             # config

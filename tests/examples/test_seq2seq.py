@@ -155,6 +155,52 @@ def test_csl_with_t5(learn, counting):
     assert example["scores"]["rougeL"] > 0.2
 
 
+@pytest.fixture
+def from_source(model):
+    """Gives the directory of a model of BART's kin, with the ids of a Chinese vocabulary."""
+
+    def from_source(family, decoder_start="[SEP]", **options):
+        ids = {"pad_token_id": 0, "decoder_start_id": vocabulary().index(decoder_start)}
+        ids["forced_end_id"] = vocabulary().index("[SEP]")
+        return model(family, file_format="hf", **ids, **options)
+
+    return from_source
+
+
+@pytest.mark.parametrize(
+    ("family", "start"), [("bart", "[SEP]"), ("bart", "[CLS]"), ("pegasus", "[PAD]")]
+)
+def test_summarization_quickly(quick, from_source, rows, replace, counting, capsys, family, start):
+    options = SHORT | {"data": rows("papers", others=2), "maxlen": 16, "batch_size": 8, "epochs": 3}
+    options |= {"checkpoint": from_source(family, start), "learning_rate": 1e-2}
+    example = quick("task_summarization_csl", **options)
+    tokens = example["tokenizer"].tokens_to_ids(["[PAD]", "[CLS]", "[SEP]"])
+    assert tokens == [example["config"].pad_token_id, 2, 3]
+    source, target = example["encode"]("语音识别", "语音")
+    assert source[0] == 2 and source[-1] == 3 and len(source) == 6
+    first = vocabulary().index(start)
+    assert target == ([] if first == 2 else [first]) + [2, *source[1:3], 3]
+    (sources, inputs), labels = example["collate"]([([2, 5, 3], [first, 2, 6, 3])], 4)
+    assert sources.tolist() == [[2, 5, 3, 0]]
+    assert inputs.tolist() == [[first, 2, 6, 0]]
+    assert labels.tolist() == [[2, 6, 3, -1]]
+    assert example["samples"]["test"][0][1] in capsys.readouterr().out
+    check_title_scores(example["evaluate"], "summarize", replace)
+
+    def generated(transformer, sources, most, batch_size, **options):
+        assert options == {"num_beams": 1, "no_repeat_ngram_size": 3, "stop_ids": 3}
+        assert transformer.config.decoder_start_id == first
+        return [[SimpleNamespace(ids=[2, *source[1:3]])] for source in sources]
+
+    assert replace(example["summarize"], generate_all=generated)(["语音识别"]) == ["语音"]
+
+
+@pytest.mark.long
+def test_summarization(run, counting):
+    example = run("task_summarization_csl", scored=50)
+    assert example["is_small"] and example["scores"]["rougeL"] > 0.3
+
+
 def test_word_problems_quickly(try_out, rows, replace, capsys):
     options = SHORT | {"data": rows("problems", others=2), "maxlen": 32}
     example = try_out("task_seq2seq_ape210k_math_word_problem", **options)
@@ -696,7 +742,7 @@ def write_json(path, value):
 # --- files ----------------------------------------------------------------------------------------
 
 
-TITLES = ("task_seq2seq_autotitle_csl", "task_seq2seq_autotitle_csl_mt5")
+TITLES = ("task_seq2seq_autotitle_csl", "task_seq2seq_autotitle_csl_mt5", "task_summarization_csl")
 
 
 @pytest.mark.parametrize("name", TITLES)
