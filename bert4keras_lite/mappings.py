@@ -650,7 +650,7 @@ SKIPPABLE = [
 ]
 
 # a fixed table of positions in some files, which must be the one that the model computes
-FIXED_POSITIONS = r"(?:model\.)?(encoder|decoder)\.embed_positions\.weight"
+FIXED_POSITIONS = r"(model\.)?(encoder|decoder)\.embed_positions\.weight"
 
 # Copies of the token table in some files, and of a head that is tied to it; these must be equal.
 COPIES = [r"(model\.)?(encoder|decoder)\.embed_tokens\.weight$"]

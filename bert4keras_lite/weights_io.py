@@ -157,16 +157,12 @@ def _check_positions(transformer, checkpoint, where, options):
     Raises:
         CheckpointError: a table differs; with `ignore_invalid_weights` that is a warning.
     """
-    for name in checkpoint:
-        match = re.fullmatch(mappings.FIXED_POSITIONS, name)
-        layer = match and transformer.layers.get(
-            f"{transformer.prefix}{match[1]}_position_embedding"
-        )
-        computed = getattr(layer, "embeddings", None)
-        if not isinstance(computed, np.ndarray):
-            continue  # no such layer, or a learned table
+    layer = transformer.layers.get(f"{transformer.prefix}sinusoidal_positions")
+    for name in checkpoint if layer else ():
+        if not re.fullmatch(mappings.FIXED_POSITIONS, name):
+            continue
         reason = unfit_numbers(checkpoint, name, "float32")
-        if not reason and not _are_positions(np.asarray(checkpoint[name]), computed):
+        if not reason and not _are_positions(np.asarray(checkpoint[name]), layer.embeddings):
             reason = "differs from the sines and cosines that the model computes"
         if reason:
             message = (

@@ -62,9 +62,8 @@ def main():
     sys.modules |= {name: MagicMock() for name in ("rouge", "six")}
     from fengshen.examples.pegasus.tokenizers_pegasus import PegasusTokenizer
 
-    renamed = {
-        "[unused1]": "</s>", "[PAD]": "<pad>", "[UNK]": "<unk>", "[unused3]": "<mask_2>", "[unused2]": "<mask_1>"
-    }  # fmt: skip
+    renamed = {"[PAD]": "<pad>", "[UNK]": "<unk>", "[unused1]": "</s>"}
+    renamed |= {"[unused2]": "<mask_1>", "[unused3]": "<mask_2>"}
     vocab = {renamed.get(token, token): i for i, token in enumerate(vocabulary())}
     start = {"vocab": vocab, "basic_tokenizer": SimpleNamespace(do_lower_case=True)}
     reference = type("Reference", (PegasusTokenizer,), start)
