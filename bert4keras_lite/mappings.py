@@ -23,6 +23,7 @@ __all__ = [
     "DECODER_IDS",
     "DECODER_IDS_READ",
     "DISTIL_KEYS",
+    "FIXED_POSITIONS",
     "GPT_KEYS",
     "HEAD_NAMES",
     "LEFTOVERS",
@@ -45,6 +46,7 @@ __all__ = [
     "TIED_HEADS",
     "UNSET",
     "WEIGHTS",
+    "ZEROS",
 ]
 
 
@@ -75,6 +77,8 @@ PER_TOKEN_ROW = Storage(per_token=True, as_row=True)
 # Conditional normalization adds variables that start at zero and are in no published checkpoint:
 # they are always written, and read if the file has them.
 OPTIONAL = ["gamma_dense/kernel", "beta_dense/kernel", "hidden_dense/kernel"]
+# family -> paths of variables that are zero if a checkpoint lacks them, as in transformers
+ZEROS = {"bart": ["lm_bias/beta"], "pegasus": ["lm_bias/beta"]}
 
 _CONDITION_TF = [(name, ["/" + name], SAME) for name in OPTIONAL]
 _CONDITION_HF = [(name, ["." + name.replace("/", ".")], SAME) for name in OPTIONAL]
@@ -639,11 +643,14 @@ SKIPPABLE = [
     r".*embeddings\.(position_ids|token_type_ids)$",
     r"(.*\.)?attn\.(bias|masked_bias)$",  # GPT's causal mask, written out
     r"(?s).*relative_positions_encoding.*",
-    r".*(en|de)coder\.embed_positions\.weight$",  # sines and cosines
+    r".*(en|de)coder\.embed_positions\.weight$",  # sines and cosines; see FIXED_POSITIONS
     r"mask_predictions\..*",  # a second head of Microsoft's DeBERTa
     r"(.*\.)?rotary_emb\.inv_freq$",
     r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",
 ]
+
+# a fixed table of positions in some files, which must be the one that the model computes
+FIXED_POSITIONS = r"(model\.)?(encoder|decoder)\.embed_positions\.weight"
 
 # Copies of the token table in some files, and of a head that is tied to it; these must be equal.
 COPIES = [r"(model\.)?(encoder|decoder)\.embed_tokens\.weight$"]

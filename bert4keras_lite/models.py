@@ -32,6 +32,7 @@ from .configs.published import (
     check_vocabulary,
     find_files,
     gate_of,
+    moved_ids,
     moved_padding,
     warn,
 )
@@ -1006,7 +1007,8 @@ def build_transformer_model(
             of loading:
 
             - `keep_tokens`: ids of the vocabulary rows to keep, in their new order; the padding id
-              that is masked moves with its row, unless `pad_token_id` is given;
+              that is masked moves with its row, unless `pad_token_id` is given, and so do
+              `decoder_start_id`, `forced_start_id`, `forced_end_id` and `filler_id`;
             - `compound_tokens`: for each row to append, the ids whose rows are averaged;
             - `autoresize_weights`, `ignore_invalid_weights`, `new_classifier`: see
               `Transformer.load_checkpoint`.
@@ -1171,6 +1173,7 @@ def _make_config(files, family, application, options, source_keys):
             padding = values.get("pad_token_id", Config.pad_token_id)
             padding, warnings_on_padding = moved_padding(files.config_path, padding, keep)
             values["pad_token_id"] = padding
+        values |= moved_ids(values, given, keep, files.where)
     if compound:
         values["vocab_size"] = Config.from_values(values, files.where).vocab_size + len(compound)
     config = Config.from_values(values, files.where)

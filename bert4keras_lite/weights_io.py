@@ -7,27 +7,31 @@ file in `checkpoints`, which of its arrays a config asks for in `configs/weights
 names and shapes in `checkpoints/matching.py`.
 """
 
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 from keras import ops
 
 from . import mappings
 from .backend import assignable
-from .checkpoints import open_checkpoint
+from .checkpoints import CheckpointError, open_checkpoint
 from .checkpoints.base import release
 from .checkpoints.dialects import adapt
 from .checkpoints.keras_file import renumbered, under_paths
-from .checkpoints.matching import has_names, layers_of, orthogonally_resize
+from .checkpoints.matching import has_names, layers_of, orthogonally_resize, unfit_numbers
 from .checkpoints.stage import saving_checkpoint
 from .configs.published import file_names, write_config
 from .configs.weights import classifier_hint, match_weights, mismatch_hint, write
 from .configs.written import config_json
 from .files import write_text
 from .lora import folded, own_variables, reset_lora
+from .parsing import shown
 from .shapes import shapes_of
 from .tokenizers.base import TokenizerBase
 from .tokenizers.wordpiece import vocab_text
@@ -128,6 +132,9 @@ def load(transformer, checkpoint, options):
         dtypes=dtypes,
         resize=transformer.resized,
     )
+    _check_positions(transformer, checkpoint, where, options)
+    for path in {*mappings.ZEROS.get(config.family, ())} & stored.keys() - plan.keys():
+        stored[path].assign(np.zeros(shapes[path], "float32"))
     for path, read in plan.items():
         array = np.asarray(read())
         if not array.dtype.isnative or array.dtype.itemsize > 8:  # PyTorch has no such dtypes
@@ -136,6 +143,44 @@ def load(transformer, checkpoint, options):
         release(array)
     reset_lora(transformer.model)
     return plan.keys() | variables.keys() - stored.keys()
+
+
+def _check_positions(transformer, checkpoint, where, options):
+    """Checks that fixed tables of positions in a checkpoint are those that the model computes.
+
+    Args:
+        transformer: the `Transformer`.
+        checkpoint: mapping name -> array, with the names of the tables.
+        where: the checkpoint, in messages.
+        options: `MatchOptions`.
+
+    Raises:
+        CheckpointError: a table differs; with `ignore_invalid_weights` that is a warning.
+    """
+    layer = transformer.layers.get(f"{transformer.prefix}sinusoidal_positions")
+    for name in checkpoint if layer else ():
+        if not re.fullmatch(mappings.FIXED_POSITIONS, name):
+            continue
+        reason = unfit_numbers(checkpoint, name, "float32")
+        if not reason and not _are_positions(np.asarray(checkpoint[name]), layer.embeddings):
+            reason = "differs from the sines and cosines that the model computes"
+        if reason:
+            message = (
+                f"{where}: {shown(name)}: {reason}; expected the same. Get the file again, or pass "
+                "ignore_invalid_weights=True to use what the model computes."
+            )
+            if not options.ignore_invalid_weights:
+                raise CheckpointError(message)
+            warnings.warn(message, stacklevel=2)
+
+
+def _are_positions(stored, computed):
+    """Whether the rows that two tables share are equal, up to the rounding of the stored dtype."""
+    if stored.ndim != 2 or stored.shape[1] != computed.shape[1]:
+        return False
+    rows = min(len(stored), len(computed))
+    tolerance = max(1e-5, float(ml_dtypes.finfo(stored.dtype).eps))
+    return np.allclose(stored[:rows].astype("float32"), computed[:rows], rtol=0, atol=tolerance)
 
 
 def _to_read(shapes, config, options):
@@ -181,10 +226,10 @@ def check_names(config, checkpoint, prefix, options):
         blocks = {path.split("/")[0] for path in shapes if "block" in path}
         if blocks <= {name.split("/")[0] for name in checkpoint}:
             return
-    elif has_names(
-        shapes, checkpoint, table, mappings.ROLES, sizes, [*mappings.OPTIONAL, *optional]
-    ):
-        return
+    else:
+        absent = [*mappings.OPTIONAL, *mappings.ZEROS.get(config.family, ()), *optional]
+        if has_names(shapes, checkpoint, table, mappings.ROLES, sizes, absent):
+            return
     hint = _hint(config, checkpoint, options)
     match_weights(shapes, checkpoint, config, where, options, lambda: hint(checkpoint), optional)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import regex
 import sentencepiece
+from goldens import make_pegasus_tokenizer
 from goldens.make_tokenizers_files import (
     BLOCK,
     CASES,
@@ -629,6 +630,54 @@ def test_bookkeeping_passes(directory):
 
 def test_class_of_words(directory):
     assert load_tokenizer(directory("words"))._pre_tokenize is jieba_words
+
+
+@pytest.fixture
+def pegasus(tmp_path):
+    """Writes a directory with the files of IDEA-CCNL's PEGASUS, in which only one tells so."""
+
+    def write(vocab, settings):
+        (tmp_path / "vocab.txt").write_text("\n".join(vocab) + "\n", "utf-8")
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+        model_type = None if settings else "pegasus"
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, make_pegasus_tokenizer.SETTINGS | {"tokenizer_class": "PegasusTokenizer"}]
+)
+def test_ids_of_pegasus(pegasus, tmp_path_factory, settings):
+    tokenizer = load_tokenizer(pegasus(make_pegasus_tokenizer.vocabulary(), settings))
+    lines = make_pegasus_tokenizer.lines()
+    expected = json.loads(make_pegasus_tokenizer.GOLDEN.read_text("utf-8"))
+    saved = tmp_path_factory.mktemp("saved")
+    tokenizer.save(saved)
+    for again in (tokenizer, load_tokenizer(saved)):
+        for line, ids in zip(lines, expected, strict=True):
+            assert again.encode(line)[0] == ids, line
+        assert (again.token_pad_id, again.stop_ids, again.token_start) == (0, [1], None)
+        assert again.decode(expected[0]) == tokenizer.decode(expected[0])
+
+
+def test_special_tokens_of_pegasus_that_are_in_the_file(pegasus):
+    """As its class writes the vocabulary; and one that has both."""
+    named = {"tokenizer_class": "PegasusTokenizer", "eos_token": "<end>"}
+    vocab = ["<pad>", "<end>", "<mask_1>", "<mask_2>", "<unk>", "[unused1]", "[PAD]", "今天"]
+    tokenizer = load_tokenizer(pegasus(vocab, named))
+    assert tokenizer.encode("今天很") == ([7, 4, 1], [0, 0, 0])
+    assert tokenizer.token_to_id("[unused1]") == 5
+
+
+def test_pegasus_without_an_end_token(pegasus):
+    folder = pegasus(["[PAD]", "[UNK]", "[unused2]", "[unused3]", "今天"], {})
+    with pytest.raises(ValueError, match=r"neither '\[unused1\]' nor '</s>'; expected one of them"):
+        load_tokenizer(folder)
+    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "天"]  # BERT's, if it says so
+    folder = pegasus(vocab, {"tokenizer_class": "BertTokenizer"})
+    assert load_tokenizer(folder).encode("天")[0] == [2, 4, 3]
 
 
 @pytest.mark.parametrize(("key", "place"), [("add_bos_token", 0), ("add_eos_token", -1)])

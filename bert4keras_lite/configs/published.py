@@ -40,6 +40,7 @@ __all__ = [
     "file_names",
     "find_files",
     "gate_of",
+    "moved_ids",
     "moved_padding",
     "read_config",
     "warn",
@@ -729,6 +730,43 @@ def moved_padding(directory, pad_token_id, keep_tokens):
         f"attention. Pad batches with it, and pass pad_token_id={new} to confirm it."
     )
     return new, [message] * (new != pad_token_id)
+
+
+# fields that are ids of rows, beside `pad_token_id`: of a decoder, and of a classifier
+_DECODER_ROWS = ("decoder_start_id", "forced_start_id", "forced_end_id")
+_ROWS = (*_DECODER_ROWS, "filler_id")
+
+
+def moved_ids(values, given, keep_tokens, where):
+    """Finds the ids of a config that are not padding among the rows of `keep_tokens`.
+
+    Args:
+        values: field -> value, the ids counted as in the whole vocabulary.
+        given: options, whose ids are those of the new rows already.
+        keep_tokens: ids of the rows to keep.
+        where: the config, in messages.
+
+    Returns:
+        field -> new id; None for an id of a decoder that is not built.
+
+    Raises:
+        ValueError: the row of an id is not kept.
+    """
+    kept, moved = [*keep_tokens], {}
+    for name in _ROWS:
+        row = values.get(name)
+        if name in given or row in (None, -1):
+            continue
+        if row in kept:
+            moved[name] = kept.index(row)
+        elif values.get("stacks") == "encoder" and name in _DECODER_ROWS:
+            moved[name] = None
+        else:
+            raise ValueError(
+                f"{where}: keep_tokens leaves out row {row}, which is {key_of(values, name)}; "
+                f"expected rows with it. Keep it, or pass {name}=, the id of a row that is kept."
+            )
+    return moved
 
 
 def _vocabulary_lines(directory):

@@ -104,7 +104,7 @@ def match_weights(
         mappings.WEIGHTS[c.family],
         mappings.ROLES,
         c.block_counts,
-        optional=[*mappings.OPTIONAL, *optional],
+        optional=[*mappings.OPTIONAL, *mappings.ZEROS.get(c.family, ()), *optional],
         skippable=skippable,
         copies=copies,
         elsewhere={row[1].split("/")[0] for t in mappings.WEIGHTS.values() for row in t},

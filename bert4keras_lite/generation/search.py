@@ -173,6 +173,8 @@ def processed(search, scores, state, sampling_params):
 def forced(scores, state, sampling_params):
     """Leaves one token in the first and in the last possible step, if it is given.
 
+    If that is the same step, the last token counts, as in transformers.
+
     Args:
         scores: logits or log-probabilities, `(batch, width, vocab_size)`.
         state: the `State`.
@@ -181,10 +183,10 @@ def forced(scores, state, sampling_params):
     Returns:
         In these steps 0 for that token and `NEG_INF` for all others.
     """
+    token = ops.where(state.num_tokens == 0, sampling_params["forced_start"], -1)
     is_last = state.num_tokens == sampling_params["most"] - 1
-    token = ops.where(is_last, sampling_params["forced_end"], -1)
-    is_first = ops.logical_and(state.num_tokens == 0, sampling_params["forced_start"] >= 0)
-    token = ops.where(is_first, sampling_params["forced_start"], token)
+    is_end = ops.logical_and(is_last, sampling_params["forced_end"] >= 0)
+    token = ops.where(is_end, sampling_params["forced_end"], token)
     is_token = ops.arange(scores.shape[-1], dtype="int32") == token
     return ops.where(token < 0, scores, ops.where(is_token, 0.0, NEG_INF))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .splitting import GPT2, QWEN
+from .words import jieba_words
 
 __all__ = ["ALGORITHMS", "ROWS", "TokenizerClass", "row_of"]
 
@@ -22,6 +23,8 @@ class TokenizerClass:
         specials: dict Hugging Face's name -> the special token that the class has by default; if
             `by_file`, only if the file adds this token.
         options: other arguments of our tokenizer.
+        renamed: dict token of the vocabulary file -> Hugging Face's name of the special token that
+            the class puts into its place.
         values: dict setting of `tokenizer_config.json` -> its values that change nothing for this
             class, in addition to those that hold for all.
         model_file: name of the vocabulary file that no other class has. Default: none.
@@ -34,6 +37,7 @@ class TokenizerClass:
     model_types: str = "(?!)"
     specials: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, tuple] = field(default_factory=dict)
     model_file: str = ""
     by_file: bool = False
@@ -62,7 +66,7 @@ ROWS = (
         r"(Bert|ConvBert|DistilBert|Electra|Ernie|LayoutLM|Lxmert|MegatronBert|MobileBert|Nezha|"
         r"Realm|Retribert|RetriBert|RoFormer|SqueezeBert)Tokenizer",
         _AROUND | _OTHERS,
-        model_types=r"(?!(funnel|mpnet|bert-japanese|canine)$).*",
+        model_types=r"(?!(funnel|mpnet|bert-japanese|canine|pegasus)$).*",
         specials={
             "sep_token": "[SEP]",
             "pad_token": "[PAD]",
@@ -71,6 +75,29 @@ ROWS = (
         },
     ),
     TokenizerClass("WordPiece", _BY_FILE, _AROUND | _OTHERS, by_file=True),
+    # a script of IDEA-CCNL has the name of transformers' class, whose file is of sentencepiece
+    TokenizerClass(
+        "WordPiece",
+        r"PegasusTokenizer",
+        {"token_end": "eos_token"} | _OTHERS,
+        model_types=r"pegasus",
+        specials={
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+            "pad_token": "<pad>",
+            "mask_token": "<mask_2>",
+            "mask_token_sent": "<mask_1>",
+        },
+        options={"token_start": None, "pre_tokenize": jieba_words, "word_maxlen": 100},
+        renamed={
+            "[PAD]": "pad_token",
+            "[UNK]": "unk_token",
+            "[unused1]": "eos_token",
+            "[unused2]": "mask_token_sent",
+            "[unused3]": "mask_token",
+        },
+        values={"mask_token_sent": ("<mask_1>",), "offset": (100,)},
+    ),
     TokenizerClass(
         "byte-level BPE",
         r"GPT2Tokenizer|GPTNeoTokenizer",

@@ -111,6 +111,7 @@ _RULES = {
 
 def _wordpiece(path, inferred, settings, json_file, row):
     token_dict = load_vocab(path) if path else json_file.vocab
+    token_dict = _renamed(token_dict, row, settings.names, path or settings.path)
     inferred = {"do_lower_case": not _many(_CAPITALIZED, token_dict), **inferred}
     if not row.by_file:
         rules = {ours: settings.values.get(theirs) for theirs, ours in _RULES.items()}
@@ -122,6 +123,33 @@ def _wordpiece(path, inferred, settings, json_file, row):
     elif "[speaker1]" in token_dict:
         inferred["pre_tokenize"] = list
     return Tokenizer, (token_dict,), inferred
+
+
+def _renamed(token_dict, row, names, path):
+    """Puts special tokens into their places in a vocabulary, unless they are there already.
+
+    Args:
+        token_dict: dict token -> id.
+        row: the `TokenizerClass`, which has the places.
+        names: dict Hugging Face's name -> special token, of the files.
+        path: of the vocabulary.
+
+    Raises:
+        ValueError: the vocabulary has neither a special token nor its place.
+    """
+    names = {**row.specials, **names}
+    new_names = {old: names[name] or old for old, name in row.renamed.items()}
+    for old, new in new_names.items():
+        if not {old, new} & token_dict.keys():
+            raise ValueError(
+                f"{path}: has neither {old!r} nor {new!r:.80}; expected one of them, as the"
+                f" tokenizer is {row.classes}. If it is another, set tokenizer_class in"
+                " tokenizer_config.json to its name, such as BertTokenizer."
+            )
+    return {
+        token if (new := new_names.get(token, token)) in token_dict else new: i
+        for token, i in token_dict.items()
+    }
 
 
 def _byte_bpe(path, merges, inferred, settings, json_file, row):
@@ -304,6 +332,8 @@ def load_tokenizer(directory: PathLike, **options: Any) -> TokenizerBase:
       word-level RoFormer, T5-PEGASUS) gets `pre_tokenize=jieba_words`, unless the files say
       `tokenize_chinese_chars: false`, which finds words without it. Vocabularies of single
       characters contain no such words.
+    - `PegasusTokenizer` with `vocab.txt` is that of IDEA-CCNL's PEGASUS: words of jieba, then
+      WordPiece, then `</s>`, which is in the place of `[unused1]`.
     - One with `[speaker1]` (CDial-GPT) gets `pre_tokenize=list`: English in single letters.
     - `keep_tokens` comes from `*keep_tokens*.json`.
     - `other_stop_ids`, which end a generated text besides `token_end`, are the `eos_token_id` of
