@@ -732,7 +732,7 @@ def moved_padding(directory, pad_token_id, keep_tokens):
     return new, [message] * (new != pad_token_id)
 
 
-# fields that are ids of rows, beside `pad_token_id`: of a decoder, and of a classifier
+# fields that are ids of rows, besides `pad_token_id`: of a decoder, and of a classifier
 _DECODER_ROWS = ("decoder_start_id", "forced_start_id", "forced_end_id")
 _ROWS = (*_DECODER_ROWS, "filler_id")
 
