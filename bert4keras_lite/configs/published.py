@@ -142,7 +142,7 @@ def translate(raw, where="the config"):
             continue  # often wrong: HFL's configs say 1, the vocabulary 0; see PAD_TOKEN_KEY
         if key in mappings.DECODER_IDS and model_type not in mappings.DECODER_IDS_READ:
             continue
-        if key == "tie_word_embeddings" and type(value) is int:
+        if key == "tie_word_embeddings" and type(value) is int and value == 0:
             continue  # UER's BART says 0, also of a tied head: the weights tell
         if key in (leftovers := mappings.LEFTOVERS.get(model_type, {})):
             if value not in (None, leftovers[key]):

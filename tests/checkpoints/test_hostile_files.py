@@ -424,7 +424,7 @@ REFUSED = {
 VALUE_ERRORS = (
     "generation_config",
     *("config", "tokenizer", "added", "special", "vocab", "sentencepiece", "byte_bpe"),
-    *("extra", "corpus", "log", "recipe", "shard_", "sentences"),
+    *("extra", "corpus", "log", "recipe", "shard_", "sentences", "chat_template"),
 )
 
 # cases by what their names begin with: one run of the script each
@@ -482,7 +482,8 @@ def test_others_are_refused(told, name):
     assert told["outcome"] == kind
     assert REFUSED[name] in told["message"]
     folder = str(Path(told["path"]).parent)
-    assert folder in told["message"] or name == "name_with_null"
+    rendered = told["message"].startswith("chat_template: ")  # when the file was read long ago
+    assert folder in told["message"] or rendered or name == "name_with_null"
     assert len(told["message"].replace(folder, "")) < 900  # what is repeated is cut
 
 
