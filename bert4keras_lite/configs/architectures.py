@@ -665,7 +665,7 @@ FAMILIES = {
         gelu="gelu_tanh",
         heads=_GPT2_HEADS,
     ),
-    # no fingerprints: one cannot be biased from another by the names of its weights
+    # no fingerprints: one cannot be told from another by the names of its weights
     "llama": _llama_family(
         "llama", "Llama", _LLAMA, _biases("llama"), model_types=["llama", "internlm3"]
     ),
