@@ -4,7 +4,7 @@
     make quickstart CHECKPOINT=/path/to/chinese_L-12_H-768_A-12 DATA=/path/to/reviews
 
 Loads tiny-zh, which is included in the toolkit, fills in masks, fine-tunes a classifier and another
-one from random weights, saves, reloads, predicts. Then tiny-zh is pretrained for half a minute more
+one from random weights, saves, reloads, predicts. Then tiny-zh is pretrained for a minute more
 and fine-tuned again. The picture of all this is examples/output/quickstart.svg.
 """
 
@@ -128,7 +128,7 @@ for text, (negative, positive) in zip(texts, scores, strict=True):
 
 reading = []
 if is_small:
-    headline("4. Half a minute of pretraining on examples/data/corpus.txt")
+    headline("4. A minute of pretraining on examples/data/corpus.txt")
     folder = OUTPUT / "reading"
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier tour
     for command in (
