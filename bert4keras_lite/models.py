@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -254,11 +254,15 @@ class Transformer(LayersByName):
         name: of the model.
 
     Attributes:
+        family: of the class, the family that it is for, a key of `ARCHITECTURES`; default None:
+            that of the checkpoint.
         model: the `keras.Model`.
         inputs, outputs: its tensors, as lists.
         hidden_states: one tensor `(batch, length, hidden_size)` per block.
         layers: name -> layer.
     """
+
+    family: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **kwargs):
         """Lets a subclass, or a mixin of it, use the names of version 0.1 as well."""
@@ -363,9 +367,9 @@ class Transformer(LayersByName):
             names.append("segment_ids")
         if c.custom_position_ids:
             names.append("position_ids")
-        return {name: self.input(name) for name in names}
+        return {name: self.new_input(name) for name in names}
 
-    def input(self, name: str, *dims: int, dtype: str = "int32") -> Tensor:
+    def new_input(self, name: str, *dims: int, dtype: str = "int32") -> Tensor:
         """Makes or shares a Keras input `(batch, length, *dims)`."""
         name = self.prefix + name
         if name in self.layers:  # when a loaded model is rebuilt
@@ -567,20 +571,50 @@ class Transformer(LayersByName):
             context |= {"memory": memory, "memory_bias": memory_bias}
         counter = "j" if stack == "decoder_" else "i"
         attention_scores, embeddings = None, x
-        shared = {name: value for name, value in context.items() if name not in EACH["layer_kinds"]}
         for i in range(c.block_counts[counter]):
-            name = "block" if c.share_blocks else f"{stack}block_{i}"
-            block = self.block(name, with_memory=stack == "decoder_", first=i == 0)
-            arguments = shared | context.get(c.kind_of(i), {})
-            x = block(x, scores=attention_scores, caches=caches and caches[i], **arguments)
-            if c.residual_attention_scores:
-                x, attention_scores = x
-            x = self.after_block(i, x, embeddings, shared)
-            if keras.utils.is_keras_tensor(x):  # of the graph, not of a decode step
-                self.hidden_states.append(x)
+            x, attention_scores = self.encode_block(
+                i, x, context, stack, attention_scores, embeddings, caches and caches[i]
+            )
         return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
 
-    def after_block(self, i: int, x: Tensor, embeddings: Tensor, context: dict[str, Any]) -> Tensor:
+    def encode_block(
+        self,
+        i: int,
+        x: Tensor,
+        context: dict[str, Any],
+        stack: str = "",
+        scores: Tensor | None = None,
+        embeddings: Tensor | None = None,
+        caches: dict[str, Cache] | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Applies a block of a stack.
+
+        Args:
+            i: number of the block.
+            x: `(batch, length, hidden_size)`.
+            context: arguments of the block, with those of `with_kinds`.
+            stack: prefix of the names of the layers.
+            scores: attention scores of the block before, if they are residual.
+            embeddings: input of block 0.
+            caches: a `Cache` for each attention branch.
+
+        Returns:
+            Its output, and the attention scores if they are residual.
+        """
+        c = self.config
+        shared = {name: value for name, value in context.items() if name not in EACH["layer_kinds"]}
+        name = "block" if c.share_blocks else f"{stack}block_{i}"
+        block = self.block(name, with_memory=stack == "decoder_", first=i == 0)
+        x = block(x, scores=scores, caches=caches, **shared | context.get(c.kind_of(i), {}))
+        x, scores = x if c.residual_attention_scores else (x, None)
+        x = self.after_block(i, x, embeddings, shared)
+        if keras.utils.is_keras_tensor(x):  # of the graph, not of a decode step
+            self.hidden_states.append(x)
+        return x, scores
+
+    def after_block(
+        self, i: int, x: Tensor, embeddings: Tensor | None, context: dict[str, Any]
+    ) -> Tensor:
         """Hook between the blocks: returns what the next one gets.
 
         Args:
@@ -823,16 +857,16 @@ class EncoderDecoder(Transformer):
     def make_inputs(self) -> dict[str, Tensor]:
         inputs = {}
         if self.config.stacks != "decoder":
-            inputs["token_ids"] = self.input("token_ids")
+            inputs["token_ids"] = self.new_input("token_ids")
         else:
             inputs["memory"] = self.memory_input()
         if self.config.stacks != "encoder":
-            inputs["decoder_token_ids"] = self.input("decoder_token_ids")
+            inputs["decoder_token_ids"] = self.new_input("decoder_token_ids")
         return inputs
 
     def memory_input(self) -> Tensor:
         """Makes the input for the outputs of the encoder, `(batch, length, hidden_size)`."""
-        return self.input("memory", self.config.hidden_size, dtype=keras.config.floatx())
+        return self.new_input("memory", self.config.hidden_size, dtype=keras.config.floatx())
 
     def build_graph(
         self,
@@ -920,7 +954,7 @@ class EncoderDecoder(Transformer):
 
     @cached_property
     def decoder(self) -> keras.Model:
-        memory, token_ids = self.memory_input(), self.input("decoder_token_ids")
+        memory, token_ids = self.memory_input(), self.new_input("decoder_token_ids")
         return self.keras_model([memory, token_ids], self.decode(token_ids, memory))
 
 
@@ -1111,10 +1145,14 @@ def _family_of(model, files):
             f"model={model!r}: expected 'auto', one of {', '.join(ARCHITECTURES)}, a Config or a "
             "subclass of Transformer."
         )
-    try:
-        family = recognize(files.values, list(files.named))
-    except ValueError as error:
-        raise ValueError(f"{files.where}: {error}") from None
+    family = given_cls and given_cls.family
+    if family:
+        check_family(family, files.values, files.where)
+    else:
+        try:
+            family = recognize(files.values, list(files.named))
+        except ValueError as error:
+            raise ValueError(f"{files.where}: {error}") from None
     row = ARCHITECTURES[family]
     return _Family(given_cls or class_for(row.get("stacks", "one")), family, row)
 

@@ -1,6 +1,7 @@
 """Feed-forward layer and Transformer block."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import keras
@@ -214,28 +215,55 @@ class TransformerBlock(Layer):
             context |= {"condition": condition, "scores": scores}
             context |= {"angles": angles, "distances": distances}
             return rematerialized(self, x, {k: v for k, v in context.items() if v is not None})
-        caches = caches or {}
+        contexts: dict[str, dict[str, Any]] = {
+            "attention": {"bias": bias, "scores": scores, "angles": angles, "distances": distances},
+            "cross": {"memory": memory, "bias": memory_bias},
+        }
+        for step, value in self.steps(x, contexts, condition, caches or {}):
+            if step == "attention_scores":
+                scores = value
+            elif step.endswith("_out"):
+                x = value
+        return (x, scores) if self.return_scores else x
+
+    def steps(
+        self,
+        x: Tensor,
+        contexts: Mapping[str, Mapping[str, Tensor | None]],
+        condition: Tensor | None = None,
+        caches: Mapping[str, Cache] = MappingProxyType({}),
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Computes the block step by step.
+
+        Args:
+            x: `(batch, length, dim)`.
+            contexts: branch -> arguments of it.
+            condition, caches: see the call arguments.
+
+        Yields:
+            Pairs of a name and a tensor. For each branch, such as `"ffn"`: `"ffn_in"`, its input;
+            `"ffn"`, its output; `"ffn_dropout"`, what it adds; `"ffn_add"`, the sum; `"ffn_out"`,
+            the sum after normalization, if there is one; and `"ffn_scores"`, if it returns scores.
+        """
 
         def normalize(slot, x):
             return self.norms[slot](x, condition=condition) if slot in self.norms else x
 
-        def residual(name, x, **context):
-            context["cache"] = caches.get(name)
-            y = self.branches[name](
-                normalize(f"{name}_in", x), **{k: v for k, v in context.items() if v is not None}
-            )
-            y, attention_scores = y if isinstance(y, tuple) else (y, None)
-            x = x + self.dropout_layer(normalize(f"{name}_added", y))
-            return normalize(f"{name}_out", x), attention_scores
-
-        x, scores = residual(
-            "attention", x, bias=bias, scores=scores, angles=angles, distances=distances
-        )
-        if self.cross:
-            x, _ = residual("cross", x, memory=memory, bias=memory_bias)
-        if self.ffn:
-            x, _ = residual("ffn", x)
-        return (x, scores) if self.return_scores else x
+        for name, branch in self.branches.items():
+            context = {**contexts.get(name, {}), "cache": caches.get(name)}
+            y = normalize(f"{name}_in", x)
+            yield f"{name}_in", y
+            y = branch(y, **{k: v for k, v in context.items() if v is not None})
+            if isinstance(y, tuple):
+                y, scores = y
+                yield f"{name}_scores", scores
+            yield name, y
+            y = self.dropout_layer(normalize(f"{name}_added", y))
+            yield f"{name}_dropout", y
+            x = x + y
+            yield f"{name}_add", x
+            x = normalize(f"{name}_out", x)
+            yield f"{name}_out", x
 
     def flops(self, length: int, memory_length: int | None = None) -> int:
         """Returns the FLOPs of the forward pass of a sequence, and a memory for `cross`."""

@@ -1,0 +1,633 @@
+"""`bert4keras.models`: models with the inputs, layer names and methods of bert4keras."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from .. import models
+from ..checkpoints import open_checkpoint, save_checkpoint
+from ..layers import gelu_erf
+from ..loading import read_keras_model
+from ..types import PathLike, Tensor
+from .backend import GELU
+from .graph import ORDERED, OldLayer, find_layer, old_places, owner_of, register_owner
+from .keras2_files import is_keras2_file, load_keras2_file
+
+__all__ = [
+    "ALBERT",
+    "BERT",
+    "ELECTRA",
+    "GPT",
+    "GPT2",
+    "GPT2_ML",
+    "NEZHA",
+    "T5",
+    "ALBERT_Unshared",
+    "LM_Mask",
+    "Model",
+    "RoFormer",
+    "RoFormerV2",
+    "Sequential",
+    "T5_Decoder",
+    "T5_Encoder",
+    "Transformer",
+    "UniLM_Mask",
+    "build_transformer_model",
+    "clone_model",
+    "data_parallel",
+    "extend_with_language_model",
+    "extend_with_unified_language_model",
+    "load_model",
+]
+
+Sequential = keras.Sequential
+clone_model = keras.models.clone_model
+# whether `Model.layers` is that of Keras: within its own methods
+OF_KERAS: ContextVar[bool] = ContextVar("OF_KERAS", default=False)
+# inputs here -> there
+ENCODER_INPUTS = {
+    ("both", "token_ids"): "Encoder-Input-Token",
+    ("encoder", "token_ids"): "Encoder-Input-Token",
+}
+INPUTS = {
+    "token_ids": "Input-Token",
+    "segment_ids": "Input-Segment",
+    "position_ids": "Input-Position",
+    "memory": "Input-Context",
+    "decoder_token_ids": "Decoder-Input-Token",
+}
+
+
+@contextlib.contextmanager
+def _layers_of_keras() -> Iterator[None]:
+    """Context in which `Model.layers` has the layers of Keras, for its methods."""
+    token = OF_KERAS.set(True)
+    try:
+        yield
+    finally:
+        OF_KERAS.reset(token)
+
+
+class Model(keras.Model):
+    """A Keras model with what scripts for bert4keras expect of it.
+
+    Layers have their names in bert4keras as well, and `layers[-2]` is the layer that is there in
+    bert4keras. Files of weights may have any name; those that bert4keras wrote in HDF5 are read,
+    too. `predict` shows no progress, and takes lists.
+    """
+
+    @property
+    def layers(self) -> list[Any]:
+        with _layers_of_keras():
+            own = super().layers
+        owner = None if OF_KERAS.get() else owner_of(own)
+        return own if owner is None else OldLayers(own, owner)
+
+    @layers.setter
+    def layers(self, value: Any) -> None:
+        raise AttributeError("Model.layers: it is read-only.")
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Any:
+        """Returns a layer by its name, here or in bert4keras, or by its place in bert4keras.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        if index is not None:
+            return self.layers[index]
+        with _layers_of_keras():
+            layer = find_layer(super().layers, str(name))
+            if layer is None:
+                return super().get_layer(name)
+        return layer
+
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any):
+        """Compiles the model; on TensorFlow without XLA, which would compile for each length."""
+        if keras.config.backend() == "tensorflow":
+            kwargs.setdefault("jit_compile", False)
+        super().compile(optimizer, loss, *args, **kwargs)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains the model; all axes of the batches of a generator may vary."""
+        x = _batches(x) if y is None else x
+        return super().fit(x, y, *args, **kwargs)
+
+    def fit_generator(self, generator: Any, *args: Any, **kwargs: Any) -> Any:
+        """Trains the model on batches of a generator."""
+        return self.fit(generator, None, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates the model; see `fit`."""
+        x = _batches(x) if y is None else x
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = 0, **kwargs: Any) -> Any:
+        """Returns the outputs for arrays, or lists of numbers, as arrays."""
+        if isinstance(x, list) and len(self.inputs) > 1:
+            x = [np.asarray(array) for array in x]
+        elif not callable(getattr(x, "__next__", None)):
+            x = np.asarray(x[0] if _is_list_of_one(x) else x) if isinstance(x, list) else x
+        return super().predict(x, batch_size, verbose, **kwargs)
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """Prints the layers of the model."""
+        with _layers_of_keras():
+            super().summary(*args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        with _layers_of_keras():
+            return super().get_config()
+
+    def save(self, filepath: PathLike, overwrite: bool = True, **kwargs: Any) -> None:
+        """Saves the model as a `.keras` file, whatever its name."""
+        with _layers_of_keras(), _named(filepath, ".keras", writing=True) as path:
+            super().save(path, overwrite, **kwargs)
+
+    def save_weights(self, filepath: PathLike, overwrite: bool = True, **kwargs: Any) -> None:
+        """Saves the weights in HDF5, whatever the name of the file."""
+        with _layers_of_keras(), _named(filepath, ".weights.h5", writing=True) as path:
+            super().save_weights(path, overwrite, **kwargs)
+
+    def load_weights(self, filepath: PathLike, by_name: bool = False, **kwargs: Any) -> None:
+        """Loads weights from a file of any name, also one that bert4keras wrote under Keras 2.
+
+        Raises:
+            FileNotFoundError, ValueError: there is no such file, or it is of another model.
+        """
+        if is_keras2_file(filepath):
+            load_keras2_file(self, filepath)
+            return
+        with _layers_of_keras(), _named(filepath, ".weights.h5") as path:
+            super().load_weights(path, **kwargs)
+
+    def _make_train_function(self) -> None:
+        raise NotImplementedError(
+            "Keras 3 has no train function that can be replaced. Use bert4keras_lite.training."
+            "adversarial_training(model, epsilon=0.5) after compile, or virtual_adversarial_training,"
+            " gradient_penalty or rdrop."
+        )
+
+
+def _is_list_of_one(x):
+    """Whether `x` is a list with the array of a single input."""
+    return isinstance(x, list) and len(x) == 1 and np.ndim(x[0]) > 1
+
+
+@contextlib.contextmanager
+def _named(path: PathLike, suffix: str, writing: bool = False) -> Iterator[str]:
+    """Context with the path of a file that has a suffix, which Keras asks for.
+
+    Args:
+        path: of the file.
+        suffix: the name ends with.
+        writing: whether the file is written.
+
+    Raises:
+        FileNotFoundError: it is to be read, and does not exist.
+    """
+    path = Path(os.fspath(path))
+    if not writing and not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file. Save the weights before you load them.")
+    if path.name.endswith(suffix):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory(dir=path.parent if writing else None) as folder:
+        other = Path(folder) / f"file{suffix}"
+        if writing:
+            yield str(other)
+            os.replace(other, path)
+        else:
+            try:
+                other.symlink_to(path.resolve())
+            except OSError:
+                shutil.copyfile(path, other)
+            yield str(other)
+
+
+def load_model(filepath: PathLike, custom_objects: dict | None = None, compile: bool = True) -> Any:
+    """Loads a model that `Model.save` wrote.
+
+    Raises:
+        FileNotFoundError, ValueError, CheckpointError: see `bert4keras_lite.loading.load_model`.
+    """
+    objects = {"Model": Model, "Functional": Model, **(custom_objects or {})}
+    with _named(filepath, ".keras") as path:
+        return read_keras_model(Path(path), compile, objects)
+
+
+def _batches(x):
+    """Converts a generator of batches, so that all axes may vary; other data stay as they are.
+
+    TensorFlow's adapter of Keras takes sizes that are equal in the first two batches for constant,
+    and `(inputs, None)` for two inputs.
+    """
+    if not hasattr(x, "__next__"):
+        return x
+
+    def arrays():
+        for batch in x:
+            batch = batch if isinstance(batch, tuple) else (batch,)
+            parts = [part for part in batch if part is not None]
+            yield tuple(keras.tree.map_structure(np.asarray, _as_tuples(part)) for part in parts)
+
+    if keras.config.backend() != "tensorflow":
+        return arrays()
+    import tensorflow as tf
+
+    first, rest = _peek(arrays())
+
+    def spec(array):
+        return tf.TensorSpec([None] * array.ndim, array.dtype)
+
+    signature = keras.tree.map_structure(spec, first)
+    return tf.data.Dataset.from_generator(lambda: rest, output_signature=signature).prefetch(2)
+
+
+def _as_tuples(x):
+    """Converts a list of inputs to a tuple, which TensorFlow does not take for an array."""
+    return tuple(x) if isinstance(x, list) else x
+
+
+def _peek(iterator):
+    """Returns the first item, and an iterator of all."""
+    first = next(iterator)
+
+    def every():
+        yield first
+        yield from iterator
+
+    return first, every()
+
+
+class OldLayers(list):
+    """The layers of a model: iterated and indexed as the layers of bert4keras."""
+
+    def __init__(self, own: list, owner: Any) -> None:
+        self.error = ""
+        try:
+            super().__init__(_in_old_order(own, owner))
+        except LookupError as error:
+            super().__init__(own)
+            self.error = str(error)
+
+    def __getitem__(self, index: Any) -> Any:
+        if self.error:
+            raise IndexError(f"layers[{index}]: {self.error} Use get_layer(name).")
+        return super().__getitem__(index)
+
+
+def _in_old_order(own, owner):
+    """Returns the layers of a model in the order of bert4keras.
+
+    Args:
+        own: the layers here.
+        owner: the `Transformer` that made one of them.
+
+    Raises:
+        LookupError: the order is not known.
+    """
+    made = {id(layer) for layer in owner.model_layers}
+    others = [layer for layer in own if id(layer) not in made]
+    inputs = [layer for layer in own if isinstance(layer, keras.layers.InputLayer)]
+    if owner.config.family not in ORDERED:
+        raise LookupError(f"the order of layers is not known for {owner.config.family}.")
+    if made - {id(layer) for layer in own}:
+        raise LookupError("the model has only a part of the layers of bert4keras.")
+    if set(map(id, inputs)) - made or any(tensor in owner.more_inputs for tensor in owner.inputs):
+        raise LookupError("the order of the layers is not known with other inputs.")
+    old = {place.name: OldLayer(owner, place) for place in owner.places}
+    return [*inputs, *old.values(), *others]
+
+
+class OldGraph:
+    """Mixin for a `Transformer`: the names and methods of bert4keras.
+
+    Attributes:
+        application: `"lm"` or `"unilm"`, of a class that is extended by it.
+        places: the layers of bert4keras, see `graph.old_places`.
+        block_outputs: the outputs of the blocks in the graph of `model`.
+        inner_outputs: outputs inside blocks that were asked for.
+        model_layers: the Keras layers of `model`.
+        context: arguments of the blocks, of the last call of `apply_embeddings`.
+    """
+
+    application: ClassVar[str | None] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.inner_outputs: dict = {}
+        self.context: dict[str, Any] = {}
+        self.scores = self.embeddings = None
+        super().__init__(*args, **kwargs)
+        register_owner(self)
+        with _layers_of_keras():
+            self.model_layers = list(self.model.layers)
+        self.block_outputs = list(self.hidden_states)
+        self.places = old_places(self)
+
+    def __getattr__(self, name: str) -> Any:
+        config = vars(self).get("config")
+        if config is not None and not name.startswith("_") and hasattr(config, name):
+            return getattr(config, name)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.")
+
+    @property
+    def input(self) -> Any:
+        """The input tensor; a list if there are several."""
+        return self.inputs[0] if len(self.inputs) == 1 else self.inputs
+
+    @property
+    def output(self) -> Any:
+        """The output tensor; a list if there are several."""
+        return self.outputs[0] if len(self.outputs) == 1 else self.outputs
+
+    def keras_model(self, inputs: Any, outputs: list[Tensor], name: str | None = None) -> Model:
+        """Makes the model from inputs to outputs; a single output is not in a list."""
+        return Model(inputs, outputs[0] if len(outputs) == 1 else outputs, name=name)
+
+    def new_input(self, name: str, *dims: int, dtype: str = "int32") -> Tensor:
+        """Makes an input with the name that it has in bert4keras; ids are floats, as in Keras 2."""
+        old = self.prefix + ENCODER_INPUTS.get((self.config.stacks, name), INPUTS[name])
+        return keras.Input((self.config.sequence_length, *dims), dtype="float32", name=old)
+
+    def build_graph(self, *inputs: Tensor, **named: Tensor) -> list[Tensor]:
+        """Builds the graph, from ids that are floats."""
+        inputs = tuple(as_integers(x) for x in inputs)
+        named = {name: x if name == "memory" else as_integers(x) for name, x in named.items()}
+        if self.config.stacks != "one" or not self.changes_parts:
+            return super().build_graph(*inputs, **named)
+        x = self.apply_embeddings([*inputs, *named.values()])
+        for i in range(self.config.block_counts["i"]):
+            x = self.apply_main_layers(x, i)
+        return keras.tree.flatten(self.apply_final_layers(x))
+
+    @property
+    def changes_parts(self) -> bool:
+        """Whether the class is one of a script that has its own `apply_...`."""
+        names = ("apply_embeddings", "apply_main_layers", "apply_final_layers")
+        return any(getattr(type(self), name) is not getattr(OldGraph, name) for name in names)
+
+    def apply(self, inputs: Any = None, layer: Any = None, arguments: Any = None, **kwargs: Any):
+        """Applies a layer, which is made by `layer(**kwargs)` when its name first comes.
+
+        Without `inputs`, returns the layer.
+        """
+        name = kwargs.pop("name", None)
+        if name is None:
+            made = layer(**kwargs)
+        else:
+            place = next((p for p in self.places if p.name == self.prefix + name), None)
+            made = OldLayer(self, place).part if place else self.layer(layer, name, **kwargs)
+        return made if inputs is None else made(inputs, **(arguments or {}))
+
+    def apply_embeddings(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Embeds ids: token, segment and position ids, as far as the model has them."""
+        ids = dict(zip(self.ids, map(as_integers, inputs), strict=True))
+        token_ids, segment_ids = ids["token_ids"], ids.get("segment_ids")
+        positions = ids.get("position_ids")
+        positions = self.positions(token_ids) if positions is None else positions
+        self.embeddings = self.embed(token_ids, positions, segment_ids)
+        self.context = {
+            "bias": self.attention_bias(token_ids, segment_ids),
+            "condition": self.current_condition,
+            **self.position_context(positions),
+        }
+        self.scores = None
+        return self.embeddings
+
+    def apply_main_layers(self, inputs: Tensor, index: int) -> Tensor:
+        """Applies a block, with the attention mask of the last `apply_embeddings`."""
+        x, self.scores = self.encode_block(
+            index, inputs, self.context, "", self.scores, self.embeddings
+        )
+        return x
+
+    def apply_final_layers(self, inputs: Tensor) -> Any:
+        """Applies the final normalization and the heads."""
+        x = self.normalize("final_norm", inputs) if self.config.final_norm else inputs
+        outputs = self.output_heads(x) or [x]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def load_weights_from_checkpoint(self, checkpoint: Any, mapping: Any = None) -> None:
+        """Loads a checkpoint; see `models.Transformer.load_checkpoint`."""
+        _check_mapping(mapping)
+        self.load_checkpoint(checkpoint)
+
+    def save_weights_as_checkpoint(self, filename: PathLike, mapping: Any = None) -> None:
+        """Saves the weights in a TensorFlow checkpoint, whose files begin with `filename`.
+
+        The config is not written.
+        """
+        _check_mapping(mapping)
+        path = Path(os.fspath(filename))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            self.save_checkpoint(folder)
+            arrays = dict(open_checkpoint(folder))
+            save_checkpoint(path, arrays)
+
+    def load_checkpoint(self, checkpoint: Any, **options: Any) -> set[str]:
+        """Loads weights; see `models.Transformer.load_checkpoint`."""
+        with _layers_of_keras():
+            return super().load_checkpoint(checkpoint, **options)
+
+    def save_checkpoint(self, directory: PathLike, *args: Any, **options: Any) -> None:
+        """Saves weights and config; see `models.Transformer.save_checkpoint`."""
+        with _layers_of_keras():
+            super().save_checkpoint(directory, *args, **options)
+
+
+def as_integers(ids: Tensor) -> Tensor:
+    """Converts ids to integers."""
+    return ops.cast(ids, "int32")
+
+
+def _check_mapping(mapping):
+    """Raises if a script passes names of weights of its own."""
+    if mapping is not None:
+        raise ValueError(
+            "mapping: names of weights cannot be passed. Rename them in a dict name -> array:"
+            " load_checkpoint({...}) of the Transformer takes it, and open_checkpoint reads a file."
+        )
+
+
+class Transformer(OldGraph, models.Transformer):
+    """Base class of the families with one stack; see `models.Transformer`."""
+
+
+class EncoderDecoder(OldGraph, models.EncoderDecoder):
+    """Base class of the families with an encoder and a decoder; see `models.EncoderDecoder`."""
+
+
+class BERT(Transformer):
+    """BERT (arXiv 1810.04805); RoBERTa's Chinese checkpoints are BERTs, too."""
+
+    family = "bert"
+
+
+class ALBERT(Transformer):
+    """ALBERT (arXiv 1909.11942)."""
+
+    family = "albert"
+
+
+class ALBERT_Unshared(Transformer):
+    """ALBERT whose blocks are copies, to be trained apart."""
+
+    family = "albert_unshared"
+
+
+class NEZHA(Transformer):
+    """NEZHA (arXiv 1909.00204)."""
+
+    family = "nezha"
+
+
+class RoFormer(Transformer):
+    """RoFormer (arXiv 2104.09864)."""
+
+    family = "roformer"
+
+
+class RoFormerV2(Transformer):
+    """RoFormerV2 (https://kexue.fm/archives/8998)."""
+
+    family = "roformer_v2"
+
+
+class ELECTRA(Transformer):
+    """ELECTRA (arXiv 2003.10555)."""
+
+    family = "electra"
+
+
+class GPT(Transformer):
+    """GPT."""
+
+    family = "gpt"
+
+
+class GPT2(Transformer):
+    """GPT-2 of CPM (arXiv 2012.00413)."""
+
+    family = "gpt2"
+
+
+class GPT2_ML(Transformer):
+    """GPT-2 of https://github.com/imcaspar/gpt2-ml."""
+
+    family = "gpt2_ml"
+
+
+class T5(EncoderDecoder):
+    """T5 (arXiv 1910.10683)."""
+
+    family = "t5.1.0"
+
+
+class T5_Encoder(EncoderDecoder):
+    """The encoder of T5."""
+
+    family = "t5.1.0_encoder"
+
+
+class T5_Decoder(EncoderDecoder):
+    """The decoder of T5."""
+
+    family = "t5.1.0_decoder"
+
+
+class LM_Mask:
+    """Mixin: a token sees those before it."""
+
+    application = "lm"
+
+
+class UniLM_Mask:
+    """Mixin: the source, segment 0, is seen by all; a token of the target by those after it."""
+
+    application = "unilm"
+
+
+MODELS: dict[str, type] = {
+    "bert": BERT,
+    "roberta": BERT,
+    "albert": ALBERT,
+    "albert_unshared": ALBERT_Unshared,
+    "nezha": NEZHA,
+    "roformer": RoFormer,
+    "roformer_v2": RoFormerV2,
+    "electra": ELECTRA,
+    "gpt": GPT,
+    "gpt2": GPT2,
+    "gpt2_ml": GPT2_ML,
+    "t5": T5,
+    "t5_encoder": T5_Encoder,
+    "t5_decoder": T5_Decoder,
+}
+
+
+def class_of(name: str) -> type:
+    """Returns the class for a name of `model=`; T5's versions have a class each."""
+    if name in MODELS:
+        return MODELS[name]
+    stacks = "_" + name.rpartition("_")[2] if name.endswith(("_encoder", "_decoder")) else ""
+    if name.removesuffix(stacks) not in ("t5.1.0", "t5.1.1", "mt5.1.1", "t5_pegasus"):
+        known = ", ".join([*MODELS, "t5.1.0", "t5.1.1", "mt5.1.1"])
+        raise ValueError(f"model={name!r}: expected one of {known}, or a class.")
+    return type(MODELS[f"t5{stacks}"].__name__, (MODELS[f"t5{stacks}"],), {"family": name})
+
+
+def extend_with_language_model(BaseModel: type) -> type:
+    """Returns a class like the given one with the mask of a language model."""
+    return type("LanguageModel", (LM_Mask, BaseModel), {})
+
+
+def extend_with_unified_language_model(BaseModel: type) -> type:
+    """Returns a class like the given one with the mask of a UniLM (arXiv 1905.03197)."""
+    return type("UnifiedLanguageModel", (UniLM_Mask, BaseModel), {})
+
+
+def data_parallel(model: Any, devices: Any = None, parts: Any = None) -> Any:
+    """Raises an error: Keras 3 trains on several devices without such a model."""
+    raise NotImplementedError(
+        "data_parallel: remove it, and call keras.distribution.set_distribution(keras.distribution."
+        "DataParallel()) before the model is built (JAX), or use tensorflow.distribute."
+        "MirroredStrategy; examples/basic_several_devices.py shows both."
+    )
+
+
+def build_transformer_model(
+    config_path: Any = None,
+    checkpoint_path: Any = None,
+    model: Any = "bert",
+    application: str = "encoder",
+    return_keras_model: bool = True,
+    **kwargs: Any,
+) -> Any:
+    """Builds a model with the options of bert4keras, and loads a checkpoint.
+
+    See `bert4keras_lite.build_transformer_model`; `model` is `"bert"` by default. The inputs are
+    floats, as in Keras 2, and have the names of bert4keras.
+    """
+    cls = class_of(model.lower()) if isinstance(model, str) else model
+    application = cls.application or application.lower()
+    kwargs.pop("version", None)
+    if kwargs.get("hidden_act", "gelu") == "gelu" and GELU["gelu"] is not gelu_erf:
+        kwargs["hidden_act"] = GELU["gelu"]
+    return models.build_transformer_model(
+        config_path,
+        checkpoint_path,
+        cls,
+        application,
+        return_keras_model,
+        **kwargs,
+    )
