@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from ..types import Tensor
+from .names import GONE
 
 __all__ = [
     "batch_dot",
@@ -85,18 +86,6 @@ OTHER_NAMES: dict[str, Callable] = {
     "set_epsilon": keras.config.set_epsilon,
     "set_floatx": keras.config.set_floatx,
     "set_image_data_format": keras.config.set_image_data_format,
-}
-# names without a meaning in Keras 3 -> what to use instead
-GONE = {
-    "gradients": "Keras 3 has no symbolic gradients. For adversarial training, virtual adversarial"
-    " training and gradient penalties use bert4keras_lite.training; for other gradients"
-    " tensorflow.GradientTape, jax.grad or torch.autograd.grad.",
-    "get_session": "there are no sessions: remove it.",
-    "set_session": "there are no sessions: remove it.",
-    "learning_phase": "pass training=True or False when you call a model or layer.",
-    "set_learning_phase": "pass training=True or False when you call a model or layer.",
-    "rnn": "write the loop with keras.ops.scan, or use a layer such as keras.layers.RNN.",
-    "placeholder": "use keras.Input.",
 }
 
 
