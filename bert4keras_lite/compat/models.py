@@ -85,6 +85,10 @@ class Model(keras.Model):
     too. `predict` shows no progress, and takes lists.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with _layers_of_keras():
+            super().__init__(*args, **kwargs)
+
     @property
     def layers(self) -> list[Any]:
         with _layers_of_keras():
@@ -136,7 +140,7 @@ class Model(keras.Model):
             x = [np.asarray(array) for array in x]
         elif not callable(getattr(x, "__next__", None)):
             x = np.asarray(x[0] if _is_list_of_one(x) else x) if isinstance(x, list) else x
-        return super().predict(x, batch_size, verbose, **kwargs)
+        return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """Prints the layers of the model."""
