@@ -277,7 +277,8 @@ class Transformer(LayersByName):
                 )
                 setattr(cls, new, vars(owner)[old])
             elif old not in vars(owner):
-                setattr(cls, old, vars(owner)[new])
+                for name in (old, new):  # both in one class: a subclass looks for the first
+                    setattr(cls, name, vars(owner)[new])
 
     @checks_flags
     def __init__(

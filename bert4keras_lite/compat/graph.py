@@ -44,7 +44,8 @@ class Place(NamedTuple):
         output: name of the layer with its output; None: this graph has no such tensor.
         has_weights: whether the weights of `layer` are its weights.
         step: of a block (see `TransformerBlock.steps`); None: the layer is no block.
-        call: which call of a block that is shared.
+        call: the only call of `output` that is meant; None: all of them are.
+        transposed: whether its weights are the transposed ones of bert4keras.
     """
 
     name: str
@@ -52,7 +53,8 @@ class Place(NamedTuple):
     output: str | None
     has_weights: bool = True
     step: str | None = None
-    call: int = 0
+    call: int | None = None
+    transposed: bool = False
 
 
 # layers outside of blocks, in the order of bert4keras: its name, and what it is here
@@ -67,6 +69,8 @@ LAYERS = [
     Place("Embedding-Mapping", "embedding_projection", "embedding_projection"),
     Place("Embedding-Rotary-Position", "rotary", None),
     Place("Embedding-Relative-Position", "relative", None),
+    Place("Encoder-Embedding-Dropout", "embedding_dropout", "embedding_dropout", False, call=0),
+    Place("Decoder-Embedding-Dropout", "embedding_dropout", "embedding_dropout", False, call=1),
     Place("Encoder-Embedding-Relative-Position", "encoder_relative_bias", None),
     Place("Decoder-Embedding-Relative-Position", "decoder_relative_bias", None),
     Place("Attention-Mask", "attention_bias", None),
@@ -75,6 +79,9 @@ HEADS = [
     Place("Output-Norm", "final_norm", "final_norm"),
     Place("Encoder-Output-Norm", "encoder_final_norm", "encoder_final_norm"),
     Place("Decoder-Output-Norm", "decoder_final_norm", "decoder_final_norm"),
+    Place("Encoder-Output-Dropout", "encoder_dropout", "encoder_dropout"),
+    Place("Decoder-Output-Dropout", "decoder_dropout", "decoder_dropout"),
+    Place("Decoder-Output-Scale", "decoder_final_norm", None, False),
     Place("Pooler", "pooler", None, False),
     Place("Pooler-Dense", "pooler", "pooler"),
     Place("NSP-Proba", "nsp", "nsp_activation"),
@@ -83,7 +90,7 @@ HEADS = [
     Place("MLM-Dense", "lm_dense", "lm_dense"),
     Place("MLM-Norm", "lm_norm", "lm_norm"),
     Place("MLM-Bias", "lm_bias", "lm_bias"),
-    Place("Decoder-Output-LM", "lm_head", "lm_activation"),
+    Place("Decoder-Output-LM", "lm_head", "lm_activation", transposed=True),
     Place("MLM-Activation", "lm_activation", "lm_activation"),
 ]
 # families that have other names: here -> there
@@ -109,8 +116,14 @@ def old_places(transformer: Any) -> list[Place]:
         for place in places:
             if transformer.prefix + place.layer not in known:
                 continue
-            if place.name == "Embedding-Dropout" and not c.dropout_rate:
+            if place.name.endswith("-Dropout") and not c.dropout_rate:
                 continue
+            if place.call is not None and c.stacks != "both":
+                place = place._replace(call=0)
+            if place.name.startswith(("Encoder-", "Decoder-")) and c.stacks == "one":
+                continue
+            if place.name == "Embedding-Dropout" and c.family == "roformer_v2":
+                place = place._replace(output=None)  # it comes before the normalization there
             name = MASKS.get(c.attend) if place.name == "Attention-Mask" else place.name
             if name is not None:
                 yield place._replace(name=names.get(name, name))
@@ -124,7 +137,7 @@ def old_places(transformer: Any) -> list[Place]:
         }
     for stack, (counter, old) in stacks.items():
         if transformer.prefix + (f"{stack}block_0", "block")[bool(c.share_blocks)] in known:
-            for i in range(counts[counter]):
+            for i in range(1 if c.share_blocks else counts[counter]):
                 places += block_places(transformer, stack, old, i)
     places += among(HEADS)
     return [place._replace(name=transformer.prefix + place.name) for place in places]
@@ -264,7 +277,7 @@ class OldLayer:
     @property
     def output(self) -> Tensor:
         """The output of the first call."""
-        return self.get_output_at(self.place.call)
+        return self.get_output_at(0)
 
     def get_output_at(self, index: int) -> Tensor:
         """Returns the output of a call of the layer, counted from 0; negative ones from the end.
@@ -292,8 +305,9 @@ class OldLayer:
     def nodes(self) -> list[Any]:
         """The calls of the layer in the graph of its `Transformer`."""
         if self.place.step is None:
-            layers = self.transformer.layers
-            return layers[f"{self.transformer.prefix}{self.place.output}"]._inbound_nodes
+            layers, call = self.transformer.layers, self.place.call
+            nodes = layers[f"{self.transformer.prefix}{self.place.output}"]._inbound_nodes
+            return nodes if call is None else nodes[call : call + 1]
         graph = {id(tensor) for tensor in self.transformer.block_outputs}
         nodes = self.layer._inbound_nodes
         return [node for node in nodes if id(node.output_tensors[0]) in graph]
@@ -317,9 +331,8 @@ class OldLayer:
         orders = {"attention": ATTENTION_WEIGHTS, "cross": ATTENTION_WEIGHTS, "ffn": FFN_WEIGHTS}
         order = orders.get(step or "", OTHER_WEIGHTS)
         paths = {w.path.removeprefix(f"{part.path}/"): w for w in part.weights}
-        named = {next((o for o in order if p.endswith(o)), p): w for p, w in paths.items()}
-        known = [named[name] for name in order if name in named]
-        return known + [w for name, w in named.items() if name not in order]
+        named = {max((o for o in order if p.endswith(o)), key=len): w for p, w in paths.items()}
+        return [named[name] for name in order if name in named]
 
     @property
     def trainable_weights(self) -> list[keras.Variable]:
@@ -327,13 +340,27 @@ class OldLayer:
         return [w for w in self.weights if w.trainable]
 
     def get_weights(self) -> list[np.ndarray]:
-        """Returns the values of the weights, in the order of bert4keras."""
-        return [np.array(keras.ops.convert_to_numpy(w)) for w in self.weights]
+        """Returns the values of the weights, in the order and the shapes of bert4keras."""
+        values = [np.array(keras.ops.convert_to_numpy(w)) for w in self.weights]
+        return [value.T for value in values] if self.place.transposed else values
 
     def set_weights(self, values: list[np.ndarray]) -> None:
-        """Sets the values of the weights, in the order of bert4keras."""
+        """Sets the values of the weights, in the order and the shapes of bert4keras.
+
+        Raises:
+            ValueError: there are more or fewer, or they have other shapes.
+        """
+        given = [np.shape(value) for value in values]
+        if given != self.shapes:
+            raise ValueError(f"{self.name}: expected weights of the shapes {self.shapes}, got {given}.")
         for weight, value in zip(self.weights, values, strict=True):
-            weight.assign(value)
+            weight.assign(np.transpose(value) if self.place.transposed else value)
+
+    @property
+    def shapes(self) -> list[tuple]:
+        """The shapes of the weights in bert4keras."""
+        step = -1 if self.place.transposed else 1
+        return [tuple(weight.shape)[::step] for weight in self.weights]
 
     @property
     def trainable(self) -> bool:
@@ -369,7 +396,6 @@ def block_places(transformer: Any, stack: str, old: str, i: int) -> Iterator[Pla
     c = transformer.config
     layer = "block" if c.share_blocks else f"{stack}block_{i}"
     block = transformer.layers[transformer.prefix + layer]
-    call = i if c.share_blocks else 0
     prefix = old.replace("%d-", "") if c.share_blocks else old.replace("%d", str(i))
     for branch in block.branches:
         name = prefix + (GATED_UNIT if c.attention == "gau" else BRANCHES[branch])
@@ -385,4 +411,4 @@ def block_places(transformer: Any, stack: str, old: str, i: int) -> Iterator[Pla
             has_weights = step == branch or step in block.norms
             is_there = c.dropout_rate if "_dropout" in step else "_add" in step
             if has_weights or is_there:
-                yield Place(name + suffix, layer, layer, has_weights, step, call)
+                yield Place(name + suffix, layer, layer, has_weights, step)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..checkpoints.keras_file import is_h5, read_h5
 from ..types import PathLike
+from .backend import sinusoidal_embeddings
 from .graph import OldLayer, owner_of
 
 __all__ = ["is_keras2_file", "load_keras2_file"]
@@ -36,18 +37,21 @@ def load_keras2_file(model: keras.Model, path: PathLike) -> None:
         ValueError: a layer is missing in the file or in the model, or has another shape.
         CheckpointError: the file is damaged.
     """
-    stored = layers_of_file(path)
-    plan = []
-    for name, weights, found in paired(model, stored, path):
-        shapes = [tuple(w.shape) for w in weights], [tuple(array.shape) for array in found]
-        if shapes[0] != shapes[1]:
+    plan = list(paired(model, layers_of_file(path), path))
+    for layer, entries in plan:
+        found, expected = [entry.shape for entry in entries], shapes_of(layer)
+        if found != expected:
             raise ValueError(
-                f"{path}: {name} has weights of the shapes {shapes[1]}; expected {shapes[0]}. Build"
+                f"{path}: {layer.name} has weights of the shapes {found}; expected {expected}. Build"
                 " the model with the config and options that it was saved with."
             )
-        plan += zip(weights, found, strict=True)
-    for weight, entry in plan:
-        weight.assign(entry.read())
+    for layer, entries in plan:
+        layer.set_weights([entry.read() for entry in entries])
+
+
+def shapes_of(layer: Any) -> list[tuple]:
+    """Returns the shapes of the weights of a layer of Keras or of bert4keras."""
+    return layer.shapes if isinstance(layer, OldLayer) else [tuple(w.shape) for w in layer.weights]
 
 
 def layers_of_file(path: PathLike) -> dict[str, list[Any]]:
@@ -81,29 +85,30 @@ def _number(name):
 
 def paired(
     model: keras.Model, stored: dict[str, list[Any]], path: PathLike
-) -> Iterator[tuple[str, list[Any], list[np.ndarray]]]:
-    """Yields, for each layer with weights, its name, its weights, and the arrays of the file.
+) -> Iterator[tuple[Any, list[Any]]]:
+    """Yields each layer with weights, and its `Entry`s in the file.
 
     Raises:
-        ValueError: some layers have no counterpart.
+        ValueError: some layers have no counterpart, or a table that is computed differs.
     """
     stored = {name: arrays for name, arrays in stored.items() if arrays}
     own = list(model._flatten_layers(include_self=False, recursive=False))
     owners = [owner for owner in dict.fromkeys(map(_owner, own)) if owner is not None]
     old = [OldLayer(owner, place) for owner in owners for place in owner.places]
     taken = {id(layer) for owner in owners for layer in owner.layers.values()}
-    for layer in {layer.name: layer for layer in old if layer.weights}.values():
-        if layer.layer not in own:
-            continue
-        if layer.name not in stored:
+    for layer in {layer.name: layer for layer in old if layer.layer in own}.values():
+        if layer.weights and layer.name not in stored:
             raise ValueError(
                 f"{path}: has no layer {layer.name!r}; it has {_some(stored)}. Load it into the"
                 " model that it was saved from."
             )
-        yield layer.name, layer.weights, stored.pop(layer.name)
+        if layer.weights:
+            yield layer, stored.pop(layer.name)
+        elif layer.name in stored:
+            check_table(layer.name, stored.pop(layer.name)[0], path)
     others = {x.name: x for x in own if x.weights and id(x) not in taken}
     for name in [name for name in others if name in stored]:
-        yield name, others.pop(name).weights, stored.pop(name)
+        yield others.pop(name), stored.pop(name)
     if len(others) != len(stored):
         raise ValueError(
             f"{path}: {_some(stored) or 'no layer'} is left over for {_some(others) or 'no layer'}"
@@ -111,7 +116,18 @@ def paired(
         )
     names = sorted(stored, key=lambda name: (_number(name), name))
     for layer, name in zip(others.values(), names, strict=True):
-        yield name, layer.weights, stored[name]
+        yield layer, stored[name]
+
+
+def check_table(name: str, entry: Any, path: PathLike) -> None:
+    """Raises a `ValueError` if a table of positions differs from the one that is computed here."""
+    rows, size = entry.shape
+    computed = keras.ops.convert_to_numpy(sinusoidal_embeddings(np.arange(rows), size))
+    if not np.allclose(entry.read(), computed, atol=1e-5):
+        raise ValueError(
+            f"{path}: {name} was trained, but the positions here are computed. Take them out of the"
+            " model, or train it again."
+        )
 
 
 def _owner(layer):

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from keras import ops
 
 from .. import models
 from ..checkpoints import open_checkpoint, save_checkpoint
-from ..layers import gelu_erf
+from ..configs.published import find_files
 from ..loading import read_keras_model
 from ..types import PathLike, Tensor
 from .backend import GELU
@@ -304,6 +305,8 @@ def _in_old_order(own, owner):
     inputs = [layer for layer in own if isinstance(layer, keras.layers.InputLayer)]
     if owner.config.family not in ORDERED:
         raise LookupError(f"the order of layers is not known for {owner.config.family}.")
+    if len(owner.outputs) > 1:
+        raise LookupError("the order of the layers is not known with several outputs.")
     if made - {id(layer) for layer in own}:
         raise LookupError("the model has only a part of the layers of bert4keras.")
     if set(map(id, inputs)) - made or any(tensor in owner.more_inputs for tensor in owner.inputs):
@@ -326,6 +329,7 @@ class OldGraph:
 
     application: ClassVar[str | None] = None
 
+    @wraps(models.Transformer.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.inner_outputs: dict = {}
         self.context: dict[str, Any] = {}
@@ -468,7 +472,17 @@ class Transformer(OldGraph, models.Transformer):
 
 
 class EncoderDecoder(OldGraph, models.EncoderDecoder):
-    """Base class of the families with an encoder and a decoder; see `models.EncoderDecoder`."""
+    """Base class of the families with an encoder and a decoder; see `models.EncoderDecoder`.
+
+    The decoder is that of bert4keras, for which weights were trained: its output is scaled before
+    any head, and its attention to the encoder has a position bias (`cross_position_bias=False`:
+    none). Google's has neither; `bert4keras_lite.build_transformer_model` builds that.
+    """
+
+    def decoded(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Computes the last hidden states of the decoder, scaled by `hidden_size ** -0.5`."""
+        x = super().decoded(*args, **kwargs)
+        return x if self.config.rescales else x * self.config.hidden_size**-0.5
 
 
 class BERT(Transformer):
@@ -625,8 +639,13 @@ def build_transformer_model(
     cls = class_of(model.lower()) if isinstance(model, str) else model
     application = cls.application or application.lower()
     kwargs.pop("version", None)
-    if kwargs.get("hidden_act", "gelu") == "gelu" and GELU["gelu"] is not gelu_erf:
+    in_file = find_files(config_path, None)[0].get("hidden_act") if config_path else None
+    if kwargs.get("hidden_act", in_file) == "gelu":
         kwargs["hidden_act"] = GELU["gelu"]
+    if issubclass(cls, GPT2 | GPT2_ML):  # whatever the config says, there are no segments
+        kwargs["segment_vocab_size"] = 0
+    if issubclass(cls, T5 | T5_Decoder):
+        kwargs.setdefault("cross_position_bias", True)
     return models.build_transformer_model(
         config_path,
         checkpoint_path,
