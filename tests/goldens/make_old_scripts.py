@@ -1,0 +1,393 @@
+"""Freeze the losses of bert4keras' own scripts, and compare migrated scripts with them.
+
+Needs a checkout of bert4keras, whose scripts are run as they are but for the changes of
+`old_scripts.py`. With bert4keras 0.11.5, TensorFlow 2.21 and tf_keras 2.21:
+
+    python tests/goldens/make_old_scripts.py --scripts CHECKOUT shapes
+    python tests/goldens/make_old_scripts.py --scripts CHECKOUT bert4keras [NAME ...]
+
+writes ``old_scripts.npz`` and ``old_scripts.json``, or the rows of the named scripts in them. With
+the packages of this project, and with the backend of ``KERAS_BACKEND``:
+
+    python tests/goldens/make_old_scripts.py --scripts CHECKOUT compat [NAME ...]
+
+runs the scripts with other import paths and prints the largest difference of each. The package is
+that of ``COMPAT``, by default ``bert4keras_lite.compat``. The exit status is 1 if a difference is
+above 1e-4 or a script raises an error.
+
+Each script runs in a process of its own: dropout 0, float32, no shuffling, random numbers of NumPy
+and Python seeded before the script, before each training and before each evaluation. Weights that
+are in no checkpoint are set before the first training, by the class of their layer, its number and
+the shape (`fill_new_weights`). Each call of ``fit`` runs `Script.steps` batches, each as an epoch
+of its own, so that the loss of an epoch is that of a batch; then ``on_epoch_end`` of the script's
+callbacks runs once. Results: ``NAME/losses``; ``NAME/predictions_0``, ... for scripts that train
+nothing. What a script prints is compared by hashes of its lines, only for information.
+
+bert4keras was written for Keras 2.3. Under tf_keras it is helped in two places: the class
+``keras.optimizers.Optimizer`` is the legacy one, whose methods its optimizers override
+(`import_bert4keras`), and batches are given as Keras 2.3 took them (`as_keras_2_3_did`): labels are
+converted to floats, and ``None`` for labels is left out.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib
+import io
+import itertools
+import json
+import os
+import random
+import re
+import runpy
+import subprocess
+import sys
+import tempfile
+import traceback
+import types
+import zlib
+from pathlib import Path
+
+import numpy as np
+from old_scripts import CHECKPOINTS, SCRIPTS, SHAPES, changed_text, prepare
+
+__all__ = ["fill_new_weights", "main"]
+
+FOLDER = Path(__file__).resolve().parent
+ARRAYS, TEXTS = FOLDER / "old_scripts.npz", FOLDER / "old_scripts.json"
+PACKAGE = os.environ.get("COMPAT", "bert4keras_lite.compat")
+TOLERANCE = 1e-4
+PREDICTIONS = 8
+OLD = {"TF_KERAS": "1", "TF_USE_LEGACY_KERAS": "1"}
+QUIET = {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2", "PYTHONHASHSEED": "0"}
+
+
+def seed():
+    np.random.seed(0)
+    random.seed(0)
+
+
+def fill_new_weights(layers, known):
+    """Sets the weights that are in no checkpoint: function of layer, order and shape alone.
+
+    Layers are counted among those of their class, in the order of their creation, which the numbers
+    of Keras' automatic names show. Vectors of normalizations keep their initial values.
+
+    Args:
+        layers: of the model.
+        known: set of ids of weights, to which those that are set are added.
+    """
+    order, counts = {}, {}
+    for layer in layers:
+        number = re.search(r"_(\d+)$", layer.name)
+        order[type(layer).__name__, int(number[1]) if number else 0, layer.name] = layer
+    for (kind, _, _), layer in sorted(order.items()):
+        weights = [w for w in layer.weights if id(w) not in known and "float" in str(w.dtype)]
+        if not weights:
+            continue
+        index = counts[kind] = counts.get(kind, -1) + 1
+        known.update(map(id, weights))
+        for i, weight in enumerate(weights):
+            if not re.search(r"\b(gamma|beta)(:0)?$", weight.name):
+                generator = np.random.RandomState(zlib.crc32(f"{kind}/{index}/{i}".encode()))
+                assign(weight, 0.1 * generator.standard_normal(tuple(weight.shape)))
+
+
+def assign(weight, value):
+    from keras import backend
+
+    if hasattr(backend, "set_value"):
+        backend.set_value(weight, value.astype("float32"))
+    else:
+        weight.assign(value.astype("float32"))
+
+
+class Recorder:
+    """Replaces ``fit``, ``predict`` and ``summary`` of Keras' models while a script runs.
+
+    Args:
+        script: row of `SCRIPTS`.
+        convert: function of the inputs and labels of a batch that returns what ``fit`` gets.
+    """
+
+    def __init__(self, script, convert):
+        self.script, self.convert, self.known = script, convert, set()
+        self.losses, self.predictions = [], []
+
+    def build(self, original):
+        """``build_transformer_model`` that remembers which weights a checkpoint gave."""
+
+        def build_transformer_model(*args, **options):
+            result = original(*args, **options)
+            model = getattr(result, "model", result)
+            self.known.update(map(id, (model if hasattr(model, "weights") else result).weights))
+            return result
+
+        return build_transformer_model
+
+    def fit(self, original):
+        def fit(model, x=None, *args, callbacks=(), steps_per_epoch=None, epochs=1, **options):
+            fill_new_weights(model.layers, self.known)
+            seed()
+            batches = [self.convert(*batch) for batch in itertools.islice(x, self.script.steps)]
+            history = original(
+                model,
+                (batch for batch in batches),
+                *args,
+                steps_per_epoch=1,
+                epochs=len(batches),
+                **{**options, "verbose": 0},
+            )
+            self.losses += history.history["loss"]
+            seed()
+            for callback in callbacks or ():
+                callback.set_model(model)
+                callback.on_epoch_end(0, {"loss": self.losses[-1]})
+            return history
+
+        return fit
+
+    def predict(self, original):
+        def predict(model, *args, **options):
+            result = original(model, *args, **{**options, "verbose": 0})
+            if not self.losses and len(self.predictions) < PREDICTIONS:
+                self.predictions.append(result)
+            return result
+
+        return predict
+
+    def install(self, keras, models):
+        """Hooks into a Keras and into the module of ``build_transformer_model``."""
+        models.build_transformer_model = self.build(models.build_transformer_model)
+        for model in models_of(keras):
+            model.fit, model.predict = self.fit(model.fit), self.predict(model.predict)
+            model.summary = lambda *args, **options: None
+
+    def results(self):
+        arrays = {"losses": np.array(self.losses, "float64")} if self.losses else {}
+        flat = [p if isinstance(p, (list, tuple)) else [p] for p in self.predictions]
+        flat = [] if self.losses else list(itertools.chain(*flat))
+        return {**arrays, **{f"predictions_{i}": np.asarray(p) for i, p in enumerate(flat)}}
+
+
+class Progress:
+    """Stands in for tqdm: prints nothing."""
+
+    def __init__(self, iterable=(), **options):
+        self.iterable = iterable
+
+    def __iter__(self):
+        return iter(self.iterable)
+
+    def __getattr__(self, name):
+        return lambda *args, **options: None
+
+
+def stub_packages():
+    """Gives the scripts modules that they import but that no environment need have."""
+
+    class Rouge:
+        def get_scores(self, hyps, refs):
+            equal = float(hyps == refs)
+            return [{f"rouge-{kind}": {"f": equal} for kind in "12l"}]
+
+    class SmoothingFunction:
+        method1 = None
+
+    stubs = {
+        "tqdm": {"tqdm": Progress},
+        "rouge": {"Rouge": Rouge},
+        "nltk": {},
+        "nltk.translate": {},
+        "nltk.translate.bleu_score": {
+            "SmoothingFunction": SmoothingFunction,
+            "sentence_bleu": lambda references, hypothesis, **_: float(hypothesis in references),
+        },
+    }
+    for name, members in stubs.items():
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(members)
+
+
+def import_bert4keras(graph=False):
+    import tensorflow as tf
+
+    tf.keras.optimizers.Optimizer = tf.keras.optimizers.legacy.Optimizer
+    if graph:
+        tf.compat.v1.disable_eager_execution()
+    from bert4keras import models
+    from bert4keras.backend import keras
+
+    keras.utils.set_random_seed(0)
+    return keras, models
+
+
+def as_keras_2_3_did(x, y=None):
+    """A batch as tf_keras needs it: inputs alone in a tuple, labels as floats."""
+    if y is None:
+        return (tuple(x),)
+    return x, [np.asarray(v, "float32") for v in y] if isinstance(y, list) else y.astype("float32")
+
+
+def as_it_is(*batch):
+    return batch
+
+
+def models_of(keras):
+    """The classes whose methods are replaced: with tf_keras, that of graph mode too."""
+    if os.environ.get("TF_KERAS") != "1":
+        return [keras.Model]
+    from tf_keras.src.engine import training_v1
+
+    return [keras.Model, training_v1.Model]
+
+
+def import_compat():
+    import keras
+
+    models = importlib.import_module(f"{PACKAGE}.models")
+    keras.utils.set_random_seed(0)
+    return keras, models
+
+
+def migrated(text):
+    """The script for this package: other import paths, nothing else."""
+    return re.sub(r"\b(from|import) bert4keras\b", rf"\1 {PACKAGE}", text)
+
+
+def run(name, mode, checkout):
+    """Runs one script in this process.
+
+    Returns:
+        Dict of arrays, list of printed lines, and the text of an error or None.
+    """
+    script = SCRIPTS[name]
+    place = next(Path(checkout).glob(f"*/{name}.py"))
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        text = changed_text(name, place.read_text(encoding="utf-8"), work)
+        prepare(name, text, work)
+        stub_packages()
+        convert = as_keras_2_3_did if mode == "bert4keras" else as_it_is
+        recorder, printed, error = Recorder(script, convert), io.StringIO(), None
+        if mode == "bert4keras":
+            recorder.install(*import_bert4keras(script.graph))
+        else:
+            recorder.install(*import_compat())
+            text = migrated(text)
+        target = work / "examples" / f"{name}.py"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+        os.chdir(target.parent)
+        seed()
+        try:
+            with contextlib.redirect_stdout(printed):
+                runpy.run_path(str(target), run_name="__main__")
+        except Exception:
+            error = traceback.format_exc()
+        os.chdir(FOLDER)
+    return recorder.results(), printed.getvalue().splitlines(), error
+
+
+def hashes(printed):
+    return [hashlib.sha256(line.encode()).hexdigest()[:8] for line in printed]
+
+
+def run_apart(name, mode, checkout):
+    """`run` in a process of its own; returns arrays, printed lines and error."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "result.npz"
+        command = [sys.executable, __file__, "--scripts", str(checkout), "--write", str(target)]
+        environment = {**os.environ, **QUIET, **(OLD if mode == "bert4keras" else {})}
+        finished = subprocess.run(
+            [*command, mode, name], env=environment, capture_output=True, text=True, check=False
+        )
+        if not target.exists():
+            return {}, [], finished.stderr
+        with np.load(target) as file:
+            arrays = dict(file)
+    printed, error = json.loads(str(arrays.pop("report")))
+    return arrays, printed, error
+
+
+def freeze(names, checkout):
+    """Writes the golden files, keeping the rows of other scripts."""
+    arrays = dict(np.load(ARRAYS)) if ARRAYS.exists() else {}
+    texts = json.loads(TEXTS.read_text()) if TEXTS.exists() else {}
+    for name in names:
+        found, printed, error = run_apart(name, "bert4keras", checkout)
+        last = error.strip().splitlines()[-1] if error else None
+        losses = found.get("losses", np.zeros(1))
+        print(f"{name:45} {len(losses)} {losses[0]:.4f} -> {losses[-1]:.4f} {error or ''}")
+        arrays = {key: value for key, value in arrays.items() if key.split("/")[0] != name}
+        arrays.update({f"{name}/{key}": value for key, value in found.items()})
+        texts[name] = {"error": last, "printed": hashes(printed)}
+        np.savez_compressed(ARRAYS, **dict(sorted(arrays.items())))
+        rows = [f"{json.dumps(key)}: {json.dumps(texts[key])}" for key in sorted(texts)]
+        TEXTS.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+
+
+def compare(names, checkout):
+    """Prints how far migrated scripts are from the golden files; returns whether all are near."""
+    golden, texts, near = dict(np.load(ARRAYS)), json.loads(TEXTS.read_text()), True
+    for name in names:
+        found, printed, error = run_apart(name, "compat", checkout)
+        expected = {k.split("/")[1]: v for k, v in golden.items() if k.startswith(f"{name}/")}
+        if not expected or found.keys() != expected.keys():
+            worst = f"has {sorted(found)}, expected {sorted(expected)}"
+            near = False
+        else:
+            worst = max((difference(found[k], expected[k]) for k in expected), default=0.0)
+            near &= worst <= TOLERANCE
+        same = "same" if hashes(printed) == texts[name]["printed"] else "other"
+        print(f"{name:45} {worst}  printed: {same}  {error or ''}", flush=True)
+        near &= not error
+    return near
+
+
+def difference(found, expected):
+    if found.shape != expected.shape:
+        return float("inf")
+    return float(np.abs(found.astype("float64") - expected).max(initial=0.0))
+
+
+def write_shapes():
+    """Writes names and shapes of the weights that bert4keras reads from each checkpoint."""
+    from make_encoders import checkpoint_shapes
+
+    _, models = import_bert4keras()
+    table = {}
+    for kind, (model, options, config) in CHECKPOINTS.items():
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(config, file)
+            file.flush()
+            transformer = models.build_transformer_model(
+                file.name, model=model, return_keras_model=False, **options
+            )
+        table[kind] = checkpoint_shapes(transformer)
+    rows = [f"{json.dumps(kind)}: {json.dumps(shapes)}" for kind, shapes in table.items()]
+    SHAPES.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scripts", required=True, help="checkout of bert4keras")
+    parser.add_argument("--write", help="run one script here and write its results")
+    parser.add_argument("mode", choices=["shapes", "bert4keras", "compat"])
+    parser.add_argument("names", nargs="*", default=[])
+    arguments = parser.parse_args()
+    names, checkout = arguments.names or list(SCRIPTS), Path(arguments.scripts).resolve()
+    if arguments.mode == "shapes":
+        os.environ.update(OLD)
+        write_shapes()
+    elif arguments.write:
+        arrays, *report = run(names[0], arguments.mode, checkout)
+        np.savez(arguments.write, report=json.dumps(report), **arrays)
+    elif arguments.mode == "bert4keras":
+        freeze(names, checkout)
+    else:
+        sys.exit(not compare(names, checkout))
+
+
+if __name__ == "__main__":
+    main()
