@@ -251,8 +251,10 @@ def import_compat():
 
 
 def migrated(text):
-    """The script for this package: other import paths, nothing else."""
-    return re.sub(r"\b(from|import) bert4keras\b", rf"\1 {PACKAGE}", text)
+    """The script as `python -m bert4keras_lite migrate` changes it."""
+    from bert4keras_lite.applications.migrate import migrate
+
+    return migrate(text).text
 
 
 def run(name, mode, checkout):
