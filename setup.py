@@ -19,6 +19,7 @@ SERVE = [
 ]
 # older sandboxes of templates have known ways out
 CHAT = ["jinja2>=3.1.6"]
+MIGRATE = ["libcst>=1.5"]
 CORPORA = ["pyyaml>=6", "zstandard>=0.22"]
 TESTS = [
     "pytest>=8",
@@ -30,6 +31,7 @@ TESTS = [
     *PLOTS,
     *SERVE,
     *CHAT,
+    *MIGRATE,
     *CORPORA,
 ]
 
@@ -71,6 +73,7 @@ setup(
         "plots": PLOTS,
         "serve": SERVE,
         "chat": CHAT,
+        "migrate": MIGRATE,
         "browser": ["playwright>=1.40"],
         "pretraining": [*CORPORA, *PLOTS, "tensorboard>=2.16"],
         "beam": ["apache-beam>=2.60"],

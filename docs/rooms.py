@@ -14,6 +14,8 @@ ROOMS = {
     "applications/cli": (2, 0, "command line"),
     "applications/beam": (4, 1, "Apache Beam handlers"),
     "applications/doctor": (1, 1, "finds wrong checkpoints"),
+    "applications/migrate": (0, 1, "changes old scripts"),
+    "compat": (5, 2, "bert4keras' own names"),
     "applications/serving": (3, 1, "HTTP server, web page"),
     "pipelines": (3, 2, "from texts to answers"),
     "metrics": (0, 3, "F1, BLEU, ROUGE"),

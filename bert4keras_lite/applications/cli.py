@@ -47,6 +47,7 @@ from ..parsing import RepeatedKeyError, excerpt, parse_json, printable
 from ..shapes import shapes_of
 from ..tokenizers import load_tokenizer
 from ..tokenizers.loading import FILES
+from .migrate import migrate_file
 
 __all__ = ["main"]
 
@@ -172,6 +173,12 @@ def parser():
     sub = commands.add_parser("download", help="Download a model from a hub.")
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
     sub.set_defaults(run=download)
+    sub = commands.add_parser(
+        "migrate", help="Change scripts for bert4keras so that they run on this toolkit."
+    )
+    sub.add_argument("files", nargs="+", metavar="FILE", help="a script")
+    sub.add_argument("--write", action="store_true", help="write the files, not only show changes")
+    sub.set_defaults(run=migrate)
     return main_parser
 
 
@@ -600,6 +607,20 @@ def download(options):
     say(snapshot.directory)
     for name in snapshot.files:
         say(f"  {printable(name)}")
+
+
+def migrate(options):
+    left = 0
+    for path in options.files:
+        difference, remarks = migrate_file(path, options.write)
+        say(difference or f"{path}: nothing to change.\n", end="")
+        for remark in remarks:
+            say(f"{path}:{remark.line}: {remark.text}")
+        left += len(remarks)
+    if left:
+        say(f"To be changed by hand: {left} {'place' if left == 1 else 'places'}.")
+    if not options.write:
+        say("Nothing was written. --write writes the changes.")
 
 
 # ---------------------------------------------------------------- with Keras

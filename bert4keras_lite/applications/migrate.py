@@ -57,7 +57,9 @@ def migrate(text: str) -> Migrated:
     try:
         import libcst
     except ImportError:
-        raise ImportError("migrate needs libcst: run `pip install libcst`.") from None
+        raise ImportError(
+            "migrate needs libcst. Install it: pip install 'bert4keras_lite[migrate]'."
+        ) from None
     try:
         wrapper = libcst.MetadataWrapper(libcst.parse_module(text))
     except libcst.ParserSyntaxError as error:
@@ -189,8 +191,7 @@ def changer_class() -> Any:
 
         def leave_Module(self, original_node, updated_node):
             """Imports `keras` if `tf.keras` was changed to it."""
-            has_keras = f"import keras\n" in updated_node.code or ".backend import keras" in updated_node.code
-            if not self.needs_keras or has_keras:
+            if not self.needs_keras or "backend import keras" in updated_node.code:
                 return updated_node
             line = cst.parse_statement(f"from {KERAS['keras']} import keras\n")
             body = list(updated_node.body)

@@ -250,10 +250,15 @@ def _batches(x):
 
     first, rest = _peek(arrays())
 
-    def spec(array):
-        return tf.TensorSpec([None] * array.ndim, array.dtype)
+    def spec(array, fixed=()):
+        sizes = [size if size in fixed else None for size in array.shape]
+        return tf.TensorSpec(sizes, array.dtype)
 
-    signature = keras.tree.map_structure(spec, first)
+    # targets `(batch, 1)`, as losses look for them
+    signature = tuple(
+        keras.tree.map_structure(lambda x, fixed=fixed: spec(x, fixed), part)
+        for part, fixed in zip(first, ((), (1,), (1,)), strict=False)
+    )
     return tf.data.Dataset.from_generator(lambda: rest, output_signature=signature).prefetch(2)
 
 

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from .. import optimizers
+from ..backend import dense_gradient
 from ..optimizers import (
     extend_with_exponential_moving_average,
     extend_with_gradient_accumulation,
@@ -66,7 +67,7 @@ class Adam(keras.optimizers.Adam):
         """Updates a variable and its moments."""
         index = self._get_variable_index(variable)
         m, v = self._momentums[index], self._velocities[index]
-        rate, gradient = ops.cast(learning_rate, variable.dtype), ops.cast(gradient, variable.dtype)
+        rate, gradient = ops.cast(learning_rate, variable.dtype), dense_gradient(gradient)
         self.assign_add(m, (gradient - m) * (1 - self.beta_1))
         self.assign_add(v, (ops.square(gradient) - v) * (1 - self.beta_2))
         mean, square = ops.convert_to_tensor(m), ops.convert_to_tensor(v)

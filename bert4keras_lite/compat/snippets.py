@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import data
+from .. import data, generation
 from ..checkpoints.matching import orthogonally_resize
 from ..data import sequence_padding
-from ..generation import AutoRegressiveDecoder
+from ..backend import predict_without_xla
 from ..layers import ViterbiDecoder
+from .models import Model
 
 __all__ = [
     "AutoRegressiveDecoder",
@@ -53,6 +54,19 @@ __all__ = [
 is_py2 = False
 basestring = str
 uniout = None  # Python 3 prints Chinese
+
+
+class AutoRegressiveDecoder(generation.AutoRegressiveDecoder):
+    """`generation.AutoRegressiveDecoder`, whose models show no progress."""
+
+    def last_token(self, model: Any) -> Model:
+        """Returns a model that outputs the last position only; built once per model."""
+        last = super().last_token(model)
+        if not isinstance(last, Model):
+            last = Model(last.inputs, last.outputs[0] if len(last.outputs) == 1 else last.outputs)
+            predict_without_xla(last)
+            self.models[id(model)] = model, last
+        return last
 
 
 def to_array(*args: Any) -> Any:

@@ -236,7 +236,7 @@ def as_it_is(*batch):
 def models_of(keras):
     """The classes whose methods are replaced: with tf_keras, that of graph mode too."""
     if os.environ.get("TF_KERAS") != "1":
-        return [keras.Model]
+        return [importlib.import_module(f"{PACKAGE}.models").Model]
     from tf_keras.src.engine import training_v1
 
     return [keras.Model, training_v1.Model]
