@@ -15,7 +15,8 @@ import numpy as np
 from ..layers import TransformerBlock
 from ..types import Tensor
 
-__all__ = ["InnerOutput", "OldLayer", "find_layer", "layers_before", "owner_of", "register_owner"]
+__all__ = ["InnerOutput", "OldLayer", "find_layer", "layers_before", "old_name",
+           "owner_of", "register_owner"]
 
 # layer -> the `compat.models.Transformer` that made it
 OWNERS: "weakref.WeakKeyDictionary[keras.layers.Layer, Any]" = weakref.WeakKeyDictionary()
@@ -191,9 +192,17 @@ class InnerOutput(keras.layers.Layer):
 
 
 def register_owner(transformer: Any) -> None:
-    """Notes which `Transformer` made its layers."""
+    """Notes which `Transformer` made its layers, and the names of their variables."""
     for layer in transformer.layers.values():
         OWNERS.setdefault(layer, transformer)
+    for place in transformer.places:
+        for variable in OldLayer(transformer, place).weights:
+            variable.bert4keras_name = f"{place.name}/{variable.path.rpartition('/')[2]}:0"
+
+
+def old_name(variable: keras.Variable) -> str:
+    """Returns the name of a variable in bert4keras; of a layer of the script, its path."""
+    return getattr(variable, "bert4keras_name", f"{variable.path}:0")
 
 
 def owner_of(layers: Iterable[Any]) -> Any:

@@ -121,6 +121,15 @@ class _Conditional:
     def call(self, inputs: Any) -> Tensor:
         return super().call(*(inputs if self.conditional else [inputs]))
 
+    @property
+    def weights(self) -> list[keras.Variable]:
+        """The weights, in the order of bert4keras."""
+        order = ["beta", "gamma", "hidden_dense", "beta_dense", "gamma_dense"]
+        return sorted(
+            super().weights,
+            key=lambda w: order.index(w.path.removeprefix(f"{self.path}/").partition("/")[0]),
+        )
+
     def compute_output_shape(self, input_shape: Any) -> Shape:
         return tuple(input_shape[0] if self.conditional else input_shape)
 

@@ -340,11 +340,11 @@ class OldGraph:
         self.context: dict[str, Any] = {}
         self.scores = self.embeddings = None
         super().__init__(*args, **kwargs)
-        register_owner(self)
         with _layers_of_keras():
             self.model_layers = list(self.model.layers)
         self.block_outputs = list(self.hidden_states)
         self.places = old_places(self)
+        register_owner(self)
 
     def __getattr__(self, name: str) -> Any:
         config = vars(self).get("config")

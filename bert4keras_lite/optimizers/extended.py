@@ -26,7 +26,7 @@ from .features import (
     SlowWeights,
     WeightDecay,
 )
-from .features.base import surround_step, surround_update, unchanged_unless
+from .features.base import Names, surround_step, surround_update, unchanged_unless
 from .keras_private import (
     PrivateMethods,
     class_of_instances,
@@ -199,6 +199,10 @@ class OptimizerExtensions(AveragedWeights, PrivateMethods):
         super().build(variables)
         for feature in reversed(self.features):
             feature.build(variables)
+
+    def names_of(self, variables: Sequence[keras.Variable]) -> Names:
+        """Returns what patterns of variables are searched in: their paths."""
+        return Names([variable.path for variable in variables])
 
     def _on_gradients(self, gradients, variables):
         """Makes one step with the gradients of a batch: an update, unless it only adds to sums."""

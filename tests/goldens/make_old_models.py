@@ -50,14 +50,19 @@ SEGMENTS = np.array([[0, 0, 0, 1, 1, 0], [0, 0, 1, 1, 1, 1]])
 CONDITION = np.linspace(-1, 1, 8, dtype="float32").reshape(2, 4)
 
 
-def build(models, layers, keras, name):
+def build(models, layers, keras, name, **more):
     """Builds a model; also with the modules of `bert4keras_lite.compat`.
+
+    Args:
+        models, layers, keras: modules.
+        name: of `MODELS`.
+        **more: options of ``build_transformer_model``.
 
     Returns:
         The model, and its inputs.
     """
     family, options = MODELS[name]
-    options = dict(options)
+    options = options | more
     head, size = options.pop("head", None), options.pop("condition", None)
     inputs = [TOKENS, SEGMENTS]
     if family.startswith("t5"):

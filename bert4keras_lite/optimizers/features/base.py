@@ -3,6 +3,7 @@
 import re
 from contextlib import contextmanager
 from functools import partial
+from typing import NamedTuple
 
 from keras import ops
 
@@ -12,6 +13,7 @@ from ..keras_private import index_of, state_of
 
 __all__ = [
     "Feature",
+    "Names",
     "excluded",
     "matches",
     "pattern_list",
@@ -101,16 +103,28 @@ def pattern_list(patterns):
     return None if patterns is None else [patterns] if isinstance(patterns, str) else list(patterns)
 
 
-def rows_of_matches(argument, patterns, paths):
-    """Returns, for each pattern, a list of whether it matches each path.
+class Names(NamedTuple):
+    """What patterns are searched in.
+
+    Attributes:
+        names: one for each variable.
+        as_in_bert4keras: whether case counts, and a pattern may match none of them.
+    """
+
+    names: list[str]
+    as_in_bert4keras: bool = False
+
+
+def rows_of_matches(argument, patterns, names):
+    """Returns, for each pattern, a list of whether it matches each of the `Names`.
 
     Raises:
-        ValueError: a pattern matches none of the paths, or they take more than five seconds.
+        ValueError: a pattern matches none of them, or they take more than five seconds.
     """
-    rows = search(argument, patterns, paths, ignore_case=True)
+    rows = search(argument, patterns, names.names, ignore_case=not names.as_in_bert4keras)
     for pattern, row in zip(patterns, rows, strict=True):
-        if not any(row):
-            examples = ", ".join(paths[:: max(1, len(paths) // 8)])
+        if not any(row) and not names.as_in_bert4keras:
+            examples = ", ".join(names.names[:: max(1, len(names.names) // 8)])
             raise ValueError(
                 f"{argument}: {pattern!r} matches no variable; expected a part of a path such as "
                 f"{examples}."
@@ -118,15 +132,14 @@ def rows_of_matches(argument, patterns, paths):
     return rows
 
 
-def matches(argument, patterns, paths):
-    """Returns, for each path, whether any pattern matches; raises like `rows_of_matches`."""
-    rows = rows_of_matches(argument, patterns, paths)
-    return [any(column) for column in zip(*rows, strict=True)] or [False] * len(paths)
+def matches(argument, patterns, names):
+    """Returns, for each of the `Names`, whether any pattern matches; see `rows_of_matches`."""
+    rows = rows_of_matches(argument, patterns, names)
+    return [any(column) for column in zip(*rows, strict=True)] or [False] * len(names.names)
 
 
-def excluded(argument, patterns, variables):
+def excluded(argument, patterns, variables, names):
     """Returns, for each variable, whether it is excluded; by default biases and normalizations."""
-    paths = [variable.path for variable in variables]
     if patterns is None:
-        return [bool(re.search("norm|bias", path)) for path in paths]
-    return matches(argument, patterns, paths)
+        return [bool(re.search("norm|bias", variable.path)) for variable in variables]
+    return matches(argument, patterns, names)

@@ -23,7 +23,7 @@ class LazyRows(Feature):
         return {"lazy": self.optimizer.lazy}
 
     def plan(self, variables):
-        hits = matches("lazy", self.optimizer.lazy, [variable.path for variable in variables])
+        hits = matches("lazy", self.optimizer.lazy, self.optimizer.names_of(variables))
         return [hit and len(v.shape) == 2 for hit, v in zip(hits, variables, strict=True)]
 
     def update(self, gradient, variable, rate, inner):

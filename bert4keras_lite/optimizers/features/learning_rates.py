@@ -35,10 +35,9 @@ class LearningRates(Feature):
         return {"lr_multipliers": dict(self.optimizer.lr_multipliers)}
 
     def plan(self, variables):
-        paths = [variable.path for variable in variables]
-        self.multipliers = [1.0] * len(paths)
+        self.multipliers = [1.0] * len(variables)
         multipliers = self.optimizer.lr_multipliers
-        rows = rows_of_matches("lr_multipliers", list(multipliers), paths)
+        rows = rows_of_matches("lr_multipliers", list(multipliers), self.optimizer.names_of(variables))
         for (pattern, rate), hits in reversed(list(zip(multipliers.items(), rows, strict=True))):
             if isinstance(rate, dict):
                 rate = PiecewiseLinear(1.0, rate)
