@@ -19,6 +19,9 @@ from ..types import Tensor
 from .names import GONE
 
 __all__ = [
+    "arange",
+    "argmax",
+    "argmin",
     "batch_dot",
     "batch_get_value",
     "batch_set_value",
@@ -71,7 +74,7 @@ __all__ = [
 TRAINING: ContextVar[Any] = ContextVar("TRAINING", default=None)
 # same name and arguments in `keras.ops`
 SAME = (
-    *("abs", "all", "any", "arange", "argmax", "argmin", "clip", "cos", "dot", "elu", "equal"),
+    *("abs", "all", "any", "clip", "cos", "dot", "elu", "equal"),
     *("exp", "greater", "greater_equal", "less", "less_equal", "log", "logsumexp", "max"),
     *("maximum", "min", "minimum", "ndim", "not_equal", "one_hot", "ones", "pow"),
     *("round", "shape", "sigmoid", "sign", "sin", "softmax", "softplus", "softsign", "square"),
@@ -161,7 +164,15 @@ get_value = eval
 
 
 def set_value(x: keras.Variable, value: Any) -> None:
-    """Assigns a value to a variable."""
+    """Assigns a value to a variable.
+
+    Raises:
+        TypeError: `x` is a tensor, which has no other value.
+    """
+    if not hasattr(x, "assign"):
+        raise TypeError(
+            f"K.set_value: expected a variable, got a {type(x).__name__}. Make it by K.variable."
+        )
     x.assign(value)
 
 
@@ -312,6 +323,21 @@ def relu(x: Tensor, alpha: float = 0.0, max_value: Any = None, threshold: float 
 def hard_sigmoid(x: Tensor) -> Tensor:
     """Returns `0.2 x + 0.5` between 0 and 1."""
     return ops.clip(0.2 * x + 0.5, 0, 1)
+
+
+def argmax(x: Tensor, axis: int = -1) -> Tensor:
+    """Returns the index of the largest element along an axis."""
+    return ops.argmax(x, axis)
+
+
+def argmin(x: Tensor, axis: int = -1) -> Tensor:
+    """Returns the index of the smallest element along an axis."""
+    return ops.argmin(x, axis)
+
+
+def arange(start: Any, stop: Any = None, step: Any = 1, dtype: str = "int32") -> Tensor:
+    """Returns numbers from `start` to before `stop`, or from 0 to before `start`."""
+    return ops.arange(start, stop, step, dtype=dtype)
 
 
 def l2_normalize(x: Tensor, axis: int | None = None) -> Tensor:

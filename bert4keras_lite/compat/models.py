@@ -17,6 +17,7 @@ from keras import ops
 from .. import models
 from ..checkpoints import open_checkpoint, save_checkpoint
 from ..configs.published import find_files
+from ..layers.base import register
 from ..loading import read_keras_model
 from ..types import PathLike, Tensor
 from .backend import GELU
@@ -78,6 +79,7 @@ def _layers_of_keras() -> Iterator[None]:
         OF_KERAS.reset(token)
 
 
+@register
 class Model(keras.Model):
     """A Keras model with what scripts for bert4keras expect of it.
 
@@ -123,7 +125,9 @@ class Model(keras.Model):
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains the model; all axes of the batches of a generator may vary."""
-        x = _batches(x) if y is None else x
+        if y is None and hasattr(x, "__next__"):
+            x = _batches(x)
+            kwargs.setdefault("shuffle", False)
         return super().fit(x, y, *args, **kwargs)
 
     def fit_generator(self, generator: Any, *args: Any, **kwargs: Any) -> Any:
@@ -224,9 +228,8 @@ def load_model(filepath: PathLike, custom_objects: dict | None = None, compile: 
     Raises:
         FileNotFoundError, ValueError, CheckpointError: see `bert4keras_lite.loading.load_model`.
     """
-    objects = {"Model": Model, "Functional": Model, **(custom_objects or {})}
     with _named(filepath, ".keras") as path:
-        return read_keras_model(Path(path), compile, objects)
+        return read_keras_model(Path(path), compile, custom_objects)
 
 
 def _batches(x):

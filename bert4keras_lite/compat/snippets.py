@@ -446,14 +446,19 @@ class WebServing:
         """
 
         def answer(parameters):
-            kwargs = {}
-            for name, (convert, is_required) in arguments.items():
-                if name in parameters:
-                    value = parameters[name]
-                    kwargs[name] = value if convert is None else convert(value)
-                elif is_required:
-                    return {"code": 1, "desc": f'lack of "{name}" argument', "data": {}}
+            missing = [
+                name
+                for name, (_, is_required) in arguments.items()
+                if is_required and name not in parameters
+            ]
+            if missing:
+                return {"code": 1, "desc": f'lack of "{missing[0]}" argument', "data": {}}
             try:
+                kwargs = {
+                    name: parameters[name] if convert is None else convert(parameters[name])
+                    for name, (convert, _) in arguments.items()
+                    if name in parameters
+                }
                 return {"code": 0, "desc": "succeeded", "data": func(**kwargs)}
             except Exception as error:
                 return {"code": 2, "desc": str(error), "data": {}}
