@@ -139,6 +139,15 @@ def problem(random):
     return json.dumps(row, ensure_ascii=False)
 
 
+def captions(random, count):
+    names = [{"id": i, "file_name": f"{i}.jpg", "coco_url": ""} for i in range(count)]
+    rows = [
+        {"image_id": i, "caption": " ".join(sentence(random, 2, 4, LATIN) for _ in range(3))}
+        for i in range(count)
+    ]
+    return json.dumps({"images": names, "annotations": rows})
+
+
 def words(random):
     return "  ".join(sentence(random, 1, 3) for _ in range(5))
 
@@ -281,6 +290,15 @@ SCRIPTS = {
             ("multigpu", False, ()),
         )
     },
+    "task_image_caption": Script(
+        splits("root/caption/coco/annotations/captions_{}2014.json", captions, "train", "val"),
+        changes=(
+            (r"include_top=False", "include_top=False, weights=None"),
+            (r"^img_size = 299", "img_size = 32"),
+            (r"\bmaxlen=maxlen\n", "maxlen=4\n"),
+        ),
+        steps=10,
+    ),
     "task_language_model_chinese_chess": Script(
         {"root/qipu.json": lines(game)},
         changes=((r"^maxlen = \d+", "maxlen = 128"),),
