@@ -11,9 +11,9 @@ the packages of this project, and with the backend of ``KERAS_BACKEND``:
 
     python tests/goldens/make_old_scripts.py --scripts CHECKOUT compat [NAME ...]
 
-runs the scripts with other import paths and prints the largest difference of each. The package is
-that of ``COMPAT``, by default ``bert4keras_lite.compat``. The exit status is 1 if a difference is
-above 1e-4 or a script raises an error.
+runs the scripts as ``python -m bert4keras_lite migrate`` changes them, and prints the largest
+difference of each (`difference`). The exit status is 1 if one is above 1e-4 or a script raises an
+error.
 
 Each script runs in a process of its own: dropout 0, float32, no shuffling, random numbers of NumPy
 and Python seeded before the script, before each training and before each evaluation. Weights that
@@ -31,6 +31,7 @@ converted to floats, and ``None`` for labels is left out.
 
 import argparse
 import contextlib
+import glob
 import hashlib
 import importlib
 import io
@@ -55,7 +56,7 @@ __all__ = ["fill_new_weights", "main"]
 
 FOLDER = Path(__file__).resolve().parent
 ARRAYS, TEXTS = FOLDER / "old_scripts.npz", FOLDER / "old_scripts.json"
-PACKAGE = os.environ.get("COMPAT", "bert4keras_lite.compat")
+PACKAGE = "bert4keras_lite.compat"
 TOLERANCE = 1e-4
 PREDICTIONS = 8
 OLD = {"TF_KERAS": "1", "TF_USE_LEGACY_KERAS": "1"}
@@ -88,7 +89,7 @@ def fill_new_weights(layers, known):
         index = counts[kind] = counts.get(kind, -1) + 1
         known.update(map(id, weights))
         for i, weight in enumerate(weights):
-            if not re.search(r"\b(gamma|beta)(:0)?$", weight.name):
+            if not re.search(r"\b(gamma|beta|moving_\w+)(:0)?$", weight.name):
                 generator = np.random.RandomState(zlib.crc32(f"{kind}/{index}/{i}".encode()))
                 assign(weight, 0.1 * generator.standard_normal(tuple(weight.shape)))
 
@@ -100,6 +101,37 @@ def assign(weight, value):
         backend.set_value(weight, value.astype("float32"))
     else:
         weight.assign(value.astype("float32"))
+
+
+def condition_weights(model, options):
+    """The weights of a model that compute ``layer_norm_cond`` and what the normalizations need."""
+    from keras.models import Model
+
+    condition = options.get("layer_norm_cond")
+    if condition is None:
+        return []
+    dense = [layer.hidden_dense for layer in model.layers if hasattr(layer, "hidden_dense")]
+    own = Model(options["additional_input_layers"], condition).weights
+    return own + [weight for layer in dense for weight in layer.weights]
+
+
+class Images(types.ModuleType):
+    """Stands in for cv2: draws an image by the name of its file; sizes are changed by indices."""
+
+    BORDER_CONSTANT = 0
+
+    def imread(self, path):
+        generator = np.random.RandomState(zlib.crc32(Path(path).name.encode()))
+        return generator.randint(0, 256, (40, 32, 3)).astype("uint8")
+
+    def resize(self, image, size):
+        rows, columns = (
+            np.arange(n) * m // n for n, m in zip(size[::-1], image.shape, strict=False)
+        )
+        return image[rows][:, columns]
+
+    def copyMakeBorder(self, image, top, bottom, left, right, borderType, value):
+        return np.pad(image, ((top, bottom), (left, right), (0, 0)), constant_values=value[0])
 
 
 class Recorder:
@@ -120,28 +152,42 @@ class Recorder:
         def build_transformer_model(*args, **options):
             result = original(*args, **options)
             model = getattr(result, "model", result)
-            self.known.update(map(id, (model if hasattr(model, "weights") else result).weights))
+            self.known.update(map(id, model.weights))
+            self.known.difference_update(map(id, condition_weights(model, options)))
             return result
 
         return build_transformer_model
 
     def fit(self, original):
-        def fit(model, x=None, *args, callbacks=(), steps_per_epoch=None, epochs=1, **options):
+        def fit(model, x=None, *args, callbacks=(), **options):
+            for name in ("steps_per_epoch", "epochs", "validation_data", "validation_steps"):
+                options.pop(name, None)
+            from keras.callbacks import LambdaCallback
+
             fill_new_weights(model.layers, self.known)
             seed()
-            batches = [self.convert(*batch) for batch in itertools.islice(x, self.script.steps)]
+            for callback in callbacks:
+                callback.set_model(model)
+                callback.on_train_begin()
+            after = LambdaCallback(
+                on_batch_end=lambda batch, logs: [c.on_batch_end(batch, logs) for c in callbacks]
+            )
+            batches = itertools.islice(x, self.script.steps)
+            batches = [
+                self.convert(*b) if isinstance(b, tuple) else self.convert(b) for b in batches
+            ]
             history = original(
                 model,
                 (batch for batch in batches),
                 *args,
                 steps_per_epoch=1,
                 epochs=len(batches),
+                callbacks=[after],
                 **{**options, "verbose": 0},
             )
             self.losses += history.history["loss"]
             seed()
-            for callback in callbacks or ():
-                callback.set_model(model)
+            for callback in callbacks:
                 callback.on_epoch_end(0, {"loss": self.losses[-1]})
             return history
 
@@ -197,6 +243,10 @@ def stub_packages():
     stubs = {
         "tqdm": {"tqdm": Progress},
         "rouge": {"Rouge": Rouge},
+        "cchess": {},
+        "jieba": {"initialize": lambda: None, "cut": lambda text, cut_all: list(text)},
+        "pandas": {},
+        "sympy": {"Integer": int},
         "nltk": {},
         "nltk.translate": {},
         "nltk.translate.bleu_score": {
@@ -207,6 +257,9 @@ def stub_packages():
     for name, members in stubs.items():
         sys.modules[name] = types.ModuleType(name)
         vars(sys.modules[name]).update(members)
+    sys.modules["cv2"] = Images("cv2")
+    unsorted = glob.glob
+    glob.glob = lambda pattern: sorted(unsorted(pattern))
 
 
 def import_bert4keras(graph=False):
@@ -224,6 +277,8 @@ def import_bert4keras(graph=False):
 
 def as_keras_2_3_did(x, y=None):
     """A batch as tf_keras needs it: inputs alone in a tuple, labels as floats."""
+    if isinstance(x, dict):
+        return x if y is None else (x, y)
     if y is None:
         return (tuple(x),)
     return x, [np.asarray(v, "float32") for v in y] if isinstance(y, list) else y.astype("float32")
@@ -257,6 +312,19 @@ def migrated(text):
     return migrate(text).text
 
 
+def write_scripts(name, mode, checkout, work):
+    """Writes a changed script, those that it needs and their files; returns their folder."""
+    script, folder = SCRIPTS[name], work / "examples"
+    folder.mkdir()
+    for each in filter(None, (*script.modules, script.first, name)):
+        place = next(Path(checkout).glob(f"*/{each}.py"))
+        text = changed_text(each, place.read_text(encoding="utf-8"), work)
+        prepare(each, text, work)
+        text = text if mode == "bert4keras" else migrated(text)
+        (folder / f"{each}.py").write_text(text, encoding="utf-8")
+    return folder
+
+
 def run(name, mode, checkout):
     """Runs one script in this process.
 
@@ -264,11 +332,9 @@ def run(name, mode, checkout):
         Dict of arrays, list of printed lines, and the text of an error or None.
     """
     script = SCRIPTS[name]
-    place = next(Path(checkout).glob(f"*/{name}.py"))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        text = changed_text(name, place.read_text(encoding="utf-8"), work)
-        prepare(name, text, work)
+        os.chdir(write_scripts(name, mode, checkout, work))
         stub_packages()
         convert = as_keras_2_3_did if mode == "bert4keras" else as_it_is
         recorder, printed, error = Recorder(script, convert), io.StringIO(), None
@@ -276,15 +342,13 @@ def run(name, mode, checkout):
             recorder.install(*import_bert4keras(script.graph))
         else:
             recorder.install(*import_compat())
-            text = migrated(text)
-        target = work / "examples" / f"{name}.py"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-        os.chdir(target.parent)
-        seed()
+        sys.path.insert(0, os.getcwd())
         try:
             with contextlib.redirect_stdout(printed):
-                runpy.run_path(str(target), run_name="__main__")
+                for each in filter(None, (script.first, name)):
+                    recorder.losses, recorder.predictions = [], []
+                    seed()
+                    runpy.run_path(f"{each}.py", run_name="__main__")
         except Exception:
             error = traceback.format_exc()
         os.chdir(FOLDER)
@@ -339,7 +403,7 @@ def compare(names, checkout):
             worst = f"has {sorted(found)}, expected {sorted(expected)}"
             near = False
         else:
-            worst = max((difference(found[k], expected[k]) for k in expected), default=0.0)
+            worst = max((difference(k, found[k], expected[k]) for k in expected), default=0.0)
             near &= worst <= TOLERANCE
         same = "same" if hashes(printed) == texts[name]["printed"] else "other"
         print(f"{name:45} {worst}  printed: {same}  {error or ''}", flush=True)
@@ -347,16 +411,27 @@ def compare(names, checkout):
     return near
 
 
-def difference(found, expected):
+def difference(key, found, expected):
+    """Largest difference, as a share of the largest value; losses below 1 count as 1."""
     if found.shape != expected.shape:
         return float("inf")
-    return float(np.abs(found.astype("float64") - expected).max(initial=0.0))
+    scale = np.abs(expected).max(initial=1.0 if key == "losses" else 1e-30)
+    return float(np.abs(found.astype("float64") - expected).max(initial=0.0) / scale)
+
+
+def checkpoint_shapes(transformer):
+    """Names and shapes of what a model of bert4keras reads; two kinds are read transposed."""
+    shapes = {}
+    for layer, names in transformer.variable_mapping().items():
+        weights = transformer.layers[layer].trainable_weights if layer in transformer.layers else []
+        for name, weight in zip(names, weights, strict=False):
+            turned = re.search("seq_relationship/output_weights|relative_attention_bias", name)
+            shapes[name] = weight.shape.as_list()[:: -1 if turned else 1]
+    return shapes
 
 
 def write_shapes():
     """Writes names and shapes of the weights that bert4keras reads from each checkpoint."""
-    from make_encoders import checkpoint_shapes
-
     _, models = import_bert4keras()
     table = {}
     for kind, (model, options, config) in CHECKPOINTS.items():
@@ -378,7 +453,9 @@ def main():
     parser.add_argument("mode", choices=["shapes", "bert4keras", "compat"])
     parser.add_argument("names", nargs="*", default=[])
     arguments = parser.parse_args()
-    names, checkout = arguments.names or list(SCRIPTS), Path(arguments.scripts).resolve()
+    modules = {module for script in SCRIPTS.values() for module in script.modules}
+    every = [name for name in SCRIPTS if name not in modules]
+    names, checkout = arguments.names or every, Path(arguments.scripts).resolve()
     if arguments.mode == "shapes":
         os.environ.update(OLD)
         write_shapes()

@@ -8,6 +8,7 @@ weights, and random data in the script's own format.
 
 import json
 import re
+import tempfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,12 +29,22 @@ CHINESE = (
 LATIN = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
 PUNCTUATION = "，。？！、：；（）《》“”.,?!:;()+-*/=%"
-SPECIAL = ["[PAD]", *(f"[unused{i}]" for i in range(1, 10)), "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SPECIAL = [
+    "[PAD]",
+    *(f"[unused{i}]" for i in range(1, 10)),
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+]
 VOCABULARY = [
     *SPECIAL,
     *dict.fromkeys(PUNCTUATION + DIGITS + LATIN + CHINESE),
     *(f"##{c}" for c in LATIN + DIGITS),
 ]
+PIECES = ["<pad>", "</s>", "<unk>", "<cls>", *"▁▂▃", *dict.fromkeys(DIGITS + LATIN + CHINESE)]
+
+KEEP_TOKENS = [0, 1, 2, *range(13, len(PIECES) + 10)]
 
 
 # --- data: each function draws the text of one file ---
@@ -79,7 +90,11 @@ PREDICATES = ("作者", "国家", "时间")
 def triples(random):
     spans = [sentence(random, 2, 3) for _ in range(3)]
     relation = [
-        {"subject": spans[i], "predicate": PREDICATES[random.randint(3)], "object": spans[i + 1]}
+        {
+            "subject": spans[i],
+            "predicate": PREDICATES[random.randint(3)],
+            "object": spans[i + 1],
+        }
         for i in range(2)
     ]
     text = "".join(sentence(random, 1, 4) + span for span in spans)
@@ -92,6 +107,72 @@ def schemas(random, count):
 
 def novel(random, count):
     return "  ".join(f"{sentence(random)}。{sentence(random)}。" for _ in range(4 * count))
+
+
+def passages(random, count):
+    rows = []
+    for i in range(count):
+        answer = sentence(random, 1, 3)
+        text = sentence(random, 3, 8) + answer + sentence(random, 3, 8)
+        two = [
+            {"passage": text, "answer": answer},
+            {"passage": sentence(random), "answer": ""},
+        ]
+        rows.append({"id": str(i), "question": sentence(random, 4, 8), "passages": two})
+    return json.dumps(rows, ensure_ascii=False)
+
+
+def long_text(random):
+    label = random.choice(4, p=[0.1, 0.1, 0.7, 0.1])  # one that is often right, so that it is saved
+    return json.dumps({"sentence": sentence(random), "label": str(label)})
+
+
+def game(random):
+    moves = sentence(random, 12, 30, "0123456789abcdefghi")
+    return json.dumps({"fen": "", "iccs": moves, "items": {}})
+
+
+def problem(random):
+    a, b = random.randint(1, 50, 2)
+    text = f"{sentence(random, 3, 6)}{a}{sentence(random, 3, 6)}{b}{sentence(random, 2, 4)}"
+    row = {"original_text": text, "equation": f"x={a}+{b}", "ans": str(a + b)}
+    return json.dumps(row, ensure_ascii=False)
+
+
+def captions(random, count):
+    names = [{"id": i, "file_name": f"{i}.jpg", "coco_url": ""} for i in range(count)]
+    rows = [
+        {"image_id": i, "caption": " ".join(sentence(random, 2, 4, LATIN) for _ in range(3))}
+        for i in range(count)
+    ]
+    return json.dumps({"images": names, "annotations": rows})
+
+
+def words(random):
+    return "  ".join(sentence(random, 1, 3) for _ in range(5))
+
+
+def news(random, count):
+    return f"{sentence(random, 3, 6)}\n{sentence(random)}\n{sentence(random)}"
+
+
+def records(random, count):
+    """Sequences of 32 tokens, some of them masked, as a file of TensorFlow's records."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "corpus"
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for _ in range(count):
+                tokens = random.randint(len(SPECIAL), len(VOCABULARY), 32)
+                masks = np.where(random.random_sample(32) < 0.2, VOCABULARY.index("[MASK]") + 1, 0)
+                feature = {
+                    name: tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+                    for name, values in (("token_ids", tokens), ("mask_ids", masks))
+                }
+                example = tf.train.Example(features=tf.train.Features(feature=feature))
+                writer.write(example.SerializeToString(deterministic=True))
+        return path.read_bytes()
 
 
 # --- scripts ---
@@ -114,6 +195,12 @@ def splits(pattern, maker, *names):
     return {pattern.format(name): maker for name in names}
 
 
+RELATIONS = {
+    **splits("root/kg/datasets/{}_data.json", lines(triples), "train", "dev"),
+    "root/kg/datasets/all_50_schemas": schemas,
+}
+
+
 @dataclass(frozen=True)
 class Script:
     """How a script is run.
@@ -123,6 +210,8 @@ class Script:
         checkpoint: which of `CHECKPOINTS` it reads.
         changes: pairs of regular expression and replacement, after those of `CHANGES`.
         encoding: of its files.
+        modules: scripts that it imports and that are changed, too.
+        first: name of a script that is run before, in the same folder.
         steps: of each call of ``fit``.
         graph: whether bert4keras runs it only without eager execution, as TensorFlow 1 did.
     """
@@ -131,6 +220,8 @@ class Script:
     checkpoint: str = "bert"
     changes: tuple = ()
     encoding: str = "utf-8"
+    modules: tuple = ()
+    first: str = ""
     steps: int = STEPS
     graph: bool = False
 
@@ -142,7 +233,13 @@ SCRIPTS = {
         changes=((r"\b1000: 1,\s+2000: 0\.1", "20: 1, 40: 0.1"),),
     ),
     "task_sentence_similarity_lcqmc": Script(
-        splits("examples/datasets/lcqmc/lcqmc.{}.data", lines(pair), "train", "valid", "test")
+        splits(
+            "examples/datasets/lcqmc/lcqmc.{}.data",
+            lines(pair),
+            "train",
+            "valid",
+            "test",
+        )
     ),
     "task_sequence_labeling_ner_crf": Script(
         splits(
@@ -157,10 +254,7 @@ SCRIPTS = {
         changes=((r"maxlen=32\)", "maxlen=4)"),),
     ),
     "task_relation_extraction_gplinker": Script(
-        {
-            **splits("root/kg/datasets/{}_data.json", lines(triples), "train", "dev"),
-            "root/kg/datasets/all_50_schemas": schemas,
-        },
+        RELATIONS,
         changes=((r"\bhead_size=64", "head_size=8"),),
     ),
     "task_language_model": Script(
@@ -168,16 +262,128 @@ SCRIPTS = {
         changes=((r"maxlen=maxlen\n", "maxlen=4\n"),),
         encoding="gbk",
     ),
+    "task_conditional_language_model": Script(
+        splits(SENTIMENT + "{}.data", lines(labelled), "train", "valid", "test"),
+        changes=((r"maxlen=maxlen\n", "maxlen=4\n"),),
+    ),
+    **{
+        f"task_iflytek_{name}": Script(
+            splits(
+                "root/CLUE-master/baselines/CLUEdataset/iflytek/{}.json",
+                lines(long_text),
+                *("train", "dev"),
+            ),
+            changes=changes,
+            graph=graph,
+        )
+        for name, graph, changes in (
+            ("adversarial_training", True, ()),
+            (
+                "bert_of_theseus",
+                False,
+                (
+                    (r"num_hidden_layers=3", "num_hidden_layers=1"),
+                    (r"K\.random_binomial\(shape=\[1\], p=0\.5\)", "0.5"),
+                ),
+            ),
+            ("gradient_penalty", True, ()),
+            ("multigpu", False, ()),
+        )
+    },
+    "task_image_caption": Script(
+        splits("root/caption/coco/annotations/captions_{}2014.json", captions, "train", "val"),
+        changes=(
+            (r"include_top=False", "include_top=False, weights=None"),
+            (r"^img_size = 299", "img_size = 32"),
+            (r"\bmaxlen=maxlen\n", "maxlen=4\n"),
+        ),
+        steps=10,
+    ),
+    "task_language_model_chinese_chess": Script(
+        {"root/qipu.json": lines(game)},
+        changes=((r"^maxlen = \d+", "maxlen = 128"),),
+    ),
+    **{
+        f"task_{name}": Script(splits("root/qa_datasets/{}.json", passages, "WebQA", "SogouQA"))
+        for name in (
+            "question_answer_generation_by_seq2seq",
+            "reading_comprehension_by_mlm",
+            "reading_comprehension_by_seq2seq",
+        )
+    },
+    "task_relation_extraction": Script(RELATIONS),
+    "task_sentiment_integrated_gradients": Script(
+        splits(SENTIMENT + "{}.data", lines(labelled), "train", "valid", "test"),
+        "albert",
+        first="task_sentiment_albert",
+        graph=True,
+    ),
+    "task_sentiment_virtual_adversarial_training": Script(
+        splits(SENTIMENT + "{}.data", lines(labelled), "train", "valid", "test"),
+        changes=((r"^train_frac = 0\.01", "train_frac = 0.5"),),
+        graph=True,
+    ),
+    "task_seq2seq_ape210k_math_word_problem": Script(
+        splits("root/ape210k/{}.ape.json", lines(problem), "train", "valid", "test"),
+        changes=((r"\bmaxlen=\d+\)", "maxlen=4)"),),
+    ),
+    **{
+        f"task_seq2seq_autotitle{name}": Script(
+            splits("root/thuctc/THUCNews/train/{}.txt", news, *range(TRAIN)),
+            changes=((r"\bmaxlen=32\)", "maxlen=4)"),),
+        )
+        for name in ("", "_multigpu")
+    },
+    "task_sequence_labeling_cws_crf": Script(
+        {"root/icwb2-data/training/pku_training.utf8": lines(words)}
+    ),
+    "task_seq2seq_autotitle_csl_mt5": Script(
+        splits("root/csl/{}.tsv", lines(title), "train", "val", "test"),
+        "mt5",
+        changes=((r"^max_t_len = \d+", "max_t_len = 8"),),
+    ),
+    "basic_extract_features": Script(),
+    "basic_gibbs_sampling_via_mlm": Script(
+        changes=((r"^steps = \d+", "steps = 30"), (r"^(converged_steps) = \d+", r"\1 = 10"))
+    ),
+    "basic_language_model_cpm_lm": Script({}, "gpt2", changes=((r"maxlen=16", "maxlen=4"),)),
+    **{
+        f"basic_language_model_{name}": Script(
+            {}, checkpoint, changes=((r"maxlen=256", "maxlen=8"), (r"minlen=128", "minlen=4"))
+        )
+        for name, checkpoint in (("gpt2_ml", "gpt2_ml"), ("nezha_gen_gpt", "bert"))
+    },
+    "basic_make_uncased_model_cased": Script(),
+    "basic_masked_language_model": Script(),
+    "basic_simple_web_serving_simbert": Script(
+        changes=(
+            (r"^    web = [\s\S]*?web\.start\(\)", "    print(gen_synonyms('的一是在', 5, 3))"),
+        )
+    ),
+    "pretraining": Script(
+        {"bert4keras/corpus/corpus.0.tfrecord": records},
+        modules=("data_utils",),
+        changes=(
+            (r"gs://xxxx|/home(?=/spaces)", "{work}"),
+            (r"\brange\(10\)", "range(1)"),
+            (r"^sequence_length = \d+", "sequence_length = 32"),
+            (r"^num_warmup_steps = \d+", "num_warmup_steps = 5"),
+            (r"^num_train_steps = \d+", "num_train_steps = 20"),
+            (r"^grad_accum_steps = \d+", "grad_accum_steps = 2"),
+            (r"^tpu_address = .+", "tpu_address = None"),
+        ),
+    ),
+    "data_utils": Script(changes=((r"^ +dataset = dataset\.shuffle\(.+\n", ""),)),
 }
 
 
 def changed_text(name, text, work):
     """The text of a script with its paths below ``work`` and its sizes made small."""
-    for pattern, replacement in CHANGES:
-        text = re.sub(pattern, replacement.replace("{work}", str(work)), text, flags=re.MULTILINE)
-    for pattern, replacement in SCRIPTS[name].changes:
+    own = SCRIPTS[name].changes
+    for pattern, replacement in (*CHANGES, *own):
+        replacement = replacement.replace("{work}", str(work))
         text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
-        assert count, f"{name}: nothing matches {pattern}"
+        assert count or (pattern, replacement) not in own, f"{name}: nothing matches {pattern}"
     return text
 
 
@@ -200,6 +406,18 @@ HEADS = {"with_pool": True, "with_nsp": True, "with_mlm": True}
 CHECKPOINTS = {  # the model of bert4keras that names the weights, its options, and the config
     "bert": ("bert", HEADS, BERT),
     "albert": ("albert", HEADS, {**BERT, "embedding_size": 16}),
+    "gpt2": ("gpt2", {}, {**BERT, "vocab_size": len(PIECES)}),
+    "gpt2_ml": ("gpt2_ml", {}, BERT),
+    "mt5": (
+        "mt5.1.1",
+        {},
+        {
+            **BERT,
+            "vocab_size": len(PIECES) + 10,
+            "attention_head_size": 8,
+            "hidden_act": ["gelu", "linear"],
+        },
+    ),
 }
 
 
@@ -221,6 +439,20 @@ def write_checkpoint(kind, prefix):
     )
 
 
+def write_pieces(path):
+    """Writes a model of sentencepiece: one piece for each character, unigram, equal scores."""
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    model, kinds = proto.ModelProto(), {"<pad>": 3, "</s>": 3, "<unk>": 2}
+    for piece in PIECES:
+        model.pieces.add(piece=piece, score=-1.0, type=kinds.get(piece, 1))
+    spec = model.trainer_spec
+    spec.model_type, spec.vocab_size = 1, len(PIECES)
+    spec.pad_id, spec.eos_id, spec.unk_id, spec.bos_id = 0, 1, 2, -1
+    model.normalizer_spec.name = "identity"
+    path.write_bytes(model.SerializeToString())
+
+
 def prepare(name, text, work):
     """Writes what a script reads.
 
@@ -235,13 +467,16 @@ def prepare(name, text, work):
         "config_path": lambda path: path.write_text(json.dumps(CHECKPOINTS[script.checkpoint][2])),
         "checkpoint_path": lambda path: write_checkpoint(script.checkpoint, path),
         "dict_path": lambda path: path.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8"),
+        "spm_path": write_pieces,
+        "keep_tokens_path": lambda path: path.write_text(json.dumps(KEEP_TOKENS)),
     }
     for kind, path in paths.items():
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        contents[kind](Path(path))
+        if kind in contents:
+            contents[kind](Path(path))
     for path, maker in script.files.items():
         target = work / path
         target.parent.mkdir(parents=True, exist_ok=True)
         random = np.random.RandomState(zlib.crc32(path.encode()))
-        data = maker(random, TRAIN if "train" in path else OTHERS)
-        target.write_text(data, encoding=script.encoding)
+        text = maker(random, OTHERS if re.search("val|dev|test", target.name) else TRAIN)
+        target.write_bytes(text if isinstance(text, bytes) else text.encode(script.encoding))
