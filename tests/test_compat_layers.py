@@ -9,7 +9,6 @@ from goldens.make_old_models import MODELS, build
 
 from bert4keras_lite.compat import layers, models
 from bert4keras_lite.compat.backend import keras as old_keras
-from bert4keras_lite.compat.backend import search_layer
 
 FOLDER = Path(__file__).parent / "goldens" / "old_models"
 # outputs that this graph does not have: the error says so
@@ -37,7 +36,9 @@ def test_files_of_keras_2_and_layers_by_name(name):
             outputs.append(model.get_layer(layer).get_output_at(int(index)))
             names.append(key)
         except ValueError as error:
-            assert "its output is not in this graph" in str(error) or layer.startswith("Input-"), key
+            assert "its output is not in this graph" in str(error) or layer.startswith("Input-"), (
+                key
+            )
         except AttributeError:
             assert "Input-" in layer, key
     assert len(names) >= 12

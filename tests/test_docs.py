@@ -35,6 +35,7 @@ from running import operation_by_operation, without_tracing, write_chat_model
 
 from bert4keras_lite import build_transformer_model, save_checkpoint
 from bert4keras_lite.applications import cli
+from bert4keras_lite.applications.migrate import migrate
 from bert4keras_lite.configs import Config
 from pretraining import config, train
 from pretraining.masking import OBJECTIVES
@@ -50,8 +51,9 @@ TRANSLATED = {"README.zh.md": "README.md"}
 # Blocks that cannot run here: (document, how the block begins) -> why.
 NOT_RUN = {
     ("docs/guide.md", "import apache_beam"): "needs Apache Beam; test_beam.py runs the same",
-    ("docs/moving-from-bert4keras.md", "from bert4keras.backend import"): "bert4keras, on Keras 2",
 }
+# Blocks for bert4keras, which run as `migrate` changes them.
+MIGRATED = {("docs/moving-from-bert4keras.md", "from bert4keras.backend import")}
 # Blocks that only some backends can run: which.
 ON = {
     ("docs/guide.md", "# on PyTorch\n"): ["torch"],
@@ -303,7 +305,8 @@ def run(blocks):
     """Runs blocks one after the other, as one program."""
     names = {"__name__": "__main__"}
     for block in blocks:
-        code = "\n" * (block.line - 1) + block.text  # so that errors show the document's lines
+        text = migrate(block.text).text if entry(block, MIGRATED) else block.text
+        code = "\n" * (block.line - 1) + text  # so that errors show the document's lines
         exec(compile(code, block.document, "exec"), names)
 
 

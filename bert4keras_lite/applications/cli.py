@@ -172,13 +172,13 @@ def parser():
     _model_options(sub)
     sub = commands.add_parser("download", help="Download a model from a hub.")
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
-    sub.set_defaults(run=download)
+    sub.set_defaults(run=download, default_checkpoint=None)
     sub = commands.add_parser(
         "migrate", help="Change scripts for bert4keras so that they run on this toolkit."
     )
     sub.add_argument("files", nargs="+", metavar="FILE", help="a script")
     sub.add_argument("--write", action="store_true", help="write the files, not only show changes")
-    sub.set_defaults(run=migrate)
+    sub.set_defaults(run=migrate, default_checkpoint=None)
     return main_parser
 
 

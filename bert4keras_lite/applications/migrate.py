@@ -124,10 +124,26 @@ def changer_class() -> Any:
                 return updated_node
             old = full_name(updated_node.module)
             new = new_module(old)
+            if old in ("keras", "tensorflow.keras"):
+                updated_node = self.with_k(updated_node)
             names = updated_node.names if isinstance(updated_node.names, tuple | list) else ()
             for alias in names:
                 self.check(original_node, old, alias.name.value)
             return updated_node.with_changes(module=dotted(new)) if new != old else updated_node
+
+        def with_k(self, node):
+            """Imports `K` where `backend` was imported."""
+            if not isinstance(node.names, tuple | list):
+                return node
+            names = []
+            for alias in node.names:
+                if alias.name.value == "backend":
+                    called = alias.asname and alias.asname.name.value
+                    asname = None if called == "K" else alias.asname
+                    name = cst.AsName(cst.Name("backend")) if called is None else asname
+                    alias = alias.with_changes(name=cst.Name("K"), asname=name)
+                names.append(alias)
+            return node.with_changes(names=names)
 
         def check(self, node, module, name):
             """Notes an imported name that has no counterpart."""
@@ -157,7 +173,8 @@ def changer_class() -> Any:
             if len(node.names) > 1:
                 self.remark(node, "import keras: give it a line of its own, and migrate again.")
                 return node
-            alias = cst.ImportAlias(cst.Name(name), asname=alias.asname)
+            called = alias.asname and alias.asname.name.value
+            alias = cst.ImportAlias(cst.Name(name), asname=None if called == name else alias.asname)
             return cst.ImportFrom(dotted(KERAS["keras"]), [alias])
 
         def leave_Attribute(self, original_node, updated_node):

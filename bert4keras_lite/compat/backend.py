@@ -1,5 +1,6 @@
 """`bert4keras.backend`: Keras, `K`, and the functions of old scripts on tensors."""
 
+import itertools
 import math
 import types
 from collections.abc import Callable, Sequence
@@ -107,7 +108,7 @@ def piecewise_linear(t: Tensor, schedule: dict[int, float], from_zero: bool = Tr
         points = [(0, 0.0), *points]
     t = ops.cast(t, keras3.config.floatx())
     x = ops.full_like(t, points[0][1])
-    for (begin, start), (end, stop) in zip(points, points[1:], strict=False):
+    for (begin, start), (end, stop) in itertools.pairwise(points):
         x = ops.where(t >= begin, start + (t - begin) * ((stop - start) / (end - begin)), x)
     return ops.where(t >= points[-1][0], ops.full_like(t, points[-1][1]), x)
 

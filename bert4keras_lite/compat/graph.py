@@ -15,8 +15,15 @@ import numpy as np
 from ..layers import TransformerBlock
 from ..types import Tensor
 
-__all__ = ["InnerOutput", "OldLayer", "find_layer", "layers_before", "old_name",
-           "owner_of", "register_owner"]
+__all__ = [
+    "InnerOutput",
+    "OldLayer",
+    "find_layer",
+    "layers_before",
+    "old_name",
+    "owner_of",
+    "register_owner",
+]
 
 # layer -> the `compat.models.Transformer` that made it
 OWNERS: "weakref.WeakKeyDictionary[keras.layers.Layer, Any]" = weakref.WeakKeyDictionary()
@@ -31,7 +38,9 @@ GATED_UNIT = "GatedAttentionUnit"
 ATTENTION_WEIGHTS = [
     f"{part}/{kind}" for part in ("query", "key", "value", "output") for kind in ("kernel", "bias")
 ]
-FFN_WEIGHTS = [f"{part}/{kind}" for part in ("input", "gate", "output") for kind in ("kernel", "bias")]
+FFN_WEIGHTS = [
+    f"{part}/{kind}" for part in ("input", "gate", "output") for kind in ("kernel", "bias")
+]
 NORM_WEIGHTS = ["beta", "gamma", "hidden_dense/kernel", "beta_dense/kernel", "gamma_dense/kernel"]
 OTHER_WEIGHTS = ["kernel", "bias", "embeddings", *NORM_WEIGHTS]
 
@@ -361,7 +370,9 @@ class OldLayer:
         """
         given = [np.shape(value) for value in values]
         if given != self.shapes:
-            raise ValueError(f"{self.name}: expected weights of the shapes {self.shapes}, got {given}.")
+            raise ValueError(
+                f"{self.name}: expected weights of the shapes {self.shapes}, got {given}."
+            )
         for weight, value in zip(self.weights, values, strict=True):
             weight.assign(np.transpose(value) if self.place.transposed else value)
 

@@ -18,7 +18,17 @@ from .graph import OldLayer, owner_of
 __all__ = ["is_keras2_file", "load_keras2_file"]
 
 # the order in which layers of Keras 2 create what has no number in its name
-KINDS = ["hidden_dense", "kernel", "bias", "embeddings", "beta", "gamma", "trans", "l_trans", "r_trans"]
+KINDS = [
+    "hidden_dense",
+    "kernel",
+    "bias",
+    "embeddings",
+    "beta",
+    "gamma",
+    "trans",
+    "l_trans",
+    "r_trans",
+]
 
 
 def is_keras2_file(path: PathLike) -> bool:

@@ -358,7 +358,9 @@ def batch_dot(x: Tensor, y: Tensor, axes: Any = None) -> Tensor:
     if axes is None:
         axes = ranks[0] - 1, max(ranks[1] - 2, 1)
     axes = (axes, axes) if isinstance(axes, int) else axes
-    first, second = (["b", *names[: rank - 1]] for names, rank in zip(("ij", "kl"), ranks, strict=True))
+    first, second = (
+        ["b", *names[: rank - 1]] for names, rank in zip(("ij", "kl"), ranks, strict=True)
+    )
     summed = [axis % rank for axis, rank in zip(axes, ranks, strict=True)]
     first[summed[0]] = second[summed[1]] = "s"
     kept = [name for name in [*first, *second[1:]] if name != "s"]
@@ -397,7 +399,10 @@ def in_test_phase(x: Any, alt: Any, training: Any = None) -> Any:
 
 
 def random_uniform(
-    shape: Sequence[int], minval: float = 0.0, maxval: float = 1.0, dtype: str | None = None,
+    shape: Sequence[int],
+    minval: float = 0.0,
+    maxval: float = 1.0,
+    dtype: str | None = None,
     seed: Any = None,
 ) -> Tensor:
     """Draws from a uniform distribution."""
@@ -405,7 +410,10 @@ def random_uniform(
 
 
 def random_normal(
-    shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: str | None = None,
+    shape: Sequence[int],
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    dtype: str | None = None,
     seed: Any = None,
 ) -> Tensor:
     """Draws from a normal distribution."""
@@ -413,7 +421,10 @@ def random_normal(
 
 
 def truncated_normal(
-    shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, dtype: str | None = None,
+    shape: Sequence[int],
+    mean: float = 0.0,
+    stddev: float = 1.0,
+    dtype: str | None = None,
     seed: Any = None,
 ) -> Tensor:
     """Draws from a normal distribution, within two standard deviations."""

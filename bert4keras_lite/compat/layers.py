@@ -24,10 +24,10 @@ from ..types import Shape, Tensor
 from .backend import (
     apply_rotary_position_embeddings,
     attention_normalize,
-    sequence_masking,
     sinusoidal_embeddings,
 )
 from .keras_backend import TRAINING
+
 
 class Layer(keras.layers.Layer):
     """Base class of layers in scripts: it propagates masks, and `K.in_train_phase` works in it.
@@ -157,7 +157,10 @@ class LayerNormalization(_Conditional, layers.LayerNormalization):
     """`layers.LayerNormalization`; see `_Conditional`. The default of `epsilon` is Keras'."""
 
     def __init__(
-        self, zero_mean: bool = True, unit_variance: bool = True, epsilon: float | None = None,
+        self,
+        zero_mean: bool = True,
+        unit_variance: bool = True,
+        epsilon: float | None = None,
         **kwargs: Any,
     ) -> None:
         if not unit_variance:
@@ -165,9 +168,7 @@ class LayerNormalization(_Conditional, layers.LayerNormalization):
                 "LayerNormalization: unit_variance=False is not supported. Subtract the mean in a"
                 " Lambda layer instead."
             )
-        super().__init__(
-            zero_mean=zero_mean, epsilon=epsilon or keras.config.epsilon(), **kwargs
-        )
+        super().__init__(zero_mean=zero_mean, epsilon=epsilon or keras.config.epsilon(), **kwargs)
 
 
 class BatchSplit(Layer):
@@ -410,7 +411,10 @@ class SinusoidalPositionEmbedding(_Positions):
     """Sines and cosines of the positions (arXiv 1706.03762, section 3.5)."""
 
     def __init__(
-        self, output_dim: int, merge_mode: str = "add", custom_position_ids: bool = False,
+        self,
+        output_dim: int,
+        merge_mode: str = "add",
+        custom_position_ids: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(merge_mode, custom_position_ids, **kwargs)

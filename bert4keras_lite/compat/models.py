@@ -139,7 +139,9 @@ class Model(keras.Model):
         x = _batches(x) if y is None else x
         return super().evaluate(x, y, *args, **kwargs)
 
-    def predict(self, x: Any, batch_size: int | None = None, verbose: Any = 0, **kwargs: Any) -> Any:
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: Any = 0, **kwargs: Any
+    ) -> Any:
         """Returns the outputs for arrays, or lists of numbers, as arrays."""
         if isinstance(x, list) and len(self.inputs) > 1:
             x = [np.asarray(array) for array in x]

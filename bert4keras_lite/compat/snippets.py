@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from .. import data, generation
+from ..backend import predict_without_xla
 from ..checkpoints.matching import orthogonally_resize
 from ..data import sequence_padding
-from ..backend import predict_without_xla
 from ..layers import ViterbiDecoder
 from .models import Model
 
@@ -273,9 +273,7 @@ def parallel_apply(
     Returns:
         The results, in any order unless `unordered` is False; None if `callback` takes them.
     """
-    results = parallel_apply_generator(
-        func, iterable, workers, max_queue_size, dummy, random_seeds
-    )
+    results = parallel_apply_generator(func, iterable, workers, max_queue_size, dummy, random_seeds)
     if callback is not None:
         for _, result in results:
             callback(result)
@@ -427,9 +425,7 @@ class WebServing:
         try:
             from fastapi import FastAPI
         except ImportError:
-            raise ImportError(
-                "WebServing needs FastAPI: install bert4keras_lite[serve]."
-            ) from None
+            raise ImportError("WebServing needs FastAPI: install bert4keras_lite[serve].") from None
         self.app = FastAPI()
 
     def wraps(self, func: Callable, arguments: dict[str, tuple], method: str = "GET") -> Callable:

@@ -135,7 +135,10 @@ def main():
     from bert4keras import backend, snippets
 
     b = types.SimpleNamespace(
-        K=backend.K, backend=backend, snippets=snippets, t=tf.constant,
+        K=backend.K,
+        backend=backend,
+        snippets=snippets,
+        t=tf.constant,
         strQ2B=snippets.strQ2B,
     )
     found = {name: np.asarray(call(b)) for name, call in CALLS.items()}

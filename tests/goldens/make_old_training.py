@@ -14,6 +14,7 @@ import types
 from pathlib import Path
 
 import numpy as np
+
 from .make_old_models import build
 
 FOLDER = Path(__file__).resolve().parent
@@ -25,7 +26,12 @@ def rows(count=16):
     random = np.random.RandomState(1)
     lengths = random.randint(4, 9, count)
     return [
-        (random.randint(1, 20, n), np.arange(n) >= n // 2, random.randint(3), random.randint(4, size=n))
+        (
+            random.randint(1, 20, n),
+            np.arange(n) >= n // 2,
+            random.randint(3),
+            random.randint(4, size=n),
+        )
         for n in lengths
     ]
 
@@ -63,9 +69,7 @@ def fixed(layer):
 
 def fit(b, model, collate):
     data = generator(b, collate)
-    history = model.fit(
-        data.forfit(random=False), steps_per_epoch=1, epochs=STEPS, verbose=0
-    )
+    history = model.fit(data.forfit(random=False), steps_per_epoch=1, epochs=STEPS, verbose=0)
     assert len(data) == 4
     return history.history["loss"]
 
@@ -155,7 +159,7 @@ def conditional(b):
     one = L.Lambda(lambda x: x**2)(first(hidden))
     two = second(norm([inner, L.Lambda(subject)([inner, ids])]))
     outputs = TotalLoss([1, 2])([labels, one, two, hidden])
-    model = b.models.Model(base.inputs + [labels, ids], outputs)
+    model = b.models.Model([*base.inputs, labels, ids], outputs)
     for layer in (first, norm, second):
         fixed(layer)
     AdamEMA = b.optimizers.extend_with_exponential_moving_average(b.optimizers.Adam, name="EMA")
