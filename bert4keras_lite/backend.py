@@ -6,6 +6,7 @@ exceptions.
 
 import warnings
 from contextlib import nullcontext
+from functools import partial
 from math import prod
 
 import keras
@@ -45,8 +46,10 @@ __all__ = [
     "small_tensors",
     "trains_functionally",
     "value_and_gradients",
+    "varying_batches",
     "where",
     "without_gradients",
+    "without_xla",
     "write_at",
 ]
 
@@ -484,6 +487,40 @@ def predict_without_xla(model):
     """Makes `model.predict` skip XLA, which would compile for seconds at each new shape."""
     if BACKEND == "tensorflow":
         model.compile(jit_compile=False)
+
+
+def without_xla(options):
+    """Options of `compile`, by default without XLA where it would compile for each new shape."""
+    return {"jit_compile": False, **options} if BACKEND == "tensorflow" else options
+
+
+def varying_batches(batches):
+    """Converts batches for `fit`, so that the sizes of all axes may vary.
+
+    On TensorFlow, Keras takes sizes that are equal in the first two batches for constant. Targets
+    `(batch, 1)` keep their 1, for which losses look.
+
+    Args:
+        batches: an iterator of tuples `(inputs,)`, `(inputs, targets)` or `(inputs, targets,
+            weights)` of arrays in tuples or dicts.
+    """
+    if BACKEND != "tensorflow":
+        return batches
+    first = next(batches)
+
+    def every():
+        yield first
+        yield from batches
+
+    def spec(array, fixed):
+        sizes = [size if size in fixed else None for size in array.shape]
+        return tf.TensorSpec(sizes, array.dtype)
+
+    signature = tuple(
+        keras.tree.map_structure(partial(spec, fixed=fixed), part)
+        for part, fixed in zip(first, ((), (1,), (1,)), strict=False)
+    )
+    return tf.data.Dataset.from_generator(every, output_signature=signature).prefetch(2)
 
 
 # Updates of optimizers

@@ -99,6 +99,7 @@ class LayersByName:
         layers: name -> layer.
         layer_arguments: name -> arguments of a layer, also for shared layers.
         common, norm_arguments: arguments of many layers, and of normalizations.
+        remat: whether blocks keep only their inputs in training.
         prefix: prefix of the name of every layer.
         condition: of the normalizations, for the graph; see `current_condition`.
         dtype: dtype policy of new layers; None: Keras' global one.
@@ -109,6 +110,7 @@ class LayersByName:
     layer_arguments: dict[str, dict]
     common: dict[str, Any]
     norm_arguments: dict[str, Any]
+    remat: bool
     prefix: str
     condition: Tensor | None
     dtype: str | None
@@ -209,6 +211,41 @@ class LayersByName:
             sizes = {"input_dim": c.max_position, "output_dim": c.token_size}
             return self.layer(SinusoidalPositions, "sinusoidal_positions", **sizes)(x, positions)
         return x
+
+    def rotary_angles(self, positions: Tensor, name: str = "rotary") -> Tensor:
+        """Computes the angles of rotary position encoding, of full or (by name) sliding layers."""
+        c = self.config
+        base, scaling = c.rotary_base, c.rotary_scaling
+        if name == "sliding_rotary" and c.sliding_rotary_base:
+            base, scaling = c.sliding_rotary_base, None
+        layer = self.layer(RotaryAngles, name, size=c.rotary_size, base=base, scaling=scaling)
+        return layer(positions)
+
+    def block(self, name: str, with_memory: bool = False, first: bool = False) -> TransformerBlock:
+        """Returns a Transformer block.
+
+        Args:
+            name: of the layer.
+            with_memory: whether it has cross-attention.
+            first: whether it is block 0.
+        """
+        c = self.config.of_stack("decoder_" if with_memory else "")
+        linear = {"use_bias": c.use_bias, **self.common}
+        attention_cls = ATTENTIONS[c.attention]
+        attention = {"dropout": c.attention_dropout_rate, **linear, **attention_cls.arguments_of(c)}
+        ffn = {"units": c.intermediate_size, "activation": c.hidden_act, "gated": c.gated, **linear}
+        ffn["without_bias"] = parts_of("ffn", c.without_bias)
+        return self.layer(
+            TransformerBlock,
+            name,
+            attention={"kind": c.attention, **attention},
+            ffn=None if attention_cls.replaces_ffn else ffn,
+            cross=attention if with_memory else None,
+            norm=self.norm_arguments,
+            norm_at="pre_ffn" if first and not c.first_norm else c.norm_at,
+            dropout=c.dropout_rate,
+            remat=self.remat,
+        )
 
     def probabilities(
         self, name: str, activation: Any, logits: Tensor, usual: str = "softmax"
@@ -574,7 +611,7 @@ class Transformer(LayersByName):
         attention_scores, embeddings = None, x
         for i in range(c.block_counts[counter]):
             x, attention_scores = self.encode_block(
-                i, x, context, stack, attention_scores, embeddings, caches and caches[i]
+                i, x, context, stack, attention_scores, embeddings, caches[i] if caches else None
             )
         return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
 
@@ -639,41 +676,6 @@ class Transformer(LayersByName):
         y = self.layer(Dropout, "convolution_dropout", rate=c.dropout_rate)(y)
         y = self.layer(keras.layers.Add, "convolution_add")([x, y])
         return self.normalize("convolution_norm", y)
-
-    def rotary_angles(self, positions: Tensor, name: str = "rotary") -> Tensor:
-        """Computes the angles of rotary position encoding, of full or (by name) sliding layers."""
-        c = self.config
-        base, scaling = c.rotary_base, c.rotary_scaling
-        if name == "sliding_rotary" and c.sliding_rotary_base:
-            base, scaling = c.sliding_rotary_base, None
-        layer = self.layer(RotaryAngles, name, size=c.rotary_size, base=base, scaling=scaling)
-        return layer(positions)
-
-    def block(self, name: str, with_memory: bool = False, first: bool = False) -> TransformerBlock:
-        """Returns a Transformer block.
-
-        Args:
-            name: of the layer.
-            with_memory: whether it has cross-attention.
-            first: whether it is block 0.
-        """
-        c = self.config.of_stack("decoder_" if with_memory else "")
-        linear = {"use_bias": c.use_bias, **self.common}
-        attention_cls = ATTENTIONS[c.attention]
-        attention = {"dropout": c.attention_dropout_rate, **linear, **attention_cls.arguments_of(c)}
-        ffn = {"units": c.intermediate_size, "activation": c.hidden_act, "gated": c.gated, **linear}
-        ffn["without_bias"] = parts_of("ffn", c.without_bias)
-        return self.layer(
-            TransformerBlock,
-            name,
-            attention={"kind": c.attention, **attention},
-            ffn=None if attention_cls.replaces_ffn else ffn,
-            cross=attention if with_memory else None,
-            norm=self.norm_arguments,
-            norm_at="pre_ffn" if first and not c.first_norm else c.norm_at,
-            dropout=c.dropout_rate,
-            remat=self.remat,
-        )
 
     def output_heads(self, x: Tensor) -> list[Tensor]:
         """Computes the outputs of the heads of the config, in bert4keras' order.

@@ -124,6 +124,7 @@ ASK_FOR_BACKEND = {
     "generation/onnx.py": "the exporter exists on PyTorch alone, which an error says",
     "optimizers/keras_private.py": "Keras has other private methods on each backend",
     "applications/serving/app.py": "tells clients its name",
+    "compat/snippets.py": "makes a `tf.data.Dataset`, if a script asks for one",
 }
 
 
@@ -185,10 +186,11 @@ NAMELESS = {
     *("bert4keras_lite.__main__", "bert4keras_lite.applications"),
     *("pretraining", "pretraining.scaling"),
 }
-# modules whose names are imported at their first use
+# modules whose names are imported at their first use, or are those of Keras as well
 DEFERRED = {
     "bert4keras_lite",
     "bert4keras_lite.applications.serving",
+    "bert4keras_lite.compat.layers",
     "bert4keras_lite.doctor",
     "bert4keras_lite.serving",
 }

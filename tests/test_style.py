@@ -44,6 +44,7 @@ ALLOWED = {
     ("draw", "bert4keras_lite/models.py"): "the name in version 0.1",
     ("found", "pretraining/segmentation.py"): "which keys a hash table has",
     ("places", "bert4keras_lite/generation/constraints.py"): "public: places of a substring",
+    ("scores", "bert4keras_lite/compat/graph.py"): ATTENTION,
     ("scores", "bert4keras_lite/generation/autoregressive.py"): BERT4KERAS,
     ("scores", "bert4keras_lite/generation/request.py"): "summed log-probabilities of sequences",
     ("scores", "bert4keras_lite/generation/search.py"): "summed log-probabilities of sequences",

@@ -170,6 +170,12 @@ def parser():
     )
     sub.add_argument("--quiet", action="store_true", help="do not log requests")
     _model_options(sub)
+    _other_commands(commands)
+    return main_parser
+
+
+def _other_commands(commands):
+    """Adds the commands that need no checkpoint."""
     sub = commands.add_parser("download", help="Download a model from a hub.")
     sub.add_argument("path", metavar="name", help="owner/name[@revision], modelscope:owner/name")
     sub.set_defaults(run=download, default_checkpoint=None)
@@ -179,7 +185,6 @@ def parser():
     sub.add_argument("files", nargs="+", metavar="FILE", help="a script")
     sub.add_argument("--write", action="store_true", help="write the files, not only show changes")
     sub.set_defaults(run=migrate, default_checkpoint=None)
-    return main_parser
 
 
 def _sampling_options(sub, new_tokens=128):

@@ -20,6 +20,7 @@ from .keras_backend import dtype as dtype_of
 from .keras_backend import flatten, reshape
 
 __all__ = [
+    "GELU",
     "K",
     "Sinusoidal",
     "align",
@@ -127,8 +128,8 @@ def search_layer(inputs: Any, name: str, exclude_from: Any = None) -> Any:
 def align(tensor: Tensor, axes: Sequence[int], ndim: int | None = None) -> Tensor:
     """Moves axis `i` of a tensor to axis `axes[i]` of one with `ndim` axes; others have size 1."""
     ndim = ndim or max(axes) + 1
-    places = [axis % ndim for axis in axes]
-    return tensor[tuple(slice(None) if i in places else None for i in range(ndim))]
+    kept = [axis % ndim for axis in axes]
+    return tensor[tuple(slice(None) if i in kept else None for i in range(ndim))]
 
 
 def dtype(x: Any) -> str | None:
@@ -166,8 +167,8 @@ def sequence_masking(
     full = None
     if mask is not None:
         for a in axes:
-            one = align(ops.cast(mask, "bool"), [0, a], len(x.shape))
-            full = one if full is None else ops.logical_and(full, one)
+            along = align(ops.cast(mask, "bool"), [0, a], len(x.shape))
+            full = along if full is None else ops.logical_and(full, along)
     if bias is not None and dtype(bias) == "bool":
         full = bias if full is None else ops.logical_and(full, bias)
     elif bias is not None:
@@ -270,7 +271,7 @@ def sinusoidal_embeddings(pos: Tensor, dim: int, base: float = 10000) -> Tensor:
 
 
 class Sinusoidal(keras3.initializers.Initializer):
-    """Initializes a table of positions by `sinusoidal_embeddings` (arXiv 1706.03762, section 3.5)."""
+    """Initializes a table by `sinusoidal_embeddings` (arXiv 1706.03762, section 3.5)."""
 
     def __call__(self, shape: Sequence[int], dtype: str | None = None) -> Tensor:
         size, dim = shape

@@ -16,10 +16,12 @@ from ..layers import TransformerBlock
 from ..types import Tensor
 
 __all__ = [
+    "ORDERED",
     "InnerOutput",
     "OldLayer",
     "find_layer",
     "layers_before",
+    "list_old_layers",
     "old_name",
     "owner_of",
     "register_owner",
@@ -53,7 +55,7 @@ class Place(NamedTuple):
         layer: name of the layer here that has its weights.
         output: name of the layer with its output; None: this graph has no such tensor.
         has_weights: whether the weights of `layer` are its weights.
-        step: of a block (see `TransformerBlock.steps`); None: the layer is no block.
+        step: of a block (see `TransformerBlock.steps`); None: the layer is not a block.
         call: the only call of `output` that is meant; None: all of them are.
         transposed: whether its weights are the transposed ones of bert4keras.
     """
@@ -116,14 +118,14 @@ ORDERED = {"bert", "albert", "nezha", "roformer", "electra"}
 MASKS = {"lm": "Attention-LM-Mask", "unilm": "Attention-UniLM-Mask"}
 
 
-def old_places(transformer: Any) -> list[Place]:
+def list_old_layers(transformer: Any) -> list[Place]:
     """Returns the layers of bert4keras in the graph of a `Transformer`, in their order there."""
     c, known = transformer.config, transformer.layers
     names = OTHER_NAMES.get(c.family, {})
     counts = c.block_counts
 
-    def among(places):
-        for place in places:
+    def among(rows):
+        for place in rows:
             if transformer.prefix + place.layer not in known:
                 continue
             if place.name.endswith("-Dropout") and not c.dropout_rate:
@@ -138,7 +140,7 @@ def old_places(transformer: Any) -> list[Place]:
             if name is not None:
                 yield place._replace(name=names.get(name, name))
 
-    places = [*among(LAYERS)]
+    old_layers = [*among(LAYERS)]
     stacks = {"": ("i", "Transformer-%d-")}
     if c.stacks != "one":
         stacks = {
@@ -148,9 +150,9 @@ def old_places(transformer: Any) -> list[Place]:
     for stack, (counter, old) in stacks.items():
         if transformer.prefix + (f"{stack}block_0", "block")[bool(c.share_blocks)] in known:
             for i in range(1 if c.share_blocks else counts[counter]):
-                places += block_places(transformer, stack, old, i)
-    places += among(HEADS)
-    return [place._replace(name=transformer.prefix + place.name) for place in places]
+                old_layers += block_places(transformer, stack, old, i)
+    old_layers += among(HEADS)
+    return [place._replace(name=transformer.prefix + place.name) for place in old_layers]
 
 
 class InnerOutput(keras.layers.Layer):
@@ -204,7 +206,7 @@ def register_owner(transformer: Any) -> None:
     """Notes which `Transformer` made its layers, and the names of their variables."""
     for layer in transformer.layers.values():
         OWNERS.setdefault(layer, transformer)
-    for place in transformer.places:
+    for place in transformer.old_layers:
         for variable in OldLayer(transformer, place).weights:
             variable.bert4keras_name = f"{place.name}/{variable.path.rpartition('/')[2]}:0"
 
@@ -232,17 +234,17 @@ def layers_before(inputs: Any) -> list[Any]:
             f"search_layer: expected a layer or an output of one, got {type(inputs).__name__}. In"
             " a loss there are only numbers: search before compile, with the output of the model."
         )
-    found, waiting = [], [start]
+    reached, waiting = [], [start]
     while waiting:
         operation = waiting.pop(0)
-        if operation in found:
+        if operation in reached:
             continue
-        found.append(operation)
+        reached.append(operation)
         if isinstance(operation, keras.Model):
             waiting += operation.layers
         for node in operation._inbound_nodes[:1]:
             waiting += [parent.operation for parent in node.parent_nodes]
-    return found
+    return reached
 
 
 def find_layer(layers: Iterable[Any], name: str) -> Any:
@@ -252,7 +254,7 @@ def find_layer(layers: Iterable[Any], name: str) -> Any:
         if layer.name == name:
             return layer
     for owner in {id(OWNERS[x]): OWNERS[x] for x in layers if x in OWNERS}.values():
-        for place in owner.places:
+        for place in owner.old_layers:
             if place.name == name and owner.layers[owner.prefix + place.layer] in layers:
                 return OldLayer(owner, place)
     return None
@@ -335,7 +337,7 @@ class OldLayer:
         made = self.transformer.inner_outputs
         key = (self.layer, self.place.step, index)
         if key not in made:
-            layer = InnerOutput(self.layer, self.place.step, name=f"{self.name}-{index}")
+            layer = InnerOutput(self.layer, str(self.place.step), name=f"{self.name}-{index}")
             arguments = {k: v for k, v in node.arguments.kwargs.items() if k in CONTEXT}
             made[key] = layer(*node.arguments.args, **arguments)
         return made[key]
@@ -397,7 +399,7 @@ CONTEXT = {"bias", "memory", "memory_bias", "condition", "scores", "angles", "di
 
 
 def last_step(layer: Any) -> str | None:
-    """Returns the last step of a block that has an effect; None: the layer is no block."""
+    """Returns the last step of a block that has an effect; None: the layer is not a block."""
     if not isinstance(layer, TransformerBlock):
         return None
     last = next(reversed(layer.branches))

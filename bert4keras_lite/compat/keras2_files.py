@@ -49,11 +49,11 @@ def load_keras2_file(model: keras.Model, path: PathLike) -> None:
     """
     plan = list(paired(model, layers_of_file(path), path))
     for layer, entries in plan:
-        found, expected = [entry.shape for entry in entries], shapes_of(layer)
-        if found != expected:
+        stored_shapes, expected = [entry.shape for entry in entries], shapes_of(layer)
+        if stored_shapes != expected:
             raise ValueError(
-                f"{path}: {layer.name} has weights of the shapes {found}; expected {expected}. Build"
-                " the model with the config and options that it was saved with."
+                f"{path}: {layer.name} has weights of the shapes {stored_shapes}; expected"
+                f" {expected}. Build the model with the config and options that it was saved with."
             )
     for layer, entries in plan:
         layer.set_weights([entry.read() for entry in entries])
@@ -89,8 +89,8 @@ def _creation(name):
 
 def _number(name):
     """The number at the end of a name that Keras chose; 0: there is none."""
-    found = re.search(r"_(\d+)$", name)
-    return int(found[1]) if found else 0
+    stored_shapes = re.search(r"_(\d+)$", name)
+    return int(stored_shapes[1]) if stored_shapes else 0
 
 
 def paired(
@@ -102,11 +102,11 @@ def paired(
         ValueError: some layers have no counterpart, or a table that is computed differs.
     """
     stored = {name: arrays for name, arrays in stored.items() if arrays}
-    own = list(model._flatten_layers(include_self=False, recursive=False))
-    owners = [owner for owner in dict.fromkeys(map(_owner, own)) if owner is not None]
-    old = [OldLayer(owner, place) for owner in owners for place in owner.places]
+    layers = list(model._flatten_layers(include_self=False, recursive=False))
+    owners = [owner for owner in dict.fromkeys(map(_owner, layers)) if owner is not None]
+    old = [OldLayer(owner, place) for owner in owners for place in owner.old_layers]
     taken = {id(layer) for owner in owners for layer in owner.layers.values()}
-    for layer in {layer.name: layer for layer in old if layer.layer in own}.values():
+    for layer in {layer.name: layer for layer in old if layer.layer in layers}.values():
         if layer.weights and layer.name not in stored:
             raise ValueError(
                 f"{path}: has no layer {layer.name!r}; it has {_some(stored)}. Load it into the"
@@ -116,7 +116,7 @@ def paired(
             yield layer, stored.pop(layer.name)
         elif layer.name in stored:
             check_table(layer.name, stored.pop(layer.name)[0], path)
-    others = {x.name: x for x in own if x.weights and id(x) not in taken}
+    others = {x.name: x for x in layers if x.weights and id(x) not in taken}
     for name in [name for name in others if name in stored]:
         yield others.pop(name), stored.pop(name)
     if len(others) != len(stored):

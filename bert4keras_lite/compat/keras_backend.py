@@ -19,6 +19,7 @@ from ..types import Tensor
 from .names import GONE
 
 __all__ = [
+    "TRAINING",
     "arange",
     "argmax",
     "argmin",

@@ -28,6 +28,29 @@ from .backend import (
 )
 from .keras_backend import TRAINING
 
+OURS = [
+    "BatchConcat",
+    "BatchSplit",
+    "Concatenate1D",
+    "ConditionalRandomField",
+    "EfficientGlobalPointer",
+    "Embedding",
+    "FeedForward",
+    "GlobalAveragePooling1D",
+    "GlobalMaxPooling1D",
+    "GlobalPointer",
+    "Lambda",
+    "Layer",
+    "LayerNormalization",
+    "Loss",
+    "MaximumEntropyMarkovModel",
+    "MultiHeadAttention",
+    "PositionEmbedding",
+    "ScaleOffset",
+    "SinusoidalPositionEmbedding",
+]
+__all__ = sorted({*(name for name in vars(keras.layers) if name[0].isupper()), *OURS})
+
 
 class Layer(keras.layers.Layer):
     """Base class of layers in scripts: it propagates masks, and `K.in_train_phase` works in it.
@@ -103,6 +126,8 @@ class Embedding(keras.layers.Embedding):
 
 class _Conditional:
     """Mixin: the condition is the second of a list of inputs, if `conditional` is True."""
+
+    path: str
 
     def __init__(
         self,

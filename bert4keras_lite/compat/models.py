@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,13 +16,15 @@ import numpy as np
 from keras import ops
 
 from .. import models
+from ..backend import varying_batches, without_xla
 from ..checkpoints import open_checkpoint, save_checkpoint
+from ..checkpoints.matching import LazyArrays
 from ..configs.published import find_files
 from ..layers.base import register
 from ..loading import read_keras_model
 from ..types import PathLike, Tensor
 from .backend import GELU
-from .graph import ORDERED, OldLayer, find_layer, old_places, owner_of, register_owner
+from .graph import ORDERED, OldLayer, find_layer, list_old_layers, owner_of, register_owner
 from .keras2_files import is_keras2_file, load_keras2_file
 
 __all__ = [
@@ -95,9 +98,9 @@ class Model(keras.Model):
     @property
     def layers(self) -> list[Any]:
         with _layers_of_keras():
-            own = super().layers
-        owner = None if OF_KERAS.get() else owner_of(own)
-        return own if owner is None else OldLayers(own, owner)
+            layers = super().layers
+        owner = None if OF_KERAS.get() else owner_of(layers)
+        return layers if owner is None else OldLayers(layers, owner)
 
     @layers.setter
     def layers(self, value: Any) -> None:
@@ -117,11 +120,11 @@ class Model(keras.Model):
                 return super().get_layer(name)
         return layer
 
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any):
+    def compile(
+        self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
         """Compiles the model; on TensorFlow without XLA, which would compile for each length."""
-        if keras.config.backend() == "tensorflow":
-            kwargs.setdefault("jit_compile", False)
-        super().compile(optimizer, loss, *args, **kwargs)
+        super().compile(optimizer, loss, *args, **without_xla(kwargs))
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains the model; all axes of the batches of a generator may vary."""
@@ -160,12 +163,12 @@ class Model(keras.Model):
 
     def save(self, filepath: PathLike, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the model as a `.keras` file, whatever its name."""
-        with _layers_of_keras(), _named(filepath, ".keras", writing=True) as path:
+        with _layers_of_keras(), _named(filepath, ".keras", is_written=True) as path:
             super().save(path, overwrite, **kwargs)
 
     def save_weights(self, filepath: PathLike, overwrite: bool = True, **kwargs: Any) -> None:
         """Saves the weights in HDF5, whatever the name of the file."""
-        with _layers_of_keras(), _named(filepath, ".weights.h5", writing=True) as path:
+        with _layers_of_keras(), _named(filepath, ".weights.h5", is_written=True) as path:
             super().save_weights(path, overwrite, **kwargs)
 
     def load_weights(self, filepath: PathLike, by_name: bool = False, **kwargs: Any) -> None:
@@ -183,8 +186,8 @@ class Model(keras.Model):
     def _make_train_function(self) -> None:
         raise NotImplementedError(
             "Keras 3 has no train function that can be replaced. Use bert4keras_lite.training."
-            "adversarial_training(model, epsilon=0.5) after compile, or virtual_adversarial_training,"
-            " gradient_penalty or rdrop."
+            "adversarial_training(model, epsilon=0.5) after compile, or"
+            " virtual_adversarial_training, gradient_penalty or rdrop."
         )
 
 
@@ -194,26 +197,26 @@ def _is_list_of_one(x):
 
 
 @contextlib.contextmanager
-def _named(path: PathLike, suffix: str, writing: bool = False) -> Iterator[str]:
+def _named(path: PathLike, suffix: str, is_written: bool = False) -> Iterator[str]:
     """Context with the path of a file that has a suffix, which Keras asks for.
 
     Args:
         path: of the file.
         suffix: the name ends with.
-        writing: whether the file is written.
+        is_written: whether the file is written.
 
     Raises:
         FileNotFoundError: it is to be read, and does not exist.
     """
     path = Path(os.fspath(path))
-    if not writing and not path.is_file():
+    if not is_written and not path.is_file():
         raise FileNotFoundError(f"{path}: no such file. Save the weights before you load them.")
     if path.name.endswith(suffix):
         yield str(path)
         return
-    with tempfile.TemporaryDirectory(dir=path.parent if writing else None) as folder:
+    with tempfile.TemporaryDirectory(dir=path.parent if is_written else None) as folder:
         other = Path(folder) / f"file{suffix}"
-        if writing:
+        if is_written:
             yield str(other)
             os.replace(other, path)
         else:
@@ -235,11 +238,7 @@ def load_model(filepath: PathLike, custom_objects: dict | None = None, compile: 
 
 
 def _batches(x):
-    """Converts a generator of batches, so that all axes may vary; other data stay as they are.
-
-    TensorFlow's adapter of Keras takes sizes that are equal in the first two batches for constant,
-    and `(inputs, None)` for two inputs.
-    """
+    """Converts a generator of batches, so that all axes may vary; other data stay as they are."""
     if not hasattr(x, "__next__"):
         return x
 
@@ -249,22 +248,7 @@ def _batches(x):
             parts = [part for part in batch if part is not None]
             yield tuple(keras.tree.map_structure(np.asarray, _as_tuples(part)) for part in parts)
 
-    if keras.config.backend() != "tensorflow":
-        return arrays()
-    import tensorflow as tf
-
-    first, rest = _peek(arrays())
-
-    def spec(array, fixed=()):
-        sizes = [size if size in fixed else None for size in array.shape]
-        return tf.TensorSpec(sizes, array.dtype)
-
-    # targets `(batch, 1)`, as losses look for them
-    signature = tuple(
-        keras.tree.map_structure(lambda x, fixed=fixed: spec(x, fixed), part)
-        for part, fixed in zip(first, ((), (1,), (1,)), strict=False)
-    )
-    return tf.data.Dataset.from_generator(lambda: rest, output_signature=signature).prefetch(2)
+    return varying_batches(arrays())
 
 
 def _as_tuples(x):
@@ -272,26 +256,15 @@ def _as_tuples(x):
     return tuple(x) if isinstance(x, list) else x
 
 
-def _peek(iterator):
-    """Returns the first item, and an iterator of all."""
-    first = next(iterator)
-
-    def every():
-        yield first
-        yield from iterator
-
-    return first, every()
-
-
 class OldLayers(list):
     """The layers of a model: iterated and indexed as the layers of bert4keras."""
 
-    def __init__(self, own: list, owner: Any) -> None:
+    def __init__(self, layers: list, owner: Any) -> None:
         self.error = ""
         try:
-            super().__init__(_in_old_order(own, owner))
+            super().__init__(_in_old_order(layers, owner))
         except LookupError as error:
-            super().__init__(own)
+            super().__init__(layers)
             self.error = str(error)
 
     def __getitem__(self, index: Any) -> Any:
@@ -300,28 +273,28 @@ class OldLayers(list):
         return super().__getitem__(index)
 
 
-def _in_old_order(own, owner):
+def _in_old_order(layers, owner):
     """Returns the layers of a model in the order of bert4keras.
 
     Args:
-        own: the layers here.
+        layers: the Keras layers of the model.
         owner: the `Transformer` that made one of them.
 
     Raises:
         LookupError: the order is not known.
     """
     made = {id(layer) for layer in owner.model_layers}
-    others = [layer for layer in own if id(layer) not in made]
-    inputs = [layer for layer in own if isinstance(layer, keras.layers.InputLayer)]
+    others = [layer for layer in layers if id(layer) not in made]
+    inputs = [layer for layer in layers if isinstance(layer, keras.layers.InputLayer)]
     if owner.config.family not in ORDERED:
         raise LookupError(f"the order of layers is not known for {owner.config.family}.")
     if len(owner.outputs) > 1:
         raise LookupError("the order of the layers is not known with several outputs.")
-    if made - {id(layer) for layer in own}:
+    if made - {id(layer) for layer in layers}:
         raise LookupError("the model has only a part of the layers of bert4keras.")
     if set(map(id, inputs)) - made or any(tensor in owner.more_inputs for tensor in owner.inputs):
         raise LookupError("the order of the layers is not known with other inputs.")
-    old = {place.name: OldLayer(owner, place) for place in owner.places}
+    old = {place.name: OldLayer(owner, place) for place in owner.old_layers}
     return [*inputs, *old.values(), *others]
 
 
@@ -330,7 +303,7 @@ class OldGraph:
 
     Attributes:
         application: `"lm"` or `"unilm"`, of a class that is extended by it.
-        places: the layers of bert4keras, see `graph.old_places`.
+        old_layers: the layers of bert4keras, see `graph.list_old_layers`.
         block_outputs: the outputs of the blocks in the graph of `model`.
         inner_outputs: outputs inside blocks that were asked for.
         model_layers: the Keras layers of `model`.
@@ -343,12 +316,12 @@ class OldGraph:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.inner_outputs: dict = {}
         self.context: dict[str, Any] = {}
-        self.scores = self.embeddings = None
+        self.attention_scores = self.embeddings = None
         super().__init__(*args, **kwargs)
         with _layers_of_keras():
             self.model_layers = list(self.model.layers)
         self.block_outputs = list(self.hidden_states)
-        self.places = old_places(self)
+        self.old_layers = list_old_layers(self)
         register_owner(self)
 
     def __getattr__(self, name: str) -> Any:
@@ -402,7 +375,7 @@ class OldGraph:
         if name is None:
             made = layer(**kwargs)
         else:
-            place = next((p for p in self.places if p.name == self.prefix + name), None)
+            place = next((p for p in self.old_layers if p.name == self.prefix + name), None)
             made = OldLayer(self, place).part if place else self.layer(layer, name, **kwargs)
         return made if inputs is None else made(inputs, **(arguments or {}))
 
@@ -418,13 +391,13 @@ class OldGraph:
             "condition": self.current_condition,
             **self.position_context(positions),
         }
-        self.scores = None
+        self.attention_scores = None
         return self.embeddings
 
     def apply_main_layers(self, inputs: Tensor, index: int) -> Tensor:
         """Applies a block, with the attention mask of the last `apply_embeddings`."""
-        x, self.scores = self.encode_block(
-            index, inputs, self.context, "", self.scores, self.embeddings
+        x, self.attention_scores = self.encode_block(
+            index, inputs, self.context, "", self.attention_scores, self.embeddings
         )
         return x
 
@@ -633,6 +606,14 @@ def data_parallel(model: Any, devices: Any = None, parts: Any = None) -> Any:
     )
 
 
+def first_blocks(checkpoint: Any, count: int) -> Any:
+    """Returns the weights of the first blocks of a checkpoint, and those outside of blocks."""
+    weights = checkpoint if isinstance(checkpoint, dict) else open_checkpoint(checkpoint)
+    numbers = {name: re.search(r"(?:layer|block|h)s?[_./]?(\d+)[./]", name) for name in weights}
+    kept = [name for name, number in numbers.items() if not number or int(number[1]) < count]
+    return LazyArrays({name: partial(weights.__getitem__, name) for name in kept})
+
+
 def build_transformer_model(
     config_path: Any = None,
     checkpoint_path: Any = None,
@@ -646,7 +627,9 @@ def build_transformer_model(
     See `bert4keras_lite.build_transformer_model`; `model` is `"bert"` by default. The inputs are
     floats, as in Keras 2, and have the names of bert4keras.
     """
-    cls = class_of(model.lower()) if isinstance(model, str) else model
+    cls: Any = class_of(model.lower()) if isinstance(model, str) else model
+    if checkpoint_path is not None and kwargs.get("num_hidden_layers"):
+        checkpoint_path = first_blocks(checkpoint_path, kwargs["num_hidden_layers"])
     application = cls.application or application.lower()
     kwargs.pop("version", None)
     in_file = find_files(config_path, None)[0].get("hidden_act") if config_path else None

@@ -66,7 +66,7 @@ class _Adam(keras.optimizers.Adam):
         self.assign_sub(variable, rate * mean / (ops.sqrt(square) + self.epsilon))
 
 
-class Adam(optimizers.extend(_Adam)):  # type: ignore[misc]  # a class made by a function
+class Adam(optimizers.extend(_Adam)):
     """Adam (arXiv 1412.6980, Algorithm 1) as in bert4keras, to be extended.
 
     Epsilon is 1e-6, and added after the bias correction; Keras adds it before, which is a larger

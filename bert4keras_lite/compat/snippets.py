@@ -68,6 +68,20 @@ class AutoRegressiveDecoder(generation.AutoRegressiveDecoder):
             self.models[id(model)] = model, last
         return last
 
+    def random_sample(
+        self,
+        inputs: list,
+        n: int,
+        topk: int | None = None,
+        topp: float | None = None,
+        states: Any = None,
+        temperature: float = 1,
+        min_ends: int = 1,
+    ) -> list[np.ndarray]:
+        """Samples sequences; a `topp` of 1 or more leaves out nothing, as in bert4keras."""
+        topp = None if topp is not None and topp >= 1 else topp
+        return super().random_sample(inputs, n, topk, topp, states, temperature, min_ends)
+
 
 def to_array(*args: Any) -> Any:
     """Converts to arrays: one array for one argument, else a list."""
@@ -185,7 +199,7 @@ class open:
     ) -> None:
         self.name = name
         text = {} if "b" in mode else {"encoding": encoding or "utf-8", "errors": errors}
-        self.file = builtins.open(name, mode, **text)
+        self.file: Any = builtins.open(name, mode, **text)  # type: ignore[call-overload]  # noqa: SIM115
         if not indexable:
             return
         if isinstance(indexable, str) and os.path.exists(indexable):
@@ -317,9 +331,9 @@ class DataGenerator:
     def sample(self, random: bool = False) -> Iterator[tuple[bool, Any]]:
         """Yields pairs of "is the last" and a sample."""
         samples = self._shuffled() if random else iter(self.data)
-        for current in samples:
-            break
-        else:
+        try:
+            current = next(samples)
+        except StopIteration:
             return
         for following in samples:
             yield False, current

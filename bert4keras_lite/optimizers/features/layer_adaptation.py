@@ -23,7 +23,10 @@ class LayerAdaptation(Feature):
 
     def plan(self, variables):
         optimizer = self.optimizer
-        left_out = excluded("exclude_from_layer_adaptation", optimizer.not_adapted, variables, optimizer.names_of(variables))
+        names = optimizer.names_of(variables)
+        left_out = excluded(
+            "exclude_from_layer_adaptation", optimizer.not_adapted, variables, names
+        )
         return [optimizer.layer_adaptation and not is_out for is_out in left_out]
 
     def update(self, gradient, variable, rate, inner):

@@ -37,7 +37,8 @@ class LearningRates(Feature):
     def plan(self, variables):
         self.multipliers = [1.0] * len(variables)
         multipliers = self.optimizer.lr_multipliers
-        rows = rows_of_matches("lr_multipliers", list(multipliers), self.optimizer.names_of(variables))
+        names = self.optimizer.names_of(variables)
+        rows = rows_of_matches("lr_multipliers", list(multipliers), names)
         for (pattern, rate), hits in reversed(list(zip(multipliers.items(), rows, strict=True))):
             if isinstance(rate, dict):
                 rate = PiecewiseLinear(1.0, rate)

@@ -21,7 +21,8 @@ class WeightDecay(Feature):
 
     def plan(self, variables):
         optimizer = self.optimizer
-        left_out = excluded("exclude_from_weight_decay", optimizer.not_decayed, variables, optimizer.names_of(variables))
+        names = optimizer.names_of(variables)
+        left_out = excluded("exclude_from_weight_decay", optimizer.not_decayed, variables, names)
         return [bool(optimizer.weight_decay) and not is_out for is_out in left_out]
 
     def update(self, gradient, variable, rate, inner):
