@@ -53,7 +53,6 @@ from .layers import (
     Convolution,
     DistanceVectors,
     Dropout,
-    FirstInput,
     LayerNormalization,
     PositionEmbedding,
     Positions,
@@ -76,6 +75,7 @@ from .layers.base import (
 from .layers.blocks import ATTENTIONS
 from .layers.cache import Cache
 from .layers.normalization import NORMS
+from .layers.outputs import FirstInput
 from .layers.pooling import TokenPooling
 from .parsing import shown
 from .types import PathLike, Shape, Tensor

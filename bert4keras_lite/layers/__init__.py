@@ -24,7 +24,7 @@ from .crf import ConditionalRandomField, CRFLoss, MaximumEntropyMarkovModel, Vit
 from .dropout import Dropout
 from .embeddings import PositionEmbedding, Positions, TokenEmbedding
 from .normalization import LayerNormalization, ScaleOffset
-from .outputs import Concatenate1D, FirstInput, Loss
+from .outputs import Concatenate1D, Loss
 from .pointers import EfficientGlobalPointer, GlobalPointer
 from .pooling import GlobalAveragePooling1D, GlobalMaxPooling1D
 from .positions import (
@@ -51,7 +51,6 @@ __all__ = [
     "Dropout",
     "EfficientGlobalPointer",
     "FeedForward",
-    "FirstInput",
     "GatedAttentionUnit",
     "GlobalAveragePooling1D",
     "GlobalMaxPooling1D",
