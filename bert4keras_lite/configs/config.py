@@ -247,13 +247,7 @@ class Config:
                 f"embedding_size={self.embedding_size}: a language-model head without lm_transform "
                 f"needs embeddings of hidden_size={self.hidden_size}."
             )
-        self._check_segments()
-        if self.attend == "unilm" and not self.has_segments:
-            raise ValueError(
-                "application='unilm' distinguishes source and target by the segment ids; expected "
-                f"a segment_vocab_size of at least 2 without fixed_segment, got "
-                f"{self.segment_vocab_size} and fixed_segment={self.fixed_segment}."
-            )
+        _check_segments(self)
         if self.stacks != "one" and self.attend != "all":
             raise ValueError(
                 f"application={self.attend!r:.200} is for models of one stack; {self.family} is an "
@@ -311,16 +305,6 @@ class Config:
                     f"{name}={value}: expected an id of the vocabulary, at most "
                     f"{self.vocab_size - 1}. Correct it."
                 )
-
-    def _check_segments(self):
-        """Checks the segment that each token has; raises `ValueError`."""
-        if self.fixed_segment is not None and (
-            self.shared_segment_embeddings or 0 < self.segment_vocab_size <= self.fixed_segment
-        ):
-            raise ValueError(
-                f"fixed_segment={self.fixed_segment}: expected less than segment_vocab_size="
-                f"{self.segment_vocab_size}, and no shared_segment_embeddings. Correct one of them."
-            )
 
     def of_stack(self, stack: str) -> "Config":
         """Returns the config whose fields are those of a stack, such as the number of heads.
@@ -621,6 +605,23 @@ def _check_use(c, values, where):
             f" {key_of(values, 'hidden_act')} is {shown(c.hidden_act)}; expected the same,"
             " as the head has no activation of its own. Build it without with_lm and"
             " with_classifier."
+        )
+
+
+def _check_segments(c):
+    """Checks what a `Config` says about segments; raises `ValueError`."""
+    if c.fixed_segment is not None and (
+        c.shared_segment_embeddings or 0 < c.segment_vocab_size <= c.fixed_segment
+    ):
+        raise ValueError(
+            f"fixed_segment={c.fixed_segment}: expected less than segment_vocab_size="
+            f"{c.segment_vocab_size}, and no shared_segment_embeddings. Correct one of them."
+        )
+    if c.attend == "unilm" and not c.has_segments:
+        raise ValueError(
+            "application='unilm' distinguishes source and target by the segment ids; expected a "
+            f"segment_vocab_size of at least 2 without fixed_segment, got {c.segment_vocab_size} "
+            f"and fixed_segment={c.fixed_segment}."
         )
 
 
