@@ -873,7 +873,7 @@ class EncoderDecoder(Transformer):
         return self.end_of_stack(x, "encoder_")
 
     def with_last_blocks(self, memory: Tensor, bias: Tensor) -> Tensor:
-        """Returns `memory`, with the blocks beside a parallel decoder in its graph.
+        """Returns `memory`, with the blocks next to a parallel decoder in its graph.
 
         They are not trained, unless they are shared with another model that trains them.
         """

@@ -173,7 +173,7 @@ class Config:
     decoder_intermediate_size: int | None = None  # intermediate_size
     decoder_norm_epsilon: float | None = None  # norm_epsilon
     decoder_position_offset: int | None = None  # position_offset
-    # whether the decoder stands beside as many last blocks of the encoder: it reads what they read
+    # whether the decoder is next to as many last blocks of the encoder, and reads what they read
     parallel_decoder: bool = False
     stack_dropout: bool = True  # whether dropout follows each stack of an encoder-decoder (T5)
     decoder_start_id: int | None = None  # first input of a decoder; None: what `generate` says
@@ -314,8 +314,8 @@ class Config:
         """
         if stack != "decoder_":
             return self
-        own = {field: getattr(self, name) for name, field in _OF_DECODER.items()}
-        given = {field: value for field, value in own.items() if value is not None}
+        of_decoder = {field: getattr(self, name) for name, field in _OF_DECODER.items()}
+        given = {field: value for field, value in of_decoder.items() if value is not None}
         if self.segment_vocab_size:  # of the source alone
             given["segment_vocab_size"] = 0
         taken: dict[str, Any] = dict.fromkeys(_OF_DECODER)

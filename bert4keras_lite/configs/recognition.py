@@ -224,8 +224,8 @@ def infer_from_weights(checkpoint, family, values):
         if (length := size(end, axis)) is not None:
             inferred[name] = length
     if "max_position" in inferred:
-        own = row.get("decoder_position_offset") if is_decoder else None
-        inferred["max_position"] -= row.get("position_offset", 0) if own is None else own
+        offset = row.get("decoder_position_offset") if is_decoder else None
+        inferred["max_position"] -= row.get("position_offset", 0) if offset is None else offset
     kind = values.get("with_classifier")
     if kind in ("text", "tokens") and (count := size(f"{kind}_classifier/kernel", 1)):
         inferred["labels"] = tuple(f"LABEL_{i}" for i in range(count))
