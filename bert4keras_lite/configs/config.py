@@ -314,8 +314,8 @@ class Config:
         """
         if stack != "decoder_":
             return self
-        of_decoder = {field: getattr(self, name) for name, field in _OF_DECODER.items()}
-        given = {field: value for field, value in of_decoder.items() if value is not None}
+        values = {field: getattr(self, name) for name, field in _OF_DECODER.items()}
+        given = {field: value for field, value in values.items() if value is not None}
         if self.segment_vocab_size:  # of the source alone
             given["segment_vocab_size"] = 0
         taken: dict[str, Any] = dict.fromkeys(_OF_DECODER)
