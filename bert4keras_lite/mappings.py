@@ -32,6 +32,8 @@ __all__ = [
     "MISSING",
     "NAMED_HF",
     "NAMED_HF_GPT",
+    "OF_CLASSES",
+    "OF_ONE_STACK",
     "OPTIONAL",
     "OTHER_ARCHITECTURES",
     "OTHER_CLASS",
@@ -78,7 +80,7 @@ PER_TOKEN_ROW = Storage(per_token=True, as_row=True)
 # they are always written, and read if the file has them.
 OPTIONAL = ["gamma_dense/kernel", "beta_dense/kernel", "hidden_dense/kernel"]
 # family -> paths of variables that are zero if a checkpoint lacks them, as in transformers
-ZEROS = {"bart": ["lm_bias/beta"], "pegasus": ["lm_bias/beta"]}
+ZEROS = {family: ["lm_bias/beta"] for family in ("bart", "pegasus", "cpt")}
 
 _CONDITION_TF = [(name, ["/" + name], SAME) for name in OPTIONAL]
 _CONDITION_HF = [(name, ["." + name.replace("/", ".")], SAME) for name in OPTIONAL]
@@ -630,6 +632,26 @@ WEIGHTS["pegasus"] = _bart(
         ),
     ]
 )
+# an encoder of BERT's names and a decoder of BART's; the three names of the table are of one array
+WEIGHTS["cpt"] = [
+    (
+        "tokens",
+        "token_embedding",
+        None,
+        ("model.shared", "model.encoder.embeddings.word_embeddings", "model.decoder.embed_tokens"),
+    ),
+    *(
+        (role, path if path == "segment_embedding" else f"encoder_{path}", None, hf)
+        for role, path, _, hf in _renamed(
+            [*_EMBEDDINGS[1:4], *_BLOCKS], ("bert.", "model.encoder.")
+        )
+    ),
+    *(
+        row
+        for row in WEIGHTS["bart"]
+        if not row[1].startswith("encoder_") and row[1] != "token_embedding"
+    ),
+]
 
 # ---------------------------------------------------------------- names of all families
 
@@ -653,7 +675,10 @@ SKIPPABLE = [
 FIXED_POSITIONS = r"(model\.)?(encoder|decoder)\.embed_positions\.weight"
 
 # Copies of the token table in some files, and of a head that is tied to it; these must be equal.
-COPIES = [r"(model\.)?(encoder|decoder)\.embed_tokens\.weight$"]
+COPIES = [
+    r"(model\.)?(encoder|decoder)\.embed_tokens\.weight$",
+    r"(model\.)?encoder\.embeddings\.word_embeddings\.weight$",
+]
 TIED_HEADS = [
     r"(cls\.)?predictions\.decoder\.weight$",
     r"(generator_lm_head|lm_head(\.decoder)?|vocab_projector|decoder)\.weight$",
@@ -890,12 +915,18 @@ BIASES: dict[str, dict[str, tuple[str, ...]]] = {
 PARTLY_ROTARY = ("glm", "glm4")
 
 # model_type of configs whose `pad_token_id` is the one that texts are padded with
-PADDING_READ = {"modernbert", "eurobert", "gte", "new", "bart", "pegasus"}
+PADDING_READ = {"modernbert", "eurobert", "gte", "new", "bart", "pegasus", "cpt"}
 
 # keys of ids of a decoder -> model_type of configs that say which ones generation begins and ends
 # with; those of T5 have others than its vocabularies
 DECODER_IDS = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
-DECODER_IDS_READ = {"bart", "pegasus"}
+DECODER_IDS_READ = {"bart", "pegasus", "cpt"}
+
+# family -> keys that its code reads for one stack alone -> the value that the other one has
+OF_ONE_STACK: dict[str, dict] = {"cpt": {"activation_function": "gelu", "scale_embedding": False}}
+
+# model_type -> classes in `architectures` that are of another family (a pattern), and that family
+OF_CLASSES = {"bart": (r"CPT(Model|For[A-Z]\w*)", "cpt")}
 
 # model_type -> keys of converters that say what the family is; other values are another family,
 # such as mBART
@@ -915,6 +946,8 @@ LEFTOVERS = {
         "add_bias_logits": False,
     },
 }
+
+LEFTOVERS["cpt"] = LEFTOVERS["bart"]
 
 # keys that define an architecture, known or not (a pattern, in which `.` must match everything:
 # otherwise `.*` starts again after each line break, which takes quadratic time)

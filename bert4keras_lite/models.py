@@ -39,6 +39,7 @@ from .configs.published import (
 from .configs.recognition import (
     check_family,
     check_not_roberta,
+    check_stacks,
     infer_from_weights,
     known_issues,
     recognize,
@@ -74,6 +75,7 @@ from .layers.base import (
 from .layers.blocks import ATTENTIONS
 from .layers.cache import Cache
 from .layers.normalization import NORMS
+from .layers.outputs import FirstInput
 from .layers.pooling import TokenPooling
 from .parsing import shown
 from .types import PathLike, Shape, Tensor
@@ -142,9 +144,10 @@ class LayersByName:
             kernel_initializer=self.initializer,
         )
 
-    def normalize(self, name: str, x: Tensor) -> Tensor:
+    def normalize(self, name: str, x: Tensor, stack: str = "") -> Tensor:
         """Applies a normalization layer, with the condition if there is one."""
-        layer = self.layer(LayerNormalization, name, **self.norm_arguments)
+        arguments = self.norm_arguments | {"epsilon": self.config.of_stack(stack).norm_epsilon}
+        layer = self.layer(LayerNormalization, name, **arguments)
         return layer(x, condition=self.current_condition)
 
     @contextmanager
@@ -198,7 +201,7 @@ class LayersByName:
 
     def add_positions(self, x: Tensor, positions: Tensor | None, stack: str) -> Tensor:
         """Adds the vectors of learned or sinusoidal positions, if the config has them."""
-        c = self.config
+        c = self.config.of_stack(stack)
         if c.position == "learned":
             if positions is not None and c.position_offset:
                 positions = positions + c.position_offset
@@ -241,7 +244,7 @@ class LayersByName:
             attention={"kind": c.attention, **attention},
             ffn=None if attention_cls.replaces_ffn else ffn,
             cross=attention if with_memory else None,
-            norm=self.norm_arguments,
+            norm=self.norm_arguments | {"epsilon": c.norm_epsilon},
             norm_at="pre_ffn" if first and not c.first_norm else c.norm_at,
             dropout=c.dropout_rate,
             remat=self.remat,
@@ -466,18 +469,18 @@ class Transformer(LayersByName):
         Returns:
             `(batch, length, hidden_size)`.
         """
-        c = self.config
+        c = self.config.of_stack(stack)
         x = self.token_embedding(token_ids)
         if segment_ids is not None and c.shared_segment_embeddings:
             add = self.layer(keras.layers.Add, "token_segment_embedding")
             x = add([x, self.token_embedding(segment_ids)])
         elif segment_ids is not None:
             x = self.added_table("segment_embedding", c.segment_vocab_size)(x, segment_ids)
-        for name, rows in c.constant_tables.items():
-            x = self.added_table(name, rows)(x)
+        for name, (rows, row) in c.constant_tables.items():
+            x = self.added_table(name, rows, row=row)(x)
         x = self.add_positions(x, positions, stack)
         if c.embedding_norm:
-            x = self.normalize(f"{stack}embedding_norm", x)
+            x = self.normalize(f"{stack}embedding_norm", x, stack)
         x = self.layer(Dropout, "embedding_dropout", rate=c.dropout_rate)(x)
         if c.token_size != c.hidden_size or c.embedding_projection:
             x = self.dense("embedding_projection", c.hidden_size)(x)
@@ -589,6 +592,7 @@ class Transformer(LayersByName):
         memory: Tensor | None = None,
         memory_bias: Tensor | None = None,
         caches: Sequence[dict[str, Cache]] | None = None,
+        blocks: range | None = None,
     ) -> Tensor:
         """Applies the blocks of a stack.
 
@@ -599,6 +603,7 @@ class Transformer(LayersByName):
             stack: prefix of the names of the layers.
             memory, memory_bias: outputs and attention bias of the encoder, for a decoder.
             caches: for each block, a `Cache` for each attention branch.
+            blocks: numbers of the blocks; default: all.
 
         Returns:
             `(batch, length, hidden_size)`.
@@ -609,11 +614,11 @@ class Transformer(LayersByName):
             context |= {"memory": memory, "memory_bias": memory_bias}
         counter = "j" if stack == "decoder_" else "i"
         attention_scores, embeddings = None, x
-        for i in range(c.block_counts[counter]):
+        for i in range(c.block_counts[counter]) if blocks is None else blocks:
             x, attention_scores = self.encode_block(
                 i, x, context, stack, attention_scores, embeddings, caches[i] if caches else None
             )
-        return self.normalize(f"{stack}final_norm", x) if c.final_norm else x
+        return self.normalize(f"{stack}final_norm", x, stack) if c.final_norm else x
 
     def encode_block(
         self,
@@ -842,6 +847,9 @@ class Transformer(LayersByName):
 class EncoderDecoder(Transformer):
     """Encoder-decoder graph: an encoder, and a decoder that attends to its outputs.
 
+    With `config.parallel_decoder`, these are the outputs before the last blocks of the encoder. A
+    full model has these blocks and saves them, but only the encoder alone trains and applies them.
+
     Inputs and outputs depend on `config.stacks`:
 
     - `"both"`: `token_ids` and `decoder_token_ids`, to the outputs of the decoder;
@@ -854,7 +862,8 @@ class EncoderDecoder(Transformer):
 
     Reference:
         Vaswani et al., arXiv 1706.03762, figure 1. T5: Raffel et al., arXiv 1910.10683; BART:
-        Lewis et al., arXiv 1910.13461; PEGASUS: Zhang et al., arXiv 1912.08777.
+        Lewis et al., arXiv 1910.13461; PEGASUS: Zhang et al., arXiv 1912.08777; CPT: Shao et al.,
+        arXiv 2109.05729.
     """
 
     def make_inputs(self) -> dict[str, Tensor]:
@@ -889,11 +898,28 @@ class EncoderDecoder(Transformer):
 
     def encode_source(self, token_ids: Tensor, bias: Tensor) -> Tensor:
         """Computes the outputs of the encoder, `(batch, length, hidden_size)`."""
-        positions = self.positions(token_ids)
-        if self.config.position == "buckets":
+        c, positions = self.config, self.positions(token_ids)
+        if c.position == "buckets":
             bias = bias + self.relative_bias("encoder_")(positions, positions)
         x = self.embed(token_ids, positions, stack="encoder_")
-        return self.end_of_stack(self.encode(x, {"bias": bias}, "encoder_"), "encoder_")
+        is_parallel = c.parallel_decoder and c.stacks == "both"
+        blocks = range(c.memory_blocks) if is_parallel else None
+        x = self.encode(x, {"bias": bias}, "encoder_", blocks=blocks)
+        if is_parallel and keras.utils.is_keras_tensor(x):  # of the graph, not for generation
+            x = self.with_last_blocks(x, bias)
+        return self.end_of_stack(x, "encoder_")
+
+    def with_last_blocks(self, memory: Tensor, bias: Tensor) -> Tensor:
+        """Returns `memory`, with the blocks next to a parallel decoder in its graph.
+
+        They are not trained, unless they are shared with another model that trains them.
+        """
+        c, shared = self.config, {*self.layers}
+        blocks = range(c.memory_blocks, c.block_counts["i"])
+        last = self.encode(memory, {"bias": bias}, "encoder_", blocks=blocks)
+        for name in self.layers.keys() - shared:
+            self.layers[name].trainable = False
+        return self.layer(FirstInput, "encoder_memory")(memory, last)
 
     def end_of_stack(self, x: Tensor, stack: str) -> Tensor:
         """Applies the dropout after the last block of a stack, if there is one."""
@@ -1202,6 +1228,7 @@ def _make_config(files, family, application, options, source_keys):
     if options.get("new_classifier"):
         inferred.pop("labels", None)
     check_not_roberta(family.name, values | inferred, files.where)
+    check_stacks(family.name, values, files.where)
     values = family.row | inferred | values | given
     values |= {k: v for k, v in APPLICATIONS[application].items() if not options.get(k)}
     values[SOURCE_KEYS] = values.get(SOURCE_KEYS, {}) | source_keys

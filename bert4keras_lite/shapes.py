@@ -69,13 +69,14 @@ def _norm(c, size):
 
 def _embeddings(c, stacks):
     layers = {"token_embedding": _table(c.vocab_size, c.token_size)}
-    if c.segment_vocab_size and not c.shared_segment_embeddings:
+    has_segments = any(c.of_stack(stack).segment_vocab_size for stack in stacks)
+    if has_segments and not c.shared_segment_embeddings:
         layers["segment_embedding"] = _table(c.segment_vocab_size, c.token_size)
     if c.task_vocab_size:
         layers["task_embedding"] = _table(c.task_vocab_size, c.token_size)
     for stack in stacks:
         if c.position == "learned":
-            rows = c.max_position + c.position_offset
+            rows = c.max_position + c.of_stack(stack).position_offset
             layers[f"{stack}position_embedding"] = _table(rows, c.token_size)
         if c.embedding_norm:
             layers[f"{stack}embedding_norm"] = _norm(c, c.token_size)

@@ -54,6 +54,10 @@ OWN = {
     "gemma3_text": ["_GEMMA3", "_rope_by_kind", "_KINDS_DIFFER"],
     "bart": ["_BART", "DECODER_IDS", "DECODER_IDS_READ", "Config.of_stack", "forced"],
     "pegasus": ["_PEGASUS", "SinusoidalPositions"],
+    "cpt": [
+        *("_CPT", "OF_ONE_STACK", "OF_CLASSES", "check_stacks", "FirstInput"),
+        *("Config.memory_blocks", "EncoderDecoder.with_last_blocks"),
+    ],
 }
 SHARED = {
     "Llama's graph, names and keys": [

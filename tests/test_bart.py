@@ -1,4 +1,4 @@
-"""BART and PEGASUS beside their numbers: ids of special rows, limits, what files hold and lack."""
+"""BART, PEGASUS and CPT beside their numbers: special ids, limits, what files hold and lack."""
 
 import json
 import warnings
@@ -16,7 +16,7 @@ from bert4keras_lite.generation.request import GenerationRequest
 from bert4keras_lite.layers import SinusoidalPositions
 from bert4keras_lite.models import build_transformer_model
 
-FAMILIES = pytest.mark.parametrize("family", ["bart", "pegasus"])
+FAMILIES = pytest.mark.parametrize("family", ["bart", "pegasus", "cpt"])
 IDS = {"decoder_start_id": 3, "forced_start_id": 7, "forced_end_id": 5, "pad_token_id": 1}
 PROMPTS = [[5, 9, 3, 17, 20], [7], [2, 30, 31]]
 CONFIG = {
@@ -104,7 +104,7 @@ def test_ids_that_a_config_lacks(family):
     """
     config = loaded({"model_type": family, **CONFIG}).config
     assert (config.forced_start_id, config.forced_end_id) == (None, None)
-    assert config.decoder_start_id == {"bart": 2, "pegasus": 0}[family]
+    assert config.decoder_start_id == {"bart": 2, "pegasus": 0, "cpt": 2}[family]
     config = loaded({"model_type": family, "forced_eos_token_id": None, **CONFIG}).config
     assert config.forced_end_id is None
 
@@ -272,3 +272,117 @@ def test_impossible_configs(family, wrong, message, tmp_path):
     path.write_text(json.dumps({"model_type": family, **CONFIG, **wrong}))
     with pytest.raises(ValueError, match=rf"config\.json: {message}"):
         build_transformer_model(path)
+
+
+# CPT, whose configs have the model_type of BART
+
+
+PUBLISHED = {**CONFIG, "model_type": "bart", "encoder_layers": 2}
+
+
+def renamed(config, **values):
+    """Rewrites a config file with other values."""
+    config.write_text(json.dumps(json.loads(config.read_text()) | values))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("architectures", [["CPTForConditionalGeneration"], None, ["BartModel"]])
+def test_cpt_and_bart_are_told_by_their_weights(architectures, tmp_path):
+    for family in ("cpt", "bart"):
+        arrays, config = arrays_of(build(family), tmp_path / family)
+        renamed(config, architectures=architectures)
+        if family == "bart" and architectures == ["CPTForConditionalGeneration"]:
+            with pytest.raises(CheckpointError, match="does not match the model"):
+                loaded(config, checkpoint_path=arrays)
+            continue
+        assert loaded(config, checkpoint_path=arrays).config.family == family
+        halves = {half: [n for n in arrays if half not in n] for half in ("encoder.", "decoder.")}
+        for absent, stack in (("encoder.", "decoder"), ("decoder.", "encoder")):
+            half = {name: arrays[name] for name in halves[absent] if "encoder_attn" not in name}
+            half |= {name: arrays[name] for name in arrays if stack + "." in name}
+            if family == "cpt" and architectures != ["CPTForConditionalGeneration"]:
+                continue  # of a half, the classes tell alone
+            config_of_half = loaded(config, checkpoint_path=half).config
+            assert (config_of_half.family, config_of_half.stacks) == (family, stack)
+
+
+@pytest.mark.once
+def test_classes_of_cpt_in_a_config_alone():
+    for name in ("CPTModel", "CPTForMaskedLM", "CPTForConditionalGeneration"):
+        assert loaded(PUBLISHED | {"architectures": [name]}).config.family == "cpt"
+    for name in ("BartModel", "CPTX", "XCPTModel"):
+        assert loaded(PUBLISHED | {"architectures": [name]}).config.family == "bart"
+    with pytest.raises(ValueError, match="model_type is 'cpt', but model='bart' was passed"):
+        loaded(PUBLISHED | {"architectures": ["CPTModel"]}, model="bart")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [("activation_function", "relu", "'gelu'"), ("scale_embedding", True, "False")],
+)
+def test_keys_that_cpt_reads_for_its_decoder_alone(key, value, expected, tmp_path):
+    arrays, config = arrays_of(build("cpt"), tmp_path)
+    renamed(config, **{key: value, "architectures": ["BartForConditionalGeneration"]})
+    message = rf"{key} is .*about the decoder alone; expected {expected}, as its encoder has it"
+    with pytest.raises(ValueError, match=message):
+        loaded(config, checkpoint_path=arrays)
+
+
+def test_the_blocks_beside_a_decoder():
+    """They are in the model, and neither change its outputs nor are trained."""
+    whole = build("cpt", num_hidden_layers=3, num_decoder_layers=2)
+    ids = [np.array([[5, 6, 7]]), np.array([[2, 9]])]
+    before = outputs_of(whole.model, ids)[-1]
+    trained = {variable.path.split("/")[0] for variable in whole.model.trainable_variables}
+    for i, is_read in enumerate((True, False, False)):
+        name = f"encoder_block_{i}"
+        assert (name in trained) is is_read
+        variable = whole.variables[f"{name}/ffn/output/kernel"]
+        old = ops.convert_to_numpy(variable)
+        variable.assign(old + 1)
+        assert np.allclose(outputs_of(whole.model, ids)[-1], before, atol=1e-5) is not is_read
+        variable.assign(old)
+    encoder = build("cpt_encoder", num_hidden_layers=3, num_decoder_layers=2)
+    assert all(block.trainable for block in encoder.layers.values())
+    shared = build_like(whole, encoder.layers)
+    assert all(shared.layers[f"encoder_block_{i}"].trainable for i in range(3))
+
+
+def build_like(transformer, layers):
+    """A `Transformer` of the same config, with layers of another one."""
+    return type(transformer)(transformer.config, layers=layers)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("family", "wrong", "message"),
+    [
+        (
+            "cpt",
+            {"num_decoder_layers": 3},
+            "parallel_decoder=True .* as many blocks as the decoder",
+        ),
+        ("cpt", {"share_blocks": True}, "parallel_decoder=True .* do not share weights"),
+        ("cpt", {"fixed_segment": 2}, "fixed_segment=2: expected less than segment_vocab_size=2"),
+        ("bert", {"parallel_decoder": True}, "parallel_decoder=True: bert has no decoder"),
+        ("bert", {"decoder_norm_epsilon": 1e-5}, "decoder_norm_epsilon=1e-05: bert has no decoder"),
+        ("bert", {"fixed_segment": 1, "application": "unilm"}, "got 2 and fixed_segment=1"),
+    ],
+)
+def test_impossible_fields(family, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        build(family, **wrong)
+
+
+def test_a_fixed_segment_is_no_input():
+    free, fixed = build("bert"), build("bert", fixed_segment=1)
+    (tokens,) = fixed.inputs
+    assert tokens.name == "token_ids"
+    ids = np.array([[5, 6, 7]])
+    for expected, output in zip(
+        outputs_of(free.model, [ids, np.ones_like(ids)]),
+        outputs_of(fixed.model, [ids]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(output, expected, atol=1e-5)

@@ -302,6 +302,8 @@ def test_keras_file(name, tmp_path):
     model, inputs = transformer.model, inputs_of(transformer)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
+    trained, trained_again = ([v.path for v in m.trainable_variables] for m in (model, again))
+    assert trained_again == trained
     for first, second in zip(outputs_of(model, inputs), outputs_of(again, inputs), strict=True):
         np.testing.assert_array_equal(first, second)
 

@@ -46,7 +46,7 @@ def expected_weights(config, rank):
         output = rank * (heads * config.head_size + HIDDEN_SIZE)
         ffn = 3 * rank * (HIDDEN_SIZE + MIDDLE)
         return config.block_counts["i"] * (query + key + value + output + ffn)
-    blocks = 1 if config.share_blocks else config.block_counts["i"]
+    blocks = 1 if config.share_blocks else config.memory_blocks  # others are not trained
     if config.stacks == "both":
         blocks += 2 * config.block_counts["j"]  # a decoder attends twice
     return blocks * (query + value)

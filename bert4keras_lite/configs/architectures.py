@@ -12,6 +12,7 @@ from ..mappings import (
     DISTIL_KEYS,
     GPT_KEYS,
     LLAMA_KEYS,
+    OF_ONE_STACK,
     T5_KEYS,
 )
 
@@ -165,9 +166,10 @@ class Family:
 
     Attributes:
         fields: fields of `Config` that differ from BERT's.
-        fingerprints: how weight names tell the family, pairs of patterns: a name matches the first,
-            and none the second. Families with the same fingerprint are listed from most to least
-            likely; of two that match, that of the later family counts.
+        fingerprints: how weight names tell the family, pairs of patterns: a name matches the first
+            (one each, if it is several), and none the second. Families with the same fingerprint
+            are listed from most to least likely; of two that match, that of the later family
+            counts.
         hugging_face: a `HuggingFace`; None: transformers has no such family.
         model_types: `model_type` of configs that may mean the family, the most likely first;
             default: that of `hugging_face`. Our own configs name the family.
@@ -287,6 +289,17 @@ _PEGASUS = _BART | {
     "decoder_start_id": 0,
 }
 
+# the authors' code has these whatever the config says; segments are those of pretraining
+_CPT = _BART | {
+    "position_offset": 0,
+    "decoder_position_offset": 2,
+    "segment_vocab_size": 2,
+    "fixed_segment": 1,
+    "norm_epsilon": 1e-12,
+    "decoder_norm_epsilon": 1e-5,
+    "parallel_decoder": True,
+}
+
 _T5_1_1 = _T5 | {
     "hidden_act": "gelu_tanh",
     "gated": True,
@@ -348,18 +361,20 @@ def _llama_family(model_type, stem, fields, computed, nulls=(), model_types=()):
     return Family(fields, hugging_face=names, model_types=model_types, heads=_LLAMA_HEADS)
 
 
-def _bart_family(model_type, stem, fields):
+def _bart_family(model_type, stem, fields, keys=BART_KEYS, **others):
     """Returns the row of an encoder-decoder with BART's names.
 
     Args:
         model_type: of transformers.
         stem: what the names of its classes begin with.
         fields: see `Family`.
+        keys: see `HuggingFace`.
+        **others: arguments of `Family`.
     """
     names = HuggingFace(
         model_type,
         [f"{stem}Model", *[f"{stem}ForConditionalGeneration"] * 2],
-        BART_KEYS,
+        keys,
         constants={"is_encoder_decoder": True},
         computed={
             "num_decoder_layers": [("decoder_layers", lambda c: c.block_counts["j"])],
@@ -374,7 +389,7 @@ def _bart_family(model_type, stem, fields):
         nulls=("decoder_start_token_id", "forced_eos_token_id"),
         unties_stacks=True,
     )
-    return Family(fields, hugging_face=names)
+    return Family(fields, hugging_face=names, **others)
 
 
 FAMILIES = {
@@ -740,6 +755,16 @@ FAMILIES = {
     # no fingerprints: mBART, M2M and others have the same names
     "bart": _bart_family("bart", "Bart", _BART),
     "pegasus": _bart_family("pegasus", "Pegasus", _PEGASUS),
+    "cpt": _bart_family(
+        "bart",
+        "CPT",
+        _CPT,
+        {name: key for name, key in BART_KEYS.items() if key not in OF_ONE_STACK["cpt"]},
+        fingerprints=[
+            ((r"(model\.)?encoder\.encoder\.layer\.", r"(model\.)?decoder\.layers\."), None)
+        ],
+        model_types=["cpt", "bart"],
+    ),
 }
 
 # name of a family -> the fields of `Config` in which it differs from BERT

@@ -90,6 +90,8 @@ _RANGES = {
     "num_decoder_layers": (1, MOST_BLOCKS),
     "position_offset": (0, 1024),
     "decoder_start_id": (0, 2**31 - 1),
+    "decoder_position_offset": (0, 1024),
+    "fixed_segment": (0, 2**31 - 1),
     "forced_start_id": (0, 2**31 - 1),
     "forced_end_id": (0, 2**31 - 1),
     "segment_vocab_size": (0, 2**31 - 1),
@@ -107,6 +109,15 @@ _RANGES = {
     "convolution": (1, 255),
     "relative_max_distance": (1, 65_536),
     "relative_buckets": (4, 131_071),
+}
+
+
+# field for the decoder of an encoder-decoder -> the field that it replaces there
+_OF_DECODER = {
+    "num_decoder_attention_heads": "num_attention_heads",
+    "decoder_intermediate_size": "intermediate_size",
+    "decoder_norm_epsilon": "norm_epsilon",
+    "decoder_position_offset": "position_offset",
 }
 
 
@@ -135,6 +146,7 @@ class Config:
     max_position: int = 512
     position_offset: int = 0  # rows of the table of learned positions before that of position 0
     segment_vocab_size: int = 2  # 0: no segments
+    fixed_segment: int | None = None  # of each token; None: the ids are an input, if they differ
     sequence_length: int | None = None  # None: any length
     hierarchical_position: bool | float | None = None
     custom_position_ids: bool = False
@@ -159,6 +171,10 @@ class Config:
     num_decoder_layers: int | None = None  # num_hidden_layers
     num_decoder_attention_heads: int | None = None  # num_attention_heads
     decoder_intermediate_size: int | None = None  # intermediate_size
+    decoder_norm_epsilon: float | None = None  # norm_epsilon
+    decoder_position_offset: int | None = None  # position_offset
+    # whether the decoder is next to as many last blocks of the encoder, and reads what they read
+    parallel_decoder: bool = False
     stack_dropout: bool = True  # whether dropout follows each stack of an encoder-decoder (T5)
     decoder_start_id: int | None = None  # first input of a decoder; None: what `generate` says
     forced_start_id: int | None = None  # first token that is generated, whatever the logits are
@@ -231,13 +247,7 @@ class Config:
                 f"embedding_size={self.embedding_size}: a language-model head without lm_transform "
                 f"needs embeddings of hidden_size={self.hidden_size}."
             )
-        if self.attend == "unilm" and not (
-            self.segment_vocab_size > 1 or self.shared_segment_embeddings
-        ):
-            raise ValueError(
-                "application='unilm' distinguishes source and target by the segment ids; expected "
-                f"a segment_vocab_size of at least 2, got {self.segment_vocab_size}."
-            )
+        _check_segments(self)
         if self.stacks != "one" and self.attend != "all":
             raise ValueError(
                 f"application={self.attend!r:.200} is for models of one stack; {self.family} is an "
@@ -268,11 +278,21 @@ class Config:
     def _check_stacks(self):
         """Checks what only an encoder-decoder has; raises `ValueError`."""
         heads = self.num_decoder_attention_heads
-        of_decoder = (heads, self.decoder_intermediate_size)
-        if self.stacks == "one" and of_decoder != (None, None):
+        of_decoder = {name: getattr(self, name) for name in (*_OF_DECODER, "parallel_decoder")}
+        given = [f"{name}={value}" for name, value in of_decoder.items() if value]
+        if self.stacks == "one" and given:
+            raise ValueError(f"{', '.join(given)}: {self.family} has no decoder. Omit this.")
+        if self.parallel_decoder and (
+            self.memory_blocks < 0
+            or self.share_blocks
+            or self.final_norm
+            or self.residual_attention_scores
+        ):
             raise ValueError(
-                f"num_decoder_attention_heads={heads}, decoder_intermediate_size="
-                f"{self.decoder_intermediate_size}: {self.family} has no decoder. Omit them."
+                "parallel_decoder=True is for an encoder with at least as many blocks as the "
+                "decoder, which do not share weights, without final_norm and residual attention "
+                f"scores; got num_hidden_layers={self.num_hidden_layers} and num_decoder_layers="
+                f"{self.num_decoder_layers}. Correct one of them."
             )
         if heads and self.attention_head_size is None and self.hidden_size % heads:
             raise ValueError(
@@ -287,21 +307,25 @@ class Config:
                 )
 
     def of_stack(self, stack: str) -> "Config":
-        """Returns the config whose heads and feed-forward layers are those of a stack.
+        """Returns the config whose fields are those of a stack, such as the number of heads.
 
         Args:
             stack: prefix of the names of its layers: `""`, `"encoder_"` or `"decoder_"`.
         """
-        heads, inner = self.num_decoder_attention_heads, self.decoder_intermediate_size
-        if stack != "decoder_" or not (heads or inner):
+        if stack != "decoder_":
             return self
-        return replace(
-            self,
-            num_attention_heads=heads or self.num_attention_heads,
-            intermediate_size=inner or self.intermediate_size,
-            num_decoder_attention_heads=None,
-            decoder_intermediate_size=None,
-        )
+        values = {field: getattr(self, name) for name, field in _OF_DECODER.items()}
+        given = {field: value for field, value in values.items() if value is not None}
+        if self.segment_vocab_size:  # of the source alone
+            given["segment_vocab_size"] = 0
+        taken: dict[str, Any] = dict.fromkeys(_OF_DECODER)
+        return replace(self, **(given | taken)) if given else self
+
+    @property
+    def memory_blocks(self) -> int:
+        """Number of blocks of the encoder before the outputs that the decoder attends to."""
+        counts = self.block_counts
+        return counts["i"] - (counts["j"] if self.parallel_decoder else 0)
 
     def _check_classifier(self):
         """Checks the classifier of the config; raises `ValueError`."""
@@ -444,14 +468,19 @@ class Config:
     @property
     def has_segments(self) -> bool:
         """Whether the model has segment ids as an input: with one segment, there is no choice."""
+        if self.fixed_segment is not None:
+            return False
         return self.segment_vocab_size > 1 or self.shared_segment_embeddings
 
     @property
-    def constant_tables(self) -> dict[str, int]:
-        """Tables whose row 0 each token gets: name of the layer -> number of rows."""
+    def constant_tables(self) -> dict[str, tuple[int, int]]:
+        """Tables of which each token gets one row: layer -> number of rows, and which one."""
         segments = 0 if self.has_segments else self.segment_vocab_size
-        tables = {"segment_embedding": segments, "task_embedding": self.task_vocab_size}
-        return {name: rows for name, rows in tables.items() if rows}
+        tables = {
+            "segment_embedding": (segments, self.fixed_segment or 0),
+            "task_embedding": (self.task_vocab_size, 0),
+        }
+        return {name: table for name, table in tables.items() if table[0]}
 
     @property
     def most_tokens(self) -> int | None:
@@ -512,6 +541,8 @@ class Config:
             "num_decoder_layers": config.num_hidden_layers,
             "num_decoder_attention_heads": config.num_attention_heads,
             "decoder_intermediate_size": config.intermediate_size,
+            "decoder_norm_epsilon": config.norm_epsilon,
+            "decoder_position_offset": config.position_offset,
             "num_key_value_heads": config.num_attention_heads,
             "attention_scalar": config.key_size,
             # with a base of their own, sliding layers are not scaled
@@ -574,6 +605,23 @@ def _check_use(c, values, where):
             f" {key_of(values, 'hidden_act')} is {shown(c.hidden_act)}; expected the same,"
             " as the head has no activation of its own. Build it without with_lm and"
             " with_classifier."
+        )
+
+
+def _check_segments(c):
+    """Checks what a `Config` says about segments; raises `ValueError`."""
+    if c.fixed_segment is not None and (
+        c.shared_segment_embeddings or 0 < c.segment_vocab_size <= c.fixed_segment
+    ):
+        raise ValueError(
+            f"fixed_segment={c.fixed_segment}: expected less than segment_vocab_size="
+            f"{c.segment_vocab_size}, and no shared_segment_embeddings. Correct one of them."
+        )
+    if c.attend == "unilm" and not c.has_segments:
+        raise ValueError(
+            "application='unilm' distinguishes source and target by the segment ids; expected a "
+            f"segment_vocab_size of at least 2 without fixed_segment, got {c.segment_vocab_size} "
+            f"and fixed_segment={c.fixed_segment}."
         )
 
 

@@ -218,7 +218,7 @@ def translate(raw, where="the config"):
 
 
 def _translate_model_type(raw, values, where):
-    """Converts what T5's keys mean, and keys that only one family has, to the model_type.
+    """Converts what T5's keys mean, and keys and classes that only one family has, to model_type.
 
     Raises:
         ValueError: a key contradicts the model_type.
@@ -237,6 +237,9 @@ def _translate_model_type(raw, values, where):
             f"{raw.get('model_type')!r:.200}; expected {', '.join(_TWO_STACKS)}. Other "
             "encoder-decoders are not implemented."
         )
+    classes, family = mappings.OF_CLASSES.get(raw.get("model_type"), (None, None))
+    if classes and any(re.fullmatch(classes, str(name)) for name in raw.get("architectures") or ()):
+        values["model_type"] = family
     for key, (value, family, general) in _OF_ONE_FAMILY.items():
         model_type = values.get("model_type")
         if raw.get(key) == value and model_type in (None, general):

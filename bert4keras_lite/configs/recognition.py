@@ -10,11 +10,13 @@ from ..checkpoints import CheckpointError
 from ..checkpoints.matching import is_copy, locate, unknown_names
 from ..parsing import shown
 from .architectures import ARCHITECTURES, CLASSES, FAMILIES, FINGERPRINTS, MODEL_TYPES
+from .config import key_of
 
 __all__ = [
     "MEASURED",
     "check_family",
     "check_not_roberta",
+    "check_stacks",
     "families_of",
     "infer_from_weights",
     "is_initial_norm",
@@ -119,7 +121,8 @@ def families_of(names):
     """Lists the families that have such weight names, the most likely first."""
     plain = [n for n in names if not any(re.match(p, n) for p in mappings.SKIPPABLE)]
     for (pattern, absent), families in FINGERPRINTS.items():
-        if any(re.match(pattern, n) for n in plain):
+        patterns = [pattern] if isinstance(pattern, str) else pattern
+        if all(any(re.match(each, n) for n in plain) for each in patterns):
             body = [n for n in plain if not re.match(mappings.HEAD_NAMES, n)]
             if absent is None or not any(re.match(absent, n) for n in body):
                 return families
@@ -205,7 +208,7 @@ def infer_from_weights(checkpoint, family, values):
     row = ARCHITECTURES[family]
     table = mappings.WEIGHTS[row["family"]]
     located, counts = locate(checkpoint, table, mappings.ROLES)
-    inferred = {}
+    inferred, is_decoder = {}, row.get("stacks") == "decoder"
 
     def size(end, axis):
         """Returns the length of an axis of the first variable whose path ends so, or None."""
@@ -221,11 +224,13 @@ def infer_from_weights(checkpoint, family, values):
         if (length := size(end, axis)) is not None:
             inferred[name] = length
     if "max_position" in inferred:
-        inferred["max_position"] -= row.get("position_offset", 0)
+        offset = row.get("decoder_position_offset") if is_decoder else None
+        inferred["max_position"] -= row.get("position_offset", 0) if offset is None else offset
     kind = values.get("with_classifier")
     if kind in ("text", "tokens") and (count := size(f"{kind}_classifier/kernel", 1)):
         inferred["labels"] = tuple(f"LABEL_{i}" for i in range(count))
-    if row.get("position", "learned") == "learned" and "segment_vocab_size" not in inferred:
+    has_segments = "segment_vocab_size" in inferred or is_decoder  # which does not tell
+    if row.get("position", "learned") == "learned" and not has_segments:
         inferred["segment_vocab_size"] = 0
     if inferred.get("embedding_size") == inferred.get("hidden_size"):
         inferred.pop("embedding_size", None)
@@ -269,6 +274,28 @@ def unmatched_names(checkpoint, row):
     table = mappings.WEIGHTS[row["family"]]
     known = [*mappings.SKIPPABLE, *mappings.COPIES, *mappings.TIED_HEADS]
     return unknown_names(checkpoint, table, mappings.ROLES, known)
+
+
+def check_stacks(family, values, where):
+    """Checks that a key of a config that is about one stack alone says the same of the other.
+
+    Args:
+        family: a key of `ARCHITECTURES`.
+        values: from `read_config`.
+        where: name of the config in messages.
+
+    Raises:
+        ValueError: it does not.
+    """
+    keys = mappings.OF_ONE_STACK.get(ARCHITECTURES[family]["family"], {})
+    for key, value in keys.items():
+        name = mappings.CONFIG_KEYS[key]
+        if key_of(values, name) == key and values[name] != value:
+            raise ValueError(
+                f"{where}: {key} is {shown(values[name])}, which in {family} is about the decoder "
+                f"alone; expected {shown(value)}, as its encoder has it. Other values are not "
+                "implemented."
+            )
 
 
 def check_not_roberta(family, values, where):

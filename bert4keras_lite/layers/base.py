@@ -159,6 +159,8 @@ class Layer(keras.layers.Layer):
         for layer, mode in zip(layers, config.get("quantized", ()), strict=False):
             if mode:
                 layer.quantize(mode)
+        if not self.trainable:  # type: ignore[has-type]
+            self.trainable = False  # of sub-layers, too, which were created only now
 
 
 def softmax(attention_scores):

@@ -191,10 +191,11 @@ class PositionEmbedding(Layer):
             `u = (table - a * table[0]) / (1 - a)`, which keeps the trained positions unchanged and
             extends them to `input_dim ** 2` positions.
         initializer_range: standard deviation of the initial table.
+        row: of the table, for each token if `positions` is None.
 
     Call arguments:
         x: `(batch, length, output_dim)`.
-        positions: integers `(batch, length)` or `(1, length)`; None: row 0 for each token.
+        positions: integers `(batch, length)` or `(1, length)`; None: `row` for each token.
 
     Returns:
         `(batch, length, output_dim)`.
@@ -212,11 +213,13 @@ class PositionEmbedding(Layer):
         output_dim: int,
         hierarchical: bool | float | None = None,
         initializer_range: float = 0.02,
+        row: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.input_dim = input_dim
         self.output_dim = output_dim
+        self.row = row
         self.hierarchical = hierarchical
         self.initializer_range = initializer_range
         self.alpha = 0.4 if hierarchical is True else hierarchical
@@ -235,7 +238,7 @@ class PositionEmbedding(Layer):
     def call(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         table, size = ops.convert_to_tensor(self.embeddings), self.input_dim
         if positions is None:
-            return x + ops.cast(table[0], x.dtype)
+            return x + ops.cast(table[self.row], x.dtype)
         advice = "Correct the ids, or build the model with a larger table."
         nan_where_wrong = check_ids(self, positions, size**2 if self.alpha else size, advice)
         if self.alpha:

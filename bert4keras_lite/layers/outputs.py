@@ -1,4 +1,4 @@
-"""Output layers: sequence concatenation, and losses as layers."""
+"""Output layers: sequence concatenation, a choice of inputs, and losses as layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from ..backend import mean_in_forward_pass
 from ..types import Tensor
 from .base import Layer, register
 
-__all__ = ["Concatenate1D", "Loss"]
+__all__ = ["Concatenate1D", "FirstInput", "Loss"]
 
 
 @register
@@ -39,6 +39,24 @@ class Concatenate1D(Layer):
             ],
             axis=1,
         )
+
+
+@register
+class FirstInput(Layer):
+    """Returns its first input; the second keeps the layers that compute it in the model.
+
+    Call arguments:
+        x, other: tensors.
+
+    Returns:
+        `x`.
+    """
+
+    def call(self, x: Tensor, other: Tensor) -> Tensor:
+        return x
+
+    def compute_output_spec(self, x: Tensor, other: Tensor) -> keras.KerasTensor:
+        return keras.KerasTensor(x.shape, x.dtype)
 
 
 @register

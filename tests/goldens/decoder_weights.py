@@ -151,6 +151,32 @@ def bart_shapes(learned, tied=True, prefix="model."):
     return shapes | head | ({} if tied else {"lm_head.weight": [60, hidden]})
 
 
+def cpt_shapes(layers=4, tied=True, prefix="model."):
+    """Names and shapes of ``CPTForConditionalGeneration``: BERT's encoder before BART's decoder."""
+    decoder = bart_shapes(True, tied, prefix)
+    encoder = {
+        "embeddings.position_embeddings.weight": [24, 24],
+        "embeddings.token_type_embeddings.weight": [2, 24],
+        "embeddings.LayerNorm.weight": [24],
+        "embeddings.LayerNorm.bias": [24],
+    }
+    for i in range(layers):
+        for module, units, size in (
+            *((f"attention.self.{name}", 24, 24) for name in ("query", "key", "value")),
+            ("attention.output.dense", 24, 24),
+            ("attention.output.LayerNorm", 24, None),
+            ("intermediate.dense", 48, 24),
+            ("output.dense", 24, 48),
+            ("output.LayerNorm", 24, None),
+        ):
+            block = f"encoder.layer.{i}.{module}"
+            encoder[f"{block}.weight"] = [units, size] if size else [units]
+            encoder[f"{block}.bias"] = [units]
+    return {f"{prefix}encoder.{name}": shape for name, shape in encoder.items()} | {
+        name: shape for name, shape in decoder.items() if f"{prefix}encoder." not in name
+    }
+
+
 # --- the same weights in other people's files ---
 #
 # A table says where a tensor of transformers is: the names there and how they are laid out.
@@ -387,6 +413,10 @@ T5_TIED = {
     "decoder.embed_tokens.weight": "shared.weight",
 }
 BART_TIED = {f"model.{name}": f"model.{source}" for name, source in T5_TIED.items()}
+CPT_TIED = {
+    "model.encoder.embeddings.word_embeddings.weight": "model.shared.weight",
+    "model.decoder.embed_tokens.weight": "model.shared.weight",
+}
 SHAPES = {
     "tf_gpt": TF_GPT,
     "tf_gpt_segments": {**TF_GPT, "gpt/embeddings/token_type_embeddings": [2, 32]},
@@ -424,6 +454,10 @@ SHAPES = {
     "hf_bart_untied": bart_shapes(True, tied=False),
     "hf_pegasus": bart_shapes(False),
     "hf_pegasus_model": bart_shapes(False, prefix=""),
+    "hf_cpt": cpt_shapes(),
+    "hf_cpt_even": cpt_shapes(3),
+    "hf_cpt_model": cpt_shapes(prefix=""),
+    "hf_cpt_untied": cpt_shapes(tied=False),
     "hf_openai_gpt": openai_gpt_shapes(),
     "hf_openai_gpt_model": {
         k.removeprefix("transformer."): v for k, v in openai_gpt_shapes().items()
@@ -472,6 +506,10 @@ WEIGHTS = {k: {"seed": SEEDS.get(k, 0), "shapes": shapes} for k, shapes in SHAPE
     "hf_bart_published": copies(
         "hf_bart", SHAPES["hf_bart"], BART_TIED | {"lm_head.weight": "model.shared.weight"}
     ),
+    "hf_cpt_published": copies(
+        "hf_cpt", SHAPES["hf_cpt"], CPT_TIED | {"lm_head.weight": "model.shared.weight"}
+    ),
+    "hf_cpt_untied_published": copies("hf_cpt_untied", SHAPES["hf_cpt_untied"], CPT_TIED),
     "hf_bart_untied_published": copies("hf_bart_untied", SHAPES["hf_bart_untied"], BART_TIED),
     "hf_t5_published": copies(
         "hf_t5_junk", SHAPES["hf_t5_junk"], T5_TIED | {"lm_head.weight": "shared.weight"}

@@ -1,4 +1,4 @@
-"""Freeze what bert4keras and transformers compute for GPT, GPT-2, GPT2-ML, T5 and BART.
+"""Freeze what bert4keras and transformers compute for GPT, GPT-2, GPT2-ML, T5, BART and CPT.
 
 Two sub-commands, because the two libraries live in different environments; see README.md:
 
@@ -6,7 +6,8 @@ Two sub-commands, because the two libraries live in different environments; see 
     python tests/goldens/make_decoders.py transformers [CASES]
 
 Each replaces its own library's entries of ``decoders/cases.json`` and ``decoders/outputs.npz`` (the
-second only those whose names start with ``CASES``) and leaves the other's alone. Then, in the first
+second only those whose names start with ``CASES``) and leaves the other's alone. The second needs
+``finetune`` of a checkout of fastnlp/CPT on its path, see `cpt_reference.py`. Then, in the first
 environment, with a checkout of imcaspar/gpt2-ml:
 
     TF_USE_LEGACY_KERAS=1 python tests/goldens/make_decoders.py gpt2-ml CHECKOUT
@@ -21,9 +22,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from cpt_reference import reference
 from decoder_weights import (
     BART_TIED,
     CONDITION_SIZE,
+    CPT_TIED,
     T5_1_0,
     T5_1_1,
     T5_TIED,
@@ -171,6 +174,16 @@ PEGASUS_HF = {
     "normalize_embedding": False,
     "static_position_embeddings": True,
     "extra_pos_embeddings": 1,
+}
+# as a directory that the authors of CPT fine-tuned
+CPT_HF = {
+    **BART_HF,
+    "architectures": ["CPTForConditionalGeneration"],
+    "num_hidden_layers": 4,
+    "encoder_layers": 4,
+    "classifier_dropout": 0.0,
+    "early_stopping": True,
+    "gradient_checkpointing": False,
 }
 LLAMA_HF = {
     "model_type": "llama",
@@ -752,6 +765,7 @@ def run_bert4keras():
 
 BUFFERS = re.compile(r"attn\.bias$|EncDecAttention\.relative_attention_bias\.weight$")
 TIED = {"lm_head.weight", *T5_TIED, *BART_TIED, "transformer.encoder.embed_tokens.weight"}
+TIED |= {*CPT_TIED, *(name.removeprefix("model.") for name in CPT_TIED)}
 SINES = {
     f"{prefix}{stack}.embed_positions.weight"
     for prefix in ("", "model.")
@@ -1107,12 +1121,13 @@ def transformers_t5_cases():
 
 
 def transformers_bart_cases():
-    """BART and PEGASUS."""
+    """BART, PEGASUS and CPT."""
 
     def bart(name, config, weights=None, options=LINEAR, inputs=(PAIR_SMALL,), **fields):
-        model = fields.pop("model", config["model_type"])
+        family = name.split("_")[0]
+        model = fields.pop("model", family)
         fields = {"class_name": config["architectures"][0], **fields}
-        weights = weights or f"hf_{config['model_type']}"
+        weights = weights or f"hf_{family}"
         return make_case(f"hf_{name}", model, weights, config, list(inputs), options, **fields)
 
     def both(name, config):
@@ -1135,9 +1150,30 @@ def transformers_bart_cases():
 
     scaled = {"scale_embedding": True, "activation_function": "gelu_new"}
     untied = {"reference_config": {**BART_HF, "tie_word_embeddings": False}}
+    as_bart = {**CPT_HF, "architectures": ["BartForConditionalGeneration"]}
+    even = {**CPT_HF, "num_hidden_layers": 3, "encoder_layers": 3}
     return [
         *both("bart", BART_HF),
         *both("pegasus", PEGASUS_HF),
+        *both("cpt", CPT_HF),
+        bart(
+            "cpt_published",
+            as_bart,
+            "hf_cpt_published",
+            class_name="CPTForConditionalGeneration",
+            notes="with the tied copies, and told by the names of the weights alone",
+        ),
+        bart(
+            "cpt_untied",
+            {**CPT_HF, "tie_word_embeddings": False},
+            "hf_cpt_untied_published",
+        ),
+        bart(
+            "cpt_even",
+            even,
+            "hf_cpt_even",
+            notes="the decoder attends to the embeddings of the source",
+        ),
         bart("bart_scaled", {**BART_HF, **scaled}, differs_from="hf_bart"),
         bart(
             "bart_untied",
@@ -1253,14 +1289,13 @@ def shapes_here(case):
 def load_transformers(case, config, weights):
     """Load a model as a user does, from a directory."""
     import torch
-    import transformers
     from safetensors.numpy import save_file
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
         state = {k: np.ascontiguousarray(v) for k, v in weights.items()}
         save_file(state, Path(folder) / "model.safetensors", {"format": "pt"})
-        model, info = getattr(transformers, case["class_name"]).from_pretrained(
+        model, info = reference(case["class_name"]).from_pretrained(
             folder, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
         )
     fixed = SINES if config.get("model_type") == "pegasus" else set()
@@ -1303,6 +1338,8 @@ def forward_transformers(model, case, arrays):
         given["attention_mask"][:, 0] = 1
     if "memory" in tensors:
         given["encoder_outputs"] = BaseModelOutput(tensors["memory"])
+        if case["class_name"].startswith("CPT"):  # of such an object, it reads the hidden states
+            given["encoder_outputs"] = tensors["memory"]
     if "target" in tensors:
         given["decoder_input_ids"] = tensors["target"]
     is_half = case["options"]["model"].endswith("_encoder") and "shared" in dir(model.base_model)
@@ -1350,7 +1387,8 @@ def run_transformers(start=""):
     cases = [case for case in cases if case["name"].startswith(start)]
     save_cpm(cpm_weights())
     for case in cases:
-        case["source"] = f"transformers {transformers.__version__}"
+        code = "modeling_cpt.py of fastnlp/CPT, " * case["class_name"].startswith("CPT")
+        case["source"] = f"{code}transformers {transformers.__version__}"
         record_transformers(case, results, doubles)
     check(results, doubles, cases)
     save(cases, exact(results, doubles), start)

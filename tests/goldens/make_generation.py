@@ -1,6 +1,7 @@
 """Freeze what others write with the models of the golden cases: tokens and scores.
 
-    python make_generation.py transformers [MODELS]     # with transformers 5.23 and torch
+    python make_generation.py transformers [MODELS]     # with transformers 5.23 and torch; for CPT,
+                                                        # see cpt_reference.py
     TF_KERAS=1 TF_USE_LEGACY_KERAS=1 python make_generation.py bert4keras
 
 Prompts go in one by one, without padding. Every choice is decided by more than `MARGIN`: the
@@ -15,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from cpt_reference import reference
 from recipes import FOLDER, load_cases, scores_after
 
 NEW = 12
@@ -27,6 +29,9 @@ MODELS = {
     "mt5": ("decoders", "hf_mt5", "MT5ForConditionalGeneration", {}),
     "bart": ("decoders", "hf_bart", "BartForConditionalGeneration", {"forced_start_id": 7}),
     "pegasus": ("decoders", "hf_pegasus", "PegasusForConditionalGeneration", {}),
+    "cpt": ("decoders", "hf_cpt", "CPTForConditionalGeneration", {}),
+    # as the authors' `generate` has it
+    "cpt_0": ("decoders", "hf_cpt", "CPTForConditionalGeneration", {"fixed_segment": 0}),
     "qwen3": ("decoders", "qwen3", "Qwen3ForCausalLM", {}),
     "mistral": ("decoders", "mistral", "MistralForCausalLM", {}),
     "glm": ("decoders", "glm", "GlmForCausalLM", {}),
@@ -119,7 +124,7 @@ def run_transformers(*names):
             (Path(directory) / "config.json").write_text(json.dumps(config))
             state = {k: np.ascontiguousarray(v) for k, v in case.weights.items()}
             save_file(state, Path(directory) / "model.safetensors", {"format": "pt"})
-            model = getattr(transformers, class_name).from_pretrained(
+            model = reference(class_name, options.get("fixed_segment", 1)).from_pretrained(
                 directory, attn_implementation="eager", dtype=torch.float32
             )
         forced = case.config.get("forced_eos_token_id")

@@ -31,6 +31,7 @@ from bert4keras_lite import load_tokenizer
 from bert4keras_lite.configs.architectures import HUGGING_FACE
 from bert4keras_lite.lora import enable_lora
 
+from .cpt_reference import reference
 from .make_tokenizers_files import CASES as TOKENIZERS
 from .make_tokenizers_files import GOLDEN as READ
 from .make_tokenizers_files import (
@@ -140,7 +141,7 @@ def check_model(case, ours, folder):
     config = transformers.AutoConfig.from_pretrained(folder)
     labels = ours.config.labels
     assert labels is None or config.id2label == dict(enumerate(labels))
-    reference, info = getattr(transformers, config.architectures[0]).from_pretrained(
+    model, info = reference(config.architectures[0]).from_pretrained(
         folder, output_loading_info=True
     )
     assert not info["unexpected_keys"] and not info["mismatched_keys"]
@@ -148,7 +149,7 @@ def check_model(case, ours, folder):
     padding = ours.config.pad_token_id
     inputs = inputs_of(ours, padded=padding >= 0 or ours.config.filler_id is not None)
     with torch.no_grad():
-        answer = reference.eval()(**arguments(case, ours, inputs))
+        answer = model.eval()(**arguments(case, ours, inputs))
     for logits, expected in zip(outputs_of(ours.model, inputs), outputs(answer), strict=True):
         if case.split()[0] in PADDING_DIFFERS and logits.ndim == 3:
             is_token = inputs[0] != padding
