@@ -61,7 +61,7 @@ def table(docs, results):
     rows = ["| script | what it shows | on the sample | CPU s |", "|---|---|---|---|"]
     for name, doc in docs.items():
         row = results.get(name, {"scores": ["not run"], "seconds": ""})
-        scores = "; ".join(row["scores"])
+        scores = "; ".join(row["scores"]) or "no score"
         rows.append(f"| [{name}.py]({name}.py) | {doc} | {scores} | {row['seconds']} |")
     return "\n".join(rows)
 
