@@ -60,9 +60,9 @@ def execute(name, backend, threads):
 def table(docs, results):
     rows = ["| script | what it shows | on the sample | CPU s |", "|---|---|---|---|"]
     for name, doc in docs.items():
-        if row := results.get(name):
-            scores = "; ".join(row["scores"])
-            rows.append(f"| [{name}.py]({name}.py) | {doc} | {scores} | {row['seconds']} |")
+        row = results.get(name, {"scores": ["not run"], "seconds": ""})
+        scores = "; ".join(row["scores"]) or "no score"
+        rows.append(f"| [{name}.py]({name}.py) | {doc} | {scores} | {row['seconds']} |")
     return "\n".join(rows)
 
 

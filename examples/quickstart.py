@@ -4,8 +4,9 @@
     make quickstart CHECKPOINT=/path/to/chinese_L-12_H-768_A-12 DATA=/path/to/reviews
 
 Loads tiny-zh, which is included in the toolkit, fills in masks, fine-tunes a classifier and another
-one from random weights, saves, reloads, predicts. Then tiny-zh is pretrained for a minute more
-and fine-tuned again. The picture of all this is examples/output/quickstart.svg.
+one from random weights on a few reviews, saves, reloads, predicts. Then tiny-zh is pretrained
+further, for a hundred steps, and fills in masks again. The picture of all this is
+examples/output/quickstart.svg.
 """
 
 import argparse
@@ -29,11 +30,14 @@ from bert4keras_lite.hub import local_directory
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--checkpoint", default="tiny-zh", help="another Chinese BERT")
-parser.add_argument("--data", default=DATA, help="with sentiment.{train,valid,test}.tsv or .data")
+parser.add_argument(
+    "--data", default=DATA / "reviews", help="with sentiment.{train,test}.tsv or .data"
+)
 parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 is_small = args.checkpoint == "tiny-zh"
-learning_rate, epochs = (5e-4, 4) if is_small else (2e-5, 2)
+learning_rate, epochs = (5e-4, 3) if is_small else (2e-5, 2)
+rows = 160 if args.data == DATA / "reviews" else None  # of the sample, few labels
 name = Path(args.checkpoint).name
 keras.utils.set_random_seed(args.seed)
 checkpoint = local_directory(args.checkpoint)
@@ -46,14 +50,14 @@ def headline(text):
 
 headline(f"1. Loading {name} and filling in masks")
 tokenizer = load_tokenizer(checkpoint, special_tokens_in_text=True)
-model = build_transformer_model(checkpoint, with_mlm=True)
+bert = build_transformer_model(checkpoint, with_mlm=True)
 
 
-def fill(texts):
-    """What the model expects at the [MASK] of each text: probabilities `(texts, vocabulary)`."""
+def fill(bert, texts):
+    """What a model expects at the [MASK] of each text: probabilities `(texts, vocabulary)`."""
     token_ids, segment_ids = tokenizer.encode_batch(texts)
     positions = np.argmax(token_ids == tokenizer.token_mask_id, axis=1)
-    probabilities = model.predict([token_ids, segment_ids], verbose=0)
+    probabilities = bert.predict([token_ids, segment_ids], verbose=0)
     return probabilities[np.arange(len(texts)), positions]
 
 
@@ -63,20 +67,25 @@ texts = [
     "他高兴得跳了[MASK]来。",
     "春夏[MASK]冬",
 ]
-for text, probabilities in zip(texts, fill(texts), strict=True):
+for text, probabilities in zip(texts, fill(bert, texts), strict=True):
     best = probabilities.argsort()[::-1][:4]
     print(" ", text, " ".join(f"{tokenizer.id_to_token(i)} {probabilities[i]:.2f}" for i in best))
 
-lines = []  # for the picture: texts, each character of which is hidden in turn
-for text in [
-    "床前明月光，疑是地上霜。举头望明月，低头思故乡。",
-    "天已经黑了，孩子们还在院子里玩，谁也不想回家。",
-    "公民的合法权益受法律保护，任何人不得侵犯。",
-]:
-    rows = fill([f"{text[:i]}[MASK]{text[i + 1 :]}" for i in range(len(text))])
-    probs = rows[np.arange(len(text)), tokenizer.tokens_to_ids(list(text))]
-    guesses = tokenizer.ids_to_tokens(rows.argmax(axis=1))
-    lines.append(list(zip(text, probs, guesses, strict=True)))
+
+def hide_each(bert, text):
+    """`(character, its probability, the likeliest one)` for each character, hidden in turn."""
+    probabilities = fill(bert, [f"{text[:i]}[MASK]{text[i + 1 :]}" for i in range(len(text))])
+    expected = probabilities[np.arange(len(text)), tokenizer.tokens_to_ids(list(text))]
+    guesses = tokenizer.ids_to_tokens(probabilities.argmax(axis=1))
+    return list(zip(text, expected, guesses, strict=True))
+
+
+poem = "床前明月光，疑是地上霜。举头望明月，低头思故乡。"
+story = "天已经黑了，孩子们还在院子里玩，谁也不想回家。"
+law = "公民的合法权益受法律保护，任何人不得侵犯。"
+review = "虽然位置很差，但是早餐非常惊艳，值得推荐。"
+lines = [hide_each(bert, text) for text in (poem, story, law)]  # for the picture
+before = hide_each(bert, review)
 
 headline("2. Fine-tuning: is a review positive or negative?")
 
@@ -84,8 +93,9 @@ headline("2. Fine-tuning: is a review positive or negative?")
 def batches(split, **options):
     path = Path(args.data) / f"sentiment.{split}.tsv"
     path = path if path.is_file() else path.with_suffix(".data")
-    samples = [(tokenizer.encode(text, maxlen=128), label) for text, label in read_tsv(path)]
-    return Batches(samples, 32, buckets=2, **options)
+    samples = read_tsv(path)[: rows if split == "train" else None]
+    samples = [(tokenizer.encode(text, maxlen=128), label) for text, label in samples]
+    return Batches(samples, 16, buckets=1, **options)  # one length, one program
 
 
 def fine_tune(bert):
@@ -117,18 +127,13 @@ headline("3. Saving, reloading, predicting")
 with saving(OUTPUT) as folder:  # interrupted, it leaves what was there before
     model.save(folder / "sentiment.keras")
 reloaded = keras.saving.load_model(OUTPUT / "sentiment.keras")
-texts = [
-    "房间很不错，服务也很出色。",
-    "质量很离谱，客服真的很糟心。",
-    "虽然位置很差，但是早餐非常惊艳，值得推荐。",
-]
+texts = ["房间很不错，服务也很出色。", "质量很离谱，客服真的很糟心。", review]
 scores = reloaded.predict(tokenizer.encode_batch(texts), verbose=0)
 for text, (negative, positive) in zip(texts, scores, strict=True):
     print(f"  {1 / (1 + np.exp(negative - positive)):.2f} positive  {text}")
 
-reading = []
 if is_small:
-    headline("4. A minute of pretraining on examples/data/corpus.txt")
+    headline("4. A hundred steps of pretraining on examples/data/corpus.txt")
     folder = OUTPUT / "reading"
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier tour
     for command in (
@@ -138,9 +143,9 @@ if is_small:
         ),
         (
             f"pretraining.train --corpus {folder}/corpus --checkpoint {checkpoint} --output"
-            f" {folder}/run --objective mlm --masking.whole_words false --batch_size 32 --steps 300"
-            " --log_every 20 --save_every 300 --optimizer adamw --learning_rate 1e-3"
-            " --warmup_steps 30"
+            f" {folder}/run --objective mlm --masking.whole_words false --batch_size 32 --steps 100"
+            " --log_every 10 --save_every 100 --optimizer adamw --learning_rate 1e-3"
+            " --warmup_steps 10"
         ),
     ):
         print(f"\n  python -m {command}\n", flush=True)
@@ -148,30 +153,38 @@ if is_small:
         subprocess.run(python, cwd=Path(__file__).parents[1], check=True)
     with open(folder / "run/log.csv", encoding="utf-8") as file:
         reading = [(int(row["step"]), float(row["accuracy"])) for row in csv.DictReader(file)]
-    print("\nThe same task, from what has read on:", flush=True)
-    read_on = build_transformer_model(folder / "run/model/hf", dropout_rate=0.1)
-    _, curves[f"{name}, read on"] = fine_tune(read_on)
+    after = hide_each(build_transformer_model(folder / "run/model/hf", with_mlm=True), review)
+    for when, line in (("before", before), ("after", after)):
+        found = sum(character == guess for character, _, guess in line)
+        print(f"  characters found in {review} {when}: {found} of {len(line)}")
 
-print("\nAccuracy on the test reviews")
+print(f"\nAccuracy on {len(test.data)} test reviews, of {len(train.data)} to learn from")
 for way, points in curves.items():
     print(f"  {way:18s} {points[-1][1]:6.1%} {'█' * round(40 * points[-1][1])}")
+
+
+def draw(x, y, line):
+    """The characters of a line, as green as they were expected, and the wrong guesses."""
+    marks = [
+        (text, pictures.green(prob), guess if guess != text else "") for text, prob, guess in line
+    ]
+    return pictures.cells(x, y, marks)[0]
+
 
 title = (
     f"{name}: each character hidden in turn. Green: it is found; below, what was expected instead"
 )
 parts = [pictures.svg_text(30, 36, title, 17)]
-for row, line in enumerate(lines):
-    marks = [
-        (text, pictures.green(chance), guess if guess != text else "")
-        for text, chance, guess in line
-    ]
-    parts.append(pictures.cells(30, 55 + 56 * row, marks)[0])
-title = f"Reviews: accuracy on {len(test.data)} of them, after each epoch"
-parts.append(pictures.curves(70, 270, 250, 180, curves, title, "epochs of fine-tuning", low=0.4))
-if reading:
-    title = "Reading on: hidden characters found"
-    lines = {"in the corpus": reading}
-    parts.append(pictures.curves(560, 270, 200, 180, lines, title, "batches of 32 rows"))
-pictures.save(OUTPUT / "quickstart.svg", 900, 500, parts)
+parts += [draw(30, 55 + 56 * row, line) for row, line in enumerate(lines)]
+title = f"Reviews: accuracy, fine-tuned on {len(train.data)}"
+label = f"{epochs} epochs of fine-tuning"
+parts.append(pictures.curves(70, 280, 220, 160, curves, title, label, low=0.4))
+if is_small:
+    title, label = "Pretraining: hidden characters found", "100 steps of 32 rows"
+    parts.append(pictures.curves(540, 280, 220, 160, {name: reading}, title, label))
+    for y, when, line in ((530, "before", before), (620, "after", after)):
+        title = f"A review, each character hidden in turn, {when} these 100 steps"
+        parts += [pictures.svg_text(30, y - 16, title, 17), draw(30, y, line)]
+pictures.save(OUTPUT / "quickstart.svg", 900, 685 if is_small else 490, parts)
 print(f"\nDone in {time.time() - start:.0f} s. The model is {OUTPUT / 'sentiment.keras'},")
 print(f"the picture {OUTPUT / 'quickstart.svg'}.")

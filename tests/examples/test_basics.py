@@ -147,29 +147,34 @@ def test_quickstart(quick, one_label, checkpoint, tmp_path, monkeypatch, capsys)
     assert file.is_file() and f"The model is {file}," in shown
     assert accuracies(model, example["test"]) == [0.5, 1]
 
-    # in the picture stands what the model said: below a character that it missed, its guess
-    root = ElementTree.parse(tmp_path / "output" / "quickstart.svg").getroot()
+    texts, polylines = picture(tmp_path / "output" / "quickstart.svg", example["lines"])
+    ends = [text for text in texts if text.startswith(("random weights ", directory.name + " "))]
+    assert sorted(ends) == sorted(
+        f"{way} {points[-1][1]:.0%}" for way, points in example["curves"].items()
+    )
+    assert polylines == 2 and len(example["train"].data) == 8
+
+
+def picture(path, lines):
+    """The texts of a picture, and the number of its curves; below each character that the model
+    missed stands its guess."""
+    root = ElementTree.parse(path).getroot()
     texts = [
         (element.text, float(element.get("font-size"))) for element in root.findall(".//{*}text")
     ]
-    lines = example["lines"]
     large = [text for line in lines for text, *_ in line]
     assert [text for text, size in texts if size == pytest.approx(20.1)] == large
     small = [guess for line in lines for text, _, guess in line if guess != text]
     assert [text for text, size in texts if size == 13.5] == small and small
     assert len(root.findall(".//{*}rect")) == 1 + len(large)
-    ends = [text for text, _ in texts if text.startswith(("random weights ", directory.name + " "))]
-    assert sorted(ends) == sorted(
-        f"{way} {points[-1][1]:.0%}" for way, points in example["curves"].items()
-    )
-    assert len(list(root.findall(".//{*}polyline"))) == 2
+    return [text for text, _ in texts], len(root.findall(".//{*}polyline"))
 
 
 def test_quickstart_reads_on(quick, one_label, tmp_path, monkeypatch, capsys):
     """`pretraining` understands its commands; what they write is what it goes on with."""
     from pretraining import config, corpus
 
-    commands = []
+    commands, built = [], []
 
     def pretend(command, cwd, check):
         commands.append(command[1:])
@@ -178,9 +183,15 @@ def test_quickstart_reads_on(quick, one_label, tmp_path, monkeypatch, capsys):
             log = "step,accuracy\n20,0.25\n40,0.5\n"
             (tmp_path / "output/reading/run/log.csv").write_text(log)
 
+    def build(checkpoint, *arguments, **options):
+        built.append(checkpoint)
+        return build_transformer_model(checkpoint, *arguments, **options)
+
     monkeypatch.setattr(subprocess, "run", pretend)
+    monkeypatch.setattr("bert4keras_lite.build_transformer_model", build)
     example = quick("quickstart", data=one_label("sentiment.*"))
-    assert list(example["curves"]) == ["random weights", "tiny-zh", "tiny-zh, read on"]
+    assert list(example["curves"]) == ["random weights", "tiny-zh"]
+    assert built[-1] == tmp_path / "output/reading/run/model/hf"
     assert example["reading"] == [(20, 0.25), (40, 0.5)]
     (_, first, *flags), (_, second, *settings) = commands
     assert (first, second) == ("pretraining.corpus", "pretraining.train")
@@ -188,7 +199,17 @@ def test_quickstart_reads_on(quick, one_label, tmp_path, monkeypatch, capsys):
     assert all(f"  python {' '.join(command)}\n" in shown for command in commands)
     made, read = corpus._parser().parse_args(flags), config.load(None, settings)
     assert made.output == read.corpus and made.vocab == read.checkpoint
-    assert Path(made.vocab).name == "tiny-zh"
+    assert Path(made.vocab).name == "tiny-zh" and read.steps == 100
+
+    before, after = example["before"], example["after"]  # the weights are the same here
+    for ours, theirs in zip(before, after, strict=True):
+        assert ours[::2] == theirs[::2] and ours[1] == pytest.approx(theirs[1], abs=1e-5)
+    found = sum(character == guess for character, _, guess in before)
+    assert 0 < found < len(before)
+    assert all(f" {when}: {found} of {len(before)}\n" in shown for when in ("before", "after"))
+    lines = [*example["lines"], before, after]
+    texts, polylines = picture(tmp_path / "output" / "quickstart.svg", lines)
+    assert "tiny-zh 50%" in texts and polylines == 3
 
 
 # --- basics --------------------------------------------------------------------------------------
