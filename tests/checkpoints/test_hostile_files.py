@@ -482,8 +482,7 @@ def test_others_are_refused(told, name):
     assert told["outcome"] == kind
     assert REFUSED[name] in told["message"]
     folder = str(Path(told["path"]).parent)
-    rendered = told["message"].startswith("chat_template: ")  # when the file was read long ago
-    assert folder in told["message"] or rendered or name == "name_with_null"
+    assert folder in told["message"] or name == "name_with_null"
     assert len(told["message"].replace(folder, "")) < 900  # what is repeated is cut
 
 
