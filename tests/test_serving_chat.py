@@ -83,6 +83,10 @@ def test_a_model_with_a_template_has_the_ability(client):
             "tokens; at most 90 are read",
         ),
         ({"messages": HELLO, "variables": {"a": [1]}}, None, "variables"),
+        *(
+            ({"messages": HELLO, "variables": {name: True}}, None, f"'{name}' is an argument")
+            for name in ("self", "messages", "tools", "add_generation_prompt")
+        ),
         ({"messages": HELLO, "variables": {"a": "b" * 101}}, "variables", "characters; at most"),
         ({"messages": HELLO, "max_new_tokens": 33}, "max_new_tokens", "33; at most 32"),
         ({"messages": HELLO, "top_k": 3}, "top_k", "expected none without sample"),
