@@ -78,7 +78,7 @@ OF_SENTENCE = {
 }
 OF_DENSE = {"use_residual": [False], **OF_SENTENCE}
 LAST_STATES = {"method": "forward", "method_output_name": "last_hidden_state"}
-OF_ENCODER = {
+OF_ENCODER: dict = {
     "transformer_task": ["feature-extraction"],
     "module_output_name": ["token_embeddings"],
     **dict.fromkeys(("model_args", "tokenizer_args", "config_args"), ({},)),
