@@ -175,7 +175,7 @@ def read_entries(path, allowance):
     arrays = {name: item for name, item in arrays.items() if isinstance(item, Array)}
     for name in arrays:
         if not isinstance(name, str):
-            raise damaged(path, f"an array has the name {shown(name)}, which is no text")
+            raise damaged(path, f"an array has the name {shown(name)}, which is not a text")
     if not arrays:
         raise CheckpointError(
             f"{path}: holds no arrays by name; expected a state_dict. Save layer.state_dict()."

@@ -170,7 +170,7 @@ class SentenceFiles:
 def has_modules(directory):
     """Returns whether a directory is one of sentence-transformers, with a `modules.json`.
 
-    What has this name and is no file counts, so that reading it is an error.
+    Whatever has this name counts, also a pipe, so that reading it is an error.
     """
     return lexists(Path(directory, MODULES))
 

@@ -102,7 +102,7 @@ REFUSED = {
     "safetensors_repeating_quantization": "its weights are quantized (see '.quant_state.",
     "paddle_copies": "a pickle that would take far more memory than its length explains",
     "paddle_long_text": "'latin-1' codec can't encode characters",
-    "paddle_number_as_name": "an array has the name 5, which is no text",
+    "paddle_number_as_name": "an array has the name 5, which is not a text",
     "paddle_after_its_end": "after its dict there are 5 bytes",
     "paddle_wrong_size": "'a' of shape (1099511627776,) does not have 4398046511104 bytes",
     "paddle_huge_shape": "'a' has the impossible shape (1180591620717411303424,)",
