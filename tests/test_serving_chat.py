@@ -123,9 +123,6 @@ def test_words_and_ends_that_are_not_generated(client, folder):
     body = {"messages": HELLO, "max_new_tokens": 12}
     answer = client.post("/v1/chat", json=body | options).json()
     assert (answer["text"], answer["tokens"]) == (expected, 12)
-    words = {i for word in options["bad_words"] for i in tokenizer.encode_markup(word)[-1:]}
-    plain = chat(model, tokenizer, HELLO, 12)
-    assert "foo" not in expected and words and (expected != plain or "天" not in plain)
 
 
 @pytest.mark.parametrize(
