@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.saving import saving_lib
 
 from . import losses, optimizers, training  # noqa: F401
@@ -115,9 +116,16 @@ def read_keras_model(path, compile=True, custom_objects=None):
             "build_transformer_model(config_path, checkpoint_path)."
         )
     with _one_error(path), open(path, "rb") as file:
-        _check(path, file, custom_objects)
+        integer_arrays = _check(path, file, custom_objects)
         # the open file, as another one may have taken its path
-        return saving_lib.load_model(file, custom_objects, compile=compile, safe_mode=True)
+        model = saving_lib.load_model(file, custom_objects, compile=compile, safe_mode=True)
+        integers = [v for v in model.variables if re.match("u?int|bool", str(v.dtype))]
+        if integer_arrays > len(integers):  # Keras would convert them
+            raise ValueError(
+                f"{path}: {integer_arrays} of its arrays are integers or bool; expected"
+                f" {len(integers)}, as the model has. Save the model again."
+            )
+        return model
 
 
 @contextmanager
@@ -144,6 +152,10 @@ def _check(path, file, custom_objects):
         file: the same file, open.
         custom_objects: see `load_model`.
 
+    Returns:
+        The number of arrays of integers or bool, but for those of the optimizer; 0 if the file
+        names classes of the user, which may keep others than their variables.
+
     Raises:
         ValueError: it names classes that are not allowed, or claims too much memory.
         CheckpointError: it is damaged.
@@ -157,13 +169,20 @@ def _check(path, file, custom_objects):
         if not same or archive.read("config.json") != text:
             raise ValueError(f"{path}: was changed while it was read. Load it again.")
     has_custom = check_names(config, path, custom_objects)
-    read_keras(path, probe=True)  # damaged weights can crash the library that Keras reads them with
+    # damaged weights can crash the library that Keras reads them with
+    entries, _ = read_keras(path, probe=True)
+    kinds = [np.dtype(x.dtype).kind for n, x in entries.items() if not n.startswith("optimizer/")]
+    if "c" in kinds:
+        raise ValueError(
+            f"{path}: has complex numbers; expected weights of real ones. Save it again."
+        )
     try:
         check_memory(config, path, mapped.size, custom_objects)
     except Exception as error:
         # classes of the user may fail when they are built without memory
         if not has_custom or str(error).startswith(f"{path}:"):
             raise
+    return 0 if has_custom else sum(kind in "iub" for kind in kinds)
 
 
 def transformer_of(model, prefix=None, path=None):

@@ -15,10 +15,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from .arguments import checks_flags
+from .arguments import check_number, checks_flags
 from .patterns import search
 
 __all__ = ["enable_lora", "folded", "merge_lora", "own_variables", "reset_lora"]
+
+
+MOST_RANK = 1 << 14
 
 
 @checks_flags
@@ -41,20 +44,20 @@ def enable_lora(
 
     Args:
         model: a `keras.Model`.
-        rank: rank of the products.
+        rank: rank of the products, 1 to 16384.
         pattern: regular expression, searched in the path of each layer, such as
             `"block_0/attention/query"`. Default None: the projections to queries and values; in a
             causal model with gated feed-forward layers (Llama, Mistral, Qwen2, Qwen3, ...), all
             linear layers of the blocks.
-        alpha: numerator of the factor `alpha / rank`. Defaults to `rank`.
+        alpha: numerator of the factor `alpha / rank`, 1e-6 to 1e6. Defaults to `rank`.
         train_bias: whether the biases of dense layers are trained as well.
 
     Returns:
         The sorted paths of the layers with a product.
 
     Raises:
-        ValueError: no trainable layer matches the pattern, the model has products already, or
-            layers are quantized.
+        ValueError: a number is out of its range, no trainable layer matches the pattern, the model
+            has products already, or layers are quantized.
 
     Example:
         >>> bert = build_transformer_model(directory)
@@ -62,6 +65,9 @@ def enable_lora(
         >>> y = keras.layers.Dense(15, "softmax")(bert.output[:, 0])
         >>> model = keras.Model(bert.inputs, y)
     """
+    check_number("rank", rank, 1, MOST_RANK)
+    if alpha is not None:
+        check_number("alpha", alpha, 1e-6, 1e6)
     if _adapted(model):
         raise ValueError(
             "enable_lora: the model has LoRA products already. Call merge_lora(model) first."

@@ -386,6 +386,19 @@ def paddle_long_text(folder):
     return paddle_file(folder, text("a") + array_of([3000], data) + b"s")
 
 
+ONE_FLOAT = b"C\x04abcd"
+
+
+@case()
+def paddle_number_as_name(folder):
+    return paddle_file(folder, b"K\x05" + array_of([1], ONE_FLOAT) + b"s", 3)
+
+
+@case()
+def paddle_after_its_end(folder):
+    return paddle_file(folder, text("a") + array_of([1], ONE_FLOAT) + b"s.more", 3)
+
+
 @case()
 def paddle_wrong_size(folder):
     return paddle_file(folder, text("a") + array_of([1 << 40], b"C\x04abcd") + b"s", 3)
@@ -1791,6 +1804,29 @@ def tf_repeats_too_much(folder):
 
 
 @case()
+def tf_no_header(folder):
+    return tf_index(folder, tf._block([(b"a", tf_entry((1,), 0, 4))]), data=bytes(4))
+
+
+@case()
+def tf_slice_missing(folder):
+    sliced = tf_entry((1,), 0, 0, slices=[[(0, 1)]])
+    return tf_index(folder, tf._block([HEADER, (b"a", sliced)]), data=bytes(4))
+
+
+@case()
+def tf_tensors_that_overlap(folder):
+    entries = [(name, tf_entry((1,), at, 4, bytes(4))) for name, at in ((b"a", 0), (b"b", 2))]
+    return tf_index(folder, tf._block([HEADER, *entries]), data=bytes(8))
+
+
+@case()
+def tf_index_pipe(folder):
+    os.mkfifo(folder / "m.index")
+    return folder
+
+
+@case()
 def tf_data_pipe(folder):
     tf_index(folder, tf._block([HEADER, (b"a", tf_entry((1,), 0, 4))]))
     os.mkfifo(tf.data_path(folder / "m", 0, 1))
@@ -1815,6 +1851,17 @@ def tf_state_long(folder):
 @case()
 def tf_state_elsewhere(folder):
     return tf_state(folder, f'model_checkpoint_path: "{GOLDENS}/shards/../../x"\n'.encode())
+
+
+@case()
+def tf_state_twice(folder):
+    return tf_state(folder, b'model_checkpoint_path: "a"\nmodel_checkpoint_path: "b"\n')
+
+
+@case()
+def tf_state_pipe(folder):
+    os.mkfifo(folder / "checkpoint")
+    return folder
 
 
 @case()

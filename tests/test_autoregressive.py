@@ -297,6 +297,8 @@ def test_constraints_in_generate():
     assert set(only.ids) <= {3, 5}
     with pytest.raises(ValueError, match="allows no further token"):
         generate(model, [2], 6, allowed_tokens=Trie([[3]]))
+    with pytest.raises(TypeError, match="result of the function: expected a list, got None"):
+        generate(model, [2], 6, allowed_tokens=lambda ids: None)
 
 
 def test_gibbs_sampling_has_the_models_distribution():

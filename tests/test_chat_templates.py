@@ -1,6 +1,8 @@
 """Chat templates: the texts and ids of transformers, checks of messages, and hostile templates."""
 
 import json
+import os
+import re
 import resource
 from time import process_time
 
@@ -36,7 +38,7 @@ def test_texts_and_ids_are_those_of_transformers(name, tmp_path):
     assert len(FROZEN[name]) == 28 and any(FROZEN[name].values())
     for key, messages, options in asked():
         if FROZEN[name][key] is None:
-            with pytest.raises(ValueError, match=r"^(chat_template|messages): .*\.$"):
+            with pytest.raises(ValueError, match=r"^(.*chat_template(\.jinja)?|messages): .*\.$"):
                 tokenizer.apply_chat_template(messages, **options)
             continue
         text, ids = FROZEN[name][key]
@@ -251,3 +253,25 @@ def test_long_conversations_are_within_the_limits(tokenizer):
     assert len(tokenizer.apply_chat_template(messages)) > 100_000
     assert tokenizer.apply_chat_template(HELLO, True).endswith("<|im_start|>assistant\n")
     assert CHATML in CASES["named"][0][0]["template"]
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json: chat_template"])
+def test_an_error_of_a_template_names_its_file(file, tmp_path):
+    write(tmp_path, "chatml")
+    (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
+    path = tmp_path / "tokenizer_config.json"
+    values = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**values, "chat_template": "{{ 1 / 0 }}"}), "utf-8")
+    if file.endswith(".jinja"):
+        (tmp_path / file).write_text("{{ 1 / 0 }}", "utf-8")
+    tokenizer = load_tokenizer(tmp_path)
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / file}: ZeroDivisionError: ")):
+        tokenizer.apply_chat_template(HELLO)
+
+
+def test_a_template_that_is_no_file(tmp_path):
+    write(tmp_path, "chatml")
+    (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "chat_template.jinja")
+    with pytest.raises(ValueError, match=r"chat_template\.jinja: expected a file, and it is"):
+        load_tokenizer(tmp_path)

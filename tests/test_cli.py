@@ -292,6 +292,8 @@ def test_rerank(run, tmp_path):
     (line,) = out.splitlines()
     assert line.split()[0] == f"{1 / (1 + np.exp(-expected[0].score)):.4f}"
     assert run("rerank", tmp_path, query, "大" * 600)[0] == 0  # shortened
+    told = run("rerank", tmp_path, query, "大", "--instruction", "找")[2]
+    assert "not one token; expected the tokens of a chat, to use instruction" in told
     assert "the query or the passage is empty" in run("rerank", tmp_path, query, "")[2]
     save_classifier_of("text", tmp_path / "three")
     assert "has 3 labels; expected one" in run("rerank", tmp_path / "three", "天", "大")[2]

@@ -1021,3 +1021,29 @@ def test_backend_that_is_installed(installed, environment, config, chosen, tmp_p
     bert4keras_lite._choose_backend()
     assert bert4keras_lite.os.environ.get("KERAS_BACKEND") == chosen
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("dtype", "said"),
+    [("int8", "1 of its arrays are integers or bool; expected 0"), ("bool", "1 of its arrays"),
+     ("complex64", "has complex numbers")],
+)  # fmt: skip
+def test_numbers_that_keras_would_convert(tmp_path, dtype, said):
+    h5py = pytest.importorskip("h5py")
+    build().model.save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    weights = tmp_path / "model.weights.h5"
+    weights.write_bytes(members[weights.name])
+    with h5py.File(weights, "r+") as file:
+        names = []
+        file.visititems(lambda n, x: names.append(n) if isinstance(x, h5py.Dataset) else None)
+        values = np.ones(file[names[0]].shape, dtype)
+        del file[names[0]]
+        file[names[0]] = values
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        for name, content in (members | {weights.name: weights.read_bytes()}).items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match=f"m.keras: {said}"):
+        load_model(tmp_path / "m.keras")

@@ -668,6 +668,15 @@ def test_promised_task_types_that_are_missing(tmp_path):
         assert load(tmp_path).config.task_vocab_size == 0
 
 
+def test_segments_that_the_config_has_none_of(tmp_path):
+    small("bert").save_checkpoint(tmp_path, "hf")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"type_vocab_size": 0}))
+    with pytest.raises(CheckpointError, match="has vectors of 2 segments, and type_vocab_size of"):
+        load(tmp_path)
+    assert load(tmp_path, segment_vocab_size=0).config.segment_vocab_size == 0
+
+
 @pytest.mark.parametrize("prefix", ["deberta", "camembert", "erniem", "rembert"])
 def test_names_of_another_graph_are_no_bert(bert, rewritten, prefix):
     """Their names are BERT's but for the prefix, their numbers are not."""

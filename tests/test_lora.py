@@ -272,6 +272,19 @@ def test_a_pattern_that_fits_nothing_names_some_layers():
     assert len(model.trainable_variables) == trainable
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rank", 0), ("rank", True), ("rank", 2.5), ("rank", 10**9)]
+    + [("alpha", value) for value in (0.0, -1.0, np.nan, np.inf, "1")],
+)
+def test_wrong_numbers_change_nothing(name, value):
+    model = build("bert").model
+    trainable = len(model.trainable_variables)
+    with pytest.raises(ValueError, match=f"{name}=.*: expected a (whole )?number from"):
+        enable_lora(model, **{"rank": 2, name: value})
+    assert len(model.trainable_variables) == trainable
+
+
 def test_twice_and_never():
     model = build("bert").model
     with pytest.raises(ValueError, match="no LoRA products"):

@@ -15,6 +15,7 @@ from bert4keras_lite import (
     load_tokenizer,
     rerank,
 )
+from bert4keras_lite.applications.cli import main
 from bert4keras_lite.checkpoints import CheckpointError, open_checkpoint, save_checkpoint
 from bert4keras_lite.pipelines import Reranker, UnsupportedTask
 from bert4keras_lite.pipelines.reranking import load_reranker
@@ -233,6 +234,13 @@ def test_reranker_of_a_model(directory):
     np.testing.assert_allclose([r.score for r in results], FROZEN["reranker"], atol=1e-6)
     with pytest.raises(UnsupportedTask, match=r"'<\|im_start\|>' in a text is not one token"):
         rerank(model, QUERY, PASSAGES, plain, **options)
+    unknown = ByteBPETokenizer(
+        {**vocab, "<unk>": len(vocab)}, [], token_unk="<unk>", token_pad=None
+    )
+    unknown_yes = ByteBPETokenizer({"<unk>": 0, "no": 1}, [], token_unk="<unk>", token_pad=None)
+    for tokenizer, said in ((unknown, "im_start"), (unknown_yes, "'yes' is not one token")):
+        with pytest.raises(UnsupportedTask, match=said):
+            rerank(model, QUERY, PASSAGES, tokenizer, **options)
     encoder = build_transformer_model(folder, with_lm=False)
     with pytest.raises(UnsupportedTask, match=r"neither a classifier nor a causal language"):
         rerank(encoder, QUERY, PASSAGES, tokenizer, **options)
@@ -259,3 +267,48 @@ def test_answers_that_are_no_tokens(directory):
     (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(UnsupportedTask, match=r"tokenizer: 'yes' is not one token; expected"):
         rerank(folder, QUERY, PASSAGES, instruction=INSTRUCTION)
+
+
+def test_instructions_of_a_server(directory):
+    """The text of a served reranker, and that of a request; numbers are those of `rerank`."""
+    serving = pytest.importorskip("bert4keras_lite.applications.serving")
+    client_of = pytest.importorskip("fastapi.testclient").TestClient
+    create_app = pytest.importorskip("bert4keras_lite.applications.serving.app").create_app
+    folder = directory("reranker")
+    other = f"{INSTRUCTION}, please"
+    body = {"query": QUERY, "passages": PASSAGES}
+    for served in (
+        serving.load(folder, instruction=INSTRUCTION),
+        serving.load("tiny-zh", reranker=folder, instruction=INSTRUCTION),
+    ):
+        app = create_app(served)
+        with client_of(app, base_url="http://localhost") as client:
+            for given, instruction in (({}, INSTRUCTION), ({"instruction": other}, other)):
+                results = client.post("/v1/rerank", json={**body, **given}).json()["results"]
+                expected = rerank(folder, QUERY, PASSAGES, instruction=instruction)
+                assert [r["position"] for r in results] == [r.position for r in expected]
+                scores = [[r["score"] for r in results], [r.score for r in expected]]
+                np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-5)
+            long = client.post("/v1/rerank", json={**body, "instruction": "天" * 1900})
+            assert long.status_code == 422 and "leave none of" in long.text
+    assert "rerank needs a reranker" in serving.load(folder).cannot["rerank"]
+
+
+def test_instructions_of_the_command_line(directory, capsys):
+    folder = directory("reranker")
+    command = ["rerank", str(folder), QUERY, *PASSAGES, "--maxlen", str(MAXLEN), "--normalize"]
+    assert main([*command, "--instruction", INSTRUCTION]) == 0
+    best = FROZEN["reranker"].max()
+    assert float(capsys.readouterr().out.split()[0]) == pytest.approx(best, abs=1e-4)
+    assert main(command) == 1 and "instruction" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [5, "x", [5]])
+def test_a_reranker_with_other_names_of_classes(directory, names):
+    folder = directory("reranker")
+    values = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**values, "architectures": names}), "utf-8")
+    try:
+        load_reranker(folder, INSTRUCTION)
+    except ValueError as error:
+        assert "config.json: " in str(error)

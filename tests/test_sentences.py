@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 
 import keras
@@ -21,8 +22,10 @@ from bert4keras_lite import (
     SentenceEncoder,
     build_transformer_model,
     load_model,
+    load_tokenizer,
     save_checkpoint,
 )
+from bert4keras_lite.applications.cli import main
 from bert4keras_lite.configs.sentences import read_sentence_files
 from bert4keras_lite.layers import SentencePooling
 
@@ -39,6 +42,7 @@ def directory(tmp_path):
         write_case(tmp_path, case)
         for name, change in dict(changes).items():
             path = tmp_path / name
+            path.parent.mkdir(exist_ok=True)
             if isinstance(change, dict):
                 old = json.loads(path.read_text("utf-8")) if path.exists() else {}
                 change = {**old, **change}
@@ -145,6 +149,45 @@ def test_what_the_files_say(directory):
     assert read_sentence_files(directory("mean", changes)).modules[0].modes == ["mean"]
 
 
+@pytest.mark.once
+def test_settings_of_the_library_that_change_nothing(directory):
+    of_text = {"method": "forward", "method_output_name": "last_hidden_state"}
+    encoder = {
+        "transformer_task": "feature-extraction",
+        "modality_config": {"text": of_text, "message": {**of_text, "format": "flat"}},
+        "module_output_name": "token_embeddings",
+        "processing_kwargs": {},
+        "unpad_inputs": True,
+        "query_length": None,
+        "added_later": False,
+    }
+    model = {"model_type": "SentenceTransformer", "similarity_fn_name": "dot", "__version__": {}}
+    changes = {"sentence_bert_config.json": encoder, "config_sentence_transformers.json": model}
+    assert read_sentence_files(directory("short", changes)).max_length == 6
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["modules.json", "sentence_bert_config.json", "vocab.txt"])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_does_not_count_as_absent(directory, name, make):
+    folder = directory("short")
+    (folder / name).unlink()
+    make(folder / name)
+    with pytest.raises(ValueError, match=rf"{name}\b.* is a directory"):
+        read_sentence_files(folder) and load_tokenizer(folder)
+
+
+@pytest.mark.once
+def test_damaged_modules_are_findings(directory, capsys):
+    folder = directory("layer_norm")
+    (folder / "2_LayerNorm/model.safetensors").write_bytes(b"x")
+    assert main(["inspect", str(folder)]) == 0
+    assert "2_LayerNorm/model.safetensors" in capsys.readouterr().out
+    serving = pytest.importorskip("bert4keras_lite.applications.serving")
+    reason = serving.load(folder).cannot["vectors"]
+    assert reason.startswith("2_LayerNorm/model.safetensors: ") and "\n" not in reason
+
+
 def test_encoder_in_a_directory_of_its_own(directory):
     folder = directory("mean", {"modules.json": modules(("Transformer", "0_Transformer"),
                                                         ("Pooling", "1_Pooling"))})  # fmt: skip
@@ -184,6 +227,7 @@ INVALID = [
     ("mean", "1_Pooling/config.json", [], r"config\.json: expected a JSON object"),
     ("mean", "1_Pooling/config.json", {"pooling_mode": "min"}, "the pooling 'min' is not known"),
     ("mean", "1_Pooling/config.json", {"pooling_mode_x": True}, "'pooling_mode_x' is not known"),
+    ("mean", "1_Pooling/config.json", {"x": 0}, "the key 'x' is not known"),
     ("mean", "1_Pooling/config.json", {"include_prompt": 1}, "include_prompt is 1; expected bool"),
     ("dense_tanh", "2_Dense/config.json", {"bias": False}, "its weights are linear.bias"),
     (
@@ -193,6 +237,36 @@ INVALID = [
         r"\(8, 16\); expected \(9, 16\), th",
     ),
     ("dense_tanh", "2_Dense/config.json", {"use_residual": True}, "use_residual is True"),
+    ("dense_tanh", "2_Dense/config.json", {"scale": 2}, "the key 'scale' is not known"),
+    (
+        "dense_tanh",
+        "2_Dense/config.json",
+        {"module_output_name": "x"},
+        "expected 'sentence_embedding' or null",
+    ),
+    ("layer_norm", "2_LayerNorm/config.json", {"eps": 0.1}, "the key 'eps' is not known"),
+    ("short", "sentence_bert_config.json", {"max_length": 9}, "the key 'max_length' is not known"),
+    ("short", "sentence_bert_config.json", {"query_length": 9}, "query_length is 9; expected null"),
+    ("short", "sentence_bert_config.json", {"model_args": {"a": 1}}, r"expected \{\} or null"),
+    (
+        "short",
+        "sentence_bert_config.json",
+        {"modality_config": {"text": {"method": "forward", "method_output_name": "logits"}}},
+        "for text; expected",
+    ),
+    (
+        "bge",
+        "2_Normalize/config.json",
+        {"module_input_name": "token_embeddings"},
+        "module_input_name is 'token_embeddings'; expected 'sentence_embedding'",
+    ),
+    ("bge", "config_sentence_transformers.json", {"scale": 1}, "the key 'scale' is not known"),
+    (
+        "bge",
+        "config_sentence_transformers.json",
+        {"model_type": "SparseEncoder"},
+        "expected 'SentenceTransformer'",
+    ),
     (
         "dense_tanh",
         "2_Dense/config.json",

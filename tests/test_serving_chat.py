@@ -5,6 +5,7 @@ from running import operation_by_operation, write_chat_model
 
 from bert4keras_lite import build_transformer_model, chat, load_tokenizer
 from bert4keras_lite.applications.serving import Limits, load
+from bert4keras_lite.tokenizers.chat import FileTemplate
 
 pytest.importorskip("jinja2", "3.1.6")
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
@@ -82,9 +83,22 @@ def test_a_model_with_a_template_has_the_ability(client):
             "tokens; at most 90 are read",
         ),
         ({"messages": HELLO, "variables": {"a": [1]}}, None, "variables"),
+        *(
+            ({"messages": HELLO, "variables": {name: True}}, None, f"'{name}' is an argument")
+            for name in ("self", "messages", "tools", "add_generation_prompt")
+        ),
         ({"messages": HELLO, "variables": {"a": "b" * 101}}, "variables", "characters; at most"),
         ({"messages": HELLO, "max_new_tokens": 33}, "max_new_tokens", "33; at most 32"),
         ({"messages": HELLO, "top_k": 3}, "top_k", "expected none without sample"),
+        ({"messages": HELLO, "min_new_tokens": 33}, "min_new_tokens", "33; expected at most 32"),
+        ({"messages": HELLO, "bad_words": ["a", " "]}, "bad_words", "expected texts, got ' '"),
+        ({"messages": HELLO, "bad_words": ["a" * 101]}, "bad_words[0]", "101 characters"),
+        ({"messages": HELLO, "bad_words": ["a"] * 17}, "bad_words", "at most 16"),
+        (
+            {"messages": HELLO, "bad_words": ["天地" * 20]},
+            "bad_words",
+            "tokens; expected at most 32",
+        ),
     ],
 )
 def test_wrong_requests(client, body, field, said):
@@ -101,9 +115,20 @@ def test_half_characters(client):
     assert response.status_code == 422 and "surrogate" in response.json()["error"]["message"]
 
 
+def test_words_and_ends_that_are_not_generated(client, folder):
+    model = build_transformer_model(folder, with_lm="linear")
+    tokenizer = load_tokenizer(folder)
+    options = {"min_new_tokens": 12, "bad_words": ["foo", "天"]}
+    expected = chat(model, tokenizer, HELLO, 12, **options)
+    body = {"messages": HELLO, "max_new_tokens": 12}
+    answer = client.post("/v1/chat", json=body | options).json()
+    assert (answer["text"], answer["tokens"]) == (expected, 12)
+
+
 @pytest.mark.parametrize(
     ("template", "said"),
     [
+        (FileTemplate.of("{{ 1 / 0 }}", "/secret/x.jinja"), "chat_template: ZeroDivisionError"),
         ("{{ raise_exception('no') }}", "the chat template rejects them: no"),
         (
             "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
@@ -117,3 +142,4 @@ def test_templates_that_fail(client, served, monkeypatch, template, said):
     response = client.post("/v1/chat", json={"messages": HELLO})
     error = response.json()["error"]
     assert response.status_code == 422 and error["field"] == "messages" and said in error["message"]
+    assert "secret" not in response.text

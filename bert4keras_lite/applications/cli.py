@@ -53,6 +53,8 @@ __all__ = ["main"]
 
 TOKEN = "BERT4KERAS_LITE_TOKEN"  # environment variable with the token of a server
 
+INSTRUCTION = "what passages are for, in the form of Qwen3-Reranker; see rerank"
+
 # errors of a user: printed in one line, without a traceback
 MISTAKES = (CheckpointError, hub.HubError, OSError, ValueError, TypeError, ImportError)
 
@@ -148,6 +150,7 @@ def parser():
     sub.add_argument("--classifier", metavar="DIR", help="of texts, see load_classifier")
     sub.add_argument("--reranker", metavar="DIR", help="a reranker, see rerank")
     sub.add_argument("--extractor", metavar="DIR", help="a UIE, see extract_information")
+    sub.add_argument("--instruction", metavar="TEXT", help=INSTRUCTION)
     sub.add_argument("--host", default="127.0.0.1", help="the address to listen at (127.0.0.1)")
     sub.add_argument("--port", type=within(1, 65535), default=8000, help="(8000)")
     sub.add_argument(
@@ -217,6 +220,7 @@ def _fine_tuned_commands(command):
     sub.add_argument("--top", type=within(1, 1 << 20), help="number of passages (all)")
     sub.add_argument("--maxlen", type=within(16, 1 << 20), default=512, help="tokens of both (512)")
     sub.add_argument("--normalize", action="store_true", help="probabilities instead of logits")
+    sub.add_argument("--instruction", metavar="TEXT", help=INSTRUCTION)
     summary = "Find spans in texts, by a classifier of tokens."
     command("tag", tag, summary, "texts", default_checkpoint=None)
     summary = "Find in texts what a schema names, by a UIE."
@@ -524,7 +528,7 @@ def _sentence_vectors(description):
         return []
     try:
         return [("vectors", read_sentence_files(description.path).summary())]
-    except ValueError as error:
+    except (CheckpointError, OSError, ValueError) as error:
         return [("problem", error)]
 
 
@@ -701,6 +705,7 @@ def rerank(options):
         top_k=options.top,
         maxlen=options.maxlen,
         normalize=options.normalize,
+        instruction=options.instruction,
     ):
         say(f"{passage.score:8.4f} {passage.position:4} {printable(passage.passage)}")
 
@@ -837,6 +842,7 @@ def serve(options):
         classifier=options.classifier,
         reranker=options.reranker,
         extractor=options.extractor,
+        instruction=options.instruction,
         **_settings(options),
     )
     for name, reason in served.cannot.items():

@@ -191,7 +191,7 @@ def _look_at_modules(report, directory):
         return
     try:
         report.add("ok", f"sentence vectors: {read_sentence_files(directory).summary()}.")
-    except ValueError as error:
+    except (CheckpointError, OSError, ValueError) as error:
         report.add("wrong", str(error))
 
 

@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from ..parsing import shown
 from .base import CheckpointError, Entry
 from .matching import pieces
 
@@ -97,9 +98,9 @@ def _check_counters(ranks, path):
         other = next((value for value in counters if value != expected), expected)
         if other != expected:
             raise CheckpointError(
-                f"{path}: {name} is {other} in one of the files {FILES}; expected {expected} in "
-                f"each of these {len(ranks)}. Get all files of one checkpoint, in the layout of "
-                "version 0."
+                f"{path}: {name} is {shown(other)} in one of the files {FILES}; expected"
+                f" {shown(expected)} in each of these {len(ranks)}. Get all files of one"
+                " checkpoint, in the layout of version 0."
             )
 
 

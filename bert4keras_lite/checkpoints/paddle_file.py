@@ -18,6 +18,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from ..parsing import shown
 from .base import (
     MAX_TENSORS,
     CheckpointError,
@@ -158,6 +159,8 @@ def read_entries(path, allowance):
     file = MappedFile(path)
     machine = PaddleUnpickler(file, allowance)
     value = machine.load(file.buffer)
+    if file.buffer.tell() != file.size:
+        raise damaged(path, f"after its dict there are {file.size - file.buffer.tell()} bytes")
     if not isinstance(value, dict):
         value = {}
     if SPLIT in value:
@@ -170,6 +173,9 @@ def read_entries(path, allowance):
         for name, item in value.items()
     }
     arrays = {name: item for name, item in arrays.items() if isinstance(item, Array)}
+    for name in arrays:
+        if not isinstance(name, str):
+            raise damaged(path, f"an array has the name {shown(name)}, which is not a text")
     if not arrays:
         raise CheckpointError(
             f"{path}: holds no arrays by name; expected a state_dict. Save layer.state_dict()."

@@ -16,6 +16,8 @@ import re
 import warnings
 from collections import defaultdict
 from contextlib import suppress
+from itertools import pairwise
+from os.path import lexists
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,6 +136,8 @@ def read_entries(prefix, verify):
     index = Path(f"{prefix}.index")
     with reading(index):
         table = dict(_read_table(index))
+        if b"" not in table:
+            raise damaged(index, "it has no header")
         header = _read_message(table.pop(b""), HEADER)
         if _only(header, 2) != 0:
             raise CheckpointError(
@@ -191,6 +195,10 @@ class _Bundle:
         if size > sum(file.size for file in files):
             problem = f"its tensors take {size} bytes, more than the data files have"
             raise damaged(f"{self.prefix}.index", problem)
+        extents = sorted((x.shard, x.offset, x.offset + x.size) for x in numbers if x.size)
+        for (shard, _, end), (next_shard, start, _) in pairwise(extents):
+            if shard == next_shard and start < end:
+                raise damaged(f"{self.prefix}.index", f"two tensors have byte {start} of a file")
 
     def entry(self, key):
         """Makes the `Entry` of a tensor."""
@@ -233,7 +241,10 @@ class _Bundle:
                     (0, full) if length < 0 else (start, start + length)
                     for (start, length), full in zip(extents, shape, strict=True)
                 ]
-                yield box, self.whole(name, _slice_key(key, extents))
+                part = _slice_key(key, extents)
+                if part not in self.stored:
+                    raise damaged(index, f"a slice of {name!r:.200} is missing")
+                yield box, self.whole(name, part)
 
         boxes = np.empty((len(entry.slices), len(shape), 2), "int64")
         dtype = DTYPES[entry.dtype]
@@ -535,7 +546,7 @@ def prefix_of(path):
     """Returns the prefix of a bundle, if `path` is the prefix or one of its files, or None."""
     name = re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", path.name)
     prefix = path.with_name(name)
-    return prefix if name != path.name or Path(f"{prefix}.index").is_file() else None
+    return prefix if name != path.name or lexists(f"{prefix}.index") else None
 
 
 def prefix_in(directory):
@@ -546,13 +557,13 @@ def prefix_in(directory):
     """
     state, indexes = directory / "checkpoint", sorted(directory.glob("*.index"))
     stems = listed([index.stem for index in indexes])
-    named = _named_in(state) if state.is_file() else None
+    named = _named_in(state) if lexists(state) else None
     if named is not None:
         inside = not named.is_absolute() and ".." not in named.parts
         # the state file of a directory that was moved has the old absolute path
         for prefix in ([directory / named] if inside else []) + [directory / named.name]:
             with reading(state):
-                if Path(f"{prefix}.index").is_file():
+                if lexists(f"{prefix}.index"):
                     return prefix
         problem = f"{named.name!r:.200}, which is not in this directory"
         if not inside:
@@ -575,15 +586,20 @@ def _named_in(state):
     """Returns the prefix that a state file names, as a `Path`, or None.
 
     Raises:
-        CheckpointError: it is not UTF-8.
+        CheckpointError: it is not UTF-8, or it names several.
     """
     size_of(state)
     with open(state, "rb") as file:
         text = file.read(1 << 20)  # the prefix comes first
-    match = re.search(rb'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', text, re.M)
-    if not match:
+    names = re.findall(rb'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', text, re.M)
+    if not names:
         return None
-    name = _unescape(match[1])
+    if len(names) > 1:
+        raise CheckpointError(
+            f"{state}: has model_checkpoint_path {len(names)} times; expected it once, as"
+            " TensorFlow does. Pass the prefix itself."
+        )
+    name = _unescape(names[0])
     try:
         return Path(name.decode())
     except UnicodeDecodeError:

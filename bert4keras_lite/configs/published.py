@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
+from os.path import lexists
 from pathlib import Path
 
 from .. import mappings
@@ -610,7 +611,7 @@ def _of_directory(path):
         ValueError: the two differ.
     """
     values, other = read_config(path), path.with_name("config.json")
-    if path.name != "bert_config.json" or not other.is_file():
+    if path.name != "bert_config.json" or not lexists(other):
         return values
     others = read_config(other)
     for name in sorted(FIELDS.keys() & values.keys() & others.keys() - OF_USE - OF_TRAINING):
@@ -634,7 +635,7 @@ def config_in(directory: PathLike) -> Path | None:
     names += sorted(path.name for path in directory.glob("*config*.json"))
     other_configs = ("tokenizer_config.json", "generation_config.json", ADAPTER)
     return next(
-        (directory / n for n in names if n not in other_configs and (directory / n).is_file()), None
+        (directory / n for n in names if n not in other_configs and lexists(directory / n)), None
     )
 
 
@@ -684,10 +685,10 @@ def _check_padding(directory, config):
         return
     lines, folder = _vocabulary_lines(directory), Path(directory)
     ids = {} if lines is None else {"vocab.txt": _padding_of(lines)}
-    if (file := folder / "vocab.json").is_file():
+    if lexists(file := folder / "vocab.json"):
         vocabulary = read_json(file)
         ids[file.name] = vocabulary.get("<pad>") if isinstance(vocabulary, dict) else None
-    if (file := folder / "tokenizer_config.json").is_file():
+    if lexists(file := folder / "tokenizer_config.json"):
         settings = read_json(file)
         settings = settings if isinstance(settings, dict) else {}
         added, name = settings.get("added_tokens_decoder"), settings.get("pad_token")
@@ -775,7 +776,7 @@ def moved_ids(values, given, keep_tokens, where):
 def _vocabulary_lines(directory):
     """Returns the `vocab.txt` of a directory, with `"\\n"` around each line, or None."""
     file = Path(directory) / "vocab.txt" if isinstance(directory, (str, Path)) else None
-    if file is None or not file.is_file():
+    if file is None or not lexists(file):
         return None
     return b"\n" + read_bytes(file).rstrip(b"\r\n").replace(b"\r\n", b"\n") + b"\n"
 

@@ -203,7 +203,7 @@ def infer_from_weights(checkpoint, family, values):
         A dict of fields of `Config`.
 
     Raises:
-        CheckpointError: an array is not a matrix.
+        CheckpointError: an array is not a matrix, or the config has none of its segments.
     """
     row = ARCHITECTURES[family]
     table = mappings.WEIGHTS[row["family"]]
@@ -223,6 +223,13 @@ def infer_from_weights(checkpoint, family, values):
     for end, axis, name in _MEASURES:
         if (length := size(end, axis)) is not None:
             inferred[name] = length
+    if values.get("segment_vocab_size") == 0 and inferred.get("segment_vocab_size"):
+        raise CheckpointError(
+            f"{getattr(checkpoint, 'path', 'the checkpoint')}: has vectors of"
+            f" {inferred['segment_vocab_size']} segments, and type_vocab_size of the config is 0;"
+            " expected the same. Correct the config, or pass"
+            " segment_vocab_size=0 for a model without them."
+        )
     if "max_position" in inferred:
         offset = row.get("decoder_position_offset") if is_decoder else None
         inferred["max_position"] -= row.get("position_offset", 0) if offset is None else offset

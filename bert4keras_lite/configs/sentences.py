@@ -16,6 +16,7 @@ version 6, https://github.com/UKPLab/sentence-transformers.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os.path import lexists
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +70,28 @@ SETTINGS = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
+# Keys of the files -> the values that are computed, see `_object`
+SIZES = {"embedding_dimension": None, "word_embedding_dimension": None}
+OF_SENTENCE = {
+    "module_input_name": ["sentence_embedding"],
+    "module_output_name": ["sentence_embedding"],
+}
+OF_DENSE = {"use_residual": [False], **OF_SENTENCE}
+LAST_STATES = {"method": "forward", "method_output_name": "last_hidden_state"}
+OF_ENCODER: dict = {
+    "transformer_task": ["feature-extraction"],
+    "module_output_name": ["token_embeddings"],
+    **dict.fromkeys(("model_args", "tokenizer_args", "config_args"), ({},)),
+    **dict.fromkeys(("model_kwargs", "processor_kwargs", "config_kwargs"), ({},)),
+    "processing_kwargs": [{}],
+    "unpad_inputs": None,
+    **dict.fromkeys(("query_length", "document_length", "query_expansion"), ()),
+    "tokenizer_name_or_path": (),
+}
+OF_MODEL = {
+    "model_type": ["SentenceTransformer"],
+    **dict.fromkeys(("similarity_fn_name", "__version__", "requirements"), None),
+}
 MODULES = "modules.json"
 M3_FILES = ("sparse_linear.pt", "colbert_linear.pt")
 NO_MODULES = (
@@ -145,8 +168,11 @@ class SentenceFiles:
 
 
 def has_modules(directory):
-    """Returns whether a directory is one of sentence-transformers, with a `modules.json`."""
-    return Path(directory, MODULES).is_file()
+    """Returns whether a directory is one of sentence-transformers, with a `modules.json`.
+
+    Whatever has this name counts, also a pipe, so that reading it is an error.
+    """
+    return lexists(Path(directory, MODULES))
 
 
 def read_sentence_files(directory):
@@ -173,7 +199,7 @@ def read_sentence_files(directory):
             folder, modules = _modules(path)
         note = None
     checkpoint = directory / folder
-    limits = next((checkpoint / x for x in SETTINGS if (checkpoint / x).is_file()), None)
+    limits = next((checkpoint / x for x in SETTINGS if lexists(checkpoint / x)), None)
     max_length, lower = _limits(limits)
     prompts, default, dim = _prompts(directory / "config_sentence_transformers.json")
     return SentenceFiles(
@@ -257,16 +283,36 @@ def _kind(path, name):
     return kind
 
 
-def _object(path, **types):
-    """Returns the object in a JSON file, after checking the types of some of its values.
+def _object(path, only, **types):
+    """Returns the object in a JSON file, after checking its keys and some of its values.
 
     Args:
         path: the file; if it does not exist, the object is empty.
+        only: key -> the values that it may have, besides null, because they are those that are
+            computed; None: any, as it changes nothing.
         **types: key -> type, or union of types, of a value that may be missing.
+
+    Raises:
+        ValueError: a key is not known, or a value is not allowed.
     """
-    values = read_json(path) if path.is_file() else {}
+    values = read_json(path) if lexists(path) else {}
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a JSON object, got {shown(values)}.")
+    for key, value in values.items():
+        if value is None:
+            continue
+        if key not in only and key not in types and value is not False:
+            raise ValueError(
+                f"{path}: the key {shown(key)} is not known (value {shown(value):.60}); expected"
+                f" keys such as {listed([*types, *only])}. Remove it if no vector depends on it."
+            )
+        allowed = only.get(key)
+        if allowed is not None and value not in allowed:
+            computed = " or ".join([*map(shown, allowed), "null"])
+            raise ValueError(
+                f"{path}: {key} is {shown(value)}; expected {computed}, as nothing else is"
+                " implemented."
+            )
     for key, expected in types.items():
         value = values.get(key)
         wrong_bool = isinstance(value, bool) and expected is not bool
@@ -279,18 +325,16 @@ def _object(path, **types):
 
 
 def _pooling(path):
-    if not path.is_file():
+    if not lexists(path):
         raise FileNotFoundError(
             f"{path}: no such file; expected the settings of the pooling that modules.json names."
             " Get or copy the directory again."
         )
     of_flags = dict.fromkeys(FLAGS, bool)
-    values = _object(path, pooling_mode=str | list, include_prompt=bool, **of_flags)
+    values = _object(path, SIZES, pooling_mode=str | list, include_prompt=bool, **of_flags)
     modes = values.get("pooling_mode") or [FLAGS[flag] for flag in FLAGS if values.get(flag)]
     modes = [modes] if isinstance(modes, str) else modes or ["mean"]
-    flags = [key for key in values if key.startswith("pooling_mode_") and key not in FLAGS]
     unknown = [mode for mode in modes if mode not in POOLINGS]
-    unknown += [flag for flag in flags if values[flag]]
     if unknown:
         raise ValueError(
             f"{path}: the pooling {shown(unknown[0])} is not known; expected some of"
@@ -306,19 +350,14 @@ def _pooling(path):
 
 def _dense(folder):
     path = folder / "config.json"
-    values = _object(path, activation_function=str, bias=bool, use_residual=bool)
+    sizes = {"in_features": int, "out_features": int}
+    values = _object(path, OF_DENSE, activation_function=str, bias=bool, **sizes)
     activation = values.get("activation_function", "torch.nn.Tanh")
     module, _, name = str(activation).rpartition(".")
     if not f"{module}.".startswith("torch.nn.") or name not in ACTIVATIONS:
         raise ValueError(
             f"{path}: activation_function is {shown(activation)}; expected one"
             f" of torch.nn: {', '.join(ACTIVATIONS)}."
-        )
-    of_what = values.get("module_input_name", "sentence_embedding")
-    if values.get("use_residual") or of_what != "sentence_embedding":
-        raise ValueError(
-            f"{path}: use_residual is {values.get('use_residual')} and module_input_name"
-            f" {shown(of_what)}; expected false and 'sentence_embedding', the only implemented way."
         )
     size = (values.get("out_features"), values.get("in_features"))
     shapes = {"linear.weight": size}
@@ -329,7 +368,7 @@ def _dense(folder):
 
 
 def _layer_norm(folder):
-    values = _object(folder / "config.json", dimension=int)
+    values = _object(folder / "config.json", {}, dimension=int)
     size = (values.get("dimension"),)
     shapes = {"norm.weight": size, "norm.bias": size}
     return LayerNorm(*_weights(folder, shapes, "the shapes that dimension means"))
@@ -369,10 +408,15 @@ def _weights(path, shapes, meaning=None):
     return arrays
 
 
+def _normalize(folder):
+    _object(folder / "config.json", OF_SENTENCE)  # most have none
+    return Normalize()
+
+
 _READERS = {
     "Dense": _dense,
     "LayerNorm": _layer_norm,
-    "Normalize": lambda folder: Normalize(),  # has no files
+    "Normalize": _normalize,
     "Dropout": lambda folder: None,
 }
 
@@ -381,7 +425,14 @@ def _limits(path):
     """Returns the most tokens of a text, or None, and whether it is lower-cased."""
     if path is None:
         return None, False
-    values = _object(path, max_seq_length=int, do_lower_case=bool)
+    types = {"max_seq_length": int, "do_lower_case": bool, "modality_config": dict}
+    values = _object(path, OF_ENCODER, **types)
+    of_text = (values.get("modality_config") or {"text": LAST_STATES}).get("text")
+    if of_text != LAST_STATES:
+        raise ValueError(
+            f"{path}: modality_config has {shown(of_text)} for text; expected {LAST_STATES}, as"
+            " nothing else is implemented."
+        )
     length = values.get("max_seq_length")
     if length is not None and length < 1:
         raise ValueError(f"{path}: max_seq_length is {length}; expected 1 or more, or null.")
@@ -390,7 +441,7 @@ def _limits(path):
 
 def _prompts(path):
     """Returns the prompts, the name of the default one, and the number of dimensions."""
-    values = _object(path, prompts=dict, default_prompt_name=str, truncate_dim=int)
+    values = _object(path, OF_MODEL, prompts=dict, default_prompt_name=str, truncate_dim=int)
     prompts = {
         name: "" if text is None else text for name, text in (values.get("prompts") or {}).items()
     }

@@ -29,6 +29,7 @@ __all__ = [
     "prompt_of",
     "stream",
     "text_options",
+    "word_ids",
 ]
 
 

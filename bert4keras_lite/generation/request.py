@@ -402,7 +402,9 @@ class GenerationRequest:
         bias = np.full((*tokens.shape[:2], self.config.vocab_size), NEG_INF, "float32")
         for row, choice in enumerate(self.choices):
             for beam in range(tokens.shape[1]):
-                ids = list(choice(tokens[row, beam].tolist()))
+                ids = choice(tokens[row, beam].tolist())
+                check_list("allowed_tokens, result of the function", ids)
+                ids = list(ids)
                 if not ids and not self.stop_ids:
                     raise ValueError(
                         "allowed_tokens: the function allows no further token. Pass stop_ids, one "

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatSession", "chat", "chat_options", "chat_prompt", "chatting_transformer"]
 
 Messages = Sequence[Mapping[str, Any]]
+RESERVED = {"self", "messages", "add_generation_prompt", "tools"}
 
 
 @checks_flags
@@ -196,6 +197,11 @@ def chat_prompt(transformer, tokenizer, messages, max_new_tokens, tools=None, va
     Raises:
         TypeError, ValueError: a message is invalid, or the conversation is too long; see `chat`.
     """
+    for name in RESERVED & {*(variables or {})}:
+        raise ValueError(
+            f"variables: {name!r} is an argument of apply_chat_template; expected variables of the"
+            " chat template. Give it another way, or leave it out."
+        )
     text = tokenizer.apply_chat_template(messages, True, tools, **(variables or {}))
     ids = tokenizer.encode_markup(text)
     c, new = transformer.config, max_new_tokens or 1

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from os import PathLike as AnyPath
+from os.path import lexists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -179,7 +180,7 @@ def load_classifier(
     """
     directory = Path(local_directory(directory))
     complete(directory)
-    if not (directory / LABELS).is_file():
+    if not lexists(directory / LABELS):
         return published_classifier(directory, "text")
     content = read_json(directory / LABELS)
     content = {"labels": content} if isinstance(content, list) else content

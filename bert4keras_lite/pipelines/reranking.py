@@ -5,6 +5,7 @@ The model is a classifier with one label, or a causal language model that is ask
 """
 
 from os import PathLike as AnyPath
+from os.path import lexists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -141,11 +142,12 @@ def load_reranker(
 
 def _is_classifier(directory):
     """Returns whether a directory has a classifier, by the classes that its config names."""
-    if not (directory / "config.json").is_file():
+    if not lexists(directory / "config.json"):
         return True
     values = read_json(directory / "config.json")
     names = values.get("architectures") if isinstance(values, dict) else None
-    return any(str(name).endswith("ForSequenceClassification") for name in names or ())
+    names = names if isinstance(names, list) else ()  # others are errors when the model is built
+    return any(str(name).endswith("ForSequenceClassification") for name in names)
 
 
 def reranker_of(
@@ -166,7 +168,7 @@ def reranker_of(
             f"{c.family}: the model has neither a classifier nor a causal language model; expected "
             "one of them, to use instruction. Build it with its language-model head."
         )
-    yes, no = map(tokenizer.token_to_id, ("yes", "no"))
+    yes, no = (_id_of(tokenizer, token) for token in ("yes", "no"))
     if None in (yes, no):
         raise UnsupportedTask(
             f"tokenizer: {'no' if no is None else 'yes'!r} is not one token; expected 'yes' and "
@@ -180,6 +182,12 @@ def reranker_of(
     judge = keras.Model(encoder.inputs, logits[:, yes : yes + 1] - logits[:, no : no + 1])
     judge.filler = filler
     return judge, ["yes"]
+
+
+def _id_of(tokenizer, token):
+    """Returns the id of a token, or None if it is not in the vocabulary."""
+    i = tokenizer.token_to_id(token)  # perhaps that of the unknown token
+    return i if i is not None and tokenizer.id_to_token(i) == token else None
 
 
 def _plain_ids(tokenizer, text):
@@ -246,7 +254,7 @@ class Reranker(TextClassifier):
             ValueError: the tokenizer has no chat tokens, or they leave no room for a body.
         """
         self.prefix, self.suffix = (_plain_ids(self.tokenizer, x) for x in (PREFIX, SUFFIX))
-        if self.prefix[0] != self.tokenizer.token_to_id("<|im_start|>"):
+        if self.prefix[0] != _id_of(self.tokenizer, "<|im_start|>"):
             raise UnsupportedTask(
                 "tokenizer: '<|im_start|>' in a text is not one token; expected the tokens of a "
                 "chat, to use instruction. Load it with special_tokens_in_text=True."
@@ -258,14 +266,20 @@ class Reranker(TextClassifier):
                 "body of a text. Raise it."
             )
 
-    def prepare(self, text: Any) -> Classified:  # type: ignore[override]
+    def prepare(self, text: Any, instruction: str | None = None) -> Classified:  # type: ignore[override]
         if not isinstance(text, tuple) or not all(isinstance(part, str) for part in text):
             raise TypeError(
                 f"texts: expected pairs (query, passage) of strings, got {shown(text)}."
             )
         query, passage = text
         if self.instruction is not None:
-            return self._instructed(text)
+            given = self.instruction if instruction is None else instruction
+            return self._instructed(text, given)
+        if instruction is not None:
+            raise ValueError(
+                "instruction: the reranker was made without one; expected None. Pass one to"
+                " Reranker."
+            )
         # the query keeps three quarters of the tokens, the passage gets the rest
         around = len(self.tokenizer.tokenize(""))  # start and end token
         specials = len(self.tokenizer.encode("", "")[0])
@@ -277,12 +291,19 @@ class Reranker(TextClassifier):
         ids, segments = self.tokenizer.encode(query_tokens, passage_tokens)
         return Classified(text, self.checked_ids(ids), segments, None)
 
-    def _instructed(self, text):
+    def _instructed(self, text, instruction):
         """Tokenizes a pair in the form of Qwen3-Reranker; the body alone is truncated."""
         if not all(text):
             raise InvalidRequest("the query or the passage is empty; expected at least one token.")
-        body = _plain_ids(self.tokenizer, BODY.format(self.instruction, *text))
+        body = _plain_ids(self.tokenizer, BODY.format(instruction, *text))
         room = self.maxlen - len(self.prefix) - len(self.suffix)
+        if len(body) > room:
+            before = _plain_ids(self.tokenizer, BODY.format(instruction, text[0], ""))
+            if len(before) >= room:
+                raise InvalidRequest(
+                    f"instruction and query leave none of {self.maxlen} tokens for the passage; "
+                    "expected shorter ones."
+                )
         ids = [*self.prefix, *body[:room], *self.suffix]
         return Classified(text, self.checked_ids(ids), [0] * len(ids), None)
 

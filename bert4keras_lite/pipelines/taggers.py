@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from os.path import lexists
 from pathlib import Path
 
 import keras
@@ -103,10 +104,10 @@ def load_tagger(directory: PathLike) -> tuple[keras.Model, Sequence[str], Tokeni
     """
     directory = Path(local_directory(directory))
     complete(directory)
-    if not (directory / LABELS).is_file() and config_in(directory):
+    if not lexists(directory / LABELS) and config_in(directory):
         return published_classifier(directory, "tokens")[:3]
     for name in (MODEL, LABELS):
-        if not (directory / name).is_file():
+        if not lexists(directory / name):
             raise FileNotFoundError(
                 f"{directory}: there is no {name}; expected {MODEL}, {LABELS} and vocab.txt, as "
                 "written by save_tagger."

@@ -10,12 +10,19 @@
 import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from os.path import lexists
 from typing import Any
 
 from ..arguments import checks_flags
 from ..parsing import listed, nearest, read_bytes, shown
 
-__all__ = ["ChatMethods", "read_chat_templates", "written_chat_templates"]
+__all__ = [
+    "ChatMethods",
+    "FileTemplate",
+    "read_chat_templates",
+    "where_of",
+    "written_chat_templates",
+]
 
 DEFAULT, TOOL_USE = "default", "tool_use"  # names of templates
 DEEPEST = 50  # lists and objects within each other in a message
@@ -24,6 +31,18 @@ ROLES = ("system", "user", "assistant", "tool", "developer", "function", "observ
 # names under which the reasoning of an answer is given; templates read the first, or the second
 REASONING = ("reasoning_content", "thinking", "reasoning")
 KEYS = ("role", "content", "tool_calls", "tool_call_id", "name", *REASONING)
+
+
+class FileTemplate(str):
+    """A template of a file; `where` names it in messages."""
+
+    where = "chat_template"
+
+    @classmethod
+    def of(cls, text, where):
+        template = cls(text)
+        template.where = where
+        return template
 
 
 class ChatMethods:
@@ -122,9 +141,9 @@ def read_chat_templates(folder, path, value):
     files = {DEFAULT: folder / "chat_template.jinja"}
     for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))[:MOST_TEMPLATES]:
         files[file.name.removesuffix(".jinja")] = file
-    files = {name: file for name, file in files.items() if file.is_file()}
+    files = {name: file for name, file in files.items() if lexists(file)}
     if files:  # as in transformers, they replace those of `tokenizer_config.json`
-        return {name: _read_text(file) for name, file in files.items()}
+        return {name: FileTemplate.of(_read_text(file), str(file)) for name, file in files.items()}
     if value is None:
         return {}
     items = [{"name": DEFAULT, "template": value}] if isinstance(value, str) else value
@@ -138,7 +157,10 @@ def read_chat_templates(folder, path, value):
             f"{path}: chat_template is {shown(value)}; expected a text, or a list of objects with a"
             " name and a template."
         )
-    return {item["name"]: item["template"] for item in items[:MOST_TEMPLATES]}
+    return {
+        item["name"]: FileTemplate.of(item["template"], f"{path}: chat_template")
+        for item in items[:MOST_TEMPLATES]
+    }
 
 
 def written_chat_templates(templates):
@@ -201,9 +223,14 @@ def chat_text(template, messages, tools, variables):
         ) from None
     except ValueError as error:
         raise ValueError(
-            f"chat_template: {str(error).removesuffix('.')}; expected a template that can render"
-            " these messages. Check the messages, or get the file again."
+            f"{where_of(template)}: {str(error).removesuffix('.')}; expected a template that can"
+            " render these messages. Check the messages, or get the file again."
         ) from None
+
+
+def where_of(template):
+    """Returns the name of a template in messages: that of its file, if it is from one."""
+    return getattr(template, "where", FileTemplate.where)
 
 
 def plain(where, value, depth=0):

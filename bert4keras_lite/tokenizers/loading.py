@@ -54,7 +54,7 @@ def _find(folder, *patterns):
         ValueError: several files match that pattern.
     """
     for pattern in patterns:
-        paths = sorted(path for path in folder.glob(pattern) if path.is_file())
+        paths = sorted(p for p in folder.glob(pattern) if p.is_file() or "*" not in pattern)
         if len(paths) > 1:
             names = listed([path.name for path in paths])
             raise ValueError(

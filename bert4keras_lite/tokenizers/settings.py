@@ -14,6 +14,7 @@ import json
 import re
 from dataclasses import replace
 from itertools import pairwise
+from os.path import lexists
 
 from .. import parsing
 from .added import MAX_ADDED, AddedToken
@@ -88,7 +89,7 @@ _TYPES = {
 
 def read_json(path):
     """Returns the contents of a JSON file; an empty dict if the file does not exist."""
-    if path is None or not path.is_file():
+    if path is None or not lexists(path):
         return {}
     return parsing.read_json(path)
 

@@ -22,6 +22,7 @@ offset of a first token leaves out a single space at the start of the text also 
 
 import base64
 from dataclasses import dataclass, field
+from os.path import lexists
 
 import regex
 
@@ -297,7 +298,7 @@ def read_tokenizer_json(path, expected=None, cpm=False):
     Raises:
         ValueError: a part of the file is not supported; the message names the part.
     """
-    if not path.is_file():
+    if not lexists(path):
         return None
     with expecting(path, "the parts of a tokenizer"):
         return _from_content(path, read_json(path), expected, cpm)

@@ -102,6 +102,8 @@ REFUSED = {
     "safetensors_repeating_quantization": "its weights are quantized (see '.quant_state.",
     "paddle_copies": "a pickle that would take far more memory than its length explains",
     "paddle_long_text": "'latin-1' codec can't encode characters",
+    "paddle_number_as_name": "an array has the name 5, which is not a text",
+    "paddle_after_its_end": "after its dict there are 5 bytes",
     "paddle_wrong_size": "'a' of shape (1099511627776,) does not have 4398046511104 bytes",
     "paddle_huge_shape": "'a' has the impossible shape (1180591620717411303424,)",
     "paddle_shape_of_tuples": "'a' has the impossible shape ((((((",
@@ -254,6 +256,12 @@ REFUSED = {
     "tf_state_of_bytes": "names b'\\xff\\xfe', which is not UTF-8. Pass the prefix itself",
     "tf_state_long": "cannot be read: File name too long",
     "tf_state_elsewhere": "outside of this directory, which has no such file",
+    "tf_no_header": "it has no header",
+    "tf_slice_missing": "a slice of 'a' is missing",
+    "tf_tensors_that_overlap": "two tensors have byte 2 of a file",
+    "tf_index_pipe": "m.index: expected a file, and it is a directory, a pipe or a device",
+    "tf_state_twice": "has model_checkpoint_path 2 times; expected it once",
+    "tf_state_pipe": "checkpoint: expected a file, and it is a directory, a pipe or a device",
     "tf_state_null": "holds no checkpoint; looked for model.safetensors,",
     "safetensors_deep": "a JSON text with 1000001 items in 2000006 bytes",
     "safetensors_less_deep": "lists or objects more than 100 deep within each other",
@@ -482,8 +490,7 @@ def test_others_are_refused(told, name):
     assert told["outcome"] == kind
     assert REFUSED[name] in told["message"]
     folder = str(Path(told["path"]).parent)
-    rendered = told["message"].startswith("chat_template: ")  # when the file was read long ago
-    assert folder in told["message"] or rendered or name == "name_with_null"
+    assert folder in told["message"] or name == "name_with_null"
     assert len(told["message"].replace(folder, "")) < 900  # what is repeated is cut
 
 

@@ -17,7 +17,7 @@ from ...configs.classifiers import named_kind
 from ...configs.published import find_files
 from ...configs.sentences import MODULES, has_modules
 from ...generation.decoding import generating_transformer
-from ...generation.generate import TextStream, prompt_of, text_options
+from ...generation.generate import TextStream, prompt_of, text_options, word_ids
 from ...generation.request import STEP, GenerationRequest
 from ...hub import local_directory
 from ...models import build_transformer_model
@@ -47,14 +47,17 @@ from ...pipelines.base import (
     power_of_two,
 )
 from ...pipelines.chat import chat_options, chat_prompt, chatting_transformer
+from ...pipelines.reranking import load_reranker, reranker_of
 from ...pipelines.taggers import published_classifier
 from ...tokenizers import TokenizerBase, load_tokenizer
+from ...tokenizers.chat import where_of
 from ...types import PathLike
 
 __all__ = ["CANDIDATES", "Conversation", "GeneratedText", "Served", "load"]
 
 MASKS = 16  # maximum number of masks in a text
 CANDIDATES = 50  # maximum number of candidates for a mask
+LONGEST_BAD_WORD = 32  # tokens: few lengths compile
 LONGEST_LOOK = 128  # tokens of a text whose attention is returned: its size is quadratic
 
 
@@ -151,6 +154,21 @@ class TextGenerator:
         """Returns the options of `generate`, with the defaults of the tokenizer."""
         return text_options(self.transformer, self.tokenizer, settings)
 
+    def bad_words(self, words):
+        """Returns the ids of texts that are not to be generated, as tuples of tuples.
+
+        Raises:
+            ValueError: a text is empty, has other characters than the vocabulary, or is too long.
+        """
+        sequences = word_ids(self.tokenizer, words)
+        for ids in sequences:
+            check_ids(ids, self.transformer.config.vocab_size, self.tokenizer)
+            if len(ids) > LONGEST_BAD_WORD:
+                raise ValueError(
+                    f"bad_words: one has {len(ids)} tokens; expected at most {LONGEST_BAD_WORD}."
+                )
+        return tuple(map(tuple, sequences))
+
     def prepare(self, text, new_tokens=STEP, seed=0, shorten=False, **settings):
         """Tokenizes a prompt.
 
@@ -178,6 +196,11 @@ class TextGenerator:
         longest = longest_of(self.transformer) if one_stack else None
         if shorten and longest is not None:
             new_tokens = min(new_tokens, max(1, longest - len(prompt)))
+        if settings.get("min_new_tokens", 0) > new_tokens:
+            raise InvalidRequest(
+                f"{len(prompt)} tokens and min_new_tokens={settings['min_new_tokens']}; together"
+                f" at most {longest} fit."
+            )
         # few sizes, so that few programs are compiled
         room = min(max(STEP, power_of_two(new_tokens)), max(self.new_tokens, new_tokens))
         if longest is not None:
@@ -263,7 +286,10 @@ class ChatGenerator(TextGenerator):
                 variables=conversation.variables,
             )
         except ValueError as error:
-            raise InvalidRequest(str(error).removeprefix("messages: ")) from None
+            message = str(error).removeprefix("messages: ")
+            for template in self.tokenizer.chat_templates.values():  # not for clients to know
+                message = message.replace(where_of(template), "chat_template")
+            raise InvalidRequest(message) from None
 
     def options(self, settings):
         return chat_options(self.transformer, self.tokenizer, settings)
@@ -298,6 +324,7 @@ def load(
     classifier: PathLike | None = None,
     reranker: PathLike | None = None,
     extractor: PathLike | None = None,
+    instruction: str | None = None,
     **settings: Any,
 ) -> Served:
     """Loads a checkpoint with all abilities that it supports, to serve it.
@@ -313,6 +340,8 @@ def load(
         reranker: a directory for `rerank`; None: the model itself, if it is a reranker.
         extractor: a directory for `extract_information`; None: the model itself, if it is an ERNIE
             with two pointers, as every UIE is.
+        instruction: see `rerank`, which with it takes a causal language model as well; a request
+            may have another. None: the reranker is a classifier of pairs.
 
     Returns:
         A `Served`.
@@ -338,7 +367,11 @@ def load(
         "vectors": lambda: vectors_of(path, transformer, tokenizer),
         "attention": lambda: Attention(transformer, tokenizer),
         "classify": lambda: TextClassifier(*tuned("classify", classifier)),
-        "rerank": lambda: Reranker(*tuned("rerank", reranker)[:3]),
+        "rerank": lambda: (
+            Reranker(*tuned("rerank", reranker)[:3])
+            if instruction is None
+            else instructed(path, transformer, reranker, instruction)
+        ),
         "entities": lambda: EntityExtractor(*tuned("entities", ner)[:3]),
         "extract-information": lambda: InformationExtractor(
             *tuned("extract-information", extractor)[::2]
@@ -361,8 +394,18 @@ def vectors_of(directory, transformer, tokenizer):
         return FeatureExtractor(transformer, tokenizer)
     try:
         return SentenceEncoder(directory, transformer=transformer)
-    except (OSError, ValueError) as error:
+    except (CheckpointError, OSError, ValueError) as error:
         raise UnsupportedTask(str(error)) from None
+
+
+def instructed(path, transformer, directory, instruction):
+    """Returns the `Reranker` of a directory, or of the served model, with an instruction."""
+    if directory is not None:
+        parts = load_reranker(directory, instruction)
+    else:  # with a tokenizer of its own, which finds the tokens of a chat in texts
+        tokenizer = load_tokenizer(path, special_tokens_in_text=True)
+        parts = *reranker_of(transformer, tokenizer, instruction), tokenizer
+    return Reranker(*parts, instruction=instruction)
 
 
 def load_extractor(directory):

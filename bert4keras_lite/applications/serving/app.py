@@ -287,8 +287,15 @@ def create_app(
     async def rerank(request, body):
         """Passages by how well they answer a query, best first."""
         check_text("query", body.query)
+        settings = {}
+        if body.instruction is not None:
+            check_text("instruction", body.instruction)
+            if ability_of("rerank").instruction is None:
+                message = "the server was started without --instruction. Leave it out."
+                raise RequestProblem("instruction", message)
+            settings["instruction"] = body.instruction
         pairs = [(body.query, passage) for passage in body.passages]
-        logits = await answers(request, "rerank", pairs, "passages")
+        logits = await answers(request, "rerank", pairs, "passages", **settings)
         check_size("passages", len(logits), "Send fewer passages.")
         probs = probabilities_of(np.array(logits)[:, None])[:, 0].tolist()
         results = [
@@ -366,6 +373,14 @@ def create_app(
         for option in ("top_k", "top_p"):
             if getattr(body, option) is not None and not body.sample:
                 raise RequestProblem(option, "expected none without sample=true.")
+        if body.min_new_tokens > new_tokens:
+            message = f"{body.min_new_tokens}; expected at most {new_tokens}, the max_new_tokens."
+            raise RequestProblem("min_new_tokens", message)
+        for i, word in enumerate(body.bad_words):
+            check_text(f"bad_words[{i}]", word)
+        bad_words: tuple = ()
+        if body.bad_words:
+            bad_words = await asyncio.to_thread(bad_words_of, ability_of(name), body.bad_words)
         seed = random.getrandbits(32) if body.seed is None else body.seed
         (job,) = await prepared(
             name,
@@ -379,6 +394,8 @@ def create_app(
             top_p=body.top_p,
             repetition_penalty=body.repetition_penalty,
             no_repeat_ngram_size=body.no_repeat_ngram_size,
+            min_new_tokens=body.min_new_tokens,
+            bad_words_ids=bad_words,
         )
         worker.submit([job])
         seed = seed if body.sample else None
@@ -464,6 +481,14 @@ def parts_of(extraction):
     """Returns the next parts of an `Extraction`, for another thread."""
     with schema_problems():
         return extraction.parts()
+
+
+def bad_words_of(generator, words):
+    """Returns the ids of bad words, for another thread."""
+    try:
+        return generator.bad_words(words)
+    except ValueError as error:
+        raise RequestProblem("bad_words", str(error).removeprefix("bad_words: ")) from None
 
 
 def selected(field, indices, count):

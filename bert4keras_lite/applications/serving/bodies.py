@@ -27,7 +27,8 @@ async def parsed(request, schema):
 
     Raises:
         RequestProblem: the body is not JSON, or does not match the schema; names the first problem.
-        HTTPException: the body cannot be decoded, or the client has disconnected.
+        HTTPException: the body cannot be decoded, or is beyond the limits of `parse_json`; or the
+            client has disconnected.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     # also blocks cross-site requests, which browsers send with other types without a preflight
@@ -51,9 +52,11 @@ def read(body, schema):
         raise RequestProblem(None, message) from None
     except RepeatedKeyError as error:
         raise RequestProblem(None, f"{error}; expected one value.") from None
-    except ValueError:
+    except UnicodeDecodeError:
         message = "the body cannot be decoded; expected JSON in UTF-8."
         raise HTTPException(400, message) from None
+    except ValueError as error:  # too deep, too many items, or an integer of too many digits
+        raise HTTPException(400, f"the body: expected JSON, got {error!s:.200}.") from None
     if not isinstance(value, dict):
         raise RequestProblem(None, "expected a JSON object.")
     known = {field.alias or name for name, field in schema.model_fields.items()}

@@ -36,6 +36,7 @@ __all__ = [
 MOST_LAYERS = 256  # maximum number of layers, or of heads, in a request
 MOST_TOP_K = 1000
 MOST_NGRAM = 64  # largest no_repeat_ngram_size: few sizes compile
+MOST_BAD_WORDS = 16
 
 
 class Request(BaseModel):
@@ -86,6 +87,10 @@ class Sampled(Request):
     top_p: float | None = ranged("top_p", None)
     repetition_penalty: float = ranged("repetition_penalty")
     no_repeat_ngram_size: int = Field(0, ge=0, le=MOST_NGRAM, description="0: any may repeat")
+    min_new_tokens: int = ranged("min_new_tokens", 0)
+    bad_words: Annotated[list[str], FailFast()] = Field(
+        default_factory=list, max_length=MOST_BAD_WORDS, description="texts that are not generated"
+    )
     seed: int | None = Field(None, ge=0, lt=2**32, description="random, and returned, by default")
     stream: bool = Field(False, description="server-sent events: piece, ..., piece, end (or error)")
 
@@ -171,6 +176,9 @@ class RerankRequest(Request):
     query: str
     passages: Annotated[list[str], FailFast()] = Field(min_length=1)
     top: int | None = Field(None, ge=1, description="number of passages to return; all by default")
+    instruction: str | None = Field(
+        None, description="what the passages are for; by default that of the server's --instruction"
+    )
 
 
 class RankedPassage(BaseModel):
