@@ -373,7 +373,12 @@ SCRIPTS = {
             (r"^tpu_address = .+", "tpu_address = None"),
         ),
     ),
-    "data_utils": Script(changes=((r"^ +dataset = dataset\.shuffle\(.+\n", ""),)),
+    "data_utils": Script(
+        changes=(
+            (r"^ +dataset = dataset\.shuffle\(.+\n", ""),
+            (r"\bK\.zeros\(\[1\]\)", "K.constant([0.0])"),  # a variable, since TensorFlow 2
+        )
+    ),
 }
 
 
