@@ -188,7 +188,7 @@ class Recorder:
             self.losses += history.history["loss"]
             seed()
             for callback in callbacks:
-                callback.on_epoch_end(0, {"loss": self.losses[-1]})
+                callback.on_epoch_end(0, {k: v[-1] for k, v in history.history.items()})
             return history
 
         return fit

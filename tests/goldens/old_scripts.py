@@ -373,7 +373,12 @@ SCRIPTS = {
             (r"^tpu_address = .+", "tpu_address = None"),
         ),
     ),
-    "data_utils": Script(changes=((r"^ +dataset = dataset\.shuffle\(.+\n", ""),)),
+    "data_utils": Script(
+        changes=(
+            (r"^ +dataset = dataset\.shuffle\(.+\n", ""),
+            (r"\bK\.zeros\(\[1\]\)", "K.constant([0.0])"),  # a variable, since TensorFlow 2
+        )
+    ),
 }
 
 
@@ -406,7 +411,7 @@ HEADS = {"with_pool": True, "with_nsp": True, "with_mlm": True}
 CHECKPOINTS = {  # the model of bert4keras that names the weights, its options, and the config
     "bert": ("bert", HEADS, BERT),
     "albert": ("albert", HEADS, {**BERT, "embedding_size": 16}),
-    "gpt2": ("gpt2", {}, {**BERT, "vocab_size": len(PIECES)}),
+    "gpt2": ("gpt2", {}, {**BERT, "vocab_size": len(PIECES), "max_position_embeddings": 512}),
     "gpt2_ml": ("gpt2_ml", {}, BERT),
     "mt5": (
         "mt5.1.1",
