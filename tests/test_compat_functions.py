@@ -262,6 +262,24 @@ def test_tokenizer_keeps_case_by_default(tmp_path):
     assert Tokenizer.stem("##b") == "b"
 
 
+def test_vocabularies_without_special_tokens():
+    tokenizer = Tokenizer({"a": 0, "b": 1})
+    with pytest.raises(ValueError, match="_token_unk_id"):
+        tokenizer.encode("a")
+    tokenizer._token_unk_id = 0
+    assert tokenizer.encode("abc b")[0] == [0, 0, 1, 0]
+    assert tokenizer.ids_to_tokens([0, 1]) == ["a", "b"]
+
+
+def test_the_first_blocks_of_a_checkpoint(tmp_path):
+    transformer = bert()
+    transformer.save_checkpoint(tmp_path)
+    first = build_transformer_model(CONFIG, tmp_path, num_hidden_layers=1, return_keras_model=False)
+    batch = [IDS, 0 * IDS]
+    whole = Model(transformer.inputs, transformer.hidden_states[0])
+    np.testing.assert_allclose(first.model.predict(batch), whole.predict(batch), atol=1e-6)
+
+
 def test_decoders_run_as_they_did(capsys):
     model = bert(application="lm").model
 

@@ -441,8 +441,16 @@ def random_binomial(
 
 
 def binary_crossentropy(target: Tensor, output: Tensor, from_logits: bool = False) -> Tensor:
-    """Returns the cross-entropy of each element."""
-    return ops.binary_crossentropy(ops.cast(target, output.dtype), output, from_logits)
+    """Returns the cross-entropy of each element.
+
+    Of probabilities, epsilon is added to both logarithms' arguments after clipping, as in Keras 2.
+    """
+    target = ops.cast(target, output.dtype)
+    if from_logits:
+        return ops.binary_crossentropy(target, output, from_logits=True)
+    epsilon = keras.config.epsilon()
+    output = ops.clip(output, epsilon, 1 - epsilon)
+    return -(target * ops.log(output + epsilon) + (1 - target) * ops.log(1 - output + epsilon))
 
 
 def categorical_crossentropy(

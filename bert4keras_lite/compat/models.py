@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,6 @@ from keras import ops
 from .. import models
 from ..backend import varying_batches, without_xla
 from ..checkpoints import open_checkpoint, save_checkpoint
-from ..checkpoints.matching import LazyArrays
 from ..configs.published import find_files
 from ..layers.base import register
 from ..loading import read_keras_model
@@ -611,7 +610,7 @@ def first_blocks(checkpoint: Any, count: int) -> Any:
     weights = checkpoint if isinstance(checkpoint, dict) else open_checkpoint(checkpoint)
     numbers = {name: re.search(r"(?:layer|block|h)s?[_./]?(\d+)[./]", name) for name in weights}
     kept = [name for name, number in numbers.items() if not number or int(number[1]) < count]
-    return LazyArrays({name: partial(weights.__getitem__, name) for name in kept})
+    return {name: weights[name] for name in kept}
 
 
 def build_transformer_model(

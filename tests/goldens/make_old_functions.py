@@ -32,6 +32,9 @@ CALLS = {
     "batch_dot_2d": lambda b: b.K.batch_dot(b.t(M), b.t(M)),
     "batch_dot_3d_2d": lambda b: b.K.batch_dot(b.t(X), b.t(M), axes=(2, 1)),
     "binary_crossentropy": lambda b: b.K.binary_crossentropy(b.t(MASK), b.t(PROBABILITIES[..., 0])),
+    "binary_crossentropy_of_small": lambda b: b.K.binary_crossentropy(
+        b.t(MASK), b.t(np.array([[0, 1e-7, 1e-4], [1, 0.5, 1 - 1e-6]], "float32"))
+    ),
     "categorical_crossentropy": lambda b: b.K.categorical_crossentropy(
         b.t(np.eye(4, dtype="float32")[IDS.astype(int)]), b.t(PROBABILITIES)
     ),
