@@ -411,7 +411,7 @@ HEADS = {"with_pool": True, "with_nsp": True, "with_mlm": True}
 CHECKPOINTS = {  # the model of bert4keras that names the weights, its options, and the config
     "bert": ("bert", HEADS, BERT),
     "albert": ("albert", HEADS, {**BERT, "embedding_size": 16}),
-    "gpt2": ("gpt2", {}, {**BERT, "vocab_size": len(PIECES), "max_position_embeddings": 512}),
+    "gpt2": ("gpt2", {}, {**BERT, "vocab_size": len(PIECES), "max_position_embeddings": 1024}),
     "gpt2_ml": ("gpt2_ml", {}, BERT),
     "mt5": (
         "mt5.1.1",
