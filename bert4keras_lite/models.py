@@ -90,7 +90,12 @@ DTYPES = ("float32", "bfloat16", "float16", "float64", "mixed_bfloat16", "mixed_
 # a `Transformer`, and the condition that it has now: see `Transformer.conditioned`
 CONDITIONED: ContextVar[tuple[Any, Any]] = ContextVar("CONDITIONED", default=(None, None))
 # name in version 0.1 -> name now
-RENAMED = {"draw": "build_graph", "heads": "output_heads", "token_scores": "token_logits"}
+RENAMED = {
+    "draw": "build_graph",
+    "heads": "output_heads",
+    "input": "new_input",
+    "token_scores": "token_logits",
+}
 
 
 class LayersByName:
@@ -416,6 +421,8 @@ class Transformer(LayersByName):
         if name in self.layers:  # when a loaded model is rebuilt
             return self.layers[name].output
         return keras.Input((self.config.sequence_length, *dims), dtype=dtype, name=name)
+
+    input = new_input  # its name in version 0.1
 
     def build_graph(
         self,

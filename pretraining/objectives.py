@@ -283,9 +283,9 @@ class Predicting(Transformer):
         self.masked, self.scored = masked, scored
         super().__init__(transformer.config, layers=transformer.layers)
 
-    def input(self, name, *dims, dtype="int32"):
+    def new_input(self, name, *dims, dtype="int32"):
         encoded = self.config.stacks == "both" and name == "token_ids"
-        return super().input("encoder_token_ids" if encoded else name, *dims, dtype=dtype)
+        return super().new_input("encoder_token_ids" if encoded else name, *dims, dtype=dtype)
 
     def make_inputs(self):
         ids = super().make_inputs()
