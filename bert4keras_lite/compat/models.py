@@ -19,6 +19,7 @@ from .. import models
 from ..backend import varying_batches, without_xla
 from ..checkpoints import open_checkpoint, save_checkpoint
 from ..configs.published import find_files
+from ..layers import Layer
 from ..layers.base import register
 from ..loading import read_keras_model
 from ..types import PathLike, Tensor
@@ -463,8 +464,26 @@ class EncoderDecoder(OldGraph, models.EncoderDecoder):
 
     def decoded(self, *args: Any, **kwargs: Any) -> Tensor:
         """Computes the last hidden states of the decoder, scaled by `hidden_size ** -0.5`."""
-        x = super().decoded(*args, **kwargs)
-        return x if self.config.rescales else x * self.config.hidden_size**-0.5
+        x, c = super().decoded(*args, **kwargs), self.config
+        scale = 1.0 if c.rescales else c.hidden_size**-0.5
+        if not keras.utils.is_keras_tensor(x):
+            return x * scale
+        return self.layer(Scaled, "decoder_scale", scale=scale)([x, self.hidden_states[-1]])
+
+
+@register
+class Scaled(Layer):
+    """Multiplies the first of two tensors by a number; its mask is that of the second."""
+
+    def __init__(self, scale: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, inputs: list[Tensor]) -> Tensor:
+        return inputs[0] * self.scale
+
+    def compute_mask(self, inputs: list[Tensor], previous_mask: Any = None) -> Any:
+        return previous_mask and previous_mask[1]
 
 
 class BERT(Transformer):
