@@ -2621,7 +2621,6 @@ def special_tokens_wide(folder):
 
 @case(read_tokenizer)
 def tokenizer_config_pipe(folder):
-    """A pipe where a file may be, or not: as if it were not there."""
     vocabulary(folder)
     os.mkfifo(folder / "tokenizer_config.json")
     return folder / "tokenizer_config.json"

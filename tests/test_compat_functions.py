@@ -184,6 +184,17 @@ def test_frozen_layers_by_name_of_bert4keras():
     assert all(path.startswith("block_1/") for path in trained)
 
 
+def test_what_is_trained_is_settled_by_compile():
+    model = bert(with_pool=True).model
+    model.compile("sgd", "mse")
+    for layer in model.layers:
+        layer.trainable = False
+    before = [np.array(K.eval(weight)) for weight in model.weights]
+    model.fit([IDS, 0 * IDS], np.ones((2, 8)), verbose=0)
+    assert any((K.eval(w) != b).any() for w, b in zip(model.weights, before, strict=True))
+    assert model.trainable_weights == []
+
+
 def test_a_condition_comes_second():
     x, condition = np.ones((2, 3, 4), "float32"), np.ones((2, 5), "float32")
     layer = LayerNormalization(conditional=True)

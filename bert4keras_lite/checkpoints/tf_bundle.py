@@ -12,12 +12,12 @@ Reference:
 
 import glob
 import math
+import os
 import re
 import warnings
 from collections import defaultdict
 from contextlib import suppress
 from itertools import pairwise
-from os.path import lexists
 from pathlib import Path
 from typing import NamedTuple
 
@@ -196,8 +196,9 @@ class _Bundle:
             problem = f"its tensors take {size} bytes, more than the data files have"
             raise damaged(f"{self.prefix}.index", problem)
         extents = sorted((x.shard, x.offset, x.offset + x.size) for x in numbers if x.size)
-        for (shard, _, end), (next_shard, start, _) in pairwise(extents):
-            if shard == next_shard and start < end:
+        for extent, following in pairwise(extents):
+            (shard, _, end), (next_shard, start, _) = extent, following
+            if shard == next_shard and start < end and extent != following:
                 raise damaged(f"{self.prefix}.index", f"two tensors have byte {start} of a file")
 
     def entry(self, key):
@@ -542,11 +543,20 @@ def _ordered(number):
 # Finding
 
 
+def is_there(path):
+    """Whether something has this path, also if it is no file; raises an `OSError` if none can."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a NUL in it
+        return False
+    return True
+
+
 def prefix_of(path):
     """Returns the prefix of a bundle, if `path` is the prefix or one of its files, or None."""
     name = re.sub(r"\.(index|data-\d{5}-of-\d{5})$", "", path.name)
     prefix = path.with_name(name)
-    return prefix if name != path.name or lexists(f"{prefix}.index") else None
+    return prefix if name != path.name or is_there(f"{prefix}.index") else None
 
 
 def prefix_in(directory):
@@ -557,13 +567,13 @@ def prefix_in(directory):
     """
     state, indexes = directory / "checkpoint", sorted(directory.glob("*.index"))
     stems = listed([index.stem for index in indexes])
-    named = _named_in(state) if lexists(state) else None
+    named = _named_in(state) if is_there(state) else None
     if named is not None:
         inside = not named.is_absolute() and ".." not in named.parts
         # the state file of a directory that was moved has the old absolute path
         for prefix in ([directory / named] if inside else []) + [directory / named.name]:
             with reading(state):
-                if lexists(f"{prefix}.index"):
+                if is_there(f"{prefix}.index"):
                     return prefix
         problem = f"{named.name!r:.200}, which is not in this directory"
         if not inside:

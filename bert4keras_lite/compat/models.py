@@ -125,13 +125,32 @@ class Model(keras.Model):
     ) -> None:
         """Compiles the model; on TensorFlow without XLA, which would compile for each length."""
         super().compile(optimizer, loss, *args, **without_xla(kwargs))
+        self.compiled_trainable = frozenset(map(id, self.trainable_weights))
+
+    @contextlib.contextmanager
+    def as_compiled(self) -> Iterator[None]:
+        """Context in which the weights are trained that were trainable in `compile`."""
+        before = [(weight, weight.trainable) for weight in self.weights]
+        for weight, _ in before:
+            weight.trainable = id(weight) in self.compiled_trainable
+        try:
+            yield
+        finally:
+            for weight, trainable in before:
+                weight.trainable = trainable
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Trains the model; all axes of the batches of a generator may vary."""
+        """Trains the model; all axes of the batches of a generator may vary.
+
+        As in Keras 2, a change of `trainable` after `compile` has no effect before the next one.
+        """
         if y is None and hasattr(x, "__next__"):
             x = _batches(x)
             kwargs.setdefault("shuffle", False)
-        return super().fit(x, y, *args, **kwargs)
+        if not self.compiled:
+            return super().fit(x, y, *args, **kwargs)  # which says so
+        with self.as_compiled():
+            return super().fit(x, y, *args, **kwargs)
 
     def fit_generator(self, generator: Any, *args: Any, **kwargs: Any) -> Any:
         """Trains the model on batches of a generator."""
