@@ -159,8 +159,9 @@ class Layer(keras.layers.Layer):
         for layer, mode in zip(layers, config.get("quantized", ()), strict=False):
             if mode:
                 layer.quantize(mode)
-        if not self.trainable:  # type: ignore[has-type]
-            self.trainable = False  # of sub-layers, too, which were created only now
+        if not self.trainable:  # nor are the sub-layers, which were created only now
+            for layer in layers:
+                layer.trainable = False
 
 
 def softmax(attention_scores):

@@ -196,8 +196,6 @@ class TransformerBlock(Layer):
         for part_of_block in (*self.branches.values(), *self.norms.values()):
             setattr(self, f"part_{part_of_block.name}", part_of_block)
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
-        if not self.trainable:  # type: ignore[has-type]
-            self.trainable = False  # of the parts, too
 
     def call(
         self,
