@@ -544,7 +544,7 @@ def _ordered(number):
 
 
 def is_there(path):
-    """Whether something has this path, also if it is not a file; raises an `OSError` if none can."""
+    """Whether something has this path, a file or not; raises an `OSError` if nothing can."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for a NUL in it

@@ -155,7 +155,7 @@ class Layer(keras.layers.Layer):
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         super().build_from_config(config)
-        layers = self._flatten_layers(include_self=False)
+        layers = list(self._flatten_layers(include_self=False))
         for layer, mode in zip(layers, config.get("quantized", ()), strict=False):
             if mode:
                 layer.quantize(mode)
