@@ -16,6 +16,7 @@ from keras import ops
 
 __all__ = [
     "Recorded",
+    "affine",
     "all_finite",
     "assign_rows",
     "assignable",
@@ -23,6 +24,7 @@ __all__ = [
     "clip_by_global_norm",
     "compiled",
     "compiled_by_shape",
+    "compiles_each_shape",
     "compiles_loops",
     "cond_with_variables",
     "copy_values",
@@ -32,15 +34,17 @@ __all__ = [
     "empty",
     "fast_dropout",
     "fused_adam",
-    "fused_layer_norm",
+    "fused_attention",
     "gelu",
     "is_concrete",
     "last_state",
+    "layer_norm",
     "may_be_fused",
     "mean_in_forward_pass",
     "predict_without_xla",
     "random_state",
     "replicas",
+    "runs_on_cpu",
     "set_random_state",
     "set_to_zero",
     "small_tensors",
@@ -63,6 +67,10 @@ elif BACKEND == "torch":
     from torch.multiprocessing.reductions import StorageWeakRef
     from torch.utils import _pytree as pytree
     from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
+
+# A block of up to 32 MiB that is freed once makes glibc reuse as much memory instead of returning
+# it to the system, which would clear each page again: an eighth of the time of a forward pass.
+np.empty(31 << 20, "uint8")
 
 # Values and arrays
 
@@ -157,13 +165,55 @@ def gelu(x):
     return keras.activations.gelu(x, approximate=False)
 
 
-def fused_layer_norm(x, dim, epsilon):
-    """Returns `x` with mean 0 and variance 1 in its last axis, by a kernel; None: there is none."""
-    if BACKEND != "torch":
-        return None
-    from torch.nn.functional import layer_norm
+def affine(x, kernel, bias):
+    """Computes `x @ kernel + bias`; on PyTorch by one kernel, as two would write the sum twice."""
+    if BACKEND == "torch" and bias is not None:
+        x, kernel, bias = (ops.convert_to_tensor(y) for y in (x, kernel, bias))
+        if x.dtype == kernel.dtype == bias.dtype:
+            return torch.nn.functional.linear(x, kernel.T, bias)
+    y = ops.matmul(x, kernel)
+    return y if bias is None else ops.add(y, bias)
 
-    return layer_norm(x, (dim,), eps=epsilon)
+
+def fused_attention(query, key, value, bias):
+    """Computes `softmax(Q K^T + bias) V` by one kernel that keeps no probabilities.
+
+    Args:
+        query: `(batch, queries, num_heads, size)`, multiplied by its scale.
+        key, value: `(batch, kv_heads, size, keys)`.
+        bias: broadcasts to `(batch, num_heads, queries, keys)`, or None.
+
+    Returns:
+        `(batch, queries, num_heads, size)`; None: there is no such kernel. PyTorch's wants the
+        vectors of keys in adjacent memory, which those of a `Cache` are not.
+    """
+    if BACKEND != "torch" or key.stride(2) != 1 or value.stride(2) != 1:
+        return None
+    y = torch.nn.functional.scaled_dot_product_attention(
+        query.transpose(1, 2),
+        key.transpose(2, 3),
+        value.transpose(2, 3),
+        None if bias is None else bias.to(query.dtype),
+        scale=1.0,
+        enable_gqa=query.shape[2] != key.shape[1],
+    )
+    return y.transpose(1, 2)
+
+
+def layer_norm(x, epsilon, gamma=None, beta=None):
+    """Computes layer normalization over the last axis, on PyTorch by one kernel.
+
+    Args:
+        x: `(..., dim)`.
+        epsilon: added to the variance.
+        gamma, beta: `(dim,)`, or None: without.
+    """
+    if BACKEND == "torch":
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, epsilon)
+    x = x - ops.mean(x, axis=-1, keepdims=True)
+    x = x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + epsilon)
+    x = x if gamma is None else x * gamma
+    return x if beta is None else x + beta
 
 
 def fast_dropout(x, rate):
@@ -323,6 +373,20 @@ def compiled_by_shape(function, variables):
             return function(*arguments)
 
     return lambda *arguments: program([v.value for v in variables], *arguments)
+
+
+def compiles_each_shape():
+    """Returns whether `predict` compiles a program for each shape of the inputs."""
+    return BACKEND == "jax"
+
+
+def runs_on_cpu():
+    """Returns whether tensors are in the memory of a CPU."""
+    if BACKEND == "tensorflow":
+        return {device.device_type for device in tf.config.list_logical_devices()} == {"CPU"}
+    if BACKEND == "jax":
+        return jax.default_backend() == "cpu"
+    return ops.zeros(()).device.type == "cpu"
 
 
 def compiles_loops():

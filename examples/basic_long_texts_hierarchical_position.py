@@ -18,6 +18,8 @@ Reference: https://kexue.fm/archives/7947
 """
 
 import argparse
+import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -78,8 +80,10 @@ lengths = [len(tokenizer.encode(text, maxlen=args.maxlen)[0]) for text, _ in sam
 print(f"texts have {np.mean(lengths):.0f} tokens, {max(lengths)} at most")
 
 # the first n positions
-weights = dict(open_checkpoint(local_directory(args.checkpoint)))
+directory = Path(local_directory(args.checkpoint))
+config, weights = directory, dict(open_checkpoint(directory))
 if args.checkpoint == "tiny-zh":  # like BERT except for its positions, which are new here
+    config = json.loads((directory / "config.json").read_text("utf-8")) | {"model_type": "bert"}
     weights = {name.replace("roformer.", "bert."): array for name, array in weights.items()}
     table = "bert.embeddings.position_embeddings.weight"
     weights[table] = np.random.default_rng(0).normal(0.0, 0.02, (args.positions, 256))
@@ -96,7 +100,7 @@ class Recounted(Transformer):
 
 # the model
 bert = build_transformer_model(
-    args.checkpoint,
+    config,
     weights,
     model=Recounted if args.method == "repeat" else "bert",
     max_position=args.positions,

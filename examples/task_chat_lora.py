@@ -116,7 +116,7 @@ def perplexity(pairs):
     """The number of equally likely tokens that would be as hard to predict as the answers'."""
     total = count = 0
     for ids, labels in batches(pairs):
-        total += float(ops.sum(sequence_crossentropy(labels, model.predict_on_batch(ids))))
+        total += float(ops.sum(sequence_crossentropy(labels, model.predict_on_batch([ids]))))
         count += np.count_nonzero(labels >= 0)
     return np.exp(total / count)
 

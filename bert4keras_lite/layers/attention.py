@@ -7,12 +7,15 @@ devices (`split`), and whether it is a whole block (`replaces_ffn`) or computes 
 probabilities (`has_probs`).
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from keras import ops
 
+from ..backend import fused_attention
 from ..types import Shape, Tensor
 from .base import Layer, dense, dense_flops, parts_of, register, softmax
 from .cache import Cache
@@ -28,7 +31,25 @@ __all__ = [
     "GatedAttentionUnit",
     "MultiHeadAttention",
     "NystromAttention",
+    "recording_probs",
 ]
+
+RECORDED: ContextVar[list | None] = ContextVar("attention probabilities", default=None)
+
+
+@contextlib.contextmanager
+def recording_probs() -> Iterator[list[Tensor]]:
+    """Gives a list to which each attention layer called in the context appends its probabilities.
+
+    They are `(batch, num_heads, length, keys)`, before dropout; `(batch, length, keys)` of a gated
+    attention unit. Layers without such a matrix append nothing.
+    """
+    probs: list[Tensor] = []
+    token = RECORDED.set(probs)
+    try:
+        yield probs
+    finally:
+        RECORDED.reset(token)
 
 
 @register
@@ -175,6 +196,7 @@ class MultiHeadAttention(Layer):
         angles: Tensor | None = None,
         distances: Tensor | None = None,
         cache: Cache | None = None,
+        training: bool = False,
     ) -> Tensor:
         query = self.split_heads(self.query(x), self.key_size)
         if self.head_norm is not None:
@@ -185,7 +207,7 @@ class MultiHeadAttention(Layer):
             query = query * self.score_scale
         memory = x if memory is None else memory
         key, value = (cache or Cache()).extend(lambda: self.keys_and_values(memory, angles))
-        y, scores = self.attend(query, key, value, bias, scores, distances)
+        y, scores = self.attend(query, key, value, bias, scores, distances, training)
         y = self.output_dense(
             ops.reshape(y, (-1, ops.shape(x)[1], self.num_heads * self.head_size))
         )
@@ -226,22 +248,33 @@ class MultiHeadAttention(Layer):
         bias: Tensor | None = None,
         scores: Tensor | None = None,
         distances: Tensor | None = None,
+        training: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns the output of each head, and the attention scores.
+        """Returns the output of each head, and the attention scores, if they were computed.
 
         Args:
             query: `(batch, length, num_heads, size)`.
             key, value: `(batch, kv_heads, size, keys)`.
             bias, scores, distances: see the call arguments.
+            training: whether there is dropout.
 
         Returns:
             `(batch, length, num_heads, size)`, and the scores without `bias` and `scores`.
         """
+        recorded = RECORDED.get()
+        keeps_probs = self.return_scores or recorded is not None or (training and self.dropout)
+        if scores is None and distances is None and not keeps_probs:
+            y = fused_attention(query, key, value, bias)
+            if y is not None:
+                return y, None
         attention_scores = self.grouped("bqhgd,bhdk->bhgqk", query, key)
         if distances is not None:
             attention_scores = attention_scores + ops.einsum("bqhd,qkd->bhqk", query, distances)
         addends = [addend for addend in (scores, bias) if addend is not None]
-        probs = self.dropout_layer(softmax(sum(addends, attention_scores)))
+        probs = softmax(sum(addends, attention_scores))
+        if recorded is not None:
+            recorded.append(probs)
+        probs = self.dropout_layer(probs)
         y = self.grouped("bhgqk,bhdk->bqhgd", probs, value)
         if distances is not None:
             y = y + ops.einsum("bhqk,qkd->bqhd", probs, distances)
@@ -327,9 +360,11 @@ class DisentangledAttention(MultiHeadAttention):
         bias: Tensor | None = None,
         scores: Tensor | None = None,
         distances: Any = None,
+        training: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         relative = self.relative_scores(query, key, *distances)
-        return super().attend(query, key, value, relative if bias is None else bias + relative)
+        bias = relative if bias is None else bias + relative
+        return super().attend(query, key, value, bias, training=training)
 
     def relative_scores(self, query: Tensor, key: Tensor, vectors: Tensor, rows: Tensor) -> Tensor:
         """Returns the scores of contents with positions, `(batch, num_heads, queries, keys)`.
@@ -414,6 +449,7 @@ class NystromAttention(MultiHeadAttention):
         bias: Tensor | None = None,
         scores: Tensor | None = None,
         distances: Tensor | None = None,
+        training: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         if scores is not None or distances is not None or (bias is not None and bias.shape[2] != 1):
             raise ValueError(
@@ -599,7 +635,10 @@ class GatedAttentionUnit(Layer):
         key, value = (cache or Cache()).extend(lambda: keys_and_values)
         scores = ops.einsum("bqd,bdk->bqk", query, key)
         bias = ops.zeros_like(scores) if bias is None else bias[:, 0]
-        probs = self.dropout_layer(self.normalize(scores, bias))
+        probs = self.normalize(scores, bias)
+        if (recorded := RECORDED.get()) is not None:
+            recorded.append(probs)
+        probs = self.dropout_layer(probs)
         return self.output_dense(gate * ops.einsum("bqk,bdk->bqd", probs, value))
 
     def cache_shapes(self, batch: int, length: int) -> list[Shape]:

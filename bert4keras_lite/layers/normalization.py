@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ..backend import fused_layer_norm
+from ..backend import layer_norm
 from ..types import Shape, Tensor
 from .base import Layer, dense, register
 
@@ -93,6 +93,15 @@ class ScaleOffset(Layer):
             self.beta_dense = dense(self, "beta_dense", condition_shape, dim, **zeros)
 
     def call(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        gamma, beta = self.scale_and_offset(x, condition)
+        if gamma is not None:
+            x = x * gamma
+        return x if beta is None else x + beta
+
+    def scale_and_offset(
+        self, x: Tensor, condition: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Returns the factor of `x` and what is added to it; None: there is none."""
         gamma, beta = self.gamma, self.beta
         if condition is not None:
             while len(condition.shape) < len(x.shape):
@@ -103,12 +112,10 @@ class ScaleOffset(Layer):
                 gamma = gamma + self.gamma_dense(condition)
             if self.offset:
                 beta = beta + self.beta_dense(condition)
-        if self.scale:
+        if gamma is not None:
             gamma = ops.cast(gamma, x.dtype)
-            x = x * (1 + gamma if self.plus_one else gamma)
-        if self.offset:
-            x = x + ops.cast(beta, x.dtype)
-        return x
+            gamma = 1 + gamma if self.plus_one else gamma
+        return gamma, beta if beta is None else ops.cast(beta, x.dtype)
 
     def compute_output_shape(self, x_shape: Shape, condition_shape: Shape | None = None) -> Shape:
         return tuple(x_shape)
@@ -143,11 +150,11 @@ class LayerNormalization(ScaleOffset):
 
     def call(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         y = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
-        fused = fused_layer_norm(y, self.dim, self.epsilon) if self.zero_mean else None
-        if fused is not None:
-            y = fused
-        else:
-            if self.zero_mean:
-                y = y - ops.mean(y, axis=-1, keepdims=True)
+        if not self.zero_mean:
             y = y * ops.rsqrt(ops.mean(ops.square(y), axis=-1, keepdims=True) + self.epsilon)
+        elif condition is None:
+            y = layer_norm(y, self.epsilon, *self.scale_and_offset(y, None))
+            return ops.cast(y, x.dtype)
+        else:
+            y = layer_norm(y, self.epsilon)
         return ops.cast(super().call(y, condition), x.dtype)

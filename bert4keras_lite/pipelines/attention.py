@@ -1,6 +1,5 @@
 """Attention probabilities of a built model."""
 
-import contextlib
 from itertools import chain
 from typing import Any
 
@@ -8,6 +7,7 @@ import keras
 from keras import ops
 
 from ..layers import TransformerBlock
+from ..layers.attention import recording_probs
 
 __all__ = ["attention_model"]
 
@@ -37,8 +37,7 @@ def attention_model(transformer: Any) -> keras.Model:
 class AttentionProbabilities(keras.layers.Layer):
     """Runs a model and outputs its attention probabilities; see `attention_model`.
 
-    In every attention layer they are the input of its dropout layer, where they are recorded;
-    dropout itself is not active in inference.
+    Layers that it runs compute them instead of calling a kernel that keeps none.
     """
 
     def __init__(self, model, **kwargs):
@@ -54,11 +53,10 @@ class AttentionProbabilities(keras.layers.Layer):
                 f"{model.name}: the model computes no attention matrix, such as with Nyström "
                 "attention. Build it with attention='full'."
             )
-        self.dropouts = [layer.dropout_layer for layer in layers]
         self.heads = getattr(layers[0], "num_heads", 1)
 
     def call(self, inputs):
-        with recording_inputs(self.dropouts) as probs:
+        with recording_probs() as probs:
             self.model(inputs, training=False)
         # a gated attention unit has no axis of heads
         probs = [x if len(x.shape) == 4 else x[:, None] for x in probs]
@@ -66,25 +64,3 @@ class AttentionProbabilities(keras.layers.Layer):
 
     def compute_output_spec(self, inputs):
         return keras.KerasTensor((None, self.blocks, self.heads, None, None), "float32")
-
-
-@contextlib.contextmanager
-def recording_inputs(layers):
-    """Gives a list to which each call of these layers in the context appends its input.
-
-    It replaces `layer.call`, as these inputs are computed within the call of a block: they are not
-    tensors of the graph, and Keras has no hooks on the calls of layers.
-    """
-    recorded = []
-
-    def record(x, training=False):
-        recorded.append(x)
-        return x
-
-    for layer in layers:
-        layer.call = record
-    try:
-        yield recorded
-    finally:
-        for layer in layers:
-            del layer.call

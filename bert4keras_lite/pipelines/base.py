@@ -7,8 +7,8 @@ forward pass, `predicted`; `answer` makes an answer of the model's output for a 
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import keras
@@ -17,7 +17,7 @@ from keras import ops
 
 from .. import layers
 from ..arguments import MOST, check_list, check_number
-from ..backend import predict_without_xla
+from ..backend import compiles_each_shape, predict_without_xla, runs_on_cpu
 from ..data import sequence_padding
 from ..generation.request import PROGRAMS
 from ..parsing import shown
@@ -42,6 +42,7 @@ __all__ = [
 
 EXAMPLE = "今天天气真好"
 SHORTEST = 16  # length in tokens of the shortest batches
+PASS = 1024  # most tokens of a forward pass on a CPU; larger arrays do not fit into its caches
 CHUNK = 50_000  # texts whose token ids are in memory at the same time
 BATCHES = 32  # forward passes between two steps of a progress bar, at least
 
@@ -134,16 +135,29 @@ class Pipeline:
         for text in texts:
             with naming(text):
                 items.append(self.prepare(text, **settings))
-        rows = sorted(range(len(items)), key=lambda row: self.key(items[row]))
-        for _, group in groupby(rows, lambda row: self.key(items[row])):
-            alike = list(group)
-            for start in range(0, len(alike), batch_size):
-                batch = alike[start : start + batch_size]
-                outputs = self.predicted([items[row] for row in batch])
-                for row, output in zip(batch, outputs, strict=True):
-                    with naming(items[row].text):
-                        answers[row] = self.answer(items[row], output)
+        for batch in self.batches(items, batch_size):
+            outputs = self.predicted([items[row] for row in batch])
+            for row, output in zip(batch, outputs, strict=True):
+                with naming(items[row].text):
+                    answers[row] = self.answer(items[row], output)
         return answers[0] if single else [answers[row] for row in range(len(items))]
+
+    def batches(self, items: list, batch_size: int) -> Iterator[list[int]]:
+        """Yields the numbers of items for each forward pass, of similar lengths.
+
+        On a CPU there are at most `PASS` tokens in it, if there is more than one text.
+        """
+        sizes = [len(item.ids) for item in items]
+        rows = sorted(range(len(items)), key=lambda row: sizes[row])
+        most = PASS if runs_on_cpu() else math.inf
+        while rows:
+            length = self.length_of([items[rows[-1]]] * batch_size)
+            fitting = int(min(batch_size, most // length))
+            batch = rows[-max(1, power_of_two(fitting + 1) // 2) :]
+            if self.filler is None:
+                batch = [row for row in batch if sizes[row] == length]
+            yield batch
+            del rows[-len(batch) :]
 
     def in_parts(
         self, texts: list, batch_size: int, progress: bool, **settings: Any
@@ -200,7 +214,7 @@ class Pipeline:
         return ids
 
     def key(self, item: Any) -> int:
-        """Returns the padded length, a power of two, so that few programs are compiled."""
+        """Returns the greatest padded length of those with which a text may share a batch."""
         if self.fixed is not None:
             return self.fixed
         if self.filler is None:
@@ -208,10 +222,26 @@ class Pipeline:
         length = max(SHORTEST, power_of_two(len(item.ids)))
         return length if self.longest is None else min(length, self.longest)
 
+    def length_of(self, items: list) -> int:
+        """Returns the padded length of a batch.
+
+        Where each length needs a program of its own, small batches have a power of two, and large
+        ones one of four lengths between two of them.
+        """
+        length = max(len(item.ids) for item in items)
+        if self.fixed is not None or self.filler is None:
+            return self.fixed or length
+        step = 8
+        if compiles_each_shape():
+            is_small = 2 * len(items) * length < PASS
+            step = max(SHORTEST, power_of_two(length) // (1 if is_small else 8))
+        length = -(-length // step) * step
+        return length if self.longest is None else min(length, self.longest)
+
     def predicted(self, items: list) -> Any:
         """Returns for each item the model's output, as `answer` takes it."""
         segments = [item.segments for item in items] if self.takes_pairs else None
-        return self.outputs([item.ids for item in items], self.key(items[0]), segments=segments)
+        return self.outputs([item.ids for item in items], self.length_of(items), segments=segments)
 
     def outputs(
         self,
@@ -236,14 +266,22 @@ class Pipeline:
         if segments is not None:
             segment_ids = sequence_padding(segments, length=length)
         inputs = [ids, segment_ids][: len(self.model.inputs) - len(more_inputs)]
-        inputs = [pad_batch(x) for x in (*inputs, *more_inputs)]
-        shapes = tuple(x.shape for x in inputs)
-        self.shapes.add(shapes)
-        if len(self.shapes) > PROGRAMS:  # clients choose the lengths, and a program takes megabytes
-            self.model.make_predict_function(force=True)
-            self.shapes = {shapes}
+        inputs = [*inputs, *more_inputs]
+        if compiles_each_shape():
+            inputs = [pad_batch(x) for x in inputs]
+            self.forget_programs(tuple(x.shape for x in inputs))
         outputs = self.model.predict_on_batch(inputs)
         return keras.tree.map_structure(lambda x: ops.convert_to_numpy(x)[: len(rows)], outputs)
+
+    def forget_programs(self, shapes: tuple) -> None:
+        """Removes the compiled programs if there are too many, before one for `shapes` is needed.
+
+        Clients of a server choose the lengths, and a program takes megabytes.
+        """
+        self.shapes.add(shapes)
+        if len(self.shapes) > PROGRAMS:
+            self.model.make_predict_function(force=True)
+            self.shapes = {shapes}
 
 
 @contextlib.contextmanager

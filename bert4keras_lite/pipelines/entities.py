@@ -105,7 +105,7 @@ class EntityExtractor(Pipeline):
 
     def predicted(self, items: list[Encoded]) -> Iterable:
         """Returns pairs of each item's logits and its tags; tags are None for logits of spans."""
-        logits, tokens = super().predicted(items), self.key(items[0])
+        logits, tokens = super().predicted(items), self.length_of(items)
         if not are_logits(logits.shape, len(self.labels), tokens):
             raise InvalidOutput(
                 f"the model's output has the shape {logits.shape[1:]} for {tokens} tokens; "

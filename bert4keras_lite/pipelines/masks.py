@@ -149,7 +149,7 @@ class FillMask(Pipeline):
     def predicted(self, items: list) -> Any:
         rows = [item.positions for item in items]
         padded = sequence_padding(rows, self.most_masks or power_of_two(max(map(len, rows))))
-        return self.outputs([item.ids for item in items], self.key(items[0]), padded)
+        return self.outputs([item.ids for item in items], self.length_of(items), padded)
 
     def answer(self, item: Any, probs: np.ndarray) -> list[list[tuple[str, float]]]:
         return [self.candidates(row) for row in finite(probs[: len(item.positions)])]

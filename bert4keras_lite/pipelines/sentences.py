@@ -228,7 +228,7 @@ class SentenceEncoder(Pipeline):
         return Sentence(text, ids, skipped)
 
     def predicted(self, items: list) -> np.ndarray:
-        length = self.key(items[0])
+        length = self.length_of(items)
         pooled = np.zeros((len(items), length), "int32")
         for row, item in zip(pooled, items, strict=True):
             row[item.skipped : len(item.ids)] = 1

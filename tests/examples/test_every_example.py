@@ -1,8 +1,11 @@
 """No example is without a quick run."""
 
 import ast
+import runpy
+import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 pytestmark = pytest.mark.once
@@ -43,6 +46,29 @@ def test_every_script_is_run_by_make_test():
     ways = {f"task_reading_comprehension_by_{way}" for way in ("span", "seq2seq", "mlm")}
     assert scripts - names - ELSEWHERE - ways == set()
     assert {way.rpartition("_")[2] for way in ways} <= names
+
+
+class ReachedTraining(BaseException):
+    """Ends a script at its first `fit`; no script catches it."""
+
+
+def reached(model, *arguments, **options):
+    raise ReachedTraining
+
+
+SCRIPTS = sorted(
+    path for kind in ("basic", "classic", "task") for path in EXAMPLES.glob(f"{kind}_*.py")
+)
+TRAINING = [path for path in SCRIPTS if ".fit(" in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_a_script_gets_to_its_training_without_options(path, monkeypatch):
+    """With the included models and the sample data; the other tests give it a small checkpoint."""
+    monkeypatch.setattr(sys, "argv", [path.name])
+    monkeypatch.setattr(keras.Model, "fit", reached)
+    with pytest.raises(ReachedTraining):
+        runpy.run_path(str(path), run_name="__main__")
 
 
 def test_scripts_stand_alone():
