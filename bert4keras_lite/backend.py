@@ -175,13 +175,14 @@ def affine(x, kernel, bias):
     return y if bias is None else ops.add(y, bias)
 
 
-def fused_attention(query, key, value, bias):
+def fused_attention(query, key, value, bias, grouped):
     """Computes `softmax(Q K^T + bias) V` by one kernel that keeps no probabilities.
 
     Args:
         query: `(batch, queries, num_heads, size)`, multiplied by its scale.
         key, value: `(batch, kv_heads, size, keys)`.
         bias: broadcasts to `(batch, num_heads, queries, keys)`, or None.
+        grouped: whether there are fewer heads of keys than of queries.
 
     Returns:
         `(batch, queries, num_heads, size)`; None: there is no such kernel. PyTorch's wants the
@@ -195,21 +196,22 @@ def fused_attention(query, key, value, bias):
         value.transpose(2, 3),
         None if bias is None else bias.to(query.dtype),
         scale=1.0,
-        enable_gqa=query.shape[2] != key.shape[1],
+        enable_gqa=grouped,
     )
     return y.transpose(1, 2)
 
 
-def layer_norm(x, epsilon, gamma=None, beta=None):
+def layer_norm(x, dim, epsilon, gamma=None, beta=None):
     """Computes layer normalization over the last axis, on PyTorch by one kernel.
 
     Args:
         x: `(..., dim)`.
+        dim: size of the last axis.
         epsilon: added to the variance.
         gamma, beta: `(dim,)`, or None: without.
     """
     if BACKEND == "torch":
-        return torch.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, epsilon)
+        return torch.nn.functional.layer_norm(x, (dim,), gamma, beta, epsilon)
     x = x - ops.mean(x, axis=-1, keepdims=True)
     x = x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + epsilon)
     x = x if gamma is None else x * gamma

@@ -67,7 +67,8 @@ def test_every_family(name, tmp_path):
     allowed = ("attention", "cross", "ffn") if everywhere else ("attention", "cross")
     assert paths and all(path.split("/")[1] in allowed for path in paths)
     for output, golden in zip(outputs_of(model, inputs), before, strict=True):
-        np.testing.assert_array_equal(output, golden)
+        # kernels in other memory may be summed in another order
+        np.testing.assert_allclose(output, golden, rtol=0, atol=1e-5)
     products = model.trainable_variables
     assert all("/lora_" in v.path for v in products)
     assert sum(np.prod(v.shape) for v in products) == expected_weights(transformer.config, 3)

@@ -179,6 +179,10 @@ class Dense(keras.layers.Dense):
         y = affine(x, self.kernel, self.bias)
         return y if self.activation is None else self.activation(y)
 
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
+        # Keras refuses subclasses, as they may compute something else
+        super().quantize(mode, type_check=False, config=config)
+
 
 def dense(parent, name, input_shape, units, activation=None, **kwargs):
     """Returns a built dense sub-layer of `parent`, with its precision and `initializer_range`."""

@@ -153,8 +153,8 @@ class LayerNormalization(ScaleOffset):
         if not self.zero_mean:
             y = y * ops.rsqrt(ops.mean(ops.square(y), axis=-1, keepdims=True) + self.epsilon)
         elif condition is None:
-            y = layer_norm(y, self.epsilon, *self.scale_and_offset(y, None))
+            y = layer_norm(y, self.dim, self.epsilon, *self.scale_and_offset(y, None))
             return ops.cast(y, x.dtype)
         else:
-            y = layer_norm(y, self.epsilon)
+            y = layer_norm(y, self.dim, self.epsilon)
         return ops.cast(super().call(y, condition), x.dtype)
