@@ -32,9 +32,9 @@ __all__ = [
     "dense_gradient",
     "each_row_once",
     "empty",
+    "fast_attention",
     "fast_dropout",
     "fused_adam",
-    "fused_attention",
     "gelu",
     "is_concrete",
     "last_state",
@@ -175,8 +175,14 @@ def affine(x, kernel, bias):
     return y if bias is None else ops.add(y, bias)
 
 
-def fused_attention(query, key, value, bias, grouped):
-    """Computes `softmax(Q K^T + bias) V` by one kernel that keeps no probabilities.
+def fast_attention(query, key, value, bias, grouped):
+    """Computes `softmax(Q K^T + bias) V` without keeping the probabilities.
+
+    PyTorch has a kernel for it, which wants the vectors of keys in adjacent memory; those of a
+    `Cache` are not. Its gradients are wrong where no key is visible: it keeps the logarithm of the
+    sum of the weights, which vanishes beside such a large bias. On JAX on a CPU, outputs are
+    divided by the sums of their weights instead of the weights, which saves a third of the time
+    with 256 tokens.
 
     Args:
         query: `(batch, queries, num_heads, size)`, multiplied by its scale.
@@ -185,20 +191,23 @@ def fused_attention(query, key, value, bias, grouped):
         grouped: whether there are fewer heads of keys than of queries.
 
     Returns:
-        `(batch, queries, num_heads, size)`; None: there is no such kernel. PyTorch's wants the
-        vectors of keys in adjacent memory, which those of a `Cache` are not.
+        `(batch, queries, num_heads, size)`; None: there is nothing faster than the plain way.
     """
-    if BACKEND != "torch" or key.stride(2) != 1 or value.stride(2) != 1:
-        return None
-    y = torch.nn.functional.scaled_dot_product_attention(
-        query.transpose(1, 2),
-        key.transpose(2, 3),
-        value.transpose(2, 3),
-        None if bias is None else bias.to(query.dtype),
-        scale=1.0,
-        enable_gqa=grouped,
-    )
-    return y.transpose(1, 2)
+    is_adjacent = BACKEND == "torch" and key.stride(2) == value.stride(2) == 1
+    if is_adjacent and not torch.is_grad_enabled():
+        query, key, value = query.transpose(1, 2), key.transpose(2, 3), value.transpose(2, 3)
+        bias = None if bias is None else bias.to(query.dtype)
+        y = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, bias, scale=1.0, enable_gqa=grouped
+        )
+        return y.transpose(1, 2)
+    if BACKEND == "jax" and query.dtype == "float32" and not grouped and runs_on_cpu():
+        scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), key)
+        scores = scores if bias is None else scores + bias
+        weights = ops.exp(scores - jax.lax.stop_gradient(ops.max(scores, -1, keepdims=True)))
+        y = ops.matmul(weights, ops.transpose(value, (0, 1, 3, 2)))
+        return ops.transpose(y / ops.sum(weights, -1, keepdims=True), (0, 2, 1, 3))
+    return None
 
 
 def layer_norm(x, dim, epsilon, gamma=None, beta=None):

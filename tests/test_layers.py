@@ -6,6 +6,8 @@ import pytest
 from keras import ops
 
 from bert4keras_lite import layers as L
+from bert4keras_lite.backend import value_and_gradients, without_gradients
+from bert4keras_lite.layers.attention import recording_probs
 from bert4keras_lite.layers.base import get_activation
 from bert4keras_lite.layers.normalization import NORMS
 
@@ -220,6 +222,57 @@ def test_attention(key_size):
     y, own = (ops.convert_to_numpy(t) for t in layer(x, bias=bias))
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(own, scores, rtol=1e-4, atol=1e-4)
+
+
+BIASES = {
+    "none": None,
+    "padding": np.where(np.arange(6) < [[4], [6]], 0, -1e12)[:, None, None, :],
+    "causal": np.where(np.tri(6) > 0, 0, -1e12)[None, None],
+    "of heads": randn(1, 4, 6, 6),
+    "nothing visible": np.full((2, 1, 6, 6), -1e12),
+}
+
+
+@pytest.mark.parametrize("bias", list(BIASES))
+@pytest.mark.parametrize("shape", [{}, {"key_size": 5}, {"num_kv_heads": 2}, {"scale": False}])
+def test_attention_without_probabilities(bias, shape):
+    """The backend's fast way and the plain one, which keeps probabilities; their gradients."""
+    bias = None if BIASES[bias] is None else BIASES[bias].astype("float32")
+    layer = L.MultiHeadAttention(4, 3, **shape)
+    layer.build((2, 6, 8))
+    layer.set_weights([randn(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
+
+    x = randn(2, 6, 8)
+
+    def loss(values):
+        with keras.StatelessScope(list(zip(layer.weights, values, strict=True))):
+            y = layer(x, bias=bias)
+        return ops.sum(ops.square(y)), y
+
+    def output_and_gradients():
+        values = [ops.convert_to_tensor(w) for w in layer.get_weights()]
+        gradients = value_and_gradients(loss, values)[1]
+        with without_gradients():
+            y = layer(x, bias=bias)
+        return [ops.convert_to_numpy(t) for t in (y, *gradients)]
+
+    with recording_probs() as probs:
+        y, *gradients = output_and_gradients()
+    assert [p.shape for p in probs] == [(2, 4, 6, 6)] * 2
+    fast_y, *fast_gradients = output_and_gradients()
+    np.testing.assert_allclose(fast_y, y, rtol=0, atol=1e-5 * np.abs(y).max())
+    largest = max(np.abs(g).max() for g in gradients)
+    for actual, golden in zip(fast_gradients, gradients, strict=True):
+        np.testing.assert_allclose(actual, golden, rtol=0, atol=1e-5 * largest)
+
+
+def test_attention_drops_probabilities_in_training():
+    layer = L.MultiHeadAttention(2, 4, dropout=0.5)
+    x = randn(2, 6, 8)
+    layer.build(x.shape)
+    calm = [ops.convert_to_numpy(layer(x)) for _ in range(2)]
+    np.testing.assert_array_equal(*calm)
+    assert np.abs(ops.convert_to_numpy(layer(x, training=True)) - calm[0]).max() > 1e-3
 
 
 def test_what_is_visible():

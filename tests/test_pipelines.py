@@ -1,9 +1,13 @@
 """Pipelines: answers to texts are those of the model, whatever is in the batch."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 from goldens.recipes import FOLDER
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bert4keras_lite import (
     build_transformer_model,
@@ -20,7 +24,8 @@ from bert4keras_lite import (
 )
 from bert4keras_lite.applications import doctor as new_doctor
 from bert4keras_lite.applications import serving as new_serving
-from bert4keras_lite.pipelines import FeatureExtractor
+from bert4keras_lite.pipelines import FeatureExtractor, base
+from bert4keras_lite.pipelines.base import Encoded
 
 TINY = FOLDER / "bert/hf_tiny_safetensors"
 TEXTS = ["天地不是人", "大", "人不是天地大小" * 3]
@@ -30,6 +35,14 @@ CLOSE = 1e-5
 @pytest.fixture(scope="module")
 def tokenizer():
     return load_tokenizer(TINY)
+
+
+@pytest.fixture
+def extractor(tokenizer):
+    model = build_transformer_model(TINY, return_keras_model=False)
+    made = FeatureExtractor(model, tokenizer)
+    made.longest = None
+    return made
 
 
 def outputs(model, tokenizer, text):
@@ -119,3 +132,31 @@ def test_import_paths_of_version_0_1():
         assert optimizers.Extended is optimizers.OptimizerExtensions
     with pytest.raises(AttributeError, match="has no attribute 'other'"):
         _ = doctor.other
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 20), st.booleans())
+def test_batches_are_full_and_tight(extractor, sizes, batch_size, is_padded):
+    extractor.filler = 0 if is_padded else None
+    items = [Encoded("", [5] * size) for size in sizes]
+    batches = list(extractor.batches(items, batch_size))
+    assert sorted(row for batch in batches for row in batch) == list(range(len(items)))
+    for batch in batches:
+        length = extractor.length_of([items[row] for row in batch])
+        longest, shortest = max(sizes[row] for row in batch), min(sizes[row] for row in batch)
+        assert 1 <= len(batch) <= batch_size
+        assert len(batch) == 1 or len(batch) * longest <= base.PASS
+        if not is_padded:
+            assert length == longest == shortest
+        elif keras.backend.backend() == "jax":
+            assert longest <= length < 2 * max(longest, base.SHORTEST)
+        else:
+            assert longest <= length < longest + 8
+    # none could be joined with the next, but for rounding to a power of two
+    for batch, following in itertools.pairwise(batches):
+        if is_padded and len(batch) < batch_size:
+            length = extractor.length_of([items[row] for row in batch])
+            assert 2 * (len(batch) + 1) * length > base.PASS or 2 * (len(batch) + 1) > batch_size
+            assert max(sizes[row] for row in following) <= min(sizes[row] for row in batch)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from keras import ops
 
-from ..backend import fused_attention
+from ..backend import fast_attention
 from ..types import Shape, Tensor
 from .base import Layer, dense, dense_flops, parts_of, register, softmax
 from .cache import Cache
@@ -264,7 +264,7 @@ class MultiHeadAttention(Layer):
         recorded = RECORDED.get()
         keeps_probs = self.return_scores or recorded is not None or (training and self.dropout)
         if scores is None and distances is None and not keeps_probs:
-            y = fused_attention(query, key, value, bias, self.num_heads != self.kv_heads)
+            y = fast_attention(query, key, value, bias, self.num_heads != self.kv_heads)
             if y is not None:
                 return y, None
         attention_scores = self.grouped("bqhgd,bhdk->bhgqk", query, key)
