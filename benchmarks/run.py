@@ -3,11 +3,13 @@
     make bench                       # everything, about an hour and a half on two cores
     make bench ARGS="loading step"   # some of it
 
-Parts: tokenization, loading (BERT-base on every backend), families (the others), long, step,
-epoch, writing, optimizers, crf, methods, corpus, pretraining. Loading and the short parts run all
-their contenders in turn, `ROUNDS` times, and compare medians; the others, which take minutes each,
-run once. `corpus` needs a text and a vocabulary (`CORPUS`, `VOCAB`: as `--data` and `--vocab` of
-benchmarks/corpus.py); `BERT4KERAS` is a clone of bert4keras, whose package lacks `pretraining`.
+Parts: tokenization, loading (BERT-base on every backend), families (the others), encoding, long,
+step, epoch, writing, optimizers, crf, methods, corpus, pretraining. Loading, encoding and the short
+parts run all their contenders in turn, `ROUNDS` times, and compare medians; the others, which take
+minutes each, run once. `corpus` needs a text and a vocabulary (`CORPUS`, `VOCAB`: as `--data` and
+`--vocab` of benchmarks/corpus.py); `encoding` needs a directory with ChnSentiCorp (`REVIEWS`: as
+`--data` of benchmarks/encoding.py). `BERT4KERAS` is a clone of bert4keras, whose package lacks
+`pretraining`.
 """
 
 import json
@@ -110,6 +112,30 @@ def load_times(family, backends, count, target=""):
         theirs = weights(peer) if peer in results else None
         unit = "x the weights"
         yield row(f"{name}, peak memory", weights(contender), theirs, "at most 1.5", unit)
+
+
+def encoding():
+    if "REVIEWS" not in os.environ:
+        print("  left out: REVIEWS is not set", file=sys.stderr)
+        return
+    from encoding import CONTENDERS
+
+    with tempfile.TemporaryDirectory() as directory:
+        options = ["--data", os.environ["REVIEWS"], "--vectors", f"{directory}/vectors.npy"]
+        results = rounds("encoding.py", CONTENDERS, *options)
+    seconds = {
+        contender: statistics.median(result["seconds"] for result in found)
+        for contender, found in results.items()
+    }
+    for contender, value in seconds.items():
+        worst = max(result.get("difference", 0) for result in results[contender])
+        firsts = [round(result["first"], 1) for result in results[contender]]
+        print(f"  {value:5.1f} s, first {firsts}, {worst:.1e}: {contender}", file=sys.stderr)
+    peer = seconds["sentence-transformers"]
+    for contender in filter(seconds.get, CONTENDERS[1:]):
+        goal = {"ours-torch": "1.25x", "ours-torch-bfloat16": "2x"}.get(contender, "1x")
+        name = f"2,000 reviews: {contender}, against sentence-transformers"
+        yield row(name, seconds[contender], peer, "" if contender == "limit" else goal, "s")
 
 
 def long():
@@ -359,6 +385,7 @@ PARTS = {
         tokenization,
         loading,
         families,
+        encoding,
         long,
         step,
         epoch,
