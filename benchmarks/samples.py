@@ -22,7 +22,10 @@ from results import MARKS, Run, scores_of
 from bert4keras_lite.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-PATTERN = r"(?i)^(?!.*/step)(test|valid|F1|.*\b(accuracy|perplexity|Spearman)\b).*\d"
+PATTERN = (
+    r"(?i)^(?!.*(/step|tokens/s|to learn from))"
+    r"(test|valid|F1|\s+(random weights|tiny-zh)\s|.*\b(accuracy|perplexity|Spearman)\b).*\d"
+)
 
 
 def scripts():

@@ -756,7 +756,7 @@ def test_a_mask_takes_the_white_space_beside_it(bert, sides, ids):
 
 
 def test_programs_for_many_lengths_are_not_all_kept(tokenizer, monkeypatch):
-    """Where nothing fills up texts, each length is a program of its own: clients choose them."""
+    """Where nothing fills up texts, JAX has a program for each length: clients choose them."""
     monkeypatch.setattr(pipelines_base, "PROGRAMS", 2)
     transformer = build_transformer_model(TINY, pad_token_id=-1, return_keras_model=False)
     ability, made = FeatureExtractor(transformer, tokenizer), []
@@ -770,7 +770,7 @@ def test_programs_for_many_lengths_are_not_all_kept(tokenizer, monkeypatch):
         item = ability.prepare("天" * length)
         (states,) = ability.predicted([item])
         assert len(states) == length + 2 and len(ability.shapes) <= 2
-    assert made.count(True) == 2
+    assert made.count(True) == (2 if keras.backend.backend() == "jax" else 0)
 
 
 def test_a_tagger_that_finds_a_span_everywhere(tokenizer, monkeypatch):
