@@ -796,8 +796,8 @@ class Transformer(LayersByName):
         """Loads weights by name: all of them, or none unless `ignore_invalid_weights` is True.
 
         Args:
-            checkpoint: a path for `open_checkpoint`, or a mapping name -> array. Weights may stay in
-                the mapped file, which must then not be written to in place; see `Checkpoint`.
+            checkpoint: a path for `open_checkpoint`, or a mapping name -> array. The weights may be
+                in the memory of the mapped file: do not write to it in place (see `Checkpoint`).
             keep_tokens, compound_tokens: see `build_transformer_model`.
             autoresize_weights: whether to resize arrays of another shape
                 (https://kexue.fm/archives/8444); default False.
