@@ -179,3 +179,16 @@ def test_files_that_may_change_have_no_private_views(saved, goldens, tmp_path):
     for file, name in (("torch.pt", "plain"), ("dense.weights.h5", "layers/dense/vars/0")):
         assert PrivateViews().view(open_checkpoint(goldens / file)[name]) is None
     assert PrivateViews().view(np.zeros(3)) is None
+
+
+@pytest.mark.parametrize("format", WEIGHTS)
+def test_weights_in_bfloat16(format, tmp_path):
+    transformer = build(dtype="bfloat16")
+    transformer.save_checkpoint(tmp_path, format)
+    checkpoint = open_checkpoint(tmp_path)
+    assert {str(checkpoint.dtype(name)) for name in checkpoint} == {"bfloat16"}
+    loaded = build(dtype="bfloat16")
+    loaded.load_checkpoint(checkpoint)
+    assert {v.dtype for v in loaded.variables.values()} == {"bfloat16"}
+    for path, value in values(transformer).items():
+        np.testing.assert_array_equal(values(loaded)[path], value)
