@@ -66,7 +66,7 @@ def ours(directory, family):
     from keras import ops
 
     from bert4keras_lite import build_transformer_model
-    from bert4keras_lite.backend import BACKEND, compiled_by_shape
+    from bert4keras_lite.backend import compiled_by_shape
 
     ids = np.arange(1, 33, dtype="int32")[None]
 
@@ -74,7 +74,8 @@ def ours(directory, family):
         # the second input, if any: segments, or the target
         inputs = [ids, ids * 0 + 1][: len(model.inputs)]
         call = partial(model, training=False)
-        call = compiled_by_shape(call, model.variables) if BACKEND == "jax" else call
+        if keras.backend.backend() == "jax":
+            call = compiled_by_shape(call, model.variables)
         ops.convert_to_numpy(keras.tree.flatten(call(inputs))[0])  # waits for the result
 
     return lambda: build_transformer_model(directory, model=family, **FAMILIES[family][1]), forward
