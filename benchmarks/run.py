@@ -106,7 +106,12 @@ def load_times(family, backends, count, target=""):
         peer = loading.PEERS[format]
         wanted = target if environment["KERAS_BACKEND"] == "tensorflow" else ""
         name = f"{family}: {contender}"
-        for key, what in (("seconds", "load + forward"), ("process", "whole process")):
+        for key, what in (
+            ("seconds", "load + forward"),
+            ("process", "whole process"),
+            ("cpu", "load + forward, CPU seconds"),
+            ("cpu_process", "whole process, CPU seconds"),
+        ):
             theirs = median(peer, key) if peer in results else None
             yield row(f"{name}, {what}", median(contender, key), theirs, wanted, "s")
         theirs = weights(peer) if peer in results else None

@@ -19,7 +19,7 @@ __all__ = [
     "affine",
     "all_finite",
     "assign_rows",
-    "assignable",
+    "assign_shared",
     "by_rows",
     "clip_by_global_norm",
     "compiled",
@@ -74,6 +74,10 @@ np.empty(31 << 20, "uint8")
 
 # Values and arrays
 
+ALIGNMENT = 64  # of memory that TensorFlow and JAX share with NumPy, in bytes
+BLOCK = 64  # rows and columns of a matrix that are transposed at a time
+SHARED_DTYPES = {"float16", "bfloat16", "float32", "float64"}
+
 
 def is_concrete(x):
     """Returns whether the values of a tensor are known now, without waiting for a device.
@@ -103,42 +107,98 @@ def empty(shape, dtype):
         return tf.raw_ops.Empty(shape=shape, dtype=dtype)
     # The system provides these zeros on first access, so they cost nothing. They must not be
     # uninitialized: hosts would differ.
-    return ops.convert_to_tensor(_shared(_aligned_zeros(shape, dtype)))
+    return ops.convert_to_tensor(_shared(_aligned(np.zeros, shape, dtype)))
 
 
-def assignable(array):
-    """Returns an array as what can be assigned to a variable with the fewest copies.
+def assign_shared(variable, array, private_view):
+    """Assigns an array to a variable, with as few copies as possible.
 
-    JAX gets a copy, as it would keep using the memory of a mapped file. On PyTorch, Keras would
-    copy every array, and those of bfloat16 by way of float32.
+    Args:
+        variable: a `keras.Variable`.
+        array: its new value, possibly of another dtype, or a view on a file. It is not used
+            afterwards.
+        private_view: function that returns a view with the values of an array that nothing else
+            has, so that the variable can keep it as its memory; or None if there is none.
     """
-    if BACKEND != "jax":
-        return _shared(array)
-    copy = _aligned_zeros(array.shape, array.dtype)
-    copy[...] = array
-    return _shared(copy)
+    can_share = (
+        variable.dtype in SHARED_DTYPES and array.dtype.name == variable.dtype and array.ndim
+    )
+    if BACKEND == "torch":
+        view = private_view(array) if can_share and variable.value.device.type == "cpu" else None
+        if view is None:
+            variable.assign(_shared(array))
+        else:
+            _share_with_parameter(variable.value, _shared(view))
+    else:
+        view = private_view(array) if can_share and _is_aligned(array) else None
+        variable.assign(_shared(_aligned_copy(array) if view is None else view))
 
 
-def _aligned_zeros(shape, dtype):
-    """Returns an array of zeros at an address that is a multiple of 64, as JAX can share."""
+def _share_with_parameter(parameter, tensor):
+    """Makes a tensor the memory of a PyTorch parameter, before training a contiguous one.
+
+    A transposed matrix is as good as any for products, but slows down optimizers.
+    """
+    parameter.data = tensor
+    if parameter.is_contiguous() or not parameter.requires_grad:
+        return
+
+    def with_gradient(gradient):
+        hook.remove()
+        parameter.data = parameter.data.contiguous()
+        return gradient.contiguous()
+
+    hook = parameter.register_hook(with_gradient)
+
+
+def _is_aligned(array):
+    """Whether TensorFlow and JAX can use the memory of an array: TensorFlow aborts at any other."""
+    return array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0
+
+
+def _aligned_copy(array):
+    """Returns a copy that `_is_aligned`; of a transposed matrix block by block, for the cache."""
+    copy = _aligned(np.empty, array.shape, array.dtype)
+    if array.ndim != 2 or array.strides[0] >= array.strides[1]:
+        copy[...] = array
+        return copy
+    for i in range(0, len(array), BLOCK):
+        for j in range(0, array.shape[1], BLOCK):
+            copy[i : i + BLOCK, j : j + BLOCK] = array[i : i + BLOCK, j : j + BLOCK]
+    return copy
+
+
+def _aligned(create, shape, dtype):
+    """Returns an array at an aligned address.
+
+    Args:
+        create: `np.zeros` or `np.empty`.
+        shape, dtype: of the array.
+    """
     dtype = np.dtype(dtype)
     size = prod(shape) * dtype.itemsize
-    memory = np.zeros(size + 64, "uint8")
-    start = -memory.ctypes.data % 64
+    memory = create(size + ALIGNMENT, "uint8")
+    start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _shared(array):
     """Returns a tensor in the memory of an array, where the backend can have one.
 
-    PyTorch shares arrays of floats, and JAX on a CPU aligned ones; else it returns the array.
+    PyTorch shares arrays of floats, TensorFlow and JAX on a CPU aligned ones; else it returns the
+    array.
     """
     is_bfloat16 = array.dtype == ml_dtypes.bfloat16
     if BACKEND == "jax":
         return jax.device_put(array, may_alias=True)
-    if BACKEND != "torch" or not (is_bfloat16 or array.dtype.kind == "f"):
+    if array.dtype.name not in SHARED_DTYPES:
         return array
     bits = array.view("int16") if is_bfloat16 else array
+    if BACKEND == "tensorflow":
+        if not (_is_aligned(array) and array.size and array.ndim):
+            return array
+        tensor = tf.experimental.dlpack.from_dlpack(bits.__dlpack__())
+        return tf.bitcast(tensor, tf.bfloat16) if is_bfloat16 else tensor
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         tensor = torch.from_numpy(bits)

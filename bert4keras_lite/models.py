@@ -66,6 +66,7 @@ from .layers import (
     WindowBias,
 )
 from .layers.base import (
+    ACTIVATIONS,
     WeightInitializer,
     activation_name,
     deferred_initialization,
@@ -795,7 +796,8 @@ class Transformer(LayersByName):
         """Loads weights by name: all of them, or none unless `ignore_invalid_weights` is True.
 
         Args:
-            checkpoint: a path for `open_checkpoint`, or a mapping name -> array.
+            checkpoint: a path for `open_checkpoint`, or a mapping name -> array. The weights may be
+                in the memory of the mapped file: do not write to it in place (see `Checkpoint`).
             keep_tokens, compound_tokens: see `build_transformer_model`.
             autoresize_weights: whether to resize arrays of another shape
                 (https://kexue.fm/archives/8444); default False.
@@ -1296,7 +1298,8 @@ def _check_activations(config, values, where):
                 f"0.01 in PyTorch. Pass the right one as a function, {name}=."
             )
         try:
-            is_valid = not isinstance(value, str) or _keeps_shape(get_activation(value))
+            is_known = not isinstance(value, str) or value in ACTIVATIONS
+            is_valid = is_known or _keeps_shape(get_activation(value))  # compiles, on JAX
         except (TypeError, ValueError):
             is_valid = False
         if not is_valid:

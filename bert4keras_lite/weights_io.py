@@ -19,9 +19,9 @@ import numpy as np
 from keras import ops
 
 from . import mappings
-from .backend import assignable
+from .backend import assign_shared
 from .checkpoints import CheckpointError, open_checkpoint
-from .checkpoints.base import release
+from .checkpoints.base import PrivateViews, release
 from .checkpoints.dialects import adapt
 from .checkpoints.keras_file import renumbered, under_paths
 from .checkpoints.matching import has_names, layers_of, orthogonally_resize, unfit_numbers
@@ -135,11 +135,12 @@ def load(transformer, checkpoint, options):
     _check_positions(transformer, checkpoint, where, options)
     for path in {*mappings.ZEROS.get(config.family, ())} & stored.keys() - plan.keys():
         stored[path].assign(np.zeros(shapes[path], "float32"))
+    views = PrivateViews()
     for path, read in plan.items():
         array = np.asarray(read())
         if not array.dtype.isnative or array.dtype.itemsize > 8:  # PyTorch has no such dtypes
             array = array.astype(dtypes[path])
-        stored[path].assign(assignable(array))
+        assign_shared(stored[path], array, views.view)
         release(array)
     reset_lora(transformer.model)
     return plan.keys() | variables.keys() - stored.keys()

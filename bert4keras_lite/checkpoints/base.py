@@ -7,6 +7,8 @@ explains and does not crash the process: see `docs/reliability.md`.
 import difflib
 import math
 import mmap
+import os
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -26,6 +28,7 @@ __all__ = [
     "Entry",
     "FormatError",
     "MappedFile",
+    "PrivateViews",
     "as_bytes",
     "checked_shape",
     "damaged",
@@ -83,7 +86,8 @@ class Checkpoint(Mapping):
     Returned by `open_checkpoint`. Opening reads names, shapes and dtypes; a tensor is read on
     access, and is a view on the memory-mapped file where the format allows it. A view keeps its
     file mapped, so nothing has to be closed. A file must not be changed in place while it is in
-    use; replacing it, as `save_checkpoint` does, is safe.
+    use, by a `Checkpoint` or by a model that was loaded from it (see `PrivateViews`); replacing it,
+    as `save_checkpoint` does, is safe.
 
     Attributes:
         path: the file that was opened (for TensorFlow the prefix, for shards their index).
@@ -219,18 +223,37 @@ def unreadable(path, name, shape, content):
     return Entry(shape, np.dtype(object), read)
 
 
-class MappedFile:
-    """File that is mapped into memory when its first array is read."""
+class FileMap(mmap.mmap):
+    """Read-only map of a file into memory, which knows the file.
 
-    def __init__(self, path):
-        self.path = Path(path)
+    Attributes:
+        path: of the file.
+        state: see `_state`.
+        is_kept: see `MappedFile`.
+    """
+
+
+class MappedFile:
+    """File that is mapped into memory when its first array is read.
+
+    Args:
+        path: of the file.
+        is_kept: whether models may use the memory of the file as long as they live, because hardly
+            any program writes into files of its format in place; see `PrivateViews`.
+    """
+
+    def __init__(self, path, is_kept=False):
+        self.path, self.is_kept = Path(path), is_kept
         self.size = size_of(path)
 
     @cached_property
     def buffer(self):
+        if not self.size:  # an empty file, such as a shard of empty tensors, cannot be mapped
+            return b""
         with parsing.naming(self.path), open(self.path, "rb") as file:
-            # an empty file, such as a shard of empty tensors, cannot be mapped
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size else b""
+            buffer = FileMap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            buffer.path, buffer.state, buffer.is_kept = self.path, _state(file), self.is_kept
+            return buffer
 
     def array(self, offset, shape, dtype, strides=None, order="C"):
         """Returns a read-only view on the file, or a copy if the values are not aligned in it."""
@@ -257,16 +280,74 @@ class MappedFile:
         return Entry(shape, dtype, lambda: self.array(offset, shape, dtype, order=order))
 
 
+def _state(file):
+    """Returns what tells whether a file at the same path is still the same one, unchanged."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _map_of(array):
+    """Returns the `FileMap` that an array is a view on, or None."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array if isinstance(array, FileMap) else None
+
+
 def release(array):
     """Releases the memory of the mapped file that an array is a view on, if it is one.
 
     This is for reading a large file once, part by part. The array stays valid; accessing it reads
     the file again.
     """
-    while isinstance(array, np.ndarray):
-        array = array.base
-    if isinstance(array, mmap.mmap) and hasattr(array, "madvise"):  # not on Windows
-        array.madvise(mmap.MADV_DONTNEED)
+    mapped = _map_of(array)
+    if mapped is not None and hasattr(mapped, "madvise"):  # not on Windows
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+class PrivateViews:
+    """Gives out views on mapped files that may be written to, each part of a file once.
+
+    The files are mapped again for this, so that a model may use the views as its own memory: what
+    is written to a page stays in memory, and neither the file nor another model has it. The file
+    must not be written to or truncated meanwhile, which would change the views or end the process;
+    replacing or deleting it is safe. On Windows, where mapped files cannot be replaced, there are
+    no such views.
+    """
+
+    def __init__(self):
+        self.files = {}  # `FileMap` -> private map of its file, and the parts that were given out
+
+    def view(self, array):
+        """Returns a view with the values of an array, or None if there can be none."""
+        mapped = _map_of(array)
+        if mapped is None or not mapped.is_kept or os.name != "posix":
+            return None
+        if min(array.strides, default=0) <= 0:  # a value would have several places
+            return None
+        if mapped not in self.files:
+            self.files[mapped] = _mapped_again(mapped), []
+        private, parts = self.files[mapped]
+        start = array.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+        sizes = (stride * (n - 1) for stride, n in zip(array.strides, array.shape, strict=True))
+        part = start, start + sum(sizes) + array.itemsize
+        place = bisect(parts, part)
+        overlaps = any(
+            low < part[1] and part[0] < high for low, high in parts[max(place - 1, 0) : place + 1]
+        )
+        if private is None or overlaps:
+            return None
+        parts.insert(place, part)
+        return np.ndarray(array.shape, array.dtype, private, start, array.strides)
+
+
+def _mapped_again(mapped):
+    """Maps the file of a `FileMap` privately; returns None if it is not there any more."""
+    try:
+        with open(mapped.path, "rb") as file:
+            is_same = _state(file) == mapped.state
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if is_same else None
+    except OSError:  # the file was deleted, or the system does not promise that much memory
+        return None
 
 
 def checked_shape(path, name, shape):

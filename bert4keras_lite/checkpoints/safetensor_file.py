@@ -38,6 +38,7 @@ DTYPES = {
     "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
 }
+ALIGNMENT = 64  # of the first value, so that frameworks can use the memory of the mapped file
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -48,7 +49,7 @@ def looks_like(start):
 
 def read_entries(path):
     """Reads a `.safetensors` file: returns name -> `Entry`."""
-    file = MappedFile(path)
+    file = MappedFile(path, is_kept=True)
     length = int.from_bytes(file.buffer[:8], "little")
     if length > file.size - 8:
         raise damaged(path, f"its header should take {length} bytes, and the file has {file.size}")
@@ -106,7 +107,7 @@ def write(path, tensors, metadata):
         header[name] = {"dtype": NAMES[dtype], "shape": shape, "data_offsets": (offset, end)}
         offset = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:

@@ -180,7 +180,7 @@ class _Bundle:
                     f"{path}: this shard ({shard + 1} of {self.shards}) is missing; expected "
                     f"{self.prefix.name}.index and all of its data files. Get it as well."
                 )
-            self.files[shard] = MappedFile(path)
+            self.files[shard] = MappedFile(path, is_kept=True)
         return self.files[shard]
 
     def check_sizes(self):
