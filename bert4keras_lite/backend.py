@@ -240,7 +240,7 @@ def fast_attention(query, key, value, bias, grouped):
 
     PyTorch has a kernel for it, which wants the vectors of keys in adjacent memory; those of a
     `Cache` are not. Its gradients are wrong where no key is visible: it keeps the logarithm of the
-    sum of the weights, which vanishes beside such a large bias. On JAX on a CPU, outputs are
+    sum of the weights, which vanishes next to so large a bias. On JAX on a CPU, outputs are
     divided by the sums of their weights instead of the weights, which saves a third of the time
     with 256 tokens.
 
