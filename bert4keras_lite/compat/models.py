@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 from keras import ops
 
 from .. import models
