@@ -29,10 +29,8 @@ def result(model):
 @pytest.mark.parametrize(
     "inputs, labels",
     [
-        (IDS, LABELS[:, 0]),
         (IDS, {"Probas": LABELS}),
         (IDS, [LABELS]),
-        (IDS, LABELS[:, 0].tolist()),
         ([IDS], LABELS),
         (IDS.tolist(), LABELS.tolist()),
         ({"Input-Token": IDS}, {"Probas": LABELS}),
