@@ -232,7 +232,8 @@ def layers_before(inputs: Any) -> list[Any]:
     else:
         raise ValueError(
             f"search_layer: expected a layer or an output of one, got {type(inputs).__name__}. In"
-            " a loss there are only numbers: search before compile, with the output of the model."
+            " a loss there are only numbers: search before compile, with the output of the model;"
+            " for a gradient penalty use bert4keras_lite.training.gradient_penalty."
         )
     reached, waiting = [], [start]
     while waiting:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 from keras import ops
 
 from .. import models
-from ..backend import varying_batches, without_xla
+from ..backend import without_xla
 from ..checkpoints import open_checkpoint, save_checkpoint
 from ..configs.published import find_files
 from ..layers import Layer
@@ -24,6 +23,7 @@ from ..layers.base import register
 from ..loading import read_keras_model
 from ..types import PathLike, Tensor
 from .backend import GELU
+from .feeding import arrays_of, batches_of, labels_of
 from .graph import ORDERED, OldLayer, find_layer, list_old_layers, owner_of, register_owner
 from .keras2_files import is_keras2_file, load_keras2_file
 
@@ -145,8 +145,9 @@ class Model(keras.Model):
         As in Keras 2, a change of `trainable` after `compile` has no effect before the next one.
         """
         if y is None and hasattr(x, "__next__"):
-            x = _batches(x)
+            x = batches_of(x)
             kwargs.setdefault("shuffle", False)
+        x, y = self.as_arrays(x, y)
         if not self.compiled:
             return super().fit(x, y, *args, **kwargs)  # which says so
         with self.as_compiled():
@@ -158,17 +159,49 @@ class Model(keras.Model):
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates the model; see `fit`."""
-        x = _batches(x) if y is None else x
+        x, y = self.as_arrays(batches_of(x) if y is None else x, y)
         return super().evaluate(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains the model on a batch; see `fit`."""
+        with self.as_compiled() if self.compiled else contextlib.nullcontext():
+            return super().train_on_batch(*self.as_arrays(x, y), *args, **kwargs)
+
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates the model on a batch."""
+        return super().test_on_batch(*self.as_arrays(x, y), *args, **kwargs)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Returns the outputs for a batch."""
+        return super().predict_on_batch(self.as_arrays(x)[0])
+
+    def as_arrays(self, x: Any, y: Any = None) -> tuple[Any, Any]:
+        """Converts lists of numbers, and lists of one array, to arrays, as Keras 2 did."""
+        x = arrays_of(x, len(getattr(self, "inputs", ())))
+        return x, arrays_of(y, len(getattr(self, "outputs", ())), least=1)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Computes the loss; a model with one output takes labels by its name, too."""
+        y, sample_weight = labels_of(self, y), labels_of(self, sample_weight)
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Updates the metrics; see `compute_loss`."""
+        y, sample_weight = labels_of(self, y), labels_of(self, sample_weight)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def predict(
         self, x: Any, batch_size: int | None = None, verbose: Any = 0, **kwargs: Any
     ) -> Any:
         """Returns the outputs for arrays, or lists of numbers, as arrays."""
-        if isinstance(x, list) and len(self.inputs) > 1:
-            x = [np.asarray(array) for array in x]
-        elif not callable(getattr(x, "__next__", None)):
-            x = np.asarray(x[0] if _is_list_of_one(x) else x) if isinstance(x, list) else x
+        x, _ = self.as_arrays(x)
         return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
 
     def summary(self, *args: Any, **kwargs: Any) -> None:
@@ -210,11 +243,6 @@ class Model(keras.Model):
         )
 
 
-def _is_list_of_one(x):
-    """Whether `x` is a list with the array of a single input."""
-    return isinstance(x, list) and len(x) == 1 and np.ndim(x[0]) > 1
-
-
 @contextlib.contextmanager
 def _named(path: PathLike, suffix: str, is_written: bool = False) -> Iterator[str]:
     """Context with the path of a file that has a suffix, which Keras asks for.
@@ -254,25 +282,6 @@ def load_model(filepath: PathLike, custom_objects: dict | None = None, compile: 
     """
     with _named(filepath, ".keras") as path:
         return read_keras_model(Path(path), compile, custom_objects)
-
-
-def _batches(x):
-    """Converts a generator of batches, so that all axes may vary; other data stay as they are."""
-    if not hasattr(x, "__next__"):
-        return x
-
-    def arrays():
-        for batch in x:
-            batch = batch if isinstance(batch, tuple) else (batch,)
-            parts = [part for part in batch if part is not None]
-            yield tuple(keras.tree.map_structure(np.asarray, _as_tuples(part)) for part in parts)
-
-    return varying_batches(arrays())
-
-
-def _as_tuples(x):
-    """Converts a list of inputs to a tuple, which TensorFlow does not take for an array."""
-    return tuple(x) if isinstance(x, list) else x
 
 
 class OldLayers(list):

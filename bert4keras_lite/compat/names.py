@@ -5,8 +5,9 @@ __all__ = ["GONE", "GONE_IN_KERAS", "GONE_IN_TENSORFLOW", "NO_COUNTERPART"]
 SESSIONS = "there are no sessions and graphs: remove it."
 # `K.name`
 GONE = {
-    "gradients": "Keras 3 has no symbolic gradients. For adversarial training, virtual adversarial"
-    " training and gradient penalties use bert4keras_lite.training; for other gradients"
+    "gradients": "Keras 3 has no symbolic gradients. Use adversarial_training,"
+    " virtual_adversarial_training or gradient_penalty of bert4keras_lite.training; for integrated"
+    " gradients see examples/task_sentiment_integrated_gradients.py; for others"
     " tensorflow.GradientTape, jax.grad or torch.autograd.grad.",
     "get_session": SESSIONS,
     "set_session": SESSIONS,
