@@ -262,9 +262,9 @@ def fast_attention(query, key, value, bias, grouped):
         )
         return y.transpose(1, 2)
     if BACKEND == "jax" and query.dtype == "float32" and not grouped and runs_on_cpu():
-        scores = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), key)
-        scores = scores if bias is None else scores + bias
-        weights = ops.exp(scores - jax.lax.stop_gradient(ops.max(scores, -1, keepdims=True)))
+        logits = ops.matmul(ops.transpose(query, (0, 2, 1, 3)), key)
+        logits = logits if bias is None else logits + bias
+        weights = ops.exp(logits - jax.lax.stop_gradient(ops.max(logits, -1, keepdims=True)))
         y = ops.matmul(weights, ops.transpose(value, (0, 1, 3, 2)))
         return ops.transpose(y / ops.sum(weights, -1, keepdims=True), (0, 2, 1, 3))
     return None
