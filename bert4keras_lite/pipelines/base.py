@@ -42,7 +42,7 @@ __all__ = [
 
 EXAMPLE = "今天天气真好"
 SHORTEST = 16  # length in tokens of the shortest batches
-PASS = 1024  # most tokens of a forward pass on a CPU; larger arrays do not fit into its caches
+PASS = 2048  # most tokens of a forward pass on a CPU; larger arrays do not fit into its caches
 CHUNK = 50_000  # texts whose token ids are in memory at the same time
 BATCHES = 32  # forward passes between two steps of a progress bar, at least
 
