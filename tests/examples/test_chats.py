@@ -73,7 +73,7 @@ def test_chat_lora_quickly(quick, chat_model, sums, replace, capsys, tmp_path):
     assert not any("lora" in variable.path for variable in merged.variables)
 
     logits = np.zeros((1, len(ids), tokenizer.vocab_size), "float32")
-    uniform = SimpleNamespace(predict_on_batch=lambda ids: logits[:, : ids.shape[1]])
+    uniform = SimpleNamespace(predict_on_batch=lambda inputs: logits[:, : inputs[0].shape[1]])
     perplexity = replace(example["perplexity"], model=uniform)
     assert math.isclose(perplexity([pair]), tokenizer.vocab_size, rel_tol=1e-5)
     score = replace(example["score"], answers=lambda pairs: ["17"], perplexity=lambda pairs: 1.0)
