@@ -26,6 +26,9 @@ MODULES = [
 # `training` may be a tensor; the others are told by code of the toolkit or of Keras alone
 OF_LAYERS = {"call", "quantized_call", "quantize", "compute_output_spec"}
 INNER = {
+    "DisentangledAttention.attend",
+    "MultiHeadAttention.attend",
+    "NystromAttention.attend",
     "Transformer.block",
     "EncoderDecoder.relative_bias",
 }
