@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from bert4keras_lite.compat import models, snippets
+from bert4keras_lite.compat.models import build_transformer_model
 
 IDS = np.random.default_rng(0).normal(size=(6, 3)).astype("float32")
 LABELS = np.array([[0], [1], [1], [0], [1], [0]])
@@ -100,3 +101,63 @@ def test_several_outputs_by_name():
     labels = {"a": IDS[:, :1], "b": IDS[:, 1:2]}
     by_place = model.test_on_batch(IDS, list(labels.values()))
     np.testing.assert_allclose(model.test_on_batch(IDS, labels), by_place, rtol=1e-6)
+
+
+def model_of_losses():
+    """A model whose outputs are numbers: a loss, and one that is only shown."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    rows = keras.layers.Dense(1, use_bias=False)(inputs)
+    squares = keras.layers.Lambda(lambda x: keras.ops.mean(x**2), output_shape=(), name="squares")
+    mean = keras.layers.Lambda(keras.ops.mean, output_shape=(), name="mean")
+    model = models.Model(inputs, [squares(rows), mean(rows)])
+    losses = {
+        "squares": lambda y_true, y_pred: y_pred,
+        "mean": lambda y_true, y_pred: keras.ops.stop_gradient(y_pred),
+    }
+    model.compile(keras.optimizers.SGD(0.1), losses)
+    return model
+
+
+def test_outputs_that_are_losses():
+    model = model_of_losses()
+    kernel = model.get_weights()[0]
+    targets = {"squares": np.zeros(6), "mean": np.zeros(6)}
+    for _ in range(2):
+        rows = IDS @ kernel
+        total, *_ = model.train_on_batch(IDS, targets)
+        np.testing.assert_allclose(total, np.mean(rows**2) + np.mean(rows), rtol=1e-5)
+        kernel = kernel - 0.1 * 2 / 6 * IDS.T @ rows
+        np.testing.assert_allclose(model.get_weights()[0], kernel, rtol=1e-5)
+
+
+BERT = {
+    "vocab_size": 20,
+    "hidden_size": 8,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 8,
+    "type_vocab_size": 2,
+    "hidden_act": "gelu",
+}
+
+
+def test_a_checkpoint_is_loaded_with_the_options_of_the_model(tmp_path):
+    build_transformer_model(
+        BERT, with_mlm="linear", return_keras_model=False
+    ).save_weights_as_checkpoint(tmp_path / "bert_model.ckpt")
+    options = {
+        "keep_tokens": [0, 4, 7, 9],
+        "compound_tokens": [[0, 2]],
+        "num_hidden_layers": 2,
+        "with_mlm": "linear",
+        "return_keras_model": False,
+    }
+    at_once = build_transformer_model(BERT, tmp_path / "bert_model.ckpt", **options)
+    later = build_transformer_model(BERT, **options)
+    later.load_weights_from_checkpoint(tmp_path / "bert_model.ckpt")
+    ids = np.array([[1, 2, 3, 4]], "float32")
+    batch = [ids, 0 * ids]
+    assert later.model.predict(batch).shape == (1, 4, 5)
+    np.testing.assert_array_equal(later.model.predict(batch), at_once.model.predict(batch))

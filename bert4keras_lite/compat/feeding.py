@@ -4,10 +4,11 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from ..backend import varying_batches
 
-__all__ = ["arrays_of", "batches_of", "labels_of"]
+__all__ = ["arrays_of", "batches_of", "labels_of", "vectors_of"]
 
 
 def arrays_of(data: Any, count: int, least: int = 2) -> Any:
@@ -44,6 +45,15 @@ def labels_of(model: Any, labels: Any) -> Any:
             " Use the name of the output, or pass the labels alone."
         )
     return labels[names[0]]
+
+
+def vectors_of(outputs: Any) -> Any:
+    """Returns outputs with an axis at least: one of Keras 2 may be a loss, a number without axes."""
+
+    def vector(x):
+        return x if len(x.shape) else ops.expand_dims(x, 0)
+
+    return keras.tree.map_structure(vector, outputs)
 
 
 def batches_of(x):

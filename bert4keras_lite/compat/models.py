@@ -23,7 +23,7 @@ from ..layers.base import register
 from ..loading import read_keras_model
 from ..types import PathLike, Tensor
 from .backend import GELU
-from .feeding import arrays_of, batches_of, labels_of
+from .feeding import arrays_of, batches_of, labels_of, vectors_of
 from .graph import ORDERED, OldLayer, find_layer, list_old_layers, owner_of, register_owner
 from .keras2_files import is_keras2_file, load_keras2_file
 
@@ -188,9 +188,12 @@ class Model(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Computes the loss; a model with one output takes labels by its name, too."""
+        """Computes the loss; a model with one output takes labels by its name, too.
+
+        An output may be a loss: a number without axes.
+        """
         y, sample_weight = labels_of(self, y), labels_of(self, sample_weight)
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+        return super().compute_loss(x, y, vectors_of(y_pred), sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Updates the metrics; see `compute_loss`."""
@@ -335,6 +338,7 @@ class OldGraph:
         block_outputs: the outputs of the blocks in the graph of `model`.
         inner_outputs: outputs inside blocks that were asked for.
         model_layers: the Keras layers of `model`.
+        options: of `build_transformer_model`, for a checkpoint that is loaded later.
         context: arguments of the blocks, of the last call of `apply_embeddings`.
     """
 
@@ -343,6 +347,7 @@ class OldGraph:
     @wraps(models.Transformer.__init__)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.inner_outputs: dict = {}
+        self.options: dict[str, Any] = {}
         self.context: dict[str, Any] = {}
         self.attention_scores = self.embeddings = None
         super().__init__(*args, **kwargs)
@@ -436,9 +441,14 @@ class OldGraph:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def load_weights_from_checkpoint(self, checkpoint: Any, mapping: Any = None) -> None:
-        """Loads a checkpoint; see `models.Transformer.load_checkpoint`."""
+        """Loads a checkpoint with the options of the model, such as `keep_tokens`.
+
+        See `models.Transformer.load_checkpoint`.
+        """
         _check_mapping(mapping)
-        self.load_checkpoint(checkpoint)
+        names = models.LOADING_OPTIONS & self.options.keys()
+        loading = {name: self.options[name] for name in names}
+        self.load_checkpoint(chosen_blocks(checkpoint, self.options), **loading)
 
     def save_weights_as_checkpoint(self, filename: PathLike, mapping: Any = None) -> None:
         """Saves the weights in a TensorFlow checkpoint, whose files begin with `filename`.
@@ -652,8 +662,16 @@ def data_parallel(model: Any, devices: Any = None, parts: Any = None) -> Any:
     )
 
 
-def first_blocks(checkpoint: Any, count: int) -> Any:
-    """Returns the weights of the first blocks of a checkpoint, and those outside of blocks."""
+def chosen_blocks(checkpoint: Any, options: dict[str, Any]) -> Any:
+    """Returns a checkpoint without the blocks after `options["num_hidden_layers"]`, if it is given.
+
+    Args:
+        checkpoint: a path, a dict name -> array, or None.
+        options: of `build_transformer_model`.
+    """
+    count = options.get("num_hidden_layers")
+    if checkpoint is None or not count:
+        return checkpoint
     weights = checkpoint if isinstance(checkpoint, dict) else open_checkpoint(checkpoint)
     numbers = {name: re.search(r"(?:layer|block|h)s?[_./]?(\d+)[./]", name) for name in weights}
     kept = [name for name, number in numbers.items() if not number or int(number[1]) < count]
@@ -674,8 +692,6 @@ def build_transformer_model(
     floats, as in Keras 2, and have the names of bert4keras.
     """
     cls: Any = class_of(model.lower()) if isinstance(model, str) else model
-    if checkpoint_path is not None and kwargs.get("num_hidden_layers"):
-        checkpoint_path = first_blocks(checkpoint_path, kwargs["num_hidden_layers"])
     application = cls.application or application.lower()
     kwargs.pop("version", None)
     in_file = find_files(config_path, None)[0].get("hidden_act") if config_path else None
@@ -685,11 +701,9 @@ def build_transformer_model(
         kwargs["segment_vocab_size"] = 0
     if issubclass(cls, T5 | T5_Decoder):
         kwargs.setdefault("cross_position_bias", True)
-    return models.build_transformer_model(
-        config_path,
-        checkpoint_path,
-        cls,
-        application,
-        return_keras_model,
-        **kwargs,
+    checkpoint = chosen_blocks(checkpoint_path, kwargs)
+    transformer = models.build_transformer_model(
+        config_path, checkpoint, cls, application, return_keras_model=False, **kwargs
     )
+    transformer.options = kwargs
+    return transformer.model if return_keras_model else transformer

@@ -160,6 +160,14 @@ class Recorder:
 
         return build_transformer_model
 
+    def batches(self, x):
+        """What ``fit`` gets, and the number of batches; a `tf.data.Dataset` stays as it is."""
+        if hasattr(x, "element_spec"):
+            return x, self.script.steps
+        batches = itertools.islice(x, self.script.steps)
+        batches = [self.convert(*b) if isinstance(b, tuple) else self.convert(b) for b in batches]
+        return (batch for batch in batches), len(batches)
+
     def fit(self, original):
         def fit(model, x=None, *args, callbacks=(), **options):
             for name in ("steps_per_epoch", "epochs", "validation_data", "validation_steps"):
@@ -174,16 +182,13 @@ class Recorder:
             after = LambdaCallback(
                 on_batch_end=lambda batch, logs: [c.on_batch_end(batch, logs) for c in callbacks]
             )
-            batches = itertools.islice(x, self.script.steps)
-            batches = [
-                self.convert(*b) if isinstance(b, tuple) else self.convert(b) for b in batches
-            ]
+            x, count = self.batches(x)
             history = original(
                 model,
-                (batch for batch in batches),
+                x,
                 *args,
                 steps_per_epoch=1,
-                epochs=len(batches),
+                epochs=count,
                 callbacks=[after],
                 **{**options, "verbose": 0},
             )
