@@ -48,7 +48,7 @@ def labels_of(model: Any, labels: Any) -> Any:
 
 
 def vectors_of(outputs: Any) -> Any:
-    """Returns outputs with an axis at least: one of Keras 2 may be a loss, a number without axes."""
+    """Returns outputs with at least one axis: in Keras 2, one may be a loss, a mere number."""
 
     def vector(x):
         return x if len(x.shape) else ops.expand_dims(x, 0)

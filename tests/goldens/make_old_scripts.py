@@ -160,11 +160,11 @@ class Recorder:
 
         return build_transformer_model
 
-    def batches(self, x):
+    def batches(self, x, steps):
         """What ``fit`` gets, and the number of batches; a `tf.data.Dataset` stays as it is."""
         if hasattr(x, "element_spec"):
-            return x, self.script.steps
-        batches = itertools.islice(x, self.script.steps)
+            return x, steps
+        batches = itertools.islice(x, steps)
         batches = [self.convert(*b) if isinstance(b, tuple) else self.convert(b) for b in batches]
         return (batch for batch in batches), len(batches)
 
@@ -182,7 +182,7 @@ class Recorder:
             after = LambdaCallback(
                 on_batch_end=lambda batch, logs: [c.on_batch_end(batch, logs) for c in callbacks]
             )
-            x, count = self.batches(x)
+            x, count = self.batches(x, self.script.steps)
             history = original(
                 model,
                 x,
@@ -332,7 +332,7 @@ def write_scripts(name, mode, checkout, work):
     return folder
 
 
-def run(name, mode, checkout):
+def run(name, mode, checkout, recorder_class=Recorder):
     """Runs one script in this process.
 
     Returns:
@@ -342,13 +342,13 @@ def run(name, mode, checkout):
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         os.chdir(write_scripts(name, mode, checkout, work))
-        stub_packages()
         convert = as_keras_2_3_did if mode == "bert4keras" else as_it_is
-        recorder, printed, error = Recorder(script, convert), io.StringIO(), None
+        recorder, printed, error = recorder_class(script, convert), io.StringIO(), None
         if mode == "bert4keras":
             recorder.install(*import_bert4keras(script.graph))
         else:
             recorder.install(*import_compat())
+        stub_packages()  # after Keras, which uses pandas where it is installed
         sys.path.insert(0, os.getcwd())
         try:
             with contextlib.redirect_stdout(printed):
