@@ -64,8 +64,11 @@ def checks_flags(function: Function) -> Function:
         for name, parameter in inspect.signature(function).parameters.items()
     }
 
+    first_flag = list(flags.values()).index(True) if True in flags.values() else len(flags)
+
     def checked(*args: Any, **kwargs: Any) -> Any:
-        check_flags(flags, dict(zip(flags, args, strict=False)) | kwargs)
+        if kwargs or len(args) > first_flag:
+            check_flags(flags, dict(zip(flags, args, strict=False)) | kwargs)
         return function(*args, **kwargs)
 
     wrapper: Any = functools.wraps(function)(checked)

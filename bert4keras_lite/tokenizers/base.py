@@ -585,6 +585,9 @@ class TokenizerBase(ChatMethods, ABC):
         is_pair = len(sequences) == 2
         if pattern not in ("S*E*E", "S*ES*E"):
             raise ValueError(f"pattern={pattern!r:.200}; expected 'S*E*E' or 'S*ES*E'.")
+        if not is_pair and maxlen is None and truncate_from == "right":  # the most frequent case
+            (result,) = sequences
+            return (result[0], [0] * len(result[0]), *result[1:])
         # The start token of a second text is replaced only after truncation.
         replaced, second_ids = 0, []
         if is_pair and pattern == "S*E*E":
