@@ -8,6 +8,7 @@ import warnings
 from contextlib import nullcontext
 from functools import partial
 from math import prod
+from types import SimpleNamespace
 
 import keras
 import ml_dtypes
@@ -42,6 +43,7 @@ __all__ = [
     "may_be_fused",
     "mean_in_forward_pass",
     "predict_without_xla",
+    "quick_ops",
     "random_state",
     "replicas",
     "runs_on_cpu",
@@ -553,6 +555,37 @@ def last_state(step, state, inputs, when):
         (0, state),
         maximum_iterations=steps,
     )[1]
+
+
+def _torch_scan(step, state, inputs, reverse=False):
+    """Works like `keras.ops.scan`, which takes quadratic time on PyTorch."""
+    rows = inputs.unbind()
+    outputs = []
+    for row in reversed(rows) if reverse else rows:
+        state, output = step(state, row)
+        outputs.append(output)
+    outputs = outputs[::-1] if reverse else outputs
+    return state, torch.stack(outputs) if rows else state.new_zeros((0, *state.shape))
+
+
+# `keras.ops`; on PyTorch, functions that a loop calls many times go without Keras' dispatch, which
+# takes longer than the arithmetic of a step
+quick_ops = ops
+if BACKEND == "torch":
+    quick_ops = SimpleNamespace(
+        **vars(ops)
+        | {
+            "argmax": lambda x, axis, keepdims: torch.argmax(x, axis, keepdims),
+            "max": lambda x, axis, keepdims: torch.amax(x, axis, keepdims),
+            "reshape": torch.reshape,
+            "scan": _torch_scan,
+            "take": lambda x, rows, axis: x.index_select(axis, rows.ravel()).unflatten(
+                axis, rows.shape
+            ),
+            "take_along_axis": lambda x, i, axis: torch.take_along_dim(x, i.long(), axis),
+            "where": torch.where,
+        }
+    )
 
 
 # Models of Keras

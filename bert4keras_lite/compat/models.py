@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
+from dataclasses import fields
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from keras import ops
 from .. import models
 from ..backend import without_xla
 from ..checkpoints import open_checkpoint, save_checkpoint
+from ..checkpoints.matching import MatchOptions
 from ..configs.published import find_files
 from ..layers import Layer
 from ..layers.base import register
@@ -446,7 +448,7 @@ class OldGraph:
         See `models.Transformer.load_checkpoint`.
         """
         _check_mapping(mapping)
-        names = models.LOADING_OPTIONS & self.options.keys()
+        names = {field.name for field in fields(MatchOptions)} & self.options.keys()
         loading = {name: self.options[name] for name in names}
         self.load_checkpoint(chosen_blocks(checkpoint, self.options), **loading)
 

@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 from keras.src.backend.common import global_state
 
-from ..backend import compiled, last_state
+from ..backend import compiled, last_state, quick_ops
 from ..parsing import shown
 from ..types import Shape, Tensor
 from .base import Layer, register
@@ -519,52 +519,56 @@ def log_sums(x, y):
     return ops.logsumexp(x[:, :, None] + y, axis=1)
 
 
-def best_paths(logits, mask, trans, n_best=1, ops=ops):
+def best_paths(logits, mask, trans, n_best=1, ops=quick_ops):
     """Returns the paths with the largest sums of logits and transitions, by the Viterbi algorithm.
 
-    A state is one of the `n_best` paths to a tag, numbered `tag * n_best + rank`.
+    A state is one of the `n_best` paths to a tag, numbered `tag * n_best + rank`. Unmasked tokens
+    are moved to the front of a row, so that each but the first follows another.
 
     Args:
         logits: `(batch, length, tags)`, finite everywhere.
         mask: bool `(batch, length)`.
         trans: `(tags, tags)`.
         n_best: number of paths.
-        ops: `keras.ops`, or `NUMPY`.
+        ops: `quick_ops`, or `NUMPY`.
 
     Returns:
         Tags `(batch, n_best, length)`, -1 at masked tokens and where there is no path.
     """
-    tags = logits.shape[-1]
-    only_first = ops.convert_to_tensor([0.0] + [-np.inf] * (n_best - 1), dtype=logits.dtype)
+    tags, positions = logits.shape[-1], ops.arange(ops.shape(mask)[1])
+    states = (-1, tags * n_best)
+    count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
+    order = ops.argsort(positions + ops.where(mask, 0, ops.shape(mask)[1]), axis=1)
+    nodes = ops.swapaxes(ops.take_along_axis(logits, order[..., None], axis=1), 0, 1)[..., None]
     trans_to = ops.repeat(ops.transpose(trans), n_best, axis=1)  # tags, states before
+    only_first = ops.convert_to_tensor([0.0] + [-np.inf] * (n_best - 1), dtype=logits.dtype)
 
-    def step(old, step_input):
-        logits, mask, first = (x[..., None] for x in split_step(step_input))
-        best = top_values(ops.reshape(old, (-1, 1, tags * n_best)) + trans_to, n_best, ops)
-        new = ops.where(mask, logits + ops.where(first, only_first, best), old)
+    def step(old, node):
+        new = ops.reshape(node + top_values(old[:, None] + trans_to, n_best, ops), states)
         return new, new
 
     def back(state, step_input):
         # recomputed for one tag of each path: cheaper than to store backpointers of all tags
-        old, mask, first = split_step(step_input)
+        old, at_end = step_input[:, :-1], step_input[:, -1:] > 0
         candidates = old[:, None] + ops.take(trans_to, state // n_best, axis=0)
         earlier = top_indices(candidates, n_best, ops)
-        earlier = ops.take_along_axis(earlier, (state % n_best)[..., None], axis=-1)[..., 0]
-        stays = ops.logical_or(first, ops.logical_not(mask))
-        return ops.where(stays, state, earlier), state
+        if n_best > 1:
+            earlier = ops.take_along_axis(earlier, (state % n_best)[..., None], axis=-1)
+        state = ops.where(at_end, last, earlier[..., 0])
+        return state, state
 
-    inputs = time_major(logits, mask, ops)
-    start = ops.repeat(ops.zeros_like(logits[:, 0])[..., None], n_best, axis=-1)
-    total, totals = ops.scan(step, start, inputs)
-    totals = ops.concatenate([start[None], totals[:-1]], axis=0)
-    totals = ops.reshape(totals, (ops.shape(totals)[0], -1, tags * n_best))
-    total = ops.reshape(total, (-1, tags * n_best))
+    first = ops.reshape(nodes[0] + only_first, states)
+    _, totals = ops.scan(step, first, nodes[1:])
+    totals = ops.concatenate([first[None], totals], axis=0)
+    end = ops.maximum(count[:, -1] - 1, 0)
+    total = ops.take_along_axis(totals, end[None, :, None], axis=0)[0]
     last, total = top_indices(total, n_best, ops), top_values(total, n_best, ops)
-    _, path = ops.scan(
-        back, last, ops.concatenate([totals, inputs[..., -2:]], axis=-1), reverse=True
-    )
-    valid = ops.logical_and(mask[:, None], (total > -np.inf)[..., None])
-    return ops.where(valid, ops.transpose(path, (1, 2, 0)) // n_best, -1)
+    # one tensor: on TensorFlow, `ops.scan` takes several only if their length is known
+    at_end = ops.cast(positions[:, None] >= end, logits.dtype)[..., None]
+    _, path = ops.scan(back, last, ops.concatenate([totals, at_end], axis=-1), reverse=True)
+    index = ops.maximum(count - 1, 0)[:, None]  # of each token among the unmasked ones
+    path = ops.take_along_axis(ops.transpose(path, (1, 2, 0)) // n_best, index, axis=2)
+    return ops.where(ops.logical_and(mask[:, None], (total > -np.inf)[..., None]), path, -1)
 
 
 def top_values(x, count, ops):
@@ -586,7 +590,7 @@ def np_scan(step, state, inputs, reverse=False):
     outputs = [None] * len(inputs)
     for i in reversed(range(len(inputs))) if reverse else range(len(inputs)):
         state, outputs[i] = step(state, inputs[i])
-    return state, np.stack(outputs)
+    return state, np.stack(outputs) if outputs else np.zeros((0, *state.shape), state.dtype)
 
 
 def np_top_k(x, count):
