@@ -4,6 +4,7 @@ Other modules call these functions and know no backend; `tests/test_structure.py
 exceptions.
 """
 
+import sys
 import warnings
 from contextlib import nullcontext
 from functools import partial
@@ -22,6 +23,7 @@ __all__ = [
     "assign_rows",
     "assign_shared",
     "by_rows",
+    "check_strategy",
     "clip_by_global_norm",
     "compiled",
     "compiled_by_shape",
@@ -411,6 +413,22 @@ def replicas():
 
 
 # Compiled programs
+
+
+def check_strategy():
+    """Raises if a strategy of TensorFlow with several devices is active on another backend.
+
+    Raises:
+        ValueError: Keras would train on one device only, without a word.
+    """
+    strategy = "tensorflow" in sys.modules and sys.modules["tensorflow"].distribute.get_strategy()
+    if BACKEND != "tensorflow" and strategy and strategy.num_replicas_in_sync > 1:
+        raise ValueError(
+            f"{type(strategy).__name__} distributes training on TensorFlow only; the backend is"
+            f" {BACKEND}. Set KERAS_BACKEND=tensorflow, or remove the strategy and, on JAX, call"
+            " keras.distribution.set_distribution(keras.distribution.DataParallel()) before the"
+            " model is built."
+        )
 
 
 def compiled(function):

@@ -1,5 +1,8 @@
 """Inputs and labels as Keras 2 took them."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -129,6 +132,32 @@ def test_outputs_that_are_losses():
         np.testing.assert_allclose(total, np.mean(rows**2) + np.mean(rows), rtol=1e-5)
         kernel = kernel - 0.1 * 2 / 6 * IDS.T @ rows
         np.testing.assert_allclose(model.get_weights()[0], kernel, rtol=1e-5)
+
+
+DISTRIBUTED = """
+import tensorflow as tf
+
+devices = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+import keras
+from bert4keras_lite.compat import models
+
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    inputs = keras.Input((3,))
+    model = models.Model(inputs, keras.layers.Dense(1)(inputs))
+    model.compile("sgd", "mse")
+print("compiled")
+"""
+
+
+def test_strategies_of_tensorflow():
+    done = subprocess.run(
+        [sys.executable, "-c", DISTRIBUTED], capture_output=True, text=True, check=False
+    )
+    if keras.backend.backend() == "tensorflow":
+        assert done.stdout.strip().endswith("compiled"), done.stderr
+    else:
+        assert "ValueError: MirroredStrategy distributes training on TensorFlow only" in done.stderr
 
 
 BERT = {

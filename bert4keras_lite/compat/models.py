@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from .. import models
-from ..backend import without_xla
+from ..backend import check_strategy, without_xla
 from ..checkpoints import open_checkpoint, save_checkpoint
 from ..checkpoints.matching import MatchOptions
 from ..configs.published import find_files
@@ -125,7 +125,12 @@ class Model(keras.Model):
     def compile(
         self, optimizer: Any = "rmsprop", loss: Any = None, *args: Any, **kwargs: Any
     ) -> None:
-        """Compiles the model; on TensorFlow without XLA, which would compile for each length."""
+        """Compiles the model; on TensorFlow without XLA, which would compile for each length.
+
+        Raises:
+            ValueError: a strategy of TensorFlow with several devices is active on another backend.
+        """
+        check_strategy()
         super().compile(optimizer, loss, *args, **without_xla(kwargs))
         self.compiled_trainable = frozenset(map(id, self.trainable_weights))
 
