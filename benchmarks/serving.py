@@ -44,7 +44,7 @@ SHAPE = {
 }
 
 
-def checkpoint(directory, family, layers):
+def checkpoint(directory, family, layers, format="tf"):
     """A directory with random weights."""
     from bert4keras_lite import Tokenizer, build_transformer_model
 
@@ -56,7 +56,7 @@ def checkpoint(directory, family, layers):
         with_lm=True,
         return_keras_model=False,
     )
-    transformer.save_checkpoint(directory, format="tf", vocab=tokenizer)
+    transformer.save_checkpoint(directory, format=format, vocab=tokenizer)
 
 
 class Server:
