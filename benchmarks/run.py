@@ -10,6 +10,8 @@ minutes each, run once. `corpus` needs a text and a vocabulary (`CORPUS`, `VOCAB
 `--vocab` of benchmarks/corpus.py); `encoding` needs a directory with ChnSentiCorp (`REVIEWS`: as
 `--data` of benchmarks/encoding.py). `BERT4KERAS` is a clone of bert4keras, whose package lacks
 `pretraining`.
+
+Run on their own: compat.py (bert4keras' scripts, there and here) and vectors_served.py.
 """
 
 import json
